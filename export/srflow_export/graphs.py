@@ -147,8 +147,9 @@ def folded_nets(level: Level) -> tuple[list[FoldedNet], list[FoldedNet], AffineS
 def injectors_maps(head: Tensor, steps: int, affine: AffineSettings) -> tuple[Tensor, Tensor]:
     """Scales and shifts of a level's injectors, each of all steps. head: by step, [shift; s]."""
     batch, _, height, width = head.shape
+    wide = torch.float32 if head.dtype.itemsize == 2 else head.dtype
     halves = head.reshape(batch, steps, -1, width).chunk(2, dim=2)  # of the rows that a step's channels have together
-    shift, s = (half.reshape(batch, -1, height, width) for half in halves)
+    shift, s = (half.reshape(batch, -1, height, width).to(wide) for half in halves)
     return flow_ops.affine_inverse(shift, s, **affine)
 
 
@@ -172,7 +173,7 @@ class _LevelEncoder(nn.Module):
                 for part, convs in on_u.items()
             }
         )
-        self.steps, self.state_dtype = len(injectors), state_dtype(dtype)
+        self.steps = len(injectors)
         self.conv2 = Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=self.steps)
         heads = [side_by_side([net.shift, net.scale]) for net in injectors]
         self.head = Conv.of(heads, dtype=dtype, groups=self.steps)
@@ -188,7 +189,7 @@ class _LevelEncoder(nn.Module):
         else:
             u = features.u()
             hidden, pre_activation = self._hidden(injector(u)), coupling(u)
-        scale, shift = injectors_maps(self.head(hidden).to(self.state_dtype), self.steps, self.affine)
+        scale, shift = injectors_maps(self.head(hidden), self.steps, self.affine)
         tensors = (pre_activation, *(part.to(pre_activation.dtype) for part in (scale, shift)))
         return tuple(each for tensor in tensors for each in tensor.chunk(self.steps, dim=1))
 
@@ -278,9 +279,8 @@ class CouplingNet(nn.Module):
         self.head = Conv.of([net.shift, net.scale], dtype=dtype)
         self.affine = affine_settings(step.coupling)
 
-    def affine_of(self, h: Tensor, coupling: Tensor) -> Tensor:
-        """[shift; s] for h, N×C×H×W, of which the first ⌊C/2⌋ channels count. coupling: B×hidden×H×W."""
-        h_a = h[:, : h.shape[1] // 2]
+    def affine_of(self, h_a: Tensor, coupling: Tensor) -> Tensor:
+        """[shift; s] for h_A, N×⌊C/2⌋×H×W. coupling: B×hidden×H×W."""
         head: Tensor = self.head(F.relu(self.conv2(F.relu(self.on_h_a(h_a) + coupling))))
         return head
 
@@ -304,12 +304,12 @@ class _StepSampler(CouplingNet):
         self.mixing = Conv.of([mixing], dtype=state_dtype(dtype))
         self.flow_nodes = flow_nodes
 
-    def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """h: float32 N×C×H×W. coupling: B×hidden×H×W. scale, shift: B×C×H×W; B is 1 or N."""
+    def forward(self, h: Tensor, h_a: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """h: float32 N×C×H×W; h_a: its first half. coupling: B×hidden×H×W. scale, shift: B×C×H×W; B is 1 or N."""
         assert self.mixing.bias is not None  # for the type checker: it has one
         weights = self.mixing.weight, self.mixing.bias
         tail = flow_ops.flow_step_tail if self.flow_nodes else flow_ops.decoded_tail
-        return tail(h, self.affine_of(h, coupling), scale, shift, *weights, step=0, **self.affine)
+        return tail(h, self.affine_of(h_a, coupling), scale, shift, *weights, step=0, **self.affine)
 
 
 def conditional_steps(level: Level, config: SRFlowConfig) -> list[tuple[Step, FoldedMixing]]:
@@ -337,21 +337,25 @@ class _LevelSampler(nn.Module):
         self.split_clamp, self.flow_nodes = config.split_clamp, flow_nodes
         self.prior = Conv.of(fold_split(level.split), dtype=dtype) if isinstance(level.split, Split) else None
 
-    def split(self, h: Tensor, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> Tensor:
-        """The level's state with its latent, from the coarser level's state before (h) and after its unsqueeze."""
-        assert self.prior is not None  # for the type checker: only called on levels with a split
-        head = self.prior(unsqueezed)
-        if self.flow_nodes:
-            whole: Tensor = flow_ops.unsqueeze_split(h, head, noise, tau, bound=self.split_clamp)
-            return whole
-        return flow_ops.decoded_split(unsqueezed, head, noise, tau, bound=self.split_clamp)
+    def split(self, h: Tensor, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+        """The level's state with its latent, from the coarser level's state before (h) and after its unsqueeze.
 
-    def forward(self, h: Tensor, conditioning: Sequence[Tensor]) -> Tensor:
-        """Run the level's steps on its state h."""
+        Also the latter in the type of convolutions, which is h_A for the next step if half of the channels are drawn.
+        """
+        assert self.prior is not None  # for the type checker: only called on levels with a split
+        kept = unsqueezed.to(self.prior.weight.dtype)
+        head = self.prior(kept)
+        if self.flow_nodes:
+            return flow_ops.unsqueeze_split(h, head, noise, tau, bound=self.split_clamp), kept
+        return flow_ops.decoded_split(unsqueezed, head, noise, tau, bound=self.split_clamp), kept
+
+    def forward(self, h: Tensor, conditioning: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
+        """Run the level's steps on its state h. kept: its first channels, if they are at hand."""
         count = len(self.steps)
         parts = (conditioning[start : start + count] for start in (0, count, 2 * count))
         for step, *own in reversed(list(zip(self.steps, *parts, strict=True))):
-            h = step(h, *own)
+            half = h.shape[1] // 2
+            h, kept = step(h, h[:, :half] if kept is None or kept.shape[1] != half else kept, *own), None
         return h
 
 
@@ -376,14 +380,14 @@ class SamplerGraph(nn.Module):
         counts = [3 * len(level.steps) for level in levels]
         conditioning, noise, tau = iter(inputs), list(inputs[sum(counts) : -1]), inputs[-1]
         by_level = [list(islice(conditioning, count)) for count in counts]
-        h, squeeze, decoded = tau.reshape(-1, 1, 1, 1) * noise.pop(), Squeeze(), []
+        h, kept, squeeze, decoded = tau.reshape(-1, 1, 1, 1) * noise.pop(), None, Squeeze(), []
         for index, level in reversed(list(enumerate(levels))):
-            h = level(h, by_level[index])
+            h = level(h, by_level[index], kept)
             unsqueezed = squeeze.decode(h)
             decoded.append(unsqueezed)
             finer = levels[index - 1] if index else None
             if finer is not None and finer.prior is not None:
-                h = finer.split(h, unsqueezed, noise.pop(), tau)
+                h, kept = finer.split(h, unsqueezed, noise.pop(), tau)
             else:
-                h = unsqueezed
+                h, kept = unsqueezed, None
         return tuple(decoded)

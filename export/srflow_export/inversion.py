@@ -50,9 +50,9 @@ class _StepInverter(CouplingNet):
         scale = scale.to(h.dtype)
         h = (self.mixing(h) - shift.to(h.dtype)) / scale
         log_det = -torch.log(scale).sum(dim=1, keepdim=True)
-        shift, s = self.affine_of(h, coupling).to(h.dtype).chunk(2, dim=1)
-        log_scale = _log_scale(s, scale_map=self.affine["scale_map"], clamp=self.affine["clamp"])
         kept = h.shape[1] // 2
+        shift, s = self.affine_of(h[:, :kept], coupling).to(h.dtype).chunk(2, dim=1)
+        log_scale = _log_scale(s, scale_map=self.affine["scale_map"], clamp=self.affine["clamp"])
         h_a, h_b, factor = h[:, :kept], h[:, kept:], torch.exp(log_scale)
         h_b = h_b * factor + shift if self.affine["order"] == "scale_first" else (h_b + shift) * factor
         return torch.cat([h_a, h_b], dim=1), log_det + log_scale.sum(dim=1, keepdim=True)

@@ -11,6 +11,10 @@ namespace {
 
 constexpr std::size_t kSharedBytesWithoutAsking = 48 * 1024;
 
+bool is_aligned(const void* pointer, std::size_t bytes) {
+  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
+}
+
 template <typename T>
 bool is_valid(const FlowStepTailArgs<T>& args) {
   return args.channels >= 1 && (args.conditioning_batch == 1 || args.conditioning_batch == args.batch) &&
@@ -19,11 +23,11 @@ bool is_valid(const FlowStepTailArgs<T>& args) {
          sizes_fit({args.batch, args.channels, 2, args.pixels}) &&
          sizes_fit({args.batch, args.pixels, args.head_pitch}) &&
          (args.head_pitch == 0 || args.head_pitch >= 2 * (args.channels - args.channels / 2)) &&
+         (args.h_a_pitch == 0 || (args.h_a_pitch % 4 == 0 && args.h_a_pitch >= args.channels / 2 &&
+                                  args.h_a_pitch < args.channels / 2 + 8 &&
+                                  is_aligned(args.h_a, sizeof(Pack<Half, 4>)))) &&
+         sizes_fit({args.batch, args.pixels, args.h_a_pitch}) &&
          sizes_fit({args.conditioning_batch, args.conditioning_channels, args.pixels});
-}
-
-bool is_aligned(const void* pointer, std::size_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
 }
 
 template <int columns, typename T>

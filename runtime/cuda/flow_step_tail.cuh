@@ -72,6 +72,27 @@ SRFLOW_HD void mixing_inputs(const FlowStepTailArgs<T>& args, ScaleMap scale_map
   for (int i = 0; i < columns; ++i) x[i] = x[i] * scale[i] + shift[i];
 }
 
+// Some channels of neighbouring pixels, from `channel` on, of which h_A gets its own, rounded. With channels last, they
+// go four at once, and zeros as padding: threads begin at multiples of four.
+template <int rows, int columns, typename T>
+SRFLOW_HD void write_h_a(const FlowStepTailArgs<T>& args, const float (&values)[rows][columns], std::int64_t sample,
+                         int channel, std::int64_t pixel) {
+  const int kept = static_cast<int>(args.channels / 2), pitch = static_cast<int>(args.h_a_pitch);
+  for (int i = 0; i < columns && pixel + i < args.pixels; ++i) {
+    for (int r = 0; r < rows; r += 4) {
+      Pack<Half, 4> pack;
+      for (int j = 0; j < 4; ++j) pack.values[j] = channel + r + j < kept ? narrowed(values[r + j][i]) : Half{0};
+      if (pitch == 0) {
+        Half* const to = args.h_a + (sample * kept + channel + r) * args.pixels + pixel + i;
+        for (int j = 0; j < 4 && channel + r + j < kept; ++j) to[j * args.pixels] = pack.values[j];
+      } else if (channel + r < pitch) {
+        Half* const to = args.h_a + (sample * args.pixels + pixel + i) * pitch + channel + r;
+        *reinterpret_cast<Pack<Half, 4>*>(to) = pack;
+      }
+    }
+  }
+}
+
 // Launch with kWarps·kLanes threads, tiles · batch blocks and the tile's shared_bytes. packs: `columns` divides
 // args.pixels and every tensor is aligned to a pack. rows must be a multiple of 4.
 template <int rows, int columns, typename T>
@@ -133,6 +154,7 @@ __global__ void __launch_bounds__(kWarps* kLanes)
       if (row + r < channels)
         write_pack(sums[r], packs, left, args.out + (sample * args.channels + row + r) * args.pixels + pixel);
     }
+    if (args.h_a != nullptr) write_h_a(args, sums, sample, row, pixel);
   }
 }
 

@@ -10,7 +10,7 @@ namespace {
 using nvinfer1::PluginFieldCollection;
 using nvinfer1::PluginFieldType;
 
-const PluginFieldCollection& existing(const PluginFieldCollection* collection) {
+const PluginFieldCollection& not_null(const PluginFieldCollection* collection) {
   if (collection == nullptr) throw Refusal("TensorRT gave no attributes");
   return *collection;
 }
@@ -24,18 +24,25 @@ T read(const nvinfer1::PluginField& field) {
 
 }  // namespace
 
-Fields::Fields(const PluginFieldCollection* collection) : collection_(existing(collection)) {}
+Fields::Fields(const PluginFieldCollection* collection) : collection_(not_null(collection)) {}
 
-const nvinfer1::PluginField& Fields::find(const std::string& name) const {
+const nvinfer1::PluginField* Fields::find(const std::string& name) const {
   for (int32_t i = 0; i < collection_.nbFields; ++i) {
     const nvinfer1::PluginField& field = collection_.fields[i];
-    if (field.name != nullptr && name == field.name && field.data != nullptr) return field;
+    if (field.name != nullptr && name == field.name && field.data != nullptr) return &field;
   }
+  return nullptr;
+}
+
+const nvinfer1::PluginField& Fields::existing(const std::string& name) const {
+  if (const nvinfer1::PluginField* const field = find(name)) return *field;
   throw Refusal("attribute " + name + " is missing");
 }
 
+bool Fields::has(const std::string& name) const { return find(name) != nullptr; }
+
 std::string Fields::text(const std::string& name) const {
-  const nvinfer1::PluginField& field = find(name);
+  const nvinfer1::PluginField& field = existing(name);
   if (field.type != PluginFieldType::kCHAR || field.length < 0)
     throw Refusal("attribute " + name + " must be a string");
   // Some callers count the terminator in the length, others do not.
@@ -44,14 +51,14 @@ std::string Fields::text(const std::string& name) const {
 }
 
 float Fields::number(const std::string& name) const {
-  const nvinfer1::PluginField& field = find(name);
+  const nvinfer1::PluginField& field = existing(name);
   if (field.type != PluginFieldType::kFLOAT32 || field.length != 1)
     throw Refusal("attribute " + name + " must be one float");
   return read<float>(field);
 }
 
 std::int32_t Fields::integer(const std::string& name) const {
-  const nvinfer1::PluginField& field = find(name);
+  const nvinfer1::PluginField& field = existing(name);
   if (field.length == 1 && field.type == PluginFieldType::kINT32) return read<std::int32_t>(field);
   if (field.length == 1 && field.type == PluginFieldType::kINT64) {
     const std::int64_t value = read<std::int64_t>(field);

@@ -18,9 +18,12 @@ class Fields {
   std::string text(const std::string& name) const;
   float number(const std::string& name) const;
   std::int32_t integer(const std::string& name) const;
+  // Whether there is a field of this name: older exporters' graphs lack some.
+  bool has(const std::string& name) const;
 
  private:
-  const nvinfer1::PluginField& find(const std::string& name) const;
+  const nvinfer1::PluginField* find(const std::string& name) const;
+  const nvinfer1::PluginField& existing(const std::string& name) const;
 
   const nvinfer1::PluginFieldCollection& collection_;
 };

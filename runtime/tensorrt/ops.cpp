@@ -12,6 +12,7 @@ namespace {
 using nvinfer1::Dims;
 using nvinfer1::DimsExprs;
 using nvinfer1::PluginFieldType;
+using nvinfer1::PluginTensorDesc;
 
 template <std::size_t inputs>
 std::array<Shape, inputs> shapes_of(const Dims* dims) {
@@ -26,9 +27,9 @@ const T* as(const void* tensor) {
   return static_cast<const T*>(tensor);
 }
 
-// The kernels' head_pitch: kHWC8 is N × H × W × ceil(C/8)·8 (TensorFormat in NvInferRuntime.h, "vector-minor").
-std::int64_t head_pitch(const nvinfer1::PluginTensorDesc& head) {
-  return head.format == nvinfer1::TensorFormat::kHWC8 ? (head.dims.d[1] + 7) / 8 * 8 : 0;
+// The kernels' pitches: kHWC8 is N × H × W × ceil(C/8)·8 (TensorFormat in NvInferRuntime.h, "vector-minor").
+std::int64_t pitch(const PluginTensorDesc& tensor) {
+  return tensor.format == nvinfer1::TensorFormat::kHWC8 ? (tensor.dims.d[1] + 7) / 8 * 8 : 0;
 }
 
 }  // namespace
@@ -38,7 +39,8 @@ FieldList FlowStepTail::field_names() {
           {"order", nullptr, PluginFieldType::kCHAR, 1},
           {"clamp", nullptr, PluginFieldType::kFLOAT32, 1},
           {"begin", nullptr, PluginFieldType::kINT32, 1},
-          {"end", nullptr, PluginFieldType::kINT32, 1}};
+          {"end", nullptr, PluginFieldType::kINT32, 1},
+          {"h_a", nullptr, PluginFieldType::kINT32, 1}};
 }
 
 FlowStepTail::FlowStepTail(const Fields& fields)
@@ -48,8 +50,11 @@ FlowStepTail::FlowStepTail(const Fields& fields)
       affine_order_(order_of(order_)),
       clamp_(fields.number("clamp")),
       begin_(fields.integer("begin")),
-      end_(fields.integer("end")) {
+      end_(fields.integer("end")),
+      h_a_(fields.has("h_a") ? fields.integer("h_a") : 0) {
   check_tail_attributes(map_, clamp_, begin_, end_);
+  if (h_a_ < 0 || h_a_ > 1 || (h_a_ == 1 && end_ - begin_ < 2))
+    throw Refusal("attribute h_a is " + std::to_string(h_a_) + "; it must be 0, or 1 with two channels or more");
 }
 
 FieldList FlowStepTail::fields() const {
@@ -57,27 +62,32 @@ FieldList FlowStepTail::fields() const {
           {"order", order_.data(), PluginFieldType::kCHAR, static_cast<int32_t>(order_.size())},
           {"clamp", &clamp_, PluginFieldType::kFLOAT32, 1},
           {"begin", &begin_, PluginFieldType::kINT32, 1},
-          {"end", &end_, PluginFieldType::kINT32, 1}};
+          {"end", &end_, PluginFieldType::kINT32, 1},
+          {"h_a", &h_a_, PluginFieldType::kINT32, 1}};
 }
 
 std::string FlowStepTail::description() const {
   return "scale_map=" + scale_map_ + " order=" + order_ + " clamp=" + std::to_string(clamp_) +
-         " begin=" + std::to_string(begin_) + " end=" + std::to_string(end_);
+         " begin=" + std::to_string(begin_) + " end=" + std::to_string(end_) + " h_a=" + std::to_string(h_a_);
 }
 
 void FlowStepTail::check(const Dims* inputs) const { check_tail_shapes(shapes_of<kInputs>(inputs), begin_, end_); }
 
-DimsExprs FlowStepTail::output_shape(const DimsExprs* inputs, nvinfer1::IExprBuilder&) const { return inputs[0]; }
+void FlowStepTail::output_shapes(const DimsExprs* inputs, DimsExprs* outputs, nvinfer1::IExprBuilder& builder) const {
+  for (std::int32_t index = 0; index <= h_a_; ++index) outputs[index] = inputs[0];
+  if (h_a_ == 1) outputs[1].d[1] = builder.constant((end_ - begin_) / 2);
+}
 
 template <typename T>
-int FlowStepTail::launch(const nvinfer1::PluginTensorDesc* shapes, const void* const* inputs, void* output,
-                         void* stream) const {
+int FlowStepTail::launch(const PluginTensorDesc* shapes, const PluginTensorDesc* made, const void* const* inputs,
+                         void* const* outputs, void* stream) const {
   const Dims &h = shapes[0].dims, &conditioning = shapes[2].dims;
   return launch_flow_step_tail(
       FlowStepTailArgs<T>{as<float>(inputs[0]), as<T>(inputs[1]), as<T>(inputs[2]), as<T>(inputs[3]),
-                          as<float>(inputs[4]), as<float>(inputs[5]), static_cast<float*>(output), h.d[0], h.d[1],
+                          as<float>(inputs[4]), as<float>(inputs[5]), static_cast<float*>(outputs[0]), h.d[0], h.d[1],
                           h.d[2] * h.d[3], conditioning.d[0], conditioning.d[1], begin_, clamp_,
-                          head_pitch(shapes[1])},
+                          pitch(shapes[1]), h_a_ == 1 ? static_cast<Half*>(outputs[1]) : nullptr,
+                          h_a_ == 1 ? pitch(made[1]) : 0},
       map_, affine_order_, stream);
 }
 
@@ -93,31 +103,34 @@ std::string UnsqueezeSplit::description() const { return "bound=" + std::to_stri
 
 void UnsqueezeSplit::check(const Dims* inputs) const { check_split_shapes(shapes_of<kInputs>(inputs)); }
 
-DimsExprs UnsqueezeSplit::output_shape(const DimsExprs* inputs, nvinfer1::IExprBuilder& builder) const {
+void UnsqueezeSplit::output_shapes(const DimsExprs* inputs, DimsExprs* outputs, nvinfer1::IExprBuilder& builder) const {
   using nvinfer1::DimensionOperation;
   const DimsExprs &h = inputs[0], &noise = inputs[2];
   const auto *two = builder.constant(2), *four = builder.constant(4);
-  DimsExprs shape = h;
+  DimsExprs& shape = outputs[0] = h;
   shape.d[1] = builder.operation(DimensionOperation::kSUM,
                                  *builder.operation(DimensionOperation::kFLOOR_DIV, *h.d[1], *four), *noise.d[1]);
   for (int axis : {2, 3}) shape.d[axis] = builder.operation(DimensionOperation::kPROD, *h.d[axis], *two);
-  return shape;
 }
 
 template <typename T>
-int UnsqueezeSplit::launch(const nvinfer1::PluginTensorDesc* shapes, const void* const* inputs, void* output,
-                           void* stream) const {
+int UnsqueezeSplit::launch(const PluginTensorDesc* shapes, const PluginTensorDesc*, const void* const* inputs,
+                           void* const* outputs, void* stream) const {
   const Dims &h = shapes[0].dims, &noise = shapes[2].dims;
   return launch_unsqueeze_split(
       UnsqueezeSplitArgs<T>{as<float>(inputs[0]), as<T>(inputs[1]), as<float>(inputs[2]), as<float>(inputs[3]),
-                            static_cast<float*>(output), h.d[0], h.d[1] / 4, noise.d[1], noise.d[2], noise.d[3],
-                            shapes[3].dims.d[0], bound_, head_pitch(shapes[1])},
+                            static_cast<float*>(outputs[0]), h.d[0], h.d[1] / 4, noise.d[1], noise.d[2], noise.d[3],
+                            shapes[3].dims.d[0], bound_, pitch(shapes[1])},
       stream);
 }
 
-template int FlowStepTail::launch<float>(const nvinfer1::PluginTensorDesc*, const void* const*, void*, void*) const;
-template int FlowStepTail::launch<Half>(const nvinfer1::PluginTensorDesc*, const void* const*, void*, void*) const;
-template int UnsqueezeSplit::launch<float>(const nvinfer1::PluginTensorDesc*, const void* const*, void*, void*) const;
-template int UnsqueezeSplit::launch<Half>(const nvinfer1::PluginTensorDesc*, const void* const*, void*, void*) const;
+template int FlowStepTail::launch<float>(const PluginTensorDesc*, const PluginTensorDesc*, const void* const*,
+                                         void* const*, void*) const;
+template int FlowStepTail::launch<Half>(const PluginTensorDesc*, const PluginTensorDesc*, const void* const*,
+                                        void* const*, void*) const;
+template int UnsqueezeSplit::launch<float>(const PluginTensorDesc*, const PluginTensorDesc*, const void* const*,
+                                           void* const*, void*) const;
+template int UnsqueezeSplit::launch<Half>(const PluginTensorDesc*, const PluginTensorDesc*, const void* const*,
+                                          void* const*, void*) const;
 
 }  // namespace srflow::trt

@@ -55,20 +55,22 @@ class Plugin final : public nvinfer1::IPluginV3,
   const char* getPluginNamespace() const noexcept override { return kNamespace; }
 
   // Build.
-  std::int32_t getNbOutputs() const noexcept override { return 1; }
+  std::int32_t getNbOutputs() const noexcept override { return op_.outputs(); }
   std::int32_t configurePlugin(const DynamicDescription*, std::int32_t, const DynamicDescription*,
                                std::int32_t) noexcept override {
     return 0;
   }
   bool supportsFormatCombination(std::int32_t position, const DynamicDescription* tensors, std::int32_t inputs,
                                  std::int32_t outputs) noexcept override {
-    if (inputs != Op::kInputs || outputs != 1 || position < 0 || position > inputs) return false;
+    if (inputs != Op::kInputs || outputs != op_.outputs() || position < 0 || position >= inputs + outputs) return false;
     const Description& tensor = tensors[position].desc;
-    // A head in half precision may stay as convolutions write it. kHWC8 takes float16 and bfloat16 alone (TensorFormat
-    // in NvInferRuntime.h). TensorRT times a plugin in each of its formats. Conditioning comes from outside, linear.
-    const bool channels_last = tensor.format == nvinfer1::TensorFormat::kHWC8;
-    if (channels_last && !(position == kHead && tensor.type == DataType::kHALF)) return false;
+    // A head in half precision may stay as convolutions write it, and h_A, the second output, be as they read it. kHWC8
+    // takes float16 and bfloat16 alone (TensorFormat in NvInferRuntime.h). TensorRT times a plugin in each of its
+    // formats. The conditioning that plugins read comes from outside, linear.
+    const bool second = position > inputs, channels_last = tensor.format == nvinfer1::TensorFormat::kHWC8;
+    if (channels_last && !((position == kHead || second) && tensor.type == DataType::kHALF)) return false;
     if (!channels_last && tensor.format != nvinfer1::TensorFormat::kLINEAR) return false;
+    if (second) return tensor.type == DataType::kHALF;
     if (!Op::is_conditioning(position)) return tensor.type == DataType::kFLOAT;
     // Either type for the first conditioning input, and the same type for the others.
     return Op::is_conditioning(position - 1) ? tensor.type == tensors[position - 1].desc.type
@@ -87,7 +89,7 @@ class Plugin final : public nvinfer1::IPluginV3,
         if (Op::is_conditioning(i - 1) && Op::is_conditioning(i) && inputs[i] != inputs[i - 1])
           throw Refusal("inputs " + std::to_string(i - 1) + " and " + std::to_string(i) + " must have the same type");
       }
-      outputs[0] = DataType::kFLOAT;
+      for (int i = 0; i < op_.outputs(); ++i) outputs[i] = i == 0 ? DataType::kFLOAT : DataType::kHALF;
     });
   }
   std::int32_t getOutputShapes(const nvinfer1::DimsExprs* inputs, std::int32_t input_count, const nvinfer1::DimsExprs*,
@@ -104,7 +106,7 @@ class Plugin final : public nvinfer1::IPluginV3,
         }
       }
       op_.check(shapes.data());
-      outputs[0] = op_.output_shape(inputs, builder);
+      op_.output_shapes(inputs, outputs, builder);
     });
   }
   const char* getTimingCacheID() noexcept override { return timing_id_.c_str(); }
@@ -120,12 +122,12 @@ class Plugin final : public nvinfer1::IPluginV3,
       op_.check(shapes.data());
     });
   }
-  std::int32_t enqueue(const Description* inputs, const Description*, const void* const* input_data,
+  std::int32_t enqueue(const Description* inputs, const Description* outputs, const void* const* input_data,
                        void* const* output_data, void*, cudaStream_t stream) noexcept override {
     return guarded([&] {
       const bool half = inputs[kHead].type == DataType::kHALF;
-      const int error = half ? op_.template launch<Half>(inputs, input_data, output_data[0], stream)
-                             : op_.template launch<float>(inputs, input_data, output_data[0], stream);
+      const int error = half ? op_.template launch<Half>(inputs, outputs, input_data, output_data, stream)
+                             : op_.template launch<float>(inputs, outputs, input_data, output_data, stream);
       if (error != 0) throw Refusal(std::string("CUDA refuses the kernel: ") + cuda_error_text(error));
     });
   }
@@ -140,10 +142,10 @@ class Plugin final : public nvinfer1::IPluginV3,
  private:
   static bool is_conditioning_type(DataType type) { return type == DataType::kFLOAT || type == DataType::kHALF; }
 
-  static void expect_counts(std::int32_t inputs, std::int32_t outputs) {
-    if (inputs != Op::kInputs || outputs != 1) {
+  void expect_counts(std::int32_t inputs, std::int32_t outputs) const {
+    if (inputs != Op::kInputs || outputs != op_.outputs()) {
       throw Refusal("the node has " + std::to_string(inputs) + " inputs and " + std::to_string(outputs) +
-                    " outputs; it must have " + std::to_string(Op::kInputs) + " and 1");
+                    " outputs; it must have " + std::to_string(Op::kInputs) + " and " + std::to_string(op_.outputs()));
     }
   }
 

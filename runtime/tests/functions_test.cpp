@@ -81,5 +81,23 @@ TEST(Half, EveryPatternWidensExactly) {
   }
 }
 
+// Between neighbours a and b: their middle becomes the even one, and what is nearer to one of them that one.
+TEST(Half, IsTheNearestOneAfterNarrowing) {
+  for (std::uint16_t sign : {0, 0x8000}) {
+    for (std::uint16_t bits = 0; bits < 0x7c00; ++bits) {
+      const std::uint16_t a = sign | bits, b = sign | (bits + 1);
+      const float low = Half{a};
+      const float high = bits == 0x7bff ? std::copysign(65536.0f, low) : static_cast<float>(Half{b});
+      const float middle = low + (high - low) / 2;
+      EXPECT_EQ(narrowed(low).bits, a);
+      EXPECT_EQ(narrowed(middle).bits, bits % 2 ? b : a) << bits;
+      EXPECT_EQ(narrowed(std::nextafter(middle, low)).bits, a) << bits;
+      EXPECT_EQ(narrowed(std::nextafter(middle, high)).bits, b) << bits;
+    }
+    EXPECT_EQ(narrowed(std::copysign(kInfinity, sign ? -1.0f : 1.0f)).bits, sign | 0x7c00);
+  }
+  EXPECT_TRUE(std::isnan(static_cast<float>(narrowed(kNaN))));
+}
+
 }  // namespace
 }  // namespace srflow

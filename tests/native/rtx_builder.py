@@ -60,12 +60,17 @@ def found(model: str, library: str | None) -> dict[str, Any]:
         return {"parsed": False}
     layers = [network.get_layer(index) for index in range(network.num_layers)]
     plugins = {
-        layer.name: [list(layer.get_output(0).shape), layer.get_output(0).dtype.name]
+        layer.name: [[list(each.shape), each.dtype.name] for each in map(layer.get_output, range(layer.num_outputs))]
         for layer in layers
         if layer.type == trt.LayerType.PLUGIN_V3
     }
     engine = builder.build_serialized_network(network, configuration(builder, network))
-    return {"parsed": True, "plugins": plugins, "engine_bytes": 0 if engine is None else engine.nbytes}
+    return {
+        "parsed": True,
+        "layers": len(layers),
+        "plugins": plugins,
+        "engine_bytes": 0 if engine is None else engine.nbytes,
+    }
 
 
 def configuration(builder: trt.Builder, network: trt.INetworkDefinition) -> trt.IBuilderConfig:

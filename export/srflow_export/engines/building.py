@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from srflow_export.engines.graphs import Graph, Shape
+from srflow_export.engines.graphs import Graph, Shape, with_h_a
 from srflow_export.engines.requests import EngineRequest
 from srflow_sdk.errors import ExportError
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 _SAY_EVERY_S = 10.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
 _TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
 
-_LINEAR = 1 << 0  # TensorFormat.LINEAR alone
+_LINEAR, _HWC8 = 1 << 0, 1 << 2  # of TensorFormat, each alone
 
 
 def build_engine(
@@ -47,7 +47,7 @@ def build_engine(
     builder = trt.Builder(log)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse(graph.model.SerializeToString()):
+    if not parser.parse((with_h_a(graph.model) if plugins else graph.model).SerializeToString()):
         errors = "; ".join(_parser_error(parser.get_error(index)) for index in range(parser.num_errors))
         raise ExportError(
             f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: {errors or log.said()}; export the "
@@ -55,8 +55,11 @@ def build_engine(
         )
     check_network(trt, network, graph, plugins=plugins)
     for count, get in ((network.num_inputs, network.get_input), (network.num_outputs, network.get_output)):
-        for tensor in map(get, range(count)):  # the runtime has room for what the shape says, and HWC8 pads channels
-            tensor.allowed_formats = _LINEAR
+        for tensor in map(get, range(count)):
+            # Linear, as the runtime has room for what a shape says, and HWC8 pads channels; but couplings of 16 bits as
+            # convolutions write and read them, as a linear one would be copied for every sample.
+            vectors = tensor.name.endswith("_coupling") and tensor.dtype.itemsize == 2 and tensor.shape[1] % 8 == 0
+            tensor.allowed_formats = _HWC8 if vectors else _LINEAR
     config = builder.create_builder_config()
     _configure(trt, config, request)
     if config.add_optimization_profile(_profile(builder, shapes)) < 0:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,6 +121,36 @@ def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
     result = onnx.ModelProto()
     result.CopyFrom(model)
     _Rewriter(result.graph).rewrite()
+    return result
+
+
+def with_h_a(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose FlowStepTails give h_A in half precision too, where a Slice and a Cast make it for a coupling.
+
+    For plugins alone (runtime/tensorrt/ops.h): the operation's function has one output.
+    """
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    nodes, weights = result.graph.node, {tensor.name: tensor for tensor in result.graph.initializer}
+    readers = defaultdict(list)
+    for node in nodes:
+        for name in node.input:
+            readers[name].append(node)
+    for tail in [node for node in nodes if node.op_type == "FlowStepTail"]:
+        limits = [[0], [weights[tail.input[5]].dims[0] // 2], [1], [1]]
+        cuts = [node for node in readers[tail.output[0]] if node.op_type == "Slice"]
+        cuts = [
+            cut for cut in cuts if [numpy_helper.to_array(weights[name]).tolist() for name in cut.input[1:]] == limits
+        ]
+        casts = [node for cut in cuts for node in readers[cut.output[0]]]
+        replaced = [node.op_type for node in casts] == ["Cast"] and _settings(casts[0])[
+            "to"
+        ] == onnx.TensorProto.FLOAT16
+        tail.attribute.append(helper.make_attribute("h_a", int(replaced)))
+        if replaced:
+            tail.output.append(casts[0].output[0])
+            for node in (*cuts, *casts):
+                nodes.remove(node)
     return result
 
 

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 #include <string>
@@ -68,6 +69,7 @@ struct StepCase {
   AffineOrder order = AffineOrder::kShiftFirst;
   bool in_place = false;
   bool head_channels_last = false;
+  std::int64_t h_a_pitch = -1;  // −1: none
 };
 
 // Runs kernel and reference, with this step's channels in the middle of the conditioning tensor.
@@ -117,12 +119,30 @@ void expect_step_equals_reference(const StepCase& the) {
     got = h;
     args.h = got.data();
   }
+  const std::int64_t kept = the.channels / 2, pitch = the.h_a_pitch;
+  std::vector<Half> h_a(static_cast<std::size_t>(the.batch * the.pixels * std::max(pitch, kept) + 8), Half{0x7fff});
+  if (pitch >= 0) args.h_a = h_a.data(), args.h_a_pitch = pitch;
   srflow::host_grid::run({static_cast<unsigned>(tiles * the.batch)}, srflow::kWarps * srflow::kLanes, tile.shared_bytes,
                          [&] {
                            srflow::flow_step_tail_kernel<rows, columns, T>(args, tile, the.scale_map, the.order,
                                                                            the.pixels % columns == 0);
                          });
   expect_near(got, expected);
+  if (pitch < 0) return;
+  const auto value = [&](std::int64_t sample, std::int64_t channel, std::int64_t pixel) {
+    if (channel >= kept) return Half{0};
+    return srflow::narrowed(got[static_cast<std::size_t>((sample * the.channels + channel) * the.pixels + pixel)]);
+  };
+  std::vector<std::uint16_t> bits, wanted;
+  for (std::int64_t sample = 0; sample < the.batch; ++sample) {
+    const std::int64_t outer = pitch ? the.pixels : kept, inner = pitch ? pitch : the.pixels;
+    for (std::int64_t i = 0; i < outer; ++i)
+      for (std::int64_t j = 0; j < inner; ++j)
+        wanted.push_back((pitch ? value(sample, j, i) : value(sample, i, j)).bits);
+  }
+  wanted.resize(h_a.size(), 0x7fff);  // nothing behind its end
+  for (const Half& each : h_a) bits.push_back(each.bits);
+  EXPECT_EQ(bits, wanted) << the.channels << " channels";
 }
 
 TEST(Quotient, OfShortAndOfLongNumbers) {
@@ -176,6 +196,22 @@ TEST(FlowStepTailKernel, ReadsAHeadWhoseChannelsAreLast) {
   for (std::int64_t channels : {1, 3, 12, 24, 48, 96}) expect(few, two, {2, channels, 70, 1});
   expect(few, two, {3, 12, 1027, 3});  // an odd number of pixels, several tiles
   expect(many, one, {2, 100, 40, 1});
+}
+
+// Every number of channels up to 40: threads begin at multiples of 12 or 24, and vectors of eight at others.
+TEST(FlowStepTailKernel, AlsoWritesHAInHalfLinearOrWithItsChannelsLastAndZerosBehind) {
+  const auto with_h_a = [](std::int64_t batch, std::int64_t channels, std::int64_t pixels, bool last = true) {
+    StepCase the{batch, channels, pixels, 1};
+    the.h_a_pitch = last ? (channels / 2 + 7) / 8 * 8 : 0;
+    return the;
+  };
+  for (std::int64_t channels = 2; channels <= 40; ++channels)
+    expect_step_equals_reference<12, 2, Half>(with_h_a(1, channels, 3));
+  for (bool last : {false, true}) {
+    expect_step_equals_reference<12, 2, Half>(with_h_a(3, 12, 1027, last));  // an odd number of pixels, several tiles
+    expect_step_equals_reference<12, 2, float>(with_h_a(2, 96, 70, last));
+    for (std::int64_t channels : {100, 200}) expect_step_equals_reference<24, 1, Half>(with_h_a(2, channels, 40, last));
+  }
 }
 
 TEST(FlowStepTailKernel, EveryMapAndOrder) {

@@ -48,6 +48,8 @@ struct FlowStepTailArgs {
   std::int64_t begin;                 // this step's first channel in it
   float clamp;                        // c of the tanh map; the others ignore it
   std::int64_t head_pitch = 0;        // only CUDA: head is batch × pixels × head_pitch, its channels last, then padding
+  Half* h_a = nullptr;                // only CUDA, or null: h_A of out once more, batch × channels/2 × pixels
+  std::int64_t h_a_pitch = 0;         // if not 0: h_a is batch × pixels × h_a_pitch, its channels last, then zeros
 };
 
 // The factor by which decoding multiplies: 1/scale.

@@ -1,8 +1,8 @@
-// exp and tanh in float32, for host and device.
+// exp and tanh in float32, and rounding to float16, for host and device.
 //
 // On the host they are polynomials without branches and calls, so that a loop over them vectorises without -ffast-math.
-// They are within 2 units in the last place, exact at 0, and correct at infinities and NaN. On a GPU they are CUDA's
-// own.
+// exp and tanh are within 2 units in the last place, exact at 0, and correct at infinities and NaN. On a GPU all are
+// CUDA's own.
 #ifndef SRFLOW_FUNCTIONS_H_
 #define SRFLOW_FUNCTIONS_H_
 
@@ -62,6 +62,20 @@ SRFLOW_HD float tanh_float(float x) {
 // Soft clamp bound·tanh(x / bound), the identity near 0; a bound of 0 leaves x unchanged.
 SRFLOW_HD float bounded(float x, float bound) {
   return bound == 0.0f ? x : bound * tanh_float(x / bound);
+}
+
+// The nearest float16, of two the even one; beyond 65504 infinity, as a Cast of ONNX does it.
+SRFLOW_HD Half narrowed(float x) {
+#if defined(__CUDA_ARCH__)
+  return {__half_as_ushort(__float2half_rn(x))};
+#else
+  const std::uint32_t bits = bits_as<std::uint32_t>(x), magnitude = bits & 0x7fffffffu;
+  // Below 2^-14 the addition rounds to the steps of float16's subnormal numbers, which are those of floats from 0.5 on.
+  std::uint32_t half = bits_as<std::uint32_t>(bits_as<float>(magnitude) + 0.5f) - 0x3f000000u;
+  if (magnitude >= 0x38800000u) half = (magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1u)) >> 13;
+  if (magnitude >= 0x477ff000u) half = magnitude > 0x7f800000u ? 0x7fffu : 0x7c00u;
+  return {static_cast<std::uint16_t>((bits >> 16 & 0x8000u) | half)};
+#endif
 }
 
 }  // namespace srflow

@@ -16,6 +16,8 @@ int launch_flow_step_tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, A
   } else {
     ++trt::launches.half_tails;
     trt::launches.half_tail_pitch = args.head_pitch;
+    trt::launches.half_tail_h_a = args.h_a;
+    trt::launches.half_tail_h_a_pitch = args.h_a_pitch;
   }
   trt::launches.scale_map = scale_map;
   trt::launches.order = order;

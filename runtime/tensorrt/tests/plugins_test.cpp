@@ -24,9 +24,9 @@ IPluginCreatorV3One& creator(int index) {
 struct TailFields {
   std::string scale_map = "tanh", order = "shift_first";
   float clamp = 0.7f;
-  std::int32_t begin = 12, end = 24;
+  std::int32_t begin = 12, end = 24, h_a = 0;
   PluginFieldType begin_type = PluginFieldType::kINT32;
-  std::int32_t count = 5;
+  std::int32_t count = 6;  // without the last one: the graph of a bundle
 
   std::unique_ptr<IPluginV3> plugin(TensorRTPhase phase = TensorRTPhase::kBUILD) const {
     const PluginField fields[] = {
@@ -34,7 +34,8 @@ struct TailFields {
         {"order", order.c_str(), PluginFieldType::kCHAR, static_cast<std::int32_t>(order.size() + 1)},
         {"clamp", &clamp, PluginFieldType::kFLOAT32, 1},
         {"begin", &begin, begin_type, 1},
-        {"end", &end, PluginFieldType::kINT32, 1}};
+        {"end", &end, PluginFieldType::kINT32, 1},
+        {"h_a", &h_a, PluginFieldType::kINT32, 1}};
     const PluginFieldCollection collection{count, fields};
     return std::unique_ptr<IPluginV3>(creator(0).createPlugin("step", &collection, phase));
   }
@@ -112,8 +113,8 @@ struct ExtentBuilder : IExprBuilder, apiv::VExprBuilder {
   std::deque<Extent> extents;
 };
 
-// The output's extents; empty if the plugin refuses.
-std::vector<std::int64_t> output_shape(IPluginV3& plugin, const std::vector<PluginTensorDesc>& inputs) {
+// An output's extents; empty if the plugin refuses.
+std::vector<std::int64_t> output_shape(IPluginV3& plugin, const std::vector<PluginTensorDesc>& inputs, int which = 0) {
   ExtentBuilder builder;
   std::vector<DimsExprs> shapes(inputs.size());
   for (std::size_t i = 0; i < inputs.size(); ++i) {
@@ -121,9 +122,10 @@ std::vector<std::int64_t> output_shape(IPluginV3& plugin, const std::vector<Plug
     for (int axis = 0; axis < shapes[i].nbDims; ++axis)
       shapes[i].d[axis] = builder.IExprBuilder::constant(inputs[i].dims.d[axis]);
   }
-  DimsExprs output{};
-  if (build(plugin).getOutputShapes(shapes.data(), static_cast<std::int32_t>(shapes.size()), nullptr, 0, &output, 1,
-                                    builder) != 0)
+  DimsExprs outputs[2] = {};
+  const DimsExprs& output = outputs[which];
+  if (build(plugin).getOutputShapes(shapes.data(), static_cast<std::int32_t>(shapes.size()), nullptr, 0, outputs,
+                                    build(plugin).getNbOutputs(), builder) != 0)
     return {};
   std::vector<std::int64_t> extents;
   for (int axis = 0; axis < output.nbDims; ++axis) extents.push_back(static_cast<const Extent*>(output.d[axis])->value);
@@ -217,6 +219,58 @@ TEST(Formats, AHeadInHalfMayHaveItsChannelsLastAndNothingElseMay) {
   EXPECT_FALSE(supported(*tail, tail_inputs(), 1));  // float32 has no such format
   for (std::size_t other : {0, 2, 3, 4, 5, 6}) EXPECT_FALSE(supported(*tail, tail_inputs(DataType::kHALF), other));
   for (std::size_t other : {0, 2, 3, 4}) EXPECT_FALSE(supported(*split, split_inputs(DataType::kHALF), other));
+}
+
+TailFields with_h_a() {
+  TailFields fields;
+  fields.h_a = 1;
+  return fields;
+}
+
+TEST(SecondOutput, IsHAInHalfAndMayHaveItsChannelsLastWhereTheGraphAsksForIt) {
+  const auto plugin = with_h_a().plugin(), plain = TailFields().plugin();
+  TailFields older;
+  older.count = 5;
+  EXPECT_EQ(build(*older.plugin()).getNbOutputs(), 1);
+  EXPECT_EQ(build(*plain).getNbOutputs(), 1);
+  ASSERT_EQ(build(*plugin).getNbOutputs(), 2);
+  EXPECT_EQ(output_shape(*plugin, tail_inputs(), 1), (std::vector<std::int64_t>{2, 6, 5, 7}));
+  DataType types[2] = {};
+  const DataType inputs[] = {DataType::kFLOAT, DataType::kHALF,  DataType::kHALF,
+                             DataType::kHALF,  DataType::kFLOAT, DataType::kFLOAT};
+  EXPECT_EQ(build(*plugin).getOutputDataTypes(types, 2, inputs, 6), 0);
+  EXPECT_EQ(types[0], DataType::kFLOAT);
+  EXPECT_EQ(types[1], DataType::kHALF);
+  const auto supported = [&](TensorFormat format, DataType type) {
+    std::vector<DynamicPluginTensorDesc> all(8);
+    auto tensors = tail_inputs(DataType::kHALF);
+    tensors.push_back(tensor({}));
+    tensors.push_back(tensor({}, type));
+    tensors.back().format = format;
+    for (std::size_t i = 0; i < tensors.size(); ++i) all[i].desc = tensors[i];
+    for (int position = 0; position < 8; ++position)
+      if (!build(*plugin).supportsFormatCombination(position, all.data(), 6, 2)) return false;
+    return true;
+  };
+  EXPECT_TRUE(supported(TensorFormat::kHWC8, DataType::kHALF));
+  EXPECT_TRUE(supported(TensorFormat::kLINEAR, DataType::kHALF));
+  EXPECT_FALSE(supported(TensorFormat::kLINEAR, DataType::kFLOAT));
+  EXPECT_FALSE(supported(TensorFormat::kHWC8, DataType::kFLOAT));
+}
+
+TEST(SecondOutput, SurvivesSerialisationAndNeedsAChannel) {
+  const auto plugin = with_h_a().plugin();
+  const PluginFieldCollection* serialised = runtime(*plugin).getFieldsToSerialize();
+  const std::unique_ptr<IPluginV3> again(creator(0).createPlugin("step", serialised, TensorRTPhase::kRUNTIME));
+  EXPECT_EQ(build(*again).getNbOutputs(), 2);
+  const auto refusal = [](auto change) {
+    TailFields fields = with_h_a();
+    change(fields);
+    return logged([&] { EXPECT_EQ(fields.plugin(), nullptr); });
+  };
+  const std::string why = "it must be 0, or 1 with two channels or more\n";
+  EXPECT_EQ(refusal([](TailFields& f) { f.h_a = 2; }), "srflow: FlowStepTail step: attribute h_a is 2; " + why);
+  EXPECT_EQ(refusal([](TailFields& f) { f.end = 13; }), "srflow: FlowStepTail step: attribute h_a is 1; " + why);
 }
 
 TEST(Types, OutputIsFloatAndOthersAreRefused) {
@@ -329,6 +383,24 @@ TEST(Enqueue, TellsTheKernelsOfChannelsThatAreLastAndPaddedToEight) {
   enqueue(*split, of_split);
   EXPECT_EQ(launches.half_tail_pitch, 16);  // of 12 channels
   EXPECT_EQ(launches.half_split_pitch, 8);  // of 8
+}
+
+TEST(Enqueue, HandsTheSecondOutputAndItsFormatToTheKernel) {
+  launches = {};
+  float data[8];
+  const void* inputs[6] = {};
+  void* outputs[] = {data, data + 1};
+  const auto shapes = tail_inputs(DataType::kHALF);
+  std::vector<PluginTensorDesc> made = {tensor({2, 12, 5, 7}), tensor({2, 6, 5, 7}, DataType::kHALF)};
+  const auto enqueue = [&](const TailFields& fields) {
+    EXPECT_EQ(runtime(*fields.plugin()).enqueue(shapes.data(), made.data(), inputs, outputs, nullptr, nullptr), 0);
+    return std::make_pair(launches.half_tail_h_a, launches.half_tail_h_a_pitch);
+  };
+  const void* const none = nullptr;
+  EXPECT_EQ(enqueue(with_h_a()), std::make_pair(static_cast<const void*>(data + 1), std::int64_t{0}));
+  EXPECT_EQ(enqueue(TailFields()), std::make_pair(none, std::int64_t{0}));
+  made[1].format = TensorFormat::kHWC8;
+  EXPECT_EQ(enqueue(with_h_a()), std::make_pair(static_cast<const void*>(data + 1), std::int64_t{8}));
 }
 
 TEST(Enqueue, ReportsWhatCudaRefuses) {

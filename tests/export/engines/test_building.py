@@ -114,19 +114,23 @@ def test_a_build_that_fails_says_so_and_what_may_help(rtx, graph, monkeypatch):
         build_engine(rtx, graph, shapes(graph), REQUEST)
 
 
-def test_what_goes_into_an_engine_and_out_of_it_is_linear(rtx, graph, monkeypatch):
+@pytest.mark.parametrize("name", ["encoder.onnx", "sampler.onnx"])
+def test_couplings_have_their_channels_last_between_engines_and_all_else_is_linear(rtx, exported, name, monkeypatch):
     seen = []
 
     def noted(_trt, network, *_, **__):
         seen.append(network)
 
     monkeypatch.setattr(building, "check_network", noted)
+    graph = read_graph(exported / name, precision="fp16")
     build_engine(rtx, graph, shapes(graph), REQUEST)
     (network,) = seen
     tensors = [network.get_input(at) for at in range(network.num_inputs)]
     tensors += [network.get_output(at) for at in range(network.num_outputs)]
-    assert len(tensors) > 3
-    assert {tensor.allowed_formats for tensor in tensors} == {1 << int(rtx.TensorFormat.LINEAR)}
+    formats = {tensor.name: tensor.allowed_formats for tensor in tensors}
+    last = {name for name, allowed in formats.items() if allowed == 1 << int(rtx.TensorFormat.HWC8)}
+    assert last == {f"level{level}_step0_coupling" for level in (1, 2, 3)}
+    assert {formats[name] for name in formats.keys() - last} == {1 << int(rtx.TensorFormat.LINEAR)}
 
 
 def test_progress_is_told_from_the_callers_thread(rtx, graph, monkeypatch):

@@ -12,8 +12,10 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from srflow_export.engines.graphs import rewritten
+from srflow_export import onnx_models
+from srflow_export.engines.graphs import rewritten, with_h_a
 from srflow_sdk.model.bundle import Bundle
+from tests.networks import random_srflow, tiny_config
 
 
 def run(model: onnx.ModelProto, **inputs: np.ndarray) -> list[Any]:
@@ -44,6 +46,34 @@ def test_the_embedded_encoder_has_no_groups_left_and_gives_the_same_conditioning
     lr = np.random.default_rng(0).random((1, 3, 12, 10), np.float32)
     for one, other in zip(run(before, lr=lr), run(after, lr=lr), strict=True):
         assert np.abs(one - other).max() <= 2e-5 * np.abs(one).max()
+
+
+def test_h_a_comes_from_the_tail_before_and_from_the_unsqueeze() -> None:
+    """In half, as the plugin gives it: a second output of the function here, so that ONNX Runtime can compute it."""
+    before = rewritten(onnx_models.sampler_model(random_srflow(tiny_config(steps=2)), "fp16", flow_nodes=True))
+    after = with_h_a(before)
+    assert [operators(before)[op] for op in ("Slice", "Cast")] == [4, 6]
+    assert [operators(after)[op] for op in ("Slice", "Cast")] == [1, 3], "of the first latent, and two for priors"
+    tails = [node for node in after.graph.node if node.op_type == "FlowStepTail"]
+    asked = [helper.get_node_attr_value(tail, "h_a") for tail in tails]
+    assert asked == [len(tail.output) - 1 for tail in tails] == [1, 0] * 3, "the last step of a level is unsqueezed"
+    for index, tail in enumerate(tails):
+        tail.output[1:] = tail.output[1:] or [f"unused{index}"]
+    (function,) = [function for function in after.functions if function.name == "FlowStepTail"]
+    function.output.append("h_a_in_half")
+    function.node.append(helper.make_node("Slice", ["out", "none", "kept", "channel_axis"], ["first_half"]))
+    function.node.append(helper.make_node("Cast", ["first_half"], ["h_a_in_half"], to=TensorProto.FLOAT16))
+    function.attribute.append("h_a")
+    generator = np.random.default_rng(0)
+    inputs = {"tau": np.ones(1, np.float32)}
+    for entry in before.graph.input:
+        dimensions = entry.type.tensor_type.shape.dim
+        if len(dimensions) == 4:
+            side = 32 >> int(entry.name.partition("level")[2][0])
+            type_ = helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
+            inputs[entry.name] = generator.normal(size=(1, dimensions[1].dim_value, side, side)).astype(type_)
+    (one,), (other,) = run(before, **inputs), run(after, **inputs)
+    assert np.array_equal(one, other)
 
 
 def test_parts_of_bfloat16_weights_are_bfloat16() -> None:
