@@ -1,10 +1,10 @@
 """The ONNX files that engines are built from: read once, so that what is hashed is what is built, and rewritten.
 
-No grouped convolution goes to TensorRT's builders, and none of a picture enlarged by repetition. Strongly typed
-half-precision convolutions in groups may fail to build (NVIDIA/TensorRT issue 4838), so each group becomes a
-convolution. A 3×3 convolution after nearest ×2 is the transposed 4×4 convolution of stride 2 whose taps sum those that
-see the same pixel: 16 multiply-adds a pixel before enlarging instead of 36. Only engines are built so: ONNX Runtime and
-OpenVINO are faster with the bundle's own files.
+No grouped convolution goes to TensorRT's builders: strongly typed half-precision convolutions in groups may fail to
+build (NVIDIA/TensorRT issue 4838), so each group becomes a convolution. The groups of an encoder are a level's steps:
+what lies between two of them, and from there to the step's own outputs, is done by step too, so that nothing is joined
+in order to be split again. Phases (:mod:`srflow_export.on_features`) become one transposed convolution, with nothing to
+interleave. Only engines are built so: OpenVINO is faster with the bundle's own files.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,7 @@ from srflow_sdk.errors import BundleError, ExportError
 from srflow_sdk.model.engine_records import LrProfile
 
 SAMPLES_AT_ONCE = 4
-_TAPS = np.array([[0, 0, 1], [0, 1, 1], [1, 1, 0], [1, 0, 0]], np.float32)
-"""Which taps of a 3-convolution of the enlarged picture each tap of the transposed one sums."""
+_POINTWISE = {"Relu", "Cast", "Exp", "Log", "Neg", "Tanh", "Reciprocal", "Add", "Sub", "Mul", "Div"}
 
 _LEVEL = re.compile(r"(?:noise_)?level([0-9]{1,2})(?:_[a-z0-9_]+)?", re.ASCII)
 
@@ -157,56 +156,147 @@ def with_h_a(model: onnx.ModelProto) -> onnx.ModelProto:
 class _Rewriter:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
+        self._nodes: list[onnx.NodeProto] = []
+        self._producers: dict[str, onnx.NodeProto] = {name: node for node in graph.node for name in node.output}
+        self._parts: dict[tuple[str, int, int], str] = {}  # of channels: of what, which and of how many
         self._weights = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
             if node.op_type == "Cast" and node.input[0] in self._weights:  # weights that are kept in half precision
                 type_ = helper.tensor_dtype_to_np_dtype(_settings(node)["to"])
                 self._weight(node.output[0], self._array(node.input[0]).astype(type_))
-        self._doubled = {node.output[0]: node.input[0] for node in graph.node if self._doubles(node)}
 
     def rewrite(self) -> None:
         """Replace the graph's nodes, and the weights that they use."""
-        nodes = [
-            new for node in self._graph.node if node.output[0] not in self._weights for new in self._instead_of(node)
-        ]
-        used = {name for node in nodes for name in node.input} | {value.name for value in self._graph.output}
-        nodes = [node for node in nodes if not used.isdisjoint(node.output)]
-        used = {name for node in nodes for name in node.input}
+        for node in self._graph.node:
+            if node.output[0] not in self._weights:
+                self._replace(node)
+        used, nodes = {value.name for value in self._graph.output}, []
+        for node in reversed(self._nodes):
+            if not used.isdisjoint(node.output):
+                used.update(node.input)
+                nodes.append(node)
         del self._graph.node[:], self._graph.initializer[:], self._graph.value_info[:]
-        self._graph.node.extend(nodes)
+        self._graph.node.extend(reversed(nodes))
         self._graph.initializer.extend(tensor for name, tensor in self._weights.items() if name in used)
 
-    def _instead_of(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-        if node.op_type != "Conv" or not all(name in self._weights for name in node.input[1:]):
-            yield node
-            return
-        settings, kernel = _settings(node), self._array(node.input[1])
-        if settings.get("group", 1) > 1 and kernel.shape[1] > 1:
-            yield from self._by_group(node, settings)
-        elif node.input[0] in self._doubled and kernel.shape[2:] == (3, 3) and _is_plain(settings):
-            summed = np.einsum("ky,oiyx,lx->iokl", _TAPS, kernel.astype(np.float32), _TAPS).astype(kernel.dtype)
-            inputs = [self._doubled[node.input[0]], self._weight(f"{node.output[0]}/kernel", summed), *node.input[2:]]
-            yield helper.make_node("ConvTranspose", inputs, node.output, node.name, strides=[2, 2], pads=[1] * 4)
-        else:
-            yield node
+    def _replace(self, node: onnx.NodeProto) -> None:
+        settings, count, output = _settings(node), len(node.output), node.output[0]
+        if node.op_type == "Split" and count > 1 and settings.get("axis") == 1 and self._by_part(node.input[0], count):
+            for index, part in enumerate(node.output):
+                self._part(node.input[0], index, count, part)
+        elif (count := settings.get("group", 1)) > 1 and self._by_part(output, count):
+            parts = [self._part(output, index, count) for index in range(count)]
+            self._nodes.append(helper.make_node("Concat", parts, [output], node.name, axis=1))
+        elif not ((phases := self._phases(node)) and self._joined(phases, output)):
+            self._nodes.append(node)
 
-    def _by_group(self, node: onnx.NodeProto, settings: dict[str, Any]) -> Iterator[onnx.NodeProto]:
-        count, output = settings["group"], node.output[0]
-        weights = [np.split(self._array(name), count) for name in node.input[1:]]
-        sizes = self._weight(f"{output}/sizes", np.full(count, weights[0][0].shape[1], np.int64))
-        parts, results = ([f"{output}/{kind}{index}" for index in range(count)] for kind in ("in", "out"))
-        yield helper.make_node("Split", [node.input[0], sizes], parts, f"{node.name}/split", axis=1)
-        for index, (part, result) in enumerate(zip(parts, results, strict=True)):
-            own = [self._weight(f"{result}/{which}", arrays[index]) for which, arrays in enumerate(weights)]
-            yield helper.make_node("Conv", [part, *own], [result], f"{node.name}/{index}", **{**settings, "group": 1})
-        yield helper.make_node("Concat", results, [output], f"{node.name}/concat", axis=1)
-
-    def _doubles(self, node: onnx.NodeProto) -> bool:
-        """True if it is a Resize that repeats each pixel in a square of 2×2."""
-        how = {"mode": b"nearest", "coordinate_transformation_mode": b"asymmetric", "nearest_mode": b"floor"}
-        if node.op_type != "Resize" or _settings(node) != how or len(node.input) != 3:
+    def _by_part(self, name: str, count: int) -> bool:
+        """Whether so many equal parts of a tensor's channels are computed apart: by groups of a convolution."""
+        node = self._producers.get(name)
+        if node is not None and node.op_type == "Conv":
+            known = all(weight in self._weights for weight in node.input[1:])
+            return known and _settings(node).get("group", 1) == count and self._weights[node.input[1]].dims[1] > 1
+        if node is not None and (halved := self._halved(node, count)):
+            return self._by_part(halved[0], count)
+        if node is None or node.op_type not in _POINTWISE:
             return False
-        return node.input[2] in self._weights and self._array(node.input[2]).tolist() == [1, 1, 2, 2]
+        constants = [self._array(each) for each in node.input if each in self._weights]
+        tensors = [each for each in node.input if each not in self._weights]
+        return all(each.size == 1 for each in constants) and all(self._by_part(each, count) for each in tensors)
+
+    def _part(self, name: str, index: int, count: int, called: str = "") -> str:
+        """Add what computes one of so many equal parts of a tensor's channels; returns its name."""
+        key, node = (name, index, count), self._producers.get(name)
+        if key in self._parts:
+            return self._add("Identity", [self._parts[key]], called) if called else self._parts[key]
+        if node is None or not self._by_part(name, count):
+            parts = [f"{name}/{at}of{count}" for at in range(count)]
+            self._parts |= {(name, at, count): part for at, part in enumerate(parts)}
+            self._nodes.append(helper.make_node("Split", [name], parts, f"{name}/split", axis=1, num_outputs=count))
+            return self._part(name, index, count, called)
+        if halved := self._halved(node, count):
+            whole, half = halved
+            self._parts[key] = self._part(self._part(whole, index, count), half, 2)
+            return self._part(name, index, count, called)
+        self._parts[key] = result = called or f"{name}/{index}of{count}"
+        inputs, settings = list(node.input), _settings(node)
+        if node.op_type == "Conv":
+            settings["group"] = 1
+            for at, weight in enumerate(inputs[1:], 1):
+                inputs[at] = self._weight(f"{result}/{at}", np.split(self._array(weight), count)[index])
+        inputs = [each if each in self._weights else self._part(each, index, count) for each in inputs]
+        return self._add(node.op_type, inputs, result, **settings)
+
+    def _halved(self, node: onnx.NodeProto, count: int) -> tuple[str, int] | None:
+        """For all first or all second halves of a tensor's parts, as of injectors' heads: that tensor, and which."""
+        split = self._producers.get(node.input[0]) if node.op_type == "Reshape" else None
+        rows = self._inputs(split.input[0], "Reshape") if split is not None and split.op_type == "Split" else []
+        shape = self._array(rows[1]).tolist() if rows and rows[1] in self._weights else []
+        if split is None or len(split.output) != 2 or shape != [0, count, -1, 0]:
+            return None
+        return rows[0], list(split.output).index(node.input[0])
+
+    def _phases(self, node: onnx.NodeProto) -> list[list[str]]:
+        """What srflow_export.on_features.interleaved makes this of, by columns of a cell; nothing for other nodes."""
+        stacked = self._inputs(node.input[0], "Concat") if node.op_type == "Reshape" else []
+        columns = [self._inputs("".join(self._inputs(each, "Unsqueeze")[:1]), "Concat") for each in stacked]
+        return columns if all(len(column) == len(columns) for column in columns) else []
+
+    def _joined(self, columns: list[list[str]], called: str = "") -> str:
+        """Add what computes phases as one tensor, with nothing to interleave; returns its name, "" if it cannot be."""
+        if not all(name in self._producers for column in columns for name in column):
+            return ""
+        cell = [[self._producers[name] for name in column] for column in columns]
+        nodes = [node for column in cell for node in column]
+        factor, result = len(columns), called or f"{columns[0][0]}/joined"
+        first, settings = nodes[0], _settings(nodes[0])
+        if len({node.op_type for node in nodes}) > 1 or first.op_type not in ("Relu", "Add", "Conv"):
+            return ""
+
+        def joined_input(at: int) -> str:
+            return self._joined([[node.input[at] for node in column] for column in cell])
+
+        if first.op_type != "Conv":
+            inputs = [joined_input(at) for at in range(len(first.input))]
+            return self._add(first.op_type, inputs, result) if all(inputs) else ""
+        sources, weights = {self._source(node) for node in nodes}, {tuple(node.input[1:]) for node in nodes}
+        kernel = self._array(first.input[1])
+        if len(weights) == 1 and kernel.shape[2:] == (1, 1):
+            if source := joined_input(0):
+                self._replace(self._made("Conv", [source, *first.input[1:]], result, **settings))
+            return result if source else ""
+        if len(sources) > 1:
+            return ""
+        if len(weights) == 1 and settings.get("strides") == [factor, factor]:  # of a picture that is as large already
+            settings |= {"strides": [1, 1], "pads": [1] * 4}
+            return self._add("Conv", [*sources, *first.input[1:]], result, **settings)
+        taps = np.zeros((factor + 2, factor + 2, *kernel.shape[:2]), kernel.dtype)
+        for x, column in enumerate(cell):
+            for y, node in enumerate(column):
+                kernel, (top, left, *_) = self._array(node.input[1]), _settings(node).get("pads", [0] * 4)
+                for i, j in np.ndindex(kernel.shape[2:]):
+                    taps[factor * (top - i) + y + 1, factor * (left - j) + x + 1] = kernel[:, :, i, j]
+        inputs = [*sources, self._weight(f"{result}/kernel", taps.transpose(3, 2, 0, 1)), *first.input[2:]]
+        return self._add("ConvTranspose", inputs, result, strides=[factor, factor], pads=[1] * 4)
+
+    def _source(self, node: onnx.NodeProto) -> str:
+        """What a node reads, before slices of it."""
+        while self._inputs(node.input[0], "Slice"):
+            node = self._producers[node.input[0]]
+        return str(node.input[0])
+
+    def _inputs(self, name: str, op: str) -> list[str]:
+        """The inputs of what computes a tensor, if it is such a node."""
+        node = self._producers.get(name)
+        return list(node.input) if node is not None and node.op_type == op else []
+
+    def _made(self, op: str, inputs: Sequence[str], output: str, **settings: Any) -> onnx.NodeProto:
+        self._producers[output] = helper.make_node(op, inputs, [output], output, **settings)
+        return self._producers[output]
+
+    def _add(self, op: str, inputs: Sequence[str], output: str, **settings: Any) -> str:
+        self._nodes.append(self._made(op, inputs, output, **settings))
+        return output
 
     def _weight(self, name: str, array: NDArray[Any]) -> str:
         self._weights[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
@@ -214,12 +304,6 @@ class _Rewriter:
 
     def _array(self, name: str) -> NDArray[Any]:
         return numpy_helper.to_array(self._weights[name])
-
-
-def _is_plain(settings: dict[str, Any]) -> bool:
-    """True for a convolution that keeps the size, of stride 1."""
-    strides: Sequence[int] = [*settings.get("strides", [1, 1]), *settings.get("dilations", [1, 1])]
-    return settings.get("group", 1) == 1 and set(strides) == {1} and settings.get("pads") == [1] * 4
 
 
 def _settings(node: onnx.NodeProto) -> dict[str, Any]:
