@@ -62,7 +62,10 @@ def build_engine(
             tensor.allowed_formats = _HWC8 if vectors else _LINEAR
     config = builder.create_builder_config()
     _configure(trt, config, request)
-    if config.add_optimization_profile(_profile(builder, shapes)) < 0:
+    profile = builder.create_optimization_profile()
+    for tensor_name, sizes in shapes.items():
+        profile.set_shape(tensor_name, *sizes)
+    if config.add_optimization_profile(profile) < 0:
         raise ExportError(
             f"{name}: {trt.__name__} {trt.__version__} does not accept these sizes: {log.said()}; choose others "
             "with --shapes"
@@ -101,13 +104,6 @@ def _configure(trt: Any, config: Any, request: EngineRequest) -> None:
         config.builder_optimization_level = request.level
     # TF32 is on by default; it computes float32 convolutions with the ten mantissa bits of half precision.
     config.clear_flag(trt.BuilderFlag.TF32)
-
-
-def _profile(builder: Any, shapes: Mapping[str, tuple[Shape, Shape, Shape]]) -> Any:
-    profile = builder.create_optimization_profile()
-    for tensor, sizes in shapes.items():
-        profile.set_shape(tensor, *sizes)
-    return profile
 
 
 def _in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]) -> Any:

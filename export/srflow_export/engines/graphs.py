@@ -59,7 +59,7 @@ class Graph:
 
     def types(self) -> tuple[dict[str, str], dict[str, str]]:
         """Types of its inputs and of its outputs, by name, such as {"lr": "float32"}."""
-        inputs = {entry.name: _type_name(entry) for entry in self.inputs()}
+        inputs = {entry.name: _type_name(entry) for entry in self.model.graph.input}
         return inputs, {entry.name: _type_name(entry) for entry in self.model.graph.output}
 
     def input_shapes(self, profile: LrProfile, *, scale: int) -> dict[str, tuple[Shape, Shape, Shape]]:
@@ -70,7 +70,7 @@ class Graph:
         Raises: BundleError for a tensor that the exporter never made, and for one without a fixed number of channels.
         """
         low, best, high = (
-            {entry.name: self._shape(entry, size, scale, samples) for entry in self.inputs()}
+            {entry.name: self._shape(entry, size, scale, samples) for entry in self.model.graph.input}
             for size, samples in ((profile.min, 1), (profile.opt, SAMPLES_AT_ONCE), (profile.max, SAMPLES_AT_ONCE))
         )
         return {name: (shape, best[name], high[name]) for name, shape in low.items()}
@@ -89,11 +89,6 @@ class Graph:
         factor, divisor = 1 if entry.name == "lr" else scale, 1 << int(level[1]) if level else 1
         batch = samples if entry.name.startswith("noise_") else 1
         return (batch, channels, *(factor * side // divisor for side in size))
-
-    def inputs(self) -> list[onnx.ValueInfoProto]:
-        """Its inputs, without the weights that old files list among them."""
-        weights = {tensor.name for tensor in self.model.graph.initializer}
-        return [entry for entry in self.model.graph.input if entry.name not in weights]
 
 
 def read_graph(path: Path, *, precision: str) -> Graph:

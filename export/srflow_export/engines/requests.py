@@ -82,19 +82,15 @@ def check_request(request: EngineRequest) -> None:
             check_sms(load_library(request.runtime, elsewhere="").module, request.sms)
 
 
-def known_sms(trt: Any) -> tuple[int, ...]:
-    """Compute capabilities that the library builds for by name, such as (75, 80, 86, 89, 120)."""
-    names = trt.ComputeCapability.__members__
-    return tuple(sorted(int(name.removeprefix("SM")) for name in names if name not in _NO_CAPABILITIES))
-
-
 def check_sms(trt: Any, sms: Iterable[int]) -> None:
-    """Raises: ArgumentError for the first that the library does not build for, listing those it does."""
+    """Raises: ArgumentError for the first that the library does not build for by name, listing those it does."""
+    names = trt.ComputeCapability.__members__
+    known = sorted(int(name.removeprefix("SM")) for name in names if name not in _NO_CAPABILITIES)
     for sm in sms:
-        if sm not in known_sms(trt):
+        if sm not in known:
             raise ArgumentError(
                 f"--sm {sm}: {trt.__name__} {trt.__version__} does not build for this GPU, only for "
-                f"{', '.join(map(str, known_sms(trt)))}. Others, such as data-centre GPUs, need TensorRT itself: "
+                f"{', '.join(map(str, known))}. Others, such as data-centre GPUs, need TensorRT itself: "
                 "--trt on a machine that has one"
             )
 
