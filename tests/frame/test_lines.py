@@ -13,7 +13,7 @@ BUDGETS = {  # lines of Python; nobody raises one: what does not fit deletes som
     "training/srflow_evaluation": 5_200,
     "export/srflow_export": 6_400,
     "benchmarks": 4_500,
-    "tests": 40_000,
+    "tests": 39_991,
 }
 SLACK = 1.02  # so that a fix never needs a raise
 
