@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 
-from srflow_apps.batch.storage import exists, reading, remove_leftovers, shown, writing
+from srflow_apps.batch.storage import exists, folders_for, reading, remove_leftovers, shown, writing
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileOutput, FileResult, interval_fields, made_of
 from srflow_sdk.drawing.options import DrawOptions, OutputSize, Progress
@@ -506,7 +506,7 @@ def write_report(plan: Plan, result: FolderResult) -> None:
     report = batch_report(plan, result)
     remove_leftovers([path])
     try:
-        with writing([path]) as (local,):
+        with folders_for([path]), writing([path]) as (local,):
             write_atomically(local, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise ImageError(f"the report {path} cannot be written: {error.strerror or error}") from error

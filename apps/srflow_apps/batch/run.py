@@ -17,7 +17,7 @@ from srflow_apps.batch.choices import FileChoices, Format
 from srflow_apps.batch.jobs import EndedError, FolderFile, FolderResult, Job, Take, Upscaling, do_one, write_report
 from srflow_apps.batch.plan import Plan, make_plan
 from srflow_apps.batch.ray import Cluster, run_on_ray
-from srflow_apps.batch.storage import UrlPath, as_path, make_folders, remove_leftovers
+from srflow_apps.batch.storage import UrlPath, as_path, folders_for, remove_leftovers
 from srflow_sdk._checks import file_path, keywords_of
 from srflow_sdk.drawing.options import DrawOptions, Progress
 from srflow_sdk.errors import ArgumentError
@@ -84,9 +84,6 @@ def run_plan(
     Raises: ArgumentError, MissingExtraError, ImageError, DeviceError: these concern every file alike.
     """
     targets = [target for job in plan.jobs for target in job.targets]
-    if cluster is not None:  # its machines only write to folders that they share
-        make_folders(target.parent for target in targets)
-    remove_leftovers(targets)
     done, ended = dict[int, FolderFile](), dict[str, Any]()
 
     def take(number: int, file: FolderFile) -> None:
@@ -95,16 +92,18 @@ def run_plan(
         if file.disk_full or file.server_lost:
             raise EndedError("disk_full" if file.disk_full else "server_lost")
 
-    try:
-        if cluster is None:
-            _run_in_threads(plan, take=take, progressed=progressed, check=check)
-        elif plan.jobs:
-            run_on_ray(plan, cluster=cluster, take=take, check=check)
-    except KeyboardInterrupt:
-        ended["interrupted"] = True
-    except EndedError as error:
-        ended[str(error)] = True
-    remove_leftovers(targets)  # of workers that died
+    with folders_for(targets, alone=len(plan.jobs) == plan.total):  # before any job: others write there, too
+        remove_leftovers(targets)
+        try:
+            if cluster is None:
+                _run_in_threads(plan, take=take, progressed=progressed, check=check)
+            elif plan.jobs:
+                run_on_ray(plan, cluster=cluster, take=take, check=check)
+        except KeyboardInterrupt:
+            ended["interrupted"] = True
+        except EndedError as error:
+            ended[str(error)] = True
+        remove_leftovers(targets)  # of workers that died
     files = (*plan.found.refused, *(done[number] for number in sorted(done)))
     total = len(plan.jobs) + len(plan.found.refused)
     return FolderResult(files=files, total=total, **ended)

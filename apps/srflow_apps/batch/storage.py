@@ -152,17 +152,25 @@ def put(local: Path, path: UrlPath) -> None:
     _asked(path, upload, "the file cannot be written", grace_s=_GRACE_S)
 
 
-def make_folders(folders: Iterable[Path]) -> list[Path]:
-    """Create those on this machine; returns the new ones, each after those above it. Raises: ImageError."""
+@contextlib.contextmanager
+def folders_for(targets: Iterable[Path], *, alone: bool = True) -> Iterator[None]:
+    """Make the folders of targets, those on this machine; after the block new ones go if nothing is in them.
+
+    alone: nobody else may be about to write into them, or they stay. Raises: ImageError.
+    """
     made = list[Path]()
-    for folder in dict.fromkeys(folder for folder in folders if not isinstance(folder, UrlPath)):
-        new = [place for place in (*reversed(folder.parents), folder) if not os.path.lexists(place)]
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ImageError(f"the directory {folder} cannot be created: {error.strerror or error}") from error
-        made += new
-    return made
+    try:
+        for folder in dict.fromkeys(target.parent for target in targets if not isinstance(target, UrlPath)):
+            made += [place for place in (*reversed(folder.parents), folder) if not os.path.lexists(place)]
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise ImageError(f"the directory {folder} cannot be created: {error.strerror or error}") from error
+        yield
+    finally:
+        for folder in reversed(made) if alone else ():
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def remove_leftovers(targets: Iterable[Path]) -> None:
@@ -181,22 +189,12 @@ def reading(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    """Local paths to write, with the same bare names, in folders that are made for them.
-
-    URLs appear, each whole, if the block ends without an error. After one, new folders go if nothing is in them.
-    """
-    made = make_folders(target.parent for target in targets)
-    try:
-        with _local(targets) as written:
-            yield written
-            for local, target in zip(written, targets, strict=True):
-                if isinstance(target, UrlPath):
-                    put(local, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            for folder in reversed(made):
-                folder.rmdir()
-        raise
+    """Local paths to write, with the same bare names. URLs appear, each whole, if the block ends without an error."""
+    with _local(targets) as written:
+        yield written
+        for local, target in zip(written, targets, strict=True):
+            if isinstance(target, UrlPath):
+                put(local, target)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import errno
 import threading
 from pathlib import Path
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
+from srflow_apps.batch.run import run_plan
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError, OutOfMemoryError, SRFlowError
 from srflow_sdk.files import ImageWriter, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
 
-from .conftest import job, run, run_jobs, statuses
+from .conftest import job, plan_of, run, run_jobs, statuses
 
 
 class Failing:
@@ -151,6 +153,38 @@ def test_a_folder_is_made_for_what_is_written_alone(jobs: list[Job], upscaler: U
     assert not (tmp_path / "new").exists()
     assert statuses(run([broken, whole], upscaler)) == ["failed", "done"]
     assert [path.name for path in (tmp_path / "new" / "deep").iterdir()] == ["b.png"]
+
+
+def test_a_file_that_fails_leaves_the_folder_to_the_one_that_is_drawn(
+    jobs: list[Job], upscaler: Upscaler, tmp_path: Path
+) -> None:
+    second_begins, first_ended = threading.Event(), threading.Event()
+
+    class InTurn(Failing):
+        def upscale_file(self, source: Path, targets: Any, **keywords: Any) -> Any:
+            if source == jobs[0].source:
+                keywords["progress"](1, 1)  # it is drawn: the second begins
+                assert second_begins.wait(60)
+                raise ImageError("it changed while it was read")
+            second_begins.set()
+            assert first_ended.wait(60)
+            return upscaler.upscale_file(source, targets, **keywords)
+
+    class Ended(Recorder):
+        def finished(self, number: int, result: FolderFile) -> None:
+            first_ended.set()
+
+    both = [job(one.source, tmp_path / "new" / one.source.name) for one in jobs[:2]]
+    failing: Any = InTurn(upscaler, ImageError(""))
+    assert statuses(run_jobs(both, failing, settings=Settings(), watcher=Ended())) == ["failed", "done"]
+
+
+def test_a_part_of_a_batch_leaves_the_folders_to_the_other_parts(jobs: list[Job], upscaler: Upscaler) -> None:
+    jobs[0].source.write_bytes(b"")
+    broken = job(jobs[0].source, jobs[0].source.parent / "new" / "a.png")
+    part = dataclasses.replace(plan_of(upscaler, Settings(), [broken]), total=2)
+    assert statuses(run_plan(part)) == ["failed"]
+    assert broken.targets[0].parent.is_dir(), "another machine may be about to write there"
 
 
 @pytest.mark.parametrize("resume", [False, True])
