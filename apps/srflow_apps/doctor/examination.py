@@ -279,7 +279,7 @@ def _models() -> Found:
     each = []
     for bundle in map(Bundle.embedded, Bundle.embedded_names() or (DEFAULT_MODEL,)):
         one, fastest = bundle.manifest, cached_choice(bundle)
-        each.append(f"{one.name}, ×{one.scale}, {one.precision}, tau {one.default_tau:g}")
+        each.append(f"{one.name}, ×{one.scale}, {one.precision}, tau {'auto ' * one.auto_tau}{one.default_tau:g}")
         each[-1] += f", fastest: {fastest}" if fastest else ""
     return OK, f"{'; '.join(each)}; files verified"
 
