@@ -140,11 +140,9 @@ def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -
         if not is_folder(path):
             found.jobs.append(Job(source=path, targets=(), name=PurePosixPath(path.name)))
             continue
-        before, top = (len(found.jobs), len(found.refused)), real_path(path)
-        for name in sorted(_names_in(path, found.refused, recursive=recursive), key=lambda name: name.parts):
+        before, names = (len(found.jobs), len(found.refused)), _names_in(path, found.refused, out, recursive=recursive)
+        for name in sorted(names, key=lambda name: name.parts):
             ending = name.suffix.lower()
-            if top in out.parents and out in (top / name).parents:
-                continue
             if ending in READABLE:
                 found.jobs.append(Job(source=path / name, targets=(), name=name))
             elif ending in UNREAD:
@@ -158,14 +156,15 @@ def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -
     return found
 
 
-def _names_in(folder: Path, refused: list[FolderFile], *, recursive: bool) -> list[PurePosixPath]:
-    """Names of files that are not hidden. refused: gets folders that cannot be listed."""
+def _names_in(folder: Path, refused: list[FolderFile], out: Path, *, recursive: bool) -> list[PurePosixPath]:
+    """Names of files that are neither hidden nor below `out`. refused: gets folders that cannot be listed."""
     if isinstance(folder, UrlPath):
         try:
-            return file_names(folder, recursive=recursive)
+            found = file_names(folder, recursive=recursive)
         except ImageError as error:
             refused.append(failure(folder, str(error)))
             return []
+        return [name for name in found if folder not in out.parents or out not in (folder / name).parents]
 
     def refuse(error: OSError) -> None:
         place = Path(error.filename or folder)
@@ -173,7 +172,8 @@ def _names_in(folder: Path, refused: list[FolderFile], *, recursive: bool) -> li
 
     names = list[PurePosixPath]()
     for place, folders, files in os.walk(folder, onerror=refuse):  # without links to folders: none is entered twice
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        visible = [name for name in folders if recursive and not name.startswith(".")]
+        folders[:] = [name for name in visible if real_path(Path(place) / name) != out]
         here = PurePosixPath(Path(place).relative_to(folder))
         names += [here / name for name in files if not name.startswith(".")]
     return names

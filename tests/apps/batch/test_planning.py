@@ -69,6 +69,8 @@ def test_folders_that_cannot_be_taken_are_told_of_and_the_others_are_taken(
     assert "--recursive" not in empty
     assert denied == [f"{tmp_path / 'photos/locked'}: the folder cannot be listed: Permission denied"] * 2
     assert "--recursive" in str(find(tmp_path / "empty").refused[0].error)
+    outputs = tmp_path / "photos" / "locked"
+    assert not find(tmp_path / "photos", out=outputs, recursive=True).refused, "that of the outputs is not searched"
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
