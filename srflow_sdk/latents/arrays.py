@@ -1,4 +1,4 @@
-"""Arrays of latents by level, C×h×w in float32: in memory or temporary files, their positions, and files to keep.
+"""Arrays of latents by level, C×h×w in float32: in memory, their positions, and files to keep.
 
 A kept file has the safetensors layout: eight bytes (the header's length, little-endian), JSON, and the tensors' values.
 The safetensors package reads and writes the same files, but holds them in memory twice, and latents are large.
@@ -12,7 +12,6 @@ import os
 import re
 import struct
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,19 +26,13 @@ from srflow_sdk.system.raising import memory_errors_typed
 
 Levels = Mapping[int, NDArray[np.float32]]
 
-MAPPED_BEYOND_BYTES = 256 << 20
-"""Arrays that are larger than this together lie in memory-mapped temporary files."""
-
 _CHUNK = 1 << 19  # values computed at a time: 4 MB in float64
-_ZEROS = bytes(1 << 20)
 _MAX_HEADER_BYTES = 1 << 16
 _TENSOR = re.compile(r"level([1-9][0-9]?)")
 
 
 def allocate(shapes: Mapping[int, tuple[int, ...]]) -> dict[int, NDArray[np.float32]]:
-    """Writable arrays of zeros; beyond 256 MB, memory-mapped files, which vanish with them. Raises: ImageError."""
-    if 4 * sum(map(math.prod, shapes.values())) > MAPPED_BEYOND_BYTES:
-        return {level: _mapped_zeros(shape) for level, shape in sorted(shapes.items())}
+    """Writable arrays of zeros. Raises: OutOfMemoryError."""
     with memory_errors_typed("for the latents; close other programs or take a smaller picture"):
         return {level: np.zeros(shape, np.float32) for level, shape in sorted(shapes.items())}
 
@@ -133,23 +126,3 @@ def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], dict[str, str
         if sys.byteorder == "big":
             levels[level].byteswap(inplace=True)
     return levels, about
-
-
-def _mapped_zeros(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    size = 4 * math.prod(shape)
-    try:
-        # The file has no name, or loses it at once: it is gone when the last array that maps it is, even after a crash.
-        with tempfile.TemporaryFile(prefix="srflow-latents-") as file:
-            # Without its room on the disk, writing to the mapping would kill the process.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
-            else:
-                for start in range(0, size, len(_ZEROS)):
-                    file.write(_ZEROS[: size - start])
-                file.flush()
-            return np.asarray(np.memmap(file, np.float32, "r+", shape=shape))
-    except OSError as error:
-        where, why = tempfile.gettempdir(), error.strerror or error
-        raise ImageError(
-            f"the latents need {size / 1e9:.1f} GB in {where}: {why}; TMPDIR names another folder"
-        ) from error

@@ -48,8 +48,8 @@ class Latents:
     and `Encoding.decode` a picture from latents.
 
     They never change: every method returns new ones, and arrays cannot be written. So threads may share them. Together
-    they are as large as the picture in float32; beyond 256 MB they lie in memory-mapped temporary files (in TMPDIR),
-    which vanish with the object. `==` tells whether two names mean one object; numpy.array_equal compares the arrays.
+    they are as large as the picture in float32. `==` tells whether two names mean one object; numpy.array_equal
+    compares the arrays.
 
     Args:
         levels: Arrays by level, 1 … 16, finest first: float32, C×(padded HR height / 2^level)×(padded HR width /

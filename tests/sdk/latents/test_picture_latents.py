@@ -1,14 +1,9 @@
-import errno
-import gc
 import math
-import os
-import tempfile
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from srflow_sdk import ArgumentError, ImageError, Latents
+from srflow_sdk import ArgumentError, Latents
 from srflow_sdk.latents import arrays
 
 from .pictures import MODEL, normal_arrays, normal_latents
@@ -85,65 +80,3 @@ def test_odd_arrays_are_refused_in_one_line():
 def test_repr_says_size_levels_and_bits():
     shown = repr(normal_latents(log_likelihood=0.0).scaled({1: 1}))
     assert shown == ("Latents(90×70, level 1: 6×48×36, level 2: 12×24×18, level 3: 48×12×9, 8.000 bits per dimension)")
-
-
-@pytest.fixture
-def mapped(monkeypatch, tmp_path):
-    """Small latents are mapped too, from files in this folder."""
-    monkeypatch.setattr(arrays, "MAPPED_BEYOND_BYTES", 100_000)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
-
-
-def open_files(folder):
-    """Mappings of (deleted) files in a folder, by this process."""
-    return Path("/proc/self/maps").read_text().count(str(folder))
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/maps"), reason="mappings are only listed on Linux")  # noqa: PTH110
-def test_large_latents_are_mapped_from_files_that_vanish_with_them(mapped):
-    latents = normal_latents(height=80, width=160)
-    assert open_files(mapped) == 3
-    assert list(mapped.iterdir()) == []
-    results = [latents.normalised(0.9, over=over) for over in ("spatial", "local", "global")]
-    results.append(latents.scaled(0.5))
-    part = results[0].levels[1][0]
-    assert open_files(mapped) == 15
-    del results, latents
-    gc.collect()
-    assert open_files(mapped) == 1
-    assert np.isfinite(part).all()
-    small = normal_latents(height=16, width=16)
-    assert open_files(mapped) == 1
-    del part, small
-    assert open_files(mapped) == 0
-
-
-def test_mapped_latents_equal_those_in_memory(monkeypatch, tmp_path):
-    expected = normal_latents(height=80, width=160).normalised(0.9, over="local")
-    monkeypatch.setattr(arrays, "MAPPED_BEYOND_BYTES", 0)
-    result = normal_latents(height=80, width=160).normalised(0.9, over="local")
-    assert_equal(result, expected)
-    result.save(tmp_path / "a.safetensors")
-    assert_equal(Latents.load(tmp_path / "a.safetensors"), expected)
-
-
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system never reserves room")
-def test_a_disk_that_is_full_or_not_there_is_said_before_anything_is_mapped(mapped, monkeypatch):
-    def refused(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "posix_fallocate", refused)
-    with pytest.raises(ImageError, match=r"^the latents need 0\.0 GB in .*: No space left on device; TMPDIR names"):
-        normal_latents(height=80, width=160)
-    monkeypatch.setattr(tempfile, "tempdir", str(mapped / "missing"))
-    with pytest.raises(ImageError, match=r"^the latents need 0\.0 GB in .*missing: No such file.*; TMPDIR names"):
-        normal_latents(height=80, width=160)
-
-
-@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system never reserves room")
-def test_room_that_cannot_be_reserved_is_written(mapped, monkeypatch):
-    monkeypatch.delattr(os, "posix_fallocate")
-    levels = normal_latents(height=80, width=160).levels
-    for level, array in normal_arrays(padded_height=80, padded_width=160).items():
-        np.testing.assert_array_equal(levels[level], array)
