@@ -39,7 +39,8 @@ class Format:
     loader: libvips' operation that reads it. Only these are ever called: libvips has others, for formats that can run
         programs or fetch files. pillow: instead, Pillow's name of the format, which Pillow then decodes whole.
     extra, decoders: the extra, and the modules like pi_heif, that decode what libvips cannot.
-    paged: whether the loader takes a page. mapped: whether it maps files, so that their bytes are read before.
+    paged: whether a file's further images are pictures of their own.
+    mapped: whether the loader maps files, so that their bytes are read before.
     saver: libvips' operation that writes it; "" if none does. options: keywords of the saver.
     bits: most bits per integer channel. max_side: largest side in pixels. max_xmp: bytes of the largest XMP packet.
     holds_float: whether float32 stays float32. holds_gray: whether gray stays gray; otherwise it becomes RGB.

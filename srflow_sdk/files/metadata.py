@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import math
@@ -11,7 +10,7 @@ import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from srflow_sdk.files import exif, libvips
 from srflow_sdk.files.formats import Format
@@ -191,29 +190,13 @@ def _declared_bytes(profile: bytes) -> int:
     return int.from_bytes(profile[:4], "big")
 
 
-def exif_behind_pixels(path: Path) -> bytes | None:
-    """The EXIF block of a PNG in which libvips found none: ImageMagick writes it behind the pixels."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        size = _found_in_png(file, b"eXIf")
-        return file.read(size) if 0 < size <= _BLOCKS["exif"][2] else None
-    return None
-
-
 def forget_png_resolution(descriptor: int) -> None:
     """Make a complete PNG say that its pixels are square, not how many go into a metre: nothing has to move."""
     with os.fdopen(os.dup(descriptor), "r+b") as file:
-        square = b"pHYs" + struct.pack(">IIB", 1, 1, 0)
-        if _found_in_png(file, square[:4]):
-            file.seek(-4, os.SEEK_CUR)
-            file.write(square + struct.pack(">I", zlib.crc32(square)))
-
-
-def _found_in_png(file: BinaryIO, wanted: bytes) -> int:
-    """The length of the first chunk of a kind, where the file then stands; 0 if there is none."""
-    at = _PNG_SIGNATURE
-    while file.seek(at) and len(head := file.read(8)) == 8:
-        size = int.from_bytes(head[:4], "big")
-        if head[4:] == wanted:
-            return size
-        at += size + 12
-    return 0
+        at, square = _PNG_SIGNATURE, b"pHYs" + struct.pack(">IIB", 1, 1, 0)
+        while file.seek(at) and len(head := file.read(8)) == 8:
+            if head[4:] == square[:4]:
+                file.seek(-4, os.SEEK_CUR)
+                file.write(square + struct.pack(">I", zlib.crc32(square)))
+                break
+            at += int.from_bytes(head[:4], "big") + 12

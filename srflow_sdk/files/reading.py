@@ -22,7 +22,7 @@ from PIL import Image
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import libvips
 from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, SNIFFED_BYTES, UNREAD, Format, PathLike, recognised
-from srflow_sdk.files.metadata import Metadata, exif_behind_pixels, metadata_of
+from srflow_sdk.files.metadata import Metadata, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.files.tiff import PHOTOMETRIC, PLANAR, Tiff, read_tiff
 from srflow_sdk.pixels.in_memory import PILLOW_ERRORS, ImageKind, unpacked
@@ -123,22 +123,20 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
     CMYK and Lab become sRGB, palettes RGB; other colours stay in the file's own profile. Memory does not grow with the
     height, except for BMP, WebP, AVIF, HEIC, interlaced and progressive files, and those that are turned.
 
-    page: of a GIF, WebP or TIFF, from 1. raw: read values of 8, 16 or 32 bits as they are, in any number of channels.
+    raw: read values of 8, 16 or 32 bits as they are, in any number of channels.
     """
 
-    def __init__(
-        self, path: PathLike, *, max_pixels: int = MAX_PIXELS, page: int | None = None, raw: bool = False
-    ) -> None:
+    def __init__(self, path: PathLike, *, max_pixels: int = MAX_PIXELS, raw: bool = False) -> None:
         path = Path(path)
         libvips.pyvips().vips_lib.vips_error_clear()  # its list of causes: successful calls leave some, too
         source = _recognised(path, raw=raw)
-        image = _opened(source, page=page)
-        _check_supported(source, image, max_pixels, page=page, raw=raw)
+        image = _opened(source)
+        _check_supported(source, image, max_pixels, raw=raw)
         orientation = libvips.get_field(image, "orientation") or 1
         bilevel = libvips.get_field(image, "bits-per-sample") == 1
         self._decoded_whole = bilevel or orientation not in _ORDERED_ORIENTATIONS
         if self._decoded_whole:
-            image = _opened(source, access="random", page=page)
+            image = _opened(source, access="random")
         with _errors_in_one_line(path, source.stamp):
             upright, converted = _decoded(image, path, source.kind).autorot(), False
             if not raw:
@@ -262,13 +260,12 @@ def _recognised(path: Path, *, raw: bool = False) -> _Source:
     return _Source(path=path, stamp=stamp, kind=kind, animated=animated, tiff=tiff)
 
 
-def _opened(source: _Source, *, access: str = "sequential", page: int | None = None) -> Any:
-    """The libvips image of a file, with EXIF that libvips misses: a TIFF's, and a PNG's behind its pixels."""
+def _opened(source: _Source, *, access: str = "sequential") -> Any:
+    """The libvips image of a file, with a TIFF's EXIF, which libvips misses."""
     pyvips, kind = libvips.pyvips(), source.kind
     with _errors_in_one_line(source.path):
         if kind.pillow:
             return _header_by_pillow(source.path, kind)
-        options: dict[str, Any] = {"access": access, "fail_on": "error"}
         content: tuple[Any, ...]
         if kind.mapped:  # a mapped file that becomes shorter ends the process
             load, content = pyvips.Image.new_from_buffer, (source.path.read_bytes(), "")
@@ -276,21 +273,14 @@ def _opened(source: _Source, *, access: str = "sequential", page: int | None = N
             load = getattr(pyvips.Image, f"{kind.loader}_source")
             with open_regular(source.path) as file:
                 content = (pyvips.Source.new_from_descriptor(file.fileno()),)
-        image = load(*content, **options)
-        if page is not None and kind.paged:
-            options["page"] = min(max(page, 1), libvips.get_field(image, "n-pages") or 1) - 1
-            image = load(*content, **options)
-        if not image.get_typeof("exif-data"):
-            block = exif_behind_pixels(source.path) if kind.loader == "pngload" else source.tiff.exif
-            if block is not None:
-                image = image.copy()
-                image.set_type(pyvips.GValue.blob_type, "exif-data", block)  # libvips takes the orientation from it
+        image = load(*content, access=access, fail_on="error")
+        if source.tiff.exif is not None and not image.get_typeof("exif-data"):
+            image = image.copy()
+            image.set_type(pyvips.GValue.blob_type, "exif-data", source.tiff.exif)  # libvips turns it by that
         return image
 
 
-def _check_supported(
-    source: _Source, image: Any, max_pixels: int, *, page: int | None = None, raw: bool = False
-) -> None:
+def _check_supported(source: _Source, image: Any, max_pixels: int, *, raw: bool = False) -> None:
     """Raises: ImageError if the header shows that the file is unsupported."""
     path, tiff, pages = source.path, source.tiff.numbers, libvips.get_field(image, "n-pages") or 1
     if image.width * image.height > max_pixels:
@@ -298,10 +288,8 @@ def _check_supported(
         raise ImageError(f"{path}: {size} exceed the limit of {max_pixels:,}; {RAISE_LIMIT}")
     if source.animated:
         raise ImageError(f"{path}: the file holds an animation; save the frame you want as its own file")
-    if page is not None and not 1 <= page <= pages:
-        raise ImageError(f"{path} has no frame {page}, but {pages}: the first is 1")
-    # The further images of a HEIC, in which no page can be chosen, are variants of the first.
-    if pages > 1 and page is None and source.kind.paged and not source.tiff.is_one_picture:
+    # The further images of a HEIC are variants of the first.
+    if pages > 1 and source.kind.paged and not source.tiff.is_one_picture:
         raise ImageError(f"{path}: the file holds {pages} frames or pages; save the one you want as its own file")
     if image.interpretation in ("lab", "labs", "labq", "cmyk"):
         return

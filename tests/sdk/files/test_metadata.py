@@ -11,7 +11,7 @@ from PIL import Image, IptcImagePlugin
 from PIL.TiffImagePlugin import IFDRational
 
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image, writing
-from tests.sdk.files.pictures import WRITTEN, chunk, picture, profile
+from tests.sdk.files.pictures import WRITTEN, picture, profile
 from tests.sdk.files.test_provenance import EXAMPLE
 from tests.sdk.pixels.icc_writer import gamma_curve, gray_profile
 
@@ -249,47 +249,6 @@ def test_the_largest_blocks_that_are_kept_can_be_written(tmp_path, suffix):
     write_image(tmp_path / f"a{suffix}", picture(), metadata=metadata)
     with Image.open(tmp_path / f"a{suffix}") as image:
         assert len(image.getexif().get_ifd(EXIF_IFD)[MAKER_NOTE]) == 59_000
-
-
-# PNG chunks behind the pixels, as ImageMagick writes them.
-
-
-def with_chunks_at_the_end(*chunks):
-    stream = io.BytesIO()
-    Image.fromarray(picture()).save(stream, "PNG")
-    return stream.getvalue()[:-12] + b"".join(chunks) + stream.getvalue()[-12:]
-
-
-def exif_chunk(orientation):
-    exif = Image.Exif()
-    exif[0x0112], exif[0x010F], exif[0x011A], exif[0x011B], exif[0x0128] = orientation, "Acme", 150.0, 150.0, 2
-    return chunk(b"eXIf", exif.tobytes()[6:])
-
-
-@pytest.mark.parametrize(("orientation", "before"), [(1, None), (3, None), (6, None), (6, 1)])
-def test_orientation_and_camera_are_found_behind_the_pixels_if_not_before_them(tmp_path, orientation, before):
-    path = tmp_path / "a.png"
-    data = with_chunks_at_the_end(exif_chunk(orientation))
-    path.write_bytes(data if before is None else data[:33] + exif_chunk(before) + data[33:])
-    file = read_image(path)
-    turns = {1: 0, 3: 2, 6: 3}[before or orientation]
-    np.testing.assert_array_equal(file.pixels, np.rot90(picture(), turns))
-    assert file.metadata.resolution == pytest.approx((150 / 25.4, 150 / 25.4))
-    exif = Image.Exif()
-    exif.load(file.metadata.exif or b"")
-    assert (exif[0x010F], exif[0x0112]) == ("Acme", 1)
-
-
-def test_damaged_chunks_behind_the_pixels_and_frames_before_them_are_passed_over(tmp_path):
-    path = tmp_path / "a.png"
-    huge = struct.pack(">I4s", 0x7FFFFFFF, b"eXIf")
-    for bad in (chunk(b"eXIf", b""), chunk(b"eXIf", b"nonsense"), exif_chunk(6)[:-1] + b"?", huge):
-        path.write_bytes(with_chunks_at_the_end(bad))
-        assert read_image(path).pixels.shape in ((40, 56, 3), (56, 40, 3))
-    data = with_chunks_at_the_end()
-    for frames in (struct.pack(">II", 3, 0), b"\xff" * 8, b""):  # of an animation, the default picture is read
-        path.write_bytes(data[:33] + chunk(b"acTL", frames) + data[33:])
-        np.testing.assert_array_equal(read_image(path).pixels, picture())
 
 
 # EXIF in TIFF, where libvips has none, as Pillow and tifffile see it.
