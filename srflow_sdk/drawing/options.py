@@ -20,8 +20,7 @@ if TYPE_CHECKING:
     from srflow_sdk.drawing.temperature import Tau, Temperature
     from srflow_sdk.files import Provenance
     from srflow_sdk.latents.picture_latents import Latents
-    from srflow_sdk.model.intervals import Band
-    from srflow_sdk.model.manifest import Manifest
+    from srflow_sdk.model.manifest import Band, Manifest
     from srflow_sdk.pixels.in_memory import Layout
     from srflow_sdk.pixels.value_range import RangeKeyword
 

@@ -18,7 +18,6 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"system.plain_text"},
     {"_version", "_lazy_names", "errors"},
     {"_checks"},
-    {"model.intervals"},
     {"system", "model.engine_records", "pixels.in_memory", "latents.random_field"},
     {"drawing.tiles", "files"},
     {"model.manifest"},

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.intervals import Intervals
+from srflow_sdk.model.manifest import Intervals
 
 INTERVALS = Intervals(
     floor=1.0,

@@ -21,8 +21,7 @@ from srflow_evaluation.output import Table
 from srflow_evaluation.pictures import Cut, PictureFiles, picture_files, read_picture, to_array
 from srflow_sdk import Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError
-from srflow_sdk.model.intervals import Intervals
-from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.model.manifest import Intervals, Manifest
 from srflow_sdk.system.local_files import write_atomically
 
 Array = npt.NDArray[np.float64]
