@@ -106,27 +106,14 @@ class OnnxRuntimeBackend(Backend):
         self._encoder = self._sampler = self._inverter = None
 
     def encode_impl(self, lr: _Array) -> Conditioning:
-        binding = (session := still_open(self._encoder)).io_binding()
-        binding.bind_cpu_input("lr", np.ascontiguousarray(lr, np.float32))
+        session, what = still_open(self._encoder), f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}"
         names = [output.name for output in session.get_outputs()]
-        for name in names:
-            binding.bind_output(name, self._provider.memory, self.gpu or 0)
-        self._run(session, binding, f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}")
-        return OrtConditioning(dict(zip(names, binding.get_outputs(), strict=True)))
+        return OrtConditioning(self._run(session, {"lr": lr}, names, what, where=self._provider.memory))
 
     def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
-        binding = (session := still_open(self._sampler)).io_binding()
-        for name, value in own(conditioning, OrtConditioning).values.items():
-            binding.bind_ortvalue_input(name, value)
-        for level, array in noise.items():
-            if isinstance(array, np.ndarray):
-                binding.bind_cpu_input(f"noise_level{level}", np.ascontiguousarray(array, np.float32))
-            else:
-                binding.bind_ortvalue_input(f"noise_level{level}", array)
-        binding.bind_cpu_input("tau", np.array([tau], np.float32))
-        binding.bind_output("sr", "cpu")
-        self._run(session, binding, f"sampling on {self.device}")
-        sr: _Array = binding.get_outputs()[0].numpy()
+        session, inputs = still_open(self._sampler), own(conditioning, OrtConditioning).values
+        inputs = {**inputs, **{f"noise_level{level}": array for level, array in noise.items()}, "tau": np.array([tau])}
+        sr: _Array = self._run(session, inputs, ["sr"], f"sampling on {self.device}")["sr"].numpy()
         return sr
 
     @property
@@ -141,19 +128,25 @@ class OnnxRuntimeBackend(Backend):
             if self._inverter is None:
                 self._inverter = self._session(INVERTER)
             session = self._inverter
-        binding = session.io_binding()
-        for name, value in own(conditioning, OrtConditioning).values.items():
-            binding.bind_ortvalue_input(name, value)
-        binding.bind_cpu_input("hr", np.ascontiguousarray(hr, np.float32))
         levels = [entry.level for entry in self._bundle.manifest.latent_levels]
-        for name in (*(f"latent_level{level}" for level in levels), "log_density"):
-            binding.bind_output(name, "cpu")
-        self._run(session, binding, f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}")
-        *latents, log_density = (value.numpy() for value in binding.get_outputs())
+        names, inputs = [f"latent_level{level}" for level in levels], own(conditioning, OrtConditioning).values
+        what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
+        found = self._run(session, {**inputs, "hr": hr}, [*names, "log_density"], what)
+        *latents, log_density = (value.numpy() for value in found.values())
         return dict(zip(levels, latents, strict=True)), log_density
 
-    def _run(self, session: Any, binding: Any, what: str) -> None:
-        options = onnxruntime().RunOptions()
+    def _run(
+        self, session: Any, inputs: Mapping[str, Any], outputs: list[str], what: str, *, where: str = "cpu"
+    ) -> dict[str, Any]:
+        """Compute the outputs by name, as OrtValues. inputs: arrays, which become float32, and OrtValues."""
+        binding, options = session.io_binding(), onnxruntime().RunOptions()
+        for name, value in inputs.items():
+            if isinstance(value, np.ndarray):
+                binding.bind_cpu_input(name, np.ascontiguousarray(value, np.float32))
+            else:
+                binding.bind_ortvalue_input(name, value)
+        for name in outputs:
+            binding.bind_output(name, where, 0 if where == "cpu" else self._number)
         if self._scarce:
             # The arenas keep what they once took, and leave nothing for others.
             arena = "cpu:0" if self.gpu is None or self._provider.module else f"gpu:{self.gpu}"
@@ -167,6 +160,7 @@ class OnnxRuntimeBackend(Backend):
         except OutOfMemoryError:
             self._scarce = True
             raise
+        return dict(zip(outputs, binding.get_outputs(), strict=True))
 
     def _session(self, name: str) -> Any:
         provider, path, options = self._provider, self._bundle.file(name), self._options()

@@ -123,7 +123,9 @@ def test_after_an_out_of_memory_only_arenas_of_built_in_providers_are_asked_to_s
     monkeypatch.setattr(onnxruntime, "RunOptions", lambda: options)
     backend = OnnxRuntimeBackend(bundle, device=device, gpu=gpu)
     backend._scarce = True
-    backend._run(SimpleNamespace(run_with_iobinding=lambda *_: None), None, "encoding")
+    binding = SimpleNamespace(get_outputs=list)
+    session = SimpleNamespace(io_binding=lambda: binding, run_with_iobinding=lambda *_: None)
+    backend._run(session, {}, [], "encoding")
     assert asked == [arena]
 
 
