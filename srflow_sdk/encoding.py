@@ -117,8 +117,7 @@ class Encoding(Generic[ImageT]):
     def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
         """Compute the standard deviation (with n - 1) of `n` samples, at least 2: large where the model is unsure.
 
-        A deviation is not a picture, so `consistent` is refused. With a smaller `scale` it is the deviation of samples
-        of that size. Memory holds two pictures, not `n`; with a smaller `scale`, two rows of tiles of all `n`.
+        It is of the model's own pictures: `consistent` and `scale` are refused. Memory holds two pictures, not `n`.
 
         Returns:
             Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without alpha.

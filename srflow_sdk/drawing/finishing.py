@@ -17,7 +17,7 @@ from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files.passed_images import AnyImage, loaded
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels.colour import SRGB_CURVE, Curve
+from srflow_sdk.pixels.colour import SRGB_CURVE
 from srflow_sdk.pixels.in_memory import Layout, from_unit, to_unit
 from srflow_sdk.pixels.resizing import CONTEXT, LrKernel, RowReducer, projected
 
@@ -51,7 +51,7 @@ class Finishing:
         self._scale, self._kernel = manifest.scale, manifest.reduction
         self._drawn = RowBuffer() if request.options.consistent else None
         self.meter = LrPsnrMeter(lr, manifest.scale, manifest.reduction) if measure else None
-        self._shrinking = None if request.scale is None else _Shrinking(lr, manifest.scale, request, srgb=plain)
+        self._shrinking = None if request.scale is None else _Shrinking(lr, manifest.scale, request)
         floats = plain or request.options.consistent or request.scale is not None or lr.conversion is not None
         self.band_dtype = np.dtype(np.float32) if floats else lr.kind.dtype
         """The dtype that :meth:`push` takes: the image's if nothing else is done to the values, otherwise float32."""
@@ -119,17 +119,15 @@ def together(count: int, write: Callable[[list[NDArray[Any]]], object]) -> list[
 
 
 class _Shrinking:
-    """Reduces rows of the model's size to rows of a smaller output. srgb: colours are not in the image's profile.
+    """Reduces rows of the model's size to rows of a smaller output.
 
     With alpha, a pixel's weight is multiplied by it, so that colours of transparent pixels do not bleed.
     """
 
-    def __init__(self, lr: LowResolution, scale: int, request: Request, *, srgb: bool) -> None:
+    def __init__(self, lr: LowResolution, scale: int, request: Request) -> None:
         size = lr.height * scale, lr.width * scale
         self._reducer = RowReducer(size, (request.height, request.width), request.options.reduction)
-        curves: Sequence[Curve] = (SRGB_CURVE,) * lr.kind.colours
-        if not srgb and lr.conversion is not None:
-            curves = lr.conversion.curves
+        curves = (SRGB_CURVE,) * lr.kind.colours if lr.conversion is None else lr.conversion.curves
         self._curves = curves if request.options.linear_light else ()
 
     def push(self, colours: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> NDArray[np.float32]:

@@ -324,8 +324,8 @@ def make_request(
     samples = options.numbers(n, least=2 if reduce else 1)
     if options.value_range is not None:
         raise ArgumentError("value_range is for upscale and upscale_file; give encode values in [0, 1]")
-    if reduce == "std" and options.consistent:
-        raise ArgumentError("a standard deviation is not a picture, so it cannot be consistent; omit consistent")
+    if reduce == "std" and (options.consistent or options.scale is not None):
+        raise ArgumentError("a standard deviation is that of the model's own pictures; omit consistent and scale")
     scale, *size = options.output_of(manifest, height=height, width=width)
     tau, unit = options.tau_for(manifest), manifest.size_multiple
     return Request(

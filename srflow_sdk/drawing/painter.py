@@ -74,11 +74,6 @@ def draw_tiles(
     tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of an interval.
     """
     manifest, plain, bounds = painter.manifest, request.reduce == "std", request.reduce == "interval"
-    if plain and request.scale is not None:
-        # The deviation of smaller pictures is not that of large ones, made smaller: every sample is reduced.
-        request, write = dataclasses.replace(request, reduce=None), writes[0]
-        count = len(request.samples)
-        writes = together(count, lambda drawn: write(np.std(np.stack(drawn), axis=0, ddof=1, dtype=np.float64)))
     if bounds:  # the smaller value is the low one: small profiles exchange some
         first, low, high = writes
         writes = [first, *together(2, lambda both: (low(np.minimum(*both)), high(np.maximum(*both))))]
