@@ -11,7 +11,6 @@ import math
 import os
 import re
 import struct
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -79,7 +78,7 @@ def write_file(path: Path, levels: Levels, about: Mapping[str, str]) -> None:
         header[f"level{level}"] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the values are aligned
-    values = (array.reshape(-1).astype("<f4", copy=False).data for array in levels.values())
+    values = (array.reshape(-1).data for array in levels.values())
     try:
         if not path.parent.is_dir():
             raise ImageError(f"{path} cannot be written: the folder {path.parent} is missing; make it first")
@@ -123,6 +122,4 @@ def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], dict[str, str
     levels = allocate(shapes)
     for level in shapes:  # in the order of their values
         file.readinto(levels[level].reshape(-1).data)  # type: ignore[attr-defined]
-        if sys.byteorder == "big":
-            levels[level].byteswap(inplace=True)
     return levels, about
