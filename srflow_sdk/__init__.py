@@ -27,19 +27,7 @@ if TYPE_CHECKING:  # each twice, by which type checkers know what is public
     from srflow_sdk.drawing.finishing import lr_psnr as lr_psnr
     from srflow_sdk.drawing.options import OutputSize as OutputSize
     from srflow_sdk.encoding import Encoding as Encoding
-    from srflow_sdk.errors import ArgumentError as ArgumentError
-    from srflow_sdk.errors import BundleError as BundleError
-    from srflow_sdk.errors import CancelledError as CancelledError
-    from srflow_sdk.errors import CheckpointError as CheckpointError
-    from srflow_sdk.errors import DeviceError as DeviceError
-    from srflow_sdk.errors import ExportError as ExportError
-    from srflow_sdk.errors import ImageError as ImageError
-    from srflow_sdk.errors import MissingExtraError as MissingExtraError
-    from srflow_sdk.errors import NonFiniteError as NonFiniteError
-    from srflow_sdk.errors import OutOfMemoryError as OutOfMemoryError
-    from srflow_sdk.errors import RemoteError as RemoteError
-    from srflow_sdk.errors import SRFlowError as SRFlowError
-    from srflow_sdk.errors import UnavailableError as UnavailableError
+    from srflow_sdk.errors import *  # noqa: F403
     from srflow_sdk.files import ImageFile as ImageFile
     from srflow_sdk.files import Metadata as Metadata
     from srflow_sdk.files import Provenance as Provenance
