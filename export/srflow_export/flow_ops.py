@@ -93,28 +93,13 @@ def decoded_tail(
     return F.conv2d(x, mixing_weight, mixing_bias)
 
 
-@torch.library.custom_op(
+flow_step_tail = torch.library.custom_op(
     f"{DOMAIN}::flow_step_tail",
     mutates_args=(),
     schema="(Tensor h, Tensor head, Tensor injector_scale, Tensor injector_shift, Tensor mixing_weight, "
     "Tensor mixing_bias, *, int step, str scale_map, str order, float clamp) -> Tensor",
-)
-def flow_step_tail(
-    h: Tensor,
-    head: Tensor,
-    injector_scale: Tensor,
-    injector_shift: Tensor,
-    mixing_weight: Tensor,
-    mixing_bias: Tensor,
-    *,
-    step: int,
-    scale_map: ScaleMap,
-    order: AffineOrder,
-    clamp: float,
-) -> Tensor:
-    """:func:`decoded_tail`; in an exported graph, a single FlowStepTail node."""
-    inputs = (h, head, injector_scale, injector_shift, mixing_weight, mixing_bias)
-    return decoded_tail(*inputs, step=step, scale_map=scale_map, order=order, clamp=clamp)
+)(decoded_tail)
+""":func:`decoded_tail`; in an exported graph, a single FlowStepTail node."""
 
 
 @flow_step_tail.register_fake
