@@ -23,7 +23,7 @@ import torch
 from srflow_export.parity.measure import DIVERGED, Progress
 from srflow_export.parity.photographs import Array, collage, photographs
 from srflow_sdk.backends import Backend
-from srflow_sdk.drawing.tiles import Tile, Window, plan_tiles
+from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
@@ -109,15 +109,6 @@ class InverterHaloRow:
     def is_enough(self) -> bool:
         """True if the bounds are met."""
         return self.max_latent <= _MAX_LATENT and self.mean_nats <= _MEAN_NATS
-
-
-@dataclass(frozen=True, kw_only=True)
-class Whole:
-    """A photograph upscaled without tiles. lr: float32 1×3×h×w. pictures: by tau, float32 3×sh×sw, not clipped."""
-
-    lr: Array
-    seed: int
-    pictures: dict[float, Array]
 
 
 def with_halo(manifest: Manifest, backend: Backend, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
@@ -233,13 +224,17 @@ def _picture_rows(
     if not rows:
         return rows
     lr = np.ascontiguousarray(photo[..., corner : corner + side, corner : corner + side])
-    reference = whole(backend, manifest, lr, taus=sorted({0.0, manifest.default_tau, 1.0}), seed=number)
     start = beyond if is_odd else 0  # the upper left part of one photograph, the lower right of the next
     part = Window(top=start, left=start, height=inside, width=inside)
-    for tau, change in differences(backend, manifest, reference, Tile(core=part, window=part)).items():
-        if not np.abs(reference.pictures[tau]).max() < DIVERGED:  # true for NaN
+    ys, xs = part.scaled(manifest.scale).slices
+    everything, cut = (
+        drawn(backend, manifest, lr, window, taus=sorted({0.0, manifest.default_tau, 1.0}), seed=number)
+        for window in (Window(top=0, left=0, height=side, width=side), part)
+    )
+    for tau, whole in everything.items():
+        if not np.abs(whole).max() < DIVERGED:  # true for NaN
             continue
-        pixels = change.reshape(3, inside, manifest.scale, inside, manifest.scale)
+        pixels = difference(cut[tau], whole[:, ys, xs]).reshape(3, inside, manifest.scale, inside, manifest.scale)
         if start:
             pixels = pixels[:, ::-1, :, ::-1]  # the cuts come last
         for index, row in enumerate(rows):
@@ -251,37 +246,25 @@ def _picture_rows(
     return rows
 
 
-def whole(backend: Backend, manifest: Manifest, lr: Array, *, taus: Sequence[float], seed: int) -> Whole:
-    """Upscale a photograph without tiles; lr: float32 1×3×h×w in [0, 1]."""
-    (tile,) = plan_tiles(lr.shape[2], lr.shape[3], core=None, halo=0, multiple=manifest.size_multiple)
-    return Whole(lr=lr, seed=seed, pictures=_pictures(backend, manifest, lr, tile, taus=taus, seed=seed))
-
-
-def differences(backend: Backend, manifest: Manifest, reference: Whole, tile: Tile) -> dict[float, Array]:
-    """Absolute differences between a tile's core and the same part without tiles, by tau: float32 3×h×w.
-
-    Pictures are clipped to [0, 1], as files are. Where only the tile is NaN, the difference is 1.
-    """
-    rows, columns = tile.core.scaled(manifest.scale).slices
-    pictures = _pictures(backend, manifest, reference.lr, tile, taus=tuple(reference.pictures), seed=reference.seed)
-    return {
-        tau: np.nan_to_num(np.abs(picture.clip(0, 1) - reference.pictures[tau][:, rows, columns].clip(0, 1)), nan=1.0)
-        for tau, picture in pictures.items()
-    }
-
-
-def _pictures(
-    backend: Backend, manifest: Manifest, lr: Array, tile: Tile, *, taus: Sequence[float], seed: int
+def drawn(
+    backend: Backend, manifest: Manifest, lr: Array, window: Window, *, taus: Sequence[float], seed: int
 ) -> dict[float, Array]:
-    """By tau, the tile's core: float32 3×h×w."""
-    window = tile.window
+    """A window of a photograph, upscaled without the rest of it: by tau, float32 3×sh×sw, not clipped.
+
+    lr: float32 1×3×h×w in [0, 1].
+    """
     rows, columns = window.slices
     conditioning = backend.encode(lr[:, :, rows, columns])
     place = {"top": window.top, "left": window.left, "height": window.height, "width": window.width}
-    drawn = window_noise(manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, **place)
-    noise = {level: array[None] for level, array in drawn.items()}
-    rows, columns = tile.core.within(window).scaled(manifest.scale).slices
-    return {tau: backend.sample(conditioning, noise, tau)[0, :, rows, columns] for tau in taus}
+    field = window_noise(manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, **place)
+    noise = {level: array[None] for level, array in field.items()}
+    return {tau: backend.sample(conditioning, noise, tau)[0] for tau in taus}
+
+
+def difference(part: Array, whole: Array) -> Array:
+    """The absolute difference of two pictures, clipped to [0, 1], as files are; 1 where the part is NaN."""
+    change: Array = np.nan_to_num(np.abs(part.clip(0, 1) - whole.clip(0, 1)), nan=1.0)
+    return change
 
 
 def measured_inverter_halo(

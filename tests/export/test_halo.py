@@ -17,10 +17,10 @@ from srflow_export.cli import main
 from srflow_export.halo import (
     HaloRow,
     InverterHaloRow,
-    differences,
+    difference,
+    drawn,
     measured_halo,
     measured_inverter_halo,
-    whole,
 )
 from srflow_export.parity.gate import float32_backend
 from srflow_export.parity.photographs import collage, photographs
@@ -74,11 +74,15 @@ def one_photograph(monkeypatch):
 def worst(bundle, lr, *, core, reach, tau):
     """Largest and mean difference over all tiles of a picture."""
     with OnnxRuntimeBackend(bundle, device="cpu", threads=1) as backend:
-        reference = whole(backend, bundle.manifest, lr, taus=(tau,), seed=9)
-        tiles = plan_tiles(*lr.shape[2:], core=core, halo=reach, multiple=bundle.manifest.size_multiple)
-        parts = [differences(backend, bundle.manifest, reference, tile)[tau] for tile in tiles]
+        multiple, scale, parts = bundle.manifest.size_multiple, bundle.manifest.scale, []
+        (everything,) = plan_tiles(*lr.shape[2:], core=None, halo=0, multiple=multiple)
+        whole = drawn(backend, bundle.manifest, lr, everything.window, taus=(tau,), seed=9)[tau]
+        for tile in plan_tiles(*lr.shape[2:], core=core, halo=reach, multiple=multiple):
+            (rows, columns), place = tile.core.within(tile.window).scaled(scale).slices, tile.core.scaled(scale).slices
+            picture = drawn(backend, bundle.manifest, lr, tile.window, taus=(tau,), seed=9)[tau][:, rows, columns]
+            parts.append(difference(picture, whole[(slice(None), *place)]))
     values = np.concatenate([part.ravel() for part in parts])
-    assert values.size == reference.pictures[tau].size
+    assert values.size == whole.size
     return values.max(), values.mean(dtype=np.float64)
 
 
