@@ -16,6 +16,7 @@ integer convolutions are so fast that everything between them counts, and round 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class IntegerEncoderGraph(EncoderGraph):
         )
         for index, block in enumerate(model.encoder.blocks):
             if isinstance(block, ResidualBlock):
-                self.model.encoder.blocks[index] = _PlainBlock(block, sizes.in_blocks)
+                self.model.encoder.blocks[index] = _plain_block(block, sizes.in_blocks)
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,14 @@ class _PlainLevel(nn.Module):
         on_u, conv1 = ([net.on_u for net in nets] for nets in (couplings, injectors))
         by = _balance(largest, [conv.weight for conv in (*conv1, *on_u)])
         self.injector, self.coupling = (
-            _conv([FoldedConv(conv.weight * by[:, None, None], conv.bias) for conv in convs]) for convs in (conv1, on_u)
+            Conv.of([FoldedConv(conv.weight * by[:, None, None], conv.bias) for conv in convs], dtype=torch.float32)
+            for convs in (conv1, on_u)
         )
         self.shares: Tensor
         self.register_buffer("shares", (1 / by).float()[:, None, None])
-        self.conv2 = _conv([net.conv2 for net in injectors], groups=self.steps)
-        self.head = _conv([side_by_side([net.shift, net.scale]) for net in injectors], groups=self.steps)
+        self.conv2 = Conv.of([net.conv2 for net in injectors], dtype=torch.float32, groups=self.steps)
+        heads = [side_by_side([net.shift, net.scale]) for net in injectors]
+        self.head = Conv.of(heads, dtype=torch.float32, groups=self.steps)
 
     def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
         """Coupling pre-activations, injector scales and injector shifts, each of all steps."""
@@ -173,19 +176,8 @@ class _PlainDense(nn.Module):
         return x + residual
 
 
-class _PlainBlock(nn.Module):
+def _plain_block(block: ResidualBlock, sizes: dict[nn.Module, Tensor]) -> ResidualBlock:
     """An RRDB of such blocks."""
-
-    def __init__(self, block: ResidualBlock, sizes: dict[nn.Module, Tensor]) -> None:
-        super().__init__()
-        self.dense = nn.ModuleList(_PlainDense(dense, sizes) for dense in block.dense if isinstance(dense, DenseBlock))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = x
-        for dense in self.dense:
-            y = dense(y)
-        return x + 0.2 * y
-
-
-def _conv(convs: list[FoldedConv], *, groups: int = 1) -> Conv:
-    return Conv.of(convs, dtype=torch.float32, groups=groups)
+    plain = copy.deepcopy(block)
+    plain.dense = nn.ModuleList(_PlainDense(dense, sizes) for dense in block.dense if isinstance(dense, DenseBlock))
+    return plain
