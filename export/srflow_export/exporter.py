@@ -8,12 +8,15 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import onnx
+import onnxruntime
+import torch
 from onnx import ModelProto
 
+import srflow_sdk
 from srflow_export import graphs, onnx_models
 from srflow_export.bundle_writer import staged_bundle
 from srflow_export.halo import with_halo, with_inverter_halo
@@ -378,22 +381,15 @@ def _manifest(
 
 
 def _provenance(checkpoint: Path, options: ExportOptions, *, notes: dict[str, Any]) -> dict[str, Any]:
-    tools = ("srflow-sdk", "torch", "onnx", "onnxruntime")
+    tools = {"srflow-sdk": srflow_sdk, "torch": torch, "onnx": onnx, "onnxruntime": onnxruntime}
     return {
         "checkpoint": {"file": checkpoint.name, "sha256": file_sha256(checkpoint)},
-        "tools": {tool: _version(tool) for tool in tools},
+        "tools": {name: str(tool.__version__) for name, tool in tools.items()},
         "gate": options.gate,
         "training": notes,
         "training_data": options.training_data,
         "licence": options.licence,
     }
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def _described(model: SRFlow) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
@@ -121,8 +122,7 @@ def with_decoded_levels(proto: onnx.ModelProto) -> onnx.ModelProto:
 
     Graphs of older exporters do not have these names; their copy has no further outputs.
     """
-    marked = onnx.ModelProto()
-    marked.CopyFrom(proto)
+    marked = copy.deepcopy(proto)
     graph = marked.graph
     for inner in [name for node in graph.node for name in node.output if _DECODED.fullmatch(name)]:
         name = inner.removeprefix(_SAMPLER)

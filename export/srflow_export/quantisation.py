@@ -20,6 +20,7 @@ widest range made steps coarse (44 dB), the square still cut too much (43 dB), a
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from importlib import resources
 
@@ -187,8 +188,7 @@ def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[
 
 
 def _session_with_outputs(encoder: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:
-    watched = onnx.ModelProto()
-    watched.CopyFrom(encoder)
+    watched = copy.deepcopy(encoder)
     del watched.graph.output[:]
     for name in names:
         watched.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))

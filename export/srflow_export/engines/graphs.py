@@ -9,6 +9,7 @@ interleave. Only engines are built so: OpenVINO is faster with the bundle's own 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import re
 from collections import defaultdict
@@ -112,8 +113,7 @@ def _type_name(entry: onnx.ValueInfoProto) -> str:
 
 def rewritten(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy that computes the same: exactly, but for the rounding of summed weights to their type."""
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copy.deepcopy(model)
     _Rewriter(result.graph).rewrite()
     return result
 
@@ -123,8 +123,7 @@ def with_h_a(model: onnx.ModelProto) -> onnx.ModelProto:
 
     For plugins alone (runtime/tensorrt/ops.h): the operation's function has one output.
     """
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
+    result = copy.deepcopy(model)
     nodes, weights = result.graph.node, {tensor.name: tensor for tensor in result.graph.initializer}
     readers = defaultdict(list)
     for node in nodes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from srflow_export.graphs import latent_levels
-from srflow_export.parity.gate import MIN_PSNR_DB, arithmetic_of, min_psnr_db, runs_on_cpus
+from srflow_export.parity.gate import MIN_PSNR_DB, arithmetic_of, min_psnr_db
 from srflow_export.parity.measure import Comparison, ParityRow
 from srflow_export.parity.photographs import photo_patches
 from srflow_export.parity.runners import Arithmetic, Runner, backend_runner, graphs_runner, torch_runner
@@ -99,7 +99,7 @@ def open_side(text: str) -> Side:
     arithmetic = arithmetic_of(manifest.precision, manifest.weights)
     backend = None
     if how in ([], [_ROUNDED]):
-        runner = graphs_runner(bundle, rounded=bool(how) or not runs_on_cpus(manifest))
+        runner = graphs_runner(bundle, rounded=bool(how) or manifest.precision == "bf16")
     else:
         device, precision = _device_and_precision(text, how)
         backend = partial(open_backend, bundle, device=device, precision=precision)

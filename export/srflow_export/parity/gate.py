@@ -79,11 +79,6 @@ def min_psnr_db(precision: Precision, weights: Weights) -> float:
     return min(bound, MIN_PSNR_OF_HALF_WEIGHTS_DB) if weights == "fp16" else bound
 
 
-def runs_on_cpus(manifest: Manifest) -> bool:
-    """True if ONNX Runtime's CPU provider can run encoder.onnx and sampler.onnx: it has no bfloat16 convolution."""
-    return manifest.precision != "bf16"
-
-
 def prove(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
     """Compare a bundle's required graphs, and float32 ones beside them, with the network.
 
@@ -94,7 +89,7 @@ def prove(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
     manifest, rows = bundle.manifest, list[ParityRow]()
     if manifest.precision == "int8":
         rows += _of_integers(comparison, bundle, REQUIRED_FILES, _AS_IT_IS)
-    elif runs_on_cpus(manifest):
+    elif manifest.precision != "bf16":  # ONNX Runtime has no bfloat16 convolution for CPUs
         rows += _as_promised(comparison, bundle, REQUIRED_FILES, _AS_IT_IS)
     if manifest.precision in ("fp16", "bf16"):
         rows += _as_promised(comparison, bundle, REQUIRED_FILES, _ROUNDED, rounded=True)
