@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from srflow_training.model.layers import Actnorm, ConditionalNet, Split, Step, ZerosConv
+from srflow_training.model.layers import Actnorm, ConditionalNet, Step, ZerosConv
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,20 @@ class FoldedConv:
 
 @dataclass(frozen=True)
 class FoldedNet:
-    """A conditional net f as plain convolutions; the last is split into the shift and the raw scale s.
+    """A conditional net f as plain convolutions.
 
     on_u: the first convolution's part on u, with its bias. on_h_a: its part on h_A, hidden×state×3×3; None if f sees
-    only u.
+    only u. head: gives [shift; s], s the raw scale.
     """
 
     on_u: FoldedConv
     on_h_a: Tensor | None
     conv2: FoldedConv
-    shift: FoldedConv
-    scale: FoldedConv
+    head: FoldedConv
 
 
 def fold_zeros_conv(conv: ZerosConv) -> FoldedConv:
-    """Fold the output's factor exp(3·logs) into weight and bias."""
+    """Fold the output's factor exp(3·logs) into weight and bias. A split's gives its prior, [mean; raw logs]."""
     gain = torch.exp(3 * conv.logs.detach().double()).flatten()
     return FoldedConv(conv.weight.detach().double() * gain[:, None, None, None], conv.bias.detach().double() * gain)
 
@@ -45,22 +44,12 @@ def side_by_side(convs: Sequence[FoldedConv]) -> FoldedConv:
     return FoldedConv(torch.cat([conv.weight for conv in convs]), torch.cat([conv.bias for conv in convs]))
 
 
-def halves(conv: FoldedConv) -> tuple[FoldedConv, FoldedConv]:
-    """Split a head that gives [first; second] into two convolutions."""
-    middle = len(conv.weight) // 2
-    return (
-        FoldedConv(conv.weight[:middle], conv.bias[:middle]),
-        FoldedConv(conv.weight[middle:], conv.bias[middle:]),
-    )
-
-
 def fold_net(net: ConditionalNet) -> FoldedNet:
-    """Fold each (W x + bias)·exp(logs) into one convolution, and split [shift; s]."""
+    """Fold each (W x + bias)·exp(logs) into one convolution."""
     on_u = _fold_actnorm(*net.first_on_u(), net.actnorm1)
     on_h_a = _fold_actnorm(net.first_on_state(), on_u.bias, net.actnorm1).weight if net.state_channels else None
     conv2 = _fold_actnorm(net.conv2.weight, net.conv2.bias, net.actnorm2)
-    shift, scale = halves(fold_zeros_conv(net.conv3))
-    return FoldedNet(on_u, on_h_a, conv2, shift, scale)
+    return FoldedNet(on_u, on_h_a, conv2, fold_zeros_conv(net.conv3))
 
 
 def _fold_actnorm(weight: Tensor, bias: Tensor | None, actnorm: Actnorm | None) -> FoldedConv:
@@ -95,8 +84,3 @@ def fold_mixing(steps: list[Step]) -> FoldedMixing:
         weight, encoding = matrix @ weight, encoding @ (mix * logs.exp())
         bias = matrix @ bias - step.actnorm.bias.detach().double().flatten()
     return FoldedMixing(weight[:, :, None, None], bias, encoding)
-
-
-def fold_split(split: Split) -> tuple[FoldedConv, FoldedConv]:
-    """A split's prior as two convolutions: mean and raw logs."""
-    return halves(fold_zeros_conv(split.conv))

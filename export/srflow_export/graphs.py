@@ -28,7 +28,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_export import flow_ops
-from srflow_export.folding import FoldedConv, FoldedMixing, FoldedNet, fold_mixing, fold_net, fold_split, side_by_side
+from srflow_export.folding import (
+    FoldedConv,
+    FoldedMixing,
+    FoldedNet,
+    fold_mixing,
+    fold_net,
+    fold_zeros_conv,
+    side_by_side,
+)
 from srflow_export.on_features import PhaseConv, enlargement, interleaved, keep_blocked_layout
 from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.manifest import Precision
@@ -175,8 +183,7 @@ class _LevelEncoder(nn.Module):
         )
         self.steps = len(injectors)
         self.conv2 = Conv.of([net.conv2 for net in injectors], dtype=dtype, groups=self.steps)
-        heads = [side_by_side([net.shift, net.scale]) for net in injectors]
-        self.head = Conv.of(heads, dtype=dtype, groups=self.steps)
+        self.head = Conv.of([net.head for net in injectors], dtype=dtype, groups=self.steps)
 
     def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
         """Coupling pre-activations, injector scales and injector shifts, each of all steps."""
@@ -276,7 +283,7 @@ class CouplingNet(nn.Module):
         assert net.on_h_a is not None  # for the type checker: a coupling sees h_A
         self.on_h_a = Conv(net.on_h_a, None, dtype=dtype)
         self.conv2 = Conv.of([net.conv2], dtype=dtype)
-        self.head = Conv.of([net.shift, net.scale], dtype=dtype)
+        self.head = Conv.of([net.head], dtype=dtype)
         self.affine = affine_settings(step.coupling)
 
     def affine_of(self, h_a: Tensor, coupling: Tensor) -> Tensor:
@@ -335,7 +342,9 @@ class _LevelSampler(nn.Module):
             for step, mixing in conditional_steps(level, config)
         )
         self.split_clamp, self.flow_nodes = config.split_clamp, flow_nodes
-        self.prior = Conv.of(fold_split(level.split), dtype=dtype) if isinstance(level.split, Split) else None
+        self.prior = (
+            Conv.of([fold_zeros_conv(level.split.conv)], dtype=dtype) if isinstance(level.split, Split) else None
+        )
 
     def split(self, h: Tensor, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """The level's state with its latent, from the coarser level's state before (h) and after its unsqueeze.

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from srflow_export.folding import FoldedConv, side_by_side
+from srflow_export.folding import FoldedConv
 from srflow_export.graphs import Conv, EncoderGraph, folded_nets, injectors_maps
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.encoder import DenseBlock, ResidualBlock
@@ -128,8 +128,7 @@ class _PlainLevel(nn.Module):
         self.shares: Tensor
         self.register_buffer("shares", (1 / by).float()[:, None, None])
         self.conv2 = Conv.of([net.conv2 for net in injectors], dtype=torch.float32, groups=self.steps)
-        heads = [side_by_side([net.shift, net.scale]) for net in injectors]
-        self.head = Conv.of(heads, dtype=torch.float32, groups=self.steps)
+        self.head = Conv.of([net.head for net in injectors], dtype=torch.float32, groups=self.steps)
 
     def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
         """Coupling pre-activations, injector scales and injector shifts, each of all steps."""

@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from srflow_export.folding import FoldedConv, FoldedNet, halves
+from srflow_export.folding import FoldedConv, FoldedNet
 from srflow_export.on_features import enlargement, kernel_of_sums, kernel_shapes
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.model.bundle import Bundle
@@ -205,8 +205,10 @@ def _unfold_level(
         nn.init.eye_(step.mix.weight)
     on_injector, on_coupling = _convs_on_u(encoder, f"{prefix}.on_u", len(conditional), config, shape)
     injectors = [step.injector for step in conditional if step.injector is not None]
-    for net, folded in zip(injectors, _folded_injectors(injectors, on_injector, encoder, prefix), strict=True):
-        _unfold_net(net, folded)
+    conv2 = encoder.take_convs(f"{prefix}.conv2", len(injectors), injectors[0].conv2.weight.shape)
+    heads = encoder.take_convs(f"{prefix}.head", len(injectors), injectors[0].conv3.weight.shape)
+    for net, first, second, head in zip(injectors, on_injector, conv2, heads, strict=True):
+        _unfold_net(net, FoldedNet(first, None, second, head))
     for index, (step, from_u) in enumerate(zip(conditional, on_coupling, strict=True)):
         assert step.coupling is not None  # for the type checker: a conditional step has one
         _unfold_net(step.coupling, _folded_coupling(step.coupling, from_u, sampler, f"{prefix}.steps.{index}"))
@@ -260,23 +262,12 @@ def _convs_of_phases(
     return [FoldedConv(*conv) for conv in zip(weight.chunk(count), bias.chunk(count), strict=True)]
 
 
-def _folded_injectors(
-    nets: list[ConditionalNet], on_u: list[FoldedConv], encoder: GraphWeights, prefix: str
-) -> list[FoldedNet]:
-    """A level's injectors, which the encoder computes side by side."""
-    conv2 = encoder.take_convs(f"{prefix}.conv2", len(nets), nets[0].conv2.weight.shape)
-    heads = encoder.take_convs(f"{prefix}.head", len(nets), nets[0].conv3.weight.shape)
-    return [
-        FoldedNet(first, None, second, *halves(head)) for first, second, head in zip(on_u, conv2, heads, strict=True)
-    ]
-
-
 def _folded_coupling(net: ConditionalNet, from_u: FoldedConv, sampler: GraphWeights, prefix: str) -> FoldedNet:
     """A coupling; its first convolution is in the encoder for u and in the sampler for h_A."""
     on_h_a = sampler.take(f"{prefix}.on_h_a.weight", net.first_on_state().shape)
     (conv2,) = sampler.take_convs(f"{prefix}.conv2", 1, net.conv2.weight.shape)
     (head,) = sampler.take_convs(f"{prefix}.head", 1, net.conv3.weight.shape)
-    return FoldedNet(from_u, on_h_a, conv2, *halves(head))
+    return FoldedNet(from_u, on_h_a, conv2, head)
 
 
 def _unfold_net(net: ConditionalNet, folded: FoldedNet) -> None:
@@ -292,8 +283,8 @@ def _unfold_net(net: ConditionalNet, folded: FoldedNet) -> None:
         bias = own_bias if actnorm is None else actnorm.bias
         assert bias is not None  # for the type checker: without actnorm the convolution has a bias
         bias.copy_(part.bias.view_as(bias))
-    net.conv3.weight.copy_(torch.cat([folded.shift.weight, folded.scale.weight]))
-    net.conv3.bias.copy_(torch.cat([folded.shift.bias, folded.scale.bias]))
+    net.conv3.weight.copy_(folded.head.weight)
+    net.conv3.bias.copy_(folded.head.bias)
 
 
 def _unfold_mixing(step: Step, sampler: GraphWeights, name: str) -> None:
