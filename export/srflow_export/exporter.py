@@ -33,7 +33,7 @@ from srflow_export.parity.gate import (
     tau_of_finite_pictures,
 )
 from srflow_export.parity.measure import Comparison, ParityRow, Progress
-from srflow_export.parity.photographs import photo_patches
+from srflow_export.parity.photographs import PATCHES, photo_patches
 from srflow_export.parity.runners import Runner, graphs_runner, torch_runner
 from srflow_export.quantisation import int8_encoder
 from srflow_export.unfolding import trainable_network
@@ -51,9 +51,6 @@ Gate = Literal["quick", "full"]
 
 Also = Literal["int8"]
 """A second encoder that an export may hold beside its own graphs."""
-
-PATCHES: dict[Gate, tuple[int, int]] = {"quick": (24, 32), "full": (40, 48)}
-"""Height and width of the patch of each photograph in LR pixels, by gate; beyond ×4 of as many HR pixels as at ×4."""
 
 _USUAL_TAU = 0.8
 _LONGEST = 500  # characters of the reason why a part is left out
@@ -154,7 +151,7 @@ def add_int8_encoder(
         )
     with staged_bundle(target, say=say) as stage:
         bundle = Bundle.open(source)
-        model = trainable_network(bundle.path)
+        model = trainable_network(bundle)
         stage.copy(bundle, bundle.manifest.files)
         say(_QUANTISING)
         content = onnx_models.finished(int8_encoder(model), _metadata_of(bundle.manifest, precision="int8"))
@@ -227,7 +224,7 @@ def _comparison(
     model: SRFlow | None = None,
     say: Callable[[str], None],
 ) -> Comparison:
-    height, width = (length * 4 // max(manifest.scale, 4) for length in PATCHES[gate])
+    height, width = (length * 4 // max(manifest.scale, 4) for length in PATCHES[gate])  # as many HR pixels as at ×4
     photos = photo_patches(manifest.size_multiple, size=(height, width))
     return Comparison(photos, manifest, reference, name=name, model=model, say=say)
 

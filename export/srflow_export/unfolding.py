@@ -37,7 +37,8 @@ from srflow_training.presets import load_settings
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16)
 
 
-def trainable_network(bundle_path: str | os.PathLike[str]) -> SRFlow:
+@torch.no_grad()
+def trainable_network(bundle: Bundle) -> SRFlow:
     """The network in a bundle, to be trained further: float32, on the CPU, in eval mode.
 
     Its images are the bundle's up to rounding (weights stored in half are used as they are), its log-likelihoods
@@ -48,7 +49,21 @@ def trainable_network(bundle_path: str | os.PathLike[str]) -> SRFlow:
     Raises: BundleError if the bundle is damaged, does not say what network it holds, or has graphs that srflow-export
     does not write for it.
     """
-    return _unfolded(Bundle.open(bundle_path))
+    # In float32 graphs nothing is rounded or quantised.
+    names = bundle.manifest.float32_graphs or REQUIRED_FILES
+    encoder, sampler = (GraphWeights(bundle, name) for name in names)
+    model = _fresh(_config(bundle))
+    for name, parameter in _conditioning_parameters(model):
+        parameter.copy_(encoder.take(f"model.{name}", parameter.shape))
+    for index, (level, shape) in enumerate(zip(model.flow_levels(), model.config.level_shapes, strict=True)):
+        _unfold_level(level, shape, model.config, encoder, sampler, f"levels.{index}")
+    if model.config.residual:
+        _unfold_own_image(model, encoder)
+    for graph in (encoder, sampler):
+        graph.refuse_rest()
+    for actnorm in model.actnorms():
+        actnorm.initialized.fill_(True)
+    return model.eval()
 
 
 def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> str:
@@ -65,7 +80,7 @@ def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> st
     if target.exists():
         raise ArgumentError(f"{target} already exists, and may hold hours of training: name another file")
     bundle = Bundle.open(bundle_path)
-    manifest, network = bundle.manifest, _unfolded(bundle)
+    manifest, network = bundle.manifest, trainable_network(bundle)
     beside = None if _has_preset(manifest.name, network.config) else target.with_suffix(".yaml")
     if beside is not None and beside.exists():
         raise ArgumentError(f"{beside} already exists; the network's settings belong there: name another file")
@@ -133,25 +148,6 @@ class GraphWeights:
             f"{self._file} is not what srflow-export writes for the network in its manifest: {reason}; export the "
             "checkpoint again, or fetch the bundle again"
         )
-
-
-@torch.no_grad()
-def _unfolded(bundle: Bundle) -> SRFlow:
-    # In float32 graphs nothing is rounded or quantised.
-    names = bundle.manifest.float32_graphs or REQUIRED_FILES
-    encoder, sampler = (GraphWeights(bundle, name) for name in names)
-    model = _fresh(_config(bundle))
-    for name, parameter in _conditioning_parameters(model):
-        parameter.copy_(encoder.take(f"model.{name}", parameter.shape))
-    for index, (level, shape) in enumerate(zip(model.flow_levels(), model.config.level_shapes, strict=True)):
-        _unfold_level(level, shape, model.config, encoder, sampler, f"levels.{index}")
-    if model.config.residual:
-        _unfold_own_image(model, encoder)
-    for graph in (encoder, sampler):
-        graph.refuse_rest()
-    for actnorm in model.actnorms():
-        actnorm.initialized.fill_(True)
-    return model.eval()
 
 
 def _config(bundle: Bundle) -> SRFlowConfig:

@@ -119,7 +119,7 @@ def test_latents_that_are_not_finite_are_an_error(picture, tmp_path):
 
 
 def test_a_checkpoint_has_the_latents_and_pictures_of_its_bundle(picture, tmp_path):
-    save_checkpoint(tmp_path / "embedded.safetensors", trainable_network(Bundle.embedded().path))
+    save_checkpoint(tmp_path / "embedded.safetensors", trainable_network(Bundle.embedded()))
     images, found = [], []
     for model in (None, str(tmp_path / "embedded.safetensors")):
         flow = open_subject(model).both_ways()(picture.lr)

@@ -116,7 +116,7 @@ def sources(photos, tmp_path):
 @pytest.fixture(scope="module")
 def unfolded(tmp_path_factory):
     path = tmp_path_factory.mktemp("unfolded") / "embedded.safetensors"
-    save_checkpoint(path, trainable_network(Bundle.embedded().path))
+    save_checkpoint(path, trainable_network(Bundle.embedded()))
     return path
 
 

@@ -108,7 +108,7 @@ def test_the_table_and_the_manifest_show_the_graphs_as_they_are_and_rounded(bund
 
 def test_float32_graphs_stand_beside_and_give_the_network_back_unrounded(bundle):
     model = load_checkpoint(bundle.path.with_name("tiny.safetensors"))
-    again = trainable_network(bundle.path)
+    again = trainable_network(bundle)
     lr = torch.rand(1, 3, 8, 10)
     latents = {level: torch.randn(1, *shape) for level, shape in model.latent_shapes(8, 10).items()}
     with torch.no_grad():

@@ -109,7 +109,7 @@ def test_images_latents_and_likelihoods_are_the_exported_networks(tmp_path, vari
     model = random_srflow(tiny_config(variant, **overrides))
     with torch.enable_grad():
         graphs = graphs_of(model)
-    network = trainable_network(write_bundle(tmp_path / "tiny.srflow", graphs, model.config.to_dict()))
+    network = trainable_network(Bundle.open(write_bundle(tmp_path / "tiny.srflow", graphs, model.config.to_dict())))
     assert network.config == model.config
     multiple = model.config.size_multiple
     lr = torch.rand(1, 3, 2 * multiple, 3 * multiple)
@@ -128,7 +128,7 @@ def test_images_latents_and_likelihoods_are_the_exported_networks(tmp_path, vari
 @torch.no_grad()
 def test_the_embedded_model_gives_its_own_picture_and_its_latents_back():
     """A bundle as the exporter wrote it, weights in half, through the public API."""
-    network = trainable_network(Bundle.embedded().path)
+    network = trainable_network(Bundle.embedded())
     lr = torch.from_numpy(photo_patches(network.config.size_multiple)[0].lr[..., :24, :32].copy())
     latents = {level: 0.8 * noise for level, noise in runtime_noise(network, lr, seed=5).items()}
     sr = network.decode(lr, latents)
@@ -140,7 +140,7 @@ def test_the_embedded_model_gives_its_own_picture_and_its_latents_back():
 
 
 def test_the_network_can_be_trained_and_its_actnorms_are_not_initialised_again(bundle):
-    network = trainable_network(bundle)
+    network = trainable_network(Bundle.open(bundle))
     hr, lr = torch.rand(2, 3, 16, 16), torch.rand(2, 3, 4, 4)
     with pytest.raises(ArgumentError, match="initialised already"):
         network.initialize_actnorms(hr, lr)
@@ -152,16 +152,16 @@ def test_the_network_can_be_trained_and_its_actnorms_are_not_initialised_again(b
 
 
 def test_the_same_network_comes_out_whatever_was_drawn_before(bundle):
-    first = trainable_network(bundle).state_dict()
+    first = trainable_network(Bundle.open(bundle)).state_dict()
     torch.rand(1)
-    torch.testing.assert_close(trainable_network(bundle).state_dict(), first, rtol=0, atol=0)
+    torch.testing.assert_close(trainable_network(Bundle.open(bundle)).state_dict(), first, rtol=0, atol=0)
 
 
 def test_weights_stored_in_half_are_taken_as_they_are(tmp_path, original, graphs):
     stored = copy.deepcopy(graphs)
     for graph in stored.values():
         store_weights_in_half(graph)
-    network = trainable_network(write_bundle(tmp_path / "half.srflow", stored, original.config.to_dict()))
+    network = trainable_network(Bundle.open(write_bundle(tmp_path / "half.srflow", stored, original.config.to_dict())))
     net, of_original = (model.flow_levels()[1].all_steps()[-1].injector for model in (network, original))
     assert torch.equal(net.conv1.weight, fold_net(of_original).on_u.weight.half().float())
     net, of_original = (model.flow_levels()[0].all_steps()[-1].injector for model in (network, original))
@@ -176,7 +176,7 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path,
     result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(target)])
     assert result.exit_code == 0, result.output
     assert f"--set schedule.start={target}" in result.output
-    loaded, network = load_checkpoint(target), trainable_network(bundle)
+    loaded, network = load_checkpoint(target), trainable_network(Bundle.open(bundle))
     assert isinstance(loaded, SRFlow)
     torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
     opened = Bundle.open(bundle)
@@ -192,7 +192,7 @@ def test_the_command_names_the_preset_of_the_embedded_model_and_writes_other_net
     result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(target)])
     settings = target.with_suffix(".yaml")
     assert f"srflow-train --config {settings} " in result.output
-    assert load_settings(str(settings)).config() == trainable_network(bundle).config
+    assert load_settings(str(settings)).config() == trainable_network(Bundle.open(bundle)).config
 
 
 @pytest.mark.parametrize("exists", ["start.yaml", "start.safetensors"])
@@ -233,14 +233,14 @@ def test_graphs_of_another_network_are_refused(tmp_path, original, graphs, file,
     change(changed[file], name)
     path = write_bundle(tmp_path / "foreign.srflow", changed, original.config.to_dict())
     with pytest.raises(BundleError, match=reason) as refusal:
-        trainable_network(path)
+        trainable_network(Bundle.open(path))
     assert str(path / file) in str(refusal.value)
 
 
 def test_files_that_are_no_graphs_are_refused(tmp_path, original, graphs):
     path = write_bundle(tmp_path / "b.srflow", {**graphs, "sampler.onnx": b"no graph"}, original.config.to_dict())
     with pytest.raises(BundleError, match="not an ONNX graph"):
-        trainable_network(path)
+        trainable_network(Bundle.open(path))
 
 
 def test_a_manifest_without_a_network_of_the_graphs_is_refused(tmp_path, original, graphs):
@@ -252,4 +252,4 @@ def test_a_manifest_without_a_network_of_the_graphs_is_refused(tmp_path, origina
         ({**config, "steps": 3}, "instead of"),
     ):
         with pytest.raises(BundleError, match=reason):
-            trainable_network(write_bundle(tmp_path / "b.srflow", graphs, model))
+            trainable_network(Bundle.open(write_bundle(tmp_path / "b.srflow", graphs, model)))

@@ -15,8 +15,8 @@ from PIL import Image
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.engine_records import LrProfile
 
-PATCH = (40, 48)
-"""LR pixels of a patch; not square, so that height and width cannot be mistaken for each other."""
+PATCHES = {"quick": (24, 32), "full": (40, 48)}
+"""LR pixels of a patch, by gate; not square, so that height and width cannot be mistaken for each other."""
 
 Array = npt.NDArray[np.float32]
 
@@ -45,7 +45,7 @@ def photographs(size_multiple: int) -> list[LrPhoto]:
 
 
 def photo_patches(
-    size_multiple: int, *, size: tuple[int, int] = PATCH, limits: Sequence[LrProfile] = ()
+    size_multiple: int, *, size: tuple[int, int] = PATCHES["full"], limits: Sequence[LrProfile] = ()
 ) -> list[LrPhoto]:
     """About this many LR pixels from the middle of each photograph, or the nearest size within the limits.
 
