@@ -34,7 +34,7 @@ class FoldedNet:
 
 
 def fold_zeros_conv(conv: ZerosConv) -> FoldedConv:
-    """Fold the output's factor exp(3·logs) into weight and bias. A split's gives its prior, [mean; raw logs]."""
+    """Fold the output's factor exp(3·logs) into weight and bias."""
     gain = torch.exp(3 * conv.logs.detach().double()).flatten()
     return FoldedConv(conv.weight.detach().double() * gain[:, None, None, None], conv.bias.detach().double() * gain)
 

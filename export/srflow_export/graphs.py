@@ -330,21 +330,22 @@ def conditional_steps(level: Level, config: SRFlowConfig) -> list[tuple[Step, Fo
     return [(step, fold_mixing(mixes)) for step, mixes in zip(conditional, linear, strict=True)]
 
 
+def prior_of(level: Level, dtype: torch.dtype) -> Conv | None:
+    """The prior of a level's split: what it keeps → [mean; raw logs]."""
+    return Conv.of([fold_zeros_conv(level.split.conv)], dtype=dtype) if isinstance(level.split, Split) else None
+
+
 class _LevelSampler(nn.Module):
     """Decode one level: the inverse of its split, and its steps, up to the unsqueeze."""
 
-    def __init__(
-        self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype, *, flow_nodes: bool
-    ) -> None:
+    def __init__(self, level: Level, config: SRFlowConfig, dtype: torch.dtype, *, flow_nodes: bool) -> None:
         super().__init__()
         self.steps = nn.ModuleList(
             _StepSampler(step, mixing, config, dtype, flow_nodes=flow_nodes)
             for step, mixing in conditional_steps(level, config)
         )
         self.split_clamp, self.flow_nodes = config.split_clamp, flow_nodes
-        self.prior = (
-            Conv.of([fold_zeros_conv(level.split.conv)], dtype=dtype) if isinstance(level.split, Split) else None
-        )
+        self.prior = prior_of(level, dtype)
 
     def split(self, h: Tensor, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """The level's state with its latent, from the coarser level's state before (h) and after its unsqueeze.
@@ -379,8 +380,7 @@ class SamplerGraph(nn.Module):
     def __init__(self, model: SRFlow, dtype: torch.dtype = torch.float32, *, flow_nodes: bool = False) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
-            _LevelSampler(level, shape, model.config, dtype, flow_nodes=flow_nodes)
-            for level, shape in zip(model.flow_levels(), model.config.level_shapes, strict=True)
+            _LevelSampler(level, model.config, dtype, flow_nodes=flow_nodes) for level in model.flow_levels()
         )
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:

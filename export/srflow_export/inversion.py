@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_export.flow_ops import exact_sigmoid
-from srflow_export.folding import FoldedConv, FoldedMixing, fold_zeros_conv
-from srflow_export.graphs import Conv, CouplingNet, conditional_steps, state_dtype
+from srflow_export.folding import FoldedConv, FoldedMixing
+from srflow_export.graphs import Conv, CouplingNet, conditional_steps, prior_of, state_dtype
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape, ScaleMap
-from srflow_training.model.layers import Split, Step, bounded
+from srflow_training.model.layers import Step, bounded
 from srflow_training.model.srflow import Level
 
 HR, LOG_DENSITY = "hr", "log_density"
@@ -68,9 +68,7 @@ class _LevelInverter(nn.Module):
         )
         self.exponent, self.split_clamp = shape.lr_exponent, config.split_clamp
         self.kept = shape.channels - shape.latent_channels
-        self.prior = (
-            Conv.of([fold_zeros_conv(level.split.conv)], dtype=dtype) if isinstance(level.split, Split) else None
-        )
+        self.prior = prior_of(level, dtype)
 
     def forward(self, h: Tensor, conditioning: Sequence[Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
         """h: N×C×H×W, squeezed. Returns h without the latent, the latent if there is a split, and nats by position."""
