@@ -58,6 +58,13 @@ class Graph:
         """How many nodes it has that may run as plugins, see :mod:`srflow_export.flow_ops`."""
         return sum(node.domain == "srflow" for node in self.model.graph.node)
 
+    @property
+    def half_convolutions(self) -> int:
+        """How many of its convolutions compute in half: those whose weights are; functions have none."""
+        half = {tensor.name for tensor in self.model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
+        nodes = [node for node in self.model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+        return sum(node.input[1] in half for node in nodes)
+
     def types(self) -> tuple[dict[str, str], dict[str, str]]:
         """Types of its inputs and of its outputs, by name, such as {"lr": "float32"}."""
         inputs = {entry.name: _type_name(entry) for entry in self.model.graph.input}
