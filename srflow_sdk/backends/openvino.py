@@ -25,13 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Conditioning, one_line, own, runtime_errors, still_open
-from srflow_sdk.backends.kept import keeping, kept_folder
 from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtConditioning
 from srflow_sdk.backends.providers import onnxruntime
 from srflow_sdk.errors import BundleError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
-from srflow_sdk.system.cache_folder import cache_folder
+from srflow_sdk.system.cache_folder import cache_folder, keeping, kept_folder
 from srflow_sdk.system.hardware import return_freed_memory
 from srflow_sdk.system.interrupts import interruptible
 from srflow_sdk.system.raising import PassingError, is_installed

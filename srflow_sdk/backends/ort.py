@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Backend, Conditioning, Drawing, one_line, own, runtime_errors, still_open
-from srflow_sdk.backends.kept import keeping, kept_folder, processor
 from srflow_sdk.backends.native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
@@ -29,8 +28,9 @@ from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernels, state
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
+from srflow_sdk.system.cache_folder import keeping, kept_folder
 from srflow_sdk.system.device_names import DeviceName
-from srflow_sdk.system.hardware import cuda_of_wheels, find_gpu
+from srflow_sdk.system.hardware import cuda_of_wheels, find_gpu, processor
 from srflow_sdk.system.interrupts import interruptible, is_cancelled
 
 _log = logging.getLogger(__name__)

@@ -27,7 +27,6 @@ import numpy as np
 from srflow_sdk._version import __version__
 from srflow_sdk.backends.base import Backend
 from srflow_sdk.backends.gate import is_within_gate, photographs, picture, psnr
-from srflow_sdk.backends.kept import processor
 from srflow_sdk.backends.openvino import OpenVinoBackend, has_bf16
 from srflow_sdk.backends.ort import OnnxRuntimeBackend
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, OutOfMemoryError, SRFlowError
@@ -35,6 +34,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import FINE_DB, INT8_ENCODER, LEAST_DB, REQUIRED_FILES, Manifest
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.device_names import ComputePrecision, DeviceName
+from srflow_sdk.system.hardware import processor
 from srflow_sdk.system.local_files import write_atomically
 from srflow_sdk.system.raising import PassingError, is_installed, memory_errors_typed
 

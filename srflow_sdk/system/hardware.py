@@ -1,4 +1,4 @@
-"""The machine: free memory of it or its container, and NVIDIA's GPUs by their driver."""
+"""The machine: free memory of it or its container, its processor, and NVIDIA's GPUs by their driver."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ctypes
 import re
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ CAN_RETURN_MEMORY = _TRIM is not None
 _VERSION_1 = (["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_inactive_file")
 _VERSION_2 = (["memory.max", "memory.high"], "memory.current", "inactive_file")
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
+_PROCESSOR = {  # lines of /proc/cpuinfo that say which kernels are used, on x86 and on ARM
+    *("vendor_id", "cpu family", "model", "model name", "flags"),
+    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
+}
 
 
 def available_memory(root: Path = Path("/")) -> int:
@@ -50,6 +55,16 @@ def return_freed_memory() -> None:
     """Return what this process has freed to the system: glibc keeps blocks of up to 32 MB, hardly reused."""
     if _TRIM is not None:
         _TRIM(ctypes.c_size_t(0))
+
+
+@cache
+def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
+    """The kernel's lines about the first core; None if there are none, as on other systems than Linux."""
+    with contextlib.suppress(OSError):
+        lines = cpuinfo.read_text("utf-8", "replace").partition("\n\n")[0].splitlines()
+        found = (line.partition(":") for line in lines)
+        return " | ".join(value.strip() for name, _, value in found if name.strip() in _PROCESSOR) or None
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,11 +12,12 @@ import onnxruntime
 import pytest
 
 from srflow_export.bundle_writer import staged_bundle
-from srflow_sdk.backends import OnnxRuntimeBackend, kept, native_library, open_backend
+from srflow_sdk.backends import OnnxRuntimeBackend, native_library, open_backend
 from srflow_sdk.backends.gate import photographs, picture
 from srflow_sdk.backends.native_library import VARIABLE, check_native_library, find_native_library
 from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.system import cache_folder
 from tests.sdk.tiny_bundle import LEVELS, write_stub_bundle, write_tiny_bundle
 
 
@@ -183,10 +184,11 @@ def test_those_used_longest_ago_make_room(folder, monkeypatch):
     old = entries(folder)
     for age, entry in enumerate(old, start=1):
         os.utime(entry, (time.time() - age, time.time() - age))
-    monkeypatch.setattr(kept, "MOST_BYTES", sum(file.stat().st_size for entry in old for file in entry.iterdir()))
-    new = kept.kept_folder("graphs", "another graph")
+    size = sum(file.stat().st_size for entry in old for file in entry.iterdir())
+    monkeypatch.setattr(cache_folder, "MOST_BYTES", size)
+    new = cache_folder.kept_folder("graphs", "another graph")
     assert new is not None
-    with kept.keeping(new) as part:
+    with cache_folder.keeping(new) as part:
         (part / "graph.onnx").write_bytes(b"small")
     assert entries(folder) == sorted([old[0], new])
 
@@ -199,17 +201,6 @@ def test_what_a_killed_process_left_is_deleted_an_hour_later(folder):
         os.utime(folder / name, (time.time() - age, time.time() - age))
     drawn()
     assert [entry.name for entry in entries(folder) if entry.name.startswith(".")] == [".new.part"]
-
-
-def test_processors_with_other_instructions_have_places_of_their_own(tmp_path):
-    told = tmp_path / "cpuinfo"
-    found = set()
-    for flags in ("avx2", "avx2 avx512f"):
-        told.write_text(f"processor : 0\nmodel name : X\nflags : {flags}\ncpu MHz : 1\n\nprocessor : 1\nflags : none\n")
-        found.add(kept.processor.__wrapped__(told))
-    assert found == {"X | avx2", "X | avx2 avx512f"}
-    told.write_text("")
-    assert kept.processor.__wrapped__(told) is None
 
 
 @linux

@@ -156,3 +156,14 @@ def test_whatever_fails_there_is_no_figure_and_no_context_left(monkeypatch, fail
 def test_without_a_driver_or_its_functions_there_is_no_gpu(monkeypatch, library):
     monkeypatch.setattr(hardware, "cuda_driver", lambda: ctypes.CDLL(library))
     assert (find_gpu(), hardware.gpu_free_memory()) == (None, None)
+
+
+def test_processors_with_other_instructions_have_places_of_their_own(tmp_path):
+    told = tmp_path / "cpuinfo"
+    found = set()
+    for flags in ("avx2", "avx2 avx512f"):
+        told.write_text(f"processor : 0\nmodel name : X\nflags : {flags}\ncpu MHz : 1\n\nprocessor : 1\nflags : none\n")
+        found.add(hardware.processor.__wrapped__(told))
+    assert found == {"X | avx2", "X | avx2 avx512f"}
+    told.write_text("")
+    assert hardware.processor.__wrapped__(told) is None
