@@ -18,11 +18,6 @@ MAX_TAU = 2.0
 _T = TypeVar("_T")
 
 
-def is_whole(value: object) -> TypeGuard[int]:
-    """Tell if it is a whole number of Python or numpy."""
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
 def is_real(value: object) -> TypeGuard[float]:
     """Tell if it is a real number of Python or numpy, perhaps infinite or NaN."""
     return isinstance(value, Real) and not isinstance(value, bool)
@@ -34,8 +29,10 @@ def whole(name: str, value: object, *, least: int, most: int | None = None, also
     name: what the message calls it. also: what else the message allows, such as "None or ". of: its unit in the
     message, such as " of pixels". Raises: ArgumentError.
     """
-    if is_whole(value) and value >= least and (most is None or value <= most):
-        return int(value)
+    if isinstance(value, Integral) and not isinstance(value, bool):
+        number = int(value)
+        if least <= number and (most is None or number <= most):
+            return number
     limits = f", at least {least}" if most is None else f" from {least} to {most}"
     raise ArgumentError(f"{name} is {short(value)}; it must be {also}a whole number{of}{limits}")
 

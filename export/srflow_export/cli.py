@@ -16,11 +16,11 @@ import click
 from click.core import ParameterSource
 
 from srflow_apps.commands.base_command import Command, LocalPath, NameOrPath, PathOrUrl, wait_asleep
+from srflow_apps.commands.signals import STOPPING, exit_status, raised_interrupts
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.model.bundle import Bundle, bundle_path
 from srflow_sdk.model.manifest import INT8_ENCODER, Precision
-from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:

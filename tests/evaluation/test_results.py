@@ -8,12 +8,12 @@ import time
 import pytest
 from click.testing import CliRunner
 
+from srflow_apps.commands.signals import STOPPING
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.pictures import Cut, picture_files
 from srflow_evaluation.protocols import Protocol
 from srflow_evaluation.results import Results, mean_of
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.interrupts import STOPPING
 
 
 @pytest.fixture

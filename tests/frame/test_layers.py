@@ -33,13 +33,13 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"ray", "triton", "_serving", "__main__"},
     {"__init__"},
 ]
-COMMAND = "srflow_apps.commands.base_command"  # the base of every house's commands
+COMMANDS = ("srflow_apps.commands.base_command", "srflow_apps.commands.signals")  # the base of every house's
 HOUSES = {  # each with the folder it lies in, and with those it may import
     "srflow_sdk": (".", ()),
     "srflow_apps": ("apps", ("srflow_sdk",)),
-    "srflow_training": ("training", ("srflow_sdk", COMMAND)),
-    "srflow_evaluation": ("training", ("srflow_training", "srflow_sdk", COMMAND)),
-    "srflow_export": ("export", ("srflow_training", "srflow_sdk", COMMAND)),
+    "srflow_training": ("training", ("srflow_sdk", *COMMANDS)),
+    "srflow_evaluation": ("training", ("srflow_training", "srflow_sdk", *COMMANDS)),
+    "srflow_export": ("export", ("srflow_training", "srflow_sdk", *COMMANDS)),
 }
 LAZY = {  # modules of the runtime that name an application, to import it when it is used
     "srflow_sdk": "srflow_apps.batch",

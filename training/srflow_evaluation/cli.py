@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from srflow_apps.commands.base_command import Command, fail, wait_asleep
+from srflow_apps.commands.signals import STOPPING, exit_status, raised_interrupts
 from srflow_evaluation.protocols import PROTOCOLS
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.system.interrupts import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.raising import require_extra
 from srflow_training.inputs import check_folder, check_model, require_all

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.tensorboard import SummaryWriter
 
+from srflow_apps.commands.signals import STOPPING, Interrupts, deferred_interrupts
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
-from srflow_sdk.system.interrupts import STOPPING, Interrupts, deferred_interrupts
 from srflow_sdk.system.local_files import remove_stale_parts, remove_stale_parts_in, write_atomically
 from srflow_training.checkpoints import SAMPLING_NOTES, load_encoder, load_with_notes, save_checkpoint
 from srflow_training.data import Batch, Crops, Photos, loader, pairs_picture

@@ -19,6 +19,7 @@ from srflow_apps.batch.ray import Cluster
 from srflow_apps.batch.run import Pixels, run_plan
 from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, standing_for
 from srflow_apps.clips.files import is_clip
+from srflow_apps.commands.signals import STOPPING, deferred_interrupts, exit_status, raised_interrupts
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import ImageReader, Provenance, check_writable, read_provenance, spooled
@@ -27,7 +28,6 @@ from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, bundles_of
 from srflow_sdk.system.device_names import ComputePrecision, DeviceName
-from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts, exit_status, raised_interrupts
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
 

@@ -18,11 +18,11 @@ import psutil
 
 from srflow_apps.batch.jobs import EndedError, FolderFile, Job, Models, Settings, Take, digest, do_one, failure
 from srflow_apps.batch.storage import UrlPath
+from srflow_apps.commands.signals import kept_handlers
 from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, MissingExtraError, SRFlowError
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.device_names import Device, Precision
-from srflow_sdk.system.interrupts import kept_handlers
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:

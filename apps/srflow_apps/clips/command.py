@@ -22,6 +22,7 @@ from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import Upscaling, failure
 from srflow_apps.batch.run import Pixels
 from srflow_apps.clips.files import WRITTEN, Clip, Encoding, av_errors, chosen_encoding, join, kept_streams, record_in
+from srflow_apps.commands.signals import STOPPING, deferred_interrupts
 from srflow_sdk._version import __version__
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.clips.optical_flow import opencv
@@ -29,7 +30,6 @@ from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import bundles_of, choose_model
 from srflow_sdk.system import local_files
-from srflow_sdk.system.interrupts import STOPPING, deferred_interrupts
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from srflow_apps.batch.ray import Cluster
+from srflow_apps.commands.signals import kept_handlers
 from srflow_sdk import Upscaler, upscale_folder
-from srflow_sdk.system.interrupts import kept_handlers
 from tests.sdk.tiny_bundle import hidden_files
 
 from .conftest import write_photos

@@ -1,4 +1,4 @@
-"""Signals and a caller's `cancel` end work at safe moments, native calls too."""
+"""A caller's `cancel` and signals end native calls."""
 
 import os
 import signal
@@ -13,15 +13,7 @@ import pytest
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system import interrupts
-from srflow_sdk.system.interrupts import (
-    STOPPING,
-    abandonable,
-    cancelled_by,
-    deferred_interrupts,
-    interruptible,
-    kept_handlers,
-)
+from srflow_sdk.system.interrupts import abandonable, cancelled_by, interruptible
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send itself these signals")
 
@@ -36,67 +28,6 @@ def pythons_own_handler():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
-
-
-def test_an_interrupt_waits_for_the_check_or_the_end_and_a_second_one_does_not():
-    reached = []
-
-    def work(presses, check_after):
-        with deferred_interrupts() as check:
-            check()
-            for press in range(presses):
-                press_ctrl_c()
-                reached.append(press)
-            if check_after:
-                check()
-            reached.append("end")
-
-    for presses, check_after, expected in ((1, True, [0]), (1, False, [0, "end"]), (2, False, [0])):
-        with pytest.raises(KeyboardInterrupt):
-            work(presses, check_after)
-        assert reached == expected
-        reached.clear()
-
-
-def test_another_error_is_not_hidden_and_the_handler_is_restored_also_of_those_who_ignore_it():
-    with pytest.raises(ZeroDivisionError), deferred_interrupts():  # noqa: PT012
-        press_ctrl_c()
-        raise ZeroDivisionError
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with deferred_interrupts() as check:
-        press_ctrl_c()
-        check()
-    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-
-
-@pytest.mark.parametrize("number", STOPPING)
-def test_other_signals_that_ask_to_stop_wait_too_and_say_which_they_are(number):
-    default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-    runners = signal.signal(number, default)  # pytest-xdist's processes have a handler of their own
-    reached = []
-
-    def work():
-        with deferred_interrupts(*STOPPING) as interrupts:
-            os.kill(os.getpid(), number)
-            reached.append(interrupts.number)
-            interrupts()
-
-    try:
-        with pytest.raises(KeyboardInterrupt) as raised:
-            work()
-        assert (reached, raised.value.args) == ([number], (number,))
-        assert signal.getsignal(number) is default
-    finally:
-        signal.signal(number, runners)
-
-
-def test_handlers_that_a_library_sets_do_not_stay():
-    before = {number: signal.getsignal(number) for number in STOPPING}
-    with kept_handlers():
-        for number in STOPPING:
-            signal.signal(number, signal.SIG_IGN)
-    assert {number: signal.getsignal(number) for number in STOPPING} == before
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "cancel", "cancel in a thread"])
@@ -177,11 +108,3 @@ def test_a_call_that_waits_for_others_is_left_after_its_time_or_once_it_is_cance
     with pytest.raises(KeyboardInterrupt):
         abandonable(silent.wait)
     silent.set()
-
-
-def test_a_signal_whose_number_got_lost_on_the_way_keeps_its_exit_status(monkeypatch):
-    monkeypatch.setattr(interrupts, "_raised", [])
-    assert interrupts.exit_status() == 130
-    with interrupts.raised_interrupts(signal.SIGTERM), pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGTERM)
-    assert interrupts.exit_status() == 143
