@@ -87,10 +87,12 @@ def plugins_of(path: Path) -> PluginLibrary:
 def load_plugins(trt: Any, wanted: PluginLibrary, *, rebuild: str) -> None:
     """Let TensorRT load plugins, once in a process. rebuild: the command for engines. Raises: DeviceError."""
     path, major = find_native_library(PLUGINS), str(trt.__version__).partition(".")[0]
-    if path is None or plugins_of(path) != wanted or major != str(wanted.tensorrt_major):
+    found = plugins_of(path) if path else None
+    if found != wanted or major != str(wanted.tensorrt_major):
+        here = f"{path} (ABI {found.abi}, TensorRT {found.tensorrt_major})" if found else "none"
         raise DeviceError(
             f"they need the libsrflow_trt.so of srflow-sdk {wanted.version} (ABI {wanted.abi}) for TensorRT "
-            f"{wanted.tensorrt_major}, and here are {path or 'none'} and TensorRT {trt.__version__}: name that file in "
+            f"{wanted.tensorrt_major}, and here are {here} and TensorRT {trt.__version__}: name that file in "
             f"{PLUGINS}, or build them again: {rebuild}"
         )
     # It returns nothing for a file that it cannot load, and where the plugins are registered already, as by LD_PRELOAD

@@ -245,12 +245,11 @@ class GpuLatents:
         with runtime_errors("drawing latents failed"), self._lock, self._gpu.current():
             state = value.ortvalue_from_numpy(np.frombuffer(state_of(drawing), np.uint8), *where)
             maps = {level: value.ortvalue_from_numpy(array, *where) for level, array in drawing.maps.items()}
-            noise, addresses = dict[int, Any](), dict[int, int]()
+            noise = dict[int, Any]()
             for level, shape in drawing.shapes.items():
                 noise[level] = value.ortvalue_from_shape_and_type((1, *shape), np.float32, *where)
-                addresses[level] = noise[level].data_ptr()
-            at = {level: array.data_ptr() for level, array in maps.items()}
-            for launch in self._kernels.latents(drawing, state.data_ptr(), addresses, at):
+            at = [{level: array.data_ptr() for level, array in arrays.items()} for arrays in (noise, maps)]
+            for launch in self._kernels.latents(drawing, state.data_ptr(), *at):
                 self._stream.start(launch)
             self._stream.synchronize()
         return noise

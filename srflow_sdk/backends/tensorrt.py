@@ -190,9 +190,8 @@ class _Session:
         uploads = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
         def work(lane: GpuLane) -> Callable[[], dict[str, _Array]]:
-            with lane.binding(
-                engine, {**image.shapes, **{name: one.shape for name, one in uploads.items()}}
-            ) as binding:
+            inputs = image.shapes | {name: one.shape for name, one in uploads.items()}
+            with lane.binding(engine, inputs) as binding:
                 binding.run(uploads, lane.slot(image))
                 shapes = binding.output_shapes
                 sizes = [engine.nbytes(*output) for output in shapes.items()]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from srflow_export.bundle_writer import staged_bundle
 from srflow_export.engines.building import build_engine
-from srflow_export.engines.graphs import read_graph
+from srflow_export.engines.graphs import PLUGINS_ABI, read_graph
 from srflow_export.engines.requests import (
     EngineRequest,
     Library,
@@ -153,10 +153,10 @@ def plugins_for(library: Library, *, nodes: int, rebuild: str, say: Callable[[st
         say(f"flow operations: {nodes} functions in standard operators, {why}")
         return None
     plugins, major = plugins_of(path), library.version.partition(".")[0]
-    if str(plugins.tensorrt_major) != major:
+    if (str(plugins.tensorrt_major), plugins.abi) != (major, PLUGINS_ABI):
         raise ExportError(
-            f"{path} is for TensorRT {plugins.tensorrt_major}, and {library.version} is installed: build it with the "
-            f"headers of TensorRT {major} (python -m srflow_export.native tensorrt), or set {PLUGINS}= to do without"
+            f"{path} is for TensorRT {plugins.tensorrt_major} (ABI {plugins.abi}), not {major} (ABI {PLUGINS_ABI}): "
+            f"build it again (python -m srflow_export.native tensorrt), or set {PLUGINS}= to do without"
         )
     load_plugins(library.module, plugins, rebuild=rebuild)
     say(f"flow operations: {nodes} plugins of {path}, which the engines need wherever they run")

@@ -28,6 +28,7 @@ from srflow_sdk.errors import BundleError, ExportError
 from srflow_sdk.model.engine_records import LrProfile
 
 SAMPLES_AT_ONCE = 4
+PLUGINS_ABI = 2  # of srflow/srflow.h: the plugins that take what with_h_a makes
 _POINTWISE = {"Relu", "Cast", "Exp", "Log", "Neg", "Tanh", "Reciprocal", "Add", "Sub", "Mul", "Div"}
 
 _LEVEL = re.compile(r"(?:noise_)?level([0-9]{1,2})(?:_[a-z0-9_]+)?", re.ASCII)
@@ -143,9 +144,8 @@ def with_h_a(model: onnx.ModelProto) -> onnx.ModelProto:
             cut for cut in cuts if [numpy_helper.to_array(weights[name]).tolist() for name in cut.input[1:]] == limits
         ]
         casts = [node for cut in cuts for node in readers[cut.output[0]]]
-        replaced = [node.op_type for node in casts] == ["Cast"] and _settings(casts[0])[
-            "to"
-        ] == onnx.TensorProto.FLOAT16
+        half = [("Cast", onnx.TensorProto.FLOAT16)]
+        replaced = [(node.op_type, _settings(node).get("to")) for node in casts] == half
         tail.attribute.append(helper.make_attribute("h_a", int(replaced)))
         if replaced:
             tail.output.append(casts[0].output[0])

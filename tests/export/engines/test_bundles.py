@@ -8,6 +8,7 @@ import dataclasses
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -17,6 +18,7 @@ from srflow_export import onnx_models
 from srflow_export.bundle_writer import staged_bundle
 from srflow_export.engines import bundles
 from srflow_export.engines.bundles import add_engines, build_engines, default_profile
+from srflow_export.engines.graphs import PLUGINS_ABI
 from srflow_export.engines.requests import EngineRequest, Library, parse_shapes
 from srflow_sdk._version import __version__
 from srflow_sdk.backends import native_library
@@ -132,7 +134,7 @@ def test_the_library_is_loaded_before_the_graphs_are_parsed_and_recorded(tensorr
     library, lines = write_plugin_library(beside / "libsrflow_trt.so"), []
     record = build_engines(plugged, manifest, TENSORRT, library=tensorrt, say=lines.append)
     assert calls == [("encoder.onnx", False, True), ("sampler.onnx", True, True)]
-    assert record.plugins == PluginLibrary(version=__version__, tensorrt_major=10, abi=1)
+    assert record.plugins == PluginLibrary(version=__version__, tensorrt_major=10, abi=PLUGINS_ABI)
     assert lines == [f"flow operations: 5 plugins of {library}, which the engines need wherever they run"]
 
 
@@ -167,12 +169,13 @@ def test_tensorrt_rtx_gets_functions(rtx, plugged, manifest, beside, monkeypatch
         (
             {"major": 11},
             ExportError,
-            r"is for TensorRT 11, and 10.15.1.29 is installed: build it with the headers of T",
+            r"is for TensorRT 11 \(ABI 2\), not 10 \(ABI 2\): build it again \(python -m",
         ),
+        ({"abi": 1}, ExportError, r"is for TensorRT 10 \(ABI 1\), not 10 \(ABI 2\): build it"),
         ({"major": 0}, DeviceError, r"has no plugins for TensorRT: name a libsrflow_trt.so in SRFLOW_TENSORRT_PLUGINS"),
         ({"version": "0.0.1"}, DeviceError, r"is from srflow-sdk 0.0.1, but .*, or set SRFLOW_TENSORRT_PLUGINS= to"),
     ],
-    ids=["other TensorRT", "custom ops", "other SDK"],
+    ids=["other TensorRT", "other plugins", "custom ops", "other SDK"],
 )
 def test_a_library_that_does_not_fit_is_refused_with_the_fix(
     tensorrt, calls, plugged, manifest, beside, made, error, words
@@ -182,6 +185,11 @@ def test_a_library_that_does_not_fit_is_refused_with_the_fix(
         build_engines(plugged, manifest, TENSORRT, library=tensorrt)
     assert not calls
     assert tensorrt.module.registry.loaded == []
+
+
+def test_the_plugins_that_engines_are_built_for_are_those_of_the_header():
+    header = (Path(__file__).parents[3] / "runtime/include/srflow/srflow.h").read_text("utf-8")
+    assert f"#define SRFLOW_PLUGINS_ABI {PLUGINS_ABI}\n" in header
 
 
 def write_bundle(target, exported, manifest, names=("encoder.onnx", "sampler.onnx")):

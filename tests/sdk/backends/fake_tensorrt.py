@@ -291,7 +291,7 @@ class Runtime:
         return ICudaEngine(self, serialized_engine)
 
 
-def write_plugin_library(file, version=__version__, major=10, abi=1):
+def write_plugin_library(file, version=__version__, major=10, abi=2):
     """A real library with the C functions that are asked; the plugins are the registry's own. major 0: without."""
     if shutil.which("cc") is None:
         pytest.skip("cc is not installed: apt-get install gcc")

@@ -184,7 +184,7 @@ def library(tmp_path, monkeypatch):
 
 def with_library(library, tiny_bundle, **changes):
     """A bundle whose engines were built with that library."""
-    fields = {"version": __version__, "tensorrt_major": 11, "abi": 1, **changes}
+    fields = {"version": __version__, "tensorrt_major": 11, "abi": 2, **changes}
     target = library.parent / "tiny.srflow"
     return write_engine_bundle(tiny_bundle, target, spoil=with_plugins, plugins=PluginLibrary(**fields))
 
@@ -212,9 +212,9 @@ def test_engines_without_plugins_load_nothing(machine, library, engine_bundle):
     ("library_has", "record", "says"),
     [
         (None, {}, "and here are none and TensorRT 11.1.0.106: name that file in SRFLOW_TENSORRT_PLUGINS, or build"),
-        ({"abi": 2}, {}, "(ABI 1) for TensorRT 11, and here are {library}"),
-        ({}, {"abi": 0}, "(ABI 0) for TensorRT 11, and here are {library}"),  # of before it had a number
-        ({}, {"tensorrt_major": 10}, "need the libsrflow_trt.so of srflow-sdk 0.1.0 (ABI 1) for TensorRT 10, and"),
+        ({"abi": 3}, {}, "(ABI 2) for TensorRT 11, and here are {library} (ABI 3, TensorRT 11)"),
+        ({}, {"abi": 0}, "(ABI 0) for TensorRT 11, and here are {library} (ABI 2, "),  # of before it had a number
+        ({}, {"tensorrt_major": 10}, "need the libsrflow_trt.so of srflow-sdk 0.1.0 (ABI 2) for TensorRT 10, and"),
         ({"version": "0.0.1"}, {}, "{library} is from srflow-sdk 0.0.1, but this is"),
     ],
 )
