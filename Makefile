@@ -98,7 +98,7 @@ gpu-report: | $(python) ## on a machine with an NVIDIA GPU: check and time every
 		PYTHONWARNINGS=ignore $(python) -m pip install --quiet --editable ".[bench,native,$$extras]"
 	@rm -f $(plain) $(dev) $(bench) && $(python) -m pip uninstall --quiet --yes onnxruntime
 	@$(python) -m pip install --quiet --no-deps --force-reinstall "$$($(python) -m pip freeze | grep ^onnxruntime-gpu==)"
-	@if command -v nvcc >/dev/null && $(python) -c 'import tensorrt' 2>/dev/null; then \
+	@if $(python) -c 'import tensorrt' 2>/dev/null; then \
 		$(python) -m srflow_export.native tensorrt $(NATIVE_ARGS) || \
 		echo "without the plugin library: engines have functions in the place of plugins" >&2; fi
 	@$(python) -m benchmarks.gpu_report gpu-report.md $(GPU_REPORT_ARGS)

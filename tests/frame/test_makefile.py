@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -36,3 +37,18 @@ def test_a_python_that_will_not_do_is_one_clear_line(tmp_path: Path, python: str
     assert error.startswith("error: ")
     assert says in error
     assert not (tmp_path / "venv").exists()
+
+
+def test_the_gpus_report_has_plugins_without_an_nvcc_on_the_path(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    script, calls = tmp_path / "bin" / "python", tmp_path / "calls"
+    script.write_text(f'#!/bin/sh\necho "$*" >> {calls}\necho onnxruntime-gpu==1\n')
+    script.chmod(0o755)
+    for tool in ("grep", "rm"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    done = make(f"VENV={tmp_path}", f"PATH={tmp_path}", "gpu-report")
+    assert done.returncode == 0, done.stderr
+    assert calls.read_text().splitlines()[-2:] == [
+        "-m srflow_export.native tensorrt",
+        "-m benchmarks.gpu_report gpu-report.md",
+    ]
