@@ -60,11 +60,12 @@ def test_a_picture_is_right_within_the_bound_of_fp16() -> None:
     ("layers", "library", "verdict"), [(3, "one", "fine"), (2, "one", "wrong"), (0, "one", "wrong"), (3, None, "wrong")]
 )
 def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(layers, library, verdict, monkeypatch, tmp_path) -> None:
-    nodes = [helper.make_node("FlowStepTail", ["x"], ["x"], domain="srflow") for _ in range(3)]
+    flow = ["flow_step_tail", "unsqueeze_split", "flow_step_tail_1"]  # as the exporter names them
+    nodes = [helper.make_node("FlowStepTail", ["x"], ["x"], name, domain="srflow") for name in flow]
     nodes.append(helper.make_node("Relu", ["x"], ["x"]))
     onnx.save(helper.make_model(helper.make_graph(nodes, "sampler", [], [])), tmp_path / "sampler.onnx")
     (tmp_path / "sampler.plan").write_bytes(b"plan")
-    names = json.dumps({"Layers": ["conv", "node_FlowStepTail_3", "UnsqueezeSplit", "FlowStepTail"][: layers + 1]})
+    names = json.dumps({"Layers": ["Reformatting CopyNode for Input Tensor 1 to flow_step_tail", *flow[:layers]]})
     inspector = types.SimpleNamespace(get_engine_information=lambda form: names)
     plan = types.SimpleNamespace(create_engine_inspector=lambda: inspector)
     module: Any = types.ModuleType("tensorrt")
