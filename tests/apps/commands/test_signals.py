@@ -12,19 +12,7 @@ from srflow_apps.commands.signals import STOPPING, deferred_interrupts, kept_han
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send itself these signals")
 
 
-def press_ctrl_c():
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.fixture(autouse=True)
-def pythons_own_handler():
-    """Whatever this test run itself does with Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def test_an_interrupt_waits_for_the_check_or_the_end_and_a_second_one_does_not():
+def test_an_interrupt_waits_for_the_check_or_the_end_and_a_second_one_does_not(press_ctrl_c):
     reached = []
 
     def work(presses, check_after):
@@ -44,7 +32,7 @@ def test_an_interrupt_waits_for_the_check_or_the_end_and_a_second_one_does_not()
         reached.clear()
 
 
-def test_another_error_is_not_hidden_and_the_handler_is_restored_also_of_those_who_ignore_it():
+def test_another_error_is_not_hidden_and_the_handler_is_restored_also_of_those_who_ignore_it(press_ctrl_c):
     with pytest.raises(ZeroDivisionError), deferred_interrupts():  # noqa: PT012
         press_ctrl_c()
         raise ZeroDivisionError

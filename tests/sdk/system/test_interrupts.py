@@ -1,7 +1,5 @@
 """A caller's `cancel` and signals end native calls."""
 
-import os
-import signal
 import sys
 import threading
 from concurrent.futures import CancelledError as FutureCancelledError
@@ -18,20 +16,8 @@ from srflow_sdk.system.interrupts import abandonable, cancelled_by, interruptibl
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send itself these signals")
 
 
-def press_ctrl_c():
-    os.kill(os.getpid(), signal.SIGINT)
-
-
-@pytest.fixture(autouse=True)
-def pythons_own_handler():
-    """Whatever this test run itself does with Ctrl-C."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("how", ["ctrl-c", "cancel", "cancel in a thread"])
-def test_a_run_ends_at_its_next_operator_and_the_backend_still_works(tiny_bundle, how):
+def test_a_run_ends_at_its_next_operator_and_the_backend_still_works(press_ctrl_c, tiny_bundle, how):
     event, lr, ended_early = threading.Event(), np.ones((1, 3, 8, 8), np.float32), []
 
     class LongCall:
@@ -91,7 +77,7 @@ def test_errors_of_the_call_are_the_callers_and_without_threads_it_is_made_here(
     assert interruptible(lambda: 5, stop=lambda: None) == 5
 
 
-def test_a_call_that_waits_for_others_is_left_after_its_time_or_once_it_is_cancelled():
+def test_a_call_that_waits_for_others_is_left_after_its_time_or_once_it_is_cancelled(press_ctrl_c):
     silent, cancel, stopped = threading.Event(), threading.Event(), []
     assert abandonable(lambda: 5, seconds=30) == 5
     with pytest.raises(ZeroDivisionError):
