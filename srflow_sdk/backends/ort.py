@@ -23,8 +23,6 @@ from numpy.typing import NDArray
 from srflow_sdk.backends.base import Backend, Conditioning, Drawing, one_line, own, runtime_errors, still_open
 from srflow_sdk.backends.native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
-from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
-from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernels, state_of
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
@@ -233,6 +231,9 @@ class GpuLatents:
     """Draws noise on a GPU, into OrtValues there, by the kernel of engines. Thread-safe. Raises: DeviceError."""
 
     def __init__(self, number: int) -> None:
+        from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu  # here, as processors do without
+        from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernels
+
         found = find_gpu(number)
         self._gpu = CudaGpu.open(number, wheels=cuda_of_wheels(found.cuda) if found else 12)
         with self._gpu.current():
@@ -241,6 +242,8 @@ class GpuLatents:
 
     def draw(self, drawing: Drawing) -> dict[int, Any]:
         """The noise by level. It is there when this returns: ONNX Runtime has a stream of its own."""
+        from srflow_sdk.backends.tensorrt_engines.execution import state_of
+
         value, where = onnxruntime().OrtValue, ("cuda", self._gpu.number)
         with runtime_errors("drawing latents failed"), self._lock, self._gpu.current():
             state = value.ortvalue_from_numpy(np.frombuffer(state_of(drawing), np.uint8), *where)
