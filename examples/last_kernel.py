@@ -1,12 +1,13 @@
 """End a trained flow's injectors and couplings with 1×1 convolutions, which cost a ninth of the 3×3 ones that it has.
 
     python examples/last_kernel.py flow.safetensors cheap.safetensors photos
-    srflow-train --config x4-small --set network.last_kernel=1 --set schedule.start=cheap.safetensors ...
+    srflow-train --config x8-small --set network.last_kernel=1 --set schedule.start=cheap.safetensors ...
 
 Each 1×1 is what comes nearest, by least squares, to the 3×3 on crops of photographs, where these are encoded and where
 samples are drawn. The network is worse than before until it is trained further, and far better than one from nothing.
 `--leave-out` leaves the first step of level 1 out too, which works on the most pixels: the linear map that comes
-nearest to it, and to the unconditional steps before it, takes their place (then `--set network.steps=[1,4,6]`).
+nearest to it, and to the unconditional steps before it, takes their place. Of a flow with K = 2, 4, 6 and an encoder of
+seven blocks this makes `--config x4-small --set network.blocks=7`.
 """
 
 from __future__ import annotations

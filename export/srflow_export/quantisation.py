@@ -36,7 +36,7 @@ from srflow_sdk.errors import ExportError
 from srflow_training.model import SRFlow
 
 _LARGE = 10_000_000
-"""Parameters from which on a network is calibrated on fewer, smaller crops; the embedded ones have 3.58 million."""
+"""Parameters from which on a network is calibrated on fewer, smaller crops; embedded ones have up to 6.5 million."""
 
 Range = tuple[float, float]
 """The smallest and largest value that int8 must represent; 0 is between them."""

@@ -146,7 +146,7 @@ PROVIDERS: dict[str, Provider] = {  # in the order of "auto"
             name="WebGpuExecutionProvider",
             title="WebGPU",
             # In its preferred layout, NHWC, version 0.4.0 computes 3×3 convolutions of 6 channels wrongly where the
-            # number of output channels is a multiple of 4, and this network has those.
+            # number of output channels is a multiple of 4, as those at level 1 of all samplers.
             options=lambda bundle, gpu: {"preferredLayout": "NCHW"},
             # All sessions share one queue and one pool of buffers. For the same reason conditioning is kept in main
             # memory: Python may free it in any thread at any time.

@@ -22,7 +22,7 @@ from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.model.bundle import LatentLevel, Manifest
 from srflow_training import load_checkpoint
 from srflow_training.checkpoints import load_with_notes
-from srflow_training.model import SRFlow
+from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.presets import load_settings
 from srflow_training.validation import runtime_noise
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
@@ -193,6 +193,11 @@ def test_the_command_names_the_preset_of_the_embedded_model_and_writes_other_net
     settings = target.with_suffix(".yaml")
     assert f"srflow-train --config {settings} " in result.output
     assert load_settings(str(settings)).config() == trainable_network(Bundle.open(bundle)).config
+
+
+@pytest.mark.parametrize("name", Bundle.embedded_names())
+def test_an_embedded_models_preset_is_its_network(name):
+    assert load_settings(name).config() == SRFlowConfig.from_dict(Bundle.embedded(name).manifest.model)
 
 
 @pytest.mark.parametrize("exists", ["start.yaml", "start.safetensors"])
