@@ -40,7 +40,7 @@ from srflow_sdk.pixels.in_memory import ImageKind, grayed
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
-DOTS_TAU = 1.0
+DOTS_TAU = 0.9
 """The default temperature over "local"."""
 
 # Measured on photographs with noise of 3 to 30 of 255, in colour, in gray and shared by the channels. The stronger the

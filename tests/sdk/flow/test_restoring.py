@@ -266,8 +266,8 @@ def test_dots_are_limited_where_they_are():
     decision = decide(dotted, RestoreOptions(), LEVELS)
     assert (decision.over, decision.taus, decision.why) == (
         "local",
-        dict.fromkeys(LEVELS, 1.0),
-        "black and white dots: local, τ 1",
+        dict.fromkeys(LEVELS, 0.9),
+        "black and white dots: local, τ 0.9",
     )
 
 
