@@ -30,7 +30,7 @@ from srflow_training.data import image_files, to_image
 from srflow_training.lpips_weights import HOW
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
-TAUS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+TAUS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 1.0)
 """Temperatures that are tried."""
 
 LEAST_LR_PSNR = 45.0

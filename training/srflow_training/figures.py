@@ -31,7 +31,7 @@ from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 FLIP_PIXELS_PER_DEGREE = 67
 """Pixels per degree of the eye's field that FLIP assumes: a 4K screen 0.7 m wide, seen from 0.7 m (its default)."""
 
-_SPECK, _SPECK_SIDE = 6 / 255, 7
+_SPECK, _SMOOTH = 6 / 255, 0.25
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., 2003
 
 
@@ -235,17 +235,18 @@ def specks(image: Tensor, reference: Tensor) -> float:
     """Pixels that stand out alone where the photograph has none such, in 10,000.
 
     A pixel's difference to the median of its 3×3 luma, more than 6/255 and more than twice the largest such difference
-    of the photograph in the 7×7 around it, where the photograph's luma spans less than half of black to white: the
-    edges of ink hide them. A face, sky or wall with more than 5 shows grains of sand at 200 %.
+    of the photograph in the 7×7 around it, where the photograph's luma spans less than a quarter of black to white in
+    15×15: between letters and leaves nobody sees them. A face, sky or wall with more than 5 shows grains of sand at
+    200 %.
     """
     ours, photograph = _from_median(as_shown(image)), _from_median(reference)
-    plain = _largest_around(_luma(reference)) + _largest_around(-_luma(reference)) < 0.5
-    alone = (ours > _SPECK) & (ours > 2 * _largest_around(photograph)) & plain
+    smooth = _largest_around(_luma(reference), 15) + _largest_around(-_luma(reference), 15) < _SMOOTH
+    alone = (ours > _SPECK) & (ours > 2 * _largest_around(photograph, 7)) & smooth
     return 10_000 * float(alone.float().mean())
 
 
-def _largest_around(values: Tensor) -> Tensor:
-    return F.max_pool2d(values, _SPECK_SIDE, stride=1, padding=_SPECK_SIDE // 2)
+def _largest_around(values: Tensor, side: int) -> Tensor:
+    return F.max_pool2d(values, side, stride=1, padding=side // 2)
 
 
 def sample_difference(image: Tensor, other: Tensor) -> float:
