@@ -24,8 +24,8 @@ BESIDE = (
     *("RELEASE.md", "CMakeLists.txt", "CMakePresets.json", "Dockerfile", "Makefile", "MANIFEST.in", "pyproject.toml"),
     *(".dockerignore", ".gitattributes", ".gitignore"),
 )
-# by Python, by npm in examples/web, and by trainings that are not done (training/starts)
-BUILT = ("__pycache__", "*.egg-info", "*.pyc", "node_modules", "dist", "*.safetensors")
+# by Python, and by npm in examples/web
+BUILT = ("__pycache__", "*.egg-info", "*.pyc", "node_modules", "dist")
 
 
 @dataclass(frozen=True)
