@@ -40,7 +40,7 @@ LatentsOfClip = Literal["motion", "screen", "fresh"]
 """How the detail of a clip's frames is drawn: see :class:`FrameUpscaler`."""
 
 _KEPT = 0.95  # a: each second of 25 frames renews most of the detail, too slowly to be seen
-_BASE_KEPT = 0.5  # g: more flickers less, and blurs
+_BASE_KEPT = 0.6  # g: more flickers less, and blurs
 _BAND = 128  # rows carried at a time, so that copies stay small
 
 
