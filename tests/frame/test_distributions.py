@@ -60,8 +60,7 @@ def test_the_sdist_has_every_file_that_git_has(built: Path) -> None:
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("this is no clone")
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    names = [name for name in listed.stdout.split("\0") if name and not name.endswith(".safetensors")]
-    tracked = {name for name in names if (ROOT / name).exists()}  # or just deleted
+    tracked = {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}  # or just deleted
     assert len(tracked) > 500
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
