@@ -37,6 +37,7 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 
 _Ascending = AfterValidator(_ascending)
 Range = Annotated[tuple[Annotated[float, Field(gt=0, le=1000)], Annotated[float, Field(gt=0, le=1000)]], _Ascending]
+Sigmas = Annotated[tuple[Annotated[float, Field(gt=0, le=2)], Annotated[float, Field(gt=0, le=2)]], _Ascending]
 Factors = Annotated[tuple[Annotated[float, Field(ge=0.1, le=4)], Annotated[float, Field(ge=0.1, le=4)]], _Ascending]
 Qualities = Annotated[tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]], _Ascending]
 
@@ -78,6 +79,8 @@ class Degradation(Section):
     passes: how often the four operations are drawn. clean: share of training crops whose LR is the plain reduction.
     direct: share of the others that are damaged as a camera does it, once and in this order: `data.reduction`, then
     blur, noise and compression of LR pixels. That is what an enlarged photo is whose pixels are still the camera's.
+    soft: share of all crops, clean ones too, that are out of focus first: a Gaussian of soft_sigma LR pixels.
+    mild: share of the damaged crops that are compressed once, in LR pixels, at mild_quality, and no more than that.
     blur, resize, noise, compression: probability of each operation in each pass. The last pass always resizes: to
     the LR size, so operations that come after it act on LR pixels, the others on larger ones.
     blur_sigma: of Gaussians, in LR pixels, at most 3/√passes. anisotropic: share of Gaussians that have two widths, at
@@ -93,6 +96,10 @@ class Degradation(Section):
     passes: Annotated[int, Field(ge=1, le=4)] = 2
     clean: Share = 0.1
     direct: Share = 0.0
+    soft: Share = 0.0
+    soft_sigma: Sigmas = (0.4, 1.6)
+    mild: Share = 0.0
+    mild_quality: Qualities = (80, 98)
     blur: Share = 0.5
     blur_sigma: Range = (0.05, 0.4)
     anisotropic: Share = 0.5

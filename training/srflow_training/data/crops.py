@@ -179,10 +179,15 @@ class Crops(Dataset[Batch]):
     ) -> tuple[Pixels | None, Pixels]:
         """The damaged LR image of a square, or None; and its window, of which a clean one is reduced."""
         degradation = self.settings.degradation
-        if degradation is None or rng.random() < degradation.clean:
+        clean = degradation is None or rng.random() < degradation.clean
+        soft = degradation is not None and rng.random() < degradation.soft
+        if degradation is None or (clean and not soft):
             return None, _surroundings(pixels, top, left, size, _MARGIN * self.scale)
         window = _surroundings(pixels, top, left, size, MARGIN * self.scale)
-        lr = degrade(to_image(window), degradation, scale=self.scale, rng=rng, reduction=self.settings.reduction)
+        reduction = self.settings.reduction
+        lr = degrade(
+            to_image(window), degradation, scale=self.scale, rng=rng, reduction=reduction, clean=clean, soft=soft
+        )
         return to_8_bit(lr)[0].permute(1, 2, 0).numpy(), window
 
     def _reduced(self, windows: list[Pixels]) -> Iterator[Pixels]:

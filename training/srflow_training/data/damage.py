@@ -33,25 +33,27 @@ def degrade(
     scale: int,
     rng: np.random.Generator,
     reduction: Reduction = "bicubic",
+    clean: bool = False,
+    soft: bool = False,
 ) -> Tensor:
     """Reduce a window to a damaged LR image, without its margin.
 
     window: 1×3×scale·(h + 2·MARGIN)×scale·(w + 2·MARGIN), RGB in [0, 1], float32. Returns 1×3×h×w, not rounded, not
     clipped, and not shifted: blurs have no phase, and resizes keep the centre. Everything random comes from rng.
-    reduction: of what is damaged directly.
+    reduction: of what is damaged directly. soft: blur the window first. clean: do no more than that.
     """
     height, width = (side // scale for side in window.shape[2:])
-    image = window
-    if settings.direct and rng.random() < settings.direct:
+    sigma = rng.uniform(*settings.soft_sigma) if soft else 0.0
+    mild = not clean and bool(settings.mild) and rng.random() < settings.mild
+    if clean or mild or (settings.direct and rng.random() < settings.direct):
         image = REDUCTIONS[reduction](window, scale)
-        for operation, chance in (
-            (_blur, settings.blur),
-            (_noise, settings.noise),
-            (_compression, settings.compression),
-        ):
-            if rng.random() < chance:
-                image = operation(image, settings, 1.0, rng)
+        image = gaussian_blur(image, (sigma, sigma)) if soft else image
+        if mild:
+            image = _compression(image, settings.model_copy(update={"quality": settings.mild_quality}), 1.0, rng)
+        elif not clean:
+            image = _damage_once(image, settings, rng)
         return image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+    image = gaussian_blur(window, (sigma, sigma), zoom=scale) if soft else window
     for number in range(1, settings.passes + 1):
         for index in rng.permutation(len(_OPERATIONS)):
             name, operation = _OPERATIONS[index]
@@ -60,6 +62,18 @@ def degrade(
             elif rng.random() < getattr(settings, name):
                 image = operation(image, settings, image.shape[3] / width, rng)
     return image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
+
+
+def _damage_once(image: Tensor, settings: Degradation, rng: np.random.Generator) -> Tensor:
+    """Damage LR pixels as a camera does."""
+    for operation, chance in (
+        (_blur, settings.blur),
+        (_noise, settings.noise),
+        (_compression, settings.compression),
+    ):
+        if rng.random() < chance:
+            image = operation(image, settings, 1.0, rng)
+    return image
 
 
 def gaussian_blur(image: Tensor, widths: tuple[float, float], *, angle: float = 0.0, zoom: float = 1.0) -> Tensor:
