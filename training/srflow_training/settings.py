@@ -302,14 +302,6 @@ class Hardware(Section):
     threads: Processes = 0
 
 
-_GONE: dict[str, dict[str, Any]] = {
-    "data": {"late_crop": 0, "late_share": 0.1},
-    "objective": {"noise_max": 0.0, "perceptual_every": 1, "perceptual_vgg16": ""},
-    "hardware": {"channels_last": True, "compile": False},
-}
-"""Fields of earlier versions at the values that runs saved which did not use them."""
-
-
 class RunSettings(Section):
     """A whole run: the network (an SRFlow, or an LR encoder to start it from), data, objective, schedule, hardware."""
 
@@ -324,9 +316,6 @@ class RunSettings(Section):
         """Validate raw sections. Raises: ArgumentError naming a field that is wrong or unknown."""
         # YAML reads a section without fields as None
         raw = {name: {} if section is None else section for name, section in {"schedule": {}, **raw}.items()}
-        for name, gone in _GONE.items():
-            if isinstance(section := raw.get(name), dict):
-                raw[name] = {key: value for key, value in section.items() if key not in gone or value != gone[key]}
         network, objective = raw.get("network"), raw.setdefault("objective", {})
         if isinstance(network, dict) and network.get("kind") in ENCODERS and isinstance(objective, dict):
             raw["objective"] = {"noise": 0.0, **objective}  # L1 does not need a noisy target

@@ -227,16 +227,6 @@ def test_a_field_that_is_set_to_nothing_returns_to_its_default_and_not_the_bases
     assert load_settings("x4-small", ["schedule.learning_rate=1e-3"]).schedule.learning_rate == 1e-3  # YAML: a text
 
 
-def test_runs_that_earlier_versions_saved_go_on():
-    raw = yaml.safe_load(dump_settings(load_settings("x4-small")))
-    older = {"data": {"late_crop": 0}, "objective": {"noise_max": 0.0}, "hardware": {"compile": False}}
-    assert RunSettings.from_dict({**raw, **{name: {**raw[name], **older[name]} for name in older}}) == (
-        RunSettings.from_dict(raw)
-    )
-    with pytest.raises(ArgumentError, match=r"unknown field data\.late_crop"):
-        RunSettings.from_dict({**raw, "data": {**raw["data"], "late_crop": 64}})
-
-
 # Errors
 
 REFUSED = [  # what is set beside x4-small, and what is said of it
