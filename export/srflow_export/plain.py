@@ -1,7 +1,8 @@
 """One ONNX file from picture to picture, for programs that know nothing of latents: `srflow-export --plain`.
 
 The bundle's float32 graphs in one, with τ and a window of the latent field at (0, 0) as constants, which a picture
-larger than the window sees repeated. Standard operators alone, no model-local functions.
+larger than the window sees repeated, and the runtime's bounds of colours. Standard operators alone, no model-local
+functions.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from srflow_export.parity.measure import psnr
 from srflow_export.parity.photographs import photographs
 from srflow_sdk._version import __version__
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.drawing.low_resolution import CHROMA_REACH, CHROMA_SLACK, GRAY, ChromaBounds
+from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.pixels.in_memory import LUMA
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 
 WINDOW = 256  # LR pixels a side of the latents in a file with dynamic sides
@@ -114,7 +117,7 @@ def _rewrite(graph: onnx.GraphProto, opset: int) -> None:
 
 
 class _Surroundings:
-    """The nodes around the network: constants, padding, repetition of the latents, cropping."""
+    """The nodes around the network: constants, padding, repetition of the latents, bounds of colours, cropping."""
 
     def __init__(self, graph: onnx.GraphProto, bundle: Bundle, options: PlainOptions) -> None:
         self._graph, self._manifest, self._options = graph, bundle.manifest, options
@@ -132,9 +135,8 @@ class _Surroundings:
         picture = self._node("Cast", "input", to=TensorProto.FLOAT)
         ends = self._any_size(picture) if size is None else self._fixed(picture, size)
         graph.node.extend(self._inner)
-        result = self._node("Slice", "sr", self._integers(0, 0), ends, self._integers(2, 3))
-        bounds = [self._constant(f"plain.bound{bound}", np.array(bound, np.float32)) for bound in (0, 1)]
-        self._node("Cast", self._node("Clip", result, *bounds), to=io, output="output")
+        result = self._node("Slice", self._bounded(), self._integers(0, 0), ends, self._integers(2, 3))
+        self._node("Cast", self._clipped(result), to=io, output="output")
         used = {name for node in graph.node for name in node.input}
         kept = [tensor for tensor in graph.initializer if tensor.name in used]
         graph.ClearField("initializer")
@@ -168,6 +170,40 @@ class _Surroundings:
                 repeated = self._node("Gather", repeated, places, axis=axis, output=name)
         return self._node("Mul", size, scale)
 
+    def _bounded(self) -> str:
+        """The network's picture with colours as :class:`ChromaBounds` keeps them, and so gray where the input is."""
+        luma = np.array([LUMA], np.float32)
+        chroma = np.eye(3, dtype=np.float32)[[2, 0]] - luma  # blue less luma, red less luma
+        reach = min(CHROMA_REACH, self._manifest.halo)
+        around = {"kernel_shape": [2 * reach + 1] * 2, "pads": [reach] * 4}
+        most = self._node("MaxPool", self._mixed("lr", np.concatenate([chroma, -chroma])), **around)
+        unfolded = self._node("DepthToSpace", most, blocksize=2, mode="CRD")
+        strongest = self._node("MaxPool", unfolded, kernel_shape=[2, 2], strides=[2, 2])  # of all channels
+        coloured = self._clipped(self._node("Mul", self._node("Sub", strongest, self._float(GRAY)), self._float(1e9)))
+        slack = self._node("Mul", strongest, self._float(CHROMA_SLACK))
+        limits = self._node("Mul", self._node("Add", most, slack), coloured)  # 0 where all around is gray
+        scales = self._constant("plain.scales", np.array([1, 1, *[self._manifest.scale] * 2], np.float32))
+        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        limits = self._node("Resize", limits, "", scales, **how)
+        two, four = self._integers(2), self._integers(4)
+        high = self._node("Slice", limits, self._integers(0), two, self._integers(1))
+        low = self._node("Neg", self._node("Slice", limits, two, four, self._integers(1)))
+        colours = self._node("Max", self._node("Min", self._mixed("sr", chroma), high), low)
+        red, green, blue = LUMA
+        back = np.array([[0, 1], [-blue / green, -red / green], [1, 0]], np.float32)
+        return self._node("Add", self._mixed(colours, back), self._mixed("sr", luma.repeat(3, axis=0)))
+
+    def _mixed(self, picture: str, matrix: NDArray[np.float32]) -> str:
+        """A matrix times the channels of each pixel."""
+        name = f"plain.matrix{len(self._graph.node)}"
+        return self._node("Conv", picture, self._constant(name, matrix[..., None, None]))
+
+    def _clipped(self, values: str) -> str:
+        return self._node("Clip", values, self._float(0), self._float(1))
+
+    def _float(self, value: float) -> str:
+        return self._constant(f"plain.float{value:g}", np.array(value, np.float32))
+
     def _latents(self, side: int) -> dict[int, NDArray[np.float32]]:
         """τ times the field's window at (0, 0), by level."""
         place = {"scale": self._manifest.scale, "height": side, "width": side}
@@ -193,18 +229,21 @@ class _Surroundings:
 
 
 def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
-    """PSNR of the file's picture of a photograph against the runtime's graphs, in dB."""
+    """The least PSNR of the file's pictures of a photograph, in colour and in gray, against the runtime's, in dB."""
     height, width = _PATCH if options.size is None else (options.size, options.size)
     photo = photographs(1)[1].lr[0].transpose(1, 2, 0)
-    image = np.pad(photo, ((0, height), (0, width), (0, 0)), mode="wrap")[:height, :width].astype(options.io)
-    expected = network_picture(bundle, image.astype(np.float32), tau=options.tau_of(bundle), seed=options.seed)
+    colour = np.pad(photo, ((0, height), (0, width), (0, 0)), mode="wrap")[:height, :width].astype(options.io)
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    (found,) = session.run(["output"], {"input": image.transpose(2, 0, 1)[None]})
-    return psnr(found[0].transpose(1, 2, 0).astype(np.float32), expected, least_spread=1)
+    decibels = []
+    for image in (colour, colour[..., 1:2].repeat(3, axis=2)):
+        expected = runtime_picture(bundle, image.astype(np.float32), tau=options.tau_of(bundle), seed=options.seed)
+        (picture,) = session.run(["output"], {"input": image.transpose(2, 0, 1)[None]})
+        decibels.append(psnr(picture[0].transpose(1, 2, 0).astype(np.float32), expected, least_spread=1))
+    return min(decibels)
 
 
-def network_picture(bundle: Bundle, image: NDArray[np.float32], *, tau: float, seed: int = 0) -> NDArray[np.float32]:
-    """Draw a picture h×w×3 with a bundle's graphs, without the runtime's bounds of colours: clipped to [0, 1]."""
+def runtime_picture(bundle: Bundle, image: NDArray[np.float32], *, tau: float, seed: int = 0) -> NDArray[np.float32]:
+    """Draw a picture h×w×3 in one tile with a bundle's float32 graphs, as the runtime does."""
     manifest, (height, width) = bundle.manifest, image.shape[:2]
     rows, columns = (padded_size(side, manifest.size_multiple) for side in (height, width))
     padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge").transpose(2, 0, 1)[None]
@@ -213,8 +252,8 @@ def network_picture(bundle: Bundle, image: NDArray[np.float32], *, tau: float, s
     with OnnxRuntimeBackend(bundle, device="cpu", graphs=manifest.float32_graphs) as backend:
         conditioning = backend.encode(np.ascontiguousarray(padded))
         sr = backend.sample(conditioning, {level: values[None] for level, values in noise.items()}, tau)[0]
-    picture: NDArray[np.float32] = sr[:, : manifest.scale * height, : manifest.scale * width].transpose(1, 2, 0)
-    return picture.clip(0, 1)
+    bounds = ChromaBounds(padded[0], Window(top=0, left=0, height=rows, width=columns), manifest.halo)
+    return bounds.bounded(sr.transpose(1, 2, 0))[: manifest.scale * height, : manifest.scale * width].clip(0, 1)
 
 
 def _facts(bundle: Bundle, options: PlainOptions, opset: int) -> dict[str, str]:

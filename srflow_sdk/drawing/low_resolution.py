@@ -20,9 +20,9 @@ from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import LUMA, ImageKind, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
 
-_CHROMA_REACH = 3  # LR pixels: of 7×7, so within any 8×8 around a pixel
-_CHROMA_SLACK = 0.5  # of the strongest chroma around; of 24 photographs, 0.1 % of the true pixels go beyond
-_GRAY = 0.5 / 255  # less chroma is none: conversions of gray profiles leave as much
+CHROMA_REACH = 3  # LR pixels: of 7×7, so within any 8×8 around a pixel
+CHROMA_SLACK = 0.5  # of the strongest chroma around; of 24 photographs, 0.1 % of the true pixels go beyond
+GRAY = 0.5 / 255  # less chroma is none: conversions of gray profiles leave as much
 _RED, _GREEN, _BLUE = LUMA
 
 
@@ -164,7 +164,7 @@ class LowResolution:
             (top - above) * scale : (bottom - above) * scale
         ]
         result: NDArray[np.float32] = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
-        gray = (np.ptp(srgb, axis=2) == 0) & (np.ptp(lost, axis=2) < _GRAY)  # and so it is in every RGB profile
+        gray = (np.ptp(srgb, axis=2) == 0) & (np.ptp(lost, axis=2) < GRAY)  # and so it is in every RGB profile
         result[gray] = result[gray, 1:2]
         return result
 
@@ -184,7 +184,7 @@ class ChromaBounds:
     def __init__(self, lr: NDArray[np.float32], core: Window, halo: int) -> None:
         """lr: a tile's window, 3×h×w in [0, 1]. core: in it. halo: around the core, where the image goes on."""
         luma = _RED * lr[0] + _GREEN * lr[1] + _BLUE * lr[2]
-        reach = min(_CHROMA_REACH, halo)  # within the halo, so that tiles do not decide
+        reach = min(CHROMA_REACH, halo)  # within the halo, so that tiles do not decide
         chroma = np.pad(np.stack([lr[2] - luma, lr[0] - luma]), ((0, 0), (reach, reach), (reach, reach)), mode="edge")
         rows, columns = (slice(side.start, side.stop + 2 * reach) for side in core.slices)
         low, high = chroma[:, rows, columns], chroma[:, rows, columns]
@@ -193,7 +193,7 @@ class ChromaBounds:
             low = functools.reduce(np.minimum, (low[shifted] for shifted in around))
             high = functools.reduce(np.maximum, (high[shifted] for shifted in around))
         most = np.maximum(np.abs(low), np.abs(high)).max(axis=0)
-        gray, slack = most < _GRAY, np.float32(_CHROMA_SLACK) * most
+        gray, slack = most < GRAY, np.float32(CHROMA_SLACK) * most
         self.limits: NDArray[np.float32] = np.where(gray, 0, np.concatenate([low - slack, high + slack]))
         """The least blue and red less luma at each LR pixel of the core, and the largest: 4×h×w."""
 

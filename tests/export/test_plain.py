@@ -8,8 +8,8 @@ from click.testing import CliRunner
 
 from srflow_export import ExportOptions, export_checkpoint, plain
 from srflow_export.cli import main
-from srflow_export.plain import network_picture
-from srflow_sdk import Bundle
+from srflow_export.plain import runtime_picture
+from srflow_sdk import Bundle, Upscaler
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import SCALE, hidden_files, write_tiny_bundle
@@ -56,7 +56,7 @@ def decibels(one, other):
 
 
 def of_runtime(bundle, lr, **how):
-    return network_picture(Bundle.open(bundle), lr, **how)
+    return runtime_picture(Bundle.open(bundle), lr, **how)
 
 
 @pytest.mark.parametrize("opset", [18, 17])
@@ -67,6 +67,18 @@ def test_pictures_of_any_size_are_the_runtimes(native, tmp_path, tau, opset):
         lr = picture(height, width)
         assert decibels(drawn(model, lr), of_runtime(native, lr, tau=tau, seed=7)) > 60
     assert decibels(drawn(model, lr), of_runtime(native, lr, tau=tau, seed=8)) < 40 or tau == 0
+
+
+@pytest.mark.parametrize("opset", [18, 17])
+def test_gray_stays_gray_and_faint_colours_faint(native, tmp_path, opset):
+    model = written(native, tmp_path, "--tau", 0.8, "--opset", opset)
+    gray = picture(18, 23)[..., :1].repeat(3, axis=2)
+    large = drawn(model, gray)
+    assert np.ptp(large, axis=2).max() == 0
+    assert np.ptp(large) > 0.5
+    with Upscaler(native, device="cpu", tile=None) as upscaler:
+        for lr in (gray, 0.9 * gray + 0.1 * picture(18, 23)):
+            assert decibels(drawn(model, lr), upscaler.upscale(lr, tau=0.8)) > 60
 
 
 def test_standard_operators_alone(native, tmp_path):
@@ -196,6 +208,13 @@ def test_folders_are_made_and_what_a_killed_export_left_is_removed(tiny, tmp_pat
     (folder / ".plain.onnx.0123abcd.part").write_bytes(b"half")
     written(tiny, folder, "--seed", 1)
     assert [path.name for path in folder.iterdir()] == ["plain.onnx"]
+
+
+def test_the_commands_own_check_draws_a_gray_picture_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(plain._Surroundings, "_bounded", lambda _: "sr")  # which changes no ordinary photograph
+    result = run("--bundle", "x4-small", "--plain", "-o", tmp_path / "plain.onnx")
+    assert (result.exit_code, list(tmp_path.iterdir())) == (1, [])
+    assert "is not written: its picture is 4" in result.output
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tiny, tmp_path):
