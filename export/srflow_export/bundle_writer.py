@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import REQUIRED_FILES, Manifest, is_plain_file_name
+from srflow_sdk.model.manifest import REQUIRED_FILES, Manifest
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.local_files import file_sha256, sync_directory, write_atomically
 
@@ -61,10 +61,6 @@ class BundleStage:
         files = {
             path.relative_to(self.path).as_posix(): path for path in sorted(self.path.rglob("*")) if path.is_file()
         }
-        if odd := [name for name in files if not is_plain_file_name(name)]:
-            raise BundleError(f"{odd[0]!r} cannot be a bundle's file: names must be plain and at most one folder deep")
-        if missing := [name for name in REQUIRED_FILES if name not in files]:
-            raise BundleError(f"the bundle cannot be written without {missing[0]}")
         records = {name: _hash_and_sync(path) for name, path in files.items()}
         text = dataclasses.replace(manifest, files=records).to_json()
         written = Manifest.from_json(text)  # what is written must be readable

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _REPOSITORY_MODULES = ("filelock",)
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
-_MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml")
+_MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
 _FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")  # a bundle is a directory
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level")
 _PLAIN = ("--plain", "--seed", "--size", "--io", "--opset")
@@ -43,7 +43,7 @@ _GROUPS = {
     "Options that most people need": "output precision also default_tau trt rtx sm name engines_for compare",
     "Other tasks": "bundle checkpoint_of triton",
     "A plain ONNX file": "plain seed size io opset",
-    "Graphs": "no_inverter fused weights plugins halo gate",
+    "Graphs": "no_inverter fused weights plugins halo gate keep_inputs",
     "Checkpoint and manifest": "ckpt stacked_blocks auto_tau licence training_data",
     "Engines": "shapes builder_level",
 }
@@ -405,6 +405,12 @@ _TASKS: dict[str, Callable[..., bool]] = {
     show_default=True,
     help="Size of the patches on which graphs are compared with the network; full takes two to three times as long.",
 )
+@click.option(
+    "--keep-inputs",
+    type=LocalPath(),
+    metavar="FOLDER",
+    help="Leave what the gate compared there, as files of Polygraphy's. One that fails does so in any case.",
+)
 @click.option("--name", default="", help="Model's name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
 @click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
@@ -438,7 +444,7 @@ _TASKS: dict[str, Callable[..., bool]] = {
     nargs=2,
     metavar="A B",
     help="Instead of --ckpt: compare B with A on photographs; each is a bundle, a checkpoint, BUNDLE@DEVICE, "
-    "BUNDLE@PRECISION or BUNDLE@DEVICE@PRECISION.",
+    "BUNDLE@PRECISION, BUNDLE@DEVICE@PRECISION, or BUNDLE@engines: TensorRT's alone.",
 )
 @click.option(
     "--checkpoint-of",

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from srflow_export.parity.gate import (
     INT8_GRAPHS,
     float32_backend,
     inverse_table,
+    min_psnr_db,
     poor_round_trip,
     prove,
     prove_fused,
@@ -34,15 +36,15 @@ from srflow_export.parity.gate import (
 )
 from srflow_export.parity.measure import Comparison, ParityRow, Progress
 from srflow_export.parity.photographs import PATCHES, photo_patches
-from srflow_export.parity.runners import Runner, graphs_runner, torch_runner
+from srflow_export.parity.runners import Runner, graph_of, graphs_runner, torch_runner
 from srflow_export.quantisation import int8_encoder
 from srflow_export.unfolding import trainable_network
 from srflow_sdk.backends import Backend
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest
-from srflow_sdk.model.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, Precision, Weights
+from srflow_sdk.model.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, REQUIRED_FILES, Precision, Weights
 from srflow_sdk.system.local_files import file_sha256
-from srflow_sdk.system.plain_text import is_plain, printable
+from srflow_sdk.system.plain_text import printable
 from srflow_training.checkpoints import default_tau_of, load_with_notes, reduction_of
 from srflow_training.model import Encoder, SRFlow
 
@@ -76,6 +78,8 @@ class ExportOptions:
     ``tau="auto"``.
     halo: LR pixels of context around a tile; None measures it and the inverter's own, see :mod:`srflow_export.halo`.
     gate: how much of the photographs is compared.
+    keep_inputs: a folder in which the gate leaves what it compared, for Polygraphy. A gate that fails does so in any
+    case, beside the bundle in a folder that ends in .gate.
     name, licence, training_data: for the manifest.
     """
 
@@ -90,6 +94,7 @@ class ExportOptions:
     auto_tau: bool = False
     halo: int | None = None
     gate: Gate = "quick"
+    keep_inputs: Path | None = None
     name: str = ""
     licence: str = "unknown"
     training_data: str = "unknown"
@@ -108,16 +113,15 @@ def export_checkpoint(
     line, and `provenance["left_out"]` has the reason by the file's name.
 
     Raises: ArgumentError for options that exclude each other, CheckpointError if the checkpoint cannot be used,
-    ExportError if the required graphs do not agree with its network, BundleError if the target cannot be written. In
-    each case nothing is left behind and an older bundle stays.
+    ExportError if the required graphs do not agree with its network, BundleError if the target cannot be written,
+    OSError if there can be no `keep_inputs`. In each case no part of a bundle is left behind and an older one stays.
     """
     _check_together(options)
+    if options.keep_inputs is not None:
+        options.keep_inputs.mkdir(parents=True, exist_ok=True)  # before minutes of work
     model, notes = _read_network(checkpoint, options)
     say(_described(model))
     manifest = _manifest(model, checkpoint, target, options, notes=notes)
-    for text in (manifest.name, options.licence or ""):
-        if not is_plain(text):  # said before minutes of work
-            raise ArgumentError(f"{text!a} holds a line break or a control character; change it, or rename the file")
     with staged_bundle(target, say=say) as stage:
         staged = Bundle(path=stage.path, manifest=manifest)
         optional = _OptionalParts(staged, say)
@@ -125,7 +129,7 @@ def export_checkpoint(
             (stage.path / name).write_bytes(content)
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
-        return stage.commit(_proved(model, staged, options, optional, say))
+        return stage.commit(_proved(model, staged, options, optional, say, failed=target.with_suffix(".gate")))
 
 
 def add_int8_encoder(
@@ -159,8 +163,9 @@ def add_int8_encoder(
         say(f"{INT8_ENCODER}: {len(content) / 1e6:.1f} MB")
         manifest = dataclasses.replace(bundle.manifest, files={**bundle.manifest.files, INT8_ENCODER: {}})
         staged = Bundle(path=stage.path, manifest=manifest)
-        reference = graphs_runner(bundle)
-        rows = prove_int8_encoder(_comparison(manifest, reference, gate, name="the float32 graphs", say=say), staged)
+        comparison = _comparison(manifest, graphs_runner(bundle), gate, name="the float32 graphs", say=say)
+        with _kept(comparison, staged, INT8_ENCODER, failed=stage.target.with_suffix(".gate")):
+            rows = prove_int8_encoder(comparison, staged)
         kept = [row for row in manifest.parity if row.get("graph") != INT8_GRAPHS]
         parity = [*kept, *map(asdict, rows)]
         return stage.commit(dataclasses.replace(manifest, parity=parity, files={}))
@@ -189,12 +194,22 @@ def _read_network(checkpoint: Path, options: ExportOptions) -> tuple[SRFlow, dic
 
 
 def _proved(
-    model: SRFlow, staged: Bundle, options: ExportOptions, optional: _OptionalParts, say: Callable[[str], None]
+    model: SRFlow,
+    staged: Bundle,
+    options: ExportOptions,
+    optional: _OptionalParts,
+    say: Callable[[str], None],
+    *,
+    failed: Path,
 ) -> Manifest:
-    """Compare the graphs with the network and measure their halos; return the manifest. Raises: ExportError."""
+    """Compare the graphs with the network and measure their halos; return the manifest. Raises: ExportError.
+
+    failed: where a gate that fails leaves what it compared.
+    """
     reference, name = torch_runner(model), "the checkpoint's network"
     comparison = _comparison(staged.manifest, reference, options.gate, name=name, model=model, say=say)
-    rows = prove(comparison, staged)
+    with _kept(comparison, staged, REQUIRED_FILES[0], asked=options.keep_inputs, failed=failed):
+        rows = prove(comparison, staged)
     for name, prove_part in ((FUSED, prove_fused), (INT8_ENCODER, prove_int8_encoder)):
         if name in staged.manifest.files:
             rows += optional.tried(name, partial(prove_part, comparison, staged), otherwise=[])
@@ -213,6 +228,25 @@ def _proved(
         parity=[asdict(row) for row in rows],
         files={},
     )
+
+
+@contextmanager
+def _kept(
+    comparison: Comparison, staged: Bundle, encoder: str, *, failed: Path, asked: Path | None = None
+) -> Iterator[None]:
+    """Leave what a gate compared in the folder that was asked for; in any case, if it fails."""
+    folder, manifest = asked, staged.manifest
+    try:
+        yield
+    except ExportError:
+        folder = asked or failed
+        raise
+    finally:
+        if folder is not None:
+            # ONNX Runtime has no bfloat16 convolution for CPUs
+            graph = graph_of(staged, encoder, REQUIRED_FILES[1], rounded=manifest.precision == "bf16")
+            precision = "int8" if encoder == INT8_ENCODER else manifest.precision
+            comparison.keep(folder, graph, bound_db=min_psnr_db(precision, manifest.weights))
 
 
 def _comparison(
@@ -248,7 +282,7 @@ def _with_proved_inverter(
     model: SRFlow, bundle: Bundle, backend: Backend, options: ExportOptions, say: Callable[[str], None]
 ) -> Manifest:
     """The manifest with the inverter's halo and rows. Raises: ExportError if it differs from the network."""
-    rows = prove_inverse(model, bundle, backend)
+    rows = prove_inverse(model, bundle)
     for line in inverse_table(rows):
         say(line)
     manifest = bundle.manifest

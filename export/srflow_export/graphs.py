@@ -87,11 +87,8 @@ def decoded_names(config: SRFlowConfig) -> list[str]:
 
 
 def level_of(name: str) -> int:
-    """The level in the name of one of these tensors. Raises: ValueError if the name has none."""
-    match = re.search(r"level(\d+)", name)
-    if match is None:
-        raise ValueError(f"{name} is not a level's tensor")
-    return int(match[1])
+    """The level in the name of one of these tensors."""
+    return int(re.findall(r"level(\d+)", name)[0])
 
 
 def conditioning_bytes_per_pixel(config: SRFlowConfig, dtype: torch.dtype = torch.float32) -> int:

@@ -21,8 +21,8 @@ from onnx import TensorProto, helper, inliner, numpy_helper
 from srflow_export import onnx_models
 from srflow_export.parity.measure import psnr
 from srflow_export.parity.photographs import photographs
+from srflow_export.parity.runners import graphs_runner
 from srflow_sdk._version import __version__
-from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.drawing.low_resolution import CHROMA_REACH, CHROMA_SLACK, GRAY, ChromaBounds
 from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
@@ -249,9 +249,9 @@ def runtime_picture(bundle: Bundle, image: NDArray[np.float32], *, tau: float, s
     padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge").transpose(2, 0, 1)[None]
     place = {"scale": manifest.scale, "height": rows, "width": columns}
     noise = window_noise(manifest.latent_levels, seed=seed, sample=0, **place)
-    with OnnxRuntimeBackend(bundle, device="cpu", graphs=manifest.float32_graphs) as backend:
-        conditioning = backend.encode(np.ascontiguousarray(padded))
-        sr = backend.sample(conditioning, {level: values[None] for level, values in noise.items()}, tau)[0]
+    inputs = {f"noise_level{level}": values[None] for level, values in noise.items()}
+    with graphs_runner(bundle, *(manifest.float32_graphs or ()))() as draw:
+        (sr,) = draw({"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32), **inputs})["sr"]
     bounds = ChromaBounds(padded[0], Window(top=0, left=0, height=rows, width=columns), manifest.halo)
     return bounds.bounded(sr.transpose(1, 2, 0))[: manifest.scale * height, : manifest.scale * width].clip(0, 1)
 

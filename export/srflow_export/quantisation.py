@@ -20,8 +20,8 @@ widest range made steps coarse (44 dB), the square still cut too much (43 dB), a
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib import resources
 
 import numpy as np
@@ -29,6 +29,8 @@ import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
 from PIL import Image
+from polygraphy.backend.onnx import modify_outputs
+from polygraphy.backend.onnxrt import OnnxrtRunner
 
 from srflow_export import onnx_models
 from srflow_export.int8_layout import Array
@@ -146,11 +148,9 @@ def _named(graph: onnx.GraphProto, of: str, values: np.ndarray | None, step: np.
 def calibration_crops(size_multiple: int, *, side: int = _SIDE) -> list[Array]:
     """The LR crops that come with the exporter, float32 1×3×side×side in [0, 1], cut to a multiple.
 
-    None is of one of the gate's photographs. Raises: ExportError if they are missing.
+    None is of one of the gate's photographs.
     """
     entry = resources.files("srflow_export") / "calibration" / "crops.png"
-    if not entry.is_file():
-        raise ExportError("the exporter's calibration crops are missing from this installation; install it again")
     with entry.open("rb") as file, Image.open(file) as image:
         sheet = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
     side = max(side // size_multiple, 1) * size_multiple
@@ -168,13 +168,13 @@ def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[
     leaves it out.
     """
     names = sorted({node.input[0] for node in encoder.graph.node if node.op_type == "Conv"})
-    session = _session_with_outputs(encoder, [name for name in names if name != "lr"])
+    watched = modify_outputs(encoder, outputs=[name for name in names if name != "lr"], copy=True)
+    session = partial(onnxruntime.InferenceSession, watched.SerializeToString(), providers=["CPUExecutionProvider"])
     samples: dict[str, list[Array]] = {name: [] for name in names}
     ends: dict[str, Range] = dict.fromkeys(names, (0.0, 0.0))
-    for lr in crops:
-        found = dict(zip((value.name for value in session.get_outputs()), session.run(None, {"lr": lr}), strict=True))
-        for name, values in (("lr", lr), *found.items()):
-            if name in samples:
+    with OnnxrtRunner(session) as runner:
+        for lr in crops:
+            for name, values in {**runner.infer({"lr": lr}), "lr": lr}.items():
                 if not np.isfinite(values).all():
                     raise ExportError(
                         "the network's features are not finite on photographs, so int8 has no ranges for them: train "
@@ -185,14 +185,6 @@ def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[
                 flat = values.reshape(-1)
                 samples[name].append(flat[:: max(1, flat.size // _SAMPLES) | 1].copy())
     return {name: _least_error(np.concatenate(samples[name]), ends[name]) for name in names}
-
-
-def _session_with_outputs(encoder: onnx.ModelProto, names: Sequence[str]) -> onnxruntime.InferenceSession:
-    watched = copy.deepcopy(encoder)
-    del watched.graph.output[:]
-    for name in names:
-        watched.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    return onnxruntime.InferenceSession(watched.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def _least_error(values: Array, ends: Range) -> Range:

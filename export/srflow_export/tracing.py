@@ -2,10 +2,10 @@
 
 make_fx traces the module with the shapes of an example; each operator that it finds becomes one or two ONNX nodes.
 The example's batch, height and width stay out of the graph: dimensions that an operator does not change are copied, and
-a reshape may infer one. Channels, dimension 1, are constants. The graphs here need two dozen operators; unknown ones,
-and arguments that are not translated, are refused. torch.onnx.export knows them all, but takes several times as long,
-most of it in decompositions and clean-up passes that these graphs do not need. torch.export finds the same operators,
-and takes more than twice as long, for guards of sizes and for a program that nobody runs.
+a reshape may infer one. Channels, dimension 1, are constants. The graphs here need two dozen operators; unknown ones
+are refused, and arguments that are not translated show in the gate. torch.onnx.export knows them all, but takes several
+times as long, most of it in decompositions and clean-up passes that these graphs do not need. torch.export finds the
+same operators, and takes more than twice as long, for guards of sizes and for a program that nobody runs.
 """
 
 from __future__ import annotations
@@ -204,8 +204,6 @@ def _simple(op: str) -> _Translation:
 
 def _arithmetic(op: str) -> _Translation:
     def translate(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-        if arguments.get("alpha", 1) != 1:
-            raise ExportError(f"{node.target} with alpha is not known")
         value = node.meta["val"]
         operands = [graph.operand(arguments[name], like=value) for name in ("self", "other")]
         return graph.add(op, operands, node.name)
@@ -240,16 +238,6 @@ def _conv2d(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     )
 
 
-def _pad(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
-    if (
-        arguments["mode"] != "constant"
-        or arguments["value"]
-        or len(arguments["pad"]) != 4
-        or any(u.target is not _aten.conv2d.default for u in node.users)
-    ):
-        raise ExportError("only padding with zeros before a convolution is known")
-
-
 def _cat(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     names = [graph.names[each.name] for each in arguments["tensors"]]
     return graph.add("Concat", names, node.name, axis=arguments["dim"])
@@ -266,9 +254,6 @@ def _chunk(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
     count, axis = arguments["chunks"], arguments["dim"]
     graph.parts[node.name] = parts = [f"{node.name}.{index}" for index in range(count)]
     whole = graph.names[arguments["self"].name]
-    sizes = [value.shape[axis] for value in node.meta["val"]]
-    if len(sizes) != count or len(set(sizes)) > 1:
-        raise ExportError(f"{node.target} into unequal parts is not known")
     split = helper.make_node("Split", [whole], parts, name=node.name, axis=axis, num_outputs=count)
     graph.nodes.append(split)
 
@@ -278,8 +263,6 @@ def _slice(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str | Non
     source, size = graph.names[arguments["self"].name], _shape(arguments["self"])[axis]
     if end is None or end >= size:
         end = 2**63 - 1
-    elif axis != 1:
-        raise ExportError(f"a slice of dimension {axis} up to {end} depends on the example's size")
     if start == 0 and end > size and arguments["step"] == 1:
         return source
     limits = [graph.integers(each) for each in (start, end, axis, arguments["step"])]
@@ -291,11 +274,7 @@ def _reshape(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     source = arguments["self"]
     before, after = _shape(source), _shape(node)
     sizes = [0 if index < len(before) and before[index] == size else size for index, size in enumerate(after)]
-    inferred = [index for index, size in enumerate(sizes) if size > 1 and index != 1]
-    if len(inferred) > 1:
-        raise ExportError(f"a reshape from {before} to {after} depends on more than one size of the example")
-    for index in inferred:
-        sizes[index] = -1
+    sizes = [-1 if size > 1 and index != 1 else size for index, size in enumerate(sizes)]
     return graph.add("Reshape", [graph.names[source.name], graph.integers(*sizes)], node.name)
 
 
@@ -323,16 +302,12 @@ def _same(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
 
 def _full(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     value = node.meta["val"]
-    if any(size != 1 for size in value.shape[1:]):
-        raise ExportError(f"{node.target} of shape {list(value.shape)} depends on the example's size")
     return graph.constant(torch.full(value.shape, arguments["fill_value"], dtype=value.dtype))
 
 
 def _resize(mode: str, **attributes: str) -> _Translation:
     def translate(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
         source = arguments["input"]
-        if arguments.get("align_corners") or arguments["scale_factors"] is None:
-            raise ExportError(f"{node.target} is only known with scale_factors, and without align_corners")
         factors = [after / before for before, after in zip(_shape(source), _shape(node), strict=True)]
         scales = graph.constant(torch.tensor(factors, dtype=torch.float32))
         return graph.add("Resize", [graph.names[source.name], "", scales], node.name, mode=mode, **attributes)
@@ -342,8 +317,6 @@ def _resize(mode: str, **attributes: str) -> _Translation:
 
 def _avg_pool(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     kernel, stride = list(arguments["kernel_size"]), list(arguments["stride"] or arguments["kernel_size"])
-    if any(arguments["padding"]) or arguments["ceil_mode"]:
-        raise ExportError(f"{node.target} with padding or ceil_mode is not known")
     return graph.add(
         "AveragePool", [graph.names[arguments["self"].name]], node.name, kernel_shape=kernel, strides=stride
     )
@@ -380,7 +353,7 @@ _OPERATORS: dict[Any, _Translation] = {
     _aten.mul.Tensor: _arithmetic("Mul"),
     _aten.neg.default: _simple("Neg"),
     _aten.new_full.default: _full,
-    _aten.pad.default: _pad,
+    _aten.pad.default: lambda *_: None,  # the convolution that follows has it
     _aten.pixel_shuffle.default: _pixel_shuffle,
     _aten.pixel_unshuffle.default: _pixel_unshuffle,
     _aten.reciprocal.default: _simple("Reciprocal"),

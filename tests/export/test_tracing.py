@@ -95,22 +95,6 @@ def test_equal_operations_are_done_once():
     assert [node.op_type for node in proto.graph.node] == ["Slice", "Relu", "Add"]
 
 
-@pytest.mark.parametrize(
-    ("function", "reason"),
-    [
-        (lambda x, conv: torch.cumsum(x, dim=1), "cumsum"),
-        (lambda x, conv: x.reshape(x.shape[0], 1, -1, 2), "more than one size"),
-        (lambda x, conv: F.pad(x, (1, 1, 1, 1)), "padding"),
-        (lambda x, conv: conv(F.pad(x, (1, 1))), "padding"),
-        (lambda x, conv: x[:, :, : x.shape[2] // 2], "example's size"),
-        (lambda x, conv: x.new_full(x.shape, 0.5), "example's size"),
-        (lambda x, conv: F.avg_pool2d(x, 3, padding=1), "padding"),
-        (lambda x, conv: F.interpolate(x, size=(24, 32)), "scale_factors"),
-        (lambda x, conv: F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True), "align_corners"),
-        (lambda x, conv: torch.add(x, x, alpha=2), "alpha"),
-        (lambda x, conv: x.chunk(3, dim=1)[0], "unequal"),
-    ],
-)
-def test_what_it_does_not_know_it_refuses(function, reason):
-    with pytest.raises(ExportError, match=reason):
-        traced(function)
+def test_an_operator_that_it_does_not_know_is_refused():
+    with pytest.raises(ExportError, match="cumsum"):
+        traced(lambda x, conv: torch.cumsum(x, dim=1))

@@ -23,7 +23,7 @@ INSIDE = [path for path in USERS if path.parent.name == "gpu_report"]
 """They check on a GPU what lies behind the public names."""
 OURS = ("srflow_sdk", "srflow_apps", "srflow_training", "srflow_evaluation", "srflow_export")
 FRONTS = ("srflow_sdk", "srflow_training", "srflow_export")
-HEAVY = {"torch", "onnx", "numpy", "tensorrt", "tensorrt_rtx", "onnxruntime"}
+HEAVY = {"torch", "onnx", "numpy", "polygraphy", "tensorrt", "tensorrt_rtx", "onnxruntime"}
 
 
 def is_private(name: str) -> bool:

@@ -1,8 +1,8 @@
 """Build an engine from an ONNX graph with TensorRT 10.15 to 11 or TensorRT-RTX; `trt` is either module.
 
 Types come from the graph alone. Both libraries keep them ("strongly typed"), so nothing here chooses a precision. What
-a library read is checked by the names and types of its ends, its convolutions in half and its plugins, which weights
-do not change: a bad network has none of these faults.
+a library read is checked by the names and types of its ends and its plugins, which weights do not change: a bad network
+has none of these faults.
 """
 
 from __future__ import annotations
@@ -170,15 +170,10 @@ def build_logger(trt: Any) -> Any:
 
 
 def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False) -> None:
-    """Raises: ExportError unless a parsed network has the graph's ends, its convolutions in half, some in fp16 and none
-    in fp32, and its flow operations are all plugins, or none is.
-    """
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    """Raises: ExportError unless a parsed network has the graph's ends, and all or no flow operations are plugins."""
+    layers = map(network.get_layer, range(network.num_layers))
     found: dict[str, str | int] = {"plugins": sum(layer.type.name == "PLUGIN_V3" for layer in layers)}
     wanted: dict[str, str | int] = {"plugins": graph.flow_nodes if plugins else 0}
-    results = [layer.get_output(0) for layer in layers if layer.type.name in ("CONVOLUTION", "DECONVOLUTION")]
-    found["convolutions in half"] = sum(_type_name(result.dtype) == "float16" for result in results)
-    wanted["convolutions in half"] = (graph.half_convolutions or "some") if graph.precision == "fp16" else 0
     for end, count, tensor_of, expected in zip(
         ("input", "output"),
         (network.num_inputs, network.num_outputs),

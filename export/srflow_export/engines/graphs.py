@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnx import external_data_helper, helper, numpy_helper
 
-from srflow_sdk.errors import BundleError, ExportError
+from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import LrProfile
 
 SAMPLES_AT_ONCE = 4
@@ -59,13 +59,6 @@ class Graph:
         """How many nodes it has that may run as plugins, see :mod:`srflow_export.flow_ops`."""
         return sum(node.domain == "srflow" for node in self.model.graph.node)
 
-    @property
-    def half_convolutions(self) -> int:
-        """How many of its convolutions compute in half: those whose weights are; functions have none."""
-        half = {tensor.name for tensor in self.model.graph.initializer if tensor.data_type == onnx.TensorProto.FLOAT16}
-        nodes = [node for node in self.model.graph.node if node.op_type in ("Conv", "ConvTranspose")]
-        return sum(node.input[1] in half for node in nodes)
-
     def types(self) -> tuple[dict[str, str], dict[str, str]]:
         """Types of its inputs and of its outputs, by name, such as {"lr": "float32"}."""
         inputs = {entry.name: _type_name(entry) for entry in self.model.graph.input}
@@ -75,8 +68,6 @@ class Graph:
         """The smallest, best and largest shape of each input for these LR sizes, by name, for one image.
 
         The runtime draws one sample of it, or SAMPLES_AT_ONCE.
-
-        Raises: BundleError for a tensor that the exporter never made, and for one without a fixed number of channels.
         """
         low, best, high = (
             {entry.name: self._shape(entry, size, scale, samples) for entry in self.model.graph.input}
@@ -87,31 +78,23 @@ class Graph:
     def _shape(self, entry: onnx.ValueInfoProto, size: tuple[int, int], scale: int, samples: int) -> Shape:
         """`lr` has LR size, `hr` HR size, `level{ℓ}_…` and `noise_level{ℓ}` HR/2^ℓ."""
         dimensions, level = entry.type.tensor_type.shape.dim, _LEVEL.fullmatch(entry.name)
-        if entry.name == "tau" and len(dimensions) == 1:
+        if entry.name == "tau":
             return (samples,)
-        channels = dimensions[1].dim_value if len(dimensions) == 4 else 0
-        if not channels or not (level or entry.name in ("lr", "hr")):
-            raise BundleError(
-                f"{self.name}: the tensor {entry.name} is not one that srflow-export gives its graphs, so its sizes "
-                "are unknown; export the checkpoint again with srflow-export"
-            )
         factor, divisor = 1 if entry.name == "lr" else scale, 1 << int(level[1]) if level else 1
         batch = samples if entry.name.startswith("noise_") else 1
-        return (batch, channels, *(factor * side // divisor for side in size))
+        return (batch, dimensions[1].dim_value, *(factor * side // divisor for side in size))
 
 
 def read_graph(path: Path, *, precision: str) -> Graph:
-    """Read an ONNX file. Raises: ExportError if it cannot be read, or is not an ONNX graph."""
+    """Read an ONNX file. Raises: ExportError if it cannot be read."""
     try:
         content = path.read_bytes()
         model = onnx.load_from_string(content)
         external_data_helper.load_external_data_for_model(model, str(path.parent))
-    except (OSError, onnx.checker.ValidationError) as error:  # the second for weights behind a link
+    except (OSError, onnx.checker.ValidationError, DecodeError) as error:  # the second for weights behind a link
         raise ExportError(
-            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); export the checkpoint first"
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); export the checkpoint again"
         ) from error
-    except DecodeError as error:
-        raise ExportError(f"{path} is not an ONNX graph; export the checkpoint again with srflow-export") from error
     return Graph(name=path.name, precision=precision, content=content, model=rewritten(model))
 
 

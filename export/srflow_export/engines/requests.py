@@ -75,8 +75,6 @@ def check_request(request: EngineRequest) -> None:
         )
     if request.sms and not is_rtx:
         raise ArgumentError("--sm goes with --rtx: TensorRT builds for this machine's own GPU; leave --sm out")
-    if request.level is not None and not 0 <= request.level <= 5:
-        raise ArgumentError(f"the builder level is {request.level}; it must be from 0 to 5")
     if is_rtx:
         with contextlib.suppress(MissingExtraError, ExportError):  # told later, when there is a bundle to build from
             check_sms(load_library(request.runtime, elsewhere="").module, request.sms)

@@ -12,16 +12,25 @@ from srflow_export.graphs import latent_levels
 from srflow_export.parity.gate import MIN_PSNR_DB, arithmetic_of, min_psnr_db
 from srflow_export.parity.measure import Comparison, ParityRow
 from srflow_export.parity.photographs import photo_patches
-from srflow_export.parity.runners import Arithmetic, Runner, backend_runner, graphs_runner, torch_runner
-from srflow_sdk.backends import Backend, Device, Precision, open_backend
+from srflow_export.parity.runners import (
+    Arithmetic,
+    Runner,
+    backend_runner,
+    engines_runner,
+    graphs_runner,
+    torch_runner,
+)
+from srflow_sdk.backends import Device, Precision, open_backend
+from srflow_sdk.backends.tensorrt import select_engines
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest, bundle_path
+from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.manifest import LEAST_DB
 from srflow_sdk.system.device_names import DeviceName, split_device
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.model import Encoder, SRFlow
 
-_ROUNDED = "rounded"
+_ROUNDED, _ENGINES = "rounded", "engines"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +39,7 @@ class Side:
 
     manifest: of a checkpoint, one with just enough to draw its latents. bound_db: the PSNR that its precision promises.
     arithmetic: in what a torch network rounds as this side does; None if in nothing. model: a checkpoint's network.
-    backend: opens a device's.
+    limits: the LR sizes that it takes; None: any.
     """
 
     runner: Runner
@@ -38,7 +47,7 @@ class Side:
     bound_db: float
     arithmetic: Arithmetic | None
     model: SRFlow | None = None
-    backend: Callable[[], Backend] | None = None
+    limits: LrProfile | None = None
 
 
 def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: None) -> list[ParityRow]:
@@ -46,8 +55,9 @@ def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: N
 
     Each is `PATH` or `PATH@HOW`. PATH: a bundle or the name of an embedded one, or a checkpoint, which runs in torch.
     HOW: a device, a precision, or `DEVICE@PRECISION`, as of :func:`srflow_sdk.backends.open_backend`, where the bundle
-    runs as in an application; or "rounded", its graphs rounded as on GPUs. Without HOW, its graphs run on ONNX
-    Runtime's CPU provider, and the table says at which level of the flow differences arise.
+    runs as in an application; or "rounded", its graphs rounded as on GPUs; or "engines", its TensorRT engines without
+    the SDK around them. Without HOW, its graphs run on ONNX Runtime's CPU provider, and the table says at which level
+    of the flow differences arise.
 
     Raises: ExportError if the second is below what the lower of the two precisions promises; ArgumentError if they
     cannot be compared; what opening them raises.
@@ -56,10 +66,8 @@ def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: N
     ends = [(side.manifest.scale, side.manifest.latent_levels) for side in (one, other)]
     if ends[0] != ends[1]:
         raise ArgumentError(f"{first} and {second} cannot be compared: they differ in scale or in their latents")
-    multiple, limits = max(one.manifest.size_multiple, other.manifest.size_multiple), []
-    for backend in (side.backend() for side in (one, other) if side.backend is not None):
-        limits += [] if backend.window_limits is None else [backend.window_limits]  # known once its graphs are loaded
-        backend.deactivate()
+    multiple = max(one.manifest.size_multiple, other.manifest.size_multiple)
+    limits = [side.limits for side in (one, other) if side.limits is not None]
     manifest = replace(one.manifest, size_multiple=multiple)
     photos = photo_patches(multiple, limits=limits)
     comparison = Comparison(photos, manifest, one.runner, name=first, model=one.model, say=say)
@@ -97,22 +105,28 @@ def open_side(text: str) -> Side:
     manifest = bundle.manifest
     bound_db = min_psnr_db(manifest.precision, manifest.weights)
     arithmetic = arithmetic_of(manifest.precision, manifest.weights)
-    backend = None
+    limits = None
     if how in ([], [_ROUNDED]):
         runner = graphs_runner(bundle, rounded=bool(how) or manifest.precision == "bf16")
+    elif how == [_ENGINES]:
+        record, *_ = select_engines(bundle)
+        runner, limits = engines_runner(bundle, record), record.profile
     else:
         device, precision = _device_and_precision(text, how)
         backend = partial(open_backend, bundle, device=device, precision=precision)
         runner = backend_runner(backend)
+        opened = backend()
+        limits = opened.window_limits  # known once its graphs are loaded
+        opened.deactivate()
         if precision != "bundle":
             bound_db = min(bound_db, LEAST_DB)
             arithmetic = "bf16" if precision == "bf16" else None
-    return Side(runner=runner, manifest=manifest, bound_db=bound_db, arithmetic=arithmetic, backend=backend)
+    return Side(runner=runner, manifest=manifest, bound_db=bound_db, arithmetic=arithmetic, limits=limits)
 
 
 def _parsed(text: str) -> tuple[Path, list[str]]:
     """The path, and the words that follow it, each after an @. A path may have one of its own."""
-    known = (*get_args(DeviceName), *get_args(Precision), _ROUNDED)
+    known = (*get_args(DeviceName), *get_args(Precision), _ROUNDED, _ENGINES)
     path, words = text, list[str]()
     while "@" in path and not bundle_path(path).exists():
         path, _, word = path.rpartition("@")

@@ -172,22 +172,20 @@ class InverseRow:
     diverged: bool
 
 
-def prove_inverse(model: SRFlow, bundle: Bundle, exact: Backend) -> list[InverseRow]:
+def prove_inverse(model: SRFlow, bundle: Bundle) -> list[InverseRow]:
     """Compare inverter.onnx with the network on the exporter's photographs, taken as HR images.
 
-    exact: :func:`float32_backend` of the bundle. Half precision is computed as on GPUs. An inverter for an int8 encoder
-    is itself in float32, so its latents are compared given the float32 encoder, and the round trip given the int8 one.
+    Half precision is computed as on GPUs. An inverter for an int8 encoder is itself in float32, so its latents are
+    compared given the float32 encoder, and the round trip given the int8 one.
     Raises: ExportError if graphs and network differ on a photograph.
     """
     manifest = bundle.manifest
     pairs = list(_pairs(manifest))
     arithmetic: Arithmetic = "fp32" if manifest.precision == "int8" else manifest.precision
-    found = list(_rounded(bundle, pairs) if arithmetic != "fp32" else _as_it_is(exact, pairs))
+    found = list(_inverted(bundle, pairs, REQUIRED_FILES[0], rounded=arithmetic != "fp32"))
     if manifest.precision == "int8":
-        with OnnxRuntimeBackend(bundle, device="cpu") as integers:
-            found = [
-                replace(theirs, back=ours.back) for theirs, ours in zip(found, _as_it_is(integers, pairs), strict=True)
-            ]
+        exact = _inverted(bundle, pairs, FP32_GRAPHS[0])
+        found = [replace(theirs, back=ours.back) for theirs, ours in zip(exact, found, strict=True)]
     references = [_own(model, pair, "fp32") for pair in pairs]
     if arithmetic == "fp32" and manifest.weights == "fp16":
         arithmetic = "half weights"
@@ -297,19 +295,11 @@ class _Found:
     back: Array
 
 
-def _as_it_is(backend: Backend, pairs: Sequence[_Pair]) -> Iterator[_Found]:
-    for _, lr, hr in pairs:
-        conditioning = backend.encode(lr)
-        latents, log_density = backend.invert(conditioning, hr)
-        back = backend.sample(conditioning, latents, 1.0)
-        yield _Found(latents=[latents[level] for level in sorted(latents)], log_density=log_density, back=back)
-
-
-def _rounded(bundle: Bundle, pairs: Sequence[_Pair]) -> Iterator[_Found]:
+def _inverted(bundle: Bundle, pairs: Sequence[_Pair], encoder: str, *, rounded: bool = False) -> Iterator[_Found]:
     levels = [f"level{entry.level}" for entry in bundle.manifest.latent_levels]
-    with graphs_runner(bundle, REQUIRED_FILES[0], INVERTER, rounded=True)() as invert:
+    with graphs_runner(bundle, encoder, INVERTER, rounded=rounded)() as invert:
         inverse = [invert({"hr": hr, "lr": lr}) for _, lr, hr in pairs]
-    with graphs_runner(bundle, rounded=True)() as decode:
+    with graphs_runner(bundle, encoder, REQUIRED_FILES[1], rounded=rounded)() as decode:
         for (_, lr, _), found in zip(pairs, inverse, strict=True):
             latents = [found[f"latent_{level}"] for level in levels]
             noise = {f"noise_{level}": latent for level, latent in zip(levels, latents, strict=True)}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import onnx
+from polygraphy.comparator import RunResults
+from polygraphy.json import save_json
+from polygraphy.logger import G_LOGGER
 
 from srflow_export.graphs import level_of
 from srflow_export.parity.photographs import Array, LrPhoto
@@ -14,7 +20,10 @@ from srflow_export.parity.runners import Arithmetic, Runner, torch_runner
 from srflow_sdk.errors import ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
+from srflow_sdk.system.raising import is_installed
 from srflow_training.model import SRFlow
+
+G_LOGGER.module_severity = G_LOGGER.WARNING  # it announces every file
 
 TAUS = (0.0, 0.5, 0.8, 1.0)
 
@@ -170,6 +179,26 @@ class Comparison:
                 "dB from its float32 ones, and the graphs are as near"
             )
         return rows
+
+    def keep(self, folder: Path, graph: onnx.ModelProto, *, bound_db: float) -> None:
+        """Write a graph, its inputs and what the reference makes of them, and say how Polygraphy takes them up."""
+        results = RunResults()
+        results.add(self._references, runner_name=self.name)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            onnx.save(graph, folder / "graph.onnx")
+            save_json(self._feeds, str(folder / "inputs.json"))
+            results.save(str(folder / "outputs.json"))
+        except OSError as error:
+            self.say(f"{folder}: the gate's inputs cannot be kept: {error.strerror or error}")
+            return
+        shapes = [f"{name}:{list(value.shape)}".replace(" ", "") for name, value in self._feeds[0].items()]
+        trt = f" --trt --strongly-typed --input-shapes {shlex.join(shapes)}" if is_installed("tensorrt") else ""
+        path = shlex.quote(str(folder))
+        self.say(
+            f"to look into what was compared: polygraphy run {path}/graph.onnx --onnxrt{trt} --load-inputs "
+            f"{path}/inputs.json --load-outputs {path}/outputs.json --compare psnr --psnr-threshold {bound_db:g}"
+        )
 
     def _itself(self, row: ParityRow, arithmetic: Arithmetic | None) -> ParityRow | None:
         """The row of the torch network in another arithmetic beside its float32 self, computed when first asked for."""

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.engine_records import LrProfile
 
 PATCHES = {"quick": (24, 32), "full": (40, 48)}
@@ -30,7 +30,7 @@ class LrPhoto:
 
 
 def photographs(size_multiple: int) -> list[LrPhoto]:
-    """The LR photographs that come with the exporter, about 112×112, by name. Raises: ExportError if there are none."""
+    """The LR photographs that come with the exporter, about 112×112, by name."""
     photos = []
     folder = resources.files("srflow_export") / "photos"
     for entry in sorted(folder.iterdir(), key=lambda item: item.name):
@@ -39,8 +39,6 @@ def photographs(size_multiple: int) -> list[LrPhoto]:
                 photo = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
             lr = _middle(photo.transpose(2, 0, 1)[None], photo.shape[:2], size_multiple)
             photos.append(LrPhoto(name=PurePath(entry.name).stem, lr=lr))
-    if not photos:
-        raise ExportError("the exporter's photographs are missing from this installation; install srflow-sdk again")
     return photos
 
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -22,12 +23,15 @@ import onnx
 import onnxruntime
 import torch
 from onnx import TensorProto, helper, inliner, shape_inference
+from polygraphy import config
+from polygraphy.backend.onnxrt import OnnxrtRunner
 
 from srflow_export import onnx_models
 from srflow_export.graphs import decoded_names, level_of, noise_names
 from srflow_export.parity.photographs import Array
 from srflow_sdk.backends import Backend
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.engine_records import EngineRecord
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_training.model import SRFlow
 
@@ -105,36 +109,56 @@ def backend_runner(open_one: Callable[[], Backend]) -> Runner:
 
 
 def graphs_runner(bundle: Bundle, *names: str, rounded: bool = False) -> Runner:
-    """A bundle's graphs on ONNX Runtime's CPU provider, with the levels' outputs.
+    """A bundle's graphs on ONNX Runtime's CPU provider; see :func:`graph_of`."""
 
-    names: an encoder and what is joined to it, a sampler or an inverter; or a fused graph; by default the required
-    files. rounded: compute as GPUs do in half precision.
+    @contextmanager
+    def runner() -> Iterator[Infer]:
+        content = graph_of(bundle, *names, rounded=rounded).SerializeToString()
+        session = partial(onnxruntime.InferenceSession, content, providers=["CPUExecutionProvider"])
+        with OnnxrtRunner(session) as opened:
+            yield opened.infer
+
+    return runner
+
+
+def engines_runner(bundle: Bundle, record: EngineRecord) -> Runner:
+    """A bundle's TensorRT engines alone: without the SDK's latents, copies and CUDA graphs.
+
+    It takes as many samples at once as they do, 4, and gives only `sr`.
     """
 
     @contextmanager
     def runner() -> Iterator[Infer]:
-        *encoders, last = (bundle.file(name) for name in names or REQUIRED_FILES)
-        proto = onnx.load(last)
-        if rounded and encoders:  # what passes between two graphs is in half, and no runtime here takes it
-            proto = onnx_models.joined(onnx.load(encoders.pop()), proto)
-        if rounded:
-            proto = rounded_as_on_gpus(proto)
-        marked = onnx_models.with_decoded_levels(proto).SerializeToString()
-        steps = [
-            onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"]) for graph in (*encoders, marked)
-        ]
+        config.USE_TENSORRT_RTX = record.runtime == "tensorrt_rtx"  # for what is imported next
+        from polygraphy.backend.trt import EngineFromBytes, TrtRunner
 
-        def infer(feed: Mapping[str, Array]) -> Mapping[str, Array]:
-            values, found = dict(feed), dict[str, Array]()
-            for step in steps:
-                inputs = {value.name: values[value.name] for value in step.get_inputs()}
-                found = dict(zip((value.name for value in step.get_outputs()), step.run(None, inputs), strict=True))
-                values |= found
-            return found
+        with ExitStack() as stack:
+            encoder, sampler = (
+                stack.enter_context(
+                    TrtRunner(EngineFromBytes(bundle.file(name).read_bytes()), allocation_strategy="runtime")
+                )
+                for name in (record.encoder, record.sampler)
+            )
 
-        yield infer
+            def infer(feed: Mapping[str, Array]) -> Mapping[str, Array]:
+                conditioning = encoder.infer({"lr": feed["lr"]}, copy_outputs_to_host=False)
+                rest = {name: value for name, value in feed.items() if name != "lr"}
+                return {"sr": sampler.infer({**conditioning, **rest})["sr"].copy()}  # its buffer is used again
+
+            yield infer
 
     return runner
+
+
+def graph_of(bundle: Bundle, *names: str, rounded: bool = False) -> onnx.ModelProto:
+    """A bundle's graphs as one, with the levels' outputs.
+
+    names: an encoder and what is joined to it, a sampler or an inverter; or a fused graph; by default the required
+    files. rounded: compute as GPUs do in half precision.
+    """
+    *encoders, last = (onnx.load(bundle.file(name)) for name in names or REQUIRED_FILES)
+    proto = onnx_models.joined(*encoders, last) if encoders else last
+    return onnx_models.with_decoded_levels(rounded_as_on_gpus(proto) if rounded else proto)
 
 
 def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:

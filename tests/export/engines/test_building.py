@@ -3,14 +3,12 @@
 No engine loads without a GPU: those that are inspected speak as engines do.
 """
 
-import copy
 import dataclasses
 from types import SimpleNamespace
 
 import onnx
 import pytest
 
-from srflow_export import onnx_models
 from srflow_export.engines import building
 from srflow_export.engines.building import build_engine, check_network
 from srflow_export.engines.bundles import build_engines, graphs_of
@@ -22,7 +20,6 @@ from srflow_sdk.model.manifest import is_plain_file_name
 from srflow_sdk.system.hardware import Gpu
 from srflow_sdk.system.local_files import file_sha256
 from tests.export.engines.conftest import REQUEST
-from tests.networks import random_srflow, tiny_config
 
 
 @pytest.fixture
@@ -44,19 +41,6 @@ def test_a_parsed_network_of_another_graph_is_refused(rtx, network, graph, expor
     check_network(rtx, network, graph)
     with pytest.raises(ExportError, match=r"sampler.onnx, as tensorrt_rtx reads .*input tau: none instead of float32"):
         check_network(rtx, network, read_graph(exported / "sampler.onnx", precision="fp16"))
-
-
-def test_convolutions_that_compute_in_another_precision_are_refused(rtx, network, graph):
-    count, fewer = graph.half_convolutions, copy.deepcopy(graph.model)
-    with pytest.raises(ExportError, match=f": convolutions in half: {count} instead of 0; export"):
-        check_network(rtx, network, dataclasses.replace(graph, precision="fp32"))
-    kernel = next(node.input[1] for node in fewer.graph.node if node.op_type == "Conv")
-    next(each for each in fewer.graph.initializer if each.name == kernel).data_type = onnx.TensorProto.FLOAT
-    with pytest.raises(ExportError, match=f": convolutions in half: {count} instead of {count - 1}; export"):
-        check_network(rtx, network, dataclasses.replace(graph, model=fewer))
-    whole = onnx_models.encoder_model(random_srflow(tiny_config(steps=1)))
-    with pytest.raises(ExportError, match=": convolutions in half: 0 instead of some; export"):
-        build_engine(rtx, Graph(name="encoder.onnx", precision="fp16", content=b"", model=whole), {}, REQUEST)
 
 
 NAME = "engines/rtx-{}-sm89-sm120-fp16.{}.engine"
@@ -111,7 +95,7 @@ def test_a_graph_that_the_library_cannot_read_is_named_with_its_reason(rtx):
 
 def test_a_file_that_is_no_graph_is_named(folder, rtx, manifest):
     (folder / "encoder.onnx").write_bytes(b"no graph")
-    with pytest.raises(ExportError, match=r"encoder.onnx is not an ONNX graph"):
+    with pytest.raises(ExportError, match=r"encoder.onnx cannot be read"):
         build_engines(folder, manifest, REQUEST)
     (folder / "encoder.onnx").unlink()
     with pytest.raises(ExportError, match=r"encoder.onnx cannot be read"):

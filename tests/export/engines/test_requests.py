@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-import onnx
 import pytest
 
 from srflow_export.engines import requests
-from srflow_export.engines.graphs import Graph, read_graph
+from srflow_export.engines.graphs import read_graph
 from srflow_export.engines.requests import (
     EngineRequest,
     Library,
@@ -20,7 +19,7 @@ from srflow_export.engines.requests import (
     load_library,
     parse_shapes,
 )
-from srflow_sdk.errors import ArgumentError, BundleError, ExportError, MissingExtraError
+from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.system.hardware import Gpu
 from tests.export.engines.conftest import REQUEST
@@ -32,7 +31,6 @@ from tests.sdk.tiny_bundle import tiny_manifest
     [
         ({"sms": ()}, "add --sm"),
         ({"runtime": "tensorrt"}, "--sm goes with --rtx"),
-        ({"level": 6}, "builder level is 6; it must be from 0 to 5"),
     ],
 )
 def test_requests_that_cannot_be_are_refused(changes, words):
@@ -94,15 +92,6 @@ def test_every_input_has_the_size_of_its_level(exported):
     assert sampler["level3_step0_injector_scale"][2] == (1, 48, 128, 150)
     assert sampler["noise_level2"][:2] == ((1, 12, 16, 20), (4, 12, 88, 100))
     assert len(sampler) == 3 * len(("coupling", "injector_scale", "injector_shift", "noise")) + 1
-
-
-@pytest.mark.parametrize(("name", "shape"), [("image", (1, 3, "h", "w")), ("lr", (1, "c", "h", "w")), ("tau", (1, 1))])
-def test_an_input_that_the_exporter_never_made_is_named(name, shape):
-    value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
-    model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [value], []))
-    graph = Graph(name="odd.onnx", precision="fp32", content=b"", model=model)
-    with pytest.raises(BundleError, match=f"odd.onnx: the tensor {name} is not one that srflow-export gives"):
-        graph.input_shapes(parse_shapes("16,88,256"), scale=4)
 
 
 def test_a_missing_library_says_what_is_missing_how_to_get_it_and_how_to_build_elsewhere(monkeypatch):

@@ -1,10 +1,14 @@
 """Two bundles, a bundle and a checkpoint, two devices: side by side, with the worse one's promise as the bound."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
+import onnxruntime
 import pytest
 from click.testing import CliRunner
+from polygraphy.backend import trt
+from polygraphy.backend.onnxrt import OnnxrtRunner
 
 from srflow_export.cli import main
 from srflow_export.parity import compare as comparing
@@ -12,7 +16,7 @@ from srflow_export.parity.compare import compare
 from srflow_export.parity.measure import TAUS
 from srflow_export.parity.photographs import photo_patches
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.errors import ArgumentError, BundleError, ExportError
+from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ExportError
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_training import RRDB, save_checkpoint
 from tests.networks import random_srflow, tiny_config
@@ -107,9 +111,29 @@ def test_a_device_with_limits_is_compared_within_them(folder, monkeypatch):
     assert set(sizes) == {(32, 32)}
 
 
+def test_engines_alone_are_run_by_polygraphys_runner(folder, monkeypatch):
+    """With ONNX Runtime in TensorRT's place: which tensors go in, and which picture comes out."""
+
+    class OnGraph(OnnxrtRunner):
+        def __init__(self, graph, allocation_strategy):
+            super().__init__(onnxruntime.InferenceSession(graph))
+
+        def infer(self, feed, copy_outputs_to_host=True):
+            return super().infer(feed)
+
+    monkeypatch.setattr(trt, "TrtRunner", OnGraph)
+    monkeypatch.setattr(trt, "EngineFromBytes", lambda graph: graph)
+    record = SimpleNamespace(encoder="encoder.onnx", sampler="sampler.onnx", runtime="tensorrt", profile=profile(2, 32))
+    monkeypatch.setattr(comparing, "select_engines", lambda _: (record, None, None))
+    rows = compare(str(folder / "one.srflow"), f"{folder / 'one.srflow'}@engines")
+    assert len(rows) == 4 * len(TAUS)
+    assert min(row.psnr_db for row in rows) > 120
+
+
 @pytest.mark.parametrize(
     ("second", "kind", "says"),
     [
+        ("one.srflow@engines", DeviceError, "has no TensorRT engines"),
         ("x8.srflow", ArgumentError, "they differ in scale or in their latents"),
         ("one.srflow@gpu", ArgumentError, "'gpu' is not one of auto, cpu, cuda"),
         ("one.srflow@int8@cpu", ArgumentError, "name a device, a precision, or DEVICE@PRECISION"),

@@ -1,19 +1,66 @@
 """A run that stops, in whatever way, goes on as if it never had."""
 
+import hashlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 from tensorboard.summary.writer import event_file_writer
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_training import lpips, lpips_weights
 from srflow_training.trainer import DivergedError
+from tests.forked import context
+from tests.training.lpips_files import SMALL, small_shapes, write_weights
 from tests.training.runs import scalars, trainer
 
 COMMAND = [sys.executable, "-c", "from srflow_training.cli import train; train()"]
+
+
+EVERYTHING = {
+    "schedule": {"iterations": 8, "log_every": 1, "freeze_encoder": 0.5},
+    "objective": {"l1": 1.0, "l1_every": 2, "perceptual": 1.0, "perceptual_loss": "lpips_vgg"},
+    "data": {"crop": 32, "workers": 2},
+}
+
+
+def trained_with_everything(out: Path, photos: Path, cache: Path, *, killed_at: int, resume: bool = False) -> None:
+    """Run in a process of its own; SIGKILL ends it in this iteration, before its state is saved."""
+    os.environ["SRFLOW_CACHE_DIR"] = str(cache)
+    for module in (lpips, lpips_weights):
+        module.convolution_shapes = small_shapes
+    lpips_weights.HEADS["vgg"] = SMALL
+    write_weights(cache, "vgg")
+
+    def kill(figures: dict[str, float]) -> None:
+        if figures["iteration"] == killed_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer(out, photos, resume=resume, **EVERYTHING).run(kill)
+
+
+def digest(weights: dict[str, torch.Tensor]) -> str:
+    return hashlib.sha256(b"".join(weights[name].numpy().tobytes() for name in sorted(weights))).hexdigest()
+
+
+def test_a_run_killed_and_resumed_gives_the_weights_of_one_never_killed(tmp_path, photos):
+    for name, killed_at, resume, status in (("whole", 0, False, 0), ("killed", 5, False, -9), ("killed", 0, True, 0)):
+        how = {"killed_at": killed_at, "resume": resume}
+        process = context.Process(target=trained_with_everything, args=(tmp_path / name, photos, tmp_path), kwargs=how)
+        process.start()
+        process.join()
+        assert process.exitcode == status
+        assert (tmp_path / name / "states" / "iteration-00000008.pt").exists() == (status == 0)
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    states = [torch.load(tmp_path / name / "states" / "iteration-00000008.pt") for name in ("whole", "killed")]
+    assert len({digest(safetensors.torch.load(content)) for content in files}) == 1
+    assert len({digest(state["model"]) for state in states}) == 1
 
 
 def test_curves_of_a_resumed_run_do_not_run_twice(tmp_path, photos, monkeypatch):
