@@ -175,16 +175,23 @@ class _Surroundings:
         luma = np.array([LUMA], np.float32)
         chroma = np.eye(3, dtype=np.float32)[[2, 0]] - luma  # blue less luma, red less luma
         reach = min(CHROMA_REACH, self._manifest.halo)
-        around = {"kernel_shape": [2 * reach + 1] * 2, "pads": [reach] * 4}
-        most = self._node("MaxPool", self._mixed("lr", np.concatenate([chroma, -chroma])), **around)
+        found = self._mixed("lr", np.concatenate([chroma, -chroma]))
+        most = self._node("MaxPool", found, kernel_shape=[2 * reach + 1] * 2, pads=[reach] * 4)
         unfolded = self._node("DepthToSpace", most, blocksize=2, mode="CRD")
         strongest = self._node("MaxPool", unfolded, kernel_shape=[2, 2], strides=[2, 2])  # of all channels
         coloured = self._clipped(self._node("Mul", self._node("Sub", strongest, self._float(GRAY)), self._float(1e9)))
         slack = self._node("Mul", strongest, self._float(CHROMA_SLACK))
         limits = self._node("Mul", self._node("Add", most, slack), coloured)  # 0 where all around is gray
         scales = self._constant("plain.scales", np.array([1, 1, *[self._manifest.scale] * 2], np.float32))
-        how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        limits = self._node("Resize", limits, "", scales, **how)
+        limits = self._node(
+            "Resize",
+            limits,
+            "",
+            scales,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
         two, four = self._integers(2), self._integers(4)
         high = self._node("Slice", limits, self._integers(0), two, self._integers(1))
         low = self._node("Neg", self._node("Slice", limits, two, four, self._integers(1)))

@@ -157,7 +157,7 @@ def graph_of(bundle: Bundle, *names: str, rounded: bool = False) -> onnx.ModelPr
     files. rounded: compute as GPUs do in half precision.
     """
     *encoders, last = (onnx.load(bundle.file(name)) for name in names or REQUIRED_FILES)
-    proto = onnx_models.joined(*encoders, last) if encoders else last
+    proto = onnx_models.joined(encoders[0], last) if encoders else last
     return onnx_models.with_decoded_levels(rounded_as_on_gpus(proto) if rounded else proto)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,6 +250,8 @@ def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
         num_workers=workers,
         prefetch_factor=2 if workers else None,
         pin_memory=torch.cuda.is_available(),  # lets copies to a GPU overlap with its work
+        # Children of this process, which end within seconds if it is killed; those of a fork server would not.
+        multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         worker_init_fn=_leave_interrupts_to_the_main_process,
         generator=torch.Generator(),  # otherwise it draws from PyTorch's global one, which training may use
     )
