@@ -174,16 +174,27 @@ class _Surroundings:
         """The network's picture with colours as :class:`ChromaBounds` keeps them, and so gray where the input is."""
         luma = np.array([LUMA], np.float32)
         chroma = np.eye(3, dtype=np.float32)[[2, 0]] - luma  # blue less luma, red less luma
+        limits = self._limits(chroma)
+        channels = self._integers(1)
+        high = self._node("Slice", limits, self._integers(0), self._integers(2), channels)
+        low = self._node("Neg", self._node("Slice", limits, self._integers(2), self._integers(4), channels))
+        colours = self._node("Max", self._node("Min", self._mixed("sr", chroma), high), low)
+        red, green, blue = LUMA
+        back = np.array([[0, 1], [-blue / green, -red / green], [1, 0]], np.float32)
+        return self._node("Add", self._mixed(colours, back), self._mixed("sr", luma.repeat(3, axis=0)))
+
+    def _limits(self, chroma: NDArray[np.float32]) -> str:
+        """The most of both differences and of their negatives, for each pixel of the output: 4 channels."""
         reach = min(CHROMA_REACH, self._manifest.halo)
-        found = self._mixed("lr", np.concatenate([chroma, -chroma]))
-        most = self._node("MaxPool", found, kernel_shape=[2 * reach + 1] * 2, pads=[reach] * 4)
+        both = self._mixed("lr", np.concatenate([chroma, -chroma]))
+        most = self._node("MaxPool", both, kernel_shape=[2 * reach + 1] * 2, pads=[reach] * 4)
         unfolded = self._node("DepthToSpace", most, blocksize=2, mode="CRD")
         strongest = self._node("MaxPool", unfolded, kernel_shape=[2, 2], strides=[2, 2])  # of all channels
         coloured = self._clipped(self._node("Mul", self._node("Sub", strongest, self._float(GRAY)), self._float(1e9)))
         slack = self._node("Mul", strongest, self._float(CHROMA_SLACK))
         limits = self._node("Mul", self._node("Add", most, slack), coloured)  # 0 where all around is gray
         scales = self._constant("plain.scales", np.array([1, 1, *[self._manifest.scale] * 2], np.float32))
-        limits = self._node(
+        return self._node(
             "Resize",
             limits,
             "",
@@ -192,13 +203,6 @@ class _Surroundings:
             coordinate_transformation_mode="asymmetric",
             nearest_mode="floor",
         )
-        two, four = self._integers(2), self._integers(4)
-        high = self._node("Slice", limits, self._integers(0), two, self._integers(1))
-        low = self._node("Neg", self._node("Slice", limits, two, four, self._integers(1)))
-        colours = self._node("Max", self._node("Min", self._mixed("sr", chroma), high), low)
-        red, green, blue = LUMA
-        back = np.array([[0, 1], [-blue / green, -red / green], [1, 0]], np.float32)
-        return self._node("Add", self._mixed(colours, back), self._mixed("sr", luma.repeat(3, axis=0)))
 
     def _mixed(self, picture: str, matrix: NDArray[np.float32]) -> str:
         """A matrix times the channels of each pixel."""
