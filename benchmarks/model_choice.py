@@ -1,120 +1,217 @@
-"""How often `--model auto` takes the better model, on photographs that are clean and damaged in many ways.
+"""How good the pictures of `--model auto` are beside those of each ×4 model, on inputs as users have them.
 
-    python benchmarks/model_choice.py data/unseen
+    python benchmarks/model_choice.py data/unseen data/kodak data/standard/BSD100/HR
 
-Every photograph is reduced four times, damaged, and written as users have it: JPEG as .jpg, all else as .png, and some
-JPEGs as .png, as screenshots are; with --lossy as AVIF, WebP and GIF. choose_model() sees that file; both models draw
-its middle, at tau 0. The choice is right if the model is the better one by RGB PSNR, or less than 0.1 dB behind.
+The middle of every photograph is reduced four times, damaged, and written as a file. Both models draw that file at
+their default temperatures; choose_model() looks at it. PSNR is in dB over bicubic interpolation, LPIPS a share of
+bicubic's, and specks are in 10,000 pixels. A row in which auto's LPIPS is more than .03 above the better model's ends
+with "!".
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+import kinds_of_content
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from srflow_evaluation.damages import Damage, generator_of
 from srflow_evaluation.pictures import to_pixels
 from srflow_sdk import Upscaler, choose_model
+from srflow_training import figures
 from srflow_training.data import halved, image_files, read_photo, to_image
-from srflow_training.resampling import reduce_bicubic
+from srflow_training.lpips import LPIPS
+from srflow_training.resampling import enlarge_bicubic, reduce_bicubic
 
 Pixels = NDArray[np.uint8]
 
-CLEAN, PHOTO = "x4-small", "x4-photo"
-SCALE, SIDE, WIDEST, AS_GOOD_DB = 4, 96, 2400, 0.1
-DAMAGES = (
-    *("clean", "noise:2", "noise:3", "noise:5", "noise:10", "noise:15", "blur:0.5", "noise:5+jpeg:60"),
-    *("blur:0.5+noise:5+jpeg:50", "dots:1", "bayer:4", "speckle:10", "posterise:16"),
+CLEAN = "x4-small"
+PHOTO = "x4-photo"
+SCALE = 4
+SIDE = 112  # of an input, in pixels
+WIDEST = 2400  # at full size, photographs straight from a camera are soft
+SLACK = 0.03
+
+
+@dataclass(frozen=True)
+class Row:
+    """A kind of input.
+
+    ending, quality: of its file. damage: what its pixels suffer before, as `srflow-eval --degradation` has it.
+    of: what it shows. side: in pixels.
+    """
+
+    name: str
+    ending: str = "png"
+    quality: int | None = None
+    damage: str = "clean"
+    of: str = "photographs"
+    side: int = SIDE
+
+    def write(self, lr: Pixels, name: str, folder: Path) -> Path:
+        """Write a picture as such a file."""
+        path = folder / f"{self.ending}.{self.ending}"
+        image = Image.fromarray(Damage.parse(self.damage).of(lr, generator_of(f"{name} {self.damage}")))
+        if self.ending == "gif" and self.quality is not None:
+            image = image.quantize(palette=image.quantize(self.quality))  # with dithering
+        options = {} if self.quality is None or self.ending == "gif" else {"quality": self.quality}
+        image.save(path, **options)
+        return path
+
+
+ROWS = (
+    Row("PNG, clean"),
+    *(Row(f"JPEG {quality}", "jpg", quality) for quality in (70, 80, 85, 88, 90, 92, 95, 97, 98)),
+    *(Row(f"{ending} {quality}", ending, quality) for ending in ("webp", "avif") for quality in (50, 75, 90)),
+    Row("JPEG 60, then 90", "jpg", 90, damage="jpeg:60"),
+    Row("JPEG 60, then 98", "jpg", 98, damage="jpeg:60"),
+    *(Row(f"JPEG {quality}, then PNG", damage=f"jpeg:{quality}") for quality in (60, 80, 90)),
+    *(Row(f"noise of {sigma}", damage=f"noise:{sigma}") for sigma in (2, 3, 5, 10)),
+    Row("noise of 3, then JPEG 98", "jpg", 98, damage="noise:3"),
+    Row("soft, PNG", damage="blur:1"),
+    Row("soft, JPEG 92", "jpg", 92, damage="blur:1"),
+    Row("GIF", "gif"),
+    Row("GIF, 64 colours, dithered", "gif", 64),
+    Row("text, PNG", of="text"),
+    Row("text, JPEG 90", "jpg", 90, of="text"),
+    Row("drawings, PNG", of="drawings"),
+    Row("drawings, GIF", "gif", of="drawings"),
+    Row("drawings, JPEG 90", "jpg", 90, of="drawings"),
+    Row("drawings, noise of 5", damage="noise:5", of="drawings"),
+    *(Row(f"{side} pixels, PNG", side=side) for side in (48, 80)),
+    Row("48 pixels, JPEG 90", "jpg", 90, side=48),
+    Row("48 pixels, noise of 10", damage="noise:10", side=48),
 )
-FILES = ("jpeg:30", "jpeg:50", "jpeg:70", "jpeg:85", "jpeg:90", "jpeg:95", "jpeg:98")
-SCREENSHOTS = ("jpeg:30", "jpeg:50", "jpeg:70", "jpeg:85", "jpeg:95")
-LOSSY = (
-    *("avif:30", "avif:50", "avif:65", "avif:80", "avif:95", "webp:30", "webp:50", "webp:80", "webp:95"),
-    *("gif:256", "gif:64", "gif:256, dithered", "gif:64, dithered"),
-)
 
 
-class Case(NamedTuple):
-    """One damaged LR image: its kind, whether x4-photo is chosen, and the PSNR of both models and of the chosen one."""
+@dataclass(frozen=True)
+class Figures:
+    """Of one picture, or the mean of several; lpips as it is measured."""
 
-    kind: str
-    photo_chosen: bool
-    clean: float
-    photo: float
-    auto: float
+    psnr: float
+    lpips: float
+    specks: float
 
+    @classmethod
+    def of(cls, image: Tensor, truth: Tensor, network: LPIPS) -> Figures:
+        """Compare two images, 1×3×H×W."""
+        psnr = figures.psnr(image, truth, border=SCALE)
+        return cls(psnr, figures.lpips(network, image, truth), figures.specks(image, truth))
 
-def variants(lr: Pixels, name: str, folder: Path, *, lossy: bool) -> Iterator[tuple[str, Path]]:
-    """Files of one LR image, by what was done to it."""
-    image = Image.fromarray(lr)
-    if lossy:
-        for text in LOSSY:
-            ending, number = text.partition(",")[0].split(":")
-            path = folder / f"{text}.{ending}"
-            if ending == "gif":
-                few = image.quantize(int(number))
-                (image.quantize(palette=few) if "dithered" in text else few).save(path)
-            else:
-                image.save(path, quality=int(number))
-            yield text, path
-        return
-    named = {**{text: text for text in DAMAGES}, **{f"{text}, .jpg": text for text in FILES}}
-    for kind, text in {**named, **{f"{text}, .png": text for text in SCREENSHOTS}}.items():
-        path = folder / f"{text.replace(':', '-')}.{'jpg' if kind.endswith('.jpg') else 'png'}"
-        if path.suffix == ".jpg":
-            image.save(path, "JPEG", quality=int(text.partition(":")[2]))
-        else:
-            Image.fromarray(Damage.parse(text).of(lr, generator_of(f"{name} {text}"))).save(path)
-        yield kind, path
+    @classmethod
+    def mean(cls, some: Sequence[Figures]) -> Figures:
+        """Average each figure."""
+        return cls(*(float(np.mean([getattr(one, name) for one in some])) for name in ("psnr", "lpips", "specks")))
 
 
-def psnr(one: Pixels, other: Pixels) -> float:
-    """RGB, in dB."""
-    return float(10 * np.log10(255**2 / max(1e-9, np.mean((one.astype(float) - other.astype(float)) ** 2))))
+@dataclass(frozen=True)
+class Case:
+    """An input: what was chosen, and the pictures."""
+
+    row: Row
+    chosen: str
+    bicubic: Figures
+    clean: Figures
+    photo: Figures
+
+    @property
+    def auto(self) -> Figures:
+        """Of the model that was chosen."""
+        return self.photo if self.chosen == PHOTO else self.clean
 
 
-def cases(photo: Path, models: tuple[Upscaler, Upscaler], side: int, *, lossy: bool) -> Iterator[Case]:
-    """Every variant of one photograph."""
-    hr = read_photo(photo)
-    while hr.shape[1] > WIDEST:  # at full size, photographs straight from a camera are soft
-        hr = halved(hr)
-    hr = hr[: hr.shape[0] // SCALE * SCALE, : hr.shape[1] // SCALE * SCALE]
-    lr = to_pixels(reduce_bicubic(to_image(hr), SCALE).clamp(0, 1))
-    top, left = (max(0, (length - side) // 2) for length in lr.shape[:2])
-    truth = hr[SCALE * top : SCALE * (top + side), SCALE * left : SCALE * (left + side)]
+def photographs(folders: Sequence[Path], most: int) -> Iterator[tuple[str, Pixels]]:
+    """Some photographs of each folder, not too wide, by their names."""
+    for folder in folders:
+        files = image_files(folder, option="photos")
+        for number in np.unique(np.linspace(0, len(files) - 1, most).round().astype(int)):
+            hr = read_photo(files[number])
+            while hr.shape[1] > WIDEST:
+                hr = halved(hr)
+            yield files[number].stem, hr
+
+
+def drawn(kind: str, count: int) -> Iterator[tuple[str, Pixels]]:
+    """Pages of text, or drawings."""
+    kinds = ("large-text", "dark-text") if kind == "text" else ("line-art", "flat")
+    for number in range(count):
+        which = kinds[number % 2]
+        page = kinds_of_content.DRAWN[which](random.Random(f"{which} {number}"))
+        yield f"{which} {number}", np.asarray(page)
+
+
+def middle(hr: Pixels, side: int) -> Pixels:
+    """A square of this side, in LR pixels, or what there is, in whole LR pixels."""
+    height, width = (min(SCALE * side, length // SCALE * SCALE) for length in hr.shape[:2])
+    top = (hr.shape[0] - height) // 2
+    left = (hr.shape[1] - width) // 2
+    return hr[top : top + height, left : left + width]
+
+
+def cases(name: str, hr: Pixels, rows: Sequence[Row], models: dict[str, Upscaler], network: LPIPS) -> Iterator[Case]:
+    """Every row's input of one picture."""
     with tempfile.TemporaryDirectory() as folder:
-        for kind, path in variants(lr, photo.stem, Path(folder), lossy=lossy):
-            piece = np.asarray(Image.open(path).convert("RGB"))[top : top + side, left : left + side]
-            found = [psnr(model.upscale(piece, tau=0.0), truth) for model in models]
-            photo_chosen = choose_model(path).name == PHOTO
-            yield Case(kind, photo_chosen, *found, found[photo_chosen])
+        for row in rows:
+            truth = to_image(middle(hr, row.side))
+            path = row.write(to_pixels(reduce_bicubic(truth, SCALE).clamp(0, 1)), name, Path(folder))
+            found = {}
+            for model, upscaler in models.items():
+                picture = to_image(np.asarray(upscaler.upscale(path).convert("RGB")))
+                found[model] = Figures.of(picture, truth, network)
+            lr = to_image(np.asarray(Image.open(path).convert("RGB")))
+            bicubic = Figures.of(enlarge_bicubic(lr, SCALE).clamp(0, 1), truth, network)
+            yield Case(row, choose_model(path).name, bicubic, found[CLEAN], found[PHOTO])
 
 
+def line(row: Row, some: Sequence[Case]) -> str:
+    """A row of the table."""
+    bicubic = Figures.mean([case.bicubic for case in some])
+    means = [Figures.mean([getattr(case, which) for case in some]) for which in ("auto", "clean", "photo")]
+    shares = [one.lpips / bicubic.lpips for one in means]
+    better = min(shares[1:])
+    parts = [
+        f"{one.psnr - bicubic.psnr:+.2f} / {share:.3f} / {one.specks:.1f}"
+        for one, share in zip(means, shares, strict=True)
+    ]
+    taken = sum(case.chosen == PHOTO for case in some)
+    late = " !" if shares[0] > better + SLACK else ""
+    return f"| {row.name} | {' | '.join(parts)} | {better:.3f} | {taken} of {len(some)}{late} |"
+
+
+@torch.no_grad()
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, nargs="+", help="folders of photographs")
-    parser.add_argument("--side", type=int, default=SIDE, help=f"LR pixels of the middle that is drawn  [{SIDE}]")
-    parser.add_argument("--lossy", action="store_true", help="files of AVIF, WebP and GIF instead")
+    parser.add_argument("folders", type=Path, nargs="+", help="folders of photographs")
+    parser.add_argument("--photos", type=int, default=6, help="of each folder, and of text and drawings  [6]")
     options = parser.parse_args()
-    with Upscaler(CLEAN, device="cpu", threads=1) as clean, Upscaler(PHOTO, device="cpu", threads=1) as damaged:
-        photos = [photo for folder in options.photos for photo in image_files(folder, option="photos")]
-        each = (cases(photo, (clean, damaged), options.side, lossy=options.lossy) for photo in photos)
-        found = [case for some in each for case in some]
-    print(f"| the LR image | {CLEAN}, dB | {PHOTO}, dB | auto, dB | auto takes {PHOTO} | right |")
+    torch.set_num_threads(1)
+    network = LPIPS.open("alex")
+    found: dict[str, list[Case]] = {row.name: [] for row in ROWS}
+    with Upscaler(CLEAN, device="cpu", threads=1) as clean, Upscaler(PHOTO, device="cpu", threads=1) as photo:
+        for kind in ("photographs", "text", "drawings"):
+            rows = [row for row in ROWS if row.of == kind]
+            pictures = (
+                photographs(options.folders, options.photos) if kind == "photographs" else drawn(kind, options.photos)
+            )
+            for name, hr in pictures:
+                for case in cases(name, hr, rows, {CLEAN: clean, PHOTO: photo}, network):
+                    found[case.row.name].append(case)
+    print("PSNR over bicubic in dB / LPIPS as a share of bicubic's / specks in 10,000")
+    print()
+    print(f"| the input | auto | {CLEAN} | {PHOTO} | the better share | {PHOTO} chosen |")
     print("|---|---|---|---|---|---|")
-    kinds = {kind: [case for case in found if case.kind == kind] for kind in dict.fromkeys(case.kind for case in found)}
-    for kind, some in {**kinds, "all": found}.items():
-        figures = " | ".join(f"{value:.2f}" for value in np.mean([case[2:] for case in some], axis=0))
-        right = sum(case.auto > max(case.clean, case.photo) - AS_GOOD_DB for case in some)
-        print(f"| {kind} | {figures} | {sum(case.photo_chosen for case in some)} of {len(some)} | {right} |")
+    for row in ROWS:
+        print(line(row, found[row.name]))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
@@ -208,9 +209,26 @@ class Upscaler:
         path, draw = file_path("source", source), keywords_of(DrawOptions, options)
         writing = WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless)
         outputs = [file_path("a target", target) for target in paths]
-        seen = None if draw.value_range is not None else path
-        suiting = functools.partial(self._suiting, seen, draw.scale, max_pixels=max_pixels, cancel=draw.cancel)
-        return upscale_file(suiting, path, outputs, draw, writing, interval=interval, in_range=self._in_range)
+        return self._upscale_file(None, path, outputs, draw, writing, interval=interval)
+
+    def _upscale_file(
+        self,
+        choice: ModelChoice | None,
+        source: Path,
+        targets: Sequence[Path],
+        draw: DrawOptions,
+        writing: WriteOptions,
+        *,
+        interval: float | None,
+    ) -> FileResult:
+        """Do :meth:`upscale_file` with what was chosen for the file before; None: choose now."""
+        if choice is not None:
+            chosen = functools.partial(self._painters_of, choice)
+        else:
+            seen = None if draw.value_range is not None else source
+            limits: dict[str, Any] = {"max_pixels": writing.max_pixels, "cancel": draw.cancel}
+            chosen = functools.partial(self._suiting, seen, draw.scale, **limits)
+        return upscale_file(chosen, source, targets, draw, writing, interval=interval, in_range=self._in_range)
 
     @overload
     def encode(self, image: ImageT, **options: Unpack[EncodeKeywords]) -> Encoding[ImageT]: ...
@@ -266,7 +284,7 @@ class Upscaler:
         if not callable(score):
             raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
         numbers = draw.numbers(n)
-        painter = self._suiting(None, draw.scale)
+        painter, _ = self._suiting(None, draw.scale)
         encoding = self._encoding(image, layout=layout, memory_budget=None, painter=painter)
         best, highest = None, -math.inf
         for place, sample in enumerate(numbers):
@@ -424,8 +442,10 @@ class Upscaler:
         ):
             pixels, kind = loaded(found, layout=layout)
             seen = found if kind.pil_mode else pixels
-            painter = painter or self._suiting(seen, draw.scale, cancel=draw.cancel)
-            pixels = cleaned(pixels, kind, painter, draw.cancel)
+            if painter is None:
+                painter, cleaner = self._suiting(seen, draw.scale, cancel=draw.cancel)
+                if cleaner is not None:
+                    pixels = cleaned(pixels, kind, painter, cleaner, draw.cancel)
             if copied and kind.pil_mode is None:
                 # Tiles that are not kept are encoded later, when the caller's array may have changed.
                 pixels = pixels.copy()
@@ -435,45 +455,39 @@ class Upscaler:
         """Enlarge values, H×W×C, in the range that the options name, by the model for clean pictures."""
 
         def drawn(unit: NDArray[np.float32], number: int, count: int) -> NDArray[np.float32]:
-            encoding = Encoding[NDArray[np.float32]](*unpacked(unit), self._suiting(None, draw.scale), memory_budget=0)
+            painter, _ = self._suiting(None, draw.scale)
+            encoding = Encoding[NDArray[np.float32]](*unpacked(unit), painter, memory_budget=0)
             progress = pass_of(number, count, draw.progress)
             return encoding._pictures(dataclasses.replace(draw, value_range=None, progress=progress))[0]
 
         with memory_errors_typed("for the values, which are held whole; cut them into parts"):
             return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)
 
-    def _suiting(self, picture: Any | None, scale: float | OutputSize | None, **limits: Any) -> Painter:
-        """The painter of the model for a picture, None: a clean one. limits, Raises: as of :func:`choose_model`."""
+    def _suiting(
+        self, picture: Any | None, scale: float | OutputSize | None, **limits: Any
+    ) -> tuple[Painter, Painter | None]:
+        """Choose for a picture, None: a clean one, as :meth:`_painters_of`. limits: as of :func:`choose_model`."""
         if picture is None:
-            return self._painter_of(needed(self._bundles.values(), scale)[0].manifest.name)
-        choice = choose_model(picture, scale=scale, among=self._bundles.values(), **limits)
-        return self._drawing(choice.of(self._bundles.values()))
+            return self._painter_of(needed(self._bundles.values(), scale)[0]), None
+        return self._painters_of(choose_model(picture, scale=scale, among=self._bundles.values(), **limits))
 
-    def _drawing(self, bundle: Bundle) -> Painter:
-        painter, first = self._painter_of(bundle.manifest.name), bundle._cleaner
-        return painter.showing(bundle, None if first is None else self._painter_of(first.manifest.name, first))
+    def _painters_of(self, choice: ModelChoice) -> tuple[Painter, Painter | None]:
+        """The painter of a choice, and the one that cleans the picture before."""
+        bundle = self._bundles[choice.name]
+        cleaner = None if choice.cleaner is None else self._bundles.get(choice.cleaner, bundle._cleaner)
+        return self._painter_of(bundle), cleaner and self._painter_of(cleaner)
 
-    def _painter_of(self, name: str, bundle: Bundle | None = None) -> Painter:
-        """bundle: None is the one of this name among those given."""
+    def _painter_of(self, bundle: Bundle) -> Painter:
+        """Open a model, or take it as it is open. Raises: DeviceError once this was closed."""
         self._painter.check_open()
+        name = bundle.manifest.name
         if name in self._painters:  # no thread waits for the other model
             return self._painters[name]
         with self._opening:
             self._painter.check_open()
             if name not in self._painters:
-                self._painters[name] = self._opened(bundle or self._bundles[name])
+                self._painters[name] = self._opened(bundle)
             return self._painters[name]
-
-    def _only(self, choice: ModelChoice) -> Self:
-        """An upscaler with one of the models, which closes with this one: they share what is open."""
-        bundle = choice.of(self._bundles.values())
-        painter = self._drawing(bundle)
-        if len(self._bundles) == 1 and self._bundles[choice.name]._cleaner is None:
-            return self
-        one = type(self).__new__(type(self))
-        vars(one).update(vars(self))
-        one._open([dataclasses.replace(bundle, _cleaner=None)], lambda _: painter, self._tile)
-        return one
 
 
 @contextlib.contextmanager

@@ -68,7 +68,7 @@ class FileResult:
 
 
 def upscale_file(
-    suiting: Callable[[], Painter],
+    chosen: Callable[[], tuple[Painter, Painter | None]],
     source: Path,
     targets: Sequence[Path],
     options: DrawOptions,
@@ -77,14 +77,17 @@ def upscale_file(
     interval: float | None = None,
     in_range: Callable[[NDArray[Any], DrawOptions, float | None], NDArray[Any]],
 ) -> FileResult:
-    """Do the work of :meth:`Upscaler.upscale_file`. suiting: makes the painter. in_range: takes values, nodata."""
+    """Do the work of :meth:`Upscaler.upscale_file`.
+
+    chosen: gives the painter, and the one that cleans before. in_range: takes values, options and nodata.
+    """
     started, raw = time.monotonic(), options.value_range is not None
     _check_targets(source, targets, interval=interval, raw=raw)
     with (
         memory_errors_typed(f"while upscaling {source}; use smaller tiles, or fewer samples at a time"),
         ExitStack() as stack,
     ):
-        painter = suiting()
+        painter, cleaner = chosen()
         manifest = painter.manifest
         reader = stack.enter_context(open_image(source, max_pixels=writing.max_pixels, raw=raw))
         height, width = reader.height, reader.width
@@ -101,13 +104,14 @@ def upscale_file(
         core = painter.core(*padded)
         tiles = painter.plan(*padded, core)
         source_rows: ArrayRows | RowBuffer
-        if painter.cleaner is None:
+        if cleaner is None:
             source_rows = rows = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
             stack.callback(rows.close)
         else:  # it is held whole, which is little beside what is drawn of it
-            source_rows = ArrayRows(cleaned(reader.read_rows(height), reader.kind, painter, options.cancel))
+            source_rows = ArrayRows(cleaned(reader.read_rows(height), reader.kind, painter, cleaner, options.cancel))
         lr = LowResolution(source=source_rows, kind=reader.kind, height=height, width=width, multiple=unit, reach=reach)
-        known, writers = {"source_sha256": reader.sha256(), "tile": core}, list[ImageWriter]()
+        known = {"source_sha256": reader.sha256(), "tile": core, "cleaned_by": name_of_cleaner(cleaner)}
+        writers = list[ImageWriter]()
         for place, target in enumerate(targets):
             sample = request.samples[0 if interval is not None else place]
             fields = options.provenance_fields(manifest, sample=sample, scale=request.scale)
@@ -123,7 +127,7 @@ def upscale_file(
                 writer.write_rows(in_range(values, one, None if geo is None else geo.nodata))
         else:
             writes: list[Write] = [writer.write_rows for writer in writers]
-            measures = writing.report and painter.cleaner is None  # not how near the picture is to a cleaned one
+            measures = writing.report and cleaner is None  # not how near the picture is to a cleaned one
             measured = draw_tiles(lr, painter, tiles, request, writes, KeptTiles(), measure=measures)
         written = [  # all of them before the first appears under its name
             finished(writer, target, writing, lr_psnr=value)
@@ -198,7 +202,7 @@ def finished(writer: ImageWriter, target: Path, options: WriteOptions, *, lr_psn
 
 def made_of(painter: Painter, *, source: Path, source_sha256: str, tile: int | None, **others: Any) -> Provenance:
     """The record of how a picture of a file is made here. tile: of the cores. others: what the operation decides."""
-    manifest, cleaner, backend = painter.manifest, painter.cleaner, painter.backend
+    manifest, backend = painter.manifest, painter.backend
     return Provenance(
         model=manifest.name,
         model_sha256=manifest.digest,
@@ -209,6 +213,10 @@ def made_of(painter: Painter, *, source: Path, source_sha256: str, tile: int | N
         source_sha256=source_sha256,
         precision=backend.precision,
         device=None if backend.precision == "bundle" else backend.device,
-        cleaned_by=None if cleaner is None else cleaner.manifest._name_and_digest,
         **others,
     )
+
+
+def name_of_cleaner(cleaner: Painter | None) -> str | None:
+    """What the record of a picture says of the painter that cleaned it before."""
+    return None if cleaner is None else cleaner.manifest._name_and_digest

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,9 +47,6 @@ from srflow_sdk.pixels.in_memory import ImageKind, from_unit, luma
 from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _FLOAT32 = np.dtype(np.float32)
 _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
@@ -117,10 +114,10 @@ def draw_tiles(
     return [None if output.meter is None else output.meter.db for output in outputs]
 
 
-def cleaned(pixels: NDArray[Any], kind: ImageKind, painter: Painter, cancel: threading.Event | None) -> NDArray[Any]:
-    """The pixels, H×W×C, as the cleaner of a painter draws them in this size; alpha stays. Without one: themselves."""
-    if (cleaner := painter.cleaner) is None:
-        return pixels
+def cleaned(
+    pixels: NDArray[Any], kind: ImageKind, painter: Painter, cleaner: Painter, cancel: threading.Event | None
+) -> NDArray[Any]:
+    """Draw pixels, H×W×C, with a cleaner in their own size, before a painter enlarges them; alpha stays."""
     manifest, rows = cleaner.manifest, list[NDArray[Any]]()
     lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
     options = DrawOptions(tau=0.0, scale=1, cancel=cancel)
@@ -170,9 +167,6 @@ class KeptTiles:
 class Painter:
     """Computes tiles, of a size or "auto", with one bundle on one backend, for all threads of an Upscaler."""
 
-    cleaner: Painter | None = None
-    """Draws pictures at temperature 0 before this one, by :func:`cleaned`."""
-
     def __init__(self, bundle: Bundle, backend: Backend, tile: TileSize) -> None:
         self.manifest = bundle.manifest
         self._bundle = bundle
@@ -187,14 +181,6 @@ class Painter:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an Upscaler holds open sessions and cannot be pickled: make one in each process")
-
-    def showing(self, bundle: Bundle, cleaner: Painter | None = None) -> Self:
-        """Give a painter with a bundle's defaults, and a cleaner, which shares backends and closes with this one."""
-        if bundle.manifest == self.manifest and cleaner is None:
-            return self
-        other = object.__new__(type(self))
-        vars(other).update(vars(self), manifest=bundle.manifest, cleaner=cleaner or self.cleaner)
-        return other
 
     def close(self) -> None:
         """Release the backends. Closing twice is harmless."""

@@ -35,7 +35,7 @@ from srflow_sdk.flow.options import RestoreOptions
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents
-from srflow_sdk.model.model_choice import measure_damage
+from srflow_sdk.pixels.damage import measure_damage, strips_of
 from srflow_sdk.pixels.in_memory import ImageKind, grayed
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
@@ -64,7 +64,7 @@ class Decision:
 
 def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> Decision:
     """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open. levels: of the model."""
-    damage, finest = measure_damage(pixels, cancel=options.cancel), min(levels)
+    damage, finest = measure_damage(strips_of(pixels), cancel=options.cancel), min(levels)
     dotted, noisy = damage.dots > _DOTTED, damage.noise > _NOISY and damage.white > _WHITE
     if options.over == "auto" and not (dotted or noisy or options.tau is not None):
         return Decision(None, {}, "no damage found: copied unchanged")

@@ -5,7 +5,6 @@ import io
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,18 +20,15 @@ from srflow_sdk import (
     OutputSize,
     Upscaler,
     choose_model,
-    upscale_folder,
 )
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.files import read_image, read_provenance, write_image
-from srflow_sdk.model import model_choice as module
 from srflow_sdk.model.bundle import Bundle
 
 from .clean_and_noisy import noisy, smooth
 from .flow_bundle import write_flow_bundle
 from .tiny_bundle import write_tiny_bundle
 
-CAT = Path(__file__).parents[2] / "examples" / "photos" / "cat.png"
 CPU = {"device": "cpu", "threads": 1}
 PICTURES = {"x4-small": smooth(), "x4-photo": noisy(10)}
 
@@ -100,24 +96,6 @@ def test_the_same_file_gets_the_same_model_through_every_door(two_models, tmp_pa
 
         assert np.array_equal(np.asarray(asyncio.run(awaited())), np.asarray(photo.upscale(path)))
     assert np.array_equal(read_image(tmp_path / "async.png").pixels, read_image(tmp_path / "one.png").pixels)
-
-
-def test_faint_damage_lowers_the_temperature_where_none_is_named(two_models, tmp_path):
-    path = tmp_path / "cat.jpg"
-    Image.open(CAT).convert("RGB").crop((0, 0, 128, 104)).save(path, quality=88)
-    assert module.choose_model(path).tau == 0.4, "or it is not faint"
-    with Upscaler("x4-small", **CPU) as small, Upscaler(**CPU) as up:
-        gentle, bold = (np.asarray(small.upscale(path, tau=tau)) for tau in (0.4, 0.8))
-        assert np.array_equal(np.asarray(up.upscale(path)), gentle)
-        assert np.array_equal(np.asarray(up.encode(path).sample()), gentle)
-        assert np.array_equal(np.asarray(up.upscale(path, tau=0.8)), bold)
-        up.upscale_file(path, tmp_path / "one.png")
-        upscale_folder(path, tmp_path / "out", upscaler=up)
-        again = upscale_folder(path, tmp_path / "out", upscaler=up, resume=True)
-    assert [file.status for file in again.files] == ["skipped"]
-    for file in (tmp_path / "one.png", tmp_path / "out" / "cat.png"):
-        assert (made := read_provenance(file)) is not None
-        assert (made.model, made.tau) == ("x4-small", 0.4)
 
 
 def test_there_is_no_one_bundle_and_the_error_names_them(two_models):

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, get_args
 
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import FolderResult, Job, Operation, do_one, write_report
+from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Operation, do_one, write_report
 from srflow_apps.batch.plan import Plan, ending_of, make_plan
 from srflow_apps.batch.ray import Cluster
 from srflow_apps.batch.run import Pixels, run_plan
@@ -26,6 +26,7 @@ from srflow_sdk.files import ImageReader, Provenance, check_writable, read_prove
 from srflow_sdk.files.provenance import INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, bundles_of
 from srflow_sdk.system.device_names import ComputePrecision, DeviceName
 from srflow_sdk.system.local_files import file_sha256
@@ -118,15 +119,21 @@ def run_command(
             if recipe is not None and plan.models.upscaler.precision != recipe.precision:
                 drawn = f"{plan.models.upscaler.device} draws with {plan.models.upscaler.precision}; leave out --server"
                 raise ArgumentError(f"{again} was made with --precision {recipe.precision}, and {drawn}")
-            if len(plan.jobs) == 1 or files.dry_run:  # of many, a line for each would hide what went wrong
-                plan.models.say = display.tell
+            plan.models.say = display.tell
+            plan.models.named = model is not None and operation.name == UPSCALE and not operation.raw
         if files.dry_run:
             _dry_run(plan, display)
             return
         names = [job.source.name for job in plan.jobs]
         display.begin(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
         with deferred_interrupts(*STOPPING) as interrupts:
-            shown: Any = {"progressed": display.progressed, "finished": display.finished}
+
+            def finished(number: int, file: FolderFile) -> None:
+                if cluster is not None and file.why is not None:  # there, it could not be said before
+                    display.tell(file.drawn_by)
+                display.finished(number, file)
+
+            shown: Any = {"progressed": display.progressed, "finished": finished}
             result = run_plan(plan, check=interrupts, cluster=cluster, **shown)
             if stopped := result.interrupted or result.disk_full or result.server_lost:
                 display.say(_how_to_continue(result, on_ray=on_ray))
@@ -203,9 +210,9 @@ def _dry_run(plan: Plan, display: Display) -> None:
     """Say what a run of the plan would do, by doing it up to the drawing. Exits if an input would fail."""
     operation = plan.settings.operation
 
-    def look(job: Job, reader: ImageReader, upscaler: Upscaler) -> None:
+    def look(job: Job, reader: ImageReader, manifest: Manifest) -> None:
         size = reader.width, reader.height
-        made = operation.output_size(size, upscaler.bundle.manifest)
+        made = operation.output_size(size, manifest)
         for target in job.targets:
             check_writable(target, channels=reader.channels, size=made)
         replaced = ", replacing what is there" if any(map(exists, job.targets)) else ""

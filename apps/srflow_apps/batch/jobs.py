@@ -18,7 +18,14 @@ import numpy as np
 
 from srflow_apps.batch.storage import exists, folders_for, reading, remove_leftovers, shown, writing
 from srflow_sdk._version import __version__
-from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileOutput, FileResult, interval_fields, made_of
+from srflow_sdk.drawing.file_upscaling import (
+    INTERVAL_SAMPLES,
+    FileOutput,
+    FileResult,
+    interval_fields,
+    made_of,
+    name_of_cleaner,
+)
 from srflow_sdk.drawing.options import DrawOptions, OutputSize, Progress
 from srflow_sdk.errors import (
     ArgumentError,
@@ -34,7 +41,7 @@ from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 from srflow_sdk.flow.transferring import transfer_file
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, choose_model, needed
+from srflow_sdk.model.model_choice import BY_PICTURE, NO_DAMAGE, ModelChoice, choose_model, needed, see_damage
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.local_files import file_sha256, write_atomically
 from srflow_sdk.system.plain_text import without_secrets
@@ -112,8 +119,13 @@ class Operation:
         """The settings, as JSON values, for a report."""
         raise NotImplementedError
 
-    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
-        """Make local targets of a local source, as :meth:`Upscaler.upscale_file` does with these keywords."""
+    def on_file(
+        self, upscaler: Upscaler, choice: ModelChoice, source: Path, targets: Sequence[Path], **how: Any
+    ) -> FileResult:
+        """Make local targets of a local source, as :meth:`Upscaler.upscale_file` does with these keywords.
+
+        choice: what draws the source.
+        """
         raise NotImplementedError
 
 
@@ -163,8 +175,11 @@ class Upscaling(Operation):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {**self.options.described(manifest), "interval": self.interval}
 
-    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
-        return upscaler.upscale_file(source, targets, interval=self.interval, **{**vars(self.options), **how})
+    def on_file(
+        self, upscaler: Upscaler, choice: ModelChoice, source: Path, targets: Sequence[Path], **how: Any
+    ) -> FileResult:
+        draw = dataclasses.replace(self.options, progress=how.pop("progress"), cancel=how.pop("cancel"))
+        return upscaler._upscale_file(choice, source, targets, draw, WriteOptions(**how), interval=self.interval)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,7 +205,9 @@ class Restoring(Operation):
     def described(self, manifest: Manifest) -> dict[str, Any]:
         return {"operation": RESTORE, **json.loads(self.options.recorded())}
 
-    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+    def on_file(
+        self, upscaler: Upscaler, choice: ModelChoice, source: Path, targets: Sequence[Path], **how: Any
+    ) -> FileResult:
         return upscaler.restore_file(source, targets[0], **{**vars(self.options), **how})
 
 
@@ -224,7 +241,9 @@ class Transferring(Operation):
         settings = json.loads(self.options.provenance_fields(manifest, {})["settings"])
         return {"operation": TRANSFER, "seed": self.options.seed, **settings}
 
-    def on_file(self, upscaler: Upscaler, source: Path, targets: Sequence[Path], **how: Any) -> FileResult:
+    def on_file(
+        self, upscaler: Upscaler, choice: ModelChoice, source: Path, targets: Sequence[Path], **how: Any
+    ) -> FileResult:
         options = dataclasses.replace(self.options, progress=how.pop("progress"), cancel=how.pop("cancel"))
         made: Any = {"output": targets[0], "options": options, "writing": WriteOptions(**how)}
         return transfer_file(upscaler._painter, source, self.source, self.mask, lr=self.lr, **made)
@@ -251,7 +270,7 @@ class Settings(WriteOptions):
     resume: bool = False
     overwrite: bool = True
     beside: bool = False
-    look: Callable[[Job, ImageReader, Upscaler], None] | None = None
+    look: Callable[[Job, ImageReader, Manifest], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -280,6 +299,11 @@ class FolderFile:
     note: str | None = None
     disk_full: bool = False
     server_lost: bool = False
+
+    @property
+    def drawn_by(self) -> str:
+        """A line: the model that was chosen for it, and why."""
+        return f"{self.source}: {self.model} ({self.why})"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,10 +344,12 @@ class EndedError(Exception):
 class Models:
     """The models of a batch: one for all files, or for each file the one that suits it, which is looked at once.
 
-    upscaler: has them open; set before jobs are done. say: gets a line about each file that is drawn. Thread-safe.
+    upscaler: has them open; set before jobs are done. say: gets a line about each file that is drawn. named: whether
+    someone named the model, and hears where a picture does not need it. Thread-safe.
     """
 
     say: Callable[[str], None] = staticmethod(lambda _: None)
+    named: bool = False
 
     def __init__(
         self,
@@ -345,6 +371,15 @@ class Models:
             limits: Any = {"max_pixels": self._max_pixels, "cancel": cancel}
             self.choices[source] = choose_model(local, scale=self._scale, among=self.bundles.values(), **limits)
         return self.choices[source]
+
+    def tell_of(self, file: FolderFile, local: Path, *, cancel: threading.Event | None = None) -> None:
+        """Say what draws a file, and why; or that the model that someone named removes damage which is not there."""
+        if file.why is not None:
+            self.say(file.drawn_by)
+        elif self.named and self.bundles[str(file.model)].manifest.removes_damage:
+            seen, _ = see_damage(local, max_pixels=self._max_pixels, cancel=cancel)
+            if not seen:
+                self.say(f"{file.source}: {NO_DAMAGE}: without --model, a model for clean pictures keeps more detail")
 
 
 def digest(models: Sequence[Manifest]) -> str:
@@ -395,26 +430,24 @@ def _done(
         return skipped
     with reading(job.source) as source:
         choice = models.of(job.source, source, cancel=cancel)
-        upscaler = models.upscaler._only(choice)
+        manifest = models.bundles[choice.name].manifest
         complete = settings.resume and len(there) == len(job.targets)
-        if complete and _is_done(job, source, upscaler, settings, cancel):
+        if complete and _is_done(job, source, models.upscaler, choice, manifest, settings, cancel):
             return skipped
         if there and settings.beside:
             raise ImageError(f"{there[0]} exists; remove it, or name it with -o, which may replace it")
-        manifest = upscaler.bundle.manifest
         first = f"first {choice.cleaner} at τ 0" if choice.cleaner else ""
         why = "; ".join(filter(None, (choice.why, first))) or None
         result = dataclasses.replace(skipped, status="done", model=manifest.name, why=why)
-        if why is not None:
-            models.say(f"{job.source}: {manifest.name} ({why})")
+        models.tell_of(result, source, cancel=cancel)
         if settings.look is not None:
             with open_image(source, max_pixels=settings.max_pixels) as reader:
-                settings.look(job, reader, upscaler)
+                settings.look(job, reader, manifest)
             return result
         how = {each.name: getattr(settings, each.name) for each in dataclasses.fields(WriteOptions)}
         with writing(job.targets) as targets:
             how.update(progress=progress, cancel=cancel)
-            file = settings.operation.on_file(upscaler, source, targets, **how)
+            file = settings.operation.on_file(models.upscaler, choice, source, targets, **how)
     if file.note:
         models.say(f"{job.source}: {file.note}")
     outputs = tuple(map(lambda one, to: dataclasses.replace(one, path=to), file.outputs, job.targets))
@@ -429,16 +462,26 @@ def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> Fol
     return FolderFile(source=source, targets=targets, status="failed", error=line)
 
 
-def _is_done(job: Job, source: Path, upscaler: Upscaler, settings: Settings, cancel: threading.Event) -> bool:
+def _is_done(
+    job: Job,
+    source: Path,
+    upscaler: Upscaler,
+    choice: ModelChoice,
+    manifest: Manifest,
+    settings: Settings,
+    cancel: threading.Event,
+) -> bool:
     """True if every output is whole, and was made from the input as it is now, with these settings but the device."""
-    operation, manifest = settings.operation, upscaler.bundle.manifest
+    operation = settings.operation
     others: Any = {"model": "", "sdk_version": "", "tile": None, "source": "", "device": None}
     with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
         size = reader.width, reader.height
         record: Any = {"source": Path(), "source_sha256": reader.sha256(), "tile": None}
+    painter, cleaner = upscaler._painters_of(choice)
+    record["cleaned_by"] = name_of_cleaner(cleaner)
     for number, target in enumerate(job.targets, start=operation.sample):
         stop_if_set(cancel)
-        wanted = made_of(upscaler._painter, **record, **operation.fields_of(manifest, size, number))
+        wanted = made_of(painter, **record, **operation.fields_of(manifest, size, number))
         try:
             with reading(target) as output:
                 made = read_provenance(output)

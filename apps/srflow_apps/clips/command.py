@@ -124,7 +124,8 @@ class _ClipRun:
         choice = choose_model(clip.sample, scale=self.upscaling.scale, among=self.bundles)
         if choice.why:
             tell(f"{source}: {choice.name} ({choice.why})")
-        bundle = dataclasses.replace(choice, cleaner=None).of(self.bundles)  # frames are not cleaned
+        bundle = next(one for one in self.bundles if one.manifest.name == choice.name)
+        bundle = dataclasses.replace(bundle, _cleaner=None)  # frames are not cleaned
         width, height = self.upscaling.output_size((clip.look.width, clip.look.height), bundle.manifest)
         look = dataclasses.replace(clip.look, width=width, height=height, turns=0)
         encoding = chosen_encoding(target, look, codec=self.codec, quality=files.quality)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +12,11 @@ from PIL import Image
 
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
-from srflow_sdk.drawing.painter import KeptTiles
+from srflow_sdk.drawing.painter import KeptTiles, Painter
 from srflow_sdk.drawing.tiles import Tile, Window, padded_size
 from srflow_sdk.files import read_image
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
 from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
-
-if TYPE_CHECKING:
-    from srflow_sdk.upscaler import Upscaler
 
 Picture = NDArray[np.uint8]
 """H×W×C: gray or sRGB, perhaps with alpha."""
@@ -34,13 +30,12 @@ class LivePhoto:
     A crop is drawn with its halo and with the latents of its place in the photo, so it equals that part of the whole
     picture, as `Upscaler.upscale_file` writes it, up to the halo's truncation. Colours are sRGB. One thread at a time.
 
-    upscaler: draws all with the one model that it has, or its first. path: as for :func:`~srflow_sdk.read_image`, which
-    says what is raised.
+    path: as for :func:`~srflow_sdk.read_image`, which says what is raised.
     """
 
-    def __init__(self, upscaler: Upscaler, path: Path, *, max_pixels: int) -> None:
-        self._painter = upscaler._painter
-        self._manifest = manifest = self._painter.manifest
+    def __init__(self, painter: Painter, path: Path, *, max_pixels: int) -> None:
+        self._painter = painter
+        self._manifest = manifest = painter.manifest
         self.model = manifest.name
         with memory_errors_typed(f"for {path.name}; use a smaller photo"):
             file = read_image(path, max_pixels=max_pixels)

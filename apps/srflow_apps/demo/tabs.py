@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import io
 import sys
 import threading
@@ -21,7 +22,7 @@ from srflow_apps.demo.sessions import Session
 from srflow_sdk._checks import real, whole
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
-from srflow_sdk.files import libvips, open_image
+from srflow_sdk.files import WriteOptions, libvips, open_image
 from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, choose_model
 from srflow_sdk.upscaler import Upscaler
 
@@ -137,25 +138,31 @@ class Tabs:
 
     def begin(self, session: Session, tab: str, said: Said, turn: ThreadPoolExecutor) -> None:
         """Begin the work that writes a tab's file and returns what the viewer shows of it. turn: as of a Job."""
-        source, upscaler = _sent(session, tab), self._upscaler
+        source = _sent(session, tab)
+        make: Callable[..., Any]
         if tab == "enlarge":
-            options, upscaler = draw_options(said), upscaler._only(self._named(session, said))
-            how: dict[str, Any] = {"tau": options.tau, "seed": options.seed, "sample": options.sample}
-            ending, names = f"x{upscaler.scale}", ("the whole photo", _name(options))
+            options, choice = draw_options(said), self._named(session, said)
+            ending, names = f"x{self._bundles[choice.name].manifest.scale}", ("the whole photo", _name(options))
+            make = functools.partial(self._enlarge, choice, options)
         else:
-            how = {"over": choice_of(said, "over", ("auto", "spatial", "local"))}
             ending, names = "restored", ("noisy", "restored")
-        make: Callable[..., Any] = upscaler.upscale_file if tab == "enlarge" else upscaler.restore_file
+            over = choice_of(said, "over", ("auto", "spatial", "local"))
+            make = functools.partial(self._upscaler.restore_file, max_pixels=self._max_pixels, over=over)
         target = session.new_file(f"{source.stem}_{ending}.{choice_of(said, 'format', FORMATS)}")
 
         def write(told: Callable[[int, int], None], cancel: threading.Event) -> dict[str, Any]:
-            make(source, target, progress=told, cancel=cancel, max_pixels=self._max_pixels, **how)
+            make(source, target, progress=told, cancel=cancel)
             return _compared(source, target, names)
 
         session.begin(tab, target, write, turn=turn)
 
+    def _enlarge(self, choice: ModelChoice, options: DrawOptions, source: Path, target: Path, **watched: Any) -> None:
+        draw, writing = dataclasses.replace(options, **watched), WriteOptions(max_pixels=self._max_pixels)
+        self._upscaler._upscale_file(choice, source, [target], draw, writing, interval=None)
+
     def _opened(self, choice: ModelChoice, path: Path) -> LivePhoto:
-        return LivePhoto(self._upscaler._only(choice), path, max_pixels=self._max_pixels)
+        painter, _ = self._upscaler._painters_of(choice)
+        return LivePhoto(painter, path, max_pixels=self._max_pixels)
 
     def _shown(self, session: Session, said: Said, *, cancel: threading.Event | None = None) -> LivePhoto:
         """The photo, with the crop that the page asks for encoded by the model that it asks for."""

@@ -1,46 +1,48 @@
 /**
- * Which of the two ×4 models suits a picture: the rules of srflow_sdk/model/model_choice.py, which explains them. A picture is
- * measured in bands of rows, as there.
+ * Which of the two ×4 models suits a picture: the rules of srflow_sdk/model/model_choice.py, and the measurements of
+ * srflow_sdk/pixels/damage.py, which explain them. A picture is measured in bands of rows, as there.
  */
 
 import { halfToEven } from "./texture.js";
 
 export const CLEAN = "x4-small", PHOTO = "x4-photo";
 
-const BAND_ROWS = 128, BLOCK = 16, CELL = 32;
+const GOOD_QUALITY = 94, GOOD_BITS = 2.5, NOISY = 1.3, DITHERED = 0.7, DOTTED = 0.03, SOFT = 0.7;
+const CERTAIN_GRID = 2, WHITE = 0.7, WHITE_OF_GIF = 0.6;
+const BAND_ROWS = 128, BLOCK = 16, GRID = 8;
 const DARKEST = 3, BRIGHTEST = 252, MOST_CLIPPED = 0.1;
 const QUIETEST = 0.1, MIDDLE = 0.5, MEDIAN_OF_NORMAL = 0.6745;
-const LARGEST_STEP = 2, UNSEEN_STEP = 0.3;
+const NOISY_IN_BLOCKS = 1.6, NOISY_IN_THE_MIDDLE = 3.5, LEAST_WHITE = 0.5;
+const LARGEST_STEP = 2, STEP_OF_THINGS = 12, FOR_ANY_PLACE = 1.3;
 const LEAST_DOT = 30, DOT_OVER_RANGE = 2;
-const NOISY_IN_THE_MIDDLE = 3.5, WHITE = 0.5;
-const NOISY = 1.6, FAINTLY_NOISY = 1.2, BLOCKY = 1.2, FAINTLY_BLOCKY = 1.05, FEW_BITS = 1, LITTLE_BITS = 2, DOTTED = 0.03;
-const STANDARD_LUMA_SUM = 3688, COARSE = 88;
-const FAINT_TAU = 0.4;
+const EDGE_STEPS = 5, LEAST_EDGE = 24, RAMP = 0.25, FEWEST_EDGES = 50, SHARPEST = 0.9, SHARES = 200;
+const STANDARD_LUMA_SUM = 3688;
+const GIF = "GIF";
 const SNIFFED_BYTES = 1 << 16;
 const HEIF = ["avif", "avis", "heic", "heix", "hevc", "heim", "heis", "mif1"];
 
 /**
- * @typedef {{quality: number | null, lossy: string | null, bits: number, noise: number, blocks: number, dots: number}} Damage
+ * @typedef {{quality: number | null, lossy: string | null, bits: number, noise: number, white: number, grid: number,
+ *   dots: number, sharpness: number}} Damage
  * @typedef {{levels: Float32Array, rows: number, columns: number}} Band luma in 8-bit levels
  */
 
-/** @param {Damage} damage @returns {{name: string, why: string, tau: number | null}} tau: at most so much; null: as the model */
-export function choice({ quality, lossy, bits, noise, blocks, dots }) {
-  const gif = lossy === "GIF", little = lossy !== null && bits < LITTLE_BITS;
-  /** @type {[string, boolean, boolean][]} what it may be, whether it is, and whether it is a little */
-  const seen = [
-    [`${lossy} of ${bits.toFixed(1)} bits a pixel`, gif ? !little : lossy !== null && bits < FEW_BITS, little && !gif],
-    [`JPEG of quality ${quality}`, quality !== null && quality < COARSE, false],
-    ["blocks of 8×8, as of a JPEG", blocks > BLOCKY, blocks > FAINTLY_BLOCKY],
-    [`noise of ${noise.toFixed(1)}/255`, noise > NOISY, noise > FAINTLY_NOISY],
-    ["black and white dots", dots > DOTTED, false],
-  ];
-  const much = seen.filter((one) => one[1]), faint = seen.filter((one) => one[2]);
-  /** @param {typeof seen} found */
-  const words = (found) => found.map(([what]) => what).join(", ");
-  if (much.length > 0) return { name: PHOTO, why: words(much), tau: null };
-  if (faint.length === 0) return { name: CLEAN, why: "no damage found", tau: null };
-  return { name: CLEAN, why: `faint: ${words(faint)}; auto τ ${FAINT_TAU}`, tau: FAINT_TAU };
+/** @param {Damage} damage @returns {{name: string, why: string}} */
+export function choice(damage) {
+  const seen = seenIn(damage);
+  return seen ? { name: PHOTO, why: seen } : { name: CLEAN, why: "no damage found" };
+}
+
+/** @param {Damage} damage what is wrong, in words; "" if nothing certainly is */
+function seenIn({ quality, lossy, bits, noise, white, grid, dots, sharpness }) {
+  if (quality !== null && quality < GOOD_QUALITY) return `JPEG of quality ${quality}`;
+  if (lossy !== null && lossy !== GIF && bits < GOOD_BITS) return `${lossy} of ${bits.toFixed(1)} bits a pixel`;
+  if (lossy === GIF && noise > DITHERED && white > WHITE_OF_GIF) return "dithered GIF";
+  if (lossy === null && grid > CERTAIN_GRID) return "blocks of 8×8, as of a JPEG";
+  if (noise > NOISY && white > WHITE) return `noise of ${halfToEven(noise)}/255`;
+  if (dots > DOTTED) return "black and white dots";
+  if (sharpness < SOFT) return "soft: no sharp edge";
+  return "";
 }
 
 /**
@@ -51,16 +53,18 @@ export function choice({ quality, lossy, bits, noise, blocks, dots }) {
 export function damageOf(rgba, height, width, file) {
   /** @type {[number[], number[]]} by distance */
   const noises = [[], []];
-  /** @type {[Float64Array[], Float64Array[]]} by direction */
-  const cells = [[], []];
+  const steps = [new Float64Array(GRID + 1), new Float64Array(GRID + 1)]; // by direction
+  const edges = new Float64Array(SHARES);
   const dots = [0, 0];
   let inner = 0;
   for (let top = 0; top < height; top += BAND_ROWS) {
     const band = luma(rgba, top, Math.min(BAND_ROWS, height - top), width);
     addNoises(band, noises);
-    addSteps(band, cells[0]);
-    addSteps(transposed(band), cells[1]);
     addDots(band, dots);
+    for (const [direction, lines] of [band, transposed(band)].entries()) {
+      addSteps(lines, steps[direction]);
+      addEdges(lines, edges);
+    }
     inner += Math.max(band.rows - 2, 0) * Math.max(width - 2, 0);
   }
   const lossy = lossyKind(file);
@@ -68,9 +72,10 @@ export function damageOf(rgba, height, width, file) {
     quality: file[0] === 0xff && file[1] === 0xd8 ? jpegQuality(file) : null,
     lossy,
     bits: lossy === null ? 0 : (8 * file.length) / (height * width),
-    noise: noise(noises),
-    blocks: Math.min(blockiness(cells[0]), blockiness(cells[1])),
+    ...noise(noises),
+    grid: grid(steps),
     dots: (100 * Math.min(...dots)) / Math.max(inner, 1),
+    sharpness: sharpness(edges),
   };
 }
 
@@ -124,43 +129,66 @@ function addNoises({ levels, rows, columns }, noises) {
 /** @param {number[][]} found by distance */
 function noise(found) {
   const [one, two] = found.map((values) => Float64Array.from(values).sort());
-  if (one.length === 0) return 0;
+  if (one.length === 0) return { noise: 0, white: 0 };
   const quiet = Math.floor(QUIETEST * one.length), middle = Math.floor(MIDDLE * one.length);
-  if (one[quiet] <= NOISY && one[middle] > NOISY_IN_THE_MIDDLE && one[middle] > WHITE * two[middle]) return one[middle];
-  return one[quiet] > WHITE * two[quiet] ? one[quiet] : 0;
+  const onlyMiddle = one[quiet] <= NOISY_IN_BLOCKS && one[middle] > NOISY_IN_THE_MIDDLE && one[middle] > LEAST_WHITE * two[middle];
+  const at = onlyMiddle ? middle : quiet;
+  return one[at] > LEAST_WHITE * two[at] ? { noise: one[at], white: one[at] / two[at] } : { noise: 0, white: 0 };
 }
 
 /**
- * In cells, how far the steps between columns exceed those around them, by their place modulo 8.
- * @param {Band} band @param {Float64Array[]} cells
+ * Of the squares of 8×8, how many more have larger steps between columns at each place than elsewhere, than smaller; and
+ * how many there are.
+ * @param {Band} band @param {Float64Array} steps
  */
-function addSteps({ levels, rows, columns }, cells) {
+function addSteps({ levels, rows, columns }, steps) {
   /** @param {number} at */
   const step = (at) => Math.abs(levels[at + 1] - levels[at]);
   const across = columns - 9; // the first step that counts is between columns 7 and 8
-  for (let top = 0; top + CELL <= rows; top += CELL) {
-    for (let left = 0; left + CELL <= across; left += CELL) {
-      const sums = new Float64Array(8);
-      for (let y = top; y < top + CELL; y++) {
-        for (let x = 0; x < CELL; x++) {
+  for (let top = 0; top + GRID <= rows; top += GRID) {
+    for (let left = 0; left + GRID <= across; left += GRID) {
+      const means = new Float64Array(GRID);
+      for (let y = top; y < top + GRID; y++) {
+        for (let x = 0; x < GRID; x++) {
           const at = y * columns + left + x + 7;
-          sums[x % 8] += Math.min(Math.max(step(at) - (step(at - 1) + step(at + 1)) / 2, 0), LARGEST_STEP);
+          const excess = step(at) - (step(at - 1) + step(at + 1)) / 2;
+          if (excess <= STEP_OF_THINGS) means[x] += Math.min(Math.max(excess, 0), LARGEST_STEP) / GRID;
         }
       }
-      cells.push(sums.map((sum) => sum / ((CELL * CELL) / 8)));
+      const mean = means.reduce((sum, one) => sum + one) / GRID;
+      means.forEach((one, x) => (steps[x] += Math.sign(one - mean)));
+      steps[GRID] += 1;
     }
   }
 }
 
-/** @param {Float64Array[]} cells of one direction */
-function blockiness(cells) {
-  if (cells.length === 0) return 1;
-  const sums = cells.reduce((all, cell) => all.map((sum, i) => sum + cell[i]), new Float64Array(8));
-  const place = sums.indexOf(Math.max(...sums));
-  return median(cells.map((cell) => {
-    const others = median([...cell].filter((_, i) => i !== place));
-    return (cell[place] + UNSEEN_STEP) / (others + UNSEEN_STEP);
-  }));
+/** @param {Float64Array[]} steps by direction */
+function grid(steps) {
+  const errors = steps.map((sums) => sums.subarray(0, GRID).map((sum) => sum / Math.sqrt(Math.max(sums[GRID], 1))));
+  const corner = errors[0][0] + errors[1][0], strongest = Math.max(...errors[0]) + Math.max(...errors[1]);
+  return Math.max(corner / Math.SQRT2, strongest / Math.SQRT2 - FOR_ANY_PLACE);
+}
+
+/** How many edges have each share of their rise between the two pixels in their middle. @param {Band} band @param {Float64Array} edges */
+function addEdges({ levels, rows, columns }, edges) {
+  for (let y = 0; y < rows; y++) {
+    for (let x = 0; x + EDGE_STEPS < columns; x++) {
+      const at = y * columns + x, rise = Math.abs(levels[at + EDGE_STEPS] - levels[at]);
+      if (rise <= LEAST_EDGE) continue;
+      const steps = [0, 1, 2, 3, 4].map((by) => Math.abs(levels[at + by + 1] - levels[at + by]));
+      if (steps[2] <= RAMP * rise || steps[2] < Math.max(...steps)) continue;
+      edges[Math.min(Math.floor(((steps[2] / rise) * SHARES) / 2), SHARES - 1)] += 1;
+    }
+  }
+}
+
+/** @param {Float64Array} edges */
+function sharpness(edges) {
+  const count = edges.reduce((sum, one) => sum + one);
+  if (count < FEWEST_EDGES) return 1;
+  let share = 0;
+  for (let sum = edges[0]; sum < SHARPEST * count; sum += edges[share]) share += 1;
+  return (share * 2) / SHARES;
 }
 
 /** Count the pixels that stand out alone: bright ones, dark ones. @param {Band} band @param {number[]} dots */
@@ -182,7 +210,7 @@ function addDots({ levels, rows, columns }, dots) {
 /** The kind of a file that hides its blocks; null for others. @param {Uint8Array} file @returns {string | null} */
 function lossyKind(file) {
   const head = new TextDecoder("latin1").decode(file.subarray(0, SNIFFED_BYTES));
-  if (/^GIF8[79]a/.test(head)) return "GIF";
+  if (/^GIF8[79]a/.test(head)) return GIF;
   const webp = head.startsWith("RIFF") && head.slice(8, 12) === "WEBP";
   const heif = head.slice(4, 8) === "ftyp" && HEIF.some((brand) => brands(head).includes(brand));
   const lossless = head.includes("VP8L") || /colrnclx[^]{4}\0\0/.test(head);

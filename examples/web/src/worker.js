@@ -124,15 +124,15 @@ function loaded() {
 /** @param {Photo} message */
 async function take({ number, rgba, height, width, file }) {
   if (number !== latest) return;
-  const { name: suited, why, tau: faint } = choice(damageOf(rgba, height, width, file));
+  const { name: suited, why } = choice(damageOf(rgba, height, width, file));
   if (!models.has(suited)) say({ kind: "fetching", number, name: suited, why });
   await use(suited).catch(() => {}); // without it, the page says that the picture is another one
   await time();
   photo = { height, width, gray: isGray(rgba), ...planes(rgba, height, width, model.manifest.size_multiple) };
   encoded.clear();
   drawn.clear();
-  const suits = name === suited, own = { ...loaded(), ...(suits && faint !== null && { tau: faint }) };
-  say({ kind: "taken", number, ...own, suited, why, suits, whole: estimate(plan(null)) });
+  const suits = name === suited;
+  say({ kind: "taken", number, ...loaded(), suited, why, suits, whole: estimate(plan(null)) });
 }
 
 /** @param {Draw} request */

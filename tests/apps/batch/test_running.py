@@ -27,14 +27,11 @@ class Failing:
         self.bundle, self.device, self.precision = upscaler.bundle, upscaler.device, upscaler.precision
         self._error: BaseException | None = error
 
-    def _only(self, name: str) -> Failing:
-        return self
-
-    def upscale_file(self, *arguments: Any, **keywords: Any) -> Any:
+    def _upscale_file(self, *arguments: Any, **keywords: Any) -> Any:
         error, self._error = self._error, None
         if error is not None:
             raise error
-        return self._upscaler.upscale_file(*arguments, **keywords)
+        return self._upscaler._upscale_file(*arguments, **keywords)
 
 
 class Recorder:

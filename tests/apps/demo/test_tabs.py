@@ -189,7 +189,7 @@ def compressed(tmp_path: Path) -> Path:
 
 
 def test_the_photo_gets_what_suits_it_or_what_is_chosen(five_models, session, compressed) -> None:
-    why = "JPEG of quality 60, blocks of 8×8, as of a JPEG"
+    why = "JPEG of quality 60"
     with Upscaler(device="cpu", threads=1) as upscaler:
         tabs = Tabs(upscaler, max_pixels=10**8)
         tabs.take(session, "enlarge", copied(session, compressed))
@@ -242,7 +242,7 @@ def test_a_preview_is_reduced_keeps_alpha_and_takes_results_of_any_size(tmp_path
 
 
 def live_crop(upscaler, path: Path, *, place: tuple[int, int] | None = (0, 0), side: int = 24) -> LivePhoto:
-    live = LivePhoto(upscaler, path, max_pixels=10**8)
+    live = LivePhoto(upscaler._painter, path, max_pixels=10**8)
     live.show(place=place, side=side)
     return live
 

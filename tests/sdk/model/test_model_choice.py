@@ -1,151 +1,109 @@
-import io
+"""Which model suits a picture: what its file says, what its pixels show beyond doubt, and what is no damage."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFilter
 
-import srflow_sdk
-from srflow_sdk import ArgumentError, Bundle, BundleError, ImageError, Upscaler, choose_model
-from srflow_sdk.files import read_image, write_image
-from srflow_sdk.model.model_choice import measure_damage
+from srflow_sdk import ArgumentError, Bundle, BundleError, ImageError, ModelChoice, Upscaler, choose_model
+from srflow_sdk.files import write_image
 from tests.sdk.files.pictures import IRREGULAR, make_irregular
 
 from ..clean_and_noisy import noisy, smooth
+from ..pixels.test_damage import cat, texture
 from ..tiny_bundle import write_tiny_bundle
 
-CAT = Path(__file__).parents[3] / "examples" / "photos" / "cat.png"
+CLEAN = ModelChoice(name="x4-small", why="no damage found")
 
 
-def _jpeg(pixels, quality):
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=quality)
-    return Image.open(stream)
+def damaged(why):
+    return ModelChoice(name="x4-photo", why=why)
 
 
-@pytest.mark.parametrize("sigma", [5, 12])
-def test_noise_is_measured(sigma):
-    luma = sigma * np.sqrt(0.299**2 + 0.587**2 + 0.114**2)
-    assert measure_damage(noisy(sigma)).noise == pytest.approx(luma, rel=0.25)
-    choice = choose_model(noisy(sigma))
-    assert choice.name == "x4-photo"
-    assert choice.why.startswith("noise of ")
-    clipped = noisy(8)
-    clipped[:40] = 255
-    assert choose_model(clipped).name == "x4-photo"
+def page():
+    drawn = Image.new("RGB", (400, 300), "white")
+    for line in range(12):
+        ImageDraw.Draw(drawn).text((8, 8 + 24 * line), "sphinx of black quartz, judge my vow", "black")
+    return drawn
 
 
 def test_clean_pictures_of_every_kind_get_the_model_for_clean_ones():
     clean = smooth()
-    for picture in (clean, clean / 255, clean.astype(np.uint16) * 257, clean[..., :1], clean[..., 0]):
-        assert choose_model(picture) == srflow_sdk.ModelChoice(name="x4-small", why="no damage found")
-    assert choose_model(Image.fromarray(clean)).name == "x4-small"
-    assert choose_model(np.zeros((1, 1, 3), np.uint8)).name == "x4-small"
-    assert choose_model(np.full((40, 7, 4), 255, np.uint8)).name == "x4-small"
-
-
-def test_drawings_and_pages_are_clean():
-    page = np.full((256, 256, 3), 230, np.uint8)
-    for line in range(16, 240, 23):  # "letters": strokes of one and two pixels
-        for letter in range(16, 240, 9):
-            page[line : line + 12, letter : letter + 1 + letter % 2] = 20
-            page[line + letter % 11, letter : letter + 6] = 20
-    boxes = np.full((256, 256, 3), 200, np.uint8)
-    boxes[32:128, 40:200], boxes[136:224, 16:120] = 90, 30  # on a grid of eight pixels, as user interfaces are
-    for drawing in (page, boxes):
-        assert choose_model(drawing) == srflow_sdk.ModelChoice(name="x4-small", why="no damage found"), measure_damage(
-            drawing
-        )
-        noise = np.random.default_rng(0).normal(0, 8, drawing.shape)
-        assert choose_model(np.clip(drawing + noise, 0, 255).astype(np.uint8)).name == "x4-photo"
-
-
-def test_what_decides_of_a_jpeg_is_seen_in_its_pixels():
-    """From clean to damaged there is a step between: the model for clean pictures, with less detail of its own."""
-    cat = np.asarray(Image.open(CAT).convert("RGB"))
-    seen = [choose_model(_jpeg(cat, quality)) for quality in (98, 90, 30)]
-    assert seen == [
-        srflow_sdk.ModelChoice(name="x4-small", why="no damage found"),
-        srflow_sdk.ModelChoice(name="x4-small", why="faint: blocks of 8×8, as of a JPEG; auto τ 0.4", tau=0.4),
-        srflow_sdk.ModelChoice(name="x4-photo", why="JPEG of quality 30, blocks of 8×8, as of a JPEG"),
-    ]
-    assert choose_model(np.asarray(_jpeg(cat, 90))) == seen[1], "as a screenshot"
-    assert choose_model(np.asarray(_jpeg(cat, 30))).why == "blocks of 8×8, as of a JPEG"
+    for picture in (clean, clean / 255, clean.astype(np.uint16) * 257, clean[..., :1], clean[..., 0], page(), cat()):
+        assert choose_model(picture) == CLEAN
+    assert choose_model(np.zeros((1, 1, 3), np.uint8)) == CLEAN
+    assert choose_model(np.full((40, 7, 4), 255, np.uint8)) == CLEAN
 
 
 @pytest.mark.filterwarnings("error")
-def test_coarse_tables_count_where_texture_hides_the_blocks(tmp_path, monkeypatch):
-    textured = np.clip(smooth(256) + np.random.default_rng(1).normal(0, 20, (256, 256, 1)), 0, 255).astype(np.uint8)
-    Image.fromarray(textured).save(tmp_path / "a.jpg", quality=45)
-    damage = measure_damage(tmp_path / "a.jpg")
-    assert (damage.quality, damage.blocks < 1.2) == (45, True)
-    assert choose_model(tmp_path / "a.jpg") == srflow_sdk.ModelChoice(name="x4-photo", why="JPEG of quality 45")
-    assert choose_model(read_image(tmp_path / "a.jpg").pixels).tau == 0.4
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # a large picture is no bomb
-    assert measure_damage(tmp_path / "a.jpg") == damage
+def test_a_jpeg_s_tables_decide_whatever_its_pixels_show(tmp_path, monkeypatch):
+    path = tmp_path / "a.jpg"
+    for quality in (30, 85, 92):
+        cat().save(path, quality=quality)
+        assert choose_model(path) == damaged(f"JPEG of quality {quality}")
+        assert choose_model(path.read_bytes()) == choose_model(Image.open(path)) == choose_model(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # a large picture is no bomb
+        assert choose_model(path).name == "x4-photo"
+    cat().save(path, quality=98)
+    assert choose_model(path) == CLEAN
+    page().save(path, quality=60)
+    assert choose_model(path).name == "x4-photo", "a page, too"
 
 
-def _texture():
-    """Detail everywhere, as of gravel: neighbouring pixels are alike, as in no noise."""
-    field = np.random.default_rng(3).normal(0, 1, (258, 258))
-    for _ in range(2):
-        field = field + np.roll(field, 1, 0) + np.roll(field, 1, 1) + np.roll(field, (1, 1), (0, 1))
-    texture = np.clip(128 + 24 * field / field.std(), 0, 255)
-    return np.repeat(np.rint(texture)[1:-1, 1:-1, None], 3, axis=2).astype(np.uint8)
+def test_pixels_without_a_history_show_that_of_a_jpeg(tmp_path):
+    cat().save(tmp_path / "a.jpg", quality=70)
+    with Image.open(tmp_path / "a.jpg") as image:
+        image.save(tmp_path / "a.png")
+        image.save(tmp_path / "again.jpg", quality=98)
+        shot = np.asarray(image)[5:, 3:]
+    for picture in (tmp_path / "a.png", tmp_path / "again.jpg", shot):
+        assert choose_model(picture) == damaged("blocks of 8×8, as of a JPEG")
 
 
-def test_texture_everywhere_is_not_noise():
-    assert measure_damage(_texture()).noise == 0, "though the mask alone answers 3 levels"
-    assert choose_model(_texture()).name == "x4-small"
-    noise = np.random.default_rng(0).normal(0, 15, _texture().shape)
-    assert choose_model(np.clip(_texture() + noise, 0, 255).astype(np.uint8)).why.startswith("noise of ")
-
-
-def test_noise_that_grows_with_brightness_is_found_where_it_is():
-    dark_first = np.repeat(np.linspace(4, 230, 256)[:, None, None], 256, axis=1).repeat(3, axis=2)
-    speckled = dark_first * (1 + 0.1 * np.random.default_rng(0).standard_normal(dark_first.shape))
-    assert choose_model(dark_first.astype(np.uint8)).name == "x4-small"
-    assert choose_model(np.clip(speckled, 0, 255).astype(np.uint8)).why.startswith("noise of ")
-
-
-def test_black_and_white_dots_are_found():
-    dotted, place = smooth(256), np.random.default_rng(0).random((256, 256))
-    assert measure_damage(dotted).dots == 0
-    dotted[place < 0.002], dotted[place > 0.998] = 0, 255
-    assert measure_damage(dotted).dots == pytest.approx(0.2, rel=0.4)
-    assert choose_model(dotted) == srflow_sdk.ModelChoice(name="x4-photo", why="black and white dots")
-    stars = np.full((256, 256, 3), 20, np.uint8)
-    stars[place > 0.995] = 255
-    assert choose_model(stars).why == "no damage found", "nobody's dirt is white alone"
-
-
-def test_blocks_of_a_jpeg_that_was_saved_again_at_high_quality_count(tmp_path):
-    textured = np.clip(smooth(256) + np.random.default_rng(1).normal(0, 2, (256, 256, 1)), 0, 255).astype(np.uint8)
-    Image.fromarray(textured).save(tmp_path / "fine.jpg", quality=96)
-    assert choose_model(tmp_path / "fine.jpg").name == "x4-small"
-    _jpeg(textured, 30).save(tmp_path / "again.jpg", "JPEG", quality=96)
-    assert choose_model(tmp_path / "again.jpg").why == "blocks of 8×8, as of a JPEG"
-
-
-def test_lossy_files_count_by_their_kind_and_drawings_stay_clean(tmp_path):
-    photo = np.asarray(Image.open(Path(__file__).parents[3] / "examples/photos/cat.png").convert("RGB"))
-    assert choose_model(photo).why == "no damage found"
-    for ending, kind in {"avif": "AVIF of ", "webp": "WebP of ", "gif": "GIF of "}.items():
+def test_lossy_files_count_by_their_bits_unless_they_are_lossless(tmp_path):
+    for ending, kind in {"avif": "AVIF of ", "webp": "WebP of "}.items():
         file = tmp_path / f"photo.{ending}"
-        Image.fromarray(photo).save(file, quality=30)
+        cat().save(file, quality=30)
         with Image.open(file) as image:
             for picture in (file, file.read_bytes(), image):
-                assert (choose_model(picture).name, choose_model(picture).why[: len(kind)]) == ("x4-photo", kind)
-    Image.fromarray(photo).save(tmp_path / "faint.avif", quality=75)
-    assert choose_model(tmp_path / "faint.avif").why.startswith("faint: AVIF of ")
-    page = Image.new("RGB", (400, 300), "white")
-    for line in range(12):
-        ImageDraw.Draw(page).text((8, 8 + 24 * line), "sphinx of black quartz, judge my vow", "black")
-    page.save(tmp_path / "page.gif")
-    for ending in ("avif", "webp"):
-        write_image(tmp_path / f"page.{ending}", np.asarray(page), lossless=True)
-    for ending in ("avif", "gif", "webp"):
-        assert choose_model(tmp_path / f"page.{ending}").why == "no damage found", ending
+                assert choose_model(picture).name == "x4-photo"
+                assert choose_model(picture).why.startswith(kind)
+        write_image(file, np.asarray(cat()), lossless=True)
+        assert choose_model(file) == CLEAN
+        noise = np.random.default_rng(0).normal(0, 20, (96, 96, 3))
+        Image.fromarray(np.clip(smooth() + noise, 0, 255).astype(np.uint8)).save(file, quality=95)
+        assert choose_model(file).why.startswith("noise of "), "with many bits, pixels decide"
+
+
+def test_of_gifs_those_are_damaged_whose_few_colours_make_noise(tmp_path):
+    page().save(tmp_path / "page.gif")
+    few = cat().quantize(32)
+    cat().quantize(palette=few).save(tmp_path / "photo.gif")
+    assert choose_model(tmp_path / "page.gif") == CLEAN
+    assert choose_model(tmp_path / "photo.gif") == damaged("dithered GIF")
+
+
+def test_noise_and_dots_are_damage_and_texture_is_none():
+    assert choose_model(noisy(8)) == damaged("noise of 4/255")
+    assert choose_model(texture()) == CLEAN
+    noise = np.random.default_rng(0).normal(0, 30, texture().shape)
+    assert choose_model(np.clip(texture() + noise, 0, 255).astype(np.uint8)).why.startswith("noise of ")
+    clipped = noisy(8)
+    clipped[:40] = 255
+    assert choose_model(clipped).name == "x4-photo"
+    place = np.random.default_rng(0).random((256, 256))
+    dotted = smooth(256)
+    dotted[place < 0.002], dotted[place > 0.998] = 0, 255
+    assert choose_model(dotted) == damaged("black and white dots")
+    stars = np.full((256, 256, 3), 20, np.uint8)
+    stars[place > 0.995] = 255
+    assert choose_model(stars) == CLEAN, "nobody's dirt is white alone"
+
+
+def test_a_soft_photograph_is_drawn_by_the_model_for_such():
+    assert choose_model(cat().filter(ImageFilter.GaussianBlur(1.2))) == damaged("soft: no sharp edge")
 
 
 def test_what_transparent_pixels_hide_does_not_count():

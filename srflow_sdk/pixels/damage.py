@@ -1,0 +1,210 @@
+"""Measures what is wrong with a picture in its pixels: noise, JPEG's blocks, black and white dots, blur."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.pixels.in_memory import luma, to_unit
+from srflow_sdk.system.raising import stop_if_set
+
+STRIP_ROWS = 16
+"""Rows that :func:`measure_damage` takes at a time, a multiple of JPEG's 8."""
+
+_STRIPS = 8  # of a band, which is measured at once
+_MOST_COLUMNS = 16_384  # of a wider picture its middle is measured, so that memory has a bound
+_BLOCK = 16  # side of the blocks whose noise is measured
+_EXTREMES = (3, 252)  # luma beyond these is clipped, so its noise is
+_MOST_CLIPPED = 0.1  # share of a block
+_QUIETEST = 0.1  # this share of the blocks shows the noise, the others also texture
+_MIDDLE = 0.5  # where noise grows with brightness, the quietest blocks are dark ones
+_NOISY = 1.6  # 8-bit levels: less in the quietest blocks is not noise of the whole picture
+_NOISY_IN_THE_MIDDLE = 3.5  # the same of the median block
+_WHITE = 0.5  # answers of pixels one apart over those of pixels two apart, which are 1 for white noise
+_MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
+_GRID = 8  # side of JPEG's blocks
+_LARGEST_STEP, _STEP_OF_THINGS = 2.0, 12.0  # 8-bit levels: what a step counts at most; larger ones are no blocks
+_FOR_ANY_PLACE = 1.3  # standard errors: how much surer a grid is that begins at the picture's corner
+_LEAST_DOT = 30  # 8-bit levels between a dot and all pixels around it
+_DOT_OVER_RANGE = 2  # how much farther from them than they lie apart: letters and twigs do not stand alone
+_EDGE_STEPS = 5  # between pixels, over which an edge rises
+_LEAST_EDGE = 24  # 8-bit levels
+_RAMP = 0.25  # share of the rise: less is a slope, which no lens has blurred
+_FEWEST_EDGES = 50  # of fewer, nothing is known
+_SHARPEST = 0.9  # this share of the edges is less sharp than :attr:`Damage.sharpness`
+_SHARES = 200  # bins of an edge's sharpness, from 0 to 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """The measurements of a picture.
+
+    Attributes:
+        noise: Standard deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only
+            that is noisy; 0 if what is found there is texture.
+        white: How white it is: its answers of pixels one apart over those of pixels two apart; texture has less.
+        texture: Standard deviation of the luma in the median block of 16×16 pixels, beyond that noise, in 8-bit levels.
+        grid: By how many standard errors luma's steps are more often larger where JPEG's blocks of 8×8 would meet than
+            elsewhere; of the corner's grid, or of the strongest of those that begin elsewhere, less 1.3.
+        dots: Percentage of pixels that stand out alone from those around them, of the bright or of the dark ones,
+            whichever are fewer.
+        sharpness: The share of an edge's rise that lies between two pixels, at its sharpest edges; 1 without edges.
+    """
+
+    noise: float
+    white: float
+    texture: float
+    grid: float
+    dots: float
+    sharpness: float
+
+
+def strips_of(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Cut a picture, H×W×C, into what :func:`measure_damage` takes."""
+    return (pixels[row : row + STRIP_ROWS] for row in range(0, len(pixels), STRIP_ROWS))
+
+
+def measure_damage(strips: Iterable[NDArray[Any]], *, cancel: threading.Event | None = None) -> Damage:
+    """Measure a picture in bands of rows, so that memory has a bound.
+
+    Args:
+        strips: Of :data:`STRIP_ROWS` rows each, the last one of fewer, h×W×C of any kind, from the top.
+
+    Raises:
+        CancelledError: `cancel` was set.
+    """
+    strips = iter(strips)
+    noises, deviations = [], [np.zeros(1)]
+    steps = np.zeros((2, _GRID + 1))
+    dots = np.zeros(3)
+    edges = np.zeros(_SHARES)
+    while band := [_middle(strip).copy() for strip in itertools.islice(strips, _STRIPS)]:
+        stop_if_set(cancel)
+        levels = _luma(np.concatenate(band))
+        noises.append(_noise_of_blocks(levels))
+        deviations.append(_cells(levels, _BLOCK).std((1, 2)))
+        dots += _dots(levels)
+        for direction, lines in enumerate((levels, levels.T)):
+            steps[direction] += _larger_steps(lines)
+            edges += _edges(lines)
+    bright, dark, measured = dots
+    noise, white = _noise(noises)
+    deviation = float(np.median(np.concatenate(deviations)))
+    return Damage(
+        noise=noise,
+        white=white,
+        texture=math.sqrt(max(deviation**2 - noise**2, 0)),
+        grid=_grid(steps),
+        dots=float(100 * min(bright, dark) / max(measured, 1)),
+        sharpness=_sharpness(edges),
+    )
+
+
+def _middle(strip: NDArray[Any]) -> NDArray[Any]:
+    """The columns that are measured; they begin where JPEG's blocks may."""
+    left = max(strip.shape[1] - _MOST_COLUMNS, 0) // 2 // (2 * _BLOCK) * (2 * _BLOCK)
+    return strip[:, left : left + _MOST_COLUMNS]
+
+
+def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
+    """H×W in 8-bit levels, from rows of any kind."""
+    unit = to_unit(pixels if pixels.ndim == 3 else pixels[:, :, None])
+    levels: NDArray[np.float32] = 255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit[:, :, :1])[:, :, 0]
+    if unit.shape[2] in (2, 4):
+        levels[unit[:, :, -1] == 0] = 0  # nobody sees what lies below
+    return levels
+
+
+def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """N×2: standard deviation of the noise in each block that is not clipped, of pixels one and two apart."""
+    cells = _cells(levels, _BLOCK)
+    clipped = ((cells < _EXTREMES[0]) | (cells > _EXTREMES[1])).mean((1, 2))
+    cells = cells[clipped < _MOST_CLIPPED]
+    if not len(cells):
+        return np.zeros((0, 2), np.float32)
+    answers = []  # of Immerkær's mask (1996), which slopes do not answer; texture answers more at two
+    for apart in (1, 2):
+        second = cells[..., : -2 * apart] - 2 * cells[..., apart:-apart] + cells[..., 2 * apart :]
+        answer = np.abs(second[:, : -2 * apart] - 2 * second[:, apart:-apart] + second[:, 2 * apart :])
+        answers.append(np.median(answer.reshape(len(cells), -1), axis=1) / (6 * _MEDIAN_OF_NORMAL))
+    noise: NDArray[np.float32] = np.stack(answers, axis=1)
+    return noise
+
+
+def _noise(found: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """:attr:`Damage.noise` and `white`, of the quietest blocks, or of the median one if only that is noisy."""
+    blocks = np.sort(np.concatenate([np.zeros((0, 2), np.float32), *found]), axis=0)
+    if not len(blocks):
+        return 0.0, 0.0
+    quiet, middle = (blocks[int(share * len(blocks))] for share in (_QUIETEST, _MIDDLE))
+    only_middle = quiet[0] <= _NOISY and middle[0] > _NOISY_IN_THE_MIDDLE and middle[0] > _WHITE * middle[1]
+    one, two = middle if only_middle else quiet
+    return (float(one), float(one / two)) if one > _WHITE * two else (0.0, 0.0)
+
+
+def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How many pixels are much brighter, how many much darker than all eight around them, and of how many."""
+    counts = []
+    for values in (levels, -levels):
+        inner = values[1:-1, 1:-1]
+        sides = np.maximum(values[1:-1, :-2], values[1:-1, 2:])
+        rows, columns = np.nonzero(inner - sides > _LEAST_DOT)  # few, so that the rest costs nothing
+        around = np.stack(
+            [values[rows + down, columns + right] for down in range(3) for right in range(3) if (down, right) != (1, 1)]
+        )
+        highest, lowest = around.max(axis=0), around.min(axis=0)
+        above = inner[rows, columns] - highest
+        counts.append((above > np.maximum(_LEAST_DOT, _DOT_OVER_RANGE * (highest - lowest))).sum())
+    return np.array([*counts, inner.size], float)
+
+
+def _cells(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """All whole squares of this side, N×side×side, from the top left."""
+    rows, columns = len(values) // side, values.shape[1] // side
+    whole = values[: rows * side, : columns * side].reshape(rows, side, columns, side)
+    cells: NDArray[np.float32] = whole.swapaxes(1, 2).reshape(-1, side, side)
+    return cells
+
+
+def _larger_steps(lines: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Of the squares of 8×8: how many more have larger steps at each place than elsewhere, than smaller; how many."""
+    step = np.abs(np.diff(lines, axis=1))
+    excess = (step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2)[:, 6:]  # begins at place 8
+    excess[excess > _STEP_OF_THINGS] = 0
+    squares = _cells(excess.clip(0, _LARGEST_STEP), _GRID).mean(axis=1)
+    return np.array([*np.sign(squares - squares.mean(axis=1, keepdims=True)).sum(axis=0), len(squares)])
+
+
+def _grid(steps: NDArray[np.float64]) -> float:
+    """:attr:`Damage.grid`, of the sums of :func:`_larger_steps` in both directions."""
+    errors = steps[:, :-1] / np.sqrt(np.maximum(steps[:, -1:], 1))  # of signs, if larger and smaller are as frequent
+    corner, strongest = (float(each.sum()) / math.sqrt(2) for each in (errors[:, 0], errors.max(axis=1)))
+    return max(corner, strongest - _FOR_ANY_PLACE)
+
+
+def _edges(lines: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How many edges have each share of their rise between the two pixels in their middle, from 0 to 2."""
+    if lines.shape[1] <= _EDGE_STEPS:
+        return np.zeros(_SHARES)
+    step = np.diff(lines, axis=1)
+    windows = np.lib.stride_tricks.sliding_window_view(step, _EDGE_STEPS, axis=1)
+    rise = np.abs(lines[:, _EDGE_STEPS:] - lines[:, :-_EDGE_STEPS])
+    middle = np.abs(windows[..., _EDGE_STEPS // 2])
+    there = (rise > _LEAST_EDGE) & (middle > _RAMP * rise) & (middle >= np.abs(windows).max(axis=-1))
+    share = middle[there] / rise[there]
+    counts: NDArray[np.float64] = np.bincount(np.minimum(share * _SHARES / 2, _SHARES - 1).astype(int), None, _SHARES)
+    return counts
+
+
+def _sharpness(edges: NDArray[np.float64]) -> float:
+    """:attr:`Damage.sharpness`, of the sum of :func:`_edges`."""
+    if edges.sum() < _FEWEST_EDGES:
+        return 1.0
+    return float(np.searchsorted(edges.cumsum(), _SHARPEST * edges.sum()) * 2 / _SHARES)

@@ -1,0 +1,89 @@
+"""What is measured in a picture's pixels: each kind of damage alone, and what only looks like it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFilter
+
+from srflow_sdk.pixels.damage import measure_damage, strips_of
+
+from ..clean_and_noisy import noisy, smooth
+
+PHOTOS = Path(__file__).parents[3] / "examples" / "photos"
+
+
+def measured(pixels):
+    return measure_damage(strips_of(np.asarray(pixels)))
+
+
+def cat():
+    return Image.open(PHOTOS / "cat.png").convert("RGB")
+
+
+def of_quality(image, quality, folder):
+    image.save(folder / "a.jpg", quality=quality)
+    return np.asarray(Image.open(folder / "a.jpg"))
+
+
+def texture():
+    """Detail everywhere, as of gravel: neighbouring pixels are alike, as in no noise."""
+    field = np.random.default_rng(3).normal(0, 1, (258, 258))
+    for _ in range(2):
+        field = field + np.roll(field, 1, 0) + np.roll(field, 1, 1) + np.roll(field, (1, 1), (0, 1))
+    pixels = np.clip(128 + 24 * field / field.std(), 0, 255)
+    return np.repeat(np.rint(pixels)[1:-1, 1:-1, None], 3, axis=2).astype(np.uint8)
+
+
+@pytest.mark.parametrize("sigma", [5, 12])
+def test_noise_is_measured(sigma):
+    luma = sigma * np.sqrt(0.299**2 + 0.587**2 + 0.114**2)
+    assert measured(noisy(sigma)).noise == pytest.approx(luma, rel=0.25)
+    assert measured(noisy(sigma)).white == pytest.approx(1, abs=0.25)
+
+
+def test_texture_is_not_noise():
+    assert measured(texture()).noise == 0, "though the mask alone answers 3 levels"
+
+
+def test_noise_that_grows_with_brightness_is_found_where_it_is():
+    dark_first = np.repeat(np.linspace(4, 230, 256)[:, None, None], 256, axis=1).repeat(3, axis=2)
+    speckled = dark_first * (1 + 0.1 * np.random.default_rng(0).standard_normal(dark_first.shape))
+    assert measured(dark_first.astype(np.uint8)).noise < 0.5
+    assert measured(np.clip(speckled, 0, 255).astype(np.uint8)).noise > 3.5
+
+
+def test_the_grid_of_a_jpeg_is_found_wherever_it_begins(tmp_path):
+    clean = np.asarray(cat())
+    blocks = of_quality(cat(), 70, tmp_path)
+    for place in (0, 3):
+        assert measured(blocks[place:, place:]).grid > 2
+        assert measured(clean[place:, place:]).grid < 1
+
+
+def test_lines_of_drawings_are_no_grid():
+    boxes = np.full((256, 256, 3), 200, np.uint8)
+    boxes[32:128, 40:200], boxes[136:224, 16:120] = 90, 30  # on a grid of eight pixels, as user interfaces are
+    assert measured(boxes).grid < 2
+
+
+def test_dots_are_counted():
+    dotted, place = smooth(256), np.random.default_rng(0).random((256, 256))
+    assert measured(dotted).dots == 0
+    dotted[place < 0.002], dotted[place > 0.998] = 0, 255
+    assert measured(dotted).dots == pytest.approx(0.2, rel=0.4)
+
+
+def test_the_sharpest_edges_tell_a_soft_picture():
+    soft = cat().filter(ImageFilter.GaussianBlur(1))
+    assert measured(soft).sharpness < 0.65 < 0.8 < measured(cat()).sharpness
+    label = soft.copy()
+    label.paste(cat().resize((112, 75)), (0, 0))
+    assert measured(label).sharpness > 0.7, "something sharp before what is out of focus"
+    assert measured(smooth()).sharpness == 1, "a slope is no edge"
+
+
+def test_small_and_empty_pictures_show_nothing():
+    for shape in ((1, 1, 3), (1, 300, 3), (300, 5, 1), (7, 40, 4), (40, 7, 2)):
+        damage = measured(np.full(shape, 255, np.uint8))
+        assert (damage.noise, damage.grid, damage.dots, damage.sharpness) == (0, 0, 0, 1), shape
