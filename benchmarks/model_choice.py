@@ -16,13 +16,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import kinds_of_content
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 from srflow_evaluation.damages import Damage, generator_of
 from srflow_evaluation.pictures import to_pixels
@@ -93,40 +93,16 @@ ROWS = (
 )
 
 
-@dataclass(frozen=True)
-class Figures:
-    """Of one picture, or the mean of several; lpips as it is measured."""
+class Case(NamedTuple):
+    """An input: whether x4-photo was chosen, and the figures of bicubic interpolation and both models, 3×3."""
 
-    psnr: float
-    lpips: float
-    specks: float
-
-    @classmethod
-    def of(cls, image: Tensor, truth: Tensor, network: LPIPS) -> Figures:
-        """Compare two images, 1×3×H×W."""
-        psnr = figures.psnr(image, truth, border=SCALE)
-        return cls(psnr, figures.lpips(network, image, truth), figures.specks(image, truth))
-
-    @classmethod
-    def mean(cls, some: Sequence[Figures]) -> Figures:
-        """Average each figure."""
-        return cls(*(float(np.mean([getattr(one, name) for one in some])) for name in ("psnr", "lpips", "specks")))
-
-
-@dataclass(frozen=True)
-class Case:
-    """An input: what was chosen, and the pictures."""
-
-    row: Row
-    chosen: str
-    bicubic: Figures
-    clean: Figures
-    photo: Figures
+    photo: bool
+    figures: NDArray[np.float64]
 
     @property
-    def auto(self) -> Figures:
-        """Of the model that was chosen."""
-        return self.photo if self.chosen == PHOTO else self.clean
+    def auto(self) -> NDArray[np.float64]:
+        """The figures of the model that was chosen."""
+        return self.figures[2 if self.photo else 1]
 
 
 def photographs(folders: Sequence[Path], most: int) -> Iterator[tuple[str, Pixels]]:
@@ -157,34 +133,30 @@ def middle(hr: Pixels, side: int) -> Pixels:
     return hr[top : top + height, left : left + width]
 
 
-def cases(name: str, hr: Pixels, rows: Sequence[Row], models: dict[str, Upscaler], network: LPIPS) -> Iterator[Case]:
-    """Every row's input of one picture."""
+def case_of(row: Row, name: str, hr: Pixels, models: tuple[Upscaler, Upscaler], network: LPIPS) -> Case:
+    """Write one picture as a row's input, and measure what is drawn of it."""
+    truth = to_image(middle(hr, row.side))
     with tempfile.TemporaryDirectory() as folder:
-        for row in rows:
-            truth = to_image(middle(hr, row.side))
-            path = row.write(to_pixels(reduce_bicubic(truth, SCALE).clamp(0, 1)), name, Path(folder))
-            found = {}
-            for model, upscaler in models.items():
-                picture = to_image(np.asarray(upscaler.upscale(path).convert("RGB")))
-                found[model] = Figures.of(picture, truth, network)
-            lr = to_image(np.asarray(Image.open(path).convert("RGB")))
-            bicubic = Figures.of(enlarge_bicubic(lr, SCALE).clamp(0, 1), truth, network)
-            yield Case(row, choose_model(path).name, bicubic, found[CLEAN], found[PHOTO])
+        path = row.write(to_pixels(reduce_bicubic(truth, SCALE).clamp(0, 1)), name, Path(folder))
+        drawn = [to_image(np.asarray(model.upscale(path).convert("RGB"))) for model in models]
+        lr = to_image(np.asarray(Image.open(path).convert("RGB")))
+        photo = choose_model(path).name == PHOTO
+    measured = []
+    for image in (enlarge_bicubic(lr, SCALE).clamp(0, 1), *drawn):
+        psnr = figures.psnr(image, truth, border=SCALE)
+        measured.append((psnr, figures.lpips(network, image, truth), figures.specks(image, truth)))
+    return Case(photo, np.array(measured))
 
 
 def line(row: Row, some: Sequence[Case]) -> str:
     """A row of the table."""
-    bicubic = Figures.mean([case.bicubic for case in some])
-    means = [Figures.mean([getattr(case, which) for case in some]) for which in ("auto", "clean", "photo")]
-    shares = [one.lpips / bicubic.lpips for one in means]
-    better = min(shares[1:])
-    parts = [
-        f"{one.psnr - bicubic.psnr:+.2f} / {share:.3f} / {one.specks:.1f}"
-        for one, share in zip(means, shares, strict=True)
-    ]
-    taken = sum(case.chosen == PHOTO for case in some)
-    late = " !" if shares[0] > better + SLACK else ""
-    return f"| {row.name} | {' | '.join(parts)} | {better:.3f} | {taken} of {len(some)}{late} |"
+    bicubic, *models = np.mean([case.figures for case in some], axis=0)
+    means = [np.mean([case.auto for case in some], axis=0), *models]
+    parts = [f"{psnr - bicubic[0]:+.2f} / {lpips / bicubic[1]:.3f} / {specks:.1f}" for psnr, lpips, specks in means]
+    auto, *each = [lpips / bicubic[1] for _, lpips, _ in means]
+    late = " !" if auto > min(each) + SLACK else ""
+    taken = sum(case.photo for case in some)
+    return f"| {row.name} | {' | '.join(parts)} | {min(each):.3f} | {taken} of {len(some)}{late} |"
 
 
 @torch.no_grad()
@@ -196,22 +168,16 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     network = LPIPS.open("alex")
-    found: dict[str, list[Case]] = {row.name: [] for row in ROWS}
-    with Upscaler(CLEAN, device="cpu", threads=1) as clean, Upscaler(PHOTO, device="cpu", threads=1) as photo:
-        for kind in ("photographs", "text", "drawings"):
-            rows = [row for row in ROWS if row.of == kind]
-            pictures = (
-                photographs(options.folders, options.photos) if kind == "photographs" else drawn(kind, options.photos)
-            )
-            for name, hr in pictures:
-                for case in cases(name, hr, rows, {CLEAN: clean, PHOTO: photo}, network):
-                    found[case.row.name].append(case)
     print("PSNR over bicubic in dB / LPIPS as a share of bicubic's / specks in 10,000")
     print()
     print(f"| the input | auto | {CLEAN} | {PHOTO} | the better share | {PHOTO} chosen |")
     print("|---|---|---|---|---|---|")
-    for row in ROWS:
-        print(line(row, found[row.name]))
+    with Upscaler(CLEAN, device="cpu", threads=1) as clean, Upscaler(PHOTO, device="cpu", threads=1) as photo:
+        pictures = {kind: list(drawn(kind, options.photos)) for kind in ("text", "drawings")}
+        pictures["photographs"] = list(photographs(options.folders, options.photos))
+        for row in ROWS:
+            some = [case_of(row, name, hr, (clean, photo), network) for name, hr in pictures[row.of]]
+            print(line(row, some), flush=True)
 
 
 if __name__ == "__main__":

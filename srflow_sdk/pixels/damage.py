@@ -30,7 +30,8 @@ _NOISY_IN_THE_MIDDLE = 3.5  # the same of the median block
 _WHITE = 0.5  # answers of pixels one apart over those of pixels two apart, which are 1 for white noise
 _MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
 _GRID = 8  # side of JPEG's blocks
-_LARGEST_STEP, _STEP_OF_THINGS = 2.0, 12.0  # 8-bit levels: what a step counts at most; larger ones are no blocks
+_LARGEST_STEP, _STEP_OF_THINGS = 2.0, 40.2  # 8-bit levels: what a step counts at most; larger ones are no blocks
+_LEAST_EXCESS = 0.001  # 8-bit levels; less is rounding
 _FOR_ANY_PLACE = 1.3  # standard errors: how much surer a grid is that begins at the picture's corner
 _LEAST_DOT = 30  # 8-bit levels between a dot and all pixels around it
 _DOT_OVER_RANGE = 2  # how much farther from them than they lie apart: letters and twigs do not stand alone
@@ -94,7 +95,6 @@ def measure_damage(strips: Iterable[NDArray[Any]], *, cancel: threading.Event | 
         for direction, lines in enumerate((levels, levels.T)):
             steps[direction] += _larger_steps(lines)
             edges += _edges(lines)
-    bright, dark, measured = dots
     noise, white = _noise(noises)
     deviation = float(np.median(np.concatenate(deviations)))
     return Damage(
@@ -102,7 +102,7 @@ def measure_damage(strips: Iterable[NDArray[Any]], *, cancel: threading.Event | 
         white=white,
         texture=math.sqrt(max(deviation**2 - noise**2, 0)),
         grid=_grid(steps),
-        dots=float(100 * min(bright, dark) / max(measured, 1)),
+        dots=float(100 * min(dots[:2]) / max(dots[2], 1)),
         sharpness=_sharpness(edges),
     )
 
@@ -179,7 +179,8 @@ def _larger_steps(lines: NDArray[np.float32]) -> NDArray[np.float64]:
     excess = (step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2)[:, 6:]  # begins at place 8
     excess[excess > _STEP_OF_THINGS] = 0
     squares = _cells(excess.clip(0, _LARGEST_STEP), _GRID).mean(axis=1)
-    return np.array([*np.sign(squares - squares.mean(axis=1, keepdims=True)).sum(axis=0), len(squares)])
+    larger = np.trunc((squares - squares.mean(axis=1, keepdims=True)) / _LEAST_EXCESS)
+    return np.array([*np.sign(larger).sum(axis=0), len(squares)])
 
 
 def _grid(steps: NDArray[np.float64]) -> float:
@@ -199,8 +200,7 @@ def _edges(lines: NDArray[np.float32]) -> NDArray[np.float64]:
     middle = np.abs(windows[..., _EDGE_STEPS // 2])
     there = (rise > _LEAST_EDGE) & (middle > _RAMP * rise) & (middle >= np.abs(windows).max(axis=-1))
     share = middle[there] / rise[there]
-    counts: NDArray[np.float64] = np.bincount(np.minimum(share * _SHARES / 2, _SHARES - 1).astype(int), None, _SHARES)
-    return counts
+    return np.bincount(np.minimum(share * _SHARES / 2, _SHARES - 1).astype(int), minlength=_SHARES).astype(float)
 
 
 def _sharpness(edges: NDArray[np.float64]) -> float:

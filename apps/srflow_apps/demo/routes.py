@@ -186,6 +186,7 @@ class Routes:
             "models": " ".join(models),
             "model": f"Model {models[0]}, ×{manifest.scale}, on" if len(models) == 1 else "On",
             "device": self._upscaler.device,
+            "scale": manifest.scale,
             "tau": manifest.default_tau,
             "auto": "data-auto" if manifest.auto_tau else "",
             "tabs": " ".join(self._here),

@@ -13,7 +13,7 @@ const BAND_ROWS = 128, BLOCK = 16, GRID = 8;
 const DARKEST = 3, BRIGHTEST = 252, MOST_CLIPPED = 0.1;
 const QUIETEST = 0.1, MIDDLE = 0.5, MEDIAN_OF_NORMAL = 0.6745;
 const NOISY_IN_BLOCKS = 1.6, NOISY_IN_THE_MIDDLE = 3.5, LEAST_WHITE = 0.5;
-const LARGEST_STEP = 2, STEP_OF_THINGS = 12, FOR_ANY_PLACE = 1.3;
+const LARGEST_STEP = 2, STEP_OF_THINGS = 40.2, LEAST_EXCESS = 0.001, FOR_ANY_PLACE = 1.3;
 const LEAST_DOT = 30, DOT_OVER_RANGE = 2;
 const EDGE_STEPS = 5, LEAST_EDGE = 24, RAMP = 0.25, FEWEST_EDGES = 50, SHARPEST = 0.9, SHARES = 200;
 const STANDARD_LUMA_SUM = 3688;
@@ -156,7 +156,7 @@ function addSteps({ levels, rows, columns }, steps) {
         }
       }
       const mean = means.reduce((sum, one) => sum + one) / GRID;
-      means.forEach((one, x) => (steps[x] += Math.sign(one - mean)));
+      means.forEach((one, x) => (steps[x] += Math.sign(Math.trunc((one - mean) / LEAST_EXCESS))));
       steps[GRID] += 1;
     }
   }

@@ -78,6 +78,14 @@ def test_each_picture_gets_the_model_that_suits_it(run: Run, two_models: Path) -
     assert run("noisy.png", "-o", "big.png").exit_code == 0, "with the only model that is left"
 
 
+def test_a_model_that_removes_damage_says_where_there_is_none(run: Run, two_models: Path) -> None:
+    said = run(*MIXED, "-o", "out", "--model", "x4-photo").stderr
+    assert "clean.png: no damage found: without --model, a model for clean pictures keeps more detail\n" in said
+    assert "noisy.png: " not in said
+    for named in ("x4-small", "auto"):
+        assert "without --model" not in run(*MIXED, "-o", "out", "--model", named).stderr
+
+
 def test_a_dry_run_says_each_picture_s_model(run: Run, two_models: Path) -> None:
     result = run(*MIXED, "-o", "out", "--dry-run")
     assert result.exit_code == 0
