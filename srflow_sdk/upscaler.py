@@ -475,7 +475,7 @@ class Upscaler:
         """The painter of a choice, and the one that cleans the picture before."""
         bundle = self._bundles[choice.name]
         cleaner = None if choice.cleaner is None else self._bundles.get(choice.cleaner, bundle._cleaner)
-        return self._painter_of(bundle), cleaner and self._painter_of(cleaner)
+        return self._painter_of(bundle), None if cleaner is None else self._painter_of(cleaner)
 
     def _painter_of(self, bundle: Bundle) -> Painter:
         """Open a model, or take it as it is open. Raises: DeviceError once this was closed."""

@@ -7,12 +7,13 @@ import operator
 import os
 import re
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.options import DrawOptions, OutputSize
@@ -149,6 +150,7 @@ def see_damage(
 
     picture, max_pixels, cancel, Raises: as of :func:`choose_model`.
     """
+    strips: Iterator[NDArray[Any]]
     with contextlib.ExitStack() as stack:
         found = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
         if isinstance(found, (str, os.PathLike)):
