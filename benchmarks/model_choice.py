@@ -152,11 +152,11 @@ def line(row: Row, some: Sequence[Case]) -> str:
     """A row of the table."""
     bicubic, *models = np.mean([case.figures for case in some], axis=0)
     means = [np.mean([case.auto for case in some], axis=0), *models]
-    parts = [f"{psnr - bicubic[0]:+.2f} / {lpips / bicubic[1]:.3f} / {specks:.1f}" for psnr, lpips, specks in means]
+    parts = [f"{psnr - bicubic[0]:+.2f}/{lpips / bicubic[1]:.3f}/{specks:.1f}" for psnr, lpips, specks in means]
     auto, *each = [lpips / bicubic[1] for _, lpips, _ in means]
     late = " !" if auto > min(each) + SLACK else ""
     taken = sum(case.photo for case in some)
-    return f"| {row.name} | {' | '.join(parts)} | {min(each):.3f} | {taken} of {len(some)}{late} |"
+    return f"| {row.name} | {' | '.join(parts)} | {min(each):.3f} | {taken}/{len(some)}{late} |"
 
 
 @torch.no_grad()
