@@ -228,10 +228,13 @@ class Parts:
 
     def done(self) -> list[Path]:
         """Those that are there, up to the first that is missing; none if they were made otherwise."""
+        return list(itertools.takewhile(Path.exists, self.paths())) if self._are_made_so() else []
+
+    def _are_made_so(self) -> bool:
+        """Whether those that are there, if any, are made as the record says."""
         with contextlib.suppress(OSError, ValueError):
-            if (self.folder / _SETTINGS).read_text("utf-8") == self.record:
-                return list(itertools.takewhile(Path.exists, self.paths()))
-        return []
+            return (self.folder / _SETTINGS).read_text("utf-8") == self.record
+        return False
 
     def begin(self, drawer: FrameUpscaler) -> int:
         """The first frame to be drawn; the drawer has the state before it. Without one it is a keyframe."""
@@ -254,7 +257,7 @@ class Parts:
                     if not local_files.lock(descriptor, wait=False):
                         why = "another run makes this clip; wait for it (or the disk has no locks: take another)"
                         raise ImageError(f"{self.folder} is in use: {why}")
-                if (self.folder / _SETTINGS).exists() and not self.done():
+                if (self.folder / _SETTINGS).exists() and not self._are_made_so():
                     say(f"{self.folder} has parts of another clip, model or settings: beginning anew")
                 if not (keep and self.done()):
                     self.clear(folder=False)

@@ -115,6 +115,18 @@ def test_a_run_that_failed_goes_on_from_its_state_or_else_from_its_keyframe(
     assert seen(tmp_path / "large.mp4").frames == whole
 
 
+def test_a_clip_that_failed_before_its_first_part_was_done_begins_again_and_blames_no_other_clip(
+    run: Run, whole: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(FrameUpscaler, "draw", lambda *_: fail())
+        assert run("clip.mp4", "-o", "large.mp4").exit_code == 1
+    assert (tmp_path / "large.mp4.parts" / "settings.json").exists()
+    again = run("clip.mp4", "-o", "large.mp4", "--resume")
+    assert (again.exit_code, "another clip" in again.stderr) == (0, False)
+    assert seen(tmp_path / "large.mp4").frames == whole
+
+
 def test_a_second_run_leaves_the_parts_of_the_first_alone(run: Run, parts: Path, tmp_path: Path) -> None:
     before = sorted(parts.iterdir())
     descriptor = os.open(parts, os.O_RDONLY)
