@@ -257,7 +257,7 @@ def placed(
 
     What nobody named lies beside the inputs: photo_x4.png beside photo.jpg, the folder photos_x4 beside photos. OUT is
     a file if it has an ending and there is one input, otherwise a directory; so is `large.v2`, whose ending no image
-    has, for several inputs.
+    has, for several inputs. Raises also: ImageError for one file in a folder that does not exist.
     """
     folders = [path for path in inputs if is_folder(path)]
     if output is None:
@@ -281,9 +281,17 @@ def placed(
         count = f"there are {len(inputs)} inputs" if several else "--name names the files of a directory"
         why = f"{folders[0]} is a folder" if folders else count
         raise ArgumentError(f"{out} is one file and {why}; name a directory: -o {out.with_suffix('')}/")
+    check_place(out)
     stem, end = (text.replace("{", "{{").replace("}", "}}") for text in (out.stem, out.suffix))
     pattern = stem + "_s{sample}" * (len(naming.numbers) > 1) + end
     return dataclasses.replace(naming, pattern=pattern), out.parent
+
+
+def check_place(output: Path) -> None:
+    """Raises: ImageError if one file is to lie in a folder that does not exist, which is a mistyped path."""
+    if not isinstance(output, UrlPath) and not is_folder(output.parent):
+        fix = "correct the path, or create the folder"
+        raise ImageError(f"{output} cannot be written: there is no folder {output.parent}; {fix}")
 
 
 def plan_outputs(

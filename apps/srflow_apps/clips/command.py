@@ -20,6 +20,7 @@ import numpy as np
 from srflow_apps.batch.command import FAILED, STANDARD
 from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import Upscaling, failure
+from srflow_apps.batch.plan import check_place
 from srflow_apps.batch.run import Pixels
 from srflow_apps.clips.files import WRITTEN, Clip, Encoding, av_errors, chosen_encoding, join, kept_streams, record_in
 from srflow_apps.commands.signals import STOPPING, deferred_interrupts
@@ -84,9 +85,10 @@ def run_clips(
 
 
 def _targets(sources: Sequence[Path], output: str | None, suffix: str | None) -> list[Path]:
-    """The output of each clip: a file, in a directory, or beside it, with a suffix. Raises: ArgumentError."""
+    """The output of each clip: a file, in a directory, or beside it, with a suffix. Raises: SRFlowError."""
     out, end = Path(output or ""), "" if suffix is None else f"_{suffix}"
     if output is not None and len(sources) == 1 and not (out.is_dir() or output.endswith(("/", os.sep))):
+        check_place(out)
         targets = [out]
     else:
         endings = [path.suffix if path.suffix.lower() in WRITTEN else ".mkv" for path in sources]

@@ -102,7 +102,7 @@ def targets(inputs: str, out: str | Path, *, directory: bool = False, **naming: 
     ("inputs", "out", "naming", "expected"),
     [
         ("a.jpg", "{big}.webp", {}, "{big}.webp"),
-        ("a.jpg", "new/big.png", {"numbers": range(2)}, "new/big_s0.png new/big_s1.png"),
+        ("a.jpg", "./big.png", {"numbers": range(2)}, "big_s0.png big_s1.png"),
         ("a.jpg", "big.png", {"numbers": range(5, 7)}, "big_s5.png big_s6.png"),
         ("a.jpg", "out", {}, "out/a.png"),
         ("x/a.jpg y/b.tar.png", "out", {}, "out/a.png out/b.tar.png"),
@@ -218,16 +218,18 @@ def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "dir.png").mkdir()
 
     def check(target: str, report: str | None = None) -> None:
-        names, folder = placed(Naming(), [tmp_path / "a.jpg"], str(tmp_path / target))
+        names, folder = placed(Naming(), [tmp_path / "a.jpg"], f"{tmp_path}/{target}")
         jobs = plan_outputs([named(tmp_path / "a.jpg")], folder, naming=names)
         check_targets(jobs, report=None if report is None else tmp_path / report)
 
-    check("new/deep/big.png", "reports/r.json")
+    check("new/", "reports/r.json")
     assert not (tmp_path / "new").exists(), "nothing is created by looking"
+    with pytest.raises(ImageError, match=r"new/deep/big.png cannot be written: there is no folder .*new/deep; correct"):
+        check("new/deep/big.png")
     with pytest.raises(ArgumentError, match="the ending of the name sets the format"):
         check("big.bmp")
-    with pytest.raises(ImageError, match=r"the directory .*file cannot be created"):
-        check("file/big.png")
+    with pytest.raises(ImageError, match=r"the directory .*file/new cannot be created"):
+        check("file/new/")
     with pytest.raises(ImageError, match="it is a directory"):
         check("big.png", "dir.png")
     with pytest.raises(ArgumentError, match=r"the report .* would replace"):

@@ -251,7 +251,9 @@ def test_several_clips_go_into_a_folder_and_a_bad_one_does_not_stop_the_others(r
 def test_a_dry_run_writes_nothing(run: Run, tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", moving(3))
     before = sorted(tmp_path.iterdir())
-    made(run, "clip.mp4", "--dry-run", "-o", "new/large.mp4")
+    made(run, "clip.mp4", "--dry-run", "-o", "new/")
+    mistyped = run("clip.mp4", "-o", "nwe/large.mp4")
+    assert (mistyped.exit_code, "there is no folder nwe" in mistyped.stderr) == (1, True)
     result = made(run, "clip.mp4", "--dry-run")
     assert (
         "dry run, nothing was written: clip.mp4: 3 frames -> clip_x4.mp4 (128×96, libx264, quality 67)" in result.stdout

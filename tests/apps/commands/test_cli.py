@@ -24,10 +24,10 @@ Run = Callable[..., Result]
 
 
 def test_a_photo_becomes_what_the_upscaler_makes_of_it(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
-    result = run("a.png", "-o", "out/big.png", "--tau", "0.5", "--seed", "3")
+    result = run("a.png", "-o", "big.png", "--tau", "0.5", "--seed", "3")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == "out/big.png\n"
-    assert np.array_equal(read_image("out/big.png").pixels, upscaler.upscale(photo, tau=0.5, seed=3))
+    assert result.stdout == "big.png\n"
+    assert np.array_equal(read_image("big.png").pixels, upscaler.upscale(photo, tau=0.5, seed=3))
 
 
 def test_one_bad_file_does_not_stop_the_others(run: Run) -> None:
@@ -220,7 +220,7 @@ def test_a_dry_run_says_what_resume_would_skip_and_what_would_be_replaced(run: R
 def test_a_dry_run_refuses_what_a_run_refuses(run: Run, folder: Path) -> None:
     for arguments, says in (
         (("a.png", "-o", "a.png"), "would overwrite the input"),
-        (("a.png", "-o", "bad.png/b.png"), "bad.png is not a directory"),
+        (("a.png", "-o", "bad.png/b.png"), "there is no folder bad.png"),
         (("a.png", "-o", "-"), "--dry-run"),
     ):
         result = run(*arguments, "--dry-run")

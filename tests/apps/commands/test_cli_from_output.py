@@ -60,6 +60,7 @@ def test_auto_is_drawn_again_with_the_temperature_that_it_had(run: Run) -> None:
 
 
 def test_the_source_is_looked_for_beside_the_picture_and_here_and_known_by_its_bytes(run: Run) -> None:
+    Path("sub").mkdir()
     run("a.png", "-o", "sub/big.png")
     again = ["--from-output", "sub/big.png", "-o", "sub/again.png"]
     assert run(*again).exit_code == 0
@@ -77,8 +78,8 @@ def test_the_source_is_looked_for_beside_the_picture_and_here_and_known_by_its_b
 
 
 def test_no_folders_are_taken_from_the_recorded_name(run: Run) -> None:
+    Path("sub/deep").mkdir(parents=True)
     run("a.png", "-o", "sub/big.png")
-    Path("sub/deep").mkdir()
     Path("a.png").rename("sub/deep/a.png")
     changed("sub/big.png", source="sub/deep/a.png")
     result = run("--from-output", "sub/big.png", "-o", "again.png")

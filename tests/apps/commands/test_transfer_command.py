@@ -35,10 +35,10 @@ def digest(name: str) -> str:
 
 
 def test_the_file_is_what_the_upscaler_makes(run: Run, flow: Upscaler, pictures: Pictures) -> None:
-    result = run("target.png", "source.png", "mask.png", "-o", "new/out.png", "--tau", "1=0.5,2=0.7", "--seed", "4")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "new/out.png\n", "")
+    result = run("target.png", "source.png", "mask.png", "-o", "out.png", "--tau", "1=0.5,2=0.7", "--seed", "4")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "out.png\n", "")
     expected = flow.transfer(pictures.target, pictures.source, pictures.mask, tau={1: 0.5, 2: 0.7}, seed=4)
-    written = read_image("new/out.png")
+    written = read_image("out.png")
     assert np.array_equal(written.pixels, expected)
     assert written.metadata.resolution == pytest.approx((10, 10), rel=1e-3)
 
