@@ -21,7 +21,7 @@ from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 if TYPE_CHECKING:
     from srflow_apps.batch.jobs import Operation
 
-_ONE_PLACE = ("from_output", "ray")  # what srflow-transfer has no use for
+_ONE_TARGET = ("from_output", "ray", "recursive", "shard")  # what srflow-transfer has no use for
 _OUTPUT = click.Option(
     ["-o", "--output"],
     metavar="OUT",
@@ -30,11 +30,13 @@ _OUTPUT = click.Option(
 )
 
 
-_OF_ALL = """\
+_OF_MANY = """\
     The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
     Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; one that
     was not finished begins again.
 
+"""
+_EXIT_STATUS = """\
     Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
 
 """  # before the examples in the help
@@ -92,11 +94,12 @@ def _operation(
                 where = {name: values.pop(name) for name in ("output", "model")}
                 function(_Asked(options=chosen["options"], files=files, machine=machine, **where), **values)
 
+        before_examples = f"{_OF_MANY}{_EXIT_STATUS}" if _INPUTS in arguments else _EXIT_STATUS
         command = Command(
             name,
             params=[*arguments, *(one for those in sorted_.values() for one in those)],
             callback=called,
-            help=(function.__doc__ or "").replace("    \b\n", f"{_OF_ALL}    \b\n"),
+            help=(function.__doc__ or "").replace("    \b\n", f"{before_examples}    \b\n"),
             context_settings=SETTINGS,
             groups={heading: " ".join(str(one.name) for one in those) for heading, those in sorted_.items() if those},
         )
@@ -222,7 +225,7 @@ _LR = click.Option(
     _ONE_MODEL,
     arguments=[click.Argument([name], type=LocalPath()) for name in ("target", "source", "mask")],
     more={MOST: [_LR]},
-    leave=_ONE_PLACE,
+    leave=_ONE_TARGET,
 )
 def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path | None) -> None:
     """Put what MASK selects of SOURCE into TARGET, and let the model blend it in.
@@ -231,7 +234,8 @@ def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path 
     SOURCE is to show (128 of 255 or more), in any shape; what is transparent in SOURCE is left out. OUT equals TARGET
     beyond 6 pixels outside of the mask, and keeps TARGET's colour profile, alpha and metadata. PNG, JPEG, WebP, TIFF,
     GIF, BMP and AVIF are read. OUT replaces an existing file, but never an input; without -o, portrait.png becomes
-    portrait_transferred.png beside it. One input may be -, standard input, and OUT may be -, standard output.
+    portrait_transferred.png beside it. The name of the finished file goes to standard output.
+    One input may be -, standard input, and OUT may be -, standard output.
 
     \b
     Examples:
