@@ -50,8 +50,8 @@ class RestoreOptions:
 
     Args:
         tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is what was measured best.
-        over: the latents that count together: "spatial", a channel, against noise; "local", a position, against dots
-            and scratches; "global", a level; "auto" is what the picture shows.
+        over: the latents that count together: "spatial", a channel, against noise; "local", a position, against
+            dots; "global", a level; "auto" is what the picture shows.
         progress, cancel: as in :meth:`Upscaler.upscale`; the tiles of all passes count.
 
     Raises:
@@ -61,9 +61,7 @@ class RestoreOptions:
     tau: LevelTaus | None = option(
         None, "How large latents may be: smaller is smoother.  [default: as measured]", metavar="T|LEVEL=T,…", most=True
     )
-    over: Over = option(
-        "auto", "spatial: noise everywhere; local: dots and scratches; auto: what the picture shows.", most=True
-    )
+    over: Over = option("auto", "spatial: noise everywhere; local: dots; auto: what the picture shows.", most=True)
     progress: Progress | None = None
     cancel: threading.Event | None = None
 

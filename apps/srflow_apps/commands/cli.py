@@ -190,10 +190,10 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
 
 @_operation("srflow-restore", RestoreOptions, _ONE_MODEL)
 def restore(asked: _Asked, *, inputs: tuple[str, ...]) -> None:
-    """Remove noise, dots and scratches from photos, and from folders of them. Their size stays.
+    """Remove noise and dots from photos, and from folders of them. Their size stays.
 
-    The noise of a camera goes, and so do salt and pepper. Blur and the blocks of a JPEG stay, and a photo without noise
-    comes back as it was. The model must have an inverter.
+    The noise of a camera goes, and so do salt and pepper. Blur, scratches and the blocks of a JPEG
+    stay, and a photo without noise comes back as it was. The model must have an inverter.
 
     INPUT and OUT are as for srflow-upscale; --name takes {stem}, {ending}, {tau}. Without -o,
     photo.jpg becomes photo_restored.png beside it, a folder photos becomes photos_restored, and nothing is replaced.
@@ -202,7 +202,7 @@ def restore(asked: _Asked, *, inputs: tuple[str, ...]) -> None:
     Examples:
       srflow-restore noisy.jpg -o clean.png
       srflow-restore noisy.jpg -o clean.png --tau 0.7      smoother
-      srflow-restore scan.png -o clean.png --over local    dots, dust and scratches
+      srflow-restore scan.png -o clean.png --over local    dots, however few
       srflow-restore photos -o clean --recursive --resume
       srflow-restore --from-output clean.png -o again.png
     """

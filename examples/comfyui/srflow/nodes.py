@@ -119,15 +119,15 @@ class Sample(Node):
 
 
 class Restore(Node):
-    """Removes noise, dots and scratches."""
+    """Removes noise and dots."""
 
-    DESCRIPTION = "Removes noise, dots and scratches. The pictures keep their size."
+    DESCRIPTION = "Removes noise and dots. The pictures keep their size."
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
         over = (
             ["auto", "spatial", "local", "global"],
-            {"tooltip": "auto: what the picture shows; spatial: noise; local: dots and scratches"},
+            {"tooltip": "auto: what the picture shows; spatial: noise; local: dots"},
         )
         temperature = ([DEFAULT, NUMBER], {"tooltip": "default: what the picture shows; tau: less is smoother"})
         return {
