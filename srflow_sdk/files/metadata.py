@@ -79,6 +79,9 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool, geo: 
         blocks[name] = block if block and _fits(block, name, path, limit) else None
     if converted:
         blocks["icc_profile"] = None
+        if image.interpretation == "cmyk" and not image.get_typeof(PROFILE_FIELD):
+            says = "%s: CMYK without a colour profile: its colours are those that browsers show"
+            _LOGGER.warning(says, path)
     elif (profile := blocks["icc_profile"]) and _declared_bytes(profile) > PROFILE_HEADER_BYTES:
         # Cut to its declared length: some software pads profiles, and libvips and others then refuse them.
         blocks["icc_profile"] = profile[: _declared_bytes(profile)]

@@ -22,7 +22,7 @@ from PIL import Image
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import libvips
 from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, SNIFFED_BYTES, UNREAD, Format, PathLike, recognised
-from srflow_sdk.files.metadata import Metadata, metadata_of
+from srflow_sdk.files.metadata import PROFILE_FIELD, Metadata, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.files.tiff import PHOTOMETRIC, PLANAR, Tiff, read_tiff
 from srflow_sdk.pixels.in_memory import PILLOW_ERRORS, ImageKind, unpacked
@@ -120,8 +120,9 @@ def read_provenance(path: PathLike) -> Provenance | None:
 class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
     """An open file whose upright rows are decoded on demand, in any thread; see :func:`read_image`.
 
-    CMYK and Lab become sRGB, palettes RGB; other colours stay in the file's own profile. Memory does not grow with the
-    height, except for BMP, WebP, AVIF, HEIC, interlaced and progressive files, and those that are turned.
+    CMYK and Lab become sRGB (CMYK without a profile as browsers show it), palettes RGB; other
+    colours stay in the file's own profile. Memory does not grow with the height, except for BMP,
+    WebP, AVIF, HEIC, interlaced and progressive files, and those that are turned.
 
     raw: read values of 8, 16 or 32 bits as they are, in any number of channels.
     """
@@ -309,6 +310,8 @@ def _check_supported(source: _Source, image: Any, max_pixels: int, *, raw: bool 
 def _converted(image: Any) -> tuple[Any, bool]:
     """The image as gray or RGB of a supported dtype, and whether its values were converted to sRGB for that."""
     depth = 16 if image.format == "ushort" else 8
+    if image.interpretation == "cmyk" and not image.get_typeof(PROFILE_FIELD):
+        return _as_browsers_show(image, depth), True
     if image.interpretation == "cmyk":
         return image.icc_transform("srgb", embedded=True, intent="perceptual", depth=depth), True
     if image.format == "float" and image.interpretation not in ("lab", "xyz"):
@@ -318,6 +321,16 @@ def _converted(image: Any) -> tuple[Any, bool]:
         image = image.colourspace("rgb16" if deep else "srgb")
         return image.cast("ushort" if deep else "uchar"), True
     return image.cast("ushort" if depth == 16 else "uchar"), False
+
+
+def _as_browsers_show(cmyk: Any, depth: int) -> Any:
+    """CMYK without a profile as sRGB: light that each ink lets through, times that of black."""
+    most = (1 << depth) - 1
+    light = most - cmyk[:4]
+    rgb = (light[:3] * light[3] / most).rint()
+    rgb = rgb if cmyk.bands == 4 else rgb.bandjoin(cmyk[4:])
+    kind, name = ("ushort", "rgb16") if depth == 16 else ("uchar", "srgb")
+    return rgb.cast(kind).copy(interpretation=name)
 
 
 def _check_range(path: Path, rows: NDArray[np.float32]) -> None:

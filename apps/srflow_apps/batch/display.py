@@ -44,6 +44,7 @@ class Display(logging.Handler):
         self.names_lost, self.unit, self.shows_names, self._quiet = False, "tile", not quiet, quiet
         self._lasting = sys.stderr is not None and sys.stderr.isatty()  # a bar stays in its line
         self._names: Sequence[str] = ()
+        self._warnings = set[str]()
         self._pixels: Pixels | None = None
         self._skipped = 0  # pixels that take no time, and would spoil the estimate
         self._lock = threading.RLock()
@@ -60,10 +61,13 @@ class Display(logging.Handler):
         _MEASURING.setLevel(logging.NOTSET)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a logged warning, and that of which people are told that it takes seconds."""
+        """Show a logged warning, once, and that of which people are told that it takes seconds."""
         warns = record.levelno >= logging.WARNING
         if warns or record.name == _MEASURING.name:  # other libraries talk, too
-            self.say(f"{'warning: ' * warns}{' '.join(record.getMessage().split())}")
+            line = f"{'warning: ' * warns}{' '.join(record.getMessage().split())}"
+            if line not in self._warnings:  # a file is opened to choose its model, then to be drawn
+                self._warnings.add(line)
+                self.say(line)
 
     def begin(self, names: Sequence[str], measure: Callable[[], Pixels]) -> None:
         """Show from now on how far the inputs of these names are. measure: tells how much work they are."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -86,6 +87,13 @@ def _printing_to(stdout: Any, folder: Path, bundle: Path) -> tuple[int, str]:
     status = process.wait(timeout=60)
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["a.png", "b.png"]
     return status, said
+
+
+def test_a_warning_about_a_file_that_is_opened_twice_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display():
+        for name in ("a.png", "a.png", "b.png"):
+            logging.getLogger("srflow_sdk.files").warning("%s: EXIF block left out", name)
+    assert capsys.readouterr().err.splitlines() == [f"warning: {name}.png: EXIF block left out" for name in "ab"]
 
 
 def test_a_closed_pipe_is_quiet_and_does_not_end_the_batch(tiny_bundle: Path, folder: Path) -> None:

@@ -129,6 +129,21 @@ def test_cmyk_becomes_srgb_and_loses_its_profile(tmp_path, suffix, icc):
     assert np.corrcoef(file.pixels.ravel(), picture().ravel())[0, 1] > 0.9
 
 
+@pytest.mark.parametrize(("suffix", "most"), [(".jpg", 255), (".tif", 255), (".tif", 65535)])
+def test_cmyk_without_a_profile_has_the_colours_that_chromium_shows_and_says_so(tmp_path, suffix, most, caplog):
+    inks = ((0, 0, 0, 0), (255, 0, 0, 0), (0, 255, 255, 0), (0, 0, 0, 255), (60, 120, 30, 40))
+    shown = ((255, 255, 255), (0, 255, 255), (255, 0, 0), (0, 0, 0), (164, 113, 189))  # by Chromium 156
+    path = tmp_path / f"c{suffix}"
+    pixels = np.repeat(np.array([inks], np.uint8), 16, axis=1).repeat(16, axis=0)
+    if most == 255:
+        Image.fromarray(pixels, "CMYK").save(path, quality=100, subsampling=0)
+    else:
+        tifffile.imwrite(path, pixels.astype(np.uint16) * 257, photometric="separated")
+    seen = read_image(path).pixels[8, 8::16]
+    assert np.abs(seen / (most / 255) - shown).max() <= 1
+    assert caplog.messages == [f"{path}: CMYK without a colour profile: its colours are those that browsers show"]
+
+
 def test_lab_becomes_srgb_and_loses_its_profile(tmp_path):
     lab = rgb2lab(picture() / 255)
     light, rest = lab[..., :1] * 65535 / 100, lab[..., 1:] * 256
