@@ -27,6 +27,7 @@ from srflow_sdk.clips.optical_flow import gray, motion_between, opencv
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
+from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels.in_memory import to_unit, unpacked
 from srflow_sdk.upscaler import Upscaler
@@ -85,12 +86,14 @@ class FrameUpscaler:
         *,
         latents: LatentsOfClip = "motion",
         keyframes: int = 240,
+        _painter: Painter | None = None,
         **drawing: Unpack[DrawKeywords],
     ) -> None:
         one_of("latents", latents, LatentsOfClip)
         self._keyframes = whole("keyframes", keyframes, least=1)
         self._upscaler, self._latents, self._options = upscaler, latents, keywords_of(DrawOptions, drawing)
-        self._manifest = upscaler.bundle.manifest
+        self._painter = _painter  # of an upscaler with several models
+        self._manifest = upscaler.bundle.manifest if _painter is None else _painter.manifest
         self._last: _Frame | None = None
         if latents == "motion":
             opencv()
@@ -110,12 +113,12 @@ class FrameUpscaler:
         """Draw a frame. After an error it may be drawn again.
 
         Args:
-            frame: H×W×3, sRGB, uint8 or uint16.
+            frame: H×W×3, or ×4 with alpha, sRGB, uint8 or uint16.
             number: Of the frame in its clip, from 0 on. With "motion" each is the last one's plus 1, or a multiple of
                 `keyframes`.
 
         Returns:
-            sH×sW×3, of the frame's dtype.
+            sH×sW, of the frame's channels and dtype.
 
         Raises:
             ArgumentError: For other frames and after a gap; also the errors of :meth:`Upscaler.upscale`.
@@ -150,8 +153,13 @@ class FrameUpscaler:
     def _check(self, frame: NDArray[Any], number: int) -> None:
         whole("number", number, least=0, most=(1 << 64) - 1)
         dtype, shape = str(getattr(frame, "dtype", type(frame).__name__)), getattr(frame, "shape", ())
-        if not isinstance(frame, np.ndarray) or dtype not in ("uint8", "uint16") or not frame.size or shape[2:] != (3,):
-            raise ArgumentError(f"a frame is {dtype} {shape}; it must be an array H×W×3 of uint8 or uint16, sRGB")
+        if (
+            not isinstance(frame, np.ndarray)
+            or dtype not in ("uint8", "uint16")
+            or not frame.size
+            or shape[2:] not in ((3,), (4,))
+        ):
+            raise ArgumentError(f"a frame is {dtype} {shape}; it must be an array H×W×3 or ×4 of uint8 or uint16, sRGB")
         last = self._last
         if self._latents != "motion":
             return
@@ -164,7 +172,7 @@ class FrameUpscaler:
             raise ArgumentError(f"frame {number} has {sizes}: take another FrameUpscaler for it")
 
     def _next(self, frame: NDArray[Any], number: int) -> _Frame:
-        options, last, seen = self._options, self._last, gray(frame)
+        options, last, seen = self._options, self._last, gray(frame[..., :3])
         motion = None
         if last is not None and number % self._keyframes:
             motion = motion_between(last.gray, seen, height=frame.shape[0], width=frame.shape[1])
@@ -173,8 +181,9 @@ class FrameUpscaler:
         sample = options.sample + (number << 32 if motion else 0)
         which = {name: getattr(options, name) for name in ("tau", "seed", "progress", "cancel")}
         plain = DrawOptions(sample=sample % (1 << 64), **which)  # what finishes a picture is done in `draw`, once
-        encoding = self._upscaler._encoding(to_unit(frame), draw=plain)
-        picture, detail = encoding._drawn(plain, mirrored=True)
+        encoding = self._upscaler._encoding(to_unit(frame), draw=plain, painter=self._painter)
+        drawn = encoding._drawn(plain, mirrored=True)
+        picture, detail = (np.ascontiguousarray(one[..., :3]) for one in drawn)
         np.subtract(picture, detail, out=detail)
         detail /= 2
         for top in range(0, len(picture), _BAND):

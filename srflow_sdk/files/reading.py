@@ -21,6 +21,7 @@ from PIL import Image
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import libvips
+from srflow_sdk.files.animations import Animation
 from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, SNIFFED_BYTES, UNREAD, Format, PathLike, recognised
 from srflow_sdk.files.metadata import PROFILE_FIELD, Metadata, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
@@ -113,7 +114,10 @@ def read_provenance(path: PathLike) -> Provenance | None:
     Raises:
         ImageError: if the file cannot be read.
     """
-    packet = libvips.get_field(_opened(_recognised(Path(path))), "xmp-data")
+    source = _recognised(Path(path))
+    packet = libvips.get_field(_opened(source), "xmp-data")
+    if source.kind.name == "GIF" and (animation := Animation.in_file(source.path)) is not None:
+        packet = animation.info.get("comment")
     return provenance_in(packet) if isinstance(packet, bytes) else None
 
 

@@ -23,6 +23,7 @@ from srflow_apps.commands.signals import STOPPING, deferred_interrupts, exit_sta
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import ImageReader, Provenance, check_writable, read_provenance, spooled
+from srflow_sdk.files.animations import Animation
 from srflow_sdk.files.provenance import INTERVAL, TRANSFER, UPSCALE
 from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
@@ -210,11 +211,12 @@ def _dry_run(plan: Plan, display: Display) -> None:
     """Say what a run of the plan would do, by doing it up to the drawing. Exits if an input would fail."""
     operation = plan.settings.operation
 
-    def look(job: Job, reader: ImageReader, manifest: Manifest) -> None:
+    def look(job: Job, reader: ImageReader | Animation, manifest: Manifest) -> None:
         size = reader.width, reader.height
         made = operation.output_size(size, manifest)
         for target in job.targets:
-            check_writable(target, channels=reader.channels, size=made)
+            if isinstance(reader, ImageReader):
+                check_writable(target, channels=reader.channels, size=made)
         replaced = ", replacing what is there" if any(map(exists, job.targets)) else ""
         targets = ", ".join(map(str, job.targets))
         display.answer(f"{job.source} ({size[0]}×{size[1]}) -> {targets} ({made[0]}×{made[1]}){replaced}")

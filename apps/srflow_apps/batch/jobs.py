@@ -5,19 +5,24 @@ from __future__ import annotations
 import dataclasses
 import errno
 import hashlib
+import itertools
 import json
 import math
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
+from PIL import Image
 
 from srflow_apps.batch.storage import exists, folders_for, reading, remove_leftovers, shown, writing
 from srflow_sdk._version import __version__
+from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.drawing.file_upscaling import (
     INTERVAL_SAMPLES,
     FileOutput,
@@ -36,6 +41,9 @@ from srflow_sdk.errors import (
     UnavailableError,
 )
 from srflow_sdk.files import MAX_PIXELS, ImageReader, Provenance, WriteOptions, open_image, read_provenance
+from srflow_sdk.files.animations import Animation
+from srflow_sdk.files.formats import RAISE_LIMIT
+from srflow_sdk.files.passed_images import AnyImage
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 from srflow_sdk.flow.transferring import transfer_file
@@ -251,11 +259,19 @@ class Transferring(Operation):
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One input file and the files of its samples, in order. name: its path inside the folder that was named."""
+    """One input file and the files of its samples, in order.
+
+    name: its path inside the folder that was named. animation: that in it, if it is to be drawn as one.
+    """
 
     source: Path
     targets: tuple[Path, ...]
     name: PurePosixPath
+    animation: Animation | None = None
+
+    def opened(self, source: Path, **how: Any) -> AbstractContextManager[ImageReader | Animation]:
+        """What has the size of the input, which is read at `source`. how: as of :class:`ImageReader`."""
+        return nullcontext(self.animation) if self.animation else open_image(source, **how)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -270,7 +286,7 @@ class Settings(WriteOptions):
     resume: bool = False
     overwrite: bool = True
     beside: bool = False
-    look: Callable[[Job, ImageReader, Manifest], None] | None = None
+    look: Callable[[Job, ImageReader | Animation, Manifest], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -363,8 +379,8 @@ class Models:
         self.upscaler, self._scale, self._max_pixels = upscaler, scale, max_pixels
         self.choices: dict[Path, ModelChoice] = {}
 
-    def of(self, source: Path, local: Path, *, cancel: threading.Event | None = None) -> ModelChoice:
-        """The choice for a file, with no reason if there was none. local: where it can be read."""
+    def of(self, source: Path, local: AnyImage, *, cancel: threading.Event | None = None) -> ModelChoice:
+        """The choice for a file, with no reason if there was none. local: where it can be read, or a frame."""
         if len(self.bundles) == 1 and next(iter(self.bundles.values()))._cleaner is None:
             return ModelChoice(name=next(iter(self.bundles)), why="")
         if source not in self.choices:
@@ -372,7 +388,7 @@ class Models:
             self.choices[source] = choose_model(local, scale=self._scale, among=self.bundles.values(), **limits)
         return self.choices[source]
 
-    def tell_of(self, file: FolderFile, local: Path, *, cancel: threading.Event | None = None) -> None:
+    def tell_of(self, file: FolderFile, local: AnyImage, *, cancel: threading.Event | None = None) -> None:
         """Say what draws a file, and why; or that the model that someone named removes damage which is not there."""
         if file.why is not None:
             self.say(file.drawn_by)
@@ -429,7 +445,13 @@ def _done(
     if there and not settings.overwrite:
         return skipped
     with reading(job.source) as source:
-        choice = models.of(job.source, source, cancel=cancel)
+        seen: AnyImage = source
+        if (animation := job.animation) is not None:
+            _check_animation(animation, job.targets, settings.max_pixels)
+            seen, _ = next(itertools.islice(animation.frames(), animation.count // 2, None))
+        choice = models.of(job.source, seen, cancel=cancel)
+        if animation is not None:
+            choice = dataclasses.replace(choice, cleaner=None)  # frames are not cleaned
         manifest = models.bundles[choice.name].manifest
         complete = settings.resume and len(there) == len(job.targets)
         if complete and _is_done(job, source, models.upscaler, choice, manifest, settings, cancel):
@@ -439,20 +461,72 @@ def _done(
         first = f"first {choice.cleaner} at τ 0" if choice.cleaner else ""
         why = "; ".join(filter(None, (choice.why, first))) or None
         result = dataclasses.replace(skipped, status="done", model=manifest.name, why=why)
-        models.tell_of(result, source, cancel=cancel)
+        models.tell_of(result, seen, cancel=cancel)
         if settings.look is not None:
-            with open_image(source, max_pixels=settings.max_pixels) as reader:
+            with job.opened(source, max_pixels=settings.max_pixels) as reader:
                 settings.look(job, reader, manifest)
             return result
         how = {each.name: getattr(settings, each.name) for each in dataclasses.fields(WriteOptions)}
         with writing(job.targets) as targets:
             how.update(progress=progress, cancel=cancel)
-            file = settings.operation.on_file(models.upscaler, choice, source, targets, **how)
+            if animation is None:
+                file = settings.operation.on_file(models.upscaler, choice, source, targets, **how)
+            else:
+                file = _on_animation(settings.operation, models.upscaler, choice, animation, targets, **how)
     if file.note:
         models.say(f"{job.source}: {file.note}")
     outputs = tuple(map(lambda one, to: dataclasses.replace(one, path=to), file.outputs, job.targets))
     note = file.note or None
     return dataclasses.replace(result, outputs=outputs, size=file.size, seconds=file.seconds, note=note)
+
+
+def _on_animation(
+    operation: Operation,
+    upscaler: Upscaler,
+    choice: ModelChoice,
+    animation: Animation,
+    targets: Sequence[Path],
+    **how: Any,
+) -> FileResult:
+    """Enlarge an animation, frame by frame as a clip; the frames of one sample are held in memory.
+
+    As :meth:`Operation.on_file`; `progress` gets frames. Raises: SRFlowError.
+    """
+    started, outputs, source = time.monotonic(), list[FileOutput](), animation.path
+    size, sha256 = (animation.width, animation.height), file_sha256(source)
+    progress, cancel = how.pop("progress"), how.pop("cancel")
+    painter, _ = upscaler._painters_of(choice)
+    for number, target in enumerate(targets, start=operation.sample):
+        fields = operation.fields_of(painter.manifest, size, number)
+        made = made_of(painter, source=source, source_sha256=sha256, tile=None, **fields)
+        one = dataclasses.replace(operation.options, sample=number, cancel=cancel)
+        try:
+            drawer = FrameUpscaler(upscaler, _painter=painter, **vars(one))
+        except MissingExtraError as error:  # it would end the whole batch
+            raise ImageError(f"{source} is an animation: {error}") from error
+        frames = list[Image.Image]()
+        for rgba, _ in animation.frames():
+            frames.append(Image.fromarray(drawer.draw(rgba, len(frames))))
+            progress(len(outputs) * animation.count + len(frames), len(targets) * animation.count)
+        animation.write(target, frames, made=made, options=WriteOptions(**how))
+        outputs.append(
+            FileOutput(
+                path=target,
+                provenance=made,
+                lr_psnr=None,
+                size_bytes=target.stat().st_size,
+                sha256=file_sha256(target),
+            )
+        )
+    return FileResult(source=source, size=size, outputs=tuple(outputs), seconds=time.monotonic() - started)
+
+
+def _check_animation(animation: Animation, targets: Sequence[Path], max_pixels: int) -> None:
+    """Raises: ImageError if it has too many pixels, or an output's name is of another kind."""
+    if animation.width * animation.height * animation.count > max_pixels:
+        raise ImageError(f"{animation.path}: its {animation.count} frames have too many pixels; {RAISE_LIMIT}")
+    if {target.suffix.lower() for target in targets} != {animation.ending}:
+        raise ImageError(f"{animation.path} is an animation; end {targets[0].name} in {animation.ending}, too")
 
 
 def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> FolderFile:
@@ -474,9 +548,9 @@ def _is_done(
     """True if every output is whole, and was made from the input as it is now, with these settings but the device."""
     operation = settings.operation
     others: Any = {"model": "", "sdk_version": "", "tile": None, "source": "", "device": None}
-    with open_image(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
+    with job.opened(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
         size = reader.width, reader.height
-        record: Any = {"source": Path(), "source_sha256": reader.sha256(), "tile": None}
+    record: Any = {"source": Path(), "source_sha256": file_sha256(source), "tile": None}
     painter, cleaner = upscaler._painters_of(choice)
     record["cleaned_by"] = name_of_cleaner(cleaner)
     for number, target in enumerate(job.targets, start=operation.sample):
@@ -487,6 +561,10 @@ def _is_done(
                 made = read_provenance(output)
                 if made is None or dataclasses.replace(made, **others) != dataclasses.replace(wanted, **others):
                     return False
+                if job.animation is not None:
+                    for _ in dataclasses.replace(job.animation, path=output).frames():
+                        stop_if_set(cancel)
+                    continue
                 with open_image(output, max_pixels=sys.maxsize, raw=operation.raw) as reader:
                     for row in range(0, reader.height, _ROWS):  # it is whole if all of it can be decoded
                         reader.read_rows(min(_ROWS, reader.height - row))

@@ -10,19 +10,20 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from srflow_apps.batch.choices import FORMATS, FileChoices, Format
-from srflow_apps.batch.jobs import FolderFile, Job, Models, Operation, Settings, failure
+from srflow_apps.batch.jobs import FolderFile, Job, Models, Operation, Settings, Upscaling, failure
 from srflow_apps.batch.storage import UrlPath, as_path, check_bucket, check_written, file_names, is_folder, real_path
 from srflow_apps.clips.files import CLIPS
 from srflow_sdk._checks import flag, one_of, whole
 from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
 from srflow_sdk.files import MAX_PIXELS, READABLE, UNREAD, WRITABLE, check_writable, read_provenance
+from srflow_sdk.files.animations import Animation
 from srflow_sdk.files.formats import format_of, save_options
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.model.bundle import Bundle
@@ -105,11 +106,15 @@ def make_plan(
     if output is None:  # of *.png, what an earlier run made of the others is left out
         makers = {identity(out / name): job for job in jobs for name in naming.names(job)}
         jobs = [job for job in jobs if makers.get(identity(job.source), job) is job]
+    frames = bundles[0].manifest.files and not (operation.raw or operation.interval)
+    if frames and isinstance(operation, Upscaling):  # a server, without files, draws none
+        jobs = [dataclasses.replace(job, animation=Animation.in_file(job.source)) for job in jobs]
     jobs = plan_outputs(jobs, out, inputs=inputs, keep=keep, naming=naming)
     # Divided last: two inputs with one output are an error on every machine, whichever has them.
     mine = tuple(job for job in jobs if part is None or part_of(job.name, part[1]) == part[0])
     check_targets(mine, report=files.report)
-    for target in {target.suffix: target for job in mine for target in job.targets}.values():
+    pictures = (target for job in mine if job.animation is None for target in job.targets)
+    for target in {target.suffix: target for target in pictures}.values():
         if files.format is not None and format_of(target) is not format_of(f"a.{files.format}"):
             raise ArgumentError(f"{target} and --format {files.format} are two formats; leave --format out")
         save_options(target, quality=files.quality, lossless=files.lossless)
@@ -191,11 +196,13 @@ def _made_by(operation: str, path: Path) -> bool:
 class Naming:
     """How output files are named: by a pattern with fields in braces.
 
-    pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the ending. numbers: of the samples. bounds:
-    each input has three outputs, its picture and the bounds of an interval. values: of the fields that all have alike.
+    pattern: None is "{stem}", for several samples "{stem}_s{sample}", with the suffix and the
+    ending, which is an animation's own. numbers: of the samples. bounds: each input has three
+    outputs, its picture and the bounds of an interval. values: of the fields that all have alike.
     """
 
     pattern: str | None = None
+    suffix: str = ""
     ending: str = ".png"
     numbers: Sequence[int] = range(1)
     bounds: bool = False
@@ -214,15 +221,15 @@ class Naming:
         naming.check()
         return naming
 
-    def default(self, suffix: str = "") -> str:
-        """The pattern that nobody chose, with something after the stem."""
-        return "{stem}" + suffix + "_s{sample}" * (len(self.numbers) > 1) + self.ending
+    def default(self, ending: str) -> str:
+        """The pattern that nobody chose."""
+        return "{stem}" + self.suffix + "_s{sample}" * (len(self.numbers) > 1) + ending
 
     def names(self, job: Job, *, apart: bool = False) -> list[str]:
         """The names of one input's outputs. apart: {stem} has the input's ending, too: `a_gif` beside `a_webp`."""
         stem, ending = job.name.stem, job.name.suffix[1:]
         own = {"stem": (f"{stem}_{ending}" if apart and ending else stem) or "image", "ending": ending}
-        pattern = self.pattern or self.default()
+        pattern = self.pattern or self.default(job.animation.ending if job.animation else self.ending)
         names = [pattern.format(**self.values, **own, sample=number) for number in self.numbers]
         place = PurePosixPath(names[0])
         return [*names, *(f"{place.stem}_{end}{place.suffix}" for end in ("low", "high") if self.bounds)]
@@ -265,7 +272,7 @@ def placed(
         if len({identity(path.parent) for path in inputs}) > 1 or (folders and len(inputs) > 1):
             raise ArgumentError("the inputs are several folders, or lie in several; name a directory with -o")
         if not folders:
-            return dataclasses.replace(naming, pattern=naming.pattern or naming.default(suffix)), inputs[0].parent
+            return dataclasses.replace(naming, suffix=suffix), inputs[0].parent
         folder = folders[0] if folders[0].name not in ("", "..") else real_path(folders[0])
         if not folder.name:
             raise ArgumentError(f"{folder} has no name to which {suffix} could be added; name a directory with -o")
@@ -351,10 +358,10 @@ def identity(path: Path) -> str:
     return os.path.normcase(real_path(path))
 
 
-def check_targets(jobs: Iterable[Job], *, report: Path | None = None) -> None:
+def check_targets(jobs: Sequence[Job], *, report: Path | None = None) -> None:
     """Raises: ArgumentError, ImageError for what cannot be written, before minutes of work. Nothing is created."""
     targets, sources = [target for job in jobs for target in job.targets], [job.source for job in jobs]
-    for target in targets:
+    for target in (target for job in jobs if job.animation is None for target in job.targets):
         check_writable(target)
     if report is not None:
         if identity(report) in {identity(path) for path in [*targets, *sources]}:

@@ -91,9 +91,10 @@ def _targets(sources: Sequence[Path], output: str | None, suffix: str | None) ->
         check_place(out)
         targets = [out]
     else:
-        endings = [path.suffix if path.suffix.lower() in WRITTEN else ".mkv" for path in sources]
-        folders = [path.parent if output is None else out for path in sources]
-        targets = [folders[i] / f"{path.stem}{end}{endings[i]}" for i, path in enumerate(sources)]
+        targets = []
+        for path in sources:
+            ending = path.suffix if path.suffix.lower() in WRITTEN else ".mkv"
+            targets.append((path.parent if output is None else out) / f"{path.stem}{end}{ending}")
     real = [local_files.real_path(target) for target in targets]
     for target in real:
         if real.count(target) > 1 or target in map(local_files.real_path, sources):

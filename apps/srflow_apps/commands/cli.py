@@ -140,7 +140,7 @@ class _UpscaleChoices:
     more=options_of(_UpscaleChoices, "Pictures"),
 )
 def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
-    """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, and clips.
+    """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, animations and clips.
 
     For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
     a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
@@ -149,7 +149,7 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
     one picture, INPUT may be - for standard input, and OUT - for standard output. INPUT, OUT and the report may be
     URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
 
-    A clip needs pip install "srflow-sdk[video]".
+    An animated GIF, WebP or PNG becomes one of its kind. It and a clip need pip install "srflow-sdk[video]".
 
     \b
     Examples:
