@@ -1,4 +1,4 @@
-"""diagnose: statistics of latents and samples, inputs that are no photographs, and what it says."""
+"""diagnose: statistics of latents and samples, and what it says."""
 
 import math
 import re
@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from scipy import stats
 
 from srflow_evaluation.diagnose import (
@@ -15,14 +14,13 @@ from srflow_evaluation.diagnose import (
     diagnose,
     error_and_variance,
     moments,
-    odd_inputs,
     quantiles,
     rank_shares,
 )
 from srflow_evaluation.options import Options
 from srflow_sdk.flow.inverting import dequantised
 from srflow_training import figures, load_checkpoint, save_checkpoint
-from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
+from srflow_training.resampling import enlarge_bicubic
 from tests.evaluation.outputs import drawn_in, pictures_of, summary_of
 from tests.networks import random_srflow, tiny_config
 
@@ -99,38 +97,6 @@ def test_quantiles_of_normal_latents_are_the_distributions():
     assert quantiles(latents)[0] == pytest.approx(np.quantile(latents, stats.norm.cdf(-3.5)), abs=1e-5)
 
 
-INPUTS = odd_inputs(4, "bicubic")
-
-
-@pytest.fixture(scope="module")
-def hr():
-    return round_to_8_bit(enlarge_bicubic(torch.rand(1, 3, 18, 20, generator=torch.Generator().manual_seed(0)), 4))
-
-
-@pytest.mark.parametrize("name", INPUTS)
-def test_an_input_is_an_8_bit_picture_of_the_photographs_size_and_the_same_each_time(hr, name):
-    before = hr.clone()
-    image = INPUTS[name](hr, "a")
-    assert image.shape == hr.shape
-    assert image.dtype == torch.float32
-    assert torch.equal(round_to_8_bit(image), image)
-    assert torch.equal(INPUTS[name](hr, "a"), image)
-    assert not torch.equal(image, hr)
-    assert torch.equal(hr, before)
-
-
-def test_inputs_are_what_they_are_called(hr):
-    made = {name: make(hr, "a") for name, make in INPUTS.items()}
-    assert torch.equal(made["upside down"][..., 0, :], hr[..., -1, :])
-    assert torch.equal(made["blurred"], round_to_8_bit(enlarge_bicubic(reduce_bicubic(hr, 4), 4)))
-    assert made["constant"].flatten(2).std(dim=2).max() < 1e-6
-    assert made["constant"].mean() == pytest.approx(float(hr.mean()), abs=2e-3)
-    pixels = [sorted(map(tuple, image[0].flatten(1).T.tolist())) for image in (hr, made["shuffled pixels"])]
-    assert pixels[0] == pixels[1]
-    noise = (made["with training's noise"] - hr)[(hr > 0.1) & (hr < 0.9)] * 255
-    assert float(noise.std()) == pytest.approx((16 / 3 + 1 / 12) ** 0.5, rel=0.05)
-
-
 @pytest.fixture(scope="module")
 def measured(photos, checkpoint, tmp_path_factory):
     """Folder of the three photographs' measurement with four samples; tests only read it."""
@@ -141,30 +107,26 @@ def measured(photos, checkpoint, tmp_path_factory):
 
 def test_latents_and_bits_are_the_networks(measured, photos, checkpoint):
     summary, network = summary_of(measured), load_checkpoint(checkpoint)
-    deviations, squares, bits = [], [], {}
+    deviations, errors, bits = [], [], {}
     with torch.no_grad():
         for picture in pictures_of(photos):
             latents, _ = network.encode(picture.hr, picture.lr)
             deviations.append(float(latents[1].std(correction=0)))
             spread = torch.from_numpy(dequantised(picture.hr[0].numpy()))[None]
             bits[picture.name] = figures.bits_per_dimension(network.encode(spread, picture.lr)[1], picture.hr)
-            squares.append((spread - (255 * enlarge_bicubic(picture.lr, 4) + 0.5) / 256).double().square().flatten())
+            errors.append((spread - (255 * enlarge_bicubic(picture.lr, 4) + 0.5) / 256).double().abs().flatten())
     assert [row["level"] for row in summary["rows"]] == [1, 2, 3]
     assert "uniform dequantisation" in summary["convention"]
     assert summary["rows"][0]["deviation"] == pytest.approx(np.mean(deviations), rel=1e-4)
-    variance = float(torch.cat(squares).mean())
-    assert summary["bicubic"]["deviation"] == pytest.approx(255 * math.sqrt(variance), rel=1e-4)
-    for name, square in zip("abc", squares, strict=True):
+    size = float(torch.cat(errors).mean())
+    assert summary["bicubic"] == pytest.approx(255 * size, rel=1e-4)
+    model = torch.distributions.Laplace(0.0, size)
+    for name, error in zip("abc", errors, strict=True):
         assert summary["bits_per_dimension"][name]["flow"] == pytest.approx(bits[name], rel=1e-4)
-        size = float(torch.cat(squares).sqrt().mean())
-        for kind, model in {
-            "gaussian": torch.distributions.Normal(0.0, math.sqrt(variance)),
-            "laplacian": torch.distributions.Laplace(0.0, size),
-        }.items():
-            expected = 8 - float(model.log_prob(square.sqrt().float()).double().mean()) / math.log(2)
-            assert summary["bits_per_dimension"][name][kind] == pytest.approx(expected, abs=1e-3)
+        expected = 8 - float(model.log_prob(error.float()).double().mean()) / math.log(2)
+        assert summary["bits_per_dimension"][name]["laplacian"] == pytest.approx(expected, abs=1e-3)
     assert max(trip["max"] for trip in summary["round_trip"].values()) < 0.1
-    assert drawn_in(measured) == {"sheet.png"}
+    assert drawn_in(measured) == set()
 
 
 @pytest.mark.slow
@@ -175,14 +137,7 @@ def test_a_bundle_is_measured_alike(options, tmp_path):
     assert [found["tau"] for found in summary["calibration"]] == ["0.8", "1"]
     narrow, wide = (found["deviation"] for found in summary["calibration"])
     assert narrow < wide
-    inputs = summary["inputs"]
-    assert inputs["shuffled pixels"]["bits_per_dimension"] > inputs["photograph"]["bits_per_dimension"] + 1
-    assert inputs["constant"]["deviation"]["1"] < inputs["photograph"]["deviation"]["1"] / 2
-    assert inputs["constant"]["outside_deviation"] == 2
-    assert inputs["photograph"]["outside_deviation"] == 0
     assert "every 8-bit value comes back" in table
-    with Image.open(tmp_path / "out" / "sheet.png") as picture:
-        assert np.asarray(picture.convert("L")).std() > 1
 
 
 def test_a_network_whose_latents_are_not_finite_is_called_so(options, tmp_path):
@@ -191,10 +146,9 @@ def test_a_network_whose_latents_are_not_finite_is_called_so(options, tmp_path):
     save_checkpoint(tmp_path / "broken.safetensors", model)
     table = str(diagnose(options(models=[str(tmp_path / "broken.safetensors")], samples=4, most=1)))
     assert table.startswith("### Latents\n\n| latents of | mean | deviation |")
-    assert re.findall("### [BCO].*", table) == ["### Calibration", "### Bits per dimension", "### Other inputs"]
+    assert re.findall("### [BCO].*", table) == ["### Calibration", "### Bits per dimension"]
     assert "×4, 1 photograph." in table
     assert "The latents of a are not finite" in table
-    assert "photograph (1 not finite)" in table
     summary = summary_of(tmp_path / "out")
     assert summary["photographs_not_finite"] == ["a"]
     assert summary["values_not_finite"] == 2 * 4 * 3 * 64 * 72

@@ -1,7 +1,7 @@
 """The protocol `diagnose`: what to know about a flow before trusting it.
 
 Are the latents of photographs normal, do samples spread as much as they err, does a photograph survive the round trip
-through its latents, how many bits does it take, and what happens to pictures that are no photographs.
+through its latents, and how many bits does it take.
 
 Ranks and errors are of 8-bit values, pixel by pixel and channel by channel. If the photograph were one more sample, its
 rank among n samples would be 0 … n with the same probability, and its squared distance from their mean would be
@@ -10,11 +10,8 @@ rank among n samples would be 0 … n with the same probability, and its squared
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from statistics import NormalDist
 from typing import Any
 
@@ -23,20 +20,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from srflow_evaluation import intervals
-from srflow_evaluation.bench import Bench, open_bench
+from srflow_evaluation.bench import open_bench
 from srflow_evaluation.models import ConditionedFlow
 from srflow_evaluation.options import LevelTaus, Options, check_samples_differ
-from srflow_evaluation.output import Table, shown_place, write_sheet
-from srflow_evaluation.pictures import LEAST_SIDE, Cut, Picture, PictureFiles
+from srflow_evaluation.output import Table
+from srflow_evaluation.pictures import Picture, PictureFiles
 from srflow_evaluation.results import Results, Row, mean_of
 from srflow_sdk import Latents
 from srflow_sdk.errors import NonFiniteError
 from srflow_sdk.flow.inverting import dequantised
 from srflow_sdk.latents.picture_latents import bits_per_dimension
-from srflow_sdk.model.manifest import Reduction
 from srflow_training import figures
-from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
+from srflow_training.resampling import enlarge_bicubic, round_to_8_bit
 
 TAUS = (LevelTaus((0.8,)), LevelTaus((1.0,)))
 """Temperatures of the samples if none is given: the usual one, and the one that the model was trained for."""
@@ -51,22 +46,17 @@ CONVENTION = (
 )
 """How the figures are computed."""
 
-PHOTOGRAPH = "photograph"
-"""The input that is one."""
-
 NORMAL_QUANTILES = (-3.5, 3.5)
 """Standard normal values: what of normal latents is beyond them is two in ten thousand."""
 
 MOMENTS = ("mean", "deviation", "skewness", "kurtosis")
 
-_TEXT = {"part": "", "tau": "", "level": "", "input": ""}  # in every row: the order of columns is then always the same
-_TRAINING_NOISE = 4 / 3**0.5 / 255  # what training adds by default
-_INPUT_SIDE = 256  # pixels of the pictures that are no photographs, and of the photographs beside them
+_TEXT = {"part": "", "tau": "", "level": ""}  # in every row: the order of columns is then always the same
 
 
 @torch.no_grad()
 def diagnose(options: Options) -> Table:
-    """Measure and write results.csv, summary.json and a sheet of the inputs; return the tables.
+    """Measure and write results.csv and summary.json; return the tables.
 
     Raises: SRFlowError; BundleError for a bundle without an inverter.
     """
@@ -78,27 +68,17 @@ def diagnose(options: Options) -> Table:
     open_flow = bench.subject.both_ways()
     settings = {**bench.settings, "measured": "diagnose", "taus": [str(tau) for tau in taus], "samples": count}
     results = Results(options.out, settings)
-    sheet = options.out / "sheet.png"
 
     def rows_of(files: PictureFiles) -> list[Row]:
         picture = bench.read(files)
-        if files is bench.pictures[0]:
-            _draw_sheet(bench, picture, sheet)
         flow = open_flow(picture.lr)
         rows = [*_of_photograph(flow, picture), *_of_samples(flow, picture, taus, count)]
-        rows += _of_inputs(bench, open_flow, picture)
         return [{"picture": picture.name, **_TEXT, **row} for row in rows]
 
-    if not sheet.is_file():
-        results.forget(bench.pictures[0].name)
     rows = results.measure(bench.pictures, rows_of, options.progress)
     found = findings(rows)
     count_of = "1 photograph" if len(bench.pictures) == 1 else f"{len(bench.pictures)} photographs"
     table = table_of(found, f"{bench.subject.name}, ×{bench.subject.scale}, {count_of}")
-    if (upscaler := bench.subject.upscaler) is not None:
-        measured = intervals.measure(upscaler, bench.pictures, options.progress)
-        more = intervals.table_of(measured, upscaler.bundle.manifest.intervals)
-        table = replace(table, more=[*table.more, more])
     notes = [note for part in table.parts for note in part.notes]
     summary = bench.summary("diagnose", [], [], samples=count)
     results.write_summary({**summary, **found, "convention": CONVENTION, "notes": notes})
@@ -151,41 +131,6 @@ def _of_samples(flow: ConditionedFlow, picture: Picture, taus: Sequence[LevelTau
     return rows
 
 
-def _of_inputs(bench: Bench, open_flow: Callable[[Tensor], ConditionedFlow], picture: Picture) -> list[Row]:
-    """Bits and deviations of latents: a row for the photograph's centre, and one for each unlike picture made of it."""
-    hr, lr = _centre(bench, picture)
-    made = _inputs(bench, hr, picture.name)
-    pairs = {
-        PHOTOGRAPH: (hr, lr),
-        **{name: (image, bench.cut.reduced(image, bench.subject.reduction)) for name, image in made.items()},
-    }
-    rows: list[Row] = []
-    for name, (image, small) in pairs.items():
-        row: Row = {"part": "input", "input": name}
-        try:
-            found = open_flow(small).invert(_dequantised(image))
-        except NonFiniteError:
-            rows.append({**row, "nonfinite": 1.0})
-            continue
-        row["bits_per_dimension"] = _bits_of(found)
-        deviations = {f"deviation_{level}": float(z.astype("float64").std()) for level, z in found.levels.items()}
-        rows.append({**row, **deviations})
-    return rows
-
-
-def _inputs(bench: Bench, hr: Tensor, name: str) -> dict[str, Tensor]:
-    makers = odd_inputs(bench.subject.scale, bench.subject.reduction)
-    return {kind: make(hr, name) for kind, make in makers.items()}
-
-
-def _centre(bench: Bench, picture: Picture) -> tuple[Tensor, Tensor]:
-    multiple, scale = bench.cut.multiple, bench.subject.scale
-    side = max(_INPUT_SIDE, LEAST_SIDE, multiple) // multiple * multiple
-    rows, columns = Cut(scale=scale, multiple=multiple, centre=side).window(*picture.hr.shape[2:])
-    small = [slice(part.start // scale, part.stop // scale) for part in (rows, columns)]
-    return picture.hr[..., rows, columns].contiguous(), picture.lr[..., small[0], small[1]].contiguous()
-
-
 def _dequantised(hr: Tensor) -> Tensor:
     return torch.from_numpy(dequantised(hr[0].numpy()))[None]
 
@@ -197,51 +142,11 @@ def _bits_of(latents: Latents) -> float:
 
 
 def _bicubic_errors(picture: Picture) -> Row:
-    """How far the dequantised photograph is from bicubic's picture: mean absolute and squared, of values in [0, 1]."""
+    """How far the dequantised photograph is from bicubic's picture: mean absolute, of values in [0, 1]."""
     scale = picture.hr.shape[2] // picture.lr.shape[2]
     middle = (255 * enlarge_bicubic(picture.lr, scale).double() + 0.5) / 256  # of the interval of each level
     error = _dequantised(picture.hr).double() - middle
-    return {
-        "values": float(error.numel()),
-        "bicubic_mean_absolute": float(error.abs().sum() / error.numel()),
-        "bicubic_mean_square": float(error.square().mean()),
-    }
-
-
-def _draw_sheet(bench: Bench, picture: Picture, path: Path) -> None:
-    hr = _centre(bench, picture)[0]
-    cells = [(PHOTOGRAPH, hr), *_inputs(bench, hr, picture.name).items()]
-    write_sheet(path, f"inputs made of {picture.name}", cells, [shown_place(hr)], columns=4)
-
-
-def odd_inputs(scale: int, reduction: Reduction) -> Mapping[str, Callable[[Tensor, str], Tensor]]:
-    """By name, what makes a picture from a photograph and its name: 1×3×H×W, 8-bit levels in [0, 1].
-
-    The same for every call. scale, reduction: of the model.
-    """
-    return {
-        "with training's noise": _with_noise,
-        "upside down": lambda hr, _: hr.flip(2),
-        "blurred": lambda hr, _: round_to_8_bit(enlarge_bicubic(REDUCTIONS[reduction](hr, scale), scale)),
-        "constant": lambda hr, _: round_to_8_bit(hr.mean(dim=(2, 3), keepdim=True)).expand_as(hr).contiguous(),
-        "shuffled pixels": _shuffled,
-    }
-
-
-def _generator(name: str) -> np.random.Generator:
-    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
-    return np.random.Generator(np.random.Philox(key=key))
-
-
-def _with_noise(hr: Tensor, name: str) -> Tensor:
-    noise = _generator(name).standard_normal(hr.shape, np.float32)
-    return round_to_8_bit(hr + _TRAINING_NOISE * torch.from_numpy(noise))
-
-
-def _shuffled(hr: Tensor, name: str) -> Tensor:
-    """The photograph's pixels in random order: noise with its colours."""
-    order = torch.from_numpy(_generator(name).permutation(hr.shape[2] * hr.shape[3]))
-    return hr.flatten(2)[..., order].reshape(hr.shape)
+    return {"values": float(error.numel()), "bicubic_mean_absolute": float(error.abs().mean())}
 
 
 def moments(latents: npt.NDArray[np.float32]) -> dict[str, float]:
@@ -330,7 +235,6 @@ def findings(rows: Sequence[Row]) -> dict[str, Any]:
         "round_trip": _round_trips(photographs, of_levels),
         "bits_per_dimension": bits,
         "bicubic": bicubic,
-        "inputs": _input_findings([row for row in rows if row["part"] == "input"]),
         "photographs_not_finite": [row["picture"] for row in photographs if "nonfinite" in row],
         "values_not_finite": int(sum(float(row["nonfinite"]) for row in of_ranks)),
     }
@@ -371,59 +275,20 @@ def _round_trips(photographs: Sequence[Row], of_levels: Sequence[Row]) -> dict[s
     }
 
 
-def _bits(photographs: Sequence[Row]) -> tuple[dict[str, Any], dict[str, float]]:
-    """Bits by photograph, and the deviation and mean absolute error, /255, that were fitted to all of them."""
+def _bits(photographs: Sequence[Row]) -> tuple[dict[str, Any], float]:
+    """Bits by photograph, and bicubic's mean absolute error, /255, fitted to all of them."""
     weights = [float(row["values"]) for row in photographs]
-    square, absolute = (
-        sum(weight * float(row[name]) for weight, row in zip(weights, photographs, strict=True)) / sum(weights)
-        for name in ("bicubic_mean_square", "bicubic_mean_absolute")
-    )
-    least = (1 / 256) ** 2 / 12  # of one 8-bit level spread evenly: pictures that bicubic gets exactly
-    variance, size = max(square, least), max(absolute, math.sqrt(least))
+    errors = [float(row["bicubic_mean_absolute"]) for row in photographs]
+    mean = sum(map(math.prod, zip(weights, errors, strict=True))) / sum(weights)
+    size = max(mean, 1 / 256 / 12**0.5)  # of one 8-bit level spread evenly, where bicubic is exact
     found = {}
-    for row in photographs:
-        gaussian = 0.5 * math.log(2 * math.pi * variance) + 0.5 * float(row["bicubic_mean_square"]) / variance
-        laplacian = math.log(2 * size) + float(row["bicubic_mean_absolute"]) / size
+    for row, error in zip(photographs, errors, strict=True):
+        laplacian = math.log(2 * size) + error / size
         found[str(row["picture"])] = {
             "flow": row.get("bits_per_dimension"),
-            "gaussian": bits_per_dimension(-3 * gaussian, height=1, width=1),
             "laplacian": bits_per_dimension(-3 * laplacian, height=1, width=1),
         }
-    return found, {"deviation": 255 * math.sqrt(variance), "mean_absolute_error": 255 * size}
-
-
-def _input_findings(rows: Sequence[Row]) -> dict[str, Any]:
-    """Kinds of input: means over those that are finite, and how many lie outside of the photographs' range.
-
-    Those that are not finite lie outside, too.
-    """
-    bits, deviations = "bits_per_dimension", sorted({name for row in rows for name in row if "deviation_" in name})
-    photographs = [row for row in rows if row["input"] == PHOTOGRAPH and bits in row]
-    ranges = {
-        name: (min(float(row[name]) for row in photographs), max(float(row[name]) for row in photographs))
-        for name in (bits, *deviations)
-        if photographs
-    }
-
-    def outside(row: Row, names: Sequence[str]) -> bool:
-        return bits not in row or any(
-            not ranges[name][0] <= float(row[name]) <= ranges[name][1] for name in names if name in ranges
-        )
-
-    found = {}
-    for name in _in_order(rows, "input"):
-        of_kind = [row for row in rows if row["input"] == name]
-        finite = [row for row in of_kind if bits in row]
-        means, all_bits = mean_of(finite, [bits, *deviations]), [float(row[bits]) for row in finite]
-        found[name] = {
-            bits: means.get(bits),
-            "bits_range": [min(all_bits), max(all_bits)] if finite else None,
-            "deviation": {column.removeprefix("deviation_"): means.get(column) for column in deviations},
-            "not_finite": len(of_kind) - len(finite),
-            "outside_bits": sum(outside(row, [bits]) for row in of_kind),
-            "outside_deviation": sum(outside(row, deviations) for row in of_kind),
-        }
-    return found
+    return found, 255 * size
 
 
 def table_of(found: Mapping[str, Any], title: str) -> Table:
@@ -451,13 +316,12 @@ def table_of(found: Mapping[str, Any], title: str) -> Table:
     if found["rows"] and max(row["deviation"] for row in found["rows"]) < 1 - _CLOSE:
         note += (
             " Here they are smaller at every level. Training adds noise to photographs, of 4/√3 of 255 levels unless "
-            "it was set otherwise; clean ones have smaller latents: compare “with training's noise” below."
+            "it was set otherwise; clean ones have smaller latents."
         )
     more = [
         _calibration_table(found["calibration"]),
         *_round_trip_table(found),
         _bits_table(found),
-        _inputs_table(found),
     ]
     return Table(headings, [*rows, normal], [*notes, note], title="Latents", more=more)
 
@@ -514,52 +378,20 @@ def _round_trip_table(found: Mapping[str, Any]) -> list[Table]:
 
 
 def _bits_table(found: Mapping[str, Any]) -> Table:
-    columns = ("flow", "gaussian", "laplacian")
-    all_bits, bicubic = found["bits_per_dimension"], found["bicubic"]
+    columns = ("flow", "laplacian")
+    all_bits = found["bits_per_dimension"]
     means = mean_of([{k: v for k, v in bits.items() if v is not None} for bits in all_bits.values()], columns)
     rows = [[name, *(_number(bits[column]) for column in columns)] for name, bits in all_bits.items()]
     rows.append(["mean", *(_number(means.get(column)) for column in columns)])
     note = (
         "Given the LR image, with uniform dequantisation: what a lossless code of the 8-bit "
-        "photograph would spend on each value. Beside it two densities of independent values around the bicubic "
-        f"picture, a Gaussian of deviation {bicubic['deviation']:.2f}/255 and a Laplacian of mean absolute "
-        f"deviation {bicubic['mean_absolute_error']:.2f}/255; both are fitted to these photographs themselves, "
-        "which favours them. A flow that does not need fewer bits has learned nothing about detail."
+        "photograph would spend on each value. Beside it a Laplacian of independent values around the "
+        f"bicubic picture, of mean absolute deviation {found['bicubic']:.2f}/255; it is fitted to these "
+        "photographs themselves, which favours it. A flow that does not need fewer bits has learned nothing "
+        "about detail."
     )
-    headings = ["photograph", "flow", "Gaussian around bicubic", "Laplacian around bicubic"]
+    headings = ["photograph", "flow", "Laplacian around bicubic"]
     return Table(headings, rows, [note], title="Bits per dimension")
-
-
-def _inputs_table(found: Mapping[str, Any]) -> Table:
-    inputs, count = found["inputs"], len(found["bits_per_dimension"])
-    levels, photographs = list(inputs[PHOTOGRAPH]["deviation"]), inputs[PHOTOGRAPH]["bits_range"]
-    rows = []
-    for name, kind in inputs.items():
-        outside = [f"{kind[key]} of {count}" for key in ("outside_bits", "outside_deviation")]
-        rows.append(
-            [
-                name + (f" ({kind['not_finite']} not finite)" if kind["not_finite"] else ""),
-                _number(kind["bits_per_dimension"]),
-                *(_number(kind["deviation"][level]) for level in levels),
-                *(["", ""] if name == PHOTOGRAPH else outside),
-            ]
-        )
-    likelier = [
-        name for name, kind in inputs.items() if kind["bits_range"] and kind["bits_range"][1] < (photographs or [0])[0]
-    ]
-    verdict = (
-        f" Here the model finds all of “{'”, “'.join(likelier)}” likelier than any photograph." if likelier else ""
-    )
-    note = (
-        "Made of each photograph's centre (sheet.png), given their own reductions: bits, the "
-        "latents' deviations, and how many lie outside of the photographs' range, in bits or in the deviation of any "
-        "level. Few bits are no sign of a good picture: a flow finds likely what is simpler than photographs, "
-        f"too.{verdict} To recognise inputs that a model was not made for, compare the deviation of their latents, "
-        "level by level, with the range of many photographs of your own: too small is as telling as too large."
-    )
-    headings = ["input", "bits per dimension", *(f"deviation, level {level}" for level in levels)]
-    headings += ["outside by bits", "outside by deviation"]
-    return Table(headings, rows, [note], title="Other inputs")
 
 
 def _number(value: float | None) -> str:
