@@ -119,7 +119,7 @@ def _lr_psnr(figures: Any, image: Tensor, picture: Picture, convention: Conventi
     """PSNR in dB of the image's reduction against its LR image."""
     if convention.name != "published":
         return float(figures.lr_psnr(image, picture.lr, reduction=picture.reduction, border=convention.lr_border))
-    from srflow_evaluation.pictures import reduce_in_passes
+    from srflow_training.resampling import reduce_in_passes
 
     small = reduce_in_passes(figures.as_shown(image), convention.scale, picture.reduction)
     return float(figures.psnr(small, picture.lr, border=convention.lr_border))

@@ -12,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.local_files import file_sha256
 from srflow_training.data import image_files, read_photo, size_of, to_image
-from srflow_training.resampling import REDUCTIONS, mirror_pad, round_to_8_bit
+from srflow_training.resampling import REDUCTIONS, reduce_in_passes, round_to_8_bit
 
 LEAST_SIDE = 64
 """Photographs have at least this many pixels a side, so that every metric fits."""
@@ -67,7 +66,7 @@ class Cut:
     """How pictures are cut, so that a network takes them, and reduced.
 
     multiple: HR sides become multiples of this; rows below and columns on the right are left out. centre: keep only the
-    central part of at most this many pixels a side, or everything (None). in_passes: see :func:`reduce_in_passes`.
+    central part of at most this many pixels a side, or everything (None). in_passes: see `reduce_in_passes`.
     """
 
     scale: int
@@ -170,15 +169,6 @@ def to_pixels(image: Tensor) -> npt.NDArray[np.uint8]:
     """1×3×H×W as 8-bit H×W×3."""
     pixels: npt.NDArray[np.uint8] = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return np.ascontiguousarray(pixels)
-
-
-def reduce_in_passes(image: Tensor, scale: int, reduction: Reduction) -> Tensor:
-    """Reduce an 8-bit image as imresize does one of uint8: columns first, then rows, each pass rounded to 8 bits."""
-    levels = (mirror_pad(image, 4 * scale).double() * 255).round()
-    for factors in ((1 / scale, 1.0), (1.0, 1 / scale)):
-        small = F.interpolate(levels, scale_factor=factors, mode=reduction, antialias=True, align_corners=False)
-        levels = small.clamp(0, 255).round()
-    return levels[..., 4:-4, 4:-4].float() / 255
 
 
 class _Folder:

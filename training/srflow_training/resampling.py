@@ -29,6 +29,18 @@ REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {"bicubic": reduce_bicu
 """Reductions by the name that settings, checkpoints and manifests give them."""
 
 
+def reduce_in_passes(image: Tensor, scale: int, reduction: str) -> Tensor:
+    """Reduce an image of 8 bits as MATLAB's imresize does one of uint8.
+
+    Columns come first, then rows, and each pass is rounded to 8 bits. image: N×C×sh×sw in [0, 1].
+    """
+    levels = (mirror_pad(image, 4 * scale).double() * 255).round()
+    for factors in ((1 / scale, 1.0), (1.0, 1 / scale)):
+        small = F.interpolate(levels, scale_factor=factors, mode=reduction, antialias=True, align_corners=False)
+        levels = small.clamp(0, 255).round()
+    return levels[..., 4:-4, 4:-4].float() / 255
+
+
 def reduce_window(image: Tensor, scale: int, *, margin: int, reduction: str) -> Tensor:
     """Reduce an inner part, around which the image has `margin` LR pixels, at least 2: the same values, unpadded."""
     resized = F.interpolate(image, scale_factor=1 / scale, mode=reduction, antialias=True, align_corners=False)
