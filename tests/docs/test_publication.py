@@ -112,7 +112,7 @@ def run(folder: Path, words: list[str]) -> str:
 @pytest.mark.slow
 def test_every_command_runs_on_small_pictures(publication: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # a plot takes a second or two; tests/evaluation looks at them
-    monkeypatch.setattr(output, "save", lambda figure, path, title: path.touch())
+    monkeypatch.setattr(output, "save", lambda figure, path: path.touch())
     table = eval_table()
     assert len(table) == 26
     for number, (_, command) in enumerate(table):

@@ -59,5 +59,5 @@ def _plots_are_not_drawn(request):
     """A plot takes most of a test's time, a second or two; its figure is made all the same, and an empty file."""
     with pytest.MonkeyPatch.context() as patch:
         if "drawn_plots" not in request.fixturenames:
-            patch.setattr(output, "save", lambda figure, path, title: path.touch())
+            patch.setattr(output, "save", lambda figure, path: path.touch())
         yield

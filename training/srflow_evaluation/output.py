@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import matplotlib
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation, Text
 from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -193,6 +196,9 @@ def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
 
 
 _STYLES = ("--", ":", "-.")
+_MARKER = 5  # pixels around a point that captions leave free
+_STEP = 0.02  # of the way from point to point of a curve
+_DIRECTIONS = [math.pi / 8 * number for number in (2, 6, 0, 8, 14, 10, 4, 12, 1, 3, 5, 7, 9, 11, 13, 15)]
 
 
 @dataclass(frozen=True)
@@ -216,7 +222,8 @@ def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
     """Write panels side by side as a PNG, three in a row (four in two), with one legend below. Raises: OSError."""
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows, alone = -(-len(panels) // columns), len(panels) == 1
-    figure = Figure(figsize=(7, 5.2) if alone else (4.2 * columns, 3.0 * rows + 0.9), layout="constrained")
+    size = (7, 5.2) if alone else (4.2 * columns, 3.0 * rows + 0.9)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
     shown = figure.subplots(rows, columns, squeeze=False).flatten()
     for axes in shown[len(panels) :]:
         axes.set_visible(False)
@@ -226,14 +233,19 @@ def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
         str(label): handle for axes in shown for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(6, len(handles)))
-    save(figure, path, title)
-
-
-def save(figure: Figure, path: Path, title: str) -> None:
-    """Write a figure under a title."""
     figure.suptitle(title, fontsize=11)
+    if any(axes.texts for axes in shown):
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        figure.draw_without_rendering()  # lays everything out
+        for axes in shown:
+            _spread_captions(axes, renderer)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110, metadata={"Software": None})  # the same bytes by any version
+    figure.savefig(content, format="png", dpi="figure", metadata={"Software": None})  # the same bytes by any version
     write_atomically(path, content.getvalue())
 
 
@@ -243,8 +255,17 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.plot(x, y, marker="o", color=f"C{number % 10}", label=name)
         for x_at, y_at, *captions in points:
             for caption in captions:
-                offset: dict[str, Any] = {"xytext": (5, 5), "textcoords": "offset points", "fontsize": 8}
-                axes.annotate(caption, (x_at, y_at), color=f"C{number % 10}", **offset)
+                axes.annotate(
+                    caption,
+                    (x_at, y_at),
+                    xytext=(0, 0),
+                    textcoords="offset pixels",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color=f"C{number % 10}",
+                    arrowprops={"arrowstyle": "-", "color": f"C{number % 10}", "alpha": 0.4},
+                ).set_in_layout(False)
     for number, (name, (x_at, y_at)) in enumerate(panel.points.items(), start=len(panel.curves)):
         axes.plot([x_at], [y_at], marker="s", linestyle="", color=f"C{number % 10}", label=name)
     for number, (name, level) in enumerate(panel.lines.items()):
@@ -257,3 +278,46 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.set_xticks([panel.first_tick, *(tick for tick in others if panel.first_tick < tick <= axes.dataLim.x1)])
     axes.margins(0.1)  # for captions
     axes.grid(alpha=0.3)
+
+
+def _spread_captions(axes: Axes, renderer: RendererAgg) -> None:
+    """Put captions beside their points, where they cover no point, curve or other caption.
+
+    A thin line leads to one that lies far. One without any place is hidden.
+    """
+    curves = [axes.transData.transform(line.get_xydata()) for line in axes.lines]
+    taken = [_around(np.concatenate(curves), _MARKER)]
+    for curve in curves:
+        steps = np.arange(0, len(curve) - 1 + _STEP, _STEP).clip(max=len(curve) - 1)
+        along = [np.interp(steps, np.arange(len(curve)), values) for values in curve.T]
+        taken.append(_around(np.stack(along, axis=1), 1))
+    for caption in axes.texts:
+        assert isinstance(caption, Annotation)  # for the type checker: there is no other text
+        point = axes.transData.transform(caption.xy)
+        size = np.array(Text.get_window_extent(caption, renderer).size)
+        for offset in _offsets(size):
+            box = np.concatenate([point + offset - size / 2, point + offset + size / 2])
+            inside = (box[:2] >= axes.bbox.min).all() and (box[2:] <= axes.bbox.max).all()
+            if inside and not _overlap(box, np.concatenate(taken)):
+                caption.set_position(tuple(offset))
+                taken.append(box[None])
+                break
+        else:
+            caption.set_visible(False)
+
+
+def _offsets(size: Any) -> Iterator[Any]:
+    """Places of a caption of this size, from its point on, near ones first."""
+    for distance in range(_MARKER + 4, 100, 5):
+        for direction in _DIRECTIONS:
+            away = np.array([math.cos(direction), math.sin(direction)])
+            yield away * (size / 2 + distance)
+
+
+def _around(points: Any, margin: float) -> Any:
+    """Boxes around points, in pixels: left, bottom, right, top."""
+    return np.concatenate([points - margin, points + margin], axis=1)
+
+
+def _overlap(box: Any, others: Any) -> bool:
+    return bool(((box[:2] < others[:, 2:]) & (others[:, :2] < box[2:])).all(axis=1).any())
