@@ -8,6 +8,7 @@ from PIL import Image
 from srflow_evaluation import default_tau
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.default_tau import TAUS, Point, choose
+from srflow_evaluation.pictures import Cut
 from srflow_sdk import Bundle, Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -81,6 +82,16 @@ def test_specks_on_one_kind_forbid_a_temperature():
         choice = choose(points(falling_until(0.9), specks=specks), removes_damage=removes_damage)
         assert (choice.tau, choice.auto) == (0.6, True)  # of equals, auto
     assert "at most 5 specks in 10,000 pixels" in choice.reason
+    assert choice.reason.endswith("; tau 0.9 has 0.1500, but was left out: 5.5 specks on text")
+
+
+def test_auto_that_is_taken_although_a_fixed_one_is_less_says_so():
+    choice = choose(points(falling_until(0.8, auto_is=0.002)))
+    assert (choice.tau, choice.auto) == (0.8, True)
+    expected = "; tau 0.8 has 0.1500, but was left out: auto is preferred where nobody sees the difference"
+    assert choice.reason.endswith(expected)
+    choice = choose(points(falling_until(0.8, auto_is=-0.01)))
+    assert "left out" not in choice.reason, "none has less"
 
 
 def test_a_model_that_only_gets_worse_gets_zero():
@@ -119,6 +130,36 @@ def test_the_command_writes_the_choice_into_the_bundle(tmp_path, pictures, lpips
         image = np.full((16, 16, 3), 90, np.uint8)
         tau = "auto" if after.manifest.auto_tau else after.manifest.default_tau
         np.testing.assert_array_equal(upscaler.upscale(image), upscaler.upscale(image, tau=tau))
+
+
+@pytest.fixture
+def two_temperatures(monkeypatch):
+    monkeypatch.setattr(default_tau, "TAUS", (0.0, 0.8))
+    monkeypatch.setattr(default_tau, "_METHODS", [(0.0, False), (0.8, True), (0.8, False)])
+
+
+@pytest.mark.usefixtures("lpips", "two_temperatures")
+def test_another_bundle_or_none_is_written_if_that_is_asked_for(tmp_path, pictures):
+    bundle = write_tiny_bundle(tmp_path / "m.srflow")
+    before = {path.name: path.read_bytes() for path in bundle.iterdir()}
+    dry = run("--model", bundle, "--hr", pictures, "--crop", 64, "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert f"{bundle}, not changed: default tau " in dry.stdout
+    result = run("--model", bundle, "--hr", pictures, "--crop", 64, "-o", tmp_path / "new" / "n.srflow")
+    assert result.exit_code == 0, result.output
+    assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
+    written = Bundle.open(tmp_path / "new" / "n.srflow").manifest
+    assert written.provenance["default_tau"] in result.stdout
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["n.srflow"]
+    assert dry.stdout.splitlines()[:-1] == result.stdout.splitlines()[:-1]
+    again = run("--model", bundle, "--hr", pictures, "-o", tmp_path / "new" / "n.srflow")
+    assert again.output == f"error: -o {tmp_path}/new/n.srflow already exists: name another bundle, or delete it\n"
+
+
+def test_crops_are_centres_as_large_as_asked_for(tmp_path, pictures):
+    for centre, shape in ((None, (3, 256, 256)), (64, (3, 64, 64))):
+        kinds = default_tau.kinds_in(pictures, Cut(scale=4, multiple=8, centre=centre))
+        assert {crop.shape for crops in kinds.values() for crop in crops} == {shape}
 
 
 def test_without_lpips_or_pictures_the_bundle_is_left_alone(tmp_path, pictures, request):

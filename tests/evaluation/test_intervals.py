@@ -1,7 +1,6 @@
 """srflow-eval calibrate and coverage: the rule keeps its promise, and the bundle gets what it chose."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from srflow_evaluation import intervals as protocol
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.intervals import CLASSES, COVERAGE, SAMPLES, choose, least_factor, scores_of
 from srflow_sdk import Bundle, Upscaler
-from srflow_sdk.errors import ArgumentError
 from tests.sdk.calibrated import calibrated
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -87,8 +85,6 @@ def test_factors_rise_with_coverage_and_fall_with_samples(chosen):
 def test_few_photographs_show_no_large_coverage():
     found = photographs(np.random.default_rng(0), 50)
     assert [max(choose([s[:count] for s in found]).coverage) for count in (40, 49, 50)] == [0.95, 0.95, 0.98]
-    with pytest.raises(ArgumentError, match="--hr has 39 photographs; a calibration needs at least 40"):
-        choose([scores[:39] for scores in found])
 
 
 def test_scores_are_the_distances_in_deviations():
@@ -147,18 +143,39 @@ def test_another_default_temperature_forgets_the_calibration(tmp_path):
     from srflow_evaluation.default_tau import Choice, write
 
     bundle = calibrated(write_tiny_bundle(tmp_path / "m.srflow"), tmp_path / "calibrated.srflow")
-    assert write(Bundle.open(bundle), Choice(tau=0.5, auto=False, reason="", points=())).manifest.intervals is None
+    choice = Choice(tau=0.5, auto=False, reason="", points=())
+    assert write(Bundle.open(bundle), choice, bundle).manifest.intervals is None
 
 
-def test_diagnose_prints_coverage_before_and_after(tmp_path, folder):
-    from tests.sdk.flow_bundle import write_flow_bundle
+@pytest.mark.parametrize("protocol", ["calibrate", "coverage"])
+def test_a_bundle_whose_default_is_0_has_no_intervals(tmp_path, folder, protocol):
+    from srflow_evaluation.default_tau import Choice, write
 
-    source = write_flow_bundle(tmp_path / "flow.srflow")
-    bundle = calibrated(source, tmp_path / "calibrated.srflow")
-    shutil.rmtree(folder / "b")
-    (folder / "a" / "0.png").unlink()  # of two
-    result = run("diagnose", "--model", bundle, "--hr", folder, "--samples", 4, "-o", tmp_path / "out")
-    assert result.exit_code == 0, result.output
-    assert "### Intervals" in result.stdout
-    (line,) = [line for line in result.stdout.splitlines() if line.startswith("| a, 8 samples | 1 |")]
-    assert not line.endswith("|  |  |")
+    source = Bundle.open(write_tiny_bundle(tmp_path / "tiny.srflow"))
+    choice = Choice(tau=0.0, auto=False, reason="", points=())
+    write(source, choice, tmp_path / "still.srflow")
+    result = run(protocol, "--model", tmp_path / "still.srflow", "--hr", folder)
+    assert result.exit_code == 1
+    assert "default temperature is 0, where all samples are the same" in result.output
+    assert result.output.count("\n") == 1, "nothing was measured"
+
+
+def test_too_few_photographs_are_refused_before_one_is_measured(tmp_path, folder):
+    bundle = write_tiny_bundle(tmp_path / "m.srflow")
+    result = run("calibrate", "--model", bundle, "--hr", folder)
+    assert result.output == "error: --hr has 3 photographs; a calibration needs at least 40\n"
+
+
+def test_centres_are_as_large_as_asked_for(tmp_path, folder, monkeypatch):
+    seen = []
+    scores = protocol.scores_of
+    monkeypatch.setattr(
+        protocol, "scores_of", lambda name, samples, truth: seen.append(truth.shape) or scores(name, samples, truth)
+    )
+    for path in folder.rglob("*.png"):
+        Image.open(path).resize((96, 80)).save(path)
+    bundle = write_tiny_bundle(tmp_path / "m.srflow")
+    for size, shape in (([], (80, 96, 3)), (["--crop", 64], (64, 64, 3))):
+        seen.clear()
+        assert run("coverage", "--model", bundle, "--hr", folder, *size).exit_code == 0
+        assert set(seen) == {shape}

@@ -69,15 +69,26 @@ class Crops:
     shown: Sequence[ShownCrop]
 
 
-def crops_of(folder: Path) -> list[Tensor]:
+def crops_of(folder: Path, cut: Cut | None = None) -> list[Tensor]:
     """Cut a folder's photographs into whole 256×256 crops, centred as a grid: 1×3×256×256 in [0, 1].
 
+    cut: takes their centres instead, if it has one: crops are then as large as that, at most 256×256.
     Raises: ImageError if the folder has no image of that size.
     """
-    crops = [crop for path in image_files(folder) for crop in crops_of_photo(to_image(read_photo(path)), SIDE)]
+    photos = (to_image(read_photo(path)) for path in image_files(folder))
+    if cut is not None:
+        photos = (_centre(photo, cut) for photo in photos)
+    side = SIDE if cut is None else _side(cut)
+    crops = [crop for photo in photos for crop in crops_of_photo(photo, side)]
     if not crops:
-        raise ImageError(f"{folder}: no image is at least {SIDE}×{SIDE} pixels: name a folder with larger ones")
+        raise ImageError(f"{folder}: no image is at least {side}×{side} pixels: name a folder with larger ones")
     return crops
+
+
+def _centre(photo: Tensor, cut: Cut) -> Tensor:
+    """The part of a photograph that crops are cut out of."""
+    rows, columns = cut.window(*photo.shape[2:])
+    return photo if cut.centre is None else photo[..., rows, columns]
 
 
 def crops_of_photo(photo: Tensor, side: int) -> list[Tensor]:
@@ -133,9 +144,7 @@ def measure_crops(
     results = Results(out, {**settings, "measured": "crops", "side": side, "taus": [str(tau) for tau in taus]})
 
     def rows_of(files: PictureFiles) -> list[Row]:
-        photo = to_image(read_photo(files.hr))
-        rows, columns = cut.window(*photo.shape[2:])
-        photo = photo if cut.centre is None else photo[..., rows, columns]
+        photo = _centre(to_image(read_photo(files.hr)), cut)
         lines: list[Row] = []
         worst, images = float("inf"), dict[str, Tensor]()
         for number, hr in enumerate(crops_of_photo(photo, side), start=1):

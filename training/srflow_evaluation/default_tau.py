@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,7 @@ from srflow_evaluation.metrics import Convention
 from srflow_evaluation.models import check_device
 from srflow_evaluation.options import Options
 from srflow_evaluation.output import markdown_table
-from srflow_evaluation.pictures import to_array, to_pixels, to_tensor
+from srflow_evaluation.pictures import Cut, to_array, to_pixels, to_tensor
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.drawing.temperature import REACH, texture
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError
@@ -86,26 +88,36 @@ class Choice:
 
 
 def default_tau(options: Options) -> str:
-    """Choose a bundle's temperature and write it into the manifest; return what is printed. Raises: SRFlowError."""
+    """Choose a bundle's temperature and write it into the manifest, or into that of another bundle.
+
+    Returns what is printed. Raises: SRFlowError.
+    """
     model = options.model
     if model is None:
         raise ArgumentError("default-tau changes a bundle: name it with --model BUNDLE")
     bundle = Bundle.open(model)
+    target = options.output or bundle.path
+    if options.output is not None and target.exists():
+        raise ArgumentError(f"-o {target} already exists: name another bundle, or delete it")
     choice = choose(measure(bundle, options), removes_damage=bundle.manifest.removes_damage)
-    write(bundle, choice)
+    if not options.dry_run:
+        write(bundle, choice, target)
     names = ", ".join(name for name, _ in FIGURES.values())
-    return f"{markdown(choice)}\n\n{names}; of those in dB more is better, else less.\n{model}: {choice}"
+    written = f"{model}, not changed" if options.dry_run else str(options.output or model)
+    return f"{markdown(choice)}\n\n{names}; of those in dB more is better, else less.\n{written}: {choice}"
 
 
-def kinds_in(folder: Path) -> dict[str, list[npt.NDArray[np.float32]]]:
+def kinds_in(folder: Path, cut: Cut) -> dict[str, list[npt.NDArray[np.float32]]]:
     """Up to twelve crops 3×256×256 in [0, 1] of each subfolder, or of the folder itself if it has none with images.
+
+    cut: of photographs, if it has a centre: see :func:`crops_of`.
 
     Raises: ImageError if there is no image, or none is large enough.
     """
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
     kinds = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and _has_images(path)}
-    return {name: _some_crops(path) for name, path in (kinds or {folder.name: folder}).items()}
+    return {name: _some_crops(path, cut) for name, path in (kinds or {folder.name: folder}).items()}
 
 
 def measure(bundle: Bundle, options: Options) -> list[Point]:
@@ -120,7 +132,8 @@ def measure(bundle: Bundle, options: Options) -> list[Point]:
     if convention.lpips is None:
         raise MissingExtraError(f"the default temperature is chosen by LPIPS, whose weights are missing: {HOW}")
     points = []
-    kinds = kinds_in(options.hr)
+    multiple = manifest.scale * manifest.size_multiple
+    kinds = kinds_in(options.hr, Cut(scale=manifest.scale, multiple=multiple, centre=options.centre))
     with Upscaler(bundle, device=device, tile=None) as upscaler:
         for done, (kind, crops) in enumerate(kinds.items()):
             options.progress(f"{kind}, {done + 1} of {len(kinds)} kinds, {len(crops)} crops")
@@ -163,29 +176,47 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
         return lpips(method) - _LPIPS_SLACK * method[1]
 
     consistent = not removes_damage
-    allowed = [
-        method for method in _METHODS if all(_is_allowed(kind, *method, consistent) for kind in by_kind.values())
-    ]
-    tau, auto = min(allowed, key=preference)
+    objections = {
+        method: ", ".join(
+            f"{objection} on {name}"
+            for name, kind in by_kind.items()
+            if (objection := _objection(kind, *method, consistent))
+        )
+        for method in _METHODS
+    }
+    tau, auto = min((method for method in _METHODS if not objections[method]), key=preference)
     reason = (
         f"the least LPIPS, {lpips((tau, auto)):.4f} on average, where 0 has {lpips((0.0, False)):.4f}; of temperatures "
         f"that draw at most {MOST_SPECKS:g} specks in 10,000 pixels and are no worse than bicubic by LPIPS on any kind"
     )
     if consistent:
         reason += f", and keep {LEAST_LR_PSNR:g} dB of LR-PSNR, or nearly what 0 has"
+    least = min(_METHODS, key=lpips)
+    if lpips(least) < lpips((tau, auto)):
+        why = objections[least] or "auto is preferred where nobody sees the difference"
+        reason += f"; {_named(*least)} has {lpips(least):.4f}, but was left out: {why}"
     return Choice(tau=tau, auto=auto, reason=reason, points=tuple(points))
 
 
-def write(bundle: Bundle, choice: Choice) -> Bundle:
+def write(bundle: Bundle, choice: Choice, target: Path) -> Bundle:
     """Write the choice into the bundle's manifest, without intervals, which are of the former one.
 
+    target: the bundle's own folder, or that of a copy, which gets the choice instead.
     The model's sha256 changes. Raises: BundleError, OSError.
     """
     fields: dict[str, Any] = {"default_tau": choice.tau, "auto_tau": choice.auto, "intervals": None}
     provenance = {**bundle.manifest.provenance, "default_tau": choice.reason}
     manifest = dataclasses.replace(bundle.manifest, **fields, provenance=provenance)
-    write_atomically(bundle.path / "manifest.json", manifest.to_json().encode())
-    return Bundle.open(bundle.path)
+    content = manifest.to_json().encode()
+    if target == bundle.path:
+        write_atomically(target / "manifest.json", content)
+        return Bundle.open(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}.") as staged:
+        copy = shutil.copytree(bundle.path, Path(staged, "bundle"))
+        write_atomically(copy / "manifest.json", content)
+        copy.rename(target)
+    return Bundle.open(target)
 
 
 def markdown(choice: Choice) -> str:
@@ -215,19 +246,22 @@ def _has_images(folder: Path) -> bool:
         return False
 
 
-def _some_crops(folder: Path) -> list[npt.NDArray[np.float32]]:
-    crops = crops_of(folder)
+def _some_crops(folder: Path, cut: Cut) -> list[npt.NDArray[np.float32]]:
+    crops = crops_of(folder, cut)
     chosen = np.unique(np.linspace(0, len(crops) - 1, _CROPS_OF_A_KIND).round().astype(int))
     return [crops[number][0].numpy() for number in chosen]
 
 
-def _is_allowed(kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool, consistent: bool) -> bool:
-    found, zero, bicubic = (kind[method].figures for method in ((tau, auto), (0.0, False), (None, False)))
-    if found["specks"] > MOST_SPECKS:
-        return False
-    if consistent and found["lr_psnr"] < min(LEAST_LR_PSNR, zero["lr_psnr"] - _LR_PSNR_SLACK):
-        return False
-    return found["lpips"] <= max(bicubic["lpips"] + _LPIPS_SLACK, zero["lpips"])
+def _objection(kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool, consistent: bool) -> str:
+    """Why a temperature is not allowed on a kind of content, with its figure; "" if it is."""
+    own, zero, bicubic = (kind[method].figures for method in ((tau, auto), (0.0, False), (None, False)))
+    if own["specks"] > MOST_SPECKS:
+        return f"{own['specks']:.1f} specks"
+    if consistent and own["lr_psnr"] < min(LEAST_LR_PSNR, zero["lr_psnr"] - _LR_PSNR_SLACK):
+        return f"LR-PSNR of {own['lr_psnr']:.1f} dB"
+    if own["lpips"] > max(bicubic["lpips"] + _LPIPS_SLACK, zero["lpips"]):
+        return f"LPIPS of {own['lpips']:.4f}"
+    return ""
 
 
 def _figures(image: Tensor, hr: Tensor, lr: Tensor, convention: Convention) -> dict[str, float]:

@@ -52,9 +52,17 @@ def _measured(options: Options, *, write: bool) -> Table:
     if upscaler is None or (options.model is None and write):
         raise ArgumentError("intervals are a bundle's: name it with --model BUNDLE")
     manifest, path = upscaler.bundle.manifest, upscaler.bundle.path / "manifest.json"
-    files = picture_files(options.hr, cut=cut_of(manifest))
+    if manifest.default_tau == 0:
+        raise ArgumentError(
+            f"{upscaler.bundle.path}: its default temperature is 0, where all samples are the same and have no "
+            "intervals: choose another by srflow-eval default-tau"
+        )
+    cut = cut_of(manifest, options.centre or _CROP)
+    files = picture_files(options.hr, cut=cut)
+    if write and len(files) < LEAST:
+        raise ArgumentError(f"--hr has {len(files)} photographs; a calibration needs at least {LEAST}")
     damages = parse_damages(options.degradations) if options.degradations else ()
-    found = measure(upscaler, files, options.progress, damages)
+    found = measure(upscaler, files, cut, options.progress, damages)
     if not write:
         return table_of(found, manifest.intervals)
     chosen = choose(found)
@@ -98,13 +106,17 @@ def scores_of(name: str, samples: npt.NDArray[np.float32], truth: npt.NDArray[np
     )
 
 
-def cut_of(manifest: Manifest) -> Cut:
+def cut_of(manifest: Manifest, centre: int) -> Cut:
     """How photographs are cut: to their centres."""
-    return Cut(scale=manifest.scale, multiple=manifest.scale * manifest.size_multiple, centre=_CROP)
+    return Cut(scale=manifest.scale, multiple=manifest.scale * manifest.size_multiple, centre=centre)
 
 
 def measure(
-    upscaler: Upscaler, files: Sequence[PictureFiles], progress: Callable[[str], None], damages: Sequence[Damage] = ()
+    upscaler: Upscaler,
+    files: Sequence[PictureFiles],
+    cut: Cut,
+    progress: Callable[[str], None],
+    damages: Sequence[Damage] = (),
 ) -> list[list[Scores]]:
     """Draw each photograph's centre at the default temperature: photographs by number of :data:`SAMPLES`.
 
@@ -113,7 +125,7 @@ def measure(
     manifest, damages = upscaler.bundle.manifest, damages or [Damage(())]
     found: list[list[Scores]] = [[] for _ in SAMPLES]
     for number, file in enumerate(files):
-        picture, damage = read_picture(file, cut_of(manifest), manifest.reduction), damages[number % len(damages)]
+        picture, damage = read_picture(file, cut, manifest.reduction), damages[number % len(damages)]
         progress(f"intervals: {picture.name}, {number + 1} of {len(files)}, {damage}")
         lr, truth = (to_array(image) for image in (damaged_lr(picture, damage), picture.hr))
         samples: npt.NDArray[np.float32] = np.stack(upscaler.encode(lr).samples(max(SAMPLES)))
@@ -133,10 +145,8 @@ def least_factor(missed: Array, shares: Array, coverage: float) -> int:
 
 
 def choose(found: Sequence[Sequence[Scores]]) -> Intervals:
-    """Choose the factors, for each coverage that so many photographs can show. Raises: ArgumentError for too few."""
+    """Choose the factors, for each coverage that so many photographs can show."""
     count = len(found[0])
-    if count < LEAST:
-        raise ArgumentError(f"--hr has {count} photographs; a calibration needs at least {LEAST}")
     coverage = tuple(each for each in COVERAGE if (1 - each) * (count + 1) > 1 + 1e-9)
     tables = []
     for photographs in found:

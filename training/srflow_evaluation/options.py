@@ -72,9 +72,10 @@ class Options:
     """The options that the user gave. models: none is the embedded one. centre: `--crop`. most: `--pictures`.
 
     output: the folder of results; None: only the table is printed. others, tools: of `--other`, folders of pictures and
-    names of Real-ESRGAN's models. sample_tau: of restore's sample. sheets: how many pictures get one; None: the
-    protocol chooses. only: protocols that a report runs. progress: receives lines for whoever waits. say: receives
-    results that stand before an error.
+    names of Real-ESRGAN's models. bilinear: names of `others` that enlarged bilinear reductions. sample_tau: of
+    restore's sample. sheets: how many pictures get one; None: the protocol chooses. only: protocols that a report runs.
+    dry_run: nothing is written. progress: receives lines for whoever waits. say: receives results that stand before an
+    error.
     """
 
     protocol: str = "this protocol"
@@ -85,6 +86,7 @@ class Options:
     references: Sequence[Path] = ()
     others: Mapping[str, Path] = field(default_factory=dict)
     tools: Sequence[str] = ()
+    bilinear: Sequence[str] = ()
     convention: ConventionName = "default"
     taus: Sequence[LevelTaus] = ()
     sample_tau: LevelTaus | None = None
@@ -100,6 +102,7 @@ class Options:
     mask: Path | None = None
     normalise: Normalisation = "default"
     only: Sequence[str] = ()
+    dry_run: bool = False
     progress: Callable[[str], None] = lambda _: None
     say: Callable[[str], None] = lambda _: None
 

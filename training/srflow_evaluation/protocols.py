@@ -70,7 +70,7 @@ class Protocol:
         return found(options)
 
 
-_ALONE = COMMON - {"model", "device"}  # what a command lacks that changes or checks a bundle
+_ALONE = COMMON - {"model", "device", "crop"}  # what a command lacks that changes or checks a bundle
 _INTERVALS = (
     "calibrate needs at least 40 photographs that did not train the model, coverage others. Centres are measured; a "
     "folder in HR is a kind of content. Each photograph gets one of the degradations, by turns: for a model of damaged "
@@ -92,12 +92,14 @@ PROTOCOLS = {
     "default-tau": Protocol(
         function="default_tau:default_tau",
         about="choose a bundle's temperature, by the least LPIPS",
-        lacks=_ALONE,
+        takes=frozenset({"dry-run"}),
+        lacks=_ALONE - {"output"},
         writes=False,
         in_report=False,
         reading="Chooses the temperature that a bundle uses if none is given, and whether it is scaled by the "
-        "picture's texture (auto), and writes both into its manifest. Each folder in HR is a kind of content; up to "
-        "twelve crops of each are measured. The bundle's sha256 changes.",
+        "picture's texture (auto), and writes both into its manifest; with -o OUT into that of a copy, with --dry-run "
+        "nowhere. Each folder in HR is a kind of content; up to twelve crops of each are measured. The bundle's sha256 "
+        "changes.",
     ),
     "calibrate": Protocol(
         function="intervals:calibrate",
@@ -170,8 +172,10 @@ PROTOCOLS = {
         function="sampling:compare",
         about="models and other methods on crops (figures 11 to 13)",
         several_models=True,
-        takes=frozenset({"tau", "samples"}),
+        takes=frozenset({"tau", "samples", "bilinear"}),
         in_report=False,
+        reading="Each model gets LR images reduced as it was trained: a sheet has bicubic ones and what was made of "
+        "them, then bilinear ones.",
     ),
     "standard": Protocol(
         function="sampling:standard",
@@ -237,7 +241,7 @@ _OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
     "Options that most people need": (
         _option("--hr", "Folder of HR photographs.", required=True, **_FOLDER),
         _option("--model models", "Model to measure.  [default: x4-small]", **_MODEL),
-        _option("-o --output", "Folder for the results.", type=LocalPath(), metavar="OUT"),
+        _option("-o --output", "Folder for the results; of default-tau, a bundle.", type=LocalPath(), metavar="OUT"),
         _option(
             "--tau taus",
             "Temperature: 0.8, auto (bundles), or one per level: 0.9:0.8:0.7. Repeatable.",
@@ -271,6 +275,7 @@ _OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
             multiple=True,
             metavar="NAME=DIR|NAME",
         ),
+        _option("--bilinear", "The --other of this name enlarged bilinear LR images.", multiple=True, metavar="NAME"),
     ),
     "Measuring": (
         _option("--convention", "How metrics are computed; published: as the publication's code.", **_CONVENTIONS),
@@ -289,6 +294,7 @@ _OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
     ),
     "Runs": (
         _option("--device", "Where networks compute.  [default: cpu]", metavar="cpu|cuda[:N]"),
+        _option("--dry-run", "Print what was chosen, and write nothing.", is_flag=True),
         _option(
             "--only",
             "Protocol that report runs, besides the crops. Repeatable.  [default: all that apply]",
