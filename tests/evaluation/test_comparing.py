@@ -1,5 +1,8 @@
 """Models side by side, and the field's test sets."""
 
+import importlib
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -9,13 +12,11 @@ from PIL import Image
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.models import open_subject, padded
 from srflow_evaluation.options import LevelTaus
-from srflow_evaluation.sampling import compare, encoder_init, standard
+from srflow_evaluation.sampling import compare, encoder_init, standard, tau_sweep
 from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, save_checkpoint
 from srflow_training.data import read_photo, to_image
-from srflow_training.presets import load_settings
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
-from srflow_training.settings import dump_settings
 from tests.evaluation.outputs import lines_of, rows_of, summary_of
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
@@ -44,30 +45,38 @@ def samples_of(path, photo, reduction, count):
 
 
 def noted_model(folder, name, encoder, seed):
-    """A checkpoint whose run says which encoder it started from."""
-    settings = load_settings("x4-small", [f"schedule.encoder={encoder}"])
+    """A checkpoint that notes which encoder it started from; None: it does not."""
     path = folder / f"{name}.safetensors"
-    save_checkpoint(path, random_srflow(tiny_config(), seed=seed), notes={"settings": dump_settings(settings)})
+    notes = {} if encoder is None else {"encoder": encoder}
+    save_checkpoint(path, random_srflow(tiny_config(), seed=seed), notes=notes)
     return str(path)
 
 
-@pytest.mark.parametrize("noted", [("trained", "scratch"), ("trained",), ("scratch",)])
-def test_which_encoder_was_trained_is_read_from_the_files_whatever_their_order(options, noted, tmp_path):
-    paths = {}
-    for seed, (name, encoder) in enumerate({"scratch": "", "trained": "rrdb.pth"}.items()):
-        paths[name] = noted_model(tmp_path, name, encoder, seed)
-        if name not in noted:
-            save_checkpoint(paths[name], random_srflow(tiny_config(), seed=seed))
-    table = encoder_init(options(models=[paths["scratch"], paths["trained"]], samples=2, most=1))
-    assert [row[0] for row in table.rows[1:3]] == [
+def test_which_encoder_was_trained_is_read_from_the_files_whatever_their_order(options, tmp_path):
+    paths = [noted_model(tmp_path, *of, seed) for seed, of in enumerate([("scratch", ""), ("trained", "rrdb.pth")])]
+    table = encoder_init(options(models=paths, samples=2, most=1))
+    assert [row[0] for row in table.rows[1:]] == [
         "trained, from a trained encoder, τ 0.8",
         "scratch, from scratch, τ 0.8",
+        "trained − scratch",
+        "the trained one is better on",
     ]
-    assert f"trained started from a trained encoder, as the notes of {' and '.join(sorted(noted))} say." in table.notes
     summary = summary_of(tmp_path / "out")
     trained, scratch = summary["rows"]
     assert trained["method"] == "trained"
     assert summary["difference"]["psnr"] == pytest.approx(trained["psnr"] - scratch["psnr"])
+
+
+@pytest.mark.parametrize("noted", [{}, {"one": ""}, {"one": "rrdb.pth"}])
+def test_a_model_without_the_note_has_no_label_and_there_is_no_difference(options, noted, tmp_path):
+    paths = [noted_model(tmp_path, name, noted.get(name), seed) for seed, name in enumerate(("one", "two"))]
+    table = encoder_init(options(models=paths, samples=2, most=1))
+    labels = {"": ", from scratch", "rrdb.pth": ", from a trained encoder"}
+    expected = [f"one{labels.get(noted.get('one'), '')}, τ 0.8", "two, τ 0.8"]
+    assert sorted(row[0] for row in table.rows[1:]) == expected
+    unknown = "two" if noted else "one and two"
+    assert f"{unknown}: the file does not note where its encoder came from" in table.notes[-1]
+    assert "difference" not in summary_of(tmp_path / "out")
 
 
 def test_a_bundle_stands_at_its_own_temperature(options):
@@ -86,6 +95,45 @@ def test_a_model_is_measured_on_lr_images_of_its_own_reduction(options, photos, 
     assert float(row["lr_psnr"]) == pytest.approx(lr_psnr, abs=1e-4)
     assert float(row["diversity"]) == pytest.approx(figures.diversity(samples), rel=1e-4)
     assert summary_of(tmp_path / "out")["models"][0]["reduction"] == "bilinear"
+
+
+def test_each_method_is_measured_on_the_reduction_that_it_enlarges(options, models, photos, tmp_path, monkeypatch):
+    sheets = []
+    module = importlib.import_module("srflow_evaluation.sampling")
+    monkeypatch.setattr(module, "write_sheet", lambda path, title, cells, places: sheets.append(cells))
+    shutil.copytree(photos, tmp_path / "progfsr")
+    Image.open(photos / "b.png").effect_spread(2).save(tmp_path / "progfsr" / "b.png")
+    paths = {"bicubic": models / "one.safetensors", "bilinear": models / "third.safetensors"}
+    given = {"models": [str(path) for path in paths.values()], "samples": 2}
+    of_others = {"others": {"ProgFSR": tmp_path / "progfsr"}, "bilinear": ["ProgFSR"]}
+    table = str(compare(options(**given, **of_others)))
+    rows = rows_of(tmp_path / "out")
+    for reduction, path in paths.items():
+        hr, lr, samples = samples_of(path, photos / "b.png", reduction, 2)
+        row = rows["b", path.stem]
+        psnr = np.mean([figures.psnr(sample, hr, border=4) for sample in samples])
+        lr_psnr = np.mean([figures.lr_psnr(sample, lr, reduction=reduction) for sample in samples])
+        assert float(row["psnr"]) == pytest.approx(psnr, abs=1e-4)
+        assert float(row["lr_psnr"]) == pytest.approx(lr_psnr, abs=1e-4)
+    theirs = to_image(read_photo(tmp_path / "progfsr" / "b.png"))[..., : hr.shape[2], : hr.shape[3]]
+    expected = figures.lr_psnr(theirs, lr, reduction="bilinear")
+    assert float(rows["b", "ProgFSR"]["lr_psnr"]) == pytest.approx(expected, abs=1e-4)
+    names = [caption.partition("\n")[0] for caption, _ in sheets[1]]
+    assert names == [
+        *("LR, bicubic", "bicubic", "one, τ 0.8"),
+        *("LR, bilinear", "ProgFSR", "third, τ 0.8", "HR"),
+    ]
+    assert torch.equal(sheets[1][3][1], lr)
+    assert "bicubic for bicubic, one; bilinear for ProgFSR, third." in table
+    (tmp_path / "lr").mkdir()
+    for path in photos.iterdir():
+        Image.open(path).reduce(4, (0, 0, *(size // 4 * 4 for size in Image.open(path).size))).save(
+            tmp_path / "lr" / path.name
+        )
+    with pytest.raises(ArgumentError, match=r"--lr .* is of one reduction, and the methods enlarge several"):
+        compare(options(**given, lr=tmp_path / "lr"))
+    with pytest.raises(ArgumentError, match="--bilinear none: no --other has this name"):
+        compare(options(bilinear=["none"]))
 
 
 def test_sheets_have_a_row_per_crop_and_a_column_per_method(options, models, photos, tmp_path):
@@ -121,7 +169,7 @@ def test_models_that_cannot_be_compared_are_refused(options, models, checkpoint,
     with pytest.raises(
         ArgumentError, match=r"one.* on bicubic reductions, .*third.* on bilinear ones: measure them one"
     ):
-        compare(options(models=[one, str(models / "third.safetensors")]))
+        tau_sweep(options(models=[one, str(models / "third.safetensors")]))
     with pytest.raises(ArgumentError, match=r"compares two models, not 1: give --model twice"):
         encoder_init(options(models=[one]))
     with pytest.raises(ArgumentError, match="one temperature"):
@@ -132,10 +180,10 @@ def test_models_that_cannot_be_compared_are_refused(options, models, checkpoint,
     assert not (tmp_path / "out").exists()
 
 
-def test_encoder_init_states_the_difference_of_the_two(models, photos, tmp_path):
+def test_encoder_init_states_the_difference_of_the_two(photos, tmp_path):
     arguments = ["encoder-init", "--hr", str(photos), "--samples", "2", "-o", str(tmp_path / "out")]
-    for name in ("one", "two"):
-        arguments += ["--model", str(models / f"{name}.safetensors")]
+    for seed, (name, encoder) in enumerate({"one": "rrdb.pth", "two": ""}.items()):
+        arguments += ["--model", noted_model(tmp_path, name, encoder, seed)]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
     summary = summary_of(tmp_path / "out")
@@ -149,7 +197,6 @@ def test_encoder_init_states_the_difference_of_the_two(models, photos, tmp_path)
         assert f"{wins} of 3" in result.stdout
     line = next(line for line in result.stdout.splitlines() if line.startswith("| trained − scratch |"))
     assert line.split(" | ")[1] == f"{first['psnr'] - second['psnr']:+.2f}"
-    assert any("Neither file notes how its encoder started" in note for note in summary["notes"])
 
 
 def test_a_picture_of_a_bundle_that_is_not_finite_is_counted_and_the_others_are_measured(options, photos, tmp_path):

@@ -1,10 +1,12 @@
 """The protocols that draw samples: over the temperature, the best of n, all of them, models side by side."""
 
 import importlib
+from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
 from srflow_evaluation import output
@@ -79,7 +81,7 @@ def test_several_models_are_curves_of_one_plot(options, checkpoint, tmp_path, mo
 def figure_of(monkeypatch):
     """The figure that was to be saved last under a name."""
     saved = {}
-    monkeypatch.setattr(output, "save", lambda figure, path, title: saved.update({path.stem: figure}))
+    monkeypatch.setattr(output, "save", lambda figure, path: saved.update({path.stem: figure}))
     return saved.pop
 
 
@@ -94,12 +96,45 @@ def test_a_plot_over_the_temperature_has_the_publications_panels_and_no_bicubic(
     save_checkpoint(reference, random_srflow(tiny_config(), seed=3).encoder)
     chosen = {"taus": TAUS, "samples": 2, "most": 1, "references": [reference], "metrics": ()}
     tau_sweep(options(**chosen))
-    panels = ["PSNR, dB ↑", "GMSD ↓", "LR-PSNR, dB ↑", "variance, /255²"]
+    panels = ["PSNR, dB ↑", "SSIM ↑", "GMSD ↓", "diversity: variance, /255²"]
     assert shown_in(figure_of("tau_sweep")) == (panels, ["tiny", "reference"])
     assert shown_in(figure_of("perception_distortion"))[1] == ["tiny", "reference"]
     tau_sweep(options(**{**chosen, "metrics": ("haarpsi", "gmsd")}, out=tmp_path / "named"))
-    assert shown_in(figure_of("tau_sweep"))[0] == ["HaarPSI ↑", "GMSD ↓", "variance, /255²"]
+    assert shown_in(figure_of("tau_sweep"))[0] == ["HaarPSI ↑", "GMSD ↓", "diversity: variance, /255²"]
     assert figure_of("perception_distortion", None) is None, "it is a metric over PSNR"
+
+
+def test_the_best_of_n_stands_beside_a_line_of_each_other_method_in_each_panel(options, tmp_path, figure_of):
+    reference = tmp_path / "ESRGAN.safetensors"
+    save_checkpoint(reference, random_srflow(tiny_config(), seed=3).encoder)
+    best_of_n(options(samples=2, most=1, references=[reference]))
+    means = summary_of(tmp_path / "out")["references"]["ESRGAN"]
+    figure = figure_of("best_of_n")
+    assert shown_in(figure)[1] == ["tiny", "ESRGAN"], "bicubic would flatten the curves"
+    levels = [line.get_ydata()[0] for axes in figure.axes for line in axes.lines if line.get_label() == "ESRGAN"]
+    assert levels == [means[name] for name in FEW]
+
+
+@pytest.mark.parametrize("count", [2, 9, 30])
+def test_captions_of_points_cover_neither_each_other_nor_a_point(tmp_path, figure_of, count):
+    path = tmp_path / "plane.png"
+    curves = {
+        name: [
+            (28 - 2.5 * at**2 + more, 0.4 - 0.2 * at + 0.08 * at**3, f"τ {at:.2f}") for at in np.linspace(0, 1, count)
+        ]
+        for name, more in {"one": 0.0, "two": 0.05}.items()
+    }
+    output.write_plot(path, "title", [output.Panel("", "PSNR", "LPIPS", curves=curves, points={"RRDB": (29, 0.25)})])
+    figure = figure_of("plane")
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    captions = [caption for caption in axes.texts if caption.get_visible()]
+    boxes = [Text.get_window_extent(caption) for caption in captions]
+    assert len(boxes) > 1.5 * count
+    assert not [1 for one, other in combinations(boxes, 2) if one.overlaps(other)]
+    points = [axes.transData.transform(point) for line in axes.lines for point in line.get_xydata()]
+    assert not [1 for box in boxes for point in points if box.contains(*point)]
+    assert all(axes.bbox.contains(*corner) for box in boxes for corner in (box.min, box.max))
 
 
 @pytest.mark.slow

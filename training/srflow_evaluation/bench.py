@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ class Bench:
     """Models, other methods and photographs, ready to be measured.
 
     models: by their names in tables. references: other methods by name, picture → image 1×3×H×W: bicubic first.
+    bilinear: those of them that enlarge bilinear reductions, whatever the first model was trained on.
     settings: all that the figures depend on except the pictures and what the protocol adds. notes: sentences for the
     reader of the results.
     """
@@ -62,6 +63,7 @@ class Bench:
     references: Mapping[str, Callable[[Picture], Tensor]]
     settings: Mapping[str, Any]
     notes: Sequence[str]
+    bilinear: frozenset[str] = frozenset()
 
     @property
     def subject(self) -> Subject:
@@ -78,9 +80,20 @@ class Bench:
         """Of the metrics."""
         return [metric.name for metric in self.metrics]
 
-    def read(self, files: PictureFiles) -> Picture:
-        """A picture, its LR image reduced as the models were trained."""
-        return read_picture(files, self.cut, self.subject.reduction)
+    def reduction_of(self, method: str) -> Reduction:
+        """The reduction that a model or another method enlarges."""
+        if method in self.bilinear:
+            return "bilinear"
+        return self.models.get(method, self.subject).reduction
+
+    @property
+    def reductions(self) -> list[Reduction]:
+        """All reductions that are enlarged, bicubic first."""
+        return sorted({self.reduction_of(name) for name in (*self.models, *self.references)})
+
+    def read(self, files: PictureFiles, reduction: Reduction | None = None) -> Picture:
+        """A picture, its LR image reduced by this reduction, or as the first model was trained."""
+        return read_picture(files, self.cut, reduction or self.subject.reduction)
 
     def figures(self, image: Tensor, picture: Picture) -> dict[str, float]:
         """All metrics of one image."""
@@ -186,7 +199,7 @@ class Bench:
 
 
 Draw = Callable[[Bench, Path, Picture, Sequence[Cell]], None]
-"""Draws a sheet: where, the picture, and what methods and models made of it, by name."""
+"""Draws a sheet: where, the picture, and its cells: for each reduction the LR image, and what was made of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,17 +235,19 @@ def measure_models(
     taus = {name: tuple(dict.fromkeys(options.taus or default(found))) for name, found in bench.models.items()}
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
-        picture = bench.read(files)
-        rows, shown = bench.reference_rows(picture), list[Cell]()
-        for name, subject in bench.models.items():
-            sample = subject.sampler(picture.lr)
-            for tau in taus[name]:
-                drawn = [sample(tau, seed) for seed in range(1 if tau.is_zero else count)]
-                rows.append(bench.sampled_row(picture, name, tau, drawn))
-                shown.append((called(name, tau), drawn[0]))
+        rows = list[Row]()
+        cells = list[Cell]()
+        for reduction in bench.reductions:
+            picture = bench.read(files, reduction)
+            cells.append(("LR" if len(bench.reductions) == 1 else f"LR, {reduction}", picture.lr))
+            for row, image in _enlarge(bench, picture, taus, count):
+                rows.append(row)
+                if sheet is not None:
+                    name = str(row["method"])
+                    name = name if name in bench.references else called(name, str(row["tau"]))
+                    cells.append(bench.cell(name, image, picture))
         if sheet is not None:
-            others = [(name, method(picture)) for name, method in bench.references.items()]
-            draw(bench, sheet, picture, [*others, *shown])
+            draw(bench, sheet, picture, cells)
         return rows
 
     results, rows = bench.measure(
@@ -247,6 +262,22 @@ def measure_models(
     means = [{"method": name, **bench.mean_row(rows, name, tau)} for name in bench.models for tau in taus[name]]
     summary = bench.summary(protocol, rows, means, samples=count)
     return Sampled(bench=bench, results=results, rows=rows, summary=summary)
+
+
+def _enlarge(
+    bench: Bench, picture: Picture, taus: Mapping[str, Sequence[LevelTaus]], count: int
+) -> Iterator[tuple[Row, Tensor]]:
+    """Yield the row and an image of each method that enlarges the picture's reduction, the models last."""
+    for name, method in bench.references.items():
+        if bench.reduction_of(name) == picture.reduction:
+            image = method(picture)
+            yield bench.row(picture, name, [image]), image
+    for name, subject in bench.models.items():
+        if subject.reduction == picture.reduction:
+            sample = subject.sampler(picture.lr)
+            for tau in taus[name]:
+                drawn = [sample(tau, seed) for seed in range(1 if tau.is_zero else count)]
+                yield bench.sampled_row(picture, name, tau, drawn), drawn[0]
 
 
 def called(name: str, tau: LevelTaus | float | str) -> str:
@@ -287,16 +318,18 @@ def open_networks(options: Options, scale: int, reduction: Reduction) -> tuple[C
     return convention, {"lpips": None if file is None else file_sha256(file)}
 
 
-def open_bench(options: Options, *, several: bool = False, alone: str = MODEL) -> Bench:
-    """Open all that is named: the only model, or `several`. Raises: SRFlowError for what is missing or does not fit.
+def open_bench(options: Options, *, several: bool = False, alone: str = MODEL, mixed: bool = False) -> Bench:
+    """Open all that is named: the only model, or `several`.
 
-    alone: the name of a model that is the only one; empty: its own.
+    alone: the name of a model that is the only one; empty: its own. mixed: models may have been
+    trained on different reductions.
+    Raises: SRFlowError for what is missing or does not fit.
     """
     check_device(options.device)
     check_out(options)
     models = (options.models or (None,)) if several else (options.model,)
     subjects = [open_subject(model, tile=TILE, device=options.device) for model in models]
-    _check_models(options, subjects)
+    _check_models(options, subjects, mixed=mixed)
     first = subjects[0]
     references, notes, digests, multiple = open_references(options, first.scale)
     names = [alone] if alone and len(subjects) == 1 else model_names(subjects, references)
@@ -316,7 +349,7 @@ def open_bench(options: Options, *, several: bool = False, alone: str = MODEL) -
     missing = [MISSING] if convention.lpips is None else []
     if not figures.has_flip():
         missing.append("FLIP is not measured, because flip-evaluator is not installed: pip install flip-evaluator.")
-    return Bench(
+    bench = Bench(
         models=dict(zip(names, subjects, strict=True)),
         cut=cut,
         pictures=pictures,
@@ -332,11 +365,28 @@ def open_bench(options: Options, *, several: bool = False, alone: str = MODEL) -
             "lr": "files" if options.lr is not None else first.reduction,
             "references": digests,
             "others": list(options.others),
+            "bilinear": sorted(options.bilinear),
             "device": options.device,
             **networks,
         },
         notes=[*notes, *_mixed_scales(cut, sizes), *([] if options.metrics else missing)],
+        bilinear=frozenset(options.bilinear),
     )
+    if len(bench.reductions) == 1:
+        return bench
+    if options.lr is not None:
+        raise ArgumentError(f"--lr {options.lr} is of one reduction, and the methods enlarge several: leave it out")
+    return replace(bench, notes=[*bench.notes, _mixed_reductions(bench)])
+
+
+def _mixed_reductions(bench: Bench) -> str:
+    """A sentence that says which methods enlarge which reductions."""
+    methods = {
+        reduction: [name for name in (*bench.references, *bench.models) if bench.reduction_of(name) == reduction]
+        for reduction in bench.reductions
+    }
+    told = "; ".join(f"{reduction} for {', '.join(names)}" for reduction, names in methods.items())
+    return f"Each method has LR images, and LR-PSNR, of the reduction that it enlarges: {told}."
 
 
 def _mixed_scales(cut: Cut, sizes: Sequence[tuple[int, int]]) -> list[str]:
@@ -359,7 +409,7 @@ def _padding(subject: Subject, *, truncating: bool) -> Subject:
     return replace(subject, flow=lambda lr: PaddedFlow(flow, lr, multiple=multiple, scale=scale, truncating=truncating))
 
 
-def _check_models(options: Options, subjects: Sequence[Subject]) -> None:
+def _check_models(options: Options, subjects: Sequence[Subject], *, mixed: bool) -> None:
     """Check that they are flows that can be measured side by side. Raises: ArgumentError."""
     first = subjects[0]
     for subject in subjects:
@@ -374,7 +424,7 @@ def _check_models(options: Options, subjects: Sequence[Subject]) -> None:
             raise ArgumentError(
                 f"{subject.name} enlarges ×{subject.scale}, {first.name} ×{first.scale}: compare models of one scale"
             )
-        if subject.reduction != first.reduction:
+        if subject.reduction != first.reduction and not mixed:
             raise ArgumentError(
                 f"{first.name} was trained on {first.reduction} reductions, {subject.name} on {subject.reduction} "
                 "ones: measure them one by one"

@@ -15,7 +15,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-import yaml
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -31,7 +30,7 @@ from srflow_sdk.system.device_names import split_device
 from srflow_sdk.system.hardware import available_memory
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.raising import require_extra
-from srflow_training.checkpoints import load_encoder, load_with_notes, reduction_of
+from srflow_training.checkpoints import ENCODER_NOTE, load_encoder, load_with_notes, reduction_of
 from srflow_training.data import to_image
 from srflow_training.inputs import check_model
 from srflow_training.model import Encoder, SRFlow
@@ -193,7 +192,8 @@ class Subject:
     reduction: how the LR images it was trained on were made. levels: number of levels that can have their own τ; 1 for
     a bundle. flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ. encoder: LR image → an
     RRDB's image; None for a flow, whose training leaves its encoder's image head behind. upscaler: a bundle's, for what
-    only the runtime does. trained_encoder: whether training started from a trained encoder; None if that is not noted.
+    only the runtime does. started_from: the file of the encoder that training started from, "" if it started from
+    scratch; None if that is not noted.
     """
 
     name: str
@@ -205,7 +205,7 @@ class Subject:
     flow: Callable[[Tensor], ConditionedFlow] | None = None
     encoder: Callable[[Tensor], Tensor] | None = None
     upscaler: Upscaler | None = None
-    trained_encoder: bool | None = None
+    started_from: str | None = None
 
     def sampler(self, lr: Tensor) -> Sampler:
         """The sampler of an LR image; not of an RRDB."""
@@ -283,16 +283,8 @@ def open_subject(model: str | None, *, tile: int | None = None, device: str = "c
         reduction=reduction,
         levels=network.config.levels,
         flow=lambda lr: CheckpointFlow(network, lr, sha256=sha256),
-        trained_encoder=_trained_encoder(notes),
+        started_from=notes.get(ENCODER_NOTE),
     )
-
-
-def _trained_encoder(notes: Mapping[str, Any]) -> bool | None:
-    """The notes of a checkpoint on its run; None if they say nothing, or if the run went on with another model."""
-    schedule = (yaml.safe_load(notes.get("settings", "")) or {}).get("schedule") or {}
-    if not schedule or schedule.get("start"):
-        return None
-    return bool(schedule.get("encoder"))
 
 
 def _bundle(model: str | None) -> Bundle | None:
@@ -343,6 +335,9 @@ def open_references(
             "An RRDB has a line only if --reference names its file: a flow's training leaves its encoder's image head "
             "behind."
         )
+    for name in options.bilinear:
+        if name not in options.others:
+            raise ArgumentError(f"--bilinear {name}: no --other has this name: add --other {name}=DIR")
     multiple, digests = 1, {}
     for path in options.references:
         name = _new_name(path.stem, references)

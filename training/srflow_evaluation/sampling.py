@@ -71,11 +71,13 @@ def tau_sweep(options: Options) -> Table:
     found.results.write_summary(found.summary)
     metrics, rows = bench.metrics, found.summary["rows"]
     of_models = {label: [row for row in rows if row["method"] == model] for model, label in bench.labels.items()}
-    others = {name: means for name, means in found.summary["references"].items() if name != "bicubic"}
+    others = _without_bicubic(found.summary)
     perception, distortion = perceptual_metric(metrics), metrics[0]
-    headings = {metric.name: metric.heading for metric in metrics} | {VARIANCE: SPREAD[VARIANCE][0]}
+    headings = {metric.name: metric.heading for metric in metrics}
+    headings[VARIANCE] = f"diversity: {SPREAD[VARIANCE][0]}"
+    chosen = {"psnr", "ssim", perception.name, VARIANCE, *options.metrics}
     panels = []
-    for name in (name for name in headings if name in {"psnr", perception.name, "lr_psnr", VARIANCE, *options.metrics}):
+    for name in (name for name in headings if name in chosen):
         curves = {
             label: [(row["tau"], row[name]) for row in of_model if isinstance(row["tau"], float)]
             for label, of_model in of_models.items()
@@ -98,11 +100,15 @@ def tau_sweep(options: Options) -> Table:
     return bench.table(found.lines(), found.summary["notes"], SPREAD)
 
 
-def _draw_over_tau(bench: Bench, path: Path, picture: Picture, shown: Sequence[Cell]) -> None:
+def _without_bicubic(summary: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+    """The means of other methods that plots show."""
+    return {name: means for name, means in summary["references"].items() if name != "bicubic"}
+
+
+def _draw_over_tau(bench: Bench, path: Path, picture: Picture, cells: Sequence[Cell]) -> None:
     """Draw figure 2: a picture over τ, between the input and the photograph."""
-    cells = [bench.cell(name, image, picture) for name, image in shown]
     title = f"{picture.name}: {', '.join(model_names([*bench.models.values()], ()))}"
-    write_sheet(path, title, [("LR", picture.lr), *cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=5)
+    write_sheet(path, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=5)
 
 
 BEST_TAU = LevelTaus((0.8,))
@@ -146,11 +152,13 @@ def best_of_n(options: Options) -> Table:
     summary = bench.summary("best-of-n", rows, means, tau=str(tau))
     results.write_summary(summary)
     chosen = {"psnr", "ssim", best_by.name, "lr_psnr", *options.metrics}
+    others = _without_bicubic(summary)
     panels = [
         Panel(
             f"{metric.heading}\nof the sample best by it",
             "n",
             curves={bench.labels[MODEL]: [(row["n"], row[metric.name]) for row in means]},
+            lines={name: of_method[metric.name] for name, of_method in others.items()},
             first_tick=1,
         )
         for metric in bench.metrics
@@ -241,14 +249,19 @@ def compare(options: Options) -> Table:
 
     Raises: SRFlowError.
     """
-    found = _side_by_side(options, open_bench(options, several=True, alone=""), "compare")
+    bench = open_bench(options, several=True, alone="", mixed=True)
+    found = _side_by_side(options, bench, "compare")
     found.results.write_summary(found.summary)
     return found.bench.table(found.lines(), found.summary["notes"], DIVERSITY_COLUMN)
 
 
 @torch.no_grad()
 def encoder_init(options: Options) -> Table:
-    """Compare two models as :func:`compare` does, and add their difference; return the table. Raises: SRFlowError."""
+    """Compare two models as :func:`compare` does, and add their difference; return the table.
+
+    A model whose file does not note where its encoder came from has no label, and then there is no
+    difference. Raises: SRFlowError.
+    """
     if len(options.models) != 2:
         raise ArgumentError(
             f"encoder-init compares two models, not {len(options.models)}: give --model twice, one that started from a "
@@ -256,25 +269,43 @@ def encoder_init(options: Options) -> Table:
         )
     options.only_tau()
     bench = open_bench(options, several=True, alone="")
-    roles, note = _roles(bench.models)
+    roles = _roles(bench.models)
     found = _side_by_side(options, bench, "encoder-init")
     summary = found.summary
-    summary["notes"].append(note)
-    rows = sorted(summary["rows"], key=lambda row: [PRETRAINED, SCRATCH].index(roles[row["method"]]))
-    summary["rows"] = [{**row, "encoder": roles[row["method"]]} for row in rows]
-    forms = {**{metric.name: metric.form for metric in bench.metrics}, DIVERSITY: ".2f"}
-    summary["difference"] = {name: rows[0][name] - rows[1][name] for name in forms}
-    summary["trained_is_better_on"] = _wins(found, *(row["method"] for row in rows))
+    rows = sorted(summary["rows"], key=lambda row: roles.get(row["method"], "") == SCRATCH)
+    for row in rows:
+        row |= {"encoder": roles[row["method"]]} if row["method"] in roles else {}
+    summary["rows"] = rows
+    lines: list[Line] = [*summary["references"].items()]
+    for row in rows:
+        labels = [row["method"], *([row["encoder"]] if "encoder" in row else [])]
+        lines.append((", ".join([*labels, called(MODEL, row["tau"])]), row))
+    if unknown := [name for name in bench.models if name not in roles]:
+        summary["notes"].append(
+            f"{' and '.join(unknown)}: the file does not note where its encoder came from, so there is no difference "
+            "of a trained encoder and none. Checkpoints of srflow-train note it."
+        )
+    else:
+        lines += _differences(found)
     found.results.write_summary(summary)
-    difference = {name: f"{value:+{forms[name]}}" for name, value in summary["difference"].items()}
-    wins = {name: f"{count} of {len(bench.pictures)}" for name, count in summary["trained_is_better_on"].items()}
-    lines: list[Line] = [
-        *summary["references"].items(),
-        *((f"{row['method']}, {row['encoder']}, {called(MODEL, row['tau'])}", row) for row in summary["rows"]),
-        ("trained − scratch", difference),
-        ("the trained one is better on", wins),
-    ]
     return bench.table(lines, summary["notes"], DIVERSITY_COLUMN)
+
+
+def _differences(found: Sampled) -> list[Line]:
+    """Add to the summary what a trained encoder gains; return the lines of the table that say so."""
+    bench, summary = found.bench, found.summary
+    trained, scratch = summary["rows"]
+    forms = {**{metric.name: metric.form for metric in bench.metrics}, DIVERSITY: ".2f"}
+    gains = {name: trained[name] - scratch[name] for name in forms}
+    wins = _wins(found, trained["method"], scratch["method"])
+    summary |= {"difference": gains, "trained_is_better_on": wins}
+    return [
+        ("trained − scratch", {name: f"{gain:+{forms[name]}}" for name, gain in gains.items()}),
+        (
+            "the trained one is better on",
+            {name: f"{count} of {len(bench.pictures)}" for name, count in wins.items()},
+        ),
+    ]
 
 
 def _side_by_side(options: Options, bench: Bench, protocol: str) -> Sampled:
@@ -288,24 +319,20 @@ def _side_by_side(options: Options, bench: Bench, protocol: str) -> Sampled:
     )
 
 
-def _roles(models: Mapping[str, Subject]) -> tuple[dict[str, str], str]:
-    """Which of two models started from a trained encoder, and a sentence that says how that is known.
+def _roles(models: Mapping[str, Subject]) -> dict[str, str]:
+    """How the encoders of two models began, of those whose files note it.
 
-    Raises: ArgumentError if both did, or neither.
+    Raises: ArgumentError if both began alike.
     """
-    known = {name: subject.trained_encoder for name, subject in models.items()}
-    first, second = known
-    if known[first] is None and known[second] is None:
-        return {first: PRETRAINED, second: SCRATCH}, (
-            "Neither file notes how its encoder started: the first --model counts as the one from a trained encoder."
-        )
-    if known[first] == known[second]:
-        both = "from a trained encoder" if known[first] else "from scratch"
+    roles = {
+        name: PRETRAINED if subject.started_from else SCRATCH
+        for name, subject in models.items()
+        if subject.started_from is not None
+    }
+    if len(roles) == 2 and len(set(roles.values())) == 1:
+        (both,) = set(roles.values())
         raise ArgumentError(f"both models started {both}, as their notes say: name one of each kind")
-    trained = first if known[first] or known[second] is False else second
-    noted = " and ".join(name for name, found in known.items() if found is not None)
-    roles = {name: PRETRAINED if name == trained else SCRATCH for name in known}
-    return roles, f"{trained} started from a trained encoder, as the notes of {noted} say."
+    return roles
 
 
 def _wins(found: Sampled, one: str, other: str) -> dict[str, int]:
@@ -315,11 +342,10 @@ def _wins(found: Sampled, one: str, other: str) -> dict[str, int]:
     return {name: sum(sign * (float(a[name]) - float(b[name])) > 0 for a, b in pairs) for name, sign in signs.items()}
 
 
-def _draw_side_by_side(bench: Bench, path: Path, picture: Picture, shown: Sequence[Cell]) -> None:
-    """Draw figures 11 to 13: a row for each crop; in columns the LR image, each method, and the photograph."""
-    cells = [("LR", picture.lr), *(bench.cell(name, image, picture) for name, image in shown), ("HR", picture.hr)]
+def _draw_side_by_side(bench: Bench, path: Path, picture: Picture, cells: Sequence[Cell]) -> None:
+    """Draw figures 11 to 13: a row for each crop; in columns LR images, methods, and the photograph."""
     title = f"{picture.name}, ×{bench.subject.scale}; figures are of the whole picture"
-    write_sheet(path, title, cells, shown_places(picture.hr, CROPS))
+    write_sheet(path, title, [*cells, ("HR", picture.hr)], shown_places(picture.hr, CROPS))
 
 
 NTIRE_TAU = LevelTaus((0.9,))

@@ -21,7 +21,13 @@ from torch.utils.tensorboard import SummaryWriter
 from srflow_apps.commands.signals import STOPPING, Interrupts, deferred_interrupts
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.system.local_files import remove_stale_parts, remove_stale_parts_in, write_atomically
-from srflow_training.checkpoints import SAMPLING_NOTES, load_encoder, load_with_notes, save_checkpoint
+from srflow_training.checkpoints import (
+    ENCODER_NOTE,
+    SAMPLING_NOTES,
+    load_encoder,
+    load_with_notes,
+    save_checkpoint,
+)
 from srflow_training.data import Batch, Crops, Photos, loader, pairs_picture
 from srflow_training.hardware import launched, with_precision
 from srflow_training.inputs import is_first_process
@@ -109,10 +115,11 @@ class Trainer:
         self.notes = [*([f"decoded photographs are kept in {kept}"] if kept else []), *([note] if note else [])]
         torch.manual_seed(self.schedule.seed)
         self.model = settings.build()
-        self.sampling: dict[str, Any] = {}  # the default τ that the network it starts from had in its bundle
+        self.sampling: dict[str, Any] = {}  # what its network inherits: its encoder's file, and its bundle's default τ
         if not self.states.files():
             notes = start_from_files(self.model, start=self.schedule.start, encoder=self.schedule.encoder)
-            self.sampling = {name: notes[name] for name in SAMPLING_NOTES if name in notes}
+            inherited = (ENCODER_NOTE, *SAMPLING_NOTES)
+            self.sampling = {name: notes[name] for name in inherited if name in notes}
         self.model.train()
         self.average = (
             AveragedModel(self.model, multi_avg_fn=ramped_average(self.schedule.ema)) if self.schedule.ema else None
@@ -412,12 +419,12 @@ class Meter:
 
 
 def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> dict[str, Any]:
-    """Copy the weights that a run begins with, and return the notes of `start`.
+    """Copy the weights that a run begins with, and return the notes of `start`, and where the encoder comes from.
 
     start: a file of the same kind of network, or "". encoder: a file of an LR encoder, which replaces the former's, or
     "". Raises: CheckpointError if a file does not fit.
     """
-    notes: dict[str, Any] = {}
+    notes: dict[str, Any] = {ENCODER_NOTE: ""}
     if start:
         source, notes = load_with_notes(start)
         if isinstance(source, Encoder) != isinstance(model, Encoder):
@@ -431,6 +438,7 @@ def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> di
                 f"{model.config.image_base!r}: train the encoder on from it (schedule.start) with that image_base"
             )
         copy_weights(source, _encoder_of(model), encoder)
+        notes[ENCODER_NOTE] = Path(encoder).name
     return notes
 
 

@@ -40,6 +40,19 @@ def test_decode_inverts_encode_and_encode_inverts_decode(variant, scale):
         torch.testing.assert_close(again[level], drawn[level], rtol=0, atol=1e-7)
 
 
+@torch.no_grad()
+def test_what_lies_far_from_the_border_is_the_same_in_a_part_of_the_picture():
+    """The network is fully convolutional, so that it takes pictures of any size, and parts of them."""
+    model = random_srflow(tiny_config("paper", blocks=1, steps=1, stacked_blocks=(0,))).double()
+    _, lr = images(model.config, batch=1, lr_size=(40, 52))
+    latents = {level: torch.randn(1, *shape).double() for level, shape in model.latent_shapes(40, 52).items()}
+    whole = model.decode(lr, latents)[..., 16 * 4 : -16 * 4, 22 * 4 : -16 * 4]
+    parts = {level: z[..., 6 * z.shape[3] // 52 :] for level, z in latents.items()}
+    part = model.decode(lr[..., 6:], parts)[..., 16 * 4 : -16 * 4, 16 * 4 : -16 * 4]
+    assert part.shape[2:] == (32, 56)
+    torch.testing.assert_close(part, whole, rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_log_likelihood_is_the_change_of_variables_with_autograds_jacobian(variant):
     config = tiny_config(variant, steps=1)

@@ -62,7 +62,7 @@ def test_published_presets_have_nothing_of_ours(name, scale, blocks, stacked, ba
 def test_a_preset_of_the_text_is_the_released_one_with_the_texts_network_and_rate(name, scale, blocks, stacked):
     settings, released = load_settings(f"paper-{name}"), load_settings(f"published-{name}")
     assert settings.config() == SRFlowConfig.of_variant("paper", scale=scale, blocks=blocks)
-    assert settings.config().stacked_blocks == stacked
+    assert (settings.config().stacked_blocks, settings.config().hidden) == (stacked, 64)
     assert (settings.data, settings.objective) == (released.data, released.objective)
     assert settings.schedule == released.schedule.model_copy(update={"learning_rate": 5e-4})
 

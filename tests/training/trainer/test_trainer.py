@@ -6,9 +6,10 @@ from click.testing import CliRunner
 
 from srflow_sdk.errors import CheckpointError
 from srflow_training import SRFlow, load_checkpoint
-from srflow_training.checkpoints import default_tau_of, load_with_notes, reduction_of, save_checkpoint
+from srflow_training.checkpoints import ENCODER_NOTE, default_tau_of, load_with_notes, reduction_of, save_checkpoint
 from srflow_training.cli import train
-from srflow_training.trainer import DivergedError
+from srflow_training.model.layers import ZerosConv
+from srflow_training.trainer import DivergedError, start_from_files
 from tests.training.runs import FLOW, PLAIN, TINY, assert_same_weights, scalars, trainer
 
 
@@ -103,6 +104,25 @@ def test_a_frozen_encoder_stays_and_then_trains(tmp_path, photos):
     assert seen == [True, True, False, False]
 
 
+def test_the_first_step_moves_the_encoder_and_the_flow_by_one_rate_as_adam_does(tmp_path, photos):
+    run = trainer(tmp_path, photos, schedule={"learning_rate": 1e-3, "warmup": 0, "freeze_encoder": 0})
+    for module in run.model.modules():
+        if isinstance(module, ZerosConv):  # at zero, nothing behind it has a gradient
+            module.weight.data.normal_(std=0.1)
+    before = {name: weight.detach().clone() for name, weight in run.model.named_parameters()}
+    run.step(run.crops[0])
+    for part in ("encoder.", "levels."):
+        moved = torch.cat(
+            [
+                (weight.detach() - before[name]).abs()[weight.grad.abs() > 1e-4]
+                for name, weight in run.model.named_parameters()
+                if name.startswith(part) and "actnorm" not in name and weight.grad is not None
+            ]
+        )
+        assert len(moved) > 100
+        torch.testing.assert_close(moved, torch.full_like(moved, 1e-3), rtol=1e-3, atol=0)
+
+
 def test_an_encoder_is_pretrained_and_handed_on(tmp_path, photos):
     rrdb = {"kind": "rrdb", "scale": 4, **TINY}
     checkpoint = trainer(tmp_path / "rrdb", photos, network=rrdb, objective={"noise": 0.0}).run()
@@ -110,6 +130,10 @@ def test_an_encoder_is_pretrained_and_handed_on(tmp_path, photos):
     run._write_checkpoint(run.checkpoint)
     assert str(tmp_path) not in str(load_with_notes(run.checkpoint)[1])
     assert torch.equal(run.model.encoder.conv_first.weight, load_checkpoint(checkpoint).conv_first.weight)
+    assert load_with_notes(checkpoint)[1][ENCODER_NOTE] == ""
+    save_checkpoint(tmp_path / "bare.safetensors", run.model)
+    for start, noted in {run.checkpoint: checkpoint.name, tmp_path / "bare.safetensors": None}.items():
+        assert start_from_files(run.model, start=str(start), encoder="").get(ENCODER_NOTE) == noted
 
 
 def test_a_whole_network_is_fine_tuned_and_its_actnorms_and_default_tau_stay(tmp_path, photos):

@@ -2,6 +2,7 @@
 
 from srflow_training.checkpoints.detection import detect_rrdb, detect_srflow
 from srflow_training.checkpoints.files import (
+    ENCODER_NOTE,
     SAMPLING_NOTES,
     default_tau_of,
     load_checkpoint,
@@ -13,6 +14,7 @@ from srflow_training.checkpoints.files import (
 )
 
 __all__ = [
+    "ENCODER_NOTE",
     "SAMPLING_NOTES",
     "default_tau_of",
     "detect_rrdb",

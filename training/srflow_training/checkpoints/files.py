@@ -26,6 +26,8 @@ from srflow_training.model.config import ENCODERS
 
 _WRAPPERS = ("params_ema", "params", "state_dict", "model")
 _OWN_FORMAT = "srflow-sdk"
+ENCODER_NOTE = "encoder"
+"""Note: the file of the encoder that a network's training started from, "" if it started from scratch."""
 SAMPLING_NOTES = ("default_tau", "auto_tau")
 """Notes of a bundle's manifest, so that an export of a network that was trained further has its default τ again."""
 Model = TypeVar("Model", bound=nn.Module)
