@@ -55,7 +55,7 @@ def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(opt
     for name in ("tau-sweep: tau sweep", "tau-sweep: sheet 1 a", "best-of-n: sheet 1 a", "once-more: sheet 1 a"):
         assert text.count(f'alt="{name}"') == 1
     assert text.count('alt="tau-sweep: perception distortion"') == 1
-    assert '<th scope="row">best of 10</th>' in text
+    assert '<th scope="row" role="rowheader">best of 10</th>' in text
     for fact in ("×4", "2 from", "a, b", f"srflow-sdk {__version__}", "bicubic reduction, 8 bits"):
         assert html.escape(fact) in text
 
@@ -89,7 +89,7 @@ def test_texts_are_escaped(small, tmp_path):
     text = page_of(small, hr=tmp_path / "photos", most=1, only=["diagnose"], samples=4)
     assert "a<b>" not in text
     assert "a&lt;b&gt; &amp; &#39;c&#39;" in text
-    assert '<th scope="row">a&lt;b&gt;' in text
+    assert '<th scope="row" role="rowheader">a&lt;b&gt;' in text
 
 
 def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(small, checkpoint):

@@ -71,6 +71,14 @@ def right(crop):
 
 def test_everything_fits_the_screen_and_every_image_loads(opened):
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    tables = opened.evaluate(
+        "[...document.querySelectorAll('table')].map((table) => [table.scrollWidth, table.parentElement.clientWidth])"
+    )
+    assert len(tables) == 3
+    if opened.viewport_size["width"] < 500:
+        assert all(width <= seen for width, seen in tables), "nothing is cut off on a phone"
+        cell = opened.locator("td").first
+        assert cell.evaluate("cell => getComputedStyle(cell, '::before').content") == '"PSNR, dB ↑"'
     images = opened.evaluate("[...document.images].map((image) => image.complete && image.naturalWidth)")
     assert len(images) > 10
     assert all(width >= 64 for width in images)

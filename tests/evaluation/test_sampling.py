@@ -100,7 +100,7 @@ def test_a_plot_over_the_temperature_has_the_publications_panels_and_no_bicubic(
     assert shown_in(figure_of("tau_sweep")) == (panels, ["tiny", "reference"])
     assert shown_in(figure_of("perception_distortion"))[1] == ["tiny", "reference"]
     tau_sweep(options(**{**chosen, "metrics": ("haarpsi", "gmsd")}, out=tmp_path / "named"))
-    assert shown_in(figure_of("tau_sweep"))[0] == ["HaarPSI ↑", "GMSD ↓", "diversity: variance, /255²"]
+    assert shown_in(figure_of("tau_sweep"))[0] == ["GMSD ↓", "diversity: variance, /255²", "HaarPSI ↑"]
     assert figure_of("perception_distortion", None) is None, "it is a metric over PSNR"
 
 

@@ -75,9 +75,9 @@ def tau_sweep(options: Options) -> Table:
     perception, distortion = perceptual_metric(metrics), metrics[0]
     headings = {metric.name: metric.heading for metric in metrics}
     headings[VARIANCE] = f"diversity: {SPREAD[VARIANCE][0]}"
-    chosen = {"psnr", "ssim", perception.name, VARIANCE, *options.metrics}
     panels = []
-    for name in (name for name in headings if name in chosen):
+    chosen = dict.fromkeys(("psnr", "ssim", perception.name, VARIANCE, *options.metrics))
+    for name in (name for name in chosen if name in headings):
         curves = {
             label: [(row["tau"], row[name]) for row in of_model if isinstance(row["tau"], float)]
             for label, of_model in of_models.items()
