@@ -75,7 +75,7 @@ def test_a_model_without_the_note_has_no_label_and_there_is_no_difference(option
     expected = [f"one{labels.get(noted.get('one'), '')}, τ 0.8", "two, τ 0.8"]
     assert sorted(row[0] for row in table.rows[1:]) == expected
     unknown = "two" if noted else "one and two"
-    assert f"{unknown}: the file does not note where its encoder came from" in table.notes[-1]
+    assert f"No file notes where the encoder of {unknown} came from" in table.notes[-1]
     assert "difference" not in summary_of(tmp_path / "out")
 
 

@@ -282,8 +282,8 @@ def encoder_init(options: Options) -> Table:
         lines.append((", ".join([*labels, called(MODEL, row["tau"])]), row))
     if unknown := [name for name in bench.models if name not in roles]:
         summary["notes"].append(
-            f"{' and '.join(unknown)}: the file does not note where its encoder came from, so there is no difference "
-            "of a trained encoder and none. Checkpoints of srflow-train note it."
+            f"No file notes where the encoder of {' and '.join(unknown)} came from, so no difference is stated. "
+            "Checkpoints of srflow-train note it."
         )
     else:
         lines += _differences(found)
