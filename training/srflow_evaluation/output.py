@@ -235,7 +235,7 @@ def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(6, len(handles)))
     figure.suptitle(title, fontsize=11)
     if any(axes.texts for axes in shown):
-        renderer = FigureCanvasAgg(figure).get_renderer()
+        renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
         figure.draw_without_rendering()  # lays everything out
         for axes in shown:
             _spread_captions(axes, renderer)
