@@ -330,6 +330,9 @@ def open_bench(options: Options, *, several: bool = False, alone: str = MODEL, m
     models = (options.models or (None,)) if several else (options.model,)
     subjects = [open_subject(model, tile=TILE, device=options.device) for model in models]
     _check_models(options, subjects, mixed=mixed)
+    reductions = {subject.reduction for subject in subjects}
+    if options.lr is not None and (len(reductions) > 1 or options.bilinear):
+        raise ArgumentError(f"--lr {options.lr} is of one reduction, and the methods enlarge several: leave it out")
     first = subjects[0]
     references, notes, digests, multiple = open_references(options, first.scale)
     names = [alone] if alone and len(subjects) == 1 else model_names(subjects, references)
@@ -374,8 +377,6 @@ def open_bench(options: Options, *, several: bool = False, alone: str = MODEL, m
     )
     if len(bench.reductions) == 1:
         return bench
-    if options.lr is not None:
-        raise ArgumentError(f"--lr {options.lr} is of one reduction, and the methods enlarge several: leave it out")
     return replace(bench, notes=[*bench.notes, _mixed_reductions(bench)])
 
 
