@@ -24,6 +24,12 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    mark = item.get_closest_marker("not_on_windows")
+    if mark is not None and os.name == "nt":
+        pytest.skip(mark.args[0])
+
+
 # A shell's background job ignores Ctrl-C, and nohup the end of the terminal; tests send both.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)

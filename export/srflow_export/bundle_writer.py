@@ -149,7 +149,7 @@ def refuse_target_that_is_no_bundle(target: Path) -> None:
 
 
 def _hash_and_sync(path: Path) -> dict[str, str | int]:
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes no file that is open for reading alone
         os.fsync(file.fileno())
     return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
 

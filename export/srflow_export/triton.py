@@ -271,5 +271,5 @@ def _write(path: Path, content: bytes | Path) -> None:
         shutil.copyfile(content, path)
     else:
         path.write_bytes(content)
-    with path.open("rb") as file:
+    with path.open("r+b") as file:  # Windows flushes no file that is open for reading alone
         os.fsync(file.fileno())

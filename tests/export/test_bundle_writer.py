@@ -3,6 +3,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
@@ -14,9 +15,10 @@ import pytest
 
 from srflow_export import bundle_writer
 from srflow_export.bundle_writer import bundle_lock, staged_bundle
+from srflow_export.triton import write_repository
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
-from tests.sdk.tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle
+from tests.sdk.tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle, write_tiny_bundle
 
 
 @pytest.fixture
@@ -34,6 +36,21 @@ def test_a_commit_replaces_the_older_bundle(target: Path, monkeypatch: pytest.Mo
     assert (target / "encoder.onnx").read_bytes() == b"encodertwo"
     assert not (target / "old-notes.txt").exists()
     assert hidden_files(target.parent) == []
+
+
+def test_only_what_can_be_written_is_flushed_as_windows_wants_it(
+    target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed, real_fsync = list[int](), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            flushed.append(os.write(descriptor, b""))  # EBADF on one that is open for reading alone
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_repository(write_tiny_bundle(target), tmp_path / "models")
+    assert len(flushed) > len(STUB_FILES)
 
 
 def test_an_exception_leaves_the_older_bundle_and_nothing_else(target: Path) -> None:
@@ -183,7 +200,7 @@ def hold_for_ever(target: Path, held: Any) -> None:
         signal.pause()
 
 
-@pytest.mark.skipif(os.name == "nt", reason="signals")
+@pytest.mark.not_on_windows("signals")
 @pytest.mark.parametrize("has_cache", [True, False])
 def test_who_waits_for_a_lock_says_so_and_a_killed_process_lets_the_next_one_in(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_cache: bool
