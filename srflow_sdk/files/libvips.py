@@ -13,7 +13,7 @@ _UNHELPFUL = ("unable to ", "bad seek", "vipspng: libpng read error")
 
 
 def pyvips() -> Any:
-    """Import pyvips, on first use; its warnings are silent unless the app imported it. Raises: MissingExtraError."""
+    """Import pyvips, on first use; silent and without a cache unless the app imported it. Raises: MissingExtraError."""
     is_first = "pyvips" not in sys.modules
     os.environ.setdefault("VIPS_WARNING", "1")  # any value: libvips drops its warnings
     try:
@@ -25,6 +25,8 @@ def pyvips() -> Any:
     if is_first:
         # pyvips' handler would still pass warnings to logging, and print a traceback if one is not UTF-8.
         getattr(pyvips, "_remove_log_handler", lambda: None)()
+        # Kept operations hold their files open, which Windows then neither replaces nor deletes.
+        pyvips.cache_set_max(0)
     return pyvips
 
 

@@ -103,12 +103,10 @@ def serve(upscaler: Upscaler, listener: socket.socket, choices: PageChoices, int
 
     from srflow_apps.demo.routes import Routes
     from srflow_apps.demo.sessions import Sessions
-    from srflow_sdk.files import libvips
 
     host, port = listener.getsockname()[:2]
     place = _ANY.get(host, host)
     with tempfile.TemporaryDirectory(prefix="srflow-demo-", ignore_cleanup_errors=True) as folder:
-        libvips.pyvips().cache_set_max(0)  # no pixels of a page that was closed stay in memory
         sessions = Sessions(Path(folder).resolve())
         routes = Routes(upscaler, sessions, upload_bytes=choices.max_upload, max_pixels=choices.max_pixels)
         names = [name.lower() for name in (choices.host, *choices.allow_host) if name not in _ANY]

@@ -43,6 +43,30 @@ def test_more_rows_than_there_are_and_closed_files_are_typed_errors(tmp_path):
         reader.read_rows(1)
 
 
+READ_AND_LEFT = """
+import os, sys
+from pathlib import Path
+from srflow_sdk.files import ImageReader, read_image
+for name in sys.argv[1:]:
+    reader = ImageReader(name)
+    reader.read_rows(2)
+    reader.close()
+    read_image(name)
+    held = [os.path.realpath(f"/proc/self/fd/{number}") for number in range(3, 50)]
+    assert os.path.realpath(name) not in held
+    os.remove(name)
+"""
+
+
+def test_a_file_that_was_read_is_no_longer_open_and_can_be_deleted(tmp_path):
+    for suffix in WRITTEN:
+        write_image(tmp_path / f"a{suffix}", picture())
+    # In a process of its own: an application that imports pyvips first keeps libvips' cache, and so do tests.
+    files = [f"a{suffix}" for suffix in WRITTEN]
+    done = subprocess.run([sys.executable, "-c", READ_AND_LEFT, *files], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, list(tmp_path.iterdir())) == (0, "", [])
+
+
 def test_a_file_that_changed_is_read_anew(tmp_path):
     for pixels in (picture(), 255 - picture()):
         write_image(tmp_path / "a.png", pixels)
