@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import logging
 import os
-import selectors
 import struct
 import threading
 import zlib
@@ -239,6 +238,9 @@ class ImageWriter:
         if abandoned:
             self._abandoned.set()
         if self._write_end >= 0:
+            if abandoned:
+                with contextlib.suppress(OSError):  # wake the thread, also if a forked process keeps this end open
+                    os.write(self._write_end, b"\0")
             os.close(self._write_end)
             self._write_end = -1
         if self._thread is not None:
@@ -254,11 +256,8 @@ class ImageWriter:
             self._failure = "the disk is full, or a limit is reached" if is_full else cause
             # Read what is still written until the writer has stopped, so that it does not wait for a full pipe. libvips
             # holds a descriptor of its own, so closing ours would not tell the writer.
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._read_end, selectors.EVENT_READ)
-                while not self._abandoned.is_set():
-                    if selector.select(0.05) and not os.read(self._read_end, 1 << 20):
-                        break
+            while os.read(self._read_end, 1 << 20) and not self._abandoned.is_set():
+                pass
         os.close(self._read_end)
 
     def _encode(self) -> None:
