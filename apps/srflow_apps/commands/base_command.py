@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import sys
 import threading
@@ -64,6 +65,9 @@ class Command(click.Command):
         # TensorRT's default is TF32, and ONNX Runtime's TensorRT-RTX has no option (microsoft/onnxruntime issue 26029).
         # NVIDIA's libraries read this when they first start. The SDK leaves it alone: torch beside it would be slower.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):  # redirected, Windows' has 256 characters: a name may have others
+                stream.reconfigure(errors="backslashreplace")
         try:
             return super().main(*arguments, **keywords)
         except OSError as error:

@@ -113,7 +113,19 @@ def test_names_that_cannot_be_printed_do_not_end_the_batch(tiny_bundle: Path, fo
     assert (usage.returncode, usage.stderr) == (1, error)
 
 
-@pytest.mark.skipif(os.name != "posix", reason="the shell's redirections")
+@pytest.mark.parametrize("option", ["--dry-run", "--overwrite", "--help"])
+def test_characters_that_the_stream_lacks_are_escaped(tiny_bundle: Path, folder: Path, option: str) -> None:
+    """A redirected stream of Windows holds what its code page has."""
+    (folder / "a.png").rename(folder / "τ 写真.png")
+    command = [*COMMAND, "τ 写真.png", "b.png", "-o", "out", "--model", str(tiny_bundle), "--device", "cpu", option]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    if option == "--dry-run" or (option == "--overwrite" and os.name == "nt"):
+        assert rb"\u03c4 \u5199\u771f.png" in done.stdout
+
+
+@pytest.mark.not_on_windows("the shell's redirections")
 def test_closed_standard_streams_do_not_end_the_batch(tiny_bundle: Path, folder: Path) -> None:
     command = [*COMMAND, "a.png", "b.png", "-o", "out", "--model", str(tiny_bundle), "--device", "cpu"]
     shell = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command]
