@@ -99,7 +99,7 @@ def test_auto_tau_makes_the_pictures_texture_the_bundles_default(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+@pytest.mark.not_on_windows("Windows has no SIGTERM to send")
 def test_a_terminated_export_leaves_nothing_behind(tmp_path):
     save_checkpoint(tmp_path / "m.safetensors", random_srflow(tiny_config()))
     command = [sys.executable, "-c", "from srflow_export.cli import main; main()", "m.safetensors"]

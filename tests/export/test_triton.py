@@ -29,7 +29,7 @@ def run(*arguments: object) -> Result:
 def test_the_command_writes_a_whole_model(bundle: Path, tmp_path: Path) -> None:
     repository = tmp_path / "models"
     done = run("--bundle", bundle, "--triton", repository)
-    assert (done.exit_code, done.output) == (0, f"wrote {repository}/srflow_upscale, version 1\n")
+    assert (done.exit_code, done.output) == (0, f"wrote {repository / 'srflow_upscale'}, version 1\n")
     model = repository / "srflow_upscale"
     assert Bundle.open(model / "1" / "model.srflow").model_sha256 == Bundle.open(bundle).model_sha256
     compile((model / "1" / "model.py").read_text(), "model.py", "exec")
@@ -52,7 +52,9 @@ def test_a_bad_repository_is_refused_before_the_export(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("text")
     done = run(checkpoint, "--triton", tmp_path / "models")
     assert done.exit_code == 1
-    assert done.output == f"error: {tmp_path}/models is a file; a model repository is a folder: choose another name\n"
+    assert (
+        done.output == f"error: {tmp_path / 'models'} is a file; a model repository is a folder: choose another name\n"
+    )
     assert not (tmp_path / "m.srflow").exists()
 
 

@@ -2,14 +2,13 @@
 
 import os
 import signal
-import sys
 
 import pytest
 
 from srflow_apps.commands import signals
 from srflow_apps.commands.signals import STOPPING, deferred_interrupts, kept_handlers
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send itself these signals")
+pytestmark = pytest.mark.not_on_windows("Windows cannot send itself these signals")
 
 
 def test_an_interrupt_waits_for_the_check_or_the_end_and_a_second_one_does_not(press_ctrl_c):

@@ -74,7 +74,7 @@ def test_odd_values_and_the_precision_are_kept_and_values_are_aligned(saved, pre
 
 def test_places_that_cannot_be_written_are_named(tmp_path):
     latents = normal_latents()
-    with pytest.raises(ImageError, match=r"b/a cannot be written: the folder .*/b is missing; make it first$"):
+    with pytest.raises(ImageError, match=r"b[/\\]a cannot be written: the folder .*[/\\]b is missing; make it first$"):
         latents.save(tmp_path / "b" / "a")
     with pytest.raises(ImageError, match="cannot be written"):
         latents.save(tmp_path)

@@ -1,6 +1,5 @@
 """A caller's `cancel` and signals end native calls."""
 
-import sys
 import threading
 from concurrent.futures import CancelledError as FutureCancelledError
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ from srflow_sdk.errors import CancelledError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.interrupts import abandonable, cancelled_by, interruptible
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send itself these signals")
+pytestmark = pytest.mark.not_on_windows("Windows cannot send itself these signals")
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "cancel", "cancel in a thread"])

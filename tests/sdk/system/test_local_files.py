@@ -41,7 +41,7 @@ def test_a_failed_write_leaves_the_older_file_and_says_why(target, monkeypatch, 
     assert names(target.parent) == ["a.json"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+@pytest.mark.not_on_windows("links need a privilege there")
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_link_stays_and_the_file_behind_it_is_replaced(target, tmp_path, exists):
     (tmp_path / "links").mkdir()
@@ -58,7 +58,7 @@ def test_a_link_stays_and_the_file_behind_it_is_replaced(target, tmp_path, exist
     assert names(tmp_path) + names(link.parent) == ["a.json", "links", "b.json", "c.json"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="FIFOs")
+@pytest.mark.not_on_windows("FIFOs")
 @pytest.mark.parametrize("linked", [True, False])
 def test_a_pipe_is_never_replaced(tmp_path, linked):
     fifo, link = tmp_path / "fifo", tmp_path / "link"
@@ -71,7 +71,7 @@ def test_a_pipe_is_never_replaced(tmp_path, linked):
     assert names(tmp_path) == ["fifo", "link"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+@pytest.mark.not_on_windows("signals")
 @pytest.mark.parametrize(("moment", "content"), [("before", b"old"), ("after", b"new")])
 def test_a_process_killed_at_the_rename_leaves_the_old_content_or_the_new(target, moment, content):
     code = f"""
@@ -93,7 +93,7 @@ write_atomically(Path(sys.argv[1]), b"new")
     assert names(target.parent) == ["a.json"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="POSIX permissions")
+@pytest.mark.not_on_windows("POSIX permissions")
 def test_rights_are_those_of_any_new_file_and_nothing_else_stays(target):
     before = os.umask(0o027)
     try:
@@ -105,7 +105,7 @@ def test_rights_are_those_of_any_new_file_and_nothing_else_stays(target):
     assert names(target.parent) == ["a.json"]
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no locks to tell them apart")
+@pytest.mark.not_on_windows("Windows has no locks to tell them apart")
 def test_a_folder_is_cleared_of_stale_parts_alone(tmp_path):
     for name in (".a.0123abcd.part", ".b.0123abcd.part", ".c.part", "d.json"):
         (tmp_path / name).touch()
