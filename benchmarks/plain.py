@@ -141,7 +141,7 @@ def child(program: str, folder: str, path: str, option: str) -> None:
     begun = time.process_time()
     picture = run(lr)
     seconds = time.process_time() - begun
-    peak = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024
+    peak = int(Path("/proc/self/status").read_text(encoding="utf-8").split("VmHWM:")[1].split()[0]) / 1024
     np.save(f"{folder}/found.npy", picture)
     print("\n" + json.dumps([seconds, peak]))
 

@@ -203,7 +203,7 @@ def main() -> None:
     if not rows:
         sys.exit(1)
     table = [row.row() for row in rows]
-    with (arguments.output / "likelihoods.csv").open("w", newline="") as file:
+    with (arguments.output / "likelihoods.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(table[0]))
         writer.writeheader()
         writer.writerows(table)

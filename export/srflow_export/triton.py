@@ -162,7 +162,7 @@ def _options(place: Path, bundle: Bundle, say: Callable[[str], None]) -> Serving
     options, config = ServingOptions(max_tile_pixels=max(affordable, least)), place / "config.pbtxt"
     if not config.is_file():
         return options
-    found = parameters_in(config.read_text())
+    found = parameters_in(config.read_text(encoding="utf-8"))
     defaults = options.parameters()
     kept = {key: text for key, text in found.items() if key not in _OF_THE_MODEL and defaults.get(key, text) != text}
     if kept:
@@ -218,7 +218,10 @@ def _stamped(text: str) -> str:
 
 
 def _is_edited(config: Path) -> bool:
-    return config.is_file() and (text := config.read_text(errors="replace")) != _stamped(text.partition("\n")[2])
+    if not config.is_file():
+        return False
+    text = config.read_text(encoding="utf-8", errors="replace")
+    return text != _stamped(text.partition("\n")[2])
 
 
 def _add(model: _Model) -> tuple[int, dict[str, str]]:

@@ -205,7 +205,7 @@ def waited_for(file: Path) -> int:
     """The number in a file, once it is there."""
     until = time.monotonic() + 60
     while time.monotonic() < until:
-        if file.is_file() and file.read_text().endswith("\n"):
-            return int(file.read_text())
+        if file.is_file() and file.read_text(encoding="utf-8").endswith("\n"):
+            return int(file.read_text(encoding="utf-8"))
         time.sleep(0.05)
     raise AssertionError(f"{file} is not there")

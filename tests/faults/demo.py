@@ -55,7 +55,7 @@ class _Host:
             return "the visitor's file is gone or another"
         if self.running.connected_to():
             return f"it connected to {self.running.connected_to()[0]}"
-        status = Path(f"/proc/{self.running.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.running.process.pid}/status").read_text(encoding="utf-8")
         peak = int(status.split("VmHWM:")[1].split()[0]) * 1024
         if peak > MAX_BYTES:
             return f"took {peak / 1e9:.1f} GB"

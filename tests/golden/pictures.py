@@ -57,7 +57,7 @@ def machine() -> dict[str, str]:
 def processor() -> str:
     """The processor's name, family and model, on Linux; elsewhere what Python knows of it."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().split("\n\n")[0].splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:
         return f"{platform.system()} {platform.machine()} {platform.processor()}"
     about = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}

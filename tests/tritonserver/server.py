@@ -58,7 +58,7 @@ class Server:
 
     def segments(self) -> set[Path]:
         """The shared memory that it has with its models: a file for each instance, until that ends."""
-        maps = Path(f"/proc/{self.process.pid}/maps").read_text().splitlines()
+        maps = Path(f"/proc/{self.process.pid}/maps").read_text(encoding="utf-8").splitlines()
         return {Path(line[line.index("/dev/shm/") :]) for line in maps if "/dev/shm/triton_python" in line}
 
     def end(self) -> int:

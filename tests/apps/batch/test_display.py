@@ -102,7 +102,7 @@ def test_a_closed_pipe_is_quiet_and_does_not_end_the_batch(tiny_bundle: Path, fo
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
 def test_names_that_cannot_be_printed_do_not_end_the_batch(tiny_bundle: Path, folder: Path) -> None:
-    with Path("/dev/full").open("w") as full:
+    with Path("/dev/full").open("w", encoding="utf-8") as full:
         status, said = _printing_to(full, folder, tiny_bundle)
         usage = subprocess.run([*COMMAND, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert status == 1
@@ -113,7 +113,7 @@ def test_names_that_cannot_be_printed_do_not_end_the_batch(tiny_bundle: Path, fo
     assert (usage.returncode, usage.stderr) == (1, error)
 
 
-@pytest.mark.parametrize("option", ["--dry-run", "--overwrite", "--help"])
+@pytest.mark.parametrize("option", ["--dry-run", "--no-overwrite", "--help"])
 def test_characters_that_the_stream_lacks_are_escaped(tiny_bundle: Path, folder: Path, option: str) -> None:
     """A redirected stream of Windows holds what its code page has."""
     (folder / "a.png").rename(folder / "τ 写真.png")
@@ -121,7 +121,7 @@ def test_characters_that_the_stream_lacks_are_escaped(tiny_bundle: Path, folder:
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
-    if option == "--dry-run" or (option == "--overwrite" and os.name == "nt"):
+    if option == "--dry-run" or (option == "--no-overwrite" and os.name == "nt"):
         assert rb"\u03c4 \u5199\u771f.png" in done.stdout
 
 

@@ -54,12 +54,12 @@ def test_the_format_of_standard_output_can_be_chosen(run: Run, name: str, format
 
 def test_either_side_may_be_a_file(run: Run) -> None:
     piped = run("a.png", "-o", "-", "--report", "report.json").stdout_bytes
-    assert json.loads(Path("report.json").read_text())["files"][0]["outputs"][0]["path"] == "stdout"
+    assert json.loads(Path("report.json").read_text(encoding="utf-8"))["files"][0]["outputs"][0]["path"] == "stdout"
     result = run("-", "-o", "out", "--report", "report.json", input=Path("a.png").read_bytes())
     assert result.stdout == os.path.normpath("out/stdin.png\n")
     Path("piped.png").write_bytes(piped)
     assert np.array_equal(read_image("piped.png").pixels, read_image("out/stdin.png").pixels)
-    assert json.loads(Path("report.json").read_text())["files"][0]["source"] == "stdin"
+    assert json.loads(Path("report.json").read_text(encoding="utf-8"))["files"][0]["source"] == "stdin"
 
 
 def test_a_picture_is_made_again_from_what_was_piped(run: Run) -> None:

@@ -29,14 +29,14 @@ def run(jobs: list[Job], upscaler: Upscaler, path: Path, **options: Any) -> dict
     """The report of a run that resumes."""
     sources = [one.source for one in jobs]
     upscale_folder(sources, jobs[0].targets[0].parent, upscaler=upscaler, report=path, resume=True, **options)
-    report: dict[str, Any] = json.loads(path.read_text())
+    report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return report
 
 
 def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Upscaler, path: Path) -> None:
     run_jobs(jobs[:1], upscaler, settings=settings_with())
     jobs[1].source.write_bytes(b"not a picture")
-    path.write_text("old")
+    path.write_text("old", encoding="utf-8")
     report = run(jobs, upscaler, path)
     assert report["schema"] == 1
     assert report["model"] == {"name": "tiny", "sha256": upscaler.bundle.manifest.digest, "scale": 4}
@@ -59,8 +59,8 @@ def test_the_password_of_a_misspelt_url_stands_in_no_report(upscaler: Upscaler, 
     place = Path("https:/somebody:s3cr3t@host/a.png")  # as pathlib has it
     result = run_jobs([job(place, path.with_name("a.png"))], upscaler, settings=settings_with())
     write_report(plan_of(upscaler, settings_with(), report=path), result)
-    assert "s3cr3t" not in path.read_text()
-    assert json.loads(path.read_text())["files"][0]["source"] == "https:/host/a.png"
+    assert "s3cr3t" not in path.read_text(encoding="utf-8")
+    assert json.loads(path.read_text(encoding="utf-8"))["files"][0]["source"] == "https:/host/a.png"
 
 
 @pytest.mark.parametrize(

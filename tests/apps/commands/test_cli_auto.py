@@ -68,7 +68,7 @@ def test_each_picture_gets_the_model_that_suits_it(run: Run, two_models: Path) -
             expected = upscaler.upscale(read_image(name).pixels)
         assert np.array_equal(read_image(f"out/{name}").pixels, expected), "at the model's own temperature, too"
         assert drew(f"out/{name}") == [model]
-    report = json.loads(Path("report.json").read_text())
+    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
     assert [file["model"] for file in report["files"]] == ["x4-small", "x4-photo"]
     assert (report["model"]["name"], report["settings"]["tau"]) == ("auto", None)
     assert "x4-" not in run(*MIXED, "-o", "out", "--quiet").stderr
@@ -112,7 +112,7 @@ def test_the_folder_function_takes_auto(two_models: Path) -> None:
         ("x4-small", "clean.png"),
         ("x4-photo", "noisy.png"),
     ]
-    report = json.loads(Path("report.json").read_text())
+    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
     assert report["model"]["name"] == "auto"
     assert [file["why"][:5] for file in report["files"]] == ["no da", "noise"]
     with pytest.raises(ArgumentError, match='must be an Upscaler, "auto" or None'):

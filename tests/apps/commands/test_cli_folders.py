@@ -161,7 +161,7 @@ def test_a_signal_leaves_whole_files_only_and_says_how_to_go_on(
     end = "interrupted: 1 of 4 done; the same command with --resume makes what is missing"
     assert [line for line in stderr.splitlines() if not line.startswith("warning: ")] == [end]
     assert files("out") == ["a.png"]
-    report = json.loads(Path("report.json").read_text())
+    report = json.loads(Path("report.json").read_text(encoding="utf-8"))
     assert report["summary"] == {"inputs": 4, "done": 1, "skipped": 0, "failed": 0, "interrupted": True}
     assert [file["source"] for file in report["files"]] == ["photos/a.png"]
 

@@ -115,7 +115,7 @@ def test_an_input_that_changes_during_the_work_is_noticed(run: Run, monkeypatch:
 def test_resume_makes_again_what_has_another_mask(run: Run, pictures: Pictures) -> None:
     transferring = ["target.png", "source.png", "mask.png", "-o", "out.png", "--resume", "--report", "r.json"]
     assert run(*transferring).exit_code == 0
-    report = json.loads(Path("r.json").read_text())
+    report = json.loads(Path("r.json").read_text(encoding="utf-8"))
     assert report["settings"]["blend"] == "gradient"
     assert report["files"][0]["outputs"][0]["sha256"] == digest("out.png")
     assert "1 skipped" in run(*transferring).stderr

@@ -132,7 +132,7 @@ def test_the_scale_can_be_in_names_and_is_in_the_report_and_in_files_that_were_r
         assert run("a.png", "-o", "out", *name, *arguments).stdout == os.path.normpath(f"out/{expected}.png\n")
     for size, scale in (("--scale=1.5", 1.5), ("--size=99x", {"width": 99, "height": None, "max_side": None})):
         run("a.png", "-o", "sr.png", "--report", "r.json", size, "--linear-light")
-        settings = json.loads(Path("r.json").read_text())["settings"]
+        settings = json.loads(Path("r.json").read_text(encoding="utf-8"))["settings"]
         assert (settings["scale"], settings["reduction"], settings["linear_light"]) == (scale, "bicubic", True)
     run("a.png", "-o", "sr.png", "--scale", "4", "--linear-light")
     assert b"linear_light" not in Path("sr.png").read_bytes()

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnx.reference
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper

@@ -132,7 +132,7 @@ def drawn():
     """What the embedded model drew on a backend of its own, and the kept weights that the process had mapped."""
     bundle = Bundle.embedded()
     with OnnxRuntimeBackend(bundle, threads=1) as backend:
-        lines = Path("/proc/self/maps").read_text().splitlines()  # it may have others, of backends of other tests
+        lines = Path("/proc/self/maps").read_text("utf-8").splitlines()  # it may have others, of other tests' backends
         mapped = {line.split(maxsplit=5)[5] for line in lines if line.endswith("/weights.bin")}
         sr = picture(backend, photographs(2)[0][..., :16, :16], bundle.manifest)
         return sr, {path for path in mapped if path.startswith(os.environ["SRFLOW_CACHE_DIR"])}
