@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 PYTEST_ARGS ?=
+WINDOWS_TESTS ?=
 FAULTS_ARGS ?=
 BENCH_ARGS ?=
 GPU_REPORT_ARGS ?=
@@ -48,6 +49,16 @@ test: style ## install the developers' tools, then run lint, type checks and tes
 test-slow: $(dev) ## run the tests that take minutes, a short run of the faults among them
 	OMP_NUM_THREADS=1 $(python) -m pytest -m slow -n $$(($$(getconf _NPROCESSORS_ONLN) * 3 / 2)) --dist worksteal $(PYTEST_ARGS)
 
+# For one file: make test-windows WINDOWS_TESTS=tests/sdk/files/test_reading.py
+.PHONY: test-windows
+test-windows: $(dev) ## run tests with Windows' Python under Wine (8 minutes, and what it downloads once)
+	$(python) -m tests.windows $(WINDOWS_TESTS)
+
+.PHONY: windows-zip
+windows-zip: $(dev) ## write the wheel, the sdist, and from that wheel dist/srflow-sdk-VERSION-windows-x64.zip
+	$(python) -m build
+	$(python) -m windows.folder dist/srflow_sdk-$$($(python) -c 'from srflow_sdk import __version__ as v; print(v)')-*.whl dist
+
 .PHONY: docs
 docs: $(dev) ## build the documentation as a site that opens without a network, in build/site/; broken links fail
 	! command -v npm >/dev/null || { npm ci --prefix examples/web --no-audit --no-fund --silent && npm run --silent build --prefix examples/web; }
@@ -65,12 +76,13 @@ sbom: $(dev) ## write dist/sbom.json: what the plain install consists of, as Cyc
 
 # Hashes of every file of a version, so that they hold on other processors too. pyvips has no wheel: build.in makes it.
 locked := UV_CUSTOM_COMPILE_COMMAND="make locks" $(python) -m uv pip compile --quiet --generate-hashes --no-annotate \
-	--python-version 3.12 --python-platform linux --upgrade --no-emit-index-url
+	--python-version 3.12 --upgrade --no-emit-index-url
 .PHONY: locks
-locks: $(dev) ## renew docker/*.txt: the versions and hashes of what the container installs
-	$(locked) docker/build.in --output-file docker/build.txt
-	$(locked) pyproject.toml --output-file docker/cpu.txt
-	$(locked) pyproject.toml docker/cuda.in --override docker/cuda.overrides --output-file docker/cuda.txt
+locks: $(dev) ## renew docker/*.txt: versions and hashes of what the containers, and the folder for Windows, install
+	$(locked) --python-platform linux docker/build.in --output-file docker/build.txt
+	$(locked) --python-platform linux pyproject.toml --output-file docker/cpu.txt
+	$(locked) --python-platform linux pyproject.toml docker/cuda.in --override docker/cuda.overrides --output-file docker/cuda.txt
+	$(locked) --python-platform windows pyproject.toml docker/windows.in --extra demo --extra heic --output-file docker/windows.txt
 
 .PHONY: audit
 audit: $(dev) ## look for known vulnerabilities of what the container installs; says so if that cannot be asked
@@ -127,6 +139,8 @@ style: $(dev)
 
 types: $(dev)
 	$(python) -m mypy
+	$(python) -m mypy --platform win32 --cache-dir .mypy_cache/win32
+	$(python) -m mypy --platform darwin --cache-dir .mypy_cache/darwin
 	$(python) -m mypy tests/sdk/user_program.py
 	$(python) -m basedpyright --pythonpath $(python)
 

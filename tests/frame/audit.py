@@ -1,4 +1,4 @@
-"""Looks for known vulnerabilities of what the container installs: python -m tests.frame.audit, or make audit."""
+"""Looks for known vulnerabilities of what containers and the folder for Windows install: make audit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 from .bare_environment import ROOT
 
-LOCKS = ("build", "cpu", "cuda")
+LOCKS = ("build", "cpu", "cuda", "windows")
 
 
 def verdict(lock: str, answer: str, complaint: str) -> tuple[bool, list[str]]:

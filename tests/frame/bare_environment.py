@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (
     *(".ci", "srflow_sdk", "apps", "training", "export", "runtime", "examples", "benchmarks", "docker", "docs"),
-    "tests",
+    *("tests", "windows"),
 )
 BESIDE = (
     *("LICENSE", "NOTICE", "README.md", "PYPI.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "SECURITY.md"),

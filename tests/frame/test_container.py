@@ -42,7 +42,10 @@ def test_every_package_of_a_lock_has_a_version_and_hashes_and_none_has_an_addres
     assert "://" not in (ROOT / "docker" / f"{lock}.txt").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("lock", "without", "beside"), [("cpu", [], []), ("cuda", ["onnxruntime"], ["cuda.in"])])
+@pytest.mark.parametrize(
+    ("lock", "without", "beside"),
+    [("cpu", [], []), ("cuda", ["onnxruntime"], ["cuda.in"]), ("windows", [], ["windows.in"])],
+)
 def test_the_locks_satisfy_what_the_sdk_declares(lock: str, without: list[str], beside: list[str]) -> None:
     wanted = [*project()["dependencies"]]
     for name in beside:

@@ -1,0 +1,3 @@
+from tests.frame.conftest import built, wheel
+
+__all__ = ["built", "wheel"]

@@ -1,0 +1,42 @@
+"""Enlarge what was dropped onto "Drop photos here.cmd": photographs beside themselves, a folder into one beside it."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = "Drop photos here.cmd"
+HELP = f"""Drop photographs, or a folder of them, onto "{SCRIPT}": each is enlarged four times, into a file whose
+name ends in _x4, beside the original. In a command prompt, use srflow-upscale.cmd."""
+
+
+def dropped(command_line: str) -> list[str]:
+    """The names behind the script's own in the command line of the cmd.exe that runs it."""
+    names = command_line.rpartition(SCRIPT)[2].removeprefix('"') if SCRIPT in command_line else ""
+    if names.count('"') % 2:  # what cmd.exe was given has quotes around it all
+        names = names.rstrip().removesuffix('"')
+    return [quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|(\S+)', names)]
+
+
+def batches(names: list[str]) -> list[list[str]]:
+    """The inputs of one command each: the photographs of a folder together, every dropped folder by itself."""
+    together: dict[Path, list[str]] = {}
+    for name in names:
+        path = Path(name)
+        together.setdefault(path if path.is_dir() else path.parent / "*", []).append(name)
+    return list(together.values())
+
+
+def main() -> None:
+    names = dropped(os.environ.get("SRFLOW_DROPPED", ""))
+    if not names:
+        print(HELP)
+    for batch in batches(names):
+        subprocess.run([sys.executable, "-m", "srflow_sdk", *batch], check=False)
+
+
+if __name__ == "__main__":
+    main()
