@@ -64,7 +64,8 @@ def content_sha256(file: BinaryIO) -> str:
 def lock(descriptor: int, *, wait: bool = True) -> bool:
     """Lock an open file or folder until the process ends or closes it; returns whether that worked."""
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB  # type: ignore[attr-defined, unused-ignore]
+        fcntl.flock(descriptor, how)  # type: ignore[attr-defined, unused-ignore]
     except (AttributeError, OSError):  # held by another, or no locks in this system or file system
         return False
     return True
@@ -136,7 +137,8 @@ def remove_stale_parts_in(folder: Path, stems: set[str] | None = None) -> None:
                 continue
             with contextlib.suppress(OSError):
                 # Windows has no locks, but does not delete files that are open.
-                descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK) if LOCKS_EXIST else None
+                flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+                descriptor = os.open(part, flags) if LOCKS_EXIST else None
                 try:
                     if descriptor is None or lock(descriptor, wait=False):
                         part.unlink()

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from srflow_export import ExportOptions, export_checkpoint
 from tests.networks import golden_checkpoint, proved_on_small_patches
-
-from .environment import ROOT, run_python, windows_path, windows_python, wine
+from windows.wine import ROOT, run_python, windows_path, windows_python, wine
 
 # The runtime, the commands, batches, the page, the doctor; of exporter and trainer what takes seconds.
 TESTS = (

@@ -12,8 +12,7 @@ from PIL import Image
 
 from windows.commands.drop import SCRIPT, batches, dropped
 from windows.folder import write_zip
-
-from .environment import ROOT, command, variables, windows_path, wine
+from windows.wine import ROOT, command, variables, windows_path, wine
 
 ODD = "100% a&b ü.png"
 

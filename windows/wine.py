@@ -8,9 +8,9 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from windows.python import install, write_interpreter
+from .python import install, write_interpreter
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "windows"
 _PACKAGES = (
     *("-r", ROOT / "pyproject.toml", "--extra", "export", "--extra", "train", "--extra", "demo", "--extra", "heic"),
