@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-START = ["index.md", "concepts.md", "install.md", "demo.md", "web.md", "faq.md", "troubleshooting.md"]
+START = ["index.md", "concepts.md", "install.md", "windows.md", "demo.md", "web.md", "faq.md", "troubleshooting.md"]
 HOW_TO = [
     "upscaling.md",
     "clips.md",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,7 +46,7 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
         thread, ended = _begun(call)
     except RuntimeError:  # the system has no thread left
         return call()
-    wait = None if event is None else _POLL_S
+    wait = None if event is None and os.name == "posix" else _POLL_S  # on Windows no signal ends a longer wait
     try:
         while True:
             with contextlib.suppress(Empty):
@@ -53,7 +54,7 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
                 break
             if event is not None and event.is_set():
                 stop()
-                wait = None
+                event = None
     except BaseException:
         stop()
         ended.get()

@@ -33,7 +33,7 @@ def real_path(path: Path) -> Path:
     """The absolute path with all links followed, as far as they lead. Raises nothing, unlike ``Path.resolve``."""
     try:
         return Path(os.path.realpath(path))
-    except ValueError:  # a NUL in its name: opening it says so
+    except (OSError, ValueError):  # a device of Windows, a path too long for it, a NUL: opening it says so
         return Path.cwd() / path
 
 
@@ -111,7 +111,7 @@ def check_replaceable(target: Path) -> None:
     try:
         mode = target.stat().st_mode
     except (OSError, ValueError) as error:  # there is none, or creating it says why it cannot be
-        if getattr(error, "errno", None) == errno.ELOOP:
+        if getattr(error, "errno", None) in (errno.ELOOP, errno.EBADF, errno.EINVAL):  # a loop; Windows' con.png
             raise
         return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):

@@ -6,7 +6,6 @@ from srflow_apps.commands import cli
 from srflow_sdk.files import write_image
 from srflow_sdk.upscaler import Upscaler
 
-from .flow_bundle import write_flow_bundle
 from .tiny_bundle import write_tiny_bundle
 
 UPSCALE = """
@@ -43,6 +42,8 @@ def embedded():
 
 @pytest.fixture(scope="session")
 def flow_bundle(tmp_path_factory):
+    from .flow_bundle import write_flow_bundle  # which imports torch
+
     return write_flow_bundle(tmp_path_factory.mktemp("flow") / "flow.srflow")
 
 

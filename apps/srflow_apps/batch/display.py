@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from srflow_apps.batch.run import Pixels
 
 FIRST_AFTER_S, THEN_EVERY_S = 2.0, 10.0
-_CLEAR = "\r\x1b[K"
 _MEASURING = logging.getLogger("srflow_sdk.backends.ways")  # takes seconds, so people are told
 _BESIDES_NAME = 52  # columns of a line that are not the file's name: "[100/200] … tile 10/24, 99%, about 00:10:00 left"
 
@@ -145,10 +144,16 @@ class Display(logging.Handler):
             minutes, seconds = divmod(round((now - self._begun_s) * (1 / part - 1)), 60)
             line += f", about {minutes // 60:02}:{minutes % 60:02}:{seconds:02} left"
         if self._lasting:
-            write_error(f"{_CLEAR}{line}", end="")
+            write_error(f"{_clearing()}{line}", end="")
         else:
             self.say(line)
 
     def _clear(self) -> None:
         if self._lasting and self._pixels is not None:
-            write_error(_CLEAR, end="")
+            write_error(_clearing(), end="")
+
+
+def _clearing() -> str:
+    """What empties the terminal's line: not every console of Windows takes escapes."""
+    blanks = shutil.get_terminal_size().columns - 1
+    return "\r\x1b[K" if os.name == "posix" else f"\r{' ' * blanks}\r"

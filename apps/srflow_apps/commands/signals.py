@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
-"""The signals that ask a command to stop: Ctrl-C, `kill`, and a closed terminal."""
+STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
+"""The signals that ask a command to stop: Ctrl-C, `kill`, a closed terminal, and Windows' Ctrl-Break."""
 
 _raised: list[int] = []  # the last signal: a native module that it hits while it is imported forgets the number
 

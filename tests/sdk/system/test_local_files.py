@@ -1,5 +1,6 @@
 """A reader finds the old content or the new; what killed processes left goes, and what is in work stays."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -129,6 +130,25 @@ def test_names_that_lead_nowhere_are_one_line(flow, tmp_path, call, name):
             getattr(flow, call)(source, *others, target)
         assert str(bad).partition("\0")[0] in str(caught.value)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["nul.png", "con.png", "aux.jpg", "d" * 100 + "/" + "f" * 160 + ".png", "g" * 300 + ".png"]
+)
+def test_devices_and_paths_too_long_for_windows_are_written_or_refused_in_one_line(
+    upscaler, tmp_path, name, monkeypatch
+):
+    def refuse(path):
+        raise OSError(errno.EINVAL, "General failure", path)  # as Windows does for these
+
+    monkeypatch.setattr(os.path, "realpath", refuse)
+    good, odd = tmp_path / "lr.png", tmp_path / name
+    odd.parent.mkdir(exist_ok=True)
+    write_image(good, np.zeros((8, 8, 3), np.uint8))
+    for source, target in ((good, odd), (odd, tmp_path / "sr.png")):
+        with contextlib.suppress(ImageError):
+            upscaler.upscale_file(source, target)
+            assert target.exists()
 
 
 # The cache folder.

@@ -290,6 +290,6 @@ def _leave_interrupts_to_the_main_process(_worker: int) -> None:
     Until then it needs the workers, which it stops itself. One that it cannot stop ends after a minute.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "alarm"):  # not on Windows, which has no such signals
+    if sys.platform != "win32":  # which has no such signals
         for each in (signal.SIGTERM, signal.SIGHUP):
             signal.signal(each, lambda *_: signal.alarm(_GRACE_S))  # ends the process unless it is handled
