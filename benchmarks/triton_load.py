@@ -8,8 +8,12 @@ Every answer is compared with the local one. Needs `make tritonserver` and trito
 from __future__ import annotations
 
 import argparse
+import itertools
+import statistics
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -17,14 +21,29 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from srflow_export.triton import write_repository
 from srflow_sdk import Bundle, Upscaler
 from tests.tritonserver.environment import UnavailableError, server_environment
-from tests.tritonserver.load import Load, bare, questions, served
+from tests.tritonserver.load import Load, Question, questions, served
 from tests.tritonserver.server import running_server
 
 
 def line(what: str, load: Load) -> str:
     """Throughput and latency of a load."""
-    latencies = ", ".join(f"p{percent} {load.latency(percent):.2f} s" for percent in (50, 90, 99))
-    return f"{what}: {len(load.seconds)} pictures in {load.duration:.0f} s, {load.per_second:.2f} a second; {latencies}"
+    percentiles = statistics.quantiles(load.seconds, n=100, method="inclusive")
+    latencies = ", ".join(f"p{percent} {percentiles[percent - 1]:.2f} s" for percent in (50, 90, 99))
+    count = len(load.seconds)
+    return f"{what}: {count} pictures in {load.duration:.0f} s, {count / load.duration:.2f} a second; {latencies}"
+
+
+def bare(upscaler: Upscaler, asked: Sequence[Question], *, seconds: float) -> Load:
+    """The same pictures in a loop of the SDK in this process, one after another."""
+    load, start = Load(), time.perf_counter()
+    for question in itertools.cycle(asked):
+        before = time.perf_counter()
+        upscaler.upscale(question.image, seed=question.seed)
+        load.seconds.append(time.perf_counter() - before)
+        if time.perf_counter() - start > seconds:
+            break
+    load.duration = time.perf_counter() - start
+    return load
 
 
 def main() -> None:

@@ -40,15 +40,6 @@ class Load:
     memory: list[int] = field(default_factory=list)
     duration: float = 0.0
 
-    @property
-    def per_second(self) -> float:
-        """Answers in a second."""
-        return len(self.seconds) / self.duration
-
-    def latency(self, percent: int) -> float:
-        """A percentile of the seconds that an answer took."""
-        return statistics.quantiles(self.seconds, n=100, method="inclusive")[percent - 1]
-
     def growth(self) -> float:
         """How much larger the memory's median was in the last quarter of the time than in the second one."""
         quarter = max(len(self.memory) // 4, 1)
@@ -63,19 +54,6 @@ def questions(upscaler: Upscaler) -> list[Question]:
         image = generator.integers(0, 256, (height, width, 3), np.uint8)
         found += [Question(image, seed, upscaler.upscale(image, seed=seed)) for seed in range(_SEEDS)]
     return found
-
-
-def bare(upscaler: Upscaler, asked: Sequence[Question], *, seconds: float) -> Load:
-    """The same pictures in a loop of the SDK in this process, one after another."""
-    load, start = Load(), time.perf_counter()
-    for question in _for_ever(asked, 0):
-        before = time.perf_counter()
-        upscaler.upscale(question.image, seed=question.seed)
-        load.seconds.append(time.perf_counter() - before)
-        if time.perf_counter() - start > seconds:
-            break
-    load.duration = time.perf_counter() - start
-    return load
 
 
 def served(

@@ -46,12 +46,6 @@ def test_a_parsed_network_of_another_graph_is_refused(rtx, network, graph, expor
 NAME = "engines/rtx-{}-sm89-sm120-fp16.{}.engine"
 
 
-@pytest.fixture
-def small_graph(exported):
-    """The one that is built in the shortest time."""
-    return read_graph(exported / "sampler.onnx", precision="fp16")
-
-
 def shapes(graph, text="16,88,168"):
     return graph.input_shapes(parse_shapes(text), scale=4)
 
