@@ -228,6 +228,7 @@ def test_who_waits_for_a_lock_says_so_and_a_killed_process_lets_the_next_one_in(
     assert {path.name for path in tmp_path.iterdir()} <= {"cache", "file"}, "nothing is left beside the bundle"
 
 
+@pytest.mark.not_on_windows("links and FIFOs")
 def test_a_bundle_has_one_lock_by_whichever_path_it_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
     (tmp_path / "m.srflow").mkdir()

@@ -155,6 +155,7 @@ def test_a_repository_that_cannot_be_written_is_one_error(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.not_on_windows("signals")
 def test_an_export_that_is_killed_leaves_whole_models_and_the_next_one_cleans_up(bundle: Path, tmp_path: Path) -> None:
     write_repository(bundle, tmp_path / "models")
     code = f"""

@@ -23,37 +23,27 @@ TESTS = (
 
 
 def pictures_differ() -> bool:
-    """Export a checkpoint, draw with the bundle and with an embedded model on both systems, and compare the hashes."""
+    """Draw with an embedded model, and with a checkpoint's fresh export, here and there; compare the hashes."""
     with tempfile.TemporaryDirectory() as name:
-        bundle = Path(name) / "golden.srflow"
+        bundle, words = Path(name) / "golden.srflow", ["-m", "tests.windows.pictures"]
         with proved_on_small_patches():
             export_checkpoint(golden_checkpoint(Path(name) / "golden.pth"), bundle, ExportOptions(halo=8))
-        words = ["-m", "tests.windows.pictures"]
         here = subprocess.run([sys.executable, *words, bundle], cwd=ROOT, capture_output=True, text=True, check=True)
         there = run_python(*words, windows_path(bundle), capture=True)
-    same = there.stdout.splitlines() == here.stdout.splitlines() != []
-    say(f"{len(here.stdout.splitlines())} pictures of two models: {'equal to the bit' if same else 'DIFFERENT'}")
-    if not same:
-        say(f"here:\n{here.stdout}\nunder Wine:\n{there.stdout}{there.stderr}")
-    return not same
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
-
-
-def main() -> int:
-    if wine() is None:
-        say("skipped: this machine has no Wine; on Debian and Ubuntu, install it: apt install wine64")
-        return 0
-    windows_python()
-    begun = time.monotonic()
-    tests = run_python("-m", "pytest", "-p", "no:cacheprovider", *(sys.argv[1:] or TESTS))
-    failed = tests.returncode != 0 or (len(sys.argv) == 1 and pictures_differ())
-    say(f"{time.monotonic() - begun:.0f} s under Wine: {'FAILED' if failed else 'passed'}")
-    return int(failed)
+    if here.stdout == there.stdout != "":
+        print(f"pictures are equal to the bit:\n{here.stdout}")
+        return False
+    print(f"here:\n{here.stdout}\nunder Wine:\n{there.stdout}{there.stderr}")
+    return True
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    if wine() is None:
+        print("skipped: this machine has no Wine; on Debian and Ubuntu, install it: apt install wine64")
+        sys.exit()
+    windows_python()
+    begun = time.monotonic()
+    failed = run_python("-m", "pytest", "-p", "no:cacheprovider", *(sys.argv[1:] or TESTS)).returncode
+    failed = failed or (len(sys.argv) == 1 and pictures_differ())
+    print(f"{time.monotonic() - begun:.0f} s under Wine")
+    sys.exit(bool(failed))

@@ -20,4 +20,4 @@ if __name__ == "__main__":
             for tau in (0.0, 0.8):
                 drawn = np.ascontiguousarray(upscaler.upscale(photo, tau=tau, seed=7))
                 digest = hashlib.sha256(drawn).hexdigest()
-                sys.stdout.write(f"{upscaler.bundle.name} {tau} {drawn.shape} {digest}\n")
+                print(upscaler.bundle.name, tau, drawn.shape, digest)

@@ -103,6 +103,7 @@ def test_the_format_names_the_files_of_a_directory(run: Run) -> None:
     assert run("a.png", "-o", "big.tiff", "--format", "tif").exit_code == 0
 
 
+@pytest.mark.not_on_windows("signals")
 def test_a_signal_while_the_model_is_loaded_leaves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(*arguments: object, **options: object) -> None:
         assert list(Path("temporary").iterdir())
@@ -115,6 +116,7 @@ def test_a_signal_while_the_model_is_loaded_leaves_nothing(run: Run, monkeypatch
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
+@pytest.mark.not_on_windows("signals")
 def test_a_signal_while_standard_input_is_read_leaves_nothing(run: Run) -> None:
     class Interrupted(io.BytesIO):
         def read(self, size: int | None = -1) -> bytes:

@@ -34,6 +34,7 @@ def test_folders_give_their_images_sorted_flat_or_with_their_structure(tmp_path:
     assert jobs[1].source == tmp_path / "a/c.Tiff"
 
 
+@pytest.mark.not_on_windows("links and FIFOs")
 def test_links_do_not_make_folders_endless(tmp_path: Path) -> None:
     tree(tmp_path, "a/b.png")
     (tmp_path / "a" / "up").symlink_to(tmp_path, target_is_directory=True)
@@ -190,6 +191,7 @@ def test_a_file_that_is_named_twice_is_one_job(tmp_path: Path) -> None:
     assert [job.source.name for job in jobs] == ["b.png", "a.png"]
 
 
+@pytest.mark.not_on_windows("links and FIFOs")
 @pytest.mark.parametrize("link", [None, os.symlink, os.link])
 def test_no_input_is_overwritten_by_any_output_under_any_name(
     tmp_path: Path, link: Callable[[Path, Path], None] | None

@@ -230,6 +230,7 @@ def test_a_name_of_a_file_is_never_a_path(server, visitor, photo_bytes, name) ->
     assert "/" not in path.name
 
 
+@pytest.mark.not_on_windows("links and FIFOs")
 def test_files_of_the_machine_are_not_given(server, visitor, tmp_path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)  # to open it would wait for ever

@@ -64,6 +64,7 @@ def test_formats_that_are_not_read_are_called_by_their_name(tmp_path):
     assert "camera raw" in refusal(tmp_path / "a.dng")
 
 
+@pytest.mark.not_on_windows("links and FIFOs")
 def test_what_is_no_regular_file(tmp_path):
     (tmp_path / "folder.png").mkdir()
     os.mkfifo(tmp_path / "pipe.png")

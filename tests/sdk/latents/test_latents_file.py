@@ -161,6 +161,7 @@ def test_a_file_that_is_cut_off_or_goes_on_is_refused(saved, change):
         Latents.load(saved)
 
 
+@pytest.mark.not_on_windows("links and FIFOs")
 def test_links_are_followed_and_what_is_no_file_is_refused_at_once(saved, tmp_path):
     (tmp_path / "link").symlink_to(saved)
     assert Latents.load(tmp_path / "link").height == 90

@@ -48,6 +48,7 @@ def test_a_written_bundle_opens_with_everything_that_was_said(target):
     )
 
 
+@pytest.mark.not_on_windows("links and FIFOs")
 def test_only_listed_files_are_handed_out_which_may_lie_in_one_folder_and_be_links(target):
     with staged_bundle(target) as stage:
         for name, data in {**STUB_FILES, "engines/encoder.engine": b"plan"}.items():
@@ -65,6 +66,7 @@ def test_only_listed_files_are_handed_out_which_may_lie_in_one_folder_and_be_lin
             bundle.file(name)
 
 
+@pytest.mark.not_on_windows("links and FIFOs")
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -179,6 +181,7 @@ def test_what_is_no_bundle_is_refused_with_the_way_to_one(tmp_path, kind):
         Bundle.open(path)
 
 
+@pytest.mark.not_on_windows("links and FIFOs")
 def test_a_bundle_can_be_moved_and_reached_through_links(tmp_path):
     write_stub_bundle(tmp_path / "here")
     shutil.move(tmp_path / "here", tmp_path / "there")

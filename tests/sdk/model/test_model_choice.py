@@ -113,6 +113,7 @@ def test_what_transparent_pixels_hide_does_not_count():
     assert choose_model(cut_out).name == "x4-photo"
 
 
+@pytest.mark.not_on_windows("links and FIFOs")
 def test_what_cannot_be_read_is_said_in_one_line(tmp_path):
     (tmp_path / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 no picture")
     with pytest.raises(ImageError, match=r"bad\.jpg"):

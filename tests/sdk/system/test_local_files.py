@@ -116,6 +116,7 @@ def test_a_folder_is_cleared_of_stale_parts_alone(tmp_path):
         assert names(tmp_path) == sorted([".c.part", "d.json", living.name])
 
 
+@pytest.mark.not_on_windows("links and FIFOs")
 @pytest.mark.parametrize("call", ["upscale_file", "restore_file", "transfer_file"])
 @pytest.mark.parametrize("name", ["loop.png", "folder/a.png", "nul\0.png"])
 def test_names_that_lead_nowhere_are_one_line(flow, tmp_path, call, name):
