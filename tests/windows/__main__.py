@@ -25,7 +25,7 @@ TESTS = (
 def pictures_differ() -> bool:
     """Draw with an embedded model, and with a checkpoint's fresh export, here and there; compare the hashes."""
     with tempfile.TemporaryDirectory() as name:
-        bundle, words = Path(name) / "golden.srflow", ["-m", "tests.windows.pictures"]
+        bundle, words = Path(name) / "golden.srflow", ["-m", "windows.pictures"]
         with proved_on_small_patches():
             export_checkpoint(golden_checkpoint(Path(name) / "golden.pth"), bundle, ExportOptions(halo=8))
         here = subprocess.run([sys.executable, *words, bundle], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -124,7 +124,7 @@ class Display(logging.Handler):
         except OSError as error:
             self.names_lost = True
             abandon(sys.stdout)
-            if error.errno != errno.EPIPE:
+            if error.errno not in (errno.EPIPE, errno.EINVAL):  # which Windows calls a broken pipe
                 self.say(f"error: the files were written, but their names cannot be printed: {error.strerror or error}")
 
     def _show(self, number: int, tile: str = "") -> None:

@@ -86,7 +86,7 @@ def _printing_to(stdout: Any, folder: Path, bundle: Path) -> tuple[int, str]:
     said = process.stderr.read()
     status = process.wait(timeout=60)
     assert sorted(path.name for path in (folder / "out").iterdir()) == ["a.png", "b.png"]
-    return status, said
+    return status, said.replace("Failed to create DXGI factory.\n", "")  # ONNX Runtime, under Wine
 
 
 def test_a_warning_about_a_file_that_is_opened_twice_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,7 +100,7 @@ def test_a_closed_pipe_is_quiet_and_does_not_end_the_batch(tiny_bundle: Path, fo
     assert _printing_to(subprocess.PIPE, folder, tiny_bundle) == (1, "2 done, 0 skipped, 0 failed\n")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a disk that is always full")
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux has a disk that is always full")
 def test_names_that_cannot_be_printed_do_not_end_the_batch(tiny_bundle: Path, folder: Path) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         status, said = _printing_to(full, folder, tiny_bundle)

@@ -55,6 +55,7 @@ def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Up
     assert not hidden_files(path.parent)
 
 
+@pytest.mark.not_on_windows("a URL is no path there")
 def test_the_password_of_a_misspelt_url_stands_in_no_report(upscaler: Upscaler, path: Path) -> None:
     place = Path("https:/somebody:s3cr3t@host/a.png")  # as pathlib has it
     result = run_jobs([job(place, path.with_name("a.png"))], upscaler, settings=settings_with())

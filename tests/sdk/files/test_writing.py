@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 import threading
@@ -36,7 +35,7 @@ def test_the_file_does_not_depend_on_how_rows_came(tmp_path, suffix, counts):
         "-o.png",
         "%d.png",
         "é" * 125 + ".png",
-        os.fsdecode(b"\xff\xfe.png"),
+        pytest.param("\udcff\udcfe.png", marks=pytest.mark.not_on_windows("names are text")),
     ],
 )
 def test_odd_file_names_are_only_names(tmp_path, name):
@@ -112,6 +111,7 @@ for suffix, height, said in ((".png", 20_000, ""), (".tif", 20_000, ""), (".tif"
 """
 
 
+@pytest.mark.not_on_windows("limits of files")
 def test_a_full_disk_ends_writing_promptly_and_is_called_so(tmp_path):
     command = [sys.executable, "-c", FAILING]
     run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path)
@@ -181,7 +181,7 @@ NAN = np.full((4, 4, 3), np.nan, np.float32)
         ("a.webp", NAN, {}, "NaN or infinite"),
         ("a.bmp", picture(), {}, r"\.png, \.jpg"),
         ("absent/a.png", picture(), {}, "cannot be written: No such file"),
-        ("folder.png", picture(), {}, "cannot be written: Is a directory"),
+        ("folder.png", picture(), {}, "cannot be written: (Is a directory|Access)"),
         ("a.png", picture(), {"quality": 90}, "PNG is lossless and has no quality"),
         ("a.jpg", picture(), {"lossless": True}, "JPEG cannot be lossless; use .png"),
         ("a.webp", picture(), {"lossless": True, "quality": 90}, "leave out one of them"),

@@ -1,4 +1,4 @@
-"""Print the hashes of pictures that any system must draw alike: python -m tests.windows.pictures BUNDLE"""
+"""Print the hashes of pictures that any system must draw alike: python -m windows.pictures BUNDLE"""
 
 from __future__ import annotations
 
