@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import zipfile
 from pathlib import Path
@@ -14,7 +13,7 @@ from windows.commands.drop import SCRIPT, batches, dropped
 from windows.folder import write_zip
 from windows.wine import ROOT, command, variables, windows_path, wine
 
-ODD = "100% a&b ü.png"
+ODD, OTHER = "100% a&b ü.png", "写真.png"
 
 
 @pytest.mark.parametrize(
@@ -50,12 +49,17 @@ def test_the_folder_enlarges_what_is_dropped_where_nothing_else_is_installed(whe
         opened.extractall(tmp_path / "Jürgens Programme")
     (folder,) = (tmp_path / "Jürgens Programme").iterdir()
     with Image.open(ROOT / "examples" / "photos" / "cat.png") as photo:
-        photo.resize((40, 30)).save(tmp_path / ODD)
+        for name in (ODD, OTHER):
+            photo.resize((40, 30)).save(tmp_path / name)
     # Without Wine's own runtime of Visual C++: a Windows may have none.
     only_ours = "mscoree,mshtml=;msvcp140,msvcp140_1,vcruntime140,vcruntime140_1=n"
     environment = variables(WINEPREFIX=str(tmp_path / "wine"), WINEDLLOVERRIDES=only_ours, PYTHONPATH="nowhere")
-    words = ["/c", windows_path(folder / SCRIPT), windows_path(tmp_path / ODD)]
-    done = subprocess.run(
-        command(Path("cmd"), *words), env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    assert (tmp_path / ODD.replace(".png", "_x4.png")).is_file(), os.fsdecode(done.stdout + done.stderr)
+    typed = f'cmd /c ""{windows_path(folder / SCRIPT)}" "{windows_path(tmp_path / ODD)}""'
+    # Wine does not know cmd's own variable, which has what Explorer started.
+    for variable in ({}, {"cmdcmdline": typed.replace(ODD, OTHER)}):
+        words = ["-c", "import subprocess, sys; subprocess.run(sys.argv[1])", typed]
+        start = command(folder / "python" / "python.exe", *words)
+        subprocess.run(start, env=environment | variable, stdin=subprocess.DEVNULL, check=True)
+    for name in (ODD, OTHER):
+        with Image.open(tmp_path / name.replace(".png", "_x4.png")) as large:
+            assert large.size == (160, 120)

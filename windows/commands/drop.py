@@ -10,7 +10,7 @@ from pathlib import Path
 
 SCRIPT = "Drop photos here.cmd"
 HELP = f"""Drop photographs, or a folder of them, onto "{SCRIPT}": each is enlarged four times, into a file whose
-name ends in _x4, beside the original. In a command prompt, use srflow-upscale.cmd."""
+name ends in _x4, beside the original. srflow-upscale.cmd has more choices, for a command prompt."""
 
 
 def dropped(command_line: str) -> list[str]:
@@ -31,7 +31,7 @@ def batches(names: list[str]) -> list[list[str]]:
 
 
 def main() -> None:
-    names = dropped(os.environ.get("SRFLOW_DROPPED", ""))
+    names = dropped(os.environ.get("SRFLOW_DROPPED", "")) or sys.argv[1:]
     if not names:
         print(HELP)
     for batch in batches(names):
