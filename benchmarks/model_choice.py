@@ -70,12 +70,12 @@ class Row:
 
 ROWS = (
     Row("PNG, clean"),
-    *(Row(f"JPEG {quality}", "jpg", quality) for quality in (70, 80, 85, 88, 90, 92, 95, 97, 98)),
+    *(Row(f"JPEG {quality}", "jpg", quality) for quality in (70, 80, 85, 88, 90, 92, 95, 98)),
     *(Row(f"{ending} {quality}", ending, quality) for ending in ("webp", "avif") for quality in (50, 75, 90)),
     Row("JPEG 60, then 90", "jpg", 90, damage="jpeg:60"),
     Row("JPEG 60, then 98", "jpg", 98, damage="jpeg:60"),
     *(Row(f"JPEG {quality}, then PNG", damage=f"jpeg:{quality}") for quality in (60, 80, 90)),
-    *(Row(f"noise of {sigma}", damage=f"noise:{sigma}") for sigma in (2, 3, 5, 10)),
+    *(Row(f"noise of {sigma}", damage=f"noise:{sigma}") for sigma in (2, 3, 5)),
     Row("noise of 3, then JPEG 98", "jpg", 98, damage="noise:3"),
     Row("soft, PNG", damage="blur:1"),
     Row("soft, JPEG 92", "jpg", 92, damage="blur:1"),
@@ -86,7 +86,6 @@ ROWS = (
     Row("drawings, PNG", of="drawings"),
     Row("drawings, GIF", "gif", of="drawings"),
     Row("drawings, JPEG 90", "jpg", 90, of="drawings"),
-    Row("drawings, noise of 5", damage="noise:5", of="drawings"),
     *(Row(f"{side} pixels, PNG", side=side) for side in (48, 80)),
     Row("48 pixels, JPEG 90", "jpg", 90, side=48),
     Row("48 pixels, noise of 10", damage="noise:10", side=48),

@@ -226,8 +226,9 @@ class Upscaler:
             chosen = functools.partial(self._painters_of, choice)
         else:
             seen = None if draw.value_range is not None else source
-            limits: dict[str, Any] = {"max_pixels": writing.max_pixels, "cancel": draw.cancel}
-            chosen = functools.partial(self._suiting, seen, draw.scale, **limits)
+            chosen = functools.partial(
+                self._suiting, seen, draw.scale, max_pixels=writing.max_pixels, cancel=draw.cancel
+            )
         return upscale_file(chosen, source, targets, draw, writing, interval=interval, in_range=self._in_range)
 
     @overload

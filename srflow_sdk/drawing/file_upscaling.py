@@ -110,7 +110,7 @@ def upscale_file(
         else:  # it is held whole, which is little beside what is drawn of it
             source_rows = ArrayRows(cleaned(reader.read_rows(height), reader.kind, painter, cleaner, options.cancel))
         lr = LowResolution(source=source_rows, kind=reader.kind, height=height, width=width, multiple=unit, reach=reach)
-        known = {"source_sha256": reader.sha256(), "tile": core, "cleaned_by": name_of_cleaner(cleaner)}
+        known: dict[str, Any] = {"source_sha256": reader.sha256(), "tile": core, "cleaner": cleaner}
         writers = list[ImageWriter]()
         for place, target in enumerate(targets):
             sample = request.samples[0 if interval is not None else place]
@@ -200,7 +200,15 @@ def finished(writer: ImageWriter, target: Path, options: WriteOptions, *, lr_psn
     return FileOutput(path=target, provenance=writer.provenance, lr_psnr=lr_psnr, size_bytes=size_bytes, sha256=sha256)
 
 
-def made_of(painter: Painter, *, source: Path, source_sha256: str, tile: int | None, **others: Any) -> Provenance:
+def made_of(
+    painter: Painter,
+    *,
+    source: Path,
+    source_sha256: str,
+    tile: int | None,
+    cleaner: Painter | None = None,
+    **others: Any,
+) -> Provenance:
     """The record of how a picture of a file is made here. tile: of the cores. others: what the operation decides."""
     manifest, backend = painter.manifest, painter.backend
     return Provenance(
@@ -213,10 +221,6 @@ def made_of(painter: Painter, *, source: Path, source_sha256: str, tile: int | N
         source_sha256=source_sha256,
         precision=backend.precision,
         device=None if backend.precision == "bundle" else backend.device,
+        cleaned_by=None if cleaner is None else cleaner.manifest._name_and_digest,
         **others,
     )
-
-
-def name_of_cleaner(cleaner: Painter | None) -> str | None:
-    """What the record of a picture says of the painter that cleaned it before."""
-    return None if cleaner is None else cleaner.manifest._name_and_digest

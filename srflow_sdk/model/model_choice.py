@@ -38,10 +38,10 @@ _GOOD_BITS = 2.5  # a pixel of another lossy file
 _NOISY = 1.3  # standard deviation in 8-bit levels
 _DITHERED = 0.7  # the same of a GIF, whose few colours make noise
 _DOTTED = 0.03  # percentage of bright and of dark dots
-_SOFT = 0.7  # share of a sharp edge's rise between two pixels
+_SOFT = 0.1  # share of the edges that are sharp
 # What pixels must show beyond that, so that textures and small pictures are not taken for damaged ones:
 _CERTAIN_GRID = 2.0  # standard errors
-_WHITE, _WHITE_OF_GIF = 0.7, 0.6  # of noise; texture has less
+_WHITE = 0.7  # of noise; texture has less
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,15 +177,13 @@ def see_damage(
 
 def _certain(damage: Damage, lossy: str | None) -> str:
     """What the measurements of a file of this format show beyond doubt, in words."""
-    if lossy == _GIF and damage.noise > _DITHERED and damage.white > _WHITE_OF_GIF:
-        return "dithered GIF"
     if lossy is None and damage.grid > _CERTAIN_GRID:  # the others have blocks of their own
         return "blocks of 8×8, as of a JPEG"
-    if damage.noise > _NOISY and damage.white > _WHITE:
-        return f"noise of {damage.noise:.0f}/255"
+    if damage.white > _WHITE and damage.noise > (_DITHERED if lossy == _GIF else _NOISY):
+        return "dithered GIF" if lossy == _GIF else f"noise of {damage.noise:.0f}/255"
     if damage.dots > _DOTTED:
         return "black and white dots"
-    if damage.sharpness < _SOFT:
+    if damage.sharp < _SOFT:
         return "soft: no sharp edge"
     return ""
 
@@ -197,13 +195,14 @@ def _of_file(path: Path) -> tuple[int | None, str | None, int]:
     with contextlib.suppress(OSError, ValueError, SyntaxError), open_regular(path) as file:
         head, size = file.read(SNIFFED_BYTES), os.fstat(file.fileno()).st_size
         kind = recognised(head, name=path.name)
+        name = "" if kind is None else kind.name
         lossless = b"VP8L" in head or re.search(rb"colrnclx.{4}\0\0", head, re.DOTALL)  # no chroma: of RGB as it is
-        if kind is not None and kind.name == "JPEG":
+        if name == "JPEG":
             file.seek(0)
             with JpegImageFile(file) as image:
                 return _quality_in(image), None, 0
-        if kind is not None and kind.name in ("WebP", "AVIF", "HEIC", _GIF) and not lossless:
-            return None, kind.name, size
+        if name in ("WebP", "AVIF", "HEIC", _GIF) and not lossless:
+            return None, name, size
     return None, None, 0
 
 

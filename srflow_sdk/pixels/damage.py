@@ -30,17 +30,16 @@ _NOISY_IN_THE_MIDDLE = 3.5  # the same of the median block
 _WHITE = 0.5  # answers of pixels one apart over those of pixels two apart, which are 1 for white noise
 _MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
 _GRID = 8  # side of JPEG's blocks
-_LARGEST_STEP, _STEP_OF_THINGS = 2.0, 40.2  # 8-bit levels: what a step counts at most; larger ones are no blocks
-_LEAST_EXCESS = 0.001  # 8-bit levels; less is rounding
+_LARGEST_STEP, _STEP_OF_THINGS = 2.0, 40.0003  # 8-bit levels: what a step counts at most; larger ones are no blocks
+_ROUNDING = 0.001  # 8-bit levels; thresholds are no fractions that whole levels meet
 _FOR_ANY_PLACE = 1.3  # standard errors: how much surer a grid is that begins at the picture's corner
 _LEAST_DOT = 30  # 8-bit levels between a dot and all pixels around it
 _DOT_OVER_RANGE = 2  # how much farther from them than they lie apart: letters and twigs do not stand alone
 _EDGE_STEPS = 5  # between pixels, over which an edge rises
-_LEAST_EDGE = 24  # 8-bit levels
-_RAMP = 0.25  # share of the rise: less is a slope, which no lens has blurred
+_LEAST_EDGE = 24.0003  # 8-bit levels
+_RAMP = 0.253  # share of the rise: less is a slope, which no lens has blurred
+_SHARP = 0.703  # share of the rise between the two pixels in the middle
 _FEWEST_EDGES = 50  # of fewer, nothing is known
-_SHARPEST = 0.9  # this share of the edges is less sharp than :attr:`Damage.sharpness`
-_SHARES = 200  # bins of an edge's sharpness, from 0 to 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +55,7 @@ class Damage:
             elsewhere; of the corner's grid, or of the strongest of those that begin elsewhere, less 1.3.
         dots: Percentage of pixels that stand out alone from those around them, of the bright or of the dark ones,
             whichever are fewer.
-        sharpness: The share of an edge's rise that lies between two pixels, at its sharpest edges; 1 without edges.
+        sharp: The share of the edges of which most of the rise lies between two pixels; 1 without edges.
     """
 
     noise: float
@@ -64,7 +63,7 @@ class Damage:
     texture: float
     grid: float
     dots: float
-    sharpness: float
+    sharp: float
 
 
 def strips_of(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -85,7 +84,7 @@ def measure_damage(strips: Iterable[NDArray[Any]], *, cancel: threading.Event | 
     noises, deviations = [], [np.zeros(1)]
     steps = np.zeros((2, _GRID + 1))
     dots = np.zeros(3)
-    edges = np.zeros(_SHARES)
+    edges = np.zeros(2)
     while band := [_middle(strip).copy() for strip in itertools.islice(strips, _STRIPS)]:
         stop_if_set(cancel)
         levels = _luma(np.concatenate(band))
@@ -103,7 +102,7 @@ def measure_damage(strips: Iterable[NDArray[Any]], *, cancel: threading.Event | 
         texture=math.sqrt(max(deviation**2 - noise**2, 0)),
         grid=_grid(steps),
         dots=float(100 * min(dots[:2]) / max(dots[2], 1)),
-        sharpness=_sharpness(edges),
+        sharp=1.0 if edges[0] < _FEWEST_EDGES else float(edges[1] / edges[0]),
     )
 
 
@@ -115,8 +114,8 @@ def _middle(strip: NDArray[Any]) -> NDArray[Any]:
 
 def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
     """H×W in 8-bit levels, from rows of any kind."""
-    unit = to_unit(pixels if pixels.ndim == 3 else pixels[:, :, None])
-    levels: NDArray[np.float32] = 255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit[:, :, :1])[:, :, 0]
+    unit = to_unit(pixels)
+    levels: NDArray[np.float32] = 255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit)[:, :, 0]
     if unit.shape[2] in (2, 4):
         levels[unit[:, :, -1] == 0] = 0  # nobody sees what lies below
     return levels
@@ -134,13 +133,12 @@ def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
         second = cells[..., : -2 * apart] - 2 * cells[..., apart:-apart] + cells[..., 2 * apart :]
         answer = np.abs(second[:, : -2 * apart] - 2 * second[:, apart:-apart] + second[:, 2 * apart :])
         answers.append(np.median(answer.reshape(len(cells), -1), axis=1) / (6 * _MEDIAN_OF_NORMAL))
-    noise: NDArray[np.float32] = np.stack(answers, axis=1)
-    return noise
+    return np.stack(answers, axis=1)
 
 
 def _noise(found: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     """:attr:`Damage.noise` and `white`, of the quietest blocks, or of the median one if only that is noisy."""
-    blocks = np.sort(np.concatenate([np.zeros((0, 2), np.float32), *found]), axis=0)
+    blocks = np.sort(np.concatenate(found), axis=0)
     if not len(blocks):
         return 0.0, 0.0
     quiet, middle = (blocks[int(share * len(blocks))] for share in (_QUIETEST, _MIDDLE))
@@ -151,18 +149,17 @@ def _noise(found: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
 
 def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
     """How many pixels are much brighter, how many much darker than all eight around them, and of how many."""
+    if min(levels.shape) < 3:
+        return np.zeros(3)
     counts = []
     for values in (levels, -levels):
-        inner = values[1:-1, 1:-1]
-        sides = np.maximum(values[1:-1, :-2], values[1:-1, 2:])
-        rows, columns = np.nonzero(inner - sides > _LEAST_DOT)  # few, so that the rest costs nothing
-        around = np.stack(
-            [values[rows + down, columns + right] for down in range(3) for right in range(3) if (down, right) != (1, 1)]
-        )
-        highest, lowest = around.max(axis=0), around.min(axis=0)
-        above = inner[rows, columns] - highest
+        windows = np.lib.stride_tricks.sliding_window_view(values, (3, 3))
+        left, middle, right = np.moveaxis(windows[..., 1, :], -1, 0)
+        some = windows[middle - np.maximum(left, right) > _LEAST_DOT].reshape(-1, 9)  # so that the rest costs nothing
+        lowest, *_, highest, _ = np.sort(some).T  # of those around it, where it is itself above them
+        above = some[:, 4] - highest
         counts.append((above > np.maximum(_LEAST_DOT, _DOT_OVER_RANGE * (highest - lowest))).sum())
-    return np.array([*counts, inner.size], float)
+    return np.array([*counts, middle.size], float)
 
 
 def _cells(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
@@ -179,7 +176,7 @@ def _larger_steps(lines: NDArray[np.float32]) -> NDArray[np.float64]:
     excess = (step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2)[:, 6:]  # begins at place 8
     excess[excess > _STEP_OF_THINGS] = 0
     squares = _cells(excess.clip(0, _LARGEST_STEP), _GRID).mean(axis=1)
-    larger = np.trunc((squares - squares.mean(axis=1, keepdims=True)) / _LEAST_EXCESS)
+    larger = np.trunc((squares - squares.mean(axis=1, keepdims=True)) / _ROUNDING)
     return np.array([*np.sign(larger).sum(axis=0), len(squares)])
 
 
@@ -190,21 +187,12 @@ def _grid(steps: NDArray[np.float64]) -> float:
     return max(corner, strongest - _FOR_ANY_PLACE)
 
 
-def _edges(lines: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How many edges have each share of their rise between the two pixels in their middle, from 0 to 2."""
+def _edges(lines: NDArray[np.float32]) -> tuple[int, int]:
+    """How many edges there are, and how many of them are sharp."""
     if lines.shape[1] <= _EDGE_STEPS:
-        return np.zeros(_SHARES)
-    step = np.diff(lines, axis=1)
-    windows = np.lib.stride_tricks.sliding_window_view(step, _EDGE_STEPS, axis=1)
+        return 0, 0
+    steps = np.lib.stride_tricks.sliding_window_view(np.abs(np.diff(lines, axis=1)), _EDGE_STEPS, axis=1)
     rise = np.abs(lines[:, _EDGE_STEPS:] - lines[:, :-_EDGE_STEPS])
-    middle = np.abs(windows[..., _EDGE_STEPS // 2])
-    there = (rise > _LEAST_EDGE) & (middle > _RAMP * rise) & (middle >= np.abs(windows).max(axis=-1))
-    share = middle[there] / rise[there]
-    return np.bincount(np.minimum(share * _SHARES / 2, _SHARES - 1).astype(int), minlength=_SHARES).astype(float)
-
-
-def _sharpness(edges: NDArray[np.float64]) -> float:
-    """:attr:`Damage.sharpness`, of the sum of :func:`_edges`."""
-    if edges.sum() < _FEWEST_EDGES:
-        return 1.0
-    return float(np.searchsorted(edges.cumsum(), _SHARPEST * edges.sum()) * 2 / _SHARES)
+    middle = steps[..., _EDGE_STEPS // 2]
+    edges = (rise > _LEAST_EDGE) & (middle > _RAMP * rise) & (middle > steps.max(axis=-1) - _ROUNDING)
+    return int(edges.sum()), int((edges & (middle > _SHARP * rise)).sum())

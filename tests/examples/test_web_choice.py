@@ -78,7 +78,7 @@ def test_the_page_measures_and_chooses_as_the_sdk(tmp_path):
     for path, found in zip(paths, in_node("choice.js", PROGRAM, *given), strict=True):
         damage, expected = measure_damage(strips_of(read_image(path).pixels)), choose_model(path)
         assert (found["name"], found["why"]) == (expected.name, expected.why), path.name
-        for name, slack in {"noise": 1e-4, "dots": 1e-4, "grid": 0.1, "sharpness": 0.011}.items():
+        for name, slack in {"noise": 1e-4, "dots": 1e-4, "grid": 0.1, "sharp": 0.005}.items():
             # Of little noise, rounding decides whether it is texture.
             mine, its = (max(value, name == "noise") for value in (found["damage"][name], getattr(damage, name)))
             assert mine == pytest.approx(its, rel=1e-3, abs=slack), f"{name} of {path.name}"

@@ -23,14 +23,7 @@ from PIL import Image
 from srflow_apps.batch.storage import exists, folders_for, reading, remove_leftovers, shown, writing
 from srflow_sdk._version import __version__
 from srflow_sdk.clips import FrameUpscaler
-from srflow_sdk.drawing.file_upscaling import (
-    INTERVAL_SAMPLES,
-    FileOutput,
-    FileResult,
-    interval_fields,
-    made_of,
-    name_of_cleaner,
-)
+from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileOutput, FileResult, interval_fields, made_of
 from srflow_sdk.drawing.options import DrawOptions, OutputSize, Progress
 from srflow_sdk.errors import (
     ArgumentError,
@@ -552,7 +545,7 @@ def _is_done(
         size = reader.width, reader.height
     record: Any = {"source": Path(), "source_sha256": file_sha256(source), "tile": None}
     painter, cleaner = upscaler._painters_of(choice)
-    record["cleaned_by"] = name_of_cleaner(cleaner)
+    record["cleaner"] = cleaner
     for number, target in enumerate(job.targets, start=operation.sample):
         stop_if_set(cancel)
         wanted = made_of(painter, **record, **operation.fields_of(manifest, size, number))

@@ -7,15 +7,15 @@ import { halfToEven } from "./texture.js";
 
 export const CLEAN = "x4-small", PHOTO = "x4-photo";
 
-const GOOD_QUALITY = 94, GOOD_BITS = 2.5, NOISY = 1.3, DITHERED = 0.7, DOTTED = 0.03, SOFT = 0.7;
-const CERTAIN_GRID = 2, WHITE = 0.7, WHITE_OF_GIF = 0.6;
+const GOOD_QUALITY = 94, GOOD_BITS = 2.5, NOISY = 1.3, DITHERED = 0.7, DOTTED = 0.03, SOFT = 0.1;
+const CERTAIN_GRID = 2, WHITE = 0.7;
 const BAND_ROWS = 128, BLOCK = 16, GRID = 8;
 const DARKEST = 3, BRIGHTEST = 252, MOST_CLIPPED = 0.1;
 const QUIETEST = 0.1, MIDDLE = 0.5, MEDIAN_OF_NORMAL = 0.6745;
 const NOISY_IN_BLOCKS = 1.6, NOISY_IN_THE_MIDDLE = 3.5, LEAST_WHITE = 0.5;
-const LARGEST_STEP = 2, STEP_OF_THINGS = 40.2, LEAST_EXCESS = 0.001, FOR_ANY_PLACE = 1.3;
+const LARGEST_STEP = 2, STEP_OF_THINGS = 40.0003, ROUNDING = 0.001, FOR_ANY_PLACE = 1.3;
 const LEAST_DOT = 30, DOT_OVER_RANGE = 2;
-const EDGE_STEPS = 5, LEAST_EDGE = 24, RAMP = 0.25, FEWEST_EDGES = 50, SHARPEST = 0.9, SHARES = 200;
+const EDGE_STEPS = 5, LEAST_EDGE = 24.0003, RAMP = 0.253, SHARP = 0.703, FEWEST_EDGES = 50;
 const STANDARD_LUMA_SUM = 3688;
 const GIF = "GIF";
 const SNIFFED_BYTES = 1 << 16;
@@ -23,7 +23,7 @@ const HEIF = ["avif", "avis", "heic", "heix", "hevc", "heim", "heis", "mif1"];
 
 /**
  * @typedef {{quality: number | null, lossy: string | null, bits: number, noise: number, white: number, grid: number,
- *   dots: number, sharpness: number}} Damage
+ *   dots: number, sharp: number}} Damage
  * @typedef {{levels: Float32Array, rows: number, columns: number}} Band luma in 8-bit levels
  */
 
@@ -34,14 +34,15 @@ export function choice(damage) {
 }
 
 /** @param {Damage} damage what is wrong, in words; "" if nothing certainly is */
-function seenIn({ quality, lossy, bits, noise, white, grid, dots, sharpness }) {
+function seenIn({ quality, lossy, bits, noise, white, grid, dots, sharp }) {
   if (quality !== null && quality < GOOD_QUALITY) return `JPEG of quality ${quality}`;
   if (lossy !== null && lossy !== GIF && bits < GOOD_BITS) return `${lossy} of ${bits.toFixed(1)} bits a pixel`;
-  if (lossy === GIF && noise > DITHERED && white > WHITE_OF_GIF) return "dithered GIF";
   if (lossy === null && grid > CERTAIN_GRID) return "blocks of 8×8, as of a JPEG";
-  if (noise > NOISY && white > WHITE) return `noise of ${halfToEven(noise)}/255`;
+  if (white > WHITE && noise > (lossy === GIF ? DITHERED : NOISY)) {
+    return lossy === GIF ? "dithered GIF" : `noise of ${halfToEven(noise)}/255`;
+  }
   if (dots > DOTTED) return "black and white dots";
-  if (sharpness < SOFT) return "soft: no sharp edge";
+  if (sharp < SOFT) return "soft: no sharp edge";
   return "";
 }
 
@@ -54,7 +55,7 @@ export function damageOf(rgba, height, width, file) {
   /** @type {[number[], number[]]} by distance */
   const noises = [[], []];
   const steps = [new Float64Array(GRID + 1), new Float64Array(GRID + 1)]; // by direction
-  const edges = new Float64Array(SHARES);
+  const edges = [0, 0]; // of which are sharp
   const dots = [0, 0];
   let inner = 0;
   for (let top = 0; top < height; top += BAND_ROWS) {
@@ -75,7 +76,7 @@ export function damageOf(rgba, height, width, file) {
     ...noise(noises),
     grid: grid(steps),
     dots: (100 * Math.min(...dots)) / Math.max(inner, 1),
-    sharpness: sharpness(edges),
+    sharp: edges[0] < FEWEST_EDGES ? 1 : edges[1] / edges[0],
   };
 }
 
@@ -156,7 +157,7 @@ function addSteps({ levels, rows, columns }, steps) {
         }
       }
       const mean = means.reduce((sum, one) => sum + one) / GRID;
-      means.forEach((one, x) => (steps[x] += Math.sign(Math.trunc((one - mean) / LEAST_EXCESS))));
+      means.forEach((one, x) => (steps[x] += Math.sign(Math.trunc((one - mean) / ROUNDING))));
       steps[GRID] += 1;
     }
   }
@@ -169,26 +170,18 @@ function grid(steps) {
   return Math.max(corner / Math.SQRT2, strongest / Math.SQRT2 - FOR_ANY_PLACE);
 }
 
-/** How many edges have each share of their rise between the two pixels in their middle. @param {Band} band @param {Float64Array} edges */
+/** Count the edges, and those that are sharp. @param {Band} band @param {number[]} edges */
 function addEdges({ levels, rows, columns }, edges) {
   for (let y = 0; y < rows; y++) {
     for (let x = 0; x + EDGE_STEPS < columns; x++) {
       const at = y * columns + x, rise = Math.abs(levels[at + EDGE_STEPS] - levels[at]);
       if (rise <= LEAST_EDGE) continue;
       const steps = [0, 1, 2, 3, 4].map((by) => Math.abs(levels[at + by + 1] - levels[at + by]));
-      if (steps[2] <= RAMP * rise || steps[2] < Math.max(...steps)) continue;
-      edges[Math.min(Math.floor(((steps[2] / rise) * SHARES) / 2), SHARES - 1)] += 1;
+      if (steps[2] <= RAMP * rise || steps[2] <= Math.max(...steps) - ROUNDING) continue;
+      edges[0] += 1;
+      if (steps[2] > SHARP * rise) edges[1] += 1;
     }
   }
-}
-
-/** @param {Float64Array} edges */
-function sharpness(edges) {
-  const count = edges.reduce((sum, one) => sum + one);
-  if (count < FEWEST_EDGES) return 1;
-  let share = 0;
-  for (let sum = edges[0]; sum < SHARPEST * count; sum += edges[share]) share += 1;
-  return (share * 2) / SHARES;
 }
 
 /** Count the pixels that stand out alone: bright ones, dark ones. @param {Band} band @param {number[]} dots */
