@@ -13,7 +13,8 @@ from PIL import Image
 from srflow_sdk._checks import keywords_of
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
-from srflow_sdk.drawing.painter import KeptTiles, Painter, draw_tiles
+from srflow_sdk.drawing.painter import KeptTiles, Painter, cleaned, draw_tiles
+from srflow_sdk.drawing.wrapping import extended
 from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.files.passed_images import AnyImage, loaded
 from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles
@@ -50,6 +51,7 @@ class Encoding(Generic[ImageT]):
         painter: Painter,
         *,
         memory_budget: int | None,
+        cleaner: Painter | None = None,
         halo: int | None = None,
         inverting: Painter | None = None,
         progress: Progress | None = None,
@@ -57,6 +59,10 @@ class Encoding(Generic[ImageT]):
     ) -> None:
         self._kind = kind
         self._painter = painter
+        self._given = pixels
+        self._cleaner = cleaner
+        if cleaner is not None:
+            pixels = cleaned(pixels, kind, painter, cleaner, cancel)
         self._inverting: Encoding[ImageT] | None = None
         """The encoding that inverts if it is another model's, where each picture has the one that suits it."""
         if inverting is not None and inverting is not painter:
@@ -226,8 +232,11 @@ class Encoding(Generic[ImageT]):
 
     def _drawn(self, options: DrawOptions, **how: Any) -> list[NDArray[Any]]:
         """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a deviation. how: a request's."""
-        lr, manifest = self._lr, self._painter.manifest
-        request = make_request(options, manifest, height=lr.height, width=lr.width, **how)
+        lr, drawn = self._lr, self
+        request = make_request(options, self._painter.manifest, height=lr.height, width=lr.width, **how)
+        if options.wrap is not None:
+            pixels = extended(self._given, request.margins)
+            drawn = Encoding(pixels, self._kind, self._painter, cleaner=self._cleaner, memory_budget=0)
         plain, (height, width) = request.reduce == "std", (request.height, request.width)
         shape = (height, width, self._kind.colours if plain else self._kind.channels)
         what = f"for {request.pictures} pictures of {width}×{height}"
@@ -235,7 +244,9 @@ class Encoding(Generic[ImageT]):
         with memory_errors_typed(f"{what}; {fix}"):
             dtype = np.dtype(np.float32) if plain else self._kind.dtype
             canvases = self._kept.spared(lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)])
-            draw_tiles(lr, self._painter, self._tiles, request, [canvas.write for canvas in canvases], self._kept)
+            draw_tiles(
+                drawn._lr, self._painter, drawn._tiles, request, [canvas.write for canvas in canvases], drawn._kept
+            )
         return [canvas.pixels for canvas in canvases]
 
 

@@ -19,7 +19,7 @@ from srflow_sdk._checks import file_path, keywords_of, whole
 from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress, pass_of
-from srflow_sdk.drawing.painter import Painter, cleaned
+from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
@@ -39,7 +39,7 @@ from srflow_sdk.system.raising import memory_errors_typed
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from srflow_sdk.drawing.options import EncodeKeywords, PictureKeywords, WatchKeywords
+    from srflow_sdk.drawing.options import EncodeKeywords, PictureKeywords
 
 
 class Upscaler:
@@ -174,7 +174,9 @@ class Upscaler:
                 encodings.append(self._encoding(image, layout=layout, draw=draw))
         tell, total, done = draw.progress, sum(encoding.tiles for encoding in encodings), 0
         for number, encoding in enumerate(encodings):
-            progress = None if tell is None else lambda now, _, before=done: tell(before + now, total)
+            progress = None
+            if tell is not None:  # wrapped, an encoding draws more tiles than it has
+                progress = lambda now, of, at=done, parts=encoding.tiles: tell(at + now * parts // of, total)  # noqa: E731
             with _of_image(number):
                 pictures += encoding._pictures(dataclasses.replace(draw, progress=progress))
             done += encoding.tiles
@@ -255,9 +257,7 @@ class Upscaler:
         if memory_budget is not None:
             memory_budget = whole("memory_budget", memory_budget, least=0, also="None or ", of=" of bytes")
         draw = DrawOptions(progress=progress, cancel=cancel)
-        return self._encoding(
-            image, layout=layout, draw=draw, memory_budget=memory_budget, copied=True, progress=progress, cancel=cancel
-        )
+        return self._encoding(image, layout=layout, draw=draw, memory_budget=memory_budget, copied=True)
 
     @overload
     def best_of(
@@ -434,23 +434,30 @@ class Upscaler:
         memory_budget: int | None = 0,
         copied: bool = False,
         painter: Painter | None = None,
-        **watched: Unpack[WatchKeywords],
     ) -> Encoding[Any]:
-        """painter: None is that of the model that suits the image and the scale of `draw`, whose `cancel` counts."""
+        """painter: None is that of the model that suits the image and the scale of `draw`, which also watches."""
         with (
             memory_errors_typed("for the image; use upscale_file, or a smaller image"),
             as_path_or_picture(image) as found,
         ):
             pixels, kind = loaded(found, layout=layout)
             seen = found if kind.pil_mode else pixels
+            cleaner = None
             if painter is None:
                 painter, cleaner = self._suiting(seen, draw.scale, cancel=draw.cancel)
-                if cleaner is not None:
-                    pixels = cleaned(pixels, kind, painter, cleaner, draw.cancel)
             if copied and kind.pil_mode is None:
                 # Tiles that are not kept are encoded later, when the caller's array may have changed.
                 pixels = pixels.copy()
-            return Encoding(pixels, kind, painter, memory_budget=memory_budget, inverting=self._painter, **watched)
+            return Encoding(
+                pixels,
+                kind,
+                painter,
+                cleaner=cleaner,
+                memory_budget=memory_budget,
+                inverting=self._painter,
+                progress=draw.progress,
+                cancel=draw.cancel,
+            )
 
     def _in_range(self, values: NDArray[Any], draw: DrawOptions, nodata: float | None = None) -> NDArray[Any]:
         """Enlarge values, H×W×C, in the range that the options name, by the model for clean pictures."""

@@ -84,9 +84,11 @@ class Drawing:
         places = {one: self.window.scaled(self.scale, 1 << one.level) for one in self.levels}
         return {one.level: (one.channels, place.height, place.width) for one, place in places.items()}
 
-    def noise(self) -> dict[int, _Array]:
-        """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it."""
-        noise = window_noise(self.levels, scale=self.scale, seed=self.seed, sample=self.sample, **vars(self.window))
+    def noise(self, periods: Sequence[int] | None = None) -> dict[int, _Array]:
+        """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it. periods: as of window_noise."""
+        noise = window_noise(
+            self.levels, scale=self.scale, seed=self.seed, sample=self.sample, periods=periods, **vars(self.window)
+        )
         return {level: (array * self.maps[level] if self.maps else array)[None] for level, array in noise.items()}
 
 

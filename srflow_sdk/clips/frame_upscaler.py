@@ -92,6 +92,8 @@ class FrameUpscaler:
         one_of("latents", latents, LatentsOfClip)
         self._keyframes = whole("keyframes", keyframes, least=1)
         self._upscaler, self._latents, self._options = upscaler, latents, keywords_of(DrawOptions, drawing)
+        if self._options.wrap:
+            raise ArgumentError("frames of clips cannot be wrapped; omit wrap")
         self._painter = _painter  # of an upscaler with several models
         self._manifest = upscaler.bundle.manifest if _painter is None else _painter.manifest
         self._last: _Frame | None = None

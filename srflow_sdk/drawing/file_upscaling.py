@@ -18,6 +18,7 @@ from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffe
 from srflow_sdk.drawing.options import DrawOptions, make_request, pass_of
 from srflow_sdk.drawing.painter import KeptTiles, Painter, cleaned, draw_tiles
 from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.drawing.wrapping import extended
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, ImageWriter, Provenance, WriteOptions, check_writable, open_image
 from srflow_sdk.files.provenance import INTERVAL
@@ -100,16 +101,20 @@ def upscale_file(
             check_writable(target, channels=3 if raw else reader.channels, size=size)
         # Plan the tiles, and decode rows ahead of them.
         unit, reach = manifest.size_multiple, manifest.halo
-        padded = padded_size(height, unit), padded_size(width, unit)
+        rows, columns = height + 2 * request.margins[0], width + 2 * request.margins[1]
+        padded = padded_size(rows, unit), padded_size(columns, unit)
         core = painter.core(*padded)
         tiles = painter.plan(*padded, core)
         source_rows: ArrayRows | RowBuffer
-        if cleaner is None:
-            source_rows = rows = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
-            stack.callback(rows.close)
+        if cleaner is None and options.wrap is None:
+            source_rows = buffer = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
+            stack.callback(buffer.close)
         else:  # it is held whole, which is little beside what is drawn of it
-            source_rows = ArrayRows(cleaned(reader.read_rows(height), reader.kind, painter, cleaner, options.cancel))
-        lr = LowResolution(source=source_rows, kind=reader.kind, height=height, width=width, multiple=unit, reach=reach)
+            pixels = extended(reader.read_rows(height), request.margins)
+            if cleaner is not None:
+                pixels = cleaned(pixels, reader.kind, painter, cleaner, options.cancel)
+            source_rows = ArrayRows(pixels)
+        lr = LowResolution(source=source_rows, kind=reader.kind, height=rows, width=columns, multiple=unit, reach=reach)
         known: dict[str, Any] = {"source_sha256": reader.sha256(), "tile": core, "cleaner": cleaner}
         writers = list[ImageWriter]()
         for place, target in enumerate(targets):

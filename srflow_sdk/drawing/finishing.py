@@ -126,7 +126,9 @@ class _Shrinking:
 
     def __init__(self, lr: LowResolution, scale: int, request: Request) -> None:
         size = lr.height * scale, lr.width * scale
-        self._reducer = RowReducer(size, (request.height, request.width), request.options.reduction)
+        sides = zip((lr.height, lr.width), (request.height, request.width), request.lr_size, strict=True)
+        to = [whole * output // side for whole, output, side in sides]  # which are whole numbers
+        self._reducer = RowReducer(size, to, request.options.reduction)
         curves = (SRGB_CURVE,) * lr.kind.colours if lr.conversion is None else lr.conversion.curves
         self._curves = curves if request.options.linear_light else ()
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 Reduce = Literal["mean", "std", "interval"]
 Kernel = Literal["bicubic", "lanczos"]
+Wrap = Literal["x", "y", "xy"]
 
 _MAX_SAMPLES = 1 << 20
 
@@ -34,8 +35,8 @@ _MAX_SAMPLES = 1 << 20
 def option(default: Any, help: str, **more: Any) -> Any:
     """A field that commands make an option of.
 
-    help and more: of the option: metavar, flag, `least` value, largest one (`up_to`), the `heading` of its group, and
-    whether `most` people need it.
+    help and more: of the option: metavar, flag, `least` value, largest one (`up_to`), the one that it has `alone`, the
+    `heading` of its group, and whether `most` people need it.
     """
     return field(default=default, metadata={"help": help, **more})
 
@@ -98,6 +99,7 @@ class DrawKeywords(WatchKeywords, total=False):
     seed: int
     sample: int
     consistent: bool
+    wrap: Wrap | None
     scale: float | OutputSize | None
     reduction: Kernel
     linear_light: bool
@@ -119,6 +121,7 @@ class DrawOptions:
             each pixel its own; "auto" is less on flat areas. None is the model's default.
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
         consistent: Let the answer's reduction equal the input to rounding: :func:`~srflow_sdk.lr_psnr` tells.
+        wrap: The image is a texture that tiles along "x", "y" or both, "xy", and so does the answer, without a seam.
         scale: How many times larger the sides are, or an :class:`OutputSize`; None is the model's own.
         reduction, linear_light: For a smaller `scale`: antialiased "bicubic" or "lanczos"; of values, or of light.
         value_range: (low, high), an array's values that are black and white, or percentiles ("1%", "99%").
@@ -138,6 +141,9 @@ class DrawOptions:
     seed: int = option(0, "Same seed, same picture.", least=0)
     sample: int = option(0, "Number of the first picture.", least=0)
     consistent: bool = option(False, "Make outputs reduce to their inputs again, as far as possible.")
+    wrap: Wrap | None = option(
+        None, "Let a texture tile without a seam; x, y: in one direction.", metavar="[x|y]", alone="xy"
+    )
     scale: float | OutputSize | None = option(
         None, "Enlarge F times, such as 2 or 1.5.  [default: the model's; auto: 4]", metavar="F", most=True
     )
@@ -160,10 +166,13 @@ class DrawOptions:
             what = "it must be a number above 0, at most the model's, or an OutputSize"
             raise ArgumentError(f"scale is {scale!r}; {what}")
         one_of("reduction", self.reduction, Kernel)
+        one_of("wrap", self.wrap or "xy", Wrap)
         if self.value_range is not None:
             from srflow_sdk.pixels.value_range import parsed_range
 
             parsed_range(self.value_range)
+            if self.wrap:
+                raise ArgumentError("values in a range cannot be wrapped; omit wrap or value_range")
         if self.progress is not None and not callable(self.progress):
             raise ArgumentError(f"progress is {self.progress!r}; it must be a function of two numbers, or None")
         if self.cancel is not None and not isinstance(self.cancel, threading.Event):
@@ -278,6 +287,7 @@ class Request:
     reduce: draw the "mean" or "std" of the samples instead of the samples, or the first with the bounds of the
         "interval", whose `band` is half its width.
     latents: are decoded, and none are drawn.
+    lr_size: the image's height and width. margins: LR rows and columns of its repetition around it, which are cut off.
     mirrored: after each sample, draw the one whose latents are the negatives of its latents.
     hued: keep the hues of the image, and gray gray.
     channels: 1 (gray) or 3 (RGB). dtype: all but float32, which None is, are clipped and rounded to the full range.
@@ -292,6 +302,8 @@ class Request:
     reduce: Reduce | None = None
     band: Band | None = None
     latents: Latents | None = None
+    margins: tuple[int, ...] = (0, 0)
+    lr_size: tuple[int, int] = (0, 0)
     mirrored: bool = False
     hued: bool = False
     channels: int = 3
@@ -320,6 +332,7 @@ def make_request(
     Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it; BundleError.
     """
     from srflow_sdk.drawing.temperature import Temperature
+    from srflow_sdk.drawing.wrapping import margins_for
 
     samples = options.numbers(n, least=2 if reduce else 1)
     if options.value_range is not None:
@@ -328,10 +341,15 @@ def make_request(
         raise ArgumentError("a standard deviation is that of the model's own pictures; omit consistent and scale")
     scale, *size = options.output_of(manifest, height=height, width=width)
     tau, unit = options.tau_for(manifest), manifest.size_multiple
+    margins = margins_for(options.wrap or "", (height, width), size, manifest)
     return Request(
         options=options,
-        temperature=Temperature(tau, default=manifest.default_tau, height=height, width=width, multiple=unit),
+        temperature=Temperature(
+            tau, default=manifest.default_tau, height=height, width=width, multiple=unit, margins=margins
+        ),
         samples=samples,
+        margins=margins,
+        lr_size=(height, width),
         height=size[0],
         width=size[1],
         scale=scale,

@@ -40,6 +40,7 @@ from srflow_sdk.drawing.tiles import (
     split_tile,
     tile_rows,
 )
+from srflow_sdk.drawing.wrapping import cut
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
@@ -71,6 +72,9 @@ def draw_tiles(
     tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of an interval.
     """
     manifest, plain, bounds = painter.manifest, request.reduce == "std", request.reduce == "interval"
+    held = [(list[NDArray[Any]](), write) for write in writes if request.options.wrap]
+    if held:  # margins are cut off pictures that are whole
+        writes = [rows.append for rows, _ in held]
     if bounds:  # the smaller value is the low one: small profiles exchange some
         first, low, high = writes
         writes = [first, *together(2, lambda both: (low(np.minimum(*both)), high(np.maximum(*both))))]
@@ -111,6 +115,8 @@ def draw_tiles(
             lr.forget(min(following - request.temperature.reach, *(output.needed_from for output in outputs)))
         for future in pending:
             future.result()
+    for drawn, write in held:
+        write(cut(np.concatenate(drawn), (request.height, request.width)))
     return [None if output.meter is None else output.meter.db for output in outputs]
 
 
@@ -382,10 +388,8 @@ class Painter:
         manifest, window = self.manifest, tile.window
         levels, scale = manifest.latent_levels, manifest.scale
         core = tile.core.within(window).scaled(scale)
-        if request.latents is not None:
-            latents = {level: array[None] for level, array in request.latents._window(window, scale).items()}
-            return lambda: [backend.sample(conditioning, latents, 1.0)[0].transpose(1, 2, 0)[core.slices]]
-        drawings = []
+        drawings, (rows, columns) = list[Drawing](), request.margins
+        place = dataclasses.replace(window, top=window.top - rows, left=window.left - columns)
         for sample, temperature in wanted:
             maps, tau = temperature.on_levels((entry.level for entry in levels), window, scale)
             drawing = Drawing(
@@ -393,14 +397,22 @@ class Painter:
                 scale=scale,
                 seed=int(request.options.seed),
                 sample=sample,
-                window=window,
+                window=place,
                 tau=tau,
                 maps=maps,
                 core=core,
                 finish=finish,
             )
             drawings.append(drawing)
-        return backend.begin(conditioning, drawings)
+        if request.latents is not None:
+            latents = {level: array[None] for level, array in request.latents._window(window, scale).items()}
+            given = [(latents, 1.0)]
+        elif request.options.wrap:  # what devices draw themselves does not repeat
+            given = [(one.noise(request.lr_size), one.tau) for one in drawings]
+        else:
+            return backend.begin(conditioning, drawings)
+        pictures = (backend.sample(conditioning, *each)[0] for each in given)
+        return lambda: [picture.transpose(1, 2, 0)[core.slices] for picture in pictures]
 
     def _core_again(
         self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int, temperature: Temperature

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk._checks import MAX_TAU, is_real, real
 from srflow_sdk.drawing.tiles import Window, padded_size
+from srflow_sdk.drawing.wrapping import extended
 from srflow_sdk.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -39,10 +40,13 @@ class Temperature:
     """A checked temperature for one image. default: the number that "auto" scales. Raises: ArgumentError.
 
     The latents of a level are multiplied by the map on that level's grid: repeated where the grid is finer than the
-    LR image's, averaged where it is coarser. A constant map gives what the number gives, bit for bit.
+    LR image's, averaged where it is coarser. A constant map gives what the number gives, bit for bit. margins: of its
+    repetition, with which the image is drawn.
     """
 
-    def __init__(self, tau: Tau, *, default: float, height: int, width: int, multiple: int) -> None:
+    def __init__(
+        self, tau: Tau, *, default: float, height: int, width: int, multiple: int, margins: Sequence[int] = (0, 0)
+    ) -> None:
         number = default if isinstance(tau, str) else tau
         self.number = None if isinstance(number, np.ndarray) else number
         """None for an array; of "auto", the default."""
@@ -51,8 +55,8 @@ class Temperature:
         self._map: NDArray[np.float32] | None = None
         self._top = self._left = 0
         if isinstance(tau, np.ndarray):
-            margins = ((0, padded_size(height, multiple) - height), (0, padded_size(width, multiple) - width))
-            self._map = np.pad(_checked_map(tau, height=height, width=width), margins, mode="edge")
+            whole = extended(_checked_map(tau, height=height, width=width), margins)
+            self._map = np.pad(whole, [(0, padded_size(side, multiple) - side) for side in whole.shape], mode="edge")
 
     def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Temperature:
         """The temperature for windows within these rows of the padded image: "auto" becomes a map of them."""

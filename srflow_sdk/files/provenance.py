@@ -65,6 +65,7 @@ class Provenance:
         reduction: the kernel, "bicubic" or "lanczos", None likewise.
         linear_light: whether light was averaged instead of values.
         value_range: the values that were black and white, or percentiles, as text; None: those of the dtype.
+        wrap: the directions in which it tiles without a seam, "x", "y" or "xy"; None: none.
         operation: what was done, "upscale", "restore", "transfer", or "interval", which is a bound of one.
         settings: of an operation other than "upscale", what it needs besides the fields above, in its own words.
         precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and
@@ -88,6 +89,7 @@ class Provenance:
     reduction: str | None = None
     linear_light: bool = False
     value_range: str | None = None
+    wrap: str | None = None
     operation: str = UPSCALE
     settings: str | None = None
     precision: str = "bundle"

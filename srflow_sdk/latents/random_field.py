@@ -37,7 +37,7 @@ z is rounded to float32, nearest even. Its magnitude is at most 6.338.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,7 @@ def window_noise(
     width: int,
     top: int = 0,
     left: int = 0,
+    periods: Sequence[int] | None = None,
 ) -> dict[int, NDArray[np.float32]]:
     """The standard normal latents of a window of an image, by level, as graphs take them for τ = 1.
 
@@ -107,6 +108,7 @@ def window_noise(
         height, width, top, left: The window in LR pixels of the whole image. All four must fall on whole latent pixels,
             as multiples of the model's size multiple do. A window may begin before the image: there its latents come
             from the field's end, so that coordinate -1 stands for 2^32 - 1.
+        periods: LR rows and columns, after which, rounded up to whole latent pixels, each level repeats.
 
     Returns:
         Float32 arrays C×h×w by level.
@@ -123,12 +125,22 @@ def window_noise(
                 f"{entry.level}; it must be a multiple of the model's size multiple"
             )
         latent = {name: value * scale >> entry.level for name, value in place.items()}
-        noise[entry.level] = standard_normal(seed, sample, entry.level, channels=entry.channels, **latent)
+        ends = None if periods is None else [-(-period * scale >> entry.level) for period in periods]
+        noise[entry.level] = standard_normal(seed, sample, entry.level, channels=entry.channels, ends=ends, **latent)
     return noise
 
 
 def standard_normal(
-    seed: int, sample: int, level: int, *, channels: int, top: int, left: int, height: int, width: int
+    seed: int,
+    sample: int,
+    level: int,
+    *,
+    channels: int,
+    top: int,
+    left: int,
+    height: int,
+    width: int,
+    ends: Sequence[int] | None = None,
 ) -> NDArray[np.float32]:
     """A window of the standard normal latent field of one level.
 
@@ -141,6 +153,7 @@ def standard_normal(
         channels: Latent channels, from channel 0 on.
         top, left, height, width: The window in the level's own latent pixels; coordinates are -2^32 … 2^32 - 1, and -1
             stands for 2^32 - 1.
+        ends: The rows and columns after which the field repeats, so that -1 stands for the last one; None: 2^32.
 
     Returns:
         Float32, channels×height×width.
@@ -157,16 +170,20 @@ def standard_normal(
     whole("height", height, least=1, most=_COORDINATE_LIMIT - top)
     whole("width", width, least=1, most=_COORDINATE_LIMIT - left)
     groups = -(-channels // _CHANNELS_PER_BLOCK)
-    before = min(max(-left, 0), width)  # columns that come from the field's end
-    runs = [(left % _COORDINATE_LIMIT, 0, before), (max(left, 0), before, width)][before == 0 :]
-    counter = np.array([left % _COORDINATE_LIMIT, 0, 0, level], np.uint64)
+    rows, columns = ends or (_COORDINATE_LIMIT, _COORDINATE_LIMIT)
+    runs, end = [], 0  # of columns up to the field's last one
+    while end < width:
+        first, start = end, (left + end) % columns
+        end = min(first + columns - start, width)
+        runs.append((start, first, end))
+    counter = np.array([0, 0, 0, level], np.uint64)
     generator = np.random.Philox(counter=counter, key=np.array([seed, sample], np.uint64))
     # Setting the state is cheaper than a new generator per row. buffer_pos 4 means: no block is left over.
     state: Any = generator.state
     state["buffer_pos"] = _WORDS_PER_BLOCK
     blocks = np.empty((groups, height, width * _WORDS_PER_BLOCK), np.uint64)
     for group, row, (start, first, end) in itertools.product(range(groups), range(height), runs):
-        counter[:3] = start, (top + row) % _COORDINATE_LIMIT, group
+        counter[:3] = start, (top + row) % rows, group
         state["state"]["counter"] = counter
         generator.state = state
         drawn = generator.random_raw((end - first) * _WORDS_PER_BLOCK)

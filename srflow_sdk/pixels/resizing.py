@@ -14,6 +14,7 @@ ten in two LR pixels, so U is short.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, Literal
 
@@ -55,7 +56,7 @@ def _weights(distance: NDArray[np.float64], kernel: AnyKernel) -> NDArray[np.flo
 class RowReducer:
     """Reduces a picture that comes in bands from the top down, whatever the bands, to the bit; nothing is clipped."""
 
-    def __init__(self, size: tuple[int, int], to: tuple[int, int], kernel: AnyKernel) -> None:
+    def __init__(self, size: Sequence[int], to: Sequence[int], kernel: AnyKernel) -> None:
         self._down, self._across = (_taps(n, m, kernel) for n, m in zip(size, to, strict=True))
         self._sums: deque[Floats] = deque()  # of rows of the result that have begun
         self._taken = self._begun = self._given = 0

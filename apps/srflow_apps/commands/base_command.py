@@ -28,6 +28,13 @@ _GRACE_S = 5.0
 _PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
+class Option(click.Option):
+    """An option of Command's."""
+
+    alone: str | None = None
+    """The value that it has where none of its choices follows it; None: it needs one."""
+
+
 class Command(click.Command):
     """A command that reports system errors, such as standard output on a full disk, in one line.
 
@@ -49,6 +56,15 @@ class Command(click.Command):
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        for option in self.params:
+            if isinstance(option, Option) and option.alone is not None:
+                kind: Any = option.type
+                pairs = zip(args, [*args[1:], ""], strict=True)
+                ends = [word in option.opts and after not in kind.choices for word, after in pairs]
+                args = [f"{word}={option.alone}" if end else word for word, end in zip(args, ends, strict=True)]
+        return super().parse_args(ctx, args)
 
     def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
         try:

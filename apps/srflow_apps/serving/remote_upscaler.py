@@ -291,6 +291,8 @@ class RemotePainter(Painter):
         options = request.options
         if request.latents is not None:
             raise _only_here(self.backend.device)
+        if options.wrap:
+            raise ArgumentError("a server does not wrap textures; leave out wrap, or draw on this machine")
         if max(int(options.seed), request.samples.stop - 1) >> 63:
             raise ArgumentError("seed and sample must be below 2^63 where a server draws")
         window, scale = tile.window, self.manifest.scale

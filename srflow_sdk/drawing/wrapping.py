@@ -1,0 +1,51 @@
+"""Textures that tile: a picture is drawn with margins of its own repetition, which are then cut off.
+
+The latents repeat with the picture, so what lies beyond an edge is drawn as what lies at the
+opposite one. Where a side is no whole number of a level's latent pixels, that level repeats after
+the next whole number, and both differ a little. So the last pixels of a side fade into those that
+were drawn before its first one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.pixels.in_memory import from_unit, to_unit
+from srflow_sdk.pixels.resizing import CONTEXT
+
+
+def margins_for(wrap: str, size: Sequence[int], output: Sequence[int], manifest: Manifest) -> tuple[int, ...]:
+    """The LR rows and columns of its repetition that a picture needs. output: its size, enlarged."""
+    margins = []
+    for axis, side, to in zip("yx", size, output, strict=True):
+        # Whole latent pixels, and whole pixels of the output.
+        step = math.lcm(manifest.size_multiple, side // math.gcd(side, to))
+        needed = manifest.halo + CONTEXT + 3 * side // to  # a reduction reaches three pixels of the output
+        margins.append(padded_size(needed, step) if axis in wrap else 0)
+    return tuple(margins)
+
+
+def extended(values: NDArray[Any], margins: Sequence[int]) -> NDArray[Any]:
+    """Values, H×W or H×W×C, with so many rows and columns of their repetition on each side."""
+    return np.pad(values, [(margin, margin) for margin in (*margins, 0)][: values.ndim], mode="wrap")
+
+
+def cut(whole: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
+    """The picture of this height and width inside of margins, H×W×C."""
+    picture = to_unit(whole)
+    for axis, side in enumerate(size):
+        lines = picture.swapaxes(0, axis)
+        start = (len(lines) - side) // 2
+        end = start + side
+        fade = min(start // 8, side)  # a part of the margin where what lies beyond does not matter
+        last = lines[end - fade : end]
+        last += np.linspace(0, 1, fade + 2)[1:-1, None, None] * (lines[start - fade : start] - last)
+        picture = lines[start:end].swapaxes(0, axis)
+    return from_unit(picture, whole.dtype)
