@@ -174,9 +174,12 @@ class Upscaler:
                 encodings.append(self._encoding(image, layout=layout, draw=draw))
         tell, total, done = draw.progress, sum(encoding.tiles for encoding in encodings), 0
         for number, encoding in enumerate(encodings):
-            progress = None
-            if tell is not None:  # wrapped, an encoding draws more tiles than it has
-                progress = lambda now, of, at=done, parts=encoding.tiles: tell(at + now * parts // of, total)  # noqa: E731
+            # Wrapped, an encoding draws more tiles than it has.
+            progress = (
+                None
+                if tell is None
+                else lambda now, of, at=done, parts=encoding.tiles: tell(at + now * parts // of, total)
+            )
             with _of_image(number):
                 pictures += encoding._pictures(dataclasses.replace(draw, progress=progress))
             done += encoding.tiles

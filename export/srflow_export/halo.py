@@ -255,8 +255,7 @@ def drawn(
     """
     rows, columns = window.slices
     conditioning = backend.encode(lr[:, :, rows, columns])
-    place = {"top": window.top, "left": window.left, "height": window.height, "width": window.width}
-    field = window_noise(manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, **place)
+    field = window_noise(manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, **vars(window))
     noise = {level: array[None] for level, array in field.items()}
     return {tau: backend.sample(conditioning, noise, tau)[0] for tau in taus}
 

@@ -217,7 +217,7 @@ class _Surroundings:
 
     def _latents(self, side: int) -> dict[int, NDArray[np.float32]]:
         """τ times the field's window at (0, 0), by level."""
-        place = {"scale": self._manifest.scale, "height": side, "width": side}
+        place: Any = {"scale": self._manifest.scale, "height": side, "width": side}
         noise = window_noise(self._manifest.latent_levels, seed=self._options.seed, sample=0, **place)
         return {level: np.float32(self._tau) * values for level, values in noise.items()}
 
@@ -258,7 +258,7 @@ def runtime_picture(bundle: Bundle, image: NDArray[np.float32], *, tau: float, s
     manifest, (height, width) = bundle.manifest, image.shape[:2]
     rows, columns = (padded_size(side, manifest.size_multiple) for side in (height, width))
     padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge").transpose(2, 0, 1)[None]
-    place = {"scale": manifest.scale, "height": rows, "width": columns}
+    place: Any = {"scale": manifest.scale, "height": rows, "width": columns}
     noise = window_noise(manifest.latent_levels, seed=seed, sample=0, **place)
     inputs = {f"noise_level{level}": values[None] for level, values in noise.items()}
     with graphs_runner(bundle, *(manifest.float32_graphs or ()))() as draw:

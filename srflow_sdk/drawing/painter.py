@@ -28,7 +28,6 @@ from srflow_sdk.drawing.tiles import (
     AUTO_BUDGET_BYTES,
     AUTO_ROOMY_BYTES,
     CPU_ACTIVATIONS,
-    GPU_ACTIVATIONS,
     MIN_TILE,
     OTHER_ACTIVATIONS,
     TRIMMED_ACTIVATIONS,
@@ -116,7 +115,7 @@ def draw_tiles(
         for future in pending:
             future.result()
     for drawn, write in held:
-        write(cut(np.concatenate(drawn), (request.height, request.width)))
+        write(cut(np.concatenate(drawn), (request.height, request.width), request.lr_size))
     return [None if output.meter is None else output.meter.db for output in outputs]
 
 
@@ -213,7 +212,7 @@ class Painter:
         widening = 2 if backend.gpu is None and manifest.precision in ("fp16", "bf16") else 1
         if self._tile == "auto" and backend.gpu is not None:
             free = gpu_free_memory(backend.gpu)
-            auto = {"activations": GPU_ACTIVATIONS, **({} if free is None else {"budget": free // 2})}
+            auto = {} if free is None else {"budget": free // 2}
         elif self._tile == "auto":
             free = available_memory()
             trims = backend.trims_memory and CAN_RETURN_MEMORY
@@ -354,9 +353,7 @@ class Painter:
             temperatures.append(request.temperature.mirrored())
         stop_if_set(cancel)
         with cancelled_by(cancel):
-            found = kept.tiles.get(tile)
-            conditioning = self.backend.encode(lr[None]) if found is None else found
-            del found
+            conditioning = kept.tiles.get(tile) or self.backend.encode(lr[None])
         wanted = ((sample, temperature) for sample in request.samples for temperature in temperatures)
         begun = deque[tuple[list[tuple[int, Temperature]], Callable[[], list[NDArray[Any]]]]]()
         while True:

@@ -37,14 +37,14 @@ def extended(values: NDArray[Any], margins: Sequence[int]) -> NDArray[Any]:
     return np.pad(values, [(margin, margin) for margin in (*margins, 0)][: values.ndim], mode="wrap")
 
 
-def cut(whole: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
-    """The picture of this height and width inside of margins, H×W×C."""
+def cut(whole: NDArray[Any], size: Sequence[int], lr_size: Sequence[int]) -> NDArray[Any]:
+    """The picture of this height and width inside of margins, H×W×C; it fades in 4 LR pixels."""
     picture = to_unit(whole)
-    for axis, side in enumerate(size):
+    for axis, (side, lr_side) in enumerate(zip(size, lr_size, strict=True)):
         lines = picture.swapaxes(0, axis)
         start = (len(lines) - side) // 2
         end = start + side
-        fade = min(start // 8, side)  # a part of the margin where what lies beyond does not matter
+        fade = min(start, side, 4 * side // lr_side)
         last = lines[end - fade : end]
         last += np.linspace(0, 1, fade + 2)[1:-1, None, None] * (lines[start - fade : start] - last)
         picture = lines[start:end].swapaxes(0, axis)

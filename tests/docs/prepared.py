@@ -61,6 +61,7 @@ def _pictures(folder: Path) -> None:
     small.effect_spread(2).save(folder / "noisy.jpg")
     small.effect_spread(2).save(folder / "noisy.tif")
     small.save(folder / "scan.png")
+    small.save(folder / "brick.png")
     mask = Image.new("L", SIZE)
     ImageDraw.Draw(mask).ellipse((20, 14, 36, 28), fill=255)
     mask.save(folder / "mask.png")

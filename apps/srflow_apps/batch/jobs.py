@@ -18,13 +18,16 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_apps.batch.storage import exists, folders_for, reading, remove_leftovers, shown, writing
 from srflow_sdk._version import __version__
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileOutput, FileResult, interval_fields, made_of
-from srflow_sdk.drawing.options import DrawOptions, OutputSize, Progress
+from srflow_sdk.drawing.low_resolution import LowResolution
+from srflow_sdk.drawing.options import DrawOptions, OutputSize, Progress, make_request
+from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import (
     ArgumentError,
     CancelledError,
@@ -33,7 +36,7 @@ from srflow_sdk.errors import (
     SRFlowError,
     UnavailableError,
 )
-from srflow_sdk.files import MAX_PIXELS, ImageReader, Provenance, WriteOptions, open_image, read_provenance
+from srflow_sdk.files import MAX_PIXELS, ImageReader, Provenance, WriteOptions, open_image, read_image, read_provenance
 from srflow_sdk.files.animations import Animation
 from srflow_sdk.files.formats import RAISE_LIMIT
 from srflow_sdk.files.passed_images import AnyImage
@@ -43,6 +46,7 @@ from srflow_sdk.flow.transferring import transfer_file
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import BY_PICTURE, NO_DAMAGE, ModelChoice, choose_model, needed, see_damage
+from srflow_sdk.pixels.in_memory import luma, to_unit
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.local_files import file_sha256, write_atomically
 from srflow_sdk.system.plain_text import without_secrets
@@ -132,16 +136,26 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Upscaling(Operation):
-    """Enlarging, as in :meth:`Upscaler.upscale_file`. options: without `progress` and `cancel`."""
+    """Enlarging, as in :meth:`Upscaler.upscale_file`. options: without `progress` and `cancel`.
+
+    tau_map: a picture, by whose brightness, the mask, H×W in [0, 1], the temperature of every input is multiplied.
+    Raises: ImageError if it cannot be read.
+    """
 
     options: DrawOptions = field(default_factory=DrawOptions)
     interval: float | None = None
+    tau_map: Path | None = None
+    mask: NDArray[np.float32] | None = field(init=False, default=None)
 
     name = UPSCALE
 
     def __post_init__(self) -> None:
         if isinstance(self.options.tau, np.ndarray):
             raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
+        if self.tau_map is not None:
+            with reading(self.tau_map) as path:
+                pixels = to_unit(read_image(path).pixels)
+            vars(self)["mask"] = pixels[..., 0] if pixels.shape[2] < 3 else luma(pixels[..., :3])[..., 0]
 
     def check(self, bundle: Bundle) -> None:
         if self.interval is not None:
@@ -161,6 +175,9 @@ class Upscaling(Operation):
 
     def output_size(self, size: tuple[int, int], manifest: Manifest) -> tuple[int, int]:
         width, height = size
+        if self.mask is not None and self.mask.shape != (height, width):
+            rows, columns = self.mask.shape
+            raise ImageError(f"it has {width}×{height} pixels, and --tau-map {columns}×{rows}; make the map as large")
         _, height, width = self.options.output_of(manifest, height=height, width=width)
         return width, height
 
@@ -174,13 +191,29 @@ class Upscaling(Operation):
         return {**fields, **interval_fields(manifest, self.interval, number - self.sample)}
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
-        return {**self.options.described(manifest), "interval": self.interval}
+        own = {"interval": self.interval, "tau_map": self.tau_map and str(self.tau_map)}
+        return {**self.options.described(manifest), **own}
 
     def on_file(
         self, upscaler: Upscaler, choice: ModelChoice, source: Path, targets: Sequence[Path], **how: Any
     ) -> FileResult:
         draw = dataclasses.replace(self.options, progress=how.pop("progress"), cancel=how.pop("cancel"))
-        return upscaler._upscale_file(choice, source, targets, draw, WriteOptions(**how), interval=self.interval)
+        writing = WriteOptions(**how)
+        if self.mask is not None:
+            painter, _ = upscaler._painters_of(choice)
+            draw = dataclasses.replace(draw, tau=self._masked_tau(source, painter.manifest, writing.max_pixels))
+        return upscaler._upscale_file(choice, source, targets, draw, writing, interval=self.interval)
+
+    def _masked_tau(self, source: Path, manifest: Manifest, max_pixels: int) -> NDArray[np.float32]:
+        """The temperature at each of a photo's pixels, H×W: what was asked for, times the mask."""
+        assert self.mask is not None  # for the type checker: only called with one
+        with open_image(source, max_pixels=max_pixels) as reader:
+            size: Any = {"height": reader.height, "width": reader.width}
+            self.output_size((reader.width, reader.height), manifest)
+            lr = LowResolution.of(reader.read_rows(reader.height), reader.kind, multiple=1, reach=manifest.halo)
+        temperature = make_request(self.options, manifest, **size).temperature.for_rows(lr, 0, lr.height)
+        masked: NDArray[np.float32] = self.mask * temperature.within(Window(top=0, left=0, **size))
+        return masked
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any, NoReturn, TextIO
 
 import click
@@ -26,13 +27,6 @@ SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 _FAILED = 1
 _GRACE_S = 5.0
 _PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
-
-
-class Option(click.Option):
-    """An option of Command's."""
-
-    alone: str | None = None
-    """The value that it has where none of its choices follows it; None: it needs one."""
 
 
 class Command(click.Command):
@@ -59,11 +53,12 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for option in self.params:
-            if isinstance(option, Option) and option.alone is not None:
-                kind: Any = option.type
-                pairs = zip(args, [*args[1:], ""], strict=True)
-                ends = [word in option.opts and after not in kind.choices for word, after in pairs]
-                args = [f"{word}={option.alone}" if end else word for word, end in zip(args, ends, strict=True)]
+            if value := vars(option).get("alone"):  # that it has where none of its choices follows it
+                choices = vars(option.type)["choices"]
+                args = [
+                    f"{word}={value}" if word in option.opts and after not in choices else word
+                    for word, after in zip_longest(args, args[1:])
+                ]
         return super().parse_args(ctx, args)
 
     def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:

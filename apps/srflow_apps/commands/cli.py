@@ -121,6 +121,9 @@ class _UpscaleChoices:
     interval: float | None = option(
         None, "Also write _low and _high: what this share of pixels lies in.", metavar="COVERAGE"
     )
+    tau_map: Path | None = option(
+        None, "A picture: black adds nothing to the photo, white all of tau, gray a part.", metavar="MASK"
+    )
     size: Size | None = option(None, "Size: 3840x is a width, x2160 a height; 3840x2160 fits within.", metavar="WxH")
     latents: _Latents | None = option(
         None, "How detail goes on.  [default: motion]", metavar="motion|screen|fresh", heading="Clips"
@@ -176,16 +179,19 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
         run_clips(inputs, asked.output, draw, own.latents, asked.model, own.codec, files, asked.machine)
         return
     if files.from_output is not None:
-        _refuse_chosen(*options, "samples", "interval", "size", "max_size")
+        _refuse_chosen(*options, "samples", "interval", "size", "max_size", "tau_map")
     if own.interval is not None and (own.samples > 1 or asked.output == "-"):
         raise ArgumentError("--interval writes three files of each input; leave out --samples and -o -")
     if draw.value_range is not None:
-        _refuse("dry_run", "interval", why="with --range")
+        _refuse("dry_run", "interval", "tau_map", why="with --range")
+    if own.tau_map is not None:
+        _refuse("resume", why="with --tau-map: outputs do not say with which mask they were made")
     if own.server is not None:
         _refuse("device", "threads", "precision", why="with --server: the server has its own")
     from srflow_apps.batch.jobs import Upscaling
 
-    asked.run(Upscaling(options=draw, interval=own.interval), inputs, samples=own.samples, server=own.server)
+    upscaling = Upscaling(options=draw, interval=own.interval, tau_map=own.tau_map)
+    asked.run(upscaling, inputs, samples=own.samples, server=own.server)
 
 
 @_operation("srflow-restore", RestoreOptions, _ONE_MODEL)
@@ -309,7 +315,7 @@ def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
         why = f"{chosen[0]} is for clips" if chosen else "another INPUT is"
         raise ArgumentError(f"{pictures[0]} is not a clip, and {why}; upscale it by a command of its own")
     refused = ["samples", "interval", "value_range", "from_output", "server", "ray", "name", "report"]
-    _refuse(*refused, "recursive", "shard", "format", "lossless", why="with a clip")
+    _refuse(*refused, "wrap", "tau_map", "recursive", "shard", "format", "lossless", why="with a clip")
     return True
 
 

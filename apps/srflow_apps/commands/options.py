@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 
 import click
 
-from srflow_apps.commands.base_command import Option, PathOrUrl
+from srflow_apps.commands.base_command import PathOrUrl
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.device_names import DeviceName, split_device
 
@@ -68,7 +68,7 @@ def _option(field: dataclasses.Field[Any], module: object) -> click.Option:
         values = _RANGES[kind](how.get("least"), how.get("up_to"))
     else:
         values = _TYPES.get(kind) or click.Choice(get_args(getattr(module, kind)))
-    made = Option(
+    made = click.Option(
         [flag, field.name],
         type=values,
         nargs=2 if kind == "RangeKeyword" else 1,
@@ -78,7 +78,7 @@ def _option(field: dataclasses.Field[Any], module: object) -> click.Option:
         show_default=field.default not in (None, ()) and "[default:" not in how["help"],
         help=how["help"],
     )
-    made.alone = how.get("alone")
+    vars(made)["alone"] = how.get("alone")  # which Command takes for the value that is missing
     return made
 
 

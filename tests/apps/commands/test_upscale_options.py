@@ -238,11 +238,58 @@ def test_a_file_of_numbers_is_enlarged_resumed_and_made_again(run: Run, heights:
         (["--range", "1%", "200%"], "percentiles are from 0 to 100"),
         (["--range", "0", "1", "--dry-run"], "--dry-run cannot be chosen with --range"),
         (["--range", "0", "1", "-o", "out.png"], "end its name in .tif"),
+        (["--range", "0", "1", "--wrap"], "omit wrap or value_range"),
+        (["--wrap=z"], "'z' is not one of 'x', 'y', 'xy'"),
+        (["--tau-map", "none.png"], "none.png: there is no such file"),
+        (["--tau-map", "a.png", "--resume"], "--resume cannot be chosen with --tau-map"),
+        (["--tau-map", "a.png", "--range", "0", "9"], "--tau-map cannot be chosen with --range"),
+        (["--tau-map", "a.png", "--from-output", "a.png"], "--tau-map cannot be chosen with --from-output"),
     ],
 )
 def test_what_options_cannot_do_together_is_one_line(run_calibrated: Run, arguments: list[str], says: str) -> None:
     before = sorted(Path().iterdir())
     result = run_calibrated("small.png", *arguments)
     assert result.exit_code in (1, 2)
-    assert says in result.stderr
+    assert says in " ".join(result.stderr.split())
     assert sorted(Path().iterdir()) == before
+
+
+@pytest.mark.parametrize(("arguments", "wrap"), [("--wrap small.png", "xy"), ("--wrap x small.png", "x")])
+def test_a_texture_is_wrapped_with_or_without_a_direction(
+    run: Run, small: np.ndarray, upscaler: Upscaler, arguments: str, wrap: str
+) -> None:
+    run("small.png", "-o", "out/")
+    assert run(*arguments.split(), "-o", "out/", "--resume").stdout == "out/small.png\n"  # as it was not wrapped
+    expected = upscaler.upscale(small, wrap=wrap)  # type: ignore[call-overload]
+    np.testing.assert_array_equal(read_image("out/small.png").pixels, expected)
+    assert made_again(run, "out/small.png")
+
+
+@pytest.fixture
+def masks(folder: Path) -> None:
+    """white.png, and half.png, of 16 bits and black on the left, of the photos' size."""
+    white = np.full((45, 61, 1), 65535, np.uint16)
+    write_image(folder / "white.png", white)
+    write_image(folder / "half.png", white * (np.arange(61) >= 30)[:, None])
+
+
+@pytest.mark.parametrize("tau", ["auto", "0.7"])
+def test_a_map_protects_what_it_has_black(run: Run, masks: None, tau: str) -> None:
+    pictures = []
+    for options in (["0"], [tau], [tau, "--tau-map", "white.png"], [tau, "--tau-map", "half.png"]):
+        assert run("a.png", "-o", "sr.png", "--tau", *options).exit_code == 0
+        pictures.append(read_image("sr.png").pixels.astype(int))
+    smooth, plain, white, half = pictures
+    np.testing.assert_array_equal(white[:160, :220], plain[:160, :220])  # the last column of odd ones pads the map
+    assert np.abs(half - smooth)[:, :64].max() <= 1
+    assert np.abs(half - white)[:, -64:].max() <= 1
+    assert np.abs(plain - smooth)[:, :64].max() > 3
+    again = run("--from-output", "sr.png", "-o", "again.png")
+    assert "made with a map of temperatures, which its file does not contain" in again.stderr
+
+
+def test_one_map_is_for_every_photo_of_its_size(run: Run, masks: None, small: np.ndarray) -> None:
+    result = run("a.png", "small.png", "b.png", "-o", "out", "--tau-map", "half.png", "--report", "report.json")
+    assert (result.exit_code, result.stdout) == (1, "out/a.png\nout/b.png\n")
+    assert "small.png: it has 17×13 pixels, and --tau-map 61×45; make the map as large" in result.stderr
+    assert json.loads(Path("report.json").read_text())["settings"]["tau_map"] == "half.png"

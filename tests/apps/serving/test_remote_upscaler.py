@@ -236,3 +236,8 @@ def test_the_command_chooses_too_and_makes_pictures_again_and_numbers_by_the_mod
     run("in.tif", "--range", "-400", "400", "-o", "there.tif", *there)
     run("in.tif", "--range", "-400", "400", "-o", "here.tif", "--device", "cpu")
     assert np.array_equal(tifffile.imread("there.tif"), tifffile.imread("here.tif"))
+
+
+def test_a_server_does_not_wrap_and_says_so(remote: RemoteUpscaler, photo: NDArray[np.uint8]) -> None:
+    with pytest.raises(ArgumentError, match="a server does not wrap textures; leave out wrap"):
+        remote.upscale(photo, wrap="xy")

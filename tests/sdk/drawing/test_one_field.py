@@ -40,6 +40,7 @@ def upscalers(tmp_path_factory):
     sample=st.integers(0, 1000),
     tau=st.floats(0, 2),
     consistent=st.booleans(),
+    wrap=st.sampled_from([None, "x", "xy"]),
 )
 def test_any_tile_and_overlap_give_the_same_picture(upscalers, height, width, tile, overlap, **options):
     image = PICTURE[:height, :width]
@@ -48,12 +49,12 @@ def test_any_tile_and_overlap_give_the_same_picture(upscalers, height, width, ti
 
 
 @settings(slow_fixtures, max_examples=4)
-@given(first=st.integers(0, 50), count=st.integers(2, 4), seed=SEEDS)
-def test_a_sample_does_not_know_its_company(upscalers, first, count, seed):
+@given(first=st.integers(0, 50), count=st.integers(2, 4), seed=SEEDS, wrap=st.sampled_from([None, "xy"]))
+def test_a_sample_does_not_know_its_company(upscalers, first, count, **options):
     image = PICTURE[:10, :20]
-    together = upscalers[0, 16].encode(image).samples(count, seed=seed, sample=first)
+    together = upscalers[0, 16].encode(image).samples(count, sample=first, **options)
     for index, picture in enumerate(together):
-        alone = upscalers[0, 16].upscale(image, seed=seed, sample=first + index)
+        alone = upscalers[0, 16].upscale(image, sample=first + index, **options)
         np.testing.assert_array_equal(picture, alone)
 
 
@@ -67,6 +68,7 @@ def test_a_sample_does_not_know_its_company(upscalers, first, count, seed):
     tile=st.sampled_from([None, 16, 26]),
     consistent=st.booleans(),
     scale=st.sampled_from([None, 1.5]),
+    wrap=st.sampled_from([None, "y"]),
 )
 def test_a_streamed_file_is_the_picture_in_memory(
     upscalers, tmp_path, height, width, channels, dtype, tile, seed, **options

@@ -5,12 +5,10 @@ import pytest
 
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.drawing.options import DrawOptions, OutputSize
-from srflow_sdk.drawing.wrapping import cut, extended
+from srflow_sdk.drawing.wrapping import cut
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.latents.random_field import window_noise
-from srflow_sdk.upscaler import Upscaler
 
 TEXTURE = np.random.default_rng(5).random((24, 30, 3), np.float32)
 ALPHA = np.where(np.hypot(*np.mgrid[-12:12, -12:18]) < 9, 1, 0).astype(np.float32)
@@ -37,23 +35,19 @@ def difference(one, other):
         ({"tau": 0, "scale": OutputSize(width=75), "linear_light": True}, 2.5),
     ],
 )
-@pytest.mark.parametrize("tile", [None, 16])
-def test_a_rolled_texture_gives_the_rolled_picture(tiny_bundle, options, times, tile):
-    with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as upscaler:
-        picture = upscaler.upscale(TEXTURE, wrap="xy", **options)
-        again = upscaler.upscale(rolled(TEXTURE), wrap="xy", **options)
-        other = upscaler.upscale(rolled(TEXTURE), **options)
+def test_a_rolled_texture_gives_the_rolled_picture(upscaler, options, times):
+    picture = upscaler.upscale(TEXTURE, wrap="xy", **options)
+    again = upscaler.upscale(rolled(TEXTURE), wrap="xy", **options)
+    other = upscaler.upscale(rolled(TEXTURE), **options)
     assert difference(rolled(picture, times), again) < 1
     assert difference(rolled(picture, times), other) > 1
 
 
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_transparent_and_16_bit_textures_roll_as_well(upscaler, dtype):
-    texture = np.rint(np.dstack([TEXTURE, ALPHA]) * np.iinfo(dtype).max).astype(dtype)
+def test_transparent_textures_of_16_bits_roll_as_well(upscaler):
+    texture = np.rint(np.dstack([TEXTURE, ALPHA]) * 65535).astype(np.uint16)
     picture, again = (upscaler.upscale(one, tau=0, wrap="xy") for one in (texture, rolled(texture)))
-    visible = again[..., 3] > 0
+    visible = (again[..., 3:] > 0) | np.array([False, False, False, True])
     assert difference(rolled(picture, 4)[visible], again[visible]) <= 1
-    assert difference(rolled(picture, 4)[..., 3], again[..., 3]) <= 1
 
 
 def test_a_map_of_temperatures_repeats_with_the_texture(upscaler):
@@ -62,21 +56,21 @@ def test_a_map_of_temperatures_repeats_with_the_texture(upscaler):
     tau[:, :2] = 2  # at the left edge, and so next to the right one
     plain, picture = (upscaler.upscale(TEXTURE, wrap="xy", tau=one) for one in (0, tau))
     changed = np.abs(picture - plain).max(axis=(0, 2)) > 1e-3
-    assert changed[:8].all() and changed[-4:].any() and not changed[60]
+    assert changed[:8].all()
+    assert changed[-4:].any()
+    assert not changed[60]
 
 
-@pytest.mark.parametrize("tile", [None, 16])
-def test_the_picture_is_the_middle_of_its_repetition_with_latents_that_repeat(flow_bundle, tile):
+def test_the_picture_is_the_middle_of_its_repetition_with_latents_that_repeat(flow):
     """Gray, as colours of decoded latents are not held to the hues of the image."""
     texture, options = TEXTURE[..., :1], {"seed": 3, "sample": 2}
-    with Upscaler(flow_bundle, device="cpu", threads=1, tile=tile) as upscaler:
-        manifest = upscaler.bundle.manifest
-        noise = window_noise(manifest.latent_levels, scale=manifest.scale, height=24, width=30, **options)
-        levels = {level: np.float32(0.9) * np.tile(array, (1, 3, 3)) for level, array in noise.items()}
-        size = {"height": 3 * 24 * manifest.scale, "width": 3 * 30 * manifest.scale}
-        latents = Latents(levels, model_sha256=manifest.digest, **size)
-        whole = upscaler.encode(np.tile(texture, (3, 3, 1))).decode(latents)
-        picture = upscaler.upscale(texture, wrap="xy", tau=0.9, **options)
+    manifest = flow.bundle.manifest
+    noise = window_noise(manifest.latent_levels, scale=manifest.scale, height=24, width=30, **options)
+    levels = {level: np.float32(0.9) * np.tile(array, (1, 3, 3)) for level, array in noise.items()}
+    size = {"height": 3 * 24 * manifest.scale, "width": 3 * 30 * manifest.scale}
+    latents = Latents(levels, model_sha256=manifest.digest, **size)
+    whole = flow.encode(np.tile(texture, (3, 3, 1))).decode(latents)
+    picture = flow.upscale(texture, wrap="xy", tau=0.9, **options)
     height, width = picture.shape[:2]
     assert difference(picture, whole[height : 2 * height, width : 2 * width]) < 1
 
@@ -86,56 +80,25 @@ def test_one_direction_wraps_alone(upscaler):
     middle = slice(56, 64)  # beyond the network's reach from the left and right edges
     assert difference(plain[:, middle], picture[:, middle]) < 0.1
     assert difference(plain, picture) > 1
-    down = upscaler.upscale(TEXTURE, tau=0.8, wrap="y")
-    assert difference(plain[44:52], down[44:52]) < 0.1
 
 
-@pytest.mark.parametrize("size", [(23, 29), (1, 1), (5, 3)])
+@pytest.mark.parametrize("size", [(23, 29), (1, 3)])
 def test_sides_that_are_no_whole_latent_pixels_tile_too(upscaler, size):
+    """As two such textures do, but where they fade: those have whole latent pixels."""
     texture = TEXTURE[: size[0], : size[1]]
-    with_wrap = upscaler.upscale(texture, wrap="xy", tau=0.8)
-    assert with_wrap.shape == (4 * size[0], 4 * size[1], 3)
-    larger = np.tile(texture, (2, 2, 1))  # whole latent pixels, so it tiles without fading
-    whole = upscaler.upscale(larger, wrap="xy", tau=0)
-    part = upscaler.upscale(texture, wrap="xy", tau=0)
-    inner = slice(0, 4 * size[0] - 12), slice(0, 4 * size[1] - 12)
-    assert part[inner].size == 0 or difference(part[inner], whole[inner]) < 1
+    picture = upscaler.upscale(texture, wrap="xy", tau=0)
+    twice = upscaler.upscale(np.tile(texture, (2, 2, 1)), wrap="xy", tau=0)
+    inside = tuple(slice(0, max(4 * side - 16, 1)) for side in size)
+    assert picture.shape == (4 * size[0], 4 * size[1], 3)
+    assert difference(picture[inside], twice[inside]) < 1
 
 
 def test_the_last_pixels_fade_into_what_was_drawn_before_the_first():
     whole = np.tile(np.linspace(0, 1, 100, dtype=np.float32)[:, None, None], (1, 10, 1))
-    picture = cut(whole, (36, 10))  # in margins of 32, so 4 rows fade
+    picture = cut(whole, (36, 10), (36, 10))  # 4 rows fade
     np.testing.assert_array_equal(picture[:32], whole[32:64])
     shares = (picture[32:] - whole[64:68]) / (whole[28:32] - whole[64:68])
     np.testing.assert_allclose(shares[:, 0, 0], [0.2, 0.4, 0.6, 0.8], rtol=1e-4)
-
-
-def test_margins_larger_than_the_picture_repeat_it():
-    values = np.arange(6).reshape(2, 3)
-    np.testing.assert_array_equal(extended(values, (4, 6)), np.tile(values, (5, 5)))
-
-
-def test_every_method_draws_the_same_wrapped_picture(upscaler, tmp_path):
-    texture = np.rint(TEXTURE[:, :29] * 255).astype(np.uint8)
-    write_image(tmp_path / "texture.png", texture)
-    encoding = upscaler.encode(texture)
-    pictures = encoding.samples(2, wrap="xy")
-    np.testing.assert_array_equal(pictures[1], encoding.sample(wrap="xy", sample=1))
-    np.testing.assert_array_equal(pictures[1], upscaler.upscale(texture, wrap="xy", sample=1))
-    np.testing.assert_array_equal(pictures[0], upscaler.upscale_many([texture], wrap="xy")[0])
-    files = [tmp_path / "0.png", tmp_path / "1.png"]
-    result = upscaler.upscale_file(tmp_path / "texture.png", files, wrap="xy", report=True)
-    for picture, file in zip(pictures, files, strict=True):
-        np.testing.assert_array_equal(read_image(file).pixels, picture)
-        assert read_provenance(file).wrap == "xy"
-    assert result.outputs[0].lr_psnr > 0
-    assert encoding.std(2, wrap="xy").shape == encoding.mean(2, wrap="xy").shape == pictures[0].shape
-
-
-def test_progress_counts_to_its_total(tiled):
-    told = []
-    tiled.upscale_many([TEXTURE, TEXTURE], wrap="xy", progress=lambda *now: told.append(now))
-    assert told[-1][0] == told[-1][1] and told == sorted(told)
 
 
 def test_what_cannot_be_wrapped_is_refused(upscaler):

@@ -139,19 +139,6 @@ def test_a_window_that_begins_before_the_image_joins_the_fields_end_to_its_begin
         assert np.array_equal(around[level][:, :rows, columns:], last)
 
 
-def test_a_field_with_periods_repeats_after_them_rounded_up_to_its_latent_pixels():
-    around = window_noise(LEVELS, scale=4, seed=1, sample=0, top=-4, left=-2, height=20, width=24, periods=(7, 10))
-    for entry in LEVELS:
-        rows, columns = (-(-period * 4 >> entry.level) for period in (7, 10))
-        shape = {"height": rows, "width": columns}
-        one = window(1, 0, entry.level, channels=entry.channels, top=0, left=0, **shape)
-        places = [
-            (np.arange(size * 4 >> entry.level) - (before * 4 >> entry.level)) for before, size in ((4, 20), (2, 24))
-        ]
-        expected = one[:, places[0][:, None] % rows, places[1] % columns]
-        np.testing.assert_array_equal(around[entry.level], expected)
-
-
 @pytest.mark.parametrize("name", ["top", "left", "height", "width"])
 def test_a_window_between_latent_pixels_is_refused(name):
     place = {"top": 2, "left": 2, "height": 2, "width": 2, name: 3}
