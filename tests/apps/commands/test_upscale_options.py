@@ -292,4 +292,4 @@ def test_one_map_is_for_every_photo_of_its_size(run: Run, masks: None, small: np
     result = run("a.png", "small.png", "b.png", "-o", "out", "--tau-map", "half.png", "--report", "report.json")
     assert (result.exit_code, result.stdout) == (1, "out/a.png\nout/b.png\n")
     assert "small.png: it has 17×13 pixels, and --tau-map 61×45; make the map as large" in result.stderr
-    assert json.loads(Path("report.json").read_text())["settings"]["tau_map"] == "half.png"
+    assert json.loads(Path("report.json").read_text(encoding="utf-8"))["settings"]["tau_map"] == "half.png"
