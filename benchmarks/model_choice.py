@@ -16,7 +16,6 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import kinds_of_content
 import numpy as np
@@ -28,17 +27,18 @@ from srflow_evaluation.damages import Damage, generator_of
 from srflow_evaluation.pictures import to_pixels
 from srflow_sdk import Upscaler, choose_model
 from srflow_training import figures
-from srflow_training.data import halved, image_files, read_photo, to_image
+from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.lpips import LPIPS
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic
 
 Pixels = NDArray[np.uint8]
+Case = tuple[bool, NDArray[np.float64]]
+"""Whether x4-photo was chosen, and the figures of bicubic interpolation and both models, 3×3."""
 
 CLEAN = "x4-small"
 PHOTO = "x4-photo"
 SCALE = 4
 SIDE = 112  # of an input, in pixels
-WIDEST = 2400  # at full size, photographs straight from a camera are soft
 SLACK = 0.03
 
 
@@ -92,27 +92,12 @@ ROWS = (
 )
 
 
-class Case(NamedTuple):
-    """An input: whether x4-photo was chosen, and the figures of bicubic interpolation and both models, 3×3."""
-
-    photo: bool
-    figures: NDArray[np.float64]
-
-    @property
-    def auto(self) -> NDArray[np.float64]:
-        """The figures of the model that was chosen."""
-        return self.figures[2 if self.photo else 1]
-
-
 def photographs(folders: Sequence[Path], most: int) -> Iterator[tuple[str, Pixels]]:
-    """Some photographs of each folder, not too wide, by their names."""
+    """Some photographs of each folder, by their names."""
     for folder in folders:
         files = image_files(folder, option="photos")
         for number in np.unique(np.linspace(0, len(files) - 1, most).round().astype(int)):
-            hr = read_photo(files[number])
-            while hr.shape[1] > WIDEST:
-                hr = halved(hr)
-            yield files[number].stem, hr
+            yield files[number].stem, read_photo(files[number])
 
 
 def drawn(kind: str, count: int) -> Iterator[tuple[str, Pixels]]:
@@ -144,17 +129,17 @@ def case_of(row: Row, name: str, hr: Pixels, models: tuple[Upscaler, Upscaler], 
     for image in (enlarge_bicubic(lr, SCALE).clamp(0, 1), *drawn):
         psnr = figures.psnr(image, truth, border=SCALE)
         measured.append((psnr, figures.lpips(network, image, truth), figures.specks(image, truth)))
-    return Case(photo, np.array(measured))
+    return photo, np.array(measured)
 
 
 def line(row: Row, some: Sequence[Case]) -> str:
     """A row of the table."""
-    bicubic, *models = np.mean([case.figures for case in some], axis=0)
-    means = [np.mean([case.auto for case in some], axis=0), *models]
+    bicubic, *models = np.mean([measured for _, measured in some], axis=0)
+    means = [np.mean([measured[1 + photo] for photo, measured in some], axis=0), *models]
     parts = [f"{psnr - bicubic[0]:+.2f}/{lpips / bicubic[1]:.3f}/{specks:.1f}" for psnr, lpips, specks in means]
     auto, *each = [lpips / bicubic[1] for _, lpips, _ in means]
     late = " !" if auto > min(each) + SLACK else ""
-    taken = sum(case.photo for case in some)
+    taken = sum(photo for photo, _ in some)
     return f"| {row.name} | {' | '.join(parts)} | {min(each):.3f} | {taken}/{len(some)}{late} |"
 
 
@@ -167,8 +152,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     network = LPIPS.open("alex")
-    print("PSNR over bicubic in dB / LPIPS as a share of bicubic's / specks in 10,000")
-    print()
+    print("PSNR over bicubic in dB/LPIPS as a share of bicubic's/specks in 10,000\n")
     print(f"| the input | auto | {CLEAN} | {PHOTO} | the better share | {PHOTO} chosen |")
     print("|---|---|---|---|---|---|")
     with Upscaler(CLEAN, device="cpu", threads=1) as clean, Upscaler(PHOTO, device="cpu", threads=1) as photo:

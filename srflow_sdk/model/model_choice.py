@@ -29,14 +29,12 @@ from srflow_sdk.system.local_files import open_regular
 BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture
 NO_DAMAGE = "no damage found"
 _STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
-_GIF = "GIF"
 _scale = operator.attrgetter("manifest.scale")
 
 # Where x4-photo begins to draw the better picture, by LPIPS and specks: benchmarks/model_choice.py measures it.
 _GOOD_QUALITY = 94  # of a JPEG; those below are damaged
 _GOOD_BITS = 2.5  # a pixel of another lossy file
 _NOISY = 1.3  # standard deviation in 8-bit levels
-_DITHERED = 0.7  # the same of a GIF, whose few colours make noise
 _DOTTED = 0.03  # percentage of bright and of dark dots
 _SOFT = 0.1  # share of the edges that are sharp
 # What pixels must show beyond that, so that textures and small pictures are not taken for damaged ones:
@@ -168,7 +166,7 @@ def see_damage(
         bits = 8 * nbytes / (height * width)
         if quality is not None and quality < _GOOD_QUALITY:
             seen = f"JPEG of quality {quality}"
-        elif lossy not in (None, _GIF) and bits < _GOOD_BITS:
+        elif lossy is not None and bits < _GOOD_BITS:
             seen = f"{lossy} of {bits:.1f} bits a pixel"
         else:
             seen = _certain(measure_damage(strips, cancel=cancel), lossy)
@@ -179,8 +177,8 @@ def _certain(damage: Damage, lossy: str | None) -> str:
     """What the measurements of a file of this format show beyond doubt, in words."""
     if lossy is None and damage.grid > _CERTAIN_GRID:  # the others have blocks of their own
         return "blocks of 8×8, as of a JPEG"
-    if damage.white > _WHITE and damage.noise > (_DITHERED if lossy == _GIF else _NOISY):
-        return "dithered GIF" if lossy == _GIF else f"noise of {damage.noise:.0f}/255"
+    if damage.noise > _NOISY and damage.white > _WHITE:
+        return f"noise of {damage.noise:.0f}/255"
     if damage.dots > _DOTTED:
         return "black and white dots"
     if damage.sharp < _SOFT:
@@ -201,7 +199,7 @@ def _of_file(path: Path) -> tuple[int | None, str | None, int]:
             file.seek(0)
             with JpegImageFile(file) as image:
                 return _quality_in(image), None, 0
-        if name in ("WebP", "AVIF", "HEIC", _GIF) and not lossless:
+        if name in ("WebP", "AVIF", "HEIC") and not lossless:
             return None, name, size
     return None, None, 0
 

@@ -85,7 +85,7 @@ def measure_damage(strips: Iterable[NDArray[Any]], *, cancel: threading.Event | 
     steps = np.zeros((2, _GRID + 1))
     dots = np.zeros(3)
     edges = np.zeros(2)
-    while band := [_middle(strip).copy() for strip in itertools.islice(strips, _STRIPS)]:
+    while band := list(itertools.islice(strips, _STRIPS)):
         stop_if_set(cancel)
         levels = _luma(np.concatenate(band))
         noises.append(_noise_of_blocks(levels))
@@ -106,15 +106,10 @@ def measure_damage(strips: Iterable[NDArray[Any]], *, cancel: threading.Event | 
     )
 
 
-def _middle(strip: NDArray[Any]) -> NDArray[Any]:
-    """The columns that are measured; they begin where JPEG's blocks may."""
-    left = max(strip.shape[1] - _MOST_COLUMNS, 0) // 2 // (2 * _BLOCK) * (2 * _BLOCK)
-    return strip[:, left : left + _MOST_COLUMNS]
-
-
 def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
-    """H×W in 8-bit levels, from rows of any kind."""
-    unit = to_unit(pixels)
+    """H×W in 8-bit levels, from the middle of rows of any kind."""
+    left = max(pixels.shape[1] - _MOST_COLUMNS, 0) // 2 // 32 * 32  # where JPEG's blocks may begin
+    unit = to_unit(pixels[:, left : left + _MOST_COLUMNS])
     levels: NDArray[np.float32] = 255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit)[:, :, 0]
     if unit.shape[2] in (2, 4):
         levels[unit[:, :, -1] == 0] = 0  # nobody sees what lies below

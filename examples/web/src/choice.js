@@ -7,7 +7,7 @@ import { halfToEven } from "./texture.js";
 
 export const CLEAN = "x4-small", PHOTO = "x4-photo";
 
-const GOOD_QUALITY = 94, GOOD_BITS = 2.5, NOISY = 1.3, DITHERED = 0.7, DOTTED = 0.03, SOFT = 0.1;
+const GOOD_QUALITY = 94, GOOD_BITS = 2.5, NOISY = 1.3, DOTTED = 0.03, SOFT = 0.1;
 const CERTAIN_GRID = 2, WHITE = 0.7;
 const BAND_ROWS = 128, BLOCK = 16, GRID = 8;
 const DARKEST = 3, BRIGHTEST = 252, MOST_CLIPPED = 0.1;
@@ -17,7 +17,6 @@ const LARGEST_STEP = 2, STEP_OF_THINGS = 40.0003, ROUNDING = 0.001, FOR_ANY_PLAC
 const LEAST_DOT = 30, DOT_OVER_RANGE = 2;
 const EDGE_STEPS = 5, LEAST_EDGE = 24.0003, RAMP = 0.253, SHARP = 0.703, FEWEST_EDGES = 50;
 const STANDARD_LUMA_SUM = 3688;
-const GIF = "GIF";
 const SNIFFED_BYTES = 1 << 16;
 const HEIF = ["avif", "avis", "heic", "heix", "hevc", "heim", "heis", "mif1"];
 
@@ -36,11 +35,9 @@ export function choice(damage) {
 /** @param {Damage} damage what is wrong, in words; "" if nothing certainly is */
 function seenIn({ quality, lossy, bits, noise, white, grid, dots, sharp }) {
   if (quality !== null && quality < GOOD_QUALITY) return `JPEG of quality ${quality}`;
-  if (lossy !== null && lossy !== GIF && bits < GOOD_BITS) return `${lossy} of ${bits.toFixed(1)} bits a pixel`;
+  if (lossy !== null && bits < GOOD_BITS) return `${lossy} of ${bits.toFixed(1)} bits a pixel`;
   if (lossy === null && grid > CERTAIN_GRID) return "blocks of 8×8, as of a JPEG";
-  if (white > WHITE && noise > (lossy === GIF ? DITHERED : NOISY)) {
-    return lossy === GIF ? "dithered GIF" : `noise of ${halfToEven(noise)}/255`;
-  }
+  if (noise > NOISY && white > WHITE) return `noise of ${halfToEven(noise)}/255`;
   if (dots > DOTTED) return "black and white dots";
   if (sharp < SOFT) return "soft: no sharp edge";
   return "";
@@ -203,7 +200,6 @@ function addDots({ levels, rows, columns }, dots) {
 /** The kind of a file that hides its blocks; null for others. @param {Uint8Array} file @returns {string | null} */
 function lossyKind(file) {
   const head = new TextDecoder("latin1").decode(file.subarray(0, SNIFFED_BYTES));
-  if (/^GIF8[79]a/.test(head)) return GIF;
   const webp = head.startsWith("RIFF") && head.slice(8, 12) === "WEBP";
   const heif = head.slice(4, 8) === "ftyp" && HEIF.some((brand) => brands(head).includes(brand));
   const lossless = head.includes("VP8L") || /colrnclx[^]{4}\0\0/.test(head);

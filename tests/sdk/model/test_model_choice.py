@@ -82,7 +82,7 @@ def test_of_gifs_those_are_damaged_whose_few_colours_make_noise(tmp_path):
     few = cat().quantize(32)
     cat().quantize(palette=few).save(tmp_path / "photo.gif")
     assert choose_model(tmp_path / "page.gif") == CLEAN
-    assert choose_model(tmp_path / "photo.gif") == damaged("dithered GIF")
+    assert choose_model(tmp_path / "photo.gif").why.startswith("noise of ")
 
 
 def test_noise_and_dots_are_damage_and_texture_is_none():
