@@ -109,6 +109,7 @@ def test_the_first_step_moves_the_encoder_and_the_flow_by_one_rate_as_adam_does(
     for module in run.model.modules():
         if isinstance(module, ZerosConv):  # at zero, nothing behind it has a gradient
             module.weight.data.normal_(std=0.1)
+    assert isinstance(run.optimiser, torch.optim.Adam)
     before = {name: weight.detach().clone() for name, weight in run.model.named_parameters()}
     run.step(run.crops[0])
     for part in ("encoder.", "levels."):
