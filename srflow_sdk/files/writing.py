@@ -189,8 +189,6 @@ class ImageWriter:
         """Wait until all rows are on disk; the end of the block then renames the hidden file. Raises: ImageError."""
         if self._finished:
             return
-        if self._thread is None:
-            raise ArgumentError(f"{self._target}: use the ImageWriter as a context manager")
         if self._rows != self._shape[0]:
             raise self._failed(f"only {self._rows} of {self._shape[0]} rows were written")
         self._put(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))

@@ -26,7 +26,6 @@ _LOGGER = logging.getLogger(__name__)
 
 _REFUSED = "the image's colour profile %s; its values are taken as sRGB"
 _STRIP = 1 << 15  # pixels
-_LARGEST = 64 << 20  # bytes; real profiles stay under a tenth of it
 _SAME = 1.5 / 255  # how far an sRGB profile may be from sRGB: real ones differ by up to 0.9/255, others by over 7/255
 _INTENT = {"intent": "relative", "black_point_compensation": True}
 _WHITE = np.float32(65535)
@@ -134,9 +133,8 @@ def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConvers
 @lru_cache(maxsize=8)
 def _conversion(icc_profile: bytes) -> ColourConversion | None:
     space = profile_space(icc_profile)
-    if len(icc_profile) > _LARGEST or space != b"RGB ":
-        why = "is damaged" if space is None else f"is for {space!r} values, not for RGB"
-        _LOGGER.warning(_REFUSED, why if space != b"RGB " else f"is larger than {_LARGEST >> 20} MB")
+    if space != b"RGB ":
+        _LOGGER.warning(_REFUSED, "is damaged" if space is None else f"is for {space!r} values, not for RGB")
         return None
     conversion, levels = ColourConversion(icc_profile), np.linspace(0, 1, 16, dtype=np.float32)
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)

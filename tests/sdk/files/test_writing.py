@@ -82,7 +82,7 @@ def test_rows_that_do_not_fit_are_errors_and_leave_no_file(tmp_path):
     rows = writer(path, picture())
     with pytest.raises(ArgumentError, match="with-block"):
         rows.write_rows(picture())
-    with pytest.raises(ArgumentError, match="context manager"):
+    with pytest.raises(ImageError, match="only 0 of"):
         rows.finish()
     assert names(tmp_path) == []
 

@@ -187,7 +187,6 @@ UNUSABLE = {
     "CMYK": CMYK,
     "gray": gray_profile(gamma_curve(2.2)),
     "one direction": table_profile(lab_from_adobe, None),
-    "huge": P3 + bytes(65 << 20),
 }
 
 
