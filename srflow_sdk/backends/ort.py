@@ -189,9 +189,8 @@ class OnnxRuntimeBackend(Backend):
         """A session of the graph as it was optimised before, or one that keeps it for the next time; None: neither."""
         ort, files = onnxruntime(), self._bundle.manifest.files  # without hashes while the bundle is being written
         hashes = [files[file].get("sha256") for file in (name, REQUIRED_FILES[1])]  # it may hold the weights
-        build = ort.get_build_info() if hasattr(ort, "get_build_info") else ""
         usable = all(hashes) and processor()
-        kept = kept_folder("graphs", *hashes, ort.__version__, build, processor()) if usable else None
+        kept = kept_folder("graphs", *hashes, ort.__version__, ort.get_build_info(), processor()) if usable else None
         if kept is None:
             return None
         options, found = self._options(), kept.is_dir()

@@ -329,7 +329,7 @@ def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
         absent = isinstance(error, ModuleNotFoundError) and error.name == record.runtime
         why = "is not installed" if absent else f"cannot be imported ({error})"
         raise DeviceError(f"they need {title} {record.version}, which {why}: {exactly}") from error
-    if (installed := getattr(library, "__version__", "a build without a version")) != record.version:
+    if (installed := library.__version__) != record.version:
         raise DeviceError(
             f"built by {title} {record.version}, but {installed} is installed, and no other version runs them: "
             f"{exactly}, or build them for this one: {rebuild}"
