@@ -42,10 +42,7 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
     event = _event.get()
     if event is None and threading.current_thread() is not threading.main_thread():
         return call()  # handlers only run in the main thread
-    try:
-        thread, ended = _begun(call)
-    except RuntimeError:  # the system has no thread left
-        return call()
+    thread, ended = _begun(call)
     wait = None if event is None and os.name == "posix" else _POLL_S  # on Windows no signal ends a longer wait
     try:
         while True:

@@ -65,15 +65,9 @@ def test_other_threads_make_the_call_themselves():
     assert interruptible(lambda: threading.current_thread() is not threading.main_thread(), stop=lambda: None)
 
 
-def test_errors_of_the_call_are_the_callers_and_without_threads_it_is_made_here(monkeypatch):
+def test_errors_of_the_call_are_the_callers():
     with pytest.raises(ZeroDivisionError):
         interruptible(lambda: 1 // 0, stop=lambda: None)
-
-    def no_thread(_self):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", no_thread)
-    assert interruptible(lambda: 5, stop=lambda: None) == 5
 
 
 def test_a_call_that_waits_for_others_is_left_after_its_time_or_once_it_is_cancelled(press_ctrl_c):
