@@ -130,7 +130,7 @@ class HttpClient:
         """Return the parameters of a model's config."""
         with self._understood():
             config = json.loads(self._asked("GET", f"/v2/models/{quote(model, safe='')}/config")[0])
-            return {name: str(value["string_value"]) for name, value in config.get("parameters", {}).items()}
+            return {name: str(value.get("string_value", "")) for name, value in config.get("parameters", {}).items()}
 
     def models(self) -> list[str]:
         """Return the names of the models that the server can answer for."""

@@ -186,7 +186,7 @@ def test_nothing_but_plain_bytes_is_asked_for_and_compression_is_refused(
             yield answer.raw(gzip.compress(bytes(50_000_000), 1))
 
         server.spoil = packed
-        with pytest.raises(RemoteError, match=f"^{server.url} gave an answer .*: its Content-Encoding is 'gzip'"):
+        with pytest.raises(RemoteError, match=f"^{server.url} gave an answer that cannot be used"):
             remote.upscale(photo)
 
 
