@@ -41,7 +41,7 @@ def test_links_and_anchors_of_a_page_lead_somewhere(page: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-MOST_PAGES, MOST_WORDS, MOST_WORDS_OF_A_PAGE, LINE = 30, 38_000, 2000, 120
+MOST_PAGES, MOST_WORDS, MOST_WORDS_OF_A_PAGE, LINE = 30, 40_000, 2000, 120
 SLACK = 1.02  # so that a fix never needs a raise
 
 
