@@ -11,7 +11,7 @@ import numpy as np
 from srflow_sdk import Upscaler
 from srflow_sdk.files import read_image
 
-PHOTO = Path(__file__).parents[2] / "examples" / "photos" / "cat.png"
+PHOTO = Path(__file__).parents[1] / "examples" / "photos" / "cat.png"
 
 if __name__ == "__main__":
     photo = read_image(PHOTO).pixels[:40, :48]
@@ -20,4 +20,4 @@ if __name__ == "__main__":
             for tau in (0.0, 0.8):
                 drawn = np.ascontiguousarray(upscaler.upscale(photo, tau=tau, seed=7))
                 digest = hashlib.sha256(drawn).hexdigest()
-                print(upscaler.bundle.name, tau, drawn.shape, digest)
+                print(upscaler.bundle.path.name, tau, drawn.shape, digest)
