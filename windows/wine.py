@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "windows"
 _PACKAGES = (
     *("-r", ROOT / "pyproject.toml", "--extra", "export", "--extra", "train", "--extra", "demo", "--extra", "heic"),
-    *("pytest", "hypothesis", "tifffile"),
+    *("pytest", "hypothesis", "tifffile", "opencv-python-headless", "scikit-image"),
     f"onnxruntime=={metadata.version('onnxruntime')}",  # Linux's, so that pictures can be compared to the bit
     *("numpy<2.1", "torch<2.14"),  # newer ones need what Wine 10 does not have
 )
@@ -50,7 +51,7 @@ def windows_python() -> Path:
         (python / "python312._pth").unlink()  # with it, PYTHONPATH would be ignored
         install(packages, *_PACKAGES)
         name = f"srflow_sdk-{metadata.version('srflow-sdk')}.dist-info"
-        shutil.copytree(str(metadata.distribution("srflow-sdk").locate_file(name)), packages / name)
+        shutil.copytree(Path(sysconfig.get_path("purelib"), name), packages / name)
         is_made.write_text(made_of, encoding="utf-8")
     return python / "python.exe"
 

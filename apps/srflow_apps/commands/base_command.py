@@ -78,7 +78,8 @@ class Command(click.Command):
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):  # redirected, Windows' has 256 characters: a name may have others
-                stream.reconfigure(errors="backslashreplace")
+                with contextlib.suppress(OSError):  # it asks for its place, which a pipe does not have
+                    stream.reconfigure(errors="backslashreplace")
         try:
             return super().main(*arguments, **keywords)
         except OSError as error:

@@ -267,7 +267,7 @@ def test_a_raylet_that_dies_is_one_line_and_resume_completes(photos: Path, tmp_p
         "stopped because Ray's raylet on this machine died, perhaps for want of memory: "
         f"{done} of 4 done; run the same command with --resume"
     )
-    assert not [other for other in before if not other.startswith("[")]
+    assert not [other for other in before if not other.startswith(("[", "photos/"))]  # what draws each is said
     again = subprocess.run(resumed, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
     assert again.returncode == 0, again.stderr
     assert len(list(out.iterdir())) == 4  # and nothing of the worker, which may have lived a little longer

@@ -60,7 +60,7 @@ def test_loopback_is_recognised() -> None:
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "192.168.1.5", "example.com")] == [False] * 4
 
 
-@pytest.mark.parametrize("numbers", [[signal.SIGHUP], [signal.SIGINT, signal.SIGTERM]], ids=str)
+@pytest.mark.parametrize("numbers", [[getattr(signal, "SIGHUP", None)], [signal.SIGINT, signal.SIGTERM]], ids=str)
 def test_signals_end_it_cleanly_whatever_is_in_flight_and_leave_no_files(
     tiny_bundle, tmp_path, uploaded, numbers
 ) -> None:
