@@ -28,6 +28,7 @@ from srflow_sdk.system.local_files import open_regular
 
 BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture
 NO_DAMAGE = "no damage found"
+STAYS_SOFT = "; it stays soft"
 _STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
 _scale = operator.attrgetter("manifest.scale")
 
@@ -37,6 +38,7 @@ _GOOD_BITS = 2.5  # a pixel of another lossy file
 _NOISY = 1.3  # standard deviation in 8-bit levels
 _DOTTED = 0.03  # percentage of bright and of dark dots
 _SOFT = 0.1  # share of the edges that are sharp
+_STAYS_SOFT = 0.02  # the same at half size; below, x4-photo draws no sharp edge either
 # What pixels must show beyond that, so that textures and small pictures are not taken for damaged ones:
 _CERTAIN_GRID = 2.0  # standard errors
 _WHITE = 0.7  # of noise; texture has less
@@ -163,13 +165,16 @@ def see_damage(
             strips = strips_of(pixels)
             _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(found, "filename", "") or "")))
             quality = _quality_in(found)
+        damage = measure_damage(strips, cancel=cancel)
         bits = 8 * nbytes / (height * width)
         if quality is not None and quality < _GOOD_QUALITY:
             seen = f"JPEG of quality {quality}"
         elif lossy is not None and bits < _GOOD_BITS:
             seen = f"{lossy} of {bits:.1f} bits a pixel"
         else:
-            seen = _certain(measure_damage(strips, cancel=cancel), lossy)
+            seen = _certain(damage, lossy)
+    if seen and damage.sharp < _SOFT and damage.sharp_at_half < _STAYS_SOFT:
+        seen += STAYS_SOFT
     return seen, (height, width)
 
 

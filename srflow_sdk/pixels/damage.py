@@ -56,6 +56,7 @@ class Damage:
         dots: Percentage of pixels that stand out alone from those around them, of the bright or of the dark ones,
             whichever are fewer.
         sharp: The share of the edges of which most of the rise lies between two pixels; 1 without edges.
+        sharp_at_half: The same of the picture reduced to half of its sides.
     """
 
     noise: float
@@ -64,6 +65,7 @@ class Damage:
     grid: float
     dots: float
     sharp: float
+    sharp_at_half: float
 
 
 def strips_of(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -84,16 +86,18 @@ def measure_damage(strips: Iterable[NDArray[Any]], *, cancel: threading.Event | 
     noises, deviations = [], [np.zeros(1)]
     steps = np.zeros((2, _GRID + 1))
     dots = np.zeros(3)
-    edges = np.zeros(2)
+    edges = np.zeros((2, 2))
     while band := list(itertools.islice(strips, _STRIPS)):
         stop_if_set(cancel)
         levels = _luma(np.concatenate(band))
         noises.append(_noise_of_blocks(levels))
         deviations.append(_cells(levels, _BLOCK).std((1, 2)))
         dots += _dots(levels)
+        half = _cells(levels, 2).mean((1, 2)).reshape(len(levels) // 2, levels.shape[1] // 2)
         for direction, lines in enumerate((levels, levels.T)):
             steps[direction] += _larger_steps(lines)
-            edges += _edges(lines)
+            edges[0] += _edges(lines)
+        edges[1] += np.add(_edges(half), _edges(half.T))
     noise, white = _noise(noises)
     deviation = float(np.median(np.concatenate(deviations)))
     return Damage(
@@ -102,7 +106,8 @@ def measure_damage(strips: Iterable[NDArray[Any]], *, cancel: threading.Event | 
         texture=math.sqrt(max(deviation**2 - noise**2, 0)),
         grid=_grid(steps),
         dots=float(100 * min(dots[:2]) / max(dots[2], 1)),
-        sharp=1.0 if edges[0] < _FEWEST_EDGES else float(edges[1] / edges[0]),
+        sharp=_sharp_share(*edges[0]),
+        sharp_at_half=_sharp_share(*edges[1]),
     )
 
 
@@ -191,3 +196,8 @@ def _edges(lines: NDArray[np.float32]) -> tuple[int, int]:
     middle = steps[..., _EDGE_STEPS // 2]
     edges = (rise > _LEAST_EDGE) & (middle > _RAMP * rise) & (middle > steps.max(axis=-1) - _ROUNDING)
     return int(edges.sum()), int((edges & (middle > _SHARP * rise)).sum())
+
+
+def _sharp_share(edges: float, sharp: float) -> float:
+    """The share of the sharp ones among the edges; 1 if there are too few to tell."""
+    return 1.0 if edges < _FEWEST_EDGES else float(sharp / edges)

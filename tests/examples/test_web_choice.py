@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.model.model_choice import choose_model
@@ -45,6 +45,7 @@ def files(folder):
             spread = random.normal(0, sigma, pixels.shape)
             damaged[f"noise{sigma}"] = np.clip(np.rint(pixels + spread), 0, 255).astype(np.uint8)
         place = random.random(pixels.shape[:2])
+        damaged["soft"] = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(2.5)))
         damaged["dots"] = pixels.copy()
         damaged["dots"][place < 0.002], damaged["dots"][place > 0.998] = 0, 255
         stream = io.BytesIO()
@@ -78,7 +79,7 @@ def test_the_page_measures_and_chooses_as_the_sdk(tmp_path):
     for path, found in zip(paths, in_node("choice.js", PROGRAM, *given), strict=True):
         damage, expected = measure_damage(strips_of(read_image(path).pixels)), choose_model(path)
         assert (found["name"], found["why"]) == (expected.name, expected.why), path.name
-        for name, slack in {"noise": 1e-4, "dots": 1e-4, "grid": 0.1, "sharp": 0.005}.items():
+        for name, slack in {"noise": 1e-4, "dots": 1e-4, "grid": 0.1, "sharp": 0.005, "sharp_at_half": 0.005}.items():
             # Of little noise, rounding decides whether it is texture.
             mine, its = (max(value, name == "noise") for value in (found["damage"][name], getattr(damage, name)))
             assert mine == pytest.approx(its, rel=1e-3, abs=slack), f"{name} of {path.name}"

@@ -45,7 +45,7 @@ from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 from srflow_sdk.flow.transferring import transfer_file
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.model.model_choice import BY_PICTURE, NO_DAMAGE, ModelChoice, choose_model, needed, see_damage
+from srflow_sdk.model.model_choice import BY_PICTURE, NO_DAMAGE, STAYS_SOFT, ModelChoice, choose_model, needed, see_damage
 from srflow_sdk.pixels.in_memory import luma, to_unit
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.local_files import file_sha256, write_atomically
@@ -422,6 +422,8 @@ class Models:
             seen, _ = see_damage(local, max_pixels=self._max_pixels, cancel=cancel)
             if not seen:
                 self.say(f"{file.source}: {NO_DAMAGE}: without --model, a model for clean pictures keeps more detail")
+            elif seen.endswith(STAYS_SOFT):
+                self.say(f"{file.source}: {seen}")
 
 
 def digest(models: Sequence[Manifest]) -> str:

@@ -7,7 +7,7 @@ import { halfToEven } from "./texture.js";
 
 export const CLEAN = "x4-small", PHOTO = "x4-photo";
 
-const GOOD_QUALITY = 94, GOOD_BITS = 2.5, NOISY = 1.3, DOTTED = 0.03, SOFT = 0.1;
+const GOOD_QUALITY = 94, GOOD_BITS = 2.5, NOISY = 1.3, DOTTED = 0.03, SOFT = 0.1, STAYS_SOFT = 0.02;
 const CERTAIN_GRID = 2, WHITE = 0.7;
 const BAND_ROWS = 128, BLOCK = 16, GRID = 8;
 const DARKEST = 3, BRIGHTEST = 252, MOST_CLIPPED = 0.1;
@@ -22,14 +22,15 @@ const HEIF = ["avif", "avis", "heic", "heix", "hevc", "heim", "heis", "mif1"];
 
 /**
  * @typedef {{quality: number | null, lossy: string | null, bits: number, noise: number, white: number, grid: number,
- *   dots: number, sharp: number}} Damage
+ *   dots: number, sharp: number, sharp_at_half: number}} Damage
  * @typedef {{levels: Float32Array, rows: number, columns: number}} Band luma in 8-bit levels
  */
 
 /** @param {Damage} damage @returns {{name: string, why: string}} */
 export function choice(damage) {
   const seen = seenIn(damage);
-  return seen ? { name: PHOTO, why: seen } : { name: CLEAN, why: "no damage found" };
+  const why = damage.sharp < SOFT && damage.sharp_at_half < STAYS_SOFT ? `${seen}; it stays soft` : seen;
+  return seen ? { name: PHOTO, why } : { name: CLEAN, why: "no damage found" };
 }
 
 /** @param {Damage} damage what is wrong, in words; "" if nothing certainly is */
@@ -52,7 +53,7 @@ export function damageOf(rgba, height, width, file) {
   /** @type {[number[], number[]]} by distance */
   const noises = [[], []];
   const steps = [new Float64Array(GRID + 1), new Float64Array(GRID + 1)]; // by direction
-  const edges = [0, 0]; // of which are sharp
+  const edges = [0, 0], edgesAtHalf = [0, 0]; // of which are sharp
   const dots = [0, 0];
   let inner = 0;
   for (let top = 0; top < height; top += BAND_ROWS) {
@@ -62,6 +63,7 @@ export function damageOf(rgba, height, width, file) {
     for (const [direction, lines] of [band, transposed(band)].entries()) {
       addSteps(lines, steps[direction]);
       addEdges(lines, edges);
+      addEdges(halved(lines), edgesAtHalf);
     }
     inner += Math.max(band.rows - 2, 0) * Math.max(width - 2, 0);
   }
@@ -73,8 +75,26 @@ export function damageOf(rgba, height, width, file) {
     ...noise(noises),
     grid: grid(steps),
     dots: (100 * Math.min(...dots)) / Math.max(inner, 1),
-    sharp: edges[0] < FEWEST_EDGES ? 1 : edges[1] / edges[0],
+    sharp: sharpShare(edges),
+    sharp_at_half: sharpShare(edgesAtHalf),
   };
+}
+
+/** @param {number[]} edges */
+function sharpShare([all, sharp]) {
+  return all < FEWEST_EDGES ? 1 : sharp / all;
+}
+
+/** @param {Band} band @returns {Band} of half as many rows and columns */
+function halved({ levels, rows, columns }) {
+  const half = { levels: new Float32Array((rows >> 1) * (columns >> 1)), rows: rows >> 1, columns: columns >> 1 };
+  for (let y = 0; y < half.rows; y++) {
+    for (let x = 0; x < half.columns; x++) {
+      const at = 2 * (y * columns + x);
+      half.levels[y * half.columns + x] = (levels[at] + levels[at + 1] + levels[at + columns] + levels[at + columns + 1]) / 4;
+    }
+  }
+  return half;
 }
 
 /** @param {Uint8ClampedArray | Uint8Array} rgba @param {number} top @param {number} rows @param {number} columns @returns {Band} */

@@ -106,6 +106,13 @@ def test_a_soft_photograph_is_drawn_by_the_model_for_such():
     assert choose_model(cat().filter(ImageFilter.GaussianBlur(1.2))) == damaged("soft: no sharp edge")
 
 
+def test_a_photograph_that_no_model_sharpens_says_that_it_stays_soft(tmp_path):
+    blurred = cat().filter(ImageFilter.GaussianBlur(2.5))
+    assert choose_model(blurred) == damaged("soft: no sharp edge; it stays soft")
+    blurred.save(tmp_path / "a.jpg", quality=85)
+    assert choose_model(tmp_path / "a.jpg") == damaged("JPEG of quality 85; it stays soft")
+
+
 def test_what_transparent_pixels_hide_does_not_count():
     cut_out = np.dstack([noisy(8), np.full(smooth().shape[:2], 255, np.uint8)])
     cut_out[:, 32:] = 128, 128, 128, 0

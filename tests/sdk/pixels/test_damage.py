@@ -86,4 +86,4 @@ def test_the_sharpest_edges_tell_a_soft_picture():
 def test_small_and_empty_pictures_show_nothing():
     for shape in ((1, 1, 3), (1, 300, 3), (300, 5, 1), (7, 40, 4), (40, 7, 2)):
         damage = measured(np.full(shape, 255, np.uint8))
-        assert (damage.noise, damage.grid, damage.dots, damage.sharp) == (0, 0, 0, 1), shape
+        assert (damage.noise, damage.grid, damage.dots, damage.sharp, damage.sharp_at_half) == (0, 0, 0, 1, 1), shape
