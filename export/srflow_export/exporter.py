@@ -282,7 +282,7 @@ def _with_proved_inverter(
     model: SRFlow, bundle: Bundle, backend: Backend, options: ExportOptions, say: Callable[[str], None]
 ) -> Manifest:
     """The manifest with the inverter's halo and rows. Raises: ExportError if it differs from the network."""
-    rows = prove_inverse(model, bundle)
+    rows = prove_inverse(model, bundle, say=say)
     for line in inverse_table(rows):
         say(line)
     manifest = bundle.manifest

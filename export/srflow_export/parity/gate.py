@@ -20,7 +20,7 @@ import onnx
 import torch
 
 from srflow_export import onnx_models
-from srflow_export.parity.measure import MARGIN_DB, TAUS, Comparison, ParityRow, psnr
+from srflow_export.parity.measure import MARGIN_DB, TAUS, Comparison, ParityRow, Progress, psnr
 from srflow_export.parity.photographs import Array, photographs
 from srflow_export.parity.runners import Arithmetic, computing_in, graphs_runner
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
@@ -172,11 +172,11 @@ class InverseRow:
     diverged: bool
 
 
-def prove_inverse(model: SRFlow, bundle: Bundle) -> list[InverseRow]:
+def prove_inverse(model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> list[InverseRow]:
     """Compare inverter.onnx with the network on the exporter's photographs, taken as HR images.
 
     Half precision is computed as on GPUs. An inverter for an int8 encoder is itself in float32, so its latents are
-    compared given the float32 encoder, and the round trip given the int8 one.
+    compared given the float32 encoder, and the round trip given the int8 one. `say` receives lines of progress.
     Raises: ExportError if graphs and network differ on a photograph.
     """
     manifest = bundle.manifest
@@ -186,10 +186,10 @@ def prove_inverse(model: SRFlow, bundle: Bundle) -> list[InverseRow]:
     if manifest.precision == "int8":
         exact = _inverted(bundle, pairs, FP32_GRAPHS[0])
         found = [replace(theirs, back=ours.back) for theirs, ours in zip(exact, found, strict=True)]
-    references = [_own(model, pair, "fp32") for pair in pairs]
+    references = _owns(model, pairs, "fp32", say)
     if arithmetic == "fp32" and manifest.weights == "fp16":
         arithmetic = "half weights"
-    theirs = references if arithmetic == "fp32" else [_own(model, pair, arithmetic) for pair in pairs]
+    theirs = references if arithmetic == "fp32" else _owns(model, pairs, arithmetic, say)
     rows = [
         _row(pair, values, own, back=itself.back)
         for pair, values, own, itself in zip(pairs, found, references, theirs, strict=True)
@@ -297,13 +297,15 @@ class _Found:
 
 def _inverted(bundle: Bundle, pairs: Sequence[_Pair], encoder: str, *, rounded: bool = False) -> Iterator[_Found]:
     levels = [f"level{entry.level}" for entry in bundle.manifest.latent_levels]
-    with graphs_runner(bundle, encoder, INVERTER, rounded=rounded)() as invert:
-        inverse = [invert({"hr": hr, "lr": lr}) for _, lr, hr in pairs]
-    with graphs_runner(bundle, encoder, REQUIRED_FILES[1], rounded=rounded)() as decode:
-        for (_, lr, _), found in zip(pairs, inverse, strict=True):
+    with graphs_runner(bundle, encoder, rounded=rounded)() as encode:
+        conditioning = [encode({"lr": lr}) for _, lr, _ in pairs]
+    with graphs_runner(bundle, INVERTER, rounded=rounded)() as invert:
+        inverse = [invert({**features, "hr": hr}) for features, (_, _, hr) in zip(conditioning, pairs, strict=True)]
+    with graphs_runner(bundle, REQUIRED_FILES[1], rounded=rounded)() as decode:
+        for features, found in zip(conditioning, inverse, strict=True):
             latents = [found[f"latent_{level}"] for level in levels]
             noise = {f"noise_{level}": latent for level, latent in zip(levels, latents, strict=True)}
-            back = decode({"lr": lr, **noise, "tau": np.ones(1, np.float32)})["sr"]
+            back = decode({**features, **noise, "tau": np.ones(1, np.float32)})["sr"]
             yield _Found(latents=latents, log_density=found["log_density"], back=back)
 
 
@@ -313,6 +315,16 @@ def _pairs(manifest: Manifest) -> Iterator[_Pair]:
         hr = torch.from_numpy(photo.lr)
         lr = round_to_8_bit(REDUCTIONS[manifest.reduction](hr, manifest.scale))
         yield photo.name, lr.numpy(), photo.lr
+
+
+def _owns(model: SRFlow, pairs: Sequence[_Pair], arithmetic: Arithmetic, say: Callable[[str], None]) -> list[_Found]:
+    """All photographs, inverted by the torch network."""
+    progress = Progress(f"proving the inverter, by the network in {arithmetic}", len(pairs), say)
+    inverted = []
+    for pair in pairs:
+        inverted.append(_own(model, pair, arithmetic))
+        progress.step()
+    return inverted
 
 
 def _own(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Found:

@@ -13,10 +13,10 @@ GPUs, which multiply in half and add in float32. Fused kernels round less often,
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -25,6 +25,7 @@ import torch
 from onnx import TensorProto, helper, inliner, shape_inference
 from polygraphy import config
 from polygraphy.backend.onnxrt import OnnxrtRunner
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from srflow_export import onnx_models
 from srflow_export.graphs import decoded_names, level_of, noise_names
@@ -41,6 +42,13 @@ Runner = Callable[[], AbstractContextManager[Infer]]
 Arithmetic = Literal["fp32", "fp64", "half weights", "fp16", "bf16"]
 """The arithmetic of the torch network, on the CPU: as a whole, with its weights rounded to half, or by autocast, which
 rounds what graphs of that precision round."""
+
+_SUMMING = (
+    torch.ops.aten.convolution.default,
+    torch.ops.aten.mm.default,
+    torch.ops.aten.bmm.default,
+)
+"""Torch's operators that multiply and add in half precision."""
 
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _MOVING = {  # operators that only move rounded values, or take the larger of two
@@ -60,8 +68,29 @@ def computing_in(model: SRFlow, arithmetic: Arithmetic) -> Iterator[tuple[SRFlow
         elif arithmetic == "fp32":
             yield model, torch.float32
         else:
-            with torch.autocast("cpu", dtype=torch.float16 if arithmetic == "fp16" else torch.bfloat16):
+            half = torch.float16 if arithmetic == "fp16" else torch.bfloat16
+            with torch.autocast("cpu", dtype=half), _SumInFloat32():
                 yield model, torch.float32
+
+
+class _SumInFloat32(TorchDispatchMode):
+    """Convolve and multiply values in half precision as GPUs do: add in float32, then round.
+
+    Few CPUs have arithmetic in half precision; there, torch's own operators take ten times as long.
+    """
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        half = args[0].dtype if func in _SUMMING else torch.float32
+        if half == torch.float32:
+            return func(*args, **(kwargs or {}))
+        wide = [value.float() if isinstance(value, torch.Tensor) else value for value in args]
+        return func(*wide).to(half)
 
 
 def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:

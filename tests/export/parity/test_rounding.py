@@ -5,9 +5,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from srflow_export.parity.runners import rounded_as_on_gpus
+from srflow_export.parity.measure import psnr
+from srflow_export.parity.photographs import photo_patches
+from srflow_export.parity.runners import computing_in, rounded_as_on_gpus
+from tests.networks import random_srflow, tiny_config
 
 TYPES = [(TensorProto.FLOAT16, np.float16), (TensorProto.BFLOAT16, ml_dtypes.bfloat16)]
 
@@ -62,3 +66,25 @@ def test_what_overflows_in_half_overflows():
     x = np.float32([1, 30_000])  # 30,000 · 1.7 fits, and three times that does not
     assert np.isfinite(run(model, x)).all()
     assert run(rounded_as_on_gpus(model), x)[1] == np.inf
+
+
+@pytest.mark.parametrize(("arithmetic", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
+def test_the_network_in_half_is_as_far_from_itself_as_by_torchs_own_operators(arithmetic, dtype):
+    model = random_srflow(tiny_config(variant="published"))
+    hr = torch.from_numpy(photo_patches(8)[0].lr)
+
+    def latents_of(network):
+        condition = network.condition(hr[..., ::4, ::4])
+        return network.encode_conditioned(hr, condition)[0]
+
+    with torch.no_grad():
+        exact = latents_of(model)
+        with torch.autocast("cpu", dtype=dtype):
+            theirs = latents_of(model)
+    with computing_in(model, arithmetic) as (network, _):
+        ours = latents_of(network)
+    for level, expected in exact.items():
+        far = psnr(ours[level].numpy(), expected.numpy(), least_spread=0)
+        as_far = psnr(theirs[level].numpy(), expected.numpy(), least_spread=0)
+        assert far < 110
+        assert far == pytest.approx(as_far, abs=0.5)
