@@ -45,7 +45,15 @@ from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 from srflow_sdk.flow.transferring import transfer_file
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.model.model_choice import BY_PICTURE, NO_DAMAGE, STAYS_SOFT, ModelChoice, choose_model, needed, see_damage
+from srflow_sdk.model.model_choice import (
+    BY_PICTURE,
+    NO_DAMAGE,
+    STAYS_SOFT,
+    ModelChoice,
+    choose_model,
+    needed,
+    see_damage,
+)
 from srflow_sdk.pixels.in_memory import luma, to_unit
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.local_files import file_sha256, write_atomically

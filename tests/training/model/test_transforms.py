@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 
@@ -156,3 +157,19 @@ def test_density_is_the_standard_normals():
     latent = normal(*SHAPE)
     expected = torch.distributions.Normal(0.0, 1.0).log_prob(latent).sum(dim=(1, 2, 3))
     torch.testing.assert_close(standard_normal_log_density(latent), expected)
+
+
+def test_large_matrices_are_exact_with_several_threads():
+    torch.manual_seed(0)
+    actnorms = [ActnormTransform(torch.zeros(1, 192, 1, 1), torch.zeros(1, 192, 1, 1))] * 4
+    weights = list(torch.randn(4, 192, 192))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        forward, backward = (mix_channels(actnorms, weights, direction) for direction in ("encode", "decode"))
+    finally:
+        torch.set_num_threads(threads)
+    for encoding, decoding, weight in zip(forward, backward, weights, strict=True):
+        matrix = weight.double().numpy()
+        assert encoding.log_abs_det.item() == pytest.approx(np.linalg.slogdet(matrix)[1])
+        np.testing.assert_allclose(decoding.inverse.numpy() @ matrix, np.eye(192), atol=1e-9)

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+_LARGEST_IN_A_BATCH = 128
+
 
 class Transform(Protocol):
     """An invertible map of N×C×H×W tensors."""
@@ -85,16 +87,20 @@ def mix_channels(
 ) -> list[MixChannels]:
     """Build one map for each actnorm and the C×C weight after it, which are linear, so they are folded into one.
 
-    All determinants (encode) or inverses (decode) are computed in one batched call.
+    All determinants (encode) or inverses (decode) are computed in one batched call, except of large matrices on CPUs:
+    there, torch's batched LU decomposition is wrong with several threads (https://github.com/pytorch/pytorch/issues/142815).
     """
     bias = torch.stack([actnorm.bias.flatten() for actnorm in actnorms])
     gain = torch.stack([actnorm.logs.flatten() for actnorm in actnorms]).exp()
     folded = torch.stack(list(weights)) * gain[:, None, :]
     maps = zip(folded.unbind(), (folded * bias[:, None, :]).sum(dim=2).unbind(), strict=True)
+    matrices = folded.double()
+    one_by_one = matrices.device.type == "cpu" and matrices.shape[-1] > _LARGEST_IN_A_BATCH
+    batches = matrices.split(1) if one_by_one else [matrices]
     if direction == "encode":
-        determinants = torch.linalg.slogdet(folded.double()).logabsdet.unbind()
+        determinants = torch.cat([torch.linalg.slogdet(batch).logabsdet for batch in batches])
         return [MixChannels(*each, log_abs_det=det) for each, det in zip(maps, determinants, strict=True)]
-    inverses = torch.linalg.inv(folded.double()).unbind()
+    inverses = torch.cat([torch.linalg.inv(batch) for batch in batches])
     return [MixChannels(*each, inverse=inverse) for each, inverse in zip(maps, inverses, strict=True)]
 
 
