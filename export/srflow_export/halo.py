@@ -67,7 +67,8 @@ more than the first. A network that needs more than the last gets that one and a
 
 _CORE, _BEYOND = 28, 20
 """LR pixels of a core, whose mean difference counts (differences are along its border), and behind the cuts. Both are
-rounded up to multiples of a network's size_multiple.
+rounded up to multiples of a network's size_multiple. A core above ×4 has as many HR pixels as
+one at ×4, and its mean counts as that of as many LR pixels.
 """
 
 _PLACE = 80
@@ -212,7 +213,7 @@ def _picture_rows(
 ) -> list[HaloRow]:
     """Of one photograph, a row for each halo up to the largest that is a multiple; room: the smallest one's side."""
     step = manifest.size_multiple
-    core, beyond = (-(-length // step) * step for length in (_CORE, _BEYOND))
+    core, beyond = (-(-length // step) * step for length in (_CORE * 4 // max(manifest.scale, 4), _BEYOND))
     side = min(largest + core + beyond, room)
     inside = side - beyond
     is_odd = number % 2 == 1
@@ -240,7 +241,7 @@ def _picture_rows(
         for index, row in enumerate(rows):
             seen = inside - row.halo
             border = slice(max(0, seen - core), seen)
-            mean = float(pixels[:, border, :, border].mean(dtype=np.float64))
+            mean = float(pixels[:, border, :, border].mean(dtype=np.float64)) * min(1, core / _CORE)
             most = max(row.max_abs, float(pixels[:, :seen, :, :seen].max()))
             rows[index] = replace(row, max_abs=most, mean_abs=max(row.mean_abs, mean), compared=row.compared + 1)
     return rows
@@ -298,7 +299,7 @@ def _chosen(rows: Sequence[InverterHaloRow]) -> int | None:
 def _latent_rows(backend: Backend, manifest: Manifest, largest: int) -> list[InverterHaloRow]:
     """A row for each halo up to the largest that is a multiple."""
     step, scale = manifest.size_multiple, manifest.scale
-    core, beyond, largest = (-(-length // step) * step for length in (_CORE, _BEYOND, largest))
+    core, beyond, largest = (-(-length // step) * step for length in (_CORE * 4 // max(scale, 4), _BEYOND, largest))
     inside = largest + core
     corner = max(0, _PLACE // step * step - inside - beyond)
     hr = np.ascontiguousarray(collage(scale * (corner + inside + beyond))[..., scale * corner :, scale * corner :])
@@ -318,7 +319,7 @@ def _latent_rows(backend: Backend, manifest: Manifest, largest: int) -> list[Inv
             float(change[..., : scale * seen >> level, : scale * seen >> level].max())
             for level, change in changes.items()
         )
-        mean = float(nats[..., border, border].mean(dtype=np.float64))
+        mean = float(nats[..., border, border].mean(dtype=np.float64)) * min(1, core / _CORE)
         rows.append(InverterHaloRow(halo=halo, max_latent=most, mean_nats=mean))
     return rows
 
