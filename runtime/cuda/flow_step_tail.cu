@@ -21,12 +21,7 @@ bool is_valid(const FlowStepTailArgs<T>& args) {
          args.begin >= 0 && args.conditioning_channels >= args.channels &&
          args.begin <= args.conditioning_channels - args.channels && sizes_fit({args.channels, args.channels}) &&
          sizes_fit({args.batch, args.channels, 2, args.pixels}) &&
-         sizes_fit({args.batch, args.pixels, args.head_pitch}) &&
-         (args.head_pitch == 0 || args.head_pitch >= 2 * (args.channels - args.channels / 2)) &&
-         (args.h_a_pitch == 0 || (args.h_a_pitch % 4 == 0 && args.h_a_pitch >= args.channels / 2 &&
-                                  args.h_a_pitch < args.channels / 2 + 8 &&
-                                  is_aligned(args.h_a, sizeof(Pack<Half, 4>)))) &&
-         sizes_fit({args.batch, args.pixels, args.h_a_pitch}) &&
+         is_aligned(args.h_a, sizeof(Pack<Half, 4>)) &&
          sizes_fit({args.conditioning_batch, args.conditioning_channels, args.pixels});
 }
 
@@ -34,7 +29,7 @@ template <int columns, typename T>
 bool reads_packs(const FlowStepTailArgs<T>& args) {
   return args.pixels % columns == 0 && is_aligned(args.h, columns * sizeof(float)) &&
          is_aligned(args.out, columns * sizeof(float)) &&
-         (args.head_pitch != 0 || is_aligned(args.head, columns * sizeof(T))) &&
+         (args.channels_last || is_aligned(args.head, columns * sizeof(T))) &&
          is_aligned(args.injector_scale, columns * sizeof(T)) && is_aligned(args.injector_shift, columns * sizeof(T));
 }
 

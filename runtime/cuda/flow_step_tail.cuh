@@ -58,7 +58,7 @@ SRFLOW_HD void mixing_inputs(const FlowStepTailArgs<T>& args, ScaleMap scale_map
   if (channel >= kept) {
     float shift[columns], s[columns];
     const auto read = [&](std::int64_t from, float(&to)[columns]) {
-      read_head(args.head, args.head_pitch, 2 * changed, args.pixels, sample, from, pixel, whole, to);
+      read_head(args.head, args.channels_last, 2 * changed, args.pixels, sample, from, pixel, whole, to);
     };
     read(channel - kept, shift);
     read(channel - kept + changed, s);
@@ -72,23 +72,19 @@ SRFLOW_HD void mixing_inputs(const FlowStepTailArgs<T>& args, ScaleMap scale_map
   for (int i = 0; i < columns; ++i) x[i] = x[i] * scale[i] + shift[i];
 }
 
-// Some channels of neighbouring pixels, from `channel` on, of which h_A gets its own, rounded. With channels last, they
-// go four at once, and zeros as padding: threads begin at multiples of four.
-template <int rows, int columns, typename T>
+// Some channels of neighbouring pixels, from `channel` on, of which h_A gets its own, rounded, `count` at once: it
+// divides their number and where threads begin.
+template <int count, int rows, int columns, typename T>
 SRFLOW_HD void write_h_a(const FlowStepTailArgs<T>& args, const float (&values)[rows][columns], std::int64_t sample,
                          int channel, std::int64_t pixel) {
-  const int kept = static_cast<int>(args.channels / 2), pitch = static_cast<int>(args.h_a_pitch);
+  const int kept = static_cast<int>(args.channels / 2);
   for (int i = 0; i < columns && pixel + i < args.pixels; ++i) {
-    for (int r = 0; r < rows; r += 4) {
-      Pack<Half, 4> pack;
-      for (int j = 0; j < 4; ++j) pack.values[j] = channel + r + j < kept ? narrowed(values[r + j][i]) : Half{0};
-      if (pitch == 0) {
-        Half* const to = args.h_a + (sample * kept + channel + r) * args.pixels + pixel + i;
-        for (int j = 0; j < 4 && channel + r + j < kept; ++j) to[j * args.pixels] = pack.values[j];
-      } else if (channel + r < pitch) {
-        Half* const to = args.h_a + (sample * args.pixels + pixel + i) * pitch + channel + r;
-        *reinterpret_cast<Pack<Half, 4>*>(to) = pack;
-      }
+    for (int r = 0; r < rows; r += count) {
+      if (channel + r >= kept) continue;
+      Pack<Half, count> pack;
+      for (int j = 0; j < count; ++j) pack.values[j] = narrowed(values[r + j][i]);
+      Half* const to = args.h_a + (sample * args.pixels + pixel + i) * kept + channel + r;
+      *reinterpret_cast<Pack<Half, count>*>(to) = pack;
     }
   }
 }
@@ -154,7 +150,14 @@ __global__ void __launch_bounds__(kWarps* kLanes)
       if (row + r < channels)
         write_pack(sums[r], packs, left, args.out + (sample * args.channels + row + r) * args.pixels + pixel);
     }
-    if (args.h_a != nullptr) write_h_a(args, sums, sample, row, pixel);
+    if (args.h_a == nullptr) continue;
+    if (channels / 2 % 4 == 0) {
+      write_h_a<4>(args, sums, sample, row, pixel);
+    } else if (channels / 2 % 2 == 0) {
+      write_h_a<2>(args, sums, sample, row, pixel);
+    } else {
+      write_h_a<1>(args, sums, sample, row, pixel);
+    }
   }
 }
 

@@ -17,9 +17,7 @@ template <typename T>
 bool is_valid(const UnsqueezeSplitArgs<T>& args) {
   return args.kept >= 0 && args.drawn >= 0 && args.kept <= kMaxGridYZ && args.drawn <= kMaxGridYZ - args.kept &&
          args.height % 2 == 0 && args.width % 2 == 0 && (args.tau_batch == 1 || args.tau_batch == args.batch) &&
-         (args.head_pitch == 0 || args.head_pitch >= 2 * args.drawn) &&
-         sizes_fit({args.batch, args.kept + 2 * args.drawn, args.height, args.width}) &&
-         sizes_fit({args.batch, args.head_pitch, args.height, args.width});
+         sizes_fit({args.batch, args.kept + 2 * args.drawn, args.height, args.width});
 }
 
 template <typename T>
@@ -27,7 +25,7 @@ bool reads_packs(const UnsqueezeSplitArgs<T>& args) {
   const auto aligned = [](const void* pointer, std::size_t bytes) {
     return reinterpret_cast<std::uintptr_t>(pointer) % bytes == 0;
   };
-  return (args.head_pitch != 0 || aligned(args.head, 2 * sizeof(T))) && aligned(args.noise, 2 * sizeof(float)) &&
+  return (args.channels_last || aligned(args.head, 2 * sizeof(T))) && aligned(args.noise, 2 * sizeof(float)) &&
          aligned(args.out, 2 * sizeof(float));
 }
 

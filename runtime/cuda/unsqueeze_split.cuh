@@ -27,7 +27,7 @@ __global__ void unsqueeze_split_kernel(UnsqueezeSplitArgs<T> args, bool packs) {
       const std::int64_t drawn = channel - args.kept;
       float mean[2], logs[2], noise[2];
       const auto read = [&](std::int64_t from, float(&to)[2]) {
-        read_head(args.head, args.head_pitch, 2 * args.drawn, pixels, sample, from, pixel, packs, to);
+        read_head(args.head, args.channels_last, 2 * args.drawn, pixels, sample, from, pixel, packs, to);
       };
       read(drawn, mean);
       read(drawn + args.drawn, logs);

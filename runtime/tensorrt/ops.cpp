@@ -27,9 +27,20 @@ const T* as(const void* tensor) {
   return static_cast<const T*>(tensor);
 }
 
-// The kernels' pitches: kHWC8 is N × H × W × ceil(C/8)·8 (TensorFormat in NvInferRuntime.h, "vector-minor").
-std::int64_t pitch(const PluginTensorDesc& tensor) {
-  return tensor.format == nvinfer1::TensorFormat::kHWC8 ? (tensor.dims.d[1] + 7) / 8 * 8 : 0;
+// Shapes of inputs with the head as N × C × H × W, as the checks take it; last: it is N × H × W × C.
+template <std::size_t inputs>
+std::array<Shape, inputs> with_planes(const Dims* dims, bool last) {
+  std::array<Shape, inputs> shapes = shapes_of<inputs>(dims);
+  if (Shape& head = shapes[kHead]; last && head.size() == 4) std::rotate(head.begin() + 1, head.end() - 1, head.end());
+  return shapes;
+}
+
+// An optional attribute of an engine's graph: 0 or 1, and 0 in graphs of bundles.
+std::int32_t flag(const Fields& fields, const char* name) {
+  const std::int32_t value = fields.has(name) ? fields.integer(name) : 0;
+  if (value < 0 || value > 1)
+    throw Refusal("attribute " + std::string(name) + " is " + std::to_string(value) + "; it must be 0 or 1");
+  return value;
 }
 
 }  // namespace
@@ -40,6 +51,7 @@ FieldList FlowStepTail::field_names() {
           {"clamp", nullptr, PluginFieldType::kFLOAT32, 1},
           {"begin", nullptr, PluginFieldType::kINT32, 1},
           {"end", nullptr, PluginFieldType::kINT32, 1},
+          {"channels_last", nullptr, PluginFieldType::kINT32, 1},
           {"h_a", nullptr, PluginFieldType::kINT32, 1}};
 }
 
@@ -51,10 +63,10 @@ FlowStepTail::FlowStepTail(const Fields& fields)
       clamp_(fields.number("clamp")),
       begin_(fields.integer("begin")),
       end_(fields.integer("end")),
-      h_a_(fields.has("h_a") ? fields.integer("h_a") : 0) {
+      channels_last_(flag(fields, "channels_last")),
+      h_a_(flag(fields, "h_a")) {
   check_tail_attributes(map_, clamp_, begin_, end_);
-  if (h_a_ < 0 || h_a_ > 1 || (h_a_ == 1 && end_ - begin_ < 2))
-    throw Refusal("attribute h_a is " + std::to_string(h_a_) + "; it must be 0, or 1 with two channels or more");
+  if (h_a_ == 1 && end_ - begin_ < 2) throw Refusal("attribute h_a is 1; that takes two channels or more");
 }
 
 FieldList FlowStepTail::fields() const {
@@ -63,45 +75,58 @@ FieldList FlowStepTail::fields() const {
           {"clamp", &clamp_, PluginFieldType::kFLOAT32, 1},
           {"begin", &begin_, PluginFieldType::kINT32, 1},
           {"end", &end_, PluginFieldType::kINT32, 1},
+          {"channels_last", &channels_last_, PluginFieldType::kINT32, 1},
           {"h_a", &h_a_, PluginFieldType::kINT32, 1}};
 }
 
 std::string FlowStepTail::description() const {
   return "scale_map=" + scale_map_ + " order=" + order_ + " clamp=" + std::to_string(clamp_) +
-         " begin=" + std::to_string(begin_) + " end=" + std::to_string(end_) + " h_a=" + std::to_string(h_a_);
+         " begin=" + std::to_string(begin_) + " end=" + std::to_string(end_) +
+         " channels_last=" + std::to_string(channels_last_) + " h_a=" + std::to_string(h_a_);
 }
 
-void FlowStepTail::check(const Dims* inputs) const { check_tail_shapes(shapes_of<kInputs>(inputs), begin_, end_); }
+void FlowStepTail::check(const Dims* inputs) const {
+  check_tail_shapes(with_planes<kInputs>(inputs, channels_last_ == 1), begin_, end_);
+}
 
 void FlowStepTail::output_shapes(const DimsExprs* inputs, DimsExprs* outputs, nvinfer1::IExprBuilder& builder) const {
-  for (std::int32_t index = 0; index <= h_a_; ++index) outputs[index] = inputs[0];
-  if (h_a_ == 1) outputs[1].d[1] = builder.constant((end_ - begin_) / 2);
+  const DimsExprs& h = outputs[0] = inputs[0];
+  if (h_a_ == 1) outputs[1] = {4, {h.d[0], h.d[2], h.d[3], builder.constant((end_ - begin_) / 2)}};
 }
 
 template <typename T>
-int FlowStepTail::launch(const PluginTensorDesc* shapes, const PluginTensorDesc* made, const void* const* inputs,
-                         void* const* outputs, void* stream) const {
+int FlowStepTail::launch(const PluginTensorDesc* shapes, const void* const* inputs, void* const* outputs,
+                         void* stream) const {
   const Dims &h = shapes[0].dims, &conditioning = shapes[2].dims;
   return launch_flow_step_tail(
       FlowStepTailArgs<T>{as<float>(inputs[0]), as<T>(inputs[1]), as<T>(inputs[2]), as<T>(inputs[3]),
                           as<float>(inputs[4]), as<float>(inputs[5]), static_cast<float*>(outputs[0]), h.d[0], h.d[1],
                           h.d[2] * h.d[3], conditioning.d[0], conditioning.d[1], begin_, clamp_,
-                          pitch(shapes[1]), h_a_ == 1 ? static_cast<Half*>(outputs[1]) : nullptr,
-                          h_a_ == 1 ? pitch(made[1]) : 0},
+                          channels_last_ == 1, h_a_ == 1 ? static_cast<Half*>(outputs[1]) : nullptr},
       map_, affine_order_, stream);
 }
 
-FieldList UnsqueezeSplit::field_names() { return {{"bound", nullptr, PluginFieldType::kFLOAT32, 1}}; }
+FieldList UnsqueezeSplit::field_names() {
+  return {{"bound", nullptr, PluginFieldType::kFLOAT32, 1}, {"channels_last", nullptr, PluginFieldType::kINT32, 1}};
+}
 
-UnsqueezeSplit::UnsqueezeSplit(const Fields& fields) : bound_(fields.number("bound")) {
+UnsqueezeSplit::UnsqueezeSplit(const Fields& fields)
+    : bound_(fields.number("bound")), channels_last_(flag(fields, "channels_last")) {
   check_split_attributes(bound_);
 }
 
-FieldList UnsqueezeSplit::fields() const { return {{"bound", &bound_, PluginFieldType::kFLOAT32, 1}}; }
+FieldList UnsqueezeSplit::fields() const {
+  return {{"bound", &bound_, PluginFieldType::kFLOAT32, 1},
+          {"channels_last", &channels_last_, PluginFieldType::kINT32, 1}};
+}
 
-std::string UnsqueezeSplit::description() const { return "bound=" + std::to_string(bound_); }
+std::string UnsqueezeSplit::description() const {
+  return "bound=" + std::to_string(bound_) + " channels_last=" + std::to_string(channels_last_);
+}
 
-void UnsqueezeSplit::check(const Dims* inputs) const { check_split_shapes(shapes_of<kInputs>(inputs)); }
+void UnsqueezeSplit::check(const Dims* inputs) const {
+  check_split_shapes(with_planes<kInputs>(inputs, channels_last_ == 1));
+}
 
 void UnsqueezeSplit::output_shapes(const DimsExprs* inputs, DimsExprs* outputs, nvinfer1::IExprBuilder& builder) const {
   using nvinfer1::DimensionOperation;
@@ -114,23 +139,19 @@ void UnsqueezeSplit::output_shapes(const DimsExprs* inputs, DimsExprs* outputs, 
 }
 
 template <typename T>
-int UnsqueezeSplit::launch(const PluginTensorDesc* shapes, const PluginTensorDesc*, const void* const* inputs,
-                           void* const* outputs, void* stream) const {
+int UnsqueezeSplit::launch(const PluginTensorDesc* shapes, const void* const* inputs, void* const* outputs,
+                           void* stream) const {
   const Dims &h = shapes[0].dims, &noise = shapes[2].dims;
   return launch_unsqueeze_split(
       UnsqueezeSplitArgs<T>{as<float>(inputs[0]), as<T>(inputs[1]), as<float>(inputs[2]), as<float>(inputs[3]),
                             static_cast<float*>(outputs[0]), h.d[0], h.d[1] / 4, noise.d[1], noise.d[2], noise.d[3],
-                            shapes[3].dims.d[0], bound_, pitch(shapes[1])},
+                            shapes[3].dims.d[0], bound_, channels_last_ == 1},
       stream);
 }
 
-template int FlowStepTail::launch<float>(const PluginTensorDesc*, const PluginTensorDesc*, const void* const*,
-                                         void* const*, void*) const;
-template int FlowStepTail::launch<Half>(const PluginTensorDesc*, const PluginTensorDesc*, const void* const*,
-                                        void* const*, void*) const;
-template int UnsqueezeSplit::launch<float>(const PluginTensorDesc*, const PluginTensorDesc*, const void* const*,
-                                           void* const*, void*) const;
-template int UnsqueezeSplit::launch<Half>(const PluginTensorDesc*, const PluginTensorDesc*, const void* const*,
-                                          void* const*, void*) const;
+template int FlowStepTail::launch<float>(const PluginTensorDesc*, const void* const*, void* const*, void*) const;
+template int FlowStepTail::launch<Half>(const PluginTensorDesc*, const void* const*, void* const*, void*) const;
+template int UnsqueezeSplit::launch<float>(const PluginTensorDesc*, const void* const*, void* const*, void*) const;
+template int UnsqueezeSplit::launch<Half>(const PluginTensorDesc*, const void* const*, void* const*, void*) const;
 
 }  // namespace srflow::trt

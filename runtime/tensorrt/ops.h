@@ -15,6 +15,8 @@ namespace srflow::trt {
 // Names, types and addresses of an op's attributes. For a creator, the addresses are null.
 using FieldList = std::vector<nvinfer1::PluginField>;
 
+constexpr int kHead = 1;  // the input that a convolution writes, the first of the conditioning, in both ops
+
 class FlowStepTail {
  public:
   static constexpr const char* kName = "FlowStepTail";
@@ -26,29 +28,29 @@ class FlowStepTail {
 
   // Whether this input has the conditioning's type, float32 or float16; the others are float32.
   static constexpr bool is_conditioning(int input) { return input >= 1 && input <= 3; }
-  // 1, or 2 by the attribute h_a: then also out's first ⌊C/2⌋ channels as float16, which the next coupling reads.
-  // Graphs have it where an engine is built from them, see srflow_export/engines/graphs.py.
+  // 1, or 2 by the attribute h_a: then also out's first ⌊C/2⌋ channels as float16, N × H × W × ⌊C/2⌋, which the next
+  // coupling reads. By channels_last, the head is N × H × W × C, too. Both are of engines: srflow_export/engines/graphs.py.
   std::int32_t outputs() const { return 1 + h_a_; }
   // The attributes again, for an engine; addresses are inside this object.
   FieldList fields() const;
   // What the kernel's time depends on, besides shapes and types. Without begin and end, so that steps share timings.
-  std::string timing_id() const { return scale_map_ + "," + order_ + (h_a_ ? ",h_a" : ""); }
+  std::string timing_id() const { return scale_map_ + "," + order_ + (h_a_ ? ",h_a" : "") + (channels_last_ ? ",last" : ""); }
   std::string description() const;
   // Throws Refusal, naming the input, if shapes do not fit each other or the attributes.
   void check(const nvinfer1::Dims* inputs) const;
   void output_shapes(const nvinfer1::DimsExprs* inputs, nvinfer1::DimsExprs* outputs,
                      nvinfer1::IExprBuilder& builder) const;
-  // shapes, made: what the inputs and outputs are. Returns a cudaError_t. T: the conditioning's type, float or Half.
+  // shapes: of the inputs. Returns a cudaError_t. T: the conditioning's type, float or Half.
   template <typename T>
-  int launch(const nvinfer1::PluginTensorDesc* shapes, const nvinfer1::PluginTensorDesc* made,
-             const void* const* inputs, void* const* outputs, void* stream) const;
+  int launch(const nvinfer1::PluginTensorDesc* shapes, const void* const* inputs, void* const* outputs,
+             void* stream) const;
 
  private:
   std::string scale_map_, order_;
   ScaleMap map_;
   AffineOrder affine_order_;
   float clamp_;
-  std::int32_t begin_, end_, h_a_;
+  std::int32_t begin_, end_, channels_last_, h_a_;
 };
 
 class UnsqueezeSplit {
@@ -62,17 +64,18 @@ class UnsqueezeSplit {
   static constexpr bool is_conditioning(int input) { return input == 1; }
   std::int32_t outputs() const { return 1; }
   FieldList fields() const;
-  std::string timing_id() const { return bound_ == 0.0f ? "free" : "bounded"; }
+  std::string timing_id() const { return (bound_ == 0.0f ? "free" : "bounded") + std::string(channels_last_ ? ",last" : ""); }
   std::string description() const;
   void check(const nvinfer1::Dims* inputs) const;
   void output_shapes(const nvinfer1::DimsExprs* inputs, nvinfer1::DimsExprs* outputs,
                      nvinfer1::IExprBuilder& builder) const;
   template <typename T>
-  int launch(const nvinfer1::PluginTensorDesc* shapes, const nvinfer1::PluginTensorDesc* made,
-             const void* const* inputs, void* const* outputs, void* stream) const;
+  int launch(const nvinfer1::PluginTensorDesc* shapes, const void* const* inputs, void* const* outputs,
+             void* stream) const;
 
  private:
   float bound_;
+  std::int32_t channels_last_;
 };
 
 }  // namespace srflow::trt

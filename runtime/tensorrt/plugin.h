@@ -15,7 +15,6 @@ namespace srflow::trt {
 
 constexpr const char* kNamespace = "srflow";
 constexpr const char* kVersion = "1";
-constexpr int kHead = 1;  // the input that a convolution writes, the first of the conditioning, in both ops
 
 template <typename Op>
 class Plugin final : public nvinfer1::IPluginV3,
@@ -64,13 +63,9 @@ class Plugin final : public nvinfer1::IPluginV3,
                                  std::int32_t outputs) noexcept override {
     if (inputs != Op::kInputs || outputs != op_.outputs() || position < 0 || position >= inputs + outputs) return false;
     const Description& tensor = tensors[position].desc;
-    // A head in half precision may stay as convolutions write it, and h_A, the second output, be as they read it. kHWC8
-    // takes float16 and bfloat16 alone (TensorFormat in NvInferRuntime.h). TensorRT times a plugin in each of its
-    // formats. The conditioning that plugins read comes from outside, linear.
-    const bool second = position > inputs, channels_last = tensor.format == nvinfer1::TensorFormat::kHWC8;
-    if (channels_last && !((position == kHead || second) && tensor.type == DataType::kHALF)) return false;
-    if (!channels_last && tensor.format != nvinfer1::TensorFormat::kLINEAR) return false;
-    if (second) return tensor.type == DataType::kHALF;
+    // Builders never chose kHWC8 for plugins: graphs have transpositions, which become nothing, in its place.
+    if (tensor.format != nvinfer1::TensorFormat::kLINEAR) return false;
+    if (position > inputs) return tensor.type == DataType::kHALF;  // h_A
     if (!Op::is_conditioning(position)) return tensor.type == DataType::kFLOAT;
     // Either type for the first conditioning input, and the same type for the others.
     return Op::is_conditioning(position - 1) ? tensor.type == tensors[position - 1].desc.type
@@ -122,12 +117,12 @@ class Plugin final : public nvinfer1::IPluginV3,
       op_.check(shapes.data());
     });
   }
-  std::int32_t enqueue(const Description* inputs, const Description* outputs, const void* const* input_data,
+  std::int32_t enqueue(const Description* inputs, const Description*, const void* const* input_data,
                        void* const* output_data, void*, cudaStream_t stream) noexcept override {
     return guarded([&] {
       const bool half = inputs[kHead].type == DataType::kHALF;
-      const int error = half ? op_.template launch<Half>(inputs, outputs, input_data, output_data, stream)
-                             : op_.template launch<float>(inputs, outputs, input_data, output_data, stream);
+      const int error = half ? op_.template launch<Half>(inputs, input_data, output_data, stream)
+                             : op_.template launch<float>(inputs, input_data, output_data, stream);
       if (error != 0) throw Refusal(std::string("CUDA refuses the kernel: ") + cuda_error_text(error));
     });
   }

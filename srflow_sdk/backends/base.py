@@ -102,9 +102,6 @@ class Backend(ABC):
     precision: ComputePrecision = "bundle"
     """The encoder's arithmetic; whoever makes the backend sets it."""
 
-    drawn_at_once = 1
-    """How many samples of one window :meth:`draw` likes to have."""
-
     trims_memory = False
     """True if it returns the memory of a run to the system, where that takes it back."""
 
@@ -185,32 +182,33 @@ class Backend(ABC):
         """
         return self.sample_impl(conditioning, noise, tau)
 
-    def begin(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> Callable[[], list[NDArray[Any]]]:
+    def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
         """Begin to draw noise and decode it; the function that is returned does the rest, or waits for it, once.
 
         Others may be begun before it is called: a device computes them while it hands back the first.
 
         Args:
             conditioning: From :meth:`encode` of this backend.
-            drawings: Samples of one window with the same core and finish.
+            drawing: A sample of its window.
 
         Returns:
-            A function that gives the cores of :meth:`sample`'s pictures, with the same bits, float32 h×w×3; or, if the
-            device finishes them, of the dtype that the drawing names, and NaN where values cannot be a picture's.
+            A function that gives the core of :meth:`sample`'s picture, with the same bits, float32 h×w×3; or, if the
+            device finishes it, of the dtype that the drawing names, and NaN where values cannot be a picture's.
 
         Raises:
             SRFlowError: As :meth:`sample`; so does the function.
         """
 
-        def drawn() -> list[NDArray[Any]]:
-            pictures = ((one.core, self.sample(conditioning, self._noise(one), one.tau)[0]) for one in drawings)
-            return [picture.transpose(1, 2, 0)[core.slices] for core, picture in pictures]
+        def drawn() -> NDArray[Any]:
+            (picture,) = self.sample(conditioning, self._noise(drawing), drawing.tau)
+            core: NDArray[Any] = picture.transpose(1, 2, 0)[drawing.core.slices]
+            return core
 
         return drawn
 
-    def draw(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> list[NDArray[Any]]:
-        """Draw at once what :meth:`begin` begins."""
-        return self.begin(conditioning, drawings)()
+    def draw(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
+        """Draw what :meth:`begin` begins."""
+        return self.begin(conditioning, drawing)()
 
     @property
     def can_invert(self) -> bool:

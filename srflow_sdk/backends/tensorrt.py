@@ -12,8 +12,7 @@ import importlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -74,7 +73,6 @@ class TensorRTBackend(Backend):
         record, library, found = select_engines(self._bundle, gpu=self._gpu)
         cuda = CudaGpu.open(self._gpu, wheels=cuda_of_wheels(found.cuda))
         self._session = _Session(self._bundle, record, library, found, cuda)
-        self.drawn_at_once = self._session.sampler.most_samples
         # Called by Python too: a backend that nobody closed must not keep the GPU's memory.
         self._release = release = weakref.finalize(self, self._session.close)
         release.atexit = False
@@ -106,25 +104,17 @@ class TensorRTBackend(Backend):
         arrays["tau"] = np.full(len(next(iter(noise.values()))), tau, np.float32)
         return session.computed(session.sampler, conditioning, arrays, f"sampling on {self.device}")["sr"]
 
-    def begin(self, conditioning: Conditioning, drawings: Sequence[Drawing]) -> Callable[[], list[NDArray[Any]]]:
+    def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
         session, what = still_open(self._session), f"sampling on {self.device}"
         image = session.own_image(conditioning)
-        noise = {f"noise_level{level}": shape for level, shape in drawings[0].shapes.items()}
+        shapes = {f"noise_level{level}": (1, *shape) for level, shape in drawing.shapes.items()} | {"tau": (1,)}
 
-        def work(some: Sequence[Drawing], lane: GpuLane) -> Callable[[], list[NDArray[Any]]]:
-            shapes = {name: (len(some), *shape) for name, shape in {**noise, "tau": ()}.items()}
+        def work(lane: GpuLane) -> Callable[[], NDArray[Any]]:
             with lane.binding(session.sampler, image.shapes | shapes) as binding:
-                return session.kernels.draw(binding, lane.slot(image), some)
+                return session.kernels.draw(binding, lane.slot(image), drawing)
 
-        parts = [drawings] if len(drawings) == self.drawn_at_once else [[one] for one in drawings]
-        try:
-            begun = [session.run(what, partial(work, some)) for some in parts]
-        except OutOfMemoryError:
-            if self.drawn_at_once == 1:
-                raise
-            self.drawn_at_once = 1  # until it is opened again: one by one takes less
-            return self.begin(conditioning, drawings)
-        return lambda: [core for cores in begun for core in session.arrived(what, cores)]
+        core = session.run(what, work)
+        return lambda: session.arrived(what, core)
 
     @property
     def can_invert(self) -> bool:

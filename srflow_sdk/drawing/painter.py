@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import itertools
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -355,22 +353,21 @@ class Painter:
         with cancelled_by(cancel):
             conditioning = kept.tiles.get(tile) or self.backend.encode(lr[None])
         wanted = ((sample, temperature) for sample in request.samples for temperature in temperatures)
-        begun = deque[tuple[list[tuple[int, Temperature]], Callable[[], list[NDArray[Any]]]]]()
-        while True:
+        begun: tuple[tuple[int, Temperature], Callable[[], NDArray[Any]]] | None = None
+        for which in (*wanted, None):
             stop_if_set(cancel)
-            with cancelled_by(cancel):
-                if some := list(itertools.islice(wanted, self.backend.drawn_at_once)):
-                    begun.append((some, self._begun(self.backend, tile, conditioning, request, some, finish)))
-                    if len(begun) == 1:
-                        continue  # the next ones are computed while these are copied and finished
-                elif not begun:
-                    return
-                some, cores = begun[0][0], begun[0][1]()
-                begun.popleft()
-                for place, (core, which) in enumerate(zip(cores, some, strict=True)):
+            with cancelled_by(cancel):  # the next one is computed while this one is copied and finished
+                after = None
+                if which is not None:
+                    after = which, self._begun(self.backend, tile, conditioning, request, *which, finish)
+                core = None
+                if begun is not None:
+                    core = begun[1]()
                     if core.dtype == np.float32 and not is_usable(core):
-                        cores[place] = self._core_again(tile, lr, request, *which)
-            yield from cores
+                        core = self._core_again(tile, lr, request, *begun[0])
+            begun = after
+            if core is not None:
+                yield core
 
     def _begun(
         self,
@@ -378,38 +375,34 @@ class Painter:
         tile: Tile,
         conditioning: Conditioning,
         request: Request,
-        wanted: Sequence[tuple[int, Temperature]],
+        sample: int,
+        temperature: Temperature,
         finish: Finish | None = None,
-    ) -> Callable[[], list[NDArray[Any]]]:
-        """What gives the tile's cores of samples at temperatures, h×w×3, float32 unless the backend finished them."""
+    ) -> Callable[[], NDArray[Any]]:
+        """What gives the tile's core of a sample, h×w×3, float32 unless the backend finished it."""
         manifest, window = self.manifest, tile.window
         levels, scale = manifest.latent_levels, manifest.scale
-        core = tile.core.within(window).scaled(scale)
-        drawings, (rows, columns) = list[Drawing](), request.margins
-        place = dataclasses.replace(window, top=window.top - rows, left=window.left - columns)
-        for sample, temperature in wanted:
-            maps, tau = temperature.on_levels((entry.level for entry in levels), window, scale)
-            drawing = Drawing(
-                levels=levels,
-                scale=scale,
-                seed=int(request.options.seed),
-                sample=sample,
-                window=place,
-                tau=tau,
-                maps=maps,
-                core=core,
-                finish=finish,
-            )
-            drawings.append(drawing)
+        rows, columns = request.margins
+        maps, tau = temperature.on_levels((entry.level for entry in levels), window, scale)
+        drawing = Drawing(
+            levels=levels,
+            scale=scale,
+            seed=int(request.options.seed),
+            sample=sample,
+            window=dataclasses.replace(window, top=window.top - rows, left=window.left - columns),
+            tau=tau,
+            maps=maps,
+            core=tile.core.within(window).scaled(scale),
+            finish=finish,
+        )
         if request.latents is not None:
-            latents = {level: array[None] for level, array in request.latents._window(window, scale).items()}
-            given = [(latents, 1.0)]
+            noise = {level: array[None] for level, array in request.latents._window(window, scale).items()}
+            tau = 1.0
         elif request.options.wrap:  # what devices draw themselves does not repeat
-            given = [(one.noise(request.lr_size), one.tau) for one in drawings]
+            noise = drawing.noise(request.lr_size)
         else:
-            return backend.begin(conditioning, drawings)
-        pictures = (backend.sample(conditioning, *each)[0] for each in given)
-        return lambda: [picture.transpose(1, 2, 0)[core.slices] for picture in pictures]
+            return backend.begin(conditioning, drawing)
+        return lambda: backend.sample(conditioning, noise, tau)[0].transpose(1, 2, 0)[drawing.core.slices]
 
     def _core_again(
         self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int, temperature: Temperature
@@ -421,7 +414,7 @@ class Painter:
                 graphs, "a tile had NaN or infinite values; computing it again in float32 on the CPU"
             )
             if fp32 is not None:
-                (core,) = self._begun(fp32, tile, fp32.encode(lr[None]), request, [(sample, temperature)])()
+                core = self._begun(fp32, tile, fp32.encode(lr[None]), request, sample, temperature)()
                 if is_usable(core):
                     return core
                 also = ", in float32 too"

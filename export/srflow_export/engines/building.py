@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from srflow_export.engines.graphs import Graph, Shape, with_h_a
+from srflow_export.engines.graphs import Graph, Shape, for_plugins
 from srflow_export.engines.requests import EngineRequest
 from srflow_sdk.errors import ExportError
 
@@ -47,7 +47,7 @@ def build_engine(
     builder = trt.Builder(log)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, log)
-    if not parser.parse((with_h_a(graph.model) if plugins else graph.model).SerializeToString()):
+    if not parser.parse((for_plugins(graph.model) if plugins else graph.model).SerializeToString()):
         errors = "; ".join(_parser_error(parser.get_error(index)) for index in range(parser.num_errors))
         raise ExportError(
             f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: {errors or log.said()}; export the "

@@ -47,9 +47,8 @@ struct FlowStepTailArgs {
   std::int64_t conditioning_channels; // of the level's whole conditioning tensor
   std::int64_t begin;                 // this step's first channel in it
   float clamp;                        // c of the tanh map; the others ignore it
-  std::int64_t head_pitch = 0;        // only CUDA: head is batch × pixels × head_pitch, its channels last, then padding
-  Half* h_a = nullptr;                // only CUDA, or null: h_A of out once more, batch × channels/2 × pixels
-  std::int64_t h_a_pitch = 0;         // if not 0: h_a is batch × pixels × h_a_pitch, its channels last, then zeros
+  bool channels_last = false;         // only CUDA: head is batch × pixels × its channels
+  Half* h_a = nullptr;                // only CUDA, or null: h_A of out once more, batch × pixels × channels/2
 };
 
 // The factor by which decoding multiplies: 1/scale.
@@ -111,7 +110,7 @@ struct UnsqueezeSplitArgs {
   std::int64_t height, width;  // of the output, both even
   std::int64_t tau_batch;      // 1 (for the whole batch) or batch
   float bound;                 // of logs; 0: unbounded
-  std::int64_t head_pitch = 0; // only CUDA: as FlowStepTailArgs::head_pitch
+  bool channels_last = false;  // only CUDA: head is batch × height × width × 2·drawn
 };
 
 // Where an element of the unsqueezed tensor (sample, channel < kept, y, x) is in h: channel 4c + 2·(y%2) + x%2 at

@@ -15,9 +15,8 @@ int launch_flow_step_tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, A
     trt::launches.tail = args;
   } else {
     ++trt::launches.half_tails;
-    trt::launches.half_tail_pitch = args.head_pitch;
+    trt::launches.half_tail_last = args.channels_last;
     trt::launches.half_tail_h_a = args.h_a;
-    trt::launches.half_tail_h_a_pitch = args.h_a_pitch;
   }
   trt::launches.scale_map = scale_map;
   trt::launches.order = order;
@@ -32,7 +31,7 @@ int launch_unsqueeze_split(const UnsqueezeSplitArgs<T>& args, void* stream) {
     trt::launches.split = args;
   } else {
     ++trt::launches.half_splits;
-    trt::launches.half_split_pitch = args.head_pitch;
+    trt::launches.half_split_last = args.channels_last;
   }
   trt::launches.stream = stream;
   return trt::launches.result;

@@ -8,9 +8,8 @@ namespace srflow::trt {
 
 struct Launches {
   int tails = 0, half_tails = 0, splits = 0, half_splits = 0;
-  std::int64_t half_tail_pitch = -1, half_split_pitch = -1;
+  bool half_tail_last = false, half_split_last = false;
   const void* half_tail_h_a = nullptr;
-  std::int64_t half_tail_h_a_pitch = -1;
   FlowStepTailArgs<float> tail;
   UnsqueezeSplitArgs<float> split;
   ScaleMap scale_map;

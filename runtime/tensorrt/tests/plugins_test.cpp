@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <deque>
 #include <memory>
 
@@ -24,9 +25,9 @@ IPluginCreatorV3One& creator(int index) {
 struct TailFields {
   std::string scale_map = "tanh", order = "shift_first";
   float clamp = 0.7f;
-  std::int32_t begin = 12, end = 24, h_a = 0;
+  std::int32_t begin = 12, end = 24, channels_last = 0, h_a = 0;
   PluginFieldType begin_type = PluginFieldType::kINT32;
-  std::int32_t count = 6;  // without the last one: the graph of a bundle
+  std::int32_t count = 7;  // without the last two: the graph of a bundle
 
   std::unique_ptr<IPluginV3> plugin(TensorRTPhase phase = TensorRTPhase::kBUILD) const {
     const PluginField fields[] = {
@@ -35,15 +36,17 @@ struct TailFields {
         {"clamp", &clamp, PluginFieldType::kFLOAT32, 1},
         {"begin", &begin, begin_type, 1},
         {"end", &end, PluginFieldType::kINT32, 1},
+        {"channels_last", &channels_last, PluginFieldType::kINT32, 1},
         {"h_a", &h_a, PluginFieldType::kINT32, 1}};
     const PluginFieldCollection collection{count, fields};
     return std::unique_ptr<IPluginV3>(creator(0).createPlugin("step", &collection, phase));
   }
 };
 
-std::unique_ptr<IPluginV3> split_plugin(float bound) {
-  const PluginField field{"bound", &bound, PluginFieldType::kFLOAT32, 1};
-  const PluginFieldCollection collection{1, &field};
+std::unique_ptr<IPluginV3> split_plugin(float bound, std::int32_t channels_last = 0) {
+  const PluginField fields[] = {{"bound", &bound, PluginFieldType::kFLOAT32, 1},
+                                {"channels_last", &channels_last, PluginFieldType::kINT32, 1}};
+  const PluginFieldCollection collection{1 + channels_last, fields};
   return std::unique_ptr<IPluginV3>(creator(1).createPlugin("split", &collection, TensorRTPhase::kBUILD));
 }
 
@@ -201,40 +204,27 @@ TEST(Formats, ConditioningIsFloatOrHalfTogetherAndTheRestIsFloat) {
   EXPECT_FALSE(supported(packed));
 }
 
-// What TensorRT asks for a convolution's output in half precision: whether the plugin takes it as it is.
-TEST(Formats, AHeadInHalfMayHaveItsChannelsLastAndNothingElseMay) {
-  const auto tail = TailFields().plugin(), split = split_plugin(2.0f);
-  const auto supported = [](IPluginV3& plugin, std::vector<PluginTensorDesc> inputs, std::size_t last) {
-    inputs.push_back(tensor({}));
-    inputs[last].format = TensorFormat::kHWC8;
-    const auto count = static_cast<std::int32_t>(inputs.size());
-    std::vector<DynamicPluginTensorDesc> all(inputs.size());
-    for (std::size_t i = 0; i < inputs.size(); ++i) all[i].desc = inputs[i];
-    for (std::int32_t position = 0; position < count; ++position)
-      if (!build(plugin).supportsFormatCombination(position, all.data(), count - 1, 1)) return false;
-    return true;
-  };
-  EXPECT_TRUE(supported(*tail, tail_inputs(DataType::kHALF), 1));
-  EXPECT_TRUE(supported(*split, split_inputs(DataType::kHALF), 1));
-  EXPECT_FALSE(supported(*tail, tail_inputs(), 1));  // float32 has no such format
-  for (std::size_t other : {0, 2, 3, 4, 5, 6}) EXPECT_FALSE(supported(*tail, tail_inputs(DataType::kHALF), other));
-  for (std::size_t other : {0, 2, 3, 4}) EXPECT_FALSE(supported(*split, split_inputs(DataType::kHALF), other));
-}
-
-TailFields with_h_a() {
+TailFields of_engine() {
   TailFields fields;
-  fields.h_a = 1;
+  fields.channels_last = fields.h_a = 1;
   return fields;
 }
 
-TEST(SecondOutput, IsHAInHalfAndMayHaveItsChannelsLastWhereTheGraphAsksForIt) {
-  const auto plugin = with_h_a().plugin(), plain = TailFields().plugin();
-  TailFields older;
-  older.count = 5;
-  EXPECT_EQ(build(*older.plugin()).getNbOutputs(), 1);
+// Their heads with channels last: N × H × W × C.
+std::vector<PluginTensorDesc> channels_last(std::vector<PluginTensorDesc> inputs) {
+  auto& d = inputs[1].dims.d;
+  std::rotate(d + 1, d + 2, d + 4);
+  return inputs;
+}
+
+TEST(SecondOutput, IsHAInHalfWithItsChannelsLastWhereTheGraphAsksForIt) {
+  const auto plugin = of_engine().plugin(), plain = TailFields().plugin();
+  TailFields of_bundle;
+  of_bundle.count = 5;
+  EXPECT_EQ(build(*of_bundle.plugin()).getNbOutputs(), 1);
   EXPECT_EQ(build(*plain).getNbOutputs(), 1);
   ASSERT_EQ(build(*plugin).getNbOutputs(), 2);
-  EXPECT_EQ(output_shape(*plugin, tail_inputs(), 1), (std::vector<std::int64_t>{2, 6, 5, 7}));
+  EXPECT_EQ(output_shape(*plugin, channels_last(tail_inputs()), 1), (std::vector<std::int64_t>{2, 5, 7, 6}));
   DataType types[2] = {};
   const DataType inputs[] = {DataType::kFLOAT, DataType::kHALF,  DataType::kHALF,
                              DataType::kHALF,  DataType::kFLOAT, DataType::kFLOAT};
@@ -252,25 +242,24 @@ TEST(SecondOutput, IsHAInHalfAndMayHaveItsChannelsLastWhereTheGraphAsksForIt) {
       if (!build(*plugin).supportsFormatCombination(position, all.data(), 6, 2)) return false;
     return true;
   };
-  EXPECT_TRUE(supported(TensorFormat::kHWC8, DataType::kHALF));
   EXPECT_TRUE(supported(TensorFormat::kLINEAR, DataType::kHALF));
   EXPECT_FALSE(supported(TensorFormat::kLINEAR, DataType::kFLOAT));
-  EXPECT_FALSE(supported(TensorFormat::kHWC8, DataType::kFLOAT));
+  EXPECT_FALSE(supported(TensorFormat::kHWC8, DataType::kHALF));
 }
 
 TEST(SecondOutput, SurvivesSerialisationAndNeedsAChannel) {
-  const auto plugin = with_h_a().plugin();
+  const auto plugin = of_engine().plugin();
   const PluginFieldCollection* serialised = runtime(*plugin).getFieldsToSerialize();
   const std::unique_ptr<IPluginV3> again(creator(0).createPlugin("step", serialised, TensorRTPhase::kRUNTIME));
-  EXPECT_EQ(build(*again).getNbOutputs(), 2);
+  EXPECT_EQ(output_shape(*again, channels_last(tail_inputs()), 1), (std::vector<std::int64_t>{2, 5, 7, 6}));
   const auto refusal = [](auto change) {
-    TailFields fields = with_h_a();
+    TailFields fields = of_engine();
     change(fields);
     return logged([&] { EXPECT_EQ(fields.plugin(), nullptr); });
   };
-  const std::string why = "it must be 0, or 1 with two channels or more\n";
-  EXPECT_EQ(refusal([](TailFields& f) { f.h_a = 2; }), "srflow: FlowStepTail step: attribute h_a is 2; " + why);
-  EXPECT_EQ(refusal([](TailFields& f) { f.end = 13; }), "srflow: FlowStepTail step: attribute h_a is 1; " + why);
+  const std::string who = "srflow: FlowStepTail step: attribute ";
+  EXPECT_EQ(refusal([](TailFields& f) { f.h_a = 2; }), who + "h_a is 2; it must be 0 or 1\n");
+  EXPECT_EQ(refusal([](TailFields& f) { f.end = 13; }), who + "h_a is 1; that takes two channels or more\n");
 }
 
 TEST(Types, OutputIsFloatAndOthersAreRefused) {
@@ -310,6 +299,8 @@ TEST(Shapes, ThatDoNotFitAreRefusedInOneLine) {
   EXPECT_NE(logged([&] { EXPECT_NE(change_shapes(*tail, inputs), 0); }).find("5 inputs"), std::string::npos);
 
   EXPECT_EQ(change_shapes(*split, split_inputs()), 0);
+  EXPECT_EQ(change_shapes(*split_plugin(0.0f, 1), channels_last(split_inputs())), 0);
+  EXPECT_NE(logged([&] { EXPECT_NE(change_shapes(*split, channels_last(split_inputs())), 0); }), "");
   inputs = split_inputs();
   inputs[3] = tensor({});
   EXPECT_NE(logged([&] { EXPECT_NE(change_shapes(*split, inputs), 0); }).find("tau is a scalar"), std::string::npos);
@@ -364,43 +355,23 @@ TEST(Enqueue, HandsTensorsAndSizesToTheKernels) {
   EXPECT_EQ(of_split.bound, 2.0f);
 }
 
-TEST(Enqueue, TellsTheKernelsOfChannelsThatAreLastAndPaddedToEight) {
-  launches = {};
-  float data[8];
-  const void* inputs[] = {data, data + 1, data + 2, data + 3, data + 4, data + 5};
-  void* outputs[] = {data + 6};
-  const auto tail = TailFields().plugin(), split = split_plugin(2.0f);
-  auto of_tail = tail_inputs(DataType::kHALF), of_split = split_inputs(DataType::kHALF);
-  const auto enqueue = [&](IPluginV3& plugin, const std::vector<PluginTensorDesc>& shapes) {
-    EXPECT_EQ(runtime(plugin).enqueue(shapes.data(), nullptr, inputs, outputs, nullptr, nullptr), 0);
-  };
-  enqueue(*tail, of_tail);
-  enqueue(*split, of_split);
-  EXPECT_EQ(launches.half_tail_pitch, 0);
-  EXPECT_EQ(launches.half_split_pitch, 0);
-  of_tail[1].format = of_split[1].format = TensorFormat::kHWC8;
-  enqueue(*tail, of_tail);
-  enqueue(*split, of_split);
-  EXPECT_EQ(launches.half_tail_pitch, 16);  // of 12 channels
-  EXPECT_EQ(launches.half_split_pitch, 8);  // of 8
-}
-
-TEST(Enqueue, HandsTheSecondOutputAndItsFormatToTheKernel) {
+TEST(Enqueue, TellsTheKernelsOfChannelsThatAreLastAndOfTheSecondOutput) {
   launches = {};
   float data[8];
   const void* inputs[6] = {};
   void* outputs[] = {data, data + 1};
-  const auto shapes = tail_inputs(DataType::kHALF);
-  std::vector<PluginTensorDesc> made = {tensor({2, 12, 5, 7}), tensor({2, 6, 5, 7}, DataType::kHALF)};
-  const auto enqueue = [&](const TailFields& fields) {
-    EXPECT_EQ(runtime(*fields.plugin()).enqueue(shapes.data(), made.data(), inputs, outputs, nullptr, nullptr), 0);
-    return std::make_pair(launches.half_tail_h_a, launches.half_tail_h_a_pitch);
+  const auto enqueue = [&](IPluginV3& plugin, const std::vector<PluginTensorDesc>& shapes) {
+    EXPECT_EQ(runtime(plugin).enqueue(shapes.data(), nullptr, inputs, outputs, nullptr, nullptr), 0);
   };
-  const void* const none = nullptr;
-  EXPECT_EQ(enqueue(with_h_a()), std::make_pair(static_cast<const void*>(data + 1), std::int64_t{0}));
-  EXPECT_EQ(enqueue(TailFields()), std::make_pair(none, std::int64_t{0}));
-  made[1].format = TensorFormat::kHWC8;
-  EXPECT_EQ(enqueue(with_h_a()), std::make_pair(static_cast<const void*>(data + 1), std::int64_t{8}));
+  const auto tail = tail_inputs(DataType::kHALF), split = split_inputs(DataType::kHALF);
+  enqueue(*TailFields().plugin(), tail);
+  enqueue(*split_plugin(2.0f), split);
+  EXPECT_FALSE(launches.half_tail_last || launches.half_split_last);
+  EXPECT_EQ(launches.half_tail_h_a, nullptr);
+  enqueue(*of_engine().plugin(), channels_last(tail));
+  enqueue(*split_plugin(2.0f, 1), channels_last(split));
+  EXPECT_TRUE(launches.half_tail_last && launches.half_split_last);
+  EXPECT_EQ(launches.half_tail_h_a, data + 1);
 }
 
 TEST(Enqueue, ReportsWhatCudaRefuses) {

@@ -35,7 +35,6 @@ from srflow_sdk.system.local_files import write_atomically
 
 Shape = tuple[int, ...]
 _Around = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after an engine
-_Cores = Callable[[], list[NDArray[Any]]]
 _STATE = struct.Struct("<QQ2q4qq")  # Drawing in drawing.cuh; its last number becomes 1 where values are not usable
 _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
 _CHANNELS = 8  # of a level that a thread draws
@@ -112,8 +111,6 @@ class Engine:
         self.contexts_kept = 1 if own_graphs else _SIZES_KEPT
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self.outputs = [name for name in names if engine.get_tensor_mode(name).name == "OUTPUT"]
-        # The samples that a sampler draws at once; engines that were built before there were several draw one.
-        self.most_samples = int(engine.get_tensor_profile_shape("tau", 0)[2][0]) if "tau" in names else 1
         self._lock = threading.Lock()
 
     def nbytes(self, name: str, shape: Shape) -> int:
@@ -422,6 +419,11 @@ def state_of(drawing: Drawing) -> bytes:
     return _STATE.pack(drawing.seed, drawing.sample, *place, 0).ljust(_TAU, b"\0")
 
 
+def is_usable(state: NDArray[np.uint8]) -> bool:
+    """Tell from a Drawing, after a picture was finished, if all of its values can be a picture's."""
+    return not _STATE.unpack_from(state.data)[-1]
+
+
 class DrawingKernels:
     """The kernels of one GPU. Thread-safe. Raises: DeviceError if the driver does not take them."""
 
@@ -440,55 +442,48 @@ class DrawingKernels:
             found.append(Launch(self._latents, grid, (state, *of_level, maps.get(level, 0), targets[level])))
         return found
 
-    def draw(self, binding: Binding, bound: Mapping[str, int], drawings: Sequence[Drawing]) -> _Cores:
-        """Draw the cores of pictures with the sampler's binding, which differ in what is drawn alone.
+    def finish(
+        self, drawing: Drawing, state: int, size: tuple[int, int], source: int, bounds: int, target: int
+    ) -> Launch:
+        """What bounds the colours of a picture's core and rounds it; bounds: an address, or 0 for none."""
+        assert drawing.finish is not None  # for the type checker
+        most = int(np.iinfo(drawing.finish.dtype).max)
+        blocks = -(-size[0] * size[1] // THREADS)
+        return Launch(self._finish, (blocks, 1), (state, drawing.scale, most, *size, source, bounds, target))
 
-        bound: the conditioning's addresses. Returns a function that waits for the cores and gives them.
+    def draw(self, binding: Binding, bound: Mapping[str, int], drawing: Drawing) -> Callable[[], NDArray[Any]]:
+        """Draw the core of a picture with the sampler's binding.
+
+        bound: the conditioning's addresses. Returns a function that waits for the core and gives it.
         """
-        count, (scale, finish, core) = len(drawings), (drawings[0].scale, drawings[0].finish, drawings[0].core)
-        states = b"".join(map(state_of, drawings))
-        taus = np.array([one.tau for one in drawings], np.float32).tobytes()
-        uploads: dict[str, NDArray[Any]] = {"drawing": np.frombuffer(states + taus, np.uint8)}
-        state = binding.buffer("drawing", len(states + taus))
-        names = {level: f"noise_level{level}" for level in drawings[0].shapes}
-        tensors = {**bound, "tau": state + len(states), **{name: binding.buffer(name) for name in names.values()}}
-        before, after = list[Launch](), list[Launch]()
-        _, _, height, width = binding.output_shapes["sr"]
-        nbytes = 0 if finish is None else height * width * 3 * finish.dtype.itemsize
-        for place, drawing in enumerate(drawings):
-            own_state, maps = state + place * _TAU, dict[int, int]()
-            for level, values in drawing.maps.items():
-                uploads[f"map_level{level}_{place}"] = values
-                maps[level] = binding.buffer(f"map_level{level}_{place}", values.nbytes)
-            sizes = {level: 4 * math.prod(shape) for level, shape in drawing.shapes.items()}
-            targets = {level: tensors[names[level]] + place * size for level, size in sizes.items()}
-            before += self.latents(drawing, own_state, targets, maps)
-            if finish is not None:
-                bounds, most = 0, int(np.iinfo(finish.dtype).max)
-                target = binding.buffer(f"sr_{finish.dtype}", count * nbytes) + place * nbytes
-                source = binding.buffer("sr") + place * height * width * 12
-                if finish.bounds is not None:
-                    uploads["bounds"] = finish.bounds
-                    bounds = binding.buffer("bounds", height * width * 16 // scale**2)
-                how = (own_state, scale, most, height, width, source, bounds, target)
-                after.append(Launch(self._finish, (-(-height * width // THREADS), 1), how))
-        binding.run(uploads, tensors, before=before, after=after)
-        form, dtype, name = (3, height, width), np.dtype(np.float32), "sr"
+        finish, core, content = drawing.finish, drawing.core, state_of(drawing) + struct.pack("<f", drawing.tau)
+        uploads: dict[str, NDArray[Any]] = {"drawing": np.frombuffer(content, np.uint8)}
+        state, maps = binding.buffer("drawing", len(content)), dict[int, int]()
+        for level, values in drawing.maps.items():
+            uploads[f"map_level{level}"] = values
+            maps[level] = binding.buffer(f"map_level{level}", values.nbytes)
+        targets = {level: binding.buffer(f"noise_level{level}") for level in drawing.shapes}
+        noise = {f"noise_level{level}": address for level, address in targets.items()}
+        source, (height, width) = binding.buffer("sr"), binding.output_shapes["sr"][2:]
+        shape, dtype, after = (3, height, width), np.dtype(np.float32), list[Launch]()
         if finish is not None:
-            form, dtype, name = (core.height, core.width, 3), finish.dtype, f"sr_{finish.dtype}"
-        first, size, stride = len(states), math.prod(form) * dtype.itemsize, height * width * 3 * dtype.itemsize
-        pieces = [(state, first), *((binding.buffer(name) + place * stride, size) for place in range(count))]
-        sent, (down, across) = binding.sent(pieces, most=first + count * stride), core.slices
+            shape, dtype, bounds = (core.height, core.width, 3), finish.dtype, 0
+            if finish.bounds is not None:
+                uploads["bounds"] = finish.bounds
+                bounds = binding.buffer("bounds", height * width * 16 // drawing.scale**2)
+            target = binding.buffer(f"sr_{dtype}", height * width * 3 * dtype.itemsize)
+            after.append(self.finish(drawing, state, (height, width), source, bounds, target))
+            source = target
+        before = self.latents(drawing, state, targets, maps)
+        binding.run(uploads, {**bound, **noise, "tau": state + _TAU}, before=before, after=after)
+        nbytes = math.prod(shape) * dtype.itemsize
+        sent = binding.sent([(state, _TAU), (source, nbytes)], most=_TAU + height * width * 3 * dtype.itemsize)
 
-        def core_of(came: NDArray[np.uint8], place: int) -> NDArray[Any]:
-            values = came[first + place * size :][:size].view(dtype).reshape(form)
-            if finish is None:
-                return np.array(values[:, down, across].transpose(1, 2, 0))
-            usable = not _STATE.unpack_from(came.data, place * _TAU)[-1]
-            return values.copy() if usable else np.full(form, np.nan, np.float32)
-
-        def cores() -> list[NDArray[Any]]:
+        def core_of_picture() -> NDArray[Any]:
             with sent.read() as came:
-                return [core_of(came, place) for place in range(count)]
+                values = came[_TAU : _TAU + nbytes].view(dtype).reshape(shape)
+                if finish is None:
+                    return np.array(values.transpose(1, 2, 0)[core.slices])
+                return values.copy() if is_usable(came) else np.full(shape, np.nan, np.float32)
 
-        return cores
+        return core_of_picture

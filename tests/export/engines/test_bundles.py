@@ -131,7 +131,7 @@ def beside(monkeypatch, tmp_path):
 
 
 def test_the_library_is_loaded_before_the_graphs_are_parsed_and_recorded(tensorrt, calls, plugged, manifest, beside):
-    library, lines = write_plugin_library(beside / "libsrflow_trt.so"), []
+    library, lines = write_plugin_library(beside / "libsrflow_trt.so", abi=PLUGINS_ABI), []
     record = build_engines(plugged, manifest, TENSORRT, library=tensorrt, say=lines.append)
     assert calls == [("encoder.onnx", False, True), ("sampler.onnx", True, True)]
     assert record.plugins == PluginLibrary(version=__version__, tensorrt_major=10, abi=PLUGINS_ABI)
@@ -169,9 +169,9 @@ def test_tensorrt_rtx_gets_functions(rtx, plugged, manifest, beside, monkeypatch
         (
             {"major": 11},
             ExportError,
-            r"is for TensorRT 11 \(ABI 2\), not 10 \(ABI 2\): build it again \(python -m",
+            rf"is for TensorRT 11 \(ABI 2\), not 10 \(ABI {PLUGINS_ABI}\): build it again \(python -m",
         ),
-        ({"abi": 1}, ExportError, r"is for TensorRT 10 \(ABI 1\), not 10 \(ABI 2\): build it"),
+        ({"abi": 1}, ExportError, rf"is for TensorRT 10 \(ABI 1\), not 10 \(ABI {PLUGINS_ABI}\): build it"),
         ({"major": 0}, DeviceError, r"has no plugins for TensorRT: name a libsrflow_trt.so in SRFLOW_TENSORRT_PLUGINS"),
         ({"version": "0.0.1"}, DeviceError, r"is from srflow-sdk 0.0.1, but .*, or set SRFLOW_TENSORRT_PLUGINS= to"),
     ],

@@ -214,10 +214,6 @@ class ICudaEngine:
     def get_tensor_dtype(self, name):
         return _Named(self._types[name], {**self._inputs, **self._outputs}[name]().itemsize)
 
-    def get_tensor_profile_shape(self, name, profile_index):
-        assert profile_index == 0
-        return [Dims(shape) for shape in self._profile[name]]
-
     def create_runtime_config(self):
         return IRuntimeConfig()
 
@@ -318,10 +314,10 @@ def library_module(gpu, runtime):
     return module
 
 
-def write_engine_bundle(tiny, target, *, spoil=lambda *engines: engines, samples=4, **record):
+def write_engine_bundle(tiny, target, *, spoil=lambda *engines: engines, **record):
     """The tiny bundle, or another one of the same levels, with engines of its graphs, its inverter's among them.
 
-    spoil: what to put in place of the engines' bytes. samples: that are drawn at once. record: fields to override.
+    spoil: what to put in place of the engines' bytes. record: fields to override.
     """
     names = [name for name in ("encoder.onnx", "sampler.onnx", "inverter.onnx") if (tiny / name).exists()]
     graphs = {name: (tiny / name).read_bytes() for name in names}
@@ -330,7 +326,7 @@ def write_engine_bundle(tiny, target, *, spoil=lambda *engines: engines, samples
         for name, content in graphs.items():
             (stage.path / name).write_bytes(content)
         (stage.path / "engines").mkdir()
-        built = spoil(*(_engine(content, profile, samples) for content in graphs.values()))
+        built = spoil(*(_engine(content, profile) for content in graphs.values()))
         plans = {name.removesuffix(".onnx"): f"engines/{name.removesuffix('.onnx')}.plan" for name in graphs}
         for plan, content in zip(plans.values(), built, strict=True):
             (stage.path / plan).write_bytes(content)
@@ -348,17 +344,16 @@ def write_engine_bundle(tiny, target, *, spoil=lambda *engines: engines, samples
     return Bundle.open(target)
 
 
-def _engine(graph, profile, samples=4):
+def _engine(graph, profile):
     """Engine bytes with a profile for each input of the graph, as the exporter's rule has it."""
     shapes = {}
     for value in onnx.load_from_string(graph).graph.input:
         channels = value.type.tensor_type.shape.dim[1].dim_value if value.name != "tau" else 0
         found = re.match(r"(?:noise_)?level(\d+)", value.name)
         scale = SCALE / 2 ** int(found[1]) if found else {"lr": 1, "hr": SCALE}.get(value.name, 0)
-        drawn = samples if value.name.startswith("noise") or not channels else 1
         shapes[value.name] = [
-            [batch, channels, *(int(side * scale) for side in size)] if channels else [batch]
-            for size, batch in ((profile.min, 1), (profile.opt, drawn), (profile.max, drawn))
+            [1, channels, *(int(side * scale) for side in size)] if channels else [1]
+            for size in (profile.min, profile.opt, profile.max)
         ]
     assert set(LEVELS) >= {int(name[-1]) for name in shapes if name.startswith("noise")}
     return _MAGIC + json.dumps(shapes).encode() + b"\n" + graph

@@ -144,7 +144,7 @@ def test_engines_are_used_if_they_draw_the_cpus_picture_and_released_if_not(
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "two.srflow", profile=profile)
     if wrong:
         draw = TensorRTBackend.draw
-        monkeypatch.setattr(TensorRTBackend, "draw", lambda self, *rest: [1 - one for one in draw(self, *rest)])
+        monkeypatch.setattr(TensorRTBackend, "draw", lambda self, *rest: 1 - draw(self, *rest))
         with pytest.raises(
             DeviceError, match=r"a different picture from cpu .*build engines again: srflow-export --engines-for"
         ):

@@ -48,11 +48,12 @@ def test_the_gpu_draws_numpys_latents_into_onnx_runtimes_memory(gpu, engine_bund
     drawings = [drawing_of(engine_bundle, sample=number) for number in range(2)]
     drawings.append(drawing_of(engine_bundle, maps=maps_of(engine_bundle), tau=1.0))
     with OnnxRuntimeBackend(engine_bundle, threads=1) as backend:
-        expected = backend.draw(backend.encode(lr), drawings)
+        expected = [backend.draw(backend.encode(lr), drawing) for drawing in drawings]
     with OnnxRuntimeBackend(engine_bundle, device="cuda", threads=1) as backend:
         conditioning = backend.encode(lr)
         monkeypatch.setattr(base, "window_noise", None)  # the processor draws none
-        np.testing.assert_array_equal(backend.draw(conditioning, drawings), expected)
+        for drawing, picture in zip(drawings, expected, strict=True):
+            np.testing.assert_array_equal(backend.draw(conditioning, drawing), picture)
         maps = [array.nbytes for array in drawings[2].maps.values()]
         assert gpu.uploads == [256, 256, 256, *maps]  # of a sample's noise it would be 69 KB
         assert gpu.started == ["srflow_draw_latents"] * 9  # of three levels
@@ -61,7 +62,7 @@ def test_the_gpu_draws_numpys_latents_into_onnx_runtimes_memory(gpu, engine_bund
 def test_where_the_driver_cannot_load_the_kernel_the_processor_draws_and_says_so(gpu, engine_bundle, lr, caplog):
     gpu.ptx_version = 7.8
     with OnnxRuntimeBackend(engine_bundle, device="cuda", threads=1) as backend:
-        drawn = backend.draw(backend.encode(lr), [drawing_of(engine_bundle)])
-        np.testing.assert_array_equal(drawn, Backend.draw(backend, backend.encode(lr), [drawing_of(engine_bundle)]))
+        drawn = backend.draw(backend.encode(lr), drawing_of(engine_bundle))
+        np.testing.assert_array_equal(drawn, Backend.draw(backend, backend.encode(lr), drawing_of(engine_bundle)))
     (said,) = caplog.messages
     assert said.startswith("latents are drawn by the processor: cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION")

@@ -15,15 +15,15 @@ from .engine_machine import drawing_of, noise
 BYTES = Finish(np.dtype(np.uint8), None)
 
 
-def drawings(bundle, samples):
-    return [drawing_of(bundle, sample=sample, finish=BYTES) for sample in samples]
+def drawing(bundle, sample):
+    return drawing_of(bundle, sample=sample, finish=BYTES)
 
 
 def expected_of(bundle, lr, samples):
     """Each picture by itself, on a backend of its own."""
     with TensorRTBackend(bundle) as backend:
         conditioning = backend.encode(lr)
-        return [backend.draw(conditioning, [one])[0] for one in drawings(bundle, samples)]
+        return [backend.draw(conditioning, drawing(bundle, sample)) for sample in samples]
 
 
 @pytest.fixture
@@ -33,38 +33,37 @@ def backend(machine, engine_bundle):
     assert machine.gpu.pageable == []  # all copies go through pinned memory
 
 
-def test_the_processor_waits_once_for_a_picture_and_once_for_four_samples(machine, engine_bundle, backend, lr):
+def test_the_processor_waits_once_for_a_picture_and_once_for_each_further_sample(machine, engine_bundle, backend, lr):
     for _ in range(4):  # until memory is allocated and graphs are captured
-        backend.draw(backend.encode(lr), drawings(engine_bundle, [0]))
-        backend.draw(conditioning := backend.encode(lr), drawings(engine_bundle, range(4)))
+        backend.draw(backend.encode(lr), drawing(engine_bundle, 0))
     machine.gpu.waited.clear()
     machine.gpu.copied.clear()
-    backend.draw(conditioning := backend.encode(lr), drawings(engine_bundle, [7]))
+    backend.draw(conditioning := backend.encode(lr), drawing(engine_bundle, 7))
     assert machine.gpu.waited == ["cudaEventSynchronize"]
     from_gpu = [nbytes for gpu, to_gpu, nbytes in machine.gpu.copied if gpu and not to_gpu]
     assert from_gpu == [256 + 80 * 100 * 3]
     machine.gpu.waited.clear()
-    parts = [backend.begin(conditioning, drawings(engine_bundle, some)) for some in (range(4), range(4, 8))]
-    pictures = [picture for drawn in parts for picture in drawn()]
-    # The second begins once the GPU has taken the first one's four seeds: 1 KB.
+    begun = [backend.begin(conditioning, drawing(engine_bundle, sample)) for sample in range(2)]
+    pictures = [drawn() for drawn in begun]
+    # The second begins once the GPU has taken the first one's seed: 260 bytes.
     assert machine.gpu.waited == ["cudaEventSynchronize"] * 3
-    np.testing.assert_array_equal(pictures, expected_of(engine_bundle, lr, range(8)))
+    np.testing.assert_array_equal(pictures, expected_of(engine_bundle, lr, range(2)))
 
 
 @pytest.mark.parametrize("early", [False, True])
 def test_samples_are_copied_by_another_stream_while_the_next_ones_run(machine, engine_bundle, backend, lr, early):
     """early: the GPU computes as soon as it may, and copies as late."""
     expected, conditioning = expected_of(engine_bundle, lr, range(4)), backend.encode(lr)
-    backend.draw(conditioning, drawings(engine_bundle, [0]))
+    backend.draw(conditioning, drawing(engine_bundle, 0))
     (lane,) = backend._session._idle
     machine.gpu.eager = {lane.stream.handle} if early else set()
     machine.gpu.started.clear()
-    begun = [backend.begin(conditioning, [one]) for one in drawings(engine_bundle, range(2))]
+    begun = [backend.begin(conditioning, drawing(engine_bundle, sample)) for sample in range(2)]
     for number in range(4):
-        np.testing.assert_array_equal(begun.pop(0)()[0], expected[number])
+        np.testing.assert_array_equal(begun.pop(0)(), expected[number])
         assert early or machine.gpu.started.count("srflow_finish") == number + 1, "a later sample was waited for"
         if number < 2:
-            begun.append(backend.begin(conditioning, drawings(engine_bundle, [number + 2])))
+            begun.append(backend.begin(conditioning, drawing(engine_bundle, number + 2)))
     assert len(machine.gpu.pinned) == 4  # what the engines are given, and two pictures
 
 
@@ -72,17 +71,17 @@ def test_another_kind_of_run_waits_for_the_work_under_way(engine_bundle, backend
     """It changes the addresses that an execution context has, which its runs still use."""
     conditioning = backend.encode(lr)
     alone = backend.sample(conditioning, noise(1), 0.5)
-    drawn = backend.begin(conditioning, drawings(engine_bundle, [0]))
+    drawn = backend.begin(conditioning, drawing(engine_bundle, 0))
     np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.5), alone)
-    np.testing.assert_array_equal(drawn(), expected_of(engine_bundle, lr, [0]))
+    np.testing.assert_array_equal(drawn(), *expected_of(engine_bundle, lr, [0]))
 
 
 def test_pictures_that_are_encoded_one_after_another_do_not_write_over_each_other(engine_bundle, backend, lr):
     images = [lr, 1 - lr, lr / 2]
     encoded = [backend.encode(image) for image in images]
     for image, conditioning in zip(images, encoded, strict=True):
-        found = backend.draw(conditioning, drawings(engine_bundle, [3]))
-        np.testing.assert_array_equal(found, expected_of(engine_bundle, image, [3]))
+        found = backend.draw(conditioning, drawing(engine_bundle, 3))
+        np.testing.assert_array_equal(found, *expected_of(engine_bundle, image, [3]))
 
 
 def test_another_thread_draws_only_what_is_encoded_and_forgotten_pictures_harm_nobody(engine_bundle, backend, lr):
@@ -104,13 +103,13 @@ def test_results_that_were_begun_survive_that_the_lane_is_cleared_and_the_backen
     backend = TensorRTBackend(engine_bundle)
     backend.activate()
     expected, conditioning = expected_of(engine_bundle, lr, range(2)), backend.encode(lr)
-    first, second = (backend.begin(conditioning, [one]) for one in drawings(engine_bundle, range(2)))
+    first, second = (backend.begin(conditioning, drawing(engine_bundle, sample)) for sample in range(2))
     with backend._session._lane() as lane:
         backend._session._clear(lane)  # as when memory runs out
-    third = backend.begin(conditioning, drawings(engine_bundle, [0]))
+    third = backend.begin(conditioning, drawing(engine_bundle, 0))
     backend.deactivate()
     assert (machine.gpu.used, machine.gpu.pinned, machine.gpu.events) == (0, {}, {})
-    np.testing.assert_array_equal([first()[0], second()[0], third()[0]], [*expected, expected[0]])
+    np.testing.assert_array_equal([first(), second(), third()], [*expected, expected[0]])
 
 
 def test_a_picture_that_is_cancelled_while_samples_are_under_way_leaves_the_next_one_right(machine, engine_bundle):
@@ -128,7 +127,7 @@ def test_a_picture_that_is_cancelled_while_samples_are_under_way_leaves_the_next
 
 
 def test_a_failure_of_the_gpu_is_raised_by_who_reads(machine, engine_bundle, backend, lr, monkeypatch):
-    drawn = backend.begin(backend.encode(lr), drawings(engine_bundle, [0]))
+    drawn = backend.begin(backend.encode(lr), drawing(engine_bundle, 0))
     kinds = sys.modules["cuda.bindings.runtime"]
     monkeypatch.setattr(kinds, "cudaEventSynchronize", lambda event: (kinds.cudaError_t.cudaErrorNoDevice,))
     with pytest.raises(DeviceError, match=r"^sampling on tensorrt failed: cudaEventSynchronize: cudaErrorNoDevice"):

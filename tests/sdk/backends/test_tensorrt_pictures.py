@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 
 from srflow_export.engines.bundles import default_profile
-from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernels
-from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import LrProfile
 
-from .fake_tensorrt import IExecutionContext, write_engine_bundle
+from .fake_tensorrt import write_engine_bundle
 
 
 def picture(*shape):
@@ -31,55 +30,18 @@ def test_pictures_are_those_of_the_cpu(machine, engine_bundle, upscaler, shape, 
     np.testing.assert_allclose(got, expected, atol=2e-6)
 
 
-@pytest.fixture
-def runs(monkeypatch):
-    """Batches of the runs of samplers."""
-    found, compute = [], IExecutionContext._compute
-
-    def noted(context):
-        if "tau" in context._shapes:
-            found.append(context._shapes["tau"][0])
-        compute(context)
-
-    monkeypatch.setattr(IExecutionContext, "_compute", noted)
-    return found
-
-
-@pytest.mark.parametrize(("at_once", "batches"), [(4, [4, 4, 1, 1]), (1, [1] * 10)])
-def test_samples_are_drawn_four_at_once_over_one_conditioning(
-    machine, tiny_bundle, tmp_path, upscaler, runs, at_once, batches
-):
-    bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", samples=at_once)
+def test_samples_and_their_mean_are_drawn_over_one_conditioning(machine, engine_bundle, upscaler):
     image = (picture(45, 61) * 255).astype(np.uint8)
     tau = np.random.default_rng(1).uniform(0, 1, (45, 61))
-    with machine.upscaler(bundle) as engines:
-        encoding = engines.encode(image)
-        got = encoding.samples(10, seed=5, tau=tau)
-        assert runs == batches
-        mean, std = encoding.mean(8, seed=5), encoding.std(8, seed=5)
-        assert set(runs[len(batches) :]) == {at_once}
-    expected = upscaler.encode(image)
-    for one, wanted in zip(got, expected.samples(10, seed=5, tau=tau), strict=True):
-        np.testing.assert_allclose(one.astype(int), wanted.astype(int), atol=1)
-    np.testing.assert_allclose(mean.astype(int), expected.mean(8, seed=5).astype(int), atol=1)
-    np.testing.assert_allclose(std, expected.std(8, seed=5), atol=1e-5)
-
-
-def test_samples_that_do_not_fit_at_once_are_drawn_one_by_one(machine, engine_bundle, upscaler, runs, monkeypatch):
-    draw, failed = DrawingKernels.draw, []
-
-    def scarce(kernels, binding, bound, drawings):
-        if len(drawings) > 1:
-            failed.append(len(drawings))
-            raise OutOfMemoryError("out of memory")
-        return draw(kernels, binding, bound, drawings)
-
-    monkeypatch.setattr(DrawingKernels, "draw", scarce)
-    image = picture(45, 61)
     with machine.upscaler(engine_bundle) as engines:
-        got = engines.encode(image).samples(8, seed=5)
-    assert (runs, failed) == ([1] * 8, [4, 4])  # tried again once memory was made free, and not for the others
-    np.testing.assert_allclose(got, upscaler.encode(image).samples(8, seed=5), atol=2e-6)
+        encoding = engines.encode(image)
+        got = encoding.samples(3, seed=5, tau=tau)
+        mean, std = encoding.mean(3, seed=5), encoding.std(3, seed=5)
+    expected = upscaler.encode(image)
+    for one, wanted in zip(got, expected.samples(3, seed=5, tau=tau), strict=True):
+        np.testing.assert_allclose(one.astype(int), wanted.astype(int), atol=1)
+    np.testing.assert_allclose(mean.astype(int), expected.mean(3, seed=5).astype(int), atol=1)
+    np.testing.assert_allclose(std, expected.std(3, seed=5), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 20), (20, 20)])
