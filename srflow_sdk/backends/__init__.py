@@ -15,6 +15,7 @@ from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import FLOAT32_DB, LEAST_DB
 from srflow_sdk.system.device_names import ComputePrecision, Device, DeviceName, Precision, split_device
+from srflow_sdk.system.hardware import find_gpu
 
 __all__ = [
     "Backend",
@@ -67,6 +68,9 @@ def open_backend(
             return _opened(bundle, candidate, threads=threads)
         except (DeviceError, BundleError) as error:  # engines may be damaged while the graphs are not
             _log.warning(_WITHOUT, candidate, error)
+    if name == "auto" and not PROVIDERS["cuda"].offered() and (found := find_gpu()):
+        fix = 'srflow-doctor prints the commands that put one with CUDA in its place; device="cpu" is as wanted'
+        _log.warning("%s is not used, as this ONNX Runtime is built without CUDA; %s", found.name, fix)
     measures = bundle.manifest.precision == "fp32" and name in ("auto", "cpu", "openvino")
     if precision != "bundle" and (measures or precision != "fastest"):
         from srflow_sdk.backends.ways import open_measured
@@ -107,7 +111,7 @@ def _opened(bundle: Bundle, device: DeviceName, *, gpu: int = 0, threads: int | 
     else:
         backend = OnnxRuntimeBackend(bundle, device=device, gpu=gpu, threads=threads)
     backend.activate()
-    if device in PROVIDERS and PROVIDERS[device].exact:
+    if device == "cpu":
         return backend
     try:
         with OnnxRuntimeBackend(bundle, threads=threads) as reference:

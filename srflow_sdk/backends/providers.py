@@ -32,9 +32,9 @@ class Provider:
 
     device, name: the SDK's and ONNX Runtime's name. title: for people. fix: what to do if it does not start. options:
     the provider's own, for a bundle and the number of a GPU. check: of that number, before it starts; it raises
-    DeviceError. exact: its pictures need not be compared with the CPU's. bfloat16: it has bfloat16 convolutions.
-    memory: ONNX Runtime's name for where the encoder's outputs stay. one_at_a_time: held during runs. Of plug-ins,
-    module: to import. package: pip's name. needs: the hardware and drivers.
+    DeviceError. bfloat16: it has bfloat16 convolutions. memory: ONNX Runtime's name for where the encoder's outputs
+    stay. one_at_a_time: held during runs. Of plug-ins, module: to import. package: pip's name. needs: the hardware and
+    drivers.
     """
 
     device: DeviceName
@@ -43,7 +43,6 @@ class Provider:
     fix: str = ""
     options: Callable[[Bundle, int], dict[str, str]] = lambda bundle, gpu: {}
     check: Callable[[int], object] = lambda gpu: None
-    exact: bool = False
     bfloat16: bool = False
     memory: Literal["cpu", "cuda"] = "cpu"
     one_at_a_time: contextlib.AbstractContextManager[Any] = _FREE
@@ -111,14 +110,13 @@ def _rtx_options(bundle: Bundle, gpu: int) -> dict[str, str]:
 PROVIDERS: dict[str, Provider] = {  # in the order of "auto"
     row.device: row
     for row in (
-        Provider(device="cpu", name="CPUExecutionProvider", title="ONNX Runtime", exact=True),
+        Provider(device="cpu", name="CPUExecutionProvider", title="ONNX Runtime"),
         Provider(
             device="cuda",
             name="CUDAExecutionProvider",
             title="CUDA",
-            fix="install the GPU build in place of the CPU one (pip uninstall onnxruntime; pip install "
-            'onnxruntime-gpu), check the NVIDIA driver with nvidia-smi, or use device="cpu"; run srflow-doctor for '
-            "details",
+            fix="run srflow-doctor, which prints the commands that put the GPU build for this driver in place of the "
+            'CPU one, check the NVIDIA driver with nvidia-smi, or use device="cpu"',
             # Tiles come in several shapes: an exhaustive search would run again for each. TF32 would round the
             # conditioning of a float32 bundle to 10 bits.
             options=lambda bundle, gpu: {
@@ -127,7 +125,6 @@ PROVIDERS: dict[str, Provider] = {  # in the order of "auto"
                 "device_id": str(gpu),
             },
             check=_check_cuda,
-            exact=True,
             memory="cuda",
         ),
         Provider(

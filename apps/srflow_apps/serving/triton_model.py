@@ -46,6 +46,7 @@ class TritonPythonModel:
             options = _for_instance(ServingOptions.of_parameters(parameters), args)
             folder = Path(args["model_repository"]) / args["model_version"]
             self._service = PictureService(Bundle.open(folder / BUNDLE), options)
+            _check_place(self._service, args)
         except SRFlowError as error:
             raise triton.TritonModelException(f"{type(error).__name__}: {error}") from error
         self._workers = ThreadPoolExecutor(options.in_flight, thread_name_prefix="srflow-request")
@@ -137,6 +138,16 @@ def _for_instance(options: ServingOptions, args: Mapping[str, str]) -> ServingOp
         raise DeviceError(f"the instance is placed on GPU {number}, but CUDA_VISIBLE_DEVICES is {','.join(visible)}")
     os.environ["CUDA_VISIBLE_DEVICES"] = visible[number] if visible else str(number)
     return options
+
+
+def _check_place(service: PictureService, args: Mapping[str, str]) -> None:
+    """Raises: DeviceError for an instance on a GPU for which "auto" took the CPU."""
+    if args["model_instance_kind"] == "GPU" and service.options.device == "auto" and service.backend.device == "cpu":
+        service.close()
+        raise DeviceError(
+            "the instance is placed on a GPU, but this server would compute on the CPU: srflow-doctor says why and "
+            "prints the fix; for the CPU write KIND_CPU in the instance_group of config.pbtxt"
+        )
 
 
 class _ServerLog(logging.Handler):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from srflow_apps.serving.service import PictureService
-from srflow_apps.serving.triton_model import TritonPythonModel, _for_instance
+from srflow_apps.serving.triton_model import TritonPythonModel, _check_place, _for_instance
 from srflow_export.triton import MODEL_PY
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.serving_config import ServingOptions
@@ -120,6 +120,17 @@ def test_an_instance_on_a_gpu_that_is_not_visible_is_an_error(monkeypatch: pytes
         _for_instance(ServingOptions(), placed("GPU", 1))
     with pytest.raises(DeviceError, match=r"device is cuda:1, but Triton chooses.*instance_group"):
         _for_instance(ServingOptions(device="cuda:1"), placed("GPU", 0))
+
+
+def test_an_instance_on_a_gpu_does_not_draw_on_the_cpu_unless_that_is_named(service: PictureService) -> None:
+    for device, kind in (("auto", "CPU"), ("cpu", "GPU")):
+        _check_place(place_of(service, device), placed(kind, 0))
+    with pytest.raises(DeviceError, match="placed on a GPU, but this server would compute on the CPU: srflow-doctor"):
+        _check_place(place_of(service, "auto"), placed("GPU", 0))
+
+
+def place_of(service: PictureService, device: str) -> Any:
+    return SimpleNamespace(options=ServingOptions(device=device), backend=service.backend, close=lambda: None)
 
 
 def answered(

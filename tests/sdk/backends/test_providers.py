@@ -1,5 +1,6 @@
 """The table of ONNX Runtime's providers: what each is given, what is refused and why, and the order of "auto"."""
 
+import dataclasses
 import os
 import sys
 from types import SimpleNamespace
@@ -280,3 +281,22 @@ def test_unknown_devices_are_refused_with_the_list_and_only_gpus_have_numbers(bu
     for device in ("cpu:0", "webgpu:1", "cuda:01", "cuda:", "cuda:-1", "cuda:1:2", "cuda:¹"):
         with pytest.raises(ArgumentError, match="such as cuda:1"):
             split_device(device)
+
+
+def test_auto_says_that_a_gpu_is_not_used_where_the_runtime_is_the_cpus(bundle, monkeypatch, caplog):
+    monkeypatch.setattr(Provider, "offered", lambda self: self.device == "cpu")
+    monkeypatch.setattr(backends, "find_gpu", lambda: Gpu(name="NVIDIA L4", compute_capability="8.9", cuda="13.0"))
+    for device in ("auto", "cpu"):
+        open_backend(bundle, device=device).deactivate()
+    (said,) = caplog.messages
+    assert said.startswith("NVIDIA L4 is not used, as this ONNX Runtime is built without CUDA; srflow-doctor prints")
+
+
+def test_cuda_is_compared_with_the_cpu(bundle, monkeypatch):
+    row = dataclasses.replace(PROVIDERS["cpu"], device="cuda", title="CUDA")
+    monkeypatch.setitem(PROVIDERS, "cuda", row)
+    compared = []
+    monkeypatch.setattr(backends, "check_agreement", lambda backend, *_, **__: compared.append(backend.device))
+    for device in ("cuda", "cpu"):
+        open_backend(bundle, device=device).deactivate()
+    assert compared == ["cuda"]
