@@ -181,6 +181,7 @@ class Painter:
         limits = backend.window_limits
         self._least = (1, 1) if limits is None else limits.min  # height and width of windows
         self._lock = threading.Lock()
+        self._free = 0  # of a GPU: the most that was free
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("an Upscaler holds open sessions and cannot be pickled: make one in each process")
@@ -209,7 +210,7 @@ class Painter:
         # CPUs compute half precision in float32: activations are larger than the graphs' types say.
         widening = 2 if backend.gpu is None and manifest.precision in ("fp16", "bf16") else 1
         if self._tile == "auto" and backend.gpu is not None:
-            free = gpu_free_memory(backend.gpu)
+            free = self._free_memory_of_gpu(backend.gpu)
             auto = {} if free is None else {"budget": free // 2}
         elif self._tile == "auto":
             free = available_memory()
@@ -231,6 +232,12 @@ class Painter:
             limits=backend.window_limits,
             **auto,
         )
+
+    def _free_memory_of_gpu(self, gpu: int) -> int | None:
+        """The most that was free so far: later the backend itself holds some, which it uses again."""
+        free = gpu_free_memory(gpu)
+        self._free = max(self._free, free or 0)
+        return None if free is None else self._free
 
     def plan(self, height: int, width: int, core: int | None, *, halo: int | None = None) -> list[Tile]:
         """Cut a height×width image into tiles. halo: in LR pixels; None is the manifest's."""
@@ -448,7 +455,7 @@ class Painter:
         """
         if self.backend.gpu is None:
             return min(_MOST_KEPT, available_memory() // 4)
-        free = gpu_free_memory(self.backend.gpu)
+        free = self._free_memory_of_gpu(self.backend.gpu)
         return _MOST_KEPT if free is None else free // 3
 
 

@@ -211,6 +211,13 @@ def test_what_is_kept_follows_the_memory_that_is_free(flow, monkeypatch, gpu, fr
     assert least <= flow._painter.conditioning_budget() <= most
 
 
+def test_what_the_backend_holds_of_a_gpu_does_not_make_the_next_pictures_tiles_smaller(flow, monkeypatch):
+    monkeypatch.setattr(type(flow._painter.backend), "gpu", 0)
+    free = iter([4 << 30, 1 << 30])
+    monkeypatch.setattr("srflow_sdk.drawing.painter.gpu_free_memory", lambda _gpu: next(free))
+    assert len({flow._painter.core(4000, 4000) for _ in range(2)}) == 1
+
+
 def test_every_call_that_draws_several_times_keeps_what_memory_allows(flow, picture, monkeypatch):
     def noted(*_):
         raise EOFError
