@@ -175,6 +175,7 @@ class _TimedStep:
             model = settings.build().to(device)
             scale, multiple = settings.config().scale, settings.crop_multiple
             batch = max(1, settings.data.batch // settings.ranks)
+            batch = -(-batch // min(settings.schedule.accumulate, batch))  # as the trainer cuts it
             crop = settings.data.crop if device.type == "cuda" else min(_CROP, settings.data.crop)
             side = max(multiple, crop // multiple * multiple)
             hr = torch.rand(batch, 3, side, side)
