@@ -112,7 +112,7 @@ class SdkEngine:
 def plugin_layers(bundle: Bundle) -> tuple[int, int]:
     """Layers of the sampler's engine that are plugins, and nodes of our own in the graph that it was built from.
 
-    (0, nodes) if it was built without the library of plugins.
+    Raises: MissingError if it was built without the library of plugins.
     """
     import onnx
     import tensorrt
@@ -120,7 +120,7 @@ def plugin_layers(bundle: Bundle) -> tuple[int, int]:
     record = bundle.manifest.engines[0]
     nodes = {node.name for node in onnx.load(bundle.path / "sampler.onnx").graph.node if node.domain == "srflow"}
     if record.plugins is None:
-        return 0, len(nodes)
+        raise MissingError("the engine has no plugins: python -m srflow_export.native tensorrt builds their library")
     runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))  # the backend has loaded the plugins
     plan = runtime.deserialize_cuda_engine(bundle.file(record.sampler).read_bytes())
     if plan is None:
