@@ -222,3 +222,27 @@ def test_install_puts_the_library_under_lib(native_tree, ort_library, tmp_path):
     native_tree.run(["cmake", "--install", "build/cpu", "--prefix", str(tmp_path)])
     assert (tmp_path / "lib" / ort_library.name).is_file()
     assert (tmp_path / "include" / "srflow" / "srflow.h").is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gpu", [80, 89, 90, 120])
+@pytest.mark.parametrize("name", ["flow_step_tail", "unsqueeze_split", "latents"])
+def test_threads_keep_their_numbers_in_registers_and_leave_room_for_two_blocks(tmp_path, gpu, name):
+    skip_without_nvcc()
+    command = [
+        "nvcc",
+        "-std=c++17",
+        "-O3",
+        "-cubin",
+        f"-arch=sm_{gpu}",
+        "-Xptxas",
+        "-v",
+        "-I",
+        ROOT / "runtime/include",
+    ]
+    command += [ROOT / "runtime/cuda" / f"{name}.cu", "-o", tmp_path / "kernel.cubin"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert max(map(int, re.findall(r"Used (\d+) registers", said))) <= 104, "of 128"
+    assert max(map(int, re.findall(r"(\d+) bytes spill stores", said))) <= 16, (
+        "16 on sm_80, for three blocks, 0 elsewhere"
+    )
