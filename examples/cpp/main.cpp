@@ -1,4 +1,4 @@
-// upscale MODEL PHOTO.png LARGE.png [--tau T] [--seed N] [--threads N]: what srflow-upscale does, without Python.
+// upscale MODEL PHOTO.png LARGE.png [--tau T] [--seed N] [--threads N] [--device D]: what srflow-upscale does, without Python.
 //
 // It writes 8-bit RGB, in one piece: transparent parts become white (srflow-upscale enlarges the transparency too), and
 // profiles and metadata are left out.
@@ -19,11 +19,12 @@
 namespace {
 
 constexpr char kUsage[] =
-    "Usage: upscale MODEL PHOTO.png LARGE.png [--tau T] [--seed N] [--threads N]\n\n"
+    "Usage: upscale MODEL PHOTO.png LARGE.png [--tau T] [--seed N] [--threads N] [--device D]\n\n"
     "  MODEL      a bundle, such as srflow_sdk/models/x4-small.srflow, or a fused.onnx of srflow-export --fused\n"
     "  --tau      temperature, 0 … 2  [default: the model's number, everywhere]\n"
     "  --seed     0 … 2^64 - 1; another seed gives another picture  [default: 0]\n"
-    "  --threads  of the processor  [default: all cores]\n\n"
+    "  --threads  of the processor  [default: all cores]\n"
+    "  --device   cpu, or cuda with ONNX Runtime's GPU build  [default: cpu]\n\n"
     "The same model, tau and seed give the picture of srflow-upscale --tau T --seed N, to 1/255, if the photo is opaque,\n"
     "8-bit and without a colour profile. Transparent parts become white.\n";
 
@@ -32,6 +33,7 @@ struct Options {
   std::optional<float> tau;
   std::uint64_t seed = 0;
   int threads = 0;
+  bool cuda = false;
   bool help = false;
 };
 
@@ -79,8 +81,11 @@ Options parsed(int count, char** arguments) {
     } else if (name == "--threads") {
       options.threads = number<int>(name, value, "of threads");
       if (options.threads < 0) throw UsageError("--threads is " + value + "; it must be 1 or more, or 0 for all cores");
+    } else if (name == "--device") {
+      if (value != "cpu" && value != "cuda") throw UsageError("--device is " + value + "; it must be cpu or cuda");
+      options.cuda = value == "cuda";
     } else {
-      throw UsageError("there is no option " + name + "; there are --tau, --seed and --threads");
+      throw UsageError("there is no option " + name + "; there are --tau, --seed, --threads and --device");
     }
   }
   if (options.files.size() != 3) throw UsageError("MODEL, PHOTO.png and LARGE.png are needed; --help says more");
@@ -103,7 +108,7 @@ int main(int count, char** arguments) {
       return 0;
     }
     const Picture photo = read_png(options.files[1], kMostPixels);
-    Model model(options.files[0], options.threads);
+    Model model(options.files[0], options.threads, options.cuda);
     const std::optional<float> tau = options.tau ? options.tau : model.default_tau();
     if (!tau) throw UsageError(options.files[0] + " has no manifest.json beside it with a temperature: give --tau");
     write_png(options.files[2], model.upscale(photo, *tau, options.seed));

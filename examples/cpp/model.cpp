@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <memory>
 #include <regex>
 #include <sstream>
 #include <stdexcept>
@@ -42,6 +43,19 @@ class Quiet {
  private:
   int kept_;
 };
+
+// As srflow-upscale --device cuda. Throws Ort::Exception, also where ONNX Runtime was built without it.
+void use_cuda(Ort::SessionOptions& options) {
+  const OrtApi& api = Ort::GetApi();
+  const char* const names[] = {"use_tf32", "cudnn_conv_algo_search"};
+  const char* const values[] = {"0", "HEURISTIC"};
+  OrtCUDAProviderOptionsV2* provider = nullptr;
+  Ort::ThrowOnError(api.CreateCUDAProviderOptions(&provider));
+  const std::unique_ptr<OrtCUDAProviderOptionsV2, decltype(api.ReleaseCUDAProviderOptions)> owner(
+      provider, api.ReleaseCUDAProviderOptions);
+  Ort::ThrowOnError(api.UpdateCUDAProviderOptions(provider, names, values, 2));
+  options.AppendExecutionProvider_CUDA_V2(*provider);
+}
 
 // The photo as the graphs take it, 3 × rows × columns in [0, 1]; the last row and column are repeated to fill it up.
 std::vector<float> planes(const Picture& photo, std::int64_t rows, std::int64_t columns) {
@@ -118,17 +132,17 @@ Picture picture(const float* sr, const Picture& photo, const std::vector<float>&
 
 }  // namespace
 
-Model::Model(const std::string& path, int threads) : env_(ORT_LOGGING_LEVEL_ERROR, "upscale") {
+Model::Model(const std::string& path, int threads, bool cuda) : env_(ORT_LOGGING_LEVEL_ERROR, "upscale") {
   namespace fs = std::filesystem;
   if (!fs::exists(path)) throw std::runtime_error(path + " does not exist: give a bundle, or a fused.onnx");
   if (fs::is_directory(path)) {
     for (const char* name : {"encoder.onnx", "sampler.onnx"}) {
       const fs::path file = fs::path(path) / name;
       if (!fs::exists(file)) throw std::runtime_error(path + " is not a bundle: it has no " + name);
-      graphs_.push_back(load(file.string(), threads));
+      graphs_.push_back(load(file.string(), threads, cuda));
     }
   } else {
-    graphs_.push_back(load(path, threads));
+    graphs_.push_back(load(path, threads, cuda));
   }
   const auto& inputs = graphs_.back().inputs;
   for (const char* name : {"tau", graphs_.size() == 1 ? "lr" : "tau"}) {
@@ -139,10 +153,11 @@ Model::Model(const std::string& path, int threads) : env_(ORT_LOGGING_LEVEL_ERRO
   read_metadata(path);
 }
 
-Model::Graph Model::load(const std::string& path, int threads) {
+Model::Graph Model::load(const std::string& path, int threads, bool cuda) {
   const Quiet quiet;
   Ort::SessionOptions options;
   options.SetIntraOpNumThreads(threads);
+  if (cuda) use_cuda(options);
   Graph graph{Ort::Session(env_, path.c_str(), options), {}, {}};
   Ort::AllocatorWithDefaultOptions allocator;
   for (std::size_t i = 0; i < graph.session.GetInputCount(); ++i) {

@@ -17,8 +17,8 @@ constexpr std::int64_t kMostPixels = 300 * 300;  // of a photo: one piece of thi
 class Model {
  public:
   // path: a bundle (encoder.onnx and sampler.onnx are used), or a fused.onnx. threads: 0 leaves the choice to ONNX
-  // Runtime. Throws std::runtime_error or Ort::Exception.
-  Model(const std::string& path, int threads);
+  // Runtime. cuda: on the first NVIDIA GPU. Throws std::runtime_error or Ort::Exception.
+  Model(const std::string& path, int threads, bool cuda);
 
   // The picture, scale times as large. tau: 0 … 2. Throws std::runtime_error or Ort::Exception.
   Picture upscale(const Picture& photo, float tau, std::uint64_t seed);
@@ -33,7 +33,7 @@ class Model {
   };
   using Tensors = std::map<std::string, Ort::Value>;
 
-  Graph load(const std::string& path, int threads);
+  Graph load(const std::string& path, int threads, bool cuda);
   void read_metadata(const std::string& path);
   // Runs a graph on those of the tensors that are its inputs, and adds its outputs to them.
   void run(Graph& graph, Tensors& tensors);

@@ -113,7 +113,9 @@ def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, kin
         ([BUNDLE, "photo.png", "large.jpg"], 2, "large.jpg would hold a PNG: let its name end in .png"),
         ([BUNDLE, "photo.png", "./photo.png"], 2, "./photo.png would overwrite the photo: name another file"),
         ([BUNDLE, "photo.png", "large.png", "--tau", "3"], 2, "--tau is 3; it must be from 0 to 2"),
-        ([BUNDLE, "photo.png", "large.png", "--sed", "1"], 2, "there is no option --sed; there are --tau, --seed and"),
+        ([BUNDLE, "photo.png", "large.png", "--device", "gpu"], 2, "--device is gpu; it must be cpu or cuda"),
+        ([BUNDLE, "photo.png", "large.png", "--device", "cuda"], 1, "ONNX Runtime cannot run the model: CUDA"),
+        ([BUNDLE, "photo.png", "large.png", "--sed", "1"], 2, "there is no option --sed; there are --tau, --seed, "),
     ],
 )
 def test_a_mistake_gets_one_line_and_leaves_nothing(run, photo, tmp_path, arguments, status, line):
