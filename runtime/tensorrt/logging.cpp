@@ -12,7 +12,8 @@ std::atomic<nvinfer1::ILoggerFinder*> logger_finder{nullptr};
 
 // Whether the library that made `finder` has the major version of the headers that this file was compiled with.
 // ILoggerFinder and ILogger have different virtual functions in TensorRT 11 and in 10 (the interfaces of plugins do
-// not), so a call to another version would jump to the wrong function.
+// not), so a call to another version would jump to the wrong function. trtexec and Triton load whatever file they are
+// given, and the tests load a library of TensorRT 10's headers into TensorRT-RTX.
 bool speaks_our_version(nvinfer1::ILoggerFinder* finder) {
   const void* const its_functions = *reinterpret_cast<void**>(finder);
   Dl_info where;

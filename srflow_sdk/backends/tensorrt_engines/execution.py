@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends.base import OUT_OF_MEMORY, Conditioning, Drawing
+from srflow_sdk.backends.base import OUT_OF_MEMORY, Conditioning, Drawing, Finish
 from srflow_sdk.backends.tensorrt_engines.cuda import ALIGNMENT, THREADS, Block, CudaGpu, DeviceMemory, Launch
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
@@ -252,6 +252,7 @@ class Binding:
         self._free = defaultdict[int, list[tuple[NDArray[np.uint8], Any]]](list)  # for what is sent, by its bytes
         self._held = contextlib.ExitStack()
         self._bound: tuple[dict[str, int], _Around, Block | None] = ({}, ((), ()), None)
+        self.bounds_of: Finish | None = None  # whose bounds its buffer has
         self._settled = False
         self._captures_left = _CAPTURES
         self._graph: Any = None
@@ -469,13 +470,15 @@ class DrawingKernels:
         if finish is not None:
             shape, dtype, bounds = (core.height, core.width, 3), finish.dtype, 0
             if finish.bounds is not None:
-                uploads["bounds"] = finish.bounds
+                if binding.bounds_of is not finish:  # once for all samples of a tile
+                    uploads["bounds"] = finish.bounds
                 bounds = binding.buffer("bounds", height * width * 16 // drawing.scale**2)
             target = binding.buffer(f"sr_{dtype}", height * width * 3 * dtype.itemsize)
             after.append(self.finish(drawing, state, (height, width), source, bounds, target))
             source = target
         before = self.latents(drawing, state, targets, maps)
         binding.run(uploads, {**bound, **noise, "tau": state + _TAU}, before=before, after=after)
+        binding.bounds_of = finish
         nbytes = math.prod(shape) * dtype.itemsize
         sent = binding.sent([(state, _TAU), (source, nbytes)], most=_TAU + height * width * 3 * dtype.itemsize)
 

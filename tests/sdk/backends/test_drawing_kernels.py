@@ -98,6 +98,10 @@ def test_the_gpu_bounds_colours_and_rounds_as_the_processor_and_hands_back_level
             np.testing.assert_array_equal(got, from_unit(near, dtype))
             to_host = sum(nbytes for *way, nbytes in machine.gpu.copied[before:] if way == [True, False])
             assert to_host == got.nbytes + 256  # of float32 it would be 12 bytes a pixel
+            before = len(machine.gpu.copied)
+            np.testing.assert_array_equal(backend.draw(conditioning, drawing), got)
+            to_gpu = sum(nbytes for *way, nbytes in machine.gpu.copied[before:] if way == [False, True])
+            assert to_gpu == 260, "a tile's bounds go up once"
 
 
 @pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (4, np.uint8), (1, np.uint8), (3, np.uint16)])
