@@ -14,7 +14,6 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,7 +115,7 @@ def listed(links: Path, model: Path, plugins: Path | None = None) -> list[Kernel
 
 
 def main(preset: str = "published-x4") -> None:
-    """Print what is counted at two steps a level, and what that makes of sixteen, in Markdown."""
+    """Print what two and four steps a level make of sixteen, in Markdown."""
     counted: dict[str, list[list[Kernel]]] = {}
     with tempfile.TemporaryDirectory() as name:
         links = rtx_links(Path(name))
@@ -135,10 +134,6 @@ def main(preset: str = "published-x4") -> None:
         kernels += (STEPS - 2) // 2 * (len(large) - kernels)
         nbytes += (STEPS - 2) // 2 * (moved(large) - nbytes)
         lines.append(f"| {what} | {kernels} | {nbytes / 1e9:.2f} |")
-    for what, (small, _) in counted.items():
-        lines.append(f"\n{what}, two steps a level:")
-        names = sorted(Counter((each.kind, each.name) for each in small).items())
-        lines += [f"{count:4} {kind} {name}" for (kind, name), count in names]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
