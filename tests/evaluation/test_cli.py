@@ -83,8 +83,6 @@ def test_wrong_options_are_one_line_and_leave_nothing(photos, arguments, message
         (restore, {"models": [], "taus": AUTO}, "--tau auto is for samples"),
         (transfer, {"models": [], "most": 1}, "there is only one: name another with --source"),
         (transfer, {"models": [], "taus": AUTO}, "--tau auto is for samples"),
-        (diagnose, {"samples": 3}, "at least 4"),
-        (diagnose, {"taus": ZERO}, "samples are the same"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(options, protocol, changes, message, tmp_path):

@@ -167,11 +167,11 @@ class Options:
         check_samples_differ(tau := self.only_tau() or default)
         return tau
 
-    def sample_count(self, default: int, why: str, *, least: int = 2) -> int:
-        """How many samples. why: what needs at least so many. Raises: ArgumentError if there are fewer."""
+    def sample_count(self, default: int, why: str) -> int:
+        """How many samples. why: what needs at least two. Raises: ArgumentError if there are fewer."""
         count = default if self.samples is None else self.samples
-        if count < least:
-            raise ArgumentError(f"--samples is {count}; {why}: give at least {least}")
+        if count < 2:
+            raise ArgumentError(f"--samples is {count}; {why}: give at least 2")
         return count
 
     @property

@@ -211,12 +211,11 @@ PROTOCOLS = {
     ),
     "diagnose": Protocol(
         function="diagnose:diagnose",
-        about="latents, calibration, round trip and likelihood",
-        takes=frozenset({"tau", "samples"}),
+        about="latents, round trip and likelihood",
+        takes=frozenset(),
         inverts=True,
         lacks=frozenset({"reference", "other", "convention", "metrics", "sheets"}),
-        reading="Look for latents like standard normal ones and coverage near its nominal value; the notes say what it "
-        "means if they are not.",
+        reading="Look for latents like standard normal ones; the notes say what it means if they are not.",
     ),
 }
 
