@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -212,7 +213,10 @@ def _errors_in_one_line(path: Path, stamp: _Stamp | None = None) -> Iterator[Non
         raise ImageError(f"{path}: {f'the file cannot be read: {why}' if why else _explained(str(error))}") from error
     except libvips.pyvips().Error as error:
         changed = stamp is not None and _stamp(path) != stamp  # what libvips says about such a file is misleading
-        raise ImageError(f"{path}: {_CHANGED if changed else _explained(libvips.reason(error))}") from error
+        why = _CHANGED if changed else _explained(libvips.reason(error))
+        # Frames of the cause would hold the file open as long as the error lives, and since Python 3.12, in a cycle.
+        traceback.clear_frames(error.__traceback__)
+        raise ImageError(f"{path}: {why}") from error.with_traceback(None)
 
 
 def _stamp(path: Path) -> _Stamp | None:
@@ -258,22 +262,23 @@ def _recognised(path: Path, *, raw: bool = False) -> _Source:
 
 def _opened(source: _Source, *, access: str = "sequential") -> Any:
     """The libvips image of a file, with a TIFF's EXIF, which libvips misses."""
-    pyvips, kind = libvips.pyvips(), source.kind
     with _errors_in_one_line(source.path):
-        if kind.pillow:
-            return _header_by_pillow(source.path, kind)
-        content: tuple[Any, ...]
-        if kind.mapped:  # a mapped file that becomes shorter ends the process
-            load, content = pyvips.Image.new_from_buffer, (source.path.read_bytes(), "")
-        else:
-            load = getattr(pyvips.Image, f"{kind.loader}_source")
-            with open_regular(source.path) as file:
-                content = (pyvips.Source.new_from_descriptor(file.fileno()),)
-        image = load(*content, access=access, fail_on="error")
+        if source.kind.pillow:
+            return _header_by_pillow(source.path, source.kind)
+        image = _loaded(source, access=access, fail_on="error")
         if source.tiff.exif is not None and not image.get_typeof("exif-data"):
             image = image.copy()
-            image.set_type(pyvips.GValue.blob_type, "exif-data", source.tiff.exif)  # libvips turns it by that
+            image.set_type(libvips.pyvips().GValue.blob_type, "exif-data", source.tiff.exif)  # libvips turns it by that
         return image
+
+
+def _loaded(source: _Source, **options: str) -> Any:
+    pyvips = libvips.pyvips()
+    if source.kind.mapped:  # a mapped file that becomes shorter ends the process
+        return pyvips.Image.new_from_buffer(source.path.read_bytes(), "", **options)
+    load = getattr(pyvips.Image, f"{source.kind.loader}_source")
+    with open_regular(source.path) as file:
+        return load(pyvips.Source.new_from_descriptor(file.fileno()), **options)
 
 
 def _check_supported(source: _Source, image: Any, max_pixels: int, *, raw: bool = False) -> None:

@@ -46,14 +46,22 @@ READ_AND_LEFT = """
 import os, sys
 from pathlib import Path
 from srflow_sdk.files import ImageReader, read_image
+def delete(name):
+    held = [os.path.realpath(f"/proc/self/fd/{number}") for number in range(3, 50)]
+    assert os.path.realpath(name) not in held
+    os.remove(name)
 for name in sys.argv[1:]:
+    content = Path(name).read_bytes()
     reader = ImageReader(name)
     reader.read_rows(2)
     reader.close()
     read_image(name)
-    held = [os.path.realpath(f"/proc/self/fd/{number}") for number in range(3, 50)]
-    assert os.path.realpath(name) not in held
-    os.remove(name)
+    delete(name)
+    Path(name).write_bytes(content[:60])
+    try:
+        read_image(name)
+    except Exception:
+        delete(name)
 """
 
 
