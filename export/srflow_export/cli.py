@@ -6,7 +6,6 @@ known to be installed.
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.model.bundle import Bundle, bundle_path
 from srflow_sdk.model.manifest import INT8_ENCODER, Precision
+from srflow_sdk.system.plain_text import command_line
 from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:
@@ -228,8 +228,8 @@ def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     click.echo(f"wrote {output}")
     if Path(config) == output.with_suffix(".yaml"):
         click.echo(f"wrote {config}")
-    start = f"schedule.start={shlex.quote(str(output))}"
-    click.echo(f"train it: srflow-train --config {shlex.quote(config)} --set {start} --data PHOTOS --out RUN")
+    options = ["--config", str(config), "--set", f"schedule.start={output}", "--data", "PHOTOS", "--out", "RUN"]
+    click.echo(f"train it: {command_line(['srflow-train', *options])}")
     return False
 
 

@@ -7,10 +7,11 @@ recorded in the manifest, and a runtime that does not match is refused before it
 from __future__ import annotations
 
 import os
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from srflow_sdk.system.plain_text import command_line
 
 EngineRuntime = Literal["tensorrt", "tensorrt_rtx"]
 """Which library builds and runs an engine, by the name of its Python module."""
@@ -105,7 +106,7 @@ def engines_command(
     sms: Sequence[int] = (),
     profile: LrProfile | None = None,
 ) -> str:
-    """The command that builds engines into a bundle, as a line for a POSIX shell.
+    """The command that builds engines into a bundle, as a line for this system's shell.
 
     The arguments are those of the exporter's `EngineRequest`. sms: only TensorRT-RTX builds for other GPUs than this
     machine's.
@@ -116,4 +117,4 @@ def engines_command(
         words += ["--sm", *map(str, sorted(set(sms)))]
     if profile is not None:
         words += ["--shapes", str(profile)]
-    return shlex.join(words)
+    return command_line(words)

@@ -6,7 +6,10 @@ is what is shown, compared and recorded; only what opens a URL needs the rest.
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+from collections.abc import Iterable
 
 # Control characters (ANSI escapes begin with one), line separators, marks that reorder text, and halves of surrogate
 # pairs, which cannot be written as UTF-8.
@@ -31,6 +34,15 @@ def is_plain(text: str) -> bool:
 def printable(text: str) -> str:
     """A text for people, without what a terminal interprets, reorders or refuses, and without secrets of URLs."""
     return _ODD.sub("\N{REPLACEMENT CHARACTER}", without_secrets(text))
+
+
+def command_line(words: Iterable[str]) -> str:
+    """A command as this system's shell takes it: Windows' knows no single quotes."""
+    if os.name == "nt":
+        from subprocess import list2cmdline
+
+        return list2cmdline(words)
+    return shlex.join(words)
 
 
 def short(value: object) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from srflow_apps.commands.signals import STOPPING, Interrupts, deferred_interrupts
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.system.local_files import remove_stale_parts, remove_stale_parts_in, write_atomically
+from srflow_sdk.system.plain_text import command_line
 from srflow_training.checkpoints import (
     ENCODER_NOTE,
     SAMPLING_NOTES,
@@ -261,7 +261,7 @@ class Trainer:
         data, val = self.folders
         rate = f"schedule.learning_rate={min(self.schedule.learning_rate / 4, _SAFE_RATE):.3g}"
         options = [*begin, "--data", data, *(["--val", val] if val else []), "--out", self.out, "--set", rate]
-        command = shlex.join(["srflow-train", *map(str, options)])
+        command = command_line(["srflow-train", *map(str, options)])
         return DivergedError(f"{what} at iteration {self.iteration}: {fix} at a lower rate: {command}")
 
     def _to_device(self) -> None:

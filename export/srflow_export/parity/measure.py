@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from srflow_export.parity.runners import Arithmetic, Runner, torch_runner
 from srflow_sdk.errors import ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
+from srflow_sdk.system.plain_text import command_line
 from srflow_sdk.system.raising import is_installed
 from srflow_training.model import SRFlow
 
@@ -193,8 +193,8 @@ class Comparison:
             self.say(f"{folder}: the gate's inputs cannot be kept: {error.strerror or error}")
             return
         shapes = [f"{name}:{list(value.shape)}".replace(" ", "") for name, value in self._feeds[0].items()]
-        trt = f" --trt --strongly-typed --input-shapes {shlex.join(shapes)}" if is_installed("tensorrt") else ""
-        path = shlex.quote(str(folder))
+        trt = f" --trt --strongly-typed --input-shapes {command_line(shapes)}" if is_installed("tensorrt") else ""
+        path = command_line([str(folder)])
         self.say(
             f"to look into what was compared: polygraphy run {path}/graph.onnx --onnxrt{trt} --load-inputs "
             f"{path}/inputs.json --load-outputs {path}/outputs.json --compare psnr --psnr-threshold {bound_db:g}"

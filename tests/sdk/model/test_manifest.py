@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from srflow_sdk.model.engine_records import (
 )
 from srflow_sdk.model.manifest import Manifest, _read_record, manifest_digest
 from srflow_sdk.model.serving_config import described
+from srflow_sdk.system import plain_text
 from tests.sdk.calibrated import INTERVALS, calibrated
 
 RECORD = EngineRecord(
@@ -70,10 +72,16 @@ def test_a_command_says_all_that_was_asked_for_and_survives_the_shell():
         profile=RECORD.profile,
     )
     assert shlex.split(command) == [
-        *("srflow-export", "--engines-for", "my models/x4.srflow", "--rtx", "fp16", "--sm", "89", "120"),
+        *("srflow-export", "--engines-for", str(Path("my models/x4.srflow")), "--rtx", "fp16", "--sm", "89", "120"),
         *("--shapes", "16x16,88x120,256x256"),
     ]
     assert engines_command("B", runtime="tensorrt", precision="fp32") == "srflow-export --engines-for B --trt fp32"
+
+
+@pytest.mark.parametrize(("system", "line"), [("posix", "a 'b c' 'C:\\d'"), ("nt", 'a "b c" C:\\d')])
+def test_a_command_suits_the_systems_shell(monkeypatch, system, line):
+    monkeypatch.setattr(plain_text, "os", SimpleNamespace(name=system))
+    assert plain_text.command_line(["a", "b c", "C:\\d"]) == line
 
 
 def test_the_gpus_of_tensorrt_rtx_are_those_that_it_names():
