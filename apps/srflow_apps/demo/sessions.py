@@ -146,7 +146,7 @@ class Session:
     def in_words(self, text: str) -> str:
         """A message without the folders that only the server knows, and without advice to who started it."""
         words = text.replace(RAISE_LIMIT, "choose a smaller picture")
-        return re.sub(re.escape(f"{self.folder}/") + "(?:[0-9a-f]{32}/)?", "", words)
+        return re.sub(re.escape(str(self.folder)) + r"[\\/](?:[0-9a-f]{32}[\\/])?", "", words)
 
     def stop(self) -> None:
         """Stop whatever runs for this page, and begin nothing any more."""
