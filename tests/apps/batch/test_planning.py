@@ -226,7 +226,7 @@ def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
 
     check("new/", "reports/r.json")
     assert not (tmp_path / "new").exists(), "nothing is created by looking"
-    with pytest.raises(ImageError, match=r"new/deep/big.png cannot be written: there is no folder .*new/deep; correct"):
+    with pytest.raises(ImageError, match=r"deep.big.png cannot be written: there is no folder .*deep; correct"):
         check("new/deep/big.png")
     with pytest.raises(ArgumentError, match="the ending of the name sets the format"):
         check("big.bmp")

@@ -16,6 +16,7 @@ from srflow_sdk.system.plain_text import without_secrets
 SIGNED = "https://somebody:s3cr3t@Store.example:443/photos/a.png?X-Amz-Signature=s3cr3t%2F1&x=/y#s3cr3t"
 
 
+@pytest.mark.not_on_windows("URLs are refused there")
 def test_folders_and_names_are_taken_of_urls_as_of_paths() -> None:
     url = as_path("S3A://bucket/photos//a.png")
     assert isinstance(url, UrlPath)
@@ -30,6 +31,7 @@ def test_folders_and_names_are_taken_of_urls_as_of_paths() -> None:
     assert not isinstance(as_path("C://photos"), UrlPath)
 
 
+@pytest.mark.not_on_windows("URLs are refused there")
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

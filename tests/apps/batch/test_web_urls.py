@@ -28,6 +28,7 @@ class Pictures(http.server.SimpleHTTPRequestHandler):
         """Nothing."""
 
 
+@pytest.mark.not_on_windows("URLs are refused there")
 def test_a_picture_is_read_from_a_web_server(tiny_bundle: Path, tmp_path: Path, photo: np.ndarray) -> None:
     (tmp_path / "web").mkdir()
     write_image(tmp_path / "web" / "a.png", photo[:12, :16])
@@ -69,6 +70,7 @@ def test_options_that_refuse_a_url_do_not_show_its_secrets(
     assert not [secret for secret in ("s3cr3t", "s1gned", "somebody") if secret in done.output]
 
 
+@pytest.mark.not_on_windows("URLs are refused there")
 def test_a_signal_ends_the_waiting_for_a_server_that_is_silent(tiny_bundle: Path, tmp_path: Path) -> None:
     program = "from srflow_apps.commands.cli import upscale; upscale()"
     with socket.create_server(("127.0.0.1", 0)) as silent:

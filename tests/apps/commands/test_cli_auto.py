@@ -119,6 +119,7 @@ def test_the_folder_function_takes_auto(two_models: Path) -> None:
         upscale_folder(MIXED, "out", upscaler="x4-photo")  # type: ignore[arg-type]
 
 
+@pytest.mark.not_on_windows("URLs are refused there")
 def test_a_file_that_comes_from_elsewhere_is_fetched_once(two_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetched: list[str] = []
 

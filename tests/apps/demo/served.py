@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-# Every address that the server itself connects to goes into a file.
+# Other machines' addresses that the server itself connects to go into a file.
 _WATCHED = """
 import json, sys
 def watch(event, arguments):
-    if event == "socket.connect":
-        with open(sys.argv[1], "a") as file:
+    if event == "socket.connect" and arguments[1][0] != "127.0.0.1":
+        with open(sys.argv[0], "a") as file:
             file.write(json.dumps(str(arguments[1])) + "\\n")
 sys.addaudithook(watch)
 del sys.argv[0]
@@ -70,7 +69,7 @@ def served(folder: Path, *options: str | Path) -> Iterator[Served]:
         yield Served(line.split()[1], process, connections)
     finally:
         if process.poll() is None:
-            process.send_signal(signal.SIGINT)
+            process.terminate()
             try:
                 process.wait(60)
             except subprocess.TimeoutExpired:

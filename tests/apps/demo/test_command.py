@@ -26,10 +26,8 @@ def test_a_port_in_use_is_one_line() -> None:
         port = taken.getsockname()[1]
         result = CliRunner().invoke(demo, ["--port", str(port)])
     assert result.exit_code == 1
-    assert result.stderr == (
-        f"error: port {port} of 127.0.0.1 cannot be used (Address already in use); choose another with --port, or "
-        "--port 0 for a free one\n"
-    )
+    assert result.stderr.startswith(f"error: port {port} of 127.0.0.1 cannot be used (")
+    assert result.stderr.endswith("); choose another with --port, or --port 0 for a free one\n")
 
 
 def test_an_address_of_no_machine_is_wrong_usage() -> None:
@@ -60,6 +58,7 @@ def test_loopback_is_recognised() -> None:
     assert [is_loopback(host) for host in ("0.0.0.0", "::", "192.168.1.5", "example.com")] == [False] * 4
 
 
+@pytest.mark.not_on_windows("signals")
 @pytest.mark.parametrize("numbers", [[getattr(signal, "SIGHUP", None)], [signal.SIGINT, signal.SIGTERM]], ids=str)
 def test_signals_end_it_cleanly_whatever_is_in_flight_and_leave_no_files(
     tiny_bundle, tmp_path, uploaded, numbers
@@ -78,6 +77,7 @@ def test_signals_end_it_cleanly_whatever_is_in_flight_and_leave_no_files(
     assert not list((tmp_path / "demo" / "tmp").iterdir())
 
 
+@pytest.mark.not_on_windows("signals")
 def test_a_signal_while_it_starts_ends_it(tiny_bundle, tmp_path) -> None:
     # The signal comes while the model is opened.
     code = (
@@ -97,6 +97,7 @@ def test_a_signal_while_it_starts_ends_it(tiny_bundle, tmp_path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.not_on_windows("a browser that is a script of the shell")
 def test_open_gives_the_browser_a_token_of_its_own(tiny_bundle, tmp_path) -> None:
     # Whoever lists the processes of the machine can read a browser's command line.
     browser = tmp_path / "browser"

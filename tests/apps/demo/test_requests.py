@@ -180,6 +180,7 @@ def test_it_listens_on_the_loopback_address_alone(server) -> None:
         assert other.connect_ex(("127.0.0.2", Visitor(server.url).port)) != 0
 
 
+@pytest.mark.not_on_windows("POSIX permissions")
 def test_no_other_user_may_look_into_the_files(server, visitor, photo_bytes) -> None:
     visitor.send("enlarge", "photo.png", photo_bytes)
     (root,) = (server.connections.parent / "tmp").iterdir()

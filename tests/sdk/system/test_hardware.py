@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import ClassVar
@@ -30,7 +31,7 @@ def write(root, **files):
     for name, content in files.items():
         path = root / name.replace("__", "/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{content}\n")
+        path.write_text(f"{content}\n", encoding="utf-8")
 
 
 def write_group(root, group, **files):
@@ -152,7 +153,7 @@ def test_whatever_fails_there_is_no_figure_and_no_context_left(monkeypatch, fail
     assert (CONTEXT[3] in driver.calls, MEMORY[-1] in driver.calls) == (pushed, retained)
 
 
-@pytest.mark.parametrize("library", ["no_such_library.so.1", None])
+@pytest.mark.parametrize("library", ["no_such_library.so.1", "kernel32" if os.name == "nt" else None])
 def test_without_a_driver_or_its_functions_there_is_no_gpu(monkeypatch, library):
     monkeypatch.setattr(hardware, "cuda_driver", lambda: ctypes.CDLL(library))
     assert (find_gpu(), hardware.gpu_free_memory()) == (None, None)
