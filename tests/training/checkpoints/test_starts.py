@@ -1,5 +1,7 @@
 """Weights that trainings begin with, where the repository has some, are networks that draw better than bicubic."""
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -7,8 +9,8 @@ from srflow_training import Encoder, load_checkpoint
 from srflow_training.data import read_photo, to_image
 from srflow_training.figures import psnr
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
-from tests.frame.bare_environment import ROOT
 
+ROOT = Path(__file__).parents[3]
 STARTS = sorted((ROOT / "training" / "starts").glob("*.safetensors"))
 
 
