@@ -97,13 +97,34 @@ def replacing(target: Path) -> Iterator[int]:
         finally:
             os.close(descriptor)
         if not LOCKS_EXIST:  # Windows cannot rename an open file
-            part.replace(target)
+            _replace_closed(part, target)
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
     with contextlib.suppress(OSError):  # not all systems can; the file is in place
         sync_directory(target.parent)
+
+
+def _replace_closed(part: Path, target: Path) -> None:
+    try:
+        part.replace(target)
+    except PermissionError as error:  # Windows' words for a viewer that shows the old file, too
+        why = f"{error.strerror}; close the file where it is open, or make it writable"
+        raise PermissionError(error.errno, why, str(target)) from error
+
+
+def is_writable(folder: Path) -> bool:
+    """True if files can be made in a folder. Windows' answer is about its attributes only, so one is made there."""
+    if os.name != "nt":
+        return os.access(folder, os.W_OK)
+    part = folder / f".{secrets.token_hex(4)}.part"
+    try:
+        part.touch()
+        part.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def check_replaceable(target: Path) -> None:

@@ -27,7 +27,7 @@ from srflow_sdk.files.animations import Animation
 from srflow_sdk.files.formats import format_of, save_options
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.local_files import check_replaceable
+from srflow_sdk.system.local_files import check_replaceable, is_writable
 
 MAX_SAMPLES = 1000
 """How many samples of a file may be drawn at a time: each has an encoder, with a thread and files, of its own."""
@@ -386,5 +386,5 @@ def check_targets(jobs: Sequence[Job], *, report: Path | None = None) -> None:
         if not is_folder(place):
             why = f"{place} is not a directory; for a file, name one with an ending, such as .png"
             raise ImageError(f"the directory {folder} cannot be created: {why}")
-        if not os.access(place, os.W_OK):
+        if not is_writable(place):
             raise ImageError(f"the directory {place} is not writable; name another, or change its permissions")

@@ -8,7 +8,8 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from glob import glob
 from itertools import zip_longest
 from typing import Any, NoReturn, TextIO
 
@@ -72,7 +73,9 @@ class Command(click.Command):
             error.message = without_secrets(error.message)  # type: ignore[misc]  # final in its annotations only
             raise
 
-    def main(self, *arguments: Any, **keywords: Any) -> Any:
+    def main(self, args: Sequence[str] | None = None, *arguments: Any, **keywords: Any) -> Any:
+        if args is None and os.name == "nt":
+            args = [name for word in sys.argv[1:] for name in matching(word)]
         # TensorRT's default is TF32, and ONNX Runtime's TensorRT-RTX has no option (microsoft/onnxruntime issue 26029).
         # NVIDIA's libraries read this when they first start. The SDK leaves it alone: torch beside it would be slower.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
@@ -81,7 +84,7 @@ class Command(click.Command):
                 with contextlib.suppress(OSError):  # it asks for its place, which a pipe does not have
                     stream.reconfigure(errors="backslashreplace")
         try:
-            return super().main(*arguments, **keywords)
+            return super().main(args, *arguments, **keywords)
         except OSError as error:
             what = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
             if error.filename is None and error.errno in _PRINTING_ERRORS:
@@ -119,6 +122,14 @@ class NameOrPath(LocalPath):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         place = super().convert(value, param, ctx)
         return str(place) if "://" in value else value  # x4-small is a name, ./x4-small is not
+
+
+def matching(word: str) -> list[str]:
+    """What a pattern matches, as Windows' shells leave that to programs: its signs are * and ?, but not brackets.
+
+    click's own way would take brackets, percent and dollar signs of names for more than they are.
+    """
+    return (sorted(glob(word.replace("[", "[[]"))) if {*"*?"} & {*word} else []) or [word]
 
 
 def fail(message: str) -> NoReturn:

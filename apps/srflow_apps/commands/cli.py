@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -325,6 +326,9 @@ def _check_inputs(inputs: tuple[str, ...], files: FileChoices) -> None:
         raise click.MissingParameter(param_hint="'INPUT...'", param_type="argument")
     if "" in inputs:  # such as that of an unset variable
         raise click.UsageError('an INPUT is empty; name a file or a folder ("." is the current one)')
+    for name in inputs:
+        if "*" in name and os.name == "nt":  # where no name has one
+            raise click.UsageError(f"nothing matches {name}")
 
 
 def _refuse_chosen(*names: str) -> None:
