@@ -6,22 +6,35 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from srflow_export import ExportOptions, export_checkpoint
 from tests.networks import golden_checkpoint, proved_on_small_patches
 from windows.wine import ROOT, run_python, windows_path, windows_python, wine
 
-# The runtime, the commands, batches, the page, the doctor; of exporter and trainer what takes seconds.
-TESTS = (
-    *("tests/sdk/files", "tests/sdk/system", "tests/sdk/latents", "tests/sdk/model", "tests/sdk/pixels"),
-    *("tests/sdk/drawing", "tests/sdk/flow", "tests/sdk/test_upscaler.py", "tests/sdk/test_by_picture.py"),
-    *("tests/apps/commands", "tests/apps/batch", "tests/apps/demo", "tests/apps/doctor"),
-    *("tests/export/test_bundle_writer.py", "tests/export/test_triton.py", "tests/export/test_cli.py"),
-    *("tests/training/checkpoints", "tests/training/settings"),
+# The runtime; commands, batches, the page, the doctor, and of exporter and trainer what takes seconds. Two processes.
+HALVES = (
+    [
+        *("tests/sdk/files", "tests/sdk/system", "tests/sdk/latents", "tests/sdk/model", "tests/sdk/pixels"),
+        *("tests/sdk/drawing", "tests/sdk/flow", "tests/sdk/test_upscaler.py", "tests/sdk/test_by_picture.py"),
+    ],
+    [
+        *("tests/apps/commands", "tests/apps/batch", "tests/apps/demo", "tests/apps/doctor"),
+        *("tests/export/test_bundle_writer.py", "tests/export/test_triton.py", "tests/export/test_cli.py"),
+        *("tests/training/checkpoints", "tests/training/settings"),
+    ],
 )
 # Nothing in them holds there, where URLs are refused and nobody tried Ray, and their servers are not installed.
 IGNORED = ("tests/apps/batch/test_cloud.py", "tests/apps/batch/test_on_ray.py")
+
+
+def tests_fail(names: list[str]) -> bool:
+    """Run the tests of these files and folders, and show what they say once they are done."""
+    ignored = [f"--ignore={name}" for name in IGNORED]
+    run = run_python("-m", "pytest", "-p", "no:cacheprovider", *ignored, *names, capture=True)
+    print(run.stdout, run.stderr)
+    return run.returncode != 0
 
 
 def pictures_differ() -> bool:
@@ -45,9 +58,10 @@ if __name__ == "__main__":
         sys.exit()
     windows_python()
     begun = time.monotonic()
-    ignored = [f"--ignore={name}" for name in IGNORED]
-    words = ["-m", "pytest", "-p", "no:cacheprovider", *ignored, *(sys.argv[1:] or TESTS)]
-    failed = run_python(*words).returncode
-    failed = failed or (len(sys.argv) == 1 and pictures_differ())
+    if names := sys.argv[1:]:
+        failed = tests_fail(names)
+    else:
+        with ThreadPoolExecutor() as pool:
+            failed = any([*pool.map(tests_fail, HALVES)]) or pictures_differ()
     print(f"{time.monotonic() - begun:.0f} s under Wine")
-    sys.exit(bool(failed))
+    sys.exit(failed)
