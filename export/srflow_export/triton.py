@@ -120,8 +120,8 @@ def write_repository(
 
 def check_repository(repository: Path, *, bundle: Path | None = None) -> None:
     """Raises: ArgumentError if this path cannot be a repository of models."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(repository)):
-        url = re.sub(":/+", "://", str(repository), count=1)  # a Path has one slash
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", repository.as_posix()):
+        url = re.sub(":/+", "://", repository.as_posix(), count=1)  # a Path has one slash
         raise ArgumentError(
             f"{url} is a URL; a model repository is written into a folder: name one, then copy it there, for example "
             "with: aws s3 sync FOLDER s3://BUCKET/FOLDER"

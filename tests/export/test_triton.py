@@ -124,9 +124,9 @@ def test_importing_model_py_changes_nothing_in_its_folder(bundle: Path, tmp_path
         ("tiny.srflow", "is a bundle, or lies in one"),
         ("tiny.srflow/models", "is a bundle, or lies in one"),
         ("models/srflow_upscale", "is one model of a repository; name the folder above it"),
-        ("/", "/ is the root of a file system.*; name a folder inside it"),
+        ("/", "is the root of a file system.*; name a folder inside it"),
         ("https://host/models", "https://host/models is a URL.*aws s3 sync"),
-        ("folders", r"folders/notes has no config\.pbtxt, and a server does not start"),
+        ("folders", r"folders.notes has no config\.pbtxt, and a server does not start"),
     ],
 )
 def test_a_folder_that_cannot_be_a_repository_is_refused_and_unchanged(

@@ -75,7 +75,7 @@ class Command(click.Command):
 
     def main(self, args: Sequence[str] | None = None, *arguments: Any, **keywords: Any) -> Any:
         if args is None and os.name == "nt":
-            args = [name for word in sys.argv[1:] for name in matching(word)]
+            args = [name for word in sys.argv[1:] for name in expand_pattern(word)]
         # TensorRT's default is TF32, and ONNX Runtime's TensorRT-RTX has no option (microsoft/onnxruntime issue 26029).
         # NVIDIA's libraries read this when they first start. The SDK leaves it alone: torch beside it would be slower.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
@@ -124,12 +124,14 @@ class NameOrPath(LocalPath):
         return str(place) if "://" in value else value  # x4-small is a name, ./x4-small is not
 
 
-def matching(word: str) -> list[str]:
-    """What a pattern matches, as Windows' shells leave that to programs: its signs are * and ?, but not brackets.
+def expand_pattern(word: str) -> list[str]:
+    """Return the names that match a word with * or ?, which Windows' shells leave to programs; itself if none does.
 
     click's own way would take brackets, percent and dollar signs of names for more than they are.
     """
-    return (sorted(glob(word.replace("[", "[[]"))) if {*"*?"} & {*word} else []) or [word]
+    if "*" not in word and "?" not in word:
+        return [word]
+    return sorted(glob(word.replace("[", "[[]"))) or [word]  # noqa: PTH207  # a Path has no drive in its pattern
 
 
 def fail(message: str) -> NoReturn:

@@ -12,7 +12,7 @@ from click.shell_completion import BashComplete
 from click.testing import CliRunner
 
 from srflow_apps.commands import cli
-from srflow_apps.commands.base_command import Command
+from srflow_apps.commands.base_command import Command, expand_pattern
 from srflow_apps.commands.options import with_options_of
 
 Colour = Literal["red", "blue"]
@@ -84,3 +84,14 @@ def test_options_choices_and_files_are_completed(words: list[str], last: str, ex
 
 def test_two_dashes_before_a_letter_suggest_one() -> None:
     assert "Did you mean '-o'?" in CliRunner().invoke(cli.upscale, ["a.png", "--o", "b.png"]).stderr
+
+
+def test_patterns_that_a_shell_left_alone_are_expanded_and_brackets_are_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("b.jpg", "a.jpg", "[1].jpg", "a.png"):
+        (tmp_path / name).touch()
+    assert expand_pattern("*.jpg") == ["[1].jpg", "a.jpg", "b.jpg"]
+    assert expand_pattern("[1].*") == ["[1].jpg"]
+    assert expand_pattern("?.png") == ["a.png"]
+    for word in ("[1].jpg", "*.webp", "--tau"):
+        assert expand_pattern(word) == [word]

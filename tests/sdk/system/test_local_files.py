@@ -201,3 +201,11 @@ def test_a_folder_that_cannot_be_made_costs_the_cache_and_one_warning(tmp_path, 
     assert record.levelno == logging.WARNING
     assert ("SRFLOW_CACHE_DIR names another folder" if home else "no home") in record.getMessage()
     assert not Path("~").exists()
+
+
+@pytest.mark.skipif(os.name != "nt", reason="only Windows keeps open files from being replaced")
+def test_an_output_that_another_program_holds_open_is_one_clear_error(target):
+    with target.open("rb"), pytest.raises(PermissionError, match="close the file where it is open"):
+        write_atomically(target, b"new")
+    assert target.read_bytes() == b"old"
+    assert names(target.parent) == ["a.json"]
