@@ -229,15 +229,12 @@ def image_files() -> Found:
 
 
 @apart
-def native_library(plugins: str = "") -> Found:
-    """A library of ours, where the runtime looks for it: the kernels of exported plugins, or those of engines."""
+def native_library() -> Found:
+    """A library of ours, where the runtime looks for it: the kernels of exported plugins."""
     from srflow_sdk.backends import native_library as native
 
-    if (path := native.find_native_library(native.PLUGINS if plugins else native.VARIABLE)) is None:
-        without = "engines are built" if plugins else "bundles with plugins run"
-        return MISSING, f"none; {without} without it (docs/native.md)", _AGAIN["TensorRT plugins"] if plugins else ""
-    if plugins:
-        return OK, f"{path}, for TensorRT {native.plugins_of(path).tensorrt_major}"
+    if (path := native.find_native_library(native.VARIABLE)) is None:
+        return MISSING, "none; bundles with plugins run without it (docs/native.md)"
     native.register(importlib.import_module("onnxruntime").SessionOptions(), path)  # which really loads it
     return OK, f"{path}, kernels for {'CPU and CUDA' if native.runs_on_cuda(path) else 'CPU'}"
 
@@ -391,17 +388,15 @@ PARTS: dict[str, Callable[[], Found]] = {
     **{f"{device} EP": partial(_plugin, device) for device in get_args(PluginDevice)},
     "OpenVINO": openvino,
     "native library": native_library,
-    "TensorRT plugins": lambda: native_library("plugins") if _or_none(graphics) else (MISSING, _NO_GPU),
     **{name: partial(extra_packages, extra) for extra, (name, _) in EXTRAS.items()},
 }
 """The parts that are looked at, by the names of their lines. An error of one is a problem."""
 
 _BASIC = ("embedded models", "upscale on CPU", "image files")
-_AGAIN: dict[str, str | tuple[str, str]] = {  # the command for a part that is broken
+_AGAIN = {  # the command for a part that is broken
     "embedded models": f"pip install --force-reinstall {DISTRIBUTION}",
     "image files": "pip install --force-reinstall pyvips pyvips-binary",
     "OpenVINO": "pip install -U --force-reinstall openvino",
-    "TensorRT plugins": ("in a clone", "pip install '.[native]' && python -m srflow_export.native tensorrt"),
 }
 
 if __name__ == "__main__":

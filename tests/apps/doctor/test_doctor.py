@@ -17,10 +17,7 @@ from click.testing import CliRunner
 from srflow_apps.commands import cli
 from srflow_apps.doctor import examination as doctor
 from srflow_apps.doctor.examination import MISSING, OK, PROBLEM, Check, basics_work, examine
-from srflow_sdk._version import __version__
 from srflow_sdk.backends.providers import PROVIDERS
-from srflow_sdk.errors import SRFlowError
-from tests.sdk.backends.fake_tensorrt import write_plugin_library
 
 CPU_RUNTIME = {"version": "1.32.0", "package": "onnxruntime", "cuda": "", "providers": ["CPUExecutionProvider"]}
 GPU_RUNTIME = {
@@ -62,7 +59,7 @@ def diagnose(monkeypatch: pytest.MonkeyPatch) -> Diagnose:
 
         for question in {name.partition(" ")[0] for name in answers}:
             monkeypatch.setattr(doctor, question, asked(question))
-        for name in ("image files", "native library", "TensorRT plugins", "OpenVINO"):
+        for name in ("image files", "native library", "OpenVINO"):
             monkeypatch.setitem(doctor.PARTS, name, lambda: (OK, "as ever"))
         return {check.name: check for check in examine()}
 
@@ -229,24 +226,6 @@ def test_a_question_that_kills_python_is_answered_all_the_same(tmp_path: Path, m
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(RuntimeError, match=r"^Python crashed \(exit status -?11\)$"):
         doctor.module_version("deadly")
-
-
-def test_the_library_of_plugins_is_named_with_its_version_and_another_releases_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("SRFLOW_TENSORRT_PLUGINS", raising=False)
-    native_library = doctor.native_library.__wrapped__  # type: ignore[attr-defined]
-    assert native_library("plugins")[0] == MISSING
-    library = tmp_path / "libsrflow_trt.so"
-    monkeypatch.setenv("SRFLOW_TENSORRT_PLUGINS", str(library))
-    for version in (__version__, "0.0.9"):
-        write_plugin_library(library, version=version)
-        if version == __version__:
-            assert native_library("plugins") == (OK, f"{library}, for TensorRT 10")
-            library = library.with_name("other.so")
-            monkeypatch.setenv("SRFLOW_TENSORRT_PLUGINS", str(library))
-    with pytest.raises(SRFlowError, match=r"is from srflow-sdk 0\.0\.9"):
-        native_library("plugins")
 
 
 def test_the_fastest_precision_is_what_was_measured_before(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
