@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 SCRIPT = "Drop photos here.cmd"
+STOPPED = 128 + signal.SIGINT
 HELP = f"""Drop photographs, or a folder of them, onto "{SCRIPT}": each is enlarged four times, into a file whose
 name ends in _x4, beside the original. srflow-upscale.cmd has more choices, for a command prompt."""
 
@@ -34,8 +36,11 @@ def main() -> None:
     names = dropped(os.environ.get("SRFLOW_DROPPED", "")) or sys.argv[1:]
     if not names:
         print(HELP)
+    signal.signal(signal.SIGINT, lambda *_: None)  # the command gets Ctrl-C, too, and says what is left
     for batch in batches(names):
-        subprocess.run([sys.executable, "-m", "srflow_sdk", *batch], check=False)
+        # What an earlier drop finished is skipped, instead of being refused.
+        if subprocess.run([sys.executable, "-m", "srflow_sdk", *batch, "--resume"], check=False).returncode == STOPPED:
+            break
 
 
 if __name__ == "__main__":

@@ -70,10 +70,10 @@ def pyav() -> Any:
     try:
         import av
 
-        if int(av.__version__.partition(".")[0]) < 18:
+        if int(av.__version__.partition(".")[0]) != 18:  # PyAV 19 opens clips by other options
             raise ImportError(f"this is PyAV {av.__version__}")
     except ImportError as error:
-        need = 'clips need PyAV 18 and Python 3.11, or newer; run: pip install -U "srflow-sdk[video]"'
+        need = 'clips need PyAV 18, and Python 3.11 or newer; run: pip install -U "srflow-sdk[video]"'
         raise MissingExtraError(f"{need} ({error})") from error
     return av
 

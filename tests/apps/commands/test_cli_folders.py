@@ -213,3 +213,12 @@ def test_progress_on_a_terminal_shows_images_tiles_and_percent_and_errors_on_lin
     assert any(line.startswith("error: photos/bad.png: ") for line in lines)
     assert {"out/a.png", "out/b.png", "3 done, 0 skipped, 1 failed"} <= set(lines)
     assert "\x1b[31m" not in text
+
+
+@pytest.mark.skipif(os.name != "nt", reason="elsewhere, the shell expands patterns")
+def test_a_command_expands_patterns_where_its_shell_does_not(start: Start, photos: Path) -> None:
+    start(rf"\\?\{photos}\a.png", r"photos\?.png", "-o", "out").communicate()
+    assert files(photos.parent / "out") == ["a.png", "b.png"]
+    process = start(r"photos\*.jpg")
+    assert process.communicate()[1].splitlines()[-1] == r"Error: nothing matches photos\*.jpg"
+    assert process.returncode == 2

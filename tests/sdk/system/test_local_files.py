@@ -17,7 +17,13 @@ import pytest
 from srflow_sdk import ImageError, write_image
 from srflow_sdk.system import cache_folder as cache
 from srflow_sdk.system.cache_folder import cache_folder
-from srflow_sdk.system.local_files import remove_stale_parts, remove_stale_parts_in, replacing, write_atomically
+from srflow_sdk.system.local_files import (
+    is_writable,
+    remove_stale_parts,
+    remove_stale_parts_in,
+    replacing,
+    write_atomically,
+)
 
 
 def names(folder):
@@ -40,6 +46,11 @@ def test_a_failed_write_leaves_the_older_file_and_says_why(target, monkeypatch, 
         write_atomically(target, b"new")
     assert target.read_bytes() == b"old"
     assert names(target.parent) == ["a.json"]
+
+
+def test_a_folder_is_asked_whether_files_can_be_made_and_nothing_stays_in_it(tmp_path):
+    assert (is_writable(tmp_path), is_writable(tmp_path / "no")) == (True, False)
+    assert names(tmp_path) == []
 
 
 @pytest.mark.not_on_windows("links need a privilege there")
