@@ -9,6 +9,8 @@ import sysconfig
 from importlib import metadata
 from pathlib import Path
 
+import platformdirs
+
 from .python import install, write_interpreter
 
 ROOT = Path(__file__).parents[1]
@@ -21,7 +23,8 @@ _PACKAGES = (
 )
 _VARIABLES = {
     "WINEARCH": "win64",
-    "WINEPREFIX": str(FOLDER / "wine"),
+    # Not in the tree: drive Z: is a link to /, and setuptools follows links when it looks for files.
+    "WINEPREFIX": str(platformdirs.user_cache_path("srflow-sdk") / "wine"),
     "WINEDEBUG": "-all",
     "WINEDLLOVERRIDES": "mscoree,mshtml=",  # it would ask to download these
     "XDG_RUNTIME_DIR": str(FOLDER),  # or it complains
@@ -70,4 +73,5 @@ def variables(**more: str) -> dict[str, str]:
 def run_python(*words: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
     """Run that Python in the tree's root; its output is shown as it comes, or returned."""
     whole = command(windows_python(), *words)
+    Path(_VARIABLES["WINEPREFIX"]).parent.mkdir(parents=True, exist_ok=True)
     return subprocess.run(whole, cwd=ROOT, env=variables(), text=True, capture_output=capture, check=False)

@@ -159,7 +159,8 @@ def test_a_killed_export_leaves_a_whole_bundle_and_its_remains_are_removed(targe
     write_stub_bundle(target, b"one")
     run_and_kill(target, kill_at=kill_at)
     survivor = Bundle.open(target).file("encoder.onnx").read_bytes()
-    assert survivor == (b"encodertwo" if kill_at == "_exchange" else b"encoderone")
+    swapped = kill_at == "_exchange" and os.name != "nt"  # which cannot swap two folders at once
+    assert survivor == (b"encodertwo" if swapped else b"encoderone")
     assert len(hidden_files(target.parent)) == 1
     write_stub_bundle(target, b"three")
     assert Bundle.open(target).file("encoder.onnx").read_bytes() == b"encoderthree"

@@ -69,11 +69,11 @@ def computing_in(model: SRFlow, arithmetic: Arithmetic) -> Iterator[tuple[SRFlow
             yield model, torch.float32
         else:
             half = torch.float16 if arithmetic == "fp16" else torch.bfloat16
-            with torch.autocast("cpu", dtype=half), _SumInFloat32():
+            with torch.autocast("cpu", dtype=half), _SumInFloat32():  # type: ignore[no-untyped-call]
                 yield model, torch.float32
 
 
-class _SumInFloat32(TorchDispatchMode):
+class _SumInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's has no types
     """Convolve and multiply values in half precision as GPUs do: add in float32, then round.
 
     Few CPUs have arithmetic in half precision; there, torch's own operators take ten times as long.

@@ -96,7 +96,7 @@ def mix_channels(
     maps = zip(folded.unbind(), (folded * bias[:, None, :]).sum(dim=2).unbind(), strict=True)
     matrices = folded.double()
     one_by_one = matrices.device.type == "cpu" and matrices.shape[-1] > _LARGEST_IN_A_BATCH
-    batches = matrices.split(1) if one_by_one else [matrices]
+    batches = [matrix[None] for matrix in matrices] if one_by_one else [matrices]
     if direction == "encode":
         determinants = torch.cat([torch.linalg.slogdet(batch).logabsdet for batch in batches])
         return [MixChannels(*each, log_abs_det=det) for each, det in zip(maps, determinants, strict=True)]
