@@ -56,10 +56,8 @@ def test_a_picture_is_right_within_the_bound_of_fp16() -> None:
     assert found[1].value == "26.0 dB"
 
 
-@pytest.mark.parametrize(
-    ("layers", "library", "verdict"), [(3, "one", "fine"), (2, "one", "wrong"), (0, "one", "wrong"), (3, None, "wrong")]
-)
-def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(layers, library, verdict, monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize(("layers", "verdict"), [(3, "fine"), (2, "wrong"), (0, "wrong")])
+def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(layers, verdict, monkeypatch, tmp_path) -> None:
     flow = ["flow_step_tail", "unsqueeze_split", "flow_step_tail_1"]  # as the exporter names them
     nodes = [helper.make_node("FlowStepTail", ["x"], ["x"], name, domain="srflow") for name in flow]
     nodes.append(helper.make_node("Relu", ["x"], ["x"]))
@@ -73,11 +71,15 @@ def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(layers, library, verd
     module.LayerInformationFormat = types.SimpleNamespace(JSON="json")
     module.Runtime = lambda logger: types.SimpleNamespace(deserialize_cuda_engine={b"plan": plan}.get)
     monkeypatch.setitem(sys.modules, "tensorrt", module)
-    manifest = types.SimpleNamespace(engines=[types.SimpleNamespace(plugins=library, sampler="sampler.plan")])
+    engine = types.SimpleNamespace(plugins="one", sampler="sampler.plan")
+    manifest = types.SimpleNamespace(engines=[engine])
     bundle = types.SimpleNamespace(path=tmp_path, file=lambda name: tmp_path / name, manifest=manifest)
-    [row] = checks.plugins(process("tensorrt fp16", of=types.SimpleNamespace(bundle=bundle)))
-    found = str(layers) if layers and library else "0: python -m srflow_export.native tensorrt"
-    assert (row.value, row.limit, row.verdict) == (found, "= 3", verdict)
+    of_engine = process("tensorrt fp16", of=types.SimpleNamespace(bundle=bundle))
+    [row] = checks.plugins(of_engine)
+    assert (row.value, row.limit, row.verdict) == (str(layers), "= 3", verdict)
+    engine.plugins = None
+    with pytest.raises(MissingError, match="has no plugins"):
+        list(checks.plugins(of_engine))
 
 
 def test_what_a_check_raises_is_a_row_and_what_is_missing_is_not_wrong(monkeypatch) -> None:
