@@ -11,7 +11,7 @@ from pathlib import Path
 
 from srflow_export import ExportOptions, export_checkpoint
 from tests.networks import golden_checkpoint, proved_on_small_patches
-from windows.wine import ROOT, run_python, windows_path, windows_python, wine
+from windows.wine import ROOT, run_python, windows_path, wine
 
 # The runtime; commands, batches, the page, the doctor, and of exporter and trainer what takes seconds. Two processes.
 HALVES = (
@@ -56,7 +56,7 @@ if __name__ == "__main__":
     if wine() is None:
         print("skipped: this machine has no Wine; on Debian and Ubuntu, install it: apt install wine64")
         sys.exit()
-    windows_python()
+    run_python("-c", "")  # which installs it; and two that begin at once would both make Wine's folders, and one fail
     begun = time.monotonic()
     if names := sys.argv[1:]:
         failed = tests_fail(names)
