@@ -32,7 +32,10 @@ _ENDING = re.compile(r"\.[0-9a-f]{8}\.part$")
 def real_path(path: Path) -> Path:
     """The absolute path with all links followed, as far as they lead. Raises nothing, unlike ``Path.resolve``."""
     try:
-        return Path(os.path.realpath(path))
+        real = os.path.realpath(path)
+        if os.name == "nt":  # whose realpath keeps the prefix that a name may have or not
+            real = real.replace("\\\\?\\UNC\\", "\\\\").replace("\\\\?\\", "")
+        return Path(real)
     except (OSError, ValueError):  # a device of Windows, a path too long for it, a NUL: opening it says so
         return Path.cwd() / path
 
@@ -121,9 +124,10 @@ def is_writable(folder: Path) -> bool:
     part = folder / f".{secrets.token_hex(4)}.part"
     try:
         part.touch()
-        part.unlink()
     except OSError:
         return False
+    with contextlib.suppress(OSError):
+        part.unlink()
     return True
 
 

@@ -5,11 +5,12 @@ set "SRFLOW_DROPPED=.!cmdcmdline!"
 if not "!SRFLOW_DROPPED:%~n0=!"=="!SRFLOW_DROPPED!" goto dropped
 setlocal DisableDelayedExpansion
 "%~dp0python\python.exe" "%~dp0python\drop.py" %*
-goto end
+echo.
+pause
+exit /b
 :dropped
 setlocal DisableDelayedExpansion
 "%~dp0python\python.exe" "%~dp0python\drop.py"
-:end
 echo.
 pause
 exit

@@ -19,6 +19,7 @@ from srflow_sdk.system import cache_folder as cache
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.local_files import (
     is_writable,
+    real_path,
     remove_stale_parts,
     remove_stale_parts_in,
     replacing,
@@ -220,3 +221,8 @@ def test_an_output_that_another_program_holds_open_is_one_clear_error(target):
         write_atomically(target, b"new")
     assert target.read_bytes() == b"old"
     assert names(target.parent) == ["a.json"]
+
+
+@pytest.mark.skipif(os.name != "nt", reason="only Windows has such prefixes")
+def test_a_prefixed_name_is_the_same_path(target):
+    assert real_path(Path(f"\\\\?\\{target}")) == real_path(target)
