@@ -23,7 +23,7 @@ import torch
 from srflow_export.parity.measure import DIVERGED, Progress
 from srflow_export.parity.photographs import Array, collage, photographs
 from srflow_sdk.backends import Backend
-from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
@@ -67,8 +67,8 @@ more than the first. A network that needs more than the last gets that one and a
 
 _CORE, _BEYOND = 28, 20
 """LR pixels of a core, whose mean difference counts (differences are along its border), and behind the cuts. Both are
-rounded up to multiples of a network's size_multiple. A core above ×4 has as many HR pixels as
-one at ×4, and its mean counts as that of as many LR pixels.
+rounded up to multiples of a network's size_multiple. A core above ×4 has as many HR pixels as one at ×4, and its mean
+counts as that of as many LR pixels.
 """
 
 _PLACE = 80
@@ -213,7 +213,7 @@ def _picture_rows(
 ) -> list[HaloRow]:
     """Of one photograph, a row for each halo up to the largest that is a multiple; room: the smallest one's side."""
     step = manifest.size_multiple
-    core, beyond = (-(-length // step) * step for length in (_CORE * 4 // max(manifest.scale, 4), _BEYOND))
+    core, beyond = _core_and_beyond(manifest)
     side = min(largest + core + beyond, room)
     inside = side - beyond
     is_odd = number % 2 == 1
@@ -245,6 +245,12 @@ def _picture_rows(
             most = max(row.max_abs, float(pixels[:, :seen, :, :seen].max()))
             rows[index] = replace(row, max_abs=most, mean_abs=max(row.mean_abs, mean), compared=row.compared + 1)
     return rows
+
+
+def _core_and_beyond(manifest: Manifest) -> tuple[int, int]:
+    """The sides of :data:`_CORE` and :data:`_BEYOND` for a network."""
+    step = manifest.size_multiple
+    return padded_size(_CORE * 4 // max(manifest.scale, 4), step), padded_size(_BEYOND, step)
 
 
 def drawn(
@@ -299,7 +305,8 @@ def _chosen(rows: Sequence[InverterHaloRow]) -> int | None:
 def _latent_rows(backend: Backend, manifest: Manifest, largest: int) -> list[InverterHaloRow]:
     """A row for each halo up to the largest that is a multiple."""
     step, scale = manifest.size_multiple, manifest.scale
-    core, beyond, largest = (-(-length // step) * step for length in (_CORE * 4 // max(scale, 4), _BEYOND, largest))
+    core, beyond = _core_and_beyond(manifest)
+    largest = padded_size(largest, step)
     inside = largest + core
     corner = max(0, _PLACE // step * step - inside - beyond)
     hr = np.ascontiguousarray(collage(scale * (corner + inside + beyond))[..., scale * corner :, scale * corner :])

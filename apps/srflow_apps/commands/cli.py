@@ -327,7 +327,7 @@ def _check_inputs(inputs: tuple[str, ...], files: FileChoices) -> None:
     if "" in inputs:  # such as that of an unset variable
         raise click.UsageError('an INPUT is empty; name a file or a folder ("." is the current one)')
     for name in inputs:
-        if os.name == "nt" and "*" in name:  # where no name has one; a ? is in \\\\?\\C:, too
+        if os.name == "nt" and "*" in name:  # where no name has one; a ? is in \\?\C:, too
             raise click.UsageError(f"nothing matches {name}")
 
 

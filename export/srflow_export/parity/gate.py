@@ -186,10 +186,10 @@ def prove_inverse(model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] =
     if manifest.precision == "int8":
         exact = _inverted(bundle, pairs, FP32_GRAPHS[0])
         found = [replace(theirs, back=ours.back) for theirs, ours in zip(exact, found, strict=True)]
-    references = _owns(model, pairs, "fp32", say)
+    references = _invert_all_by_network(model, pairs, "fp32", say)
     if arithmetic == "fp32" and manifest.weights == "fp16":
         arithmetic = "half weights"
-    theirs = references if arithmetic == "fp32" else _owns(model, pairs, arithmetic, say)
+    theirs = references if arithmetic == "fp32" else _invert_all_by_network(model, pairs, arithmetic, say)
     rows = [
         _row(pair, values, own, back=itself.back)
         for pair, values, own, itself in zip(pairs, found, references, theirs, strict=True)
@@ -317,7 +317,9 @@ def _pairs(manifest: Manifest) -> Iterator[_Pair]:
         yield photo.name, lr.numpy(), photo.lr
 
 
-def _owns(model: SRFlow, pairs: Sequence[_Pair], arithmetic: Arithmetic, say: Callable[[str], None]) -> list[_Found]:
+def _invert_all_by_network(
+    model: SRFlow, pairs: Sequence[_Pair], arithmetic: Arithmetic, say: Callable[[str], None]
+) -> list[_Found]:
     """All photographs, inverted by the torch network."""
     progress = Progress(f"proving the inverter, by the network in {arithmetic}", len(pairs), say)
     inverted = []

@@ -86,11 +86,10 @@ class _SumInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        half = args[0].dtype if func in _SUMMING else torch.float32
-        if half == torch.float32:
+        if func not in _SUMMING or args[0].dtype == torch.float32:
             return func(*args, **(kwargs or {}))
         wide = [value.float() if isinstance(value, torch.Tensor) else value for value in args]
-        return func(*wide).to(half)
+        return func(*wide).to(args[0].dtype)
 
 
 def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
