@@ -201,30 +201,31 @@ class ChromaBounds:
     def bounded(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
         """A picture of the core, float32 sh×sw×3, with the same luma; what is within bounds is as it was."""
         height, width = self.limits.shape[1:]
-        values = picture.reshape(height, picture.shape[0] // height, width, picture.shape[1] // width, 3)
+        scale = picture.shape[0] // height
+        values = picture.reshape(height, scale, width * scale, 3)
         result = values
         step = max(1, _CACHED * height // values.size)
         for top in range(0, height, step):  # what lies between stays in the processor's cache
             rows = slice(top, top + step)
-            beyond, near = _near_colours(values[rows], self.limits[:, rows])
-            if len(beyond):
-                result = values.copy() if result is values else result
-                result[rows].reshape(-1, 3)[beyond] = near
+            limits = self.limits[:, rows, None].repeat(scale, axis=3)
+            beyond, near = _near_colours(values[rows], limits)
+            if near.size:
+                result = values.copy(order="K") if result is values else result
+                result[rows][beyond] = near
         return picture if result is values else result.reshape(picture.shape)
 
 
 def _near_colours(
     values: NDArray[np.float32], limits: NDArray[np.float32]
-) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Which pixels of a picture's rows are beyond bounds, and the nearest colours with the same luma for them."""
     luma = _RED * values[..., 0] + _GREEN * values[..., 1] + _BLUE * values[..., 2]
-    found = [values[..., channel] - luma for channel in (2, 0)]
-    low, high = limits[:2, :, None, :, None], limits[2:, :, None, :, None]
-    within = [(chroma >= low[at]) & (chroma <= high[at]) for at, chroma in enumerate(found)]
-    beyond = np.flatnonzero(~(within[0] & within[1]))
-    _, enlarged_rows, width, columns = luma.shape
-    bounds = limits[:, beyond // (enlarged_rows * width * columns), beyond // columns % width]
-    luma, *chroma = (each.ravel()[beyond] for each in (luma, *found))
-    blue, red = (np.clip(each, bounds[at], bounds[2 + at]) for at, each in enumerate(chroma))
+    blue = values[..., 2] - luma
+    red = values[..., 0] - luma
+    beyond = ~((blue >= limits[0]) & (blue <= limits[2]) & (red >= limits[1]) & (red <= limits[3]))
+    least_blue, least_red, most_blue, most_red = np.broadcast_to(limits, (4, *luma.shape))[:, beyond]
+    luma = luma[beyond]
+    blue = np.clip(blue[beyond], least_blue, most_blue)
+    red = np.clip(red[beyond], least_red, most_red)
     green = luma - (_RED * red + _BLUE * blue) / _GREEN
     return beyond, np.stack([luma + red, green, luma + blue], axis=-1)
