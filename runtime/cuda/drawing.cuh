@@ -53,15 +53,34 @@ __device__ inline void draw_latents(const LatentWindow& window, const float* map
       latent_block(window.seed, window.sample, static_cast<int>(window.level), blockIdx.y,
                    static_cast<std::uint32_t>(window.top + y), static_cast<std::uint32_t>(window.left + x));
   const float factor = map != nullptr ? map[pixel] : 1.0f;
-  std::int64_t channel = static_cast<std::int64_t>(blockIdx.y) * kChannelsPerBlock;
-  const std::int64_t end = channel + kChannelsPerBlock < window.channels ? channel + kChannelsPerBlock : window.channels;
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.y) * kChannelsPerBlock;
+  const std::int64_t left = window.channels - first, count = left < kChannelsPerBlock ? left : kChannelsPerBlock;
+  float* place = out + first * pixels + pixel;
+  std::uint32_t tails = 0;  // of which channels the number is in a tail: a seventh
 #if defined(__CUDACC__)
 #pragma unroll 1
 #endif
-  for (; channel < end; ++channel) {
-    out[channel * pixels + pixel] = product(normal_from_word(block_word(block, 0)), factor);
+  for (std::int64_t channel = 0; channel < count; ++channel) {
+    const std::uint32_t word = block_word(block, 0);
+    const double q = centred(word);
+    if (in_middle(q)) {
+      place[channel * pixels] = product(normal_in_middle(q), factor);
+    } else {
+      place[channel * pixels] = bits_as<float>(word);
+      tails |= 1u << channel;
+    }
     for (int j = 0; j < 4; ++j)  // the next word comes first
       block.word[j] = block.word[j] >> 32 | (j < 3 ? block.word[j + 1] << 32 : 0);
+  }
+  // A warp computes a tail's longer formula if one of its threads needs it. In the loop above that is for every channel,
+  // here as often as one thread has tails, which is three or four times.
+#if defined(__CUDACC__)
+#pragma unroll 1
+#endif
+  while (tails != 0) {
+    for (; (tails & 1) == 0; tails >>= 1) place += pixels;
+    *place = product(normal_in_tail(centred(bits_as<std::uint32_t>(*place))), factor);
+    tails &= ~1u;
   }
 }
 

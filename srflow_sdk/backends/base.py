@@ -105,7 +105,6 @@ class Backend(ABC):
     trims_memory = False
     """True if it returns the memory of a run to the system, where that takes it back."""
 
-    _noise: Callable[[Drawing], Mapping[int, Any]] = staticmethod(Drawing.noise)  # as sample_impl takes it
     _scarce = False  # True: return the memory that a run took to the system once it ends
     _active = False
 
@@ -200,7 +199,7 @@ class Backend(ABC):
         """
 
         def drawn() -> NDArray[Any]:
-            (picture,) = self.sample(conditioning, self._noise(drawing), drawing.tau)
+            (picture,) = self.sample(conditioning, drawing.noise(), drawing.tau)
             core: NDArray[Any] = picture.transpose(1, 2, 0)[drawing.core.slices]
             return core
 

@@ -12,7 +12,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends.base import Backend, Conditioning, Drawing, one_line, own, runtime_errors, still_open
+from srflow_sdk.backends.base import (
+    Backend,
+    Conditioning,
+    Drawing,
+    Finish,
+    one_line,
+    own,
+    runtime_errors,
+    still_open,
+)
 from srflow_sdk.backends.native_library import find_native_library, register, runs_on_cuda
 from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
@@ -77,6 +86,7 @@ class OnnxRuntimeBackend(Backend):
         self._encoder: Any = None
         self._sampler: Any = None
         self._inverter: Any = None
+        self._kernels: GpuDrawing | None = None
         self._loading = threading.Lock()
 
     @property
@@ -96,9 +106,9 @@ class OnnxRuntimeBackend(Backend):
         self._encoder, self._sampler = map(self._session, self._graphs)
         if self._provider.device == "cuda":
             try:
-                self._noise = gpu_latents(self._number).draw
+                self._kernels = gpu_drawing(self._number)
             except DeviceError as error:
-                _log.warning("latents are drawn by the processor: %s", error)
+                _log.warning("latents are drawn, and pictures rounded, by the processor: %s", error)
 
     def deactivate_impl(self) -> None:
         self._encoder = self._sampler = self._inverter = None
@@ -109,10 +119,30 @@ class OnnxRuntimeBackend(Backend):
         return OrtConditioning(self._run(session, {"lr": lr}, names, what, where=self._provider.memory))
 
     def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
+        sr: _Array = self._decoded(conditioning, noise, tau).numpy()
+        return sr
+
+    def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
+        kernels = self._kernels
+        if kernels is None:
+            return super().begin(conditioning, drawing)
+
+        def drawn() -> NDArray[Any]:
+            noise, finish = kernels.latents(drawing), drawing.finish
+            where = "cpu" if finish is None else self._provider.memory
+            sr = self._decoded(conditioning, noise, drawing.tau, where)
+            if finish is not None:
+                return kernels.finished(sr, drawing, finish)
+            core: _Array = sr.numpy()[0].transpose(1, 2, 0)[drawing.core.slices]
+            return core
+
+        return drawn
+
+    def _decoded(self, conditioning: Conditioning, noise: Mapping[int, Any], tau: float, where: str = "cpu") -> Any:
+        """The sampler's pictures, as an OrtValue. noise: arrays or OrtValues."""
         session, inputs = still_open(self._sampler), own(conditioning, OrtConditioning).values
         inputs = {**inputs, **{f"noise_level{level}": array for level, array in noise.items()}, "tau": np.array([tau])}
-        sr: _Array = self._run(session, inputs, ["sr"], f"sampling on {self.device}")["sr"].numpy()
-        return sr
+        return self._run(session, inputs, ["sr"], f"sampling on {self.device}", where=where)["sr"]
 
     @property
     def can_invert(self) -> bool:
@@ -226,8 +256,11 @@ class OnnxRuntimeBackend(Backend):
         return options
 
 
-class GpuLatents:
-    """Draws noise on a GPU, into OrtValues there, by the kernel of engines. Thread-safe. Raises: DeviceError."""
+class GpuDrawing:
+    """Draws noise and finishes pictures on a GPU, in OrtValues there, by the kernels of engines. Thread-safe.
+
+    Raises: DeviceError.
+    """
 
     def __init__(self, number: int) -> None:
         from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu  # here, as processors do without
@@ -238,26 +271,51 @@ class GpuLatents:
         with self._gpu.current():
             self._kernels, self._stream = DrawingKernels(self._gpu), self._gpu.new_stream()
         self._lock = threading.Lock()
+        self._bounds: tuple[Finish | None, Any] = None, None  # whose bounds are on the GPU, and where
 
-    def draw(self, drawing: Drawing) -> dict[int, Any]:
+    def latents(self, drawing: Drawing) -> dict[int, Any]:
         """The noise by level. It is there when this returns: ONNX Runtime has a stream of its own."""
-        from srflow_sdk.backends.tensorrt_engines.execution import state_of
-
-        value, where = onnxruntime().OrtValue, ("cuda", self._gpu.number)
         with runtime_errors("drawing latents failed"), self._lock, self._gpu.current():
-            state = value.ortvalue_from_numpy(np.frombuffer(state_of(drawing), np.uint8), *where)
-            maps = {level: value.ortvalue_from_numpy(array, *where) for level, array in drawing.maps.items()}
-            noise = dict[int, Any]()
-            for level, shape in drawing.shapes.items():
-                noise[level] = value.ortvalue_from_shape_and_type((1, *shape), np.float32, *where)
+            state = self._state(drawing)
+            maps = {level: self._there(array) for level, array in drawing.maps.items()}
+            noise = {level: self._empty((1, *shape), np.float32) for level, shape in drawing.shapes.items()}
             at = [{level: array.data_ptr() for level, array in arrays.items()} for arrays in (noise, maps)]
             for launch in self._kernels.latents(drawing, state.data_ptr(), *at):
                 self._stream.start(launch)
             self._stream.synchronize()
         return noise
 
+    def finished(self, picture: Any, drawing: Drawing, finish: Finish) -> NDArray[Any]:
+        """The core of a picture 1×3×H×W, h×w×3, finished; NaN if its values cannot be a picture's."""
+        from srflow_sdk.backends.tensorrt_engines.execution import is_usable
 
-gpu_latents = functools.cache(GpuLatents)  # the kernels of a GPU, for the life of the process
+        shape = drawing.core.height, drawing.core.width, 3
+        with runtime_errors("rounding a picture failed"), self._lock, self._gpu.current():
+            state, target, bounds = self._state(drawing), self._empty(shape, finish.dtype), 0
+            if finish.bounds is not None:
+                if self._bounds[0] is not finish:  # once for all samples of a tile
+                    self._bounds = finish, self._there(finish.bounds)
+                bounds = self._bounds[1].data_ptr()
+            source, size = picture.data_ptr(), tuple(picture.shape()[2:])
+            launch = self._kernels.finish(drawing, state.data_ptr(), size, source, bounds, target.data_ptr())
+            self._stream.start(launch)
+            self._stream.synchronize()
+            levels: NDArray[Any] = target.numpy()
+            return levels if is_usable(state.numpy()) else np.full(shape, np.nan, np.float32)
+
+    def _state(self, drawing: Drawing) -> Any:
+        from srflow_sdk.backends.tensorrt_engines.execution import state_of
+
+        return self._there(np.frombuffer(state_of(drawing), np.uint8))
+
+    def _there(self, array: NDArray[Any]) -> Any:
+        return onnxruntime().OrtValue.ortvalue_from_numpy(array, "cuda", self._gpu.number)
+
+    def _empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
+        return onnxruntime().OrtValue.ortvalue_from_shape_and_type(shape, dtype, "cuda", self._gpu.number)
+
+
+gpu_drawing = functools.cache(GpuDrawing)  # the kernels of a GPU, for the life of the process
 
 
 def _made(path: Path, options: Any, providers: list[Any] | None) -> Any:

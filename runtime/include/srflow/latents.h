@@ -97,30 +97,43 @@ SRFLOW_HD double series_log(double p) {
   return rounded_sum(rounded_product(e, 0.6931471805599453), rounded_product(rounded_sum(s, s), series));
 }
 
-// Uniform 32-bit word → standard normal number: the inverse normal distribution (AS 241's PPND16).
-SRFLOW_HD float normal_from_word(std::uint32_t word) {
+// Uniform 32-bit word → a probability less one half, exactly.
+SRFLOW_HD double centred(std::uint32_t word) {
+  const double u = rounded_product(rounded_sum(static_cast<double>(word), 0.5), 1.0 / 4294967296.0);
+  return rounded_sum(u, -0.5);
+}
+
+// The inverse normal distribution (AS 241's PPND16) of such a number has two formulas: for the middle, and for the tails.
+SRFLOW_HD bool in_middle(double q) { return (q < 0.0 ? -q : q) <= 0.425; }
+
+SRFLOW_HD float normal_in_middle(double q) {
   constexpr double kA[] = {2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4,
                            4.5921953931549871457e4, 1.3731693765509461125e4, 1.9715909503065514427e3,
                            1.3314166789178437745e2, 3.3871328727963666080e0};
   constexpr double kB[] = {5.2264952788528545610e3, 2.8729085735721942674e4, 3.9307895800092710610e4,
                            2.1213794301586595867e4, 5.3941960214247511077e3, 6.8718700749205790830e2,
                            4.2313330701600911252e1, 1.0};
+  const double r = rounded_sum(0.180625, -rounded_product(q, q));
+  return static_cast<float>(rounded_product(q, rounded_quotient(polynomial(kA, r), polynomial(kB, r))));
+}
+
+SRFLOW_HD float normal_in_tail(double q) {
   constexpr double kC[] = {7.74545014278341407640e-4, 2.27238449892691845833e-2, 2.41780725177450611770e-1,
                            1.27045825245236838258e0,  3.64784832476320460504e0,  5.76949722146069140550e0,
                            4.63033784615654529590e0,  1.42343711074968357734e0};
   constexpr double kD[] = {1.05075007164441684324e-9, 5.47593808499534494600e-4, 1.51986665636164571966e-2,
                            1.48103976427480074590e-1, 6.89767334985100004550e-1, 1.67638483018380384940e0,
                            2.05319162663775882187e0,  1.0};
-  const double u = rounded_product(rounded_sum(static_cast<double>(word), 0.5), 1.0 / 4294967296.0);
-  const double q = rounded_sum(u, -0.5);
-  if ((q < 0.0 ? -q : q) <= 0.425) {
-    const double r = rounded_sum(0.180625, -rounded_product(q, q));
-    return static_cast<float>(rounded_product(q, rounded_quotient(polynomial(kA, r), polynomial(kB, r))));
-  }
-  const double p = q < 0.0 ? u : rounded_sum(1.0, -u);
+  const double p = rounded_sum(0.5, q < 0.0 ? q : -q);
   const double r = rounded_sum(rounded_root(-series_log(p)), -1.6);
   const double magnitude = rounded_quotient(polynomial(kC, r), polynomial(kD, r));
   return static_cast<float>(q < 0.0 ? -magnitude : magnitude);
+}
+
+// Uniform 32-bit word → standard normal number.
+SRFLOW_HD float normal_from_word(std::uint32_t word) {
+  const double q = centred(word);
+  return in_middle(q) ? normal_in_middle(q) : normal_in_tail(q);
 }
 
 }  // namespace srflow

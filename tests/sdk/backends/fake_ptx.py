@@ -40,11 +40,14 @@ _PLAIN = {
     "min.s64": np.minimum,
     "div.u32": np.floor_divide,
     "div.s64": np.floor_divide,  # of numbers that are not negative
+    "and.b32": np.bitwise_and,
     "and.b64": np.bitwise_and,
+    "or.b32": np.bitwise_or,
     "or.b64": np.bitwise_or,
     "xor.b64": np.bitwise_xor,
     "or.pred": np.logical_or,
     "and.pred": np.logical_and,
+    "xor.pred": np.logical_xor,
     "not.pred": np.logical_not,
     # .rn: rounded to nearest even, and "never fused". Without it "mul/add sequences … may be optimized to use
     # fused-multiply-add" (9.7.3, add), so that the operations without it are missing here.

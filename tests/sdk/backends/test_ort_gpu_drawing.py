@@ -1,15 +1,19 @@
-"""ONNX Runtime's CUDA provider, with the processor in the place of the GPU: latents are drawn where it computes."""
+"""ONNX Runtime's CUDA provider, the processor being the GPU: latents and levels are made where it computes."""
 
 import ctypes
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import onnxruntime
 import pytest
+from onnxruntime import IOBinding
 
-from srflow_sdk.backends import Backend, OnnxRuntimeBackend, base
-from srflow_sdk.backends.ort import gpu_latents
+from srflow_sdk.backends import Backend, Finish, OnnxRuntimeBackend, base
+from srflow_sdk.backends.ort import gpu_drawing
 from srflow_sdk.backends.providers import PROVIDERS
+from srflow_sdk.drawing.low_resolution import ChromaBounds
+from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.pixels.in_memory import from_unit
 
 from .engine_machine import drawing_of, maps_of
 
@@ -19,7 +23,7 @@ VALUE = onnxruntime.OrtValue
 @pytest.fixture
 def gpu(machine, monkeypatch):
     """The fake GPU, whose memory OrtValues lie in. `uploads`: bytes that were copied there."""
-    gpu, row = machine.gpu, dataclasses.replace(PROVIDERS["cpu"], device="cuda", title="CUDA")
+    gpu, row = machine.gpu, replace(PROVIDERS["cpu"], device="cuda", title="CUDA")
     gpu.uploads, held = [], []
     monkeypatch.setitem(PROVIDERS, "cuda", row)
 
@@ -40,7 +44,9 @@ def gpu(machine, monkeypatch):
             return there(VALUE.ortvalue_from_shape_and_type(shape, dtype))
 
     monkeypatch.setattr(onnxruntime, "OrtValue", Values)
-    gpu_latents.cache_clear()
+    outputs = IOBinding.get_outputs
+    monkeypatch.setattr(IOBinding, "get_outputs", lambda binding: list(map(there, outputs(binding))))
+    gpu_drawing.cache_clear()
     return gpu
 
 
@@ -59,10 +65,30 @@ def test_the_gpu_draws_numpys_latents_into_onnx_runtimes_memory(gpu, engine_bund
         assert gpu.started == ["srflow_draw_latents"] * 9  # of three levels
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_gpu_bounds_and_rounds_as_the_processor_and_a_tiles_bounds_go_up_once(gpu, engine_bundle, lr, dtype):
+    core, dtype = Window(top=4, left=2, height=16, width=20), np.dtype(dtype)
+    bounds = ChromaBounds(lr[0] / 8 + np.float32(0.4), core, 6)
+    finish = Finish(dtype, bounds.limits)
+    drawings = [drawing_of(engine_bundle, core=core.scaled(4), sample=number, finish=finish) for number in range(2)]
+    with OnnxRuntimeBackend(engine_bundle, threads=1) as backend:
+        values = [backend.draw(backend.encode(lr), drawing) for drawing in drawings]
+    with OnnxRuntimeBackend(engine_bundle, device="cuda", threads=1) as backend:
+        conditioning = backend.encode(lr)
+        for drawing, picture in zip(drawings, values, strict=True):
+            near = bounds.bounded(picture)
+            assert (near != picture).any()
+            np.testing.assert_array_equal(backend.draw(conditioning, drawing), from_unit(near, dtype))
+        assert gpu.uploads == [256, 256, finish.bounds.nbytes, 256, 256]
+        hot = replace(drawings[0], tau=1e9)
+        assert np.isnan(backend.draw(conditioning, hot)).all()
+    assert gpu.started.count("srflow_finish") == 3
+
+
 def test_where_the_driver_cannot_load_the_kernel_the_processor_draws_and_says_so(gpu, engine_bundle, lr, caplog):
     gpu.ptx_version = 7.8
     with OnnxRuntimeBackend(engine_bundle, device="cuda", threads=1) as backend:
         drawn = backend.draw(backend.encode(lr), drawing_of(engine_bundle))
         np.testing.assert_array_equal(drawn, Backend.draw(backend, backend.encode(lr), drawing_of(engine_bundle)))
     (said,) = caplog.messages
-    assert said.startswith("latents are drawn by the processor: cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION")
+    assert said.startswith("latents are drawn, and pictures rounded, by the processor: cuModuleLoadData: CUDA_ERROR")
