@@ -21,6 +21,7 @@ PICTURE, FURTHER = "one picture", "a further sample"
 """The rows that the times are judged by."""
 
 CPU, NVCC, TORCH, SDK = "cpu fp32", "nvcc", "torch fp16", ("tensorrt fp16", "cuda fp16", "rtx fp16")
+EMBEDDED = "cuda x4-small"  # as most people have it
 
 _BUILD_S = 3600.0
 """An export and its engines may take so long, outside of the budget: full-size engines take many minutes."""
@@ -76,10 +77,11 @@ class Report:
 
 
 def aims(rows: Sequence[Row]) -> Iterator[Row]:
-    """The two aims, judged by the fastest engine that was timed."""
+    """The two aims, judged by the fastest engine of the full-size network that was timed."""
     for what, most in ((PICTURE, PICTURE_MS), (FURTHER, FURTHER_MS)):
         name, limit = f"aim: {what}", f"≤ {most:g} ms"
-        timed = [(row.figure, row.engine) for row in rows if row.check.startswith(what) and row.figure is not None]
+        full_size = [row for row in rows if row.engine != EMBEDDED]
+        timed = [(row.figure, row.engine) for row in full_size if row.check.startswith(what) and row.figure is not None]
         if not timed:
             yield Row(name, "", "no engine was timed", limit, "not run")
             continue
@@ -114,7 +116,8 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def order() -> Iterator[tuple[str, str]]:
-    """(engine, check): first what the verdict needs, engine by engine, then the rest."""
+    """(engine, check): first what most people have, and what the verdict needs, engine by engine; then the rest."""
+    yield from ((EMBEDDED, check) for check in ("loading", "pictures", "times"))
     yield CPU, "reference"
     yield NVCC, "kernels"
     yield from ((engine, check) for engine in (TORCH, *SDK) for check in ("loading", "pictures", "times"))

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench.processes import ROOT, MissingError
-from benchmarks.gpu_report.network import SEED, TAU, Setting, network, picture
-from benchmarks.gpu_report.report import FURTHER, PICTURE
+from benchmarks.gpu_report.network import MODEL, SEED, TAU, Setting, network, picture
+from benchmarks.gpu_report.report import EMBEDDED, FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends.native_library import PLUGINS, find_native_library, plugins_of
 from srflow_sdk.system.hardware import find_gpu
@@ -81,11 +81,11 @@ class SdkEngine:
         """Raises: SRFlowError."""
         check_present(setting.kind)
         started = time.perf_counter()
-        self.bundle = exported(setting)
+        self.bundle = Bundle.open(MODEL) if setting.engine == EMBEDDED else exported(setting)
         made = time.perf_counter()
         device: Any = setting.kind
         self.upscaler = Upscaler(self.bundle, device=device, tile=None)
-        self.built = f"{made - started:.0f} s for the export and its engines"
+        self.built = "" if setting.engine == EMBEDDED else f"{made - started:.0f} s for the export and its engines"
         self.about = f"opening {time.perf_counter() - made:.1f} s"
 
     def draw(self, pixels: np.ndarray) -> np.ndarray:

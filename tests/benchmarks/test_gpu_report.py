@@ -18,7 +18,7 @@ import pytest
 from benchmarks.bench.processes import ROOT, MissingError
 from benchmarks.gpu_report import __main__ as command
 from benchmarks.gpu_report.checks import CHECKS
-from benchmarks.gpu_report.report import CPU, NVCC, SDK, TORCH, Report, Row, Runner, aims, exit_status, order
+from benchmarks.gpu_report.report import CPU, EMBEDDED, NVCC, SDK, TORCH, Report, Row, Runner, aims, exit_status, order
 from srflow_sdk.system.hardware import Gpu
 
 FINE, WRONG, NO_VERDICT, SLOW = range(4)  # as --help has it
@@ -50,6 +50,7 @@ def test_the_driver_decides_which_wheels_are_installed(cuda, found, monkeypatch,
         ([RIGHT, *timed(TORCH, 15.1), *timed("tensorrt fp16", 12.0)], FINE),  # the best engine is judged
         ([RIGHT, *timed(TORCH, 14.9, further=3.2)], SLOW),
         ([RIGHT, *timed(TORCH, 15.1), Row("square, 64×64", "cuda fp16", "12.0 dB", "≥ 38 dB", "wrong")], WRONG),
+        ([RIGHT, *timed(EMBEDDED, 2.0)], NO_VERDICT),  # another network
         ([RIGHT], NO_VERDICT),
         ([RIGHT, *timed(TORCH, 14.9), Row("pictures", TORCH, "it did not end", verdict="no verdict")], NO_VERDICT),
         ([], NO_VERDICT),
@@ -63,9 +64,9 @@ def test_every_check_is_known_and_what_the_verdict_needs_comes_first() -> None:
     jobs = list(order())
     assert {check for _, check in jobs} == CHECKS.keys()
     assert len(set(jobs)) == len(jobs)
-    assert jobs[0] == (CPU, "reference")
+    assert [*dict.fromkeys(engine for engine, _ in jobs)][:2] == [EMBEDDED, CPU]
     assert max(jobs.index((engine, "times")) for engine in (TORCH, *SDK)) < jobs.index((TORCH, "repeats"))
-    assert {engine for engine, _ in jobs} == {CPU, NVCC, TORCH, *SDK}
+    assert {engine for engine, _ in jobs} == {EMBEDDED, CPU, NVCC, TORCH, *SDK}
 
 
 class Children:
@@ -112,16 +113,15 @@ def test_the_rows_of_a_process_that_dies_are_kept_and_the_next_check_gets_anothe
     found = rows.index(picture)
     assert rows[found + 1] == Row("pictures", TORCH, str(crash), verdict="wrong")
     assert rows[found + 2] == Row("times", TORCH, "", verdict="fine")
-    assert children.started[:4] == [CPU, NVCC, TORCH, TORCH]
+    assert children.started[:5] == [EMBEDDED, CPU, NVCC, TORCH, TORCH]
     assert str(picture) in (tmp_path / "report.md").read_text().splitlines()
 
 
 def test_without_its_reference_nothing_is_compared(tmp_path: Path) -> None:
     children = Children({(CPU, "reference"): [MissingError("its process was killed, most likely for want of memory")]})
     rows = reported(tmp_path, children)
-    assert children.asked == [(CPU, "reference")]
-    assert {row.verdict for row in rows} == {"not run"}
-    assert exit_status(rows) == NO_VERDICT
+    assert children.asked[-1] == (CPU, "reference")
+    assert {row.verdict for row in rows if row.engine != EMBEDDED} == {"not run"}
 
 
 def test_what_does_not_fit_the_budget_is_said_and_building_is_outside_of_it(tmp_path: Path) -> None:
@@ -136,9 +136,9 @@ def test_what_does_not_fit_the_budget_is_said_and_building_is_outside_of_it(tmp_
     rows = reported(tmp_path, Children({(TORCH, "loading"): [building]}), budget=0.25)
     assert {row.verdict for row in rows} == {"fine"}
     rows = reported(tmp_path, Children({(TORCH, "pictures"): [too_long]}), budget=0.25)
-    assert rows[3] == Row("pictures", TORCH, "it did not end within 0 s", verdict="no verdict")
-    assert str(rows[3]).endswith("| it did not end within 0 s |  | **no verdict** |")
-    assert {row.value for row in rows[4:]} == {"the budget of 0 s was used up"}
+    ended = rows.index(Row("pictures", TORCH, "it did not end within 0 s", verdict="no verdict"))
+    assert str(rows[ended]).endswith("| it did not end within 0 s |  | **no verdict** |")
+    assert {row.value for row in rows[ended + 1 :]} == {"the budget of 0 s was used up"}
     assert sum(len(row.check.split(", ")) for row in rows) == len(list(order()))
 
 
@@ -179,7 +179,7 @@ def test_a_machine_without_a_gpu_gets_the_reference_and_what_each_engine_lacks(t
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert lines[2] == "No NVIDIA GPU."
     assert "| reference | cpu fp32 | float32 pictures of 3 sizes |  |  |" in lines
-    assert [line.split(" | ")[1] for line in lines if "not run: " in line] == [NVCC, TORCH, *SDK]
+    assert [line.split(" | ")[1] for line in lines if "not run: " in line] == [EMBEDDED, NVCC, TORCH, *SDK]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
