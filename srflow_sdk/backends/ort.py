@@ -119,27 +119,17 @@ class OnnxRuntimeBackend(Backend):
         return OrtConditioning(self._run(session, {"lr": lr}, names, what, where=self._provider.memory))
 
     def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
-        sr: _Array = self._decoded(conditioning, noise, tau).numpy()
+        sr: _Array = self._decoded(conditioning, noise, tau, where="cpu").numpy()
         return sr
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
-        kernels = self._kernels
+        kernels, where = self._kernels, self._provider.memory
         if kernels is None:
             return super().begin(conditioning, drawing)
+        return lambda: kernels.draw(drawing, lambda noise: self._decoded(conditioning, noise, drawing.tau, where=where))
 
-        def drawn() -> NDArray[Any]:
-            noise, finish = kernels.latents(drawing), drawing.finish
-            where = "cpu" if finish is None else self._provider.memory
-            sr = self._decoded(conditioning, noise, drawing.tau, where)
-            if finish is not None:
-                return kernels.finished(sr, drawing, finish)
-            core: _Array = sr.numpy()[0].transpose(1, 2, 0)[drawing.core.slices]
-            return core
-
-        return drawn
-
-    def _decoded(self, conditioning: Conditioning, noise: Mapping[int, Any], tau: float, where: str = "cpu") -> Any:
-        """The sampler's pictures, as an OrtValue. noise: arrays or OrtValues."""
+    def _decoded(self, conditioning: Conditioning, noise: Mapping[int, Any], tau: float, *, where: str) -> Any:
+        """The sampler's picture 1×3×H×W, as an OrtValue. noise: arrays or OrtValues."""
         session, inputs = still_open(self._sampler), own(conditioning, OrtConditioning).values
         inputs = {**inputs, **{f"noise_level{level}": array for level, array in noise.items()}, "tau": np.array([tau])}
         return self._run(session, inputs, ["sr"], f"sampling on {self.device}", where=where)["sr"]
@@ -257,10 +247,7 @@ class OnnxRuntimeBackend(Backend):
 
 
 class GpuDrawing:
-    """Draws noise and finishes pictures on a GPU, in OrtValues there, by the kernels of engines. Thread-safe.
-
-    Raises: DeviceError.
-    """
+    """Draws pictures on a GPU, in OrtValues there, by the kernels of engines. Thread-safe. Raises: DeviceError."""
 
     def __init__(self, number: int) -> None:
         from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu  # here, as processors do without
@@ -270,43 +257,40 @@ class GpuDrawing:
         self._gpu = CudaGpu.open(number, wheels=cuda_of_wheels(found.cuda) if found else 12)
         with self._gpu.current():
             self._kernels, self._stream = DrawingKernels(self._gpu), self._gpu.new_stream()
-        self._lock = threading.Lock()
-        self._bounds: tuple[Finish | None, Any] = None, None  # whose bounds are on the GPU, and where
+        self._bounds: tuple[Finish | None, Any] = None, None  # of the tile that was drawn last, on the GPU
 
-    def latents(self, drawing: Drawing) -> dict[int, Any]:
-        """The noise by level. It is there when this returns: ONNX Runtime has a stream of its own."""
-        with runtime_errors("drawing latents failed"), self._lock, self._gpu.current():
-            state = self._state(drawing)
+    def draw(self, drawing: Drawing, decode: Callable[[dict[int, Any]], Any]) -> NDArray[Any]:
+        """The core of a picture, as :meth:`Backend.begin` has it.
+
+        decode: of noise by level it makes the picture 1×3×H×W. ONNX Runtime has a stream of its own, so that each waits
+        for the other.
+        """
+        from srflow_sdk.backends.tensorrt_engines.execution import is_usable, state_of
+
+        finish, core = drawing.finish, drawing.core
+        with runtime_errors("drawing on the GPU failed"), self._gpu.current():
+            state = self._there(np.frombuffer(state_of(drawing), np.uint8))
             maps = {level: self._there(array) for level, array in drawing.maps.items()}
             noise = {level: self._empty((1, *shape), np.float32) for level, shape in drawing.shapes.items()}
             at = [{level: array.data_ptr() for level, array in arrays.items()} for arrays in (noise, maps)]
             for launch in self._kernels.latents(drawing, state.data_ptr(), *at):
                 self._stream.start(launch)
             self._stream.synchronize()
-        return noise
-
-    def finished(self, picture: Any, drawing: Drawing, finish: Finish) -> NDArray[Any]:
-        """The core of a picture 1×3×H×W, h×w×3, finished; NaN if its values cannot be a picture's."""
-        from srflow_sdk.backends.tensorrt_engines.execution import is_usable
-
-        shape = drawing.core.height, drawing.core.width, 3
-        with runtime_errors("rounding a picture failed"), self._lock, self._gpu.current():
-            state, target, bounds = self._state(drawing), self._empty(shape, finish.dtype), 0
-            if finish.bounds is not None:
-                if self._bounds[0] is not finish:  # once for all samples of a tile
-                    self._bounds = finish, self._there(finish.bounds)
-                bounds = self._bounds[1].data_ptr()
-            source, size = picture.data_ptr(), tuple(picture.shape()[2:])
-            launch = self._kernels.finish(drawing, state.data_ptr(), size, source, bounds, target.data_ptr())
-            self._stream.start(launch)
+            picture = decode(noise)
+            if finish is None:
+                values: NDArray[Any] = picture.numpy()[0].transpose(1, 2, 0)[core.slices]
+                return values
+            kept, bounds = self._bounds
+            if finish.bounds is not None and kept is not finish:  # they go up once for all samples of a tile
+                bounds = self._there(finish.bounds)
+                self._bounds = finish, bounds
+            where = 0 if finish.bounds is None else bounds.data_ptr()
+            target = self._empty((core.height, core.width, 3), finish.dtype)
+            places = picture.data_ptr(), where, target.data_ptr()
+            self._stream.start(self._kernels.finish(drawing, state.data_ptr(), picture.shape()[2:], *places))
             self._stream.synchronize()
             levels: NDArray[Any] = target.numpy()
-            return levels if is_usable(state.numpy()) else np.full(shape, np.nan, np.float32)
-
-    def _state(self, drawing: Drawing) -> Any:
-        from srflow_sdk.backends.tensorrt_engines.execution import state_of
-
-        return self._there(np.frombuffer(state_of(drawing), np.uint8))
+            return levels if is_usable(state.numpy()) else np.full(levels.shape, np.nan, np.float32)
 
     def _there(self, array: NDArray[Any]) -> Any:
         return onnxruntime().OrtValue.ortvalue_from_numpy(array, "cuda", self._gpu.number)

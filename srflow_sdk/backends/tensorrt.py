@@ -143,7 +143,6 @@ class _Session:
             self.kernels = DrawingKernels(gpu)
             self.memory = DeviceMemory(gpu)
         self._inverter: Engine | None = None
-        self._warned = threading.Event()
         self._lock, self._loading = threading.Lock(), threading.Lock()
         self._turns = threading.BoundedSemaphore(_LANES)
         self._idle: list[GpuLane] = []
@@ -225,7 +224,7 @@ class _Session:
                 # The one that was used last: a single thread always gets the same one, with its graphs.
                 lane = self._idle.pop() if self._idle else None
             try:
-                lane = lane or GpuLane(self._gpu, self.memory, self._warned)
+                lane = lane or GpuLane(self._gpu, self.memory)
                 yield lane
             finally:
                 with self._lock:

@@ -114,9 +114,6 @@ def open_measured(
         why = "; ".join(map(str, found.values()))
         fix = 'precision="bundle"' if precision == "bf16" else 'device="cpu" or "auto"'
         raise DeviceError(f"{precision} gives no picture near enough on OpenVINO here ({why}); use {fix}")
-    if chosen == _BF16 and precision == "bf16" and found[REFERENCE].seconds < found[_BF16].seconds < math.inf:
-        text = 'bf16 takes longer than float32 here: %s, and %s; precision="bundle" is faster and exact'
-        _log.warning(text, found[_BF16], found[REFERENCE])
     try:
         return _opened(bundle, chosen, threads)
     except (DeviceError, BundleError) as error:
@@ -141,14 +138,6 @@ def choose(found: Mapping[Way, Measured], manifest: Manifest, *, device: str, pr
         if near and device in ("auto", one.way.device) and (best is None or one.seconds * WORTH < best.seconds):
             best = one
     return None if best is None else best.way
-
-
-def cached_choice(bundle: Bundle, *, threads: int | None = None) -> str | None:
-    """Say what `precision="fastest"` takes here if it was measured before, for the doctor. Measures nothing."""
-    known = _read(_file(bundle, threads))
-    if bundle.manifest.precision != "fp32" or not known:
-        return None
-    return f"{choose(known, bundle.manifest, device='auto')} ({'; '.join(map(str, known.values()))})"
 
 
 def measured(bundle: Bundle, *, threads: int | None) -> dict[Way, Measured]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -102,20 +101,6 @@ class Finishing:
         above = done if drawn is None else max(done - CONTEXT, 0)  # rows that wait for their context
         # Last, because another thread drops LR rows by it.
         self.needed_from = above if self.meter is None else min(above, self.meter.needed_from)
-
-
-def together(count: int, write: Callable[[list[NDArray[Any]]], object]) -> list[Write]:
-    """Functions that take the rows of `count` pictures by turns, in any order, and pass on the rows of all of them."""
-    held, lock = list[NDArray[Any]](), threading.Lock()
-
-    def take(rows: NDArray[Any]) -> None:
-        with lock:
-            held.append(rows)
-            if len(held) == count:
-                write(held)
-                held.clear()
-
-    return [take] * count
 
 
 class _Shrinking:

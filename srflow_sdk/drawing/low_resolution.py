@@ -212,7 +212,7 @@ class ChromaBounds:
             if near.size:
                 result = values.copy(order="K") if result is values else result
                 result[rows][beyond] = near
-        return picture if result is values else result.reshape(picture.shape)
+        return result.reshape(picture.shape)
 
 
 def _near_colours(

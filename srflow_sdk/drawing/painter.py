@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, Drawing, Finish, OnnxRuntimeBackend
-from srflow_sdk.drawing.finishing import Finishing, Write, together
+from srflow_sdk.drawing.finishing import Finishing, Write
 from srflow_sdk.drawing.low_resolution import ChromaBounds, LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Request, make_request
 from srflow_sdk.drawing.temperature import Temperature
@@ -72,9 +72,6 @@ def draw_tiles(
     held = [(list[NDArray[Any]](), write) for write in writes if request.options.wrap]
     if held:  # margins are cut off pictures that are whole
         writes = [rows.append for rows, _ in held]
-    if bounds:  # the smaller value is the low one: small profiles exchange some
-        first, low, high = writes
-        writes = [first, *together(2, lambda both: (low(np.minimum(*both)), high(np.maximum(*both))))]
     outputs = [
         Finishing(lr, manifest, request, write=write, measure=measure and not (bounds and place), plain=plain)
         for place, write in enumerate(writes)

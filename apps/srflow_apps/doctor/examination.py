@@ -269,15 +269,12 @@ def _sdk() -> Found:
 
 
 def _models() -> Found:
-    """The models, and what `--precision fastest` chose for each before; nothing is measured."""
-    from srflow_sdk.backends.ways import cached_choice
     from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 
     each = []
     for bundle in map(Bundle.embedded, Bundle.embedded_names() or (DEFAULT_MODEL,)):
-        one, fastest = bundle.manifest, cached_choice(bundle)
+        one = bundle.manifest
         each.append(f"{one.name}, ×{one.scale}, {one.precision}, tau {'auto ' * one.auto_tau}{one.default_tau:g}")
-        each[-1] += f", fastest: {fastest}" if fastest else ""
     return OK, f"{'; '.join(each)}; files verified"
 
 

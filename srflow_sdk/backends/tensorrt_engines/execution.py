@@ -38,7 +38,6 @@ _Around = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and af
 _STATE = struct.Struct("<QQ2q4qq")  # Drawing in drawing.cuh; its last number becomes 1 where values are not usable
 _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
 _CHANNELS = 8  # of a level that a thread draws
-_CAPTURES = 3  # that may fail before a context does without a graph
 _SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
 _numbers = count(1)  # of images
 _log = logging.getLogger(__name__)
@@ -157,11 +156,10 @@ class GpuLane:
     One call at a time has it to itself, and may leave work on its stream: the next one's comes behind. Who changes or
     frees what that work uses waits for it first, by :meth:`settle`. Engines write and read conditioning in the slot
     alone, so that graphs hold for every image of a size. What they make leaves by another stream while later work runs.
-    warned: set once it was said that a graph could not be captured.
     """
 
-    def __init__(self, gpu: CudaGpu, memory: DeviceMemory, warned: threading.Event) -> None:
-        self.gpu, self.memory, self.warned = gpu, memory, warned
+    def __init__(self, gpu: CudaGpu, memory: DeviceMemory) -> None:
+        self.gpu, self.memory = gpu, memory
         self.stream, self.copies = gpu.new_stream(), gpu.new_stream()
         self._in_slot = 0  # the number of the image
         self._blocks: dict[str, Block] = {}
@@ -254,7 +252,7 @@ class Binding:
         self._bound: tuple[dict[str, int], _Around, Block | None] = ({}, ((), ()), None)
         self.bounds_of: Finish | None = None  # whose bounds its buffer has
         self._settled = False
-        self._captures_left = _CAPTURES
+        self._capturable = not engine.own_graphs
         self._graph: Any = None
         engine.log.clear()
         for name, shape in shapes.items():
@@ -361,17 +359,15 @@ class Binding:
     def _compute(self) -> None:
         """Launch the graph, captured once a run was the same and so all lazy work is done; otherwise enqueue."""
         lane = self._lane
-        if self._graph is None and self._settled and self._captures_left and not self._engine.own_graphs:
+        if self._graph is None and self._settled and self._capturable:
             try:
                 with lane.memory.untouched():
                     self._graph = lane.stream.capture(self._enqueue)
             except OutOfMemoryError:
                 raise  # more memory is made free, and then this is tried again
             except DeviceError as error:
-                self._captures_left -= 1
-                if not lane.warned.is_set():
-                    _log.warning("a CUDA graph could not be captured, so the GPU waits for the processor: %s", error)
-                lane.warned.set()
+                self._capturable = False
+                _log.warning("a CUDA graph could not be captured, so the GPU waits for the processor: %s", error)
         if self._graph is not None:
             lane.stream.call("cudaGraphLaunch", self._graph)
         else:

@@ -228,15 +228,6 @@ def test_a_question_that_kills_python_is_answered_all_the_same(tmp_path: Path, m
         doctor.module_version("deadly")
 
 
-def test_the_fastest_precision_is_what_was_measured_before(diagnose: Diagnose, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = {"x4-small": "bf16 on cpu (0.12 s)"}
-    monkeypatch.setattr("srflow_sdk.backends.ways.cached_choice", lambda bundle: measured.get(bundle.manifest.name))
-    small, *others = diagnose()["embedded models"].detail.split("; ")
-    assert small.startswith("x4-small, ×4, fp32, tau auto 0.")
-    assert small.endswith(", fastest: bf16 on cpu (0.12 s)")
-    assert not any("fastest" in one for one in others)
-
-
 RUNTIME = ["onnxruntime/__init__.py", "onnxruntime/capi/state.so", "../../bin/onnxruntime_test"]
 
 

@@ -79,7 +79,7 @@ def test_the_gpu_bounds_and_rounds_as_the_processor_and_a_tiles_bounds_go_up_onc
             near = bounds.bounded(picture)
             assert (near != picture).any()
             np.testing.assert_array_equal(backend.draw(conditioning, drawing), from_unit(near, dtype))
-        assert gpu.uploads == [256, 256, finish.bounds.nbytes, 256, 256]
+        assert gpu.uploads == [256, finish.bounds.nbytes, 256]
         hot = replace(drawings[0], tau=1e9)
         assert np.isnan(backend.draw(conditioning, hot)).all()
     assert gpu.started.count("srflow_finish") == 3

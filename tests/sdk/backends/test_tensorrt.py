@@ -1,7 +1,6 @@
 """The backend over a GPU in main memory, which computes what the ONNX graphs compute: see fake_gpu, fake_tensorrt."""
 
 import gc
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -74,29 +73,14 @@ def test_graphs_are_as_many_as_sizes_that_are_kept(machine, engine_bundle):
     assert machine.gpu.graphs == {}
 
 
-def test_a_capture_that_fails_is_tried_again_and_what_never_works_is_done_without(
-    machine, engine_bundle, lr, expected, caplog
-):
-    gpu, tries = machine.gpu, []
-    begin = gpu.cudaStreamBeginCapture
-
-    def tried(stream, mode):
-        tries.append(stream)
-        return begin(stream, mode)
-
-    sys.modules["cuda.bindings.runtime"].cudaStreamBeginCapture = tried
+def test_where_a_graph_cannot_be_captured_pictures_come_without_one(machine, engine_bundle, lr, expected, caplog):
+    gpu = machine.gpu
     gpu.can_capture = False
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
         for _ in range(3):
             np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
-        gpu.can_capture = True
-        np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
-        assert (gpu.captures, gpu.launches) == (1, 1)
-        gpu.can_capture, before = False, len(tries)
-        for _ in range(8):
-            backend.encode(lr)
-        assert len(tries) - before == 3
+        assert (gpu.captures, gpu.launches) == (0, 0)
     assert [message.partition(":")[0] for message in caplog.messages] == [
         "a CUDA graph could not be captured, so the GPU waits for the processor"
     ]

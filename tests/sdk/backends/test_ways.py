@@ -12,7 +12,7 @@ import pytest
 
 from srflow_sdk.backends import base, open_backend, ways
 from srflow_sdk.backends import openvino as graphs
-from srflow_sdk.backends.ways import REFERENCE, Measured, Way, cached_choice, choose, measured
+from srflow_sdk.backends.ways import REFERENCE, Measured, Way, choose, measured
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.raising import PassingError, is_installed
@@ -80,7 +80,6 @@ def test_what_was_measured_is_not_measured_again(bundle, measurements):
     assert all(0 < one.seconds < math.inf and one.error is None for one in first)
     assert first[0].decibels == math.inf
     assert 38 < first[1].decibels < 90
-    assert (cached_choice(bundle, threads=1) or "").startswith(("float32 on cpu (", "int8 on cpu ("))
     assert both(bundle) == first
     assert measurements() == 1
 
@@ -103,7 +102,6 @@ def test_a_failure_that_may_pass_is_measured_at_the_next_start(bundle, monkeypat
         assert (backend.device, backend.precision) == ("cpu", "bundle")
         backend.deactivate()
         assert isinstance(error, MemoryError) or str(error) in (both(bundle)[1].error or "")
-        assert cached_choice(bundle, threads=1) is None
     assert both(bundle)[1].error is None
 
 
@@ -314,16 +312,6 @@ def test_int8_runs_where_it_is_faster_and_right(bundle, theirs, our_db, runs_on)
     if theirs.error is not None or theirs.decibels < min(our_db - 3, 43):
         with pytest.raises(DeviceError, match="int8 gives no picture near enough on OpenVINO here"):
             open_backend(bundle, device="openvino", threads=1, precision="int8")
-
-
-@pytest.mark.usefixtures("with_openvino")
-@pytest.mark.parametrize(("seconds", "said"), [(0.2, True), (0.05, False)])
-def test_bf16_that_takes_longer_says_so(bundle, monkeypatch, caplog, seconds, said):
-    monkeypatch.setattr(ways, "has_bf16", lambda: True)
-    monkeypatch.setattr(ways, "_opened", lambda _bundle, way, _threads: way)
-    remember(bundle, timed(REFERENCE, 0.1), timed(BF16, seconds, 50.0))
-    assert open_backend(bundle, device="openvino", threads=1, precision="bf16") == BF16
-    assert ("bf16 takes longer than float32" in caplog.text) is said
 
 
 @pytest.mark.parametrize(
