@@ -24,7 +24,6 @@ from srflow_sdk.backends.base import (
     Backend,
     Conditioning,
     Drawing,
-    Finish,
     one_line,
     own,
     runtime_errors,
@@ -123,10 +122,14 @@ class OnnxRuntimeBackend(Backend):
         return sr
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
-        kernels, where = self._kernels, self._provider.memory
+        kernels = self._kernels
         if kernels is None:
             return super().begin(conditioning, drawing)
-        return lambda: kernels.draw(drawing, lambda noise: self._decoded(conditioning, noise, drawing.tau, where=where))
+
+        def decoded(noise: dict[int, Any]) -> Any:
+            return self._decoded(conditioning, noise, drawing.tau, where=self._provider.memory)
+
+        return lambda: kernels.draw(drawing, decoded)
 
     def _decoded(self, conditioning: Conditioning, noise: Mapping[int, Any], tau: float, *, where: str) -> Any:
         """The sampler's picture 1×3×H×W, as an OrtValue. noise: arrays or OrtValues."""
@@ -257,7 +260,7 @@ class GpuDrawing:
         self._gpu = CudaGpu.open(number, wheels=cuda_of_wheels(found.cuda) if found else 12)
         with self._gpu.current():
             self._kernels, self._stream = DrawingKernels(self._gpu), self._gpu.new_stream()
-        self._bounds: tuple[Finish | None, Any] = None, None  # of the tile that was drawn last, on the GPU
+        self._bounds: tuple[Any, Any] = None, None  # of the tile that was drawn last, on the GPU
 
     def draw(self, drawing: Drawing, decode: Callable[[dict[int, Any]], Any]) -> NDArray[Any]:
         """The core of a picture, as :meth:`Backend.begin` has it.

@@ -101,7 +101,7 @@ class TensorRTBackend(Backend):
 
     def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
         session, arrays = still_open(self._session), {f"noise_level{level}": array for level, array in noise.items()}
-        arrays["tau"] = np.full(len(next(iter(noise.values()))), tau, np.float32)
+        arrays["tau"] = np.array([tau], np.float32)
         return session.computed(session.sampler, conditioning, arrays, f"sampling on {self.device}")["sr"]
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:

@@ -68,12 +68,19 @@ def draw_tiles(
 
     tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of an interval.
     """
-    manifest, plain, bounds = painter.manifest, request.reduce == "std", request.reduce == "interval"
+    manifest = painter.manifest
     held = [(list[NDArray[Any]](), write) for write in writes if request.options.wrap]
     if held:  # margins are cut off pictures that are whole
         writes = [rows.append for rows, _ in held]
     outputs = [
-        Finishing(lr, manifest, request, write=write, measure=measure and not (bounds and place), plain=plain)
+        Finishing(
+            lr,
+            manifest,
+            request,
+            write=write,
+            measure=measure and not (request.reduce == "interval" and place),
+            plain=request.reduce == "std",
+        )
         for place, write in enumerate(writes)
     ]
     scale, dtype, tell = manifest.scale, outputs[0].band_dtype, request.options.progress  # all are of one request
