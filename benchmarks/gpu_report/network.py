@@ -52,8 +52,7 @@ class Setting:
         """What the processor makes of one of :meth:`pictures` in float32: H×W×3. Raises: OSError."""
         if self.engine == EMBEDDED:
             with Upscaler(MODEL, device="cpu") as upscaler:
-                drawn: np.ndarray = upscaler.upscale(picture(*self.pictures()[name]), tau=TAU, seed=SEED)
-                return drawn
+                return drawn(upscaler, picture(*self.pictures()[name]), in_levels=True)
         found: np.ndarray = np.load(self.folder / f"{name}.npy")
         return found
 
@@ -90,6 +89,15 @@ def picture(height: int, width: int) -> np.ndarray:
     random = np.random.default_rng(SEED)
     pure = random.integers(0, 2, (height, width, 3))
     return np.where(random.random((height, width, 1)) < 0.8, pure, np.stack(shapes, axis=-1)).astype(np.float32)
+
+
+def drawn(upscaler: Upscaler, pixels: np.ndarray, *, in_levels: bool) -> np.ndarray:
+    """A picture, float32 in [0, 1]. in_levels: from 8 bits to 8 bits, which a GPU then rounds itself."""
+    if not in_levels:
+        floats: np.ndarray = upscaler.upscale(pixels, tau=TAU, seed=SEED)
+        return floats
+    levels = upscaler.upscale(np.round(pixels * 255).astype(np.uint8), tau=TAU, seed=SEED)
+    return levels.astype(np.float32) / 255
 
 
 def latents(model: SRFlow, height: int, width: int) -> dict[int, np.ndarray]:

@@ -117,7 +117,7 @@ def _line(cells: Sequence[str]) -> str:
 
 def order() -> Iterator[tuple[str, str]]:
     """(engine, check): first what most people have, and what the verdict needs, engine by engine; then the rest."""
-    yield from ((EMBEDDED, check) for check in ("loading", "pictures", "times"))
+    yield from ((EMBEDDED, check) for check in ("loading", "pictures", "times", "repeats"))
     yield CPU, "reference"
     yield NVCC, "kernels"
     yield from ((engine, check) for engine in (TORCH, *SDK) for check in ("loading", "pictures", "times"))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench.processes import ROOT, MissingError
-from benchmarks.gpu_report.network import MODEL, SEED, TAU, Setting, network, picture
+from benchmarks.gpu_report.network import MODEL, SEED, TAU, Setting, drawn, network, picture
 from benchmarks.gpu_report.report import EMBEDDED, FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends.native_library import PLUGINS, find_native_library, plugins_of
@@ -25,7 +25,7 @@ from srflow_sdk.system.hardware import find_gpu
 _NEEDED = {  # by device: modules, and the names of their packages
     "tensorrt": {"tensorrt": "tensorrt", "cuda.bindings.runtime": "cuda-bindings"},
     "rtx": {"onnxruntime_ep_nv_tensorrt_rtx": "ONNX Runtime's plug-in for TensorRT-RTX"},
-    "cuda": {"onnxruntime": "onnxruntime-gpu"},
+    "cuda": {"onnxruntime": "onnxruntime-gpu", "cuda.bindings.runtime": "cuda-bindings"},
 }
 
 
@@ -36,7 +36,7 @@ def check_present(kind: str) -> None:
             found = importlib.import_module(module)
         except ModuleNotFoundError:
             raise MissingError(f"{name} is not installed") from None
-        if kind == "cuda" and "CUDAExecutionProvider" not in found.get_available_providers():
+        if module == "onnxruntime" and "CUDAExecutionProvider" not in found.get_available_providers():
             raise MissingError(f"{name} is not installed")
     if find_gpu() is None:
         raise MissingError("this machine has no NVIDIA GPU")
@@ -80,6 +80,7 @@ class SdkEngine:
     def __init__(self, setting: Setting) -> None:
         """Raises: SRFlowError."""
         check_present(setting.kind)
+        self.in_levels = setting.engine == EMBEDDED
         started = time.perf_counter()
         self.bundle = Bundle.open(MODEL) if setting.engine == EMBEDDED else exported(setting)
         made = time.perf_counter()
@@ -90,14 +91,13 @@ class SdkEngine:
 
     def draw(self, pixels: np.ndarray) -> np.ndarray:
         """See `checks.Checks`."""
-        drawn: np.ndarray = self.upscaler.upscale(pixels, tau=TAU, seed=SEED)
-        return drawn
+        return drawn(self.upscaler, pixels, in_levels=self.in_levels)
 
     def samples(self, pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Pairs of a sample that is drawn with three others and the same one alone."""
         encoding = self.upscaler.encode(pixels)
-        for number, drawn in enumerate(encoding.samples(4, tau=TAU, seed=SEED)):
-            yield drawn, encoding.sample(tau=TAU, seed=SEED, sample=number)
+        for number, sample in enumerate(encoding.samples(4, tau=TAU, seed=SEED)):
+            yield sample, encoding.sample(tau=TAU, seed=SEED, sample=number)
 
     def calls(self, size: int) -> dict[str, Callable[[], object]]:
         """See `checks.Checks`; from pixels to pixels in 8 bits."""

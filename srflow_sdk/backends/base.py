@@ -205,10 +205,6 @@ class Backend(ABC):
 
         return drawn
 
-    def draw(self, conditioning: Conditioning, drawing: Drawing) -> NDArray[Any]:
-        """Draw what :meth:`begin` begins."""
-        return self.begin(conditioning, drawing)()
-
     @property
     def can_invert(self) -> bool:
         """True if :meth:`invert` is there: the bundle has an inverter, and this device runs it."""

@@ -53,7 +53,7 @@ def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
         tau=manifest.default_tau,
         core=whole.scaled(manifest.scale),
     )
-    drawn: _Array = backend.draw(backend.encode(lr), drawing).transpose(2, 0, 1)
+    drawn: _Array = backend.begin(backend.encode(lr), drawing)().transpose(2, 0, 1)
     return drawn[None]
 
 

@@ -36,7 +36,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
 from srflow_sdk.system.cache_folder import keeping, kept_folder
 from srflow_sdk.system.device_names import DeviceName
-from srflow_sdk.system.hardware import cuda_of_wheels, find_gpu, processor
+from srflow_sdk.system.hardware import processor
 from srflow_sdk.system.interrupts import interruptible, is_cancelled
 
 _log = logging.getLogger(__name__)
@@ -256,8 +256,7 @@ class GpuDrawing:
         from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu  # here, as processors do without
         from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernels
 
-        found = find_gpu(number)
-        self._gpu = CudaGpu.open(number, wheels=cuda_of_wheels(found.cuda) if found else 12)
+        self._gpu = CudaGpu.open(number)
         with self._gpu.current():
             self._kernels, self._stream = DrawingKernels(self._gpu), self._gpu.new_stream()
         self._bounds: tuple[Any, Any] = None, None  # of the tile that was drawn last, on the GPU

@@ -33,8 +33,8 @@ class Provider:
     device, name: the SDK's and ONNX Runtime's name. title: for people. fix: what to do if it does not start. options:
     the provider's own, for a bundle and the number of a GPU. check: of that number, before it starts; it raises
     DeviceError. bfloat16: it has bfloat16 convolutions. memory: ONNX Runtime's name for where the encoder's outputs
-    stay. one_at_a_time: held during runs. Of plug-ins, module: to import. package: pip's name. needs: the hardware and
-    drivers.
+    stay. one_at_a_time: held during runs. Of plug-ins, module: to import.
+    package: pip's name. needs: the hardware and drivers.
     """
 
     device: DeviceName
@@ -88,6 +88,10 @@ class Provider:
         if self.module:
             options.add_provider_for_devices([find_devices(self)[gpu]], self.options(bundle, gpu))
             return None
+        # A FusedConv of CUDA clears its output on another stream than it computes on, and computes in TF32 where cuDNN
+        # cannot fuse (conv.cc in 1.20 and later).
+        if self.device == "cuda":
+            options.add_session_config_entry("optimization.disable_specified_optimizers", "ConvActivationFusion")
         cpu = PROVIDERS["cpu"].name
         return [cpu] if self.name == cpu else [(self.name, self.options(bundle, gpu)), cpu]
 
@@ -118,10 +122,10 @@ PROVIDERS: dict[str, Provider] = {  # in the order of "auto"
             fix="run srflow-doctor, which prints the commands that put the GPU build for this driver in place of the "
             'CPU one, check the NVIDIA driver with nvidia-smi, or use device="cpu"',
             # Tiles come in several shapes: an exhaustive search would run again for each. TF32 would round the
-            # conditioning of a float32 bundle to 10 bits.
+            # conditioning of a float32 bundle to 10 bits; without it, half precision would lose its tensor cores, too.
             options=lambda bundle, gpu: {
                 "cudnn_conv_algo_search": "HEURISTIC",
-                "use_tf32": "0",
+                "use_tf32": str(int(bundle.manifest.precision != "fp32")),
                 "device_id": str(gpu),
             },
             check=_check_cuda,

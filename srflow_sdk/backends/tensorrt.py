@@ -71,7 +71,7 @@ class TensorRTBackend(Backend):
 
     def activate_impl(self) -> None:
         record, library, found = select_engines(self._bundle, gpu=self._gpu)
-        cuda = CudaGpu.open(self._gpu, wheels=cuda_of_wheels(found.cuda))
+        cuda = CudaGpu.open(self._gpu)
         self._session = _Session(self._bundle, record, library, found, cuda)
         # Called by Python too: a backend that nobody closed must not keep the GPU's memory.
         self._release = release = weakref.finalize(self, self._session.close)

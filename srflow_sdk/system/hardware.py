@@ -98,8 +98,8 @@ def find_gpu(device: int = 0) -> Gpu | None:
 
 
 def cuda_of_wheels(driver: str) -> int:
-    """The CUDA, 12 or 13, whose wheels a driver runs, by the newest CUDA that it supports, such as "13.0"."""
-    return 13 if int(driver.partition(".")[0]) >= 13 else 12
+    """The CUDA, 12 or 13, whose wheels a driver and this Python run. driver: the newest that it supports, as "13.0"."""
+    return 13 if int(driver.partition(".")[0]) >= 13 and sys.version_info >= (3, 11) else 12
 
 
 def gpu_free_memory(device: int = 0) -> int | None:

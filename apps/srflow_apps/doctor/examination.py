@@ -204,6 +204,14 @@ def cuda_libraries() -> None:
 
 
 @apart
+def cuda_bindings() -> None:
+    """Start CUDA by cuda-bindings, with which the SDK's own kernels run."""
+    from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
+
+    CudaGpu.open()
+
+
+@apart
 def module_version(name: str) -> str:
     """Import a module."""
     return str(getattr(importlib.import_module(name), "__version__", ""))
@@ -279,7 +287,7 @@ def _models() -> Found:
 
 
 def _onnxruntime() -> Found:
-    owners, purposes = runtimes(), [("for the CPU", _CPU_RUNTIME), ("for NVIDIA GPUs", _GPU_RUNTIME)]
+    owners, purposes = runtimes(), [("for the CPU", _CPU_RUNTIME), ("for NVIDIA GPUs", _gpu_runtime())]
     if _or_none(graphics):
         purposes.reverse()
     try:
@@ -299,6 +307,13 @@ def _onnxruntime() -> Found:
     return PROBLEM, detail, *((purpose, only_runtime(keep)) for purpose, keep in purposes)
 
 
+def _gpu_runtime() -> str:
+    """What pip installs for the driver; wheels since 1.27 are for CUDA 13."""
+    found = _or_none(graphics)
+    older = found is not None and cuda_of_wheels(found["cuda"]) == 12
+    return f'"{_GPU_RUNTIME}<1.27"' if older else _GPU_RUNTIME
+
+
 def _nvidia_gpu() -> Found:
     try:
         one = graphics()
@@ -315,12 +330,11 @@ def _cuda() -> Found:
     one, found = _or_none(runtime), _or_none(graphics)
     if one is None or found is None:
         return MISSING, _NO_GPU if one else _NO_RUNTIME
-    wheels = cuda_of_wheels(found["cuda"])
-    build = only_runtime(f'"{_GPU_RUNTIME}<1.27"' if wheels == 12 else _GPU_RUNTIME)
+    build = only_runtime(_gpu_runtime())
     if "CUDAExecutionProvider" not in one["providers"]:
         return MISSING, f"the active ONNX Runtime ({one['package']}) is built without CUDA", build
     major = int(str(one["cuda"]).partition(".")[0] or 0)
-    if major > wheels:  # wheels since 1.27 are for CUDA 13
+    if major > cuda_of_wheels(found["cuda"]):
         why = f"this ONNX Runtime is for CUDA {one['cuda']}, which the driver (up to {found['cuda']}) does not run"
         return PROBLEM, why, build
     try:
@@ -328,6 +342,10 @@ def _cuda() -> Found:
     except Exception as error:
         install = f'pip install "{_GPU_RUNTIME}[cuda,cudnn]"'
         return MISSING, f"CUDA {major} or cuDNN is not installed: {_line(error)}", install
+    try:
+        cuda_bindings()
+    except Exception as error:  # which says what to install
+        return PROBLEM, f"{upscale('cuda')}, but latents are drawn by the processor: {_line(error)}"
     return OK, upscale("cuda")
 
 

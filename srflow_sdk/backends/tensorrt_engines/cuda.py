@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.system.hardware import cuda_of_wheels, find_gpu
 
 _OUT_OF_MEMORY = ("cudaErrorMemoryAllocation", "CUDA_ERROR_OUT_OF_MEMORY")
 
@@ -43,16 +44,18 @@ class CudaGpu:
         self._runtime, self._driver, self.number = runtime, driver, number
 
     @classmethod
-    def open(cls, number: int = 0, *, wheels: int = 12) -> CudaGpu:
-        """Open a GPU that its driver has shown. wheels: the CUDA whose packages it runs. Raises: DeviceError."""
+    def open(cls, number: int = 0) -> CudaGpu:
+        """Open a GPU that its driver has shown. Raises: DeviceError."""
         try:
             runtime, driver = map(importlib.import_module, ("cuda.bindings.runtime", "cuda.bindings.driver"))
-        except ImportError as error:
-            install = f'pip install "cuda-bindings=={wheels}.*"'
+            gpu = cls(runtime, driver, number)
+            gpu.call("cudaGetDeviceCount")  # which starts CUDA in this process
+            return gpu
+        except (ImportError, DeviceError) as error:  # absent, or of a newer CUDA than the driver's
+            found = find_gpu(number)
+            fitting = cuda_of_wheels(found.cuda) if found else 12
+            install = f'pip install "cuda-bindings=={fitting}.*"'
             raise DeviceError(f"work on the GPU needs cuda-bindings ({error}): {install}") from error
-        gpu = cls(runtime, driver, number)
-        gpu.call("cudaGetDeviceCount")  # which starts CUDA in this process
-        return gpu
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:

@@ -37,6 +37,7 @@ ANSWERS: dict[str, Any] = {  # of a CPU machine where all is well
     "module_version": RuntimeError("No module named 'tensorrt'"),
     "module_version tensorrt_rtx": RuntimeError("No module named 'tensorrt_rtx'"),
     "cuda_libraries": None,
+    "cuda_bindings": None,
 }
 Diagnose = Callable[..., dict[str, Check]]
 
@@ -97,6 +98,7 @@ LOST = RuntimeError("libcublasLt.so.13: cannot open shared object file")
         ({"runtime": GPU_RUNTIME}, "upscale on CUDA", MISSING, "no NVIDIA GPU", None),
         ({"runtime": RuntimeError("no module")}, "upscale on CUDA", MISSING, "ONNX Runtime does not work", None),
         ({**GPU, "upscale": RuntimeError("it fails")}, "upscale on CUDA", PROBLEM, "it fails", None),
+        ({**GPU, "cuda_bindings": LOST}, "upscale on CUDA", PROBLEM, f"{WORKS}, but latents are drawn by the", None),
         ({**GPU, "cuda_libraries": LOST}, "upscale on CUDA", MISSING, "libcublasLt.so.13", "-gpu[cuda,cudnn]"),
         (
             {**GPU, "graphics": {**DRIVER, "cuda": "12.4"}},

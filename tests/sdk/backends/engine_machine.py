@@ -12,6 +12,7 @@ import numpy as np
 from srflow_sdk.backends import tensorrt
 from srflow_sdk.backends.base import Drawing
 from srflow_sdk.backends.tensorrt import TensorRTBackend
+from srflow_sdk.backends.tensorrt_engines import cuda
 from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.system.hardware import Gpu
 from srflow_sdk.upscaler import Upscaler
@@ -31,7 +32,8 @@ class EngineMachine:
         self.gpu = FakeGpu()
         self.found: Gpu | None = RTX_4090
         self.library: Any = None
-        monkeypatch.setattr(tensorrt, "find_gpu", lambda number=0: self.found)
+        for module in (tensorrt, cuda):
+            monkeypatch.setattr(module, "find_gpu", lambda number=0: self.found)
         monkeypatch.setattr("srflow_sdk.drawing.painter.gpu_free_memory", lambda number=0: self.gpu.nbytes)
         monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime_module(self.gpu))
         monkeypatch.setitem(sys.modules, "cuda.bindings.driver", driver_module(self.gpu))

@@ -38,7 +38,7 @@ def test_the_gpu_draws_numpys_latents_bit_for_bit(machine, engine_bundle, lr, mo
         monkeypatch.setattr(base, "window_noise", None)  # the processor draws none
         machine.gpu.started.clear()
         for _ in range(4):  # plainly, as it is captured, and from the graph
-            np.testing.assert_array_equal(backend.draw(conditioning, drawing), expected)
+            np.testing.assert_array_equal(backend.begin(conditioning, drawing)(), expected)
     assert machine.gpu.started == ["srflow_draw_latents"] * 12  # of three levels
 
 
@@ -58,18 +58,18 @@ def test_one_graph_draws_every_sample_and_window_of_a_size(machine, engine_bundl
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
         expected = [drawn_by_the_processor(backend, conditioning, drawing) for drawing in drawings]
-        backend.draw(conditioning, drawings[0])
+        backend.begin(conditioning, drawings[0])()
         outside, launches, captures = gpu.outside_graphs, gpu.launches, gpu.captures
         for drawing, picture in zip(drawings, expected, strict=True):
-            np.testing.assert_array_equal(backend.draw(conditioning, drawing), picture)
+            np.testing.assert_array_equal(backend.begin(conditioning, drawing)(), picture)
         assert (gpu.outside_graphs, gpu.launches, gpu.captures) == (outside, launches + 4, captures + 1)
         with ThreadPoolExecutor(4) as pool:
-            pictures = list(pool.map(lambda drawing: backend.draw(conditioning, drawing), drawings * 2))
+            pictures = list(pool.map(lambda drawing: backend.begin(conditioning, drawing)(), drawings * 2))
         for picture, wanted in zip(pictures, expected * 2, strict=True):
             np.testing.assert_array_equal(picture, wanted)
         mapped = replace(drawings[0], maps=maps_of(engine_bundle))  # another argument: the graph is void
         wanted = drawn_by_the_processor(backend, conditioning, mapped)
-        np.testing.assert_array_equal(backend.draw(conditioning, mapped), wanted)
+        np.testing.assert_array_equal(backend.begin(conditioning, mapped)(), wanted)
 
 
 def drawn_by_the_processor(backend, conditioning, drawing):
@@ -93,13 +93,13 @@ def test_the_gpu_bounds_colours_and_rounds_as_the_processor_and_hands_back_level
             near = values if bounds is None else bounds.bounded(values)
             assert not bounded or 0.1 < (near != values).any(axis=-1).mean() < 1
             before = len(machine.gpu.copied)
-            got = backend.draw(conditioning, drawing)
+            got = backend.begin(conditioning, drawing)()
             assert (got.dtype, got.shape) == (dtype, (core.height * 4, core.width * 4, 3))
             np.testing.assert_array_equal(got, from_unit(near, dtype))
             to_host = sum(nbytes for *way, nbytes in machine.gpu.copied[before:] if way == [True, False])
             assert to_host == got.nbytes + 256  # of float32 it would be 12 bytes a pixel
             before = len(machine.gpu.copied)
-            np.testing.assert_array_equal(backend.draw(conditioning, drawing), got)
+            np.testing.assert_array_equal(backend.begin(conditioning, drawing)(), got)
             to_gpu = sum(nbytes for *way, nbytes in machine.gpu.copied[before:] if way == [False, True])
             assert to_gpu == 260, "a tile's bounds go up once"
 

@@ -143,8 +143,8 @@ def test_engines_are_used_if_they_draw_the_cpus_picture_and_released_if_not(
     profile = LrProfile(min=(2, 2), opt=(64, 64), max=(64, 64))  # as srflow-export builds them unless told otherwise
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "two.srflow", profile=profile)
     if wrong:
-        draw = TensorRTBackend.draw
-        monkeypatch.setattr(TensorRTBackend, "draw", lambda self, *rest: 1 - draw(self, *rest))
+        begin = TensorRTBackend.begin
+        monkeypatch.setattr(TensorRTBackend, "begin", lambda *these: lambda: 1 - begin(*these)())
         with pytest.raises(
             DeviceError, match=r"a different picture from cpu .*build engines again: srflow-export --engines-for"
         ):

@@ -169,7 +169,7 @@ def test_the_gpu_of_that_number_is_used_and_the_apps_own_choice_is_put_back(mach
         thread = threading.Thread(target=backend.sample, args=(conditioning, noise(1), 0.7))
         thread.start()
         thread.join()
-        backend.draw(conditioning, drawing_of(engine_bundle))
+        backend.begin(conditioning, drawing_of(engine_bundle))()
         assert machine.gpu.device_here() == before
     assert machine.gpu.contexts == {1} | ({before} - {None})
 

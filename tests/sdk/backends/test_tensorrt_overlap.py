@@ -23,7 +23,7 @@ def expected_of(bundle, lr, samples):
     """Each picture by itself, on a backend of its own."""
     with TensorRTBackend(bundle) as backend:
         conditioning = backend.encode(lr)
-        return [backend.draw(conditioning, drawing(bundle, sample)) for sample in samples]
+        return [backend.begin(conditioning, drawing(bundle, sample))() for sample in samples]
 
 
 @pytest.fixture
@@ -35,10 +35,10 @@ def backend(machine, engine_bundle):
 
 def test_the_processor_waits_once_for_a_picture_and_once_for_each_further_sample(machine, engine_bundle, backend, lr):
     for _ in range(4):  # until memory is allocated and graphs are captured
-        backend.draw(backend.encode(lr), drawing(engine_bundle, 0))
+        backend.begin(backend.encode(lr), drawing(engine_bundle, 0))()
     machine.gpu.waited.clear()
     machine.gpu.copied.clear()
-    backend.draw(conditioning := backend.encode(lr), drawing(engine_bundle, 7))
+    backend.begin(conditioning := backend.encode(lr), drawing(engine_bundle, 7))()
     assert machine.gpu.waited == ["cudaEventSynchronize"]
     from_gpu = [nbytes for gpu, to_gpu, nbytes in machine.gpu.copied if gpu and not to_gpu]
     assert from_gpu == [256 + 80 * 100 * 3]
@@ -54,7 +54,7 @@ def test_the_processor_waits_once_for_a_picture_and_once_for_each_further_sample
 def test_samples_are_copied_by_another_stream_while_the_next_ones_run(machine, engine_bundle, backend, lr, early):
     """early: the GPU computes as soon as it may, and copies as late."""
     expected, conditioning = expected_of(engine_bundle, lr, range(4)), backend.encode(lr)
-    backend.draw(conditioning, drawing(engine_bundle, 0))
+    backend.begin(conditioning, drawing(engine_bundle, 0))()
     (lane,) = backend._session._idle
     machine.gpu.eager = {lane.stream.handle} if early else set()
     machine.gpu.started.clear()
@@ -80,7 +80,7 @@ def test_pictures_that_are_encoded_one_after_another_do_not_write_over_each_othe
     images = [lr, 1 - lr, lr / 2]
     encoded = [backend.encode(image) for image in images]
     for image, conditioning in zip(images, encoded, strict=True):
-        found = backend.draw(conditioning, drawing(engine_bundle, 3))
+        found = backend.begin(conditioning, drawing(engine_bundle, 3))()
         np.testing.assert_array_equal(found, *expected_of(engine_bundle, image, [3]))
 
 
