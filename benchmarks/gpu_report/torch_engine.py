@@ -14,7 +14,6 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmarks.bench.processes import ROOT, MissingError
 from benchmarks.gpu_report.network import TAU, Setting, latents, network, picture
@@ -23,7 +22,7 @@ from srflow_sdk.latents.random_field import standard_normal
 from srflow_training.model.config import AffineOrder, ScaleMap
 
 RUNTIME = ROOT / "runtime"
-SOURCES = ("flow_step_tail.cu", "unsqueeze_split.cu", "latents.cu", "c_functions.cpp", "../c_api/c_api.cpp")
+SOURCES = ("flow_step_tail.cu", "latents.cu", "c_functions.cpp", "../c_api/c_api.cpp")
 TOLERANCE = 1e-4  # of a kernel against torch in float64, relative to the largest value
 
 
@@ -52,7 +51,7 @@ def wrong_kernels(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Each of our kernels, built for this GPU, with a line for each case that is wrong. Raises: as :func:`build`."""
     card = torch.cuda.get_device_properties(gpu())
     library = ctypes.CDLL(str(build(folder, f"sm_{card.major}{card.minor}")))
-    for name, wrong in (("latents", wrong_latents), ("FlowStepTail", wrong_steps), ("UnsqueezeSplit", wrong_splits)):
+    for name, wrong in (("latents", wrong_latents), ("FlowStepTail", wrong_steps)):
         yield name, list(wrong(library, gpu()))
 
 
@@ -84,20 +83,6 @@ def wrong_steps(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
         keywords: dict[str, Any] = {"step": 1, "scale_map": scale_map, "order": order, "clamp": 0.7}
         expected = flow_ops.decoded_tail(*(tensor.double() for tensor in inputs), **keywords)
         yield from _difference(f"{channels} channels, {side}×{side}, {kind}, {scale_map}, {order}", out, expected)
-
-
-def wrong_splits(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
-    """The same for UnsqueezeSplit."""
-    for kind, bound, batch in itertools.product((torch.float32, torch.float16), (None, 2.0), (1, 3)):
-        h, noise = (torch.randn(batch, c, side, side, device=device) for c, side in ((24, 20), (6, 40)))
-        head = torch.randn(batch, 12, 40, 40, device=device).to(kind)
-        tau, out = torch.rand(batch, device=device), torch.empty(batch, 6 + 6, 40, 40, device=device)
-        sizes = map(ctypes.c_int64, (batch, 6, 6, 40, 40, batch))
-        rest = [int(kind == torch.float16), *sizes, ctypes.c_float(bound or 0.0)]
-        _call(library.srflow_unsqueeze_split_cuda, [], [h, head, noise, tau, out], rest)
-        kept = F.pixel_shuffle(h.double(), 2)
-        expected = flow_ops.decoded_split(kept, head.double(), noise.double(), tau.double(), bound=bound)
-        yield from _difference(f"batch {batch}, {kind}, bound {bound}", out, expected)
 
 
 def _call(function: Any, begin: Sequence[Any], tensors: Sequence[Tensor], rest: Sequence[Any]) -> None:

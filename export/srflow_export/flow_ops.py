@@ -1,18 +1,17 @@
-"""The flow ops: one step's tail, and unsqueeze with split, as single nodes of the exported graph.
+"""The flow op: what a step does after its coupling's last convolution, as a single node of the exported graph.
 
-In torch they are operators of their own. In an exported graph each becomes one node of domain `srflow`
-(:data:`NODES`), which is also a model-local ONNX function in standard operators (:func:`append_functions`). A runtime
-that knows the node runs its own kernel (`runtime/`: ONNX Runtime custom ops, TensorRT plugins); any other inlines the
-function. TensorRT's parser looks plugins up by the node's name and the attributes `plugin_namespace` and
-`plugin_version`.
+In torch it is an operator of its own. In an exported graph it becomes one node of domain `srflow` (:data:`NODES`),
+which is also a model-local ONNX function in standard operators (:func:`append_function`). A runtime that knows the node
+runs its own kernel (`runtime/`: ONNX Runtime custom op, TensorRT plugin); any other inlines the function. TensorRT's
+parser looks plugins up by the node's name and the attributes `plugin_namespace` and `plugin_version`.
 
-A function's body cannot branch on an attribute's value, so each body is made for one scale map, order and kind of
-split; a network has one of each.
+A function's body cannot branch on an attribute's value, so it is made for one scale map and order; a network has one of
+each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import onnx
@@ -22,12 +21,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_training.model.config import AffineOrder, ScaleMap
-from srflow_training.model.layers import bounded
 
 DOMAIN = "srflow"
 _DOMAIN_VERSION = 1
 OPSET = 18
-_PLUGIN = {"plugin_namespace": DOMAIN, "plugin_version": "1"}
 
 
 def affine_inverse(
@@ -107,72 +104,34 @@ def _(h: Tensor, *_inputs: Tensor, **_settings: Any) -> Tensor:
     return torch.empty_like(h)
 
 
-def decoded_split(kept: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bound: float | None) -> Tensor:
-    """The inverse of a split, in torch's operators: [kept, mean + exp(logs)·tau·noise], N×(C1+C2)×H×W.
-
-    kept: N×C1×H×W. head: N×2·C2×H×W, [mean; logs], the prior of `kept`; float16 is widened to its type.
-    noise: N×C2×H×W, standard normal. tau: [1] or [N]. bound: logs become bound·tanh(logs/bound); None leaves them free.
-    """
-    mean, logs = head.to(kept.dtype).chunk(2, dim=1)
-    latent = tau.reshape(-1, 1, 1, 1) * noise
-    return torch.cat([kept, mean + torch.exp(bounded(logs, bound)) * latent], dim=1)
-
-
-@torch.library.custom_op(
-    f"{DOMAIN}::unsqueeze_split",
-    mutates_args=(),
-    schema="(Tensor h, Tensor head, Tensor noise, Tensor tau, *, float? bound) -> Tensor",
-)
-def unsqueeze_split(h: Tensor, head: Tensor, noise: Tensor, tau: Tensor, *, bound: float | None) -> Tensor:
-    """The unsqueeze that ends a level's decoding, and :func:`decoded_split` of the next finer level, in one.
-
-    h: N×4·C1×H/2×W/2, before the unsqueeze; head is the prior of the unsqueezed h. In an exported graph it is a single
-    UnsqueezeSplit node.
-    """
-    return decoded_split(F.pixel_shuffle(h, 2), head, noise, tau, bound=bound)
-
-
-@unsqueeze_split.register_fake
-def _(h: Tensor, _head: Tensor, noise: Tensor, _tau: Tensor, **_settings: Any) -> Tensor:
-    batch, drawn, height, width = noise.shape
-    return noise.new_empty(batch, h.shape[1] // 4 + drawn, height, width)
-
-
 def _flow_step_tail_node(arguments: dict[str, Any], result: Tensor) -> onnx.NodeProto:
     clamp, step, channels = arguments.pop("clamp"), arguments.pop("step"), result.shape[1]
     scale_map, order = arguments.pop("scale_map"), arguments.pop("order")
-    return _node(
+    return helper.make_node(
         "FlowStepTail",
-        arguments.values(),
+        list(arguments.values()),
+        [],
+        domain=DOMAIN,
         scale_map=scale_map,
         order=order,
         clamp=float(clamp) if scale_map == "tanh" else 0.0,
         begin=[step * channels],
         end=[(step + 1) * channels],
+        plugin_namespace=DOMAIN,
+        plugin_version="1",
     )
-
-
-def _unsqueeze_split_node(arguments: dict[str, Any], _result: Tensor) -> onnx.NodeProto:
-    bound = arguments.pop("bound")
-    return _node("UnsqueezeSplit", arguments.values(), bound=0.0 if bound is None else float(bound))
 
 
 NODES: dict[Any, Callable[[dict[str, Any], Tensor], onnx.NodeProto]] = {
     torch.ops.srflow.flow_step_tail.default: _flow_step_tail_node,
-    torch.ops.srflow.unsqueeze_split.default: _unsqueeze_split_node,
 }
-"""How :func:`srflow_export.tracing.onnx_graph` writes these operators."""
+"""How :func:`srflow_export.tracing.onnx_graph` writes this operator, but for its output."""
 
 
-def append_functions(proto: onnx.ModelProto, *, scale_map: ScaleMap, order: AffineOrder, split_bounded: bool) -> None:
-    """Add the functions behind the model's flow ops, so that it runs everywhere. In place; no nodes, no change.
-
-    split_bounded: whether the split's logs are bounded (`bound` is then an attribute of its nodes).
-    """
-    used = {node.op_type for node in proto.graph.node if node.domain == DOMAIN}
-    functions = [_flow_step_tail_function(scale_map, order), _unsqueeze_split_function(bounded=split_bounded)]
-    proto.functions.extend(function for function in functions if function.name in used)
-    if used and DOMAIN not in {opset.domain for opset in proto.opset_import}:
+def append_function(proto: onnx.ModelProto, *, scale_map: ScaleMap, order: AffineOrder) -> None:
+    """Add the function behind the model's flow ops, so that it runs everywhere. In place; no nodes, no change."""
+    if any(node.domain == DOMAIN for node in proto.graph.node):
+        proto.functions.append(_flow_step_tail_function(scale_map, order))
         proto.opset_import.append(helper.make_opsetid(DOMAIN, _DOMAIN_VERSION))
 
 
@@ -209,23 +168,17 @@ _ADDENDS: dict[AffineOrder, str] = {
     addend = Neg (shift)""",
 }
 
-_BOUNDED = """
-    bound_value = Constant <value_float: float = @bound> ()
-    relative_logs = Div (free_logs, bound_value)
-    bounded_logs = Tanh (relative_logs)
-    logs = Mul (bounded_logs, bound_value)"""
-
 
 def _flow_step_tail_function(scale_map: ScaleMap, order: AffineOrder) -> onnx.FunctionProto:
     """FlowStepTail in standard operators: what :func:`flow_step_tail` computes, in float32.
 
-    A function does not know C; h_B has as many channels as shift. Conditioning may be float16, and the flow is float32:
-    runtimes drop the casts if the values are float32 already.
+    It declares all attributes of its nodes, also those that only plugins read. A function does not know C; h_B has as
+    many channels as shift. Conditioning may be float16, and the flow is float32: runtimes drop the casts if the values
+    are float32 already.
     """
-    return _function(
-        "FlowStepTail <scale_map, order, clamp, begin, end, plugin_namespace, plugin_version>"
-        "(h, head, injector_scale, injector_shift, mixing_weight, mixing_bias) => (out)",
-        f"""
+    function = parser.parse_function(f"""<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">
+    FlowStepTail <scale_map, order, clamp, begin, end, plugin_namespace, plugin_version>
+    (h, head, injector_scale, injector_shift, mixing_weight, mixing_bias) => (out) {{
     channel_axis = Constant <value_ints: ints = [1]> ()
     none = Constant <value_ints: ints = [0]> ()
     raw_shift, raw_s = Split <axis: int = 1, num_outputs: int = 2> (head)
@@ -247,37 +200,8 @@ def _flow_step_tail_function(scale_map: ScaleMap, order: AffineOrder) -> onnx.Fu
     offset = Cast <to: int = 1> (raw_offset)
     scaled = Mul (decoded, scale)
     injected = Add (scaled, offset)
-    out = Conv (injected, mixing_weight, mixing_bias)""",
-    )
-
-
-def _unsqueeze_split_function(*, bounded: bool) -> onnx.FunctionProto:
-    """UnsqueezeSplit in standard operators: what :func:`unsqueeze_split` computes, in float32."""
-    return _function(
-        "UnsqueezeSplit <bound, plugin_namespace, plugin_version>(h, head, noise, tau) => (out)",
-        f"""
-    kept = DepthToSpace <blocksize: int = 2, mode: string = "CRD"> (h)
-    raw_mean, raw_logs = Split <axis: int = 1, num_outputs: int = 2> (head)
-    mean = Cast <to: int = 1> (raw_mean)
-    free_logs = Cast <to: int = 1> (raw_logs){_BOUNDED if bounded else ""}
-    scale = Exp ({"logs" if bounded else "free_logs"})
-    pixel_axes = Constant <value_ints: ints = [1, 2, 3]> ()
-    temperature = Unsqueeze (tau, pixel_axes)
-    latent = Mul (temperature, noise)
-    scaled_latent = Mul (scale, latent)
-    drawn = Add (mean, scaled_latent)
-    out = Concat <axis: int = 1> (kept, drawn)""",
-    )
-
-
-def _function(head: str, body: str) -> onnx.FunctionProto:
-    """Parse ONNX's text syntax. Functions declare all attributes of their nodes, also those that only plugins read."""
-    function = parser.parse_function(f'<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">\n{head} {{{body}\n}}')
+    out = Conv (injected, mixing_weight, mixing_bias)
+    }}""")
     for node in function.node:
         node.ClearField("domain")  # the parser writes the empty one, which is meant anyway
     return function
-
-
-def _node(op: str, inputs: Iterable[str], **attributes: Any) -> onnx.NodeProto:
-    """A flow op's node, without its output."""
-    return helper.make_node(op, list(inputs), [], domain=DOMAIN, **attributes, **_PLUGIN)

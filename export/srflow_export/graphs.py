@@ -43,7 +43,7 @@ from srflow_sdk.model.manifest import Precision
 from srflow_training.model import PlainEncoder, SRFlow, SRFlowConfig
 from srflow_training.model.config import AffineOrder, LevelShape, ScaleMap
 from srflow_training.model.features import LevelFeatures
-from srflow_training.model.layers import ConditionalNet, Split, Step
+from srflow_training.model.layers import ConditionalNet, Split, Step, bounded
 from srflow_training.model.srflow import Level
 from srflow_training.model.transforms import Squeeze
 
@@ -341,20 +341,20 @@ class _LevelSampler(nn.Module):
             _StepSampler(step, mixing, config, dtype, flow_nodes=flow_nodes)
             for step, mixing in conditional_steps(level, config)
         )
-        self.split_clamp, self.flow_nodes = config.split_clamp, flow_nodes
+        self.split_clamp = config.split_clamp
         self.prior = prior_of(level, dtype)
 
-    def split(self, h: Tensor, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
-        """The level's state with its latent, from the coarser level's state before (h) and after its unsqueeze.
+    def split(self, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
+        """The level's state with its latent, from the coarser level's state after its unsqueeze.
 
         Also the latter in the type of convolutions, which is h_A for the next step if half of the channels are drawn.
         """
         assert self.prior is not None  # for the type checker: only called on levels with a split
         kept = unsqueezed.to(self.prior.weight.dtype)
-        head = self.prior(kept)
-        if self.flow_nodes:
-            return flow_ops.unsqueeze_split(h, head, noise, tau, bound=self.split_clamp), kept
-        return flow_ops.decoded_split(unsqueezed, head, noise, tau, bound=self.split_clamp), kept
+        mean, logs = self.prior(kept).to(unsqueezed.dtype).chunk(2, dim=1)
+        latent = tau.reshape(-1, 1, 1, 1) * noise
+        drawn = mean + torch.exp(bounded(logs, self.split_clamp)) * latent
+        return torch.cat([unsqueezed, drawn], dim=1), kept
 
     def forward(self, h: Tensor, conditioning: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
         """Run the level's steps on its state h. kept: its first channels, if they are at hand."""
@@ -371,7 +371,7 @@ class SamplerGraph(nn.Module):
 
     Inputs in the order of :func:`level_conditioning`, then :func:`noise_names` (standard normal, N×C×H×W), then tau
     ([1] or [N]). dtype: that of convolutions in conditional nets and priors, and of the conditioning. flow_nodes: in an
-    exported graph, the flow's own operations are nodes of :mod:`srflow_export.flow_ops`.
+    exported graph, steps end in nodes of :mod:`srflow_export.flow_ops`.
     """
 
     def __init__(self, model: SRFlow, dtype: torch.dtype = torch.float32, *, flow_nodes: bool = False) -> None:
@@ -393,7 +393,7 @@ class SamplerGraph(nn.Module):
             decoded.append(unsqueezed)
             finer = levels[index - 1] if index else None
             if finer is not None and finer.prior is not None:
-                h, kept = finer.split(h, unsqueezed, noise.pop(), tau)
+                h, kept = finer.split(unsqueezed, noise.pop(), tau)
             else:
                 h, kept = unsqueezed, None
         return tuple(decoded)

@@ -65,8 +65,8 @@ def sampler_model(model: SRFlow, precision: Precision = "fp32", *, flow_nodes: b
     """Conditioning (lr_batch 1 or N), `noise_level{ℓ}` (N), `tau` ([1] or [N]) → `sr` (N×3×sr_height×sr_width).
 
     Traced with a conditioning batch and tau of size 1, so that nothing ties them to N; ONNX broadcasting does the rest.
-    What levels L … 2 decode to is named inside the graph, see :func:`with_decoded_levels`. flow_nodes: the flow's own
-    operations become nodes of :mod:`srflow_export.flow_ops`, with their functions.
+    What levels L … 2 decode to is named inside the graph, see :func:`with_decoded_levels`. flow_nodes: steps
+    end in nodes of :mod:`srflow_export.flow_ops`, with their function.
     """
     config, dtype = model.config, DTYPES[precision]
     conditioning, noise = _conditioning_axes(config), _noise_axes(config)
@@ -81,9 +81,7 @@ def sampler_model(model: SRFlow, precision: Precision = "fp32", *, flow_nodes: b
         nodes=flow_ops.NODES,
     )
     del proto.graph.output[:-1]
-    flow_ops.append_functions(
-        proto, scale_map=config.scale_map, order=config.affine_order, split_bounded=config.split_clamp is not None
-    )
+    flow_ops.append_function(proto, scale_map=config.scale_map, order=config.affine_order)
     return proto
 
 

@@ -124,52 +124,13 @@ void tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, AffineOrder order
                 : tail_of<ScaleMap::kTanh, kShiftFirst>(args, block, x);
 }
 
-// One row of the unsqueeze: every other value from each of two rows of h.
-void interleave(const float* __restrict even, const float* __restrict odd, std::int64_t count, float* __restrict out) {
-  for (std::int64_t x = 0; x < count; ++x) {
-    out[2 * x] = even[x];
-    out[2 * x + 1] = odd[x];
-  }
-}
-
-template <typename T>
-void draw(const T* __restrict mean, const T* __restrict logs, const float* __restrict noise, float tau, float bound,
-          std::int64_t count, float* __restrict out) {
-  if (bound == 0.0f) {
-    for (std::int64_t i = 0; i < count; ++i)
-      out[i] = drawn_value(static_cast<float>(mean[i]), static_cast<float>(logs[i]), tau, noise[i], 0.0f);
-  } else {
-    for (std::int64_t i = 0; i < count; ++i)
-      out[i] = drawn_value(static_cast<float>(mean[i]), static_cast<float>(logs[i]), tau, noise[i], bound);
-  }
-}
-
-template <typename T>
-void split(const UnsqueezeSplitArgs<T>& args, const RowBand& band) {
-  const std::int64_t pixels = args.height * args.width, first = band.begin * args.width;
-  float* out = args.out + (band.sample * (args.kept + args.drawn) + band.channel) * pixels;
-  if (band.channel < args.kept) {
-    for (std::int64_t y = band.begin; y < band.begin + band.count; ++y) {
-      const float* even = args.h + unsqueeze_source(args, band.sample, band.channel, y, 0);
-      const float* odd = args.h + unsqueeze_source(args, band.sample, band.channel, y, 1);
-      interleave(even, odd, args.width / 2, out + y * args.width);
-    }
-  } else {
-    const std::int64_t channel = band.channel - args.kept;
-    const T* mean = args.head + (band.sample * 2 * args.drawn + channel) * pixels + first;
-    const float* noise = args.noise + (band.sample * args.drawn + channel) * pixels + first;
-    draw(mean, mean + args.drawn * pixels, noise, args.tau[args.tau_batch == 1 ? 0 : band.sample], args.bound,
-         band.count * args.width, out + first);
-  }
-}
-
 }  // namespace
 
 namespace SRFLOW_VARIANT {
 #define SRFLOW_TEXT_OF(name) #name
 #define SRFLOW_TEXT(name) SRFLOW_TEXT_OF(name)
 extern const BlockKernels kernels;
-const BlockKernels kernels = {SRFLOW_TEXT(SRFLOW_VARIANT), tail<float>, tail<Half>, split<float>, split<Half>};
+const BlockKernels kernels = {SRFLOW_TEXT(SRFLOW_VARIANT), tail<float>, tail<Half>};
 }  // namespace SRFLOW_VARIANT
 
 }  // namespace srflow::cpu

@@ -39,9 +39,6 @@ namespace {
 constexpr std::int64_t kScratchFloats = 16384;  // 64 kB: a block's mixing input stays in the second-level cache
 constexpr std::int64_t kSmallestBlock = 64;     // pixels; shorter runs touch too many pages of memory for their size
 constexpr std::int64_t kLargestBlock = 512;
-constexpr std::int64_t kBandPixels = 8192;
-
-std::int64_t divided_up(std::int64_t count, std::int64_t by) { return (count + by - 1) / by; }
 
 // Pixels in a block of FlowStepTail.
 std::int64_t block_pixels(std::int64_t channels) {
@@ -60,8 +57,6 @@ void for_each(const ParallelFor& parallel, std::int64_t count, const Work& work)
 
 auto tail_kernel(const BlockKernels& kernels, const FlowStepTailArgs<float>&) { return kernels.tail; }
 auto tail_kernel(const BlockKernels& kernels, const FlowStepTailArgs<Half>&) { return kernels.tail_half; }
-auto split_kernel(const BlockKernels& kernels, const UnsqueezeSplitArgs<float>&) { return kernels.split; }
-auto split_kernel(const BlockKernels& kernels, const UnsqueezeSplitArgs<Half>&) { return kernels.split_half; }
 
 }  // namespace
 
@@ -75,7 +70,7 @@ ParallelFor ParallelFor::serial() {
 template <typename T>
 void flow_step_tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, AffineOrder order, const ParallelFor& parallel,
                     const BlockKernels& kernels) {
-  const std::int64_t size = block_pixels(args.channels), blocks = divided_up(args.pixels, size);
+  const std::int64_t size = block_pixels(args.channels), blocks = (args.pixels + size - 1) / size;
   const auto kernel = tail_kernel(kernels, args);
   for_each(parallel, args.batch * blocks, [&](std::int64_t index) {
     const std::int64_t begin = index % blocks * size;
@@ -87,23 +82,9 @@ void flow_step_tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, AffineO
   });
 }
 
-template <typename T>
-void unsqueeze_split(const UnsqueezeSplitArgs<T>& args, const ParallelFor& parallel, const BlockKernels& kernels) {
-  if (args.width == 0) return;
-  const std::int64_t rows = std::max<std::int64_t>(1, kBandPixels / args.width), bands = divided_up(args.height, rows);
-  const std::int64_t channels = args.kept + args.drawn;
-  const auto kernel = split_kernel(kernels, args);
-  for_each(parallel, args.batch * channels * bands, [&](std::int64_t index) {
-    const std::int64_t plane = index / bands, begin = index % bands * rows;
-    kernel(args, {plane / channels, plane % channels, begin, std::min(rows, args.height - begin)});
-  });
-}
-
 template void flow_step_tail(const FlowStepTailArgs<float>&, ScaleMap, AffineOrder, const ParallelFor&,
                              const BlockKernels&);
 template void flow_step_tail(const FlowStepTailArgs<Half>&, ScaleMap, AffineOrder, const ParallelFor&,
                              const BlockKernels&);
-template void unsqueeze_split(const UnsqueezeSplitArgs<float>&, const ParallelFor&, const BlockKernels&);
-template void unsqueeze_split(const UnsqueezeSplitArgs<Half>&, const ParallelFor&, const BlockKernels&);
 
 }  // namespace srflow::cpu

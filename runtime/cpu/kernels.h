@@ -1,4 +1,4 @@
-// The flow ops on the CPU: threaded by the caller's pool, vectorised for the processor that they run on.
+// The flow op on the CPU: threaded by the caller's pool, vectorised for the processor that they run on.
 #ifndef SRFLOW_CPU_KERNELS_H_
 #define SRFLOW_CPU_KERNELS_H_
 
@@ -15,19 +15,12 @@ struct PixelBlock {
   std::int64_t sample, begin, count;
 };
 
-// Rows of one channel of an output: begin … begin + count − 1.
-struct RowBand {
-  std::int64_t sample, channel, begin, count;
-};
-
-// The kernels as compiled for one instruction set. `x` has room for channels · block_stride(count) floats and is
+// The kernel as compiled for one instruction set. `x` has room for channels · block_stride(count) floats and is
 // 64-byte aligned.
 struct BlockKernels {
   const char* name;
   void (*tail)(const FlowStepTailArgs<float>&, ScaleMap, AffineOrder, const PixelBlock&, float* x);
   void (*tail_half)(const FlowStepTailArgs<Half>&, ScaleMap, AffineOrder, const PixelBlock&, float* x);
-  void (*split)(const UnsqueezeSplitArgs<float>&, const RowBand&);
-  void (*split_half)(const UnsqueezeSplitArgs<Half>&, const RowBand&);
 };
 
 // Blocks are processed in whole tiles of pixels, a multiple of every instruction set's vectors.
@@ -46,13 +39,10 @@ struct ParallelFor {
   static ParallelFor serial();
 };
 
-// The ops, for arguments that the caller has checked. T: float or Half. `out` may be `h` in flow_step_tail.
+// The op, for arguments that the caller has checked. T: float or Half. `out` may be `h`.
 template <typename T>
 void flow_step_tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, AffineOrder order, const ParallelFor& parallel,
                     const BlockKernels& kernels = *supported_kernels().front());
-template <typename T>
-void unsqueeze_split(const UnsqueezeSplitArgs<T>& args, const ParallelFor& parallel,
-                     const BlockKernels& kernels = *supported_kernels().front());
 
 }  // namespace srflow::cpu
 

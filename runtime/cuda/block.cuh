@@ -1,4 +1,4 @@
-// What the kernels use from CUDA besides threadIdx, blockIdx, gridDim, blockDim and __syncthreads().
+// What the kernels use from CUDA besides threadIdx, blockIdx, blockDim and __syncthreads().
 //
 // tests/host_grid.h provides the same on the host, so that indexing and synchronisation of kernels are tested without a
 // GPU. Therefore kernels use only these names and C++17.
@@ -42,18 +42,6 @@ SRFLOW_HD void read_pack(const T* from, bool whole, std::int64_t left, float (&t
   } else {
     for (int i = 0; i < count; ++i) to[i] = i < left ? static_cast<float>(from[i]) : 0.0f;
   }
-}
-
-// Neighbouring pixels of one channel of a head with `channels` of them, as read_pack. last: args.channels_last.
-//
-// With channels last, the pixels are not neighbours in memory, but the channels of a pixel are, which other reads take
-// from the cache.
-template <int count, typename T>
-SRFLOW_HD void read_head(const T* head, bool last, std::int64_t channels, std::int64_t pixels, std::int64_t sample,
-                         std::int64_t channel, std::int64_t pixel, bool whole, float (&to)[count]) {
-  if (!last) return read_pack(head + (sample * channels + channel) * pixels + pixel, whole, pixels - pixel, to);
-  const T* from = head + (sample * pixels + pixel) * channels + channel;
-  for (int i = 0; i < count; ++i) to[i] = pixel + i < pixels ? static_cast<float>(from[i * channels]) : 0.0f;
 }
 
 // The reverse of read_pack for float32.

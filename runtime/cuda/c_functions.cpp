@@ -32,16 +32,3 @@ int srflow_flow_step_tail_cuda(const float* h, const void* head, const void* inj
   };
   return half ? launch(srflow::Half{}) : launch(0.0f);
 }
-
-int srflow_unsqueeze_split_cuda(const float* h, const void* head, const float* noise, const float* tau, float* out,
-                                int half, int64_t batch, int64_t kept, int64_t drawn, int64_t height, int64_t width,
-                                int64_t tau_batch, float bound, void* stream) {
-  const auto launch = [&](auto element) {
-    using T = decltype(element);
-    return srflow::launch_unsqueeze_split(
-        srflow::UnsqueezeSplitArgs<T>{h, as<T>(head), noise, tau, out, batch, kept, drawn, height, width, tau_batch,
-                                      bound},
-        stream);
-  };
-  return half ? launch(srflow::Half{}) : launch(0.0f);
-}

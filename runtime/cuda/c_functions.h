@@ -1,7 +1,7 @@
-/* libsrflow_cuda: the flow ops' CUDA kernels as C functions (and the latents of srflow/srflow.h).
+/* libsrflow_cuda: the flow op's CUDA kernel as a C function (and the latents of srflow/srflow.h).
  *
  * Pointers are device memory, tensors contiguous; `half` says that the conditioning (head, injector_scale,
- * injector_shift) is float16; otherwise it is float32 like all others. The ops are defined in srflow/flow_ops.h. The
+ * injector_shift) is float16; otherwise it is float32 like all others. The op is defined in srflow/flow_ops.h. The
  * work is queued on `stream` (a cudaStream_t; NULL: the default one), and the call does not wait for it. Returns a
  * cudaError_t, 0 on success; also 1 (cudaErrorInvalidValue) for sizes that do not fit together, for an unknown or NULL
  * text, and for more channels than fit the GPU's shared memory (414 on the smallest, sm_75). */
@@ -24,13 +24,6 @@ SRFLOW_API int srflow_flow_step_tail_cuda(const float* h, const void* head, cons
                                           int64_t channels, int64_t pixels, int64_t conditioning_batch,
                                           int64_t conditioning_channels, int64_t begin, const char* scale_map,
                                           const char* order, float clamp, void* stream);
-
-/* h: batch × 4·kept × height/2 × width/2; head: batch × 2·drawn × height × width; noise: batch × drawn × height ×
- * width; tau: tau_batch, 1 or batch; out: batch × (kept + drawn) × height × width. bound 0: logs are free. */
-SRFLOW_API int srflow_unsqueeze_split_cuda(const float* h, const void* head, const float* noise, const float* tau,
-                                           float* out, int half, int64_t batch, int64_t kept, int64_t drawn,
-                                           int64_t height, int64_t width, int64_t tau_batch, float bound,
-                                           void* stream);
 
 #ifdef __cplusplus
 }

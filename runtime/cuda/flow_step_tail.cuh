@@ -58,7 +58,11 @@ SRFLOW_HD void mixing_inputs(const FlowStepTailArgs<T>& args, ScaleMap scale_map
   if (channel >= kept) {
     float shift[columns], s[columns];
     const auto read = [&](std::int64_t from, float(&to)[columns]) {
-      read_head(args.head, args.channels_last, 2 * changed, args.pixels, sample, from, pixel, whole, to);
+      const std::int64_t first = sample * 2 * changed * args.pixels;
+      if (!args.channels_last) return read_pack(args.head + first + from * args.pixels + pixel, whole, left, to);
+      // Pixels are not neighbours in memory, but the channels of each are, which other reads take from the cache.
+      const T* head = args.head + first + pixel * 2 * changed + from;
+      for (int i = 0; i < columns; ++i) to[i] = i < left ? static_cast<float>(head[i * 2 * changed]) : 0.0f;
     };
     read(channel - kept, shift);
     read(channel - kept + changed, s);

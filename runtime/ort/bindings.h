@@ -1,4 +1,4 @@
-// The arguments of the flow ops from ONNX Runtime's kernel context: attributes, checked shapes, pointers.
+// The arguments of the flow op from ONNX Runtime's kernel context: attributes, checked shapes, pointers.
 #ifndef SRFLOW_ORT_BINDINGS_H_
 #define SRFLOW_ORT_BINDINGS_H_
 
@@ -17,18 +17,9 @@ struct TailAttributes {
   explicit TailAttributes(const OrtKernelInfo* info);
 };
 
-struct SplitAttributes {
-  float bound;
-
-  // As above.
-  explicit SplitAttributes(const OrtKernelInfo* info);
-};
-
-// The arguments, with the output allocated. Throw Refusal, naming the input, if shapes do not fit together.
+// The arguments, with the output allocated. Throws Refusal, naming the input, if shapes do not fit together.
 template <typename T>
 FlowStepTailArgs<T> bind_tail(const Ort::KernelContext& context, const TailAttributes& attributes);
-template <typename T>
-UnsqueezeSplitArgs<T> bind_split(const Ort::KernelContext& context, const SplitAttributes& attributes);
 
 }  // namespace srflow::ort
 

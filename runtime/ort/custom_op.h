@@ -1,4 +1,4 @@
-// One custom op of ONNX Runtime for each flow op, device and conditioning type.
+// The flow op as a custom op of ONNX Runtime, for each device and conditioning type.
 #ifndef SRFLOW_ORT_CUSTOM_OP_H_
 #define SRFLOW_ORT_CUSTOM_OP_H_
 
@@ -31,46 +31,8 @@ constexpr ONNXTensorElementDataType kElementType = ONNX_TENSOR_ELEMENT_DATA_TYPE
 template <>
 constexpr ONNXTensorElementDataType kElementType<Half> = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT16;
 
-// How the two ops differ. kConditioned: a bit for each input of the conditioning's type.
-template <typename T>
-struct FlowStepTail {
-  using Attributes = TailAttributes;
-  static constexpr const char* kName = "FlowStepTail";
-  static constexpr std::size_t kInputs = 6;
-  static constexpr unsigned kConditioned = 0b001110;
-  static constexpr bool kInPlace = true;  // every kernel reads a whole pixel before it writes it
-
-  // Height and width come from the conditioning, a graph input whose axes have names; h may have lost its names.
-  static Axes output_axes(OrtShapeInferContext* context) {
-    const Axes h = input_axes(context, 0), scale = input_axes(context, 2);
-    return h.size() == 4 && scale.size() == 4 ? Axes{h[0], h[1], scale[2], scale[3]} : h;
-  }
-  static FlowStepTailArgs<T> bind(const Ort::KernelContext& context, const Attributes& attributes) {
-    return bind_tail<T>(context, attributes);
-  }
-};
-
-template <typename T>
-struct UnsqueezeSplit {
-  using Attributes = SplitAttributes;
-  static constexpr const char* kName = "UnsqueezeSplit";
-  static constexpr std::size_t kInputs = 4;
-  static constexpr unsigned kConditioned = 0b0010;
-  static constexpr bool kInPlace = false;
-
-  // Batch, height and width are the noise's.
-  static Axes output_axes(OrtShapeInferContext* context) {
-    const Axes h = input_axes(context, 0), noise = input_axes(context, 2);
-    if (h.size() != 4 || noise.size() != 4 || h[1].size < 0 || noise[1].size < 0) return {};
-    return {noise[0], {h[1].size / 4 + noise[1].size, ""}, noise[2], noise[3]};
-  }
-  static UnsqueezeSplitArgs<T> bind(const Ort::KernelContext& context, const Attributes& attributes) {
-    return bind_split<T>(context, attributes);
-  }
-};
-
-// Device has kProvider (nullptr: CPU), kInPlace and run(context, args, attributes).
-template <typename Op, typename Device>
+// Device has kProvider (nullptr: CPU) and run(context, args, attributes).
+template <typename T, typename Device>
 class Kernel {
  public:
   explicit Kernel(const OrtKernelInfo* info) : attributes_(info) {}
@@ -78,51 +40,52 @@ class Kernel {
   OrtStatusPtr ComputeV2(OrtKernelContext* context) const {
     return status_of([&] {
       const Ort::KernelContext kernel_context(context);
-      Device::run(kernel_context, Op::bind(kernel_context, attributes_), attributes_);
+      Device::run(kernel_context, bind_tail<T>(kernel_context, attributes_), attributes_);
     });
   }
 
  private:
-  typename Op::Attributes attributes_;
+  TailAttributes attributes_;
 };
 
-template <template <typename> class OpFor, typename T, typename Device>
-class CustomOp : public Ort::CustomOpBase<CustomOp<OpFor, T, Device>, Kernel<OpFor<T>, Device>, true> {
-  using Op = OpFor<T>;
-
+template <typename T, typename Device>
+class FlowStepTail : public Ort::CustomOpBase<FlowStepTail<T, Device>, Kernel<T, Device>, true> {
  public:
-  CustomOp() {
+  FlowStepTail() {
     OrtCustomOp::version = kApiVersion;
+    // Height and width come from the conditioning, a graph input whose axes have names; h may have lost its names.
     OrtCustomOp::InferOutputShapeFn = [](const OrtCustomOp*, OrtShapeInferContext* context) {
       return status_of([&] {
-        const Axes axes = Op::output_axes(context);
+        Axes axes = input_axes(context, 0);
+        const Axes scale = input_axes(context, 2);
+        if (axes.size() == 4 && scale.size() == 4) axes = {axes[0], axes[1], scale[2], scale[3]};
         if (!axes.empty()) set_output_axes(context, axes);
       });
     };
-    if (Op::kInPlace && Device::kInPlace) {
-      OrtCustomOp::GetMayInplace = [](int** input_index, int** output_index) -> std::size_t {
-        *input_index = new int[1]{0};
-        *output_index = new int[1]{0};
-        return 1;
-      };
-      OrtCustomOp::ReleaseMayInplace = [](int* input_index, int* output_index) {
-        delete[] input_index;
-        delete[] output_index;
-      };
-    }
+    // Every kernel reads a whole pixel before it writes it.
+    OrtCustomOp::GetMayInplace = [](int** input_index, int** output_index) -> std::size_t {
+      *input_index = new int[1]{0};
+      *output_index = new int[1]{0};
+      return 1;
+    };
+    OrtCustomOp::ReleaseMayInplace = [](int* input_index, int* output_index) {
+      delete[] input_index;
+      delete[] output_index;
+    };
   }
 
   OrtStatusPtr CreateKernelV2(const OrtApi&, const OrtKernelInfo* info, void** kernel) const {
-    return status_of([&] { *kernel = new Kernel<Op, Device>(info); });
+    return status_of([&] { *kernel = new Kernel<T, Device>(info); });
   }
 
-  const char* GetName() const { return Op::kName; }
+  const char* GetName() const { return "FlowStepTail"; }
   const char* GetExecutionProviderType() const { return Device::kProvider; }
-  std::size_t GetInputTypeCount() const { return Op::kInputs; }
+  std::size_t GetInputTypeCount() const { return 6; }
   std::size_t GetOutputTypeCount() const { return 1; }
   ONNXTensorElementDataType GetOutputType(std::size_t) const { return kElementType<float>; }
   ONNXTensorElementDataType GetInputType(std::size_t index) const {
-    return Op::kConditioned >> index & 1 ? kElementType<T> : kElementType<float>;
+    const bool is_conditioning = index >= 1 && index <= 3;
+    return is_conditioning ? kElementType<T> : kElementType<float>;
   }
 };
 

@@ -1,4 +1,4 @@
-// Where a custom op runs. On the CPU, it uses the session's threads.
+// Where the custom op runs. On the CPU, it uses the session's threads.
 #ifndef SRFLOW_ORT_DEVICES_H_
 #define SRFLOW_ORT_DEVICES_H_
 
@@ -14,16 +14,11 @@ namespace srflow::ort {
 
 struct Cpu {
   static constexpr const char* kProvider = nullptr;
-  static constexpr bool kInPlace = true;
 
   template <typename T>
   static void run(const Ort::KernelContext& context, const FlowStepTailArgs<T>& args,
                   const TailAttributes& attributes) {
     cpu::flow_step_tail(args, attributes.scale_map, attributes.order, threads(context));
-  }
-  template <typename T>
-  static void run(const Ort::KernelContext& context, const UnsqueezeSplitArgs<T>& args, const SplitAttributes&) {
-    cpu::unsqueeze_split(args, threads(context));
   }
 
  private:
@@ -38,16 +33,11 @@ struct Cpu {
 #if defined(SRFLOW_WITH_CUDA)
 struct Cuda {
   static constexpr const char* kProvider = "CUDAExecutionProvider";
-  static constexpr bool kInPlace = true;
 
   template <typename T>
   static void run(const Ort::KernelContext& context, const FlowStepTailArgs<T>& args,
                   const TailAttributes& attributes) {
     check(launch_flow_step_tail(args, attributes.scale_map, attributes.order, context.GetGPUComputeStream()));
-  }
-  template <typename T>
-  static void run(const Ort::KernelContext& context, const UnsqueezeSplitArgs<T>& args, const SplitAttributes&) {
-    check(launch_unsqueeze_split(args, context.GetGPUComputeStream()));
   }
 
  private:

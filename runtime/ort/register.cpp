@@ -8,18 +8,12 @@ namespace {
 using namespace srflow;
 using namespace srflow::ort;
 
-template <template <typename> class OpFor, typename T, typename Device>
-const OrtCustomOp* op() {
-  static const CustomOp<OpFor, T, Device> instance;
-  return &instance;
-}
-
 template <typename Device>
 void add_ops(Ort::CustomOpDomain& domain) {
-  domain.Add(op<FlowStepTail, float, Device>());
-  domain.Add(op<FlowStepTail, Half, Device>());
-  domain.Add(op<UnsqueezeSplit, float, Device>());
-  domain.Add(op<UnsqueezeSplit, Half, Device>());
+  static const FlowStepTail<float, Device> op;
+  static const FlowStepTail<Half, Device> half_op;
+  domain.Add(&op);
+  domain.Add(&half_op);
 }
 
 // One domain for all sessions. It is never destroyed, because sessions may outlive this library's static objects.

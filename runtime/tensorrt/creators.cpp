@@ -5,10 +5,9 @@
 namespace srflow::trt {
 
 nvinfer1::IPluginCreatorInterface* const* creators(std::int32_t& count) {
-  static Creator<FlowStepTail> flow_step_tail;
-  static Creator<UnsqueezeSplit> unsqueeze_split;
-  static nvinfer1::IPluginCreatorInterface* const all[] = {&flow_step_tail, &unsqueeze_split};
-  count = 2;
+  static Creator creator;
+  static nvinfer1::IPluginCreatorInterface* const all[] = {&creator};
+  count = 1;
   return all;
 }
 

@@ -1,4 +1,4 @@
-// All plugins of this library.
+// What both libraries register.
 #ifndef SRFLOW_TENSORRT_CREATORS_H_
 #define SRFLOW_TENSORRT_CREATORS_H_
 

@@ -14,25 +14,9 @@ using nvinfer1::DimsExprs;
 using nvinfer1::PluginFieldType;
 using nvinfer1::PluginTensorDesc;
 
-template <std::size_t inputs>
-std::array<Shape, inputs> shapes_of(const Dims* dims) {
-  std::array<Shape, inputs> shapes;
-  for (std::size_t index = 0; index < inputs; ++index)
-    shapes[index].assign(dims[index].d, dims[index].d + std::max(dims[index].nbDims, 0));
-  return shapes;
-}
-
 template <typename T>
 const T* as(const void* tensor) {
   return static_cast<const T*>(tensor);
-}
-
-// Shapes of inputs with the head as N × C × H × W, as the checks take it; last: it is N × H × W × C.
-template <std::size_t inputs>
-std::array<Shape, inputs> with_planes(const Dims* dims, bool last) {
-  std::array<Shape, inputs> shapes = shapes_of<inputs>(dims);
-  if (Shape& head = shapes[kHead]; last && head.size() == 4) std::rotate(head.begin() + 1, head.end() - 1, head.end());
-  return shapes;
 }
 
 // An optional attribute of an engine's graph: 0 or 1, and 0 in graphs of bundles.
@@ -86,7 +70,11 @@ std::string FlowStepTail::description() const {
 }
 
 void FlowStepTail::check(const Dims* inputs) const {
-  check_tail_shapes(with_planes<kInputs>(inputs, channels_last_ == 1), begin_, end_);
+  std::array<Shape, kInputs> shapes;
+  for (int i = 0; i < kInputs; ++i) shapes[i].assign(inputs[i].d, inputs[i].d + std::max(inputs[i].nbDims, 0));
+  Shape& head = shapes[kHead];  // the check takes it as N × C × H × W
+  if (channels_last_ == 1 && head.size() == 4) std::rotate(head.begin() + 1, head.end() - 1, head.end());
+  check_tail_shapes(shapes, begin_, end_);
 }
 
 void FlowStepTail::output_shapes(const DimsExprs* inputs, DimsExprs* outputs, nvinfer1::IExprBuilder& builder) const {
@@ -106,52 +94,7 @@ int FlowStepTail::launch(const PluginTensorDesc* shapes, const void* const* inpu
       map_, affine_order_, stream);
 }
 
-FieldList UnsqueezeSplit::field_names() {
-  return {{"bound", nullptr, PluginFieldType::kFLOAT32, 1}, {"channels_last", nullptr, PluginFieldType::kINT32, 1}};
-}
-
-UnsqueezeSplit::UnsqueezeSplit(const Fields& fields)
-    : bound_(fields.number("bound")), channels_last_(flag(fields, "channels_last")) {
-  check_split_attributes(bound_);
-}
-
-FieldList UnsqueezeSplit::fields() const {
-  return {{"bound", &bound_, PluginFieldType::kFLOAT32, 1},
-          {"channels_last", &channels_last_, PluginFieldType::kINT32, 1}};
-}
-
-std::string UnsqueezeSplit::description() const {
-  return "bound=" + std::to_string(bound_) + " channels_last=" + std::to_string(channels_last_);
-}
-
-void UnsqueezeSplit::check(const Dims* inputs) const {
-  check_split_shapes(with_planes<kInputs>(inputs, channels_last_ == 1));
-}
-
-void UnsqueezeSplit::output_shapes(const DimsExprs* inputs, DimsExprs* outputs, nvinfer1::IExprBuilder& builder) const {
-  using nvinfer1::DimensionOperation;
-  const DimsExprs &h = inputs[0], &noise = inputs[2];
-  const auto *two = builder.constant(2), *four = builder.constant(4);
-  DimsExprs& shape = outputs[0] = h;
-  shape.d[1] = builder.operation(DimensionOperation::kSUM,
-                                 *builder.operation(DimensionOperation::kFLOOR_DIV, *h.d[1], *four), *noise.d[1]);
-  for (int axis : {2, 3}) shape.d[axis] = builder.operation(DimensionOperation::kPROD, *h.d[axis], *two);
-}
-
-template <typename T>
-int UnsqueezeSplit::launch(const PluginTensorDesc* shapes, const void* const* inputs, void* const* outputs,
-                           void* stream) const {
-  const Dims &h = shapes[0].dims, &noise = shapes[2].dims;
-  return launch_unsqueeze_split(
-      UnsqueezeSplitArgs<T>{as<float>(inputs[0]), as<T>(inputs[1]), as<float>(inputs[2]), as<float>(inputs[3]),
-                            static_cast<float*>(outputs[0]), h.d[0], h.d[1] / 4, noise.d[1], noise.d[2], noise.d[3],
-                            shapes[3].dims.d[0], bound_, channels_last_ == 1},
-      stream);
-}
-
 template int FlowStepTail::launch<float>(const PluginTensorDesc*, const void* const*, void* const*, void*) const;
 template int FlowStepTail::launch<Half>(const PluginTensorDesc*, const void* const*, void* const*, void*) const;
-template int UnsqueezeSplit::launch<float>(const PluginTensorDesc*, const void* const*, void* const*, void*) const;
-template int UnsqueezeSplit::launch<Half>(const PluginTensorDesc*, const void* const*, void* const*, void*) const;
 
 }  // namespace srflow::trt

@@ -1,4 +1,4 @@
-// What TensorRT needs to know about each flow op. plugin.h turns it into a plugin.
+// What TensorRT needs to know about the flow op. plugin.h turns it into a plugin.
 //
 // Unknown extents are −1, as in TensorRT; they fit anything.
 #ifndef SRFLOW_TENSORRT_OPS_H_
@@ -12,15 +12,14 @@
 
 namespace srflow::trt {
 
-// Names, types and addresses of an op's attributes. For a creator, the addresses are null.
+// Names, types and addresses of the op's attributes. For a creator, the addresses are null.
 using FieldList = std::vector<nvinfer1::PluginField>;
-
-constexpr int kHead = 1;  // the input that a convolution writes, the first of the conditioning, in both ops
 
 class FlowStepTail {
  public:
   static constexpr const char* kName = "FlowStepTail";
   static constexpr int kInputs = 6;
+  static constexpr int kHead = 1;  // the input that a convolution writes
   static FieldList field_names();
 
   // Throws Refusal for invalid attributes.
@@ -51,33 +50,6 @@ class FlowStepTail {
   AffineOrder affine_order_;
   float clamp_;
   std::int32_t begin_, end_, channels_last_, h_a_;
-};
-
-// One for each split of a network, which every sample pays: without it TensorRT-RTX's builder takes a kernel and 19 MB
-// more, of 32 and 785 MB with two steps a level at ×4 (tests/native/builders_list.py).
-class UnsqueezeSplit {
- public:
-  static constexpr const char* kName = "UnsqueezeSplit";
-  static constexpr int kInputs = 4;
-  static FieldList field_names();
-
-  explicit UnsqueezeSplit(const Fields& fields);
-
-  static constexpr bool is_conditioning(int input) { return input == 1; }
-  std::int32_t outputs() const { return 1; }
-  FieldList fields() const;
-  std::string timing_id() const { return (bound_ == 0.0f ? "free" : "bounded") + std::string(channels_last_ ? ",last" : ""); }
-  std::string description() const;
-  void check(const nvinfer1::Dims* inputs) const;
-  void output_shapes(const nvinfer1::DimsExprs* inputs, nvinfer1::DimsExprs* outputs,
-                     nvinfer1::IExprBuilder& builder) const;
-  template <typename T>
-  int launch(const nvinfer1::PluginTensorDesc* shapes, const void* const* inputs, void* const* outputs,
-             void* stream) const;
-
- private:
-  float bound_;
-  std::int32_t channels_last_;
 };
 
 }  // namespace srflow::trt

@@ -1,4 +1,4 @@
-// A flow op (ops.h) as a TensorRT plugin: IPluginV3 with its three capabilities, and the plugin's creator.
+// The flow op (ops.h) as a TensorRT plugin: IPluginV3 with its three capabilities, and the plugin's creator.
 //
 // No exception may reach TensorRT: errors are logged and returned, which ends the build or the run.
 #ifndef SRFLOW_TENSORRT_PLUGIN_H_
@@ -16,11 +16,11 @@ namespace srflow::trt {
 constexpr const char* kNamespace = "srflow";
 constexpr const char* kVersion = "1";
 
-template <typename Op>
 class Plugin final : public nvinfer1::IPluginV3,
                      public nvinfer1::IPluginV3OneCore,
                      public nvinfer1::IPluginV3OneBuild,
                      public nvinfer1::IPluginV3OneRuntime {
+  using Op = FlowStepTail;
   using DataType = nvinfer1::DataType;
   using Description = nvinfer1::PluginTensorDesc;
   using DynamicDescription = nvinfer1::DynamicPluginTensorDesc;
@@ -120,9 +120,9 @@ class Plugin final : public nvinfer1::IPluginV3,
   std::int32_t enqueue(const Description* inputs, const Description*, const void* const* input_data,
                        void* const* output_data, void*, cudaStream_t stream) noexcept override {
     return guarded([&] {
-      const bool half = inputs[kHead].type == DataType::kHALF;
-      const int error = half ? op_.template launch<Half>(inputs, input_data, output_data, stream)
-                             : op_.template launch<float>(inputs, input_data, output_data, stream);
+      const bool half = inputs[Op::kHead].type == DataType::kHALF;
+      const int error = half ? op_.launch<Half>(inputs, input_data, output_data, stream)
+                             : op_.launch<float>(inputs, input_data, output_data, stream);
       if (error != 0) throw Refusal(std::string("CUDA refuses the kernel: ") + cuda_error_text(error));
     });
   }
@@ -162,26 +162,25 @@ class Plugin final : public nvinfer1::IPluginV3,
   nvinfer1::PluginFieldCollection serialized_;
 };
 
-template <typename Op>
 class Creator final : public nvinfer1::IPluginCreatorV3One {
  public:
   nvinfer1::IPluginV3* createPlugin(const char* name, const nvinfer1::PluginFieldCollection* fields,
                                     nvinfer1::TensorRTPhase) noexcept override {
     const char* const node = name == nullptr ? "" : name;
     try {
-      return new Plugin<Op>(Op(Fields(fields)), node);
+      return new Plugin(FlowStepTail(Fields(fields)), node);
     } catch (const std::exception& error) {
-      log_error(std::string(Op::kName) + " " + node + ": " + error.what());
+      log_error(std::string(FlowStepTail::kName) + " " + node + ": " + error.what());
       return nullptr;
     }
   }
   const nvinfer1::PluginFieldCollection* getFieldNames() noexcept override { return &collection_; }
-  const char* getPluginName() const noexcept override { return Op::kName; }
+  const char* getPluginName() const noexcept override { return FlowStepTail::kName; }
   const char* getPluginVersion() const noexcept override { return kVersion; }
   const char* getPluginNamespace() const noexcept override { return kNamespace; }
 
  private:
-  const FieldList names_ = Op::field_names();
+  const FieldList names_ = FlowStepTail::field_names();
   const nvinfer1::PluginFieldCollection collection_{static_cast<std::int32_t>(names_.size()), names_.data()};
 };
 

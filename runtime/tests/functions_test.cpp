@@ -62,12 +62,6 @@ TEST(Tanh, IsWithinTwoUnitsInTheLastPlaceAndSaturates) {
   EXPECT_TRUE(std::isnan(tanh_float(kNaN)));
 }
 
-TEST(Bounded, IsFreeWhereTheBoundIsZero) {
-  EXPECT_EQ(bounded(123.0f, 0.0f), 123.0f);
-  EXPECT_EQ(bounded(123.0f, 2.0f), 2.0f);
-  EXPECT_NEAR(bounded(1.0f, 2.0f), 2.0 * std::tanh(0.5), 2e-7);
-}
-
 TEST(Half, EveryPatternWidensExactly) {
   for (unsigned bits = 0; bits < 65536; ++bits) {
     const Half half{static_cast<std::uint16_t>(bits)};

@@ -58,7 +58,7 @@ def test_a_picture_is_right_within_the_bound_of_fp16() -> None:
 
 @pytest.mark.parametrize(("layers", "verdict"), [(3, "fine"), (2, "wrong"), (0, "wrong")])
 def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(layers, verdict, monkeypatch, tmp_path) -> None:
-    flow = ["flow_step_tail", "unsqueeze_split", "flow_step_tail_1"]  # as the exporter names them
+    flow = ["flow_step_tail", "flow_step_tail_1", "flow_step_tail_2"]  # as the exporter names them
     nodes = [helper.make_node("FlowStepTail", ["x"], ["x"], name, domain="srflow") for name in flow]
     nodes.append(helper.make_node("Relu", ["x"], ["x"]))
     onnx.save(helper.make_model(helper.make_graph(nodes, "sampler", [], [])), tmp_path / "sampler.onnx")

@@ -1,10 +1,10 @@
-"""ONNX models of single flow ops, inputs for them, and runs with and without the native library."""
+"""ONNX models of one flow op, inputs for them, and runs with and without the native library."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +21,6 @@ STEPS, STEP = 3, 1
 PLUGIN = {"plugin_namespace": "srflow", "plugin_version": "1"}
 _ELEMENT = {torch.float32: TensorProto.FLOAT, torch.float16: TensorProto.FLOAT16}
 
-Op = Literal["FlowStepTail", "UnsqueezeSplit"]
 Inputs = dict[str, Tensor]
 
 
@@ -47,27 +46,6 @@ def tail_inputs(
     }
 
 
-def split_inputs(
-    *,
-    batch: int = 3,
-    kept: int = 5,
-    drawn: int = 4,
-    size: tuple[int, int] = (6, 10),
-    taus: int = 1,
-    dtype: torch.dtype = torch.float32,
-    spread: float = 1.0,
-) -> Inputs:
-    """UnsqueezeSplit's inputs, normal; tau in [0, 1)."""
-    random = torch.Generator().manual_seed(0)
-    height, width = size
-    return {
-        "h": torch.randn(batch, 4 * kept, height // 2, width // 2, generator=random),
-        "head": (spread * torch.randn(batch, 2 * drawn, *size, generator=random)).to(dtype),
-        "noise": torch.randn(batch, drawn, *size, generator=random),
-        "tau": torch.rand(taus, generator=random),
-    }
-
-
 def tail_attributes(scale_map: ScaleMap, order: AffineOrder, *, clamp: float, channels: int) -> dict[str, Any]:
     """FlowStepTail's attributes for step STEP."""
     return {
@@ -82,25 +60,18 @@ def tail_attributes(scale_map: ScaleMap, order: AffineOrder, *, clamp: float, ch
 def tail_model(inputs: Inputs, scale_map: ScaleMap, order: AffineOrder, *, clamp: float) -> onnx.ModelProto:
     """A model of one FlowStepTail node and its function."""
     attributes = tail_attributes(scale_map, order, clamp=clamp, channels=inputs["h"].shape[1])
-    return op_model("FlowStepTail", inputs, attributes, scale_map=scale_map, order=order)
-
-
-def split_model(inputs: Inputs, *, bound: float | None) -> onnx.ModelProto:
-    """A model of one UnsqueezeSplit node and its function."""
-    return op_model("UnsqueezeSplit", inputs, {"bound": bound or 0.0}, split_bounded=bound is not None)
+    return op_model(inputs, attributes, scale_map=scale_map, order=order)
 
 
 def op_model(
-    op: Op,
     inputs: Inputs,
     attributes: Mapping[str, Any],
     *,
     scale_map: ScaleMap = "tanh",
     order: AffineOrder = "scale_first",
-    split_bounded: bool = False,
     static: bool = False,
 ) -> onnx.ModelProto:
-    """inputs → op → `out` with the network's functions; all sizes are symbolic, except the channels."""
+    """inputs → FlowStepTail → `out` with its function; all sizes are symbolic, except the channels."""
     values = [
         helper.make_tensor_value_info(
             name,
@@ -109,11 +80,11 @@ def op_model(
         )
         for name, tensor in inputs.items()
     ]
-    node = helper.make_node(op, list(inputs), ["out"], domain="srflow", **attributes, **PLUGIN)
+    node = helper.make_node("FlowStepTail", list(inputs), ["out"], domain="srflow", **attributes, **PLUGIN)
     out = helper.make_tensor_value_info("out", TensorProto.FLOAT, None)
     graph = helper.make_graph([node], "flow_op", values, [out])
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", flow_ops.OPSET)], ir_version=10)
-    flow_ops.append_functions(proto, scale_map=scale_map, order=order, split_bounded=split_bounded)
+    flow_ops.append_function(proto, scale_map=scale_map, order=order)
     return proto
 
 

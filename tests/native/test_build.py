@@ -13,7 +13,7 @@ from tests.native.conftest import ARCHITECTURE, DEBIAN, ROOT, built_plugins, ski
 
 MOST = (1 << 63) - 1
 C_INTERFACE = {"srflow_version", "srflow_standard_normal", "srflow_standard_normal_cuda"}
-FLOW_OPS = {"srflow_flow_step_tail_cuda", "srflow_unsqueeze_split_cuda"}
+FLOW_OP = "srflow_flow_step_tail_cuda"
 PLUGIN_ENTRY_POINTS = {"getCreators", "setLoggerFinder", "srflow_tensorrt_major", "srflow_plugins_abi"}
 INVALID_VALUE = 1  # cudaErrorInvalidValue
 
@@ -29,7 +29,7 @@ def build(native_tree):
     [
         ("tensorrt/libsrflow_trt.so", C_INTERFACE | PLUGIN_ENTRY_POINTS),
         ("tensorrt/libsrflow_trt_preload.so", C_INTERFACE),  # nothing to be registered twice by
-        ("cuda/libsrflow_cuda.so", C_INTERFACE | FLOW_OPS),
+        ("cuda/libsrflow_cuda.so", C_INTERFACE | {FLOW_OP}),
         ("ort/libsrflow_ort.so", C_INTERFACE | {"RegisterCustomOps"}),
     ],
 )
@@ -96,16 +96,6 @@ def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build):
         {"order": None},
     ):
         assert library.srflow_flow_step_tail_cuda(*step_arguments(**change)) == INVALID_VALUE, change
-
-    def split(*, height=8, tau_batch=1, kept=3, drawn=3, width=8):
-        sizes = [ctypes.c_int64(size) for size in (0, kept, drawn, height, width, tau_batch)]
-        return library.srflow_unsqueeze_split_cuda(None, None, None, None, None, 0, *sizes, ctypes.c_float(2), None)
-
-    assert split() == 0
-    assert split(height=7) == INVALID_VALUE
-    assert split(tau_batch=2) == INVALID_VALUE
-    assert split(kept=MOST, drawn=MOST) == INVALID_VALUE
-    assert split(height=1 << 32, width=1 << 32) == INVALID_VALUE
 
 
 @pytest.mark.slow
@@ -226,7 +216,7 @@ def test_install_puts_the_library_under_lib(native_tree, ort_library, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gpu", [80, 89, 90, 120])
-@pytest.mark.parametrize("name", ["flow_step_tail", "unsqueeze_split", "latents"])
+@pytest.mark.parametrize("name", ["flow_step_tail", "latents"])
 def test_threads_keep_their_numbers_in_registers_and_leave_room_for_two_blocks(tmp_path, gpu, name):
     skip_without_nvcc()
     command = [

@@ -1,4 +1,4 @@
-"""The flow ops in three implementations: torch, the function that ONNX Runtime inlines, and the native kernel."""
+"""The flow op in three implementations: torch, the function that ONNX Runtime inlines, and the native kernel."""
 
 import math
 import re
@@ -20,31 +20,18 @@ TOLERANCE = 4e-6  # relative to the numbers' size: some 30 roundings
 HALF = torch.float16
 
 
-def assert_equal(library, proto, inputs, results, size):
-    """results: torch's, and the exact one."""
-    plain, exact = (result.numpy() for result in results)
-    for actual in (plain, models.run(proto, inputs, None), models.run(proto, inputs, library)):
-        assert actual.shape == exact.shape
-        assert np.isfinite(actual).all()
-        assert np.max(np.abs(actual - exact) / size) <= TOLERANCE
-
-
 def assert_tails_equal(library, scale_map, order, **shapes):
     inputs = models.tail_inputs(**shapes)
     clamp = 1.5 if scale_map == "tanh" else 0.0
     step = {"step": models.STEP, "scale_map": scale_map, "order": order, "clamp": clamp}
     results = [flow_ops.flow_step_tail(**given, **step) for given in (inputs, models.in_double(inputs))]
     size = models.tail_size(inputs, scale_map, order, clamp=clamp)
-    assert_equal(library, models.tail_model(inputs, scale_map, order, clamp=clamp), inputs, results, size)
-
-
-def assert_splits_equal(library, bound, **shapes):
-    inputs = models.split_inputs(**shapes)
-    results = [flow_ops.unsqueeze_split(**given, bound=bound) for given in (inputs, models.in_double(inputs))]
-    logs = np.abs(inputs["head"].double().numpy()[:, inputs["noise"].shape[1] :])
-    size = np.abs(results[1].numpy()) + 1
-    size[:, -logs.shape[1] :] *= 1 + logs  # an error of logs is an error of their exponential
-    assert_equal(library, models.split_model(inputs, bound=bound), inputs, results, size)
+    proto = models.tail_model(inputs, scale_map, order, clamp=clamp)
+    plain, exact = (result.numpy() for result in results)
+    for actual in (plain, models.run(proto, inputs, None), models.run(proto, inputs, library)):
+        assert actual.shape == exact.shape
+        assert np.isfinite(actual).all()
+        assert np.max(np.abs(actual - exact) / size) <= TOLERANCE
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, HALF])
@@ -62,23 +49,12 @@ def test_tails_are_equal_at_extreme_scales(ort_library, scale_map):
     assert_tails_equal(ort_library, scale_map, "shift_first", spread=12.0, dtype=HALF)
 
 
-def test_both_are_equal_for_random_shapes(ort_library):
+def test_tails_are_equal_for_random_shapes(ort_library):
     random = np.random.default_rng(0)
     for _ in range(8):
         batch, channels, height, width = (int(value) for value in random.integers((1, 1, 1, 1), (4, 30, 40, 40)))
         shapes = {"batch": batch, "channels": channels, "size": (height, width)}
         assert_tails_equal(ort_library, "tanh", "scale_first", **shapes, conditioning_batch=random.choice([1, batch]))
-        batch, kept, drawn, height, width = (int(value) for value in random.integers(1, (4, 9, 9, 20, 20)))
-        size = (2 * height, 2 * width)
-        assert_splits_equal(ort_library, 2.0, batch=batch, kept=kept, drawn=drawn, size=size, taus=1)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, HALF])
-@pytest.mark.parametrize("bound", [None, 2.0])
-def test_splits_are_equal_for_both_kinds_of_logs(ort_library, bound, dtype):
-    assert_splits_equal(ort_library, bound, dtype=dtype)
-    assert_splits_equal(ort_library, bound, dtype=dtype, taus=3)
-    assert_splits_equal(ort_library, bound, dtype=dtype, spread=12.0)
 
 
 def test_a_chain_of_tails_may_work_in_place(ort_library):
@@ -108,13 +84,11 @@ def test_kernels_tell_their_output_s_shape(ort_library):
         session = ort.InferenceSession(proto.SerializeToString(), models.options(ort_library))
         return session.get_outputs()[0].shape
 
-    tail, split = models.tail_inputs(), models.split_inputs()
+    tail = models.tail_inputs()
     attributes = models.tail_attributes("tanh", "scale_first", clamp=1.5, channels=12)
     named = ["h_0", 12, "injector_scale_2", "injector_scale_3"]
-    assert known(models.op_model("FlowStepTail", tail, attributes)) == named
-    assert known(models.op_model("FlowStepTail", tail, attributes, static=True)) == [3, 12, 6, 10]
-    assert known(models.op_model("UnsqueezeSplit", split, {"bound": 0.0}, static=True)) == [3, 9, 6, 10]
-    assert known(models.op_model("UnsqueezeSplit", split, {"bound": 0.0})) == ["noise_0", 9, "noise_2", "noise_3"]
+    assert known(models.op_model(tail, attributes)) == named
+    assert known(models.op_model(tail, attributes, static=True)) == [3, 12, 6, 10]
 
 
 @pytest.mark.parametrize(
@@ -126,30 +100,25 @@ def test_kernels_tell_their_output_s_shape(ort_library):
         ("begin", [24], "begin and end are 24 and 24; 0 <= begin < end must hold"),
         ("clamp", 0.0, "clamp is 0.000000; for the tanh map it must be positive and finite"),
         ("clamp", math.inf, "clamp is inf; for the tanh map it must be positive and finite"),
-        ("bound", -2.0, "bound is -2.000000; it must be positive and finite, or 0 for none"),
-        ("bound", math.nan, "bound is nan; it must be positive and finite, or 0 for none"),
     ],
 )
 def test_attributes_without_meaning_are_refused(ort_library, attribute, value, message):
     inputs = models.tail_inputs()
     attributes = models.tail_attributes("tanh", "scale_first", clamp=1.5, channels=12) | {attribute: value}
-    proto = models.op_model("FlowStepTail", inputs, attributes)
-    if attribute == "bound":
-        proto = models.op_model("UnsqueezeSplit", models.split_inputs(), {"bound": value}, split_bounded=True)
+    proto = models.op_model(inputs, attributes)
     with pytest.raises(Exception, match=re.escape(message)):
         ort.InferenceSession(proto.SerializeToString(), models.options(ort_library))
 
 
 def test_the_input_that_does_not_fit_is_named(ort_library):
-    tails, splits = models.tail_inputs(batch=2, conditioning_batch=2), models.split_inputs(taus=3)
-    tail, split = models.tail_model(tails, "tanh", "scale_first", clamp=1.5), models.split_model(splits, bound=None)
-    for proto, inputs, names in ((tail, tails, {*tails} - {"h"}), (split, splits, {*splits} - {"h"})):
-        for name in names:
-            wrong = {**inputs, name: inputs[name][:-1]}
-            # A batch of 1 is valid for injector_scale, but injector_shift must have the same.
-            said = {"injector_scale": "injector_shift"}.get(name, name)
-            with pytest.raises(Exception, match=f"{said} is .*; it must be"):
-                models.run(proto, wrong, ort_library)
+    inputs = models.tail_inputs(batch=2, conditioning_batch=2)
+    proto = models.tail_model(inputs, "tanh", "scale_first", clamp=1.5)
+    for name in {*inputs} - {"h"}:
+        wrong = {**inputs, name: inputs[name][:-1]}
+        # A batch of 1 is valid for injector_scale, but injector_shift must have the same.
+        said = {"injector_scale": "injector_shift"}.get(name, name)
+        with pytest.raises(Exception, match=f"{said} is .*; it must be"):
+            models.run(proto, wrong, ort_library)
     attributes = models.tail_attributes("tanh", "scale_first", clamp=1.5, channels=12) | {"begin": [36], "end": [48]}
     with pytest.raises(Exception, match="attribute end is 48, but injector_scale has 36 channels"):
-        models.run(models.op_model("FlowStepTail", tails, attributes), tails, ort_library)
+        models.run(models.op_model(inputs, attributes), inputs, ort_library)

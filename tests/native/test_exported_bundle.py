@@ -40,8 +40,8 @@ def picture(bundle, monkeypatch, library):
 def test_the_flow_is_in_nodes_that_are_functions_too_and_carry_what_tensorrt_looks_for(bundle):
     model = onnx.load(bundle.file("sampler.onnx"))
     nodes = flow_nodes(model)
-    assert sorted(node.op_type for node in nodes) == ["FlowStepTail"] * 4 + ["UnsqueezeSplit"]
-    assert {function.name for function in model.functions} == {"FlowStepTail", "UnsqueezeSplit"}
+    assert sorted(node.op_type for node in nodes) == ["FlowStepTail"] * 4
+    assert {function.name for function in model.functions} == {"FlowStepTail"}
     assert {function.domain for function in model.functions} == {"srflow"}
     for node in nodes:
         attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
@@ -63,7 +63,7 @@ def test_the_same_picture_with_the_library_and_without(bundle, ort_library, monk
 def test_half_conditioning_goes_into_the_kernels_as_it_is(bundle, ort_library):
     model = load_checkpoint(bundle.path.with_name("tiny.safetensors"))
     proto = onnx_models.sampler_model(model, "fp16", flow_nodes=True)
-    kinds = {node.input[2] for node in flow_nodes(proto) if node.op_type == "FlowStepTail"}
+    kinds = {node.input[2] for node in flow_nodes(proto)}
     assert kinds == {f"level{level}_step{step}_injector_scale" for level in (1, 2) for step in (0, 1)}  # without a cast
     random = np.random.default_rng(0)
     sizes = {"lr_batch": 1, "batch": 2, "tau_batch": 1, "height_level1": 8, "width_level1": 12}

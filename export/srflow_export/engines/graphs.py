@@ -20,7 +20,7 @@ from onnx import external_data_helper, helper
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import LrProfile
 
-PLUGINS_ABI = 3  # of srflow/srflow.h: the plugins that take what for_plugins makes
+PLUGINS_ABI = 4  # of srflow/srflow.h: the plugins that take what for_plugins makes
 _LEVEL = re.compile(r"(?:noise_)?level([0-9]{1,2})(?:_[a-z0-9_]+)?", re.ASCII)
 
 Shape = tuple[int, ...]
@@ -94,8 +94,8 @@ def _type_name(entry: onnx.ValueInfoProto) -> str:
 def for_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose flow operations read heads as convolutions write them, with channels last.
 
-    FlowStepTails also give h_A so, in half precision, where a Slice and a Cast make it for a coupling. A builder makes
-    nothing of the transpositions. For plugins alone (runtime/tensorrt/ops.h): the operations' functions know neither.
+    They also give h_A so, in half precision, where a Slice and a Cast make it for a coupling. A builder makes nothing
+    of the transpositions. For plugins alone (runtime/tensorrt/ops.h): the operation's function knows neither.
     """
     result = copy.deepcopy(model)
     readers = defaultdict(list)

@@ -16,9 +16,9 @@
 #define __syncthreads() srflow::host_grid::current->wait()
 
 struct GridSize {
-  unsigned x = 1, y = 1, z = 1;
+  unsigned x = 1, y = 1;
 };
-inline thread_local GridSize threadIdx, blockIdx, blockDim, gridDim;
+inline thread_local GridSize threadIdx, blockIdx, blockDim;
 
 namespace srflow {
 namespace host_grid {
@@ -58,18 +58,15 @@ inline void run(GridSize grid, unsigned threads, std::size_t shared_bytes, const
   std::vector<std::thread> team;
   for (unsigned thread = 0; thread < threads; ++thread) {
     team.emplace_back([&, thread] {
-      threadIdx = {thread, 0, 0};
-      blockDim = {threads, 1, 1};
-      gridDim = grid;
-      for (unsigned z = 0; z < grid.z; ++z) {
-        for (unsigned y = 0; y < grid.y; ++y) {
-          for (unsigned x = 0; x < grid.x; ++x) {
-            blockIdx = {x, y, z};
-            if (thread == 0) shared = std::vector<float>(shared_bytes / sizeof(float), __builtin_nanf(""));
-            between_blocks.wait();
-            kernel();
-            between_blocks.wait();
-          }
+      threadIdx = {thread, 0};
+      blockDim = {threads, 1};
+      for (unsigned y = 0; y < grid.y; ++y) {
+        for (unsigned x = 0; x < grid.x; ++x) {
+          blockIdx = {x, y};
+          if (thread == 0) shared = std::vector<float>(shared_bytes / sizeof(float), __builtin_nanf(""));
+          between_blocks.wait();
+          kernel();
+          between_blocks.wait();
         }
       }
     });

@@ -3,7 +3,6 @@
 // After host_grid.h:
 #include "../flow_step_tail.cuh"
 #include "../drawing.cuh"
-#include "../unsqueeze_split.cuh"
 
 #include <gtest/gtest.h>
 
@@ -213,49 +212,13 @@ TEST(FlowStepTailKernel, MayWriteWhereItReads) {
   expect_step_equals_reference<24, 1, float>({1, 200, 40, 1, ScaleMap::kExp, AffineOrder::kScaleFirst, true});
 }
 
-template <typename T>
-void expect_split_equals_reference(std::int64_t batch, std::int64_t kept, std::int64_t drawn, std::int64_t tau_batch,
-                                   float bound, bool last = false) {
-  const std::int64_t height = 10, width = 54, pixels = height * width;
-  const auto h = random_numbers<float>(batch * kept * pixels, 1.0f, 1);
-  const auto head = random_numbers<T>(batch * 2 * drawn * pixels, 1.0f, 2);
-  const auto noise = random_numbers<float>(batch * drawn * pixels, 1.0f, 3);
-  const std::vector<float> tau = {0.5f, 0.0f, 1.0f};
-  std::vector<float> expected, got(static_cast<std::size_t>(batch * (kept + drawn) * pixels), std::nanf(""));
-  srflow::UnsqueezeSplitArgs<T> args{h.data(), head.data(), noise.data(), tau.data(), got.data(), batch, kept,
-                                           drawn,    height,      width,        tau_batch,  bound};
-  for (std::int64_t sample = 0; sample < batch; ++sample)
-    for (std::int64_t channel = 0; channel < kept + drawn; ++channel)
-      for (std::int64_t y = 0; y < height; ++y)
-        for (std::int64_t x = 0; x < width; ++x)
-          expected.push_back(srflow::unsqueeze_split_value(args, sample, channel, y, x));
-  const auto moved = channels_last(head, batch, 2 * drawn, pixels);
-  if (last) args.head = moved.data();
-  args.channels_last = last;
-  const unsigned threads = 64, blocks = static_cast<unsigned>((pixels / 2 + threads - 1) / threads);
-  const GridSize grid{blocks, static_cast<unsigned>(kept + drawn), 2};  // 2: fewer than a batch of 3
-  srflow::host_grid::run(grid, threads, 0, [&] { srflow::unsqueeze_split_kernel(args, true); });
-  EXPECT_EQ(got, expected);
-}
-
-TEST(UnsqueezeSplitKernel, EqualsTheReference) {
-  expect_split_equals_reference<float>(3, 3, 3, 3, 2.0f);
-  expect_split_equals_reference<float>(3, 2, 4, 1, 0.0f);
-  expect_split_equals_reference<Half>(1, 6, 6, 1, 2.0f);
-}
-
-TEST(UnsqueezeSplitKernel, ReadsAHeadWhoseChannelsAreLast) {
-  expect_split_equals_reference<Half>(3, 2, 3, 3, 2.0f, true);
-  expect_split_equals_reference<Half>(1, 6, 6, 1, 0.0f, true);
-}
-
 TEST(LatentsKernel, EqualsTheCFunctionBitForBit) {
   const srflow::LatentWindow window{0xFEDCBA9876543210u, 7, 2, 11, 3, 5, 9, 30};
   std::vector<float> expected(11 * 9 * 30), got(expected.size());
   ASSERT_EQ(srflow_standard_normal(window.seed, window.sample, window.level, window.channels, window.top, window.left,
                                    window.height, window.width, expected.data()),
             0);
-  srflow::host_grid::run({5, 2, 1}, 64, 0, [&] { srflow::draw_latents(window, nullptr, got.data()); });
+  srflow::host_grid::run({5, 2}, 64, 0, [&] { srflow::draw_latents(window, nullptr, got.data()); });
   EXPECT_EQ(got, expected);
 }
 

@@ -1,4 +1,4 @@
-// Checks of the flow ops' attributes and shapes, with the same messages in every runtime.
+// Checks of the flow op's attributes and shapes, with the same messages in every runtime.
 //
 // Only for the host, because it uses the standard library; kernel sources do not include it. An unknown extent is −1,
 // as in TensorRT, and fits anything.
@@ -66,16 +66,6 @@ inline void check_tail_attributes(ScaleMap scale_map, float clamp, std::int64_t 
                   "; 0 <= begin < end must hold");
 }
 
-inline void check_split_attributes(float bound) {
-  if (!(bound >= 0.0f && std::isfinite(bound)))
-    throw Refusal("attribute bound is " + std::to_string(bound) + "; it must be positive and finite, or 0 for none");
-}
-
-// The first extent that is expected of an input: 1 if the input has one for the whole batch, otherwise the batch.
-inline std::int64_t one_or_batch(const Shape& shape, std::int64_t batch) {
-  return !shape.empty() && shape[0] == 1 ? 1 : batch;
-}
-
 // inputs: h, head, injector_scale, injector_shift, mixing_weight, mixing_bias.
 inline void check_tail_shapes(const std::array<Shape, 6>& inputs, std::int64_t begin, std::int64_t end) {
   const auto& [h, head, injector_scale, injector_shift, mixing_weight, mixing_bias] = inputs;
@@ -83,28 +73,14 @@ inline void check_tail_shapes(const std::array<Shape, 6>& inputs, std::int64_t b
   expect_shape("h", h, {kUnknown, channels, kUnknown, kUnknown});
   const std::int64_t batch = h[0], height = h[2], width = h[3];
   expect_shape("head", head, {batch, 2 * (channels - channels / 2), height, width});
-  expect_shape("injector_scale", injector_scale, {one_or_batch(injector_scale, batch), kUnknown, height, width});
+  const bool shared = !injector_scale.empty() && injector_scale[0] == 1;  // one for the whole batch
+  expect_shape("injector_scale", injector_scale, {shared ? 1 : batch, kUnknown, height, width});
   expect_shape("injector_shift", injector_shift, injector_scale);
   if (injector_scale[1] != kUnknown && injector_scale[1] < end)
     throw Refusal("attribute end is " + std::to_string(end) + ", but injector_scale has " +
                   std::to_string(injector_scale[1]) + " channels");
   expect_shape("mixing_weight", mixing_weight, {channels, channels, 1, 1});
   expect_shape("mixing_bias", mixing_bias, {channels});
-}
-
-// inputs: h, head, noise, tau.
-inline void check_split_shapes(const std::array<Shape, 4>& inputs) {
-  const auto& [h, head, noise, tau] = inputs;
-  const auto twice = [](std::int64_t extent) { return extent == kUnknown ? kUnknown : 2 * extent; };
-  const auto known = [](std::int64_t one, std::int64_t other) { return one == kUnknown ? other : one; };
-  expect_shape("h", h, {kUnknown, kUnknown, kUnknown, kUnknown});
-  if (h[1] != kUnknown && h[1] % 4 != 0)
-    throw Refusal("h has " + std::to_string(h[1]) + " channels; they must be a multiple of 4");
-  expect_shape("noise", noise, {h[0], kUnknown, twice(h[2]), twice(h[3])});
-  const std::int64_t batch = known(h[0], noise[0]);
-  const std::int64_t height = known(twice(h[2]), noise[2]), width = known(twice(h[3]), noise[3]);
-  expect_shape("head", head, {batch, twice(noise[1]), height, width});
-  expect_shape("tau", tau, {one_or_batch(tau, batch)});
 }
 
 }  // namespace srflow

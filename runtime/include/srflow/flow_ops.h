@@ -1,8 +1,8 @@
-// The mathematics of the flow ops, element by element, for every kernel: CPU, CUDA, TensorRT.
+// The mathematics of the flow op, element by element, for every kernel: CPU, CUDA, TensorRT.
 //
 // All arithmetic is float32. T is the conditioning's type, float or Half; its values are widened before use.
-// Tensors are contiguous, channels before pixels; a "pixel" is y·width + x. The same maths in torch: AffineInverse,
-// _StepSampler and _LevelSampler in export/srflow_export/graphs.py.
+// Tensors are contiguous, channels before pixels; a "pixel" is y·width + x. The same maths in torch:
+// decoded_tail in export/srflow_export/flow_ops.py.
 #ifndef SRFLOW_FLOW_OPS_H_
 #define SRFLOW_FLOW_OPS_H_
 
@@ -56,7 +56,7 @@ template <ScaleMap scale_map>
 SRFLOW_HD float inverse_scale(float s, float clamp) {
   if (scale_map == ScaleMap::kExp) return exp_float(-s);
   if (scale_map == ScaleMap::kSigmoid) return 1.0f / (1.0f / (1.0f + exp_float(-(s + 2.0f))) + 1e-4f);
-  return exp_float(-bounded(s, clamp));
+  return exp_float(-clamp * tanh_float(s / clamp));
 }
 
 // The coupling's inverse on one element of h_B: h/scale − shift, or (h − shift)/scale.
@@ -94,49 +94,6 @@ SRFLOW_HD void flow_step_tail_pixel(const FlowStepTailArgs<T>& args, std::int64_
       sum += args.mixing_weight[output * args.channels + input] * x[input];
     args.out[(sample * args.channels + output) * args.pixels + pixel] = sum;
   }
-}
-
-// UnsqueezeSplit: the unsqueeze that ends a level's decoding and the split that begins the next finer one's.
-template <typename T>
-struct UnsqueezeSplitArgs {
-  const float* h;              // batch × 4·kept × height/2 × width/2
-  const T* head;               // batch × 2·drawn × height × width: [mean; logs]
-  const float* noise;          // batch × drawn × height × width
-  const float* tau;            // tau_batch
-  float* out;                  // batch × (kept + drawn) × height × width
-  std::int64_t batch;
-  std::int64_t kept;           // channels after the unsqueeze
-  std::int64_t drawn;          // channels that the split adds
-  std::int64_t height, width;  // of the output, both even
-  std::int64_t tau_batch;      // 1 (for the whole batch) or batch
-  float bound;                 // of logs; 0: unbounded
-  bool channels_last = false;  // only CUDA: head is batch × height × width × 2·drawn
-};
-
-// Where an element of the unsqueezed tensor (sample, channel < kept, y, x) is in h: channel 4c + 2·(y%2) + x%2 at
-// (y/2, x/2). PixelShuffle(2); ONNX's DepthToSpace in mode CRD.
-template <typename T>
-SRFLOW_HD std::int64_t unsqueeze_source(const UnsqueezeSplitArgs<T>& args, std::int64_t sample, std::int64_t channel,
-                                        std::int64_t y, std::int64_t x) {
-  const std::int64_t from = (sample * args.kept + channel) * 4 + 2 * (y & 1) + (x & 1);
-  return (from * (args.height / 2) + y / 2) * (args.width / 2) + x / 2;
-}
-
-// One element that the split adds: mean + exp(bounded logs)·(tau·noise).
-SRFLOW_HD float drawn_value(float mean, float logs, float tau, float noise, float bound) {
-  return mean + exp_float(bounded(logs, bound)) * (tau * noise);
-}
-
-// One element of the output. This is the reference for all kernels.
-template <typename T>
-SRFLOW_HD float unsqueeze_split_value(const UnsqueezeSplitArgs<T>& args, std::int64_t sample, std::int64_t channel,
-                                      std::int64_t y, std::int64_t x) {
-  if (channel < args.kept) return args.h[unsqueeze_source(args, sample, channel, y, x)];
-  const std::int64_t pixels = args.height * args.width, pixel = y * args.width + x, drawn = channel - args.kept;
-  const T* mean = args.head + (sample * 2 * args.drawn + drawn) * pixels + pixel;
-  return drawn_value(static_cast<float>(mean[0]), static_cast<float>(mean[args.drawn * pixels]),
-                     args.tau[args.tau_batch == 1 ? 0 : sample],
-                     args.noise[(sample * args.drawn + drawn) * pixels + pixel], args.bound);
 }
 
 }  // namespace srflow

@@ -59,11 +59,6 @@ SRFLOW_HD float tanh_float(float x) {
 #endif
 }
 
-// Soft clamp bound·tanh(x / bound), the identity near 0; a bound of 0 leaves x unchanged.
-SRFLOW_HD float bounded(float x, float bound) {
-  return bound == 0.0f ? x : bound * tanh_float(x / bound);
-}
-
 // The nearest float16, of two the even one; beyond 65504 infinity, as a Cast of ONNX does it.
 SRFLOW_HD Half narrowed(float x) {
 #if defined(__CUDA_ARCH__)

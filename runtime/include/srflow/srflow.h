@@ -17,8 +17,8 @@ SRFLOW_API const char* srflow_version(void);
 SRFLOW_API int srflow_tensorrt_major(void);
 
 /* The number of what engines and plugins share, likewise. Raise it when an engine that was built with the plugins of
- * before cannot run with these: when their fields, inputs, outputs or formats change. */
-#define SRFLOW_PLUGINS_ABI 3
+ * before cannot run with these: when one goes, or its fields, inputs or outputs change. */
+#define SRFLOW_PLUGINS_ABI 4
 SRFLOW_API int srflow_plugins_abi(void);
 
 /* A window of the standard normal latent field, scheme 1 (srflow_sdk/latents/random_field.py): out is channels × height × width

@@ -24,23 +24,8 @@ int launch_flow_step_tail(const FlowStepTailArgs<T>& args, ScaleMap scale_map, A
   return trt::launches.result;
 }
 
-template <typename T>
-int launch_unsqueeze_split(const UnsqueezeSplitArgs<T>& args, void* stream) {
-  if constexpr (std::is_same_v<T, float>) {
-    ++trt::launches.splits;
-    trt::launches.split = args;
-  } else {
-    ++trt::launches.half_splits;
-    trt::launches.half_split_last = args.channels_last;
-  }
-  trt::launches.stream = stream;
-  return trt::launches.result;
-}
-
 template int launch_flow_step_tail(const FlowStepTailArgs<float>&, ScaleMap, AffineOrder, void*);
 template int launch_flow_step_tail(const FlowStepTailArgs<Half>&, ScaleMap, AffineOrder, void*);
-template int launch_unsqueeze_split(const UnsqueezeSplitArgs<float>&, void*);
-template int launch_unsqueeze_split(const UnsqueezeSplitArgs<Half>&, void*);
 
 const char* cuda_error_text(int error) { return error == 700 ? "an illegal memory access" : "?"; }
 

@@ -1,4 +1,4 @@
-// Stand-ins for the CUDA launchers that record their arguments.
+// A stand-in for the CUDA launcher that records its arguments.
 #ifndef SRFLOW_TENSORRT_TESTS_FAKE_LAUNCHERS_H_
 #define SRFLOW_TENSORRT_TESTS_FAKE_LAUNCHERS_H_
 
@@ -7,15 +7,14 @@
 namespace srflow::trt {
 
 struct Launches {
-  int tails = 0, half_tails = 0, splits = 0, half_splits = 0;
-  bool half_tail_last = false, half_split_last = false;
+  int tails = 0, half_tails = 0;
+  bool half_tail_last = false;
   const void* half_tail_h_a = nullptr;
   FlowStepTailArgs<float> tail;
-  UnsqueezeSplitArgs<float> split;
   ScaleMap scale_map;
   AffineOrder order;
   void* stream;
-  int result = 0;  // what they return
+  int result = 0;  // what it returns
 };
 extern Launches launches;
 

@@ -1,4 +1,4 @@
-// Calls the plugins as TensorRT does.
+// Calls the plugin as TensorRT does.
 #include "plugin.h"
 
 #include "creators.h"
@@ -16,9 +16,9 @@ namespace {
 using namespace nvinfer1;
 using srflow::trt::launches;
 
-IPluginCreatorV3One& creator(int index) {
+IPluginCreatorV3One& creator() {
   std::int32_t count = 0;
-  return *static_cast<IPluginCreatorV3One*>(srflow::trt::creators(count)[index]);
+  return *static_cast<IPluginCreatorV3One*>(srflow::trt::creators(count)[0]);
 }
 
 // A node's attributes as the parser passes them. The parser counts a string's terminator.
@@ -39,16 +39,9 @@ struct TailFields {
         {"channels_last", &channels_last, PluginFieldType::kINT32, 1},
         {"h_a", &h_a, PluginFieldType::kINT32, 1}};
     const PluginFieldCollection collection{count, fields};
-    return std::unique_ptr<IPluginV3>(creator(0).createPlugin("step", &collection, phase));
+    return std::unique_ptr<IPluginV3>(creator().createPlugin("step", &collection, phase));
   }
 };
-
-std::unique_ptr<IPluginV3> split_plugin(float bound, std::int32_t channels_last = 0) {
-  const PluginField fields[] = {{"bound", &bound, PluginFieldType::kFLOAT32, 1},
-                                {"channels_last", &channels_last, PluginFieldType::kINT32, 1}};
-  const PluginFieldCollection collection{1 + channels_last, fields};
-  return std::unique_ptr<IPluginV3>(creator(1).createPlugin("split", &collection, TensorRTPhase::kBUILD));
-}
 
 IPluginV3OneBuild& build(IPluginV3& plugin) {
   return *static_cast<IPluginV3OneBuild*>(plugin.getCapabilityInterface(PluginCapabilityType::kBUILD));
@@ -82,17 +75,13 @@ std::vector<PluginTensorDesc> tail_inputs(DataType conditioning = DataType::kFLO
           tensor({12, 12, 1, 1}),
           tensor({12})};
 }
-std::vector<PluginTensorDesc> split_inputs(DataType conditioning = DataType::kFLOAT) {
-  return {tensor({2, 12, 5, 7}), tensor({2, 8, 10, 14}, conditioning), tensor({2, 4, 10, 14}), tensor({1})};
-}
 
 std::int32_t change_shapes(IPluginV3& plugin, const std::vector<PluginTensorDesc>& inputs) {
   const PluginTensorDesc output{};
   return runtime(plugin).onShapeChange(inputs.data(), static_cast<std::int32_t>(inputs.size()), &output, 1);
 }
 
-// Dimension expressions that are computed at once; −1 is a dimension that is not known yet, and so is any result from
-// it.
+// Dimension expressions; −1 is a dimension that is not known yet.
 struct Extent : IDimensionExpr, apiv::VDimensionExpr {
   explicit Extent(std::int64_t extent) : value(extent) { mImpl = this; }
   bool isConstant() const override { return value >= 0; }
@@ -103,12 +92,8 @@ struct Extent : IDimensionExpr, apiv::VDimensionExpr {
 struct ExtentBuilder : IExprBuilder, apiv::VExprBuilder {
   ExtentBuilder() { mImpl = this; }
   const IDimensionExpr* constant(std::int64_t value) override { return &extents.emplace_back(value); }
-  const IDimensionExpr* operation(DimensionOperation op, const IDimensionExpr& a, const IDimensionExpr& b) override {
-    const std::int64_t x = static_cast<const Extent&>(a).value, y = static_cast<const Extent&>(b).value;
-    if (x < 0 || y < 0) return constant(-1);
-    if (op == DimensionOperation::kSUM) return constant(x + y);
-    if (op == DimensionOperation::kPROD) return constant(x * y);
-    return op == DimensionOperation::kFLOOR_DIV ? constant(x / y) : nullptr;
+  const IDimensionExpr* operation(DimensionOperation, const IDimensionExpr&, const IDimensionExpr&) override {
+    return nullptr;
   }
   const IDimensionExpr* declareSizeTensor(std::int32_t, const IDimensionExpr&, const IDimensionExpr&) override {
     return nullptr;
@@ -135,16 +120,13 @@ std::vector<std::int64_t> output_shape(IPluginV3& plugin, const std::vector<Plug
   return extents;
 }
 
-TEST(Library, HasBothPluginsByNamespaceAndVersion) {
+TEST(Library, HasThePluginByNamespaceAndVersion) {
   std::int32_t count = 0;
   srflow::trt::creators(count);
-  ASSERT_EQ(count, 2);
-  EXPECT_STREQ(creator(0).getPluginName(), "FlowStepTail");
-  EXPECT_STREQ(creator(1).getPluginName(), "UnsqueezeSplit");
-  for (int index : {0, 1}) {
-    EXPECT_STREQ(creator(index).getPluginNamespace(), "srflow");
-    EXPECT_STREQ(creator(index).getPluginVersion(), "1");
-  }
+  ASSERT_EQ(count, 1);
+  EXPECT_STREQ(creator().getPluginName(), "FlowStepTail");
+  EXPECT_STREQ(creator().getPluginNamespace(), "srflow");
+  EXPECT_STREQ(creator().getPluginVersion(), "1");
 }
 
 TEST(Attributes, SurviveSerialisation) {
@@ -152,7 +134,7 @@ TEST(Attributes, SurviveSerialisation) {
   fields.scale_map = "sigmoid";
   const auto made = fields.plugin();
   const PluginFieldCollection* serialised = runtime(*made).getFieldsToSerialize();
-  const std::unique_ptr<IPluginV3> again(creator(0).createPlugin("step", serialised, TensorRTPhase::kRUNTIME));
+  const std::unique_ptr<IPluginV3> again(creator().createPlugin("step", serialised, TensorRTPhase::kRUNTIME));
   ASSERT_NE(again, nullptr);
   EXPECT_STREQ(build(*again).getMetadataString(), build(*made).getMetadataString());
   EXPECT_NE(std::string(build(*again).getMetadataString()).find("scale_map=sigmoid order=shift_first clamp=0.7"),
@@ -178,8 +160,7 @@ TEST(Attributes, WithoutMeaningAreRefusedInOneLine) {
   EXPECT_NE(refusal([](TailFields& f) { f.count = 4; }).find("attribute end is missing"), std::string::npos);
   EXPECT_NE(refusal([](TailFields& f) { f.begin_type = PluginFieldType::kFLOAT32; }).find("begin must be one integer"),
             std::string::npos);
-  EXPECT_NE(logged([] { EXPECT_EQ(split_plugin(-1.0f), nullptr); }).find("attribute bound is -1"), std::string::npos);
-  EXPECT_NE(logged([] { EXPECT_EQ(creator(1).createPlugin(nullptr, nullptr, TensorRTPhase::kBUILD), nullptr); }), "");
+  EXPECT_NE(logged([] { EXPECT_EQ(creator().createPlugin(nullptr, nullptr, TensorRTPhase::kBUILD), nullptr); }), "");
 }
 
 TEST(Formats, ConditioningIsFloatOrHalfTogetherAndTheRestIsFloat) {
@@ -210,7 +191,7 @@ TailFields of_engine() {
   return fields;
 }
 
-// Their heads with channels last: N × H × W × C.
+// Their head with channels last: N × H × W × C.
 std::vector<PluginTensorDesc> channels_last(std::vector<PluginTensorDesc> inputs) {
   auto& d = inputs[1].dims.d;
   std::rotate(d + 1, d + 2, d + 4);
@@ -250,7 +231,7 @@ TEST(SecondOutput, IsHAInHalfWithItsChannelsLastWhereTheGraphAsksForIt) {
 TEST(SecondOutput, SurvivesSerialisationAndNeedsAChannel) {
   const auto plugin = of_engine().plugin();
   const PluginFieldCollection* serialised = runtime(*plugin).getFieldsToSerialize();
-  const std::unique_ptr<IPluginV3> again(creator(0).createPlugin("step", serialised, TensorRTPhase::kRUNTIME));
+  const std::unique_ptr<IPluginV3> again(creator().createPlugin("step", serialised, TensorRTPhase::kRUNTIME));
   EXPECT_EQ(output_shape(*again, channels_last(tail_inputs()), 1), (std::vector<std::int64_t>{2, 5, 7, 6}));
   const auto refusal = [](auto change) {
     TailFields fields = of_engine();
@@ -275,16 +256,16 @@ TEST(Types, OutputIsFloatAndOthersAreRefused) {
 }
 
 TEST(Shapes, FollowFromTheInputsKnownOrNot) {
-  const auto tail = TailFields().plugin(), split = split_plugin(2.0f);
+  const auto tail = TailFields().plugin(), of_engines = of_engine().plugin();
   EXPECT_EQ(output_shape(*tail, tail_inputs()), (std::vector<std::int64_t>{2, 12, 5, 7}));
-  EXPECT_EQ(output_shape(*split, split_inputs()), (std::vector<std::int64_t>{2, 7, 10, 14}));
-  auto open = split_inputs();
+  auto open = channels_last(tail_inputs());
   for (int axis : {0, 2, 3}) open[0].dims.d[axis] = -1;
-  EXPECT_EQ(output_shape(*split, open), (std::vector<std::int64_t>{-1, 7, -1, -1}));
+  EXPECT_EQ(output_shape(*of_engines, open), (std::vector<std::int64_t>{-1, 12, -1, -1}));
+  EXPECT_EQ(output_shape(*of_engines, open, 1), (std::vector<std::int64_t>{-1, -1, -1, 6}));
 }
 
 TEST(Shapes, ThatDoNotFitAreRefusedInOneLine) {
-  const auto tail = TailFields().plugin(), split = split_plugin(0.0f);
+  const auto tail = TailFields().plugin();
   auto inputs = tail_inputs();
   inputs[1] = tensor({2, 14, 5, 7});
   EXPECT_EQ(logged([&] { EXPECT_TRUE(output_shape(*tail, inputs).empty()); }),
@@ -297,16 +278,7 @@ TEST(Shapes, ThatDoNotFitAreRefusedInOneLine) {
             std::string::npos);
   inputs.pop_back();
   EXPECT_NE(logged([&] { EXPECT_NE(change_shapes(*tail, inputs), 0); }).find("5 inputs"), std::string::npos);
-
-  EXPECT_EQ(change_shapes(*split, split_inputs()), 0);
-  EXPECT_EQ(change_shapes(*split_plugin(0.0f, 1), channels_last(split_inputs())), 0);
-  EXPECT_NE(logged([&] { EXPECT_NE(change_shapes(*split, channels_last(split_inputs())), 0); }), "");
-  inputs = split_inputs();
-  inputs[3] = tensor({});
-  EXPECT_NE(logged([&] { EXPECT_NE(change_shapes(*split, inputs), 0); }).find("tau is a scalar"), std::string::npos);
-  inputs = split_inputs();
-  inputs[2] = tensor({2, 4, 10, 16});
-  EXPECT_NE(logged([&] { EXPECT_NE(change_shapes(*split, inputs), 0); }).find("noise is 2x4x10x16"), std::string::npos);
+  EXPECT_NE(logged([&] { EXPECT_NE(change_shapes(*tail, channels_last(tail_inputs())), 0); }), "");
 }
 
 TEST(TimingCache, StepsShareATimingAndMapsDoNot) {
@@ -340,19 +312,6 @@ TEST(Enqueue, HandsTensorsAndSizesToTheKernels) {
                                        of_tail.conditioning_channels, of_tail.begin}),
             std::vector<std::int64_t>({2, 12, 35, 1, 36, 12}));
   EXPECT_EQ(of_tail.clamp, 0.7f);
-
-  const auto split = split_plugin(2.0f);
-  for (DataType type : {DataType::kFLOAT, DataType::kHALF})
-    EXPECT_EQ(runtime(*split).enqueue(split_inputs(type).data(), nullptr, inputs, outputs, nullptr, stream), 0);
-  EXPECT_EQ(launches.splits, 1);
-  EXPECT_EQ(launches.half_splits, 1);
-  const auto& of_split = launches.split;
-  EXPECT_EQ(std::vector<const void*>({of_split.h, of_split.head, of_split.noise, of_split.tau, of_split.out}),
-            std::vector<const void*>({data, data + 1, data + 2, data + 3, data + 6}));
-  EXPECT_EQ(std::vector<std::int64_t>({of_split.batch, of_split.kept, of_split.drawn, of_split.height, of_split.width,
-                                       of_split.tau_batch}),
-            std::vector<std::int64_t>({2, 3, 4, 10, 14, 1}));
-  EXPECT_EQ(of_split.bound, 2.0f);
 }
 
 TEST(Enqueue, TellsTheKernelsOfChannelsThatAreLastAndOfTheSecondOutput) {
@@ -363,14 +322,12 @@ TEST(Enqueue, TellsTheKernelsOfChannelsThatAreLastAndOfTheSecondOutput) {
   const auto enqueue = [&](IPluginV3& plugin, const std::vector<PluginTensorDesc>& shapes) {
     EXPECT_EQ(runtime(plugin).enqueue(shapes.data(), nullptr, inputs, outputs, nullptr, nullptr), 0);
   };
-  const auto tail = tail_inputs(DataType::kHALF), split = split_inputs(DataType::kHALF);
+  const auto tail = tail_inputs(DataType::kHALF);
   enqueue(*TailFields().plugin(), tail);
-  enqueue(*split_plugin(2.0f), split);
-  EXPECT_FALSE(launches.half_tail_last || launches.half_split_last);
+  EXPECT_FALSE(launches.half_tail_last);
   EXPECT_EQ(launches.half_tail_h_a, nullptr);
   enqueue(*of_engine().plugin(), channels_last(tail));
-  enqueue(*split_plugin(2.0f, 1), channels_last(split));
-  EXPECT_TRUE(launches.half_tail_last && launches.half_split_last);
+  EXPECT_TRUE(launches.half_tail_last);
   EXPECT_EQ(launches.half_tail_h_a, data + 1);
 }
 

@@ -135,7 +135,7 @@ def test_the_library_is_loaded_before_the_graphs_are_parsed_and_recorded(tensorr
     record = build_engines(plugged, manifest, TENSORRT, library=tensorrt, say=lines.append)
     assert calls == [("encoder.onnx", False, True), ("sampler.onnx", True, True)]
     assert record.plugins == PluginLibrary(version=__version__, tensorrt_major=10, abi=PLUGINS_ABI)
-    assert lines == [f"flow operations: 5 plugins of {library}, which the engines need wherever they run"]
+    assert lines == [f"flow operations: 3 plugins of {library}, which the engines need wherever they run"]
 
 
 def test_without_a_library_functions_are_built_and_the_line_says_how_to_get_one(
@@ -146,7 +146,7 @@ def test_without_a_library_functions_are_built_and_the_line_says_how_to_get_one(
     assert record.plugins is None
     assert calls[1] == ("sampler.onnx", False, False)
     (line,) = lines
-    assert line.startswith("flow operations: 5 functions in standard operators, as there is no plugin library: ")
+    assert line.startswith("flow operations: 3 functions in standard operators, as there is no plugin library: ")
     assert "python -m srflow_export.native tensorrt" in line
 
 
@@ -160,7 +160,7 @@ def test_tensorrt_rtx_gets_functions(rtx, plugged, manifest, beside, monkeypatch
     request = EngineRequest(runtime="tensorrt_rtx", precision="fp16", sms=(89,))
     assert build_engines(plugged, manifest, request, say=lines.append).plugins is None
     assert found == [False, False]
-    assert lines == ["flow operations: 5 functions in standard operators, as TensorRT-RTX has no plugins"]
+    assert lines == ["flow operations: 3 functions in standard operators, as TensorRT-RTX has no plugins"]
 
 
 @pytest.mark.parametrize(

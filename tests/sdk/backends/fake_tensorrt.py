@@ -255,7 +255,7 @@ class IPluginRegistry:
         return object()
 
     def get_creator(self, type, version, plugin_namespace=""):
-        known = type in ("FlowStepTail", "UnsqueezeSplit") and (version, plugin_namespace) == ("1", "srflow")
+        known = (type, version, plugin_namespace) == ("FlowStepTail", "1", "srflow")
         return object() if known and self._registered else None
 
 
