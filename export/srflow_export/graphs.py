@@ -351,7 +351,8 @@ class _LevelSampler(nn.Module):
         """
         assert self.prior is not None  # for the type checker: only called on levels with a split
         kept = unsqueezed.to(self.prior.weight.dtype)
-        mean, logs = self.prior(kept).to(unsqueezed.dtype).chunk(2, dim=1)
+        # Widened once it is cut: engines then keep the prior's output in half precision.
+        mean, logs = (part.to(unsqueezed.dtype) for part in self.prior(kept).chunk(2, dim=1))
         latent = tau.reshape(-1, 1, 1, 1) * noise
         drawn = mean + torch.exp(bounded(logs, self.split_clamp)) * latent
         return torch.cat([unsqueezed, drawn], dim=1), kept

@@ -24,12 +24,12 @@ def test_a_coupling_is_four_kernels_with_plugins(folder):
     kernels = listed(folder, folder / "sampler.onnx", build_plugins(folder))
     kinds, names = (Counter(getattr(each, of) for each in kernels) for of in ("kind", "name"))
     assert kinds["correlation"] == 3 * 6 + 1, "of six steps and one split"
-    assert kinds["custom_layer"] == 6 + 1
-    assert kinds["kgen"] == 5, "the first latents, two unsqueezes and what the next level reads of them"
+    assert kinds["custom_layer"] == 6
+    assert kinds["kgen"] == 6, "the first latents, two unsqueezes, what the next level reads of them, and the split"
     assert names["AddRelu"] == 0, "a convolution takes the conditioning in"
     assert names["Tran"] == 2, "of unsqueezes: no head and no h_A is transposed"
     assert len(kernels) == 31
-    assert moved(kernels) <= 0.77e9
+    assert moved(kernels) <= 0.78e9
 
 
 def test_steps_add_no_kernels_to_an_encoder(folder):
