@@ -77,12 +77,13 @@ def decoded_tail(
     after the other, as in bundles of older exporters: step `step` (from 0) reads channels step·C … (step+1)·C.
     mixing_weight: C×C×1×1; mixing_bias: C. clamp: c of the tanh map.
 
-    head, injector_scale and injector_shift may be float16; they are widened to h's type before anything else.
+    head, injector_scale and injector_shift may be float16; they are widened to h's type once they are cut, so that
+    engines keep them in half precision.
     """
     channels = h.shape[1]
     begin, end = step * channels, (step + 1) * channels
     kept = channels // 2
-    shift, s = head.to(h.dtype).chunk(2, dim=1)
+    shift, s = (part.to(h.dtype) for part in head.chunk(2, dim=1))
     h_b, multiplier = h[:, kept:], _inverse_scale(s, scale_map=scale_map, clamp=clamp)
     h_b = (h_b - shift) * multiplier if order == "scale_first" else h_b * multiplier - shift
     h = torch.cat([h[:, :kept], h_b], dim=1)
