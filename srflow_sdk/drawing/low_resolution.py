@@ -210,7 +210,7 @@ class ChromaBounds:
             limits = self.limits[:, rows, None].repeat(scale, axis=3)
             beyond, near = _near_colours(values[rows], limits)
             if near.size:
-                result = values.copy(order="K") if result is values else result
+                result = values.copy() if result is values else result
                 result[rows][beyond] = near
         return result.reshape(picture.shape)
 
