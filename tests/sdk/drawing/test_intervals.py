@@ -8,7 +8,6 @@ from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.calibrated import INTERVALS, calibrated
-from tests.sdk.pixels.icc_writer import gamma_curve, matrix_profile
 
 
 @pytest.fixture
@@ -94,16 +93,3 @@ def test_files_have_the_bounds_that_memory_has(opened, photo, tmp_path):
     ]
     assert made[1] is not None
     assert made[1].settings == "low, 0.9 of 8 samples, factors 5 2.8 2.8 2.4"
-
-
-def test_in_a_small_profile_low_is_not_above_high(opened, photo, tmp_path):
-    """Its conversion mixes channels with signs: a larger green makes the red smaller."""
-    small = matrix_profile([(0.36, 0.33), (0.32, 0.36), (0.29, 0.29)], gamma_curve(1.8))
-    Image.fromarray(photo).save(tmp_path / "photo.png", icc_profile=small)
-    targets = [tmp_path / f"{name}.png" for name in ("large", "low", "high")]
-    opened.upscale_file(tmp_path / "photo.png", targets, interval=0.9)
-    with Image.open(tmp_path / "photo.png") as image:
-        bounds = opened.encode(image).interval(8)
-    assert (np.asarray(bounds[0]) <= np.asarray(bounds[1])).all()
-    for target, bound in zip(targets[1:], bounds, strict=True):
-        np.testing.assert_array_equal(read_image(target).pixels, np.asarray(bound))
