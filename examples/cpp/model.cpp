@@ -44,7 +44,7 @@ class Quiet {
   int kept_;
 };
 
-// As srflow-upscale --device cuda. Throws Ort::Exception, also where ONNX Runtime was built without it.
+// As srflow-upscale --device cuda with a bundle in float32: a FusedConv may compute in TF32 all the same. Throws Ort::Exception, also where ONNX Runtime was built without it.
 void use_cuda(Ort::SessionOptions& options) {
   const OrtApi& api = Ort::GetApi();
   const char* const names[] = {"use_tf32", "cudnn_conv_algo_search"};
@@ -55,6 +55,7 @@ void use_cuda(Ort::SessionOptions& options) {
       provider, api.ReleaseCUDAProviderOptions);
   Ort::ThrowOnError(api.UpdateCUDAProviderOptions(provider, names, values, 2));
   options.AppendExecutionProvider_CUDA_V2(*provider);
+  options.AddConfigEntry("optimization.disable_specified_optimizers", "ConvActivationFusion");
 }
 
 // The photo as the graphs take it, 3 × rows × columns in [0, 1]; the last row and column are repeated to fill it up.

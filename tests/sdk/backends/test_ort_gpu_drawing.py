@@ -82,9 +82,13 @@ def test_the_gpu_bounds_and_rounds_as_the_processor_and_a_tiles_bounds_go_up_onc
             assert (near != picture).any()
             np.testing.assert_array_equal(backend.begin(conditioning, drawing)(), from_unit(near, dtype))
         assert gpu.uploads == [256, finish.bounds.nbytes, 256]
+        narrow = ChromaBounds(lr[0] / 16 + np.float32(0.4), core, 6)  # another tile's
+        other = replace(drawings[0], finish=Finish(dtype, narrow.limits))
+        wanted = from_unit(narrow.bounded(values[0]), dtype)
+        np.testing.assert_array_equal(backend.begin(conditioning, other)(), wanted)
         hot = replace(drawings[0], tau=1e9)
         assert np.isnan(backend.begin(conditioning, hot)()).all()
-    assert gpu.started.count("srflow_finish") == 3
+    assert gpu.started.count("srflow_finish") == 4
 
 
 def test_where_the_driver_cannot_load_the_kernel_the_processor_draws_and_says_so(gpu, engine_bundle, lr, caplog):
@@ -108,3 +112,9 @@ def test_convolutions_of_cuda_are_not_fused_with_activations(tmp_path):
         onnxruntime.InferenceSession(bundle.file("encoder.onnx"), options, providers=["CPUExecutionProvider"])
         kinds.append({node.op_type for node in onnx.load(tmp_path / f"{device}.onnx").graph.node})
     assert [("FusedConv" in found) for found in kinds] == [True, False]
+
+
+@pytest.mark.parametrize(("precision", "tf32"), [("fp32", "0"), ("fp16", "1")])
+def test_float32_is_float32_on_cuda_and_half_precision_keeps_its_tensor_cores(engine_bundle, precision, tf32):
+    bundle = replace(engine_bundle, manifest=replace(engine_bundle.manifest, precision=precision))
+    assert PROVIDERS["cuda"].options(bundle, 0)["use_tf32"] == tf32
