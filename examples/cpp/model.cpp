@@ -44,7 +44,8 @@ class Quiet {
   int kept_;
 };
 
-// As srflow-upscale --device cuda with a bundle in float32: a FusedConv may compute in TF32 all the same. Throws Ort::Exception, also where ONNX Runtime was built without it.
+// As srflow-upscale --device cuda has bundles in float32, of which a fused convolution might compute parts in TF32. Throws
+// Ort::Exception, also where ONNX Runtime was built without it.
 void use_cuda(Ort::SessionOptions& options) {
   const OrtApi& api = Ort::GetApi();
   const char* const names[] = {"use_tf32", "cudnn_conv_algo_search"};
