@@ -105,6 +105,11 @@ class Backend(ABC):
     trims_memory = False
     """True if it returns the memory of a run to the system, where that takes it back."""
 
+    @property
+    def samples_at_once(self) -> bool:
+        """True if two small samples, computed at once, take less time than one after the other."""
+        return False
+
     _scarce = False  # True: return the memory that a run took to the system once it ends
     _active = False
 

@@ -97,6 +97,10 @@ class OnnxRuntimeBackend(Backend):
         return self._number if self._provider.memory == "cuda" else None
 
     @property
+    def samples_at_once(self) -> bool:
+        return self._provider.device == "cpu" and self._threads != 1
+
+    @property
     def fix(self) -> str:
         return self._provider.how_to_fix()
 

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
@@ -48,6 +49,7 @@ from srflow_sdk.system.raising import stop_if_set
 
 _FLOAT32 = np.dtype(np.float32)
 _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
+_LITTLE = 96 * 96  # pixels of a window, of which two samples are computed at once
 _MOST_KEPT = 1 << 30  # bytes of conditioning in main memory
 _THREADS = 8  # that finish outputs at a time, if there are so many
 _T = TypeVar("_T")
@@ -356,64 +358,73 @@ class Painter:
     def samples(
         self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles, finish: Finish | None
     ) -> Iterator[NDArray[Any]]:
-        """Encode a tile, and draw its core for each sample: RGB, h×w×3, float32 unless the device finished it."""
-        cancel, temperatures = request.options.cancel, [request.temperature]
+        """Encode a tile, and draw its core for each sample: RGB, h×w×3, float32 unless the device finished it.
+
+        What is begun is computed while the one before it is copied and finished: its latents at least, which for the
+        first sample are drawn beside the encoder, and of small tiles all, as few operators there fill two cores.
+        """
+        cancel, temperatures, backend = request.options.cancel, [request.temperature], self.backend
         if request.mirrored:
             temperatures.append(request.temperature.mirrored())
-        stop_if_set(cancel)
-        with cancelled_by(cancel):
-            conditioning = kept.tiles.get(tile) or self.backend.encode(lr[None])
-        wanted = ((sample, temperature) for sample in request.samples for temperature in temperatures)
-        begun: tuple[tuple[int, Temperature], Callable[[], NDArray[Any]]] | None = None
-        for which in (*wanted, None):
-            stop_if_set(cancel)
-            with cancelled_by(cancel):  # the next one is computed while this one is copied and finished
-                after = None
-                if which is not None:
-                    after = which, self._begun(self.backend, tile, conditioning, request, *which, finish)
-                core = None
-                if begun is not None:
-                    core = begun[1]()
-                    if core.dtype == np.float32 and not is_usable(core):
-                        core = self._core_again(tile, lr, request, *begun[0])
-            begun = after
-            if core is not None:
-                yield core
+        wanted = [(sample, temperature) for sample in request.samples for temperature in temperatures]
+        at_once = backend.samples_at_once and len(wanted) > 1 and lr[0].size <= _LITTLE
+        # What devices draw themselves does not repeat.
+        by_device = backend.gpu is not None and request.latents is None and not request.options.wrap
+        encoded: Future[Conditioning] = Future()
 
-    def _begun(
-        self,
-        backend: Backend,
-        tile: Tile,
-        conditioning: Conditioning,
-        request: Request,
-        sample: int,
-        temperature: Temperature,
-        finish: Finish | None = None,
-    ) -> Callable[[], NDArray[Any]]:
-        """What gives the tile's core of a sample, h×w×3, float32 unless the backend finished it."""
+        def begin(sample: int, temperature: Temperature) -> Callable[[], NDArray[Any]]:
+            drawing = self._drawing(tile, request, sample, temperature, finish)
+            if by_device:
+                return backend.begin(encoded.result(), drawing)
+            noise = pool.submit(_noise, drawing, request, tile)
+
+            def draw() -> NDArray[Any]:
+                return _core(backend, encoded.result(), noise.result(), drawing)
+
+            return pool.submit(copy_context().run, draw).result if at_once else draw
+
+        def encode() -> None:
+            encoded.set_result(kept.tiles.get(tile) or backend.encode(lr[None]))
+
+        with ThreadPoolExecutor(2, thread_name_prefix="srflow-sample") as pool:
+            stop_if_set(cancel)
+            try:
+                with cancelled_by(cancel):
+                    if by_device:
+                        encode()
+                    begun = begin(*wanted[0])
+                    if not by_device:
+                        encode()
+                for which, following in zip(wanted, [*wanted[1:], None], strict=True):
+                    stop_if_set(cancel)
+                    with cancelled_by(cancel):
+                        after = begun if following is None else begin(*following)
+                        core = begun()
+                        if core.dtype == np.float32 and not is_usable(core):
+                            core = self._core_again(tile, lr, request, *which)
+                    begun = after
+                    yield core
+            finally:
+                encoded.cancel()  # nobody waits for what was not encoded
+
+    def _drawing(
+        self, tile: Tile, request: Request, sample: int, temperature: Temperature, finish: Finish | None = None
+    ) -> Drawing:
         manifest, window = self.manifest, tile.window
         levels, scale = manifest.latent_levels, manifest.scale
         rows, columns = request.margins
         maps, tau = temperature.on_levels((entry.level for entry in levels), window, scale)
-        drawing = Drawing(
+        return Drawing(
             levels=levels,
             scale=scale,
             seed=int(request.options.seed),
             sample=sample,
             window=dataclasses.replace(window, top=window.top - rows, left=window.left - columns),
-            tau=tau,
+            tau=tau if request.latents is None else 1.0,
             maps=maps,
             core=tile.core.within(window).scaled(scale),
             finish=finish,
         )
-        if request.latents is not None:
-            noise = {level: array[None] for level, array in request.latents._window(window, scale).items()}
-            tau = 1.0
-        elif request.options.wrap:  # what devices draw themselves does not repeat
-            noise = drawing.noise(request.lr_size)
-        else:
-            return backend.begin(conditioning, drawing)
-        return lambda: backend.sample(conditioning, noise, tau)[0].transpose(1, 2, 0)[drawing.core.slices]
 
     def _core_again(
         self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int, temperature: Temperature
@@ -425,7 +436,8 @@ class Painter:
                 graphs, "a tile had NaN or infinite values; computing it again in float32 on the CPU"
             )
             if fp32 is not None:
-                core = self._begun(fp32, tile, fp32.encode(lr[None]), request, sample, temperature)()
+                drawing = self._drawing(tile, request, sample, temperature)
+                core = _core(fp32, fp32.encode(lr[None]), _noise(drawing, request, tile), drawing)
                 if is_usable(core):
                     return core
                 also = ", in float32 too"
@@ -461,6 +473,21 @@ class Painter:
             return min(_MOST_KEPT, available_memory() // 4)
         free = self._free_memory_of_gpu(self.backend.gpu)
         return _MOST_KEPT if free is None else free // 3
+
+
+def _noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, NDArray[np.float32]]:
+    """The latents of a drawing: those that the caller gave, or those of the field."""
+    if request.latents is None:
+        return drawing.noise(request.lr_size if request.options.wrap else None)
+    return {level: array[None] for level, array in request.latents._window(tile.window, drawing.scale).items()}
+
+
+def _core(
+    backend: Backend, conditioning: Conditioning, noise: dict[int, NDArray[np.float32]], drawing: Drawing
+) -> NDArray[np.float32]:
+    (picture,) = backend.sample(conditioning, noise, drawing.tau)
+    core: NDArray[np.float32] = picture.transpose(1, 2, 0)[drawing.core.slices]
+    return core
 
 
 def is_usable(values: NDArray[np.float32]) -> bool:
