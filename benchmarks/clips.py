@@ -1,14 +1,15 @@
-"""Write three short clips whose motion is known, for `srflow-eval clips`, from photographs that trained nothing.
+"""Write three short clips whose motion is known, for `srflow-eval clips`, from photographs that
+trained nothing.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/clips.py data/clips
     srflow-eval clips --hr data/clips/pan -o results/clips
 
-`pan`: a camera that moves over a flower, from rest to nine pixels a frame, never by whole pixels. `tiles`: the same
-over a roof whose rows are finer than LR pixels. `zoom`: one that comes nearer by a hundredth a frame, while a disc cut
-from another photograph passes. Each is a folder of 24 PNGs, 256×256, with motion.npz: `flow`, float32
-24×2×256×256, where each pixel was in the frame before less where it is (rows, columns; frame 0 has zeros), and
-`visible`, whether it was to be seen there.
+`pan`: a camera that moves over a flower, from rest to nine pixels a frame, never by whole pixels.
+`tiles`: the same over a roof whose rows are finer than LR pixels. `zoom`: one that comes nearer by
+a hundredth a frame, while a disc cut from another photograph passes. Each is a folder of 24 PNGs,
+256×256, with motion.npz: `flow`, float32 24×2×256×256, where each pixel was in the frame before
+less where it is (rows, columns; frame 0 has zeros), and `visible`, whether it was to be seen there.
 """
 
 from __future__ import annotations
@@ -21,18 +22,23 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-FRAMES, SIDE = 24, 256
+FRAMES = 24
+SIDE = 256
 _EDGE = 2  # pixels around the disc whose colour is mixed with what is behind it
 
 Camera = NDArray[np.float64]
-"""Row and column of a frame's corner in its photograph, and the photograph's pixels for one of the frame."""
+"""Row and column of a frame's corner in its photograph, and the photograph's pixels for one of the
+frame."""
 
 
 def seen(photo: Image.Image, camera: Camera) -> Image.Image:
     top, left, step = camera
     # Pillow counts from the corners of pixels, at which both have their zero.
     return photo.transform(
-        (SIDE, SIDE), Image.Transform.AFFINE, (step, 0, left, 0, step, top), Image.Resampling.BICUBIC
+        (SIDE, SIDE),
+        Image.Transform.AFFINE,
+        (step, 0, left, 0, step, top),
+        Image.Resampling.BICUBIC,
     )
 
 
@@ -53,26 +59,45 @@ def pan(photo: Image.Image) -> tuple[list[Image.Image], NDArray[np.float64], NDA
     corners = np.cumsum([[100.0, 100.0], *speed], axis=0)
     cameras = [np.array([*corner, 0.8]) for corner in corners]
     flows = [motion(*pair) for pair in pairwise([cameras[0], *cameras])]
-    return [seen(photo, camera) for camera in cameras], np.stack(flows), np.stack([inside(flow) for flow in flows])
+    return (
+        [seen(photo, camera) for camera in cameras],
+        np.stack(flows),
+        np.stack([inside(flow) for flow in flows]),
+    )
 
 
-def zoom(photo: Image.Image, other: Image.Image) -> tuple[list[Image.Image], NDArray[np.float64], NDArray[np.bool_]]:
+def zoom(
+    photo: Image.Image, other: Image.Image
+) -> tuple[list[Image.Image], NDArray[np.float64], NDArray[np.bool_]]:
     middle = np.array([photo.height / 2, photo.width / 2])
     steps = [0.99**number for number in range(FRAMES)]
     cameras = [np.array([*(middle - step * SIDE / 2), step]) for step in steps]
     centres = np.array([[120.0 + 0.7 * number, -20 + 12.3 * number] for number in range(FRAMES)])
-    discs = [np.array([*([150, 225] - centre), 1.0]) for centre in centres]  # the other photograph moves with its disc
-    distance = np.stack([np.hypot(*(np.indices((SIDE, SIDE)) + 0.5 - c[:, None, None])) - 45 for c in centres])
-    frames, flows, visible = [], [], []
+    discs = [
+        np.array([*([150, 225] - centre), 1.0]) for centre in centres
+    ]  # the other photograph moves with its disc
+    distance = np.stack(
+        [np.hypot(*(np.indices((SIDE, SIDE)) + 0.5 - c[:, None, None])) - 45 for c in centres]
+    )
+    frames = []
+    flows = []
+    visible = []
     for number, camera in enumerate(cameras):
-        share = Image.fromarray(np.rint(255 * np.clip(0.5 - distance[number], 0, 1)).astype(np.uint8))
+        share = Image.fromarray(
+            np.rint(255 * np.clip(0.5 - distance[number], 0, 1)).astype(np.uint8)
+        )
         frames.append(Image.composite(seen(other, discs[number]), seen(photo, camera), share))
         last = max(number - 1, 0)
-        behind, before = motion(cameras[last], camera), motion(discs[last], discs[number])
+        behind = motion(cameras[last], camera)
+        before = motion(discs[last], discs[number])
         flow = np.where(distance[number] < 0, before, behind)
         y, x = np.clip(np.rint(np.indices((SIDE, SIDE)) + flow), 0, SIDE - 1).astype(int)
         there = distance[last][y, x]
-        same = np.where(distance[number] < 0, np.maximum(distance[number], there), -np.minimum(distance[number], there))
+        same = np.where(
+            distance[number] < 0,
+            np.maximum(distance[number], there),
+            -np.minimum(distance[number], there),
+        )
         flows.append(flow)
         visible.append(inside(flow) & (same < -_EDGE))
     return frames, np.stack(flows), np.stack(visible)
@@ -81,7 +106,8 @@ def zoom(photo: Image.Image, other: Image.Image) -> tuple[list[Image.Image], NDA
 def main(folder: Path, photos: Path) -> None:
     """Write all clips."""
     opened = {
-        name: Image.open(photos / f"{name}.png").convert("RGB") for name in ("china", "flower", "astronaut", "chelsea")
+        name: Image.open(photos / f"{name}.png").convert("RGB")
+        for name in ("china", "flower", "astronaut", "chelsea")
     }
     clips = {"pan": pan(opened["flower"]), "tiles": pan(opened["china"])}
     clips["zoom"] = zoom(opened["astronaut"], opened["chelsea"])
@@ -89,13 +115,21 @@ def main(folder: Path, photos: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number, frame in enumerate(frames):
             frame.save(folder / name / f"{number:04}.png")
-        np.savez_compressed(folder / name / "motion.npz", flow=flow.astype(np.float32), visible=visible)
+        np.savez_compressed(
+            folder / name / "motion.npz", flow=flow.astype(np.float32), visible=visible
+        )
     print(f"{len(clips)} clips in {folder}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("data/clips"), help="[default: data/clips]")
-    parser.add_argument("--photos", type=Path, default=Path("data/unseen"), help="[default: data/unseen]")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("data/clips"), help="[default: data/clips]"
+    )
+    parser.add_argument(
+        "--photos", type=Path, default=Path("data/unseen"), help="[default: data/unseen]"
+    )
     arguments = parser.parse_args()
     main(arguments.folder, arguments.photos)

@@ -1,11 +1,13 @@
-"""Draw a model's results on photographs that it never saw: LR, bicubic, τ = 0, two default samples, the truth.
+"""Draw a model's results on photographs that it never saw: LR, bicubic, τ = 0, two default samples,
+the truth.
 
-    python benchmarks/unseen_photos.py data/unseen
-    python benchmarks/contact_sheet.py data/unseen -o docs/images/contact_sheet.jpg [--model BUNDLE|CKPT]
+    python benchmarks/unseen_photos.py data/unseen python benchmarks/contact_sheet.py data/unseen -o
+    docs/images/contact_sheet.jpg [--model BUNDLE|CKPT]
 
-Each row is a 128×128 crop at its own size, so that a page shows its pixels: from the photographs above a face,
-lettering, fur, a building …, from others the most detailed crop. It is reduced (MATLAB-bicubic, 8 bits) and enlarged
-again. An RRDB has one picture instead of samples. Values that are not finite are magenta.
+Each row is a 128×128 crop at its own size, so that a page shows its pixels: from the photographs
+above a face, lettering, fur, a building …, from others the most detailed crop. It is reduced
+(MATLAB-bicubic, 8 bits) and enlarged again. An RRDB has one picture instead of samples. Values that
+are not finite are magenta.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from srflow_evaluation.output import shown_pixels
 from srflow_training.data import image_files, read_photo, to_image
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 
-CROP, CAPTION, GAP = 128, 18, 4
+CROP = 128
+CAPTION = 18
+GAP = 4
 SEEDS = (0, 1)
 PLACES = {  # photograph: (what, top, left)
     "astronaut": (("face", 56, 160), ("lettering", 316, 108)),
@@ -48,7 +52,10 @@ def most_detailed_place(photo: np.ndarray) -> tuple[int, int]:
     steps = [range(0, size - CROP + 1, CROP // 2) for size in photo.shape[:2]]
     places = [(top, left) for top in steps[0] for left in steps[1]]
     gradients = np.abs(np.diff(photo.astype(int), axis=0))
-    return max(places, key=lambda place: gradients[place[0] : place[0] + CROP, place[1] : place[1] + CROP].mean())
+    return max(
+        places,
+        key=lambda place: gradients[place[0] : place[0] + CROP, place[1] : place[1] + CROP].mean(),
+    )
 
 
 def pictures(subject: Subject, truth: np.ndarray) -> dict[str, torch.Tensor]:
@@ -61,20 +68,29 @@ def pictures(subject: Subject, truth: np.ndarray) -> dict[str, torch.Tensor]:
     if subject.flow is not None:
         sample = subject.sampler(lr)
         images["tau 0"] = sample(LevelTaus((0.0,)), 0)
-        images |= {f"tau {subject.default_tau}, seed {seed}": sample(subject.default_tau, seed) for seed in SEEDS}
+        images |= {
+            f"tau {subject.default_tau}, seed {seed}": sample(subject.default_tau, seed)
+            for seed in SEEDS
+        }
     return {**images, "HR": hr}
 
 
 @torch.no_grad()
 def main() -> None:
     """Draw the sheet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("photos", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", help="bundle or checkpoint; default: the embedded model")
     arguments = parser.parse_args()
     subject = open_subject(arguments.model)
-    rows = [(what, pictures(subject, truth)) for path in image_files(arguments.photos) for what, truth in crops(path)]
+    rows = [
+        (what, pictures(subject, truth))
+        for path in image_files(arguments.photos)
+        for what, truth in crops(path)
+    ]
     width, height = CROP + GAP, CAPTION + CROP
     sheet = Image.new("RGB", (width * len(rows[0][1]) - GAP, height * len(rows)), "white")
     draw = ImageDraw.Draw(sheet)

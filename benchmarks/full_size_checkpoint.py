@@ -1,12 +1,14 @@
-"""A network with random weights, in the published layout or as .safetensors, to measure exports and engines on.
+"""A network with random weights, in the published layout or as .safetensors, to measure exports and
+engines on.
 
-    python benchmarks/full_size_checkpoint.py full.pth [--preset published-x4]
-    srflow-export --ckpt full.pth --rtx fp16 --sm 89 120
-    python benchmarks/full_size_checkpoint.py wide.safetensors --preset x4-small --set network.hidden=[48,48,64]
+    python benchmarks/full_size_checkpoint.py full.pth [--preset published-x4] srflow-export --ckpt
+    full.pth --rtx fp16 --sm 89 120 python benchmarks/full_size_checkpoint.py wide.safetensors
+    --preset x4-small --set network.hidden=[48,48,64]
 
-No published weights may be shipped. These weights are like those at the start of training: actnorms are initialised
-from photographs, so that nothing explodes, and heads are a little away from zero, so that every path contributes. The
-pictures are noise, and the precision differs from a trained network's, which multiplies more.
+No published weights may be shipped. These weights are like those at the start of training: actnorms
+are initialised from photographs, so that nothing explodes, and heads are a little away from zero,
+so that every path contributes. The pictures are noise, and the precision differs from a trained
+network's, which multiplies more.
 """
 
 from __future__ import annotations
@@ -48,7 +50,8 @@ def initialised(config: SRFlowConfig) -> SRFlow:
 
 @torch.no_grad()
 def steady(config: SRFlowConfig) -> SRFlow:
-    """A network with random weights whose decoding neither explodes nor vanishes; deterministic. For timings.
+    """A network with random weights whose decoding neither explodes nor vanishes; deterministic.
+    For timings.
 
     With the weights of :func:`initialised`, ×8 gives NaN.
     """
@@ -68,17 +71,29 @@ def main() -> None:
     from srflow_training import save_checkpoint
     from srflow_training.checkpoints.keys import to_published
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("target", type=Path)
-    parser.add_argument("--preset", default="published-x4", help="such as published-x8-faces [default: published-x4]")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for srflow-train")
+    parser.add_argument(
+        "--preset",
+        default="published-x4",
+        help="such as published-x8-faces [default: published-x4]",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="as for srflow-train"
+    )
     options = parser.parse_args()
-    model, target = full_size_network(options.preset, options.set), options.target
+    model = full_size_network(options.preset, options.set)
+    target = options.target
     if target.suffix == ".safetensors":
         save_checkpoint(target, model)
     else:
         torch.save(to_published(model.state_dict(), model.config), target)
-    print(f"wrote {target}: {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M parameters")
+    print(
+        f"wrote {target}: {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M "
+        "parameters"
+    )
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python benchmarks/graph_counts.py [BUNDLE|GRAPH.onnx ...]
 
-Without arguments, the embedded model's bundle. Multiply-adds are those of convolutions, for each LR pixel of a 64×64
-image and a batch of 1; nodes are those in the file, before a runtime fuses any.
+Without arguments, the embedded model's bundle. Multiply-adds are those of convolutions, for each LR
+pixel of a 64×64 image and a batch of 1; nodes are those in the file, before a runtime fuses any.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ import onnxruntime
 from srflow_sdk import Bundle
 from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES
 
-_CAST = "InsertedPrecisionFreeCast_"  # what ONNX Runtime computes in float32 for want of half-precision kernels
+# what ONNX Runtime computes in float32 for want of half-precision kernels
+_CAST = "InsertedPrecisionFreeCast_"
 _SIDE = 64  # LR pixels: a multiple of every network's size multiple
 
 
@@ -35,7 +36,9 @@ class Counts:
 
 
 def convolutions(proto: onnx.ModelProto, *, scale: int) -> list[tuple[str, float]]:
-    """Each convolution of a graph that srflow-export wrote: its weight's name, and its multiply-adds per LR pixel."""
+    """Each convolution of a graph that srflow-export wrote: its weight's name, and its
+    multiply-adds per LR pixel.
+    """
     folded = _folded(_with_sizes(proto, scale=scale))
     graph = onnx.shape_inference.infer_shapes(folded, strict_mode=True).graph
     kernels = {weight.name: weight.dims for weight in graph.initializer}
@@ -52,10 +55,14 @@ def convolutions(proto: onnx.ModelProto, *, scale: int) -> list[tuple[str, float
 
 
 def counts(proto: onnx.ModelProto, *, scale: int) -> Counts:
-    """Count a graph that srflow-export wrote, of a network of this scale. The graph stays as it is."""
+    """Count a graph that srflow-export wrote, of a network of this scale. The graph stays as it
+    is.
+    """
     multiply_adds = sum(each for _, each in convolutions(proto, scale=scale))
     weights = {weight.name for weight in proto.graph.initializer}
-    computing = [node for node in proto.graph.node if node.op_type != "Cast" or node.input[0] not in weights]
+    computing = [
+        node for node in proto.graph.node if node.op_type != "Cast" or node.input[0] not in weights
+    ]
     return Counts(multiply_adds, Counter(node.op_type for node in computing))
 
 
@@ -68,7 +75,11 @@ def _with_sizes(proto: onnx.ModelProto, *, scale: int) -> onnx.ModelProto:
         dimensions[0].dim_value = 1
         if len(dimensions) == 4:
             level = re.search(r"level(\d+)", value.name)
-            side = scale * _SIDE >> int(level[1]) if level else {"hr": scale * _SIDE}.get(value.name, _SIDE)
+            side = (
+                scale * _SIDE >> int(level[1])
+                if level
+                else {"hr": scale * _SIDE}.get(value.name, _SIDE)
+            )
             dimensions[2].dim_value = dimensions[3].dim_value = side
     for value in sized.graph.output:
         value.type.tensor_type.ClearField("shape")
@@ -83,13 +94,17 @@ def _folded(proto: onnx.ModelProto) -> onnx.ModelProto:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "folded.onnx"
         options.optimized_model_filepath = str(path)
-        onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         return onnx.load(path)
 
 
 def main() -> None:
     """Count and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("paths", nargs="*", type=Path)
     files: list[Path] = []
     for path in parser.parse_args().paths or [Bundle.embedded().path]:
@@ -98,11 +113,19 @@ def main() -> None:
     print(f"{'multiply-adds':>13} {'nodes':>6} {'Conv':>5} {'layout':>6}")
     for file in files:
         proto = onnx.load(file)
-        scale = next(int(entry.value) for entry in proto.metadata_props if entry.key == "srflow.scale")
+        scale = next(
+            int(entry.value) for entry in proto.metadata_props if entry.key == "srflow.scale"
+        )
         counted = counts(proto, scale=scale)
-        layout = sum(counted.nodes[op] for op in ("Split", "Slice", "Concat", "Reshape", "Transpose", "DepthToSpace"))
+        layout = sum(
+            counted.nodes[op]
+            for op in ("Split", "Slice", "Concat", "Reshape", "Transpose", "DepthToSpace")
+        )
         millions = counted.multiply_adds / 1e6
-        print(f"{millions:11.2f} M {counted.nodes.total():6} {counted.nodes['Conv']:5} {layout:6}  {file}")
+        print(
+            f"{millions:11.2f} M {counted.nodes.total():6} {counted.nodes['Conv']:5} {layout:6}  "
+            f"{file}"
+        )
 
 
 if __name__ == "__main__":

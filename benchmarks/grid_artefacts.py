@@ -1,11 +1,13 @@
-"""Measure the regular grid in a model's pictures: energy at the frequencies of a 4-pixel pattern, against the others.
+"""Measure the regular grid in a model's pictures: energy at the frequencies of a 4-pixel pattern,
+against the others.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/grid_artefacts.py data/unseen [--model BUNDLE|CKPT]
 
-Each 256×256 crop is reduced (MATLAB-bicubic, 8 bits) and enlarged by 4; its grey image is windowed and transformed, and
-the energy around the multiples of 1/4 cycle a pixel is divided by that of the frequencies around them. Photographs
-give about 1. It prints the median over crops and frequencies. An RRDB has one line.
+Each 256×256 crop is reduced (MATLAB-bicubic, 8 bits) and enlarged by 4; its grey image is windowed
+and transformed, and the energy around the multiples of 1/4 cycle a pixel is divided by that of the
+frequencies around them. Photographs give about 1. It prints the median over crops and frequencies.
+An RRDB has one line.
 """
 
 from __future__ import annotations
@@ -21,18 +23,26 @@ from srflow_evaluation import LevelTaus, crops_of, open_subject
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 
 GRID = [(row, column) for row in (0, 1, 2) for column in (0, 1, 2) if (row, column) != (0, 0)]
-PEAK, WINDOW, FAR = 1, 3, 6  # in frequencies: of a peak, of the window's own spread, of the surroundings
+# in frequencies: of a peak, of the window's own spread, of the surroundings
+PEAK = 1
+WINDOW = 3
+FAR = 6
 
 
 def energies(image: Tensor) -> list[float]:
-    """For each frequency of the grid, the ratio of its energy to that of its surroundings; image: 1×3×H×W."""
+    """For each frequency of the grid, the ratio of its energy to that of its surroundings; image:
+    1×3×H×W.
+    """
     grey = image.detach()[0].mean(dim=0).double().numpy()
     height, width = grey.shape
     window = np.outer(np.hanning(height), np.hanning(width))
     energy = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
     ratios = []
     for row, column in GRID:
-        rows, columns = row * height // 4 + np.arange(-FAR, FAR + 1), column * width // 4 + np.arange(-FAR, FAR + 1)
+        rows, columns = (
+            row * height // 4 + np.arange(-FAR, FAR + 1),
+            column * width // 4 + np.arange(-FAR, FAR + 1),
+        )
         around = energy[np.ix_(rows % height, columns % width)]
         distance = np.maximum(*np.abs(np.mgrid[-FAR : FAR + 1, -FAR : FAR + 1]))
         ratios.append(float(around[distance <= PEAK].mean() / around[distance > WINDOW].mean()))

@@ -1,10 +1,11 @@
-"""Write pictures of many kinds, a folder for each, on which `srflow-eval default-tau` measures a model.
+"""Write pictures of many kinds, a folder for each, on which `srflow-eval default-tau` measures a
+model.
 
     python benchmarks/kinds_of_content.py data/kinds
 
-photographs: those of benchmarks/unseen_photos.py; noisy and night: the same with sensor noise, and dark with more of
-it. The others are drawn: large-text, small-text and dark-text (a terminal), line-art, and flat colours. The same
-versions of Pillow and numpy give the same pictures.
+photographs: those of benchmarks/unseen_photos.py; noisy and night: the same with sensor noise, and
+dark with more of it. The others are drawn: large-text, small-text and dark-text (a terminal),
+line-art, and flat colours. The same versions of Pillow and numpy give the same pictures.
 """
 
 from __future__ import annotations
@@ -20,7 +21,19 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 SIDE = 512
-WORDS = ("sphinx", "of", "black", "quartz", "judge", "my", "vow", "0123456789", "five", "dozen", "jugs")
+WORDS = (
+    "sphinx",
+    "of",
+    "black",
+    "quartz",
+    "judge",
+    "my",
+    "vow",
+    "0123456789",
+    "five",
+    "dozen",
+    "jugs",
+)
 FINE = 4  # lines are drawn this much larger and reduced, because Pillow's have no anti-aliasing
 
 
@@ -39,10 +52,16 @@ def lines(rng: random.Random) -> Image.Image:
     draw = ImageDraw.Draw(page)
     for _ in range(14):
         ends = [rng.randrange(SIDE * FINE) for _ in range(4)]
-        draw.line(ends, rng.choice(("black", "navy", "darkred", "teal")), rng.randrange(FINE, 6 * FINE))
-        x, y, radius = rng.randrange(SIDE * FINE), rng.randrange(SIDE * FINE), rng.randrange(100, 600)
+        draw.line(
+            ends, rng.choice(("black", "navy", "darkred", "teal")), rng.randrange(FINE, 6 * FINE)
+        )
+        x = rng.randrange(SIDE * FINE)
+        y = rng.randrange(SIDE * FINE)
+        radius = rng.randrange(100, 600)
         circle = (x - radius, y - radius, x + radius, y + radius)
-        draw.ellipse(circle, None, rng.choice(("black", "purple", "green")), rng.randrange(FINE, 6 * FINE))
+        draw.ellipse(
+            circle, None, rng.choice(("black", "purple", "green")), rng.randrange(FINE, 6 * FINE)
+        )
     return page.resize((SIDE, SIDE), Image.Resampling.BOX)
 
 
@@ -50,7 +69,10 @@ def flat(rng: random.Random) -> Image.Image:
     """Four areas of one colour each, the first of them white."""
     page = Image.new("RGB", (SIDE, SIDE), "white")
     for left, top in ((256, 0), (0, 256), (256, 256)):
-        page.paste((rng.randrange(256), rng.randrange(256), rng.randrange(256)), (left, top, left + 256, top + 256))
+        page.paste(
+            (rng.randrange(256), rng.randrange(256), rng.randrange(256)),
+            (left, top, left + 256, top + 256),
+        )
     return page
 
 
@@ -76,7 +98,9 @@ def main(folder: Path) -> None:
         (folder / kind).mkdir(exist_ok=True)
         for path in sorted((folder / "photographs").glob("*.png")):
             with Image.open(path) as photo:
-                with_noise(np.asarray(photo), light=light, deviation=deviation).save(folder / kind / path.name)
+                with_noise(np.asarray(photo), light=light, deviation=deviation).save(
+                    folder / kind / path.name
+                )
     for kind, drawn in DRAWN.items():
         (folder / kind).mkdir(exist_ok=True)
         for number in range(2):
@@ -85,6 +109,10 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("data/kinds"), help="[default: data/kinds]")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("data/kinds"), help="[default: data/kinds]"
+    )
     main(parser.parse_args().folder)

@@ -1,14 +1,18 @@
-"""Peak memory of srflow-upscale's work on a file, beyond the loaded model, for a small photograph and a large one.
+"""Peak memory of srflow-upscale's work on a file, beyond the loaded model, for a small photograph
+and a large one.
 
     python -m benchmarks.memory [--megapixels 1 12] [--model BUNDLE] [--threads 2] [--restore]
 
-Each photograph (a JPEG with that many megapixels, made of mirrored copies of examples/photos/cat.png) is upscaled by
-Upscaler.upscale_file in a process of its own, after the model was loaded and has upscaled 32×32 pixels. It prints the
-largest resident memory from then on, less what was resident then. That should stay under 2 GB, and grow only by bands
-as wide as the photograph: compare photographs with equal tile sizes, such as 0.9954 and 12 megapixels. Linux only. The
-embedded model takes some twelve seconds per megapixel on two cores, and outputs go to the temporary folder.
+Each photograph (a JPEG with that many megapixels, made of mirrored copies of
+examples/photos/cat.png) is upscaled by Upscaler.upscale_file in a process of its own, after the
+model was loaded and has upscaled 32×32 pixels. It prints the largest resident memory from then on,
+less what was resident then. That should stay under 2 GB, and grow only by bands as wide as the
+photograph: compare photographs with equal tile sizes, such as 0.9954 and 12 megapixels. Linux only.
+The embedded model takes some twelve seconds per megapixel on two cores, and outputs go to the
+temporary folder.
 
---restore restores the photograph instead, with Upscaler.restore_file(…, over="spatial"), as if it had noise.
+--restore restores the photograph instead, with Upscaler.restore_file(…, over="spatial"), as if it
+had noise.
 """
 
 from __future__ import annotations
@@ -31,7 +35,9 @@ CAT = ROOT / "examples" / "photos" / "cat.png"
 
 
 def write_photo(target: Path, megapixels: float) -> tuple[int, int]:
-    """Write a 4:3 JPEG of mirrored copies of a photograph, which is as sharp at any size; return width and height."""
+    """Write a 4:3 JPEG of mirrored copies of a photograph, which is as sharp at any size; return
+    width and height.
+    """
     width = round(math.sqrt(megapixels * 4e6 / 3))
     height = round(width * 3 / 4)
     with Image.open(CAT) as photo:
@@ -46,14 +52,17 @@ def write_photo(target: Path, megapixels: float) -> tuple[int, int]:
 class Files:
     """A model that upscales or restores files."""
 
-    disk_bytes, runs_on = 0, "cpu"
+    disk_bytes = 0
+    runs_on = "cpu"
 
     def __init__(self, variant: Mapping[str, Any]) -> None:
         from srflow_sdk import Upscaler
 
         upscaler = Upscaler(variant["model"], device="cpu", threads=variant["threads"])
         upscaler.upscale(Image.new("RGB", (32, 32), "gray"))
-        restore = partial(upscaler.restore_file, over="spatial")  # "auto" finds no damage, and copies
+        restore = partial(
+            upscaler.restore_file, over="spatial"
+        )  # "auto" finds no damage, and copies
         self._draw = restore if variant["restore"] else upscaler.upscale_file
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
@@ -69,7 +78,9 @@ class Files:
 
 def main() -> None:
     """Print a line for every size and the ratio of the last to the first."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--megapixels", type=float, nargs="+", default=[1, 12])
     parser.add_argument("--model", default="x4-small")
     parser.add_argument("--threads", type=int, default=2)
@@ -81,10 +92,13 @@ def main() -> None:
         with TemporaryDirectory() as folder, Worker(variant, module="benchmarks.memory") as worker:
             source = Path(folder) / "photo.jpg"
             width, height = write_photo(source, megapixels)
-            found = worker.run(limit_s=7200, source=str(source), target=str(Path(folder) / "large.png"))
+            found = worker.run(
+                limit_s=7200, source=str(source), target=str(Path(folder) / "large.png")
+            )
         peaks.append((found["peak_bytes"] - found["before"]) / 1e9)
         print(
-            f"{megapixels:g} megapixels, {width}×{height}: {peaks[-1]:.3f} GB beyond the loaded model "
+            f"{megapixels:g} megapixels, {width}×{height}: {peaks[-1]:.3f} GB beyond the loaded "
+            "model "
             f"({found['before'] / 1e9:.3f} GB), {found['seconds']:.0f} s",
             flush=True,
         )

@@ -1,11 +1,12 @@
-"""How good the pictures of `--model auto` are beside those of each ×4 model, on inputs as users have them.
+"""How good the pictures of `--model auto` are beside those of each ×4 model, on inputs as users
+have them.
 
     python benchmarks/model_choice.py data/unseen data/kodak data/standard/BSD100/HR
 
-The middle of every photograph is reduced four times, damaged, and written as a file. Both models draw that file at
-their default temperatures; choose_model() looks at it. PSNR is in dB over bicubic interpolation, LPIPS a share of
-bicubic's, and specks are in 10,000 pixels. A row in which auto's LPIPS is more than .03 above the better model's ends
-with "!".
+The middle of every photograph is reduced four times, damaged, and written as a file. Both models
+draw that file at their default temperatures; choose_model() looks at it. PSNR is in dB over bicubic
+interpolation, LPIPS a share of bicubic's, and specks are in 10,000 pixels. A row in which auto's
+LPIPS is more than .03 above the better model's ends with "!".
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ SLACK = 0.03
 class Row:
     """A kind of input.
 
-    ending, quality: of its file. damage: what its pixels suffer before, as `srflow-eval --degradation` has it.
+    ending, quality: of its file. damage: what its pixels suffer before, as `srflow-eval
+    --degradation` has it.
     of: what it shows. side: in pixels.
     """
 
@@ -60,7 +62,9 @@ class Row:
     def write(self, lr: Pixels, name: str, folder: Path) -> Path:
         """Write a picture as such a file."""
         path = folder / f"{self.ending}.{self.ending}"
-        image = Image.fromarray(Damage.parse(self.damage).of(lr, generator_of(f"{name} {self.damage}")))
+        image = Image.fromarray(
+            Damage.parse(self.damage).of(lr, generator_of(f"{name} {self.damage}"))
+        )
         if self.ending == "gif" and self.quality is not None:
             image = image.quantize(palette=image.quantize(self.quality))  # with dithering
         options = {} if self.quality is None or self.ending == "gif" else {"quality": self.quality}
@@ -71,7 +75,11 @@ class Row:
 ROWS = (
     Row("PNG, clean"),
     *(Row(f"JPEG {quality}", "jpg", quality) for quality in (70, 80, 85, 88, 90, 92, 95, 98)),
-    *(Row(f"{ending} {quality}", ending, quality) for ending in ("webp", "avif") for quality in (50, 75, 90)),
+    *(
+        Row(f"{ending} {quality}", ending, quality)
+        for ending in ("webp", "avif")
+        for quality in (50, 75, 90)
+    ),
     Row("JPEG 60, then 90", "jpg", 90, damage="jpeg:60"),
     Row("JPEG 60, then 98", "jpg", 98, damage="jpeg:60"),
     *(Row(f"JPEG {quality}, then PNG", damage=f"jpeg:{quality}") for quality in (60, 80, 90)),
@@ -117,7 +125,9 @@ def middle(hr: Pixels, side: int) -> Pixels:
     return hr[top : top + height, left : left + width]
 
 
-def case_of(row: Row, name: str, hr: Pixels, models: tuple[Upscaler, Upscaler], network: LPIPS) -> Case:
+def case_of(
+    row: Row, name: str, hr: Pixels, models: tuple[Upscaler, Upscaler], network: LPIPS
+) -> Case:
     """Write one picture as a row's input, and measure what is drawn of it."""
     truth = to_image(middle(hr, row.side))
     with tempfile.TemporaryDirectory() as folder:
@@ -136,7 +146,10 @@ def line(row: Row, some: Sequence[Case]) -> str:
     """A row of the table."""
     bicubic, *models = np.mean([measured for _, measured in some], axis=0)
     means = [np.mean([measured[1 + photo] for photo, measured in some], axis=0), *models]
-    parts = [f"{psnr - bicubic[0]:+.2f}/{lpips / bicubic[1]:.3f}/{specks:.1f}" for psnr, lpips, specks in means]
+    parts = [
+        f"{psnr - bicubic[0]:+.2f}/{lpips / bicubic[1]:.3f}/{specks:.1f}"
+        for psnr, lpips, specks in means
+    ]
     auto, *each = [lpips / bicubic[1] for _, lpips, _ in means]
     late = " !" if auto > min(each) + SLACK else ""
     taken = sum(photo for photo, _ in some)
@@ -146,20 +159,29 @@ def line(row: Row, some: Sequence[Case]) -> str:
 @torch.no_grad()
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", type=Path, nargs="+", help="folders of photographs")
-    parser.add_argument("--photos", type=int, default=6, help="of each folder, and of text and drawings  [6]")
+    parser.add_argument(
+        "--photos", type=int, default=6, help="of each folder, and of text and drawings  [6]"
+    )
     options = parser.parse_args()
     torch.set_num_threads(1)
     network = LPIPS.open("alex")
     print("PSNR over bicubic in dB/LPIPS as a share of bicubic's/specks in 10,000\n")
     print(f"| the input | auto | {CLEAN} | {PHOTO} | the better share | {PHOTO} chosen |")
     print("|---|---|---|---|---|---|")
-    with Upscaler(CLEAN, device="cpu", threads=1) as clean, Upscaler(PHOTO, device="cpu", threads=1) as photo:
+    with (
+        Upscaler(CLEAN, device="cpu", threads=1) as clean,
+        Upscaler(PHOTO, device="cpu", threads=1) as photo,
+    ):
         pictures = {kind: list(drawn(kind, options.photos)) for kind in ("text", "drawings")}
         pictures["photographs"] = list(photographs(options.folders, options.photos))
         for row in ROWS:
-            some = [case_of(row, name, hr, (clean, photo), network) for name, hr in pictures[row.of]]
+            some = [
+                case_of(row, name, hr, (clean, photo), network) for name, hr in pictures[row.of]
+            ]
             print(line(row, some), flush=True)
 
 

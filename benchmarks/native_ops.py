@@ -1,10 +1,10 @@
 """Time a bundle's sampler with and without the native CPU library, in pairs.
 
-    python benchmarks/native_ops.py --library build/cpu/runtime/ort/libsrflow_ort.so --model full.srflow
-                                    [--size 64] [--runs 15] [--threads 2]
+    python benchmarks/native_ops.py --library build/cpu/runtime/ort/libsrflow_ort.so --model
+                                    full.srflow [--size 64] [--runs 15] [--threads 2]
 
-Runs with and without the library alternate; a ratio above 1 means that the library is faster. Use an idle machine: if
-other processes use a core, threads wait for each other.
+Runs with and without the library alternate; a ratio above 1 means that the library is faster. Use
+an idle machine: if other processes use a core, threads wait for each other.
 """
 
 from __future__ import annotations
@@ -36,7 +36,13 @@ def inputs(bundle: Bundle, size: int, threads: int) -> dict[str, np.ndarray]:
     """The sampler's: conditioning of a random LR image, the noise of a sample, tau 0.8."""
     encoder = session(bundle.path / "encoder.onnx", threads)
     lr = np.random.default_rng(0).random((1, 3, size, size), dtype=np.float32)
-    feed = dict(zip([output.name for output in encoder.get_outputs()], encoder.run(None, {"lr": lr}), strict=True))
+    feed = dict(
+        zip(
+            [output.name for output in encoder.get_outputs()],
+            encoder.run(None, {"lr": lr}),
+            strict=True,
+        )
+    )
     place = {"scale": bundle.manifest.scale, "seed": 0, "sample": 0, "height": size, "width": size}
     for level, noise in window_noise(bundle.manifest.latent_levels, **place).items():
         feed[f"noise_level{level}"] = noise[None]
@@ -45,7 +51,9 @@ def inputs(bundle: Bundle, size: int, threads: int) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--library", type=Path, required=True)
     parser.add_argument("--model", required=True, help="a bundle of srflow-export --plugins")
     parser.add_argument("--size", type=int, default=64, help="LR pixels a side")
@@ -68,7 +76,8 @@ def main() -> None:
             taken.append(time.perf_counter() - started)
     inlined, native = map(statistics.median, times)
     print(
-        f"{bundle.manifest.name}, {options.threads} threads, {count} flow ops: inlined {1e3 * inlined:.1f} ms, library "
+        f"{bundle.manifest.name}, {options.threads} threads, {count} flow ops: inlined "
+        f"{1e3 * inlined:.1f} ms, library "
         f"{1e3 * native:.1f} ms, ratio {inlined / native:.2f}; pictures differ by "
         f"{np.abs(pictures[0] - pictures[1]).max():.1e}"
     )

@@ -1,8 +1,9 @@
 """Photograph the project's pages as a browser shows them, for the docs.
 
-    python benchmarks/page_pictures.py report OUT/report.html docs/images/report.jpg    # srflow-eval report -o OUT
-    python benchmarks/page_pictures.py demo data/unseen/chelsea.png docs/images/demo    # srflow-demo
-    python benchmarks/page_pictures.py web data/unseen/chelsea.png docs/images/web.jpg  # examples/web, built
+    python benchmarks/page_pictures.py report OUT/report.html docs/images/report.jpg    #
+    srflow-eval report -o OUT python benchmarks/page_pictures.py demo data/unseen/chelsea.png
+    docs/images/demo    # srflow-demo python benchmarks/page_pictures.py web data/unseen/chelsea.png
+    docs/images/web.jpg  # examples/web, built
 
 It needs Chromium (`apt install chromium`) and the developers' tools.
 """
@@ -43,7 +44,9 @@ def report(browser: Browser, page: Path, target: Path) -> None:
 
 
 def demo(browser: Browser, photo: Path, folder: Path) -> None:
-    """srflow-demo with its eight samples: in light and dark colours, and its upper and lower half on a phone."""
+    """srflow-demo with its eight samples: in light and dark colours, and its upper and lower half
+    on a phone.
+    """
     command = [str(Path(sys.executable).with_name("srflow-demo")), "--port", "0"]
     with _served(command) as address:
 
@@ -85,7 +88,9 @@ def _served(command: Sequence[str]) -> Iterator[str]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
-            address = next((word for word in server.stdout.readline().split() if word.startswith("http")), None)
+            address = next(
+                (word for word in server.stdout.readline().split() if word.startswith("http")), None
+            )
             if address is None:
                 sys.exit("error: the server did not start, as it says above")
             yield address
@@ -121,7 +126,9 @@ def _save(picture: Image.Image, target: Path) -> None:
 def main() -> None:
     """Open the browser and draw what was asked for."""
     pages: dict[str, Any] = {"report": report, "demo": demo, "web": web}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("page", choices=pages)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)

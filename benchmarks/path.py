@@ -1,8 +1,10 @@
-"""Which functions of ours one photograph passes: ``python benchmarks/path.py [--list] [srflow-upscale's arguments]``.
+"""Which functions of ours one photograph passes: ``python benchmarks/path.py [--list]
+[srflow-upscale's arguments]``.
 
-It upscales a photograph of 160×120, or what the arguments name, in this process, with a profiler in every thread. It
-counts the functions that ran and the modules that they stand in, by package; lambdas, comprehensions and what runs when
-a module is imported are left out. ``--list`` prints the functions in the order of their first calls.
+It upscales a photograph of 160×120, or what the arguments name, in this process, with a profiler in
+every thread. It counts the functions that ran and the modules that they stand in, by package;
+lambdas, comprehensions and what runs when a module is imported are left out. ``--list`` prints the
+functions in the order of their first calls.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ FOLDERS = (ROOT / "srflow_sdk", ROOT / "apps" / "srflow_apps")
 
 
 def functions(arguments: list[str]) -> list[tuple[str, str]]:
-    """Run srflow-upscale; return its functions as (module, name and line), in the order of their first calls."""
+    """Run srflow-upscale; return its functions as (module, name and line), in the order of their
+    first calls.
+    """
     for package in (srflow_sdk, srflow_apps):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not found.name.endswith("__main__"):
@@ -53,11 +57,14 @@ def functions(arguments: list[str]) -> list[tuple[str, str]]:
 
 
 def main() -> None:
-    listed, arguments = "--list" in sys.argv[1:], [word for word in sys.argv[1:] if word != "--list"]
+    listed = "--list" in sys.argv[1:]
+    arguments = [word for word in sys.argv[1:] if word != "--list"]
     with tempfile.TemporaryDirectory() as folder:
         if not arguments:
             photo = Path(folder) / "photo.png"
-            Image.open(ROOT / "examples" / "photos" / "cat.png").convert("RGB").resize((160, 120)).save(photo)
+            Image.open(ROOT / "examples" / "photos" / "cat.png").convert("RGB").resize(
+                (160, 120)
+            ).save(photo)
             arguments = [str(photo), "-o", str(Path(folder) / "large.png")]
         seen = functions(arguments)
     if listed:
@@ -65,8 +72,15 @@ def main() -> None:
     for house in ("srflow_sdk", "srflow_apps", ""):
         ours = [(module, name) for module, name in seen if module.startswith(house)]
         parts = Counter(".".join(module.split(".")[:2]) for module, _ in ours)
-        named = ", ".join(f"{part.removeprefix(f'{house}.')} {count}" for part, count in parts.most_common() if house)
-        print(f"{house or 'all'}: {len(ours)} functions in {len({module for module, _ in ours})} modules  {named}")
+        named = ", ".join(
+            f"{part.removeprefix(f'{house}.')} {count}"
+            for part, count in parts.most_common()
+            if house
+        )
+        print(
+            f"{house or 'all'}: {len(ours)} functions in {len({module for module, _ in ours})} "
+            f"modules  {named}"
+        )
 
 
 if __name__ == "__main__":

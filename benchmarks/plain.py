@@ -1,12 +1,14 @@
-"""A plain ONNX file (`srflow-export --plain`) in the programs that are installed, beside the runtime: what works.
+"""A plain ONNX file (`srflow-export --plain`) in the programs that are installed, beside the
+runtime: what works.
 
     python benchmarks/plain.py                            x4-small at tau 0.8, a picture of 64×64
     python benchmarks/plain.py --model m.srflow --tau 0 --side 128 --only tract
     pip install openvino opencv-python-headless ncnn pnnx apache-tvm tract        the programs
 
-Each program opens, in a process of its own with one thread, the first of two files that it can: sides of any length,
-then fixed ones. PSNR against the runtime's picture; seconds of processor time for one picture after a first one; peak
-memory of the process. The first row is the SDK's two graphs.
+Each program opens, in a process of its own with one thread, the first of two files that it can:
+sides of any length, then fixed ones. PSNR against the runtime's picture; seconds of processor time
+for one picture after a first one; peak memory of the process. The first row is the SDK's two
+graphs.
 """
 
 from __future__ import annotations
@@ -49,7 +51,9 @@ def openvino(path: str, _side: int) -> Run:
     """OpenVINO's CPU plug-in in float32."""
     import openvino as ov
 
-    compiled = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1})
+    compiled = ov.Core().compile_model(
+        path, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    )
     return lambda lr: np.array(compiled(lr)[0])
 
 
@@ -119,7 +123,9 @@ def tract(path: str, side: int) -> Run:
 def runtime(model: str, tau: str) -> Run:
     """The SDK's two graphs."""
     upscaler = Upscaler(model, device="cpu", threads=1)
-    return lambda lr: upscaler.upscale(lr[0].transpose(1, 2, 0), tau=float(tau), seed=0).transpose(2, 0, 1)[None]
+    return lambda lr: upscaler.upscale(lr[0].transpose(1, 2, 0), tau=float(tau), seed=0).transpose(
+        2, 0, 1
+    )[None]
 
 
 PROGRAMS: dict[str, tuple[str, Callable[..., Run]]] = {
@@ -141,21 +147,34 @@ def child(program: str, folder: str, path: str, option: str) -> None:
     begun = time.process_time()
     picture = run(lr)
     seconds = time.process_time() - begun
-    peak = int(Path("/proc/self/status").read_text(encoding="utf-8").split("VmHWM:")[1].split()[0]) / 1024
+    peak = (
+        int(Path("/proc/self/status").read_text(encoding="utf-8").split("VmHWM:")[1].split()[0])
+        / 1024
+    )
     np.save(f"{folder}/found.npy", picture)
     print("\n" + json.dumps([seconds, peak]))
 
 
 def attempt(*arguments: str) -> tuple[float, float] | str:
     """The child's seconds and peak, or its last line."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "ERROR", "TVM_NUM_THREADS": "1"}
-    command: dict[str, Any] = {"args": [sys.executable, __file__, "--child", *arguments], "env": environment}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "OPENCV_LOG_LEVEL": "ERROR",
+        "TVM_NUM_THREADS": "1",
+    }
+    command: dict[str, Any] = {
+        "args": [sys.executable, __file__, "--child", *arguments],
+        "env": environment,
+    }
     try:
         done = subprocess.run(**command, capture_output=True, text=True, timeout=400, check=False)
     except subprocess.TimeoutExpired:
         return "not within 400 s"
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "rror" in line] or [f"exit status {done.returncode}"]
+        lines = [line for line in done.stderr.splitlines() if "rror" in line] or [
+            f"exit status {done.returncode}"
+        ]
         return lines[-1].strip()[:110].replace("|", "/")
     seconds, peak = json.loads(done.stdout.splitlines()[-1])
     return seconds, peak
@@ -163,21 +182,42 @@ def attempt(*arguments: str) -> tuple[float, float] | str:
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="x4-small", help="bundle [default: x4-small]")
     parser.add_argument("--tau", type=float, default=0.8, help="[default: 0.8]")
-    parser.add_argument("--side", type=int, default=64, help="LR pixels of the picture [default: 64]")
+    parser.add_argument(
+        "--side", type=int, default=64, help="LR pixels of the picture [default: 64]"
+    )
     parser.add_argument("--only", choices=PROGRAMS, metavar="PROGRAM", help="one program")
     options = parser.parse_args()
-    side, export = str(options.side), str(Path(sys.executable).with_name("srflow-export"))
+    side = str(options.side)
+    export = str(Path(sys.executable).with_name("srflow-export"))
     with tempfile.TemporaryDirectory() as folder:
         with Image.open(PHOTO) as opened:
-            photo = np.asarray(opened.convert("RGB").resize((options.side, options.side)), np.float32) / 255
+            photo = (
+                np.asarray(opened.convert("RGB").resize((options.side, options.side)), np.float32)
+                / 255
+            )
         np.save(f"{folder}/lr.npy", np.ascontiguousarray(photo.transpose(2, 0, 1)[None]))
         files = {"any sides": f"{folder}/any.onnx", "fixed": f"{folder}/fixed.onnx"}
         for name, file in files.items():
-            command = [export, "--bundle", options.model, "--plain", "-o", file, "--tau", str(options.tau)]
-            subprocess.run([*command, *(["--size", side] if name == "fixed" else [])], check=True, capture_output=True)
+            command = [
+                export,
+                "--bundle",
+                options.model,
+                "--plain",
+                "-o",
+                file,
+                "--tau",
+                str(options.tau),
+            ]
+            subprocess.run(
+                [*command, *(["--size", side] if name == "fixed" else [])],
+                check=True,
+                capture_output=True,
+            )
             print(f"{name}: {Path(file).stat().st_size / 1e6:.1f} MB")
         print("\n| program | file | PSNR, dB | seconds | peak MB |\n|---|---|---|---|---|")
         expected = np.zeros(0)
@@ -197,7 +237,10 @@ def main() -> None:
                 expected = picture if own else expected
                 error = np.mean((picture - expected) ** 2)
                 decibels = f"{-10 * np.log10(error):.1f}" if error else "–" if own else "equal"
-                print(f"| {program} | {name} | {decibels} | {found[0]:.2f} | {found[1]:.0f} |", flush=True)
+                print(
+                    f"| {program} | {name} | {decibels} | {found[0]:.2f} | {found[1]:.0f} |",
+                    flush=True,
+                )
                 break
 
 

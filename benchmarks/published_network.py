@@ -1,8 +1,9 @@
-"""The network as the publication's authors compute it, in eager PyTorch, with the weights of ours: the speed to beat.
+"""The network as the publication's authors compute it, in eager PyTorch, with the weights of ours:
+the speed to beat.
 
-Each conditional net convolves the whole of [h_A, u], each actnorm and each 1×1 convolution is computed on its own, and
-the LR encoder draws its image although nothing needs it. Written from the published description.
-`make bench` times it, and the tests compare our network with it.
+Each conditional net convolves the whole of [h_A, u], each actnorm and each 1×1 convolution is
+computed on its own, and the LR encoder draws its image although nothing needs it. Written from the
+published description. `make bench` times it, and the tests compare our network with it.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ def log_likelihood(model: SRFlow, hr: Tensor, lr: Tensor, *, frozen: bool = Fals
     """log p(hr | lr) in nats, [N]."""
     with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
         conditions = _conditions(model, lr)
-    h, nats = hr, hr.new_zeros(len(hr))
+    h = hr
+    nats = hr.new_zeros(len(hr))
     for level, u in zip(model.flow_levels(), conditions, strict=True):
         h = F.pixel_unshuffle(h, 2)
         for step in level.all_steps():
@@ -51,8 +53,12 @@ def sample(model: SRFlow, lr: Tensor, latents: Mapping[int, Tensor]) -> Tensor:
 
 def _conditions(model: SRFlow, lr: Tensor) -> list[Tensor]:
     encoder = model.encoder
-    features = encoder.features(lr, block_indices=model.config.stacked_blocks, max_exponent=len(encoder.upconvs))
-    image = encoder.conv_last(F.leaky_relu(encoder.conv_hr(features.upsampled[len(encoder.upconvs)]), 0.2))
+    features = encoder.features(
+        lr, block_indices=model.config.stacked_blocks, max_exponent=len(encoder.upconvs)
+    )
+    image = encoder.conv_last(
+        F.leaky_relu(encoder.conv_hr(features.upsampled[len(encoder.upconvs)]), 0.2)
+    )
     assert image.shape[1] == 3
     conditions = []
     for shape in model.config.level_shapes:
@@ -60,16 +66,25 @@ def _conditions(model: SRFlow, lr: Tensor) -> list[Tensor]:
         if shape.lr_exponent > 0:
             own = features.upsampled[shape.lr_exponent]
         else:
-            own = F.interpolate(features.last, scale_factor=factor, mode="bilinear") if factor < 1 else features.last
+            own = (
+                F.interpolate(features.last, scale_factor=factor, mode="bilinear")
+                if factor < 1
+                else features.last
+            )
         blocks = torch.cat(features.blocks, dim=1)
-        conditions.append(torch.cat([own, F.interpolate(blocks, scale_factor=factor, mode="nearest")], dim=1))
+        conditions.append(
+            torch.cat([own, F.interpolate(blocks, scale_factor=factor, mode="nearest")], dim=1)
+        )
     return conditions
 
 
 def _step(step: Step, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     h, nats = step.actnorm.transform().encode(h)
     log_abs_det = torch.linalg.slogdet(step.mix.weight).logabsdet
-    h, nats = F.conv2d(h, step.mix.weight[:, :, None, None]), nats + log_abs_det * h.shape[2] * h.shape[3]
+    h, nats = (
+        F.conv2d(h, step.mix.weight[:, :, None, None]),
+        nats + log_abs_det * h.shape[2] * h.shape[3],
+    )
     if step.injector is None or step.coupling is None:
         return h, nats
     h, log_det = _affine(step.injector, h, u)
@@ -89,7 +104,9 @@ def _inverse_step(step: Step, h: Tensor, u: Tensor) -> Tensor:
 
 
 def _affine(net: ConditionalNet, h: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Transform h by the affine map that a net computes from what it sees; return it with the log-determinant."""
+    """Transform h by the affine map that a net computes from what it sees; return it with the
+    log-determinant.
+    """
     scale, log_scale, shift = _scale_and_shift(net, seen)
     h = h * scale + shift if net.order == "scale_first" else (h + shift) * scale
     return h, log_scale.sum(dim=(1, 2, 3))

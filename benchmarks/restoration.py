@@ -1,20 +1,20 @@
 """What restoring gains on photographs that the model never saw, by kind of damage.
 
-`srflow-eval restore` measures one degradation by every metric; this one ten by PSNR, at two sizes, against other ways.
+`srflow-eval restore` measures one degradation by every metric; this one ten by PSNR, at two sizes,
+against other ways.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/restoration.py data/unseen
     python benchmarks/restoration.py data/unseen --sheet restored.png
 
-Every photograph is taken as it is and at half its size (Pillow's bicubic), cut to multiples of the scale. The figures
-are RGB PSNR in dB over all pixels, in 8 bits, averaged over the pictures:
+Every photograph is taken as it is and at half its size (Pillow's bicubic), cut to multiples of the
+scale. The figures are RGB PSNR in dB over all pixels, in 8 bits, averaged over the pictures:
 
-degraded     the damaged picture
-upscaled     its reduction, super-resolved at temperature 0: what that alone gives
-published    its latents normalised as the publication does (spatial, temperature 0.9)
-restored     Upscaler.restore, which is srflow-restore, by default
-classical    scikit-image's non-local means, told how strong the noise is; its 3×3 median for dots
-worse        of how many pictures the restored one is worse than the degraded one, by more than 0.01 dB
+degraded     the damaged picture upscaled     its reduction, super-resolved at temperature 0: what
+that alone gives published    its latents normalised as the publication does (spatial, temperature
+0.9) restored     Upscaler.restore, which is srflow-restore, by default classical    scikit-image's
+non-local means, told how strong the noise is; its 3×3 median for dots worse        of how many
+pictures the restored one is worse than the degraded one, by more than 0.01 dB
 
 --sheet draws the middle of the first photograph, damaged and restored, in a row for each of SHEET.
 """
@@ -39,14 +39,28 @@ from srflow_training.resampling import reduce_bicubic
 Picture = NDArray[np.uint8]
 
 COLUMNS = ("degraded", "upscaled", "published", "restored", "classical")
-DAMAGES = ("noise:2", "noise:5", "noise:10", "noise:20", "noise:30", "dots:2", "jpeg:30", "blur:1.5", "bicubic", "none")
-SHEET, SHEET_SIDE = ("noise:20", "dots:2", "jpeg:30"), 256
+DAMAGES = (
+    "noise:2",
+    "noise:5",
+    "noise:10",
+    "noise:20",
+    "noise:30",
+    "dots:2",
+    "jpeg:30",
+    "blur:1.5",
+    "bicubic",
+    "none",
+)
+SHEET = ("noise:20", "dots:2", "jpeg:30")
+SHEET_SIDE = 256
 
 
 def halved(picture: Picture) -> Picture:
     """The picture at half its size."""
     height, width = picture.shape[:2]
-    return np.asarray(Image.fromarray(picture).resize((width // 2, height // 2), Image.Resampling.BICUBIC))
+    return np.asarray(
+        Image.fromarray(picture).resize((width // 2, height // 2), Image.Resampling.BICUBIC)
+    )
 
 
 def damaged(picture: Picture, damage: str, seed: int) -> Picture:
@@ -85,35 +99,60 @@ def classical(damage: str, picture: Picture) -> Picture | None:
 
 def measured(damage: str, truth: Picture, picture: Picture, upscaler: Upscaler) -> list[float]:
     """The PSNR of each column; NaN where there is no answer."""
-    encoding = upscaler.encode(to_pixels(reduce_bicubic(to_image(picture), upscaler.scale).clamp(0, 1)))
+    encoding = upscaler.encode(
+        to_pixels(reduce_bicubic(to_image(picture), upscaler.scale).clamp(0, 1))
+    )
     published = encoding.decode(encoding.invert(picture).normalised(0.9))
-    answers = (picture, encoding.sample(tau=0), published, upscaler.restore(picture), classical(damage, picture))
+    answers = (
+        picture,
+        encoding.sample(tau=0),
+        published,
+        upscaler.restore(picture),
+        classical(damage, picture),
+    )
     return [psnr(answer, truth) for answer in answers]
 
 
 def main() -> None:
     """Print a row for each damage, or draw the sheet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("data/unseen"), help="[default: data/unseen]")
-    parser.add_argument("--model", default="x4-small", help="a bundle with an inverter  [default: x4-small]")
-    parser.add_argument("--damage", action="append", choices=DAMAGES, help="only this row; may be repeated")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("data/unseen"), help="[default: data/unseen]"
+    )
+    parser.add_argument(
+        "--model", default="x4-small", help="a bundle with an inverter  [default: x4-small]"
+    )
+    parser.add_argument(
+        "--damage", action="append", choices=DAMAGES, help="only this row; may be repeated"
+    )
     parser.add_argument("--sheet", type=Path, help="draw a contact sheet instead")
     options = parser.parse_args()
-    photos = [np.asarray(Image.open(path).convert("RGB")) for path in sorted(options.folder.glob("*.png"))]
+    photos = [
+        np.asarray(Image.open(path).convert("RGB")) for path in sorted(options.folder.glob("*.png"))
+    ]
     if not photos:
-        raise SystemExit(f"there are no PNGs in {options.folder}; write some with benchmarks/unseen_photos.py")
+        raise SystemExit(
+            f"there are no PNGs in {options.folder}; write some with benchmarks/unseen_photos.py"
+        )
     with Upscaler(options.model) as upscaler:
         if options.sheet is not None:
-            photo, rows = cut(photos[0], upscaler.scale), []
+            photo = cut(photos[0], upscaler.scale)
+            rows = []
             top, left = ((side - SHEET_SIDE) // 2 for side in photo.shape[:2])
             for damage in SHEET:
                 bad = damaged(photo, damage, 0)
-                views = (view[top : top + SHEET_SIDE, left : left + SHEET_SIDE] for view in (photo, bad))
+                views = (
+                    view[top : top + SHEET_SIDE, left : left + SHEET_SIDE] for view in (photo, bad)
+                )
                 good = upscaler.restore(bad)[top : top + SHEET_SIDE, left : left + SHEET_SIDE]
                 rows.append(np.concatenate([*views, good], axis=1))
             Image.fromarray(np.concatenate(rows)).save(options.sheet)
             return
-        pictures = [cut(version, upscaler.scale) for photo in photos for version in (photo, halved(photo))]
+        pictures = [
+            cut(version, upscaler.scale) for photo in photos for version in (photo, halved(photo))
+        ]
         print(f"| | {' | '.join((*COLUMNS, 'worse'))} |")
         print("|---" * (len(COLUMNS) + 2) + "|")
         for damage in options.damage or DAMAGES:
@@ -122,7 +161,9 @@ def main() -> None:
                 for number, picture in enumerate(pictures)
             ]
             worse = sum(row[COLUMNS.index("restored")] < row[0] - 0.01 for row in rows)
-            means = " | ".join("" if np.isnan(value) else f"{value:.2f}" for value in np.mean(rows, axis=0))
+            means = " | ".join(
+                "" if np.isnan(value) else f"{value:.2f}" for value in np.mean(rows, axis=0)
+            )
             print(f"| {damage} | {means} | {worse} |", flush=True)
 
 

@@ -1,10 +1,13 @@
-"""Let another network draw the photographs that one trains on, from their reductions: the pictures of `data.teacher`.
+"""Let another network draw the photographs that one trains on, from their reductions: the pictures
+of `data.teacher`.
 
-    python benchmarks/teacher.py MODEL.onnx PHOTOS OUT [--config x4-small] [--orientations 8] [--threads 1]
+    python benchmarks/teacher.py MODEL.onnx PHOTOS OUT [--config x4-small] [--orientations 8]
+    [--threads 1]
 
-MODEL takes N×3×h×w, RGB in [0, 1], and returns the enlargement. Its eight orientations (or the first of them) are
-averaged. What OUT has already is kept, so that the command can be stopped and given again. The configuration says the
-scale, the reduction, and at which sizes photographs are used.
+MODEL takes N×3×h×w, RGB in [0, 1], and returns the enlargement. Its eight orientations (or the
+first of them) are averaged. What OUT has already is kept, so that the command can be stopped and
+given again. The configuration says the scale, the reduction, and at which sizes photographs are
+used.
 """
 
 from __future__ import annotations
@@ -23,12 +26,15 @@ from srflow_training.presets import load_settings
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 
-def drawn(session: ort.InferenceSession, lr: npt.NDArray[np.float32], orientations: int) -> npt.NDArray[np.float32]:
+def drawn(
+    session: ort.InferenceSession, lr: npt.NDArray[np.float32], orientations: int
+) -> npt.NDArray[np.float32]:
     """The network's picture of lr, 1×3×h×w, as the mean of this many orientations."""
     name = session.get_inputs()[0].name
     pictures = []
     for index in range(orientations):
-        turns, flipped = index % 4, index >= 4
+        turns = index % 4
+        flipped = index >= 4
         turned = np.rot90(lr[..., ::-1] if flipped else lr, turns, axes=(2, 3))
         (picture,) = session.run(None, {name: np.ascontiguousarray(turned)})
         upright = np.rot90(picture, -turns, axes=(2, 3))
@@ -38,16 +44,26 @@ def drawn(session: ort.InferenceSession, lr: npt.NDArray[np.float32], orientatio
 
 def main() -> None:
     """Draw what is missing, one photograph after the other."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("model", type=Path, metavar="MODEL.onnx")
     parser.add_argument("photos", type=Path, metavar="PHOTOS")
     parser.add_argument("out", type=Path, metavar="OUT")
     parser.add_argument("--config", default="x4-small", help="[default: x4-small]")
-    parser.add_argument("--orientations", type=int, choices=range(1, 9), default=8, metavar="1…8", help="[default: 8]")
+    parser.add_argument(
+        "--orientations",
+        type=int,
+        choices=range(1, 9),
+        default=8,
+        metavar="1…8",
+        help="[default: 8]",
+    )
     parser.add_argument("--threads", type=int, default=1, help="[default: 1]")
     asked = parser.parse_args()
     settings = load_settings(asked.config)
-    scale, reduce = settings.config().scale, REDUCTIONS[settings.data.reduction]
+    scale = settings.config().scale
+    reduce = REDUCTIONS[settings.data.reduction]
     photos = Photos(asked.photos, settings.data, scale, print)
     options = ort.SessionOptions()
     options.intra_op_num_threads = asked.threads
@@ -64,7 +80,10 @@ def main() -> None:
         lr = round_to_8_bit(reduce(to_image(pixels[:height, :width]), scale))
         picture = drawn(session, lr.numpy(), asked.orientations)[0].transpose(1, 2, 0)
         if picture.shape != (height, width, 3):
-            parser.error(f"{asked.model} enlarges to {picture.shape[:2]}, not to {height, width}: give a ×{scale} one")
+            parser.error(
+                f"{asked.model} enlarges to {picture.shape[:2]}, not to {height, width}: give a "
+                f"×{scale} one"
+            )
         file.parent.mkdir(parents=True, exist_ok=True)
         unfinished = file.with_suffix(".part")
         Image.fromarray((picture.clip(0, 1) * 255).round().astype(np.uint8)).save(unfinished, "PNG")

@@ -5,10 +5,11 @@
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/transfer.py data/unseen -o docs/images/transfer
 
-For each pair a sheet: target, source and mask, then the mask's surroundings enlarged: pasted, blended in the gradient
-domain (the picture that blend="gradient" starts from), blend="gradient" with the default temperature and with 0.9 on
-all levels, blend="none". The last pair is a picture upscaled at tau=0 and the photograph that it was reduced from, with
-their common LR image. Printed for each: seam and detail, as `srflow-eval transfer` has them.
+For each pair a sheet: target, source and mask, then the mask's surroundings enlarged: pasted,
+blended in the gradient domain (the picture that blend="gradient" starts from), blend="gradient"
+with the default temperature and with 0.9 on all levels, blend="none". The last pair is a picture
+upscaled at tau=0 and the photograph that it was reduced from, with their common LR image. Printed
+for each: seam and detail, as `srflow-eval transfer` has them.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ class Pair:
 
 
 def photo(folder: Path, name: str, left: int, top: int, height: int = SIDE) -> Array:
-    """A crop of a photograph, SIDE pixels wide. Beyond the photograph, its last rows and columns are repeated."""
+    """A crop of a photograph, SIDE pixels wide. Beyond the photograph, its last rows and columns
+    are repeated.
+    """
     with Image.open(folder / f"{name}.png") as image:
         rgb = np.asarray(image.convert("RGB"))
     rows = np.clip(np.arange(top, top + height), 0, rgb.shape[0] - 1)
@@ -61,7 +64,8 @@ def ellipse(x: int, y: int, width: int, height: int, *, rows: int = SIDE) -> Mas
 def pairs(folder: Path, upscaler: Upscaler) -> Iterator[Pair]:
     """Three pairs of unrelated photographs, and one that agrees at LR size."""
     flower, eye, coffee = (
-        photo(folder, *where) for where in (("flower", 150, 75), ("chelsea", 80, 0), ("coffee", 0, 80))
+        photo(folder, *where)
+        for where in (("flower", 150, 75), ("chelsea", 80, 0), ("coffee", 0, 80))
     )
     yield Pair("eye", flower, eye, ellipse(90, 112, 45, 40))
     yield Pair("badge", coffee, photo(folder, "astronaut", 40, 222), ellipse(130, 170, 45, 45))
@@ -92,11 +96,16 @@ def sheet(pair: Pair, made: dict[str, Array]) -> Image.Image:
     rows, columns = np.nonzero(pair.mask)
     side = max(np.ptp(rows), np.ptp(columns)) + 40
     top = int(np.clip((rows.min() + rows.max() - side) // 2, 0, max(pair.mask.shape[0] - side, 0)))
-    left = int(np.clip((columns.min() + columns.max() - side) // 2, 0, max(pair.mask.shape[1] - side, 0)))
+    left = int(
+        np.clip((columns.min() + columns.max() - side) // 2, 0, max(pair.mask.shape[1] - side, 0))
+    )
     box = (left, top, left + side, min(top + side, pair.mask.shape[0]))
     outlined = pair.source.copy()
     outlined[grown(pair.mask, 1) & ~pair.mask] = 255
-    views = {"target": Image.fromarray(pair.target), "source, mask outlined": Image.fromarray(outlined)}
+    views = {
+        "target": Image.fromarray(pair.target),
+        "source, mask outlined": Image.fromarray(outlined),
+    }
     views |= {name: Image.fromarray(picture).crop(box) for name, picture in made.items()}
     result = Image.new("RGB", (LARGE * len(views), LARGE + 14), "white")
     for number, (name, view) in enumerate(views.items()):
@@ -108,10 +117,14 @@ def sheet(pair: Pair, made: dict[str, Array]) -> Image.Image:
 
 def main() -> None:
     """Print the measures, and write the sheets."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folder", type=Path, help="what benchmarks/unseen_photos.py wrote")
     parser.add_argument("-o", "--output", type=Path, help="folder for the sheets")
-    parser.add_argument("--model", default="x4-small", help="a bundle with an inverter  [default: x4-small]")
+    parser.add_argument(
+        "--model", default="x4-small", help="a bundle with an inverter  [default: x4-small]"
+    )
     options = parser.parse_args()
     print("| pair | way | seam (1: none) | detail (1: the source's) |\n|---|---|---|---|")
     with Upscaler(options.model) as upscaler:
@@ -119,7 +132,11 @@ def main() -> None:
             made = results(pair, upscaler)
             for name, picture in made.items():
                 figures = seam(picture, pair.mask), detail(picture, pair.source, pair.mask)
-                print(f"| {pair.name} | {name} | {' | '.join(f'{figure:.2f}' for figure in figures)} |", flush=True)
+                print(
+                    f"| {pair.name} | {name} | {' | '.join(f'{figure:.2f}' for figure in figures)} "
+                    "|",
+                    flush=True,
+                )
             if options.output is not None:
                 options.output.mkdir(parents=True, exist_ok=True)
                 sheet(pair, made).save(options.output / f"{pair.name}.jpg", quality=90)

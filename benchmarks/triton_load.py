@@ -1,8 +1,10 @@
-"""Load on a real Triton Inference Server on loopback, beside a bare loop of the SDK in the same run.
+"""Load on a real Triton Inference Server on loopback, beside a bare loop of the SDK in the same
+run.
 
 python benchmarks/triton_load.py [--model BUNDLE] [--seconds 120] [--clients 16]
 
-Every answer is compared with the local one. Needs `make tritonserver` and tritonclient; on CPUs only.
+Every answer is compared with the local one. Needs `make tritonserver` and tritonclient; on CPUs
+only.
 """
 
 from __future__ import annotations
@@ -28,14 +30,20 @@ from tests.tritonserver.server import running_server
 def line(what: str, load: Load) -> str:
     """Throughput and latency of a load."""
     percentiles = statistics.quantiles(load.seconds, n=100, method="inclusive")
-    latencies = ", ".join(f"p{percent} {percentiles[percent - 1]:.2f} s" for percent in (50, 90, 99))
+    latencies = ", ".join(
+        f"p{percent} {percentiles[percent - 1]:.2f} s" for percent in (50, 90, 99)
+    )
     count = len(load.seconds)
-    return f"{what}: {count} pictures in {load.duration:.0f} s, {count / load.duration:.2f} a second; {latencies}"
+    return (
+        f"{what}: {count} pictures in {load.duration:.0f} s, {count / load.duration:.2f} a second; "
+        f"{latencies}"
+    )
 
 
 def bare(upscaler: Upscaler, asked: Sequence[Question], *, seconds: float) -> Load:
     """The same pictures in a loop of the SDK in this process, one after another."""
-    load, start = Load(), time.perf_counter()
+    load = Load()
+    start = time.perf_counter()
     for question in itertools.cycle(asked):
         before = time.perf_counter()
         upscaler.upscale(question.image, seed=question.seed)
@@ -48,7 +56,9 @@ def bare(upscaler: Upscaler, asked: Sequence[Question], *, seconds: float) -> Lo
 
 def main() -> None:
     """Run both and print them; exits with status 1 if an answer was wrong."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--clients", type=int, default=16)
@@ -58,15 +68,27 @@ def main() -> None:
     except UnavailableError as error:
         sys.exit(f"error: {error}")
     bundle = Bundle.embedded() if arguments.model is None else Bundle.open(arguments.model)
-    flags = ["--model-config-name=cpu", "--model-control-mode=explicit", "--load-model=srflow_upscale"]
+    flags = [
+        "--model-config-name=cpu",
+        "--model-control-mode=explicit",
+        "--load-model=srflow_upscale",
+    ]
     with tempfile.TemporaryDirectory() as folder, Upscaler(bundle, device="cpu") as upscaler:
         asked = questions(upscaler)
-        print(line("bare Upscaler, one after another", bare(upscaler, asked, seconds=arguments.seconds / 4)))
+        print(
+            line(
+                "bare Upscaler, one after another",
+                bare(upscaler, asked, seconds=arguments.seconds / 4),
+            )
+        )
         write_repository(bundle.path, Path(folder) / "models")
         with running_server(environment, Path(folder) / "models", Path(folder), *flags) as server:
             load = served(server, asked, seconds=arguments.seconds, clients=arguments.clients)
     print(line(f"Triton, {arguments.clients} clients", load))
-    grown = f"{min(load.memory) / 2**20:.0f} to {max(load.memory) / 2**20:.0f} MiB, {load.growth():+.1%} after warm-up"
+    grown = (
+        f"{min(load.memory) / 2**20:.0f} to {max(load.memory) / 2**20:.0f} MiB, "
+        f"{load.growth():+.1%} after warm-up"
+    )
     print(f"memory of the server and its models: {grown}")
     print(f"wrong answers and errors: {len(load.wrong)} {load.wrong[:3] if load.wrong else ''}")
     sys.exit(bool(load.wrong))

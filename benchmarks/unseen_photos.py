@@ -3,7 +3,8 @@
     python benchmarks/unseen_photos.py data/unseen
     srflow-eval report --hr data/unseen
 
-They come with scikit-image (astronaut, chelsea, coffee, rocket, motorcycle) and scikit-learn (china, flower).
+They come with scikit-image (astronaut, chelsea, coffee, rocket, motorcycle) and scikit-learn
+(china, flower).
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, nargs="?", default=Path("data/unseen"), help="[default: data/unseen]")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("data/unseen"), help="[default: data/unseen]"
+    )
     main(parser.parse_args().folder)

@@ -1,7 +1,7 @@
 """Write PYPI.md, the project's page on PyPI, from README.md: `python -m docs.pypi`.
 
-PyPI has no files of the repository. So links to them become text, what stands between `<!-- not on PyPI -->` and
-`<!-- end -->` is left out, and `pip install .` names the package.
+PyPI has no files of the repository. So links to them become text, what stands between `<!-- not on
+PyPI -->` and `<!-- end -->` is left out, and `pip install .` names the package.
 """
 
 from __future__ import annotations
@@ -22,4 +22,6 @@ def pypi_page(readme: str) -> str:
 
 
 if __name__ == "__main__":
-    (ROOT / "PYPI.md").write_text(pypi_page((ROOT / "README.md").read_text(encoding="utf-8")), encoding="utf-8")
+    (ROOT / "PYPI.md").write_text(
+        pypi_page((ROOT / "README.md").read_text(encoding="utf-8")), encoding="utf-8"
+    )

@@ -1,4 +1,5 @@
-"""List or measure again the tables of the documentation that a command prints: `python -m docs.tables [WORD...]`.
+"""List or measure again the tables of the documentation that a command prints: `python -m
+docs.tables [WORD...]`.
 
 A table that a command prints stands between two comments of its page:
 
@@ -6,9 +7,10 @@ A table that a command prints stands between two comments of its page:
     | method | … |
     <!-- end of table -->
 
-`printed by (table 2): …` is the second table that the command prints. A command runs once for all of its tables, in the
-root of the project. When it ends, the tables are replaced in their pages: see what changed with `git diff`, and correct
-the sentences around them. Most need `python benchmarks/unseen_photos.py data/unseen`.
+`printed by (table 2): …` is the second table that the command prints. A command runs once for all
+of its tables, in the root of the project. When it ends, the tables are replaced in their pages: see
+what changed with `git diff`, and correct the sentences around them. Most need `python
+benchmarks/unseen_photos.py data/unseen`.
 """
 
 from __future__ import annotations
@@ -26,14 +28,17 @@ import click
 
 ROOT = Path(__file__).parents[1]
 _TABLE = re.compile(
-    r"<!-- printed by(?: \(table (?P<number>\d+)\))?: (?P<command>.+?) -->\n(?P<text>.*?)<!-- end of table -->\n",
+    r"<!-- printed by(?: \(table (?P<number>\d+)\))?: (?P<command>.+?) -->\n"
+    r"(?P<text>.*?)<!-- end of table -->\n",
     re.DOTALL,
 )
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of a page. number: which of those that the command prints, from 1. text: its lines."""
+    """A table of a page. number: which of those that the command prints, from 1. text: its
+    lines.
+    """
 
     page: Path
     command: str
@@ -49,7 +54,9 @@ def pages() -> list[Path]:
 def tables_of(page: Path) -> list[Table]:
     """The tables of a page, in their order."""
     found = _TABLE.finditer(page.read_text(encoding="utf-8"))
-    return [Table(page, match["command"], int(match["number"] or 1), match["text"]) for match in found]
+    return [
+        Table(page, match["command"], int(match["number"] or 1), match["text"]) for match in found
+    ]
 
 
 def printed_tables(output: str) -> list[str]:
@@ -58,7 +65,9 @@ def printed_tables(output: str) -> list[str]:
 
 
 def replace_tables(page: Path, command: str, output: str) -> None:
-    """Put what a command printed into a page. Raises: click.ClickException if it printed too few tables."""
+    """Put what a command printed into a page. Raises: click.ClickException if it printed too few
+    tables.
+    """
     printed = printed_tables(output)
 
     def replaced(match: re.Match[str]) -> str:
@@ -66,18 +75,31 @@ def replace_tables(page: Path, command: str, output: str) -> None:
         if match["command"] != command:
             return match[0]
         if number > len(printed):
-            raise click.ClickException(f"{page.name} wants table {number} of {len(printed)} that it printed: {command}")
+            raise click.ClickException(
+                f"{page.name} wants table {number} of {len(printed)} that it printed: {command}"
+            )
         start, end = match.span("text")
-        return match[0][: start - match.start()] + printed[number - 1] + match[0][end - match.start() :]
+        return (
+            match[0][: start - match.start()]
+            + printed[number - 1]
+            + match[0][end - match.start() :]
+        )
 
     page.write_text(_TABLE.sub(replaced, page.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def run(command: str) -> str:
-    """What a command prints, run in the root with this environment's programs. Raises: click.ClickException."""
+    """What a command prints, run in the root with this environment's programs. Raises:
+    click.ClickException.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     done = subprocess.run(
-        shlex.split(command), cwd=ROOT, env={**os.environ, "PATH": path}, stdout=subprocess.PIPE, text=True, check=False
+        shlex.split(command),
+        cwd=ROOT,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raise click.ClickException(f"ended with {done.returncode}: {command}")
@@ -89,9 +111,15 @@ def run(command: str) -> str:
 def main(words: Sequence[str]) -> None:
     """List the tables, or measure those whose page or command holds one of the words."""
     tables = [table for page in pages() for table in tables_of(page)]
-    wanted = [table for table in tables if any(word in f"{table.page.name} {table.command}" for word in words)]
+    wanted = [
+        table
+        for table in tables
+        if any(word in f"{table.page.name} {table.command}" for word in words)
+    ]
     if words and not wanted:
-        raise click.ClickException(f"no table has {' or '.join(words)} in its page's name or command")
+        raise click.ClickException(
+            f"no table has {' or '.join(words)} in its page's name or command"
+        )
     for command in dict.fromkeys(table.command for table in wanted or tables):
         found = sorted({table.page for table in tables if table.command == command})
         click.echo(f"{', '.join(page.name for page in found)}: {command}")

@@ -1,11 +1,12 @@
 """Average two trainings of one network, to have something of both.
 
-    python examples/average.py flow.safetensors lpips.safetensors mean.safetensors
-    python examples/average.py flow.safetensors lpips.safetensors near-the-second.safetensors --share 0.75
+    python examples/average.py flow.safetensors lpips.safetensors mean.safetensors python
+    examples/average.py flow.safetensors lpips.safetensors near-the-second.safetensors --share 0.75
 
-For a network and what a further training made of it: their weights are still near each other, so that pictures of the
-mean lie between those of both (Wortsman et al., "Robust fine-tuning of zero-shot models", arXiv 2109.01903). A flow
-that was trained further by LPIPS so loses less of its likelihood and of its variety.
+For a network and what a further training made of it: their weights are still near each other, so
+that pictures of the mean lie between those of both (Wortsman et al., "Robust fine-tuning of
+zero-shot models", arXiv 2109.01903). A flow that was trained further by LPIPS so loses less of its
+likelihood and of its variety.
 """
 
 from __future__ import annotations
@@ -21,11 +22,18 @@ from srflow_training.checkpoints import load_with_notes
 
 
 def average(one: Path, other: Path, target: Path, share: float) -> str:
-    """Write (1 − share) · one + share · other, tensor by tensor, with the second's notes. Raises: CheckpointError."""
+    """Write (1 − share) · one + share · other, tensor by tensor, with the second's notes. Raises:
+    CheckpointError.
+    """
     model, (trained, notes) = load_checkpoint(one), load_with_notes(other)
-    mine, second = model.state_dict(), trained.state_dict()
-    if {name: values.shape for name, values in mine.items()} != {name: values.shape for name, values in second.items()}:
-        raise CheckpointError(f"{one} and {other} are different networks; average two trainings of the same one")
+    mine = model.state_dict()
+    second = trained.state_dict()
+    if {name: values.shape for name, values in mine.items()} != {
+        name: values.shape for name, values in second.items()
+    }:
+        raise CheckpointError(
+            f"{one} and {other} are different networks; average two trainings of the same one"
+        )
     model.load_state_dict(
         {
             name: values.lerp(second[name], share) if values.is_floating_point() else values
@@ -37,16 +45,24 @@ def average(one: Path, other: Path, target: Path, share: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("one", type=Path, help="a checkpoint of srflow-train")
-    parser.add_argument("other", type=Path, help="another of the same network, trained further from it")
+    parser.add_argument(
+        "other", type=Path, help="another of the same network, trained further from it"
+    )
     parser.add_argument("target", type=Path, help="the checkpoint to write, a .safetensors file")
-    parser.add_argument("--share", type=float, default=0.5, help="the second one's, from 0 to 1 (default: 0.5)")
+    parser.add_argument(
+        "--share", type=float, default=0.5, help="the second one's, from 0 to 1 (default: 0.5)"
+    )
     options = parser.parse_args()
     if not 0 <= options.share <= 1:
         parser.error(f"{options.share} is no share: name one from 0 to 1")
     refuse_target(parser, options.target, options.one, options.other)
-    write(options.target, lambda: average(options.one, options.other, options.target, options.share))
+    write(
+        options.target, lambda: average(options.one, options.other, options.target, options.share)
+    )
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ def main() -> None:
         start = time.perf_counter()
         large = upscaler.upscale(photo)
         seconds = time.perf_counter() - start
-        model, device = choose_model(photo).name, upscaler.device
+        model = choose_model(photo).name
+        device = upscaler.device
 
     bicubic = photo.resize(large.size, Image.Resampling.BICUBIC)
     comparison = Image.new("RGB", (2 * large.width + GAP, large.height), "white")
@@ -31,7 +32,10 @@ def main() -> None:
     OUT.mkdir(exist_ok=True)
     large.save(OUT / "cat_x4.png")
     comparison.save(OUT / "bicubic_and_srflow.png")
-    print(f"{photo.width}×{photo.height} to {large.width}×{large.height} in {seconds:.1f} s on the {device} ({model})")
+    print(
+        f"{photo.width}×{photo.height} to {large.width}×{large.height} in {seconds:.1f} s on the "
+        f"{device} ({model})"
+    )
     print(f"picture:                    {OUT / 'cat_x4.png'}")
     print(f"bicubic left, SRFlow right: {OUT / 'bicubic_and_srflow.png'}")
 

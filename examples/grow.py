@@ -1,24 +1,25 @@
 """Make a trained network larger, or its encoder one for another scale, to train it further.
 
-    python examples/grow.py steps small.safetensors larger.safetensors 2
-    srflow-train --config x4-small --set network.steps=[3,6,8] --set schedule.start=larger.safetensors ...
+    python examples/grow.py steps small.safetensors larger.safetensors 2 srflow-train --config
+    x4-small --set network.steps=[3,6,8] --set schedule.start=larger.safetensors ...
 
-Steps are added to every level of the flow in pairs: the first exchanges the halves of the channels and the second
-exchanges them back, around couplings and injectors that are the identity until they are trained. Image, latents and
-likelihood are the same as those of the original network.
+Steps are added to every level of the flow in pairs: the first exchanges the halves of the channels
+and the second exchanges them back, around couplings and injectors that are the identity until they
+are trained. Image, latents and likelihood are the same as those of the original network.
 
-    python examples/grow.py blocks small.safetensors encoder.safetensors 3
-    srflow-train --config x4-small --stage encoder --set network.blocks=12 --set schedule.start=encoder.safetensors ...
+    python examples/grow.py blocks small.safetensors encoder.safetensors 3 srflow-train --config
+    x4-small --stage encoder --set network.blocks=12 --set schedule.start=encoder.safetensors ...
 
-Blocks are added to the end of the LR encoder's trunk, and the encoder alone is written. The last convolution of each
-new block cancels what it is added to, so the block is the identity until it is trained: features and image stay the
-same.
+Blocks are added to the end of the LR encoder's trunk, and the encoder alone is written. The last
+convolution of each new block cancels what it is added to, so the block is the identity until it is
+trained: features and image stay the same.
 
-    python examples/grow.py scale small.safetensors encoder.safetensors 8
-    srflow-train --config x8-small --stage encoder --set network.blocks=9 --set schedule.start=encoder.safetensors ...
+    python examples/grow.py scale small.safetensors encoder.safetensors 8 srflow-train --config
+    x8-small --stage encoder --set network.blocks=9 --set schedule.start=encoder.safetensors ...
 
-The LR encoder alone is written, for another scale. Its trunk is the same, which is nearly all of it; an RRDB's
-convolutions that enlarge further are copies of the last one. Its images are wrong until it is trained.
+The LR encoder alone is written, for another scale. Its trunk is the same, which is nearly all of
+it; an RRDB's convolutions that enlarge further are copies of the last one. Its images are wrong
+until it is trained.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from srflow_training.model.plain import PlainBlock
 
 
 def with_more_steps(model: SRFlow, count: int) -> SRFlow:
-    """The network with `count` more conditional steps per level, at the level's end in the encoding direction."""
+    """The network with `count` more conditional steps per level, at the level's end in the encoding
+    direction.
+    """
     torch.manual_seed(0)
     steps = model.config.steps
     larger = SRFlow(replace(model.config, steps=_plus(steps, count)))
@@ -66,14 +69,20 @@ def _plus(steps: int | tuple[int, ...], count: int) -> int | tuple[int, ...]:
 
 
 def _like(encoder: Encoder, **changes: int) -> Encoder:
-    """An encoder with other settings and the same weights, where it has tensors of the same names and shapes."""
+    """An encoder with other settings and the same weights, where it has tensors of the same names
+    and shapes.
+    """
     torch.manual_seed(0)
     if isinstance(encoder, PlainEncoder):
         encoder.compose()
     made = build_encoder(encoder.kind, {**encoder.settings(), **changes})
     made.initialize()
     known = {name: values.shape for name, values in made.state_dict().items()}
-    state = {name: values for name, values in encoder.state_dict().items() if values.shape == known.get(name)}
+    state = {
+        name: values
+        for name, values in encoder.state_dict().items()
+        if values.shape == known.get(name)
+    }
     made.load_state_dict(state, strict=False)
     return made.eval()
 
@@ -95,7 +104,8 @@ def with_more_blocks(encoder: Encoder, count: int) -> Encoder:
 
 
 def for_scale(encoder: Encoder, scale: int) -> Encoder:
-    """The encoder for another scale, as far as its weights serve there: a start for a training, not yet useful.
+    """The encoder for another scale, as far as its weights serve there: a start for a training, not
+    yet useful.
 
     Raises: ArgumentError.
     """
@@ -111,7 +121,9 @@ def for_scale(encoder: Encoder, scale: int) -> Encoder:
 
 
 def grow(part: str, source: Path, target: Path, count: int) -> str:
-    """Read, add, write. Returns: what the written network has. Raises: ArgumentError, CheckpointError."""
+    """Read, add, write. Returns: what the written network has. Raises: ArgumentError,
+    CheckpointError.
+    """
     model = load_checkpoint(source)
     encoder = model if isinstance(model, Encoder) else model.encoder
     if part == "scale":
@@ -121,22 +133,31 @@ def grow(part: str, source: Path, target: Path, count: int) -> str:
         save_checkpoint(target, with_more_blocks(encoder, count))
         return f"{len(encoder.blocks) + count} blocks"
     if not isinstance(model, SRFlow):
-        raise CheckpointError(f"{source} is an LR encoder, which has no flow: name an SRFlow checkpoint, or add blocks")
+        raise CheckpointError(
+            f"{source} is an LR encoder, which has no flow: name an SRFlow checkpoint, or add "
+            "blocks"
+        )
     save_checkpoint(target, with_more_steps(model, count))
     steps = _plus(model.config.steps, count)
     return f"{'/'.join(map(str, steps)) if isinstance(steps, tuple) else steps} steps per level"
 
 
 def refuse_target(parser: argparse.ArgumentParser, target: Path, *sources: Path) -> None:
-    """End the program if the target's name is no checkpoint's, or it is one of the networks that it is made from."""
+    """End the program if the target's name is no checkpoint's, or it is one of the networks that it
+    is made from.
+    """
     if target.suffix != ".safetensors":
         parser.error(f"{target} would be a checkpoint: name a file that ends in .safetensors")
     if any(source.exists() and target.exists() and source.samefile(target) for source in sources):
-        parser.error(f"{target} is the network itself, which would be lost: name another file to write")
+        parser.error(
+            f"{target} is the network itself, which would be lost: name another file to write"
+        )
 
 
 def write(target: Path, make: Callable[[], str]) -> None:
-    """Write the target and print what `make` returns about it, or end the program with a line on what is wrong."""
+    """Write the target and print what `make` returns about it, or end the program with a line on
+    what is wrong.
+    """
     try:
         print(f"{target}: {make()}")
     except SRFlowError as error:
@@ -146,14 +167,25 @@ def write(target: Path, make: Callable[[], str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("steps", "blocks", "scale"), help="what to add, or scale: what to change")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "part", choices=("steps", "blocks", "scale"), help="what to add, or scale: what to change"
+    )
     parser.add_argument("source", type=Path, help="the trained network's checkpoint")
     parser.add_argument("target", type=Path, help="the checkpoint to write")
-    parser.add_argument("count", type=int, help="how many to add (of steps, an even number), or the new scale")
+    parser.add_argument(
+        "count", type=int, help="how many to add (of steps, an even number), or the new scale"
+    )
     options = parser.parse_args()
-    if options.part != "scale" and (options.count < 1 or (options.part == "steps" and options.count % 2)):
-        parser.error(f"{options.count} {options.part} cannot be added: name 1 or more, and of steps an even number")
+    if options.part != "scale" and (
+        options.count < 1 or (options.part == "steps" and options.count % 2)
+    ):
+        parser.error(
+            f"{options.count} {options.part} cannot be added: name 1 or more, and of steps an even "
+            "number"
+        )
     refuse_target(parser, options.target, options.source)
     write(options.target, lambda: grow(options.part, options.source, options.target, options.count))
 

@@ -1,10 +1,11 @@
-"""A pipeline of Ray Data: upscale the photographs that a table names, and write what became of them.
+"""A pipeline of Ray Data: upscale the photographs that a table names, and write what became of
+them.
 
-    pip install ".[ray]"
-    python examples/ray_batch.py photos.csv made/         photos.csv has the columns source and target
+    pip install ".[ray]" python examples/ray_batch.py photos.csv made/         photos.csv has the
+    columns source and target
 
-Paths must exist on every machine of the cluster. For a whole folder, or a bucket, with resuming and a report, there is
-`srflow-upscale photos -o large --ray auto`.
+Paths must exist on every machine of the cluster. For a whole folder, or a bucket, with resuming and
+a report, there is `srflow-upscale photos -o large --ray auto`.
 """
 
 from __future__ import annotations
@@ -35,8 +36,12 @@ class Upscale:
 
 
 def main(table: str, out: str) -> None:
-    """Upscale what the table names on one to eight actors, and write the table's rows with their results."""
-    made = ray.data.read_csv(table).map(Upscale, concurrency=(1, 8), num_cpus=1)  # num_gpus=1 on machines with GPUs
+    """Upscale what the table names on one to eight actors, and write the table's rows with their
+    results.
+    """
+    made = ray.data.read_csv(table).map(
+        Upscale, concurrency=(1, 8), num_cpus=1
+    )  # num_gpus=1 on machines with GPUs
     made.write_csv(out)
 
 

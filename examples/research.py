@@ -1,16 +1,17 @@
-"""What the model finds likely: photographs, changed photographs and its own samples, by likelihood and latents.
+"""What the model finds likely: photographs, changed photographs and its own samples, by likelihood
+and latents.
 
     pip install . matplotlib
     python examples/research.py photos/*.png -o likelihoods
 
-A flow gives every picture a likelihood and latents, which are standard normal for pictures like its training's. This
-script takes the middle of each photo as the true large picture, reduces it to the photo that the model is given, and
-changes the large one: noise, blur, a median filter, JPEG. It also draws samples at several temperatures. All pictures
-of a photo share one encoding.
+A flow gives every picture a likelihood and latents, which are standard normal for pictures like its
+training's. This script takes the middle of each photo as the true large picture, reduces it to the
+photo that the model is given, and changes the large one: noise, blur, a median filter, JPEG. It
+also draws samples at several temperatures. All pictures of a photo share one encoding.
 
-It writes `likelihoods.csv`, with one row for each picture, and `likelihoods.png`: bits per dimension (fewer are
-likelier), and histograms of the latents beside the normal distribution. A photo that cannot be used is named and left
-out; the exit status is then 1.
+It writes `likelihoods.csv`, with one row for each picture, and `likelihoods.png`: bits per
+dimension (fewer are likelier), and histograms of the latents beside the normal distribution. A
+photo that cannot be used is named and left out; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ class Measured:
         means = {level: float(array.mean()) for level, array in values.items()}
         deviations = {level: float(array.std()) for level, array in values.items()}
         kurtoses = {
-            level: float((((array - means[level]) / deviations[level]) ** 4).mean()) for level, array in values.items()
+            level: float((((array - means[level]) / deviations[level]) ** 4).mean())
+            for level, array in values.items()
         }
         return cls(photo, picture, bits, means, deviations, kurtoses)
 
@@ -101,14 +103,23 @@ class Measured:
         """The table's row."""
         numbers = {"mean": self.mean, "deviation": self.deviation, "kurtosis": self.kurtosis}
         by_level = {
-            f"{name}_level{level}": f"{value:.4f}" for name, of in numbers.items() for level, value in of.items()
+            f"{name}_level{level}": f"{value:.4f}"
+            for name, of in numbers.items()
+            for level, value in of.items()
         }
         bits = f"{self.bits_per_dimension:.4f}"
-        return {"photo": self.photo, "picture": self.picture, "bits_per_dimension": bits, **by_level}
+        return {
+            "photo": self.photo,
+            "picture": self.picture,
+            "bits_per_dimension": bits,
+            **by_level,
+        }
 
 
 def middle(path: Path, scale: int) -> Image.Image:
-    """The middle of a photo as 8-bit RGB, up to SIDE pixels a side. Raises: ImageError if there is too little of it."""
+    """The middle of a photo as 8-bit RGB, up to SIDE pixels a side. Raises: ImageError if there is
+    too little of it.
+    """
     file = read_image(path)
     largest = np.iinfo(file.pixels.dtype).max if file.pixels.dtype.kind == "u" else 1
     channels = 3 if file.pixels.shape[2] > 2 else 1
@@ -116,7 +127,8 @@ def middle(path: Path, scale: int) -> Image.Image:
     height, width = (min(side, SIDE) // (4 * scale) * 4 * scale for side in unit.shape[:2])
     if not (height and width):
         raise ImageError(
-            f"{path} has {unit.shape[1]}×{unit.shape[0]} pixels: choose photos of at least {4 * scale} pixels a side"
+            f"{path} has {unit.shape[1]}×{unit.shape[0]} pixels: choose photos of at least "
+            f"{4 * scale} pixels a side"
         )
     top, left = (unit.shape[0] - height) // 2, (unit.shape[1] - width) // 2
     part = np.repeat(unit[top : top + height, left : left + width], 3 // channels, axis=2)
@@ -129,7 +141,8 @@ def measured(
     """All pictures of one photo, and the latents of each by level."""
     pictures = {name: change(hr) for name, change in CHANGES.items()}
     pictures |= {f"sample τ {tau:g}": encoding.sample(tau=tau, seed=SEED) for tau in TAUS}
-    rows, latents = [], {}
+    rows = []
+    latents = {}
     for name, picture in pictures.items():
         found = encoding.invert(picture, dequantise=True)
         rows.append(Measured.of(photo, name, found))
@@ -137,11 +150,15 @@ def measured(
     return rows, latents
 
 
-def figure(rows: list[Measured], latents: list[dict[str, dict[int, NDArray[np.float32]]]], target: Path) -> None:
+def figure(
+    rows: list[Measured], latents: list[dict[str, dict[int, NDArray[np.float32]]]], target: Path
+) -> None:
     """Bits per dimension of all photos, and the latents' histograms, level by level."""
     names = list(dict.fromkeys(row.picture for row in rows))
     levels = sorted(rows[0].mean)
-    canvas, axes = plt.subplots(1, 1 + len(levels), figsize=(5 + 3.2 * len(levels), 3.8), layout="constrained")
+    canvas, axes = plt.subplots(
+        1, 1 + len(levels), figsize=(5 + 3.2 * len(levels), 3.8), layout="constrained"
+    )
     bits = [[row.bits_per_dimension for row in rows if row.picture == name] for name in names]
     axes[0].barh(names, [np.mean(values) for values in bits], color="#9db8d6")
     for at, values in enumerate(bits):
@@ -153,8 +170,18 @@ def figure(rows: list[Measured], latents: list[dict[str, dict[int, NDArray[np.fl
     for axis, level in zip(axes[1:], levels, strict=True):
         for name in ("photo", "noise 8", "blur"):
             values = np.concatenate([by_name[name][level].ravel() for by_name in latents])
-            axis.stairs(np.histogram(values, edges)[0] / values.size / (edges[1] - edges[0]), edges, label=name)
-        axis.plot(centres, np.exp(-(centres**2) / 2) / np.sqrt(2 * np.pi), "k--", linewidth=1, label="normal")
+            axis.stairs(
+                np.histogram(values, edges)[0] / values.size / (edges[1] - edges[0]),
+                edges,
+                label=name,
+            )
+        axis.plot(
+            centres,
+            np.exp(-(centres**2) / 2) / np.sqrt(2 * np.pi),
+            "k--",
+            linewidth=1,
+            label="normal",
+        )
         axis.set(title=f"latents of level {level}", yticks=[])
     axes[1].legend(fontsize="small")
     canvas.savefig(target, dpi=110)
@@ -168,20 +195,34 @@ def make_folder(path: Path) -> None:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        sys.exit(f"error: {path} is not a folder to write into ({error.strerror}): choose another one with -o")
+        sys.exit(
+            f"error: {path} is not a folder to write into ({error.strerror}): choose another one "
+            "with -o"
+        )
 
 
 def main() -> None:
     """Read the command line, measure, and write the table and the figure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("photos", type=Path, nargs="*", default=[EXAMPLE], help="[default: examples/photos/cat.png]")
-    parser.add_argument("-o", "--output", type=Path, default=Path("likelihoods"), help="folder  [default: likelihoods]")
     parser.add_argument(
-        "--model", default="x4-small", help="bundle with an inverter, or an embedded model's name  [default: x4-small]"
+        "photos", type=Path, nargs="*", default=[EXAMPLE], help="[default: examples/photos/cat.png]"
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("likelihoods"),
+        help="folder  [default: likelihoods]",
+    )
+    parser.add_argument(
+        "--model",
+        default="x4-small",
+        help="bundle with an inverter, or an embedded model's name  [default: x4-small]",
     )
     arguments = parser.parse_args()
     make_folder(arguments.output)
-    rows, latents = [], []
+    rows = []
+    latents = []
     unused = 0
     try:
         with Upscaler(arguments.model) as upscaler:
@@ -192,12 +233,18 @@ def main() -> None:
                     print(f"error: {error}", file=sys.stderr)
                     unused += 1
                     continue
-                lr = hr.resize((hr.width // upscaler.scale, hr.height // upscaler.scale), Image.Resampling.BICUBIC)
+                lr = hr.resize(
+                    (hr.width // upscaler.scale, hr.height // upscaler.scale),
+                    Image.Resampling.BICUBIC,
+                )
                 found, of_photo = measured(upscaler.encode(lr), path.name, hr)
                 rows += found
                 latents.append(of_photo)
                 for row in found:
-                    print(f"{row.photo:24} {row.picture:14} {row.bits_per_dimension:8.3f} bits per dimension")
+                    print(
+                        f"{row.photo:24} {row.picture:14} {row.bits_per_dimension:8.3f} bits per "
+                        "dimension"
+                    )
     except SRFlowError as error:
         sys.exit(f"error: {error}")
     if not rows:

@@ -1,10 +1,12 @@
-"""A web service: POST a photo, get it enlarged. One photo is drawn at a time, and others wait for their turn.
+"""A web service: POST a photo, get it enlarged. One photo is drawn at a time, and others wait for
+their turn.
 
     pip install . fastapi uvicorn
     uvicorn --app-dir examples service:app
     curl --data-binary @photo.jpg 'http://127.0.0.1:8000/upscale?tau=0.8&seed=1' -o large.png
 
-It has no token and no limit of an upload's size: where strangers reach it, put a proxy with both before it.
+It has no token and no limit of an upload's size: where strangers reach it, put a proxy with both
+before it.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ import os
 
 from srflow_sdk._lazy_names import lazy_names
 
-TYPE_CHECKING = False  # type checkers take it for true; importing typing would take longer than all the rest here
+# type checkers take it for true; importing typing would take longer than all the rest here
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:  # each twice, by which type checkers know what is public
     from srflow_apps.batch.jobs import FolderFile as FolderFile
@@ -51,7 +52,14 @@ _NAMES = {  # by module
     "encoding": ("Encoding",),
     "drawing.file_upscaling": ("FileOutput", "FileResult"),
     "srflow_apps.batch.jobs": ("FolderFile", "FolderResult"),
-    "files": ("ImageFile", "Metadata", "Provenance", "read_image", "read_provenance", "write_image"),
+    "files": (
+        "ImageFile",
+        "Metadata",
+        "Provenance",
+        "read_image",
+        "read_provenance",
+        "write_image",
+    ),
     "latents.picture_latents": ("Latents",),
     "model.model_choice": ("ModelChoice", "choose_model"),
     "drawing.options": ("OutputSize",),
@@ -59,8 +67,22 @@ _NAMES = {  # by module
     "drawing.finishing": ("lr_psnr",),
     "srflow_apps.batch.run": ("upscale_folder",),
     "errors": (
-        *("ArgumentError", "BundleError", "CancelledError", "CheckpointError", "DeviceError", "ExportError"),
-        *("ImageError", "MissingExtraError", "NonFiniteError", "OutOfMemoryError", "RemoteError", "SRFlowError"),
+        *(
+            "ArgumentError",
+            "BundleError",
+            "CancelledError",
+            "CheckpointError",
+            "DeviceError",
+            "ExportError",
+        ),
+        *(
+            "ImageError",
+            "MissingExtraError",
+            "NonFiniteError",
+            "OutOfMemoryError",
+            "RemoteError",
+            "SRFlowError",
+        ),
         "UnavailableError",
     ),
 }

@@ -5,4 +5,6 @@ from __future__ import annotations
 import importlib
 
 if __name__ == "__main__":
-    importlib.import_module("srflow_apps.commands.cli").upscale()  # by name: the runtime imports no application
+    importlib.import_module(
+        "srflow_apps.commands.cli"
+    ).upscale()  # by name: the runtime imports no application

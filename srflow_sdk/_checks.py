@@ -1,4 +1,6 @@
-"""Checks of arguments that must be a number or a flag. True and False are no numbers here, though Python takes them."""
+"""Checks of arguments that must be a number or a flag. True and False are no numbers here, though
+Python takes them.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,13 @@ def is_real(value: object) -> TypeGuard[float]:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def whole(name: str, value: object, *, least: int, most: int | None = None, also: str = "", of: str = "") -> int:
+def whole(
+    name: str, value: object, *, least: int, most: int | None = None, also: str = "", of: str = ""
+) -> int:
     """Take a whole number from `least` to `most`, as an int.
 
-    name: what the message calls it. also: what else the message allows, such as "None or ". of: its unit in the
-    message, such as " of pixels". Raises: ArgumentError.
+    name: what the message calls it. also: what else the message allows, such as "None or ". of: its
+    unit in the message, such as " of pixels". Raises: ArgumentError.
     """
     if isinstance(value, Integral) and not isinstance(value, bool):
         number = int(value)
@@ -64,7 +68,9 @@ def flag(name: str, value: object) -> bool:
 def one_of(name: str, value: object, choices: Any) -> None:
     """Raises: ArgumentError unless it is among the choices, a Literal of strings."""
     if value not in get_args(choices):
-        raise ArgumentError(f"{name} is {short(value)}; it must be one of {', '.join(get_args(choices))}")
+        raise ArgumentError(
+            f"{name} is {short(value)}; it must be one of {', '.join(get_args(choices))}"
+        )
 
 
 def file_path(name: str, value: object, of: str = "a file") -> Path:
@@ -75,20 +81,36 @@ def file_path(name: str, value: object, of: str = "a file") -> Path:
 
 
 def keywords_of(options: type[_T], keywords: Mapping[str, Any]) -> _T:
-    """Make a method's further keywords its options, a dataclass. Raises: TypeError that names the right ones."""
+    """Make a method's further keywords its options, a dataclass. Raises: TypeError that names the
+    right ones.
+    """
     names = options.__dataclass_fields__  # type: ignore[attr-defined]
     for name in keywords:
         if name not in names:
-            hint = "; encode(image).samples(n) draws several pictures" if name in ("samples", "n") else ""
-            raise TypeError(f"{name!r} is no keyword here; besides the signature's there are {', '.join(names)}{hint}")
+            hint = (
+                "; encode(image).samples(n) draws several pictures"
+                if name in ("samples", "n")
+                else ""
+            )
+            raise TypeError(
+                f"{name!r} is no keyword here; besides the signature's there are "
+                f"{', '.join(names)}{hint}"
+            )
     return options(**keywords)
 
 
 def level_taus(tau: object, levels: Iterable[int] | None = None) -> dict[int, float]:
-    """The temperature of each level that has one. levels: None if they are not known yet. Raises: ArgumentError."""
+    """The temperature of each level that has one. levels: None if they are not known yet. Raises:
+    ArgumentError.
+    """
     if not isinstance(tau, Mapping):
         return dict.fromkeys(levels or (), real("tau", tau, least=0, most=MAX_TAU))
     known = list(tau if levels is None else levels)
     if unknown := [level for level in tau if level not in known]:
-        raise ArgumentError(f"tau names level {short(unknown[0])}; these latents have {', '.join(map(str, known))}")
-    return {int(level): real(f"tau of level {level}", value, least=0, most=MAX_TAU) for level, value in tau.items()}
+        raise ArgumentError(
+            f"tau names level {short(unknown[0])}; these latents have {', '.join(map(str, known))}"
+        )
+    return {
+        int(level): real(f"tau of level {level}", value, least=0, most=MAX_TAU)
+        for level, value in tau.items()
+    }

@@ -1,4 +1,6 @@
-"""Public names of a package that are imported when they are first used, so that importing the package costs nothing."""
+"""Public names of a package that are imported when they are first used, so that importing the
+package costs nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,12 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def lazy_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's `__getattr__` and `__dir__`. homes: a name's module, in the package or in full from srflow_ on."""
+def lazy_names(
+    package: str, homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """A package's `__getattr__` and `__dir__`. homes: a name's module, in the package or in full
+    from srflow_ on.
+    """
 
     def get(name: str) -> Any:
         if name not in homes:

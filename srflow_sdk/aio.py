@@ -1,4 +1,6 @@
-"""The SDK for asyncio: :class:`AsyncUpscaler` has the methods of Upscaler as coroutines, for services and apps."""
+"""The SDK for asyncio: :class:`AsyncUpscaler` has the methods of Upscaler as coroutines, for
+services and apps.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,9 @@ async def _end_of(call: asyncio.Future[Any]) -> None:
         call.exception()
 
 
-def _awaited(method: Callable[Concatenate[Any, _P], _T]) -> Callable[Concatenate[Any, _P], Coroutine[Any, Any, _T]]:
+def _awaited(
+    method: Callable[Concatenate[Any, _P], _T],
+) -> Callable[Concatenate[Any, _P], Coroutine[Any, Any, _T]]:
     """Make a method of Upscaler or Encoding a coroutine."""
 
     @functools.wraps(method)
@@ -74,16 +78,18 @@ def _read(of: Any) -> Any:
 
 
 class AsyncUpscaler:
-    """An :class:`Upscaler` for asyncio. Its methods have the same keywords and results, and never block the event loop.
+    """An :class:`Upscaler` for asyncio. Its methods have the same keywords and results, and never
+    block the event loop.
 
-    Cancelling a task that awaits a call, as a timeout does, stops the work at the network's next operator. The task
-    ends when nothing of the call runs any more and nothing was written; one that is cancelled while files are being
-    finished may still leave them, complete. `progress` is called in the event loop. Do not change an array before its
-    call ends. Leaving the ``async with`` block ends calls that still run or wait, by DeviceError; no threads are left.
+    Cancelling a task that awaits a call, as a timeout does, stops the work at the network's next
+    operator. The task ends when nothing of the call runs any more and nothing was written; one that
+    is cancelled while files are being finished may still leave them, complete. `progress` is called
+    in the event loop. Do not change an array before its call ends. Leaving the ``async with`` block
+    ends calls that still run or wait, by DeviceError; no threads are left.
 
-    Args:
-        bundle, device, tile, threads, precision: As for :class:`Upscaler`; entering the block raises what that raises.
-        at_once: How many calls run at a time; others wait for their turn. Each takes the memory of a tile, and all
+    Args: bundle, device, tile, threads, precision: As for :class:`Upscaler`; entering the block
+        raises what that raises. at_once: How many calls run at a time; others wait for their turn.
+        Each takes the memory of a tile, and all
             cores: with 2, a short call need not wait for a long one.
 
     Example:
@@ -101,8 +107,12 @@ class AsyncUpscaler:
         precision: Precision = "bundle",
         at_once: int = 2,
     ) -> None:
-        self._open = functools.partial(Upscaler, bundle, device=device, tile=tile, threads=threads, precision=precision)
-        self._pool = ThreadPoolExecutor(whole("at_once", at_once, least=1), thread_name_prefix="srflow-async")
+        self._open = functools.partial(
+            Upscaler, bundle, device=device, tile=tile, threads=threads, precision=precision
+        )
+        self._pool = ThreadPoolExecutor(
+            whole("at_once", at_once, least=1), thread_name_prefix="srflow-async"
+        )
         self._running: set[asyncio.Future[Any]] = set()
         self._closed = threading.Event()
         self._upscaler: Upscaler | None = None
@@ -119,36 +129,55 @@ class AsyncUpscaler:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End what runs or waits, then release the model. Those calls raise DeviceError, and so do later ones."""
+        """End what runs or waits, then release the model. Those calls raise DeviceError, and so do
+        later ones.
+        """
         if self._closed.is_set():
             return
         self._closed.set()
         for call in list(self._running):
             await _end_of(call)
         if self._upscaler is not None:
-            await _end_of(asyncio.get_running_loop().run_in_executor(self._pool, self._upscaler.close))
-        while self._running:  # their tasks end in turn; a loop that ended before them would cancel them
+            await _end_of(
+                asyncio.get_running_loop().run_in_executor(self._pool, self._upscaler.close)
+            )
+        while (
+            self._running
+        ):  # their tasks end in turn; a loop that ended before them would cancel them
             await asyncio.sleep(0)
         self._pool.shutdown()  # its threads have nothing to do: this takes no time
 
     @property
     def _opened(self) -> Upscaler:
         if self._upscaler is None:
-            raise DeviceError("the model is not loaded: use the upscaler in `async with AsyncUpscaler(…) as upscaler:`")
+            raise DeviceError(
+                "the model is not loaded: use the upscaler in `async with AsyncUpscaler(…) as "
+                "upscaler:`"
+            )
         return self._upscaler
 
-    bundle, scale = _read(Upscaler.bundle), _read(Upscaler.scale)
-    device, precision = _read(Upscaler.device), _read(Upscaler.precision)
-    upscale, upscale_many = _awaited(Upscaler.upscale), _awaited(Upscaler.upscale_many)
-    upscale_file, best_of = _awaited(Upscaler.upscale_file), _awaited(Upscaler.best_of)
-    restore, restore_file = _awaited(Upscaler.restore), _awaited(Upscaler.restore_file)
-    transfer, transfer_file = _awaited(Upscaler.transfer), _awaited(Upscaler.transfer_file)
+    bundle = _read(Upscaler.bundle)
+    scale = _read(Upscaler.scale)
+    device = _read(Upscaler.device)
+    precision = _read(Upscaler.precision)
+    upscale = _awaited(Upscaler.upscale)
+    upscale_many = _awaited(Upscaler.upscale_many)
+    upscale_file = _awaited(Upscaler.upscale_file)
+    best_of = _awaited(Upscaler.best_of)
+    restore = _awaited(Upscaler.restore)
+    restore_file = _awaited(Upscaler.restore_file)
+    transfer = _awaited(Upscaler.transfer)
+    transfer_file = _awaited(Upscaler.transfer_file)
     log_likelihood = _awaited(Upscaler.log_likelihood)
 
     @overload
-    async def encode(self, image: ImageT, **options: Unpack[EncodeKeywords]) -> AsyncEncoding[ImageT]: ...
+    async def encode(
+        self, image: ImageT, **options: Unpack[EncodeKeywords]
+    ) -> AsyncEncoding[ImageT]: ...
     @overload
-    async def encode(self, image: EncodedImage, **options: Unpack[EncodeKeywords]) -> AsyncEncoding[Image.Image]: ...
+    async def encode(
+        self, image: EncodedImage, **options: Unpack[EncodeKeywords]
+    ) -> AsyncEncoding[Image.Image]: ...
     async def encode(self, image: Any, **options: Any) -> AsyncEncoding[Any]:
         """Compute everything that depends on the image alone: see :meth:`Upscaler.encode`."""
         return AsyncEncoding(await self._run(self._opened.encode, image, **options), self)
@@ -163,8 +192,11 @@ class AsyncUpscaler:
     ) -> _T:
         """Call in a thread, once one is free. The call ends soon after its task is cancelled."""
         DrawOptions(progress=progress, cancel=cancel)  # checks them
-        loop, stop = asyncio.get_running_loop(), _Stop(cancel, self._closed)
-        closed = DeviceError("the upscaler is closed; await its calls before its `async with` block ends")
+        loop = asyncio.get_running_loop()
+        stop = _Stop(cancel, self._closed)
+        closed = DeviceError(
+            "the upscaler is closed; await its calls before its `async with` block ends"
+        )
 
         async def tell(done: int, total: int) -> None:
             if progress is not None and not stop.is_set():
@@ -173,7 +205,9 @@ class AsyncUpscaler:
         def work() -> _T:
             stop_if_set(stop)
             if progress is not None:  # what it raises ends the call in its thread
-                keywords["progress"] = lambda *told: asyncio.run_coroutine_threadsafe(tell(*told), loop).result()
+                keywords["progress"] = lambda *told: asyncio.run_coroutine_threadsafe(
+                    tell(*told), loop
+                ).result()
             with cancelled_by(stop):
                 return call(*arguments, cancel=stop, **keywords)
 
@@ -203,8 +237,11 @@ class AsyncEncoding(Generic[ImageT]):
         self._opened: Encoding[ImageT] = encoding
         self._run = upscaler._run
 
-    nbytes, tiles, kept_tiles = _read(Encoding.nbytes), _read(Encoding.tiles), _read(Encoding.kept_tiles)
-    std, invert = _awaited(Encoding.std), _awaited(Encoding.invert)
+    nbytes = _read(Encoding.nbytes)
+    tiles = _read(Encoding.tiles)
+    kept_tiles = _read(Encoding.kept_tiles)
+    std = _awaited(Encoding.std)
+    invert = _awaited(Encoding.invert)
     if TYPE_CHECKING:  # the others, with types that know the image's
 
         async def sample(self, **options: Unpack[DrawKeywords]) -> ImageT: ...
@@ -213,7 +250,12 @@ class AsyncEncoding(Generic[ImageT]):
         async def interval(
             self, n: int, coverage: float = ..., **options: Unpack[DrawKeywords]
         ) -> tuple[ImageT, ImageT]: ...
-        async def decode(self, latents: Latents, *, consistent: bool = ..., **options: Any) -> ImageT: ...
+        async def decode(
+            self, latents: Latents, *, consistent: bool = ..., **options: Any
+        ) -> ImageT: ...
     else:
-        sample, samples, mean = _awaited(Encoding.sample), _awaited(Encoding.samples), _awaited(Encoding.mean)
-        interval, decode = _awaited(Encoding.interval), _awaited(Encoding.decode)
+        sample = _awaited(Encoding.sample)
+        samples = _awaited(Encoding.samples)
+        mean = _awaited(Encoding.mean)
+        interval = _awaited(Encoding.interval)
+        decode = _awaited(Encoding.decode)

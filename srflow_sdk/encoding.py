@@ -29,15 +29,24 @@ if TYPE_CHECKING:
     from srflow_sdk.drawing.options import DrawKeywords, WatchKeywords
 
 _log = logging.getLogger(__name__)
-ImageT = TypeVar("ImageT", Image.Image, NDArray[np.uint8], NDArray[np.uint16], NDArray[np.float32], NDArray[np.float64])
+ImageT = TypeVar(
+    "ImageT",
+    Image.Image,
+    NDArray[np.uint8],
+    NDArray[np.uint16],
+    NDArray[np.float32],
+    NDArray[np.float64],
+)
 
 
 class Encoding(Generic[ImageT]):
-    """An encoded image: more samples, temperatures and seeds at a fraction of the cost. See :meth:`Upscaler.encode`.
+    """An encoded image: more samples, temperatures and seeds at a fraction of the cost. See
+    :meth:`Upscaler.encode`.
 
-    The samples of one call are drawn together, tile by tile, so tiles that are not kept are encoded once per call.
-    Usable while its Upscaler is open; thread-safe. Device memory is released with the object. `options` are those of
-    :class:`~srflow_sdk.drawing.options.DrawOptions`, and errors those of :meth:`Upscaler.upscale`.
+    The samples of one call are drawn together, tile by tile, so tiles that are not kept are encoded
+    once per call. Usable while its Upscaler is open; thread-safe. Device memory is released with
+    the object. `options` are those of :class:`~srflow_sdk.drawing.options.DrawOptions`, and errors
+    those of :meth:`Upscaler.upscale`.
 
     Example:
         >>> encoding = upscaler.encode(photo)
@@ -64,28 +73,36 @@ class Encoding(Generic[ImageT]):
         if cleaner is not None:
             pixels = cleaned(pixels, kind, painter, cleaner, cancel)
         self._inverting: Encoding[ImageT] | None = None
-        """The encoding that inverts if it is another model's, where each picture has the one that suits it."""
+        """The encoding that inverts if it is another model's, where each picture has the one that
+        suits it."""
         if inverting is not None and inverting is not painter:
             self._inverting = Encoding(pixels, kind, inverting, memory_budget=0)
         manifest = painter.manifest
-        self._lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
+        self._lr = LowResolution.of(
+            pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo
+        )
         self._halo = manifest.halo if halo is None else halo
         size = self._lr.padded_height, self._lr.padded_width
         self._tiles = painter.plan(*size, painter.core(*size, halo=self._halo), halo=self._halo)
         self._kept = KeptTiles()
         budget = painter.conditioning_budget() if memory_budget is None else memory_budget
-        nbytes, kept = 0, self._kept.tiles
+        nbytes = 0
+        kept = self._kept.tiles
         for tile in self._tiles:
             stop_if_set(cancel)
             (rows, columns), window = tile.window.slices, tile.window
-            if nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel > budget:
+            if (
+                nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel
+                > budget
+            ):
                 break
             seen = self._lr.network_rows(rows.start, rows.stop)
             try:
                 with cancelled_by(cancel):
                     kept[tile] = painter.backend.encode(seen[None, :, :, columns])
             except (OutOfMemoryError, MemoryError):
-                # Drawing needs room too: half of what fits is kept, the rest is encoded again for every draw.
+                # Drawing needs room too: half of what fits is kept, the rest is encoded again for
+                # every draw.
                 for last in list(kept)[(len(kept) + 1) // 2 :]:
                     del kept[last]
                 break
@@ -105,38 +122,54 @@ class Encoding(Generic[ImageT]):
 
     @property
     def kept_tiles(self) -> int:
-        """Number of tiles that do not have to be encoded again. When memory runs out later, they are dropped."""
+        """Number of tiles that do not have to be encoded again. When memory runs out later, they
+        are dropped.
+        """
         return len(self._kept.tiles)
 
     def sample(self, **options: Unpack[DrawKeywords]) -> ImageT:
-        """Draw one picture of the image's kind, bit for bit what :meth:`Upscaler.upscale` gives with these keywords."""
+        """Draw one picture of the image's kind, bit for bit what :meth:`Upscaler.upscale` gives
+        with these keywords.
+        """
         return self._pictures(keywords_of(DrawOptions, options))[0]
 
     def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]:
-        """Draw `n` pictures, 1 to 2^20: item i is what `sample=sample + i` gives alone, bit for bit."""
+        """Draw `n` pictures, 1 to 2^20: item i is what `sample=sample + i` gives alone, bit for
+        bit.
+        """
         return self._pictures(keywords_of(DrawOptions, options), n=n)
 
     def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
-        """Average `n` samples, at least 2, into one picture of the image's kind. Memory holds two pictures, not `n`."""
+        """Average `n` samples, at least 2, into one picture of the image's kind. Memory holds two
+        pictures, not `n`.
+        """
         return self._pictures(keywords_of(DrawOptions, options), n=n, reduce="mean")[0]
 
     def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
-        """Compute the standard deviation (with n - 1) of `n` samples, at least 2: large where the model is unsure.
+        """Compute the standard deviation (with n - 1) of `n` samples, at least 2: large where the
+        model is unsure.
 
-        It is of the model's own pictures: `consistent` and `scale` are refused. Memory holds two pictures, not `n`.
+        It is of the model's own pictures: `consistent` and `scale` are refused. Memory holds two
+        pictures, not `n`.
 
-        Returns:
-            Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without alpha.
+        Returns: Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without
+            alpha.
         """
-        return self._kind.arranged(self._drawn(keywords_of(DrawOptions, options), n=n, reduce="std")[0])
+        return self._kind.arranged(
+            self._drawn(keywords_of(DrawOptions, options), n=n, reduce="std")[0]
+        )
 
-    def interval(self, n: int, coverage: float = 0.9, **options: Unpack[DrawKeywords]) -> tuple[ImageT, ImageT]:
-        """Compute a lower and an upper picture that hold the true values of a share of the pixels, the `coverage`.
+    def interval(
+        self, n: int, coverage: float = 0.9, **options: Unpack[DrawKeywords]
+    ) -> tuple[ImageT, ImageT]:
+        """Compute a lower and an upper picture that hold the true values of a share of the pixels,
+        the `coverage`.
 
-        Both are the mean ± a calibrated factor times the deviation. `consistent` and a smaller `scale` are refused.
-        Promised is: of 8-bit photographs like those of the calibration (`srflow-eval calibrate`), at the default
-        temperature, the share held is `coverage` or more on average over photographs and calibrations, on the
-        conditions of docs/concepts.md. Not promised is any single pixel, region or picture; other content; other tau.
+        Both are the mean ± a calibrated factor times the deviation. `consistent` and a smaller
+        `scale` are refused. Promised is: of 8-bit photographs like those of the calibration
+        (`srflow-eval calibrate`), at the default temperature, the share held is `coverage` or more
+        on average over photographs and calibrations, on the conditions of docs/concepts.md. Not
+        promised is any single pixel, region or picture; other content; other tau.
 
         Args:
             n: Samples, one of the numbers that were calibrated, 4, 8 and 16 as a rule.
@@ -149,7 +182,9 @@ class Encoding(Generic[ImageT]):
         Raises:
             BundleError: The model's intervals are not calibrated.
         """
-        low, high = self._pictures(keywords_of(DrawOptions, options), n=n, reduce="interval", coverage=coverage)[1:]
+        low, high = self._pictures(
+            keywords_of(DrawOptions, options), n=n, reduce="interval", coverage=coverage
+        )[1:]
         return low, high
 
     def invert(
@@ -160,17 +195,20 @@ class Encoding(Generic[ImageT]):
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> Latents:
-        """Find the latents that make an HR image of this image, and how likely it is: the inverse of :meth:`decode`.
+        """Find the latents that make an HR image of this image, and how likely it is: the inverse
+        of :meth:`decode`.
 
-        Any size works: tiles are those of drawing. The latents are as large as the picture in float32. For colours that
-        the network maps to themselves, `decode(invert(hr))` is hr to rounding.
+        Any size works: tiles are those of drawing. The latents are as large as the picture in
+        float32. For colours that the network maps to themselves, `decode(invert(hr))` is hr to
+        rounding.
 
-        Args:
-            hr: As :meth:`Upscaler.upscale` takes images, in this one's layout, `scale` times as large; up to scale - 1
-                pixels less at the right and the bottom are padded, and count nothing. Its colours are converted to sRGB
-                as this image's are, gray becomes RGB, and colours under full transparency come from their neighbours.
-            dequantise: Spread 8-bit levels evenly within them, as likelihoods of discrete data demand, the same in
-                every call. Without it the values go in as they are.
+        Args: hr: As :meth:`Upscaler.upscale` takes images, in this one's layout, `scale` times as
+            large; up to scale - 1
+                pixels less at the right and the bottom are padded, and count nothing. Its colours
+                are converted to sRGB as this image's are, gray becomes RGB, and colours under full
+                transparency come from their neighbours.
+            dequantise: Spread 8-bit levels evenly within them, as likelihoods of discrete data
+                demand, the same in every call. Without it the values go in as they are.
             progress, cancel: As for :meth:`Upscaler.upscale`.
 
         Raises:
@@ -180,13 +218,21 @@ class Encoding(Generic[ImageT]):
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
             pixels, kind = loaded(hr, layout=self._kind.layout)
             inverting = self._inverting or self
-            return inverting._inverted(pixels, kind, dequantise=dequantise, progress=progress, cancel=cancel)
+            return inverting._inverted(
+                pixels, kind, dequantise=dequantise, progress=progress, cancel=cancel
+            )
 
     def _inverted(
-        self, pixels: NDArray[Any], kind: ImageKind, *, dequantise: bool = False, **watched: Unpack[WatchKeywords]
+        self,
+        pixels: NDArray[Any],
+        kind: ImageKind,
+        *,
+        dequantise: bool = False,
+        **watched: Unpack[WatchKeywords],
     ) -> Latents:
         """The latents of :meth:`invert` for an HR image as pixels and kind."""
-        painter, lr = self._painter, self._lr
+        painter = self._painter
+        lr = self._lr
         large = high_resolution(pixels, kind, lr, scale=painter.manifest.scale)
         tiles = inverting_tiles(painter, lr, self._tiles, halo=self._halo)
         return invert(lr, large, painter, tiles, dequantise=dequantise, kept=self._kept, **watched)
@@ -201,9 +247,8 @@ class Encoding(Generic[ImageT]):
     ) -> ImageT:
         """Decode latents into a picture of the image's kind, in the size that they were made from.
 
-        Args:
-            latents: Of this model and a picture of this image's size, from :meth:`invert` or changed by their methods.
-            consistent, progress, cancel: As for :meth:`Upscaler.upscale`.
+        Args: latents: Of this model and a picture of this image's size, from :meth:`invert` or
+            changed by their methods. consistent, progress, cancel: As for :meth:`Upscaler.upscale`.
 
         Raises:
             ArgumentError: The latents are of another model or size.
@@ -219,7 +264,8 @@ class Encoding(Generic[ImageT]):
         precision = self._painter.backend.precision
         if latents.precision != precision:
             _log.warning(
-                "these latents were made with precision %s and are decoded with %s: the picture differs a little from "
+                "these latents were made with precision %s and are decoded with %s: the picture "
+                "differs a little from "
                 "the one that they are of; open the Upscaler with precision=%r for the same",
                 latents.precision,
                 precision,
@@ -231,21 +277,35 @@ class Encoding(Generic[ImageT]):
         return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._drawn(options, **how)]
 
     def _drawn(self, options: DrawOptions, **how: Any) -> list[NDArray[Any]]:
-        """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a deviation. how: a request's."""
-        lr, drawn = self._lr, self
-        request = make_request(options, self._painter.manifest, height=lr.height, width=lr.width, **how)
+        """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a deviation.
+        how: a request's.
+        """
+        lr = self._lr
+        drawn = self
+        request = make_request(
+            options, self._painter.manifest, height=lr.height, width=lr.width, **how
+        )
         if options.wrap is not None:
             pixels = extended(self._given, request.margins)
-            drawn = Encoding(pixels, self._kind, self._painter, cleaner=self._cleaner, memory_budget=0)
+            drawn = Encoding(
+                pixels, self._kind, self._painter, cleaner=self._cleaner, memory_budget=0
+            )
         plain, (height, width) = request.reduce == "std", (request.height, request.width)
         shape = (height, width, self._kind.colours if plain else self._kind.channels)
         what = f"for {request.pictures} pictures of {width}×{height}"
         fix = "ask for fewer samples at a time, or write them to files with upscale_file"
         with memory_errors_typed(f"{what}; {fix}"):
             dtype = np.dtype(np.float32) if plain else self._kind.dtype
-            canvases = self._kept.spared(lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)])
+            canvases = self._kept.spared(
+                lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)]
+            )
             draw_tiles(
-                drawn._lr, self._painter, drawn._tiles, request, [canvas.write for canvas in canvases], drawn._kept
+                drawn._lr,
+                self._painter,
+                drawn._tiles,
+                request,
+                [canvas.write for canvas in canvases],
+                drawn._kept,
             )
         return [canvas.pixels for canvas in canvases]
 

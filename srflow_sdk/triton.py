@@ -1,4 +1,5 @@
-"""Pictures drawn by a server: :class:`RemoteUpscaler` upscales as :class:`~srflow_sdk.Upscaler`, without the model.
+"""Pictures drawn by a server: :class:`RemoteUpscaler` upscales as :class:`~srflow_sdk.Upscaler`,
+without the model.
 
 It speaks HTTP and needs no extra. docs/triton.md says how the server is set up.
 """
@@ -14,4 +15,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RemoteUpscaler"]
 
-__getattr__, __dir__ = lazy_names(__name__, {"RemoteUpscaler": "srflow_apps.serving.remote_upscaler"})
+__getattr__, __dir__ = lazy_names(
+    __name__, {"RemoteUpscaler": "srflow_apps.serving.remote_upscaler"}
+)

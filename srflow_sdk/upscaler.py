@@ -1,4 +1,6 @@
-"""The SDK's entry point: :class:`Upscaler` enlarges images, with as many different answers as you ask for."""
+"""The SDK's entry point: :class:`Upscaler` enlarges images, with as many different answers as you
+ask for.
+"""
 
 from __future__ import annotations
 
@@ -26,12 +28,26 @@ from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import AnyImage, EncodedImage, as_path_or_picture, loaded
 from srflow_sdk.flow.inverting import opaque_image, reduced_image
-from srflow_sdk.flow.options import RestoreKeywords, RestoreOptions, TransferKeywords, TransferOptions
+from srflow_sdk.flow.options import (
+    RestoreKeywords,
+    RestoreOptions,
+    TransferKeywords,
+    TransferOptions,
+)
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
 from srflow_sdk.flow.transferring import Picture, mask_of, transfer_file, transferred
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import ModelChoice, bundles_of, choose_model, needed
-from srflow_sdk.pixels.in_memory import Layout, StackT, Tensor, TensorT, array_of, is_tensor, tensor_maker, unpacked
+from srflow_sdk.pixels.in_memory import (
+    Layout,
+    StackT,
+    Tensor,
+    TensorT,
+    array_of,
+    is_tensor,
+    tensor_maker,
+    unpacked,
+)
 from srflow_sdk.pixels.value_range import RangeKeyword, in_range
 from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
@@ -45,24 +61,30 @@ if TYPE_CHECKING:
 class Upscaler:
     """Super-resolution on one device. Close it, or use it as a context manager. Thread-safe.
 
-    An image is a PIL image; an array or tensor of uint8, uint16, or floats in [0, 1], H×W or H×W×C with 1 (gray), 2
-    (and alpha), 3 (RGB) or 4 channels; or an 8-bit file: its path, bytes, or a file object. Answers are of its kind:
-    type, mode, dtype and profile; of a file, an upright PIL image. With `layout="chw"` channels come first in both.
-    `options` are :class:`~srflow_sdk.drawing.options.DrawOptions`, such as tau, seed and scale, or those of `flow`.
-    The same bundle, image, tau, seed and sample give the same picture, bit for bit if the tiles have the same size.
+    An image is a PIL image; an array or tensor of uint8, uint16, or floats in [0, 1], H×W or H×W×C
+    with 1 (gray), 2 (and alpha), 3 (RGB) or 4 channels; or an 8-bit file: its path, bytes, or a
+    file object. Answers are of its kind: type, mode, dtype and profile; of a file, an upright PIL
+    image. With `layout="chw"` channels come first in both. `options` are
+    :class:`~srflow_sdk.drawing.options.DrawOptions`, such as tau, seed and scale, or those of
+    `flow`. The same bundle, image, tau, seed and sample give the same picture, bit for bit if the
+    tiles have the same size.
 
-    Args:
-        bundle: "auto" (or None): the embedded model that suits each picture and `scale` (:func:`choose_model`), and
-            x4-small for what only a flow does. Or one model: its name, directory or Bundle. Or Bundles to choose from.
-        device: "cpu", "cuda", "tensorrt", "rtx", "webgpu" or "openvino"; "cuda:1" is the second GPU. "auto" is the
-            first of engines, CUDA and other GPUs that really starts, else the CPU.
-        tile: Side of tiles in LR pixels, from 16; "auto" fits them to the free memory, None takes the whole image.
+    Args: bundle: "auto" (or None): the embedded model that suits each picture and `scale`
+        (:func:`choose_model`), and
+            x4-small for what only a flow does. Or one model: its name, directory or Bundle. Or
+            Bundles to choose from.
+        device: "cpu", "cuda", "tensorrt", "rtx", "webgpu" or "openvino"; "cuda:1" is the second
+            GPU. "auto" is the first of engines, CUDA and other GPUs that really starts, else the
+            CPU.
+        tile: Side of tiles in LR pixels, from 16; "auto" fits them to the free memory, None takes
+        the whole image.
         threads: CPU threads, at most one per core; None leaves the choice to the runtime.
-        precision: "bundle" computes as exported; "bf16" and "int8" let the encoder compute in less, which changes
-            pictures a little; "fastest" is the fastest of these here, measured once for each machine and model.
+        precision: "bundle" computes as exported; "bf16" and "int8" let the encoder compute in less,
+            which changes pictures a little; "fastest" is the fastest of these here, measured once
+            for each machine and model.
 
-    Raises:
-        ArgumentError, BundleError, DeviceError: Methods raise ImageError, NonFiniteError and CancelledError, too, and
+    Raises: ArgumentError, BundleError, DeviceError: Methods raise ImageError, NonFiniteError and
+        CancelledError, too, and
             `restore`, `transfer` and `log_likelihood` BundleError if the bundle has no inverter.
 
     Example:
@@ -83,14 +105,21 @@ class Upscaler:
         def opened(one: Bundle) -> Painter:
             if one is not bundle:
                 one._verify()
-            return Painter(one, open_backend(one, device=device, threads=threads, precision=precision), tile)
+            return Painter(
+                one, open_backend(one, device=device, threads=threads, precision=precision), tile
+            )
 
         self._open(bundles_of(bundle), opened, tile)
 
-    def _open(self, bundles: Sequence[Bundle], opened: Callable[[Bundle], Painter], tile: TileSize) -> None:
-        """Take the models, the default first; opened: makes a painter, at once of the first one alone."""
+    def _open(
+        self, bundles: Sequence[Bundle], opened: Callable[[Bundle], Painter], tile: TileSize
+    ) -> None:
+        """Take the models, the default first; opened: makes a painter, at once of the first one
+        alone.
+        """
         self._painter = opened(bundles[0])  # first: it says that none of this can be pickled
-        """The only model's, or the default's, which also does what a flow does besides upscaling."""
+        """The only model's, or the default's, which also does what a flow does besides
+        upscaling."""
         self._bundles = {bundle.manifest.name: bundle for bundle in bundles}
         self._opened = opened
         self._opening = threading.Lock()
@@ -106,10 +135,15 @@ class Upscaler:
 
     def __repr__(self) -> str:
         models = " or ".join(self._bundles)
-        return f"<{type(self).__name__}: {models}, device={self.device!r}, precision={self.precision!r}>"
+        return (
+            f"<{type(self).__name__}: {models}, device={self.device!r}, "
+            f"precision={self.precision!r}>"
+        )
 
     def close(self) -> None:
-        """Release the model and the device memory. Later calls raise DeviceError; closing twice is harmless."""
+        """Release the model and the device memory. Later calls raise DeviceError; closing twice is
+        harmless.
+        """
         with self._opening:
             for painter in self._painters.values():
                 painter.close()
@@ -120,12 +154,16 @@ class Upscaler:
         bundle, *others = self._bundles.values()
         if others:
             names = " or ".join(map(repr, self._bundles))
-            raise ArgumentError(f"each picture has the model that suits it, so there is no one bundle; name {names}")
+            raise ArgumentError(
+                f"each picture has the model that suits it, so there is no one bundle; name {names}"
+            )
         return bundle
 
     @property
     def scale(self) -> int:
-        """How many times larger the sides are where no `scale` is named; of one model, also the most."""
+        """How many times larger the sides are where no `scale` is named; of one model, also the
+        most.
+        """
         return self._painter.manifest.scale
 
     @property
@@ -135,7 +173,9 @@ class Upscaler:
 
     @property
     def precision(self) -> ComputePrecision:
-        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"; of "auto", x4-small's."""
+        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"; of "auto",
+        x4-small's.
+        """
         return self._painter.backend.precision
 
     @overload
@@ -144,41 +184,66 @@ class Upscaler:
     def upscale(self, image: EncodedImage, **options: Unpack[PictureKeywords]) -> Image.Image: ...
     @overload
     def upscale(self, image: TensorT, **options: Unpack[PictureKeywords]) -> TensorT: ...
-    def upscale(self, image: AnyImage, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]) -> Any:
-        """Upscale an image into one of its kind, by :class:`~srflow_sdk.drawing.options.DrawOptions`."""
+    def upscale(
+        self, image: AnyImage, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
+    ) -> Any:
+        """Upscale an image into one of its kind, by
+        :class:`~srflow_sdk.drawing.options.DrawOptions`.
+        """
         draw = keywords_of(DrawOptions, options)
         if draw.value_range is not None:
             if not (isinstance(image, np.ndarray) or is_tensor(image)):
-                raise ImageError("value_range is for arrays and tensors, and for TIFF files with upscale_file")
+                raise ImageError(
+                    "value_range is for arrays and tensors, and for TIFF files with upscale_file"
+                )
             values, kind = unpacked(image, layout=layout, raw=True)
             return kind.wrapped(self._in_range(values, draw))
         return self._encoding(image, layout=layout, draw=draw)._pictures(draw)[0]
 
     @overload
-    def upscale_many(self, images: Sequence[ImageT], **options: Unpack[PictureKeywords]) -> list[ImageT]: ...
+    def upscale_many(
+        self, images: Sequence[ImageT], **options: Unpack[PictureKeywords]
+    ) -> list[ImageT]: ...
     @overload
     def upscale_many(self, images: StackT, **options: Unpack[PictureKeywords]) -> StackT: ...
     @overload
-    def upscale_many(self, images: Sequence[Any], **options: Unpack[PictureKeywords]) -> list[Any]: ...
-    def upscale_many(self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]) -> Any:
-        """Upscale a list of images, or an array or tensor N×H×W×C, each as by :meth:`upscale`; errors say which."""
+    def upscale_many(
+        self, images: Sequence[Any], **options: Unpack[PictureKeywords]
+    ) -> list[Any]: ...
+    def upscale_many(
+        self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
+    ) -> Any:
+        """Upscale a list of images, or an array or tensor N×H×W×C, each as by :meth:`upscale`;
+        errors say which.
+        """
         draw = keywords_of(DrawOptions, options)
         stacked = isinstance(images, np.ndarray) or is_tensor(images)
-        if not stacked and (not isinstance(images, Sequence) or isinstance(images, (str, bytes, bytearray))):
-            raise ArgumentError(f"images is {short(images)}; it must be a list of images, or an array N×H×W×C")
+        if not stacked and (
+            not isinstance(images, Sequence) or isinstance(images, (str, bytes, bytearray))
+        ):
+            raise ArgumentError(
+                f"images is {short(images)}; it must be a list of images, or an array N×H×W×C"
+            )
         if stacked and (len(images.shape) != 4 or not images.shape[0]):
-            raise ImageError(f"the images' shape is {images.shape}; it must be N×H×W×C; or pass a list of arrays")
-        encodings, pictures = list[Encoding[Any]](), list[Any]()
+            raise ImageError(
+                f"the images' shape is {images.shape}; it must be N×H×W×C; or pass a list of arrays"
+            )
+        encodings = list[Encoding[Any]]()
+        pictures = list[Any]()
         for number, image in enumerate(array_of(images) if is_tensor(images) else images):
             with _of_image(number):
                 encodings.append(self._encoding(image, layout=layout, draw=draw))
-        tell, total, done = draw.progress, sum(encoding.tiles for encoding in encodings), 0
+        tell = draw.progress
+        total = sum(encoding.tiles for encoding in encodings)
+        done = 0
         for number, encoding in enumerate(encodings):
             # Wrapped, an encoding draws more tiles than it has.
             progress = (
                 None
                 if tell is None
-                else lambda now, of, at=done, parts=encoding.tiles: tell(at + now * parts // of, total)
+                else lambda now, of, at=done, parts=encoding.tiles: tell(
+                    at + now * parts // of, total
+                )
             )
             with _of_image(number):
                 pictures += encoding._pictures(dataclasses.replace(draw, progress=progress))
@@ -200,19 +265,27 @@ class Upscaler:
         interval: float | None = None,
         **options: Unpack[DrawKeywords],
     ) -> FileResult:
-        """Upscale an image file, with its metadata, into one for each sample, in memory that does not grow with it.
+        """Upscale an image file, with its metadata, into one for each sample, in memory that does
+        not grow with it.
 
-        Args:
-            source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8 or 16 bits or float.
-            targets: One path, or one for each sample, from `sample` on; endings set the format (:func:`write_image`).
-            report: Measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is logged.
-            max_pixels: The largest source accepted, width × height.
-            quality, lossless: As for :func:`write_image`.
-            interval: A coverage, as of :meth:`Encoding.interval`, for three targets: picture, low, high, of 8 samples.
+        Args: source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8
+            or 16 bits or float. targets: One path, or one for each sample, from `sample` on;
+            endings set the format (:func:`write_image`). report: Measure each output's LR-PSNR, at
+            the model's scale; below 40 dB a warning is logged. max_pixels: The largest source
+            accepted, width × height. quality, lossless: As for :func:`write_image`. interval: A
+            coverage, as of :meth:`Encoding.interval`, for three targets: picture, low, high, of 8
+            samples.
         """
-        paths = list(targets) if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes)) else [targets]
-        path, draw = file_path("source", source), keywords_of(DrawOptions, options)
-        writing = WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless)
+        paths = (
+            list(targets)
+            if isinstance(targets, Sequence) and not isinstance(targets, (str, bytes))
+            else [targets]
+        )
+        path = file_path("source", source)
+        draw = keywords_of(DrawOptions, options)
+        writing = WriteOptions(
+            report=report, max_pixels=max_pixels, quality=quality, lossless=lossless
+        )
         outputs = [file_path("a target", target) for target in paths]
         return self._upscale_file(None, path, outputs, draw, writing, interval=interval)
 
@@ -234,12 +307,16 @@ class Upscaler:
             chosen = functools.partial(
                 self._suiting, seen, draw.scale, max_pixels=writing.max_pixels, cancel=draw.cancel
             )
-        return upscale_file(chosen, source, targets, draw, writing, interval=interval, in_range=self._in_range)
+        return upscale_file(
+            chosen, source, targets, draw, writing, interval=interval, in_range=self._in_range
+        )
 
     @overload
     def encode(self, image: ImageT, **options: Unpack[EncodeKeywords]) -> Encoding[ImageT]: ...
     @overload
-    def encode(self, image: EncodedImage, **options: Unpack[EncodeKeywords]) -> Encoding[Image.Image]: ...
+    def encode(
+        self, image: EncodedImage, **options: Unpack[EncodeKeywords]
+    ) -> Encoding[Image.Image]: ...
     @overload
     def encode(self, image: Tensor, **options: Unpack[EncodeKeywords]) -> Encoding[Any]: ...
     def encode(
@@ -251,28 +328,46 @@ class Upscaler:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> Encoding[Any]:
-        """Compute everything that depends on the image alone, so that drawing samples from it is quick.
+        """Compute everything that depends on the image alone, so that drawing samples from it is
+        quick.
 
-        Args:
-            memory_budget: Bytes of conditioning to keep on the device; tiles beyond it are encoded for every draw. None
-                is a third of a GPU's free memory, otherwise a quarter of what is free, at most 1 GiB.
+        Args: memory_budget: Bytes of conditioning to keep on the device; tiles beyond it are
+            encoded for every draw. None
+                is a third of a GPU's free memory, otherwise a quarter of what is free, at most 1
+                GiB.
         """
         if memory_budget is not None:
-            memory_budget = whole("memory_budget", memory_budget, least=0, also="None or ", of=" of bytes")
+            memory_budget = whole(
+                "memory_budget", memory_budget, least=0, also="None or ", of=" of bytes"
+            )
         draw = DrawOptions(progress=progress, cancel=cancel)
-        return self._encoding(image, layout=layout, draw=draw, memory_budget=memory_budget, copied=True)
+        return self._encoding(
+            image, layout=layout, draw=draw, memory_budget=memory_budget, copied=True
+        )
 
     @overload
     def best_of(
-        self, image: ImageT, score: Callable[[ImageT], float], n: int, **options: Unpack[PictureKeywords]
+        self,
+        image: ImageT,
+        score: Callable[[ImageT], float],
+        n: int,
+        **options: Unpack[PictureKeywords],
     ) -> ImageT: ...
     @overload
     def best_of(
-        self, image: EncodedImage, score: Callable[[Image.Image], float], n: int, **options: Unpack[PictureKeywords]
+        self,
+        image: EncodedImage,
+        score: Callable[[Image.Image], float],
+        n: int,
+        **options: Unpack[PictureKeywords],
     ) -> Image.Image: ...
     @overload
     def best_of(
-        self, image: TensorT, score: Callable[[TensorT], float], n: int, **options: Unpack[PictureKeywords]
+        self,
+        image: TensorT,
+        score: Callable[[TensorT], float],
+        n: int,
+        **options: Unpack[PictureKeywords],
     ) -> TensorT: ...
     def best_of(
         self,
@@ -283,30 +378,48 @@ class Upscaler:
         layout: Layout = "hwc",
         **options: Unpack[DrawKeywords],
     ) -> Any:
-        """Draw `n` samples, 1 to 2^20, and return the one whose `score`, a function of a picture, is the highest."""
+        """Draw `n` samples, 1 to 2^20, and return the one whose `score`, a function of a picture,
+        is the highest.
+        """
         draw = keywords_of(DrawOptions, options)
         if not callable(score):
-            raise ArgumentError(f"score is {score!r}; it must be a function of a picture that returns a number")
+            raise ArgumentError(
+                f"score is {score!r}; it must be a function of a picture that returns a number"
+            )
         numbers = draw.numbers(n)
         painter, _ = self._suiting(None, draw.scale)
         encoding = self._encoding(image, layout=layout, memory_budget=None, painter=painter)
-        best, highest = None, -math.inf
+        best = None
+        highest = -math.inf
         for place, sample in enumerate(numbers):
             progress = pass_of(place, len(numbers), draw.progress)
-            picture = encoding._pictures(dataclasses.replace(draw, sample=sample, progress=progress))[0]
+            picture = encoding._pictures(
+                dataclasses.replace(draw, sample=sample, progress=progress)
+            )[0]
             value = _score(score(picture), sample)
             if best is None or value > highest:
-                best, highest = picture, value
+                best = picture
+                highest = value
         return best
 
     @overload
-    def restore(self, image: ImageT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]) -> ImageT: ...
+    def restore(
+        self, image: ImageT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]
+    ) -> ImageT: ...
     @overload
-    def restore(self, image: EncodedImage, *, layout: Layout = ..., **_: Unpack[RestoreKeywords]) -> Image.Image: ...
+    def restore(
+        self, image: EncodedImage, *, layout: Layout = ..., **_: Unpack[RestoreKeywords]
+    ) -> Image.Image: ...
     @overload
-    def restore(self, image: TensorT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]) -> TensorT: ...
-    def restore(self, image: AnyImage, *, layout: Layout = "hwc", **options: Unpack[RestoreKeywords]) -> Any:
-        """Remove noise and dots, not blur and JPEG's blocks, by :class:`~srflow_sdk.flow.options.RestoreOptions`."""
+    def restore(
+        self, image: TensorT, *, layout: Layout = ..., **options: Unpack[RestoreKeywords]
+    ) -> TensorT: ...
+    def restore(
+        self, image: AnyImage, *, layout: Layout = "hwc", **options: Unpack[RestoreKeywords]
+    ) -> Any:
+        """Remove noise and dots, not blur and JPEG's blocks, by
+        :class:`~srflow_sdk.flow.options.RestoreOptions`.
+        """
         chosen = keywords_of(RestoreOptions, options)
         with memory_errors_typed("for the image; use a smaller one"):
             pixels, kind = loaded(image, layout=layout)
@@ -323,7 +436,9 @@ class Upscaler:
         lossless: bool = False,
         **options: Unpack[RestoreKeywords],
     ) -> FileResult:
-        """Restore an image file into another of its size: :meth:`restore` with the keywords of upscale_file."""
+        """Restore an image file into another of its size: :meth:`restore` with the keywords of
+        upscale_file.
+        """
         return restore_file(
             file_path("source", source),
             file_path("target", target),
@@ -367,18 +482,22 @@ class Upscaler:
         lr: AnyImage | None = None,
         **options: Unpack[TransferKeywords],
     ) -> Any:
-        """Put what a mask selects of one picture into another (:class:`~srflow_sdk.flow.options.TransferOptions`).
+        """Put what a mask selects of one picture into another
+        (:class:`~srflow_sdk.flow.options.TransferOptions`).
 
-        Args:
-            target, source: Of one size. Beyond 6 pixels around the mask, the answer is the target.
-            mask: An array or tensor of bool, H×W, or an image, at least half as bright as white inside.
-            lr: The target's true LR image, if it was upscaled from one; None reduces the target.
+        Args: target, source: Of one size. Beyond 6 pixels around the mask, the answer is the
+            target. mask: An array or tensor of bool, H×W, or an image, at least half as bright as
+            white inside. lr: The target's true LR image, if it was upscaled from one; None reduces
+            the target.
         """
         chosen = keywords_of(TransferOptions, options)
         with memory_errors_typed("for the pictures; use smaller ones"):
-            into, content = Picture(*loaded(target)), Picture(*loaded(source))
+            into = Picture(*loaded(target))
+            content = Picture(*loaded(source))
             small = None if lr is None else Picture(*loaded(lr))
-            return into.kind.wrapped(transferred(into, content, mask_of(mask), small, self._painter, chosen)[0])
+            return into.kind.wrapped(
+                transferred(into, content, mask_of(mask), small, self._painter, chosen)[0]
+            )
 
     def transfer_file(
         self,
@@ -393,7 +512,9 @@ class Upscaler:
         lossless: bool = False,
         **options: Unpack[TransferKeywords],
     ) -> FileResult:
-        """Put what a mask selects of one image file into another: :meth:`transfer`, else as upscale_file."""
+        """Put what a mask selects of one image file into another: :meth:`transfer`, else as
+        upscale_file.
+        """
         return transfer_file(
             self._painter,
             file_path("target", target),
@@ -414,14 +535,17 @@ class Upscaler:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> float:
-        """Compute log p(hr | lr) in nats, of values in [0, 1], as by :meth:`Encoding.invert`; lr: None reduces hr."""
+        """Compute log p(hr | lr) in nats, of values in [0, 1], as by :meth:`Encoding.invert`; lr:
+        None reduces hr.
+        """
         with memory_errors_typed("for the HR image; use a smaller one"):
             pixels, kind = loaded(hr)
             if lr is not None:
                 small, its_kind = loaded(lr)
             else:
                 pixels, kind = opaque_image(pixels, kind, self._painter.manifest)
-                small, its_kind = reduced_image(pixels, self._painter.manifest), kind
+                small = reduced_image(pixels, self._painter.manifest)
+                its_kind = kind
             encoding: Encoding[Any] = Encoding(small, its_kind, self._painter, memory_budget=0)
             image = kind.wrapped(pixels)
         latents = encoding.invert(image, dequantise=dequantise, progress=progress, cancel=cancel)
@@ -438,7 +562,9 @@ class Upscaler:
         copied: bool = False,
         painter: Painter | None = None,
     ) -> Encoding[Any]:
-        """painter: None is that of the model that suits the image and the scale of `draw`, which also watches."""
+        """painter: None is that of the model that suits the image and the scale of `draw`, which
+        also watches.
+        """
         with (
             memory_errors_typed("for the image; use upscale_file, or a smaller image"),
             as_path_or_picture(image) as found,
@@ -449,7 +575,8 @@ class Upscaler:
             if painter is None:
                 painter, cleaner = self._suiting(seen, draw.scale, cancel=draw.cancel)
             if copied and kind.pil_mode is None:
-                # Tiles that are not kept are encoded later, when the caller's array may have changed.
+                # Tiles that are not kept are encoded later, when the caller's array may have
+                # changed.
                 pixels = pixels.copy()
             return Encoding(
                 pixels,
@@ -462,14 +589,20 @@ class Upscaler:
                 cancel=draw.cancel,
             )
 
-    def _in_range(self, values: NDArray[Any], draw: DrawOptions, nodata: float | None = None) -> NDArray[Any]:
-        """Enlarge values, H×W×C, in the range that the options name, by the model for clean pictures."""
+    def _in_range(
+        self, values: NDArray[Any], draw: DrawOptions, nodata: float | None = None
+    ) -> NDArray[Any]:
+        """Enlarge values, H×W×C, in the range that the options name, by the model for clean
+        pictures.
+        """
 
         def drawn(unit: NDArray[np.float32], number: int, count: int) -> NDArray[np.float32]:
             painter, _ = self._suiting(None, draw.scale)
             encoding = Encoding[NDArray[np.float32]](*unpacked(unit), painter, memory_budget=0)
             progress = pass_of(number, count, draw.progress)
-            return encoding._pictures(dataclasses.replace(draw, value_range=None, progress=progress))[0]
+            return encoding._pictures(
+                dataclasses.replace(draw, value_range=None, progress=progress)
+            )[0]
 
         with memory_errors_typed("for the values, which are held whole; cut them into parts"):
             return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)
@@ -477,15 +610,21 @@ class Upscaler:
     def _suiting(
         self, picture: Any | None, scale: float | OutputSize | None, **limits: Any
     ) -> tuple[Painter, Painter | None]:
-        """Choose for a picture, None: a clean one, as :meth:`_painters_of`. limits: as of :func:`choose_model`."""
+        """Choose for a picture, None: a clean one, as :meth:`_painters_of`. limits: as of
+        :func:`choose_model`.
+        """
         if picture is None:
             return self._painter_of(needed(self._bundles.values(), scale)[0]), None
-        return self._painters_of(choose_model(picture, scale=scale, among=self._bundles.values(), **limits))
+        return self._painters_of(
+            choose_model(picture, scale=scale, among=self._bundles.values(), **limits)
+        )
 
     def _painters_of(self, choice: ModelChoice) -> tuple[Painter, Painter | None]:
         """The painter of a choice, and the one that cleans the picture before."""
         bundle = self._bundles[choice.name]
-        cleaner = None if choice.cleaner is None else self._bundles.get(choice.cleaner, bundle._cleaner)
+        cleaner = (
+            None if choice.cleaner is None else self._bundles.get(choice.cleaner, bundle._cleaner)
+        )
         return self._painter_of(bundle), None if cleaner is None else self._painter_of(cleaner)
 
     def _painter_of(self, bundle: Bundle) -> Painter:
@@ -514,7 +653,9 @@ def _score(value: object, sample: int) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError) as error:
-        raise ArgumentError(f"score returned {short(value)} for sample {sample}; it must return a number") from error
+        raise ArgumentError(
+            f"score returned {short(value)} for sample {sample}; it must return a number"
+        ) from error
     if math.isnan(number):
         raise ArgumentError(f"score returned NaN for sample {sample}; it must return a number")
     return number

@@ -10,12 +10,13 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 
-# The same examples in every run, so that a failing test fails for everyone. Another seed finds new ones:
-# pytest --hypothesis-seed=1
+# The same examples in every run, so that a failing test fails for everyone. Another seed finds new
+# ones: pytest --hypothesis-seed=1
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)
 settings.load_profile("fixed")
 
-# Collecting makes 700,000 objects that stay, and searching them for garbage took a quarter of its time.
+# Collecting makes 700,000 objects that stay, and searching them for garbage took a quarter of its
+# time.
 gc.disable()
 
 
@@ -47,7 +48,8 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
 
 @pytest.fixture
 def press_ctrl_c() -> Iterator[Callable[[], None]]:
-    """What sends Ctrl-C to this process, which has Python's own handler meanwhile, whatever the test run's is."""
+    """What sends Ctrl-C to this process, which has Python's own handler meanwhile, whatever the
+    test run's is."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield lambda: os.kill(os.getpid(), signal.SIGINT)
     signal.signal(signal.SIGINT, before)
@@ -63,7 +65,8 @@ def users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def golden_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The golden checkpoint, a real network of the published kind, as `srflow-export --fused --halo 8` writes it.
+    """The golden checkpoint, a real network of the published kind, as `srflow-export --fused --halo
+    8` writes it.
 
     The processes of a run share it, and its first user exports it. Tests only read it.
     """
@@ -75,5 +78,7 @@ def golden_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if not (folder / "golden.srflow").exists():
             options = ExportOptions(halo=8, fused=True)
             with proved_on_small_patches():
-                export_checkpoint(golden_checkpoint(folder / "golden.pth"), folder / "golden.srflow", options)
+                export_checkpoint(
+                    golden_checkpoint(folder / "golden.pth"), folder / "golden.srflow", options
+                )
     return folder / "golden.srflow"

@@ -1,4 +1,5 @@
-"""Processes that begin with the libraries that take seconds to import: each is a fork of one that has them."""
+"""Processes that begin with the libraries that take seconds to import: each is a fork of one that
+has them."""
 
 from __future__ import annotations
 
@@ -7,9 +8,34 @@ import multiprocessing
 context = multiprocessing.get_context("forkserver")
 context.set_forkserver_preload(
     [
-        *("torch", "torchvision", "torch.utils.tensorboard", "lightning_fabric", "piq", "onnx", "onnxruntime"),
-        *("scipy.stats", "matplotlib.pyplot", "jinja2", "PIL.Image", "pydantic", "yaml", "safetensors.torch", "click"),
+        *(
+            "torch",
+            "torchvision",
+            "torch.utils.tensorboard",
+            "lightning_fabric",
+            "piq",
+            "onnx",
+            "onnxruntime",
+        ),
+        *(
+            "scipy.stats",
+            "matplotlib.pyplot",
+            "jinja2",
+            "PIL.Image",
+            "pydantic",
+            "yaml",
+            "safetensors.torch",
+            "click",
+        ),
         # pytest and its plugins: hypothesis alone takes a second
-        *("pytest", "hypothesis", "_hypothesis_pytestplugin", "anyio.pytest_plugin", "xdist.plugin", "filelock", "pdb"),
+        *(
+            "pytest",
+            "hypothesis",
+            "_hypothesis_pytestplugin",
+            "anyio.pytest_plugin",
+            "xdist.plugin",
+            "filelock",
+            "pdb",
+        ),
     ]
 )

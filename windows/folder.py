@@ -1,6 +1,7 @@
 """Write the folder that Windows users download, as a zip: `make windows-zip`.
 
-It holds a Python, the wheels of docker/windows.txt, the SDK with its models, and the files of windows/commands/.
+It holds a Python, the wheels of docker/windows.txt, the SDK with its models, and the files of
+windows/commands/.
 """
 
 from __future__ import annotations
@@ -18,11 +19,27 @@ from .python import install, write_interpreter
 ROOT = Path(__file__).parents[1]
 COMMANDS = ROOT / "windows" / "commands"
 NAME = f"srflow-sdk-{__version__}"
-# Where python.exe looks for modules. It reads no variables and no other folders, whatever else is installed.
+# Where python.exe looks for modules. It reads no variables and no other folders, whatever else is
+# installed.
 _SEARCHED = "python312.zip\n.\n..\\packages\n"
-_RUNTIME = ("msvcp140.dll", "msvcp140_1.dll")  # of Visual C++, which ONNX Runtime needs and not every Windows has
-_LEFT_OUT = ("**/tests", "**/__pycache__", "**/*.lib", "**/*.pyi", "bin", "Scripts", "*.whl", "[cmv]*140*.dll")
-_LICENCES = "docs/licences.md of the source names the licences of what is inside, besides its own files:\n\n"
+_RUNTIME = (
+    "msvcp140.dll",
+    "msvcp140_1.dll",
+)  # of Visual C++, which ONNX Runtime needs and not every Windows has
+_LEFT_OUT = (
+    "**/tests",
+    "**/__pycache__",
+    "**/*.lib",
+    "**/*.pyi",
+    "bin",
+    "Scripts",
+    "*.whl",
+    "[cmv]*140*.dll",
+)
+_LICENCES = (
+    "docs/licences.md of the source names the licences of what is inside, besides its own "
+    "files:\n\n"
+)
 
 
 def write_zip(wheel: Path, folder: Path) -> Path:
@@ -38,9 +55,15 @@ def write_zip(wheel: Path, folder: Path) -> Path:
         (top / "drop.py").rename(top / "python" / "drop.py")
         for text in ("LICENSE", "NOTICE"):
             shutil.copy(ROOT / text, top / f"{text}.txt")
-        (top / "LICENCES.txt").write_text(_licences(top / "packages"), encoding="utf-8", newline="\r\n")
+        (top / "LICENCES.txt").write_text(
+            _licences(top / "packages"), encoding="utf-8", newline="\r\n"
+        )
         folder.mkdir(exist_ok=True)
-        return Path(shutil.make_archive(str(folder / f"{NAME}-windows-x64"), "zip", root_dir=name, base_dir=NAME))
+        return Path(
+            shutil.make_archive(
+                str(folder / f"{NAME}-windows-x64"), "zip", root_dir=name, base_dir=NAME
+            )
+        )
 
 
 def _write_python(folder: Path) -> None:
@@ -67,8 +90,12 @@ def _licences(packages: Path) -> str:
     for info in sorted(packages.glob("*.dist-info")):
         said = message_from_string((info / "METADATA").read_text(encoding="utf-8"))
         classifiers = said.get_all("Classifier", [])
-        names = [text.rpartition(" :: ")[2] for text in classifiers if text.startswith("License ::")]
-        licence = said.get("License-Expression") or ", ".join(names) or str(said.get("License"))[:60]
+        names = [
+            text.rpartition(" :: ")[2] for text in classifiers if text.startswith("License ::")
+        ]
+        licence = (
+            said.get("License-Expression") or ", ".join(names) or str(said.get("License"))[:60]
+        )
         lines.append(f"{said['Name']} {said['Version']}: {licence}, packages/{info.name}\n")
     return "".join(lines)
 

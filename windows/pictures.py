@@ -1,4 +1,6 @@
-"""Print the hashes of pictures that any system must draw alike: python -m windows.pictures BUNDLE"""
+"""Print the hashes of pictures that any system must draw alike: python -m windows.pictures
+BUNDLE
+"""
 
 from __future__ import annotations
 

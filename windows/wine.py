@@ -16,14 +16,27 @@ from .python import install, write_interpreter
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "windows"
 _PACKAGES = (
-    *("-r", ROOT / "pyproject.toml", "--extra", "export", "--extra", "train", "--extra", "demo", "--extra", "heic"),
+    *(
+        "-r",
+        ROOT / "pyproject.toml",
+        "--extra",
+        "export",
+        "--extra",
+        "train",
+        "--extra",
+        "demo",
+        "--extra",
+        "heic",
+    ),
     *("pytest", "hypothesis", "tifffile", "opencv-python-headless", "scikit-image"),
-    f"onnxruntime=={metadata.version('onnxruntime')}",  # Linux's, so that pictures can be compared to the bit
+    # Linux's, so that pictures can be compared to the bit
+    f"onnxruntime=={metadata.version('onnxruntime')}",
     *("numpy<2.1", "torch<2.14"),  # newer ones need what Wine 10 does not have
 )
 _VARIABLES = {
     "WINEARCH": "win64",
-    # Not in the tree: drive Z: is a link to /, and setuptools follows links when it looks for files.
+    # Not in the tree: drive Z: is a link to /, and setuptools follows links when it looks for
+    # files.
     "WINEPREFIX": str(platformdirs.user_cache_path("srflow-sdk") / "wine"),
     "WINEDEBUG": "-all",
     "WINEDLLOVERRIDES": "mscoree,mshtml=",  # it would ask to download these
@@ -44,10 +57,15 @@ def windows_path(path: Path) -> str:
 
 
 def windows_python() -> Path:
-    """python.exe with all that the tests need, installed if it is not yet, as in a developer's environment."""
+    """python.exe with all that the tests need, installed if it is not yet, as in a developer's
+    environment.
+    """
     python = FOLDER / "python"
-    packages, is_made = python / "Lib" / "site-packages", FOLDER / "made-of.txt"
-    made_of = "\n".join([*map(str, _PACKAGES), (ROOT / "pyproject.toml").read_text(encoding="utf-8")])
+    packages = python / "Lib" / "site-packages"
+    is_made = FOLDER / "made-of.txt"
+    made_of = "\n".join(
+        [*map(str, _PACKAGES), (ROOT / "pyproject.toml").read_text(encoding="utf-8")]
+    )
     if not is_made.is_file() or is_made.read_text(encoding="utf-8") != made_of:
         shutil.rmtree(FOLDER, ignore_errors=True)
         write_interpreter(python)
@@ -74,4 +92,6 @@ def run_python(*words: str, capture: bool = False) -> subprocess.CompletedProces
     """Run that Python in the tree's root; its output is shown as it comes, or returned."""
     whole = command(windows_python(), *words)
     Path(_VARIABLES["WINEPREFIX"]).parent.mkdir(parents=True, exist_ok=True)
-    return subprocess.run(whole, cwd=ROOT, env=variables(), text=True, capture_output=capture, check=False)
+    return subprocess.run(
+        whole, cwd=ROOT, env=variables(), text=True, capture_output=capture, check=False
+    )

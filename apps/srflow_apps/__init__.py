@@ -1,1 +1,3 @@
-"""Applications: the commands, batches of files, the page srflow-demo, srflow-doctor, and what servers run."""
+"""Applications: the commands, batches of files, the page srflow-demo, srflow-doctor, and what
+servers run.
+"""

@@ -8,7 +8,15 @@ import sys
 from pathlib import Path
 
 from benchmarks.bench.machine import machine, one_line
-from benchmarks.bench.parts import PARTS, Settings, module, read_results, texts, write_parts, write_results
+from benchmarks.bench.parts import (
+    PARTS,
+    Settings,
+    module,
+    read_results,
+    texts,
+    write_parts,
+    write_results,
+)
 from benchmarks.bench.processes import ROOT
 
 
@@ -20,12 +28,22 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
         epilog="\n".join(f"  {name:<14}{about}" for name, about in PARTS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", nargs="+", action="extend", choices=PARTS, metavar="PART", help="of those below")
+    parser.add_argument(
+        "--only", nargs="+", action="extend", choices=PARTS, metavar="PART", help="of those below"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny networks and sizes, to try it")
-    parser.add_argument("--write", action="store_true", help="write the tables of docs/ and docs/performance.json")
-    parser.add_argument("--threads", type=int, default=Settings.threads, help="[default: %(default)s]")
-    parser.add_argument("--photos", type=Path, help="folder of photographs for competitors [default: seven, unseen]")
-    parser.add_argument("--work", type=Path, default=Settings.work, help="networks and tools [default: build/bench]")
+    parser.add_argument(
+        "--write", action="store_true", help="write the tables of docs/ and docs/performance.json"
+    )
+    parser.add_argument(
+        "--threads", type=int, default=Settings.threads, help="[default: %(default)s]"
+    )
+    parser.add_argument(
+        "--photos", type=Path, help="folder of photographs for competitors [default: seven, unseen]"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Settings.work, help="networks and tools [default: build/bench]"
+    )
     options = parser.parse_args(arguments)
     if options.quick and options.write:
         parser.error("--quick measures tiny networks: leave it out to write docs/performance.md")
@@ -44,11 +62,15 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"  {line}", file=sys.stderr, flush=True)
 
     work = options.work.resolve()
-    settings = Settings(quick=options.quick, threads=options.threads, work=work, photos=options.photos, say=say)
+    settings = Settings(
+        quick=options.quick, threads=options.threads, work=work, photos=options.photos, say=say
+    )
     figures = work / f"performance{'-quick' if options.quick else ''}.json"
     if options.write:
         figures = ROOT / "docs" / "performance.json"
-    results, here, failed = read_results(figures), machine(), []
+    results = read_results(figures)
+    here = machine()
+    failed = []
     print(one_line(here), flush=True)
     for name, about in PARTS.items():
         if options.only and name not in options.only:

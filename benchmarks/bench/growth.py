@@ -1,4 +1,6 @@
-"""How the embedded model's time and memory grow: with the picture, samples and threads; inverting and restoring too."""
+"""How the embedded model's time and memory grow: with the picture, samples and threads; inverting
+and restoring too.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def run(settings: Settings) -> dict[str, Any]:
     }
     for name, jobs in series.items():
         settings.say(name)
-        with _worker("cpu", "bundle", settings.threads) as worker:  # its own: runtimes keep the memory that they had
+        with _worker(
+            "cpu", "bundle", settings.threads
+        ) as worker:  # its own: runtimes keep the memory that they had
             found[name] = _series(worker, jobs, settings)
     cores = os.cpu_count() or 1
     for threads in sorted({*(count for count in (1, 2, 4, 8, 16, 32, 64) if count < cores), cores}):
@@ -47,11 +51,19 @@ def run(settings: Settings) -> dict[str, Any]:
 
 
 def _worker(device: str, precision: str, threads: int) -> Worker:
-    variant = {"way": "ours", "file": None, "tile": "auto", "device": device, "precision": precision}
+    variant = {
+        "way": "ours",
+        "file": None,
+        "tile": "auto",
+        "device": device,
+        "precision": precision,
+    }
     return Worker({**variant, "threads": threads})
 
 
-def _series(worker: Worker, jobs: list[tuple[int, dict[str, Any]]], settings: Settings) -> list[dict[str, Any]]:
+def _series(
+    worker: Worker, jobs: list[tuple[int, dict[str, Any]]], settings: Settings
+) -> list[dict[str, Any]]:
     points = []
     for x, job in jobs:
         answers: list[dict[str, Any]] = []
@@ -61,12 +73,20 @@ def _series(worker: Worker, jobs: list[tuple[int, dict[str, Any]]], settings: Se
             return float(answers[-1]["seconds"])
 
         times = in_turn({x: seconds}, runs=settings.runs)[x]
-        points.append({"x": x, "seconds": times.seconds, "peak_bytes": max(each["peak_bytes"] for each in answers)})
+        points.append(
+            {
+                "x": x,
+                "seconds": times.seconds,
+                "peak_bytes": max(each["peak_bytes"] for each in answers),
+            }
+        )
     return points
 
 
 def tables(result: dict[str, Any]) -> str:
-    """Times by the sides of the input, then by samples and threads, then a photograph at the rate of the largest."""
+    """Times by the sides of the input, then by samples and threads, then a photograph at the rate
+    of the largest.
+    """
     series = {f"pictures, {name}": points for name, points in result["sizes"].items()}
     series |= {"inverting": result["invert"], "restoring": result["restore"]}
     sizes = sorted({point["x"] for points in series.values() for point in points})
@@ -77,16 +97,36 @@ def tables(result: dict[str, Any]) -> str:
     sides = [f"{round(size**0.5)}×{round(size**0.5)}" for size in sizes]
     texts = [table(["Embedded model", *sides, "peak memory of the process"], rows)]
     for what, points in {"Samples": result["samples"], "Threads": result["threads"]}.items():
-        head = [f"{what}, ONNX Runtime, {sides[0]}", *(str(point["x"]) for point in points), "peak memory"]
+        head = [
+            f"{what}, ONNX Runtime, {sides[0]}",
+            *(str(point["x"]) for point in points),
+            "peak memory",
+        ]
         texts.append(
-            table(head, [["time", *(str(Times(tuple(point["seconds"]))) for point in points), _memory(points)]])
+            table(
+                head,
+                [
+                    [
+                        "time",
+                        *(str(Times(tuple(point["seconds"]))) for point in points),
+                        _memory(points),
+                    ]
+                ],
+            )
         )
     rates = {
-        name: Times(tuple(points[-1]["seconds"])).median / points[-1]["x"] for name, points in result["sizes"].items()
+        name: Times(tuple(points[-1]["seconds"])).median / points[-1]["x"]
+        for name, points in result["sizes"].items()
     }
-    photo = ", ".join(f"{rate * PHOTO * 1e6 / 60:.1f} minutes with {name}" for name, rate in rates.items())
-    texts.append(f"At the rate of the largest picture, a photograph of {PHOTO:g} megapixels takes {photo}.")
-    return "\n\n".join([*texts, *(f"- {name}: not measured: {why}" for name, why in result["missing"].items())])
+    photo = ", ".join(
+        f"{rate * PHOTO * 1e6 / 60:.1f} minutes with {name}" for name, rate in rates.items()
+    )
+    texts.append(
+        f"At the rate of the largest picture, a photograph of {PHOTO:g} megapixels takes {photo}."
+    )
+    return "\n\n".join(
+        [*texts, *(f"- {name}: not measured: {why}" for name, why in result["missing"].items())]
+    )
 
 
 def _memory(points: list[dict[str, Any]]) -> str:

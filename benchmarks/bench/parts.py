@@ -1,6 +1,7 @@
 """The parts of `make bench`: what each is given, and its text in the pages of docs/.
 
-A part's text stands between two markers, on one of PAGES; docs/performance.json has what all are made of.
+A part's text stands between two markers, on one of PAGES; docs/performance.json has what all are
+made of.
 """
 
 from __future__ import annotations
@@ -25,15 +26,19 @@ PARTS = {
 """By name; the module of that name has `run(settings)` and `tables(result)`."""
 
 PAGES = (ROOT / "docs" / "performance.md", ROOT / "docs" / "notes" / "speed.md")
-_PART = re.compile(r"(<!-- make bench: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(\n?<!-- end of (?P=name) -->)", re.DOTALL)
+_PART = re.compile(
+    r"(<!-- make bench: (?P<name>[\w-]+) -->\n)(?P<text>.*?)(\n?<!-- end of (?P=name) -->)",
+    re.DOTALL,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a part is given.
 
-    quick: tiny networks and sizes. threads: of what is not compared by threads. work: where networks and other tools
-    are kept. photos: folder of photographs for `competitors`. say: receives lines of progress.
+    quick: tiny networks and sizes. threads: of what is not compared by threads. work: where
+    networks and other tools are kept. photos: folder of photographs for `competitors`. say:
+    receives lines of progress.
     """
 
     quick: bool = False
@@ -66,9 +71,13 @@ def texts(results: Mapping[str, Any]) -> dict[str, str]:
     """What stands between the markers: the tables of each part, and how they were measured."""
     found = {}
     for name in PARTS:
-        found[name] = f"Not measured yet: `make bench BENCH_ARGS='--only {name}'` writes this table."
+        found[name] = (
+            f"Not measured yet: `make bench BENCH_ARGS='--only {name}'` writes this table."
+        )
         if name in results:
-            foot = f"`python -m benchmarks.bench --only {name}`. {one_line(results[name]['machine'])}"
+            foot = (
+                f"`python -m benchmarks.bench --only {name}`. {one_line(results[name]['machine'])}"
+            )
             found[name] = f"{module(name).tables(results[name]['result'])}\n\n{foot}"
     return found
 
@@ -79,17 +88,24 @@ def parts_of(page: str) -> dict[str, str]:
 
 
 def write_parts(found: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None:
-    """Write texts into the pages. Ends the program before anything is written if a part has no markers."""
+    """Write texts into the pages. Ends the program before anything is written if a part has no
+    markers.
+    """
     sources = {page: page.read_text(encoding="utf-8") for page in pages}
     for name in found:
         if not any(name in parts_of(source) for source in sources.values()):
             names = " or ".join(page.name for page in pages)
             markers = f'"<!-- make bench: {name} -->" and "<!-- end of {name} -->"'
-            raise SystemExit(f"error: no lines {markers} in {names}: add both where the tables should stand")
+            raise SystemExit(
+                f"error: no lines {markers} in {names}: add both where the tables should stand"
+            )
     for page, source in sources.items():
         page.write_text(
             _PART.sub(
-                lambda match: f"{match[1]}{found.get(match['name'], match['text'])}\n{match[4].lstrip()}", source
+                lambda match: (
+                    f"{match[1]}{found.get(match['name'], match['text'])}\n{match[4].lstrip()}"
+                ),
+                source,
             ),
             encoding="utf-8",
         )

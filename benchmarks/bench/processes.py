@@ -1,7 +1,9 @@
-"""A child process that holds one variant of a network, so that its memory, threads and failures are its own.
+"""A child process that holds one variant of a network, so that its memory, threads and failures are
+its own.
 
-The child answers one line of JSON for each line that it reads: `Worker` here, :func:`serve` there. Its peak of memory
-is VmHWM of /proc, reset before each run; ru_maxrss would keep the peak of the process that started it.
+The child answers one line of JSON for each line that it reads: `Worker` here, :func:`serve` there.
+Its peak of memory is VmHWM of /proc, reset before each run; ru_maxrss would keep the peak of the
+process that started it.
 """
 
 from __future__ import annotations
@@ -40,15 +42,21 @@ def without_paths(text: str) -> str:
 class Worker:
     """One child process; use it as a context manager.
 
-    Entering raises MissingError if the variant is not there or does not load within `load_limit_s`. Afterwards `loaded`
-    has what the child said about loading: load_seconds, loaded_bytes, disk_bytes, runs_on. `said` has the last lines of
-    its standard error, with warnings, and grows.
+    Entering raises MissingError if the variant is not there or does not load within `load_limit_s`.
+    Afterwards `loaded` has what the child said about loading: load_seconds, loaded_bytes,
+    disk_bytes, runs_on. `said` has the last lines of its standard error, with warnings, and grows.
     """
 
     def __init__(
-        self, variant: Mapping[str, Any], *, module: str = "benchmarks.bench.variants", load_limit_s: float = 120
+        self,
+        variant: Mapping[str, Any],
+        *,
+        module: str = "benchmarks.bench.variants",
+        load_limit_s: float = 120,
     ) -> None:
-        self._variant, self._module, self._limit = dict(variant), module, load_limit_s
+        self._variant = dict(variant)
+        self._module = module
+        self._limit = load_limit_s
         self._lines: queue.Queue[str] = queue.Queue()
         self.said: list[str] = []
         self.loaded: dict[str, Any] = {}
@@ -83,12 +91,16 @@ class Worker:
         return self._process.pid
 
     def run(self, *, limit_s: float = 600, **job: Any) -> dict[str, Any]:
-        """Do a job and return its figures: seconds, peak_bytes. Raises: MissingError if it fails or takes too long."""
+        """Do a job and return its figures: seconds, peak_bytes. Raises: MissingError if it fails or
+        takes too long.
+        """
         *_, figures = self.answers(limit_s=limit_s, **job)
         return figures
 
     def answers(self, *, limit_s: float = 600, **job: Any) -> Iterator[dict[str, Any]]:
-        """Do a job and give what the child says of it as it comes, the figures of :meth:`run` last. Raises as that."""
+        """Do a job and give what the child says of it as it comes, the figures of :meth:`run` last.
+        Raises as that.
+        """
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
@@ -146,12 +158,16 @@ class Job(Protocol):
     runs_on: str
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
-        """Make the inputs, which is not timed, and return the work. If that gives an iterator, each dict is said."""
+        """Make the inputs, which is not timed, and return the work. If that gives an iterator, each
+        dict is said.
+        """
         ...
 
 
 def resident(field: str) -> int:
-    """Bytes of a line of /proc/self/status: VmRSS, or VmHWM, the largest so far. 0 where there is no /proc."""
+    """Bytes of a line of /proc/self/status: VmRSS, or VmHWM, the largest so far. 0 where there is
+    no /proc.
+    """
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
@@ -166,8 +182,12 @@ def reset_peak() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def serve(load: Callable[[Mapping[str, Any]], Job], missing: Callable[[Exception], str | None]) -> None:
-    """Load the variant of the command line and answer jobs; `missing` tells which errors are reasons for a table."""
+def serve(
+    load: Callable[[Mapping[str, Any]], Job], missing: Callable[[Exception], str | None]
+) -> None:
+    """Load the variant of the command line and answer jobs; `missing` tells which errors are
+    reasons for a table.
+    """
     variant = json.loads(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print must not stand between the answers
@@ -194,7 +214,11 @@ def serve(load: Callable[[Mapping[str, Any]], Job], missing: Callable[[Exception
                 for part in result:
                     say(**part)
             seconds = time.perf_counter() - started
-            say(seconds=seconds, peak_bytes=resident("VmHWM"), **(result if isinstance(result, dict) else {}))
+            say(
+                seconds=seconds,
+                peak_bytes=resident("VmHWM"),
+                **(result if isinstance(result, dict) else {}),
+            )
     except Exception as error:
         why = missing(error)
         if why is None:

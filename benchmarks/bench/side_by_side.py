@@ -25,7 +25,9 @@ OURS = {
 
 
 def points(side: int) -> dict[str, dict[str, Any]]:
-    """What is measured, by the headings of columns; more memory after less: runtimes keep what they had."""
+    """What is measured, by the headings of columns; more memory after less: runtimes keep what they
+    had.
+    """
     square = f"{side}×{side}"
     return {
         f"{square}, 1 sample": {"size": side},
@@ -49,7 +51,9 @@ def run(settings: Settings) -> dict[str, Any]:
             settings.say(f"loads {label}")
             file = str(folder / variant["file"])
             try:
-                worker = stack.enter_context(Worker({**variant, "file": file, "threads": settings.threads}))
+                worker = stack.enter_context(
+                    Worker({**variant, "file": file, "threads": settings.threads})
+                )
                 workers[label], rows[label] = worker, {**worker.loaded, "points": {}}
             except MissingError as error:
                 rows[label] = {"missing": str(error)}
@@ -60,7 +64,11 @@ def run(settings: Settings) -> dict[str, Any]:
 
 
 def _measure(
-    name: str, job: dict[str, Any], workers: dict[str, Worker], rows: dict[str, dict[str, Any]], runs: int
+    name: str,
+    job: dict[str, Any],
+    workers: dict[str, Worker],
+    rows: dict[str, dict[str, Any]],
+    runs: int,
 ) -> None:
     """Add a point to each row that has it: the authors' network has no further τ."""
     peaks: dict[str, int] = {}
@@ -80,7 +88,10 @@ def _measure(
         if name in rows[label].get("failed", {}):
             del workers[label]  # its process is gone
         else:
-            rows[label]["points"][name] = {"seconds": times[label].seconds, "peak_bytes": peaks[label]}
+            rows[label]["points"][name] = {
+                "seconds": times[label].seconds,
+                "peak_bytes": peaks[label],
+            }
 
 
 def speed(rows: dict[str, dict[str, Any]], label: str, name: str) -> float | None:
@@ -103,23 +114,41 @@ def tables(result: dict[str, Any]) -> str:
     times = [[label, *(_cell(rows, label, name) for name in names)] for label in there]
     peaks = [name for name in names if not name.endswith("τ")]
     memory = [[label, *_memory(row, peaks)] for label, row in there.items()]
-    head = ["Memory and files", "on disk", "loading", "loaded", *(f"peak, {name}" for name in peaks)]
+    head = [
+        "Memory and files",
+        "on disk",
+        "loading",
+        "loaded",
+        *(f"peak, {name}" for name in peaks),
+    ]
     texts = [table(["Full-size ×4 (23 blocks, K = 16)", *names], times), table(head, memory)]
-    lines = [f"- {label}: not measured: {row['missing']}" for label, row in rows.items() if "missing" in row]
+    lines = [
+        f"- {label}: not measured: {row['missing']}"
+        for label, row in rows.items()
+        if "missing" in row
+    ]
     for label, row in there.items():
-        lines += [f"- {label}, {name}: failed: {why}" for name, why in row.get("failed", {}).items()]
+        lines += [
+            f"- {label}, {name}: failed: {why}" for name, why in row.get("failed", {}).items()
+        ]
     return "\n\n".join([*texts, *(["\n".join(lines)] if lines else [])])
 
 
 def _cell(rows: dict[str, dict[str, Any]], label: str, name: str) -> str:
-    own, faster = rows[label]["points"].get(name), speed(rows, label, name)
+    own = rows[label]["points"].get(name)
+    faster = speed(rows, label, name)
     if own is None:
         return "–"
-    return f"{Times(tuple(own['seconds']))}{'' if faster is None or label == AUTHORS else f', **{faster:.2f}×**'}"
+    ratio = "" if faster is None or label == AUTHORS else f", **{faster:.2f}×**"
+    return f"{Times(tuple(own['seconds']))}{ratio}"
 
 
 def _memory(row: dict[str, Any], peaks: list[str]) -> list[str]:
     """Cells of the files, of loading, and of each peak."""
-    files = [f"{row['disk_bytes'] / 1e6:.1f} MB", f"{row['load_seconds']:.2f} s", f"{row['loaded_bytes'] / 1e9:.2f} GB"]
+    files = [
+        f"{row['disk_bytes'] / 1e6:.1f} MB",
+        f"{row['load_seconds']:.2f} s",
+        f"{row['loaded_bytes'] / 1e9:.2f} GB",
+    ]
     found = [row["points"].get(name) for name in peaks]
     return files + ["–" if peak is None else f"{peak['peak_bytes'] / 1e9:.2f} GB" for peak in found]

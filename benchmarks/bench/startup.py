@@ -1,4 +1,6 @@
-"""What a program waits for: importing the SDK, the help of the command, and the first picture of a new process."""
+"""What a program waits for: importing the SDK, the help of the command, and the first picture of a
+new process.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from benchmarks.bench.processes import ROOT
 from benchmarks.bench.timing import Times, in_turn, seconds_of
 
 _PICTURE = (
-    "from PIL import Image; from srflow_sdk import Upscaler; Upscaler(device='cpu').upscale(Image.new('RGB', (64, 64)))"
+    "from PIL import Image; from srflow_sdk import Upscaler; "
+    "Upscaler(device='cpu').upscale(Image.new('RGB', (64, 64)))"
 )
 SCRIPTS = {
     "Python itself": "pass",
@@ -26,20 +29,34 @@ SCRIPTS = {
 
 def run(settings: Settings) -> dict[str, Any]:
     """Seconds of whole processes, in turn."""
-    # With bytecode, as pip installs it: the first run, which does not count, writes it where there is none.
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    # With bytecode, as pip installs it: the first run, which does not count, writes it where there
+    # is none.
+    environment = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     environment |= {"PYTHONPYCACHEPREFIX": str(settings.work / "bytecode")}
-    calls = {name: partial(seconds_of, partial(_process, script, environment)) for name, script in SCRIPTS.items()}
+    calls = {
+        name: partial(seconds_of, partial(_process, script, environment))
+        for name, script in SCRIPTS.items()
+    }
     runs = 1 if settings.quick else 9
     return {"seconds": {name: times.seconds for name, times in in_turn(calls, runs=runs).items()}}
 
 
 def _process(script: str, environment: dict[str, str]) -> None:
-    subprocess.run([sys.executable, "-c", script], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
 
 
 def beyond_python(result: dict[str, Any], name: str) -> float:
-    """Seconds of a process beyond those of one that does nothing: medians of runs made next to each other."""
+    """Seconds of a process beyond those of one that does nothing: medians of runs made next to each
+    other.
+    """
     own, nothing = (Times(tuple(result["seconds"][each])) for each in (name, "Python itself"))
     return own.median - nothing.median
 
@@ -47,7 +64,11 @@ def beyond_python(result: dict[str, Any], name: str) -> float:
 def tables(result: dict[str, Any]) -> str:
     """A row for each script."""
     rows = [
-        [name, str(Times(tuple(seconds))), "" if name == "Python itself" else f"{beyond_python(result, name):.3f} s"]
+        [
+            name,
+            str(Times(tuple(seconds))),
+            "" if name == "Python itself" else f"{beyond_python(result, name):.3f} s",
+        ]
         for name, seconds in result["seconds"].items()
     ]
     return table(["A new process, embedded model", "whole", "beyond Python itself"], rows)

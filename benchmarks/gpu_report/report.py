@@ -1,4 +1,6 @@
-"""Rows, the file that grows by one for each, what they amount to, and the checks that give them, in their order."""
+"""Rows, the file that grows by one for each, what they amount to, and the checks that give them, in
+their order.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +15,28 @@ from benchmarks.bench.processes import MissingError, Worker
 
 Verdict = Literal["", "fine", "wrong", "slow", "not run", "no verdict"]
 
-FINE, WRONG, NO_VERDICT, SLOW = 0, 1, 2, 3
+FINE = 0
+WRONG = 1
+NO_VERDICT = 2
+SLOW = 3
 """Exit statuses."""
 
-PICTURE_MS, FURTHER_MS = 15.0, 3.0  # of 256×256 LR in fp16 on an H100
-PICTURE, FURTHER = "one picture", "a further sample"
+# of 256×256 LR in fp16 on an H100
+PICTURE_MS = 15.0
+FURTHER_MS = 3.0
+PICTURE = "one picture"
+FURTHER = "a further sample"
 """The rows that the times are judged by."""
 
-CPU, NVCC, TORCH, SDK = "cpu fp32", "nvcc", "torch fp16", ("tensorrt fp16", "cuda fp16", "rtx fp16")
+CPU = "cpu fp32"
+NVCC = "nvcc"
+TORCH = "torch fp16"
+SDK = ("tensorrt fp16", "cuda fp16", "rtx fp16")
 EMBEDDED = "cuda x4-small"  # as most people have it
 
 _BUILD_S = 3600.0
-"""An export and its engines may take so long, outside of the budget: full-size engines take many minutes."""
+"""An export and its engines may take so long, outside of the budget: full-size engines take many
+minutes."""
 
 _COLUMNS = ("check", "engine", "value", "limit", "verdict")
 
@@ -33,8 +45,8 @@ _COLUMNS = ("check", "engine", "value", "limit", "verdict")
 class Row:
     """What a check found.
 
-    verdict: "" for what is only measured, "no verdict" if the budget ended it. value: for people; if it was not run,
-    why. figure: milliseconds, of rows that are compared between engines.
+    verdict: "" for what is only measured, "no verdict" if the budget ended it. value: for people;
+    if it was not run, why. figure: milliseconds, of rows that are compared between engines.
     """
 
     check: str
@@ -53,7 +65,8 @@ class Row:
 
 
 class Report:
-    """The file: Markdown with a table, to which each row is added at once, so that whoever stops it loses nothing.
+    """The file: Markdown with a table, to which each row is added at once, so that whoever stops it
+    loses nothing.
 
     It is replaced when the report begins. `rows` has all rows so far.
     """
@@ -79,9 +92,14 @@ class Report:
 def aims(rows: Sequence[Row]) -> Iterator[Row]:
     """The two aims, judged by the fastest engine of the full-size network that was timed."""
     for what, most in ((PICTURE, PICTURE_MS), (FURTHER, FURTHER_MS)):
-        name, limit = f"aim: {what}", f"≤ {most:g} ms"
+        name = f"aim: {what}"
+        limit = f"≤ {most:g} ms"
         full_size = [row for row in rows if row.engine != EMBEDDED]
-        timed = [(row.figure, row.engine) for row in full_size if row.check.startswith(what) and row.figure is not None]
+        timed = [
+            (row.figure, row.engine)
+            for row in full_size
+            if row.check.startswith(what) and row.figure is not None
+        ]
         if not timed:
             yield Row(name, "", "no engine was timed", limit, "not run")
             continue
@@ -91,7 +109,9 @@ def aims(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def exit_status(rows: Sequence[Row]) -> int:
-    """WRONG before SLOW before NO_VERDICT: an aim was not judged, a check did not end, or none ended well."""
+    """WRONG before SLOW before NO_VERDICT: an aim was not judged, a check did not end, or none
+    ended well.
+    """
     verdicts = {row.verdict for row in rows}
     if "wrong" in verdicts:
         return WRONG
@@ -106,8 +126,14 @@ def summary(rows: Sequence[Row]) -> str:
     words = {FINE: "fine", WRONG: "wrong", NO_VERDICT: "no verdict", SLOW: "slow"}
     counts = Counter(row.verdict for row in rows)
     found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if verdict)
-    reached = "; ".join(f"{row.check.removeprefix('aim: ')} {row.value}" for row in rows if row.check.startswith("aim"))
-    return f"Verdict: {words[exit_status(rows)]}. {f'{reached}. ' if reached else ''}Checks: {found}."
+    reached = "; ".join(
+        f"{row.check.removeprefix('aim: ')} {row.value}"
+        for row in rows
+        if row.check.startswith("aim")
+    )
+    return (
+        f"Verdict: {words[exit_status(rows)]}. {f'{reached}. ' if reached else ''}Checks: {found}."
+    )
 
 
 def _line(cells: Sequence[str]) -> str:
@@ -116,11 +142,15 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def order() -> Iterator[tuple[str, str]]:
-    """(engine, check): first what most people have, and what the verdict needs, engine by engine; then the rest."""
+    """(engine, check): first what most people have, and what the verdict needs, engine by engine;
+    then the rest.
+    """
     yield from ((EMBEDDED, check) for check in ("loading", "pictures", "times", "repeats"))
     yield CPU, "reference"
     yield NVCC, "kernels"
-    yield from ((engine, check) for engine in (TORCH, *SDK) for check in ("loading", "pictures", "times"))
+    yield from (
+        (engine, check) for engine in (TORCH, *SDK) for check in ("loading", "pictures", "times")
+    )
     yield from ((engine, "repeats") for engine in (TORCH, *SDK))
     yield SDK[0], "plugins"
 
@@ -142,19 +172,24 @@ class Runner:
     _held: tuple[str, Worker] | None = None
 
     def run(self) -> None:
-        """Run all checks that the budget allows; the others are rows too, one for each engine and reason."""
+        """Run all checks that the budget allows; the others are rows too, one for each engine and
+        reason.
+        """
         until = time.monotonic() + self.budget_s
         lacking: dict[str, str] = {}
         skipped: dict[tuple[str, str], list[str]] = {}
         try:
             for engine, check in order():
-                began, rows = time.monotonic(), len(self.report.rows)
+                began = time.monotonic()
+                rows = len(self.report.rows)
                 why = lacking.get(CPU) or lacking.get(engine)
                 if why is None and began >= until:
                     why = f"the budget of {self.budget_s:.0f} s was used up"
                 if why is None:
                     self.say(f"{engine}: {check}")
-                    why = self._asked(engine, check, began + _BUILD_S if check == "loading" else until)
+                    why = self._asked(
+                        engine, check, began + _BUILD_S if check == "loading" else until
+                    )
                     if check == "loading":
                         until += time.monotonic() - began
                     if why:
@@ -167,13 +202,17 @@ class Runner:
                 self.report.add(Row(", ".join(checks), engine, why, verdict="not run"))
 
     def _asked(self, engine: str, check: str, until: float) -> str:
-        """Run one check and report its rows. Returns why those that need it cannot run, or an empty text."""
+        """Run one check and report its rows. Returns why those that need it cannot run, or an empty
+        text.
+        """
         lacking = ""
         try:
             if self._held is None or self._held[0] != engine:
                 self._release()
                 self._held = engine, self.start({**self.variant, "engine": engine})
-            for answer in self._held[1].answers(limit_s=max(1.0, until - time.monotonic()), check=check):
+            for answer in self._held[1].answers(
+                limit_s=max(1.0, until - time.monotonic()), check=check
+            ):
                 if "row" in answer:
                     self.report.add(Row(**answer["row"]))
                 lacking = answer.get("absent", lacking)
@@ -181,11 +220,13 @@ class Runner:
             self._release()
             verdict: Verdict = "no verdict" if time.monotonic() >= until else "wrong"
             if engine == CPU:  # which is not what is judged
-                verdict, lacking = "not run", str(error)
+                verdict = "not run"
+                lacking = str(error)
             self.report.add(Row(check, engine, str(error), verdict=verdict))
         return lacking
 
     def _release(self) -> None:
-        held, self._held = self._held, None
+        held = self._held
+        self._held = None
         if held is not None:
             held[1].__exit__(None, None, None)

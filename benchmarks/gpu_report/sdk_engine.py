@@ -36,22 +36,27 @@ def check_present(kind: str) -> None:
             found = importlib.import_module(module)
         except ModuleNotFoundError:
             raise MissingError(f"{name} is not installed") from None
-        if module == "onnxruntime" and "CUDAExecutionProvider" not in found.get_available_providers():
+        if (
+            module == "onnxruntime"
+            and "CUDAExecutionProvider" not in found.get_available_providers()
+        ):
             raise MissingError(f"{name} is not installed")
     if find_gpu() is None:
         raise MissingError("this machine has no NVIDIA GPU")
 
 
 def exported(setting: Setting) -> Bundle:
-    """The bundle that all engines share, in fp16 and with the flow's operations as nodes; for TensorRT, with engines.
+    """The bundle that all engines share, in fp16 and with the flow's operations as nodes; for
+    TensorRT, with engines.
 
-    Its name has the TensorRT and the library of plugins that are here, as engines run with no others.
-    Raises: RuntimeError if that fails.
+    Its name has the TensorRT and the library of plugins that are here, as engines run with no
+    others. Raises: RuntimeError if that fails.
     """
     version = "none"
     with contextlib.suppress(ImportError):
         version = importlib.import_module("tensorrt").__version__
-    library, smallest = find_native_library(PLUGINS), min(setting.pictures()["square"])
+    library = find_native_library(PLUGINS)
+    smallest = min(setting.pictures()["square"])
     built_by = (version, *(astuple(plugins_of(library)) if library else ()))
     target = setting.folder / f"gpu-{'-'.join(map(str, built_by))}.srflow"
     if not target.is_dir():
@@ -70,7 +75,11 @@ def _export(*options: str) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         why = (done.stderr.strip().splitlines() or ["it says nothing"])[-1]
-        kind = MissingError if "is not installed" in why or why.startswith("ModuleNotFoundError") else RuntimeError
+        kind = (
+            MissingError
+            if "is not installed" in why or why.startswith("ModuleNotFoundError")
+            else RuntimeError
+        )
         raise kind(f"srflow-export failed: {why}")
 
 
@@ -86,7 +95,11 @@ class SdkEngine:
         made = time.perf_counter()
         device: Any = setting.kind
         self.upscaler = Upscaler(self.bundle, device=device, tile=None)
-        self.built = "" if setting.engine == EMBEDDED else f"{made - started:.0f} s for the export and its engines"
+        self.built = (
+            ""
+            if setting.engine == EMBEDDED
+            else f"{made - started:.0f} s for the export and its engines"
+        )
         self.about = f"opening {time.perf_counter() - made:.1f} s"
 
     def draw(self, pixels: np.ndarray) -> np.ndarray:
@@ -101,7 +114,8 @@ class SdkEngine:
 
     def calls(self, size: int) -> dict[str, Callable[[], object]]:
         """See `checks.Checks`; from pixels to pixels in 8 bits."""
-        pixels, turn = np.round(picture(size, size) * 255).astype(np.uint8), count()
+        pixels = np.round(picture(size, size) * 255).astype(np.uint8)
+        turn = count()
         self.encoding = encoding = self.upscaler.encode(pixels)
         return {
             PICTURE: lambda: self.upscaler.upscale(pixels, tau=TAU, seed=SEED),
@@ -110,7 +124,8 @@ class SdkEngine:
 
 
 def plugin_layers(bundle: Bundle) -> tuple[int, int]:
-    """Layers of the sampler's engine that are plugins, and nodes of our own in the graph that it was built from.
+    """Layers of the sampler's engine that are plugins, and nodes of our own in the graph that it
+    was built from.
 
     Raises: MissingError if it was built without the library of plugins.
     """
@@ -118,13 +133,25 @@ def plugin_layers(bundle: Bundle) -> tuple[int, int]:
     import tensorrt
 
     record = bundle.manifest.engines[0]
-    nodes = {node.name for node in onnx.load(bundle.path / "sampler.onnx").graph.node if node.domain == "srflow"}
+    nodes = {
+        node.name
+        for node in onnx.load(bundle.path / "sampler.onnx").graph.node
+        if node.domain == "srflow"
+    }
     if record.plugins is None:
-        raise MissingError("the engine has no plugins: python -m srflow_export.native tensorrt builds their library")
-    runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))  # the backend has loaded the plugins
+        raise MissingError(
+            "the engine has no plugins: python -m srflow_export.native tensorrt builds their "
+            "library"
+        )
+    runtime = tensorrt.Runtime(
+        tensorrt.Logger(tensorrt.Logger.ERROR)
+    )  # the backend has loaded the plugins
     plan = runtime.deserialize_cuda_engine(bundle.file(record.sampler).read_bytes())
     if plan is None:
         raise RuntimeError("TensorRT cannot load the sampler's engine")
-    text = plan.create_engine_inspector().get_engine_information(tensorrt.LayerInformationFormat.JSON)
-    # Their names, as the builder's verbosity is the default: of nodes, and of copies between formats for nodes.
+    text = plan.create_engine_inspector().get_engine_information(
+        tensorrt.LayerInformationFormat.JSON
+    )
+    # Their names, as the builder's verbosity is the default: of nodes, and of copies between
+    # formats for nodes.
     return sum(layer in nodes for layer in json.loads(text).get("Layers", [])), len(nodes)

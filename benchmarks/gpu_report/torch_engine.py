@@ -1,4 +1,6 @@
-"""What torch and nvcc alone show: our kernels are right, and the exported graphs in fp16 with channels last."""
+"""What torch and nvcc alone show: our kernels are right, and the exported graphs in fp16 with
+channels last.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,26 @@ def gpu() -> torch.device:
 def build(folder: Path, architecture: str) -> Path:
     """Build libsrflow_cuda for an architecture such as sm_89. Raises: RuntimeError."""
     if shutil.which("nvcc") is None:
-        raise MissingError("nvcc is not on the PATH: install NVIDIA's CUDA toolkit and put its bin folder there")
+        raise MissingError(
+            "nvcc is not on the PATH: install NVIDIA's CUDA toolkit and put its bin folder there"
+        )
     library = folder / "libsrflow_cuda.so"
-    options = ["-std=c++17", "-O3", f"-arch={architecture}", "-shared", "-cudart", "static", "-o", str(library)]
-    options += ["-Xcompiler", "-fPIC,-ffp-contract=off", '-DSRFLOW_VERSION="benchmark"', f"-I{RUNTIME / 'include'}"]
+    options = [
+        "-std=c++17",
+        "-O3",
+        f"-arch={architecture}",
+        "-shared",
+        "-cudart",
+        "static",
+        "-o",
+        str(library),
+    ]
+    options += [
+        "-Xcompiler",
+        "-fPIC,-ffp-contract=off",
+        '-DSRFLOW_VERSION="benchmark"',
+        f"-I{RUNTIME / 'include'}",
+    ]
     command = ["nvcc", *options, *(str(RUNTIME / "cuda" / source) for source in SOURCES)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
@@ -48,7 +66,9 @@ def build(folder: Path, architecture: str) -> Path:
 
 
 def wrong_kernels(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each of our kernels, built for this GPU, with a line for each case that is wrong. Raises: as :func:`build`."""
+    """Each of our kernels, built for this GPU, with a line for each case that is wrong. Raises: as
+    :func:`build`.
+    """
     card = torch.cuda.get_device_properties(gpu())
     library = ctypes.CDLL(str(build(folder, f"sm_{card.major}{card.minor}")))
     for name, wrong in (("latents", wrong_latents), ("FlowStepTail", wrong_steps)):
@@ -57,35 +77,67 @@ def wrong_kernels(folder: Path) -> Iterator[tuple[str, list[str]]]:
 
 def wrong_latents(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
     """Compare the latents with numpy's, bit for bit."""
-    seed, sample, level, channels, window = (1 << 64) - 1, 3, 2, 19, (5, (1 << 32) - 700, 300, 700)
+    seed = (1 << 64) - 1
+    sample = 3
+    level = 2
+    channels = 19
+    window = (5, (1 << 32) - 700, 300, 700)
     out = torch.empty(channels, *window[2:], device=device)
-    begin = [ctypes.c_uint64(seed), ctypes.c_uint64(sample), level, channels, *map(ctypes.c_int64, window)]
+    begin = [
+        ctypes.c_uint64(seed),
+        ctypes.c_uint64(sample),
+        level,
+        channels,
+        *map(ctypes.c_int64, window),
+    ]
     _call(library.srflow_standard_normal_cuda, begin, [out], [])
     named = dict(zip(("top", "left", "height", "width"), window, strict=True))
-    got, expected = out.cpu().numpy(), standard_normal(seed, sample, level, channels=channels, **named)
+    got = out.cpu().numpy()
+    expected = standard_normal(seed, sample, level, channels=channels, **named)
     if differ := int(np.sum(got.view(np.uint32) != expected.view(np.uint32))):
         yield f"{differ} of {got.size} are not those of srflow_sdk.latents.random_field"
 
 
 def wrong_steps(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
-    """Compare FlowStepTail with torch in float64: one step of three over the conditioning of one image of two."""
-    counts, sides = (1, 12, 24, 48, 96, 192, 384), (13, 40)  # odd and even numbers of pixels
-    maps, orders, kinds = get_args(ScaleMap), get_args(AffineOrder), (torch.float32, torch.float16)
-    for channels, side, kind, scale_map, order in itertools.product(counts, sides, kinds, maps, orders):
+    """Compare FlowStepTail with torch in float64: one step of three over the conditioning of one
+    image of two.
+    """
+    # odd and even numbers of pixels
+    counts = (1, 12, 24, 48, 96, 192, 384)
+    sides = (13, 40)
+    maps = get_args(ScaleMap)
+    orders = get_args(AffineOrder)
+    kinds = (torch.float32, torch.float16)
+    for channels, side, kind, scale_map, order in itertools.product(
+        counts, sides, kinds, maps, orders
+    ):
         h = torch.randn(2, channels, side, side, device=device)
         head = torch.randn(2, 2 * (channels - channels // 2), side, side, device=device).to(kind)
-        scale, shift = (torch.randn(1, 3 * channels, side, side, device=device).to(kind) for _ in range(2))
+        scale, shift = (
+            torch.randn(1, 3 * channels, side, side, device=device).to(kind) for _ in range(2)
+        )
         weight = torch.randn(channels, channels, 1, 1, device=device) / channels**0.5
-        inputs, out = [h, head, scale, shift, weight, torch.randn(channels, device=device)], torch.empty_like(h)
+        inputs = [h, head, scale, shift, weight, torch.randn(channels, device=device)]
+        out = torch.empty_like(h)
         sizes = map(ctypes.c_int64, (2, channels, side**2, 1, 3 * channels, channels))
-        rest = [int(kind == torch.float16), *sizes, scale_map.encode(), order.encode(), ctypes.c_float(0.7)]
+        rest = [
+            int(kind == torch.float16),
+            *sizes,
+            scale_map.encode(),
+            order.encode(),
+            ctypes.c_float(0.7),
+        ]
         _call(library.srflow_flow_step_tail_cuda, [], [*inputs, out], rest)
         keywords: dict[str, Any] = {"step": 1, "scale_map": scale_map, "order": order, "clamp": 0.7}
         expected = flow_ops.decoded_tail(*(tensor.double() for tensor in inputs), **keywords)
-        yield from _difference(f"{channels} channels, {side}×{side}, {kind}, {scale_map}, {order}", out, expected)
+        yield from _difference(
+            f"{channels} channels, {side}×{side}, {kind}, {scale_map}, {order}", out, expected
+        )
 
 
-def _call(function: Any, begin: Sequence[Any], tensors: Sequence[Tensor], rest: Sequence[Any]) -> None:
+def _call(
+    function: Any, begin: Sequence[Any], tensors: Sequence[Tensor], rest: Sequence[Any]
+) -> None:
     """Run a kernel on torch's stream; tensors are contiguous."""
     device = tensors[-1].device
     stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
@@ -104,7 +156,8 @@ class TorchEngine:
     """EncoderGraph and SamplerGraph of the network, typed as they are exported."""
 
     def __init__(self, setting: Setting) -> None:
-        self._device, self._model = gpu(), network(setting)
+        self._device = gpu()
+        self._model = network(setting)
         self.about = f"torch {torch.__version__}, channels last"
         as_exported: dict[str, Any] = {"device": self._device, "memory_format": torch.channels_last}
         self._encoder = graphs.EncoderGraph(self._model, torch.float16).to(**as_exported).eval()
@@ -114,7 +167,9 @@ class TorchEngine:
     def draw(self, pixels: np.ndarray) -> np.ndarray:
         """See `checks.Checks`."""
         lr, rest = self._inputs(pixels)
-        drawn: np.ndarray = self._sampler(*self._encoder(lr), *rest)[-1][0].float().cpu().numpy().transpose(1, 2, 0)
+        drawn: np.ndarray = (
+            self._sampler(*self._encoder(lr), *rest)[-1][0].float().cpu().numpy().transpose(1, 2, 0)
+        )
         return drawn
 
     def calls(self, size: int) -> dict[str, Callable[[], object]]:
@@ -126,17 +181,22 @@ class TorchEngine:
         @torch.inference_mode()
         def stage(graph: torch.nn.Module, *inputs: Tensor) -> None:
             """Run a graph to its end, with the fastest algorithms that cuDNN finds."""
-            with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=False):
+            with torch.backends.cudnn.flags(
+                enabled=True, benchmark=True, deterministic=False, allow_tf32=False
+            ):
                 graph(*inputs)
             if self._device.type == "cuda":
                 torch.cuda.synchronize(self._device)
 
-        encoder, sampler = partial(stage, self._encoder, lr), partial(stage, self._sampler, *conditioning, *rest)
+        encoder = partial(stage, self._encoder, lr)
+        sampler = partial(stage, self._sampler, *conditioning, *rest)
         return {"encoder": encoder, "sampler": sampler}
 
     def _inputs(self, pixels: np.ndarray) -> tuple[Tensor, list[Tensor]]:
         """The encoder's input; and the sampler's beside the conditioning: latents and tau."""
-        lr = torch.from_numpy(pixels.transpose(2, 0, 1)[None]).to(self._device, memory_format=torch.channels_last)
+        lr = torch.from_numpy(pixels.transpose(2, 0, 1)[None]).to(
+            self._device, memory_format=torch.channels_last
+        )
         given = latents(self._model, *pixels.shape[:2])
         noise = [torch.from_numpy(array).to(self._device) for _, array in sorted(given.items())]
         return lr, [*noise, torch.tensor([TAU], device=self._device)]

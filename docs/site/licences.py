@@ -1,4 +1,6 @@
-"""Write docs/licences.md anew, by what installed packages say of themselves: python -m docs.site.licences"""
+"""Write docs/licences.md anew, by what installed packages say of themselves: python -m
+docs.site.licences
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ from .reference import project
 from .staging import ROOT
 
 PAGE = ROOT / "docs" / "licences.md"
-BEGIN, END = "<!-- made by python -m docs.site.licences -->\n", "\n<!-- end -->"
+BEGIN = "<!-- made by python -m docs.site.licences -->\n"
+END = "\n<!-- end -->"
 # What need not be installed here, as PyPI says; an installed package's own words come first.
 ELSEWHERE = {
     "cmake": "Apache Software License / BSD License",
@@ -37,7 +40,9 @@ _LIBRARIES = {
 
 
 def requirements() -> dict[str, set[str]]:
-    """Packages that pyproject.toml names, with the extras that bring them; "" is the plain install."""
+    """Packages that pyproject.toml names, with the extras that bring them; "" is the plain
+    install.
+    """
     found: dict[str, set[str]] = {}
     declared = project()
     groups = {"": declared["dependencies"], **declared["optional-dependencies"]}
@@ -57,7 +62,9 @@ def licence(name: str) -> str | None:
         return ELSEWHERE.get(name)
     expression = found.get("License-Expression")
     classifiers = [
-        text.rpartition(" :: ")[2] for text in found.get_all("Classifier", []) if text.startswith("License ::")
+        text.rpartition(" :: ")[2]
+        for text in found.get_all("Classifier", [])
+        if text.startswith("License ::")
     ]
     text = (found.get("License") or "").strip().splitlines()
     short = text[0] if text and len(text[0]) < 60 else ""
@@ -65,13 +72,23 @@ def licence(name: str) -> str | None:
 
 
 def rows() -> Iterator[str]:
-    """The table's lines, the plain install first. Raises: ClickException if a licence is not known."""
-    for name, extras in sorted(requirements().items(), key=lambda item: ("" not in item[1], item[0])):
+    """The table's lines, the plain install first. Raises: ClickException if a licence is not
+    known.
+    """
+    for name, extras in sorted(
+        requirements().items(), key=lambda item: ("" not in item[1], item[0])
+    ):
         found = licence(name)
         if found is None:
-            raise click.ClickException(f"{name} is not installed here, and ELSEWHERE does not know its licence")
+            raise click.ClickException(
+                f"{name} is not installed here, and ELSEWHERE does not know its licence"
+            )
         note = f"; {_LIBRARIES[name]}" if name in _LIBRARIES else ""
-        used = "the plain install" if "" in extras else ", ".join(f"`[{extra}]`" for extra in sorted(extras))
+        used = (
+            "the plain install"
+            if "" in extras
+            else ", ".join(f"`[{extra}]`" for extra in sorted(extras))
+        )
         yield f"| {name} | {used} | {found}{note} |"
 
 

@@ -20,8 +20,21 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_MAIN = ("Upscaler", "Encoding", "Latents", "Bundle", "AsyncUpscaler", "AsyncEncoding", "upscale_folder", "lr_psnr")
-_KEYWORDS = ("drawing.options.DrawOptions", "flow.options.RestoreOptions", "flow.options.TransferOptions")
+_MAIN = (
+    "Upscaler",
+    "Encoding",
+    "Latents",
+    "Bundle",
+    "AsyncUpscaler",
+    "AsyncEncoding",
+    "upscale_folder",
+    "lr_psnr",
+)
+_KEYWORDS = (
+    "drawing.options.DrawOptions",
+    "flow.options.RestoreOptions",
+    "flow.options.TransferOptions",
+)
 
 
 def project() -> dict[str, Any]:
@@ -39,14 +52,19 @@ def commands_page(commands: dict[str, str]) -> str:
         module, attribute = place.split(":")
         command = getattr(importlib.import_module(module), attribute)
         found_commands[name] = command
-        found_commands |= {f"{name} {protocol}": each for protocol, each in getattr(command, "commands", {}).items()}
+        found_commands |= {
+            f"{name} {protocol}": each
+            for protocol, each in getattr(command, "commands", {}).items()
+        }
     for name, command in found_commands.items():
         context = click.Context(command, info_name=name)
         usage = " ".join([name, *command.collect_usage_pieces(context)])
         level = "###" if " " in name else "##"
         parts.append(f"\n{level} {name}\n\n```text\n{usage}\n```\n\n{_help(command)}\n")
         parts.append("| option | meaning |\n|---|---|")
-        records = [found for one in command.get_params(context) if (found := one.get_help_record(context))]
+        records = [
+            found for one in command.get_params(context) if (found := one.get_help_record(context))
+        ]
         parts += [f"| `{_cell(names)}` | {_prose(meaning)} |" for names, meaning in records]
     return "\n".join(parts) + "\n"
 
@@ -54,7 +72,11 @@ def commands_page(commands: dict[str, str]) -> str:
 def sdk_page() -> str:
     """The public names of srflow_sdk: what is used most first, errors last."""
     names = list(srflow_sdk.__all__)
-    failures = [name for name in names if inspect.isclass(found := getattr(srflow_sdk, name)) and _is_error(found)]
+    failures = [
+        name
+        for name in names
+        if inspect.isclass(found := getattr(srflow_sdk, name)) and _is_error(found)
+    ]
     main = [name for name in _MAIN if name in names]
     others = [name for name in names if name not in (*main, *failures)]
     text = "# srflow_sdk\n\nThe runtime, without torch. Names with an underscore are private.\n"
@@ -66,7 +88,10 @@ def sdk_page() -> str:
 
 def training_page() -> str:
     """The front of srflow_training, and of the exporter."""
-    text = "# srflow_training and srflow_export\n\nWith torch: the network itself, its checkpoints, and the exporter.\n"
+    text = (
+        "# srflow_training and srflow_export\n\nWith torch: the network itself, its checkpoints, "
+        "and the exporter.\n"
+    )
     for package in ("srflow_training", "srflow_export"):
         for name in importlib.import_module(package).__all__:
             text += f"\n::: {package}.{name}\n"

@@ -1,7 +1,8 @@
 """Copy pages into the site's source, with links that lead within the site.
 
-Pages link to each other and to files of the repository by relative paths, as GitHub and editors want it. In the site,
-a link to a page leads to that page, and one to another file of the repository to a page that shows it.
+Pages link to each other and to files of the repository by relative paths, as GitHub and editors
+want it. In the site, a link to a page leads to that page, and one to another file of the repository
+to a page that shows it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,14 @@ OUTSIDE = {
 _FENCE = re.compile(r"^( *)```.*?^\1```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#]+)(#[^)\s]*)?(\))")
 _COMMENT = re.compile(r"^ *<!--.*?-->[ ]*\n", re.MULTILINE | re.DOTALL)
-_LANGUAGES = {".py": "python", ".yaml": "yaml", ".h": "c", ".cpp": "cpp", ".cff": "yaml", ".toml": "toml"}
+_LANGUAGES = {
+    ".py": "python",
+    ".yaml": "yaml",
+    ".h": "c",
+    ".cpp": "cpp",
+    ".cff": "yaml",
+    ".toml": "toml",
+}
 
 
 class BrokenLinkError(Exception):
@@ -45,7 +53,10 @@ class Staging:
 
     def add_repository(self) -> None:
         """Copy docs/ and the pages outside it. Raises: BrokenLinkError."""
-        docs = {f"docs/{path.relative_to(ROOT / 'docs').as_posix()}": path for path in (ROOT / "docs").rglob("*.md")}
+        docs = {
+            f"docs/{path.relative_to(ROOT / 'docs').as_posix()}": path
+            for path in (ROOT / "docs").rglob("*.md")
+        }
         self.pages = {name: name.removeprefix("docs/") for name in docs}
         self.pages |= {name: target for name, target in OUTSIDE.items() if (ROOT / name).is_file()}
         shutil.copytree(ROOT / "docs" / "images", self.folder / "images")
@@ -54,7 +65,9 @@ class Staging:
             shutil.copy(ROOT / "docs" / figures, self.folder)
         for name, target in list(self.pages.items()):
             if (ROOT / name).is_file():
-                self.write(target, self.moved((ROOT / name).read_text(encoding="utf-8"), name, target))
+                self.write(
+                    target, self.moved((ROOT / name).read_text(encoding="utf-8"), name, target)
+                )
         while self._shown:
             self._show(self._shown.pop())
         if self._broken:
@@ -67,8 +80,11 @@ class Staging:
         path.write_text(text, encoding="utf-8")
 
     def moved(self, text: str, name: str, target: str) -> str:
-        """The text of the page `name` for its place `target`: links rewritten, invisible comments dropped."""
-        parts, end = [], 0
+        """The text of the page `name` for its place `target`: links rewritten, invisible comments
+        dropped.
+        """
+        parts = []
+        end = 0
         for fence in [*_FENCE.finditer(text), None]:
             prose = text[end : fence.start() if fence else len(text)]
             prose = _COMMENT.sub("", prose)
@@ -88,7 +104,8 @@ class Staging:
         elif path.startswith("docs/") and (ROOT / path).is_file():
             goal = path.removeprefix("docs/")
         elif (ROOT / path).exists():
-            goal, anchor = f"source/{path}.md", ""
+            goal = f"source/{path}.md"
+            anchor = ""
             if goal not in self.pages.values():
                 self.pages[path] = goal
                 self._shown.append(path)
@@ -99,9 +116,12 @@ class Staging:
 
     def _show(self, path: str) -> None:
         """Write the page that shows a file of the repository, or names the files of a folder."""
-        place, target = ROOT / path, self.pages[path]
+        place = ROOT / path
+        target = self.pages[path]
         if place.is_dir():
-            names = sorted(child.name for child in place.iterdir() if not child.name.startswith(("_", ".")))
+            names = sorted(
+                child.name for child in place.iterdir() if not child.name.startswith(("_", "."))
+            )
             text = "\n".join(["", *(f"- `{name}`" for name in names)])
         elif place.suffix == ".md":
             text = self.moved(place.read_text(encoding="utf-8"), path, target)

@@ -1,4 +1,6 @@
-"""Enlarge a clip in VapourSynth: `upscale` for scripts of your own, or this file as vspipe's script (README.md)."""
+"""Enlarge a clip in VapourSynth: `upscale` for scripts of your own, or this file as vspipe's script
+(README.md).
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,19 @@ import vapoursynth as vs
 from srflow_sdk import Upscaler
 
 
-def upscale(clip: vs.VideoNode, upscaler: Upscaler, *, tau: float | str | None = None, seed: int = 0) -> vs.VideoNode:
+def upscale(
+    clip: vs.VideoNode, upscaler: Upscaler, *, tau: float | str | None = None, seed: int = 0
+) -> vs.VideoNode:
     """Enlarge every frame by the model's scale.
 
-    clip: RGBS, of one size. Its frames are clipped to [0, 1], because conversions from YUV leave that range.
+    clip: RGBS, of one size. Its frames are clipped to [0, 1], because conversions from YUV leave
+    that range.
     upscaler: stays open as long as frames are asked for.
-    tau, seed: as for Upscaler.upscale; the seed is that of every frame, so that texture keeps its place.
+    tau, seed: as for Upscaler.upscale; the seed is that of every frame, so that texture keeps its
+        place.
 
-    Returns: an RGBS clip in [0, 1], with the properties of the frames of `clip`. VapourSynth draws one frame at a time,
-    in any order, while its other threads decode ahead.
+    Returns: an RGBS clip in [0, 1], with the properties of the frames of `clip`. VapourSynth draws
+    one frame at a time, in any order, while its other threads decode ahead.
     Raises: vs.Error, also while frames are drawn.
     """
     if clip.format.id != vs.RGBS or clip.width == 0:
@@ -29,14 +35,17 @@ def upscale(clip: vs.VideoNode, upscaler: Upscaler, *, tau: float | str | None =
         )
 
     def draw(n: int, f: list[vs.VideoFrame]) -> vs.VideoFrame:
-        small, large = f[0], f[1].copy()
+        small = f[0]
+        large = f[1].copy()
         pixels = np.clip(np.stack([np.asarray(small[plane]) for plane in range(3)]), 0, 1)
         for plane, drawn in enumerate(upscaler.upscale(pixels, layout="chw", tau=tau, seed=seed)):
             np.asarray(large[plane])[:] = drawn
         return large
 
     width, height = clip.width * upscaler.scale, clip.height * upscaler.scale
-    empty = vs.core.std.BlankClip(clip, width=width, height=height, keep=True).std.CopyFrameProps(clip)
+    empty = vs.core.std.BlankClip(clip, width=width, height=height, keep=True).std.CopyFrameProps(
+        clip
+    )
     return empty.std.ModifyFrame([clip, empty], draw)
 
 
@@ -46,4 +55,6 @@ if __name__ == "__vapoursynth__":  # vspipe runs it; what `--arg` names is a glo
     clip = vs.core.bs.VideoSource(given["source"]).resize.Bicubic(format=vs.RGBS, matrix_in_s="709")
     tau = float(given["tau"]) if "tau" in given else None
     large = upscale(clip, Upscaler(given.get("model", "x4-photo")), tau=tau)
-    large.resize.Bicubic(format=vs.YUV420P8, matrix_s="709", dither_type="error_diffusion").set_output()
+    large.resize.Bicubic(
+        format=vs.YUV420P8, matrix_s="709", dither_type="error_diffusion"
+    ).set_output()

@@ -16,7 +16,9 @@ from srflow_sdk import CancelledError, SRFlowError, Upscaler, read_image
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
-    """What to draw. photo: its pixels. source, target: files; with a target the whole photo is written into it."""
+    """What to draw. photo: its pixels. source, target: files; with a target the whole photo is
+    written into it.
+    """
 
     photo: Pixels
     source: Path
@@ -31,11 +33,12 @@ class Job:
 
 
 class Artist(QThread):
-    """Draws one job, or opens one file, at a time. A newer one takes the place of those that have not begun.
+    """Draws one job, or opens one file, at a time. A newer one takes the place of those that have
+    not begun.
 
-    The signals come with the job, or the path, that they are about. A new temperature lets the drawing before it
-    finish, as a slider that moves all the time would otherwise never show anything; and what is being saved ends only
-    by :meth:`stop`.
+    The signals come with the job, or the path, that they are about. A new temperature lets the
+    drawing before it finish, as a slider that moves all the time would otherwise never show
+    anything; and what is being saved ends only by :meth:`stop`.
     """
 
     opened = Signal(object, object, object)  # Path, pixels, QImage
@@ -68,14 +71,19 @@ class Artist(QThread):
         with self._changed:
             self._next = job
             now = self._now
-            if isinstance(now, Job) and now.target is None and (job.target is not None or job.replaces(now)):
+            if (
+                isinstance(now, Job)
+                and now.target is None
+                and (job.target is not None or job.replaces(now))
+            ):
                 self._cancel.set()
             self._changed.notify()
 
     def stop(self) -> None:
         """Give up what is being drawn, and what was to be drawn next."""
         with self._changed:
-            dropped, self._next = self._next, None
+            dropped = self._next
+            self._next = None
             self._cancel.set()
         if isinstance(dropped, Job):
             self.cancelled.emit(dropped)
@@ -111,18 +119,27 @@ class Artist(QThread):
             self._changed.wait_for(lambda: self._next is not None or self._closing)
             if self._closing:
                 return None
-            self._now, self._next = self._next, None
+            self._now = self._next
+            self._next = None
             self._cancel = threading.Event()
             return self._now
 
     def _do(self, job: Job) -> None:
         if job.target is not None:
             self._upscaler.upscale_file(
-                job.source, job.target, tau=job.tau, seed=job.seed, cancel=self._cancel, progress=self.progressed.emit
+                job.source,
+                job.target,
+                tau=job.tau,
+                seed=job.seed,
+                cancel=self._cancel,
+                progress=self.progressed.emit,
             )
             self.saved.emit(job)
             return
         if self._part is None or self._part_of is None or job.replaces(self._part_of):
             self._part = None
-            self._part, self._part_of = LivePart(self._upscaler, job.photo, job.place), job
-        self.drawn.emit(job, as_rgb(self._part.sample(tau=job.tau, seed=job.seed, cancel=self._cancel)))
+            self._part = LivePart(self._upscaler, job.photo, job.place)
+            self._part_of = job
+        self.drawn.emit(
+            job, as_rgb(self._part.sample(tau=job.tau, seed=job.seed, cancel=self._cancel))
+        )

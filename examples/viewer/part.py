@@ -1,8 +1,9 @@
 """A part of a photo, drawn again and again: the pixels that the whole picture has there.
 
-The encoder sees the part with its halo, and the latents are those of the part's place in the whole photo. Both are what
-tiles do, so the part of the seed is the part of the picture that "Save" writes, but for the few colours far from those
-around them, which samples do not have and decoded latents do. A gray photo in RGB goes in as gray, so that it stays so.
+The encoder sees the part with its halo, and the latents are those of the part's place in the whole
+photo. Both are what tiles do, so the part of the seed is the part of the picture that "Save"
+writes, but for the few colours far from those around them, which samples do not have and decoded
+latents do. A gray photo in RGB goes in as gray, so that it stays so.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.latents.random_field import window_noise
 
 Pixels = NDArray[Any]
-"""H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha), as the SDK reads files: uint8, uint16 or float32."""
+"""H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha), as the SDK reads files: uint8, uint16
+or float32."""
 RGB = NDArray[np.uint8]
 
 
@@ -33,22 +35,31 @@ class Place:
     width: int
 
     @classmethod
-    def around(cls, y: float, x: float, *, side: int, height: int, width: int, multiple: int) -> Place:
-        """The part of at most side×side pixels of a height×width photo whose middle is as near as can be.
+    def around(
+        cls, y: float, x: float, *, side: int, height: int, width: int, multiple: int
+    ) -> Place:
+        """The part of at most side×side pixels of a height×width photo whose middle is as near as
+        can be.
 
         multiple: of the corner, as latents need it.
         """
         rows, columns = min(side, height), min(side, width)
         top, left = (
-            min(max(round((middle - part / 2) / multiple), 0), (length - part) // multiple) * multiple
+            min(max(round((middle - part / 2) / multiple), 0), (length - part) // multiple)
+            * multiple
             for middle, part, length in ((y, rows, height), (x, columns, width))
         )
         return cls(top, left, rows, columns)
 
 
 def as_rgb(pixels: Pixels) -> RGB:
-    """Pixels of any kind that the SDK reads, as 8-bit RGB for a screen; transparent parts become white."""
-    if pixels.dtype == np.uint8 and pixels.shape[2] in (1, 3):  # nothing to compute, and large photos have many pixels
+    """Pixels of any kind that the SDK reads, as 8-bit RGB for a screen; transparent parts become
+    white.
+    """
+    if pixels.dtype == np.uint8 and pixels.shape[2] in (
+        1,
+        3,
+    ):  # nothing to compute, and large photos have many pixels
         return pixels if pixels.shape[2] == 3 else np.repeat(pixels, 3, axis=2)
     largest = np.iinfo(pixels.dtype).max if pixels.dtype.kind == "u" else 1
     unit = pixels.astype(np.float32) / np.float32(largest)
@@ -62,7 +73,8 @@ def as_rgb(pixels: Pixels) -> RGB:
 class LivePart:
     """A part that was encoded. Raises what :meth:`Upscaler.encode` does.
 
-    The photo's pixels go in as they are, so that the SDK does with gray, alpha and 16 bits what it does with files.
+    The photo's pixels go in as they are, so that the SDK does with gray, alpha and 16 bits what it
+    does with files.
     """
 
     def __init__(self, upscaler: Upscaler, photo: Pixels, place: Place) -> None:
@@ -71,7 +83,8 @@ class LivePart:
         top, left = max(place.top - halo, 0), max(place.left - halo, 0)
         seen = photo[top : place.top + place.height + halo, left : place.left + place.width + halo]
         gray = seen.shape[2] > 2 and (seen[..., :3] == seen[..., :1]).all()
-        self._upscaler, self._channels = upscaler, photo.shape[2]
+        self._upscaler = upscaler
+        self._channels = photo.shape[2]
         self._window = Window(top=top, left=left, height=seen.shape[0], width=seen.shape[1])
         self._place = place
         self._encoding = upscaler.encode(
@@ -79,9 +92,13 @@ class LivePart:
         )
 
     def sample(self, *, tau: float, seed: int, cancel: threading.Event) -> Pixels:
-        """The part, `scale` times as large, in the photo's channels and dtype. Raises as :meth:`Encoding.decode`."""
-        manifest, window = self._upscaler.bundle.manifest, self._window
-        scale, multiple = manifest.scale, manifest.size_multiple
+        """The part, `scale` times as large, in the photo's channels and dtype. Raises as
+        :meth:`Encoding.decode`.
+        """
+        manifest = self._upscaler.bundle.manifest
+        window = self._window
+        scale = manifest.scale
+        multiple = manifest.size_multiple
         noise = window_noise(
             manifest.latent_levels,
             scale=scale,
@@ -102,4 +119,6 @@ class LivePart:
         if picture.shape[2] < self._channels:
             picture = picture[..., [0, 0, 0, *range(1, picture.shape[2])]]
         top, left = (self._place.top - window.top) * scale, (self._place.left - window.left) * scale
-        return picture[top : top + self._place.height * scale, left : left + self._place.width * scale]
+        return picture[
+            top : top + self._place.height * scale, left : left + self._place.width * scale
+        ]

@@ -3,9 +3,9 @@
     pip install . pyside6-essentials
     python examples/viewer/viewer.py photo.jpg
 
-The photo is encoded once, and a slider only samples again, in a thread. Of a large photo a part follows the slider; it
-has the pixels that "Save" writes at that place (of sRGB photos: the screen ignores other profiles, which the file
-keeps). Transparent parts are shown white.
+The photo is encoded once, and a slider only samples again, in a thread. Of a large photo a part
+follows the slider; it has the pixels that "Save" writes at that place (of sRGB photos: the screen
+ignores other profiles, which the file keeps). Transparent parts are shown white.
 """
 
 from __future__ import annotations
@@ -66,9 +66,12 @@ class Window(QMainWindow):
     def _build(self, *, tau: float) -> None:
         self.setWindowTitle("SRFlow")
         self.setAcceptDrops(True)
-        self.comparison, self.overview = Comparison(), Overview()
+        self.comparison = Comparison()
+        self.overview = Overview()
         self.overview.moved.connect(self.move_part)
-        self.tau = QSlider(Qt.Orientation.Horizontal, maximum=round(MAX_TAU * STEPS), value=round(tau * STEPS))
+        self.tau = QSlider(
+            Qt.Orientation.Horizontal, maximum=round(MAX_TAU * STEPS), value=round(tau * STEPS)
+        )
         self.tau.setAccessibleName("Temperature")
         self.tau_label = QLabel()
         self.seed = QLineEdit("0")
@@ -84,14 +87,25 @@ class Window(QMainWindow):
         self.cancel.setVisible(False)
         self.tau.valueChanged.connect(self.draw)
         self.seed.textChanged.connect(self.draw)
-        seeds, files, controls, whole = QHBoxLayout(), QHBoxLayout(), QVBoxLayout(), QHBoxLayout()
+        seeds = QHBoxLayout()
+        files = QHBoxLayout()
+        controls = QVBoxLayout()
+        whole = QHBoxLayout()
         for layout, widgets in (
             (seeds, (QLabel("Seed"), self.seed, self.another)),
             (files, (self.open, self.save, self.cancel)),
         ):
             for widget in widgets:
                 layout.addWidget(widget)
-        for entry in (self.tau_label, self.tau, seeds, self.overview, files, self.progress, self.message):
+        for entry in (
+            self.tau_label,
+            self.tau,
+            seeds,
+            self.overview,
+            files,
+            self.progress,
+            self.message,
+        ):
             if isinstance(entry, QWidget):
                 controls.addWidget(entry)
             else:
@@ -174,9 +188,15 @@ class Window(QMainWindow):
         """The job of the settings; None, with a message, if they are wrong."""
         text = self.seed.text().strip()
         if not (text.isascii() and text.isdigit() and int(text) <= MAX_SEED):
-            self.message.setText(f"The seed is “{text}”: it must be a whole number from 0 to {MAX_SEED}.")
+            self.message.setText(
+                f"The seed is “{text}”: it must be a whole number from 0 to {MAX_SEED}."
+            )
             return None
-        return None if self.job is None else replace(self.job, tau=self.tau.value() / STEPS, seed=int(text))
+        return (
+            None
+            if self.job is None
+            else replace(self.job, tau=self.tau.value() / STEPS, seed=int(text))
+        )
 
     def _place(self, photo: Pixels, y: float, x: float) -> Place:
         height, width = photo.shape[:2]
@@ -191,10 +211,14 @@ class Window(QMainWindow):
         ):
             return  # another photo or part was chosen meanwhile
         place = job.place
-        part = job.photo[place.top : place.top + place.height, place.left : place.left + place.width]
+        part = job.photo[
+            place.top : place.top + place.height, place.left : place.left + place.width
+        ]
         before = image_of(as_rgb(part))
         self.comparison.show_images(before, image_of(picture))
-        self._finish(f"τ {job.tau:g}, seed {job.seed}: {picture.shape[1]}×{picture.shape[0]} pixels")
+        self._finish(
+            f"τ {job.tau:g}, seed {job.seed}: {picture.shape[1]}×{picture.shape[0]} pixels"
+        )
 
     def _progress(self, done: int, total: int) -> None:
         self.progress.setRange(0, total)
@@ -231,7 +255,9 @@ class Window(QMainWindow):
     def _ask_save(self) -> None:
         if self.job is not None:
             suggested = self.job.source.with_name(f"{self.job.source.stem}_x{self.scale}.png")
-            name, _ = QFileDialog.getSaveFileName(self, "Save the whole photo, enlarged", str(suggested))
+            name, _ = QFileDialog.getSaveFileName(
+                self, "Save the whole photo, enlarged", str(suggested)
+            )
             if name:
                 self.save_to(Path(name))
 
@@ -254,7 +280,11 @@ def main() -> None:
     """Read the command line and show the window until it is closed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("photo", type=Path, nargs="?", help="photo to open")
-    parser.add_argument("--model", default="x4-small", help="bundle, or an embedded model's name  [default: x4-small]")
+    parser.add_argument(
+        "--model",
+        default="x4-small",
+        help="bundle, or an embedded model's name  [default: x4-small]",
+    )
     arguments = parser.parse_args()
     try:
         with Upscaler(arguments.model) as upscaler:

@@ -1,4 +1,6 @@
-"""The two widgets that Qt does not have: a picture before and after, and the overview of a large photo."""
+"""The two widgets that Qt does not have: a picture before and after, and the overview of a large
+photo.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ class Comparison(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.before, self.after = QImage(), QImage()
+        self.before = QImage()
+        self.after = QImage()
         self.split = 0.5
         self.setMinimumSize(320, 320)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -36,7 +39,8 @@ class Comparison(QWidget):
 
     def show_images(self, before: QImage, after: QImage) -> None:
         """Show another pair. before: of the same shape; it is enlarged."""
-        self.before, self.after = before, after
+        self.before = before
+        self.after = after
         self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802
@@ -65,7 +69,12 @@ class Comparison(QWidget):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
         """Move the line."""
-        step = {Qt.Key.Key_Left: -0.05, Qt.Key.Key_Right: 0.05, Qt.Key.Key_Home: -1, Qt.Key.Key_End: 1}
+        step = {
+            Qt.Key.Key_Left: -0.05,
+            Qt.Key.Key_Right: 0.05,
+            Qt.Key.Key_Home: -1,
+            Qt.Key.Key_End: 1,
+        }
         if event.key() in step:
             self._move(self.split + step[Qt.Key(event.key())])
         else:
@@ -77,7 +86,9 @@ class Comparison(QWidget):
 
 
 class Overview(QWidget):
-    """A large photo, small, with a frame around the part that is shown. A click or an arrow key moves it."""
+    """A large photo, small, with a frame around the part that is shown. A click or an arrow key
+    moves it.
+    """
 
     moved = Signal(float, float)  # the part's middle, in pixels of the photo
 
@@ -116,7 +127,12 @@ class Overview(QWidget):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:  # noqa: N802
         """Show the part beside this one."""
-        steps = {Qt.Key.Key_Up: (-1, 0), Qt.Key.Key_Down: (1, 0), Qt.Key.Key_Left: (0, -1), Qt.Key.Key_Right: (0, 1)}
+        steps = {
+            Qt.Key.Key_Up: (-1, 0),
+            Qt.Key.Key_Down: (1, 0),
+            Qt.Key.Key_Left: (0, -1),
+            Qt.Key.Key_Right: (0, 1),
+        }
         if event.key() not in steps:
             super().keyPressEvent(event)
             return

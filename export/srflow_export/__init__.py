@@ -1,4 +1,6 @@
-"""Export a checkpoint as a bundle: ONNX graphs of the reverse pass, proved equal to the network on real photographs."""
+"""Export a checkpoint as a bundle: ONNX graphs of the reverse pass, proved equal to the network on
+real photographs.
+"""
 
 from __future__ import annotations
 
@@ -11,4 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportOptions", "export_checkpoint"]
 
-__getattr__, __dir__ = lazy_names(__name__, {"ExportOptions": "exporter", "export_checkpoint": "exporter"})
+__getattr__, __dir__ = lazy_names(
+    __name__, {"ExportOptions": "exporter", "export_checkpoint": "exporter"}
+)

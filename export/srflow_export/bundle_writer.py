@@ -1,8 +1,9 @@
-"""Write bundles atomically: at any moment, and after any crash, a reader finds the whole old or the whole new one.
+"""Write bundles atomically: at any moment, and after any crash, a reader finds the whole old or the
+whole new one.
 
-Who writes a bundle holds its lock, by name, since it may not exist yet. The operating system frees the locks of a
-process that dies. Their files stay in the user's cache folder: removing one that another process has just opened would
-let both in.
+Who writes a bundle holds its lock, by name, since it may not exist yet. The operating system frees
+the locks of a process that dies. Their files stay in the user's cache folder: removing one that
+another process has just opened would let both in.
 """
 
 from __future__ import annotations
@@ -52,14 +53,18 @@ class BundleStage:
         """Finish the bundle and put it at the target, in place of any older bundle.
 
         manifest: its `files` and `digest` are filled in here, from the files in :attr:`path`.
-        Returns the manifest as written. Once this returns, the bundle is on disk. On any error the target stays as is.
+        Returns the manifest as written. Once this returns, the bundle is on disk. On any error the
+        target stays as is.
 
-        Raises: BundleError if the manifest is not valid, a required file is missing, or a name is not plain; OSError,
-        which :func:`staged_bundle` makes a BundleError, if the target cannot be replaced.
+        Raises: BundleError if the manifest is not valid, a required file is missing, or a name is
+        not plain; OSError, which :func:`staged_bundle` makes a BundleError, if the target cannot be
+        replaced.
         """
         (self.path / "manifest.json").unlink(missing_ok=True)
         files = {
-            path.relative_to(self.path).as_posix(): path for path in sorted(self.path.rglob("*")) if path.is_file()
+            path.relative_to(self.path).as_posix(): path
+            for path in sorted(self.path.rglob("*"))
+            if path.is_file()
         }
         records = {name: _hash_and_sync(path) for name, path in files.items()}
         text = dataclasses.replace(manifest, files=records).to_json()
@@ -77,18 +82,21 @@ class BundleStage:
 def staged_bundle(
     target: str | os.PathLike[str], *, say: Callable[[str], None] = lambda _: None
 ) -> Iterator[BundleStage]:
-    """Open a stage for writing the bundle `target`, which does not change until :meth:`BundleStage.commit`.
+    """Open a stage for writing the bundle `target`, which does not change until
+    :meth:`BundleStage.commit`.
 
         with staged_bundle("model.srflow") as stage:
             (stage.path / "encoder.onnx").write_bytes(...)
             (stage.path / "sampler.onnx").write_bytes(...)
             stage.commit(manifest)
 
-    Leaving the block without a commit, with or without an exception, leaves the target as it was and nothing else
-    behind. The next stage for the same target removes what a killed process left behind. One process at a time has a
-    stage for a target (:func:`bundle_lock`): others wait for it, and `say` receives a line.
+    Leaving the block without a commit, with or without an exception, leaves the target as it was
+    and nothing else behind. The next stage for the same target removes what a killed process left
+    behind. One process at a time has a stage for a target (:func:`bundle_lock`): others wait for
+    it, and `say` receives a line.
 
-    Raises: BundleError if the target exists and is not a bundle, or its folder cannot be written to.
+    Raises: BundleError if the target exists and is not a bundle, or its folder cannot be written
+        to.
     """
     final = Path(os.path.realpath(target))
     refuse_target_that_is_no_bundle(final)
@@ -104,19 +112,26 @@ def staged_bundle(
             yield BundleStage(path=path, target=final)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise BundleError(f"{final}: the disk is full; free some space and export again") from error
-            raise BundleError(f"{final}: the bundle cannot be written: {error.strerror or error}") from error
+                raise BundleError(
+                    f"{final}: the disk is full; free some space and export again"
+                ) from error
+            raise BundleError(
+                f"{final}: the bundle cannot be written: {error.strerror or error}"
+            ) from error
 
 
 @contextlib.contextmanager
 def staging_directory(target: Path, *, into: Path) -> Iterator[Path]:
-    """Make a hidden directory beside the target, which is removed at the end. The caller holds the target's lock.
+    """Make a hidden directory beside the target, which is removed at the end. The caller holds the
+    target's lock.
 
-    into: the folder into which :func:`swap_in` moves things from it. What killed processes left of such directories is
-    removed first, and what they had moved away is put back. Raises: OSError.
+    into: the folder into which :func:`swap_in` moves things from it. What killed processes left of
+    such directories is removed first, and what they had moved away is put back. Raises: OSError.
     """
     prefix = f".{target.name}.staging-"
-    for left in sorted(path for path in target.parent.iterdir() if path.name.startswith(prefix) and path.is_dir()):
+    for left in sorted(
+        path for path in target.parent.iterdir() if path.name.startswith(prefix) and path.is_dir()
+    ):
         _remove(left, into)
     stage = target.parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}"
     try:  # before it exists, because a signal may come as soon as it does
@@ -127,7 +142,9 @@ def staging_directory(target: Path, *, into: Path) -> Iterator[Path]:
 
 
 def _remove(stage: Path, into: Path) -> None:
-    """Remove a staging directory, once what was moved away for something that never came is put back."""
+    """Remove a staging directory, once what was moved away for something that never came is put
+    back.
+    """
     replaced = stage / _REPLACED
     for moved in replaced.iterdir() if replaced.is_dir() else []:
         if not (into / moved.name).exists():
@@ -136,15 +153,23 @@ def _remove(stage: Path, into: Path) -> None:
 
 
 def refuse_target_that_is_no_bundle(target: Path) -> None:
-    """Raises: BundleError if something is at this path that is not a bundle, and must not be replaced."""
+    """Raises: BundleError if something is at this path that is not a bundle, and must not be
+    replaced.
+    """
     if not target.exists():
         return
     if not target.is_dir():
-        raise BundleError(f"{target} is a file; a bundle is a directory: choose another name for it")
-    # manifest.json alone is common (browser extensions have one), and replacing deletes what was there.
-    if not (target / "manifest.json").is_file() or not any((target / name).is_file() for name in REQUIRED_FILES):
         raise BundleError(
-            f"{target} exists and is not a bundle, so it is not replaced: choose another name, or remove it"
+            f"{target} is a file; a bundle is a directory: choose another name for it"
+        )
+    # manifest.json alone is common (browser extensions have one), and replacing deletes what was
+    # there.
+    if not (target / "manifest.json").is_file() or not any(
+        (target / name).is_file() for name in REQUIRED_FILES
+    ):
+        raise BundleError(
+            f"{target} exists and is not a bundle, so it is not replaced: choose another name, or "
+            "remove it"
         )
 
 
@@ -157,8 +182,8 @@ def _hash_and_sync(path: Path) -> dict[str, str | int]:
 def swap_in(staged: Path, target: Path, *, stage: Path) -> None:
     """Put something from a staging directory at the target; an older one ends up in that directory.
 
-    Without an atomic exchange there is a moment with nothing at the target; after a crash in it, the next
-    :func:`staging_directory` puts the older one back.
+    Without an atomic exchange there is a moment with nothing at the target; after a crash in it,
+    the next :func:`staging_directory` puts the older one back.
     """
     if target.exists():
         if _exchange(staged, target):
@@ -185,12 +210,15 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 @contextlib.contextmanager
-def bundle_lock(target: str | os.PathLike[str], *, say: Callable[[str], None] = lambda _: None) -> Iterator[None]:
+def bundle_lock(
+    target: str | os.PathLike[str], *, say: Callable[[str], None] = lambda _: None
+) -> Iterator[None]:
     """Hold the right to write a bundle, or to replace one by another made from it.
 
-    It is held from reading to commit; otherwise the work of another process in between would be lost. It works between
-    processes of one user on one machine, since the lock is in the user's cache folder, or in that for temporary files
-    if there is none. `say` receives a line if it has to wait. Not reentrant.
+    It is held from reading to commit; otherwise the work of another process in between would be
+    lost. It works between processes of one user on one machine, since the lock is in the user's
+    cache folder, or in that for temporary files if there is none. `say` receives a line if it has
+    to wait. Not reentrant.
 
     Raises: BundleError if the lock cannot be made.
     """
@@ -200,7 +228,9 @@ def bundle_lock(target: str | os.PathLike[str], *, say: Callable[[str], None] = 
     if folder is not None:
         path = folder / name
     else:
-        path = Path(tempfile.gettempdir()) / f"srflow-{getattr(os, 'getuid', lambda: 'user')()}-{name}"
+        path = (
+            Path(tempfile.gettempdir()) / f"srflow-{getattr(os, 'getuid', lambda: 'user')()}-{name}"
+        )
     try:
         lock = FileLock(path)
         try:

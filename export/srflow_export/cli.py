@@ -1,7 +1,8 @@
-"""The srflow-export command: its options, which of them go together, and the task that each use of it starts.
+"""The srflow-export command: its options, which of them go together, and the task that each use of
+it starts.
 
-A task returns True if a part that was asked for could not be made. Heavy modules are imported only once the extra is
-known to be installed.
+A task returns True if a part that was asked for could not be made. Heavy modules are imported only
+once the extra is known to be installed.
 """
 
 from __future__ import annotations
@@ -30,17 +31,28 @@ if TYPE_CHECKING:
 _REPOSITORY_MODULES = ("filelock",)
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
-_FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")  # a bundle is a directory
+_FILE_SUFFIXES = (
+    ".onnx",
+    ".pth",
+    ".pt",
+    ".ckpt",
+    ".safetensors",
+    ".engine",
+    ".plan",
+)  # a bundle is a directory
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level")
 _PLAIN = ("--plain", "--seed", "--size", "--io", "--opset")
-_MODES: dict[str, tuple[str, ...]] = {  # tasks other than exporting, and the options that each takes
+_MODES: dict[
+    str, tuple[str, ...]
+] = {  # tasks other than exporting, and the options that each takes
     "--bundle": ("--triton", "--also", "-o", "--gate", *_PLAIN, "--tau"),
     "--checkpoint-of": ("-o",),
     "--engines-for": _ENGINES,
     "--compare": (),
 }
 _GROUPS = {
-    "Options that most people need": "output precision also default_tau trt rtx sm name engines_for compare",
+    "Options that most people need": "output precision also default_tau trt rtx sm name "
+    "engines_for compare",
     "Other tasks": "bundle checkpoint_of triton",
     "A plain ONNX file": "plain seed size io opset",
     "Graphs": "no_inverter fused weights plugins halo gate keep_inputs",
@@ -80,13 +92,17 @@ class _Number(click.FloatRange):
         return self.fail(f"{value!r} is not a number", param, ctx) if number != number else number
 
 
-def _blocks(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+def _blocks(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> tuple[int, ...] | None:
     if value is None:
         return None
     try:
         return tuple(int(part) for part in value.split(","))
     except ValueError as error:
-        raise click.BadParameter("expected comma-separated block numbers, such as 1,8,15,22") from error
+        raise click.BadParameter(
+            "expected comma-separated block numbers, such as 1,8,15,22"
+        ) from error
 
 
 def _parameter(option: str) -> str:
@@ -95,7 +111,9 @@ def _parameter(option: str) -> str:
 
 
 def _mode(context: click.Context) -> str:
-    """Return --ckpt, or the one other mode, given with options that it takes. Raises: click.UsageError."""
+    """Return --ckpt, or the one other mode, given with options that it takes. Raises:
+    click.UsageError.
+    """
     given = [
         parameter.opts[0]
         for parameter in context.command.params
@@ -111,7 +129,11 @@ def _mode(context: click.Context) -> str:
     if not modes:
         if "--ckpt" not in given:
             raise click.UsageError(f"name a checkpoint, or use one of {', '.join(_MODES)}")
-        if "--rtx" not in given and "--trt" not in given and (lost := [name for name in given if name in _ENGINES]):
+        if (
+            "--rtx" not in given
+            and "--trt" not in given
+            and (lost := [name for name in given if name in _ENGINES])
+        ):
             raise click.UsageError(f"{lost[0]} only applies to engines: add --trt or --rtx")
         return "--ckpt"
     mode, *more = modes
@@ -120,17 +142,24 @@ def _mode(context: click.Context) -> str:
         rule = f"combined with {', '.join(_MODES[mode])}" if _MODES[mode] else "used alone"
         raise click.UsageError(f"{mode} can only be {rule}: leave {others[0]} out")
     if mode == "--checkpoint-of" and "-o" not in given:
-        raise click.UsageError("--checkpoint-of writes a checkpoint: name it with -o FILE.safetensors")
+        raise click.UsageError(
+            "--checkpoint-of writes a checkpoint: name it with -o FILE.safetensors"
+        )
     if mode == "--bundle":
         files = [name for name in ("--also", "--plain") if name in given]
         if "--triton" not in given and not files:
-            raise click.UsageError("--bundle uses one: say what for with --triton REPO or --also int8, or with --plain")
+            raise click.UsageError(
+                "--bundle uses one: say what for with --triton REPO or --also int8, or with --plain"
+            )
         if len(files) > 1 or (files and len(context.params["bundle"]) > 1):
-            raise click.UsageError(f"{files[0]} takes one bundle and writes one -o: name one, and use the other later")
+            raise click.UsageError(
+                f"{files[0]} takes one bundle and writes one -o: name one, and use the other later"
+            )
         unused = {"-o": not files, "--gate": "--also" not in given, "--tau": "--plain" not in given}
         if lost := [name for name in given if unused.get(name)]:
             raise click.UsageError(
-                f"{lost[0]} only applies to a bundle that is written by --also, or to a --plain file"
+                f"{lost[0]} only applies to a bundle that is written by --also, or to a --plain "
+                "file"
             )
     if mode == "--engines-for" and "--trt" not in given and "--rtx" not in given:
         raise click.UsageError("--engines-for builds engines: say which with --trt or --rtx")
@@ -148,7 +177,9 @@ def _export(
     plain: Mapping[str, Any] | None,
     **more: Any,
 ) -> bool:
-    """Write a checkpoint's bundle. engines, plain: the options on them. more: as ExportOptions has them."""
+    """Write a checkpoint's bundle. engines, plain: the options on them. more: as ExportOptions has
+    them.
+    """
     target = _target(ckpt, output)  # before seconds of loading torch
     _get_ready(*_MODULES)
     requests = _engine_requests(**engines)
@@ -158,14 +189,19 @@ def _export(
         from srflow_export.triton import check_repository
 
         check_repository(triton)  # before minutes of work
-    options = ExportOptions(inverter=not no_inverter, precision=_graphs_precision(precision, requests), **more)
+    options = ExportOptions(
+        inverter=not no_inverter, precision=_graphs_precision(precision, requests), **more
+    )
     manifest = export_checkpoint(ckpt, target, options, say=click.echo)
     click.echo(f"wrote {target}")
     asked = {"fused.onnx": "--fused"} if options.fused else {}
     asked |= {INT8_ENCODER: "--also int8"} if options.also else {}
     missing = [name for name in asked if name not in manifest.files]
     for name in missing:  # the bundle is good without them, but a script must notice
-        click.echo(f"error: the bundle has no {name}, which {asked[name]} asks for: it was left out", err=True)
+        click.echo(
+            f"error: the bundle has no {name}, which {asked[name]} asks for: it was left out",
+            err=True,
+        )
     failed = _add_engines(target, requests) or bool(missing)
     if plain is not None:
         _write_plain(target, target.with_name("plain.onnx"), plain)
@@ -185,7 +221,9 @@ def _use_bundle(
     default_tau: float | None,
     **_: Any,
 ) -> bool:
-    """Write a bundle with a second encoder or a plain file, or add it, or several, to a repository of models."""
+    """Write a bundle with a second encoder or a plain file, or add it, or several, to a repository
+    of models.
+    """
     for bundle in bundles:
         Bundle._described(bundle)
     _get_ready(*(_MODULES if also or plain is not None else _REPOSITORY_MODULES))
@@ -228,7 +266,16 @@ def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     click.echo(f"wrote {output}")
     if Path(config) == output.with_suffix(".yaml"):
         click.echo(f"wrote {config}")
-    options = ["--config", str(config), "--set", f"schedule.start={output}", "--data", "PHOTOS", "--out", "RUN"]
+    options = [
+        "--config",
+        str(config),
+        "--set",
+        f"schedule.start={output}",
+        "--data",
+        "PHOTOS",
+        "--out",
+        "RUN",
+    ]
     click.echo(f"train it: {command_line(['srflow-train', *options])}")
     return False
 
@@ -241,17 +288,24 @@ def _get_ready(*modules: str) -> None:
 
 
 def _target(ckpt: Path, output: Path | None) -> Path:
-    """The bundle to write. Raises: CheckpointError if there is no checkpoint, ArgumentError for an odd name."""
+    """The bundle to write. Raises: CheckpointError if there is no checkpoint, ArgumentError for an
+    odd name.
+    """
     if (ckpt / "manifest.json").is_file():
         raise CheckpointError(
-            f"{ckpt} is a bundle already: --engines-for {ckpt} adds engines to it, --checkpoint-of {ckpt} writes its "
+            f"{ckpt} is a bundle already: --engines-for {ckpt} adds engines to it, --checkpoint-of "
+            f"{ckpt} writes its "
             "checkpoint"
         )
     if not ckpt.is_file():
-        raise CheckpointError(f"{ckpt}: {'is a folder: name a file in it' if ckpt.is_dir() else 'no such file'}")
+        raise CheckpointError(
+            f"{ckpt}: {'is a folder: name a file in it' if ckpt.is_dir() else 'no such file'}"
+        )
     target = output if output is not None else ckpt.with_suffix(".srflow")
     if target == ckpt:
-        raise ArgumentError(f"{ckpt}: the bundle would replace its checkpoint: choose another name with -o")
+        raise ArgumentError(
+            f"{ckpt}: the bundle would replace its checkpoint: choose another name with -o"
+        )
     return _bundle_name(target)
 
 
@@ -259,7 +313,8 @@ def _bundle_name(target: Path) -> Path:
     """The name, if a bundle may have it. Raises: ArgumentError if it looks like a file's."""
     if target.suffix.lower() in _FILE_SUFFIXES:
         raise ArgumentError(
-            f"{target}: a bundle is a directory that holds encoder.onnx, sampler.onnx and more: name it "
+            f"{target}: a bundle is a directory that holds encoder.onnx, sampler.onnx and more: "
+            "name it "
             f"{target.with_suffix('.srflow').name}"
         )
     return target
@@ -276,7 +331,10 @@ def _engine_requests(
     """The engines that the options ask for. Raises: ArgumentError."""
     from srflow_export.engines.requests import EngineRequest, check_request, parse_shapes
 
-    more: dict[str, Any] = {"profile": None if shapes is None else parse_shapes(shapes), "level": builder_level}
+    more: dict[str, Any] = {
+        "profile": None if shapes is None else parse_shapes(shapes),
+        "level": builder_level,
+    }
     requests = []
     if trt is not None:
         mine = () if rtx is not None else sm
@@ -289,14 +347,18 @@ def _engine_requests(
 
 
 def _graphs_precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
-    """Precision of the bundle's graphs: as asked for, otherwise as the engines need it. Raises: ArgumentError."""
+    """Precision of the bundle's graphs: as asked for, otherwise as the engines need it. Raises:
+    ArgumentError.
+    """
     wanted = {request.precision for request in requests}
     if asked is None:
-        # float32 engines can be built from the float32 graphs that are written beside half-precision ones.
+        # float32 engines can be built from the float32 graphs that are written beside
+        # half-precision ones.
         return "fp16" if "fp16" in wanted else "fp32"
     if odd := sorted(wanted - {asked, "fp32"}):
         raise ArgumentError(
-            f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or use --precision {odd[0]}"
+            f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or use "
+            f"--precision {odd[0]}"
         )
     return asked
 
@@ -347,12 +409,19 @@ _TASKS: dict[str, Callable[..., bool]] = {
 @click.argument("checkpoint", required=False, type=LocalPath())
 @click.option("--ckpt", type=LocalPath(), help="The same as CHECKPOINT.")
 @click.option("-o", "--output", type=LocalPath(), help="Bundle to write.  [default: CKPT.srflow]")
-@click.option("--no-inverter", is_flag=True, help="Leave out inverter.onnx, which makes latents from HR pictures.")
-@click.option("--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph.")
+@click.option(
+    "--no-inverter",
+    is_flag=True,
+    help="Leave out inverter.onnx, which makes latents from HR pictures.",
+)
+@click.option(
+    "--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph."
+)
 @click.option(
     "--precision",
     type=click.Choice(get_args(Precision)),
-    help="Arithmetic of the graphs; the flow itself is always fp32.  [default: the engines' precision, else fp32]",
+    help="Arithmetic of the graphs; the flow itself is always fp32.  [default: the engines' "
+    "precision, else fp32]",
 )
 @click.option(
     "--weights",
@@ -365,15 +434,25 @@ _TASKS: dict[str, Callable[..., bool]] = {
     "--also",
     type=click.Choice(["int8"]),
     multiple=True,
-    help="Beside fp32 graphs, write a second encoder in int8, for --precision int8 of srflow-upscale.",
+    help="Beside fp32 graphs, write a second encoder in int8, for --precision int8 of "
+    "srflow-upscale.",
 )
 @click.option(
     "--plugins",
     is_flag=True,
-    help="Write flow operations as nodes that native libraries run: kernels of ONNX Runtime, plugins of TensorRT.",
+    help="Write flow operations as nodes that native libraries run: kernels of ONNX Runtime, "
+    "plugins of TensorRT.",
 )
-@click.option("--trt", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT engines for this machine's GPU.")
-@click.option("--rtx", type=click.Choice(["fp32", "fp16"]), help="Add TensorRT-RTX engines for --sm; needs no GPU.")
+@click.option(
+    "--trt",
+    type=click.Choice(["fp32", "fp16"]),
+    help="Add TensorRT engines for this machine's GPU.",
+)
+@click.option(
+    "--rtx",
+    type=click.Choice(["fp32", "fp16"]),
+    help="Add TensorRT-RTX engines for --sm; needs no GPU.",
+)
 @click.option(
     "--sm",
     cls=_SeveralNumbers,
@@ -382,43 +461,80 @@ _TASKS: dict[str, Callable[..., bool]] = {
     metavar="89 120 …",
     help="Compute capabilities that --rtx builds for.",
 )
-@click.option("--shapes", metavar="MIN,OPT,MAX", help="LR sizes for engines.  [default: the runtime's tiles]")
-@click.option("--builder-level", type=click.IntRange(0, 5), help="Effort to find fast kernels.  [default: 3]")
 @click.option(
-    "--blocks", "stacked_blocks", callback=_blocks, metavar="1,8,15,22", help="RRDB blocks that condition the flow."
+    "--shapes", metavar="MIN,OPT,MAX", help="LR sizes for engines.  [default: the runtime's tiles]"
+)
+@click.option(
+    "--builder-level", type=click.IntRange(0, 5), help="Effort to find fast kernels.  [default: 3]"
+)
+@click.option(
+    "--blocks",
+    "stacked_blocks",
+    callback=_blocks,
+    metavar="1,8,15,22",
+    help="RRDB blocks that condition the flow.",
 )
 @click.option(
     "--tau",
     "default_tau",
     type=_Number(0, 1),
-    help="The bundle's default tau, or the plain file's of --bundle.  [default: that of the bundle which the training "
+    help="The bundle's default tau, or the plain file's of --bundle.  [default: that of the bundle "
+    "which the training "
     "began with, or 0.8; less if the network's pictures are not finite there]",
 )
 @click.option(
-    "--auto-tau", is_flag=True, help="Scale the default tau by each picture's texture, as --tau auto of srflow-upscale."
+    "--auto-tau",
+    is_flag=True,
+    help="Scale the default tau by each picture's texture, as --tau auto of srflow-upscale.",
 )
-@click.option("--halo", type=click.IntRange(0, 4096), help="LR pixels of context around tiles.  [default: measured]")
+@click.option(
+    "--halo",
+    type=click.IntRange(0, 4096),
+    help="LR pixels of context around tiles.  [default: measured]",
+)
 @click.option(
     "--gate",
     type=click.Choice(["quick", "full"]),
     default="quick",
     show_default=True,
-    help="Size of the patches on which graphs are compared with the network; full takes two to three times as long.",
+    help="Size of the patches on which graphs are compared with the network; full takes two to "
+    "three times as long.",
 )
 @click.option(
     "--keep-inputs",
     type=LocalPath(),
     metavar="FOLDER",
-    help="Leave what the gate compared there, as files of Polygraphy's. One that fails does so in any case.",
+    help="Leave what the gate compared there, as files of Polygraphy's. One that fails does so in "
+    "any case.",
 )
 @click.option("--name", default="", help="Model's name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
-@click.option("--training-data", default="unknown", help="Note on the training data, for the manifest.")
-@click.option("--plain", is_flag=True, help="Also write plain.onnx, picture to picture, for programs without latents.")
-@click.option("--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, help="Seed of its latents.")
-@click.option("--size", type=click.IntRange(16, 2048), help="LR pixels of both its sides.  [default: any]")
-@click.option("--io", type=click.Choice(["float32", "float16"]), default="float32", help="Type of its pictures.")
-@click.option("--opset", type=click.IntRange(17, 18), default=18, help="Of its operators, for older programs 17.")
+@click.option(
+    "--training-data", default="unknown", help="Note on the training data, for the manifest."
+)
+@click.option(
+    "--plain",
+    is_flag=True,
+    help="Also write plain.onnx, picture to picture, for programs without latents.",
+)
+@click.option(
+    "--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, help="Seed of its latents."
+)
+@click.option(
+    "--size", type=click.IntRange(16, 2048), help="LR pixels of both its sides.  [default: any]"
+)
+@click.option(
+    "--io",
+    type=click.Choice(["float32", "float16"]),
+    default="float32",
+    help="Type of its pictures.",
+)
+@click.option(
+    "--opset",
+    type=click.IntRange(17, 18),
+    default=18,
+    help="Of its operators, for older programs 17.",
+)
 @click.option(
     "--triton",
     type=PathOrUrl(),
@@ -430,62 +546,73 @@ _TASKS: dict[str, Callable[..., bool]] = {
     type=_BundlePath(),
     metavar="NAME|BUNDLE",
     multiple=True,
-    help="Instead of --ckpt: use an existing bundle for --triton, --also or --plain; -o names what is written. For "
+    help="Instead of --ckpt: use an existing bundle for --triton, --also or --plain; -o names what "
+    "is written. For "
     "--triton it may be repeated: a model for each.",
 )
 @click.option(
     "--engines-for",
     type=_BundlePath(),
     metavar="NAME|BUNDLE",
-    help="Instead of --ckpt: build engines for an existing bundle, on the machine that will run it.",
+    help="Instead of --ckpt: build engines for an existing bundle, on the machine that will run "
+    "it.",
 )
 @click.option(
     "--compare",
     nargs=2,
     metavar="A B",
-    help="Instead of --ckpt: compare B with A on photographs; each is a bundle, a checkpoint, BUNDLE@DEVICE, "
+    help="Instead of --ckpt: compare B with A on photographs; each is a bundle, a checkpoint, "
+    "BUNDLE@DEVICE, "
     "BUNDLE@PRECISION, BUNDLE@DEVICE@PRECISION, or BUNDLE@engines: TensorRT's alone.",
 )
 @click.option(
     "--checkpoint-of",
     type=_BundlePath(),
     metavar="NAME|BUNDLE",
-    help="Instead of --ckpt: write a bundle's network to -o FILE.safetensors, a checkpoint to train further.",
+    help="Instead of --ckpt: write a bundle's network to -o FILE.safetensors, a checkpoint to "
+    "train further.",
 )
 @click.version_option(__version__, prog_name="srflow-export")
 @click.pass_context
-def main(context: click.Context, /, checkpoint: Path | None, ckpt: Path | None, **options: Any) -> None:
-    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use. Options add engines.
+def main(
+    context: click.Context, /, checkpoint: Path | None, ckpt: Path | None, **options: Any
+) -> None:
+    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use. Options add
+    engines.
 
     CHECKPOINT is a published .pth, or a .safetensors of srflow-train.
 
-    The graphs are compared with the checkpoint's network on real photographs, at four temperatures; the bundle is
-    written only if they agree. The halo of tiles is measured on the same photographs; a full-size network takes a
-    minute or two in all. If engines, or what --fused or --also asks for, cannot be made, the bundle is still written,
-    and the exit status is 1.
-    A checkpoint written with --checkpoint-of gives the same images as the bundle and can be trained further.
+    The graphs are compared with the checkpoint's network on real photographs, at four temperatures;
+    the bundle is written only if they agree. The halo of tiles is measured on the same photographs;
+    a full-size network takes a minute or two in all. If engines, or what --fused or --also asks
+    for, cannot be made, the bundle is still written, and the exit status is 1. A checkpoint written
+    with --checkpoint-of gives the same images as the bundle and can be trained further.
 
-    \b
-      srflow-export SRFlow_DF2K_4X.pth            writes SRFlow_DF2K_4X.srflow
-      srflow-upscale photo.png -o big.png --model SRFlow_DF2K_4X.srflow
-      srflow-export SRFlow_DF2K_4X.pth --trt fp16          for the GPU in this machine
-      srflow-export SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120        for GeForce 40 and 50
-      srflow-export --bundle SRFlow_DF2K_4X.srflow --triton models/         for Triton Inference Server
-      srflow-export --bundle x4-small --bundle x4-photo --triton models/    each picture gets what suits it
-      srflow-export --bundle SRFlow_DF2K_4X.srflow --also int8       faster on CPUs, see --precision of srflow-upscale
-      srflow-export --bundle x4-small --plain --tau 0.7 -o plain.onnx       for editors and frame servers
-      srflow-export --compare SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda
-      srflow-export --compare SRFlow_DF2K_4X.srflow SRFlow_DF2K_4X.srflow@openvino@int8
-      srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
+    \b srflow-export SRFlow_DF2K_4X.pth            writes SRFlow_DF2K_4X.srflow srflow-upscale
+      photo.png -o big.png --model SRFlow_DF2K_4X.srflow srflow-export SRFlow_DF2K_4X.pth --trt fp16
+               for the GPU in this machine srflow-export SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120
+           for GeForce 40 and 50 srflow-export --bundle SRFlow_DF2K_4X.srflow --triton models/
+        for Triton Inference Server srflow-export --bundle x4-small --bundle x4-photo --triton
+      models/    each picture gets what suits it srflow-export --bundle SRFlow_DF2K_4X.srflow --also
+      int8       faster on CPUs, see --precision of srflow-upscale srflow-export --bundle x4-small
+      --plain --tau 0.7 -o plain.onnx       for editors and frame servers srflow-export --compare
+      SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda srflow-export --compare SRFlow_DF2K_4X.srflow
+      SRFlow_DF2K_4X.srflow@openvino@int8 srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o
+      start.safetensors
     """
     mode = _mode(context)
-    subjects = {option: options.pop(_parameter(option)) for option in _MODES} | {"--ckpt": ckpt or checkpoint}
+    subjects = {option: options.pop(_parameter(option)) for option in _MODES} | {
+        "--ckpt": ckpt or checkpoint
+    }
     engines = {_parameter(option): options.pop(_parameter(option)) for option in _ENGINES}
     plain = {_parameter(option): options.pop(_parameter(option)) for option in _PLAIN}
     try:
         with raised_interrupts(*STOPPING):
             failed = _TASKS[mode](
-                subjects[mode], engines=engines, plain=plain if plain.pop("plain") else None, **options
+                subjects[mode],
+                engines=engines,
+                plain=plain if plain.pop("plain") else None,
+                **options,
             )
     except (SRFlowError, OSError) as error:
         click.echo(f"error: {error}", err=True)

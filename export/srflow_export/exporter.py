@@ -42,7 +42,14 @@ from srflow_export.unfolding import trainable_network
 from srflow_sdk.backends import Backend
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest
-from srflow_sdk.model.manifest import FP32_GRAPHS, INT8_ENCODER, INVERTER, REQUIRED_FILES, Precision, Weights
+from srflow_sdk.model.manifest import (
+    FP32_GRAPHS,
+    INT8_ENCODER,
+    INVERTER,
+    REQUIRED_FILES,
+    Precision,
+    Weights,
+)
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.plain_text import printable
 from srflow_training.checkpoints import default_tau_of, load_with_notes, reduction_of
@@ -66,20 +73,24 @@ class ExportOptions:
     """How a checkpoint becomes a bundle.
 
     fused: also write fused.onnx. inverter: write inverter.onnx.
-    precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32
-    graphs are written as well, and the runtime uses them to recompute tiles whose values are not finite. weights: how
-    large weights of float32 graphs are stored; "fp16" halves the files (the arithmetic stays float32).
-    also: "int8" adds a second encoder to float32 graphs, see :func:`add_int8_encoder`.
-    fused.onnx, inverter.onnx and the second encoder are optional parts: one that cannot be made or proved is left out.
-    plugins: write flow operations as nodes that a native library can run, see :mod:`srflow_export.flow_ops`.
+    precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32 graphs are
+    written as well, and the runtime uses them to recompute tiles whose values are not finite.
+    weights: how large weights of float32 graphs are stored; "fp16" halves the files (the arithmetic
+    stays float32).
+    also: "int8" adds a second encoder to float32 graphs, see :func:`add_int8_encoder`. fused.onnx,
+    inverter.onnx and the second encoder are optional parts: one that cannot be made or proved is
+    left out.
+    plugins: write flow operations as nodes that a native library can run, see
+    :mod:`srflow_export.flow_ops`.
     stacked_blocks: see load_checkpoint.
-    default_tau: what the runtime uses if no tau is given; None: that of the bundle which the training began with, or
-    0.8, or less if the network's pictures are not finite there. auto_tau: scaled by the picture's texture, as
-    ``tau="auto"``.
-    halo: LR pixels of context around a tile; None measures it and the inverter's own, see :mod:`srflow_export.halo`.
+    default_tau: what the runtime uses if no tau is given; None: that of the bundle which the
+    training began with, or 0.8, or less if the network's pictures are not finite there. auto_tau:
+    scaled by the picture's texture, as ``tau="auto"``.
+    halo: LR pixels of context around a tile; None measures it and the inverter's own, see
+    :mod:`srflow_export.halo`.
     gate: how much of the photographs is compared.
-    keep_inputs: a folder in which the gate leaves what it compared, for Polygraphy. A gate that fails does so in any
-    case, beside the bundle in a folder that ends in .gate.
+    keep_inputs: a folder in which the gate leaves what it compared, for Polygraphy. A gate that
+    fails does so in any case, beside the bundle in a folder that ends in .gate.
     name, licence, training_data: for the manifest.
     """
 
@@ -107,14 +118,16 @@ def export_checkpoint(
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
-    """Write the bundle `target`, replacing an older one once all is proved; `say` receives lines of progress.
+    """Write the bundle `target`, replacing an older one once all is proved; `say` receives lines of
+    progress.
 
-    An optional part that cannot be made, or differs from the network, ends nothing: it is left out, `say` receives one
-    line, and `provenance["left_out"]` has the reason by the file's name.
+    An optional part that cannot be made, or differs from the network, ends nothing: it is left out,
+    `say` receives one line, and `provenance["left_out"]` has the reason by the file's name.
 
-    Raises: ArgumentError for options that exclude each other, CheckpointError if the checkpoint cannot be used,
-    ExportError if the required graphs do not agree with its network, BundleError if the target cannot be written,
-    OSError if there can be no `keep_inputs`. In each case no part of a bundle is left behind and an older one stays.
+    Raises: ArgumentError for options that exclude each other, CheckpointError if the checkpoint
+    cannot be used, ExportError if the required graphs do not agree with its network, BundleError if
+    the target cannot be written, OSError if there can be no `keep_inputs`. In each case no part of
+    a bundle is left behind and an older one stays.
     """
     _check_together(options)
     if options.keep_inputs is not None:
@@ -129,7 +142,9 @@ def export_checkpoint(
             (stage.path / name).write_bytes(content)
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
-        return stage.commit(_proved(model, staged, options, optional, say, failed=target.with_suffix(".gate")))
+        return stage.commit(
+            _proved(model, staged, options, optional, say, failed=target.with_suffix(".gate"))
+        )
 
 
 def add_int8_encoder(
@@ -141,16 +156,19 @@ def add_int8_encoder(
 ) -> Manifest:
     """Write the bundle `target`: that of `source` with encoder.int8.onnx, in place of an older one.
 
-    The network is taken from the bundle's graphs, and the new encoder is compared with the bundle's float32 one on
-    photographs; `gate` is how much of them. Other files, engines included, are copied as they are. `target` may be
-    `source`: it changes once all is proved, under the bundle's lock. Deterministic. `say` receives lines of progress.
+    The network is taken from the bundle's graphs, and the new encoder is compared with the bundle's
+    float32 one on photographs; `gate` is how much of them. Other files, engines included, are
+    copied as they are. `target` may be `source`: it changes once all is proved, under the bundle's
+    lock. Deterministic. `say` receives lines of progress.
 
-    Raises: ArgumentError if the bundle's graphs are not float32, BundleError if it cannot be read or written, or has an
-    older exporter's layout, ExportError if int8 is too coarse for the network. In each case the target stays as it was.
+    Raises: ArgumentError if the bundle's graphs are not float32, BundleError if it cannot be read
+    or written, or has an older exporter's layout, ExportError if int8 is too coarse for the
+    network. In each case the target stays as it was.
     """
     if (precision := Bundle.open(source).manifest.precision) != "fp32":
         raise ArgumentError(
-            f"{source} has graphs in {precision}; a second encoder in int8 goes with float32 graphs: export the "
+            f"{source} has graphs in {precision}; a second encoder in int8 goes with float32 "
+            "graphs: export the "
             "checkpoint with --precision fp32 --also int8"
         )
     with staged_bundle(target, say=say) as stage:
@@ -158,12 +176,18 @@ def add_int8_encoder(
         model = trainable_network(bundle)
         stage.copy(bundle, bundle.manifest.files)
         say(_QUANTISING)
-        content = onnx_models.finished(int8_encoder(model), _metadata_of(bundle.manifest, precision="int8"))
+        content = onnx_models.finished(
+            int8_encoder(model), _metadata_of(bundle.manifest, precision="int8")
+        )
         (stage.path / INT8_ENCODER).write_bytes(content)
         say(f"{INT8_ENCODER}: {len(content) / 1e6:.1f} MB")
-        manifest = dataclasses.replace(bundle.manifest, files={**bundle.manifest.files, INT8_ENCODER: {}})
+        manifest = dataclasses.replace(
+            bundle.manifest, files={**bundle.manifest.files, INT8_ENCODER: {}}
+        )
         staged = Bundle(path=stage.path, manifest=manifest)
-        comparison = _comparison(manifest, graphs_runner(bundle), gate, name="the float32 graphs", say=say)
+        comparison = _comparison(
+            manifest, graphs_runner(bundle), gate, name="the float32 graphs", say=say
+        )
         with _kept(comparison, staged, INT8_ENCODER, failed=stage.target.with_suffix(".gate")):
             rows = prove_int8_encoder(comparison, staged)
         kept = [row for row in manifest.parity if row.get("graph") != INT8_GRAPHS]
@@ -174,20 +198,26 @@ def add_int8_encoder(
 def _check_together(options: ExportOptions) -> None:
     """Raises: ArgumentError for options that exclude each other."""
     if options.plugins and options.precision == "bf16":
-        raise ArgumentError("the native kernels do not support bfloat16: leave --plugins out, or export in fp16")
+        raise ArgumentError(
+            "the native kernels do not support bfloat16: leave --plugins out, or export in fp16"
+        )
     if options.also and options.precision != "fp32":
         raise ArgumentError(
-            f"a second encoder in int8 goes with float32 graphs, not with {options.precision}: leave --also int8 out, "
+            f"a second encoder in int8 goes with float32 graphs, not with {options.precision}: "
+            "leave --also int8 out, "
             "or use --precision fp32"
         )
 
 
 def _read_network(checkpoint: Path, options: ExportOptions) -> tuple[SRFlow, dict[str, Any]]:
-    """Read a checkpoint's network and notes. Raises: CheckpointError, ExportError if it has no flow."""
+    """Read a checkpoint's network and notes. Raises: CheckpointError, ExportError if it has no
+    flow.
+    """
     model, notes = load_with_notes(checkpoint, stacked_blocks=options.stacked_blocks)
     if isinstance(model, Encoder):
         raise ExportError(
-            f"{checkpoint} holds only an LR encoder, without a flow to sample from; train a flow with "
+            f"{checkpoint} holds only an LR encoder, without a flow to sample from; train a flow "
+            "with "
             "srflow-train --set schedule.encoder=FILE, or name an SRFlow checkpoint"
         )
     return model, notes
@@ -202,12 +232,16 @@ def _proved(
     *,
     failed: Path,
 ) -> Manifest:
-    """Compare the graphs with the network and measure their halos; return the manifest. Raises: ExportError.
+    """Compare the graphs with the network and measure their halos; return the manifest. Raises:
+    ExportError.
 
     failed: where a gate that fails leaves what it compared.
     """
-    reference, name = torch_runner(model), "the checkpoint's network"
-    comparison = _comparison(staged.manifest, reference, options.gate, name=name, model=model, say=say)
+    reference = torch_runner(model)
+    name = "the checkpoint's network"
+    comparison = _comparison(
+        staged.manifest, reference, options.gate, name=name, model=model, say=say
+    )
     with _kept(comparison, staged, REQUIRED_FILES[0], asked=options.keep_inputs, failed=failed):
         rows = prove(comparison, staged)
     for name, prove_part in ((FUSED, prove_fused), (INT8_ENCODER, prove_int8_encoder)):
@@ -235,7 +269,8 @@ def _kept(
     comparison: Comparison, staged: Bundle, encoder: str, *, failed: Path, asked: Path | None = None
 ) -> Iterator[None]:
     """Leave what a gate compared in the folder that was asked for; in any case, if it fails."""
-    folder, manifest = asked, staged.manifest
+    folder = asked
+    manifest = staged.manifest
     try:
         yield
     except ExportError:
@@ -244,7 +279,9 @@ def _kept(
     finally:
         if folder is not None:
             # ONNX Runtime has no bfloat16 convolution for CPUs
-            graph = graph_of(staged, encoder, REQUIRED_FILES[1], rounded=manifest.precision == "bf16")
+            graph = graph_of(
+                staged, encoder, REQUIRED_FILES[1], rounded=manifest.precision == "bf16"
+            )
             precision = "int8" if encoder == INT8_ENCODER else manifest.precision
             comparison.keep(folder, graph, bound_db=min_psnr_db(precision, manifest.weights))
 
@@ -258,16 +295,25 @@ def _comparison(
     model: SRFlow | None = None,
     say: Callable[[str], None],
 ) -> Comparison:
-    height, width = (length * 4 // max(manifest.scale, 4) for length in PATCHES[gate])  # as many HR pixels as at ×4
+    height, width = (
+        length * 4 // max(manifest.scale, 4) for length in PATCHES[gate]
+    )  # as many HR pixels as at ×4
     photos = photo_patches(manifest.size_multiple, size=(height, width))
     return Comparison(photos, manifest, reference, name=name, model=model, say=say)
 
 
 def _with_finite_tau(
-    manifest: Manifest, rows: Sequence[ParityRow], options: ExportOptions, *, say: Callable[[str], None]
+    manifest: Manifest,
+    rows: Sequence[ParityRow],
+    options: ExportOptions,
+    *,
+    say: Callable[[str], None],
 ) -> Manifest:
-    """The manifest with a default tau at which the network's pictures are finite. One that is asked for stays."""
-    wanted, tau = manifest.default_tau, tau_of_finite_pictures(rows, manifest.default_tau)
+    """The manifest with a default tau at which the network's pictures are finite. One that is asked
+    for stays.
+    """
+    wanted = manifest.default_tau
+    tau = tau_of_finite_pictures(rows, manifest.default_tau)
     if tau == wanted:
         return manifest
     fault = f"the network itself diverges on more photographs at tau {wanted:g} than at {tau:g}"
@@ -279,9 +325,15 @@ def _with_finite_tau(
 
 
 def _with_proved_inverter(
-    model: SRFlow, bundle: Bundle, backend: Backend, options: ExportOptions, say: Callable[[str], None]
+    model: SRFlow,
+    bundle: Bundle,
+    backend: Backend,
+    options: ExportOptions,
+    say: Callable[[str], None],
 ) -> Manifest:
-    """The manifest with the inverter's halo and rows. Raises: ExportError if it differs from the network."""
+    """The manifest with the inverter's halo and rows. Raises: ExportError if it differs from the
+    network.
+    """
     rows = prove_inverse(model, bundle, say=say)
     for line in inverse_table(rows):
         say(line)
@@ -289,7 +341,8 @@ def _with_proved_inverter(
     worst = poor_round_trip(rows, manifest)
     if worst is not None:
         say(
-            f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} dB: what is restored, "
+            f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} dB: "
+            "what is restored, "
             "transferred or decoded has this error, too"
         )
     provenance = {**manifest.provenance, "inverter": [asdict(row) for row in rows]}
@@ -301,14 +354,18 @@ def _with_proved_inverter(
 
 @dataclass
 class _OptionalParts:
-    """Makes and proves files that a bundle can do without. `say` receives a line for each that is left out, and why."""
+    """Makes and proves files that a bundle can do without. `say` receives a line for each that is
+    left out, and why.
+    """
 
     staged: Bundle
     say: Callable[[str], None]
     left_out: dict[str, str] = field(default_factory=dict)
 
     def tried(self, name: str, make_or_prove: Callable[[], _T], *, otherwise: _T) -> _T:
-        """The result for a file; if that fails, the staged bundle loses the file, and the result is `otherwise`."""
+        """The result for a file; if that fails, the staged bundle loses the file, and the result is
+        `otherwise`.
+        """
         try:
             return make_or_prove()
         except Exception as error:  # of whichever library
@@ -322,7 +379,11 @@ class _OptionalParts:
 
 
 def _onnx_files(
-    model: SRFlow, manifest: Manifest, options: ExportOptions, optional: _OptionalParts, say: Callable[[str], None]
+    model: SRFlow,
+    manifest: Manifest,
+    options: ExportOptions,
+    optional: _OptionalParts,
+    say: Callable[[str], None],
 ) -> Iterator[tuple[str, bytes]]:
     """Trace the parts of the network, quantise, and yield the files in the manifest's order."""
     traced = _traced(model, options, optional, say)
@@ -335,17 +396,24 @@ def _onnx_files(
     written: dict[str, bytes] = {}
     for name in ("encoder.onnx", "sampler.onnx", INVERTER, FUSED, *FP32_GRAPHS):
         if name in traced:
-            if options.weights == "fp16" and not (name == "encoder.onnx" and options.precision == "int8"):
+            if options.weights == "fp16" and not (
+                name == "encoder.onnx" and options.precision == "int8"
+            ):
                 onnx_models.store_weights_in_half(traced[name])
             written[name] = onnx_models.finished(traced[name], _metadata_of(manifest))
             if name == INVERTER:
-                written[name] = onnx_models.sharing_weights(written[name], "sampler.onnx", written["sampler.onnx"])
+                written[name] = onnx_models.sharing_weights(
+                    written[name], "sampler.onnx", written["sampler.onnx"]
+                )
             yield name, written[name]
     if "int8" in options.also:
         say(_QUANTISING)
         integers = optional.tried(INT8_ENCODER, lambda: int8_encoder(model), otherwise=None)
         if integers is not None:
-            yield INT8_ENCODER, onnx_models.finished(integers, _metadata_of(manifest, precision="int8"))
+            yield (
+                INT8_ENCODER,
+                onnx_models.finished(integers, _metadata_of(manifest, precision="int8")),
+            )
 
 
 def _traced(
@@ -370,7 +438,9 @@ def _traced(
 
 
 def _metadata_of(manifest: Manifest, *, precision: Precision | None = None) -> dict[str, str]:
-    """Metadata that explains an .onnx file on its own. precision: the graph's, if it is not the manifest's."""
+    """Metadata that explains an .onnx file on its own. precision: the graph's, if it is not the
+    manifest's.
+    """
     checkpoint = manifest.provenance["checkpoint"]
     return {
         "srflow.schema": str(manifest.schema),
@@ -379,7 +449,9 @@ def _metadata_of(manifest: Manifest, *, precision: Precision | None = None) -> d
         "srflow.scale": str(manifest.scale),
         "srflow.size_multiple": str(manifest.size_multiple),
         "srflow.latent_scheme": str(manifest.latent_scheme),
-        "srflow.latent_levels": ",".join(f"{level.level}:{level.channels}" for level in manifest.latent_levels),
+        "srflow.latent_levels": ",".join(
+            f"{level.level}:{level.channels}" for level in manifest.latent_levels
+        ),
         "srflow.precision": precision or manifest.precision,
         "srflow.checkpoint_sha256": str(checkpoint["sha256"]),
         "srflow.licence": str(manifest.provenance["licence"]),
@@ -390,7 +462,9 @@ def _manifest(
     model: SRFlow, checkpoint: Path, target: Path, options: ExportOptions, *, notes: dict[str, Any]
 ) -> Manifest:
     config = model.config
-    tau, auto_tau = default_tau_of(notes) if options.default_tau is None else (options.default_tau, False)
+    tau, auto_tau = (
+        default_tau_of(notes) if options.default_tau is None else (options.default_tau, False)
+    )
     return Manifest(
         name=options.name or target.name.removesuffix(".srflow"),
         variant=config.variant,
@@ -400,7 +474,9 @@ def _manifest(
         default_tau=_USUAL_TAU if tau is None else tau,
         auto_tau=auto_tau or options.auto_tau,
         halo=0 if options.halo is None else options.halo,
-        conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(config, graphs.DTYPES[options.precision]),
+        conditioning_bytes_per_pixel=graphs.conditioning_bytes_per_pixel(
+            config, graphs.DTYPES[options.precision]
+        ),
         precision=options.precision,
         weights=options.weights,
         plugins=options.plugins,
@@ -411,7 +487,9 @@ def _manifest(
     )
 
 
-def _provenance(checkpoint: Path, options: ExportOptions, *, notes: dict[str, Any]) -> dict[str, Any]:
+def _provenance(
+    checkpoint: Path, options: ExportOptions, *, notes: dict[str, Any]
+) -> dict[str, Any]:
     tools = {"srflow-sdk": srflow_sdk, "torch": torch, "onnx": onnx, "onnxruntime": onnxruntime}
     return {
         "checkpoint": {"file": checkpoint.name, "sha256": file_sha256(checkpoint)},
@@ -427,10 +505,13 @@ def _described(model: SRFlow) -> str:
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
     name = {"rrdb": "RRDB", "plain": "plain"}[config.encoder]
-    stacked = f" (stacked {', '.join(map(str, config.stacked_blocks))})" if config.stacked_blocks else ""
+    stacked = (
+        f" (stacked {', '.join(map(str, config.stacked_blocks))})" if config.stacked_blocks else ""
+    )
     steps = "/".join(str(config.steps_at(level)) for level in range(1, config.levels + 1))
     return (
-        f"×{config.scale} {config.variant}: {config.blocks} {name} blocks of {config.nf} channels{stacked}, "
+        f"×{config.scale} {config.variant}: {config.blocks} {name} blocks of {config.nf} "
+        f"channels{stacked}, "
         f"L = {config.levels}, K = {steps if isinstance(config.steps, tuple) else config.steps}, "
         f"{parameters / 1e6:.2f} M parameters"
     )

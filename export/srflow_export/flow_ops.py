@@ -1,12 +1,14 @@
-"""The flow op: what a step does after its coupling's last convolution, as a single node of the exported graph.
+"""The flow op: what a step does after its coupling's last convolution, as a single node of the
+exported graph.
 
-In torch it is an operator of its own. In an exported graph it becomes one node of domain `srflow` (:data:`NODES`),
-which is also a model-local ONNX function in standard operators (:func:`append_function`). A runtime that knows the node
-runs its own kernel (`runtime/`: ONNX Runtime custom op, TensorRT plugin); any other inlines the function. TensorRT's
-parser looks plugins up by the node's name and the attributes `plugin_namespace` and `plugin_version`.
+In torch it is an operator of its own. In an exported graph it becomes one node of domain `srflow`
+(:data:`NODES`), which is also a model-local ONNX function in standard operators
+(:func:`append_function`). A runtime that knows the node runs its own kernel (`runtime/`: ONNX
+Runtime custom op, TensorRT plugin); any other inlines the function. TensorRT's parser looks plugins
+up by the node's name and the attributes `plugin_namespace` and `plugin_version`.
 
-A function's body cannot branch on an attribute's value, so it is made for one scale map and order; a network has one of
-each.
+A function's body cannot branch on an attribute's value, so it is made for one scale map and order;
+a network has one of each.
 """
 
 from __future__ import annotations
@@ -30,10 +32,11 @@ OPSET = 18
 def affine_inverse(
     shift: Tensor, s: Tensor, *, scale_map: ScaleMap, order: AffineOrder, clamp: float
 ) -> tuple[Tensor, Tensor]:
-    """Raw outputs of a conditional net → multiplier and addend of the decoding affine map, of the same shape.
+    """Raw outputs of a conditional net → multiplier and addend of the decoding affine map, of the
+    same shape.
 
-    (h − shift)/scale (scale_first) or h/scale − shift (shift_first), as h·multiplier + addend. clamp: c of the tanh
-    map; the others ignore it.
+    (h − shift)/scale (scale_first) or h/scale − shift (shift_first), as h·multiplier + addend.
+    clamp: c of the tanh map; the others ignore it.
     """
     multiplier = _inverse_scale(s, scale_map=scale_map, clamp=clamp)
     return multiplier, -shift * multiplier if order == "scale_first" else -shift
@@ -51,8 +54,8 @@ def _inverse_scale(s: Tensor, *, scale_map: ScaleMap, clamp: float) -> Tensor:
 def exact_sigmoid(x: Tensor) -> Tensor:
     """The logistic function with a relative error of rounding alone.
 
-    ONNX Runtime's Sigmoid has an absolute error of 1e-7. Beside the 1e-4 of published networks' smallest scales that is
-    1e-3, which costs graphs of networks with such scales tens of dB.
+    ONNX Runtime's Sigmoid has an absolute error of 1e-7. Beside the 1e-4 of published networks'
+    smallest scales that is 1e-3, which costs graphs of networks with such scales tens of dB.
     """
     return torch.reciprocal(torch.exp(-x) + 1)
 
@@ -70,21 +73,26 @@ def decoded_tail(
     order: AffineOrder,
     clamp: float,
 ) -> Tensor:
-    """Decode a step after its coupling's last convolution (coupling, injector, mixing) in torch's operators: N×C×H×W.
+    """Decode a step after its coupling's last convolution (coupling, injector, mixing) in torch's
+    operators: N×C×H×W.
 
     h: N×C×H×W, h_A its first ⌊C/2⌋ channels. head: N×2·(C−⌊C/2⌋)×H×W, [shift; s].
-    injector_scale, injector_shift: the step's own, B×C×H×W, B is 1 or N, and step is 0; or those of several steps one
-    after the other, as in bundles of older exporters: step `step` (from 0) reads channels step·C … (step+1)·C.
+    injector_scale, injector_shift: the step's own, B×C×H×W, B is 1 or N, and step is 0; or those of
+    several steps one
+    after the other, as in bundles of older exporters: step `step` (from 0) reads channels step·C …
+    (step+1)·C.
     mixing_weight: C×C×1×1; mixing_bias: C. clamp: c of the tanh map.
 
-    head, injector_scale and injector_shift may be float16; they are widened to h's type once they are cut, so that
-    engines keep them in half precision.
+    head, injector_scale and injector_shift may be float16; they are widened to h's type once they
+    are cut, so that engines keep them in half precision.
     """
     channels = h.shape[1]
-    begin, end = step * channels, (step + 1) * channels
+    begin = step * channels
+    end = (step + 1) * channels
     kept = channels // 2
     shift, s = (part.to(h.dtype) for part in head.chunk(2, dim=1))
-    h_b, multiplier = h[:, kept:], _inverse_scale(s, scale_map=scale_map, clamp=clamp)
+    h_b = h[:, kept:]
+    multiplier = _inverse_scale(s, scale_map=scale_map, clamp=clamp)
     h_b = (h_b - shift) * multiplier if order == "scale_first" else h_b * multiplier - shift
     h = torch.cat([h[:, :kept], h_b], dim=1)
     x = h * injector_scale[:, begin:end].to(h.dtype) + injector_shift[:, begin:end].to(h.dtype)
@@ -94,7 +102,8 @@ def decoded_tail(
 flow_step_tail = torch.library.custom_op(
     f"{DOMAIN}::flow_step_tail",
     mutates_args=(),
-    schema="(Tensor h, Tensor head, Tensor injector_scale, Tensor injector_shift, Tensor mixing_weight, "
+    schema="(Tensor h, Tensor head, Tensor injector_scale, Tensor injector_shift, Tensor "
+    "mixing_weight, "
     "Tensor mixing_bias, *, int step, str scale_map, str order, float clamp) -> Tensor",
 )(decoded_tail)
 """:func:`decoded_tail`; in an exported graph, a single FlowStepTail node."""
@@ -106,8 +115,11 @@ def _(h: Tensor, *_inputs: Tensor, **_settings: Any) -> Tensor:
 
 
 def _flow_step_tail_node(arguments: dict[str, Any], result: Tensor) -> onnx.NodeProto:
-    clamp, step, channels = arguments.pop("clamp"), arguments.pop("step"), result.shape[1]
-    scale_map, order = arguments.pop("scale_map"), arguments.pop("order")
+    clamp = arguments.pop("clamp")
+    step = arguments.pop("step")
+    channels = result.shape[1]
+    scale_map = arguments.pop("scale_map")
+    order = arguments.pop("order")
     return helper.make_node(
         "FlowStepTail",
         list(arguments.values()),
@@ -130,7 +142,9 @@ NODES: dict[Any, Callable[[dict[str, Any], Tensor], onnx.NodeProto]] = {
 
 
 def append_function(proto: onnx.ModelProto, *, scale_map: ScaleMap, order: AffineOrder) -> None:
-    """Add the function behind the model's flow ops, so that it runs everywhere. In place; no nodes, no change."""
+    """Add the function behind the model's flow ops, so that it runs everywhere. In place; no nodes,
+    no change.
+    """
     if any(node.domain == DOMAIN for node in proto.graph.node):
         proto.functions.append(_flow_step_tail_function(scale_map, order))
         proto.opset_import.append(helper.make_opsetid(DOMAIN, _DOMAIN_VERSION))
@@ -173,9 +187,9 @@ _ADDENDS: dict[AffineOrder, str] = {
 def _flow_step_tail_function(scale_map: ScaleMap, order: AffineOrder) -> onnx.FunctionProto:
     """FlowStepTail in standard operators: what :func:`flow_step_tail` computes, in float32.
 
-    It declares all attributes of its nodes, also those that only plugins read. A function does not know C; h_B has as
-    many channels as shift. Conditioning may be float16, and the flow is float32: runtimes drop the casts if the values
-    are float32 already.
+    It declares all attributes of its nodes, also those that only plugins read. A function does not
+    know C; h_B has as many channels as shift. Conditioning may be float16, and the flow is float32:
+    runtimes drop the casts if the values are float32 already.
     """
     function = parser.parse_function(f"""<opset_import: ["" : {OPSET}], domain: "{DOMAIN}">
     FlowStepTail <scale_map, order, clamp, begin, end, plugin_namespace, plugin_version>

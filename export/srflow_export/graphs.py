@@ -1,18 +1,20 @@
 """The reverse pass as two graphs: everything that depends on the LR image alone, and the rest.
 
-EncoderGraph: lr → conditioning. SamplerGraph: conditioning, standard normal noise, tau → sr. Because a convolution is
-linear, the u-half of every coupling's first convolution belongs to the encoder; what is left for each sample is
-small convolutions on h_A. Names of a level's conditioning, all at HR/2^level:
-  level{ℓ}_step{k}_coupling         B×hidden  pre-activations of a coupling's first convolution (u-half and bias), k < K
-  level{ℓ}_step{k}_injector_scale   B×C       decoding is h·scale + shift
+EncoderGraph: lr → conditioning. SamplerGraph: conditioning, standard normal noise, tau → sr.
+Because a convolution is linear, the u-half of every coupling's first convolution belongs to the
+encoder; what is left for each sample is small convolutions on h_A. Names of a level's conditioning,
+all at HR/2^level:
+  level{ℓ}_step{k}_coupling         B×hidden  pre-activations of a coupling's first convolution
+  (u-half and bias), k < K level{ℓ}_step{k}_injector_scale   B×C       decoding is h·scale + shift
   level{ℓ}_step{k}_injector_shift   B×C
 Each step has tensors of its own, because a slice of one tensor would be copied for every sample.
 
-These modules decide the precision, so exported graphs are typed: `dtype` is the type of the encoder, of the
-convolutions in conditional nets and priors, and of the conditioning. A convolution computes in the type of its weights,
-whatever the type of its input. Everything else (the flow's state with its scales, divisions and 1×1s, latents, tau) is
-float32: rounding errors in it would pass through tens of inverse steps, each of which may enlarge them, and half
-precision would overflow.
+These modules decide the precision, so exported graphs are typed: `dtype` is the type of the
+encoder, of the convolutions in conditional nets and priors, and of the conditioning. A convolution
+computes in the type of its weights, whatever the type of its input. Everything else (the flow's
+state with its scales, divisions and 1×1s, latents, tau) is
+float32: rounding errors in it would pass through tens of inverse steps, each of which may enlarge
+them, and half precision would overflow.
 """
 
 from __future__ import annotations
@@ -57,9 +59,15 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 
 def level_conditioning(config: SRFlowConfig, shape: LevelShape) -> dict[str, int]:
-    """The channels of a level's conditioning tensors by name, in the order of the encoder's outputs."""
+    """The channels of a level's conditioning tensors by name, in the order of the encoder's
+    outputs.
+    """
     hidden = config.hidden_at(shape.level)
-    channels = {"coupling": hidden, "injector_scale": shape.channels, "injector_shift": shape.channels}
+    channels = {
+        "coupling": hidden,
+        "injector_scale": shape.channels,
+        "injector_shift": shape.channels,
+    }
     return {
         f"level{shape.level}_step{step}_{part}": count
         for part, count in channels.items()
@@ -94,13 +102,16 @@ def level_of(name: str) -> int:
 def conditioning_bytes_per_pixel(config: SRFlowConfig, dtype: torch.dtype = torch.float32) -> int:
     """Bytes of conditioning for each LR pixel."""
     values = sum(
-        sum(level_conditioning(config, shape).values()) * 4.0**shape.lr_exponent for shape in config.level_shapes
+        sum(level_conditioning(config, shape).values()) * 4.0**shape.lr_exponent
+        for shape in config.level_shapes
     )
     return round(dtype.itemsize * values)
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type of the flow's state if convolutions compute in this one: float32, or float64 (for tests)."""
+    """The type of the flow's state if convolutions compute in this one: float32, or float64 (for
+    tests).
+    """
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -110,7 +121,9 @@ class Conv(nn.Module):
     weight: Tensor
     bias: Tensor | None
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, *, dtype: torch.dtype, groups: int = 1) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, *, dtype: torch.dtype, groups: int = 1
+    ) -> None:
         super().__init__()
         self.register_buffer("weight", weight.to(dtype).contiguous())
         self.register_buffer("bias", None if bias is None else bias.to(dtype).contiguous())
@@ -118,18 +131,24 @@ class Conv(nn.Module):
 
     @classmethod
     def of(cls, convs: Sequence[FoldedConv], *, dtype: torch.dtype, groups: int = 1) -> Conv:
-        """Several convolutions side by side: all on the same input, or each on its own part of it (groups)."""
+        """Several convolutions side by side: all on the same input, or each on its own part of it
+        (groups).
+        """
         conv = side_by_side(convs)
         return cls(conv.weight, conv.bias, dtype=dtype, groups=groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """N×in×H×W of any type → N×out×H×W of the weights'."""
         x = x.to(self.weight.dtype)
-        return F.conv2d(x, self.weight, self.bias, padding=self.weight.shape[-1] // 2, groups=self.groups)
+        return F.conv2d(
+            x, self.weight, self.bias, padding=self.weight.shape[-1] // 2, groups=self.groups
+        )
 
 
 class AffineSettings(TypedDict):
-    """How a conditional net's raw outputs become an affine map, see :func:`srflow_export.flow_ops.affine_inverse`."""
+    """How a conditional net's raw outputs become an affine map, see
+    :func:`srflow_export.flow_ops.affine_inverse`.
+    """
 
     scale_map: ScaleMap
     order: AffineOrder
@@ -142,7 +161,9 @@ def affine_settings(net: ConditionalNet) -> AffineSettings:
 
 
 def folded_nets(level: Level) -> tuple[list[FoldedNet], list[FoldedNet], AffineSettings]:
-    """A level's injectors and couplings, folded, and how injectors' raw outputs become affine maps."""
+    """A level's injectors and couplings, folded, and how injectors' raw outputs become affine
+    maps.
+    """
     steps = [step for step in level.steps if isinstance(step, Step)]
     injectors = [step.injector for step in steps if step.injector is not None]
     couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
@@ -153,21 +174,30 @@ def injectors_maps(head: Tensor, steps: int, affine: AffineSettings) -> tuple[Te
     """Scales and shifts of a level's injectors, each of all steps. head: by step, [shift; s]."""
     batch, _, height, width = head.shape
     wide = torch.float32 if head.dtype.itemsize == 2 else head.dtype
-    halves = head.reshape(batch, steps, -1, width).chunk(2, dim=2)  # of the rows that a step's channels have together
+    halves = head.reshape(batch, steps, -1, width).chunk(
+        2, dim=2
+    )  # of the rows that a step's channels have together
     shift, s = (half.reshape(batch, -1, height, width).to(wide) for half in halves)
     return flow_ops.affine_inverse(shift, s, **affine)
 
 
 class _LevelEncoder(nn.Module):
-    """A level's features → its conditioning, all K steps at once: convolutions on u, then grouped ones.
+    """A level's features → its conditioning, all K steps at once: convolutions on u, then grouped
+    ones.
 
-    Where u is enlarged, the injectors' first two convolutions work on phases, see :mod:`srflow_export.on_features`.
+    Where u is enlarged, the injectors' first two convolutions work on phases, see
+    :mod:`srflow_export.on_features`.
     """
 
-    def __init__(self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype) -> None:
+    def __init__(
+        self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         injectors, couplings, self.affine = folded_nets(level)
-        on_u = {"injector": [net.on_u for net in injectors], "coupling": [net.on_u for net in couplings]}
+        on_u = {
+            "injector": [net.on_u for net in injectors],
+            "coupling": [net.on_u for net in couplings],
+        }
         factor = enlargement(config, shape)
         own = config.nf if config.level_feature else 0
         self.on_u = nn.ModuleDict(
@@ -184,15 +214,18 @@ class _LevelEncoder(nn.Module):
 
     def forward(self, features: LevelFeatures) -> tuple[Tensor, ...]:
         """Coupling pre-activations, injector scales and injector shifts, each of all steps."""
-        injector, coupling = self.on_u["injector"], self.on_u["coupling"]
+        injector = self.on_u["injector"]
+        coupling = self.on_u["coupling"]
         if isinstance(injector, PhaseConv):
             small = features.small
             assert small is not None  # for the type checker: the level's features are enlarged
             phases = {place: self._hidden(x) for place, x in injector(features.own, small).items()}
-            hidden, pre_activation = interleaved(phases), interleaved(coupling(features.own, small))
+            hidden = interleaved(phases)
+            pre_activation = interleaved(coupling(features.own, small))
         else:
             u = features.u()
-            hidden, pre_activation = self._hidden(injector(u)), coupling(u)
+            hidden = self._hidden(injector(u))
+            pre_activation = coupling(u)
         scale, shift = injectors_maps(self.head(hidden), self.steps, self.affine)
         tensors = (pre_activation, *(part.to(pre_activation.dtype) for part in (scale, shift)))
         return tuple(each for tensor in tensors for each in tensor.chunk(self.steps, dim=1))
@@ -202,10 +235,12 @@ class _LevelEncoder(nn.Module):
 
 
 class _OwnImage(nn.Module):
-    """The image of a `residual` network's encoder, as an addend of the first step's injector shift at level 1.
+    """The image of a `residual` network's encoder, as an addend of the first step's injector shift
+    at level 1.
 
-    The flow there decodes h to M·h + b, the squeezed picture, so M⁻¹ times the squeezed image has to be added to h. All
-    of it is linear, and folded into the head's convolution and into one of the nearest enlargement.
+    The flow there decodes h to M·h + b, the squeezed picture, so M⁻¹ times the squeezed image has
+    to be added to h. All of it is linear, and folded into the head's convolution and into one of
+    the nearest enlargement.
     """
 
     factor: int
@@ -214,21 +249,34 @@ class _OwnImage(nn.Module):
 
     def __init__(self, model: SRFlow, dtype: torch.dtype) -> None:
         super().__init__()
-        encoder, config = model.encoder, model.config
+        encoder = model.encoder
+        config = model.config
         assert isinstance(encoder, PlainEncoder)  # for the type checker, as the next
         assert isinstance(encoder.conv_image, nn.Conv2d)
         self.factor = config.scale // 2
         (_, mixing), *_ = conditional_steps(model.flow_levels()[0], config)
-        weight, bias = (self.at_level(part.detach(), mixing.encoding) for part in encoder.conv_image.parameters())
+        weight, bias = (
+            self.at_level(part.detach(), mixing.encoding)
+            for part in encoder.conv_image.parameters()
+        )
         self.on_features = Conv(weight, bias.flatten(), dtype=dtype)
         of_lr = torch.eye(3, dtype=torch.float64).repeat_interleave(config.scale**2, dim=0)
         if config.image_base == "none":
             of_lr.zero_()
-        self.on_lr = Conv(self.at_level(of_lr[:, :, None, None], mixing.encoding), None, dtype=dtype)
+        self.on_lr = Conv(
+            self.at_level(of_lr[:, :, None, None], mixing.encoding), None, dtype=dtype
+        )
 
     def at_level(self, part: Tensor, matrix: Tensor) -> Tensor:
-        """A weight whose rows are an HR pixel's channels in a pixel shuffle, [3·scale², …]: to rows of level 1."""
-        cells = part.double().reshape(3, self.factor, 2, self.factor, 2, -1).permute(0, 2, 4, 1, 3, 5).reshape(12, -1)
+        """A weight whose rows are an HR pixel's channels in a pixel shuffle, [3·scale², …]: to rows
+        of level 1.
+        """
+        cells = (
+            part.double()
+            .reshape(3, self.factor, 2, self.factor, 2, -1)
+            .permute(0, 2, 4, 1, 3, 5)
+            .reshape(12, -1)
+        )
         return (matrix @ cells).view(12 * self.factor**2, *part.shape[1:])
 
     def forward(self, features: Tensor, lr: Tensor) -> Tensor:
@@ -237,7 +285,8 @@ class _OwnImage(nn.Module):
 
 
 class EncoderGraph(nn.Module):
-    """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of :func:`level_conditioning`.
+    """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of
+    :func:`level_conditioning`.
 
     dtype: the type of the encoder, of all convolutions on u, and of the conditioning.
     """
@@ -255,7 +304,8 @@ class EncoderGraph(nn.Module):
         model.projections.to(dtype)
         if dtype is torch.float32:  # half graphs are for GPUs, which have no such layout
             keep_blocked_layout(model)
-        self.model, self.dtype = model, dtype
+        self.model = model
+        self.dtype = dtype
         self.own_image = _OwnImage(model, dtype) if model.config.residual else None
 
     def forward(self, lr: Tensor) -> tuple[Tensor, ...]:
@@ -271,7 +321,9 @@ class EncoderGraph(nn.Module):
 
 
 class CouplingNet(nn.Module):
-    """The rest of a coupling's net once its first convolution's u-half is conditioning; the base of steps."""
+    """The rest of a coupling's net once its first convolution's u-half is conditioning; the base of
+    steps.
+    """
 
     def __init__(self, step: Step, config: SRFlowConfig, dtype: torch.dtype) -> None:
         super().__init__()
@@ -290,7 +342,8 @@ class CouplingNet(nn.Module):
 
 
 class _StepSampler(CouplingNet):
-    """Decode one conditional step: coupling, injector, and the 1×1 that everything linear after it folds into.
+    """Decode one conditional step: coupling, injector, and the 1×1 that everything linear after it
+    folds into.
 
     flow_nodes: what follows the coupling's net is one node.
     """
@@ -308,8 +361,12 @@ class _StepSampler(CouplingNet):
         self.mixing = Conv.of([mixing], dtype=state_dtype(dtype))
         self.flow_nodes = flow_nodes
 
-    def forward(self, h: Tensor, h_a: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        """h: float32 N×C×H×W; h_a: its first half. coupling: B×hidden×H×W. scale, shift: B×C×H×W; B is 1 or N."""
+    def forward(
+        self, h: Tensor, h_a: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor
+    ) -> Tensor:
+        """h: float32 N×C×H×W; h_a: its first half. coupling: B×hidden×H×W. scale, shift: B×C×H×W; B
+        is 1 or N.
+        """
         assert self.mixing.bias is not None  # for the type checker: it has one
         weights = self.mixing.weight, self.mixing.bias
         tail = flow_ops.flow_step_tail if self.flow_nodes else flow_ops.decoded_tail
@@ -317,25 +374,33 @@ class _StepSampler(CouplingNet):
 
 
 def conditional_steps(level: Level, config: SRFlowConfig) -> list[tuple[Step, FoldedMixing]]:
-    """A level's conditional steps, first to last in encoding order, each with the 1×1 that ends its decoding.
+    """A level's conditional steps, first to last in encoding order, each with the 1×1 that ends its
+    decoding.
 
     Everything linear after the first step's injector is one 1×1.
     """
     steps = level.all_steps()
-    conditional, transitions = steps[config.transition_steps :], steps[: config.transition_steps]
+    conditional = steps[config.transition_steps :]
+    transitions = steps[: config.transition_steps]
     linear = [[conditional[0], *reversed(transitions)], *([step] for step in conditional[1:])]
     return [(step, fold_mixing(mixes)) for step, mixes in zip(conditional, linear, strict=True)]
 
 
 def prior_of(level: Level, dtype: torch.dtype) -> Conv | None:
     """The prior of a level's split: what it keeps → [mean; raw logs]."""
-    return Conv.of([fold_zeros_conv(level.split.conv)], dtype=dtype) if isinstance(level.split, Split) else None
+    return (
+        Conv.of([fold_zeros_conv(level.split.conv)], dtype=dtype)
+        if isinstance(level.split, Split)
+        else None
+    )
 
 
 class _LevelSampler(nn.Module):
     """Decode one level: the inverse of its split, and its steps, up to the unsqueeze."""
 
-    def __init__(self, level: Level, config: SRFlowConfig, dtype: torch.dtype, *, flow_nodes: bool) -> None:
+    def __init__(
+        self, level: Level, config: SRFlowConfig, dtype: torch.dtype, *, flow_nodes: bool
+    ) -> None:
         super().__init__()
         self.steps = nn.ModuleList(
             _StepSampler(step, mixing, config, dtype, flow_nodes=flow_nodes)
@@ -347,7 +412,8 @@ class _LevelSampler(nn.Module):
     def split(self, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """The level's state with its latent, from the coarser level's state after its unsqueeze.
 
-        Also the latter in the type of convolutions, which is h_A for the next step if half of the channels are drawn.
+        Also the latter in the type of convolutions, which is h_A for the next step if half of the
+        channels are drawn.
         """
         assert self.prior is not None  # for the type checker: only called on levels with a split
         kept = unsqueezed.to(self.prior.weight.dtype)
@@ -357,37 +423,50 @@ class _LevelSampler(nn.Module):
         drawn = mean + torch.exp(bounded(logs, self.split_clamp)) * latent
         return torch.cat([unsqueezed, drawn], dim=1), kept
 
-    def forward(self, h: Tensor, conditioning: Sequence[Tensor], kept: Tensor | None = None) -> Tensor:
+    def forward(
+        self, h: Tensor, conditioning: Sequence[Tensor], kept: Tensor | None = None
+    ) -> Tensor:
         """Run the level's steps on its state h. kept: its first channels, if they are at hand."""
         count = len(self.steps)
         parts = (conditioning[start : start + count] for start in (0, count, 2 * count))
         for step, *own in reversed(list(zip(self.steps, *parts, strict=True))):
             half = h.shape[1] // 2
-            h, kept = step(h, h[:, :half] if kept is None or kept.shape[1] != half else kept, *own), None
+            h = step(h, h[:, :half] if kept is None or kept.shape[1] != half else kept, *own)
+            kept = None
         return h
 
 
 class SamplerGraph(nn.Module):
-    """Conditioning, noise and tau → what levels L … 1 decode to; the last is sr (float32 N×3×sh×sw, not clipped).
+    """Conditioning, noise and tau → what levels L … 1 decode to; the last is sr (float32 N×3×sh×sw,
+    not clipped).
 
-    Inputs in the order of :func:`level_conditioning`, then :func:`noise_names` (standard normal, N×C×H×W), then tau
-    ([1] or [N]). dtype: that of convolutions in conditional nets and priors, and of the conditioning. flow_nodes: in an
-    exported graph, steps end in nodes of :mod:`srflow_export.flow_ops`.
+    Inputs in the order of :func:`level_conditioning`, then :func:`noise_names` (standard normal,
+    N×C×H×W), then tau ([1] or [N]). dtype: that of convolutions in conditional nets and priors, and
+    of the conditioning. flow_nodes: in an exported graph, steps end in nodes of
+    :mod:`srflow_export.flow_ops`.
     """
 
-    def __init__(self, model: SRFlow, dtype: torch.dtype = torch.float32, *, flow_nodes: bool = False) -> None:
+    def __init__(
+        self, model: SRFlow, dtype: torch.dtype = torch.float32, *, flow_nodes: bool = False
+    ) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
-            _LevelSampler(level, model.config, dtype, flow_nodes=flow_nodes) for level in model.flow_levels()
+            _LevelSampler(level, model.config, dtype, flow_nodes=flow_nodes)
+            for level in model.flow_levels()
         )
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Decode; inputs and outputs in the order above."""
         levels = [level for level in self.levels if isinstance(level, _LevelSampler)]
         counts = [3 * len(level.steps) for level in levels]
-        conditioning, noise, tau = iter(inputs), list(inputs[sum(counts) : -1]), inputs[-1]
+        conditioning = iter(inputs)
+        noise = list(inputs[sum(counts) : -1])
+        tau = inputs[-1]
         by_level = [list(islice(conditioning, count)) for count in counts]
-        h, kept, squeeze, decoded = tau.reshape(-1, 1, 1, 1) * noise.pop(), None, Squeeze(), []
+        h = tau.reshape(-1, 1, 1, 1) * noise.pop()
+        kept = None
+        squeeze = Squeeze()
+        decoded = []
         for index, level in reversed(list(enumerate(levels))):
             h = level(h, by_level[index], kept)
             unsqueezed = squeeze.decode(h)
@@ -396,5 +475,6 @@ class SamplerGraph(nn.Module):
             if finer is not None and finer.prior is not None:
                 h, kept = finer.split(unsqueezed, noise.pop(), tau)
             else:
-                h, kept = unsqueezed, None
+                h = unsqueezed
+                kept = None
         return tuple(decoded)

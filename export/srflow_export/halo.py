@@ -1,14 +1,17 @@
-"""Measure the halo that a model's tiles need: cut real photographs, and see how far from the cuts results change.
+"""Measure the halo that a model's tiles need: cut real photographs, and see how far from the cuts
+results change.
 
-Each convolution lets a network see a pixel further, and the full-size encoder has hundreds. Distant pixels hardly
-matter, though, and how distant that is depends on the weights. Pictures and latents change differently: a picture that
-the sampler drew is the easy case for the inverter, as its latents are the noise that it was drawn from. The LR image of
-a real one holds more detail in each pixel, and the embedded model's latents change two to three times as much near a
-cut. So each has a halo of its own.
+Each convolution lets a network see a pixel further, and the full-size encoder has hundreds. Distant
+pixels hardly matter, though, and how distant that is depends on the weights. Pictures and latents
+change differently: a picture that the sampler drew is the easy case for the inverter, as its
+latents are the noise that it was drawn from. The LR image of a real one holds more detail in each
+pixel, and the embedded model's latents change two to three times as much near a cut. So each has a
+halo of its own.
 
-What is at least a halo away from both cuts is what a tile with that halo shows, so two computations, with and without
-what lies behind the cuts, give the differences for every halo. Rounding in half differs in every window, and a network
-that multiplies it would get the largest halo for it: graphs of lower precision are measured in float32.
+What is at least a halo away from both cuts is what a tile with that halo shows, so two
+computations, with and without what lies behind the cuts, give the differences for every halo.
+Rounding in half differs in every window, and a network that multiplies it would get the largest
+halo for it: graphs of lower precision are measured in float32.
 """
 
 from __future__ import annotations
@@ -30,57 +33,68 @@ from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 _logger = logging.getLogger(__name__)
 _MAX_ABS = 0.1 / 255
-"""Largest difference allowed anywhere in a picture: a twentieth of what the SDK promises for the embedded model, 2/255.
+"""Largest difference allowed anywhere in a picture: a twentieth of what the SDK promises for the
+embedded model, 2/255.
 
-It depends on the photograph: the worst crop of seven others has 8 times the largest difference of the
-photographs here, and a photograph of a few megapixels has hundreds of such crops.
+It depends on the photograph: the worst crop of seven others has 8 times the largest difference of
+the photographs here, and a photograph of a few megapixels has hundreds of such crops.
 
-No bound here ends an export. A bad network sees further than the largest halo, or multiplies its rounding: it gets the
-largest halo, and a warning of seams. Where its own pictures diverge there is nothing to measure: the same, said so. A
-bad export cannot be told here, as graphs are compared with themselves; the gate has refused it before.
+No bound here ends an export. A bad network sees further than the largest halo, or multiplies its
+rounding: it gets the largest halo, and a warning of seams. Where its own pictures diverge there is
+nothing to measure: the same, said so. A bad export cannot be told here, as graphs are compared with
+themselves; the gate has refused it before.
 """
 
 _MEAN_ABS = 0.001 / 255
-"""Largest mean difference allowed, for the worst photograph and temperature: also a twentieth of the promise."""
+"""Largest mean difference allowed, for the worst photograph and temperature: also a twentieth of
+the promise."""
 
 _MAX_LATENT = 1e-4
-"""Largest difference allowed of any latent: a tenth of the 1e-3 that the SDK promises, as other pictures are worse.
+"""Largest difference allowed of any latent: a tenth of the 1e-3 that the SDK promises, as other
+pictures are worse.
 
-A bad network has latents so large that their rounding is above this, whatever the halo: then the halo is the one from
-which on nothing changes (:data:`_SETTLED`), or the largest, with a warning.
+A bad network has latents so large that their rounding is above this, whatever the halo: then the
+halo is the one from which on nothing changes (:data:`_SETTLED`), or the largest, with a warning.
 """
 
 _MEAN_NATS = 1e-5
-"""Largest mean difference allowed of the log density, in nats for each value of the picture: a hundredth of what the
-SDK promises."""
+"""Largest mean difference allowed of the log density, in nats for each value of the picture: a
+hundredth of what the SDK promises."""
 
 _SETTLED = 1.5
-"""How much more the mean may be than with the widest halo where what is left is rounding, which no halo removes.
+"""How much more the mean may be than with the widest halo where what is left is rounding, which no
+halo removes.
 
 Of a bad network, that is; a good one meets the bounds above first.
 """
 
-_LARGEST, _LARGEST_OF_INVERTERS = (16, 32, 64), (24, 64)
-"""Largest halos in LR pixels, tried one after the other on larger parts of the photographs, as most networks need no
-more than the first. A network that needs more than the last gets that one and a warning.
+_LARGEST = (16, 32, 64)
+_LARGEST_OF_INVERTERS = (24, 64)
+"""Largest halos in LR pixels, tried one after the other on larger parts of the photographs, as most
+networks need no more than the first. A network that needs more than the last gets that one and a
+warning.
 """
 
-_CORE, _BEYOND = 28, 20
-"""LR pixels of a core, whose mean difference counts (differences are along its border), and behind the cuts. Both are
-rounded up to multiples of a network's size_multiple. A core above ×4 has as many HR pixels as one at ×4, and its mean
-counts as that of as many LR pixels.
+_CORE = 28
+_BEYOND = 20
+"""LR pixels of a core, whose mean difference counts (differences are along its border), and behind
+the cuts. Both are rounded up to multiples of a network's size_multiple. A core above ×4 has as many
+HR pixels as one at ×4, and its mean counts as that of as many LR pixels.
 """
 
 _PLACE = 80
-"""Where the part behind a cut ends in a photograph, in LR pixels: cuts are at one place for all halos up to 32."""
+"""Where the part behind a cut ends in a photograph, in LR pixels: cuts are at one place for all
+halos up to 32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HaloRow:
-    """How tiles with a halo of this many LR pixels differ from no tiles, in float32 pictures with values in [0, 1].
+    """How tiles with a halo of this many LR pixels differ from no tiles, in float32 pictures with
+    values in [0, 1].
 
-    max_abs: largest difference. mean_abs: largest mean difference of a photograph and tau. compared: how many pairs of
-    photograph and tau; those at which the network itself diverges, as in :mod:`srflow_export.parity`, are left out.
+    max_abs: largest difference. mean_abs: largest mean difference of a photograph and tau.
+    compared: how many pairs of photograph and tau; those at which the network itself diverges, as
+    in :mod:`srflow_export.parity`, are left out.
     """
 
     halo: int
@@ -98,8 +112,9 @@ class HaloRow:
 class InverterHaloRow:
     """How latents of tiles with a halo of this many LR pixels differ from those of no tiles.
 
-    max_latent: largest difference of a latent; at tau 1 they have a standard deviation of 1. mean_nats: mean absolute
-    difference of the log density, in nats for each value of the HR picture.
+    max_latent: largest difference of a latent; at tau 1 they have a standard deviation of 1.
+    mean_nats: mean absolute difference of the log density, in nats for each value of the HR
+    picture.
     """
 
     halo: int
@@ -112,26 +127,35 @@ class InverterHaloRow:
         return self.max_latent <= _MAX_LATENT and self.mean_nats <= _MEAN_NATS
 
 
-def with_halo(manifest: Manifest, backend: Backend, *, say: Callable[[str], None] = lambda _: None) -> Manifest:
-    """The manifest with the halo that its graphs need, and the measurement as `provenance["halo"]`."""
+def with_halo(
+    manifest: Manifest, backend: Backend, *, say: Callable[[str], None] = lambda _: None
+) -> Manifest:
+    """The manifest with the halo that its graphs need, and the measurement as
+    `provenance["halo"]`.
+    """
     row, smaller = measured_halo(backend, manifest, say=say)
     say(
-        f"halo {row.halo}: tiles differ from the untiled picture by at most {255 * row.max_abs:.2g}/255, "
+        f"halo {row.halo}: tiles differ from the untiled picture by at most "
+        f"{255 * row.max_abs:.2g}/255, "
         f"on average {255 * row.mean_abs:.2g}/255"
     )
     if not row.compared:
         _logger.warning(
-            "the halo could not be measured, as the network itself diverges on the photographs, or takes larger ones: "
+            "the halo could not be measured, as the network itself diverges on the photographs, or "
+            "takes larger ones: "
             "it is %d LR pixels",
             row.halo,
         )
     elif not row.is_enough:
         _logger.warning(
-            "tiles of this network differ from the untiled picture even with a halo of %d LR pixels: expect seams, or "
+            "tiles of this network differ from the untiled picture even with a halo of %d LR "
+            "pixels: expect seams, or "
             "use tile=None (--tile none)",
             row.halo,
         )
-    return replace(manifest, halo=row.halo, provenance=manifest.provenance | {"halo": _record(row, smaller)})
+    return replace(
+        manifest, halo=row.halo, provenance=manifest.provenance | {"halo": _record(row, smaller)}
+    )
 
 
 def with_inverter_halo(
@@ -140,12 +164,14 @@ def with_inverter_halo(
     """The same for the inverter: `inverter_halo`, in provenance too."""
     row, smaller = measured_inverter_halo(backend, manifest, say=say)
     say(
-        f"inverter's halo {row.halo}: latents of tiles differ from untiled ones by at most {row.max_latent:.1g}, the "
+        f"inverter's halo {row.halo}: latents of tiles differ from untiled ones by at most "
+        f"{row.max_latent:.1g}, the "
         f"log density by {row.mean_nats:.1g} nats a value"
     )
     if not row.is_enough:
         _logger.warning(
-            "latents of tiles differ from those of the untiled picture by up to %.1g with a halo of %d LR pixels, and "
+            "latents of tiles differ from those of the untiled picture by up to %.1g with a halo "
+            "of %d LR pixels, and "
             "a wider one does not help: use tile=None where that is too much",
             row.max_latent,
             row.halo,
@@ -154,7 +180,9 @@ def with_inverter_halo(
     return replace(manifest, inverter_halo=row.halo, provenance=provenance)
 
 
-def _record(row: HaloRow | InverterHaloRow, smaller: HaloRow | InverterHaloRow | None) -> dict[str, object]:
+def _record(
+    row: HaloRow | InverterHaloRow, smaller: HaloRow | InverterHaloRow | None
+) -> dict[str, object]:
     return {"measured": asdict(row), "next_smaller": None if smaller is None else asdict(smaller)}
 
 
@@ -165,20 +193,23 @@ def measured_halo(
 
     backend: of the bundle's float32 graphs, see :func:`srflow_export.parity.gate.float32_backend`.
 
-    Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST`. If none is enough, the first
-    row's `is_enough` is false, and the second row is None; it is also None if the smallest candidate is enough. The
-    photographs are too small for networks with a size_multiple above 32, and for their largest candidates.
+    Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST`. If none is
+    enough, the first row's `is_enough` is false, and the second row is None; it is also None if the
+    smallest candidate is enough. The photographs are too small for networks with a size_multiple
+    above 32, and for their largest candidates.
 
-    Each of the exporter's photographs is computed whole and once more without what lies behind two cuts, a horizontal
-    and a vertical one, at tau 0, the bundle's default and 1. A photograph that needs a larger halo than its part shows
-    is measured again on a larger one, and those after it on a part for the halo that it needs. `say` receives lines of
-    progress.
+    Each of the exporter's photographs is computed whole and once more without what lies behind two
+    cuts, a horizontal and a vertical one, at tau 0, the bundle's default and 1. A photograph that
+    needs a larger halo than its part shows is measured again on a larger one, and those after it on
+    a part for the halo that it needs. `say` receives lines of progress.
     """
-    step, photos = manifest.size_multiple, photographs(manifest.size_multiple)
+    step = manifest.size_multiple
+    photos = photographs(manifest.size_multiple)
     room = min(length for photo in photos for length in photo.lr.shape[2:])
     tries = sorted({max(largest // step, 1) * step for largest in _LARGEST})
     progress = Progress("measuring the halo", len(photos), say)
-    needed, found = tries[0], []
+    needed = tries[0]
+    found = []
     for number, photo in enumerate(photos):
         for largest in (needed, *(larger for larger in tries if larger > needed)):
             rows = _picture_rows(backend, manifest, photo.lr, number, largest=largest, room=room)
@@ -190,8 +221,12 @@ def measured_halo(
         progress.step()
     if not found:
         return HaloRow(halo=tries[-1], max_abs=0.0, mean_abs=0.0, compared=0), None
-    # A photograph whose part was too small for a row counts with its last one, as a wider halo changes less.
-    worst = [_worst([rows[min(index, len(rows) - 1)] for rows in found]) for index in range(max(map(len, found)))]
+    # A photograph whose part was too small for a row counts with its last one, as a wider halo
+    # changes less.
+    worst = [
+        _worst([rows[min(index, len(rows) - 1)] for rows in found])
+        for index in range(max(map(len, found)))
+    ]
     for index, row in enumerate(worst):
         if row.is_enough:
             return row, worst[index - 1] if index else None
@@ -211,7 +246,9 @@ def _worst(rows: Sequence[HaloRow]) -> HaloRow:
 def _picture_rows(
     backend: Backend, manifest: Manifest, photo: Array, number: int, *, largest: int, room: int
 ) -> list[HaloRow]:
-    """Of one photograph, a row for each halo up to the largest that is a multiple; room: the smallest one's side."""
+    """Of one photograph, a row for each halo up to the largest that is a multiple; room: the
+    smallest one's side.
+    """
     step = manifest.size_multiple
     core, beyond = _core_and_beyond(manifest)
     side = min(largest + core + beyond, room)
@@ -225,17 +262,28 @@ def _picture_rows(
     if not rows:
         return rows
     lr = np.ascontiguousarray(photo[..., corner : corner + side, corner : corner + side])
-    start = beyond if is_odd else 0  # the upper left part of one photograph, the lower right of the next
+    start = (
+        beyond if is_odd else 0
+    )  # the upper left part of one photograph, the lower right of the next
     part = Window(top=start, left=start, height=inside, width=inside)
     ys, xs = part.scaled(manifest.scale).slices
     everything, cut = (
-        drawn(backend, manifest, lr, window, taus=sorted({0.0, manifest.default_tau, 1.0}), seed=number)
+        drawn(
+            backend,
+            manifest,
+            lr,
+            window,
+            taus=sorted({0.0, manifest.default_tau, 1.0}),
+            seed=number,
+        )
         for window in (Window(top=0, left=0, height=side, width=side), part)
     )
     for tau, whole in everything.items():
         if not np.abs(whole).max() < DIVERGED:  # true for NaN
             continue
-        pixels = difference(cut[tau], whole[:, ys, xs]).reshape(3, inside, manifest.scale, inside, manifest.scale)
+        pixels = difference(cut[tau], whole[:, ys, xs]).reshape(
+            3, inside, manifest.scale, inside, manifest.scale
+        )
         if start:
             pixels = pixels[:, ::-1, :, ::-1]  # the cuts come last
         for index, row in enumerate(rows):
@@ -243,7 +291,9 @@ def _picture_rows(
             border = slice(max(0, seen - core), seen)
             mean = float(pixels[:, border, :, border].mean(dtype=np.float64)) * min(1, core / _CORE)
             most = max(row.max_abs, float(pixels[:, :seen, :, :seen].max()))
-            rows[index] = replace(row, max_abs=most, mean_abs=max(row.mean_abs, mean), compared=row.compared + 1)
+            rows[index] = replace(
+                row, max_abs=most, mean_abs=max(row.mean_abs, mean), compared=row.compared + 1
+            )
     return rows
 
 
@@ -254,21 +304,32 @@ def _core_and_beyond(manifest: Manifest) -> tuple[int, int]:
 
 
 def drawn(
-    backend: Backend, manifest: Manifest, lr: Array, window: Window, *, taus: Sequence[float], seed: int
+    backend: Backend,
+    manifest: Manifest,
+    lr: Array,
+    window: Window,
+    *,
+    taus: Sequence[float],
+    seed: int,
 ) -> dict[float, Array]:
-    """A window of a photograph, upscaled without the rest of it: by tau, float32 3×sh×sw, not clipped.
+    """A window of a photograph, upscaled without the rest of it: by tau, float32 3×sh×sw, not
+    clipped.
 
     lr: float32 1×3×h×w in [0, 1].
     """
     rows, columns = window.slices
     conditioning = backend.encode(lr[:, :, rows, columns])
-    field = window_noise(manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, **vars(window))
+    field = window_noise(
+        manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, **vars(window)
+    )
     noise = {level: array[None] for level, array in field.items()}
     return {tau: backend.sample(conditioning, noise, tau)[0] for tau in taus}
 
 
 def difference(part: Array, whole: Array) -> Array:
-    """The absolute difference of two pictures, clipped to [0, 1], as files are; 1 where the part is NaN."""
+    """The absolute difference of two pictures, clipped to [0, 1], as files are; 1 where the part is
+    NaN.
+    """
     change: Array = np.nan_to_num(np.abs(part.clip(0, 1) - whole.clip(0, 1)), nan=1.0)
     return change
 
@@ -278,13 +339,13 @@ def measured_inverter_halo(
 ) -> tuple[InverterHaloRow, InverterHaloRow | None]:
     """Find the smallest halo that is enough for inverter.onnx, and the next smaller one.
 
-    backend: as for :func:`measured_halo`.
-    Candidates are the multiples of the manifest's size_multiple up to :data:`_LARGEST_OF_INVERTERS`. If none is enough,
-    the first row's `is_enough` is false, and its halo is the one from which on only rounding is left, or else the
+    backend: as for :func:`measured_halo`. Candidates are the multiples of the manifest's
+    size_multiple up to :data:`_LARGEST_OF_INVERTERS`. If none is enough, the first row's
+    `is_enough` is false, and its halo is the one from which on only rounding is left, or else the
     largest. There is no second row if the smallest candidate is taken.
 
-    A collage of the exporter's photographs, as an HR picture, and its LR image are inverted whole and once more without
-    what lies behind two cuts. `say` receives lines of progress.
+    A collage of the exporter's photographs, as an HR picture, and its LR image are inverted whole
+    and once more without what lies behind two cuts. `say` receives lines of progress.
     """
     rows: list[InverterHaloRow] = []
     for largest in _LARGEST_OF_INVERTERS:
@@ -296,20 +357,27 @@ def measured_inverter_halo(
 
 
 def _chosen(rows: Sequence[InverterHaloRow]) -> int | None:
-    """The first row that is enough, or from which on differences do not fall; None if they still do at the end."""
+    """The first row that is enough, or from which on differences do not fall; None if they still do
+    at the end.
+    """
     enough = next((index for index, row in enumerate(rows) if row.is_enough), None)
-    settled = next(index for index, row in enumerate(rows) if row.mean_nats <= _SETTLED * rows[-1].mean_nats)
+    settled = next(
+        index for index, row in enumerate(rows) if row.mean_nats <= _SETTLED * rows[-1].mean_nats
+    )
     return settled if enough is None and settled < len(rows) // 2 else enough
 
 
 def _latent_rows(backend: Backend, manifest: Manifest, largest: int) -> list[InverterHaloRow]:
     """A row for each halo up to the largest that is a multiple."""
-    step, scale = manifest.size_multiple, manifest.scale
+    step = manifest.size_multiple
+    scale = manifest.scale
     core, beyond = _core_and_beyond(manifest)
     largest = padded_size(largest, step)
     inside = largest + core
     corner = max(0, _PLACE // step * step - inside - beyond)
-    hr = np.ascontiguousarray(collage(scale * (corner + inside + beyond))[..., scale * corner :, scale * corner :])
+    hr = np.ascontiguousarray(
+        collage(scale * (corner + inside + beyond))[..., scale * corner :, scale * corner :]
+    )
     lr = round_to_8_bit(REDUCTIONS[manifest.reduction](torch.from_numpy(hr), scale)).numpy()
     latents, density = backend.invert(backend.encode(lr), hr)
     cut, cut_density = backend.invert(
@@ -332,7 +400,9 @@ def _latent_rows(backend: Backend, manifest: Manifest, largest: int) -> list[Inv
 
 
 def _change(cut: Array, whole: Array) -> Array:
-    """The difference of a cut array from the same part of the whole one; 1e9 where it is not a number."""
+    """The difference of a cut array from the same part of the whole one; 1e9 where it is not a
+    number.
+    """
     height, width = cut.shape[2:]
     difference: Array = np.nan_to_num(cut - whole[..., :height, :width], nan=1e9)
     return difference

@@ -1,7 +1,8 @@
 """The forward pass as a graph: which latents make an image, and how likely it is.
 
-InverterGraph: hr, conditioning → latents, log density. It takes the conditioning of :mod:`srflow_export.graphs`, in the
-same order, and undoes each of the sampler's steps exactly: 1×1, injector, coupling. Precision is as there.
+InverterGraph: hr, conditioning → latents, log density. It takes the conditioning of
+:mod:`srflow_export.graphs`, in the same order, and undoes each of the sampler's steps exactly: 1×1,
+injector, coupling. Precision is as there.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from srflow_training.model.config import LevelShape, ScaleMap
 from srflow_training.model.layers import Step, bounded
 from srflow_training.model.srflow import Level
 
-HR, LOG_DENSITY = "hr", "log_density"
+HR = "hr"
+LOG_DENSITY = "log_density"
 
 
 def _log_scale(s: Tensor, *, scale_map: ScaleMap, clamp: float) -> Tensor:
@@ -35,46 +37,72 @@ def _log_scale(s: Tensor, *, scale_map: ScaleMap, clamp: float) -> Tensor:
 
 
 class _StepInverter(CouplingNet):
-    """Encode one conditional step: the 1×1 that everything linear before it folds into, injector, coupling."""
+    """Encode one conditional step: the 1×1 that everything linear before it folds into, injector,
+    coupling.
+    """
 
-    def __init__(self, step: Step, mixing: FoldedMixing, config: SRFlowConfig, dtype: torch.dtype) -> None:
+    def __init__(
+        self, step: Step, mixing: FoldedMixing, config: SRFlowConfig, dtype: torch.dtype
+    ) -> None:
         super().__init__(step, config, dtype)
         encoding = mixing.encoding
         self.mixing = Conv.of(
-            [FoldedConv(encoding[:, :, None, None], -(encoding @ mixing.bias))], dtype=state_dtype(dtype)
+            [FoldedConv(encoding[:, :, None, None], -(encoding @ mixing.bias))],
+            dtype=state_dtype(dtype),
         )
         self.log_det_of_mixing = float(torch.linalg.slogdet(encoding).logabsdet)
 
-    def forward(self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor]:
-        """As the sampler's step takes them; returns the encoded h and the log-determinant by position, N×1×H×W."""
+    def forward(
+        self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As the sampler's step takes them; returns the encoded h and the log-determinant by
+        position, N×1×H×W.
+        """
         scale = scale.to(h.dtype)
         h = (self.mixing(h) - shift.to(h.dtype)) / scale
         log_det = -torch.log(scale).sum(dim=1, keepdim=True)
         kept = h.shape[1] // 2
         shift, s = self.affine_of(h[:, :kept], coupling).to(h.dtype).chunk(2, dim=1)
         log_scale = _log_scale(s, scale_map=self.affine["scale_map"], clamp=self.affine["clamp"])
-        h_a, h_b, factor = h[:, :kept], h[:, kept:], torch.exp(log_scale)
-        h_b = h_b * factor + shift if self.affine["order"] == "scale_first" else (h_b + shift) * factor
+        h_a = h[:, :kept]
+        h_b = h[:, kept:]
+        factor = torch.exp(log_scale)
+        h_b = (
+            h_b * factor + shift
+            if self.affine["order"] == "scale_first"
+            else (h_b + shift) * factor
+        )
         return torch.cat([h_a, h_b], dim=1), log_det + log_scale.sum(dim=1, keepdim=True)
 
 
 class _LevelInverter(nn.Module):
     """Encode one level: its steps, and its split."""
 
-    def __init__(self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype) -> None:
+    def __init__(
+        self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         self.steps = nn.ModuleList(
-            _StepInverter(step, mixing, config, dtype) for step, mixing in conditional_steps(level, config)
+            _StepInverter(step, mixing, config, dtype)
+            for step, mixing in conditional_steps(level, config)
         )
-        self.exponent, self.split_clamp = shape.lr_exponent, config.split_clamp
+        self.exponent = shape.lr_exponent
+        self.split_clamp = config.split_clamp
         self.kept = shape.channels - shape.latent_channels
         self.prior = prior_of(level, dtype)
 
-    def forward(self, h: Tensor, conditioning: Sequence[Tensor]) -> tuple[Tensor, Tensor | None, Tensor]:
-        """h: N×C×H×W, squeezed. Returns h without the latent, the latent if there is a split, and nats by position."""
+    def forward(
+        self, h: Tensor, conditioning: Sequence[Tensor]
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """h: N×C×H×W, squeezed. Returns h without the latent, the latent if there is a split, and
+        nats by position.
+        """
         steps = [step for step in self.steps if isinstance(step, _StepInverter)]
-        parts = (conditioning[start : start + len(steps)] for start in (0, len(steps), 2 * len(steps)))
-        nats, constant = None, 0.0
+        parts = (
+            conditioning[start : start + len(steps)] for start in (0, len(steps), 2 * len(steps))
+        )
+        nats = None
+        constant = 0.0
         for step, *own in zip(steps, *parts, strict=True):
             h, log_det = step(h, *own)
             nats = log_det if nats is None else nats + log_det
@@ -91,11 +119,13 @@ class _LevelInverter(nn.Module):
 
 
 class InverterGraph(nn.Module):
-    """hr (float32 N×3×sh×sw) and conditioning → latents of levels 1 … L, then the log density N×1×h×w in nats.
+    """hr (float32 N×3×sh×sw) and conditioning → latents of levels 1 … L, then the log density
+    N×1×h×w in nats.
 
-    Latents in the order of their levels. The log density of the image given its LR image is the map's sum; at
-    a position it is what the LR pixel's cell contributes. What belongs to a latent that covers several LR pixels is
-    divided among them. Conditioning is of batch 1 or N, in the encoder's order.
+    Latents in the order of their levels. The log density of the image given its LR image is the
+    map's sum; at a position it is what the LR pixel's cell contributes. What belongs to a latent
+    that covers several LR pixels is divided among them. Conditioning is of batch 1 or N, in the
+    encoder's order.
     """
 
     def __init__(self, model: SRFlow, dtype: torch.dtype = torch.float32) -> None:
@@ -107,7 +137,9 @@ class InverterGraph(nn.Module):
 
     def forward(self, hr: Tensor, *conditioning: Tensor) -> tuple[Tensor, ...]:
         """Encode; inputs and outputs in the order above."""
-        given, latents, total = iter(conditioning), [], None
+        given = iter(conditioning)
+        latents = []
+        total = None
         h = hr
         levels = [level for level in self.levels if isinstance(level, _LevelInverter)]
         for level in levels:

@@ -1,4 +1,5 @@
-"""`python -m srflow_export.native cpu|cuda|tensorrt`: build native libraries, and place them in the installed SDK.
+"""`python -m srflow_export.native cpu|cuda|tensorrt`: build native libraries, and place them in the
+installed SDK.
 
 It runs in a clone of srflow-sdk, or in its unpacked sdist, which have the sources in runtime/.
 """
@@ -23,19 +24,29 @@ from srflow_sdk.system.local_files import write_atomically
 
 _NEEDED = {"cpu": "libsrflow_ort", "cuda": "libsrflow_cuda", "tensorrt": "libsrflow_trt"}
 _TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
-_HEADERS = {"10": "kernel-lens==2.0.1"}  # wheels that carry TensorRT's headers, by their major version
+_HEADERS = {
+    "10": "kernel-lens==2.0.1"
+}  # wheels that carry TensorRT's headers, by their major version
 _NVCC = ("nvidia-cuda-nvcc", "nvidia-cuda-cccl")  # of CUDA 13: PyPI has none of CUDA 12
-# The installed SDK, although `python -m` finds the clone's first; they are the same in an editable install.
-_SDK = next(folder for folder in (Path(__file__).parents[1] / "srflow_sdk", _BESIDE.parent) if folder.is_dir())
+# The installed SDK, although `python -m` finds the clone's first; they are the same in an editable
+# install.
+_SDK = next(
+    folder
+    for folder in (Path(__file__).parents[1] / "srflow_sdk", _BESIDE.parent)
+    if folder.is_dir()
+)
 
 
-@click.command(context_settings={"ignore_unknown_options": True})  # no -h: it would be found in -DTensorRT_… too
+@click.command(
+    context_settings={"ignore_unknown_options": True}
+)  # no -h: it would be found in -DTensorRT_… too
 @click.argument("preset", type=click.Choice(list(_NEEDED)))
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-DNAME=VALUE]...")
 def main(preset: str, options: tuple[str, ...]) -> None:
     """Build the native libraries of a preset, and place them where the SDK looks for them.
 
-    cpu and cuda: kernels for ONNX Runtime. tensorrt: plugins too. Further options go to CMake (docs/native.md).
+    cpu and cuda: kernels for ONNX Runtime. tensorrt: plugins too. Further options go to CMake
+        (docs/native.md).
     """
     try:
         build(Path.cwd(), preset, *options, into=_SDK / "native")
@@ -45,41 +56,77 @@ def main(preset: str, options: tuple[str, ...]) -> None:
 
 
 def build(source: Path, preset: str, *options: str, into: Path) -> None:
-    """Build below `source`/build/, and place all libraries in the folder `into`. CMake's output passes through.
+    """Build below `source`/build/, and place all libraries in the folder `into`. CMake's output
+    passes through.
 
-    TensorRT's headers and nvcc come from PyPI where the options name none and there is none. Raises: ArgumentError for
-    sources of another version, MissingExtraError without CMake or nvcc, ExportError if CMake or pip fails.
+    TensorRT's headers and nvcc come from PyPI where the options name none and there is none.
+    Raises: ArgumentError for sources of another version, MissingExtraError without CMake or nvcc,
+    ExportError if CMake or pip fails.
     """
-    version, folder = source / "srflow_sdk" / "_version.py", source / "build" / f"native-{preset}"
+    version = source / "srflow_sdk" / "_version.py"
+    folder = source / "build" / f"native-{preset}"
     if not version.is_file() or version.read_bytes() != (_SDK / "_version.py").read_bytes():
         raise ArgumentError(
-            f"{source} is no clone or sdist of the srflow-sdk that is installed in {_SDK}; go to the folder of one"
+            f"{source} is no clone or sdist of the srflow-sdk that is installed in {_SDK}; go to "
+            "the folder of one"
         )
     tensorrt = [each.version for name in _TENSORRT for each in metadata.distributions(name=name)]
-    wanted = [f"-DSRFLOW_TENSORRT_VERSION={version}" for version in tensorrt[:1]]  # CMake asks for its headers
-    tools, named = source / "build" / "native-tools", " ".join(options)
+    wanted = [
+        f"-DSRFLOW_TENSORRT_VERSION={version}" for version in tensorrt[:1]
+    ]  # CMake asks for its headers
+    tools = source / "build" / "native-tools"
+    named = " ".join(options)
     major = tensorrt[0].partition(".")[0] if tensorrt else "10"
-    if preset == "tensorrt" and "TensorRT_INCLUDE_DIR" not in named and "TENSORRT_INCLUDE_DIR" not in os.environ:
+    if (
+        preset == "tensorrt"
+        and "TensorRT_INCLUDE_DIR" not in named
+        and "TENSORRT_INCLUDE_DIR" not in os.environ
+    ):
         headers = tools / "kernel_lens" / "include" / "tensorrt"
         if major in _HEADERS:  # otherwise CMake says where they are
-            wanted += [f"-DTensorRT_INCLUDE_DIR={_from_pypi(headers, tools, '--no-deps', _HEADERS[major])}"]
-    if preset != "cpu" and "CMAKE_CUDA_COMPILER" not in named and not (_tool("nvcc") or "CUDACXX" in os.environ):
+            wanted += [
+                f"-DTensorRT_INCLUDE_DIR={_from_pypi(headers, tools, '--no-deps', _HEADERS[major])}"
+            ]
+    if (
+        preset != "cpu"
+        and "CMAKE_CUDA_COMPILER" not in named
+        and not (_tool("nvcc") or "CUDACXX" in os.environ)
+    ):
         if (gpu := find_gpu()) is not None and cuda_of_wheels(gpu.cuda) < 13:
-            raise MissingExtraError(f"nvcc is not on the PATH, and this driver needs one of CUDA {gpu.cuda} or older")
-        wanted += [f"-DCMAKE_CUDA_COMPILER={_from_pypi(tools / 'nvidia' / 'cu13' / 'bin' / 'nvcc', tools, *_NVCC)}"]
+            raise MissingExtraError(
+                f"nvcc is not on the PATH, and this driver needs one of CUDA {gpu.cuda} or older"
+            )
+        wanted += [
+            "-DCMAKE_CUDA_COMPILER="
+            f"{_from_pypi(tools / 'nvidia' / 'cu13' / 'bin' / 'nvcc', tools, *_NVCC)}"
+        ]
     generator = ("-G", "Ninja") if _tool("ninja") else ()
     _cmake(
-        "--fresh", "-S", source, "--preset", preset, "-B", folder, *generator, "-DSRFLOW_TESTS=OFF", *wanted, *options
+        "--fresh",
+        "-S",
+        source,
+        "--preset",
+        preset,
+        "-B",
+        folder,
+        *generator,
+        "-DSRFLOW_TESTS=OFF",
+        *wanted,
+        *options,
     )
     _cmake("--build", folder, "--parallel", os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as stage:
         _cmake("--install", folder, "--prefix", stage)
         built = sorted(Path(stage, "lib").glob("libsrflow_*"))
         if _NEEDED[preset] not in {path.stem for path in built}:
-            raise ExportError(f"{_NEEDED[preset]} was left out; CMake's warning above says what it needs")
+            raise ExportError(
+                f"{_NEEDED[preset]} was left out; CMake's warning above says what it needs"
+            )
         into.mkdir(exist_ok=True)
         for path in built:
-            write_atomically(into / path.name, path.read_bytes())  # processes may have the older one loaded
+            write_atomically(
+                into / path.name, path.read_bytes()
+            )  # processes may have the older one loaded
             click.echo(f"wrote {into / path.name}")
 
 
@@ -87,24 +134,38 @@ def _from_pypi(wanted: Path, tools: Path, *packages: str) -> Path:
     """What packages bring into a folder of tools. Raises: ExportError if pip fails."""
     if not wanted.exists():
         click.echo(f"fetching {' '.join(packages)} into {tools}")
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(tools), *packages]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--target",
+            str(tools),
+            *packages,
+        ]
         if subprocess.run(command, check=False).returncode != 0 or not wanted.exists():
             raise ExportError(
-                f"pip did not bring {wanted}; its output above says why, and docs/native.md the way without"
+                f"pip did not bring {wanted}; its output above says why, and docs/native.md the "
+                "way without"
             )
     return wanted
 
 
 def _tool(name: str) -> str | None:
     """The environment's own first, even if it is not active."""
-    return shutil.which(name, path=os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", ""))))
+    return shutil.which(
+        name, path=os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
+    )
 
 
 def _cmake(*arguments: object) -> None:
     if (cmake := _tool("cmake")) is None:
         raise MissingExtraError("CMake is not installed: pip install '.[native]'")
     if (status := subprocess.run([cmake, *map(str, arguments)], check=False).returncode) != 0:
-        raise ExportError(f"cmake {arguments[0]} failed with status {status}; its output above says why")
+        raise ExportError(
+            f"cmake {arguments[0]} failed with status {status}; its output above says why"
+        )
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Convolutions on a level's features, laid out so that runtimes compute little and copy little.
 
-A level's u may end with features that nearest interpolation enlarged. A 3×3 convolution of them takes few values in
-each cell of factor×factor equal pixels: pixels at its edges see two cells, the others one. So the nine taps become 4 at
-factor 2 and 2.25 on average at factor 4, as smaller kernels that are sums of the taps, one for each kind of pixel
-(:class:`PhaseConv`). Their results, one tensor for each pixel of the cell, stay apart as long as convolutions are 1×1;
+A level's u may end with features that nearest interpolation enlarged. A 3×3 convolution of them
+takes few values in each cell of factor×factor equal pixels: pixels at its edges see two cells, the
+others one. So the nine taps become 4 at factor 2 and 2.25 on average at factor 4, as smaller
+kernels that are sums of the taps, one for each kind of pixel (:class:`PhaseConv`). Their results,
+one tensor for each pixel of the cell, stay apart as long as convolutions are 1×1;
 :func:`interleaved` then joins them.
 """
 
@@ -26,23 +27,37 @@ Phases = dict[tuple[int, int], Tensor]
 
 
 def enlargement(config: SRFlowConfig, shape: LevelShape) -> int:
-    """How many times as wide and high as the blocks' outputs the level's u is, if it repeats pixels; else 1."""
-    if config.condition or shape.lr_exponent <= 0 or config.feature_resize != "nearest" or not config.stacked_blocks:
+    """How many times as wide and high as the blocks' outputs the level's u is, if it repeats
+    pixels; else 1.
+    """
+    if (
+        config.condition
+        or shape.lr_exponent <= 0
+        or config.feature_resize != "nearest"
+        or not config.stacked_blocks
+    ):
         return 1
     return int(2**shape.lr_exponent)
 
 
 def kernel_shapes(factor: int) -> dict[str, tuple[int, int]]:
-    """The kernels of a :class:`PhaseConv` by name, `kernel_{rows}_{columns}`, with their height and width."""
+    """The kernels of a :class:`PhaseConv` by name, `kernel_{rows}_{columns}`, with their height and
+    width.
+    """
     return {
-        _kernel_name(rows.name, columns.name): (1 + rows.before + rows.after, 1 + columns.before + columns.after)
+        _kernel_name(rows.name, columns.name): (
+            1 + rows.before + rows.after,
+            1 + columns.before + columns.after,
+        )
         for rows in rows_of_cell(factor)
         for columns in rows_of_cell(factor)
     }
 
 
 def summed_kernels(weight: Tensor, factor: int) -> dict[str, Tensor]:
-    """The kernels for the pixels of a cell, by name, whose taps are sums of those of `weight`, out×in×3×3."""
+    """The kernels for the pixels of a cell, by name, whose taps are sums of those of `weight`,
+    out×in×3×3.
+    """
     return {
         _kernel_name(rows.name, columns.name): columns.sum_taps(rows.sum_taps(weight, dim=2), dim=3)
         for rows in rows_of_cell(factor)
@@ -53,19 +68,25 @@ def summed_kernels(weight: Tensor, factor: int) -> dict[str, Tensor]:
 def kernel_of_sums(kernels: Mapping[str, Tensor]) -> Tensor:
     """The inverse of :func:`summed_kernels`: out×in×3×3."""
     by_rows = {
-        rows: _taps(kernels[_kernel_name(rows, "first")], kernels[_kernel_name(rows, "last")], dim=3)
+        rows: _taps(
+            kernels[_kernel_name(rows, "first")], kernels[_kernel_name(rows, "last")], dim=3
+        )
         for rows in ("first", "last")
     }
     return _taps(by_rows["first"], by_rows["last"], dim=2)
 
 
 class PhaseConv(nn.Module):
-    """A 3×3 convolution with padding 1 on u = [own, small enlarged by `factor`], whose result is phases."""
+    """A 3×3 convolution with padding 1 on u = [own, small enlarged by `factor`], whose result is
+    phases.
+    """
 
     own_weight: Tensor | None
     bias: Tensor
 
-    def __init__(self, conv: FoldedConv, *, own_channels: int, factor: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self, conv: FoldedConv, *, own_channels: int, factor: int, dtype: torch.dtype
+    ) -> None:
         super().__init__()
         self.factor = factor
         own = conv.weight[:, :own_channels].to(dtype).contiguous() if own_channels else None
@@ -83,18 +104,28 @@ class PhaseConv(nn.Module):
             for j, columns in cell.items():
                 name = _kernel_name(rows.name, columns.name)
                 if name not in on_small:  # the pixels inside a cell share one
-                    on_small[name] = self._on_small(small, rows, columns, None if own is not None else self.bias)
-                phases[i, j] = on_small[name] if own is None else self._on_own(own, i, j) + on_small[name]
+                    on_small[name] = self._on_small(
+                        small, rows, columns, None if own is not None else self.bias
+                    )
+                phases[i, j] = (
+                    on_small[name] if own is None else self._on_own(own, i, j) + on_small[name]
+                )
         return phases
 
-    def _on_small(self, small: Tensor, rows: CellRows, columns: CellRows, bias: Tensor | None) -> Tensor:
+    def _on_small(
+        self, small: Tensor, rows: CellRows, columns: CellRows, bias: Tensor | None
+    ) -> Tensor:
         kernel = self.get_buffer(_kernel_name(rows.name, columns.name))
         pads = (rows.before, columns.before, rows.after, columns.after)
         return _conv(small, kernel, bias, pads=pads)
 
     def _on_own(self, own: Tensor, row: int, column: int) -> Tensor:
-        """Pixels (row, column) of the cells. Runtimes know a convolution's size best if its padding is 2 in all."""
-        assert self.own_weight is not None  # for the type checker: with own features there is a weight
+        """Pixels (row, column) of the cells. Runtimes know a convolution's size best if its padding
+        is 2 in all.
+        """
+        assert (
+            self.own_weight is not None
+        )  # for the type checker: with own features there is a weight
         top, left = max(0, 1 - row), max(0, 1 - column)
         if row > 1 or column > 1:  # padding cannot be negative
             own = own[..., max(0, row - 1) :, max(0, column - 1) :]
@@ -103,7 +134,9 @@ class PhaseConv(nn.Module):
 
 
 def interleaved(phases: Phases) -> Tensor:
-    """N×C×factor·h×factor·w. Concatenating rows, then pixels, copies faster than DepthToSpace in ONNX Runtime."""
+    """N×C×factor·h×factor·w. Concatenating rows, then pixels, copies faster than DepthToSpace in
+    ONNX Runtime.
+    """
     factor = 1 + max(row for row, _ in phases)
     columns = [torch.cat([phases[i, j] for i in range(factor)], dim=3) for j in range(factor)]
     batch, channels, height, width = phases[0, 0].shape
@@ -113,8 +146,8 @@ def interleaved(phases: Phases) -> Tensor:
 class _ResidualBlock(nn.Module):
     """An RRDB whose share of 0.2 is a depthwise convolution.
 
-    ONNX Runtime computes convolutions, their sums and concatenations in a blocked layout; a multiplication by a
-    constant would make it reorder every tensor until the next block.
+    ONNX Runtime computes convolutions, their sums and concatenations in a blocked layout; a
+    multiplication by a constant would make it reorder every tensor until the next block.
     """
 
     def __init__(self, block: ResidualBlock) -> None:
@@ -130,7 +163,8 @@ class _ResidualBlock(nn.Module):
 
 
 def keep_blocked_layout(model: SRFlow) -> None:
-    """Make a network's LR encoder one that ONNX Runtime computes in one layout; its features stay the same. In place.
+    """Make a network's LR encoder one that ONNX Runtime computes in one layout; its features stay
+    the same. In place.
 
     Parameters keep their names.
     """
@@ -151,7 +185,12 @@ def _taps(first: Tensor, last: Tensor, *, dim: int) -> Tensor:
 
 
 def _conv(
-    x: Tensor, weight: Tensor, bias: Tensor | None, *, pads: tuple[int, int, int, int], stride: int = 1
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    *,
+    pads: tuple[int, int, int, int],
+    stride: int = 1,
 ) -> Tensor:
     """A convolution with padding top, left, bottom, right."""
     top, left, bottom, right = pads

@@ -1,4 +1,6 @@
-"""The graphs as ONNX models: tracing, names of dimensions, composition, weight storage, metadata."""
+"""The graphs as ONNX models: tracing, names of dimensions, composition, weight storage,
+metadata.
+"""
 
 from __future__ import annotations
 
@@ -32,20 +34,26 @@ from srflow_training.model import SRFlow, SRFlowConfig
 
 _OPSET = 18
 _BFLOAT16_OPSET = 22  # the first whose convolutions take bfloat16
-_ENCODER, _SAMPLER = "encoder.", "sampler."  # prefixes of a fused graph's inner names
+# prefixes of a fused graph's inner names
+_ENCODER = "encoder."
+_SAMPLER = "sampler."
 _DECODED = re.compile(rf"({re.escape(_SAMPLER)})?level\d+_decoded")
 _HALF_FROM = 1024  # tensors with fewer values are not worth storing in half precision
 _SHARED_FROM = 1024  # bytes; fewer are not worth sharing
 
 
 def encoder_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelProto:
-    """`lr` (lr_batch×3×height×width) → conditioning, named and typed as in :mod:`srflow_export.graphs`."""
+    """`lr` (lr_batch×3×height×width) → conditioning, named and typed as in
+    :mod:`srflow_export.graphs`.
+    """
     dtype = DTYPES[precision]
     return _traced_encoder(EncoderGraph(model, dtype), model.config, opset=_opset(dtype))
 
 
 def integer_encoder_model(model: SRFlow, crops: Sequence[Array]) -> onnx.ModelProto:
-    """The same in float32, laid out for integer convolutions; see :mod:`srflow_export.int8_layout`."""
+    """The same in float32, laid out for integer convolutions; see
+    :mod:`srflow_export.int8_layout`.
+    """
     return _traced_encoder(IntegerEncoderGraph(model, crops), model.config, opset=_OPSET)
 
 
@@ -61,22 +69,31 @@ def _traced_encoder(graph: EncoderGraph, config: SRFlowConfig, *, opset: int) ->
     )
 
 
-def sampler_model(model: SRFlow, precision: Precision = "fp32", *, flow_nodes: bool = False) -> onnx.ModelProto:
-    """Conditioning (lr_batch 1 or N), `noise_level{ℓ}` (N), `tau` ([1] or [N]) → `sr` (N×3×sr_height×sr_width).
+def sampler_model(
+    model: SRFlow, precision: Precision = "fp32", *, flow_nodes: bool = False
+) -> onnx.ModelProto:
+    """Conditioning (lr_batch 1 or N), `noise_level{ℓ}` (N), `tau` ([1] or [N]) → `sr`
+    (N×3×sr_height×sr_width).
 
-    Traced with a conditioning batch and tau of size 1, so that nothing ties them to N; ONNX broadcasting does the rest.
-    What levels L … 2 decode to is named inside the graph, see :func:`with_decoded_levels`. flow_nodes: steps
-    end in nodes of :mod:`srflow_export.flow_ops`, with their function.
+    Traced with a conditioning batch and tau of size 1, so that nothing ties them to N; ONNX
+    broadcasting does the rest. What levels L … 2 decode to is named inside the graph, see
+    :func:`with_decoded_levels`. flow_nodes: steps end in nodes of :mod:`srflow_export.flow_ops`,
+    with their function.
     """
-    config, dtype = model.config, DTYPES[precision]
-    conditioning, noise = _conditioning_axes(config), _noise_axes(config)
+    config = model.config
+    dtype = DTYPES[precision]
+    conditioning = _conditioning_axes(config)
+    noise = _noise_axes(config)
     example = {name: _zeros(config, 1, name, axes[1], dtype) for name, axes in conditioning.items()}
-    example |= {name: _zeros(config, 2, name, axes[1], torch.float32) for name, axes in noise.items()}
+    example |= {
+        name: _zeros(config, 2, name, axes[1], torch.float32) for name, axes in noise.items()
+    }
     proto = onnx_graph(
         SamplerGraph(model, dtype, flow_nodes=flow_nodes),
         {**example, "tau": torch.ones(1)},
         inputs={**conditioning, **noise, "tau": ("tau_batch",)},
-        outputs=dict.fromkeys(decoded_names(config), ()) | {"sr": ("batch", 3, "sr_height", "sr_width")},
+        outputs=dict.fromkeys(decoded_names(config), ())
+        | {"sr": ("batch", 3, "sr_height", "sr_width")},
         opset=_opset(dtype),
         nodes=flow_ops.NODES,
     )
@@ -86,12 +103,17 @@ def sampler_model(model: SRFlow, precision: Precision = "fp32", *, flow_nodes: b
 
 
 def inverter_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelProto:
-    """`hr` (N×3×sr_height×sr_width), conditioning (lr_batch 1 or N) → `latent_level{ℓ}`…, `log_density`."""
-    config, dtype = model.config, DTYPES[precision]
+    """`hr` (N×3×sr_height×sr_width), conditioning (lr_batch 1 or N) → `latent_level{ℓ}`…,
+    `log_density`.
+    """
+    config = model.config
+    dtype = DTYPES[precision]
     height, width = _example_size(config)
     conditioning = _conditioning_axes(config)
     example = {HR: torch.zeros(2, 3, config.scale * height, config.scale * width)}
-    example |= {name: _zeros(config, 1, name, axes[1], dtype) for name, axes in conditioning.items()}
+    example |= {
+        name: _zeros(config, 1, name, axes[1], dtype) for name, axes in conditioning.items()
+    }
     axes = {name.replace("noise", "latent"): each for name, each in _noise_axes(config).items()}
     return onnx_graph(
         InverterGraph(model, dtype),
@@ -104,19 +126,28 @@ def inverter_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelPr
 
 
 def joined(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProto:
-    """An encoder and a graph that takes its conditioning as one: `lr` and the second's other inputs → its outputs."""
+    """An encoder and a graph that takes its conditioning as one: `lr` and the second's other inputs
+    → its outputs.
+    """
     names = [output.name for output in encoder.graph.output]
     first, second = (
-        compose.add_prefix(part, prefix, rename_inputs=False, rename_outputs=False, rename_functions=False)
+        compose.add_prefix(
+            part, prefix, rename_inputs=False, rename_outputs=False, rename_functions=False
+        )
         for part, prefix in ((encoder, _ENCODER), (sampler, _SAMPLER))
     )
     for part in (first, second):
-        del part.metadata_props[:]  # a graph in int8 and one in float32 describe themselves differently
-    return compose.merge_models(first, second, io_map=[(name, name) for name in names], name="srflow")
+        del part.metadata_props[
+            :
+        ]  # a graph in int8 and one in float32 describe themselves differently
+    return compose.merge_models(
+        first, second, io_map=[(name, name) for name in names], name="srflow"
+    )
 
 
 def with_decoded_levels(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a sampler or fused graph that also outputs what its levels decode to, `level{ℓ}_decoded`, L first.
+    """A copy of a sampler or fused graph that also outputs what its levels decode to,
+    `level{ℓ}_decoded`, L first.
 
     Graphs of older exporters do not have these names; their copy has no further outputs.
     """
@@ -132,32 +163,52 @@ def with_decoded_levels(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def store_weights_in_half(proto: onnx.ModelProto) -> None:
-    """Store large float32 weights as float16, each followed by a cast; the arithmetic stays float32. In place.
+    """Store large float32 weights as float16, each followed by a cast; the arithmetic stays
+    float32. In place.
 
-    Runtimes fold the casts when they load the graph, so only the file and the precision of the weights are halved.
+    Runtimes fold the casts when they load the graph, so only the file and the precision of the
+    weights are halved.
     """
     casts = []
     for weight in proto.graph.initializer:
         if weight.data_type == onnx.TensorProto.FLOAT and np.prod(weight.dims) >= _HALF_FROM:
             name = weight.name
-            half = numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), f"{name}.half")
+            half = numpy_helper.from_array(
+                numpy_helper.to_array(weight).astype(np.float16), f"{name}.half"
+            )
             weight.CopyFrom(half)
-            casts.append(onnx.helper.make_node("Cast", [half.name], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT))
+            casts.append(
+                onnx.helper.make_node(
+                    "Cast", [half.name], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT
+                )
+            )
     nodes = list(proto.graph.node)
     del proto.graph.node[:]
     proto.graph.node.extend(casts + nodes)
 
 
 def compute_in_float32(proto: onnx.ModelProto) -> None:
-    """Turn all half precision of a graph into float32: inputs, outputs, weights and casts; rounded weights stay so."""
-    graph, halves = proto.graph, (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    """Turn all half precision of a graph into float32: inputs, outputs, weights and casts; rounded
+    weights stay so.
+    """
+    graph = proto.graph
+    halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
     for value in (*graph.input, *graph.output, *graph.value_info):
         if value.type.tensor_type.elem_type in halves:
             value.type.tensor_type.elem_type = onnx.TensorProto.FLOAT
-    constants = [attribute.t for node in graph.node for attribute in node.attribute if attribute.HasField("t")]
+    constants = [
+        attribute.t
+        for node in graph.node
+        for attribute in node.attribute
+        if attribute.HasField("t")
+    ]
     for tensor in (*graph.initializer, *constants):
         if tensor.data_type in halves:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name))
+            tensor.CopyFrom(
+                numpy_helper.from_array(
+                    numpy_helper.to_array(tensor).astype(np.float32), tensor.name
+                )
+            )
     for node in graph.node:
         for attribute in node.attribute:
             if node.op_type == "Cast" and attribute.name == "to" and attribute.i in halves:
@@ -165,7 +216,9 @@ def compute_in_float32(proto: onnx.ModelProto) -> None:
 
 
 def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
-    """Check and serialise a graph, with metadata_props. Raises: onnx.checker.ValidationError if it is not valid."""
+    """Check and serialise a graph, with metadata_props. Raises: onnx.checker.ValidationError if it
+    is not valid.
+    """
     onnx.helper.set_model_props(proto, dict(metadata))
     proto.producer_name = "srflow-export"
     onnx.checker.check_model(proto, full_check=True)
@@ -173,9 +226,11 @@ def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
 
 
 def sharing_weights(graph: bytes, file: str, content: bytes) -> bytes:
-    """A finished graph whose large weights stay, as external data, in a file beside it that holds them too.
+    """A finished graph whose large weights stay, as external data, in a file beside it that holds
+    them too.
 
-    file, content: that file. Its sha256 is in the graph's metadata: a graph with other weights has other bytes.
+    file, content: that file. Its sha256 is in the graph's metadata: a graph with other weights has
+        other bytes.
     """
     proto = onnx.load_from_string(graph)
     for weight in proto.graph.initializer:
@@ -192,7 +247,9 @@ def _example_size(config: SRFlowConfig) -> tuple[int, int]:
     return 6 * config.size_multiple, 8 * config.size_multiple
 
 
-def _zeros(config: SRFlowConfig, batch: int, name: str, channels: int, dtype: torch.dtype) -> Tensor:
+def _zeros(
+    config: SRFlowConfig, batch: int, name: str, channels: int, dtype: torch.dtype
+) -> Tensor:
     """An example of one of a level's tensors."""
     shape = config.level_shapes[level_of(name) - 1]
     height, width = (int(2.0**shape.lr_exponent * side) for side in _example_size(config))
@@ -213,7 +270,9 @@ def _conditioning_axes(config: SRFlowConfig) -> dict[str, tuple[str, int, str, s
 
 def _noise_axes(config: SRFlowConfig) -> dict[str, tuple[str, int, str, str]]:
     channels = {f"noise_level{entry.level}": entry.channels for entry in latent_levels(config)}
-    return {name: ("batch", channels[name], *_size_axes(level_of(name))) for name in noise_names(config)}
+    return {
+        name: ("batch", channels[name], *_size_axes(level_of(name))) for name in noise_names(config)
+    }
 
 
 def _size_axes(level: int) -> tuple[str, str]:

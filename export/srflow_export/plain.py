@@ -1,8 +1,9 @@
-"""One ONNX file from picture to picture, for programs that know nothing of latents: `srflow-export --plain`.
+"""One ONNX file from picture to picture, for programs that know nothing of latents: `srflow-export
+--plain`.
 
-The bundle's float32 graphs in one, with τ and a window of the latent field at (0, 0) as constants, which a picture
-larger than the window sees repeated, and the runtime's bounds of colours. Standard operators alone, no model-local
-functions.
+The bundle's float32 graphs in one, with τ and a window of the latent field at (0, 0) as constants,
+which a picture larger than the window sees repeated, and the runtime's bounds of colours. Standard
+operators alone, no model-local functions.
 """
 
 from __future__ import annotations
@@ -32,16 +33,23 @@ from srflow_sdk.pixels.in_memory import LUMA
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 
 WINDOW = 256  # LR pixels a side of the latents in a file with dynamic sides
-_PATCH = (45, 47)  # LR pixels on which a file with dynamic sides is compared: odd, so that they are padded
-_LEAST_DB = 60.0  # input and output in half cost most: 78 dB with x4-small; latents in half alone, 112
+_PATCH = (
+    45,
+    47,
+)  # LR pixels on which a file with dynamic sides is compared: odd, so that they are padded
+_LEAST_DB = (
+    60.0  # input and output in half cost most: 78 dB with x4-small; latents in half alone, 112
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlainOptions:
     """The choices that a plain file fixes.
 
-    tau: 0 … 1; None: the bundle's default number, also where its default is "auto". seed: of the latents.
-    size: both sides in LR pixels, 16 … 2048; None: any. io: the type of input and output; inside it is float32.
+    tau: 0 … 1; None: the bundle's default number, also where its default is "auto". seed: of the
+    latents.
+    size: both sides in LR pixels, 16 … 2048; None: any. io: the type of input and output; inside it
+    is float32.
     opset: 17 for programs that do not know 18.
     """
 
@@ -56,15 +64,20 @@ class PlainOptions:
         return bundle.manifest.default_tau if self.tau is None else self.tau
 
 
-def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Callable[[str], None]) -> None:
-    """Write a bundle's plain file, whose metadata say what it is, once it draws the runtime's picture.
+def write_plain(
+    source: Path, target: Path, options: PlainOptions, *, say: Callable[[str], None]
+) -> None:
+    """Write a bundle's plain file, whose metadata say what it is, once it draws the runtime's
+    picture.
 
-    Missing folders are made. Raises: ArgumentError for another suffix than .onnx, or a bundle without float32 graphs;
-    BundleError; ExportError if its picture of a photograph is not the runtime's, or the file cannot be written. In each
-    case nothing is left and an older file stays.
+    Missing folders are made. Raises: ArgumentError for another suffix than .onnx, or a bundle
+    without float32 graphs; BundleError; ExportError if its picture of a photograph is not the
+    runtime's, or the file cannot be written. In each case nothing is left and an older file stays.
     """
     if target.suffix != ".onnx":
-        raise ArgumentError(f"{target}: a plain file is one of ONNX: name it {target.stem or 'plain'}.onnx")
+        raise ArgumentError(
+            f"{target}: a plain file is one of ONNX: name it {target.stem or 'plain'}.onnx"
+        )
     bundle = Bundle.open(source)
     model = plain_model(bundle, options)
     facts = _facts(bundle, options, model.opset_import[0].version)
@@ -72,20 +85,25 @@ def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Calla
     decibels = _compared(content, bundle, options)
     if decibels < _LEAST_DB:
         raise ExportError(
-            f"{target} is not written: its picture is {decibels:.1f} dB from the runtime's; try another tau"
+            f"{target} is not written: its picture is {decibels:.1f} dB from the runtime's; try "
+            "another tau"
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         remove_stale_parts(target)
         write_atomically(target, content)
     except OSError as error:
-        raise ExportError(f"{target}: the file cannot be written: {error.strerror or error}") from error
+        raise ExportError(
+            f"{target}: the file cannot be written: {error.strerror or error}"
+        ) from error
     at = f"tau {facts['tau']}, {len(content) / 1e6:.1f} MB"
     say(f"wrote {target}: {at}, {decibels:.1f} dB from the runtime's picture")
 
 
 def plain_model(bundle: Bundle, options: PlainOptions) -> onnx.ModelProto:
-    """`input` (1×3×h×w in [0, 1]) → `output` (1×3×sh×sw, clipped to [0, 1]). Raises: ArgumentError, BundleError."""
+    """`input` (1×3×h×w in [0, 1]) → `output` (1×3×sh×sw, clipped to [0, 1]). Raises: ArgumentError,
+    BundleError.
+    """
     names = bundle.manifest.float32_graphs
     if names is None:
         raise ArgumentError(f"{bundle.path} has no float32 graphs: export its checkpoint again")
@@ -101,41 +119,60 @@ def plain_model(bundle: Bundle, options: PlainOptions) -> onnx.ModelProto:
 
 
 def _rewrite(graph: onnx.GraphProto, opset: int) -> None:
-    """Every n-th row or column becomes a MaxPool, as ncnn slices without steps; opset 17's Split counts its outputs."""
+    """Every n-th row or column becomes a MaxPool, as ncnn slices without steps; opset 17's Split
+    counts its outputs.
+    """
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Split" and opset < 18:
             kept = [attribute for attribute in node.attribute if attribute.name != "num_outputs"]
             node.ClearField("attribute")
             node.attribute.extend(kept)
-        if node.op_type == "Slice" and len(node.input) == 5 and all(name in values for name in node.input[1:]):
+        if (
+            node.op_type == "Slice"
+            and len(node.input) == 5
+            and all(name in values for name in node.input[1:])
+        ):
             start, end, axis, step = (values[name].tolist() for name in node.input[1:])
             if start == [0] and end[0] >= 2**31 - 1 and axis in ([2], [3]) and step[0] > 1:
                 strides = [step[0] if axis == [side] else 1 for side in (2, 3)]
-                pool = helper.make_node("MaxPool", node.input[:1], node.output, kernel_shape=[1, 1], strides=strides)
+                pool = helper.make_node(
+                    "MaxPool", node.input[:1], node.output, kernel_shape=[1, 1], strides=strides
+                )
                 node.CopyFrom(pool)
 
 
 class _Surroundings:
-    """The nodes around the network: constants, padding, repetition of the latents, bounds of colours, cropping."""
+    """The nodes around the network: constants, padding, repetition of the latents, bounds of
+    colours, cropping.
+    """
 
     def __init__(self, graph: onnx.GraphProto, bundle: Bundle, options: PlainOptions) -> None:
-        self._graph, self._manifest, self._options = graph, bundle.manifest, options
-        self._tau, self._inner = options.tau_of(bundle), list(graph.node)
+        self._graph = graph
+        self._manifest = bundle.manifest
+        self._options = options
+        self._tau = options.tau_of(bundle)
+        self._inner = list(graph.node)
         del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
 
     def add(self) -> None:
         """Put the nodes before and after the network's own, and drop constants that none uses."""
-        graph, size, scale = self._graph, self._options.size, self._manifest.scale
+        graph = self._graph
+        size = self._options.size
+        scale = self._manifest.scale
         io = TensorProto.FLOAT16 if self._options.io == "float16" else TensorProto.FLOAT
         large = [scale * size] * 2 if size else ["large_height", "large_width"]
-        graph.input.append(helper.make_tensor_value_info("input", io, (1, 3, size or "height", size or "width")))
+        graph.input.append(
+            helper.make_tensor_value_info("input", io, (1, 3, size or "height", size or "width"))
+        )
         graph.output.append(helper.make_tensor_value_info("output", io, (1, 3, *large)))
         self._constant("tau", np.ones(1, np.float32))  # the latents have it
         picture = self._node("Cast", "input", to=TensorProto.FLOAT)
         ends = self._any_size(picture) if size is None else self._fixed(picture, size)
         graph.node.extend(self._inner)
-        result = self._node("Slice", self._bounded(), self._integers(0, 0), ends, self._integers(2, 3))
+        result = self._node(
+            "Slice", self._bounded(), self._integers(0, 0), ends, self._integers(2, 3)
+        )
         self._node("Cast", self._clipped(result), to=io, output="output")
         used = {name for node in graph.node for name in node.input}
         kept = [tensor for tensor in graph.initializer if tensor.name in used]
@@ -152,10 +189,15 @@ class _Surroundings:
         return self._integers(*[self._manifest.scale * size] * 2)
 
     def _any_size(self, picture: str) -> str:
-        """The same for any size; latents repeat beyond their window. (m − 1)·size is −size modulo m, not negative."""
-        multiple, scale = self._manifest.size_multiple, self._integers(self._manifest.scale)
+        """The same for any size; latents repeat beyond their window. (m − 1)·size is −size modulo
+        m, not negative.
+        """
+        multiple = self._manifest.size_multiple
+        scale = self._integers(self._manifest.scale)
         size = self._node("Shape", picture, start=2)
-        margin = self._node("Mod", self._node("Mul", size, self._integers(multiple - 1)), self._integers(multiple))
+        margin = self._node(
+            "Mod", self._node("Mul", size, self._integers(multiple - 1)), self._integers(multiple)
+        )
         margins = self._node("Concat", self._integers(*[0] * 6), margin, axis=0)
         self._node("Pad", picture, margins, mode="edge", output="lr")
         large = self._node("Mul", self._node("Add", size, margin), scale)
@@ -165,35 +207,53 @@ class _Surroundings:
             repeated = self._kept(f"plain.window{level}", values)
             extents = self._node("Div", large, self._integers(1 << level))
             for axis, index, name in ((2, zero, None), (3, one, f"noise_level{level}")):
-                places = self._node("Range", zero, self._node("Gather", extents, index, axis=0), one)
+                places = self._node(
+                    "Range", zero, self._node("Gather", extents, index, axis=0), one
+                )
                 places = self._node("Mod", places, self._integers(values.shape[axis - 1]))
                 repeated = self._node("Gather", repeated, places, axis=axis, output=name)
         return self._node("Mul", size, scale)
 
     def _bounded(self) -> str:
-        """The network's picture with colours as :class:`ChromaBounds` keeps them, and so gray where the input is."""
+        """The network's picture with colours as :class:`ChromaBounds` keeps them, and so gray where
+        the input is.
+        """
         luma = np.array([LUMA], np.float32)
         chroma = np.eye(3, dtype=np.float32)[[2, 0]] - luma  # blue less luma, red less luma
         limits = self._limits(chroma)
         channels = self._integers(1)
         high = self._node("Slice", limits, self._integers(0), self._integers(2), channels)
-        low = self._node("Neg", self._node("Slice", limits, self._integers(2), self._integers(4), channels))
+        low = self._node(
+            "Neg", self._node("Slice", limits, self._integers(2), self._integers(4), channels)
+        )
         colours = self._node("Max", self._node("Min", self._mixed("sr", chroma), high), low)
         red, green, blue = LUMA
         back = np.array([[0, 1], [-blue / green, -red / green], [1, 0]], np.float32)
-        return self._node("Add", self._mixed(colours, back), self._mixed("sr", luma.repeat(3, axis=0)))
+        return self._node(
+            "Add", self._mixed(colours, back), self._mixed("sr", luma.repeat(3, axis=0))
+        )
 
     def _limits(self, chroma: NDArray[np.float32]) -> str:
-        """The most of both differences and of their negatives, for each pixel of the output: 4 channels."""
+        """The most of both differences and of their negatives, for each pixel of the output: 4
+        channels.
+        """
         reach = min(CHROMA_REACH, self._manifest.halo)
         both = self._mixed("lr", np.concatenate([chroma, -chroma]))
         most = self._node("MaxPool", both, kernel_shape=[2 * reach + 1] * 2, pads=[reach] * 4)
         unfolded = self._node("DepthToSpace", most, blocksize=2, mode="CRD")
-        strongest = self._node("MaxPool", unfolded, kernel_shape=[2, 2], strides=[2, 2])  # of all channels
-        coloured = self._clipped(self._node("Mul", self._node("Sub", strongest, self._float(GRAY)), self._float(1e9)))
+        strongest = self._node(
+            "MaxPool", unfolded, kernel_shape=[2, 2], strides=[2, 2]
+        )  # of all channels
+        coloured = self._clipped(
+            self._node("Mul", self._node("Sub", strongest, self._float(GRAY)), self._float(1e9))
+        )
         slack = self._node("Mul", strongest, self._float(CHROMA_SLACK))
-        limits = self._node("Mul", self._node("Add", most, slack), coloured)  # 0 where all around is gray
-        scales = self._constant("plain.scales", np.array([1, 1, *[self._manifest.scale] * 2], np.float32))
+        limits = self._node(
+            "Mul", self._node("Add", most, slack), coloured
+        )  # 0 where all around is gray
+        scales = self._constant(
+            "plain.scales", np.array([1, 1, *[self._manifest.scale] * 2], np.float32)
+        )
         return self._node(
             "Resize",
             limits,
@@ -218,7 +278,9 @@ class _Surroundings:
     def _latents(self, side: int) -> dict[int, NDArray[np.float32]]:
         """τ times the field's window at (0, 0), by level."""
         place: Any = {"scale": self._manifest.scale, "height": side, "width": side}
-        noise = window_noise(self._manifest.latent_levels, seed=self._options.seed, sample=0, **place)
+        noise = window_noise(
+            self._manifest.latent_levels, seed=self._options.seed, sample=0, **place
+        )
         return {level: np.float32(self._tau) * values for level, values in noise.items()}
 
     def _kept(self, name: str, values: NDArray[np.float32]) -> str:
@@ -235,63 +297,99 @@ class _Surroundings:
 
     def _node(self, kind: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         output = output or f"plain.node{len(self._graph.node)}"
-        self._graph.node.append(helper.make_node(kind, inputs, [output], f"{output}/{kind}", **attributes))
+        self._graph.node.append(
+            helper.make_node(kind, inputs, [output], f"{output}/{kind}", **attributes)
+        )
         return output
 
 
 def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
-    """The least PSNR of the file's pictures of a photograph, in colour and in gray, against the runtime's, in dB."""
+    """The least PSNR of the file's pictures of a photograph, in colour and in gray, against the
+    runtime's, in dB.
+    """
     height, width = _PATCH if options.size is None else (options.size, options.size)
     photo = photographs(1)[1].lr[0].transpose(1, 2, 0)
-    colour = np.pad(photo, ((0, height), (0, width), (0, 0)), mode="wrap")[:height, :width].astype(options.io)
+    colour = np.pad(photo, ((0, height), (0, width), (0, 0)), mode="wrap")[:height, :width].astype(
+        options.io
+    )
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     decibels = []
     for image in (colour, colour[..., 1:2].repeat(3, axis=2)):
-        expected = runtime_picture(bundle, image.astype(np.float32), tau=options.tau_of(bundle), seed=options.seed)
+        expected = runtime_picture(
+            bundle, image.astype(np.float32), tau=options.tau_of(bundle), seed=options.seed
+        )
         (picture,) = session.run(["output"], {"input": image.transpose(2, 0, 1)[None]})
-        decibels.append(psnr(picture[0].transpose(1, 2, 0).astype(np.float32), expected, least_spread=1))
+        decibels.append(
+            psnr(picture[0].transpose(1, 2, 0).astype(np.float32), expected, least_spread=1)
+        )
     return min(decibels)
 
 
-def runtime_picture(bundle: Bundle, image: NDArray[np.float32], *, tau: float, seed: int = 0) -> NDArray[np.float32]:
+def runtime_picture(
+    bundle: Bundle, image: NDArray[np.float32], *, tau: float, seed: int = 0
+) -> NDArray[np.float32]:
     """Draw a picture h×w×3 in one tile with a bundle's float32 graphs, as the runtime does."""
     manifest, (height, width) = bundle.manifest, image.shape[:2]
     rows, columns = (padded_size(side, manifest.size_multiple) for side in (height, width))
-    padded = np.pad(image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge").transpose(2, 0, 1)[None]
+    padded = np.pad(
+        image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge"
+    ).transpose(2, 0, 1)[None]
     place: Any = {"scale": manifest.scale, "height": rows, "width": columns}
     noise = window_noise(manifest.latent_levels, seed=seed, sample=0, **place)
     inputs = {f"noise_level{level}": values[None] for level, values in noise.items()}
     with graphs_runner(bundle, *(manifest.float32_graphs or ()))() as draw:
-        (sr,) = draw({"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32), **inputs})["sr"]
-    bounds = ChromaBounds(padded[0], Window(top=0, left=0, height=rows, width=columns), manifest.halo)
-    return bounds.bounded(sr.transpose(1, 2, 0))[: manifest.scale * height, : manifest.scale * width].clip(0, 1)
+        (sr,) = draw(
+            {"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32), **inputs}
+        )["sr"]
+    bounds = ChromaBounds(
+        padded[0], Window(top=0, left=0, height=rows, width=columns), manifest.halo
+    )
+    return bounds.bounded(sr.transpose(1, 2, 0))[
+        : manifest.scale * height, : manifest.scale * width
+    ].clip(0, 1)
 
 
 def _facts(bundle: Bundle, options: PlainOptions, opset: int) -> dict[str, str]:
     """The file's metadata: what open photo editors ask of a model is named."""
-    manifest, size, tau = bundle.manifest, options.size, options.tau_of(bundle)
+    manifest = bundle.manifest
+    size = options.size
+    tau = options.tau_of(bundle)
     choices = f"--tau {tau} --seed {options.seed} --io {options.io} --opset {opset}" + (
         f" --size {size}" if size else ""
     )
-    ours = "srflow-train of srflow-sdk, Apache-2.0" if "training" in manifest.provenance else "unknown"
-    repeated = f"up to {WINDOW} pixels a side, the runtime's picture; beyond, the texture's random field repeats"
+    ours = (
+        "srflow-train of srflow-sdk, Apache-2.0" if "training" in manifest.provenance else "unknown"
+    )
+    repeated = (
+        f"up to {WINDOW} pixels a side, the runtime's picture; beyond, the texture's random field "
+        "repeats"
+    )
     return {
         "model": manifest.name,
         "scope": f"pictures, {manifest.scale} times as high and wide",
-        **{name: str(manifest.provenance.get(name, "unknown")) for name in ("licence", "training_data")},
+        **{
+            name: str(manifest.provenance.get(name, "unknown"))
+            for name in ("licence", "training_data")
+        },
         "training_code": ours,
         "architecture": "SRFlow: an encoder of the picture, and a conditional normalizing flow",
-        "paper": "SRFlow: Learning the Super-Resolution Space with Normalizing Flow, ECCV 2020, arXiv:2006.14200",
+        "paper": "SRFlow: Learning the Super-Resolution Space with Normalizing Flow, ECCV 2020, "
+        "arXiv:2006.14200",
         "limitations": "detail that it adds is plausible, not known: no evidence of what was there",
-        "input": f"'input', {options.io}, 1x3x{'height x width' if size is None else f'{size}x{size}'}, sRGB, R first",
+        "input": f"'input', {options.io}, "
+        f"1x3x{'height x width' if size is None else f'{size}x{size}'}, sRGB, R first",
         "output": f"'output', the same, {manifest.scale} times as high and wide",
         "range": "0 to 1, both",
         "scale": str(manifest.scale),
         "halo": f"{manifest.halo} input pixels, the least overlap of tiles on each side",
-        "tau": f"{tau:g}" + ", everywhere, where the model's default follows the picture" * manifest.auto_tau,
+        "tau": f"{tau:g}"
+        + ", everywhere, where the model's default follows the picture" * manifest.auto_tau,
         "seed": str(options.seed),
-        "latents": repeated if size is None and tau else "the runtime's picture at any size that it takes",
+        "latents": repeated
+        if size is None and tau
+        else "the runtime's picture at any size that it takes",
         "opset": str(opset),
-        "made_by": f"srflow-sdk {__version__}: srflow-export --bundle {manifest.name} --plain {choices}",
+        "made_by": f"srflow-sdk {__version__}: srflow-export --bundle {manifest.name} --plain "
+        f"{choices}",
         "bundle_sha256": bundle.model_sha256,
     }

@@ -1,21 +1,24 @@
 """int8: round what the LR encoder's convolutions take.
 
-Explicit QuantizeLinear and DequantizeLinear nodes (QDQ) on both inputs of a convolution: weights int8, symmetric, by
-output channel; activations uint8 with a zero point, as they are mostly positive behind (leaky) ReLUs. Nothing else is
-rounded: not the sums of the trunk, through which every block's features pass (rounding those cost 9 dB), and not the
-results of convolutions. What a dense block concatenates is rounded before that, once and with one range, so that
-runtimes concatenate bytes. The first convolution, on the picture itself, and those of a `residual` network's own image
+Explicit QuantizeLinear and DequantizeLinear nodes (QDQ) on both inputs of a convolution: weights
+int8, symmetric, by output channel; activations uint8 with a zero point, as they are mostly positive
+behind (leaky) ReLUs. Nothing else is rounded: not the sums of the trunk, through which every
+block's features pass (rounding those cost 9 dB), and not the results of convolutions. What a dense
+block concatenates is rounded before that, once and with one range, so that runtimes concatenate
+bytes. The first convolution, on the picture itself, and those of a `residual` network's own image
 stay float32: they cost next to nothing. The sampler, which inverts the flow, is never quantised.
 
-Why not a library: ONNX Runtime's tool rounds a tensor for all who take it, sums too, and gives each concatenation a
-range of its own. NNCF's recipe came out 10 dB worse on an earlier embedded model.
+Why not a library: ONNX Runtime's tool rounds a tensor for all who take it, sums too, and gives each
+concatenation a range of its own. NNCF's recipe came out 10 dB worse on an earlier embedded model.
 
-Activations in int8 with zero point 0, which TensorRT wants, are as exact in ONNX Runtime (0.3 dB less); OpenVINO
-2026.4, however, computes convolutions on concatenations of them wrongly (13 dB on an earlier embedded model).
+Activations in int8 with zero point 0, which TensorRT wants, are as exact in ONNX Runtime (0.3 dB
+less); OpenVINO 2026.4, however, computes convolutions on concatenations of them wrongly (13 dB on
+an earlier embedded model).
 
-A range is the one with the least mean fourth power of the rounding error. Percentiles cut rare large values, which then
-come out wrong by far (28 to 40 dB on the worst patch of an earlier embedded model, whose sums were rounded too); the
-widest range made steps coarse (44 dB), the square still cut too much (43 dB), and the fourth power reached 46 dB.
+A range is the one with the least mean fourth power of the rounding error. Percentiles cut rare
+large values, which then come out wrong by far (28 to 40 dB on the worst patch of an earlier
+embedded model, whose sums were rounded too); the widest range made steps coarse (44 dB), the square
+still cut too much (43 dB), and the fourth power reached 46 dB.
 """
 
 from __future__ import annotations
@@ -38,33 +41,43 @@ from srflow_sdk.errors import ExportError
 from srflow_training.model import SRFlow
 
 _LARGE = 10_000_000
-"""Parameters from which on a network is calibrated on fewer, smaller crops; embedded ones have up to 6.5 million."""
+"""Parameters from which on a network is calibrated on fewer, smaller crops; embedded ones have up
+to 6.5 million."""
 
 Range = tuple[float, float]
 """The smallest and largest value that int8 must represent; 0 is between them."""
 
-_SIDE, _COLUMNS = 48, 4  # of the crops on the sheet
+# of the crops on the sheet
+_SIDE = 48
+_COLUMNS = 4
 _QUICK_SIDE = 32
 _LEVELS = 255  # steps between the ends of a range
 _BINS = 2048
 _SHARES = np.linspace(0.4, 1.0, 13)  # of the largest value, tried as ends of a range
 _SAMPLES = 16_384  # values of a tensor that a photograph contributes
-_ACTIVATION_STEPS, _WEIGHT_STEPS = 255, 127
+_ACTIVATION_STEPS = 255
+_WEIGHT_STEPS = 127
 
 
 def int8_encoder(model: SRFlow) -> onnx.ModelProto:
     """A network's encoder graph with integer convolutions, calibrated on the exporter's crops.
 
-    Inputs and outputs are those of :func:`srflow_export.onnx_models.encoder_model` in float32. Deterministic.
+    Inputs and outputs are those of :func:`srflow_export.onnx_models.encoder_model` in float32.
+    Deterministic.
     """
     multiple = model.config.size_multiple
     is_large = sum(parameter.numel() for parameter in model.parameters()) > _LARGE
-    crops = calibration_crops(multiple, side=_QUICK_SIDE)[::2] if is_large else calibration_crops(multiple)
+    crops = (
+        calibration_crops(multiple, side=_QUICK_SIDE)[::2]
+        if is_large
+        else calibration_crops(multiple)
+    )
     return quantised_encoder(onnx_models.integer_encoder_model(model, crops), crops)
 
 
 def quantised_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.ModelProto:
-    """Quantise the convolutions of a float32 encoder graph, all but the first. `encoder` is changed.
+    """Quantise the convolutions of a float32 encoder graph, all but the first. `encoder` is
+    changed.
 
     crops: float32 1×3×h×w in [0, 1], from which activations get their ranges.
 
@@ -75,7 +88,9 @@ def quantised_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.
     produced = {name: node for node in graph.node for name in node.output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
     _, *convolutions = [
-        node for node in graph.node if node.op_type == "Conv" and not node.input[1].startswith("own_image.")
+        node
+        for node in graph.node
+        if node.op_type == "Conv" and not node.input[1].startswith("own_image.")
     ]
     rounded: dict[str, Range] = {}  # tensor: its range
     places: list[_Place] = []
@@ -101,7 +116,9 @@ _Place = tuple[onnx.NodeProto, int]
 """An input of a node."""
 
 
-def _places(node: onnx.NodeProto, index: int, produced: dict[str, onnx.NodeProto]) -> Iterator[_Place]:
+def _places(
+    node: onnx.NodeProto, index: int, produced: dict[str, onnx.NodeProto]
+) -> Iterator[_Place]:
     """The place itself, or those of what it is concatenated from, in the end."""
     source = produced[node.input[index]]
     if source.op_type == "Concat":
@@ -112,13 +129,19 @@ def _places(node: onnx.NodeProto, index: int, produced: dict[str, onnx.NodeProto
 
 
 def _store_in_int8(graph: onnx.GraphProto, weight: onnx.TensorProto) -> None:
-    """Replace a weight by int8 values with a step for each output channel, and a node that multiplies them out."""
+    """Replace a weight by int8 values with a step for each output channel, and a node that
+    multiplies them out.
+    """
     values = numpy_helper.to_array(weight)
     step = np.abs(values).reshape(len(values), -1).max(axis=1) / _WEIGHT_STEPS
     step[step == 0] = 1
     integers = np.round(values / step.reshape(-1, 1, 1, 1)).astype(np.int8)
-    names = _named(graph, weight.name, integers, step.astype(np.float32), np.zeros(len(step), np.int8))
-    graph.node.insert(0, helper.make_node("DequantizeLinear", names, [f"{weight.name}_rounded"], axis=0))
+    names = _named(
+        graph, weight.name, integers, step.astype(np.float32), np.zeros(len(step), np.int8)
+    )
+    graph.node.insert(
+        0, helper.make_node("DequantizeLinear", names, [f"{weight.name}_rounded"], axis=0)
+    )
     graph.initializer.remove(weight)
 
 
@@ -133,10 +156,14 @@ def _with_rounding(graph: onnx.GraphProto, rounded: dict[str, Range]) -> Iterato
                 zero = np.array(np.round(-low / step), np.uint8)
                 of = _named(graph, name, None, np.array(step), zero)[1:]
                 yield helper.make_node("QuantizeLinear", [name, *of], [f"{name}_integers"])
-                yield helper.make_node("DequantizeLinear", [f"{name}_integers", *of], [f"{name}_rounded"])
+                yield helper.make_node(
+                    "DequantizeLinear", [f"{name}_integers", *of], [f"{name}_rounded"]
+                )
 
 
-def _named(graph: onnx.GraphProto, of: str, values: np.ndarray | None, step: np.ndarray, zero: np.ndarray) -> list[str]:
+def _named(
+    graph: onnx.GraphProto, of: str, values: np.ndarray | None, step: np.ndarray, zero: np.ndarray
+) -> list[str]:
     """Put them into the graph; their names."""
     names = [f"{of}_{part}" for part in ("integers", "step", "zero")]
     for name, array in zip(names, (values, step, zero), strict=True):
@@ -154,7 +181,11 @@ def calibration_crops(size_multiple: int, *, side: int = _SIDE) -> list[Array]:
     with entry.open("rb") as file, Image.open(file) as image:
         sheet = np.asarray(image.convert("RGB"), dtype=np.float32) / 255
     side = max(side // size_multiple, 1) * size_multiple
-    places = [(top, left) for top in range(0, sheet.shape[0], _SIDE) for left in range(0, _COLUMNS * _SIDE, _SIDE)]
+    places = [
+        (top, left)
+        for top in range(0, sheet.shape[0], _SIDE)
+        for left in range(0, _COLUMNS * _SIDE, _SIDE)
+    ]
     return [
         np.ascontiguousarray(sheet[top : top + side, left : left + side].transpose(2, 0, 1)[None])
         for top, left in places
@@ -164,12 +195,16 @@ def calibration_crops(size_multiple: int, *, side: int = _SIDE) -> list[Array]:
 def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[str, Range]:
     """The range of every convolution's input by name. Deterministic.
 
-    Raises: ExportError if one is not finite. That is a bad network, to which int8 cannot be fitted; `--also int8` then
-    leaves it out.
+    Raises: ExportError if one is not finite. That is a bad network, to which int8 cannot be fitted;
+    `--also int8` then leaves it out.
     """
     names = sorted({node.input[0] for node in encoder.graph.node if node.op_type == "Conv"})
     watched = modify_outputs(encoder, outputs=[name for name in names if name != "lr"], copy=True)
-    session = partial(onnxruntime.InferenceSession, watched.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = partial(
+        onnxruntime.InferenceSession,
+        watched.SerializeToString(),
+        providers=["CPUExecutionProvider"],
+    )
     samples: dict[str, list[Array]] = {name: [] for name in names}
     ends: dict[str, Range] = dict.fromkeys(names, (0.0, 0.0))
     with OnnxrtRunner(session) as runner:
@@ -177,7 +212,8 @@ def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[
             for name, values in {**runner.infer({"lr": lr}), "lr": lr}.items():
                 if not np.isfinite(values).all():
                     raise ExportError(
-                        "the network's features are not finite on photographs, so int8 has no ranges for them: train "
+                        "the network's features are not finite on photographs, so int8 has no "
+                        "ranges for them: train "
                         "it further, or leave int8 out"
                     )
                 low, high = ends[name]
@@ -194,7 +230,8 @@ def _least_error(values: Array, ends: Range) -> Range:
         return ends
     counts, edges = np.histogram(values, bins=_BINS, range=ends)
     held = counts > 0
-    counts, middles = counts[held].astype(np.float64), ((edges[:-1] + edges[1:]) / 2)[held]
+    counts = counts[held].astype(np.float64)
+    middles = ((edges[:-1] + edges[1:]) / 2)[held]
     lows = low * _SHARES if low else np.zeros(1)
     highs = high * _SHARES if high else np.zeros(1)
     bottom, top = (grid.reshape(-1, 1) for grid in np.meshgrid(lows, highs, indexing="ij"))

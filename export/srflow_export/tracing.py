@@ -1,11 +1,13 @@
 """A torch module as an ONNX graph, operator by operator.
 
-make_fx traces the module with the shapes of an example; each operator that it finds becomes one or two ONNX nodes.
-The example's batch, height and width stay out of the graph: dimensions that an operator does not change are copied, and
-a reshape may infer one. Channels, dimension 1, are constants. The graphs here need two dozen operators; unknown ones
-are refused, and arguments that are not translated show in the gate. torch.onnx.export knows them all, but takes several
-times as long, most of it in decompositions and clean-up passes that these graphs do not need. torch.export finds the
-same operators, and takes more than twice as long, for guards of sizes and for a program that nobody runs.
+make_fx traces the module with the shapes of an example; each operator that it finds becomes one or
+two ONNX nodes. The example's batch, height and width stay out of the graph: dimensions that an
+operator does not change are copied, and a reshape may infer one. Channels, dimension 1, are
+constants. The graphs here need two dozen operators; unknown ones are refused, and arguments that
+are not translated show in the gate. torch.onnx.export knows them all, but takes several times as
+long, most of it in decompositions and clean-up passes that these graphs do not need. torch.export
+finds the same operators, and takes more than twice as long, for guards of sizes and for a program
+that nobody runs.
 """
 
 from __future__ import annotations
@@ -47,11 +49,12 @@ def onnx_graph(
     opset: int,
     nodes: Mapping[Any, _OwnTranslation],
 ) -> onnx.ModelProto:
-    """Trace a module that takes tensors in the order of `inputs` and returns a tuple in the order of `outputs`.
+    """Trace a module that takes tensors in the order of `inputs` and returns a tuple in the order
+    of `outputs`.
 
-    Initializers are named as in the module's state_dict. nodes: for operators of the caller's own, what turns their
-    arguments (names instead of tensors) and a tensor like their result into a node without an output.
-    Raises: ExportError for an operator that is not known here.
+    Initializers are named as in the module's state_dict. nodes: for operators of the caller's own,
+    what turns their arguments (names instead of tensors) and a tensor like their result into a node
+    without an output. Raises: ExportError for an operator that is not known here.
     """
     module.eval()
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
@@ -64,7 +67,9 @@ def onnx_graph(
             graph.constants[target] = _tensor(target, state[target])
     results = graph.run()
     graph.rename(dict(zip(results, outputs, strict=True)))
-    types = {name: example[name].dtype for name in inputs} | dict(zip(outputs, graph.result_types, strict=True))
+    types = {name: example[name].dtype for name in inputs} | dict(
+        zip(outputs, graph.result_types, strict=True)
+    )
     values = {
         name: helper.make_tensor_value_info(name, _TYPES[types[name]], list(axes))
         for name, axes in (*inputs.items(), *outputs.items())
@@ -77,14 +82,20 @@ def onnx_graph(
 
 
 def _traced(module: nn.Module, state: Mapping[str, Tensor], example: Sequence[Tensor]) -> fx.Graph:
-    """A module's operators, before decomposition, as a function of the values of its state and of its inputs."""
+    """A module's operators, before decomposition, as a function of the values of its state and of
+    its inputs.
+    """
 
     def called(*tensors: Tensor) -> Any:
-        return functional_call(module, dict(zip(state, tensors, strict=False)), tensors[len(state) :])
+        return functional_call(
+            module, dict(zip(state, tensors, strict=False)), tensors[len(state) :]
+        )
 
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return make_fx(called, tracing_mode="fake", pre_dispatch=True)(*state.values(), *example).graph
+        return make_fx(called, tracing_mode="fake", pre_dispatch=True)(
+            *state.values(), *example
+        ).graph
 
 
 class _Graph:
@@ -94,7 +105,8 @@ class _Graph:
     """
 
     def __init__(self, traced: fx.Graph, own: Mapping[Any, _OwnTranslation]) -> None:
-        self.traced, self.own = traced, own
+        self.traced = traced
+        self.own = own
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, onnx.TensorProto] = {}
         self.names: dict[str, str] = {}
@@ -127,13 +139,19 @@ class _Graph:
         """Add a node, unless there is an equal one; returns the node's output."""
         key = repr((op, inputs, attributes))
         if key not in self.made:
-            self.nodes.append(helper.make_node(op, list(inputs), [output], name=output, **attributes))
+            self.nodes.append(
+                helper.make_node(op, list(inputs), [output], name=output, **attributes)
+            )
             self.made[key] = output
         return self.made[key]
 
     def constant(self, values: Tensor) -> str:
         """The name of an initializer with these values, the same for equal ones."""
-        text = "_".join(map(str, values.flatten().tolist())) if values.numel() < 8 else f"{len(self.constants)}"
+        text = (
+            "_".join(map(str, values.flatten().tolist()))
+            if values.numel() < 8
+            else f"{len(self.constants)}"
+        )
         kind = str(values.dtype).removeprefix("torch.")
         name = f"const_{kind}_{'x'.join(map(str, values.shape))}_{text}"
         if name not in self.constants:
@@ -145,8 +163,14 @@ class _Graph:
         return self.constant(torch.tensor(values, dtype=torch.int64))
 
     def operand(self, value: Any, *, like: Tensor) -> str:
-        """The name of an arithmetic operator's operand: a tensor's, or that of a number in another operand's type."""
-        return self.names[value.name] if isinstance(value, fx.Node) else self.constant(like.new_tensor(value))
+        """The name of an arithmetic operator's operand: a tensor's, or that of a number in another
+        operand's type.
+        """
+        return (
+            self.names[value.name]
+            if isinstance(value, fx.Node)
+            else self.constant(like.new_tensor(value))
+        )
 
     def _translate(self, node: fx.Node) -> None:
         if node.target is getitem:
@@ -157,7 +181,8 @@ class _Graph:
         arguments = _arguments(node)
         if node.target in self.own:
             named = {
-                key: self.names[each.name] if isinstance(each, fx.Node) else each for key, each in arguments.items()
+                key: self.names[each.name] if isinstance(each, fx.Node) else each
+                for key, each in arguments.items()
             }
             made = self.own[node.target](named, node.meta["val"])
             made.output.append(node.name)
@@ -167,7 +192,10 @@ class _Graph:
             return
         translate = _OPERATORS.get(node.target)
         if translate is None:
-            raise ExportError(f"the graph uses {node.target}, which srflow_export.tracing does not know: add it there")
+            raise ExportError(
+                f"the graph uses {node.target}, which srflow_export.tracing does not know: add it "
+                "there"
+            )
         result = translate(self, node, arguments)
         if result is not None:
             self.names[node.name] = result
@@ -175,16 +203,24 @@ class _Graph:
 
 def _tensor(name: str, values: Tensor) -> onnx.TensorProto:
     raw = (
-        values.detach().contiguous().view(-1).view(torch.uint8) if values.dim() else values.reshape(1).view(torch.uint8)
+        values.detach().contiguous().view(-1).view(torch.uint8)
+        if values.dim()
+        else values.reshape(1).view(torch.uint8)
     )
-    return TensorProto(name=name, data_type=_TYPES[values.dtype], dims=values.shape, raw_data=raw.numpy().tobytes())
+    return TensorProto(
+        name=name, data_type=_TYPES[values.dtype], dims=values.shape, raw_data=raw.numpy().tobytes()
+    )
 
 
 def _arguments(node: fx.Node) -> dict[str, Any]:
     """A call's arguments by name, with defaults."""
     schema = node.target._schema  # type: ignore[union-attr]
     given = dict(zip((argument.name for argument in schema.arguments), node.args, strict=False))
-    defaults = {argument.name: argument.default_value for argument in schema.arguments if argument.has_default_value()}
+    defaults = {
+        argument.name: argument.default_value
+        for argument in schema.arguments
+        if argument.has_default_value()
+    }
     return {**defaults, **given, **node.kwargs}
 
 
@@ -217,8 +253,12 @@ def _leaky_relu(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
 
 
 def _conv2d(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    """A convolution, with the padding of its input if that is an operator of its own: torch pads unequally so."""
-    source, weight, bias = arguments["input"], arguments["weight"], arguments["bias"]
+    """A convolution, with the padding of its input if that is an operator of its own: torch pads
+    unequally so.
+    """
+    source = arguments["input"]
+    weight = arguments["weight"]
+    bias = arguments["bias"]
     vertical, horizontal = arguments["padding"]
     pads = [vertical, horizontal, vertical, horizontal]
     if source.target is _aten.pad.default:
@@ -244,14 +284,16 @@ def _cat(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
 
 
 def _stack(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    axis, parts = graph.integers(arguments["dim"]), []
+    axis = graph.integers(arguments["dim"])
+    parts = []
     for index, each in enumerate(arguments["tensors"]):
         parts.append(graph.add("Unsqueeze", [graph.names[each.name], axis], f"{node.name}.{index}"))
     return graph.add("Concat", parts, node.name, axis=arguments["dim"])
 
 
 def _chunk(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
-    count, axis = arguments["chunks"], arguments["dim"]
+    count = arguments["chunks"]
+    axis = arguments["dim"]
     graph.parts[node.name] = parts = [f"{node.name}.{index}" for index in range(count)]
     whole = graph.names[arguments["self"].name]
     split = helper.make_node("Split", [whole], parts, name=node.name, axis=axis, num_outputs=count)
@@ -259,8 +301,11 @@ def _chunk(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
 
 
 def _slice(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str | None:
-    axis, start, end = arguments["dim"], arguments["start"] or 0, arguments["end"]
-    source, size = graph.names[arguments["self"].name], _shape(arguments["self"])[axis]
+    axis = arguments["dim"]
+    start = arguments["start"] or 0
+    end = arguments["end"]
+    source = graph.names[arguments["self"].name]
+    size = _shape(arguments["self"])[axis]
     if end is None or end >= size:
         end = 2**63 - 1
     if start == 0 and end > size and arguments["step"] == 1:
@@ -270,10 +315,16 @@ def _slice(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str | Non
 
 
 def _reshape(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    """Copy the dimensions that stay, take the channels' as it is, and infer the one that is left."""
+    """Copy the dimensions that stay, take the channels' as it is, and infer the one that is
+    left.
+    """
     source = arguments["self"]
-    before, after = _shape(source), _shape(node)
-    sizes = [0 if index < len(before) and before[index] == size else size for index, size in enumerate(after)]
+    before = _shape(source)
+    after = _shape(node)
+    sizes = [
+        0 if index < len(before) and before[index] == size else size
+        for index, size in enumerate(after)
+    ]
     sizes = [-1 if size > 1 and index != 1 else size for index, size in enumerate(sizes)]
     return graph.add("Reshape", [graph.names[source.name], graph.integers(*sizes)], node.name)
 
@@ -281,16 +332,24 @@ def _reshape(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
 def _sum(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     axes = graph.integers(*arguments["dim"])
     return graph.add(
-        "ReduceSum", [graph.names[arguments["self"].name], axes], node.name, keepdims=int(arguments["keepdim"])
+        "ReduceSum",
+        [graph.names[arguments["self"].name], axes],
+        node.name,
+        keepdims=int(arguments["keepdim"]),
     )
 
 
 def _unsqueeze(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    return graph.add("Unsqueeze", [graph.names[arguments["self"].name], graph.integers(arguments["dim"])], node.name)
+    return graph.add(
+        "Unsqueeze",
+        [graph.names[arguments["self"].name], graph.integers(arguments["dim"])],
+        node.name,
+    )
 
 
 def _to(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    source, dtype = arguments["self"], node.meta["val"].dtype
+    source = arguments["self"]
+    dtype = node.meta["val"].dtype
     if source.meta["val"].dtype == dtype:
         return graph.names[source.name]
     return graph.add("Cast", [graph.names[source.name]], node.name, to=_TYPES[dtype])
@@ -308,33 +367,55 @@ def _full(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
 def _resize(mode: str, **attributes: str) -> _Translation:
     def translate(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
         source = arguments["input"]
-        factors = [after / before for before, after in zip(_shape(source), _shape(node), strict=True)]
+        factors = [
+            after / before for before, after in zip(_shape(source), _shape(node), strict=True)
+        ]
         scales = graph.constant(torch.tensor(factors, dtype=torch.float32))
-        return graph.add("Resize", [graph.names[source.name], "", scales], node.name, mode=mode, **attributes)
+        return graph.add(
+            "Resize", [graph.names[source.name], "", scales], node.name, mode=mode, **attributes
+        )
 
     return translate
 
 
 def _avg_pool(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    kernel, stride = list(arguments["kernel_size"]), list(arguments["stride"] or arguments["kernel_size"])
+    kernel = list(arguments["kernel_size"])
+    stride = list(arguments["stride"] or arguments["kernel_size"])
     return graph.add(
-        "AveragePool", [graph.names[arguments["self"].name]], node.name, kernel_shape=kernel, strides=stride
+        "AveragePool",
+        [graph.names[arguments["self"].name]],
+        node.name,
+        kernel_shape=kernel,
+        strides=stride,
     )
 
 
 def _pixel_shuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     factor = arguments["upscale_factor"]
-    return graph.add("DepthToSpace", [graph.names[arguments["self"].name]], node.name, blocksize=factor, mode="CRD")
+    return graph.add(
+        "DepthToSpace",
+        [graph.names[arguments["self"].name]],
+        node.name,
+        blocksize=factor,
+        mode="CRD",
+    )
 
 
 def _pixel_unshuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    """ONNX puts a cell's pixels before the channels, torch after them: so each channel is a picture of its own here.
+    """ONNX puts a cell's pixels before the channels, torch after them: so each channel is a picture
+    of its own here.
 
-    A Gather of SpaceToDepth's channels would be the same; OpenVINO 2024.6 and 2026.4.1 compute it wrongly.
+    A Gather of SpaceToDepth's channels would be the same; OpenVINO 2024.6 and 2026.4.1 compute it
+    wrongly.
     """
-    source, factor = arguments["self"], arguments["downscale_factor"]
+    source = arguments["self"]
+    factor = arguments["downscale_factor"]
     alone, together = ([-1, channels, 0, 0] for channels in (1, _shape(source)[1] * factor**2))
-    apart = graph.add("Reshape", [graph.names[source.name], graph.constant(torch.tensor(alone))], f"{node.name}.apart")
+    apart = graph.add(
+        "Reshape",
+        [graph.names[source.name], graph.constant(torch.tensor(alone))],
+        f"{node.name}.apart",
+    )
     cells = graph.add("SpaceToDepth", [apart], f"{node.name}.cells", blocksize=factor)
     return graph.add("Reshape", [cells, graph.constant(torch.tensor(together))], node.name)
 
@@ -368,5 +449,7 @@ _OPERATORS: dict[Any, _Translation] = {
     _aten.to.dtype: _to,
     _aten.unsqueeze.default: _unsqueeze,
     _aten.upsample_bilinear2d.vec: _resize("linear", coordinate_transformation_mode="half_pixel"),
-    _aten.upsample_nearest2d.vec: _resize("nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    _aten.upsample_nearest2d.vec: _resize(
+        "nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+    ),
 }

@@ -1,4 +1,5 @@
-"""Model repositories for NVIDIA Triton Inference Server, made from bundles: a model for clients from each.
+"""Model repositories for NVIDIA Triton Inference Server, made from bundles: a model for clients
+from each.
 
 At any moment, a server that scans a repository finds whole models only.
 """
@@ -20,14 +21,20 @@ from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.serving_config import BUNDLE, MODEL_PARAMETER, VERSION_PARAMETER, ServingOptions, described
+from srflow_sdk.model.serving_config import (
+    BUNDLE,
+    MODEL_PARAMETER,
+    VERSION_PARAMETER,
+    ServingOptions,
+    described,
+)
 from srflow_sdk.system.local_files import sync_directory
 
 NAME = "srflow_upscale"
 CONFIGS = {"config.pbtxt": "KIND_AUTO", "configs/cpu.pbtxt": "KIND_CPU"}
 """A model's configs, and their kind of instance: AUTO is one for each GPU, or one on the CPU."""
 
-MODEL_PY = f'''"""Loaded by Triton's python backend; srflow-sdk, in the server's Python environment, does the work."""
+MODEL_PY = f'''"""Loaded by Triton's python backend; srflow-sdk does the work."""
 
 try:
     from srflow_apps.serving.triton_model import TritonPythonModel
@@ -52,15 +59,24 @@ _INPUTS = {  # each optional
     "tau_map": ("FP32", "-1, -1"),
 }
 _OUTPUTS = {"upscaled": ("UINT8", "-1, -1, -1, 3"), "tile_upscaled": ("FP32", "-1, -1, -1, 3")}
-_A_ROOT = "the root of a file system, so nothing can be moved into it at once; name a folder inside it"
+_A_ROOT = (
+    "the root of a file system, so nothing can be moved into it at once; name a folder inside it"
+)
 _TILE_BYTES = 2 << 30
-_ACTIVATIONS = 5  # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
-_LEAST_CORE = 64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
+# conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
+_ACTIVATIONS = 5
+_LEAST_CORE = (
+    64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
+)
 _NO_FOLDER = (
-    b"This file is here so that Python makes no folder of this name: it would change the version's time, and a server "
+    b"This file is here so that Python makes no folder of this name: it would change the version's "
+    b"time, and a server "
     b"that polls the repository would load the version again.\n"
 )
-_OF_THE_MODEL = ("max_tile_pixels", VERSION_PARAMETER)  # parameters that a new version has its own of
+_OF_THE_MODEL = (
+    "max_tile_pixels",
+    VERSION_PARAMETER,
+)  # parameters that a new version has its own of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,23 +94,25 @@ def write_repository(
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Add `srflow_upscale` with a bundle to a Triton model repository, as a new version; older versions stay.
+    """Add `srflow_upscale` with a bundle to a Triton model repository, as a new version; older
+    versions stay.
 
-    Limits and other parameters that somebody changed in its config.pbtxt are kept. A config that was edited stays
-    beside the new one, with its version and .old after its name. Models that were there before an error stay whole.
+    Limits and other parameters that somebody changed in its config.pbtxt are kept. A config that
+    was edited stays beside the new one, with its version and .old after its name. Models that were
+    there before an error stay whole.
 
-    Args:
-        bundle: one, or several: then each has a model, whose name ends in a hyphen and the bundle's name, as in
-            srflow_upscale-x4-photo, and a client that names none draws each picture with the one that suits it.
+    Args: bundle: one, or several: then each has a model, whose name ends in a hyphen and the
+        bundle's name, as in
+            srflow_upscale-x4-photo, and a client that names none draws each picture with the one
+            that suits it.
         repository: its folder, which need not exist.
         say: receives a line for each model.
 
-    Raises:
-        BundleError: a bundle cannot be read.
-        ArgumentError: the folder cannot be a repository, or the names of several bundles do not tell them.
-        ExportError: it cannot be written.
+    Raises: BundleError: a bundle cannot be read. ArgumentError: the folder cannot be a repository,
+        or the names of several bundles do not tell them. ExportError: it cannot be written.
     """
-    shown, target = Path(repository), Path(os.path.realpath(repository))
+    shown = Path(repository)
+    target = Path(os.path.realpath(repository))
     sources = [bundle] if isinstance(bundle, (str, os.PathLike)) else list(bundle)
     opened = [Bundle.open(source) for source in sources]
     for source in sources:
@@ -112,7 +130,10 @@ def write_repository(
                 place = shown / model.place.name
                 say(f"wrote {place}, version {version}")
                 for name, old in edited.items():
-                    say(f"{place / name} had been edited: it is {place / old} now; repeat in the new one what you need")
+                    say(
+                        f"{place / name} had been edited: it is {place / old} now; repeat in the "
+                        "new one what you need"
+                    )
     except OSError as error:
         why = f"it is {_A_ROOT}" if error.errno == errno.EXDEV else error.strerror or str(error)
         raise ExportError(f"{repository}: models cannot be written there: {why}") from error
@@ -123,48 +144,70 @@ def check_repository(repository: Path, *, bundle: Path | None = None) -> None:
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", repository.as_posix()):
         url = re.sub(":/+", "://", repository.as_posix(), count=1)  # a Path has one slash
         raise ArgumentError(
-            f"{url} is a URL; a model repository is written into a folder: name one, then copy it there, for example "
+            f"{url} is a URL; a model repository is written into a folder: name one, then copy it "
+            "there, for example "
             "with: aws s3 sync FOLDER s3://BUCKET/FOLDER"
         )
     target = Path(os.path.realpath(repository))
     if target.exists() and not target.is_dir():
-        raise ArgumentError(f"{target} is a file; a model repository is a folder: choose another name")
-    if (target / "manifest.json").is_file() or (bundle is not None and target.is_relative_to(bundle)):
-        raise ArgumentError(f"{target} is a bundle, or lies in one; a model repository is a folder of its own")
+        raise ArgumentError(
+            f"{target} is a file; a model repository is a folder: choose another name"
+        )
+    if (target / "manifest.json").is_file() or (
+        bundle is not None and target.is_relative_to(bundle)
+    ):
+        raise ArgumentError(
+            f"{target} is a bundle, or lies in one; a model repository is a folder of its own"
+        )
     if (target / "config.pbtxt").is_file():
-        raise ArgumentError(f"{target} is one model of a repository; name the folder above it: {target.parent}")
+        raise ArgumentError(
+            f"{target} is one model of a repository; name the folder above it: {target.parent}"
+        )
     if os.path.ismount(target):
         raise ArgumentError(f"{target} is {_A_ROOT}")
     for folder in sorted(target.iterdir()) if target.is_dir() else []:
         if folder.is_dir() and not (folder / "config.pbtxt").is_file():
             raise ArgumentError(
-                f"{folder} has no config.pbtxt, and a server does not start with such a folder in its repository: "
+                f"{folder} has no config.pbtxt, and a server does not start with such a folder in "
+                "its repository: "
                 "choose another folder, or remove it"
             )
 
 
 def _suffixes(bundles: Sequence[Bundle]) -> list[str]:
-    """The ends of the models' names: none for one bundle. Raises: ArgumentError if bundles' names cannot tell them."""
+    """The ends of the models' names: none for one bundle. Raises: ArgumentError if bundles' names
+    cannot tell them.
+    """
     names = [bundle.manifest.name for bundle in bundles]
     for name in names if len(names) > 1 else []:
         if names.count(name) > 1 or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             raise ArgumentError(
-                f"several bundles need names of their own, of letters, digits and ._-, and one is {name!r}: give it "
+                "several bundles need names of their own, of letters, digits and ._-, and one is "
+                f"{name!r}: give it "
                 "another with --name when it is exported"
             )
     return [f"-{name}" for name in names] if len(names) > 1 else [""]
 
 
 def _options(place: Path, bundle: Bundle, say: Callable[[str], None]) -> ServingOptions:
-    """By default the largest tile that takes about 2 GiB; and what somebody set in the older version's config."""
+    """By default the largest tile that takes about 2 GiB; and what somebody set in the older
+    version's config.
+    """
     affordable = _TILE_BYTES // (_ACTIVATIONS * bundle.manifest.conditioning_bytes_per_pixel)
-    least = (_LEAST_CORE + 2 * padded_size(bundle.manifest.halo, bundle.manifest.size_multiple)) ** 2
-    options, config = ServingOptions(max_tile_pixels=max(affordable, least)), place / "config.pbtxt"
+    least = (
+        _LEAST_CORE + 2 * padded_size(bundle.manifest.halo, bundle.manifest.size_multiple)
+    ) ** 2
+    options = ServingOptions(max_tile_pixels=max(affordable, least))
+    config = place / "config.pbtxt"
     if not config.is_file():
         return options
     found = parameters_in(config.read_text(encoding="utf-8"))
     defaults = options.parameters()
-    kept = {key: text for key, text in found.items() if key not in _OF_THE_MODEL and defaults.get(key, text) != text}
+    kept = {
+        key: text
+        for key, text in found.items()
+        if key not in _OF_THE_MODEL and defaults.get(key, text) != text
+    }
     if kept:
         say(f"kept from {config}: {', '.join(f'{key} {text}' for key, text in kept.items())}")
     try:
@@ -179,18 +222,28 @@ def parameters_in(config: str) -> dict[str, str]:
 
 
 def _config(model: _Model, kind: str) -> str:
-    """A config in protobuf's text format, without batches: Triton's need equal shapes, and the SDK batches tiles.
+    """A config in protobuf's text format, without batches: Triton's need equal shapes, and the SDK
+    batches tiles.
 
     Its first line is a comment from which :func:`_is_edited` tells whether somebody changed it.
     """
-    own = {VERSION_PARAMETER: __version__, MODEL_PARAMETER: described(model.bundle)} | model.options.parameters()
+    own = {
+        VERSION_PARAMETER: __version__,
+        MODEL_PARAMETER: described(model.bundle),
+    } | model.options.parameters()
     ends = {
-        "input": [_tensor(name, *declared, " optional: true") for name, declared in _INPUTS.items()],
+        "input": [
+            _tensor(name, *declared, " optional: true") for name, declared in _INPUTS.items()
+        ],
         "output": [_tensor(name, *declared) for name, declared in _OUTPUTS.items()],
-        "parameters": [f"{{ key: {_quoted(key)} value: {{ string_value: {_quoted(own[key])} }} }}" for key in own],
+        "parameters": [
+            f"{{ key: {_quoted(key)} value: {{ string_value: {_quoted(own[key])} }} }}"
+            for key in own
+        ],
     }
     fields = {
-        name: f"{name} [\n" + ",\n".join(f"  {entry}" for entry in entries) + "\n]" for name, entries in ends.items()
+        name: f"{name} [\n" + ",\n".join(f"  {entry}" for entry in entries) + "\n]"
+        for name, entries in ends.items()
     }
     text = f"""name: {_quoted(model.place.name)}
 backend: "python"
@@ -214,7 +267,10 @@ def _quoted(text: str) -> str:
 
 
 def _stamped(text: str) -> str:
-    return f"# Written by srflow-export; sha256 of what follows: {hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+    return (
+        "# Written by srflow-export; sha256 of what follows: "
+        f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
+    )
 
 
 def _is_edited(config: Path) -> bool:
@@ -229,15 +285,21 @@ def _add(model: _Model) -> tuple[int, dict[str, str]]:
 
     Returns its number, and the new names of configs that somebody had edited, by the old ones.
     """
-    place, repository, bundle = model.place, model.place.parent, model.bundle
+    place = model.place
+    repository = model.place.parent
+    bundle = model.bundle
     files: dict[str, bytes | Path] = {"model.py": MODEL_PY.encode(), "__pycache__": _NO_FOLDER}
-    files |= {f"{BUNDLE}/{file}": bundle.path / file for file in ("manifest.json", *bundle.manifest.files)}
+    files |= {
+        f"{BUNDLE}/{file}": bundle.path / file for file in ("manifest.json", *bundle.manifest.files)
+    }
     with staging_directory(repository, into=repository) as stage:
         staged = stage / place.name
         if place.is_dir():
             shutil.copytree(place, staged, copy_function=_linked, symlinks=True)
         version = 1 + max((int(path.name) for path in _versions(staged)), default=0)
-        edited = {name: f"{name}.{version - 1}.old" for name in CONFIGS if _is_edited(staged / name)}
+        edited = {
+            name: f"{name}.{version - 1}.old" for name in CONFIGS if _is_edited(staged / name)
+        }
         for name, old in edited.items():
             (staged / name).replace(staged / old)  # a server reads names that end in .pbtxt
         for name, kind in CONFIGS.items():
@@ -256,11 +318,17 @@ def _versions(model: Path) -> list[Path]:
     """The folders of versions: Triton takes those whose names are numbers."""
     if not model.is_dir():
         return []
-    return [path for path in model.iterdir() if path.is_dir() and path.name.isascii() and path.name.isdecimal()]
+    return [
+        path
+        for path in model.iterdir()
+        if path.is_dir() and path.name.isascii() and path.name.isdecimal()
+    ]
 
 
 def _linked(source: str, target: str) -> None:
-    """The same file under another name, or a copy where that cannot be. Files of versions are never changed."""
+    """The same file under another name, or a copy where that cannot be. Files of versions are never
+    changed.
+    """
     try:
         os.link(source, target)
     except OSError:

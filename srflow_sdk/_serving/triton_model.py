@@ -1,7 +1,11 @@
-"""`model.py` of the model repositories of earlier versions imports :class:`TritonPythonModel` from here."""
+"""`model.py` of the model repositories of earlier versions imports :class:`TritonPythonModel` from
+here.
+"""
 
 from __future__ import annotations
 
 from srflow_sdk._lazy_names import lazy_names
 
-__getattr__, __dir__ = lazy_names(__name__, {"TritonPythonModel": "srflow_apps.serving.triton_model"})
+__getattr__, __dir__ = lazy_names(
+    __name__, {"TritonPythonModel": "srflow_apps.serving.triton_model"}
+)

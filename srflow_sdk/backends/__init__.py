@@ -14,7 +14,13 @@ from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import FLOAT32_DB, LEAST_DB
-from srflow_sdk.system.device_names import ComputePrecision, Device, DeviceName, Precision, split_device
+from srflow_sdk.system.device_names import (
+    ComputePrecision,
+    Device,
+    DeviceName,
+    Precision,
+    split_device,
+)
 from srflow_sdk.system.hardware import find_gpu
 
 __all__ = [
@@ -42,17 +48,17 @@ def open_backend(
 ) -> Backend:
     """Open an active backend for a bundle; the caller deactivates it.
 
-    Args:
-        bundle: The bundle.
-        device: "cpu"; "cuda"; "tensorrt", the bundle's own engines; "rtx" (TensorRT-RTX) or "webgpu", plug-ins of ONNX
-            Runtime; "openvino"; or "auto", the first that really starts of engines, CUDA, RTX, WebGPU and OpenVINO (the
-            last three only on a GPU), and the CPU. It skips devices that are offered but do not start, with a warning.
-            "cuda:1" is the second GPU, also of "tensorrt" and "rtx".
+    Args: bundle: The bundle. device: "cpu"; "cuda"; "tensorrt", the bundle's own engines; "rtx"
+        (TensorRT-RTX) or "webgpu", plug-ins of ONNX
+            Runtime; "openvino"; or "auto", the first that really starts of engines, CUDA, RTX,
+            WebGPU and OpenVINO (the last three only on a GPU), and the CPU. It skips devices that
+            are offered but do not start, with a warning. "cuda:1" is the second GPU, also of
+            "tensorrt" and "rtx".
         threads: CPU threads, at least 1; None leaves the choice to the backend.
-        precision: "bundle" computes as the bundle was exported. "bf16" and "int8" let the encoder compute in less, on
-            the processor. "fastest" is the fastest of these within the gate (:mod:`srflow_sdk.backends.gate`), measured
-            once; a GPU that starts, or a bundle of less than float32, computes as exported. The backend's `precision`
-            says what it became.
+        precision: "bundle" computes as the bundle was exported. "bf16" and "int8" let the encoder
+            compute in less, on the processor. "fastest" is the fastest of these within the gate
+            (:mod:`srflow_sdk.backends.gate`), measured once; a GPU that starts, or a bundle of less
+            than float32, computes as exported. The backend's `precision` says what it became.
 
     Raises:
         ArgumentError: An unknown device, number of threads or precision.
@@ -63,14 +69,24 @@ def open_backend(
     if threads is not None:
         whole("threads", threads, least=1, also="None or ")
     one_of("precision", precision, Precision)
-    for candidate in _offered(bundle) if name == "auto" and precision in ("bundle", "fastest") else ():
+    for candidate in (
+        _offered(bundle) if name == "auto" and precision in ("bundle", "fastest") else ()
+    ):
         try:
             return _opened(bundle, candidate, threads=threads)
-        except (DeviceError, BundleError) as error:  # engines may be damaged while the graphs are not
+        except (
+            DeviceError,
+            BundleError,
+        ) as error:  # engines may be damaged while the graphs are not
             _log.warning(_WITHOUT, candidate, error)
     if name == "auto" and not PROVIDERS["cuda"].offered() and (found := find_gpu()):
-        fix = 'srflow-doctor prints the commands that put one with CUDA in its place; device="cpu" is as wanted'
-        _log.warning("%s is not used, as this ONNX Runtime is built without CUDA; %s", found.name, fix)
+        fix = (
+            'srflow-doctor prints the commands that put one with CUDA in its place; device="cpu" '
+            "is as wanted"
+        )
+        _log.warning(
+            "%s is not used, as this ONNX Runtime is built without CUDA; %s", found.name, fix
+        )
     measures = bundle.manifest.precision == "fp32" and name in ("auto", "cpu", "openvino")
     if precision != "bundle" and (measures or precision != "fastest"):
         from srflow_sdk.backends.ways import open_measured
@@ -80,7 +96,9 @@ def open_backend(
 
 
 def _offered(bundle: Bundle) -> Iterator[DeviceName]:
-    """Devices in the order of "auto", as far as can be told without starting them; without the CPU."""
+    """Devices in the order of "auto", as far as can be told without starting them; without the
+    CPU.
+    """
 
     def has_engines() -> bool:
         from srflow_sdk.backends.tensorrt import tensorrt_offered
@@ -88,7 +106,9 @@ def _offered(bundle: Bundle) -> Iterator[DeviceName]:
         return tensorrt_offered(bundle)
 
     onnxruntime()  # without it there is one error, and no warning for each device
-    offers: list[tuple[DeviceName, Callable[[], bool]]] = [("tensorrt", has_engines)] if bundle.manifest.engines else []
+    offers: list[tuple[DeviceName, Callable[[], bool]]] = (
+        [("tensorrt", has_engines)] if bundle.manifest.engines else []
+    )
     offers += [(row.device, row.suits_auto) for row in PROVIDERS.values()]
     offers += [("openvino", gpu_offered)]  # on processors ONNX Runtime is faster in float32
     for device, offered in offers:
@@ -115,9 +135,12 @@ def _opened(bundle: Bundle, device: DeviceName, *, gpu: int = 0, threads: int | 
         return backend
     try:
         with OnnxRuntimeBackend(bundle, threads=threads) as reference:
-            # OpenVINO computes float32 graphs in float32: a seed stays a picture. Others may be told to use TF32.
+            # OpenVINO computes float32 graphs in float32: a seed stays a picture. Others may be
+            # told to use TF32.
             exact = device == "openvino" and bundle.manifest.precision == "fp32"
-            check_agreement(backend, reference, bundle.manifest, least_db=FLOAT32_DB if exact else LEAST_DB)
+            check_agreement(
+                backend, reference, bundle.manifest, least_db=FLOAT32_DB if exact else LEAST_DB
+            )
     except BaseException:
         backend.deactivate()
         raise

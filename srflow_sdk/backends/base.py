@@ -1,4 +1,6 @@
-"""The interface of every backend: encode an LR image once, then sample from the result, or invert HR images with it."""
+"""The interface of every backend: encode an LR image once, then sample from the result, or invert
+HR images with it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 OUT_OF_MEMORY = re.compile(  # found in what a runtime says when memory runs out
-    r"failed to allocate|can't alloc|bad_alloc|bad allocation|out ?of ?memory|not enough (free )?memory|"
+    r"failed to allocate|can't alloc|bad_alloc|bad allocation|out ?of ?memory|"
+    r"not enough (free )?memory|"
     r"insufficient memory|could not be allocated|AllocateRaw|ALLOC_FAILED",
     re.IGNORECASE,
 )
@@ -35,7 +38,9 @@ _Array = NDArray[np.float32]
 
 
 class Conditioning(ABC):
-    """Everything that the sampler needs from an LR image, on the backend's device. Opaque: hand it to the backend."""
+    """Everything that the sampler needs from an LR image, on the backend's device. Opaque: hand it
+    to the backend.
+    """
 
     @property
     @abstractmethod
@@ -45,9 +50,11 @@ class Conditioning(ABC):
 
 @dataclass(frozen=True)
 class Finish:
-    """What a device may do to a picture's core: keep its chroma within `bounds`, and round it to a dtype.
+    """What a device may do to a picture's core: keep its chroma within `bounds`, and round it to a
+    dtype.
 
-    bounds: those of :class:`~srflow_sdk.drawing.low_resolution.ChromaBounds`, float32 4×h×w; None: it stays.
+    bounds: those of :class:`~srflow_sdk.drawing.low_resolution.ChromaBounds`, float32 4×h×w; None:
+        it stays.
     """
 
     dtype: np.dtype[Any]
@@ -58,14 +65,11 @@ class Finish:
 class Drawing:
     """A sample to draw of a window of an image, with noise that is not drawn yet.
 
-    Args:
-        levels, scale: The model's.
-        seed, sample: Of the random field.
-        window: In LR pixels of the image.
-        tau: The noise's standard deviation.
-        maps: What the noise is multiplied by besides, float32 h×w for every level; empty for nothing.
-        core: The wanted part of the picture, in HR pixels of the window.
-        finish: How the picture will be finished; None: the values are wanted as they are.
+    Args: levels, scale: The model's. seed, sample: Of the random field. window: In LR pixels of the
+        image. tau: The noise's standard deviation. maps: What the noise is multiplied by besides,
+        float32 h×w for every level; empty for nothing. core: The wanted part of the picture, in HR
+        pixels of the window. finish: How the picture will be finished; None: the values are wanted
+        as they are.
     """
 
     levels: tuple[LatentLevel, ...]
@@ -82,21 +86,34 @@ class Drawing:
     def shapes(self) -> dict[int, tuple[int, int, int]]:
         """Channels, height and width of the noise by level."""
         places = {one: self.window.scaled(self.scale, 1 << one.level) for one in self.levels}
-        return {one.level: (one.channels, place.height, place.width) for one, place in places.items()}
+        return {
+            one.level: (one.channels, place.height, place.width) for one, place in places.items()
+        }
 
     def noise(self, periods: Sequence[int] | None = None) -> dict[int, _Array]:
-        """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it. periods: as of window_noise."""
+        """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it. periods: as of
+        window_noise.
+        """
         noise = window_noise(
-            self.levels, scale=self.scale, seed=self.seed, sample=self.sample, periods=periods, **vars(self.window)
+            self.levels,
+            scale=self.scale,
+            seed=self.seed,
+            sample=self.sample,
+            periods=periods,
+            **vars(self.window),
         )
-        return {level: (array * self.maps[level] if self.maps else array)[None] for level, array in noise.items()}
+        return {
+            level: (array * self.maps[level] if self.maps else array)[None]
+            for level, array in noise.items()
+        }
 
 
 class Backend(ABC):
-    """Runs a bundle's two graphs on one device. Use it as a context manager, or activate and deactivate it.
+    """Runs a bundle's two graphs on one device. Use it as a context manager, or activate and
+    deactivate it.
 
-    An active backend is thread-safe: calls share the loaded graphs and nothing else. Activating twice is an error;
-    a deactivated backend can be activated again.
+    An active backend is thread-safe: calls share the loaded graphs and nothing else. Activating
+    twice is an error; a deactivated backend can be activated again.
     """
 
     precision: ComputePrecision = "bundle"
@@ -125,7 +142,9 @@ class Backend(ABC):
 
     @property
     def gpu(self) -> int | None:
-        """The GPU whose memory it uses, by its number among those that CUDA shows; None: it uses main memory."""
+        """The GPU whose memory it uses, by its number among those that CUDA shows; None: it uses
+        main memory.
+        """
         return None
 
     @property
@@ -146,7 +165,9 @@ class Backend(ABC):
         self._active = True
 
     def deactivate(self) -> None:
-        """Release the graphs and the device memory; nothing happens if the backend is not active."""
+        """Release the graphs and the device memory; nothing happens if the backend is not
+        active.
+        """
         if self._active:
             self._active = False
             self.deactivate_impl()
@@ -161,8 +182,8 @@ class Backend(ABC):
     def encode(self, lr: _Array) -> Conditioning:
         """Compute everything that depends on the LR image alone.
 
-        Args:
-            lr: float32 B×3×h×w RGB in [0, 1]; h and w are multiples of the manifest's `size_multiple`.
+        Args: lr: float32 B×3×h×w RGB in [0, 1]; h and w are multiples of the manifest's
+            `size_multiple`.
 
         Raises:
             DeviceError: The backend is not active, or the device fails.
@@ -187,17 +208,19 @@ class Backend(ABC):
         return self.sample_impl(conditioning, noise, tau)
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
-        """Begin to draw noise and decode it; the function that is returned does the rest, or waits for it, once.
+        """Begin to draw noise and decode it; the function that is returned does the rest, or waits
+        for it, once.
 
-        Others may be begun before it is called: a device computes them while it hands back the first.
+        Others may be begun before it is called: a device computes them while it hands back the
+            first.
 
         Args:
             conditioning: From :meth:`encode` of this backend.
             drawing: A sample of its window.
 
-        Returns:
-            A function that gives the core of :meth:`sample`'s picture, with the same bits, float32 h×w×3; or, if the
-            device finishes it, of the dtype that the drawing names, and NaN where values cannot be a picture's.
+        Returns: A function that gives the core of :meth:`sample`'s picture, with the same bits,
+            float32 h×w×3; or, if the device finishes it, of the dtype that the drawing names, and
+            NaN where values cannot be a picture's.
 
         Raises:
             SRFlowError: As :meth:`sample`; so does the function.
@@ -222,9 +245,8 @@ class Backend(ABC):
             conditioning: From :meth:`encode` of this backend.
             hr: float32 N×3×sh×sw RGB in [0, 1].
 
-        Returns:
-            The latents by level, float32 N×C×H×W, and a map of the log density in nats, float32 N×1×h×w: what the HR
-            pixels of each LR pixel contribute.
+        Returns: The latents by level, float32 N×C×H×W, and a map of the log density in nats,
+            float32 N×1×h×w: what the HR pixels of each LR pixel contribute.
 
         Raises:
             DeviceError: As in :meth:`encode`, or :attr:`can_invert` is false.
@@ -233,7 +255,9 @@ class Backend(ABC):
             raise DeviceError(f"the {self.device} backend has no inverter")
         return self.invert_impl(conditioning, hr)
 
-    def invert_impl(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
+    def invert_impl(
+        self, conditioning: Conditioning, hr: _Array
+    ) -> tuple[dict[int, _Array], _Array]:
         """Do the work of :meth:`invert`."""
         raise NotImplementedError
 
@@ -250,13 +274,19 @@ class Backend(ABC):
         """Do the work of :meth:`encode`."""
 
     @abstractmethod
-    def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
+    def sample_impl(
+        self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float
+    ) -> _Array:
         """Do the work of :meth:`sample`."""
 
 
 @contextlib.contextmanager
-def runtime_errors(what: str, fix: str = "", kind: type[SRFlowError] = DeviceError) -> Iterator[None]:
-    """Turn a native runtime's errors in the block, which have no common base but Exception, into the SDK's."""
+def runtime_errors(
+    what: str, fix: str = "", kind: type[SRFlowError] = DeviceError
+) -> Iterator[None]:
+    """Turn a native runtime's errors in the block, which have no common base but Exception, into
+    the SDK's.
+    """
     if is_cancelled():  # short runs would end before anybody looked
         raise CancelledError("cancelled by the caller")
     try:
@@ -282,7 +312,9 @@ def one_line(error: object) -> str:
 
 
 def still_open(part: _T | None) -> _T:
-    """A part of an active backend, as each call takes it. Raises: DeviceError if it was closed, perhaps meanwhile."""
+    """A part of an active backend, as each call takes it. Raises: DeviceError if it was closed,
+    perhaps meanwhile.
+    """
     if part is None:
         raise DeviceError("the backend is not active: it was closed, or never entered")
     return part
@@ -291,5 +323,7 @@ def still_open(part: _T | None) -> _T:
 def own(conditioning: Conditioning, kind: type[_T]) -> _T:
     """Conditioning as the backend made it. Raises: DeviceError for that of another backend."""
     if not isinstance(conditioning, kind):
-        raise DeviceError(f"conditioning of type {type(conditioning).__name__} belongs to another backend")
+        raise DeviceError(
+            f"conditioning of type {type(conditioning).__name__} belongs to another backend"
+        )
     return conditioning

@@ -1,12 +1,15 @@
-"""The gate: how far a picture may be from the CPU's float32 picture of the same latents, for a device or precision.
+"""The gate: how far a picture may be from the CPU's float32 picture of the same latents, for a
+device or precision.
 
 Decibels are image-space PSNR at the bundle's default temperature, on two small photographs.
 
-- A device that may err must reach 38 dB, the bound of every export; OpenVINO with float32 graphs 90 dB, so that a seed
-  stays a picture.
-- A bundle promises 43 dB if every row that its export recorded for the int8 encoder reaches 43, otherwise 38 dB.
-- bf16 must reach what the bundle promises. int8 needs recorded rows that all reach 38 dB, and must come within 1 dB of
-  what the bundle promises: the export proved the graph on more and larger photographs, here the runtime is checked.
+- A device that may err must reach 38 dB, the bound of every export; OpenVINO with float32 graphs 90
+  dB, so that a seed stays a picture.
+- A bundle promises 43 dB if every row that its export recorded for the int8 encoder reaches 43,
+otherwise 38 dB.
+- bf16 must reach what the bundle promises. int8 needs recorded rows that all reach 38 dB, and must
+  come within 1 dB of what the bundle promises: the export proved the graph on more and larger
+  photographs, here the runtime is checked.
 """
 
 from __future__ import annotations
@@ -31,8 +34,12 @@ _SMALLER_PHOTOGRAPHS_DB = 1.0
 
 
 def photographs(multiple: int) -> list[_Array]:
-    """Two photographs as LR images: float32 1×3×h×w in [0, 1], 32×32 or the next multiple of the size multiple."""
-    found = []  # A synthetic image would promise too much: 41.8 dB of an int8 encoder that kept 39.8 on one of these.
+    """Two photographs as LR images: float32 1×3×h×w in [0, 1], 32×32 or the next multiple of the
+    size multiple.
+    """
+    # A synthetic image would promise too much: 41.8 dB of an int8 encoder that kept 39.8 on one of
+    # these.
+    found = []
     for path in sorted((Path(__file__).parent / "patches").glob("*.png")):
         pixels = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
         missing = [(0, padded_size(side, multiple) - side) for side in pixels.shape[:2]]
@@ -42,7 +49,9 @@ def photographs(multiple: int) -> list[_Array]:
 
 
 def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
-    """Draw one picture on an active backend at the default temperature. lr: 1×3×h×w. Returns float32 1×3×sh×sw."""
+    """Draw one picture on an active backend at the default temperature. lr: 1×3×h×w. Returns
+    float32 1×3×sh×sw.
+    """
     whole = Window(top=0, left=0, height=lr.shape[2], width=lr.shape[3])
     drawing = Drawing(
         levels=manifest.latent_levels,
@@ -58,7 +67,9 @@ def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
 
 
 def psnr(found: _Array, expected: _Array) -> float:
-    """PSNR in dB of two pictures within [0, 1]; infinite if they are equal, -inf if either is not finite."""
+    """PSNR in dB of two pictures within [0, 1]; infinite if they are equal, -inf if either is not
+    finite.
+    """
     if not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return -math.inf
     difference = np.clip(found, 0, 1).astype(np.float64) - np.clip(expected, 0, 1)
@@ -66,30 +77,48 @@ def psnr(found: _Array, expected: _Array) -> float:
     return -10 * math.log10(error) if error else math.inf
 
 
-def check_agreement(backend: Backend, reference: Backend, manifest: Manifest, *, least_db: float = LEAST_DB) -> None:
-    """Raises: DeviceError if a backend's picture is not near a reference's, and the network's own is finite."""
+def check_agreement(
+    backend: Backend, reference: Backend, manifest: Manifest, *, least_db: float = LEAST_DB
+) -> None:
+    """Raises: DeviceError if a backend's picture is not near a reference's, and the network's own
+    is finite.
+    """
     side = padded_size(MIN_TILE, manifest.size_multiple)
     lr = np.ascontiguousarray(photographs(manifest.size_multiple)[0][..., :side, :side])
     if backend.window_limits is not None and not backend.window_limits.holds(side, side):
         return
     expected = picture(reference, lr, manifest)
     for row in manifest.parity:
-        tau, db = row.get("tau"), row.get("own_db")
-        if isinstance(tau, (int, float)) and isinstance(db, (int, float)) and tau <= manifest.default_tau and db > 0:
+        tau = row.get("tau")
+        db = row.get("own_db")
+        if (
+            isinstance(tau, (int, float))
+            and isinstance(db, (int, float))
+            and tau <= manifest.default_tau
+            and db > 0
+        ):
             least_db = min(least_db, db - _MARGIN_DB)
-    if np.isfinite(expected).all() and (found := psnr(picture(backend, lr, manifest), expected)) < least_db:
+    if (
+        np.isfinite(expected).all()
+        and (found := psnr(picture(backend, lr, manifest), expected)) < least_db
+    ):
         raise DeviceError(
-            f"{backend.device} computes a different picture from {reference.device} ({found:.0f} dB, where rounding "
+            f"{backend.device} computes a different picture from {reference.device} ({found:.0f} "
+            "dB, where rounding "
             f"leaves at least {least_db:.0f}), so it is not used; {backend.fix}"
         )
 
 
 def is_within_gate(precision: ComputePrecision, decibels: float, manifest: Manifest) -> bool:
-    """True if "fastest" may choose what gives pictures with this PSNR against float32 on this machine."""
+    """True if "fastest" may choose what gives pictures with this PSNR against float32 on this
+    machine.
+    """
     if precision == "bundle":
         return decibels >= FLOAT32_DB
     rows = [row.get("psnr_db") for row in manifest.parity if row.get("graph") == INT8_ROWS]
-    recorded = min((float(db) if isinstance(db, (int, float)) else -math.inf for db in rows), default=-math.inf)
+    recorded = min(
+        (float(db) if isinstance(db, (int, float)) else -math.inf for db in rows), default=-math.inf
+    )
     promised = FINE_DB if recorded >= FINE_DB else LEAST_DB
     if precision == "bf16":
         return decibels >= promised

@@ -1,7 +1,7 @@
 """ONNX Runtime, on the CPU or through any of its providers.
 
-Both graphs are always run through IOBinding: conditioning stays where it was computed, as OrtValues, and the CPU runs
-the same code as the GPU.
+Both graphs are always run through IOBinding: conditioning stays where it was computed, as
+OrtValues, and the CPU runs the same code as the GPU.
 """
 
 from __future__ import annotations
@@ -59,14 +59,12 @@ class OrtConditioning(Conditioning):
 class OnnxRuntimeBackend(Backend):
     """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
 
-    Args:
-        bundle: The bundle.
-        device: "cpu", "cuda", "rtx" or "webgpu".
-        gpu: Which GPU, by number.
-        threads: CPU threads for the operators, at most one per core; None leaves the choice to ONNX Runtime (one per
+    Args: bundle: The bundle. device: "cpu", "cuda", "rtx" or "webgpu". gpu: Which GPU, by number.
+        threads: CPU threads for the operators, at most one per core; None leaves the choice to ONNX
+        Runtime (one per
             physical core).
-        graphs: The encoder's and the sampler's file in the bundle; None: those that the device can run, which are the
-            float32 ones if it has no bfloat16 convolution.
+        graphs: The encoder's and the sampler's file in the bundle; None: those that the device can
+            run, which are the float32 ones if it has no bfloat16 convolution.
     """
 
     def __init__(
@@ -78,10 +76,14 @@ class OnnxRuntimeBackend(Backend):
         threads: int | None = None,
         graphs: tuple[str, str] | None = None,
     ) -> None:
-        self._bundle, self._threads = bundle, threads
-        self._provider, self._number = PROVIDERS[device], gpu
+        self._bundle = bundle
+        self._threads = threads
+        self._provider = PROVIDERS[device]
+        self._number = gpu
         fits = bundle.manifest.precision != "bf16" or self._provider.bfloat16
-        self._graphs = graphs or (None if fits else bundle.manifest.float32_graphs) or REQUIRED_FILES
+        self._graphs = (
+            graphs or (None if fits else bundle.manifest.float32_graphs) or REQUIRED_FILES
+        )
         self._encoder: Any = None
         self._sampler: Any = None
         self._inverter: Any = None
@@ -117,11 +119,16 @@ class OnnxRuntimeBackend(Backend):
         self._encoder = self._sampler = self._inverter = None
 
     def encode_impl(self, lr: _Array) -> Conditioning:
-        session, what = still_open(self._encoder), f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}"
+        session = still_open(self._encoder)
+        what = f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}"
         names = [output.name for output in session.get_outputs()]
-        return OrtConditioning(self._run(session, {"lr": lr}, names, what, where=self._provider.memory))
+        return OrtConditioning(
+            self._run(session, {"lr": lr}, names, what, where=self._provider.memory)
+        )
 
-    def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
+    def sample_impl(
+        self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float
+    ) -> _Array:
         sr: _Array = self._decoded(conditioning, noise, tau, where="cpu").numpy()
         return sr
 
@@ -135,10 +142,17 @@ class OnnxRuntimeBackend(Backend):
 
         return lambda: kernels.draw(drawing, decoded)
 
-    def _decoded(self, conditioning: Conditioning, noise: Mapping[int, Any], tau: float, *, where: str) -> Any:
+    def _decoded(
+        self, conditioning: Conditioning, noise: Mapping[int, Any], tau: float, *, where: str
+    ) -> Any:
         """The sampler's picture 1×3×H×W, as an OrtValue. noise: arrays or OrtValues."""
-        session, inputs = still_open(self._sampler), own(conditioning, OrtConditioning).values
-        inputs = {**inputs, **{f"noise_level{level}": array for level, array in noise.items()}, "tau": np.array([tau])}
+        session = still_open(self._sampler)
+        inputs = own(conditioning, OrtConditioning).values
+        inputs = {
+            **inputs,
+            **{f"noise_level{level}": array for level, array in noise.items()},
+            "tau": np.array([tau]),
+        }
         return self._run(session, inputs, ["sr"], f"sampling on {self.device}", where=where)["sr"]
 
     @property
@@ -147,24 +161,36 @@ class OnnxRuntimeBackend(Backend):
         fits = self._graphs[0] in encoders and self._graphs[1] == REQUIRED_FILES[1]
         return fits and INVERTER in self._bundle.manifest.files
 
-    def invert_impl(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
+    def invert_impl(
+        self, conditioning: Conditioning, hr: _Array
+    ) -> tuple[dict[int, _Array], _Array]:
         still_open(self._encoder)
         with self._loading:  # when it is first needed: most programs never do
             if self._inverter is None:
                 self._inverter = self._session(INVERTER)
             session = self._inverter
         levels = [entry.level for entry in self._bundle.manifest.latent_levels]
-        names, inputs = [f"latent_level{level}" for level in levels], own(conditioning, OrtConditioning).values
+        names = [f"latent_level{level}" for level in levels]
+        inputs = own(conditioning, OrtConditioning).values
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
         found = self._run(session, {**inputs, "hr": hr}, [*names, "log_density"], what)
         *latents, log_density = (value.numpy() for value in found.values())
         return dict(zip(levels, latents, strict=True)), log_density
 
     def _run(
-        self, session: Any, inputs: Mapping[str, Any], outputs: list[str], what: str, *, where: str = "cpu"
+        self,
+        session: Any,
+        inputs: Mapping[str, Any],
+        outputs: list[str],
+        what: str,
+        *,
+        where: str = "cpu",
     ) -> dict[str, Any]:
-        """Compute the outputs by name, as OrtValues. inputs: arrays, which become float32, and OrtValues."""
-        binding, options = session.io_binding(), onnxruntime().RunOptions()
+        """Compute the outputs by name, as OrtValues. inputs: arrays, which become float32, and
+        OrtValues.
+        """
+        binding = session.io_binding()
+        options = onnxruntime().RunOptions()
         for name, value in inputs.items():
             if isinstance(value, np.ndarray):
                 binding.bind_cpu_input(name, np.ascontiguousarray(value, np.float32))
@@ -188,9 +214,15 @@ class OnnxRuntimeBackend(Backend):
         return dict(zip(outputs, binding.get_outputs(), strict=True))
 
     def _session(self, name: str) -> Any:
-        provider, path, options = self._provider, self._bundle.file(name), self._options()
-        on_cpu, library = provider.device == "cpu", None
-        if self._bundle.manifest.plugins and provider.device in ("cpu", "cuda"):  # others run the nodes' functions
+        provider = self._provider
+        path = self._bundle.file(name)
+        options = self._options()
+        on_cpu = provider.device == "cpu"
+        library = None
+        if self._bundle.manifest.plugins and provider.device in (
+            "cpu",
+            "cuda",
+        ):  # others run the nodes' functions
             library = find_native_library()
         if library is not None and not on_cpu and not runs_on_cuda(library):
             _log.warning("%s has no kernels for CUDA: continuing without it", library)
@@ -200,12 +232,18 @@ class OnnxRuntimeBackend(Backend):
         what = f"{path} is not a graph that {provider.title} can run"
         with runtime_errors(what, fix, BundleError if on_cpu else DeviceError):
             session = self._kept_session(name) if on_cpu and library is None else None
-            session = session or _made(path, options, provider.configure(options, self._bundle, self._number))
+            session = session or _made(
+                path, options, provider.configure(options, self._bundle, self._number)
+            )
         # ONNX Runtime does not report that a provider did not start, or runs none of the nodes.
         taken = set(session.get_providers())
         if provider.name not in taken:
-            raise DeviceError(f"ONNX Runtime has {provider.title} support but could not start it here; {self.fix}")
-        with contextlib.suppress(AttributeError, RuntimeError):  # where this ONNX Runtime records it
+            raise DeviceError(
+                f"ONNX Runtime has {provider.title} support but could not start it here; {self.fix}"
+            )
+        with contextlib.suppress(
+            AttributeError, RuntimeError
+        ):  # where this ONNX Runtime records it
             taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
         if provider.name not in taken:
             others = ", ".join(sorted(taken))
@@ -213,17 +251,30 @@ class OnnxRuntimeBackend(Backend):
         return session
 
     def _kept_session(self, name: str) -> Any:
-        """A session of the graph as it was optimised before, or one that keeps it for the next time; None: neither."""
-        ort, files = onnxruntime(), self._bundle.manifest.files  # without hashes while the bundle is being written
-        hashes = [files[file].get("sha256") for file in (name, REQUIRED_FILES[1])]  # it may hold the weights
+        """A session of the graph as it was optimised before, or one that keeps it for the next
+        time; None: neither.
+        """
+        # without hashes while the bundle is being written
+        ort = onnxruntime()
+        files = self._bundle.manifest.files
+        hashes = [
+            files[file].get("sha256") for file in (name, REQUIRED_FILES[1])
+        ]  # it may hold the weights
         usable = all(hashes) and processor()
-        kept = kept_folder("graphs", *hashes, ort.__version__, ort.get_build_info(), processor()) if usable else None
+        kept = (
+            kept_folder("graphs", *hashes, ort.__version__, ort.get_build_info(), processor())
+            if usable
+            else None
+        )
         if kept is None:
             return None
-        options, found = self._options(), kept.is_dir()
+        options = self._options()
+        found = kept.is_dir()
         try:
             if found:
-                options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is optimised
+                options.graph_optimization_level = (
+                    ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+                )  # it is optimised
                 return _made(kept / _KEPT[0], options, [self._provider.name])
             with keeping(kept) as part:
                 options.optimized_model_filepath = str(part / _KEPT[0])
@@ -234,8 +285,13 @@ class OnnxRuntimeBackend(Backend):
         except Exception as error:  # ORT's exceptions have no common base but Exception
             if is_cancelled():
                 raise
-            # No room on the disk, for example. If the graph itself is the cause, loading it says so.
-            _log.info("%s: not kept, or not loaded, in optimised form: %s", self._bundle.file(name), one_line(error))
+            # No room on the disk, for example. If the graph itself is the cause, loading it says
+            # so.
+            _log.info(
+                "%s: not kept, or not loaded, in optimised form: %s",
+                self._bundle.file(name),
+                one_line(error),
+            )
             if found:
                 shutil.rmtree(kept, ignore_errors=True)
             return None
@@ -244,20 +300,28 @@ class OnnxRuntimeBackend(Backend):
         options = onnxruntime().SessionOptions()
         options.log_severity_level = _FATAL_ONLY  # every failure reaches the caller as an exception
         # More threads than cores only wait for each other, and each costs memory.
-        options.intra_op_num_threads = min(self._threads, os.cpu_count() or 1) if self._threads else 0
-        # Under another load, threads that spin between operators made a call 1.3 to 1.4 times slower.
+        options.intra_op_num_threads = (
+            min(self._threads, os.cpu_count() or 1) if self._threads else 0
+        )
+        # Under another load, threads that spin between operators made a call 1.3 to 1.4 times
+        # slower.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-        # Memory plans are kept per input shape, and tiles come in several: 0.7 GB over nine tiles of a full-size model.
+        # Memory plans are kept per input shape, and tiles come in several: 0.7 GB over nine tiles
+        # of a full-size model.
         options.enable_mem_pattern = False
         return options
 
 
 class GpuDrawing:
-    """Draws pictures on a GPU, in OrtValues there, by the kernels of engines. Thread-safe. Raises: DeviceError."""
+    """Draws pictures on a GPU, in OrtValues there, by the kernels of engines. Thread-safe. Raises:
+    DeviceError.
+    """
 
     def __init__(self, number: int) -> None:
-        from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu  # here, as processors do without
+        from srflow_sdk.backends.tensorrt_engines.cuda import (
+            CudaGpu,
+        )  # here, as processors do without
         from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernels
 
         self._gpu = CudaGpu.open(number)
@@ -268,17 +332,24 @@ class GpuDrawing:
     def draw(self, drawing: Drawing, decode: Callable[[dict[int, Any]], Any]) -> NDArray[Any]:
         """The core of a picture, as :meth:`Backend.begin` has it.
 
-        decode: of noise by level it makes the picture 1×3×H×W. ONNX Runtime has a stream of its own, so that each waits
-        for the other.
+        decode: of noise by level it makes the picture 1×3×H×W. ONNX Runtime has a stream of its
+        own, so that each waits for the other.
         """
         from srflow_sdk.backends.tensorrt_engines.execution import is_usable, state_of
 
-        finish, core = drawing.finish, drawing.core
+        finish = drawing.finish
+        core = drawing.core
         with runtime_errors("drawing on the GPU failed"), self._gpu.current():
             state = self._there(np.frombuffer(state_of(drawing), np.uint8))
             maps = {level: self._there(array) for level, array in drawing.maps.items()}
-            noise = {level: self._empty((1, *shape), np.float32) for level, shape in drawing.shapes.items()}
-            at = [{level: array.data_ptr() for level, array in arrays.items()} for arrays in (noise, maps)]
+            noise = {
+                level: self._empty((1, *shape), np.float32)
+                for level, shape in drawing.shapes.items()
+            }
+            at = [
+                {level: array.data_ptr() for level, array in arrays.items()}
+                for arrays in (noise, maps)
+            ]
             for launch in self._kernels.latents(drawing, state.data_ptr(), *at):
                 self._stream.start(launch)
             self._stream.synchronize()
@@ -287,13 +358,17 @@ class GpuDrawing:
                 values: NDArray[Any] = picture.numpy()[0].transpose(1, 2, 0)[core.slices]
                 return values
             kept, bounds = self._bounds
-            if finish.bounds is not None and kept is not finish:  # they go up once for all samples of a tile
+            if (
+                finish.bounds is not None and kept is not finish
+            ):  # they go up once for all samples of a tile
                 bounds = self._there(finish.bounds)
                 self._bounds = finish, bounds
             where = 0 if finish.bounds is None else bounds.data_ptr()
             target = self._empty((core.height, core.width, 3), finish.dtype)
             places = picture.data_ptr(), where, target.data_ptr()
-            self._stream.start(self._kernels.finish(drawing, state.data_ptr(), picture.shape()[2:], *places))
+            self._stream.start(
+                self._kernels.finish(drawing, state.data_ptr(), picture.shape()[2:], *places)
+            )
             self._stream.synchronize()
             levels: NDArray[Any] = target.numpy()
             return levels if is_usable(state.numpy()) else np.full(levels.shape, np.nan, np.float32)
@@ -302,7 +377,9 @@ class GpuDrawing:
         return onnxruntime().OrtValue.ortvalue_from_numpy(array, "cuda", self._gpu.number)
 
     def _empty(self, shape: tuple[int, ...], dtype: Any) -> Any:
-        return onnxruntime().OrtValue.ortvalue_from_shape_and_type(shape, dtype, "cuda", self._gpu.number)
+        return onnxruntime().OrtValue.ortvalue_from_shape_and_type(
+            shape, dtype, "cuda", self._gpu.number
+        )
 
 
 gpu_drawing = functools.cache(GpuDrawing)  # the kernels of a GPU, for the life of the process
@@ -314,5 +391,8 @@ def _made(path: Path, options: Any, providers: list[Any] | None) -> Any:
             options.set_load_cancellation_flag(True)
 
     return interruptible(
-        lambda: onnxruntime().InferenceSession(str(path), options, providers=providers, enable_fallback=0), stop=stop
+        lambda: onnxruntime().InferenceSession(
+            str(path), options, providers=providers, enable_fallback=0
+        ),
+        stop=stop,
     )

@@ -1,8 +1,10 @@
-"""TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch; which of them, and why not the others.
+"""TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch; which of them, and why
+not the others.
 
-Threads share the engines. Every call takes a lane of its own, with a stream and execution contexts, and may give it
-back while the GPU still works: an encoder's work is never waited for, and a sample's only by who reads it. So a failure
-of the GPU may be raised by the call after. Conditioning that one thread made can be used by any other.
+Threads share the engines. Every call takes a lane of its own, with a stream and execution contexts,
+and may give it back while the GPU still works: an encoder's work is never waited for, and a
+sample's only by who reads it. So a failure of the GPU may be raised by the call after. Conditioning
+that one thread made can be used by any other.
 """
 
 from __future__ import annotations
@@ -32,13 +34,24 @@ from srflow_sdk.backends.tensorrt_engines.execution import (
 )
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import RTX_SMS, EnginePrecision, EngineRecord, LrProfile, engines_command
+from srflow_sdk.model.engine_records import (
+    RTX_SMS,
+    EnginePrecision,
+    EngineRecord,
+    LrProfile,
+    engines_command,
+)
 from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
 from srflow_sdk.system.raising import is_installed
 
-_LANES = 4  # more calls than this wait for each other: one fills a GPU, and each lane holds a tile's activations
+# more calls than this wait for each other: one fills a GPU, and each lane holds a tile's
+# activations
+_LANES = 4
 # By module: the library's name for people, and what pip's names for it begin with.
-_LIBRARIES = {"tensorrt": ("TensorRT", "tensorrt"), "tensorrt_rtx": ("TensorRT-RTX", "tensorrt-rtx")}
+_LIBRARIES = {
+    "tensorrt": ("TensorRT", "tensorrt"),
+    "tensorrt_rtx": ("TensorRT-RTX", "tensorrt-rtx"),
+}
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _Array = NDArray[np.float32]
@@ -48,7 +61,8 @@ class TensorRTBackend(Backend):
     """The first of a bundle's engines that this machine can run, for one image at a time."""
 
     def __init__(self, bundle: Bundle, *, gpu: int = 0) -> None:
-        self._bundle, self._gpu = bundle, gpu
+        self._bundle = bundle
+        self._gpu = gpu
         self._session: _Session | None = None
         self._release: Callable[[], Any] = lambda: None
 
@@ -97,17 +111,27 @@ class TensorRTBackend(Backend):
                     image.release()
                 raise
 
-        return session.run(f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}", encode)
+        return session.run(
+            f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}", encode
+        )
 
-    def sample_impl(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
-        session, arrays = still_open(self._session), {f"noise_level{level}": array for level, array in noise.items()}
+    def sample_impl(
+        self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float
+    ) -> _Array:
+        session = still_open(self._session)
+        arrays = {f"noise_level{level}": array for level, array in noise.items()}
         arrays["tau"] = np.array([tau], np.float32)
-        return session.computed(session.sampler, conditioning, arrays, f"sampling on {self.device}")["sr"]
+        return session.computed(
+            session.sampler, conditioning, arrays, f"sampling on {self.device}"
+        )["sr"]
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
-        session, what = still_open(self._session), f"sampling on {self.device}"
+        session = still_open(self._session)
+        what = f"sampling on {self.device}"
         image = session.own_image(conditioning)
-        shapes = {f"noise_level{level}": (1, *shape) for level, shape in drawing.shapes.items()} | {"tau": (1,)}
+        shapes = {f"noise_level{level}": (1, *shape) for level, shape in drawing.shapes.items()} | {
+            "tau": (1,)
+        }
 
         def work(lane: GpuLane) -> Callable[[], NDArray[Any]]:
             with lane.binding(session.sampler, image.shapes | shapes) as binding:
@@ -120,7 +144,9 @@ class TensorRTBackend(Backend):
     def can_invert(self) -> bool:
         return self._session is not None and self._session.record.inverter != ""
 
-    def invert_impl(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
+    def invert_impl(
+        self, conditioning: Conditioning, hr: _Array
+    ) -> tuple[dict[int, _Array], _Array]:
         session = still_open(self._session)
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
         found = session.computed(session.inverter(), conditioning, {"hr": hr}, what)
@@ -129,11 +155,18 @@ class TensorRTBackend(Backend):
 
 
 class _Session:
-    """Loaded engines with their memory and lanes, from one activation to the last call after it is closed."""
+    """Loaded engines with their memory and lanes, from one activation to the last call after it is
+    closed.
+    """
 
-    def __init__(self, bundle: Bundle, record: EngineRecord, library: ModuleType, found: Gpu, gpu: CudaGpu) -> None:
-        self.record, self._found = record, found
-        self._bundle, self._library, self._gpu = bundle, library, gpu
+    def __init__(
+        self, bundle: Bundle, record: EngineRecord, library: ModuleType, found: Gpu, gpu: CudaGpu
+    ) -> None:
+        self.record = record
+        self._found = found
+        self._bundle = bundle
+        self._library = library
+        self._gpu = gpu
         name = "".join(character if character.isalnum() else "-" for character in found.name)
         self._kernel_cache = KernelCache(f"{bundle.model_sha256[:32]}-{name}")
         with gpu.current():
@@ -143,14 +176,17 @@ class _Session:
             self.kernels = DrawingKernels(gpu)
             self.memory = DeviceMemory(gpu)
         self._inverter: Engine | None = None
-        self._lock, self._loading = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
+        self._loading = threading.Lock()
         self._turns = threading.BoundedSemaphore(_LANES)
         self._idle: list[GpuLane] = []
         self._busy = 0
         self._closed = False
 
     def inverter(self) -> Engine:
-        """The inverter's engine, which is loaded when it is first needed: most programs never do."""
+        """The inverter's engine, which is loaded when it is first needed: most programs never
+        do.
+        """
         with self._loading, self._gpu.current():
             if self._inverter is None:
                 self._inverter = self._loaded(self.record.inverter)
@@ -161,14 +197,21 @@ class _Session:
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
             failure = self._log.failure(f"{path} cannot be loaded")
-            raise type(failure)(f"{failure}; build it again: {_build(self._bundle, self._found, self.record)}")
+            raise type(failure)(
+                f"{failure}; build it again: {_build(self._bundle, self._found, self.record)}"
+            )
         own_graphs = self.record.runtime == "tensorrt_rtx"
-        return Engine(self._library, engine, log=self._log, kernels=self._kernel_cache, own_graphs=own_graphs)
+        return Engine(
+            self._library, engine, log=self._log, kernels=self._kernel_cache, own_graphs=own_graphs
+        )
 
     def own_image(self, conditioning: Conditioning) -> EncodedImage:
         """Conditioning as this session made it. Raises: DeviceError for another one's."""
         if (image := own(conditioning, EncodedImage)).memory is not self.memory:
-            raise DeviceError("conditioning is from another backend or from before this one was closed; encode again")
+            raise DeviceError(
+                "conditioning is from another backend or from before this one was closed; encode "
+                "again"
+            )
         return image
 
     def computed(
@@ -184,7 +227,9 @@ class _Session:
                 binding.run(uploads, lane.slot(image))
                 shapes = binding.output_shapes
                 sizes = [engine.nbytes(*output) for output in shapes.items()]
-                sent = binding.sent([*zip(map(binding.buffer, shapes), sizes, strict=True)], most=sum(sizes))
+                sent = binding.sent(
+                    [*zip(map(binding.buffer, shapes), sizes, strict=True)], most=sum(sizes)
+                )
 
             def outputs() -> dict[str, _Array]:
                 with sent.read() as came:
@@ -197,12 +242,14 @@ class _Session:
         return self.arrived(what, self.run(what, work))
 
     def run(self, what: str, work: Callable[[GpuLane], _T]) -> _T:
-        """Do work in a lane. what: it in words, for errors. Raises: DeviceError, OutOfMemoryError."""
+        """Do work in a lane. what: it in words, for errors. Raises: DeviceError,
+        OutOfMemoryError.
+        """
         with _said(what), self._lane() as lane:
             with contextlib.suppress(OutOfMemoryError):
                 return work(lane)
-            # Other lanes' and earlier sizes' memory may be what is missing. It is freed outside the handler: the
-            # error's traceback keeps memory alive.
+            # Other lanes' and earlier sizes' memory may be what is missing. It is freed outside the
+            # handler: the error's traceback keeps memory alive.
             self._clear(lane)
             try:
                 return work(lane)
@@ -221,7 +268,8 @@ class _Session:
             with self._lock:
                 still_open(None if self._closed else self)
                 self._busy += 1
-                # The one that was used last: a single thread always gets the same one, with its graphs.
+                # The one that was used last: a single thread always gets the same one, with its
+                # graphs.
                 lane = self._idle.pop() if self._idle else None
             try:
                 lane = lane or GpuLane(self._gpu, self.memory)
@@ -245,7 +293,8 @@ class _Session:
     def _clear(self, lane: GpuLane) -> None:
         """Free what the lane and the idle ones hold, and unused blocks."""
         with self._lock:
-            idle, self._idle = self._idle, []
+            idle = self._idle
+            self._idle = []
         for one in (lane, *idle):
             one.clear()
         with self._lock:
@@ -260,7 +309,9 @@ class _Session:
                     lane.close()
                 self.memory.close()
                 self.kernels.unload()  # last: captured graphs launch it
-        except DeviceError as error:  # after a failure on the GPU, nothing works there until the program ends
+        except (
+            DeviceError
+        ) as error:  # after a failure on the GPU, nothing works there until the program ends
             _log.warning("GPU memory could not be released: %s", error)
         self._idle.clear()
 
@@ -271,29 +322,40 @@ def _said(what: str) -> Iterator[None]:
     try:
         yield
     except OutOfMemoryError as error:
-        raise OutOfMemoryError(f"{what} failed: out of memory ({error}); use smaller tiles") from error
+        raise OutOfMemoryError(
+            f"{what} failed: out of memory ({error}); use smaller tiles"
+        ) from error
     except DeviceError as error:
         raise DeviceError(f"{what} failed: {error}") from error
 
 
 def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
-    """True if some engines are for this GPU, and a library for them is installed. Nothing large is loaded."""
+    """True if some engines are for this GPU, and a library for them is installed. Nothing large is
+    loaded.
+    """
     records = [record for record in bundle.manifest.engines if is_installed(record.runtime)]
     found = find_gpu(gpu) if records else None
-    return found is not None and any(found.compute_capability in record.compute_capabilities for record in records)
+    return found is not None and any(
+        found.compute_capability in record.compute_capabilities for record in records
+    )
 
 
 def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, ModuleType, Gpu]:
-    """The first engines that this machine can run, their library, and the GPU. Raises: DeviceError, all reasons."""
-    found, reasons = find_gpu(gpu), []
+    """The first engines that this machine can run, their library, and the GPU. Raises: DeviceError,
+    all reasons.
+    """
+    found = find_gpu(gpu)
+    reasons = []
     if not bundle.manifest.engines:
         raise DeviceError(
-            f'{bundle.path} has no TensorRT engines; use device="cuda" or device="cpu", which run its ONNX graphs, or '
+            f'{bundle.path} has no TensorRT engines; use device="cuda" or device="cpu", which run '
+            "its ONNX graphs, or "
             f"build engines: {_build(bundle, found)}"
         )
     if found is None:
         raise DeviceError(
-            f"engines need an NVIDIA GPU, but the driver shows no GPU {gpu} or is not installed; check it with "
+            f"engines need an NVIDIA GPU, but the driver shows no GPU {gpu} or is not installed; "
+            "check it with "
             'nvidia-smi, or use device="cpu"; run srflow-doctor for details'
         )
     for record in bundle.manifest.engines:
@@ -305,12 +367,16 @@ def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, Modul
 
 
 def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
-    """The library that runs these engines. Raises: DeviceError if they do not fit this machine or bundle."""
+    """The library that runs these engines. Raises: DeviceError if they do not fit this machine or
+    bundle.
+    """
     rebuild = _build(bundle, gpu, record)
     title, distribution = _LIBRARIES[record.runtime]
     for name, digest in record.graphs.items():
         if bundle.manifest.files.get(name, {}).get("sha256") != digest:
-            raise DeviceError(f"built from a different {name} than the bundle's; build them again: {rebuild}")
+            raise DeviceError(
+                f"built from a different {name} than the bundle's; build them again: {rebuild}"
+            )
     exactly = f'pip install "{distribution}-cu{cuda_of_wheels(gpu.cuda)}=={record.version}"'
     try:
         library = importlib.import_module(record.runtime)
@@ -320,14 +386,16 @@ def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
         raise DeviceError(f"they need {title} {record.version}, which {why}: {exactly}") from error
     if (installed := library.__version__) != record.version:
         raise DeviceError(
-            f"built by {title} {record.version}, but {installed} is installed, and no other version runs them: "
+            f"built by {title} {record.version}, but {installed} is installed, and no other "
+            "version runs them: "
             f"{exactly}, or build them for this one: {rebuild}"
         )
     if gpu.compute_capability not in record.compute_capabilities:
         wanted = " or ".join(record.compute_capabilities)
         model = f" ({record.gpu})" if record.gpu else ""
         raise DeviceError(
-            f"built for compute capability {wanted}{model}, but this GPU, {gpu.name}, has {gpu.compute_capability}; "
+            f"built for compute capability {wanted}{model}, but this GPU, {gpu.name}, has "
+            f"{gpu.compute_capability}; "
             f"build them for it, on this machine: {rebuild}"
         )
     if record.plugins is not None:
@@ -344,5 +412,8 @@ def _build(bundle: Bundle, gpu: Gpu | None, record: EngineRecord | None = None) 
         precision: EnginePrecision = "fp16" if bundle.manifest.precision == "fp16" else "fp32"
         return engines_command(bundle.path, runtime="tensorrt", precision=precision)
     sm = int(gpu.compute_capability.replace(".", ""))
-    runtime, profile = record.runtime if sm in RTX_SMS else "tensorrt", record.profile
-    return engines_command(bundle.path, runtime=runtime, precision=record.precision, sms=(sm,), profile=profile)
+    runtime = record.runtime if sm in RTX_SMS else "tensorrt"
+    profile = record.profile
+    return engines_command(
+        bundle.path, runtime=runtime, precision=record.precision, sms=(sm,), profile=profile
+    )

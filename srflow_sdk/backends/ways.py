@@ -1,8 +1,10 @@
-"""The ways to compute one picture on a processor, and the choice among them by what each takes and gives.
+"""The ways to compute one picture on a processor, and the choice among them by what each takes and
+gives.
 
-Each way draws two small photographs, which are compared with float32 on ONNX Runtime; one that is near enough
-(:mod:`srflow_sdk.backends.gate`) is timed in turns with that, so that a load hits both, and closed. The results are
-kept in the user's cache folder, a JSON file for each machine and model, until anything that they depend on changes.
+Each way draws two small photographs, which are compared with float32 on ONNX Runtime; one that is
+near enough (:mod:`srflow_sdk.backends.gate`) is timed in turns with that, so that a load hits both,
+and closed. The results are kept in the user's cache folder, a JSON file for each machine and model,
+until anything that they depend on changes.
 """
 
 from __future__ import annotations
@@ -29,7 +31,14 @@ from srflow_sdk.backends.base import Backend
 from srflow_sdk.backends.gate import is_within_gate, photographs, picture, psnr
 from srflow_sdk.backends.openvino import OpenVinoBackend, has_bf16
 from srflow_sdk.backends.ort import OnnxRuntimeBackend
-from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, OutOfMemoryError, SRFlowError
+from srflow_sdk.errors import (
+    ArgumentError,
+    BundleError,
+    CancelledError,
+    DeviceError,
+    OutOfMemoryError,
+    SRFlowError,
+)
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import FINE_DB, INT8_ENCODER, LEAST_DB, REQUIRED_FILES, Manifest
 from srflow_sdk.system.cache_folder import cache_folder
@@ -38,10 +47,13 @@ from srflow_sdk.system.hardware import processor
 from srflow_sdk.system.local_files import write_atomically
 from srflow_sdk.system.raising import PassingError, is_installed, memory_errors_typed
 
-WORTH = 1.1  # times as fast must a less exact way be to be chosen: less is within what a measurement varies by
+# times as fast must a less exact way be to be chosen: less is within what a measurement varies by
+WORTH = 1.1
 _ROUNDS = 3  # of timing
 _QUICK_S = 0.4  # of CPU time: the photographs are too small
-_SAME_DB = 3.0  # between two runtimes of one int8 graph, unless FINE_DB hides it: they round otherwise
+_SAME_DB = (
+    3.0  # between two runtimes of one int8 graph, unless FINE_DB hides it: they round otherwise
+)
 _SCHEMA = 7
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 _log = logging.getLogger(__name__)
@@ -50,7 +62,9 @@ _measuring = threading.Lock()  # two at a time would count each other's CPU time
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """A runtime, by its device's name, and what its encoder computes in. The sampler always computes in float32."""
+    """A runtime, by its device's name, and what its encoder computes in. The sampler always
+    computes in float32.
+    """
 
     device: Literal["cpu", "openvino"]
     precision: ComputePrecision
@@ -60,13 +74,17 @@ class Way:
 
 
 REFERENCE = Way(device="cpu", precision="bundle")  # the way that the others are compared with
-_OPENVINO, _BF16, _INT8_OPENVINO = (Way(device="openvino", precision=one) for one in ("bundle", "bf16", "int8"))
+_OPENVINO, _BF16, _INT8_OPENVINO = (
+    Way(device="openvino", precision=one) for one in ("bundle", "bf16", "int8")
+)
 _INT8_CPU = Way(device="cpu", precision="int8")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One way's CPU time, infinite if it was not timed, and PSNR against float32, the worse of two photographs."""
+    """One way's CPU time, infinite if it was not timed, and PSNR against float32, the worse of two
+    photographs.
+    """
 
     way: Way
     seconds: float = math.inf
@@ -82,26 +100,40 @@ class Measured:
 
 
 def open_measured(
-    bundle: Bundle, device: DeviceName, *, threads: int | None, precision: Literal["bf16", "int8", "fastest"]
+    bundle: Bundle,
+    device: DeviceName,
+    *,
+    threads: int | None,
+    precision: Literal["bf16", "int8", "fastest"],
 ) -> Backend:
-    """An active backend that computes so on the processor, by what is measured once for each machine and model."""
-    has, openvino = bundle.manifest.precision, is_installed("openvino")
+    """An active backend that computes so on the processor, by what is measured once for each
+    machine and model.
+    """
+    has = bundle.manifest.precision
+    openvino = is_installed("openvino")
     if device not in ("auto", "cpu", "openvino"):
-        raise ArgumentError(f'precision="{precision}" is for processors: use device="cpu", "openvino" or "auto"')
+        raise ArgumentError(
+            f'precision="{precision}" is for processors: use device="cpu", "openvino" or "auto"'
+        )
     if has != "fp32":
         raise ArgumentError(
-            f'precision="{precision}" is for float32 bundles; this one computes in {has} already, so leave it out'
+            f'precision="{precision}" is for float32 bundles; this one computes in {has} already, '
+            "so leave it out"
         )
     if precision == "int8" and INT8_ENCODER not in bundle.manifest.files:
         raise BundleError(
-            f"{bundle.path} has no {INT8_ENCODER}, which int8 needs; to add it: srflow-export --bundle {bundle.path} "
+            f"{bundle.path} has no {INT8_ENCODER}, which int8 needs; to add it: srflow-export "
+            f"--bundle {bundle.path} "
             "--also int8 -o with-int8.srflow"
         )
     if precision == "bf16" and device == "cpu":
-        raise ArgumentError('precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"')
+        raise ArgumentError(
+            'precision="bf16" is computed by OpenVINO: use device="openvino" or "auto"'
+        )
     if precision == "bf16" and not has_bf16():  # which says so if OpenVINO is not installed
         raise DeviceError(
-            'this processor has no bfloat16 arithmetic, so bf16 would be slower than float32; use precision="bundle", '
+            "this processor has no bfloat16 arithmetic, so bf16 would be slower than float32; use "
+            'precision="bundle", '
             'or "fastest", which takes the fastest that this processor has'
         )
     if device == "openvino" and not openvino:
@@ -113,7 +145,9 @@ def open_measured(
     if chosen is None:
         why = "; ".join(map(str, found.values()))
         fix = 'precision="bundle"' if precision == "bf16" else 'device="cpu" or "auto"'
-        raise DeviceError(f"{precision} gives no picture near enough on OpenVINO here ({why}); use {fix}")
+        raise DeviceError(
+            f"{precision} gives no picture near enough on OpenVINO here ({why}); use {fix}"
+        )
     try:
         return _opened(bundle, chosen, threads)
     except (DeviceError, BundleError) as error:
@@ -123,25 +157,40 @@ def open_measured(
         return _opened(bundle, REFERENCE, threads)
 
 
-def choose(found: Mapping[Way, Measured], manifest: Manifest, *, device: str, precision: str = "fastest") -> Way | None:
-    """The fastest way near enough on a device ("auto", "cpu" or "openvino"); None if that has none."""
+def choose(
+    found: Mapping[Way, Measured], manifest: Manifest, *, device: str, precision: str = "fastest"
+) -> Way | None:
+    """The fastest way near enough on a device ("auto", "cpu" or "openvino"); None if that has
+    none.
+    """
     best: Measured | None = None
     for one in sorted(
-        found.values(), key=lambda one: ((one.way != REFERENCE) + (one.way.precision != "bundle"), one.seconds)
+        found.values(),
+        key=lambda one: ((one.way != REFERENCE) + (one.way.precision != "bundle"), one.seconds),
     ):
         if precision == "fastest":
             near = one.way == REFERENCE or is_within_gate(one.way.precision, one.decibels, manifest)
             near &= one.seconds < math.inf
         else:
-            same = min(found[_INT8_CPU].decibels - _SAME_DB, FINE_DB) if precision == "int8" else LEAST_DB
+            same = (
+                min(found[_INT8_CPU].decibels - _SAME_DB, FINE_DB)
+                if precision == "int8"
+                else LEAST_DB
+            )
             near = one.way.precision == precision and (one.way == _INT8_CPU or one.decibels >= same)
-        if near and device in ("auto", one.way.device) and (best is None or one.seconds * WORTH < best.seconds):
+        if (
+            near
+            and device in ("auto", one.way.device)
+            and (best is None or one.seconds * WORTH < best.seconds)
+        ):
             best = one
     return None if best is None else best.way
 
 
 def measured(bundle: Bundle, *, threads: int | None) -> dict[Way, Measured]:
-    """Measure all ways, or take an earlier start's results. Nothing is kept if a failure may pass."""
+    """Measure all ways, or take an earlier start's results. Nothing is kept if a failure may
+    pass.
+    """
     file = _file(bundle, threads)
     with _measuring:
         if known := _read(file):
@@ -152,31 +201,47 @@ def measured(bundle: Bundle, *, threads: int | None) -> dict[Way, Measured]:
         _log.info("measured in %.1f s: %s", time.monotonic() - begun, "; ".join(map(str, found)))
         if file is not None and lasting:
             with contextlib.suppress(OSError):  # it only costs time
-                write_atomically(file, (json.dumps([asdict(one) for one in found], indent=1) + "\n").encode())
+                write_atomically(
+                    file, (json.dumps([asdict(one) for one in found], indent=1) + "\n").encode()
+                )
         return {one.way: one for one in found}
 
 
 def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]:
-    """The results, the reference first, and whether they last. Besides the reference, one way is open at a time."""
-    manifest, lasting = bundle.manifest, True
+    """The results, the reference first, and whether they last. Besides the reference, one way is
+    open at a time.
+    """
+    manifest = bundle.manifest
+    lasting = True
     ways = [_INT8_OPENVINO, _INT8_CPU] if INT8_ENCODER in manifest.files else []
-    ways = [way for way in (*ways, _BF16, _OPENVINO) if way.device == "cpu" or is_installed("openvino")]
+    ways = [
+        way for way in (*ways, _BF16, _OPENVINO) if way.device == "cpu" or is_installed("openvino")
+    ]
     with _made(bundle, REFERENCE, threads) as reference:
         photos = photographs(manifest.size_multiple)
         expected = [picture(reference, photo, manifest) for photo in photos]
         timed = photos[0]
-        if _seconds(reference, timed, manifest) < _QUICK_S:  # two photographs twice: closer to the tiles of real ones
+        if (
+            _seconds(reference, timed, manifest) < _QUICK_S
+        ):  # two photographs twice: closer to the tiles of real ones
             row = np.concatenate(photos, axis=3)
             timed = np.concatenate([row, row[..., ::-1]], axis=2)
         (exact,) = _best_times([reference], timed, manifest)
         found = [Measured(way=REFERENCE, seconds=exact, decibels=math.inf)]
         for way in ways:
             try:
-                with memory_errors_typed(f"while {way} was measured"), _made(bundle, way, threads) as backend:
+                with (
+                    memory_errors_typed(f"while {way} was measured"),
+                    _made(bundle, way, threads) as backend,
+                ):
                     pairs = zip(photos, expected, strict=True)
-                    decibels = min(psnr(picture(backend, photo, manifest), theirs) for photo, theirs in pairs)
+                    decibels = min(
+                        psnr(picture(backend, photo, manifest), theirs) for photo, theirs in pairs
+                    )
                     seconds = math.inf
-                    if decibels >= LEAST_DB:  # stated beside the reference's first time: by their ratio now
+                    if (
+                        decibels >= LEAST_DB
+                    ):  # stated beside the reference's first time: by their ratio now
                         own, beside = _best_times([backend, reference], timed, manifest)
                         seconds = own / beside * exact
                 found.append(Measured(way=way, seconds=seconds, decibels=decibels))
@@ -210,14 +275,18 @@ def _opened(bundle: Bundle, way: Way, threads: int | None) -> Backend:
 
 
 def _best_times(backends: Sequence[Backend], image: Any, manifest: Manifest) -> list[float]:
-    """The shortest time of each, which other programs disturbed least. They take turns, so that a load hits all."""
+    """The shortest time of each, which other programs disturbed least. They take turns, so that a
+    load hits all.
+    """
     _seconds(backends[0], image, manifest)
     rounds = [[_seconds(backend, image, manifest) for backend in backends] for _ in range(_ROUNDS)]
     return [min(times) for times in zip(*rounds, strict=True)]
 
 
 def _seconds(backend: Backend, image: Any, manifest: Manifest) -> float:
-    """CPU seconds of all threads. Beside other programs, wall-clock times vary threefold, and these by a tenth."""
+    """CPU seconds of all threads. Beside other programs, wall-clock times vary threefold, and these
+    by a tenth.
+    """
     begun = time.process_time()
     picture(backend, image, manifest)
     return time.process_time() - begun
@@ -227,9 +296,21 @@ def _file(bundle: Bundle, threads: int | None) -> Path | None:
     """The file in the cache for all that the measurement depends on; None if there is no cache."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     chip = processor() or platform.processor() or platform.machine()
-    about = [_SCHEMA, __version__, *map(_version, _PACKAGES), bundle.model_sha256, chip, cores, threads]
+    about = [
+        _SCHEMA,
+        __version__,
+        *map(_version, _PACKAGES),
+        bundle.model_sha256,
+        chip,
+        cores,
+        threads,
+    ]
     folder = cache_folder("precision")
-    return None if folder is None else folder / f"{sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
+    return (
+        None
+        if folder is None
+        else folder / f"{sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
+    )
 
 
 def _version(package: str) -> str | None:

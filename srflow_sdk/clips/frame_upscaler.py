@@ -1,16 +1,17 @@
 """Frames of a clip, upscaled so that what is drawn moves with the picture.
 
-Latents cannot be moved: one of the coarsest level stands for 8×8 pixels, and shifted by less than a whole latent pixel
-they draw other detail. So what was drawn is carried. A sample P of latents z has a mirror image P' of latents -z.
-D = (P - P') / 2 is its detail, whose mean over z is 0, and B = P - D its base, which no latents decide. Frame t shows
+Latents cannot be moved: one of the coarsest level stands for 8×8 pixels, and shifted by less than a
+whole latent pixel they draw other detail. So what was drawn is carried. A sample P of latents z has
+a mirror image P' of latents -z. D = (P - P') / 2 is its detail, whose mean over z is 0, and B = P -
+D its base, which no latents decide. Frame t shows
 
-    B'_t + D'_t,   B'_t = g·warp(B'_{t-1}) + (1 - g)·B_t
-                   D'_t = a·warp(D'_{t-1}) + sqrt(1 - a²)·D_t   where a pixel was seen in the frame before,
-                   B'_t = B_t and D'_t = D_t                    elsewhere, and everywhere at a keyframe,
+    B'_t + D'_t,   B'_t = g·warp(B'_{t-1}) + (1 - g)·B_t D'_t = a·warp(D'_{t-1}) + sqrt(1 - a²)·D_t
+                    where a pixel was seen in the frame before, B'_t = B_t and D'_t = D_t
+                           elsewhere, and everywhere at a keyframe,
 
-with new latents z for each frame. From the one kind of place to the other, a and g fall to 0 within an LR pixel. D'
-keeps the size of D, and what interpolation blurs is renewed. B' averages what the LR frames say about the same place,
-each with pixels that lie otherwise.
+with new latents z for each frame. From the one kind of place to the other, a and g fall to 0 within
+an LR pixel. D' keeps the size of D, and what interpolation blurs is renewed. B' averages what the
+LR frames say about the same place, each with pixels that lie otherwise.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ _BAND = 128  # rows carried at a time, so that copies stay small
 
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """A frame, as far as the next one depends on it. picture, with its detail in it: float32 sH×sW×3."""
+    """A frame, as far as the next one depends on it. picture, with its detail in it: float32
+    sH×sW×3.
+    """
 
     number: int
     shape: tuple[int, ...]
@@ -57,18 +60,19 @@ class _Frame:
 
 
 class FrameUpscaler:
-    """Upscales the frames of a clip in their order, so that detail that is sampled stays on what it belongs to.
+    """Upscales the frames of a clip in their order, so that detail that is sampled stays on what it
+    belongs to.
 
-    A keyframe is what :meth:`Upscaler.upscale` draws. With tau="auto" each place's temperature changes as slowly as its
-    detail. Memory is that of six pictures in float32. Not thread-safe.
+    A keyframe is what :meth:`Upscaler.upscale` draws. With tau="auto" each place's temperature
+    changes as slowly as its detail. Memory is that of six pictures in float32. Not thread-safe.
 
-    Args:
-        upscaler: With one model; it stays open.
-        latents: "motion" carries what was drawn along the motion from frame to frame; "screen" draws every frame with
-            the same latents, which look like dirt on a window once the picture moves; "fresh" draws each with others,
-            those of sample = its number, and detail boils.
-        keyframes: With "motion", frames whose numbers are multiples of this begin anew, as a frame after a cut does. So
-            a run may start at any of them, and draws the same frames, bit for bit, on the same machine: :meth:`start`.
+    Args: upscaler: With one model; it stays open. latents: "motion" carries what was drawn along
+        the motion from frame to frame; "screen" draws every frame with
+            the same latents, which look like dirt on a window once the picture moves; "fresh" draws
+            each with others, those of sample = its number, and detail boils.
+        keyframes: With "motion", frames whose numbers are multiples of this begin anew, as a frame
+            after a cut does. So a run may start at any of them, and draws the same frames, bit for
+            bit, on the same machine: :meth:`start`.
         **drawing: The keywords of :meth:`Upscaler.upscale`.
 
     Raises:
@@ -91,7 +95,9 @@ class FrameUpscaler:
     ) -> None:
         one_of("latents", latents, LatentsOfClip)
         self._keyframes = whole("keyframes", keyframes, least=1)
-        self._upscaler, self._latents, self._options = upscaler, latents, keywords_of(DrawOptions, drawing)
+        self._upscaler = upscaler
+        self._latents = latents
+        self._options = keywords_of(DrawOptions, drawing)
         if self._options.wrap:
             raise ArgumentError("frames of clips cannot be wrapped; omit wrap")
         self._painter = _painter  # of an upscaler with several models
@@ -101,12 +107,16 @@ class FrameUpscaler:
             opencv()
 
     def start(self, number: int) -> int:
-        """The first frame that must be followed, and all after it, so that frame `number`, 0 or more, can be drawn."""
+        """The first frame that must be followed, and all after it, so that frame `number`, 0 or
+        more, can be drawn.
+        """
         number = whole("number", number, least=0)
         return number - number % self._keyframes if self._latents == "motion" else number
 
     def follow(self, frame: NDArray[Any], number: int) -> None:
-        """Take a frame into account as :meth:`draw` does, without giving it: with "motion" it costs nearly as much."""
+        """Take a frame into account as :meth:`draw` does, without giving it: with "motion" it costs
+        nearly as much.
+        """
         self._check(frame, number)
         if self._latents == "motion":
             self._last = self._next(frame, number)
@@ -114,25 +124,28 @@ class FrameUpscaler:
     def draw(self, frame: NDArray[Any], number: int) -> NDArray[Any]:
         """Draw a frame. After an error it may be drawn again.
 
-        Args:
-            frame: H×W×3, or ×4 with alpha, sRGB, uint8 or uint16.
-            number: Of the frame in its clip, from 0 on. With "motion" each is the last one's plus 1, or a multiple of
+        Args: frame: H×W×3, or ×4 with alpha, sRGB, uint8 or uint16. number: Of the frame in its
+            clip, from 0 on. With "motion" each is the last one's plus 1, or a multiple of
                 `keyframes`.
 
         Returns:
             sH×sW, of the frame's channels and dtype.
 
-        Raises:
-            ArgumentError: For other frames and after a gap; also the errors of :meth:`Upscaler.upscale`.
+        Raises: ArgumentError: For other frames and after a gap; also the errors of
+            :meth:`Upscaler.upscale`.
         """
         self._check(frame, number)
         if self._latents != "motion":
             sample = number if self._latents == "fresh" else self._options.sample
-            drawn: NDArray[Any] = self._upscaler.upscale(frame, **vars(replace(self._options, sample=sample)))
+            drawn: NDArray[Any] = self._upscaler.upscale(
+                frame, **vars(replace(self._options, sample=sample))
+            )
             return drawn
         state = self._next(frame, number)
         pixels, kind = unpacked(frame)
-        lr = LowResolution.of(pixels, kind, multiple=self._manifest.size_multiple, reach=self._manifest.halo)
+        lr = LowResolution.of(
+            pixels, kind, multiple=self._manifest.size_multiple, reach=self._manifest.halo
+        )
         request = make_request(self._options, self._manifest, height=lr.height, width=lr.width)
         rows: list[NDArray[Any]] = []
         Finishing(lr, self._manifest, request, write=rows.append).push(state.picture)
@@ -140,28 +153,37 @@ class FrameUpscaler:
         return np.concatenate(rows)
 
     def state(self) -> dict[str, Any]:
-        """Arrays and numbers by which another one, with the same options, goes on after this one's last frame.
+        """Arrays and numbers by which another one, with the same options, goes on after this one's
+        last frame.
 
-        They are as large as eight frames that were drawn; empty without a last frame, or without "motion".
+        They are as large as eight frames that were drawn; empty without a last frame, or without
+        "motion".
         """
         return {} if self._last is None else dict(vars(self._last))
 
     def go_on(self, state: Mapping[str, Any]) -> None:
-        """Go on after the frame at which :meth:`state` was taken; it may have been in a file of numpy meanwhile."""
+        """Go on after the frame at which :meth:`state` was taken; it may have been in a file of
+        numpy meanwhile.
+        """
         arrays = {each.name: np.asarray(state[each.name]) for each in fields(_Frame)}
-        number, shape = int(arrays.pop("number")), tuple(map(int, arrays.pop("shape")))
+        number = int(arrays.pop("number"))
+        shape = tuple(map(int, arrays.pop("shape")))
         self._last = _Frame(number=number, shape=shape, **arrays)
 
     def _check(self, frame: NDArray[Any], number: int) -> None:
         whole("number", number, least=0, most=(1 << 64) - 1)
-        dtype, shape = str(getattr(frame, "dtype", type(frame).__name__)), getattr(frame, "shape", ())
+        dtype = str(getattr(frame, "dtype", type(frame).__name__))
+        shape = getattr(frame, "shape", ())
         if (
             not isinstance(frame, np.ndarray)
             or dtype not in ("uint8", "uint16")
             or not frame.size
             or shape[2:] not in ((3,), (4,))
         ):
-            raise ArgumentError(f"a frame is {dtype} {shape}; it must be an array H×W×3 or ×4 of uint8 or uint16, sRGB")
+            raise ArgumentError(
+                f"a frame is {dtype} {shape}; it must be an array H×W×3 or ×4 of uint8 or uint16, "
+                "sRGB"
+            )
         last = self._last
         if self._latents != "motion":
             return
@@ -170,19 +192,26 @@ class FrameUpscaler:
             fix = f"follow them from {self.start(number)} on, in order"
             raise ArgumentError(f"frame {number} needs those before it, and {done}: {fix}")
         if last is not None and shape != last.shape:
-            sizes = " pixels, and the last one ".join(f"{width}×{height}" for height, width, _ in (shape, last.shape))
+            sizes = " pixels, and the last one ".join(
+                f"{width}×{height}" for height, width, _ in (shape, last.shape)
+            )
             raise ArgumentError(f"frame {number} has {sizes}: take another FrameUpscaler for it")
 
     def _next(self, frame: NDArray[Any], number: int) -> _Frame:
-        options, last, seen = self._options, self._last, gray(frame[..., :3])
+        options = self._options
+        last = self._last
+        seen = gray(frame[..., :3])
         motion = None
         if last is not None and number % self._keyframes:
             motion = motion_between(last.gray, seen, height=frame.shape[0], width=frame.shape[1])
             motion = None if motion.is_cut else motion
-        # A keyframe is drawn with the latents that were asked for, others with those of samples that nobody asks for.
+        # A keyframe is drawn with the latents that were asked for, others with those of samples
+        # that nobody asks for.
         sample = options.sample + (number << 32 if motion else 0)
         which = {name: getattr(options, name) for name in ("tau", "seed", "progress", "cancel")}
-        plain = DrawOptions(sample=sample % (1 << 64), **which)  # what finishes a picture is done in `draw`, once
+        plain = DrawOptions(
+            sample=sample % (1 << 64), **which
+        )  # what finishes a picture is done in `draw`, once
         encoding = self._upscaler._encoding(to_unit(frame), draw=plain, painter=self._painter)
         drawn = encoding._drawn(plain, mirrored=True)
         picture, detail = (np.ascontiguousarray(one[..., :3]) for one in drawn)
@@ -192,8 +221,11 @@ class FrameUpscaler:
             if last is None or motion is None:
                 break
             rows = slice(top, min(top + _BAND, len(picture)))
-            (came, came_detail), seen_at = motion.carried(last.picture, last.detail, top=rows.start, bottom=rows.stop)
-            base, kept = picture[rows] - detail[rows], _KEPT * seen_at
+            (came, came_detail), seen_at = motion.carried(
+                last.picture, last.detail, top=rows.start, bottom=rows.stop
+            )
+            base = picture[rows] - detail[rows]
+            kept = _KEPT * seen_at
             base += _BASE_KEPT * seen_at * (came - came_detail - base)
             detail[rows] = kept * came_detail + np.sqrt(1 - kept**2) * detail[rows]
             np.add(base, detail[rows], out=picture[rows])

@@ -16,7 +16,9 @@ from srflow_sdk.system.raising import require_extra
 _CUT = 0.6  # share of pixels that were not seen, from which on a frame begins a new shot
 _LEAST_SIDE = 16  # DIS takes no smaller frames
 _LARGEST_CHANGE = 32  # 8-bit steps of a pixel from frame to frame: a fade, not a flash
-_LARGEST_GAP = 0.25  # pixels by which the ways there and back may miss: one of an output four times as large
+_LARGEST_GAP = (
+    0.25  # pixels by which the ways there and back may miss: one of an output four times as large
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,8 @@ class Motion:
     """How a frame H×W moved since the one before.
 
     flow: float32 H×W×2, columns then rows: where each pixel was, less where it is, in pixels.
-    seen: H×W: True where the pixel was there, looked much the same, and the motion forward from there leads back to it.
+    seen: H×W: True where the pixel was there, looked much the same, and the motion forward from
+        there leads back to it.
     """
 
     flow: NDArray[np.float32]
@@ -38,17 +41,27 @@ class Motion:
     def carried(
         self, *pictures: NDArray[np.float32], top: int, bottom: int
     ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
-        """Rows of pictures sH×sW×C of the frame before, where they are in this one; h×sW×1: 1 where they were seen."""
+        """Rows of pictures sH×sW×C of the frame before, where they are in this one; h×sW×1: 1 where
+        they were seen.
+        """
         cv2 = opencv()
         (height, width), columns = self.seen.shape, pictures[0].shape[1]
         scale = columns // width
         y, x = np.mgrid[top:bottom, :columns].astype(np.float32)
         small = (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5
-        flow, seen = (cv2.remap(each, *small, *_bilinear(cv2)) for each in (scale * self.flow, np.float32(self.seen)))
+        flow, seen = (
+            cv2.remap(each, *small, *_bilinear(cv2))
+            for each in (scale * self.flow, np.float32(self.seen))
+        )
         x, y = x + flow[..., 0], y + flow[..., 1]
         with _one_thread(cv2):
-            came = [cv2.remap(each, x, y, cv2.INTER_LANCZOS4, None, cv2.BORDER_REPLICATE) for each in pictures]
-        inside = (abs(x - (columns - 1) / 2) <= columns / 2) & (abs(y - (height * scale - 1) / 2) <= height * scale / 2)
+            came = [
+                cv2.remap(each, x, y, cv2.INTER_LANCZOS4, None, cv2.BORDER_REPLICATE)
+                for each in pictures
+            ]
+        inside = (abs(x - (columns - 1) / 2) <= columns / 2) & (
+            abs(y - (height * scale - 1) / 2) <= height * scale / 2
+        )
         return came, (inside * seen)[..., None]
 
 
@@ -63,16 +76,21 @@ def gray(frame: NDArray[Any]) -> NDArray[np.uint8]:
     return np.pad(levels, [(0, max(_LEAST_SIDE - side, 0)) for side in levels.shape], mode="edge")
 
 
-def motion_between(before: NDArray[np.uint8], now: NDArray[np.uint8], *, height: int, width: int) -> Motion:
+def motion_between(
+    before: NDArray[np.uint8], now: NDArray[np.uint8], *, height: int, width: int
+) -> Motion:
     """The motion of the first height×width pixels of a frame. before, now: from :func:`gray`."""
     cv2 = opencv()
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     flow.setFinestScale(0)  # the presets' flow is coarser than pixels
     with _one_thread(cv2):
-        back, forth = flow.calc(now, before, None), flow.calc(before, now, None)
+        back = flow.calc(now, before, None)
+        forth = flow.calc(before, now, None)
         y, x = np.indices(now.shape, dtype=np.float32)
         x, y = x + back[..., 0], y + back[..., 1]
-        there, was = (cv2.remap(each, x, y, *_bilinear(cv2)) for each in (forth, before.astype(np.float32)))
+        there, was = (
+            cv2.remap(each, x, y, *_bilinear(cv2)) for each in (forth, before.astype(np.float32))
+        )
     seen = np.hypot(*np.moveaxis(back + there, -1, 0)) <= _LARGEST_GAP
     seen &= np.abs(now - was) <= _LARGEST_CHANGE
     return Motion(flow=np.ascontiguousarray(back[:height, :width]), seen=seen[:height, :width])

@@ -20,7 +20,14 @@ from srflow_sdk.drawing.painter import KeptTiles, Painter, cleaned, draw_tiles
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.drawing.wrapping import extended
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.files import ImageReader, ImageWriter, Provenance, WriteOptions, check_writable, open_image
+from srflow_sdk.files import (
+    ImageReader,
+    ImageWriter,
+    Provenance,
+    WriteOptions,
+    check_writable,
+    open_image,
+)
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.local_files import real_path
@@ -34,10 +41,8 @@ INTERVAL_SAMPLES = 8
 class FileOutput:
     """One picture that was written.
 
-    Attributes:
-        path: The file.
-        provenance: As it is stored in the file.
-        lr_psnr: In dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model made, before it
+    Attributes: path: The file. provenance: As it is stored in the file. lr_psnr: In dB; see
+        :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model made, before it
             was reduced to a smaller `scale`.
         size_bytes, sha256: Of the file. These and `lr_psnr` are None without `report`.
     """
@@ -53,12 +58,9 @@ class FileOutput:
 class FileResult:
     """The result of upscaling a file.
 
-    Attributes:
-        source: The file that was read.
-        size: Its width and height in pixels.
-        outputs: The pictures, in the order of the targets.
-        seconds: The total time.
-        note: What was decided about the picture, such as "noise of 9/255: spatial, τ 0.7"; "" if nothing was.
+    Attributes: source: The file that was read. size: Its width and height in pixels. outputs: The
+        pictures, in the order of the targets. seconds: The total time. note: What was decided about
+        the picture, such as "noise of 9/255: spatial, τ 0.7"; "" if nothing was.
     """
 
     source: Path
@@ -80,12 +82,16 @@ def upscale_file(
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.upscale_file`.
 
-    chosen: gives the painter, and the one that cleans before. in_range: takes values, options and nodata.
+    chosen: gives the painter, and the one that cleans before. in_range: takes values, options and
+        nodata.
     """
-    started, raw = time.monotonic(), options.value_range is not None
+    started = time.monotonic()
+    raw = options.value_range is not None
     _check_targets(source, targets, interval=interval, raw=raw)
     with (
-        memory_errors_typed(f"while upscaling {source}; use smaller tiles, or fewer samples at a time"),
+        memory_errors_typed(
+            f"while upscaling {source}; use smaller tiles, or fewer samples at a time"
+        ),
         ExitStack() as stack,
     ):
         painter, cleaner = chosen()
@@ -96,44 +102,64 @@ def upscale_file(
         count = {"n": len(targets)} if interval is None else count
         plain = dataclasses.replace(options, value_range=None)
         request = make_request(plain, manifest, height=height, width=width, **count)
-        size, times = (request.width, request.height), manifest.scale if request.scale is None else request.scale
+        size = (request.width, request.height)
+        times = manifest.scale if request.scale is None else request.scale
         for target in targets:
             check_writable(target, channels=3 if raw else reader.channels, size=size)
         # Plan the tiles, and decode rows ahead of them.
-        unit, reach = manifest.size_multiple, manifest.halo
+        unit = manifest.size_multiple
+        reach = manifest.halo
         rows, columns = height + 2 * request.margins[0], width + 2 * request.margins[1]
         padded = padded_size(rows, unit), padded_size(columns, unit)
         core = painter.core(*padded)
         tiles = painter.plan(*padded, core)
         source_rows: ArrayRows | RowBuffer
         if cleaner is None and options.wrap is None:
-            source_rows = buffer = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
+            source_rows = buffer = RowBuffer(
+                reader.read_rows, height=height, ahead=tiles[0].core.height
+            )
             stack.callback(buffer.close)
         else:  # it is held whole, which is little beside what is drawn of it
             pixels = extended(reader.read_rows(height), request.margins)
             if cleaner is not None:
                 pixels = cleaned(pixels, reader.kind, painter, cleaner, options.cancel)
             source_rows = ArrayRows(pixels)
-        lr = LowResolution(source=source_rows, kind=reader.kind, height=rows, width=columns, multiple=unit, reach=reach)
+        lr = LowResolution(
+            source=source_rows,
+            kind=reader.kind,
+            height=rows,
+            width=columns,
+            multiple=unit,
+            reach=reach,
+        )
         known: dict[str, Any] = {"source_sha256": reader.sha256(), "tile": core, "cleaner": cleaner}
         writers = list[ImageWriter]()
         for place, target in enumerate(targets):
             sample = request.samples[0 if interval is not None else place]
             fields = options.provenance_fields(manifest, sample=sample, scale=request.scale)
             fields |= interval_fields(manifest, interval, place)
-            writer = writer_for(target, reader, painter, writing, size=size, times=times, raw=raw, **known, **fields)
+            writer = writer_for(
+                target, reader, painter, writing, size=size, times=times, raw=raw, **known, **fields
+            )
             writers.append(stack.enter_context(writer))
         measured: list[float | None] = [None] * len(targets)
         if raw:
-            values, geo = source_rows.rows(0, height), reader.metadata.geo
+            values = source_rows.rows(0, height)
+            geo = reader.metadata.geo
             for number, writer in enumerate(writers):
                 progress = pass_of(number, len(writers), options.progress)
-                one = dataclasses.replace(options, sample=request.samples[number], progress=progress)
+                one = dataclasses.replace(
+                    options, sample=request.samples[number], progress=progress
+                )
                 writer.write_rows(in_range(values, one, None if geo is None else geo.nodata))
         else:
             writes: list[Write] = [writer.write_rows for writer in writers]
-            measures = writing.report and cleaner is None  # not how near the picture is to a cleaned one
-            measured = draw_tiles(lr, painter, tiles, request, writes, KeptTiles(), measure=measures)
+            measures = (
+                writing.report and cleaner is None
+            )  # not how near the picture is to a cleaned one
+            measured = draw_tiles(
+                lr, painter, tiles, request, writes, KeptTiles(), measure=measures
+            )
         written = [  # all of them before the first appears under its name
             finished(writer, target, writing, lr_psnr=value)
             for writer, target, value in zip(writers, targets, measured, strict=True)
@@ -141,31 +167,52 @@ def upscale_file(
         reader.check_unchanged()
     if writing.report:
         warn_if_inconsistent(str(source), measured, options=options, manifest=manifest)
-    return FileResult(source=source, size=(width, height), outputs=tuple(written), seconds=time.monotonic() - started)
+    return FileResult(
+        source=source,
+        size=(width, height),
+        outputs=tuple(written),
+        seconds=time.monotonic() - started,
+    )
 
 
-def _check_targets(source: Path, targets: Sequence[Path], *, interval: float | None, raw: bool) -> None:
+def _check_targets(
+    source: Path, targets: Sequence[Path], *, interval: float | None, raw: bool
+) -> None:
     """Raises: ArgumentError for too few or too many, and for files that would overwrite another."""
     if not targets:
         raise ArgumentError("there is no target; name a file for each sample")
     if interval is not None and len(targets) != 3:
-        raise ArgumentError(f"an interval needs three targets, not {len(targets)}: the picture's, the low and the high")
+        raise ArgumentError(
+            f"an interval needs three targets, not {len(targets)}: the picture's, the low and the "
+            "high"
+        )
     if interval is not None and raw:
-        raise ArgumentError("intervals are calibrated for photographs, not for values in a range; omit value_range")
+        raise ArgumentError(
+            "intervals are calibrated for photographs, not for values in a range; omit value_range"
+        )
     names = [real_path(target) for target in targets]
     if real_path(source) in names:
-        raise ArgumentError(f"{source} would be overwritten by its own enlargement; name another target")
+        raise ArgumentError(
+            f"{source} would be overwritten by its own enlargement; name another target"
+        )
     if len(set(names)) < len(names):
         raise ArgumentError("two samples would be written to the same file; name a target for each")
 
 
 def interval_fields(manifest: Manifest, coverage: float | None, place: int) -> dict[str, Any]:
-    """The fields of provenance that make a bound of an interval one. place: of the picture (0), the low, the high."""
+    """The fields of provenance that make a bound of an interval one. place: of the picture (0), the
+    low, the high.
+    """
     if coverage is None or not place or manifest.intervals is None:
         return {}
-    factors = " ".join(f"{factor:.4g}" for factor in manifest.intervals.factors_of(INTERVAL_SAMPLES, coverage))
+    factors = " ".join(
+        f"{factor:.4g}" for factor in manifest.intervals.factors_of(INTERVAL_SAMPLES, coverage)
+    )
     what = ("", "low", "high")[place]
-    return {"operation": INTERVAL, "settings": f"{what}, {coverage:g} of {INTERVAL_SAMPLES} samples, factors {factors}"}
+    return {
+        "operation": INTERVAL,
+        "settings": f"{what}, {coverage:g} of {INTERVAL_SAMPLES} samples, factors {factors}",
+    }
 
 
 def writer_for(
@@ -179,7 +226,8 @@ def writer_for(
     raw: bool = False,
     **fields: Any,
 ) -> ImageWriter:
-    """A writer of a picture, so many times as large, of a file's kind, with its metadata and a record of how.
+    """A writer of a picture, so many times as large, of a file's kind, with its metadata and a
+    record of how.
 
     fields: as of :func:`made_of`.
     """
@@ -189,7 +237,9 @@ def writer_for(
         height=size[1],
         channels=reader.channels,
         dtype=reader.dtype,
-        metadata=reader.metadata.enlarged(times, sides=(size[0] / reader.width, size[1] / reader.height)),
+        metadata=reader.metadata.enlarged(
+            times, sides=(size[0] / reader.width, size[1] / reader.height)
+        ),
         provenance=made_of(painter, source=reader.path, **fields),
         quality=options.quality,
         lossless=options.lossless,
@@ -197,12 +247,22 @@ def writer_for(
     )
 
 
-def finished(writer: ImageWriter, target: Path, options: WriteOptions, *, lr_psnr: float | None = None) -> FileOutput:
-    """Finish a file of :func:`writer_for`, which appears when its block ends, and tell what it is."""
+def finished(
+    writer: ImageWriter, target: Path, options: WriteOptions, *, lr_psnr: float | None = None
+) -> FileOutput:
+    """Finish a file of :func:`writer_for`, which appears when its block ends, and tell what it
+    is.
+    """
     writer.finish()
     size_bytes, sha256 = writer.content() if options.report else (None, None)
     assert writer.provenance is not None  # for the type checker: these writers have one
-    return FileOutput(path=target, provenance=writer.provenance, lr_psnr=lr_psnr, size_bytes=size_bytes, sha256=sha256)
+    return FileOutput(
+        path=target,
+        provenance=writer.provenance,
+        lr_psnr=lr_psnr,
+        size_bytes=size_bytes,
+        sha256=sha256,
+    )
 
 
 def made_of(
@@ -214,8 +274,11 @@ def made_of(
     cleaner: Painter | None = None,
     **others: Any,
 ) -> Provenance:
-    """The record of how a picture of a file is made here. tile: of the cores. others: what the operation decides."""
-    manifest, backend = painter.manifest, painter.backend
+    """The record of how a picture of a file is made here. tile: of the cores. others: what the
+    operation decides.
+    """
+    manifest = painter.manifest
+    backend = painter.backend
     return Provenance(
         model=manifest.name,
         model_sha256=manifest.digest,

@@ -1,4 +1,6 @@
-"""Makes bands that were drawn the rows of outputs, and measures how closely they reduce to the input."""
+"""Makes bands that were drawn the rows of outputs, and measures how closely they reduce to the
+input.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,11 @@ _log = logging.getLogger(__name__)
 
 
 class Finishing:
-    """Takes the rows of one output from the top down and passes them, consistent, reduced and rounded, to `write`.
+    """Takes the rows of one output from the top down and passes them, consistent, reduced and
+    rounded, to `write`.
 
-    measure: compare the finished rows, of the model's size, with the LR image. plain: as float32 without alpha.
+    measure: compare the finished rows, of the model's size, with the LR image. plain: as float32
+        without alpha.
     """
 
     def __init__(
@@ -46,25 +50,40 @@ class Finishing:
         measure: bool = False,
         plain: bool = False,
     ) -> None:
-        self._lr, self._write, self._plain = lr, write, plain
-        self._scale, self._kernel = manifest.scale, manifest.reduction
+        self._lr = lr
+        self._write = write
+        self._plain = plain
+        self._scale = manifest.scale
+        self._kernel = manifest.reduction
         self._drawn = RowBuffer() if request.options.consistent else None
         self.meter = LrPsnrMeter(lr, manifest.scale, manifest.reduction) if measure else None
         self._shrinking = None if request.scale is None else _Shrinking(lr, manifest.scale, request)
-        floats = plain or request.options.consistent or request.scale is not None or lr.conversion is not None
+        floats = (
+            plain
+            or request.options.consistent
+            or request.scale is not None
+            or lr.conversion is not None
+        )
         self.band_dtype = np.dtype(np.float32) if floats else lr.kind.dtype
-        """The dtype that :meth:`push` takes: the image's if nothing else is done to the values, otherwise float32."""
+        """The dtype that :meth:`push` takes: the image's if nothing else is done to the values,
+        otherwise float32."""
         self._done = 0  # LR rows that are written
         self.needed_from = 0
         """The first LR row that this output still needs."""
 
     def push(self, band: NDArray[Any]) -> None:
         """Take the next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
-        scale, lr, drawn, kind, alpha = self._scale, self._lr, self._drawn, self._lr.kind, None
+        scale = self._scale
+        lr = self._lr
+        drawn = self._drawn
+        kind = self._lr.kind
+        alpha = None
         if lr.conversion is not None and not self._plain:
             top = self._done if drawn is None else drawn.bottom // scale
             band = lr.in_own_profile(band, top, top + len(band) // scale, scale)
-        if drawn is not None:  # projected in the image's own values, so that no conversion can undo it
+        if (
+            drawn is not None
+        ):  # projected in the image's own values, so that no conversion can undo it
             drawn.append(band)
             available = drawn.bottom // scale
             ready = available if available == lr.height else available - CONTEXT
@@ -87,7 +106,8 @@ class Finishing:
         if self.meter is not None:
             self.meter.push(from_unit(band, kind.dtype) if band.dtype == np.float32 else band)
         if self._shrinking is not None:
-            band, alpha = self._shrinking.push(band, None if alpha is None else to_unit(alpha)), None
+            band = self._shrinking.push(band, None if alpha is None else to_unit(alpha))
+            alpha = None
         if (drawn is not None or self._shrinking is not None) and kind.colours == 3:
             gray = np.ptp(band[..., :3], axis=2) < _ROUNDING  # each channel was computed by itself
             band[gray, :3] = band[gray, 1:2]
@@ -98,7 +118,9 @@ class Finishing:
         if len(band):
             self._write(band)
         self._done = done
-        above = done if drawn is None else max(done - CONTEXT, 0)  # rows that wait for their context
+        above = (
+            done if drawn is None else max(done - CONTEXT, 0)
+        )  # rows that wait for their context
         # Last, because another thread drops LR rows by it.
         self.needed_from = above if self.meter is None else min(above, self.meter.needed_from)
 
@@ -106,32 +128,46 @@ class Finishing:
 class _Shrinking:
     """Reduces rows of the model's size to rows of a smaller output.
 
-    With alpha, a pixel's weight is multiplied by it, so that colours of transparent pixels do not bleed.
+    With alpha, a pixel's weight is multiplied by it, so that colours of transparent pixels do not
+    bleed.
     """
 
     def __init__(self, lr: LowResolution, scale: int, request: Request) -> None:
         size = lr.height * scale, lr.width * scale
-        sides = zip((lr.height, lr.width), (request.height, request.width), request.lr_size, strict=True)
+        sides = zip(
+            (lr.height, lr.width), (request.height, request.width), request.lr_size, strict=True
+        )
         to = [whole * output // side for whole, output, side in sides]  # which are whole numbers
         self._reducer = RowReducer(size, to, request.options.reduction)
         curves = (SRGB_CURVE,) * lr.kind.colours if lr.conversion is None else lr.conversion.curves
         self._curves = curves if request.options.linear_light else ()
 
-    def push(self, colours: NDArray[np.float32], alpha: NDArray[np.float32] | None) -> NDArray[np.float32]:
-        """Take the next rows, h×W×1 or 3 and h×W×1 in [0, 1]; return the finished ones, h'×W'×C with alpha if any."""
+    def push(
+        self, colours: NDArray[np.float32], alpha: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
+        """Take the next rows, h×W×1 or 3 and h×W×1 in [0, 1]; return the finished ones, h'×W'×C
+        with alpha if any.
+        """
         parts = [slice(top, top + _ROWS) for top in range(0, len(colours), _ROWS)]
-        return np.concatenate([self._pushed(colours[part], None if alpha is None else alpha[part]) for part in parts])
+        return np.concatenate(
+            [self._pushed(colours[part], None if alpha is None else alpha[part]) for part in parts]
+        )
 
-    def _pushed(self, colours: NDArray[np.float32], weight: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    def _pushed(
+        self, colours: NDArray[np.float32], weight: NDArray[np.float32] | None
+    ) -> NDArray[np.float32]:
         light = np.clip(colours, 0, 1)
         for channel, curve in enumerate(self._curves):
             light[..., channel] = curve.linear(light[..., channel])
         if weight is None:
             return self._values(self._reducer.push(light))
-        # Reduced alike: weighted colours, the weight itself, and colours for where nothing is visible.
+        # Reduced alike: weighted colours, the weight itself, and colours for where nothing is
+        # visible.
         rows = self._reducer.push(np.concatenate([light * weight, weight, light], axis=2))
         count = light.shape[2]
-        weighted, weight, plain = rows[..., :count], rows[..., count : count + 1], rows[..., count + 1 :]
+        weighted = rows[..., :count]
+        weight = rows[..., count : count + 1]
+        plain = rows[..., count + 1 :]
         visible = weight > _INVISIBLE
         result = np.where(visible, weighted / np.where(visible, weight, 1), plain)
         return np.concatenate([self._values(result), np.clip(weight, 0, 1)], axis=2)
@@ -143,16 +179,18 @@ class _Shrinking:
         return values
 
 
-def lr_psnr(answer: AnyImage, image: AnyImage, *, reduction: LrKernel = "bicubic", layout: Layout = "hwc") -> float:
+def lr_psnr(
+    answer: AnyImage, image: AnyImage, *, reduction: LrKernel = "bicubic", layout: Layout = "hwc"
+) -> float:
     """Measure the PSNR in dB between an image and the reduction (MATLAB's) of an answer to it.
 
-    Both are compared in [0, 1] and in the image's own profile; fully transparent pixels of the image do not count.
-    Below 40 dB an answer no longer reduces to its image: lower tau, or use `consistent=True`.
+    Both are compared in [0, 1] and in the image's own profile; fully transparent pixels of the
+    image do not count. Below 40 dB an answer no longer reduces to its image: lower tau, or use
+    `consistent=True`.
 
-    Args:
-        answer, image: As :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times as large.
-        reduction: "bicubic" or "bilinear", as the model was trained for (`bundle.manifest.reduction`).
-        layout: Of both, as there.
+    Args: answer, image: As :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16
+        times as large. reduction: "bicubic" or "bilinear", as the model was trained for
+        (`bundle.manifest.reduction`). layout: Of both, as there.
 
     Returns:
         The decibels: infinite if the two agree, NaN if nothing is visible.
@@ -168,14 +206,16 @@ def lr_psnr(answer: AnyImage, image: AnyImage, *, reduction: LrKernel = "bicubic
     scale = large.shape[0] // height
     if large.shape[:2] != (height * scale, width * scale):
         raise ImageError(
-            f"an answer of {large.shape[1]}×{large.shape[0]} pixels does not match an image of {width}×{height}: "
+            f"an answer of {large.shape[1]}×{large.shape[0]} pixels does not match an image of "
+            f"{width}×{height}: "
             "its sides are not the same multiple of the image's"
         )
     if not 2 <= scale <= 16:
         raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
     if its_kind.colours != kind.colours:
         raise ImageError(
-            f"an answer with {its_kind.colours} colour channels does not match an image with {kind.colours}; convert "
+            f"an answer with {its_kind.colours} colour channels does not match an image with "
+            f"{kind.colours}; convert "
             "one of them first"
         )
     meter = LrPsnrMeter(LowResolution.of(pixels, kind, multiple=1, reach=0), scale, reduction)
@@ -185,21 +225,31 @@ def lr_psnr(answer: AnyImage, image: AnyImage, *, reduction: LrKernel = "bicubic
 
 
 class LrPsnrMeter:
-    """Takes the finished rows of an answer from the top down and compares their reduction with the LR image."""
+    """Takes the finished rows of an answer from the top down and compares their reduction with the
+    LR image.
+    """
 
     def __init__(self, lr: LowResolution, scale: int, kernel: LrKernel) -> None:
         self._lr = lr
-        self._reducer = RowReducer((lr.height * scale, lr.width * scale), (lr.height, lr.width), kernel)
+        self._reducer = RowReducer(
+            (lr.height * scale, lr.width * scale), (lr.height, lr.width), kernel
+        )
         self._squared_error = self._weights = 0.0
         self.needed_from = 0
         """The first LR row that is still needed."""
 
     @property
     def db(self) -> float:
-        """−10·log10 of the mean squared error of all rows so far; infinite without error, NaN without pixels."""
+        """−10·log10 of the mean squared error of all rows so far; infinite without error, NaN
+        without pixels.
+        """
         if self._weights == 0:
             return math.nan
-        return -10 * math.log10(self._squared_error / self._weights) if self._squared_error else math.inf
+        return (
+            -10 * math.log10(self._squared_error / self._weights)
+            if self._squared_error
+            else math.inf
+        )
 
     def push(self, band: NDArray[Any]) -> None:
         """Take the next rows, sh×sW×1 or 3 of any of the dtypes, without alpha."""
@@ -207,7 +257,9 @@ class LrPsnrMeter:
         if not len(reduced):
             return
         top, bottom = self.needed_from, self.needed_from + len(reduced)
-        squares = np.square(reduced.astype(np.float64) - self._lr.colours(top, bottom, own=True)).mean(axis=2)
+        squares = np.square(
+            reduced.astype(np.float64) - self._lr.colours(top, bottom, own=True)
+        ).mean(axis=2)
         visible = self._lr.visible(top, bottom)
         self.needed_from = bottom  # once they are read: another thread drops rows by it
         self._squared_error += float((squares if visible is None else squares * visible).sum())
@@ -217,12 +269,17 @@ class LrPsnrMeter:
 def warn_if_inconsistent(
     what: str, lr_psnr: Sequence[float | None], *, options: DrawOptions, manifest: Manifest
 ) -> None:
-    """Log one warning for the outputs of a model whose LR-PSNR is below 40 dB; not if it should remove damage."""
+    """Log one warning for the outputs of a model whose LR-PSNR is below 40 dB; not if it should
+    remove damage.
+    """
     low = [f"{value:.1f}" for value in lr_psnr if value is not None and value < LOW_LR_PSNR_DB]
     if not low or (manifest.removes_damage and not options.consistent):
         return
     if options.consistent:
-        advice = "a consistent output came no nearer, as pixels cannot be darker than black or brighter than white"
+        advice = (
+            "a consistent output came no nearer, as pixels cannot be darker than black or brighter "
+            "than white"
+        )
     elif options.recorded_tau(manifest)[0] == 0:
         advice = "ask for a consistent output"
     else:

@@ -1,6 +1,7 @@
 """An LR image, some rows at a time: what the network sees of it, and what bypasses the network.
 
-Rows of images that are larger than memory are read once, from the top down, and dropped when no longer needed.
+Rows of images that are larger than memory are read once, from the top down, and dropped when no
+longer needed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from srflow_sdk.pixels.in_memory import LUMA, ImageKind, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
 
 CHROMA_REACH = 3  # LR pixels: of 7×7, so within any 8×8 around a pixel
-CHROMA_SLACK = 0.5  # of the strongest chroma around; of 24 photographs, 0.1 % of the true pixels go beyond
+CHROMA_SLACK = (
+    0.5  # of the strongest chroma around; of 24 photographs, 0.1 % of the true pixels go beyond
+)
 GRAY = 0.5 / 255  # less chroma is none: conversions of gray profiles leave as much
 _CACHED = 1 << 18  # numbers of a picture that are bounded at a time
 _RED, _GREEN, _BLUE = LUMA
@@ -37,38 +40,59 @@ class ArrayRows:
         return self._pixels[top:bottom]
 
     def forget(self, before: int) -> None:
-        """Declare that rows above this number will not be requested again, which does nothing here."""
+        """Declare that rows above this number will not be requested again, which does nothing
+        here.
+        """
 
 
 class RowBuffer:
-    """Consecutive rows, appended below and dropped above, by their number in the whole image. Thread-safe.
+    """Consecutive rows, appended below and dropped above, by their number in the whole image.
+    Thread-safe.
 
-    read: decodes the next n of `height` rows, which a thread lets it do `ahead` of their use; :meth:`close` ends it.
+    read: decodes the next n of `height` rows, which a thread lets it do `ahead` of their use;
+    :meth:`close` ends it.
     None: rows are appended from outside.
     """
 
-    def __init__(self, read: Callable[[int], NDArray[Any]] | None = None, *, height: int = 0, ahead: int = 0) -> None:
+    def __init__(
+        self, read: Callable[[int], NDArray[Any]] | None = None, *, height: int = 0, ahead: int = 0
+    ) -> None:
         self._held: NDArray[Any] | None = None
         self._lock = threading.RLock()
         self._top = self._asked = 0
         self.bottom = 0
         """One more than the number of the last row."""
-        self._read, self._height, self._ahead = read, height, ahead
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-decode")  # which starts no thread before its use
+        self._read = read
+        self._height = height
+        self._ahead = ahead
+        self._pool = ThreadPoolExecutor(
+            1, thread_name_prefix="srflow-decode"
+        )  # which starts no thread before its use
         self._next = self._ask(ahead)
 
     def append(self, rows: NDArray[Any]) -> None:
-        self._held = rows if self._held is None or not len(self._held) else np.concatenate([self._held, rows])
+        self._held = (
+            rows
+            if self._held is None or not len(self._held)
+            else np.concatenate([self._held, rows])
+        )
         self.bottom += len(rows)
 
     def rows(self, top: int, bottom: int) -> NDArray[Any]:
         """Rows top … bottom - 1, none of which was dropped. Raises: whatever `read` raises."""
         with self._lock:
-            while self.bottom < bottom and (coming := self._next or self._ask(bottom - self.bottom)) is not None:
-                self.append(coming.result())  # a failed read stays, and fails again for every caller
+            while (
+                self.bottom < bottom
+                and (coming := self._next or self._ask(bottom - self.bottom)) is not None
+            ):
+                self.append(
+                    coming.result()
+                )  # a failed read stays, and fails again for every caller
                 self._next = self._ask(self._ahead)
             if self._held is None or top < self._top or bottom > self.bottom:
-                raise IndexError(f"rows {top} to {bottom} are not among {self._top} to {self.bottom}")
+                raise IndexError(
+                    f"rows {top} to {bottom} are not among {self._top} to {self.bottom}"
+                )
             return self._held[top - self._top : bottom - self._top]
 
     def forget(self, before: int) -> None:
@@ -76,7 +100,8 @@ class RowBuffer:
             before = min(before, self.bottom)
             if self._held is not None and before > self._top:
                 # A copy: a view would keep the dropped rows alive.
-                self._held, self._top = self._held[before - self._top :].copy(), before
+                self._held = self._held[before - self._top :].copy()
+                self._top = before
 
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
@@ -102,13 +127,23 @@ class LowResolution:
     multiple: int
     """The network's sides are multiples of it; the last row and column are repeated to fill up."""
     reach: int
-    """Distance from a visible pixel within which the network must not see what lies under transparency."""
+    """Distance from a visible pixel within which the network must not see what lies under
+    transparency."""
 
     @classmethod
-    def of(cls, pixels: NDArray[Any], kind: ImageKind, *, multiple: int, reach: int) -> LowResolution:
+    def of(
+        cls, pixels: NDArray[Any], kind: ImageKind, *, multiple: int, reach: int
+    ) -> LowResolution:
         """Take an image in memory."""
         height, width = pixels.shape[:2]
-        return cls(source=ArrayRows(pixels), kind=kind, height=height, width=width, multiple=multiple, reach=reach)
+        return cls(
+            source=ArrayRows(pixels),
+            kind=kind,
+            height=height,
+            width=width,
+            multiple=multiple,
+            reach=reach,
+        )
 
     @functools.cached_property
     def conversion(self) -> ColourConversion | None:
@@ -124,19 +159,25 @@ class LowResolution:
         return padded_size(self.width, self.multiple)
 
     def network_rows(self, top: int, bottom: int) -> NDArray[np.float32]:
-        """Rows of the padded image for the network: float32 3×(bottom - top)×padded_width, sRGB in [0, 1]."""
+        """Rows of the padded image for the network: float32 3×(bottom - top)×padded_width, sRGB in
+        [0, 1].
+        """
         colours = self.colours(top, min(bottom, self.height))
         margins = (0, bottom - top - colours.shape[0]), (0, self.padded_width - self.width), (0, 0)
         padded = np.pad(np.repeat(colours, 3 // colours.shape[2], axis=2), margins, mode="edge")
         return np.ascontiguousarray(padded.transpose(2, 0, 1))
 
     def colours(self, top: int, bottom: int, *, own: bool = False) -> NDArray[np.float32]:
-        """Rows as the network sees them, not padded: float32 h×w×1 or 3 in [0, 1], sRGB or the `own` profile."""
+        """Rows as the network sees them, not padded: float32 h×w×1 or 3 in [0, 1], sRGB or the
+        `own` profile.
+        """
         margin = self.reach if self.kind.has_alpha else 0
         above = max(top - margin, 0)
         pixels = self.source.rows(above, min(bottom + margin, self.height))
         colours = pixels[..., : self.kind.colours]
-        colours = to_unit(colours) if own or self.conversion is None else self.conversion.to_srgb(colours)
+        colours = (
+            to_unit(colours) if own or self.conversion is None else self.conversion.to_srgb(colours)
+        )
         if margin:
             colours = filled(colours, pixels[..., -1], margin)
         return colours[top - above : bottom - above]
@@ -153,11 +194,14 @@ class LowResolution:
         alpha = self.source.rows(above, min(bottom + ENLARGE_CONTEXT, self.height))[..., -1]
         return enlarged_alpha(alpha, scale)[(top - above) * scale : (bottom - above) * scale]
 
-    def in_own_profile(self, srgb: NDArray[np.float32], top: int, bottom: int, scale: int) -> NDArray[np.float32]:
+    def in_own_profile(
+        self, srgb: NDArray[np.float32], top: int, bottom: int, scale: int
+    ) -> NDArray[np.float32]:
         """The network's colours of rows, sh×sW×3, in the image's own profile."""
         if self.conversion is None:
             return srgb
-        # Colours outside sRGB bypass the network: what the conversion and back changes is enlarged and added.
+        # Colours outside sRGB bypass the network: what the conversion and back changes is enlarged
+        # and added.
         above = max(top - ENLARGE_CONTEXT, 0)
         own = self.colours(above, min(bottom + ENLARGE_CONTEXT, self.height), own=True)
         lost = own - self.conversion.from_srgb(self.conversion.to_srgb(own))
@@ -165,7 +209,9 @@ class LowResolution:
             (top - above) * scale : (bottom - above) * scale
         ]
         result: NDArray[np.float32] = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
-        gray = (np.ptp(srgb, axis=2) == 0) & (np.ptp(lost, axis=2) < GRAY)  # and so it is in every RGB profile
+        gray = (np.ptp(srgb, axis=2) == 0) & (
+            np.ptp(lost, axis=2) < GRAY
+        )  # and so it is in every RGB profile
         result[gray] = result[gray, 1:2]
         return result
 
@@ -176,30 +222,45 @@ class LowResolution:
 
 
 class ChromaBounds:
-    """How far from gray pictures of a tile's core may be: as the LR pixels around each place, and a half more.
+    """How far from gray pictures of a tile's core may be: as the LR pixels around each place, and a
+    half more.
 
-    Blue less luma and red less luma each stay between the least and the largest value of the 7×7 LR pixels around, give
-    or take half of the largest magnitude: gray stays gray, one hue stays that hue, and colours hardly notice.
+    Blue less luma and red less luma each stay between the least and the largest value of the 7×7 LR
+    pixels around, give or take half of the largest magnitude: gray stays gray, one hue stays that
+    hue, and colours hardly notice.
     """
 
     def __init__(self, lr: NDArray[np.float32], core: Window, halo: int) -> None:
-        """lr: a tile's window, 3×h×w in [0, 1]. core: in it. halo: around the core, where the image goes on."""
+        """lr: a tile's window, 3×h×w in [0, 1]. core: in it. halo: around the core, where the image
+        goes on.
+        """
         luma = _RED * lr[0] + _GREEN * lr[1] + _BLUE * lr[2]
         reach = min(CHROMA_REACH, halo)  # within the halo, so that tiles do not decide
-        chroma = np.pad(np.stack([lr[2] - luma, lr[0] - luma]), ((0, 0), (reach, reach), (reach, reach)), mode="edge")
+        chroma = np.pad(
+            np.stack([lr[2] - luma, lr[0] - luma]),
+            ((0, 0), (reach, reach), (reach, reach)),
+            mode="edge",
+        )
         rows, columns = (slice(side.start, side.stop + 2 * reach) for side in core.slices)
         low, high = chroma[:, rows, columns], chroma[:, rows, columns]
         for axis, count in (1, core.height), (2, core.width):
-            around = [(slice(None),) * axis + (slice(at, at + count),) for at in range(2 * reach + 1)]
+            around = [
+                (slice(None),) * axis + (slice(at, at + count),) for at in range(2 * reach + 1)
+            ]
             low = functools.reduce(np.minimum, (low[shifted] for shifted in around))
             high = functools.reduce(np.maximum, (high[shifted] for shifted in around))
         most = np.maximum(np.abs(low), np.abs(high)).max(axis=0)
-        gray, slack = most < GRAY, np.float32(CHROMA_SLACK) * most
-        self.limits: NDArray[np.float32] = np.where(gray, 0, np.concatenate([low - slack, high + slack]))
+        gray = most < GRAY
+        slack = np.float32(CHROMA_SLACK) * most
+        self.limits: NDArray[np.float32] = np.where(
+            gray, 0, np.concatenate([low - slack, high + slack])
+        )
         """The least blue and red less luma at each LR pixel of the core, and the largest: 4×h×w."""
 
     def bounded(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A picture of the core, float32 sh×sw×3, with the same luma; what is within bounds is as it was."""
+        """A picture of the core, float32 sh×sw×3, with the same luma; what is within bounds is as
+        it was.
+        """
         height, width = self.limits.shape[1:]
         scale = picture.shape[0] // height
         values = picture.reshape(height, scale, width * scale, 3)
@@ -218,12 +279,16 @@ class ChromaBounds:
 def _near_colours(
     values: NDArray[np.float32], limits: NDArray[np.float32]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Which pixels of a picture's rows are beyond bounds, and the nearest colours with the same luma for them."""
+    """Which pixels of a picture's rows are beyond bounds, and the nearest colours with the same
+    luma for them.
+    """
     luma = _RED * values[..., 0] + _GREEN * values[..., 1] + _BLUE * values[..., 2]
     blue = values[..., 2] - luma
     red = values[..., 0] - luma
     beyond = ~((blue >= limits[0]) & (blue <= limits[2]) & (red >= limits[1]) & (red <= limits[3]))
-    least_blue, least_red, most_blue, most_red = np.broadcast_to(limits, (4, *luma.shape))[:, beyond]
+    least_blue, least_red, most_blue, most_red = np.broadcast_to(limits, (4, *luma.shape))[
+        :, beyond
+    ]
     luma = luma[beyond]
     blue = np.clip(blue[beyond], least_blue, most_blue)
     red = np.clip(red[beyond], least_red, most_red)

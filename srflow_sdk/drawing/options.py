@@ -1,6 +1,8 @@
-"""The options of every drawing method, as keywords and as options of commands, and the request that they become.
+"""The options of every drawing method, as keywords and as options of commands, and the request that
+they become.
 
-Commands make an option of each field of :func:`option`. `--help` imports this module, so it imports no numpy.
+Commands make an option of each field of :func:`option`. `--help` imports this module, so it imports
+no numpy.
 """
 
 from __future__ import annotations
@@ -35,8 +37,8 @@ _MAX_SAMPLES = 1 << 20
 def option(default: Any, help: str, **more: Any) -> Any:
     """A field that commands make an option of.
 
-    help and more: of the option: metavar, flag, `least` value, largest one (`up_to`), the one that it has `alone`, the
-    `heading` of its group, and whether `most` people need it.
+    help and more: of the option: metavar, flag, `least` value, largest one (`up_to`), the one that
+    it has `alone`, the `heading` of its group, and whether `most` people need it.
     """
     return field(default=default, metadata={"help": help, **more})
 
@@ -45,9 +47,9 @@ def option(default: Any, help: str, **more: Any) -> Any:
 class OutputSize:
     """The size of an output in pixels, for the keyword `scale`. The photo's proportions are kept.
 
-    Args:
-        width, height: Of the output; if both are given, it fits within them and reaches one of them.
-        max_side: The longer side has at most so many pixels; where the model's picture is smaller, it stays as it is.
+    Args: width, height: Of the output; if both are given, it fits within them and reaches one of
+        them. max_side: The longer side has at most so many pixels; where the model's picture is
+        smaller, it stays as it is.
 
     Raises:
         ArgumentError: It is not a width, a height, both, or a max_side, in whole numbers from 1 on.
@@ -69,13 +71,21 @@ class OutputSize:
             return f"at most {self.max_side} pixels a side"
         if self.width is not None and self.height is not None:
             return f"{self.width}×{self.height} pixels"
-        return f"a width of {self.width} pixels" if self.height is None else f"a height of {self.height} pixels"
+        return (
+            f"a width of {self.width} pixels"
+            if self.height is None
+            else f"a height of {self.height} pixels"
+        )
 
     def scale_for(self, *, height: int, width: int) -> float:
         """Tell how many times larger an output of this size is than a height×width image."""
         if self.max_side is not None:
             return self.max_side / max(height, width)
-        return min(wanted / side for wanted, side in ((self.width, width), (self.height, height)) if wanted is not None)
+        return min(
+            wanted / side
+            for wanted, side in ((self.width, width), (self.height, height))
+            if wanted is not None
+        )
 
 
 class WatchKeywords(TypedDict, total=False):
@@ -114,18 +124,25 @@ class PictureKeywords(DrawKeywords, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOptions:
-    """The keywords of every method that draws: :meth:`Upscaler.upscale`, :meth:`Encoding.sample` and the others.
+    """The keywords of every method that draws: :meth:`Upscaler.upscale`, :meth:`Encoding.sample`
+    and the others.
 
-    Args:
-        tau: Temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ more. An array H×W gives
+    Args: tau: Temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ
+        more. An array H×W gives
             each pixel its own; "auto" is less on flat areas. None is the model's default.
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
-        consistent: Let the answer's reduction equal the input to rounding: :func:`~srflow_sdk.lr_psnr` tells.
-        wrap: The image is a texture that tiles along "x", "y" or both, "xy", and so does the answer, without a seam.
-        scale: How many times larger the sides are, or an :class:`OutputSize`; None is the model's own.
-        reduction, linear_light: For a smaller `scale`: antialiased "bicubic" or "lanczos"; of values, or of light.
-        value_range: (low, high), an array's values that are black and white, or percentiles ("1%", "99%").
-        progress: Called as progress(done, total) after each tile, in the calling thread; what it raises ends the call.
+        consistent: Let the answer's reduction equal the input to rounding:
+        :func:`~srflow_sdk.lr_psnr` tells.
+        wrap: The image is a texture that tiles along "x", "y" or both, "xy", and so does the
+        answer, without a seam.
+        scale: How many times larger the sides are, or an :class:`OutputSize`; None is the model's
+        own.
+        reduction, linear_light: For a smaller `scale`: antialiased "bicubic" or "lanczos"; of
+        values, or of light.
+        value_range: (low, high), an array's values that are black and white, or percentiles ("1%",
+        "99%").
+        progress: Called as progress(done, total) after each tile, in the calling thread; what it
+        raises ends the call.
         cancel: Once this event is set, from any thread, the call ends with CancelledError.
 
     Raises:
@@ -134,29 +151,43 @@ class DrawOptions:
 
     tau: Tau | None = option(
         None,
-        "Temperature: 0 is smooth, larger is sharper; auto: less on flat areas.  [default: the model's]",
+        "Temperature: 0 is smooth, larger is sharper; auto: less on flat areas.  [default: the "
+        "model's]",
         metavar="auto|T",
         most=True,
     )
     seed: int = option(0, "Same seed, same picture.", least=0)
     sample: int = option(0, "Number of the first picture.", least=0)
-    consistent: bool = option(False, "Make outputs reduce to their inputs again, as far as possible.")
+    consistent: bool = option(
+        False, "Make outputs reduce to their inputs again, as far as possible."
+    )
     wrap: Wrap | None = option(
-        None, "Let a texture tile without a seam; x, y: in one direction.", metavar="[x|y]", alone="xy"
+        None,
+        "Let a texture tile without a seam; x, y: in one direction.",
+        metavar="[x|y]",
+        alone="xy",
     )
     scale: float | OutputSize | None = option(
-        None, "Enlarge F times, such as 2 or 1.5.  [default: the model's; auto: 4]", metavar="F", most=True
+        None,
+        "Enlarge F times, such as 2 or 1.5.  [default: the model's; auto: 4]",
+        metavar="F",
+        most=True,
     )
     reduction: Kernel = option("bicubic", "How a picture is reduced to a smaller size.")
     linear_light: bool = option(False, "Reduce it in linear light.")
     value_range: RangeKeyword | None = option(
-        None, "Values of a TIFF that are black and white, or 1% 99%.", flag="--range", metavar="LOW HIGH"
+        None,
+        "Values of a TIFF that are black and white, or 1% 99%.",
+        flag="--range",
+        metavar="LOW HIGH",
     )
     progress: Progress | None = None
     cancel: threading.Event | None = None
 
     def __post_init__(self) -> None:
-        tau, scale, most = self.tau, self.scale, (1 << 64) - 1
+        tau = self.tau
+        scale = self.scale
+        most = (1 << 64) - 1
         if tau is not None:
             from srflow_sdk.drawing.temperature import checked_tau
 
@@ -174,7 +205,9 @@ class DrawOptions:
             if self.wrap:
                 raise ArgumentError("values in a range cannot be wrapped; omit wrap or value_range")
         if self.progress is not None and not callable(self.progress):
-            raise ArgumentError(f"progress is {self.progress!r}; it must be a function of two numbers, or None")
+            raise ArgumentError(
+                f"progress is {self.progress!r}; it must be a function of two numbers, or None"
+            )
         if self.cancel is not None and not isinstance(self.cancel, threading.Event):
             raise ArgumentError(f"cancel is {self.cancel!r}; it must be a threading.Event, or None")
         vars(self).update(  # frozen for others: Python's own numbers and flags, also of numpy's
@@ -192,7 +225,9 @@ class DrawOptions:
         return "auto" if manifest.auto_tau else manifest.default_tau
 
     def recorded_tau(self, manifest: Manifest) -> tuple[float | None, int | None]:
-        """The temperature as pictures record it, None for a map; of "auto", what it scales, and the map's version."""
+        """The temperature as pictures record it, None for a map; of "auto", what it scales, and the
+        map's version.
+        """
         tau = self.tau_for(manifest)
         if isinstance(tau, str):
             from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
@@ -200,45 +235,76 @@ class DrawOptions:
             return manifest.default_tau, AUTO_TAU_SCHEME
         return tau if is_real(tau) else None, None
 
-    def output_of(self, manifest: Manifest, *, height: int, width: int) -> tuple[float | None, int, int]:
-        """The output of a height×width image: scale, height, width; the scale is None if it is the model's own.
+    def output_of(
+        self, manifest: Manifest, *, height: int, width: int
+    ) -> tuple[float | None, int, int]:
+        """The output of a height×width image: scale, height, width; the scale is None if it is the
+        model's own.
 
-        Sides are rounded, halves up. Raises: ArgumentError for a number above the model's, ImageError if the image is
-        too small for an OutputSize.
+        Sides are rounded, halves up. Raises: ArgumentError for a number above the model's,
+        ImageError if the image is too small for an OutputSize.
         """
-        most, wanted = manifest.scale, self.scale
-        scale = wanted.scale_for(height=height, width=width) if isinstance(wanted, OutputSize) else wanted
+        most = manifest.scale
+        wanted = self.scale
+        scale = (
+            wanted.scale_for(height=height, width=width)
+            if isinstance(wanted, OutputSize)
+            else wanted
+        )
         if scale is not None and scale > most and not isinstance(wanted, OutputSize):
             raise ArgumentError(
-                f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask for at most {most}, "
+                f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask for "
+                f"at most {most}, "
                 "name a model that enlarges more, or upscale its output again"
             )
         if scale is not None and scale > most and cast(OutputSize, wanted).max_side is None:
             raise ImageError(
-                f"{wanted} would be {scale:.4g} times the image's {width}×{height}, but the model {manifest.name} "
-                f"enlarges {most} times, to {width * most}×{height * most}; ask for less, or upscale its output again"
+                f"{wanted} would be {scale:.4g} times the image's {width}×{height}, but the model "
+                f"{manifest.name} "
+                f"enlarges {most} times, to {width * most}×{height * most}; ask for less, or "
+                "upscale its output again"
             )
         if scale is None or scale >= most:
             return None, height * most, width * most
-        return float(scale), max(math.floor(height * scale + 0.5), 1), max(math.floor(width * scale + 0.5), 1)
+        return (
+            float(scale),
+            max(math.floor(height * scale + 0.5), 1),
+            max(math.floor(width * scale + 0.5), 1),
+        )
 
     def named_scale(self, manifest: Manifest) -> float | None:
-        """The scale for file names, an int if it is whole; None if it depends on the image. Raises: ArgumentError."""
+        """The scale for file names, an int if it is whole; None if it depends on the image. Raises:
+        ArgumentError.
+        """
         if isinstance(self.scale, OutputSize):
             return None
         number = self.output_of(manifest, height=1, width=1)[0] or manifest.scale
         return int(number) if number == int(number) else number
 
-    def provenance_fields(self, manifest: Manifest, *, sample: int, scale: float | None) -> dict[str, Any]:
-        """The fields of one sample's provenance that the options decide. scale: from :meth:`output_of`."""
+    def provenance_fields(
+        self, manifest: Manifest, *, sample: int, scale: float | None
+    ) -> dict[str, Any]:
+        """The fields of one sample's provenance that the options decide. scale: from
+        :meth:`output_of`.
+        """
         tau, auto_tau = self.recorded_tau(manifest)
-        own: dict[str, Any] = {**_chosen(self), "tau": tau, "auto_tau": auto_tau, "sample": sample, "scale": scale}
-        own["value_range"] = None if self.value_range is None else " ".join(map(str, self.value_range))
+        own: dict[str, Any] = {
+            **_chosen(self),
+            "tau": tau,
+            "auto_tau": auto_tau,
+            "sample": sample,
+            "scale": scale,
+        }
+        own["value_range"] = (
+            None if self.value_range is None else " ".join(map(str, self.value_range))
+        )
         return own if scale is not None else {**own, "reduction": None, "linear_light": False}
 
     @classmethod
     def from_provenance(cls, made: Provenance) -> DrawOptions:
-        """The options that a picture was made with. Raises: ArgumentError for values that cannot be."""
+        """The options that a picture was made with. Raises: ArgumentError for values that cannot
+        be.
+        """
         own = {one.name: getattr(made, one.name) for one in fields(cls) if hasattr(made, one.name)}
         own["tau"] = made.tau if made.auto_tau is None else "auto"
         own["reduction"] = made.reduction or "bicubic"
@@ -248,25 +314,38 @@ class DrawOptions:
     def described(self, manifest: Manifest) -> dict[str, Any]:
         """The options as JSON values, for a report."""
         tau, auto_tau = self.recorded_tau(manifest)
-        scale = vars(self.scale) if isinstance(self.scale, OutputSize) else self.named_scale(manifest)
+        scale = (
+            vars(self.scale) if isinstance(self.scale, OutputSize) else self.named_scale(manifest)
+        )
         return {**_chosen(self), "tau": tau, "auto_tau": auto_tau, "scale": scale}
 
     def numbers(self, n: int, *, least: int = 1) -> range:
-        """The numbers of `n` samples, from `sample` on. Raises: ArgumentError unless `n` samples can be drawn."""
+        """The numbers of `n` samples, from `sample` on. Raises: ArgumentError unless `n` samples
+        can be drawn.
+        """
         end = self.sample + whole("n", n, least=least, most=_MAX_SAMPLES, of=" of samples")
         if (end - 1) >> 64:
-            raise ArgumentError("the numbers of all samples must be below 2^64; use a smaller sample or n")
+            raise ArgumentError(
+                "the numbers of all samples must be below 2^64; use a smaller sample or n"
+            )
         return range(self.sample, end)
 
     def band(self, manifest: Manifest, *, n: int, coverage: float) -> Band:
-        """Half the width of an interval of `n` samples. Raises: ArgumentError, BundleError if nothing is calibrated."""
+        """Half the width of an interval of `n` samples. Raises: ArgumentError, BundleError if
+        nothing is calibrated.
+        """
         if self.consistent:
-            raise ArgumentError("the bounds of an interval cannot be consistent with the input; omit consistent")
+            raise ArgumentError(
+                "the bounds of an interval cannot be consistent with the input; omit consistent"
+            )
         if self.scale is not None:
-            raise ArgumentError("intervals are calibrated for pictures of the model's own size; omit scale")
+            raise ArgumentError(
+                "intervals are calibrated for pictures of the model's own size; omit scale"
+            )
         if manifest.intervals is None:
             raise BundleError(
-                f"the intervals of {manifest.name} are not calibrated: measure them on photographs like yours with "
+                f"the intervals of {manifest.name} are not calibrated: measure them on photographs "
+                "like yours with "
                 "srflow-eval calibrate --model BUNDLE --hr PHOTOS"
             )
         return manifest.intervals.band(n, coverage)
@@ -274,7 +353,11 @@ class DrawOptions:
 
 def _chosen(options: DrawOptions) -> dict[str, Any]:
     """The options that decide a picture, and not how a call is followed."""
-    return {name: value for name, value in vars(options).items() if name not in WatchKeywords.__annotations__}
+    return {
+        name: value
+        for name, value in vars(options).items()
+        if name not in WatchKeywords.__annotations__
+    }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,14 +366,17 @@ class Request:
 
     temperature: checked for this image.
     samples: the numbers of the samples.
-    height, width: of the outputs. scale: how many times as large as the image that is; None: as the model's picture.
-    reduce: draw the "mean" or "std" of the samples instead of the samples, or the first with the bounds of the
-        "interval", whose `band` is half its width.
+    height, width: of the outputs. scale: how many times as large as the image that is; None: as the
+    model's picture.
+    reduce: draw the "mean" or "std" of the samples instead of the samples, or the first with the
+        bounds of the "interval", whose `band` is half its width.
     latents: are decoded, and none are drawn.
-    lr_size: the image's height and width. margins: LR rows and columns of its repetition around it, which are cut off.
+    lr_size: the image's height and width. margins: LR rows and columns of its repetition around it,
+    which are cut off.
     mirrored: after each sample, draw the one whose latents are the negatives of its latents.
     hued: keep the hues of the image, and gray gray.
-    channels: 1 (gray) or 3 (RGB). dtype: all but float32, which None is, are clipped and rounded to the full range.
+    channels: 1 (gray) or 3 (RGB). dtype: all but float32, which None is, are clipped and rounded to
+        the full range.
     """
 
     options: DrawOptions
@@ -327,25 +413,37 @@ def make_request(
     coverage: float | None = None,
     **others: Any,
 ) -> Request:
-    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image. coverage: of an "interval".
+    """Request samples `options.sample` to `options.sample + n - 1` of a height×width image.
+    coverage: of an "interval".
 
-    Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it; BundleError.
+    Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it;
+        BundleError.
     """
     from srflow_sdk.drawing.temperature import Temperature
     from srflow_sdk.drawing.wrapping import margins_for
 
     samples = options.numbers(n, least=2 if reduce else 1)
     if options.value_range is not None:
-        raise ArgumentError("value_range is for upscale and upscale_file; give encode values in [0, 1]")
+        raise ArgumentError(
+            "value_range is for upscale and upscale_file; give encode values in [0, 1]"
+        )
     if reduce == "std" and (options.consistent or options.scale is not None):
-        raise ArgumentError("a standard deviation is that of the model's own pictures; omit consistent and scale")
+        raise ArgumentError(
+            "a standard deviation is that of the model's own pictures; omit consistent and scale"
+        )
     scale, *size = options.output_of(manifest, height=height, width=width)
-    tau, unit = options.tau_for(manifest), manifest.size_multiple
+    tau = options.tau_for(manifest)
+    unit = manifest.size_multiple
     margins = margins_for(options.wrap or "", (height, width), size, manifest)
     return Request(
         options=options,
         temperature=Temperature(
-            tau, default=manifest.default_tau, height=height, width=width, multiple=unit, margins=margins
+            tau,
+            default=manifest.default_tau,
+            height=height,
+            width=width,
+            multiple=unit,
+            margins=margins,
         ),
         samples=samples,
         margins=margins,

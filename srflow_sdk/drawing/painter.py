@@ -1,4 +1,5 @@
-"""Draws pictures: one pass over an image's tiles, each by the network's two graphs, joined into bands of rows.
+"""Draws pictures: one pass over an image's tiles, each by the network's two graphs, joined into
+bands of rows.
 
 It also knows what to do without enough memory, and with values that are not finite.
 """
@@ -66,9 +67,11 @@ def draw_tiles(
     *,
     measure: bool = False,
 ) -> list[float | None]:
-    """Draw every picture of a request, and write its rows, which are finished while the next ones are drawn.
+    """Draw every picture of a request, and write its rows, which are finished while the next ones
+    are drawn.
 
-    tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of an interval.
+    tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of
+        an interval.
     """
     manifest = painter.manifest
     held = [(list[NDArray[Any]](), write) for write in writes if request.options.wrap]
@@ -85,8 +88,14 @@ def draw_tiles(
         )
         for place, write in enumerate(writes)
     ]
-    scale, dtype, tell = manifest.scale, outputs[0].band_dtype, request.options.progress  # all are of one request
-    samples, rows, before, told = len(request.samples) * (1 + request.mirrored), tile_rows(tiles), 0, 0
+    # all are of one request
+    scale = manifest.scale
+    dtype = outputs[0].band_dtype
+    tell = request.options.progress
+    samples = len(request.samples) * (1 + request.mirrored)
+    rows = tile_rows(tiles)
+    before = 0
+    told = 0
 
     def advance(done: int) -> None:
         """Tell only what is more: a tile that is drawn again after memory ran out counts once."""
@@ -95,17 +104,26 @@ def draw_tiles(
             told = before + done
             tell(told, len(tiles) * samples)
 
-    with ThreadPoolExecutor(min(len(outputs), _THREADS), thread_name_prefix="srflow-finish") as pool:
+    with ThreadPoolExecutor(
+        min(len(outputs), _THREADS), thread_name_prefix="srflow-finish"
+    ) as pool:
         pending: list[Future[None]] = []  # of the last band: at most one waits
         for row, below in zip(rows, [*rows[1:], None], strict=True):
             top, bottom = row[0].window.top, row[0].window.top + row[0].window.height
             seen = lr.network_rows(top, bottom)
             temperature = request.temperature.for_rows(lr, top, bottom)
-            wanted = dataclasses.replace(request, temperature=temperature, channels=lr.kind.colours, dtype=dtype)
+            wanted = dataclasses.replace(
+                request, temperature=temperature, channels=lr.kind.colours, dtype=dtype
+            )
             height = min(row[0].core.top + row[0].core.height, lr.height) - row[0].core.top
-            bands = [np.empty((height * scale, lr.width * scale, lr.kind.colours), dtype) for _ in outputs]
+            bands = [
+                np.empty((height * scale, lr.width * scale, lr.kind.colours), dtype)
+                for _ in outputs
+            ]
             for tile in row:
-                pictures = painter.draw(tile, seen[:, :, tile.window.slices[1]], wanted, kept, after_sample=advance)
+                pictures = painter.draw(
+                    tile, seen[:, :, tile.window.slices[1]], wanted, kept, after_sample=advance
+                )
                 before += samples
                 columns = slice(tile.core.left * scale, (tile.core.left + tile.core.width) * scale)
                 for band, picture in zip(bands, pictures, strict=True):
@@ -113,9 +131,16 @@ def draw_tiles(
                     target[...] = picture[: target.shape[0], : target.shape[1]]
             for future in pending:
                 future.result()
-            pending = [pool.submit(output.push, band) for output, band in zip(outputs, bands, strict=True)]
+            pending = [
+                pool.submit(output.push, band) for output, band in zip(outputs, bands, strict=True)
+            ]
             following = lr.height if below is None else below[0].window.top
-            lr.forget(min(following - request.temperature.reach, *(output.needed_from for output in outputs)))
+            lr.forget(
+                min(
+                    following - request.temperature.reach,
+                    *(output.needed_from for output in outputs),
+                )
+            )
         for future in pending:
             future.result()
     for drawn, write in held:
@@ -124,10 +149,17 @@ def draw_tiles(
 
 
 def cleaned(
-    pixels: NDArray[Any], kind: ImageKind, painter: Painter, cleaner: Painter, cancel: threading.Event | None
+    pixels: NDArray[Any],
+    kind: ImageKind,
+    painter: Painter,
+    cleaner: Painter,
+    cancel: threading.Event | None,
 ) -> NDArray[Any]:
-    """Draw pixels, H×W×C, with a cleaner in their own size, before a painter enlarges them; alpha stays."""
-    manifest, rows = cleaner.manifest, list[NDArray[Any]]()
+    """Draw pixels, H×W×C, with a cleaner in their own size, before a painter enlarges them; alpha
+    stays.
+    """
+    manifest = cleaner.manifest
+    rows = list[NDArray[Any]]()
     lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
     options = DrawOptions(tau=0.0, scale=1, cancel=cancel)
     request = make_request(options, manifest, height=lr.height, width=lr.width)
@@ -144,7 +176,9 @@ def cleaned(
 
 @dataclass
 class KeptTiles:
-    """A picture on the device: its tiles' conditioning; and how large tiles are once memory ran out."""
+    """A picture on the device: its tiles' conditioning; and how large tiles are once memory ran
+    out.
+    """
 
     tiles: dict[Tile, Conditioning] = field(default_factory=dict)
     largest_core: int | None = None
@@ -155,15 +189,24 @@ class KeptTiles:
         return sum(conditioning.nbytes for conditioning in list(self.tiles.values()))
 
     def relieve(self) -> bool:
-        """Drop everything, because memory ran out. False if there was nothing, and it is not the first time."""
-        dropped, again, self._relieved = len(self.tiles), self._relieved, True
+        """Drop everything, because memory ran out. False if there was nothing, and it is not the
+        first time.
+        """
+        dropped = len(self.tiles)
+        again = self._relieved
+        self._relieved = True
         self.tiles = {}
         if dropped:
-            _log.warning("memory ran out: %d tiles that were kept encoded are encoded again when needed", dropped)
+            _log.warning(
+                "memory ran out: %d tiles that were kept encoded are encoded again when needed",
+                dropped,
+            )
         return dropped > 0 or not again
 
     def spared(self, make: Callable[[], _T]) -> _T:
-        """Call `make`; if memory runs out in it, drop everything, collect garbage, and call it once more."""
+        """Call `make`; if memory runs out in it, drop everything, collect garbage, and call it once
+        more.
+        """
         try:
             return make()
         except MemoryError:
@@ -174,7 +217,9 @@ class KeptTiles:
 
 
 class Painter:
-    """Computes tiles, of a size or "auto", with one bundle on one backend, for all threads of an Upscaler."""
+    """Computes tiles, of a size or "auto", with one bundle on one backend, for all threads of an
+    Upscaler.
+    """
 
     def __init__(self, bundle: Bundle, backend: Backend, tile: TileSize) -> None:
         self.manifest = bundle.manifest
@@ -190,7 +235,9 @@ class Painter:
         self._free = 0  # of a GPU: the most that was free
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("an Upscaler holds open sessions and cannot be pickled: make one in each process")
+        raise TypeError(
+            "an Upscaler holds open sessions and cannot be pickled: make one in each process"
+        )
 
     def close(self) -> None:
         """Release the backends. Closing twice is harmless."""
@@ -204,15 +251,20 @@ class Painter:
     def check_open(self) -> None:
         """Raises: DeviceError once it was closed."""
         if self._closed.is_set():
-            raise DeviceError("this Upscaler was closed: make another one, or use it inside its `with` block")
+            raise DeviceError(
+                "this Upscaler was closed: make another one, or use it inside its `with` block"
+            )
 
     def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
-        """Choose the side of the cores for a height×width image (whole size multiples); None: one. Raises: DeviceError.
+        """Choose the side of the cores for a height×width image (whole size multiples); None: one.
+        Raises: DeviceError.
 
         halo: of the tiles, in LR pixels; None is the manifest's.
         """
         self.check_open()
-        manifest, backend, auto = self.manifest, self.backend, dict[str, Any]()
+        manifest = self.manifest
+        backend = self.backend
+        auto = dict[str, Any]()
         # CPUs compute half precision in float32: activations are larger than the graphs' types say.
         widening = 2 if backend.gpu is None and manifest.precision in ("fp16", "bf16") else 1
         if self._tile == "auto" and backend.gpu is not None:
@@ -240,19 +292,25 @@ class Painter:
         )
 
     def _free_memory_of_gpu(self, gpu: int) -> int | None:
-        """The most that was free so far: later the backend itself holds some, which it uses again."""
+        """The most that was free so far: later the backend itself holds some, which it uses
+        again.
+        """
         free = gpu_free_memory(gpu)
         self._free = max(self._free, free or 0)
         return None if free is None else self._free
 
-    def plan(self, height: int, width: int, core: int | None, *, halo: int | None = None) -> list[Tile]:
+    def plan(
+        self, height: int, width: int, core: int | None, *, halo: int | None = None
+    ) -> list[Tile]:
         """Cut a height×width image into tiles. halo: in LR pixels; None is the manifest's."""
-        multiple, halo = self.manifest.size_multiple, self.manifest.halo if halo is None else halo
+        multiple = self.manifest.size_multiple
+        halo = self.manifest.halo if halo is None else halo
         return plan_tiles(height, width, core=core, halo=halo, multiple=multiple, least=self._least)
 
     def parts(self, tile: Tile, kept: KeptTiles, *, halo: int) -> list[Tile]:
         """Cut a tile into ones that memory may be enough for."""
-        core, multiple = kept.largest_core or MIN_TILE, self.manifest.size_multiple
+        core = kept.largest_core or MIN_TILE
+        multiple = self.manifest.size_multiple
         return split_tile(tile, core=core, halo=halo, multiple=multiple, least=self._least)
 
     def draw(
@@ -266,29 +324,39 @@ class Painter:
     ) -> list[NDArray[Any]]:
         """Draw the tile's core for every picture of a request: sh×sw×channels of its dtype.
 
-        lr: the tile's window, float32 3×h×w. kept: of the picture. after_sample: called with the number of those done.
+        lr: the tile's window, float32 3×h×w. kept: of the picture. after_sample: called with the
+            number of those done.
         """
         self.check_open()
 
         def in_parts() -> list[NDArray[Any]]:
             scale = self.manifest.scale
             shape = (tile.core.height * scale, tile.core.width * scale, request.channels)
-            joined: list[NDArray[Any]] = [np.empty(shape, request.dtype or np.float32) for _ in range(request.pictures)]
+            joined: list[NDArray[Any]] = [
+                np.empty(shape, request.dtype or np.float32) for _ in range(request.pictures)
+            ]
             for part in self.parts(tile, kept, halo=self.manifest.halo):
                 rows, columns = part.window.within(tile.window).slices
-                pictures = self.draw(part, lr[:, rows, columns], request, kept, after_sample=after_sample)
+                pictures = self.draw(
+                    part, lr[:, rows, columns], request, kept, after_sample=after_sample
+                )
                 rows, columns = part.core.within(tile.core).scaled(scale).slices
                 for target, picture in zip(joined, pictures, strict=True):
                     target[rows, columns] = picture
             return joined
 
-        return self.within_memory(tile, kept, lambda: self._pictures(tile, lr, request, kept, after_sample), in_parts)
+        return self.within_memory(
+            tile, kept, lambda: self._pictures(tile, lr, request, kept, after_sample), in_parts
+        )
 
-    def within_memory(self, tile: Tile, kept: KeptTiles, whole: Callable[[], _T], in_parts: Callable[[], _T]) -> _T:
-        """Compute a tile as a whole, or in parts once memory ran out for the picture's tiles of its size.
+    def within_memory(
+        self, tile: Tile, kept: KeptTiles, whole: Callable[[], _T], in_parts: Callable[[], _T]
+    ) -> _T:
+        """Compute a tile as a whole, or in parts once memory ran out for the picture's tiles of its
+        size.
 
-        The first time that it runs out, what is kept is dropped, garbage is collected, and the tile is tried again.
-        Raises: OutOfMemoryError if tiles are the smallest.
+        The first time that it runs out, what is kept is dropped, garbage is collected, and the tile
+        is tried again. Raises: OutOfMemoryError if tiles are the smallest.
         """
         while tile in kept.tiles or kept.largest_core is None or tile.side <= kept.largest_core:
             try:
@@ -300,15 +368,20 @@ class Painter:
         return in_parts()
 
     def shrink(self, tile: Tile, kept: KeptTiles, error: Exception) -> None:
-        """Halve the picture's tiles after this one did not fit. Raises: OutOfMemoryError if they are the smallest."""
+        """Halve the picture's tiles after this one did not fit. Raises: OutOfMemoryError if they
+        are the smallest.
+        """
         half = padded_size(max(tile.side // 2, MIN_TILE), self.manifest.size_multiple)
         if half >= tile.side:
             raise OutOfMemoryError(
-                f"memory ran out on {self.backend.device} with tiles of {tile.side} pixels, the smallest possible; "
+                f"memory ran out on {self.backend.device} with tiles of {tile.side} pixels, the "
+                "smallest possible; "
                 "close other programs, or use a machine with more memory"
             ) from error
         if kept.largest_core is None:
-            _log.warning("memory ran out with tiles of %d pixels; continuing with %d", tile.side, half)
+            _log.warning(
+                "memory ran out with tiles of %d pixels; continuing with %d", tile.side, half
+            )
         kept.largest_core = min(half, kept.largest_core or half)
 
     def _pictures(
@@ -319,8 +392,13 @@ class Painter:
         kept: KeptTiles,
         after_sample: Callable[[int], None],
     ) -> list[NDArray[Any]]:
-        """A tile's pictures, for all samples, or for their mean, deviation or interval, which hold two in all."""
-        reduce, dtype, held, count = request.reduce, request.dtype or _FLOAT32, list[NDArray[Any]](), 0
+        """A tile's pictures, for all samples, or for their mean, deviation or interval, which hold
+        two in all.
+        """
+        reduce = request.reduce
+        dtype = request.dtype or _FLOAT32
+        held = list[NDArray[Any]]()
+        count = 0
 
         def rounded(picture: NDArray[Any]) -> NDArray[Any]:
             return picture if picture.dtype == dtype else from_unit(picture, dtype)
@@ -337,10 +415,13 @@ class Painter:
                 values = bounds.bounded(picture)
             if reduce is None or (reduce == "interval" and count == 1):
                 held.append(rounded(values))
-            if reduce is not None:  # Welford's update: squared deviations without a difference of large numbers
+            if (
+                reduce is not None
+            ):  # Welford's update: squared deviations without a difference of large numbers
                 values = np.clip(values, 0, 1)
                 if count == 1:
-                    mean, squares = values, np.zeros_like(values)
+                    mean = values
+                    squares = np.zeros_like(values)
                 change = values - mean
                 mean = mean + change / np.float32(count)
                 squares += change * (values - mean)
@@ -356,17 +437,28 @@ class Painter:
         return [*held, *(rounded(np.clip(mean + side, 0, 1)) for side in (-half, half))]
 
     def samples(
-        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles, finish: Finish | None
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        kept: KeptTiles,
+        finish: Finish | None,
     ) -> Iterator[NDArray[Any]]:
-        """Encode a tile, and draw its core for each sample: RGB, h×w×3, float32 unless the device finished it.
+        """Encode a tile, and draw its core for each sample: RGB, h×w×3, float32 unless the device
+        finished it.
 
-        What is begun is computed while the one before it is copied and finished: its latents at least, which for the
-        first sample are drawn beside the encoder, and of small tiles all, as few operators there fill two cores.
+        What is begun is computed while the one before it is copied and finished: its latents at
+        least, which for the first sample are drawn beside the encoder, and of small tiles all, as
+        few operators there fill two cores.
         """
-        cancel, temperatures, backend = request.options.cancel, [request.temperature], self.backend
+        cancel = request.options.cancel
+        temperatures = [request.temperature]
+        backend = self.backend
         if request.mirrored:
             temperatures.append(request.temperature.mirrored())
-        wanted = [(sample, temperature) for sample in request.samples for temperature in temperatures]
+        wanted = [
+            (sample, temperature) for sample in request.samples for temperature in temperatures
+        ]
         at_once = backend.samples_at_once and len(wanted) > 1 and lr[0].size <= _LITTLE
         # What devices draw themselves does not repeat.
         by_device = backend.gpu is not None and request.latents is None and not request.options.wrap
@@ -408,10 +500,17 @@ class Painter:
                 encoded.cancel()  # nobody waits for what was not encoded
 
     def _drawing(
-        self, tile: Tile, request: Request, sample: int, temperature: Temperature, finish: Finish | None = None
+        self,
+        tile: Tile,
+        request: Request,
+        sample: int,
+        temperature: Temperature,
+        finish: Finish | None = None,
     ) -> Drawing:
-        manifest, window = self.manifest, tile.window
-        levels, scale = manifest.latent_levels, manifest.scale
+        manifest = self.manifest
+        window = tile.window
+        levels = manifest.latent_levels
+        scale = manifest.scale
         rows, columns = request.margins
         maps, tau = temperature.on_levels((entry.level for entry in levels), window, scale)
         return Drawing(
@@ -427,13 +526,24 @@ class Painter:
         )
 
     def _core_again(
-        self, tile: Tile, lr: NDArray[np.float32], request: Request, sample: int, temperature: Temperature
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        sample: int,
+        temperature: Temperature,
     ) -> NDArray[Any]:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""
-        graphs, also = self.manifest.float32_graphs or REQUIRED_FILES, ""
-        if graphs != REQUIRED_FILES or self.backend.device != "cpu" or self.backend.precision != "bundle":
+        graphs = self.manifest.float32_graphs or REQUIRED_FILES
+        also = ""
+        if (
+            graphs != REQUIRED_FILES
+            or self.backend.device != "cpu"
+            or self.backend.precision != "bundle"
+        ):
             fp32 = self._cpu_backend(
-                graphs, "a tile had NaN or infinite values; computing it again in float32 on the CPU"
+                graphs,
+                "a tile had NaN or infinite values; computing it again in float32 on the CPU",
             )
             if fp32 is not None:
                 drawing = self._drawing(tile, request, sample, temperature)
@@ -444,7 +554,9 @@ class Painter:
         raise not_finite("the network", tile, request, sample, also=also)
 
     def _cpu_backend(self, graphs: tuple[str, str], warning: str) -> Backend | None:
-        """Make a backend on the CPU, and say so, or return the one that was made; None if the painter is closed."""
+        """Make a backend on the CPU, and say so, or return the one that was made; None if the
+        painter is closed.
+        """
         with self._lock:
             if warning not in self._on_cpu and not self._closed.is_set():
                 backend = OnnxRuntimeBackend(self._bundle, device="cpu", graphs=graphs)
@@ -454,7 +566,9 @@ class Painter:
             return self._on_cpu.get(warning)
 
     def inverting_backend(self) -> Backend:
-        """Return the backend, or one on the CPU if it has no inverter. Raises: BundleError if the bundle has none."""
+        """Return the backend, or one on the CPU if it has no inverter. Raises: BundleError if the
+        bundle has none.
+        """
         if self.backend.can_invert:
             return self.backend
         check_inverts(self._bundle)
@@ -465,9 +579,11 @@ class Painter:
         return backend
 
     def conditioning_budget(self) -> int:
-        """Choose how many bytes of conditioning to keep, as tiles may take half of the memory that is free.
+        """Choose how many bytes of conditioning to keep, as tiles may take half of the memory that
+        is free.
 
-        On a GPU a third of it; in main memory a quarter, but no more than other programs hardly miss.
+        On a GPU a third of it; in main memory a quarter, but no more than other programs hardly
+        miss.
         """
         if self.backend.gpu is None:
             return min(_MOST_KEPT, available_memory() // 4)
@@ -479,11 +595,17 @@ def _noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, NDArray[
     """The latents of a drawing: those that the caller gave, or those of the field."""
     if request.latents is None:
         return drawing.noise(request.lr_size if request.options.wrap else None)
-    return {level: array[None] for level, array in request.latents._window(tile.window, drawing.scale).items()}
+    return {
+        level: array[None]
+        for level, array in request.latents._window(tile.window, drawing.scale).items()
+    }
 
 
 def _core(
-    backend: Backend, conditioning: Conditioning, noise: dict[int, NDArray[np.float32]], drawing: Drawing
+    backend: Backend,
+    conditioning: Conditioning,
+    noise: dict[int, NDArray[np.float32]],
+    drawing: Drawing,
 ) -> NDArray[np.float32]:
     (picture,) = backend.sample(conditioning, noise, drawing.tau)
     core: NDArray[np.float32] = picture.transpose(1, 2, 0)[drawing.core.slices]
@@ -491,18 +613,30 @@ def _core(
 
 
 def is_usable(values: NDArray[np.float32]) -> bool:
-    """Tell if a network's values can be a picture: finite, and no larger than half precision could hold."""
+    """Tell if a network's values can be a picture: finite, and no larger than half precision could
+    hold.
+    """
     return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # not so if one is NaN
 
 
-def not_finite(who: str, tile: Tile, request: Request, sample: int, *, also: str = "") -> NonFiniteError:
-    """Make the error for values that are not usable, with their place in the picture. who: gave them."""
-    place, made = tile.core, f"at tau {request.temperature}, seed {request.options.seed}, sample {sample}"
-    of, fix = "input", "use a lower tau, another seed, or another model"
+def not_finite(
+    who: str, tile: Tile, request: Request, sample: int, *, also: str = ""
+) -> NonFiniteError:
+    """Make the error for values that are not usable, with their place in the picture. who: gave
+    them.
+    """
+    place = tile.core
+    made = f"at tau {request.temperature}, seed {request.options.seed}, sample {sample}"
+    of = "input"
+    fix = "use a lower tau, another seed, or another model"
     if request.latents is not None:
-        made, of, fix = "from latents", "LR image", "normalise them to a lower tau, or use another model"
+        made = "from latents"
+        of = "LR image"
+        fix = "normalise them to a lower tau, or use another model"
     return NonFiniteError(
-        f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, {made}, in rows {place.top} to "
-        f"{place.top + place.height - 1} and columns {place.left} to {place.left + place.width - 1} of the "
+        f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, {made}, in rows "
+        f"{place.top} to "
+        f"{place.top + place.height - 1} and columns {place.left} to "
+        f"{place.left + place.width - 1} of the "
         f"{of}{also}; {fix}"
     )

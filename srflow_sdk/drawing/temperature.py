@@ -1,8 +1,8 @@
 """The temperature τ of a picture: one number, a map of them, or one made from the picture.
 
-The map of ``tau="auto"``: detail that is sampled helps where the picture has texture, and is grain on flat areas. So
-each pixel gets a part of the temperature: the standard deviation of the luma, in 8-bit levels, of the 7×7 LR pixels
-around it, divided by 2, and at most 1.
+The map of ``tau="auto"``: detail that is sampled helps where the picture has texture, and is grain
+on flat areas. So each pixel gets a part of the temperature: the standard deviation of the luma, in
+8-bit levels, of the 7×7 LR pixels around it, divided by 2, and at most 1.
 """
 
 from __future__ import annotations
@@ -33,19 +33,28 @@ _LUMA = (0.299, 0.587, 0.114)
 _TEXTURE = 2.0  # the standard deviation from which a window has all of the temperature
 
 Tau = float | NDArray[Any] | Literal["auto"]
-"""A temperature: a number 0 … 2; an array H×W of them, one for every pixel of the input; or "auto"."""
+"""A temperature: a number 0 … 2; an array H×W of them, one for every pixel of the input; or
+"auto"."""
 
 
 class Temperature:
-    """A checked temperature for one image. default: the number that "auto" scales. Raises: ArgumentError.
+    """A checked temperature for one image. default: the number that "auto" scales. Raises:
+    ArgumentError.
 
-    The latents of a level are multiplied by the map on that level's grid: repeated where the grid is finer than the
-    LR image's, averaged where it is coarser. A constant map gives what the number gives, bit for bit. margins: of its
-    repetition, with which the image is drawn.
+    The latents of a level are multiplied by the map on that level's grid: repeated where the grid
+    is finer than the LR image's, averaged where it is coarser. A constant map gives what the number
+    gives, bit for bit. margins: of its repetition, with which the image is drawn.
     """
 
     def __init__(
-        self, tau: Tau, *, default: float, height: int, width: int, multiple: int, margins: Sequence[int] = (0, 0)
+        self,
+        tau: Tau,
+        *,
+        default: float,
+        height: int,
+        width: int,
+        multiple: int,
+        margins: Sequence[int] = (0, 0),
     ) -> None:
         number = default if isinstance(tau, str) else tau
         self.number = None if isinstance(number, np.ndarray) else number
@@ -56,17 +65,24 @@ class Temperature:
         self._top = self._left = 0
         if isinstance(tau, np.ndarray):
             whole = extended(_checked_map(tau, height=height, width=width), margins)
-            self._map = np.pad(whole, [(0, padded_size(side, multiple) - side) for side in whole.shape], mode="edge")
+            self._map = np.pad(
+                whole,
+                [(0, padded_size(side, multiple) - side) for side in whole.shape],
+                mode="edge",
+            )
 
     def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Temperature:
-        """The temperature for windows within these rows of the padded image: "auto" becomes a map of them."""
+        """The temperature for windows within these rows of the padded image: "auto" becomes a map
+        of them.
+        """
         if not self.reach or self.number is None:
             return self
         above = max(top - REACH, 0)
         margins = ((0, 0), (REACH - (top - above), 0), (REACH, REACH))
         part = copy.copy(self)
         seen = np.pad(lr.network_rows(above, bottom + REACH), margins, mode="edge")
-        part._map, part._top = np.float32(self.number) * texture(seen), top
+        part._map = np.float32(self.number) * texture(seen)
+        part._top = top
         return part
 
     def mirrored(self) -> Temperature:
@@ -85,14 +101,17 @@ class Temperature:
     def on_levels(
         self, levels: Iterable[int], window: Window, scale: int
     ) -> tuple[dict[int, NDArray[np.float32]], float]:
-        """The window's part of the map on each level's grid, h×w, if there is one, and the factor that is left."""
+        """The window's part of the map on each level's grid, h×w, if there is one, and the factor
+        that is left.
+        """
         part = self.within(window)
         if not isinstance(part, np.ndarray):
             return {}, part
         maps = {}
         for level in levels:  # its grid has scale / 2^level points for every LR pixel
             common = math.gcd(scale, 1 << level)
-            finer, coarser = scale // common, (1 << level) // common
+            finer = scale // common
+            coarser = (1 << level) // common
             points = part.repeat(finer, axis=0).repeat(finer, axis=1)
             if coarser > 1:
                 height, width = (side // coarser for side in points.shape)
@@ -117,13 +136,17 @@ class Temperature:
 
 
 def texture(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much texture surrounds each pixel: h×w in [0, 1], for an image 3×(h + 6)×(w + 6) of sRGB in [0, 1].
+    """How much texture surrounds each pixel: h×w in [0, 1], for an image 3×(h + 6)×(w + 6) of sRGB
+    in [0, 1].
 
     The window's sums are whole numbers, so a pixel's value depends on its window alone, to the bit.
     """
-    red, green, blue = (factor * channel.astype(np.float64) for factor, channel in zip(_LUMA, rgb, strict=True))
+    red, green, blue = (
+        factor * channel.astype(np.float64) for factor, channel in zip(_LUMA, rgb, strict=True)
+    )
     level = np.clip(np.rint(255 * (red + green + blue)), 0, 255).astype(np.int64)
-    side, moments = 2 * REACH + 1, []
+    side = 2 * REACH + 1
+    moments = []
     for power in (1, 2):
         sums = np.pad(level**power, ((1, 0), (1, 0))).cumsum(axis=0).cumsum(axis=1)
         rows = sums[side:] - sums[:-side]
@@ -142,7 +165,8 @@ def checked_tau(tau: object) -> Tau:
     number = tau.item() if isinstance(tau, np.ndarray) else tau
     if not is_real(number):
         raise ArgumentError(
-            f'tau is {number!r}; it must be a number from 0 to {MAX_TAU:g}, "auto", or an array of the image\'s H×W'
+            f'tau is {number!r}; it must be a number from 0 to {MAX_TAU:g}, "auto", or an array of '
+            "the image's H×W"
         )
     return real("tau", number, least=0, most=MAX_TAU)
 
@@ -150,12 +174,14 @@ def checked_tau(tau: object) -> Tau:
 def _checked_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.float32]:
     if tau.dtype.kind not in "fiu" or tau.shape != (height, width):
         raise ArgumentError(
-            f"the tau map is {tau.dtype} of shape {tau.shape}; it must be an array of numbers with the image's height "
+            f"the tau map is {tau.dtype} of shape {tau.shape}; it must be an array of numbers with "
+            "the image's height "
             f"and width, {height}×{width}"
         )
     low, high = float(tau.min()), float(tau.max())
     if not (math.isfinite(low) and math.isfinite(high) and low >= 0 and high <= MAX_TAU):
         raise ArgumentError(
-            f"the tau map's values run from {low:g} to {high:g}; they must be finite numbers from 0 to {MAX_TAU:g}"
+            f"the tau map's values run from {low:g} to {high:g}; they must be finite numbers from "
+            f"0 to {MAX_TAU:g}"
         )
     return tau.astype(np.float32)

@@ -1,8 +1,9 @@
 """Reading and writing image files, with the metadata that travels with the pixels.
 
-Files stream: :class:`ImageReader` returns rows from the top while it decodes, :class:`ImageWriter` encodes rows as they
-arrive, so memory depends on an image's width and not on its height. :func:`read_image` and :func:`write_image` do the
-same for whole arrays. libvips does the work; it is loaded on first use.
+Files stream: :class:`ImageReader` returns rows from the top while it decodes, :class:`ImageWriter`
+encodes rows as they arrive, so memory depends on an image's width and not on its height.
+:func:`read_image` and :func:`write_image` do the same for whole arrays. libvips does the work; it
+is loaded on first use.
 """
 
 from __future__ import annotations

@@ -26,7 +26,11 @@ from srflow_sdk.files.provenance import Provenance, with_provenance
 from srflow_sdk.pixels.in_memory import PILLOW_ERRORS
 from srflow_sdk.system.local_files import open_regular, replacing
 
-_READERS: dict[bytes, Any] = {b"GIF8": GifImageFile, b"RIFF": WebPImageFile, b"\x89PNG": PngImageFile}
+_READERS: dict[bytes, Any] = {
+    b"GIF8": GifImageFile,
+    b"RIFF": WebPImageFile,
+    b"\x89PNG": PngImageFile,
+}
 _HIDDEN = 255  # the place of what is transparent in a GIF's palette; the colours are before it
 _SEEN = 50_000  # pixels that a palette is chosen for
 
@@ -66,9 +70,19 @@ class Animation:
             why = f"the animation is damaged ({error}); copy or download it again"
             raise ImageError(f"{self.path}: {why}") from error
 
-    def write(self, target: Path, frames: Sequence[Image.Image], *, made: Provenance, options: WriteOptions) -> None:
-        """Write other frames, RGBA, as this animation is. Whole or not at all. Raises: ImageError."""
-        packet, text = with_provenance(None, made), PngInfo()
+    def write(
+        self,
+        target: Path,
+        frames: Sequence[Image.Image],
+        *,
+        made: Provenance,
+        options: WriteOptions,
+    ) -> None:
+        """Write other frames, RGBA, as this animation is. Whole or not at all. Raises:
+        ImageError.
+        """
+        packet = with_provenance(None, made)
+        text = PngInfo()
         text.add_itxt("XML:com.adobe.xmp", packet.decode())
         has_still = self.info.get("default_image", False)  # it is shown where animations are not
         if self.kind == "GIF":
@@ -110,7 +124,9 @@ class Animation:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """A file by Pillow, without its limit of pixels. Raises: PILLOW_ERRORS, for other kinds, too."""
+    """A file by Pillow, without its limit of pixels. Raises: PILLOW_ERRORS, for other kinds,
+    too.
+    """
     with open_regular(path) as file:
         reader = _READERS[file.read(4)]
         file.seek(0)

@@ -1,9 +1,10 @@
-"""EXIF blocks, and the image file directories (IFDs) that they and TIFF files consist of: read, edited, packed again.
+"""EXIF blocks, and the image file directories (IFDs) that they and TIFF files consist of: read,
+edited, packed again.
 
-libvips writes no EXIF into TIFF. Pillow writes non-ASCII text as "?", reduces fractions, shifts strip offsets, and in
-10.3, which we allow, reads everything that the entries of a damaged file claim into memory. Maker's notes hold
-undocumented offsets: in a block that is kept nothing moves; when tags move, these notes stay behind, and so do tags
-that say how a file stores its pixels.
+libvips writes no EXIF into TIFF. Pillow writes non-ASCII text as "?", reduces fractions, shifts
+strip offsets, and in 10.3, which we allow, reads everything that the entries of a damaged file
+claim into memory. Maker's notes hold undocumented offsets: in a block that is kept nothing moves;
+when tags move, these notes stay behind, and so do tags that say how a file stores its pixels.
 """
 
 from __future__ import annotations
@@ -20,35 +21,76 @@ import numpy as np
 IFD_ERRORS = (OSError, ValueError, OverflowError, struct.error)
 """The errors of reading an IFD from a file that is damaged or cannot be read."""
 
-SHORT, LONG, RATIONAL, DOUBLE, IFD = 3, 4, 5, 12, 13
-LONG8, SLONG8, IFD8 = 16, 17, 18  # only in BigTIFF
+SHORT = 3
+LONG = 4
+RATIONAL = 5
+DOUBLE = 12
+IFD = 13
+# only in BigTIFF
+LONG8 = 16
+SLONG8 = 17
+IFD8 = 18
 # Bytes of one value of each field type, from 1 (BYTE) to 13 (IFD); the pairs are fractions.
-_WIDTHS = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | dict.fromkeys((LONG8, SLONG8, IFD8), 8)
+_WIDTHS = dict(enumerate((1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), start=1)) | dict.fromkeys(
+    (LONG8, SLONG8, IFD8), 8
+)
 _PAIRS = (RATIONAL, 10)
 
 MAX_BYTES = 60_000
-"""Largest block that is written: JPEG has one segment for it, and libvips' EXIF library gives up at 64 kB elsewhere."""
+"""Largest block that is written: JPEG has one segment for it, and libvips' EXIF library gives up at
+64 kB elsewhere."""
 
-_ORIENTATION, _X_RESOLUTION, _Y_RESOLUTION, _RESOLUTION_UNIT = 0x0112, 0x011A, 0x011B, 0x0128
+_ORIENTATION = 0x0112
+_X_RESOLUTION = 0x011A
+_Y_RESOLUTION = 0x011B
+_RESOLUTION_UNIT = 0x0128
 _INCHES = 2
 _MM_PER_INCH = 25.4
-_EXIF_IFD, _GPS_IFD, _INTEROPERABILITY_IFD = 0x8769, 0x8825, 0xA005
-_THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))  # where its bytes are, and how many: a JPEG, or plain pixels
+_EXIF_IFD = 0x8769
+_GPS_IFD = 0x8825
+_INTEROPERABILITY_IFD = 0xA005
+_THUMBNAILS = (
+    (0x0201, 0x0202),
+    (0x0111, 0x0117),
+)  # where its bytes are, and how many: a JPEG, or plain pixels
 _PREFIX = b"Exif\0\0"
 
-_IMAGE_DESCRIPTION, _MAKER_NOTE = 0x010E, 0x927C
-_COLOUR_SPACE, _SIDES = 0xA001, (0xA002, 0xA003)
+_IMAGE_DESCRIPTION = 0x010E
+_MAKER_NOTE = 0x927C
+_COLOUR_SPACE = 0xA001
+_SIDES = (0xA002, 0xA003)
 _PICTURE_TAGS = frozenset(
-    # description, make, model, software, date, artist, computer, rating, per cent, copyright, Windows' titles
-    [_IMAGE_DESCRIPTION, 0x010F, 0x0110, 0x0131, 0x0132, 0x013B, 0x013C, 0x4746, 0x4749, 0x8298, *range(0x9C9B, 0x9CA0)]
+    # description, make, model, software, date, artist, computer, rating, per cent, copyright,
+    # Windows' titles
+    [
+        _IMAGE_DESCRIPTION,
+        0x010F,
+        0x0110,
+        0x0131,
+        0x0132,
+        0x013B,
+        0x013C,
+        0x4746,
+        0x4749,
+        0x8298,
+        *range(0x9C9B, 0x9CA0),
+    ]
 )
-_ARRAY_DESCRIPTIONS = (b'{"', b"<", b"ImageJ=", b"shape=", b"SCI")  # how descriptions of the array in a file begin
+_ARRAY_DESCRIPTIONS = (
+    b'{"',
+    b"<",
+    b"ImageJ=",
+    b"shape=",
+    b"SCI",
+)  # how descriptions of the array in a file begin
 _MAX_VALUES_BYTES = 50_000
 
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """Byte order ("<" or ">", as in struct), and whether offsets and counts have 64 bits (BigTIFF)."""
+    """Byte order ("<" or ">", as in struct), and whether offsets and counts have 64 bits
+    (BigTIFF).
+    """
 
     byte_order: str
     is_bigtiff: bool = False
@@ -60,7 +102,9 @@ class TiffLayout:
 
     @property
     def offset_bytes(self) -> int:
-        """Bytes of an offset. An entry holds values itself if they fit. The header has the first IFD's here."""
+        """Bytes of an offset. An entry holds values itself if they fit. The header has the first
+        IFD's here.
+        """
         return 8 if self.is_bigtiff else 4
 
     def pack(self, letters: str, *values: Any) -> bytes:
@@ -81,7 +125,9 @@ class TiffLayout:
 
 
 class TagValue(NamedTuple):
-    """The values of one tag: TIFF's code of their type, how many, and their bytes, the lowest first."""
+    """The values of one tag: TIFF's code of their type, how many, and their bytes, the lowest
+    first.
+    """
 
     field_type: int
     number: int
@@ -89,7 +135,9 @@ class TagValue(NamedTuple):
 
 
 class IfdEntry(NamedTuple):
-    """One entry of a file. at: its own offset in the file. held: its last bytes, the values or their offset."""
+    """One entry of a file. at: its own offset in the file. held: its last bytes, the values or
+    their offset.
+    """
 
     at: int
     tag: int
@@ -116,7 +164,9 @@ def read_header(file: BinaryIO) -> tuple[TiffLayout, int]:
 
 
 def read_ifd(file: BinaryIO, layout: TiffLayout, at: int) -> tuple[list[IfdEntry], int]:
-    """The entries of the IFD at an offset, and the offset of the next IFD, 0 for none. Raises: :data:`IFD_ERRORS`."""
+    """The entries of the IFD at an offset, and the offset of the next IFD, 0 for none. Raises:
+    :data:`IFD_ERRORS`.
+    """
     count_format, entry_format = ("Q", "HHQ8s") if layout.is_bigtiff else ("H", "HHI4s")
     file.seek(at)
     first, size = (struct.calcsize(f"={letters}") for letters in (count_format, entry_format))
@@ -124,13 +174,24 @@ def read_ifd(file: BinaryIO, layout: TiffLayout, at: int) -> tuple[list[IfdEntry
     data = file.read(number * size + layout.offset_bytes)
     (next_ifd,) = layout.unpack(layout.offset_format, data, number * size)
     starts = range(0, number * size, size)
-    return [IfdEntry(at + first + start, *layout.unpack(entry_format, data, start)) for start in starts], next_ifd
+    return [
+        IfdEntry(at + first + start, *layout.unpack(entry_format, data, start)) for start in starts
+    ], next_ifd
 
 
-def read_value(file: BinaryIO, layout: TiffLayout, entry: IfdEntry, *, max_bytes: int) -> TagValue | None:
-    """An entry's values; None for unknown types, none, and more than max_bytes outside the IFD. Raises: as reading."""
-    data, inside = entry.held[: entry.size], entry.size <= layout.offset_bytes
-    if entry.field_type not in _WIDTHS or entry.number == 0 or (not inside and entry.size > max_bytes):
+def read_value(
+    file: BinaryIO, layout: TiffLayout, entry: IfdEntry, *, max_bytes: int
+) -> TagValue | None:
+    """An entry's values; None for unknown types, none, and more than max_bytes outside the IFD.
+    Raises: as reading.
+    """
+    data = entry.held[: entry.size]
+    inside = entry.size <= layout.offset_bytes
+    if (
+        entry.field_type not in _WIDTHS
+        or entry.number == 0
+        or (not inside and entry.size > max_bytes)
+    ):
         return None
     if not inside:
         file.seek(layout.integer(entry.held))
@@ -141,43 +202,72 @@ def read_value(file: BinaryIO, layout: TiffLayout, entry: IfdEntry, *, max_bytes
 
 
 def integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:
-    """The first value of each entry that is an unsigned integer kept in the IFD itself, by its tag."""
+    """The first value of each entry that is an unsigned integer kept in the IFD itself, by its
+    tag.
+    """
     widths = {SHORT: 2, LONG: 4, LONG8: 8}
     found = {entry.tag: (entry.held, widths.get(entry.field_type, 0)) for entry in entries}
-    return {tag: layout.integer(held[:width]) for tag, (held, width) in found.items() if 0 < width <= len(held)}
+    return {
+        tag: layout.integer(held[:width])
+        for tag, (held, width) in found.items()
+        if 0 < width <= len(held)
+    }
 
 
-def pack_ifd(tags: Mapping[int, TagValue | IfdEntry], layout: TiffLayout, *, at: int, next_ifd: int = 0) -> bytes:
-    """Pack an IFD of values, or of entries as read, for the even offset `at`, with long values after it."""
+def pack_ifd(
+    tags: Mapping[int, TagValue | IfdEntry], layout: TiffLayout, *, at: int, next_ifd: int = 0
+) -> bytes:
+    """Pack an IFD of values, or of entries as read, for the even offset `at`, with long values
+    after it.
+    """
     count_format = "Q" if layout.is_bigtiff else "H"
-    start = len(tags) * (20 if layout.is_bigtiff else 12) + struct.calcsize(f"={count_format}") + layout.offset_bytes
-    entries, values = [layout.pack(count_format, len(tags))], b""
+    start = (
+        len(tags) * (20 if layout.is_bigtiff else 12)
+        + struct.calcsize(f"={count_format}")
+        + layout.offset_bytes
+    )
+    entries = [layout.pack(count_format, len(tags))]
+    values = b""
     for tag, value in sorted(tags.items()):
-        ordered = value.held if isinstance(value, IfdEntry) else layout.ordered(value.field_type, value.data)
+        ordered = (
+            value.held
+            if isinstance(value, IfdEntry)
+            else layout.ordered(value.field_type, value.data)
+        )
         held = ordered.ljust(layout.offset_bytes, b"\0")
         if len(held) > layout.offset_bytes:
             offset = layout.pack(layout.offset_format, at + start + len(values))
-            values, held = values + held + bytes(len(held) % 2), offset
-        entries.append(layout.pack(f"HH{layout.offset_format}", tag, value.field_type, value.number) + held)
+            values = values + held + bytes(len(held) % 2)
+            held = offset
+        entries.append(
+            layout.pack(f"HH{layout.offset_format}", tag, value.field_type, value.number) + held
+        )
     return b"".join([*entries, layout.pack(layout.offset_format, next_ifd), values])
 
 
 ExifTags = dict[int, dict[int, TagValue]]
-"""Tags of the IFDs of EXIF and GPS, by the tags that point to them, and (0) those of the TIFF about the picture."""
+"""Tags of the IFDs of EXIF and GPS, by the tags that point to them, and (0) those of the TIFF about
+the picture."""
 
 
 def for_picture(tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) -> ExifTags:
     """The tags with this width and height, and sRGB for sRGB pixels, where they name them."""
     exif_ifd = dict(tags.get(_EXIF_IFD, {}))
-    new = {tag: TagValue(LONG, 1, struct.pack("<I", side)) for tag, side in zip(_SIDES, size, strict=True)}
+    new = {
+        tag: TagValue(LONG, 1, struct.pack("<I", side))
+        for tag, side in zip(_SIDES, size, strict=True)
+    }
     new |= {_COLOUR_SPACE: TagValue(SHORT, 1, b"\1\0")} if is_srgb else {}
     exif_ifd.update({tag: value for tag, value in new.items() if tag in exif_ifd})
     return {**tags, _EXIF_IFD: exif_ifd}
 
 
 def packed(tags: ExifTags, layout: TiffLayout, at: int) -> tuple[bytes, dict[int, TagValue]]:
-    """The EXIF and GPS IFDs, packed for an even offset, and the TIFF IFD's tags, with those that point to them."""
-    data, own = b"", dict(tags.get(0, {}))
+    """The EXIF and GPS IFDs, packed for an even offset, and the TIFF IFD's tags, with those that
+    point to them.
+    """
+    data = b""
+    own = dict(tags.get(0, {}))
     for pointer in (_EXIF_IFD, _GPS_IFD):
         if tags.get(pointer):
             offset = (at + len(data)).to_bytes(layout.offset_bytes, "little")
@@ -187,9 +277,13 @@ def packed(tags: ExifTags, layout: TiffLayout, at: int) -> tuple[bytes, dict[int
 
 
 def read_exif_tags(file: BinaryIO) -> ExifTags:
-    """The tags in a file; broken values and those beyond 50 kB are left out. Raises: :data:`IFD_ERRORS`."""
+    """The tags in a file; broken values and those beyond 50 kB are left out. Raises:
+    :data:`IFD_ERRORS`.
+    """
     layout, first_ifd = read_header(file)
-    waiting, room, ifds = {0: first_ifd}, _MAX_VALUES_BYTES, ExifTags()
+    waiting = {0: first_ifd}
+    room = _MAX_VALUES_BYTES
+    ifds = ExifTags()
     while waiting:
         pointer, at = waiting.popitem()
         try:
@@ -208,8 +302,16 @@ def read_exif_tags(file: BinaryIO) -> ExifTags:
                 if value.number == 1 and value.field_type in (LONG, IFD, LONG8, IFD8):
                     waiting[entry.tag] = int.from_bytes(value.data, "little")
                 continue
-            wanted = entry.tag not in (_MAKER_NOTE, _INTEROPERABILITY_IFD) if pointer else entry.tag in _PICTURE_TAGS
-            if wanted and value.field_type not in (LONG8, SLONG8, IFD8) and len(value.data) + 12 <= room:
+            wanted = (
+                entry.tag not in (_MAKER_NOTE, _INTEROPERABILITY_IFD)
+                if pointer
+                else entry.tag in _PICTURE_TAGS
+            )
+            if (
+                wanted
+                and value.field_type not in (LONG8, SLONG8, IFD8)
+                and len(value.data) + 12 <= room
+            ):
                 ifds.setdefault(pointer, {}).setdefault(entry.tag, value)
                 room -= len(value.data) + 12
     described = ifds.get(0, {}).get(_IMAGE_DESCRIPTION)
@@ -226,7 +328,8 @@ def exif_tags_of(block: bytes) -> ExifTags:
 def block_of(tiff: BinaryIO) -> bytes | None:
     """An EXIF block of what :func:`read_exif_tags` finds in a file; None if that is nothing."""
     with contextlib.suppress(*IFD_ERRORS):
-        tags, layout = read_exif_tags(tiff), TiffLayout("<")
+        tags = read_exif_tags(tiff)
+        layout = TiffLayout("<")
         sub_ifds, own = packed(tags, layout, 8)
         first_ifd = 8 + len(sub_ifds)
         header = _PREFIX + b"II" + layout.pack("HI", 42, first_ifd)
@@ -235,7 +338,9 @@ def block_of(tiff: BinaryIO) -> bytes | None:
 
 
 def edited(block: bytes, resolution: tuple[float, float] | None = None) -> bytes | None:
-    """The block with orientation 1, no thumbnail, and another resolution per mm, where it has one; None if damaged."""
+    """The block with orientation 1, no thumbnail, and another resolution per mm, where it has one;
+    None if damaged.
+    """
     tiff = bytearray(block.removeprefix(_PREFIX))
     file = io.BytesIO(tiff)
     try:
@@ -247,22 +352,33 @@ def edited(block: bytes, resolution: tuple[float, float] | None = None) -> bytes
             if entry.tag == _ORIENTATION or (resolution and entry.tag == _RESOLUTION_UNIT):
                 value = 1 if entry.tag == _ORIENTATION else _INCHES
                 struct.pack_into(f"{layout.byte_order}HIHH", tiff, entry.at + 2, SHORT, 1, value, 0)
-            elif resolution and entry.tag in (_X_RESOLUTION, _Y_RESOLUTION) and entry.field_type == RATIONAL:
+            elif (
+                resolution
+                and entry.tag in (_X_RESOLUTION, _Y_RESOLUTION)
+                and entry.field_type == RATIONAL
+            ):
                 thousandths = round(resolution[entry.tag - _X_RESOLUTION] * _MM_PER_INCH * 1000)
-                struct.pack_into(f"{layout.byte_order}II", tiff, layout.integer(entry.held), thousandths, 1000)
+                struct.pack_into(
+                    f"{layout.byte_order}II", tiff, layout.integer(entry.held), thousandths, 1000
+                )
         struct.pack_into("I", tiff, first_ifd + 2 + 12 * len(entries), 0)
     except IFD_ERRORS:
         return None
     with contextlib.suppress(*IFD_ERRORS):
         found = integers(layout, read_ifd(file, layout, thumbnail)[0]) if thumbnail else {}
         for place, length in _THUMBNAILS:
-            at, end = found.get(place, 0), found.get(place, 0) + found.get(length, 0)
-            tiff[at:end] = bytes(end - at if end < len(tiff) else 0)  # it is the last thing as a rule
+            at = found.get(place, 0)
+            end = found.get(place, 0) + found.get(length, 0)
+            tiff[at:end] = bytes(
+                end - at if end < len(tiff) else 0
+            )  # it is the last thing as a rule
     return block[: len(block) - len(block.removeprefix(_PREFIX))] + bytes(tiff)
 
 
 def carrier(block: bytes, jpeg: bytes) -> bytes:
-    """A plain JPEG, without its resolution, with the block: libvips parses EXIF only when it loads a file."""
+    """A plain JPEG, without its resolution, with the block: libvips parses EXIF only when it loads
+    a file.
+    """
     payload = _PREFIX + block.removeprefix(_PREFIX)
     segment = b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload
     jfif_unit = 13

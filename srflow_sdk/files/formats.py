@@ -1,4 +1,6 @@
-"""Image formats, one a row: how files are recognised and read, and what those that are written can hold."""
+"""Image formats, one a row: how files are recognised and read, and what those that are written can
+hold.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from srflow_sdk.system.local_files import check_replaceable
 PathLike = str | os.PathLike[str]
 
 MAX_PIXELS = 100_000_000
-"""Most pixels read by default, width × height: a small file can claim any size, and its output has scale² as many."""
+"""Most pixels read by default, width × height: a small file can claim any size, and its output has
+scale² as many."""
 
 RAISE_LIMIT = "if you trust the file, raise max_pixels (--max-pixels)"
 """How errors end about files that have more."""
@@ -25,7 +28,9 @@ RAISE_LIMIT = "if you trust the file, raise max_pixels (--max-pixels)"
 SNIFFED_BYTES = 1 << 16
 """How many bytes of a file tell what is in it."""
 
-_MAX_WIDTH = 625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
+_MAX_WIDTH = (
+    625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
+)
 _HEIF = rb".{4}ftyp(?:.{4}){0,60}?"
 _ANIMATED_HEIF = rb".{4}ftyp(?:avis|hevc|msf1)"
 
@@ -35,15 +40,19 @@ class Format:
     """A format; a new one needs a row of :data:`FORMATS` and nothing else.
 
     endings: of its files' names. begins: how its files begin, as a regular expression.
-    animated: how those begin that call themselves an animation where libvips would silently read the first picture.
-    loader: libvips' operation that reads it. Only these are ever called: libvips has others, for formats that can run
-        programs or fetch files. pillow: instead, Pillow's name of the format, which Pillow then decodes whole.
+    animated: how those begin that call themselves an animation where libvips would silently read
+    the first picture.
+    loader: libvips' operation that reads it. Only these are ever called: libvips has others, for
+        formats that can run programs or fetch files. pillow: instead, Pillow's name of the format,
+        which Pillow then decodes whole.
     extra, decoders: the extra, and the modules like pi_heif, that decode what libvips cannot.
     paged: whether a file's further images are pictures of their own.
     mapped: whether the loader maps files, so that their bytes are read before.
     saver: libvips' operation that writes it; "" if none does. options: keywords of the saver.
-    bits: most bits per integer channel. max_side: largest side in pixels. max_xmp: bytes of the largest XMP packet.
-    holds_float: whether float32 stays float32. holds_gray: whether gray stays gray; otherwise it becomes RGB.
+    bits: most bits per integer channel. max_side: largest side in pixels. max_xmp: bytes of the
+    largest XMP packet.
+    holds_float: whether float32 stays float32. holds_gray: whether gray stays gray; otherwise it
+    becomes RGB.
     losses: whether it always loses detail, never, or as asked for.
     """
 
@@ -75,7 +84,10 @@ FORMATS = (
         begins=rb"\x89PNG\r\n\x1a\n",
         loader="pngload",
         saver="pngsave",
-        options={"compression": 3, "filter": "sub"},  # 6 % larger than the smallest, in half the time
+        options={
+            "compression": 3,
+            "filter": "sub",
+        },  # 6 % larger than the smallest, in half the time
         bits=16,
     ),
     Format(
@@ -85,7 +97,9 @@ FORMATS = (
         loader="jpegload",
         mapped=True,
         saver="jpegsave",
-        options={"Q": 95},  # optimised coding is 3 % smaller but holds the whole picture: 1.2 GB for 96 megapixels
+        options={
+            "Q": 95
+        },  # optimised coding is 3 % smaller but holds the whole picture: 1.2 GB for 96 megapixels
         max_side=65_500,
         max_xmp=65_000,  # it has one segment for it
         holds_alpha=False,
@@ -115,8 +129,20 @@ FORMATS = (
         bits=16,
         holds_float=True,
     ),
-    Format(name="GIF", endings=(".gif",), begins=rb"GIF8[79]a", loader="gifload", paged=True, mapped=True),
-    Format(name="BMP", endings=(".bmp",), begins=rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", pillow="BMP"),
+    Format(
+        name="GIF",
+        endings=(".gif",),
+        begins=rb"GIF8[79]a",
+        loader="gifload",
+        paged=True,
+        mapped=True,
+    ),
+    Format(
+        name="BMP",
+        endings=(".bmp",),
+        begins=rb"BM.{12}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0",
+        pillow="BMP",
+    ),
     Format(
         name="AVIF",
         endings=(".avif",),
@@ -124,7 +150,11 @@ FORMATS = (
         animated=_ANIMATED_HEIF,
         loader="heifload",
         saver="heifsave",
-        options={"Q": 85, "compression": "av1", "effort": 0},  # more makes 2 % smaller files in 4 times the time
+        options={
+            "Q": 85,
+            "compression": "av1",
+            "effort": 0,
+        },  # more makes 2 % smaller files in 4 times the time
         max_side=65_536,
         holds_gray=False,
         losses="optional",
@@ -136,19 +166,24 @@ FORMATS = (
         animated=_ANIMATED_HEIF,
         loader="heifload",
         extra="heic",
-        decoders=("pi_heif", "pillow_heif"),  # the second has an encoder, too: what an app may have installed
+        decoders=(
+            "pi_heif",
+            "pillow_heif",
+        ),  # the second has an encoder, too: what an app may have installed
     ),
 )
 READABLE = tuple(ending for each in FORMATS for ending in each.endings)
 WRITABLE = tuple(ending for each in FORMATS if each.saver for ending in each.endings)
-"""Endings that :class:`~srflow_sdk.files.ImageWriter` can write; .avif only where libvips is built with it."""
+"""Endings that :class:`~srflow_sdk.files.ImageWriter` can write; .avif only where libvips is built
+with it."""
 
 _UNREAD_ENDINGS = {
     "TGA": ".tga",
     "JPEG 2000": ".jp2 .j2k .j2c .jpc .jpf .jpx",
     "JPEG XL": ".jxl",
     "SVG": ".svg .svgz",
-    "camera raw": ".dng .nef .cr2 .arw .srw .pef .3fr .iiq .nrw .cr3 .crw .orf .raf .rw2 .rwl .sr2 .x3f .kdc .dcr .mrw "
+    "camera raw": ".dng .nef .cr2 .arw .srw .pef .3fr .iiq .nrw .cr3 .crw .orf .raf .rw2 .rwl .sr2 "
+    ".x3f .kdc .dcr .mrw "
     ".erf .mef .mos",
     "Photoshop": ".psd .psb",
     "OpenEXR": ".exr",
@@ -162,7 +197,8 @@ UNREAD = {ending: name for name, endings in _UNREAD_ENDINGS.items() for ending i
 
 @dataclass(frozen=True, kw_only=True)
 class WriteOptions:
-    """How image files are read and written, for everything that makes files of files. Raises: ArgumentError.
+    """How image files are read and written, for everything that makes files of files. Raises:
+    ArgumentError.
 
     max_pixels: largest source, width × height.
     quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
@@ -186,7 +222,9 @@ class WriteOptions:
 
 
 def recognised(head: bytes, *, name: str) -> Format | None:
-    """The format of a file of this name that begins with these bytes; None for those that are not :data:`READABLE`."""
+    """The format of a file of this name that begins with these bytes; None for those that are not
+    :data:`READABLE`.
+    """
     if UNREAD.get(Path(name).suffix.lower()) == "camera raw":
         return None
     return next((each for each in FORMATS if re.match(each.begins, head, re.DOTALL)), None)
@@ -197,37 +235,58 @@ def format_of(path: PathLike) -> Format:
     suffix = Path(path).suffix.lower()
     found = next((each for each in FORMATS if each.saver and suffix in each.endings), None)
     if found is None:
-        raise ArgumentError(f"{path}: the ending of the name sets the format; it must be one of {', '.join(WRITABLE)}")
+        raise ArgumentError(
+            f"{path}: the ending of the name sets the format; it must be one of "
+            f"{', '.join(WRITABLE)}"
+        )
     return found
 
 
 def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict[str, Any]:
-    """The keywords of the saver for a file of this name. Raises: ArgumentError for what the format does not offer."""
+    """The keywords of the saver for a file of this name. Raises: ArgumentError for what the format
+    does not offer.
+    """
     kind = format_of(path)
     WriteOptions(quality=quality, lossless=lossless)  # checks them
     if quality is not None and kind.losses == "never":
-        raise ArgumentError(f"{path}: {kind.name} is lossless and has no quality; use .jpg, .webp or .avif")
+        raise ArgumentError(
+            f"{path}: {kind.name} is lossless and has no quality; use .jpg, .webp or .avif"
+        )
     if lossless and kind.losses == "always":
         raise ArgumentError(f"{path}: {kind.name} cannot be lossless; use .png, .webp or .tif")
     chosen = {} if quality is None else {"Q": int(quality)}
-    return {**kind.options, **chosen, **({"lossless": True} if lossless and kind.losses == "optional" else {})}
+    return {
+        **kind.options,
+        **chosen,
+        **({"lossless": True} if lossless and kind.losses == "optional" else {}),
+    }
 
 
-def check_writable(path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None) -> str:
-    """Check that a file of this name can hold such pixels; return its ending. Raises: ArgumentError, ImageError."""
+def check_writable(
+    path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None
+) -> str:
+    """Check that a file of this name can hold such pixels; return its ending. Raises:
+    ArgumentError, ImageError.
+    """
     kind = format_of(path)
     try:
         check_replaceable(Path(path))
     except OSError as error:
         raise ImageError(f"{path} cannot be written: {error.strerror}") from error
     if channels in (2, 4) and not kind.holds_alpha:
-        raise ImageError(f"{path} cannot be written: {kind.name} has no transparency; use .png or .webp")
+        raise ImageError(
+            f"{path} cannot be written: {kind.name} has no transparency; use .png or .webp"
+        )
     if size is not None and max(size) > kind.max_side:
         fix = "; use .png or .tif" if kind.max_side < _MAX_WIDTH else "; write it smaller"
         raise ImageError(
-            f"{path} cannot be written: it would have {size[0]}×{size[1]} pixels, but the sides of a {kind.name} file "
+            f"{path} cannot be written: it would have {size[0]}×{size[1]} pixels, but the sides of "
+            f"a {kind.name} file "
             f"are at most {kind.max_side:,}{fix}"
         )
     if not libvips.pyvips().type_find("VipsOperation", kind.saver):
-        raise ImageError(f"{path} cannot be written: this build of libvips has no {kind.name}; use another format")
+        raise ImageError(
+            f"{path} cannot be written: this build of libvips has no {kind.name}; use another "
+            "format"
+        )
     return Path(path).suffix.lower()

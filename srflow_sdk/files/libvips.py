@@ -13,17 +13,21 @@ _UNHELPFUL = ("unable to ", "bad seek", "vipspng: libpng read error")
 
 
 def pyvips() -> Any:
-    """Import pyvips, on first use; silent and without a cache unless the app imported it. Raises: MissingExtraError."""
+    """Import pyvips, on first use; silent and without a cache unless the app imported it. Raises:
+    MissingExtraError.
+    """
     is_first = "pyvips" not in sys.modules
     os.environ.setdefault("VIPS_WARNING", "1")  # any value: libvips drops its warnings
     try:
         import pyvips
     except (ImportError, OSError, MemoryError) as error:
         raise MissingExtraError(
-            f"libvips, which reads and writes image files, cannot be loaded ({error}): pip install pyvips pyvips-binary"
+            f"libvips, which reads and writes image files, cannot be loaded ({error}): pip install "
+            "pyvips pyvips-binary"
         ) from error
     if is_first:
-        # pyvips' handler would still pass warnings to logging, and print a traceback if one is not UTF-8.
+        # pyvips' handler would still pass warnings to logging, and print a traceback if one is not
+        # UTF-8.
         getattr(pyvips, "_remove_log_handler", lambda: None)()
         # Kept operations hold their files open, which Windows then neither replaces nor deletes.
         pyvips.cache_set_max(0)
@@ -31,14 +35,18 @@ def pyvips() -> Any:
 
 
 def start_threads() -> None:
-    """Call this before libvips uses threads. Raises: DeviceError after a fork: it would wait for ever for those."""
+    """Call this before libvips uses threads. Raises: DeviceError after a fork: it would wait for
+    ever for those.
+    """
     global _process_with_threads
     if not _process_with_threads:
         _process_with_threads = os.getpid()
     elif _process_with_threads != os.getpid():
         raise DeviceError(
-            "this process was forked from one that has already used libvips, whose threads do not exist here: start it "
-            'with multiprocessing.get_context("spawn") (gunicorn: without --preload), or fork before the first file'
+            "this process was forked from one that has already used libvips, whose threads do not "
+            "exist here: start it "
+            'with multiprocessing.get_context("spawn") (gunicorn: without --preload), or fork '
+            "before the first file"
         )
 
 

@@ -34,22 +34,23 @@ _BLOCKS = {
 _UNNAMED_RESOLUTION = 72 / 25.4  # in EXIF that needs one: what software assumes where none is known
 _MAX_RESOLUTION = 1e5  # pixels per mm
 _THUMBNAIL_PREFIX = "exif-ifd1-"
-_PHOTOSHOP, _IPTC = b"Photoshop 3.0\0", b"8BIM\4\4\0\0"  # how JPEGs store it: one of Photoshop's image resources
+# how JPEGs store it: one of Photoshop's image resources
+_PHOTOSHOP = b"Photoshop 3.0\0"
+_IPTC = b"8BIM\4\4\0\0"
 _PNG_SIGNATURE = 8
-_COLOUR_SPACE, _SRGB = "exif-ifd2-ColorSpace", "1 (sRGB, Short, 1 components, 2 bytes)"
+_COLOUR_SPACE = "exif-ifd2-ColorSpace"
+_SRGB = "1 (sRGB, Short, 1 components, 2 bytes)"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metadata:
     """Metadata that travels from file to file with the pixels; all of it is optional.
 
-    Attributes:
-        icc_profile: the pixel values' profile, exactly as in the file, possibly damaged; None means sRGB.
-        exif: the block, with orientation 1 and without a thumbnail; camera, exposure, GPS and notes are kept.
-        xmp: the packet, exactly as in the file.
-        iptc: only the records.
-        resolution: pixels per mm, x and y; None if the file has none.
-        geo: a GeoTIFF's tags.
+    Attributes: icc_profile: the pixel values' profile, exactly as in the file, possibly damaged;
+        None means sRGB. exif: the block, with orientation 1 and without a thumbnail; camera,
+        exposure, GPS and notes are kept. xmp: the packet, exactly as in the file. iptc: only the
+        records. resolution: pixels per mm, x and y; None if the file has none. geo: a GeoTIFF's
+        tags.
     """
 
     icc_profile: bytes | None = None
@@ -60,19 +61,27 @@ class Metadata:
     geo: GeoTags | None = None
 
     def enlarged(self, scale: float, *, sides: tuple[float, float] | None = None) -> Metadata:
-        """The metadata of an image with `scale` times as many pixels a side, so that it prints at the same size.
+        """The metadata of an image with `scale` times as many pixels a side, so that it prints at
+        the same size.
 
-        Args:
-            scale: output pixels for each input pixel, a side.
-            sides: how many times as many columns and rows there are exactly, so that it covers the same ground.
+        Args: scale: output pixels for each input pixel, a side. sides: how many times as many
+            columns and rows there are exactly, so that it covers the same ground.
         """
         geo = None if self.geo is None else self.geo.enlarged(*sides or (scale, scale))
-        resolution = None if self.resolution is None else (self.resolution[0] * scale, self.resolution[1] * scale)
+        resolution = (
+            None
+            if self.resolution is None
+            else (self.resolution[0] * scale, self.resolution[1] * scale)
+        )
         return dataclasses.replace(self, resolution=resolution, geo=geo)
 
 
-def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool, geo: GeoTags | None) -> Metadata:
-    """The metadata of an opened libvips image; what is damaged or absurdly large is logged. swapped: x and y."""
+def metadata_of(
+    image: Any, path: Path, *, converted: bool, swapped: bool, geo: GeoTags | None
+) -> Metadata:
+    """The metadata of an opened libvips image; what is damaged or absurdly large is logged.
+    swapped: x and y.
+    """
     blocks: dict[str, Any] = dict.fromkeys(_BLOCKS)
     for name, (field, _, limit) in _BLOCKS.items():
         block = libvips.get_field(image, field)
@@ -83,17 +92,22 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool, geo: 
             says = "%s: CMYK without a colour profile: its colours are those that browsers show"
             _LOGGER.warning(says, path)
     elif (profile := blocks["icc_profile"]) and _declared_bytes(profile) > PROFILE_HEADER_BYTES:
-        # Cut to its declared length: some software pads profiles, and libvips and others then refuse them.
+        # Cut to its declared length: some software pads profiles, and libvips and others then
+        # refuse them.
         blocks["icc_profile"] = profile[: _declared_bytes(profile)]
     if (block := blocks["exif"]) is not None:
         blocks["exif"] = exif.edited(block)
         if blocks["exif"] is None:
             _LOGGER.warning("%s: EXIF block left out: it is damaged", path)
-    if (block := blocks["iptc"]) is not None and block[:1] != b"\x1c":  # Photoshop's resources, as a thumbnail
+    if (block := blocks["iptc"]) is not None and block[
+        :1
+    ] != b"\x1c":  # Photoshop's resources, as a thumbnail
         _, _, records = block.partition(_IPTC)
         blocks["iptc"] = records[4 : 4 + int.from_bytes(records[:4], "big")] or None
     resolution = _resolution(image)
-    if resolution is None and blocks["exif"] is not None:  # WebP and AVIF have no other place for it
+    if (
+        resolution is None and blocks["exif"] is not None
+    ):  # WebP and AVIF have no other place for it
         loaded = _loaded(blocks["exif"])
         resolution = _resolution(loaded) if loaded is not None else None
     if resolution is not None and swapped:
@@ -102,11 +116,15 @@ def metadata_of(image: Any, path: Path, *, converted: bool, swapped: bool, geo: 
 
 
 def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple[Any, str]:
-    """A libvips image with all that the format can hold, and what its saver is to keep; the rest is logged."""
+    """A libvips image with all that the format can hold, and what its saver is to keep; the rest is
+    logged.
+    """
     pyvips = libvips.pyvips()
     x, y = resolution = metadata.resolution or (_UNNAMED_RESOLUTION, _UNNAMED_RESOLUTION)
     image = image.copy(xres=x, yres=y)
-    has_profile = metadata.icc_profile is not None and _profile_fits(metadata.icc_profile, image.bands, path)
+    has_profile = metadata.icc_profile is not None and _profile_fits(
+        metadata.icc_profile, image.bands, path
+    )
     if has_profile:
         image.set_type(pyvips.GValue.blob_type, PROFILE_FIELD, metadata.icc_profile)
         if image.bands <= 2 and not kind.holds_gray:  # to RGB that looks the same without a profile
@@ -118,34 +136,53 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
         image.set_type(pyvips.GValue.blob_type, "xmp-data", metadata.xmp)
     records = metadata.iptc if kind.saver == "jpegsave" else None
     if records is not None and _fits(records, "iptc", path):
-        resource = _PHOTOSHOP + _IPTC + struct.pack(">I", len(records)) + records + bytes(len(records) % 2)
+        resource = (
+            _PHOTOSHOP + _IPTC + struct.pack(">I", len(records)) + records + bytes(len(records) % 2)
+        )
         image.set_type(pyvips.GValue.blob_type, "iptc-data", resource)
     block = None if metadata.exif is None else exif.edited(metadata.exif, resolution)
     block = None if kind.saver == "tiffsave" else block  # see tiff.append_tags
-    loaded = _loaded(block) if block is not None and _fits(block, "exif", path, exif.MAX_BYTES) else None
+    loaded = (
+        _loaded(block) if block is not None and _fits(block, "exif", path, exif.MAX_BYTES) else None
+    )
     if loaded is not None:
-        # Also set the entries one by one: savers drop entries of the block that are not on the image.
+        # Also set the entries one by one: savers drop entries of the block that are not on the
+        # image.
         for key in loaded.get_fields():
             if key.startswith("exif-") and not key.startswith(_THUMBNAIL_PREFIX):
                 image.set_type(loaded.get_typeof(key), key, loaded.get(key))
-    if not has_profile and (loaded is None or image.get_typeof(_COLOUR_SPACE)):  # libvips would write "uncalibrated"
+    if not has_profile and (
+        loaded is None or image.get_typeof(_COLOUR_SPACE)
+    ):  # libvips would write "uncalibrated"
         image.set_type(pyvips.GValue.gstr_type, _COLOUR_SPACE, _SRGB)
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
-    # libvips would write an EXIF block in any case. WebP, JPEG and AVIF need one for the resolution.
-    needs_exif = metadata.exif or (metadata.resolution and kind.saver not in ("pngsave", "tiffsave"))
+    # libvips would write an EXIF block in any case. WebP, JPEG and AVIF need one for the
+    # resolution.
+    needs_exif = metadata.exif or (
+        metadata.resolution and kind.saver not in ("pngsave", "tiffsave")
+    )
     return image, "all" if needs_exif else "xmp:iptc:icc:other"
 
 
 def _fits(block: bytes, name: str, path: Path, limit: int | None = None) -> bool:
     _, called, most = _BLOCKS[name]
     if len(block) > (limit or most):
-        _LOGGER.warning("%s: %s left out: its %d bytes exceed the limit of %d", path, called, len(block), limit or most)
+        _LOGGER.warning(
+            "%s: %s left out: its %d bytes exceed the limit of %d",
+            path,
+            called,
+            len(block),
+            limit or most,
+        )
     return len(block) <= (limit or most)
 
 
 def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
-    """True if a profile is complete and for the pixels' gray or RGB; libvips may refuse to write others."""
-    space, wanted = profile_space(profile), b"GRAY" if channels <= 2 else b"RGB "
+    """True if a profile is complete and for the pixels' gray or RGB; libvips may refuse to write
+    others.
+    """
+    space = profile_space(profile)
+    wanted = b"GRAY" if channels <= 2 else b"RGB "
     if space is None or _declared_bytes(profile) != len(profile):
         why = "it is damaged"
     elif space != wanted:
@@ -158,10 +195,12 @@ def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
 
 def _resolution(image: Any) -> tuple[float, float] | None:
     x, y = float(image.xres), float(image.yres)
-    # For files without a resolution libvips gives 1 or 72 dots per inch; only a PNG's rounding, or other formats' unit,
-    # tells that from a real value.
+    # For files without a resolution libvips gives 1 or 72 dots per inch; only a PNG's rounding, or
+    # other formats' unit, tells that from a real value.
     is_png = image.get("vips-loader").startswith("pngload")
-    if x == y and (x in (1.0, 2.834) if is_png else x == 1.0 or not image.get_typeof("resolution-unit")):
+    if x == y and (
+        x in (1.0, 2.834) if is_png else x == 1.0 or not image.get_typeof("resolution-unit")
+    ):
         return None
     if not all(math.isfinite(value) and 0 < value < _MAX_RESOLUTION for value in (x, y)):
         return None
@@ -182,7 +221,9 @@ def _loaded(block: bytes) -> Any | None:
 
 
 def profile_space(profile: bytes) -> bytes | None:
-    """A profile's colour space, e.g. b"RGB " or b"GRAY"; None if this is not a profile or has no room for a tag."""
+    """A profile's colour space, e.g. b"RGB " or b"GRAY"; None if this is not a profile or has no
+    room for a tag.
+    """
     if len(profile) <= PROFILE_HEADER_BYTES + 4 or profile[36:40] != b"acsp":
         return None
     return profile[16:20]
@@ -194,9 +235,12 @@ def _declared_bytes(profile: bytes) -> int:
 
 
 def forget_png_resolution(descriptor: int) -> None:
-    """Make a complete PNG say that its pixels are square, not how many go into a metre: nothing has to move."""
+    """Make a complete PNG say that its pixels are square, not how many go into a metre: nothing has
+    to move.
+    """
     with os.fdopen(os.dup(descriptor), "r+b") as file:
-        at, square = _PNG_SIGNATURE, b"pHYs" + struct.pack(">IIB", 1, 1, 0)
+        at = _PNG_SIGNATURE
+        square = b"pHYs" + struct.pack(">IIB", 1, 1, 0)
         while file.seek(at) and len(head := file.read(8)) == 8:
             if head[4:] == square[:4]:
                 file.seek(-4, os.SEEK_CUR)

@@ -1,4 +1,6 @@
-"""Images as callers pass them: in memory, as a file's path, or as its bytes, which become a file meanwhile."""
+"""Images as callers pass them: in memory, as a file's path, or as its bytes, which become a file
+meanwhile.
+"""
 
 from __future__ import annotations
 
@@ -30,21 +32,32 @@ EncodedImage = PathLike | bytes | BinaryIO
 AnyImage = InMemoryImage | Tensor | EncodedImage
 
 
-def loaded(image: AnyImage, *, layout: Layout = "hwc", max_pixels: int = MAX_PIXELS) -> tuple[NDArray[Any], ImageKind]:
-    """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image, upright."""
+def loaded(
+    image: AnyImage, *, layout: Layout = "hwc", max_pixels: int = MAX_PIXELS
+) -> tuple[NDArray[Any], ImageKind]:
+    """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image,
+    upright.
+    """
     with as_path_or_picture(image, max_pixels=max_pixels) as found:
         if isinstance(found, (str, os.PathLike)):
             file = read_image(file_path("image", found), max_pixels=max_pixels)
             if file.pixels.dtype != np.uint8:
                 fix = "upscale it into a file: upscaler.upscale_file(path, target)"
-                raise ImageError(f"{found}: the file holds {file.pixels.dtype}, which PIL images cannot hold; {fix}")
+                raise ImageError(
+                    f"{found}: the file holds {file.pixels.dtype}, which PIL images cannot hold; "
+                    f"{fix}"
+                )
             found = eight_bit_picture(file)
         return unpacked(found, layout=layout)
 
 
 @contextlib.contextmanager
-def as_path_or_picture(image: AnyImage, *, max_pixels: int = MAX_PIXELS) -> Iterator[InMemoryImage | Tensor | PathLike]:
-    """The image, so that it can be read more than once: bytes and file objects as the path of :func:`spooled`."""
+def as_path_or_picture(
+    image: AnyImage, *, max_pixels: int = MAX_PIXELS
+) -> Iterator[InMemoryImage | Tensor | PathLike]:
+    """The image, so that it can be read more than once: bytes and file objects as the path of
+    :func:`spooled`.
+    """
     if isinstance(image, (bytes, bytearray, memoryview)) or (
         hasattr(image, "read") and not isinstance(image, os.PathLike)
     ):
@@ -55,8 +68,12 @@ def as_path_or_picture(image: AnyImage, *, max_pixels: int = MAX_PIXELS) -> Iter
 
 
 @contextlib.contextmanager
-def spooled(picture: bytes | BinaryIO, *, name: str, max_pixels: int = MAX_PIXELS) -> Iterator[Path]:
-    """The path of a temporary file with a picture's bytes; errors of the block give its bare name, not the path."""
+def spooled(
+    picture: bytes | BinaryIO, *, name: str, max_pixels: int = MAX_PIXELS
+) -> Iterator[Path]:
+    """The path of a temporary file with a picture's bytes; errors of the block give its bare name,
+    not the path.
+    """
     source = io.BytesIO(picture) if isinstance(picture, (bytes, bytearray, memoryview)) else picture
     room = limit = max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES
     with tempfile.TemporaryDirectory(prefix="srflow-") as folder:
@@ -65,13 +82,19 @@ def spooled(picture: bytes | BinaryIO, *, name: str, max_pixels: int = MAX_PIXEL
             with path.open("wb") as file:
                 while chunk := source.read(_CHUNK_BYTES):
                     if not isinstance(chunk, bytes):
-                        raise ArgumentError(f'{name} is read as text; open its file in binary mode: open(path, "rb")')
+                        raise ArgumentError(
+                            f"{name} is read as text; open its file in binary mode: open(path, "
+                            '"rb")'
+                        )
                     if (room := room - len(chunk)) < 0:
                         raise ImageError(f"{name}: over {limit:,} bytes; {RAISE_LIMIT}")
                     file.write(chunk)
         except OSError as error:
-            where, why = tempfile.gettempdir(), error.strerror or error
-            raise ImageError(f"{name} cannot be copied to {where}: {why}; TMPDIR names another folder") from error
+            where = tempfile.gettempdir()
+            why = error.strerror or error
+            raise ImageError(
+                f"{name} cannot be copied to {where}: {why}; TMPDIR names another folder"
+            ) from error
         try:
             yield path
         except ImageError as error:

@@ -1,7 +1,8 @@
-"""XMP packets: what is stale in a new picture's is removed, and how an output was made is added and read.
+"""XMP packets: what is stale in a new picture's is removed, and how an output was made is added and
+read.
 
-The properties are in one rdf:Description, in the namespace :data:`NAMESPACE`. The input's own packet is kept, with its
-prefixes; only an earlier provenance in it is replaced.
+The properties are in one rdf:Description, in the namespace :data:`NAMESPACE`. The input's own
+packet is kept, with its prefixes; only an earlier provenance in it is replaced.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ _LOGGER = logging.getLogger(__name__)
 
 NAMESPACE = "https://srflow-sdk.dev/ns/1.0/"
 
-UPSCALE, RESTORE, TRANSFER, INTERVAL = "upscale", "restore", "transfer", "interval"
+UPSCALE = "upscale"
+RESTORE = "restore"
+TRANSFER = "transfer"
+INTERVAL = "interval"
 """Operations; "interval" made a bound of one. A picture that does not name its own was upscaled.
 The `source` of a transfer is its target, and its `settings` name the other inputs."""
 
@@ -29,7 +33,9 @@ _MAX_BYTES = 1 << 20
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 _X = "adobe:ns:meta/"
 
-_TIFF, _EXIF, _XMP = "http://ns.adobe.com/tiff/1.0/", "http://ns.adobe.com/exif/1.0/", "http://ns.adobe.com/xap/1.0/"
+_TIFF = "http://ns.adobe.com/tiff/1.0/"
+_EXIF = "http://ns.adobe.com/exif/1.0/"
+_XMP = "http://ns.adobe.com/xap/1.0/"
 _HEADER = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'
 _TRAILER = '<?xpacket end="w"?>'
 _STALE = (  # orientation: 1 where nothing is said
@@ -46,31 +52,33 @@ _STALE = (  # orientation: 1 where nothing is said
 
 _XMLNS = "http://www.w3.org/2000/xmlns/"
 _EMPTY = f'<x:xmpmeta xmlns:x="{_X}"><rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta>'
-_UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")  # not in XML, or changed by its parsers
+_UNSAFE = re.compile(
+    "[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]"
+)  # not in XML, or changed by its parsers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """How an output was made. With the same source, model and SDK, these values make the same picture again.
+    """How an output was made. With the same source, model and SDK, these values make the same
+    picture again.
 
-    Attributes:
-        model, model_sha256: name and digest of the bundle.
-        tau: temperature; None means that a map was used, so this alone cannot make the picture again.
-        auto_tau: version of the map by which tau="auto" scaled `tau`, None if it did not.
-        seed, sample, latent_scheme: they select the random field.
-        tile: side of a tile's core in LR pixels, None for one tile.
-        consistent: whether it was projected onto the LR image.
-        source, source_sha256: the source's file name without folders, and the sha256 of its bytes.
-        scale: sides of an output that was reduced, divided by the source's; None: it has the model's scale.
-        reduction: the kernel, "bicubic" or "lanczos", None likewise.
-        linear_light: whether light was averaged instead of values.
-        value_range: the values that were black and white, or percentiles, as text; None: those of the dtype.
-        wrap: the directions in which it tiles without a seam, "x", "y" or "xy"; None: none.
-        operation: what was done, "upscale", "restore", "transfer", or "interval", which is a bound of one.
-        settings: of an operation other than "upscale", what it needs besides the fields above, in its own words.
-        precision, device: what the encoder computed in, "bf16" or "int8", and where, such as "openvino"; "bundle" and
+    Attributes: model, model_sha256: name and digest of the bundle. tau: temperature; None means
+        that a map was used, so this alone cannot make the picture again. auto_tau: version of the
+        map by which tau="auto" scaled `tau`, None if it did not. seed, sample, latent_scheme: they
+        select the random field. tile: side of a tile's core in LR pixels, None for one tile.
+        consistent: whether it was projected onto the LR image. source, source_sha256: the source's
+        file name without folders, and the sha256 of its bytes. scale: sides of an output that was
+        reduced, divided by the source's; None: it has the model's scale. reduction: the kernel,
+        "bicubic" or "lanczos", None likewise. linear_light: whether light was averaged instead of
+        values. value_range: the values that were black and white, or percentiles, as text; None:
+        those of the dtype. wrap: the directions in which it tiles without a seam, "x", "y" or "xy";
+        None: none. operation: what was done, "upscale", "restore", "transfer", or "interval", which
+        is a bound of one. settings: of an operation other than "upscale", what it needs besides the
+        fields above, in its own words. precision, device: what the encoder computed in, "bf16" or
+        "int8", and where, such as "openvino"; "bundle" and
             None if it computed as the bundle was exported.
-        cleaned_by: name and digest of the model that drew the source at temperature 0 before, in its size; None: none.
+        cleaned_by: name and digest of the model that drew the source at temperature 0 before, in
+            its size; None: none.
     """
 
     model: str
@@ -97,12 +105,18 @@ class Provenance:
     cleaned_by: str | None = None
 
 
-_KINDS: dict[str, Any] = dict.fromkeys(("seed", "sample", "latent_scheme", "tile", "auto_tau"), int)  # others are texts
+_KINDS: dict[str, Any] = dict.fromkeys(
+    ("seed", "sample", "latent_scheme", "tile", "auto_tau"), int
+)  # others are texts
 _KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": bool}
 
 
-def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: int = _MAX_BYTES) -> bytes:
-    """The packet, unless it is malformed or would become too large, with the provenance instead of an older one."""
+def with_provenance(
+    packet: bytes | None, provenance: Provenance, *, max_bytes: int = _MAX_BYTES
+) -> bytes:
+    """The packet, unless it is malformed or would become too large, with the provenance instead of
+    an older one.
+    """
 
     def add(document: minidom.Document) -> bool:
         for old in _own(document):
@@ -120,13 +134,17 @@ def with_provenance(packet: bytes | None, provenance: Provenance, *, max_bytes: 
 
     merged = None if packet is None else _changed(packet, add)
     if packet is not None and (merged is None or len(merged) > max_bytes):
-        _LOGGER.warning("%s: XMP packet not carried over: it is malformed or too large", provenance.source)
+        _LOGGER.warning(
+            "%s: XMP packet not carried over: it is malformed or too large", provenance.source
+        )
         merged = None
     return merged or _changed(_EMPTY.encode(), add) or b""
 
 
 def for_new_pixels(packet: bytes) -> bytes:
-    """The packet without an older picture's orientation, thumbnails, sizes and resolution; itself without any."""
+    """The packet without an older picture's orientation, thumbnails, sizes and resolution; itself
+    without any.
+    """
 
     def clean(document: minidom.Document) -> bool:
         found = False
@@ -135,7 +153,10 @@ def for_new_pixels(packet: bytes) -> bytes:
                 if element.hasAttributeNS(*name):
                     element.removeAttributeNS(*name)
                     found = True
-            if (element.namespaceURI, element.localName) in _STALE and element.parentNode is not None:
+            if (
+                element.namespaceURI,
+                element.localName,
+            ) in _STALE and element.parentNode is not None:
                 element.parentNode.removeChild(element)
                 found = True
         return found
@@ -144,43 +165,63 @@ def for_new_pixels(packet: bytes) -> bytes:
 
 
 def provenance_in(packet: bytes | None) -> Provenance | None:
-    """The provenance in an XMP packet; None if there is none, or a property is missing or malformed."""
+    """The provenance in an XMP packet; None if there is none, or a property is missing or
+    malformed.
+    """
     try:
         document = None if packet is None else _parsed(packet)
         for own in [] if document is None else _own(document):
-            there = (each.name for each in fields(Provenance) if own.hasAttributeNS(NAMESPACE, each.name))
-            return Provenance(**{name: _value(name, own.getAttributeNS(NAMESPACE, name)) for name in there})
+            there = (
+                each.name for each in fields(Provenance) if own.hasAttributeNS(NAMESPACE, each.name)
+            )
+            return Provenance(
+                **{name: _value(name, own.getAttributeNS(NAMESPACE, name)) for name in there}
+            )
     except (TypeError, ValueError, RecursionError):  # TypeError: a property is missing
         pass
     return None
 
 
 def _changed(packet: bytes, change: Callable[[minidom.Document], bool]) -> bytes | None:
-    """The packet after a change; None if it is no XMP, or the change says that there is nothing to change."""
+    """The packet after a change; None if it is no XMP, or the change says that there is nothing to
+    change.
+    """
     document = _parsed(packet)
     try:
         if document is None or not change(document):
             return None
-        xml = "".join(node.toxml() for node in document.childNodes if node.nodeType == node.ELEMENT_NODE)
+        xml = "".join(
+            node.toxml() for node in document.childNodes if node.nodeType == node.ELEMENT_NODE
+        )
     except RecursionError:  # elements nested by the thousand
         return None
     return f"{_HEADER}{xml}{_TRAILER}".encode()
 
 
 def _parsed(packet: bytes) -> minidom.Document | None:
-    """The packet's XML; None if it is malformed, too large, or has a document type, which could define entities."""
+    """The packet's XML; None if it is malformed, too large, or has a document type, which could
+    define entities.
+    """
     if len(packet) > _MAX_BYTES:
         return None
     try:
         text = packet.decode("utf-8-sig").strip("\0 \t\r\n")
-        return None if "<!DOCTYPE" in text or "<!ENTITY" in text else minidom.parseString(text.encode())
+        return (
+            None
+            if "<!DOCTYPE" in text or "<!ENTITY" in text
+            else minidom.parseString(text.encode())
+        )
     except (UnicodeError, ExpatError, ValueError, LookupError, RecursionError):
         return None
 
 
 def _own(document: minidom.Document) -> list[minidom.Element]:
     found = document.getElementsByTagNameNS(_RDF, "Description")
-    return [description for description in found if description.hasAttributeNS(NAMESPACE, "model_sha256")]
+    return [
+        description
+        for description in found
+        if description.hasAttributeNS(NAMESPACE, "model_sha256")
+    ]
 
 
 def _text(name: str, value: Any) -> str:

@@ -1,4 +1,5 @@
-"""Reads image files through libvips: upright rows from the top as they are decoded, 8 and 16 bits exactly.
+"""Reads image files through libvips: upright rows from the top as they are decoded, 8 and 16 bits
+exactly.
 
 What it does not read Pillow decodes, and pi-heif the HEVC in HEIC.
 """
@@ -21,7 +22,15 @@ from PIL import Image
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import libvips
 from srflow_sdk.files.animations import Animation
-from srflow_sdk.files.formats import MAX_PIXELS, RAISE_LIMIT, SNIFFED_BYTES, UNREAD, Format, PathLike, recognised
+from srflow_sdk.files.formats import (
+    MAX_PIXELS,
+    RAISE_LIMIT,
+    SNIFFED_BYTES,
+    UNREAD,
+    Format,
+    PathLike,
+    recognised,
+)
 from srflow_sdk.files.metadata import PROFILE_FIELD, Metadata, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.files.tiff import PHOTOMETRIC, PLANAR, Tiff, read_tiff
@@ -51,8 +60,8 @@ _KEPT = ("vips-loader", "resolution-unit", "icc-profile-data", "exif-data", "xmp
 class ImageFile:
     """An image as read from a file.
 
-    Attributes:
-        pixels: uint8, uint16 or float32 in [0, 1], upright: H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha),
+    Attributes: pixels: uint8, uint16 or float32 in [0, 1], upright: H×W×1 (gray), 2 (gray, alpha),
+        3 (RGB) or 4 (RGB, alpha),
             in the file's own colours.
         metadata: what else the file holds; pass it to :func:`~srflow_sdk.files.write_image`.
     """
@@ -80,16 +89,14 @@ def count_pixels(path: PathLike, *, max_pixels: int) -> int:
 def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Read a whole file, with the conversions of :class:`ImageReader`.
 
-    Args:
-        path: of a PNG, JPEG, WebP, TIFF, still GIF, BMP, AVIF or HEIC file; its content decides, not its ending.
-        max_pixels: largest width × height; a small file can claim any size.
+    Args: path: of a PNG, JPEG, WebP, TIFF, still GIF, BMP, AVIF or HEIC file; its content decides,
+        not its ending. max_pixels: largest width × height; a small file can claim any size.
 
     Returns:
         The pixels and their metadata.
 
-    Raises:
-        ImageError: if the file cannot be read, is no such picture, or is too large; one line with the path.
-        MissingExtraError: if libvips cannot be loaded.
+    Raises: ImageError: if the file cannot be read, is no such picture, or is too large; one line
+        with the path. MissingExtraError: if libvips cannot be loaded.
 
     Example:
         >>> file = read_image("photo.jpg")
@@ -132,7 +139,8 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
 
     def __init__(self, path: PathLike, *, max_pixels: int = MAX_PIXELS, raw: bool = False) -> None:
         path = Path(path)
-        libvips.pyvips().vips_lib.vips_error_clear()  # its list of causes: successful calls leave some, too
+        # its list of causes: successful calls leave some, too
+        libvips.pyvips().vips_lib.vips_error_clear()
         source = _recognised(path, raw=raw)
         image = _opened(source)
         _check_supported(source, image, max_pixels, raw=raw)
@@ -142,18 +150,24 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         if self._decoded_whole:
             image = _opened(source, access="random")
         with _errors_in_one_line(path, source.stamp):
-            upright, converted = _decoded(image, path, source.kind).autorot(), False
+            upright = _decoded(image, path, source.kind).autorot()
+            converted = False
             if not raw:
                 upright, converted = _converted(upright)
             geo = source.tiff.geo if orientation == 1 else None
-            self.metadata = metadata_of(image, path, converted=converted, swapped=orientation > 4, geo=geo)
+            self.metadata = metadata_of(
+                image, path, converted=converted, swapped=orientation > 4, geo=geo
+            )
         self.path = path
         self.width: int = upright.width
         self.height: int = upright.height
         self.channels: int = upright.bands
         self.dtype: np.dtype[Any] = np.dtype(RAW_DTYPES[upright.format])
-        self.kind = ImageKind(channels=upright.bands, dtype=self.dtype, icc_profile=self.metadata.icc_profile)
-        self._stamp, self._raw = source.stamp, raw
+        self.kind = ImageKind(
+            channels=upright.bands, dtype=self.dtype, icc_profile=self.metadata.icc_profile
+        )
+        self._stamp = source.stamp
+        self._raw = raw
         self._image: Any = upright
         self._region: Any = None
         self._row = 0
@@ -166,19 +180,25 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         self._image = self._region = None
 
     def sha256(self) -> str:
-        """The sha256 of the file's bytes, in 64 hexadecimal digits. Raises: ImageError if they have changed."""
+        """The sha256 of the file's bytes, in 64 hexadecimal digits. Raises: ImageError if they have
+        changed.
+        """
         with _errors_in_one_line(self.path, self._stamp):
             digest = file_sha256(self.path)
         self.check_unchanged()
         return digest
 
     def check_unchanged(self) -> None:
-        """Raises: ImageError if the file has changed since it was opened; also after :meth:`close`."""
+        """Raises: ImageError if the file has changed since it was opened; also after
+        :meth:`close`.
+        """
         if _stamp(self.path) != self._stamp:
             raise ImageError(f"{self.path}: {_CHANGED}")
 
     def read_rows(self, count: int) -> NDArray[Any]:
-        """Read the next rows from the top: count×width×channels. Raises: ImageError if that fails, or it was closed."""
+        """Read the next rows from the top: count×width×channels. Raises: ImageError if that fails,
+        or it was closed.
+        """
         if self._image is None:
             raise ImageError(f"{self.path}: the file was closed")
         rows = np.empty((count, self.width, self.channels), self.dtype)
@@ -190,7 +210,8 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
                         libvips.start_threads()
                     self._region = libvips.pyvips().Region.new(self._image)
                 data = self._region.fetch(0, self._row, self.width, len(band))
-            self.check_unchanged()  # now: what is decoded whole would be drawn to its end, and then refused
+            # now: what is decoded whole would be drawn to its end, and then refused
+            self.check_unchanged()
             band[...] = np.frombuffer(data, self.dtype).reshape(band.shape)
             self._row += len(band)
             if self.dtype == np.float32 and not self._raw:
@@ -210,11 +231,16 @@ def _errors_in_one_line(path: Path, stamp: _Stamp | None = None) -> Iterator[Non
         raise ImageError(f"{path}: {_CHANGED if stamp else 'there is no such file'}") from error
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None)
-        raise ImageError(f"{path}: {f'the file cannot be read: {why}' if why else _explained(str(error))}") from error
+        raise ImageError(
+            f"{path}: {f'the file cannot be read: {why}' if why else _explained(str(error))}"
+        ) from error
     except libvips.pyvips().Error as error:
-        changed = stamp is not None and _stamp(path) != stamp  # what libvips says about such a file is misleading
+        changed = (
+            stamp is not None and _stamp(path) != stamp
+        )  # what libvips says about such a file is misleading
         why = _CHANGED if changed else _explained(libvips.reason(error))
-        # Frames of the cause would hold the file open as long as the error lives, and since Python 3.12, in a cycle.
+        # Frames of the cause would hold the file open as long as the error lives, and since Python
+        # 3.12, in a cycle.
         traceback.clear_frames(error.__traceback__)
         raise ImageError(f"{path}: {why}") from error.with_traceback(None)
 
@@ -268,7 +294,9 @@ def _opened(source: _Source, *, access: str = "sequential") -> Any:
         image = _loaded(source, access=access, fail_on="error")
         if source.tiff.exif is not None and not image.get_typeof("exif-data"):
             image = image.copy()
-            image.set_type(libvips.pyvips().GValue.blob_type, "exif-data", source.tiff.exif)  # libvips turns it by that
+            image.set_type(
+                libvips.pyvips().GValue.blob_type, "exif-data", source.tiff.exif
+            )  # libvips turns it by that
         return image
 
 
@@ -283,15 +311,21 @@ def _loaded(source: _Source, **options: str) -> Any:
 
 def _check_supported(source: _Source, image: Any, max_pixels: int, *, raw: bool = False) -> None:
     """Raises: ImageError if the header shows that the file is unsupported."""
-    path, tiff, pages = source.path, source.tiff.numbers, libvips.get_field(image, "n-pages") or 1
+    path = source.path
+    tiff = source.tiff.numbers
+    pages = libvips.get_field(image, "n-pages") or 1
     if image.width * image.height > max_pixels:
         size = f"{image.width}×{image.height} pixels"
         raise ImageError(f"{path}: {size} exceed the limit of {max_pixels:,}; {RAISE_LIMIT}")
     if source.animated:
-        raise ImageError(f"{path}: the file holds an animation; save the frame you want as its own file")
+        raise ImageError(
+            f"{path}: the file holds an animation; save the frame you want as its own file"
+        )
     # The further images of a HEIC are variants of the first.
     if pages > 1 and source.kind.paged and not source.tiff.is_one_picture:
-        raise ImageError(f"{path}: the file holds {pages} frames or pages; save the one you want as its own file")
+        raise ImageError(
+            f"{path}: the file holds {pages} frames or pages; save the one you want as its own file"
+        )
     if image.interpretation in ("lab", "labs", "labq", "cmyk"):
         return
     if image.format not in (RAW_DTYPES if raw else _DTYPES):
@@ -299,16 +333,23 @@ def _check_supported(source: _Source, image: Any, max_pixels: int, *, raw: bool 
         raise ImageError(f"{path}: its pixels are of type {image.format}; {fix}")
     # libvips 8.18 mixes up the rows of such files that are gray with alpha or half floats.
     if tiff.get(PLANAR) == 2 and (image.bands == 2 or image.format == "float" or raw):
-        raise ImageError(f"{path}: its channels are stored one after another (planar); save it interleaved")
+        raise ImageError(
+            f"{path}: its channels are stored one after another (planar); save it interleaved"
+        )
     if raw and tiff.get(PHOTOMETRIC) == 0:  # libvips turns such values round
-        raise ImageError(f"{path}: zero is white in it, so its values would be turned round; save it with zero black")
+        raise ImageError(
+            f"{path}: zero is white in it, so its values would be turned round; save it with zero "
+            "black"
+        )
     if image.bands > 4 and not raw:
         fix = f"save it as gray or RGB, with or without alpha, or {_NAME_RANGE}"
         raise ImageError(f"{path}: it has {image.bands} channels; {fix}")
 
 
 def _converted(image: Any) -> tuple[Any, bool]:
-    """The image as gray or RGB of a supported dtype, and whether its values were converted to sRGB for that."""
+    """The image as gray or RGB of a supported dtype, and whether its values were converted to sRGB
+    for that.
+    """
     depth = 16 if image.format == "ushort" else 8
     if image.interpretation == "cmyk" and not image.get_typeof(PROFILE_FIELD):
         return _as_browsers_show(image, depth), True
@@ -337,26 +378,36 @@ def _check_range(path: Path, rows: NDArray[np.float32]) -> None:
     low, high = float(rows.min()), float(rows.max())
     if not (low >= 0 and high <= 1):  # also NaN
         raise ImageError(
-            f"{path}: its values reach from {low:.4g} to {high:.4g}; floating-point files must be in [0, 1]: scale it, "
+            f"{path}: its values reach from {low:.4g} to {high:.4g}; floating-point files must be "
+            "in [0, 1]: scale it, "
             f"save it with 16 bits per channel, or {_NAME_RANGE}"
         )
 
 
 def _explained(cause: str) -> str:
     if "samples out of range" in cause:
-        return "its pixels are of a type that libvips cannot read (64 bits?); save it with 16 bits or as float32"
+        return (
+            "its pixels are of a type that libvips cannot read (64 bits?); save it with 16 bits or "
+            "as float32"
+        )
     if "HEVC" in cause:
         return 'HEIC needs a decoder: pip install "srflow-sdk[heic]", or save the photo as JPEG'
     if "codec" in cause.lower() or "decoder" in cause.lower() or "plugin" in cause.lower():
         return f"this build of libvips cannot decode it ({cause})"
     if cause:
-        return f"the file is damaged, truncated or unsupported ({cause}); copy or download it again, or save it as PNG"
+        return (
+            f"the file is damaged, truncated or unsupported ({cause}); copy or download it again, "
+            "or save it as PNG"
+        )
     return "the file is damaged or truncated; copy or download it again"
 
 
 def _header_by_pillow(path: Path, kind: Format) -> Any:
-    """A libvips image of the file's size, with its resolution, but not its pixels. Raises: ValueError, OSError."""
-    pyvips, picture = libvips.pyvips(), _by_pillow(path, kind, decode=False)
+    """A libvips image of the file's size, with its resolution, but not its pixels. Raises:
+    ValueError, OSError.
+    """
+    pyvips = libvips.pyvips()
+    picture = _by_pillow(path, kind, decode=False)
     image = pyvips.Image.black(*picture.size)
     image.set_type(pyvips.GValue.gstr_type, "vips-loader", kind.name)
     x, y = (value / _MM_PER_INCH for value in picture.info.get("dpi", (0, 0)))
@@ -367,7 +418,9 @@ def _header_by_pillow(path: Path, kind: Format) -> Any:
 
 
 def _decoded(header: Any, path: Path, kind: Format) -> Any:
-    """The libvips image of a file, of which libvips may have the header alone. Raises: ValueError, OSError."""
+    """The libvips image of a file, of which libvips may have the header alone. Raises: ValueError,
+    OSError.
+    """
     module = next(filter(is_installed, kind.decoders), None)
     if kind.pillow:
         pixels, _ = unpacked(_by_pillow(path, kind, decode=True))
@@ -377,16 +430,22 @@ def _decoded(header: Any, path: Path, kind: Format) -> Any:
             pixels = np.array(picture)  # a copy: the memory is the picture's
         except (EOFError, RuntimeError, SyntaxError) as error:  # what damaged files raise besides
             raise ValueError(str(error) or "it ends too early") from error
-        if pixels.dtype == np.uint16:  # 10 or 12 bits in the upper ones: white is white only if the lower are filled
+        if (
+            pixels.dtype == np.uint16
+        ):  # 10 or 12 bits in the upper ones: white is white only if the lower are filled
             pixels = pixels | pixels >> picture.info["bit_depth"]
     else:
         return header
     pyvips = libvips.pyvips()
-    image = pyvips.Image.new_from_array(pixels, interpretation="auto").copy(xres=header.xres, yres=header.yres)
+    image = pyvips.Image.new_from_array(pixels, interpretation="auto").copy(
+        xres=header.xres, yres=header.yres
+    )
     for name in _KEPT:
         if field_type := header.get_typeof(name):
             image.set_type(field_type, name, header.get(name))
-    image.set_type(pyvips.GValue.gint_type, "orientation", 1)  # these decoders have turned it, whatever EXIF says
+    image.set_type(
+        pyvips.GValue.gint_type, "orientation", 1
+    )  # these decoders have turned it, whatever EXIF says
     return image
 
 
@@ -395,7 +454,9 @@ def _by_pillow(path: Path, kind: Format, *, decode: bool) -> Image.Image:
     with path.open("rb") as file:
         try:
             Image.init()
-            picture = Image.OPEN[kind.pillow][0](file, str(path))  # not Image.open, which has a limit of its own
+            picture = Image.OPEN[kind.pillow][0](
+                file, str(path)
+            )  # not Image.open, which has a limit of its own
             if not 0 < min(picture.size) <= max(picture.size) <= _MAX_SIDE:
                 raise ValueError("its size is wrong")
             if decode:

@@ -1,6 +1,8 @@
-"""TIFF, where libvips says too little: EXIF, GeoTIFF's tags, how pixels and pages are stored; written again, too.
+"""TIFF, where libvips says too little: EXIF, GeoTIFF's tags, how pixels and pages are stored;
+written again, too.
 
-GeoTIFF's tags say where the pixels lie on the ground; they travel with the new pixel size, so that corners stay.
+GeoTIFF's tags say where the pixels lie on the ground; they travel with the new pixel size, so that
+corners stay.
 """
 
 from __future__ import annotations
@@ -20,18 +22,37 @@ from srflow_sdk.files.exif import IfdEntry, TagValue
 MAX_CLASSIC_BYTES = (1 << 32) - 1
 """The reach of 32-bit offsets: larger files must be BigTIFF."""
 
-PHOTOMETRIC, PLANAR = 262, 284
+PHOTOMETRIC = 262
+PLANAR = 284
 """Tags of a page."""
 
 _SUBFILE_TYPE = 254
-_SQUARE = {282: "II", 283: "II", 296: "H"}  # x and y resolution and unit, all of ones: 1/1 without a unit
+_SQUARE = {
+    282: "II",
+    283: "II",
+    296: "H",
+}  # x and y resolution and unit, all of ones: 1/1 without a unit
 _REDUCED = 1
 _MAX_PAGES = 100
-_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, _KEYS, _NODATA = 33550, 33922, 34264, 34735, 42113
-_TAGS = (_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, _KEYS, 34736, 34737, 42112, _NODATA)  # keys' numbers, texts; GDAL's
+_PIXEL_SCALE = 33550
+_TIEPOINTS = 33922
+_TRANSFORMATION = 34264
+_KEYS = 34735
+_NODATA = 42113
+_TAGS = (
+    _PIXEL_SCALE,
+    _TIEPOINTS,
+    _TRANSFORMATION,
+    _KEYS,
+    34736,
+    34737,
+    42112,
+    _NODATA,
+)  # keys' numbers, texts; GDAL's
 _AS_STORED = (1, 2)  # black is zero, RGB
 _CHANNELS = (PHOTOMETRIC, 338)  # and what those beyond gray and RGB are
-_RASTER_TYPE, _IS_POINT = 1025, 2
+_RASTER_TYPE = 1025
+_IS_POINT = 2
 _MOST = 1 << 20
 _DOUBLES = (_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, 34736)
 
@@ -50,13 +71,19 @@ class GeoTags:
         return None
 
     def enlarged(self, x: float, y: float) -> GeoTags:
-        """The tags of a picture with so many times as many columns and rows, whose corners lie where they were.
+        """The tags of a picture with so many times as many columns and rows, whose corners lie
+        where they were.
 
-        By OGC's GeoTIFF 1.1, raster coordinates begin at the first pixel's corner, or at its centre (PixelIsPoint).
+        By OGC's GeoTIFF 1.1, raster coordinates begin at the first pixel's corner, or at its centre
+        (PixelIsPoint).
         """
         keys = self._numbers(_KEYS, "<u2")
-        is_point = any(keys[at] == _RASTER_TYPE and keys[at + 3] == _IS_POINT for at in range(4, len(keys) - 3, 4))
-        shift, tags = 0.5 * is_point, dict(self.tags)
+        is_point = any(
+            keys[at] == _RASTER_TYPE and keys[at + 3] == _IS_POINT
+            for at in range(4, len(keys) - 3, 4)
+        )
+        shift = 0.5 * is_point
+        tags = dict(self.tags)
         scale, points, matrix = (self._numbers(tag, "<f8") for tag in _DOUBLES[:3])
         for at, times in enumerate((x, y)):
             scale[at : at + 1] = [one / times for one in scale[at : at + 1]]
@@ -79,8 +106,9 @@ class GeoTags:
 class Tiff:
     """The contents of a file's directories, as far as they can be read.
 
-    numbers: the integers in its first IFD by their tags. exif: a block of what it says about the picture and how it was
-    taken. geo: where the pixels lie. is_one_picture: whether all pages except the first are smaller versions of it.
+    numbers: the integers in its first IFD by their tags. exif: a block of what it says about the
+    picture and how it was taken. geo: where the pixels lie. is_one_picture: whether all pages
+    except the first are smaller versions of it.
     """
 
     numbers: dict[int, int] = field(default_factory=dict)
@@ -90,7 +118,9 @@ class Tiff:
 
 
 def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
-    """Read a file's directories. raw: take for `geo` what the channels are, too, where they are read as stored."""
+    """Read a file's directories. raw: take for `geo` what the channels are, too, where they are
+    read as stored.
+    """
     found = Tiff()
     with contextlib.suppress(*exif.IFD_ERRORS), path.open("rb") as file:
         layout, at = exif.read_header(file)
@@ -100,7 +130,8 @@ def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
         tags = {
             entry.tag: value
             for entry in entries
-            if entry.tag in (*_TAGS, *_CHANNELS * (raw and numbers.get(PHOTOMETRIC, 1) in _AS_STORED))
+            if entry.tag
+            in (*_TAGS, *_CHANNELS * (raw and numbers.get(PHOTOMETRIC, 1) in _AS_STORED))
             and (value := exif.read_value(file, layout, entry, max_bytes=_MOST)) is not None
             and (value.field_type == exif.DOUBLE) == (entry.tag in _DOUBLES)
         }
@@ -109,14 +140,23 @@ def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
         while at and len(reduced) < _MAX_PAGES:
             entries, at = exif.read_ifd(file, layout, at)
             reduced.append(exif.integers(layout, entries).get(_SUBFILE_TYPE, 0) & _REDUCED)
-        found = dataclasses.replace(found, is_one_picture=not at and not reduced[0] and all(reduced[1:]))
+        found = dataclasses.replace(
+            found, is_one_picture=not at and not reduced[0] and all(reduced[1:])
+        )
     return found
 
 
 def append_tags(
-    descriptor: int, block: bytes | None, geo: GeoTags | None, *, size: tuple[int, int], is_srgb: bool
+    descriptor: int,
+    block: bytes | None,
+    geo: GeoTags | None,
+    *,
+    size: tuple[int, int],
+    is_srgb: bool,
 ) -> bool:
-    """Append a copy of a file's first IFD with EXIF and GeoTIFF's tags; False if it is damaged or exceeds 4 GB."""
+    """Append a copy of a file's first IFD with EXIF and GeoTIFF's tags; False if it is damaged or
+    exceeds 4 GB.
+    """
     try:
         tags = {} if block is None else exif.exif_tags_of(block)
     except exif.IFD_ERRORS:
@@ -127,7 +167,9 @@ def append_tags(
         layout, first_ifd = exif.read_header(file)
         old, next_ifd = exif.read_ifd(file, layout, first_ifd)
         end = file.seek(0, os.SEEK_END)
-        sub_ifds, new = exif.packed(exif.for_picture(tags, size=size, is_srgb=is_srgb), layout, end + end % 2)
+        sub_ifds, new = exif.packed(
+            exif.for_picture(tags, size=size, is_srgb=is_srgb), layout, end + end % 2
+        )
         new_first = end + end % 2 + len(sub_ifds)
         entries: dict[int, TagValue | IfdEntry] = {entry.tag: entry for entry in old}
         entries |= {**({} if geo is None else geo.tags), **new}
@@ -142,11 +184,15 @@ def append_tags(
 
 
 def forget_resolution(descriptor: int) -> None:
-    """Make a complete file say that its pixels are square; the tags stay, for TIFF 6.0 requires them."""
+    """Make a complete file say that its pixels are square; the tags stay, for TIFF 6.0 requires
+    them.
+    """
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         layout, first_ifd = exif.read_header(file)
         for entry in exif.read_ifd(file, layout, first_ifd)[0]:
             if letters := _SQUARE.get(entry.tag):
                 inside = entry.size <= layout.offset_bytes
-                file.seek(entry.at + 4 + layout.offset_bytes if inside else layout.integer(entry.held))
+                file.seek(
+                    entry.at + 4 + layout.offset_bytes if inside else layout.integer(entry.held)
+                )
                 file.write(layout.pack(letters, *[1] * len(letters)))

@@ -44,18 +44,20 @@ def write_image(
 ) -> None:
     """Write an image file in the format of the name's ending; it appears complete, or not at all.
 
-    Args:
-        path: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it. An older file is replaced.
-        pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
-            PNG and TIFF keep uint16; TIFF keeps float32, which becomes uint16 in PNG; the others hold 8 bits.
-        metadata: for pixels of this size (see :meth:`Metadata.enlarged`). What the format cannot hold is logged.
+    Args: path: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it. An older file
+        is replaced. pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1 (gray), 2 (gray,
+        alpha), 3 (RGB) or 4 (RGB, alpha).
+            PNG and TIFF keep uint16; TIFF keeps float32, which becomes uint16 in PNG; the others
+            hold 8 bits.
+        metadata: for pixels of this size (see :meth:`Metadata.enlarged`). What the format cannot
+        hold is logged.
         provenance: how they were made; it is added to the XMP packet.
         quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85.
         lossless: keep every visible pixel of WebP and AVIF, as PNG and TIFF do.
 
-    Raises:
-        ArgumentError: for unknown endings and dtypes, and what the format does not offer.
-        ImageError: if the pixels do not fit the format, or the file cannot be written; an older one is as before.
+    Raises: ArgumentError: for unknown endings and dtypes, and what the format does not offer.
+        ImageError: if the pixels do not fit the format, or the file cannot be written; an older one
+        is as before.
 
     Example:
         >>> write_image("gray.tif", np.zeros((480, 640), np.uint16))
@@ -63,7 +65,9 @@ def write_image(
     target = Path(path)
     hwc = pixels[..., None] if pixels.ndim == 2 else pixels
     if hwc.ndim != 3:
-        raise ImageError(f"{target} cannot be written: pixels of shape {pixels.shape} are not an image")
+        raise ImageError(
+            f"{target} cannot be written: pixels of shape {pixels.shape} are not an image"
+        )
     height, width, channels = hwc.shape
     with ImageWriter(
         target,
@@ -80,10 +84,11 @@ def write_image(
 
 
 class ImageWriter:
-    """Writes an image file row by row, inside a with-block, at whose end it appears; see :func:`write_image`.
+    """Writes an image file row by row, inside a with-block, at whose end it appears; see
+    :func:`write_image`.
 
-    Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole picture.
-    raw: into a TIFF, write values of 8, 16 or 32 bits as they are.
+    Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole
+    picture. raw: into a TIFF, write values of 8, 16 or 32 bits as they are.
     """
 
     def __init__(
@@ -105,11 +110,16 @@ class ImageWriter:
         self._options = save_options(self._target, quality=quality, lossless=lossless)
         self._format = format_of(self._target)
         self._dtype = np.dtype(dtype)
-        self._raw, self._stored = raw, self._dtype
+        self._raw = raw
+        self._stored = self._dtype
         if not (raw or (self._dtype == np.float32 and self._format.holds_float)):
-            self._stored = np.dtype(np.uint8 if self._dtype == np.uint8 or self._format.bits == 8 else np.uint16)
+            self._stored = np.dtype(
+                np.uint8 if self._dtype == np.uint8 or self._format.bits == 8 else np.uint16
+            )
         if raw and self._format.saver != "tiffsave":
-            raise ArgumentError(f"{target}: values in their own units are written as TIFF; end its name in .tif")
+            raise ArgumentError(
+                f"{target}: values in their own units are written as TIFF; end its name in .tif"
+            )
         if self._dtype.name not in (_RAW_FORMATS if raw else _PICTURE_DTYPES):
             raise self._failed(f"pixels are {self._dtype}; files hold uint8, uint16 or float32")
         if not (raw or channels in (1, 2, 3, 4)) or width < 1 or height < 1:
@@ -126,13 +136,17 @@ class ImageWriter:
         self._open = contextlib.ExitStack()
         self._thread: threading.Thread | None = None
         self._failure: str | None = None
-        self._abandoned, self._finished = threading.Event(), False
+        self._abandoned = threading.Event()
+        self._finished = False
 
     def __enter__(self) -> ImageWriter:
-        # libvips pulls pixels and we push them. From a pipe it can only pull a file in a format that it loads row by
-        # row: an uncompressed 8-bit gray PNG, as wide as a row has bytes, which is then split into channels again.
+        # libvips pulls pixels and we push them. From a pipe it can only pull a file in a format
+        # that it loads row by row: an uncompressed 8-bit gray PNG, as wide as a row has bytes,
+        # which is then split into channels again.
         height, width, channels = self._shape
-        header = struct.pack(">IIBBBBB", width * channels * self._stored.itemsize, height, 8, 0, 0, 0, 0)
+        header = struct.pack(
+            ">IIBBBBB", width * channels * self._stored.itemsize, height, 8, 0, 0, 0, 0
+        )
         with contextlib.ExitStack() as stack:
             try:
                 self._descriptor = stack.enter_context(replacing(self._target))
@@ -158,16 +172,22 @@ class ImageWriter:
             raise self._failed(error.strerror or str(error)) from error
 
     def write_rows(self, rows: NDArray[Any]) -> None:
-        """Write the next rows, h×width×channels. Raises: ArgumentError; ImageError once the encoder has failed."""
+        """Write the next rows, h×width×channels. Raises: ArgumentError; ImageError once the encoder
+        has failed.
+        """
         if self._thread is None or self._finished:
-            raise ArgumentError(f"{self._target}: rows can only be written inside the with-block, before finish()")
+            raise ArgumentError(
+                f"{self._target}: rows can only be written inside the with-block, before finish()"
+            )
         if rows.ndim != 3 or rows.shape[1:] != self._shape[1:] or rows.dtype != self._dtype:
             raise ArgumentError(
                 f"{self._target}: rows of {rows.dtype} {rows.shape} do not fit {self._dtype} "
                 f"h×{self._shape[1]}×{self._shape[2]}"
             )
         if self._rows + len(rows) > self._shape[0]:
-            raise ArgumentError(f"{self._target}: more rows were written than the image's {self._shape[0]}")
+            raise ArgumentError(
+                f"{self._target}: more rows were written than the image's {self._shape[0]}"
+            )
         step = max(1, _CHUNK_BYTES // (self._shape[1] * self._shape[2] * self._dtype.itemsize))
         for start in range(0, len(rows), step):
             stored = rows[start : start + step]
@@ -178,7 +198,9 @@ class ImageWriter:
             elif stored.dtype != self._stored:
                 stored = np.rint(stored / np.float32(257)).astype(self._stored)
             flat = np.ascontiguousarray(stored).reshape(len(stored), -1).view(np.uint8)
-            filtered = np.zeros((flat.shape[0], flat.shape[1] + 1), np.uint8)  # a row begins with its filter: 0, none
+            filtered = np.zeros(
+                (flat.shape[0], flat.shape[1] + 1), np.uint8
+            )  # a row begins with its filter: 0, none
             filtered[:, 1:] = flat
             self._put(_chunk(b"IDAT", self._deflate.compress(filtered.data)))
             if self._failure is not None:
@@ -186,7 +208,9 @@ class ImageWriter:
         self._rows += len(rows)
 
     def finish(self) -> None:
-        """Wait until all rows are on disk; the end of the block then renames the hidden file. Raises: ImageError."""
+        """Wait until all rows are on disk; the end of the block then renames the hidden file.
+        Raises: ImageError.
+        """
         if self._finished:
             return
         if self._rows != self._shape[0]:
@@ -195,25 +219,39 @@ class ImageWriter:
         self._end()
         if self._failure is not None:
             raise self._failed(self._failure)
-        block, geo, saver = self._metadata.exif, self._metadata.geo, self._format.saver
-        try:  # change what libvips wrote: no resolution if there is none, and EXIF and a place in TIFF
+        block = self._metadata.exif
+        geo = self._metadata.geo
+        saver = self._format.saver
+        # change what libvips wrote: no resolution if there is none, and EXIF and a place in TIFF
+        try:
             if self._metadata.resolution is None and saver in ("pngsave", "tiffsave"):
-                (forget_png_resolution if saver == "pngsave" else tiff.forget_resolution)(self._descriptor)
+                (forget_png_resolution if saver == "pngsave" else tiff.forget_resolution)(
+                    self._descriptor
+                )
             if saver != "tiffsave":
                 if geo is not None:
-                    _LOGGER.warning("%s: GeoTIFF's tags left out: only TIFF holds them", self._target)
+                    _LOGGER.warning(
+                        "%s: GeoTIFF's tags left out: only TIFF holds them", self._target
+                    )
             elif block is not None or geo is not None:
-                size, is_srgb = self._shape[1::-1], self._metadata.icc_profile is None
+                size = self._shape[1::-1]
+                is_srgb = self._metadata.icc_profile is None
                 if not tiff.append_tags(self._descriptor, block, geo, size=size, is_srgb=is_srgb):
                     what = "EXIF block" if geo is None else "EXIF block and GeoTIFF's tags"
-                    _LOGGER.warning("%s: %s left out: it is damaged, or the file would exceed 4 GB", self._target, what)
+                    _LOGGER.warning(
+                        "%s: %s left out: it is damaged, or the file would exceed 4 GB",
+                        self._target,
+                        what,
+                    )
             os.fsync(self._descriptor)
         except OSError as error:
             raise self._failed(error.strerror or str(error)) from error
         self._finished = True
 
     def content(self) -> tuple[int, str]:
-        """Length in bytes and sha256 of the finished file. Raises: ImageError if it cannot be read again."""
+        """Length in bytes and sha256 of the finished file. Raises: ImageError if it cannot be read
+        again.
+        """
         try:
             with os.fdopen(os.dup(self._descriptor), "rb") as file:
                 file.seek(0)
@@ -237,7 +275,9 @@ class ImageWriter:
             self._abandoned.set()
         if self._write_end >= 0:
             if abandoned:
-                with contextlib.suppress(OSError):  # wake the thread, also if a forked process keeps this end open
+                with contextlib.suppress(
+                    OSError
+                ):  # wake the thread, also if a forked process keeps this end open
                     os.write(self._write_end, b"\0")
             os.close(self._write_end)
             self._write_end = -1
@@ -252,15 +292,19 @@ class ImageWriter:
             is_full = not self._abandoned.is_set() and _is_full(self._descriptor)
             cause = libvips.reason(error) or "the encoder failed"
             self._failure = "the disk is full, or a limit is reached" if is_full else cause
-            # Read what is still written until the writer has stopped, so that it does not wait for a full pipe. libvips
-            # holds a descriptor of its own, so closing ours would not tell the writer.
+            # Read what is still written until the writer has stopped, so that it does not wait for
+            # a full pipe. libvips holds a descriptor of its own, so closing ours would not tell the
+            # writer.
             while os.read(self._read_end, 1 << 20) and not self._abandoned.is_set():
                 pass
         os.close(self._read_end)
 
     def _encode(self) -> None:
-        pyvips, channels, dtype = libvips.pyvips(), self._shape[2], self._stored
-        gray, deep = channels <= 2, dtype == np.uint16
+        pyvips = libvips.pyvips()
+        channels = self._shape[2]
+        dtype = self._stored
+        gray = channels <= 2
+        deep = dtype == np.uint16
         interpretation = ("grey16" if gray else "rgb16") if deep else ("b-w" if gray else "srgb")
         if dtype == np.float32:
             interpretation = "b-w" if gray else "scrgb"
@@ -270,20 +314,33 @@ class ImageWriter:
         if self._format.saver == "tiffsave":
             options["bigtiff"] = int(np.prod(self._shape)) * dtype.itemsize > _BIGTIFF_BYTES
         source = pyvips.Source.new_from_descriptor(self._read_end)
-        image = pyvips.Image.pngload_source(source, access="sequential", unlimited=True, fail_on="error")
+        image = pyvips.Image.pngload_source(
+            source, access="sequential", unlimited=True, fail_on="error"
+        )
         image = image.bandfold(factor=channels * dtype.itemsize)
-        image = image.copy(format=_RAW_FORMATS[dtype.name], bands=channels, interpretation=interpretation)
+        image = image.copy(
+            format=_RAW_FORMATS[dtype.name], bands=channels, interpretation=interpretation
+        )
         image, options["keep"] = attach(image, self._metadata, self._target, kind=self._format)
         target = pyvips.Target.new_to_descriptor(self._descriptor)
         getattr(image, f"{self._format.saver}_target")(target, **options)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
-    return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))])
+    return b"".join(
+        [
+            struct.pack(">I", len(data)),
+            kind,
+            data,
+            struct.pack(">I", zlib.crc32(data, zlib.crc32(kind))),
+        ]
+    )
 
 
 def _is_full(descriptor: int) -> bool:
-    """True if no more can be written to a file that failed: encoders report that in their own words, or not at all."""
+    """True if no more can be written to a file that failed: encoders report that in their own
+    words, or not at all.
+    """
     try:
         os.lseek(descriptor, 0, os.SEEK_END)
         return os.write(descriptor, bytes(_PROBE_BYTES)) < _PROBE_BYTES

@@ -1,1 +1,3 @@
-"""Uses that only a flow has: invert pictures, restore them, transfer content, choose the best of several samples."""
+"""Uses that only a flow has: invert pictures, restore them, transfer content, choose the best of
+several samples.
+"""

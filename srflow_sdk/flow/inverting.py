@@ -1,4 +1,6 @@
-"""HR images: their LR image as training made it, and their inversion into latents, in one pass over tiles."""
+"""HR images: their LR image as training made it, and their inversion into latents, in one pass over
+tiles.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,20 @@ from srflow_sdk.pixels.transparency import filled
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
-_DEQUANTISATION_KEY = 0x6465_7175_616E_7469  # "dequanti": no seed of latents, which have a sample beside them
+_DEQUANTISATION_KEY = (
+    0x6465_7175_616E_7469  # "dequanti": no seed of latents, which have a sample beside them
+)
 _BAND = 256  # rows that are converted at a time
-_REACH = 4  # pixels of the reduced image: as far as two pixels that one of its pixels is made of lie apart
+# pixels of the reduced image: as far as two pixels that one of its pixels is made of lie apart
+_REACH = 4
 
 
-def high_resolution(pixels: NDArray[np.generic], kind: ImageKind, lr: LowResolution, *, scale: int) -> LowResolution:
-    """An HR image as the network sees it, padded. Raises: ImageError if it does not belong to the LR image."""
+def high_resolution(
+    pixels: NDArray[np.generic], kind: ImageKind, lr: LowResolution, *, scale: int
+) -> LowResolution:
+    """An HR image as the network sees it, padded. Raises: ImageError if it does not belong to the
+    LR image.
+    """
     height, width = pixels.shape[:2]
     if (-(-height // scale), -(-width // scale)) != (lr.height, lr.width):
         raise ImageError(
@@ -52,18 +61,25 @@ def invert(
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> Latents:
-    """The latents of an HR image from :func:`high_resolution`, on the CPU if the device has no inverter.
+    """The latents of an HR image from :func:`high_resolution`, on the CPU if the device has no
+    inverter.
 
-    dequantise: spread its 8-bit levels evenly. kept: conditioning of tiles. Raises: BundleError, and as drawing does.
+    dequantise: spread its 8-bit levels evenly. kept: conditioning of tiles. Raises: BundleError,
+        and as drawing does.
     """
-    manifest, backend = painter.manifest, painter.inverting_backend()
-    scale, levels = manifest.scale, kept.spared(lambda: arrays.allocate(level_shapes(manifest, lr)))
-    # Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a part of a pixel.
+    manifest = painter.manifest
+    backend = painter.inverting_backend()
+    scale = manifest.scale
+    levels = kept.spared(lambda: arrays.allocate(level_shapes(manifest, lr)))
+    # Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a part of
+    # a pixel.
     of_rows = np.clip(hr.height / scale - np.arange(lr.padded_height), 0, 1)
     of_columns = np.clip(hr.width / scale - np.arange(lr.padded_width), 0, 1)
 
     def inverted(tile: Tile, seen: Floats, large: Floats) -> float:
-        """Write the latents of a tile's core, and return its nats. seen, large: its window, 3×h×w and 3×sh×sw."""
+        """Write the latents of a tile's core, and return its nats. seen, large: its window, 3×h×w
+        and 3×sh×sw.
+        """
         painter.check_open()
         stop_if_set(cancel)
 
@@ -72,13 +88,18 @@ def invert(
                 conditioning = kept.tiles.get(tile) if backend is painter.backend else None
                 conditioning = backend.encode(seen[None]) if conditioning is None else conditioning
                 latents, density = backend.invert(conditioning, large[None])
-            core, place = tile.core.within(tile.window), tile.core
-            found = {level: array[0][_on_level(core, level, scale)] for level, array in latents.items()}
+            core = tile.core.within(tile.window)
+            place = tile.core
+            found = {
+                level: array[0][_on_level(core, level, scale)] for level, array in latents.items()
+            }
             nats = density[0, 0][core.slices]
             if not all(np.isfinite(array).all() for array in (*found.values(), nats)):
                 raise NonFiniteError(
-                    f"the network gave NaN or infinite latents for rows {place.top} to {place.top + place.height - 1} "
-                    f"and columns {place.left} to {place.left + place.width - 1} of the LR image; use another model"
+                    f"the network gave NaN or infinite latents for rows {place.top} to "
+                    f"{place.top + place.height - 1} "
+                    f"and columns {place.left} to {place.left + place.width - 1} of the LR image; "
+                    "use another model"
                 )
             for level, array in found.items():
                 levels[level][_on_level(place, level, scale)] = array
@@ -89,21 +110,26 @@ def invert(
             nats = 0.0
             for part in painter.parts(tile, kept, halo=round_trip_halo(manifest)):
                 window = part.window.within(tile.window)
-                small, big = (slice(None), *window.slices), (slice(None), *window.scaled(scale).slices)
+                small = (slice(None), *window.slices)
+                big = (slice(None), *window.scaled(scale).slices)
                 nats += inverted(part, seen[small], large[big])
             return nats
 
         return painter.within_memory(tile, kept, whole, in_parts)
 
-    nats, done = 0.0, 0
+    nats = 0.0
+    done = 0
     for row in tile_rows(tiles):
         top, bottom = row[0].window.top, row[0].window.top + row[0].window.height
-        seen, large = lr.network_rows(top, bottom), hr.network_rows(scale * top, scale * bottom)
+        seen = lr.network_rows(top, bottom)
+        large = hr.network_rows(scale * top, scale * bottom)
         if dequantise:
             large = dequantised(large, top=scale * top)
         for tile in row:
             left, right = tile.window.left, tile.window.left + tile.window.width
-            nats += inverted(tile, seen[:, :, left:right], large[:, :, left * scale : right * scale])
+            nats += inverted(
+                tile, seen[:, :, left:right], large[:, :, left * scale : right * scale]
+            )
             done += 1
             if progress is not None:
                 progress(done, len(tiles))
@@ -118,10 +144,14 @@ def invert(
 
 
 def dequantised(values: NDArray[np.float32], *, top: int = 0) -> NDArray[np.float32]:
-    """8-bit levels, 3×h×W in [0, 1], rows from `top` on, spread in [level, level + 1)/256, always alike."""
+    """8-bit levels, 3×h×W in [0, 1], rows from `top` on, spread in [level, level + 1)/256, always
+    alike.
+    """
     spread = np.empty_like(values)
     for number in range(values.shape[1]):
-        generator = np.random.Generator(np.random.Philox(counter=[0, 0, 0, top + number], key=_DEQUANTISATION_KEY))
+        generator = np.random.Generator(
+            np.random.Philox(counter=[0, 0, 0, top + number], key=_DEQUANTISATION_KEY)
+        )
         spread[:, number] = generator.random((3, values.shape[2]), np.float32)
     spread += np.rint(values * np.float32(255))
     spread /= 256
@@ -129,12 +159,15 @@ def dequantised(values: NDArray[np.float32], *, top: int = 0) -> NDArray[np.floa
 
 
 def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
-    """Reduce an image, H×W×C, by the model's scale and kernel, in its own values and dtype; sides are filled up."""
+    """Reduce an image, H×W×C, by the model's scale and kernel, in its own values and dtype; sides
+    are filled up.
+    """
     height, width, channels = pixels.shape
     size = padded_size(height, manifest.scale), padded_size(width, manifest.scale)
     to = size[0] // manifest.scale, size[1] // manifest.scale
     reducer = RowReducer(size, to, manifest.reduction)
-    result, done = np.empty((*to, channels), pixels.dtype), 0
+    result = np.empty((*to, channels), pixels.dtype)
+    done = 0
     for top in range(0, size[0], _BAND):
         bottom = min(top + _BAND, size[0])
         band = _visible(pixels, min(top, height - 1), min(bottom, height), _REACH * manifest.scale)
@@ -146,8 +179,12 @@ def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
     return result
 
 
-def opaque_image(pixels: NDArray[Any], kind: ImageKind, manifest: Manifest) -> tuple[NDArray[Any], ImageKind]:
-    """An image without its alpha; colours under full transparency come from visible ones, as in its reduction."""
+def opaque_image(
+    pixels: NDArray[Any], kind: ImageKind, manifest: Manifest
+) -> tuple[NDArray[Any], ImageKind]:
+    """An image without its alpha; colours under full transparency come from visible ones, as in its
+    reduction.
+    """
     if not kind.has_alpha:
         return pixels, kind
     reach = manifest.scale * round_trip_halo(manifest)
@@ -163,8 +200,12 @@ def round_trip_halo(manifest: Manifest) -> int:
     return max(manifest.halo, manifest.inverter_halo)
 
 
-def inverting_tiles(painter: Painter, lr: LowResolution, tiles: Sequence[Tile], *, halo: int) -> Sequence[Tile]:
-    """The tiles of an inversion: those of drawing, whose conditioning may be kept, if their halo is enough."""
+def inverting_tiles(
+    painter: Painter, lr: LowResolution, tiles: Sequence[Tile], *, halo: int
+) -> Sequence[Tile]:
+    """The tiles of an inversion: those of drawing, whose conditioning may be kept, if their halo is
+    enough.
+    """
     manifest = painter.manifest
     if manifest.inverter_halo <= halo:
         return tiles
@@ -175,19 +216,30 @@ def inverting_tiles(painter: Painter, lr: LowResolution, tiles: Sequence[Tile], 
 def level_shapes(manifest: Manifest, lr: LowResolution) -> dict[int, tuple[int, int, int]]:
     """The shapes of the latents of an LR image with its padding, by level."""
     height, width = lr.padded_height * manifest.scale, lr.padded_width * manifest.scale
-    return {e.level: (e.channels, height >> e.level, width >> e.level) for e in manifest.latent_levels}
+    return {
+        e.level: (e.channels, height >> e.level, width >> e.level) for e in manifest.latent_levels
+    }
 
 
 def check_latents(latents: Latents, manifest: Manifest, lr: LowResolution) -> None:
-    """Raises: ArgumentError unless they are of this model and of a picture of this LR image's size."""
+    """Raises: ArgumentError unless they are of this model and of a picture of this LR image's
+    size.
+    """
     if not isinstance(latents, Latents):
-        raise ArgumentError(f"latents is {type(latents).__name__}; it must be Latents, as Encoding.invert gives them")
+        raise ArgumentError(
+            f"latents is {type(latents).__name__}; it must be Latents, as Encoding.invert gives "
+            "them"
+        )
     check_made_by(latents, manifest)
     size = tuple(-(-side // manifest.scale) for side in (latents.height, latents.width))
     shapes = level_shapes(manifest, lr)
-    if size != (lr.height, lr.width) or {level: array.shape for level, array in latents.levels.items()} != shapes:
+    if (
+        size != (lr.height, lr.width)
+        or {level: array.shape for level, array in latents.levels.items()} != shapes
+    ):
         raise ArgumentError(
-            f"the latents are of a picture of {latents.width}×{latents.height}, which does not belong to an image of "
+            f"the latents are of a picture of {latents.width}×{latents.height}, which does not "
+            "belong to an image of "
             f"{lr.width}×{lr.height}: decode them with the encoding that made them"
         )
 

@@ -1,4 +1,6 @@
-"""The options of restoring and of transferring, as keywords and as options of commands: see `drawing.options`."""
+"""The options of restoring and of transferring, as keywords and as options of commands: see
+`drawing.options`.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +32,8 @@ TRANSFER_SCHEME = 1
 """Version of what transferring's options mean, likewise."""
 
 FINEST_TAU = 0.8
-"""The default temperature with blend="gradient", on the finest level alone: normalising the others blurs the content.
-From benchmarks/transfer.py."""
+"""The default temperature with blend="gradient", on the finest level alone: normalising the others
+blurs the content. From benchmarks/transfer.py."""
 
 PLAIN_TAU = 0.9
 """The default temperature with blend="none", on all levels, as published."""
@@ -48,9 +50,9 @@ class RestoreKeywords(WatchKeywords, total=False):
 class RestoreOptions:
     """The keywords of :meth:`Upscaler.restore`.
 
-    Args:
-        tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is what was measured best.
-        over: the latents that count together: "spatial", a channel, against noise; "local", a position, against
+    Args: tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is
+        what was measured best. over: the latents that count together: "spatial", a channel, against
+        noise; "local", a position, against
             dots; "global", a level; "auto" is what the picture shows.
         progress, cancel: as in :meth:`Upscaler.upscale`; the tiles of all passes count.
 
@@ -59,9 +61,14 @@ class RestoreOptions:
     """
 
     tau: LevelTaus | None = option(
-        None, "How large latents may be: smaller is smoother.  [default: as measured]", metavar="T|LEVEL=T,…", most=True
+        None,
+        "How large latents may be: smaller is smoother.  [default: as measured]",
+        metavar="T|LEVEL=T,…",
+        most=True,
     )
-    over: Over = option("auto", "spatial: noise everywhere; local: dots; auto: what the picture shows.", most=True)
+    over: Over = option(
+        "auto", "spatial: noise everywhere; local: dots; auto: what the picture shows.", most=True
+    )
     progress: Progress | None = None
     cancel: threading.Event | None = None
 
@@ -97,17 +104,22 @@ class RestoreOptions:
 
     @classmethod
     def from_record(cls, settings: str) -> RestoreOptions:
-        """The options that a picture records. Raises: ArgumentError if they are of another version, or damaged."""
+        """The options that a picture records. Raises: ArgumentError if they are of another version,
+        or damaged.
+        """
         try:
             values: dict[str, Any] = json.loads(settings)
-            version, over, tau = values["scheme"], values["over"], values["tau"]
+            version = values["scheme"]
+            over = values["over"]
+            tau = values["tau"]
             if isinstance(tau, dict):
                 tau = {int(level): number for level, number in tau.items()}
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ArgumentError("the settings that the picture records are damaged") from error
         if version != RESTORE_SCHEME:
             raise ArgumentError(
-                f"the picture was restored by version {version!r:.9} of the method, but this SDK has {RESTORE_SCHEME}"
+                f"the picture was restored by version {version!r:.9} of the method, but this SDK "
+                f"has {RESTORE_SCHEME}"
             )
         return cls(tau=tau, over=over)
 
@@ -124,12 +136,14 @@ class TransferKeywords(WatchKeywords, total=False):
 class TransferOptions:
     """The keywords of :meth:`Upscaler.transfer`.
 
-    Args:
-        blend: "gradient" first fits the content's brightness and colour (Poisson image editing), for any two pictures;
+    Args: blend: "gradient" first fits the content's brightness and colour (Poisson image editing),
+        for any two pictures;
             "none" is the publication's way, for pictures that agree at LR size.
-        tau: of the normalised latents, 0 … 2, or by level; None is 0.8 on the finest level for "gradient", else 0.9.
+        tau: of the normalised latents, 0 … 2, or by level; None is 0.8 on the finest level for
+        "gradient", else 0.9.
         seed: of the statistics that normalising draws.
-        progress, cancel: as in :meth:`Upscaler.upscale`; tiles count when encoded, inverted and decoded.
+        progress, cancel: as in :meth:`Upscaler.upscale`; tiles count when encoded, inverted and
+            decoded.
 
     Raises:
         ArgumentError: for values that are wrong for any picture.
@@ -137,12 +151,14 @@ class TransferOptions:
 
     blend: Blend = option(
         "gradient",
-        "gradient: fit brightness and colour first; none: as published, for pictures that agree at LR size.",
+        "gradient: fit brightness and colour first; none: as published, for pictures that agree at "
+        "LR size.",
         most=True,
     )
     tau: LevelTaus | None = option(
         None,
-        "Temperature of the content's latents.  [default: gradient 1=0.8, the finest level alone; none 0.9]",
+        "Temperature of the content's latents.  [default: gradient 1=0.8, the finest level alone; "
+        "none 0.9]",
         metavar="T|LEVEL=T,…",
         most=True,
     )
@@ -157,11 +173,17 @@ class TransferOptions:
         one_of("blend", self.blend, Blend)
 
     def taus(self, manifest: Manifest) -> dict[int, float]:
-        """Temperatures by level; levels without one stay as they are. Raises: ArgumentError for unknown levels."""
+        """Temperatures by level; levels without one stay as they are. Raises: ArgumentError for
+        unknown levels.
+        """
         levels = sorted(entry.level for entry in manifest.latent_levels)
         if self.tau is not None:
             return level_taus(self.tau, levels)
-        return {levels[0]: FINEST_TAU} if self.blend == "gradient" else dict.fromkeys(levels, PLAIN_TAU)
+        return (
+            {levels[0]: FINEST_TAU}
+            if self.blend == "gradient"
+            else dict.fromkeys(levels, PLAIN_TAU)
+        )
 
     def number(self, manifest: Manifest) -> float | None:
         """The temperature if all levels have the same one."""
@@ -169,18 +191,30 @@ class TransferOptions:
         number, *others = {*taus.values()}
         return number if len(taus) == len(manifest.latent_levels) and not others else None
 
-    def provenance_fields(self, manifest: Manifest, others: Mapping[str, tuple[Path, str] | None]) -> dict[str, Any]:
-        """The fields of a picture's provenance that the options decide. others: the other inputs and their sha256."""
+    def provenance_fields(
+        self, manifest: Manifest, others: Mapping[str, tuple[Path, str] | None]
+    ) -> dict[str, Any]:
+        """The fields of a picture's provenance that the options decide. others: the other inputs
+        and their sha256.
+        """
         from srflow_sdk.files.provenance import TRANSFER
         from srflow_sdk.latents.normalising import STATISTICS_SCHEME
 
         values = {
             "lr": None,
-            **{what: other and {"name": other[0].name, "sha256": other[1]} for what, other in others.items()},
+            **{
+                what: other and {"name": other[0].name, "sha256": other[1]}
+                for what, other in others.items()
+            },
             "blend": self.blend,
             "scheme": TRANSFER_SCHEME,
             "statistics": STATISTICS_SCHEME,
             "tau": {str(level): tau for level, tau in self.taus(manifest).items()},
         }
-        drawn = {"tau": self.number(manifest), "seed": int(self.seed), "sample": 0, "consistent": False}
+        drawn = {
+            "tau": self.number(manifest),
+            "seed": int(self.seed),
+            "sample": 0,
+            "consistent": False,
+        }
         return {**drawn, "operation": TRANSFER, "settings": json.dumps(values, sort_keys=True)}

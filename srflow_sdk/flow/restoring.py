@@ -1,9 +1,10 @@
 """Restores pictures: reduce, encode, invert, make the latents as small as true ones, decode.
 
-Latents that are larger than a true photograph's become as large, and others stay. Where latent-space normalisation
-(:mod:`srflow_sdk.latents.normalising`) gives each collection of latents the mean and deviation of true samples,
-limiting multiplies it by min(1, tau/r), where r is its root mean square. Nothing is drawn at random and nothing is
-enlarged, so that a picture whose latents are no larger than tau is decoded as it was.
+Latents that are larger than a true photograph's become as large, and others stay. Where
+latent-space normalisation (:mod:`srflow_sdk.latents.normalising`) gives each collection of latents
+the mean and deviation of true samples, limiting multiplies it by min(1, tau/r), where r is its root
+mean square. Nothing is drawn at random and nothing is enlarged, so that a picture whose latents are
+no larger than tau is decoded as it was.
 """
 
 from __future__ import annotations
@@ -43,19 +44,28 @@ from srflow_sdk.system.raising import memory_errors_typed
 DOTS_TAU = 0.9
 """The default temperature over "local"."""
 
-# Measured on photographs with noise of 3 to 30 of 255, in colour, in gray and shared by the channels. The stronger the
-# noise, and the weaker the texture, the more the levels above the finest are limited. Faint noise comes back as it was.
+# Measured on photographs with noise of 3 to 30 of 255, in colour, in gray and shared by the
+# channels. The stronger the noise, and the weaker the texture, the more the levels above the finest
+# are limited. Faint noise comes back as it was.
 _NOISY = 2.2  # of 255, in the luma
 _WHITE = 0.7  # fine texture has at most 0.61, and 0.66 with noise of 2
 _DOTTED = 0.2  # percent of the pixels; strong noise has 0.07
 _FINEST_TAU = 0.8
-_WEAK, _WEAK_TAU, _LEAST_TAU = 4.0, 1.15, 0.6  # weaker noise than that of 255 gets, and strong noise at least
-_COARSE_TAU, _BY_NOISE, _BY_TEXTURE = 1.12, -0.21, 0.12  # for noise and texture of 1 of 255; times their logarithms
+# weaker noise than that of 255 gets, and strong noise at least
+_WEAK = 4.0
+_WEAK_TAU = 1.15
+_LEAST_TAU = 0.6
+# for noise and texture of 1 of 255; times their logarithms
+_COARSE_TAU = 1.12
+_BY_NOISE = -0.21
+_BY_TEXTURE = 0.12
 
 
 @dataclass(frozen=True)
 class Decision:
-    """How a degraded picture is restored: not at all if `over` is None. taus: by level. why: a line for people."""
+    """How a degraded picture is restored: not at all if `over` is None. taus: by level. why: a line
+    for people.
+    """
 
     over: Collection | None
     taus: Mapping[int, float]
@@ -63,13 +73,21 @@ class Decision:
 
 
 def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> Decision:
-    """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open. levels: of the model."""
-    damage, finest = measure_damage(strips_of(pixels), cancel=options.cancel), min(levels)
-    dotted, noisy = damage.dots > _DOTTED, damage.noise > _NOISY and damage.white > _WHITE
+    """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open. levels:
+    of the model.
+    """
+    damage = measure_damage(strips_of(pixels), cancel=options.cancel)
+    finest = min(levels)
+    dotted = damage.dots > _DOTTED
+    noisy = damage.noise > _NOISY and damage.white > _WHITE
     if options.over == "auto" and not (dotted or noisy or options.tau is not None):
         return Decision(None, {}, "no damage found: copied unchanged")
     over: Collection = options.over if options.over != "auto" else "local" if dotted else "spatial"
-    coarse = _COARSE_TAU + _BY_NOISE * math.log(max(damage.noise, 1)) + _BY_TEXTURE * math.log(max(damage.texture, 1))
+    coarse = (
+        _COARSE_TAU
+        + _BY_NOISE * math.log(max(damage.noise, 1))
+        + _BY_TEXTURE * math.log(max(damage.texture, 1))
+    )
     coarse = _WEAK_TAU if damage.noise < _WEAK else min(max(coarse, _LEAST_TAU), _WEAK_TAU)
     if options.tau is not None:
         taus = level_taus(options.tau, levels)
@@ -77,14 +95,22 @@ def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> D
         taus = dict.fromkeys(levels, DOTS_TAU)
     else:
         taus = {level: _FINEST_TAU if level == finest else coarse for level in levels}
-    seen = "black and white dots" if dotted else f"noise of {damage.noise:.0f}/255" if noisy else "no damage found"
+    seen = (
+        "black and white dots"
+        if dotted
+        else f"noise of {damage.noise:.0f}/255"
+        if noisy
+        else "no damage found"
+    )
     return Decision(over, taus, f"{seen}: {over}, τ {taus[max(taus)]:.2g}")
 
 
 def restore_pixels(
     pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions
 ) -> tuple[NDArray[Any], str]:
-    """A restored picture, H×W×C, of the same kind, and what was decided. Alpha and hidden colours stay."""
+    """A restored picture, H×W×C, of the same kind, and what was decided. Alpha and hidden colours
+    stay.
+    """
     options.check(painter.manifest)
     painter.inverting_backend()  # before any work
     decision = decide(pixels, options, [entry.level for entry in painter.manifest.latent_levels])
@@ -94,10 +120,14 @@ def restore_pixels(
         colours, their_kind = opaque_image(pixels, kind, painter.manifest)
         small = reduced_image(colours, painter.manifest)
         encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
-        encoding = encoded_for_both(small, their_kind, painter, progress=encoded, cancel=options.cancel)
+        encoding = encoded_for_both(
+            small, their_kind, painter, progress=encoded, cancel=options.cancel
+        )
         latents = encoding._inverted(colours, their_kind, progress=inverted, cancel=options.cancel)
         latents = limited(latents, decision.taus, over=decision.over)
-        picture = encoding._decoded(latents, DrawOptions(tau=1.0, progress=drawn, cancel=options.cancel))
+        picture = encoding._decoded(
+            latents, DrawOptions(tau=1.0, progress=drawn, cancel=options.cancel)
+        )
         picture = grayed(picture, colours)
         del colours
         if kind.has_alpha:
@@ -108,11 +138,20 @@ def restore_pixels(
 
 
 def encoded_for_both(
-    lr: NDArray[Any], kind: ImageKind, painter: Painter, *, progress: Progress | None, cancel: threading.Event | None
+    lr: NDArray[Any],
+    kind: ImageKind,
+    painter: Painter,
+    *,
+    progress: Progress | None,
+    cancel: threading.Event | None,
 ) -> Encoding[Any]:
-    """Encode an LR image in tiles that do for inverting and for drawing, and keep as many as memory allows."""
+    """Encode an LR image in tiles that do for inverting and for drawing, and keep as many as memory
+    allows.
+    """
     halo = round_trip_halo(painter.manifest)
-    return Encoding(lr, kind, painter, memory_budget=None, halo=halo, progress=progress, cancel=cancel)
+    return Encoding(
+        lr, kind, painter, memory_budget=None, halo=halo, progress=progress, cancel=cancel
+    )
 
 
 def restore_file(
@@ -121,10 +160,16 @@ def restore_file(
     """Do the work of :meth:`Upscaler.restore_file`."""
 
     def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any], str]:
-        reader, manifest = readers["source"], painter.manifest
+        reader = readers["source"]
+        manifest = painter.manifest
         step = manifest.scale * manifest.size_multiple
-        height, width = (padded_size(side, step) // manifest.scale for side in (reader.height, reader.width))
-        fields = {"tile": painter.core(height, width, halo=round_trip_halo(manifest)), **options.provenance_fields()}
+        height, width = (
+            padded_size(side, step) // manifest.scale for side in (reader.height, reader.width)
+        )
+        fields = {
+            "tile": painter.core(height, width, halo=round_trip_halo(manifest)),
+            **options.provenance_fields(),
+        }
         pixels, why = restore_pixels(reader.read_rows(reader.height), reader.kind, painter, options)
         return pixels, fields, why
 
@@ -138,29 +183,42 @@ def made_of_files(
     writing: WriteOptions,
     make: Callable[[Mapping[str, ImageReader]], tuple[NDArray[Any], dict[str, Any], str]],
 ) -> FileResult:
-    """Write a picture of the first file's size, kind and metadata. make: gives pixels, fields of the record, a note."""
+    """Write a picture of the first file's size, kind and metadata. make: gives pixels, fields of
+    the record, a note.
+    """
     started = time.monotonic()
     for what, path in paths.items():
         if real_path(path) == real_path(output):
-            raise ArgumentError(f"{path} is the {what} and would be overwritten by the result; name another output")
+            raise ArgumentError(
+                f"{path} is the {what} and would be overwritten by the result; name another output"
+            )
     save_options(output, quality=writing.quality, lossless=writing.lossless)  # before any work
     with memory_errors_typed(f"while making {output}; use smaller pictures"), ExitStack() as stack:
         most = writing.max_pixels
-        readers = {what: stack.enter_context(open_image(path, max_pixels=most)) for what, path in paths.items()}
+        readers = {
+            what: stack.enter_context(open_image(path, max_pixels=most))
+            for what, path in paths.items()
+        }
         first = next(iter(readers.values()))
         size = first.width, first.height
         check_writable(output, channels=first.channels, size=size)
         pixels, fields, note = make(readers)
-        with writer_for(output, first, painter, writing, size=size, source_sha256=first.sha256(), **fields) as writer:
+        with writer_for(
+            output, first, painter, writing, size=size, source_sha256=first.sha256(), **fields
+        ) as writer:
             writer.write_rows(pixels)
             made = finished(writer, output, writing)
             for reader in readers.values():
                 reader.check_unchanged()
-    return FileResult(source=first.path, size=size, outputs=(made,), seconds=time.monotonic() - started, note=note)
+    return FileResult(
+        source=first.path, size=size, outputs=(made,), seconds=time.monotonic() - started, note=note
+    )
 
 
 def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) -> Latents:
-    """Latents whose collections have a root mean square of at most `taus` of their level. Raises: NonFiniteError."""
+    """Latents whose collections have a root mean square of at most `taus` of their level. Raises:
+    NonFiniteError.
+    """
 
     def limit(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
         squares = _mean_squares(latents, level)
@@ -168,16 +226,24 @@ def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) ->
             squares = np.full_like(squares, squares.mean())
         for rows in arrays.row_chunks(source, source.shape[1]):
             values = source[:, rows].astype(np.float64)
-            size = np.sqrt(np.square(values).mean(axis=0) if over == "local" else squares[:, None, None])
-            target[:, rows] = values * np.divide(taus[level], size, out=np.ones_like(size), where=size > taus[level])
+            size = np.sqrt(
+                np.square(values).mean(axis=0) if over == "local" else squares[:, None, None]
+            )
+            target[:, rows] = values * np.divide(
+                taus[level], size, out=np.ones_like(size), where=size > taus[level]
+            )
 
     return latents._changed(set(taus), limit)
 
 
 def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:
-    """The mean square over the picture's positions, by channel. The same for any cut into chunks."""
+    """The mean square over the picture's positions, by channel. The same for any cut into
+    chunks.
+    """
     rows, columns = arrays.picture_positions(level, height=latents.height, width=latents.width)
-    source, by_row = latents.levels[level], list[NDArray[np.float64]]()  # the sums of each row of every channel
+    # the sums of each row of every channel
+    source = latents.levels[level]
+    by_row = list[NDArray[np.float64]]()
     for chunk in arrays.row_chunks(source, rows):
         with np.errstate(over="ignore", invalid="ignore"):
             by_row.extend((source[:, chunk, :columns].astype(np.float64) ** 2).sum(axis=2).T)

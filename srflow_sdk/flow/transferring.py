@@ -1,7 +1,8 @@
-"""Transfers content in memory and between files: blend, invert, normalise inside the mask, decode, and paste that.
+"""Transfers content in memory and between files: blend, invert, normalise inside the mask, decode,
+and paste that.
 
-The publication's section 4.5, "image content transfer", with a gradient-domain blend before it. Only the surroundings
-of the mask are computed.
+The publication's section 4.5, "image content transfer", with a gradient-domain blend before it.
+Only the surroundings of the mask are computed.
 """
 
 from __future__ import annotations
@@ -27,13 +28,22 @@ from srflow_sdk.flow.options import TransferOptions
 from srflow_sdk.flow.restoring import encoded_for_both, made_of_files
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
-from srflow_sdk.pixels.in_memory import ImageKind, array_of, from_unit, grayed, is_tensor, luma, to_unit
+from srflow_sdk.pixels.in_memory import (
+    ImageKind,
+    array_of,
+    from_unit,
+    grayed,
+    is_tensor,
+    luma,
+    to_unit,
+)
 from srflow_sdk.pixels.membrane import blended, bounds, neighbour_sums
 
 _log = logging.getLogger(__name__)
 
 REACH = 6
-"""How far, in pixels, content fades into the target outside of the mask; decoding changes less than 0.01/255 there."""
+"""How far, in pixels, content fades into the target outside of the mask; decoding changes less than
+0.01/255 there."""
 
 _HALF = 0.5
 
@@ -72,7 +82,9 @@ class Picture:
 
 
 def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask as bool H×W: of bools, or of an image, inside where it is opaque and at least half as bright as white."""
+    """A mask as bool H×W: of bools, or of an image, inside where it is opaque and at least half as
+    bright as white.
+    """
     if is_tensor(mask) and str(getattr(mask, "dtype", "")).rpartition(".")[2] == "bool":
         mask = array_of(mask)
     if isinstance(mask, np.ndarray) and mask.dtype == np.bool_:
@@ -85,12 +97,19 @@ def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def mask_in(picture: Picture) -> NDArray[np.bool_]:
     """The mask that an image is: bool H×W."""
-    white = _HALF if picture.pixels.dtype == np.float32 else (int(np.iinfo(picture.pixels.dtype).max) + 1) // 2
+    white = (
+        _HALF
+        if picture.pixels.dtype == np.float32
+        else (int(np.iinfo(picture.pixels.dtype).max) + 1) // 2
+    )
     colours = picture.pixels[..., : picture.kind.colours]
-    gray = colours[..., 0] if picture.kind.colours == 1 else luma(colours.astype(np.float32))[..., 0]
+    gray = (
+        colours[..., 0] if picture.kind.colours == 1 else luma(colours.astype(np.float32))[..., 0]
+    )
     if colours.dtype != np.float32 and colours.max() == 1:
         raise ImageError(
-            f"the mask's values are 0 and 1 of {np.iinfo(colours.dtype).max}, all of which are black; multiply the "
+            f"the mask's values are 0 and 1 of {np.iinfo(colours.dtype).max}, all of which are "
+            "black; multiply the "
             "mask by 255, or make an array boolean: mask.astype(bool)"
         )
     inside: NDArray[np.bool_] = gray >= white
@@ -105,7 +124,9 @@ def transferred(
     painter: Painter,
     options: TransferOptions,
 ) -> tuple[NDArray[Any], int | None]:
-    """Do the work of :meth:`Upscaler.transfer`; return the picture, and the side of the tiles' cores, if any."""
+    """Do the work of :meth:`Upscaler.transfer`; return the picture, and the side of the tiles'
+    cores, if any.
+    """
     painter.check_open()
     manifest, (height, width) = painter.manifest, target.pixels.shape[:2]
     options.taus(manifest)
@@ -118,23 +139,33 @@ def transferred(
     ):
         if array is not None and array.shape[:2] != size:
             raise ImageError(
-                f"the {what} has {array.shape[1]}×{array.shape[0]} pixels; for a target of {width}×{height} it must "
-                f"have {size[1]}×{size[0]}: resize, pad or crop it, so that everything lies where it is to appear"
+                f"the {what} has {array.shape[1]}×{array.shape[0]} pixels; for a target of "
+                f"{width}×{height} it must "
+                f"have {size[1]}×{size[0]}: resize, pad or crop it, so that everything lies where "
+                "it is to appear"
             )
     if source.alpha is not None:
         mask = mask & (source.alpha[..., 0] >= _HALF)
     result = target.pixels.copy()
     if not mask.any():
         _log.warning(
-            "the mask is empty, so the result is the target: nothing in it is at least half as bright as white"
+            "the mask is empty, so the result is the target: nothing in it is at least half as "
+            "bright as white"
         )
         return result, None
     # What the content depends on, cut where LR pixels and tiles begin.
-    margin, unit = manifest.scale * round_trip_halo(manifest) + REACH, manifest.scale * manifest.size_multiple
+    margin = manifest.scale * round_trip_halo(manifest) + REACH
+    unit = manifest.scale * manifest.size_multiple
     rows, columns = bounds(mask, margin=margin, unit=unit)
     if lr is not None:
-        lr = lr.cut(*(slice(side.start // manifest.scale, -(-side.stop // manifest.scale)) for side in (rows, columns)))
-    mask, into = mask[rows, columns], target.cut(rows, columns)
+        lr = lr.cut(
+            *(
+                slice(side.start // manifest.scale, -(-side.stop // manifest.scale))
+                for side in (rows, columns)
+            )
+        )
+    mask = mask[rows, columns]
+    into = target.cut(rows, columns)
     content = source.cut(rows, columns)
     own, tile = _drawn(into, content, mask, lr, painter, options)
     own = grayed(own, into.colours, content.colours)
@@ -160,11 +191,18 @@ def transfer_file(
     """Do the work of :meth:`Upscaler.transfer_file`."""
 
     def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any], str]:
-        of = {what: Picture(reader.read_rows(reader.height), reader.kind) for what, reader in readers.items()}
+        of = {
+            what: Picture(reader.read_rows(reader.height), reader.kind)
+            for what, reader in readers.items()
+        }
         for reader in readers.values():
             reader.close()  # the work takes memory
-        pixels, tile = transferred(of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), painter, options)
-        others = {what: (path, readers[what].sha256()) for what, path in paths.items() if what != "target"}
+        pixels, tile = transferred(
+            of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), painter, options
+        )
+        others = {
+            what: (path, readers[what].sha256()) for what, path in paths.items() if what != "target"
+        }
         return pixels, {"tile": tile, **options.provenance_fields(painter.manifest, others)}, ""
 
     paths = {"target": target, "source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
@@ -179,19 +217,24 @@ def _drawn(
     painter: Painter,
     options: TransferOptions,
 ) -> tuple[Floats, int | None]:
-    """The colours of a part of the picture as the model makes them, in the target's profile, and the tiles' cores.
+    """The colours of a part of the picture as the model makes them, in the target's profile, and
+    the tiles' cores.
 
-    It is inverted and decoded with an LR image in sRGB with the target's alpha. blend="none": the target's, which
-    decides brightness and shapes. blend="gradient": that, changed by what the content changes in the reduction, so the
-    target's own LR image stays where there is no content.
+    It is inverted and decoded with an LR image in sRGB with the target's alpha. blend="none": the
+    target's, which decides brightness and shapes. blend="gradient": that, changed by what the
+    content changes in the reduction, so the target's own LR image stays where there is no content.
     """
-    manifest, kind = painter.manifest, target.kind
+    manifest = painter.manifest
+    kind = target.kind
     conversion = conversion_for(kind.icc_profile, channels=kind.colours)
-    before, content = target.colours, source.colours_for(kind)
+    before = target.colours
+    content = source.colours_for(kind)
     if options.blend == "gradient":
         # Invisible colours of the target are none that the content could fit.
         hidden = target.pixels[..., -1] == 0 if kind.has_alpha else np.zeros_like(mask)
-        content = np.clip(blended(before, content, mask | hidden, options.cancel), np.float32(0), np.float32(1))
+        content = np.clip(
+            blended(before, content, mask | hidden, options.cancel), np.float32(0), np.float32(1)
+        )
     pasted = np.where(mask[..., None], content, before)
 
     def seen(colours: Floats) -> Floats:
@@ -205,12 +248,16 @@ def _drawn(
         if target.alpha is not None:
             small = np.concatenate([small, reduced_image(target.alpha, manifest)], axis=2)
     if options.blend == "gradient":
-        small = np.clip(small + (reduced_image(seen(pasted), manifest) - reduced), np.float32(0), np.float32(1))
+        small = np.clip(
+            small + (reduced_image(seen(pasted), manifest) - reduced), np.float32(0), np.float32(1)
+        )
     encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
     unit_kind = ImageKind(channels=kind.channels, dtype=np.dtype(np.float32))
     encoding = encoded_for_both(small, unit_kind, painter, progress=encoded, cancel=options.cancel)
     latents = encoding.invert(seen(pasted), progress=inverted, cancel=options.cancel)
-    latents = latents.normalised(options.taus(manifest), over="local", where=mask, seed=int(options.seed))
+    latents = latents.normalised(
+        options.taus(manifest), over="local", where=mask, seed=int(options.seed)
+    )
     decoded = encoding.decode(latents, progress=drawn, cancel=options.cancel)
     srgb = np.asarray(decoded, np.float32)[..., : kind.colours]
     height, width = (padded_size(side, manifest.size_multiple) for side in small.shape[:2])
@@ -223,7 +270,9 @@ def _drawn(
 
 
 def shares(mask: NDArray[np.bool_]) -> Floats:
-    """How much of the drawn picture shows: 1 inside the mask, less for each pixel outside, 0 beyond :data:`REACH`."""
+    """How much of the drawn picture shows: 1 inside the mask, less for each pixel outside, 0 beyond
+    :data:`REACH`.
+    """
     share = mask.astype(np.float32)
     grown = mask
     for distance in range(1, REACH + 1):

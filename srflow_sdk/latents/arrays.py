@@ -1,7 +1,8 @@
 """Arrays of latents by level, C×h×w in float32: in memory, their positions, and files to keep.
 
-A kept file has the safetensors layout: eight bytes (the header's length, little-endian), JSON, and the tensors' values.
-The safetensors package reads and writes the same files, but holds them in memory twice, and latents are large.
+A kept file has the safetensors layout: eight bytes (the header's length, little-endian), JSON, and
+the tensors' values. The safetensors package reads and writes the same files, but holds them in
+memory twice, and latents are large.
 """
 
 from __future__ import annotations
@@ -55,7 +56,9 @@ def picture_positions(level: int, *, height: int, width: int) -> tuple[int, int]
 
 
 def mask_positions(mask: NDArray[np.bool_], level: int) -> NDArray[np.bool_]:
-    """The positions of a level, without those of the padding, of which any pixel is inside an H×W mask."""
+    """The positions of a level, without those of the padding, of which any pixel is inside an H×W
+    mask.
+    """
     step = 1 << level
     rows = np.logical_or.reduceat(mask, np.arange(0, mask.shape[0], step), axis=0)
     return np.asarray(np.logical_or.reduceat(rows, np.arange(0, mask.shape[1], step), axis=1))
@@ -70,34 +73,61 @@ def row_chunks(array: NDArray[np.float32], rows: int) -> Iterator[slice]:
 
 
 def write_file(path: Path, levels: Levels, about: Mapping[str, str]) -> None:
-    """Write arrays and texts at once or not at all. Raises: ImageError; an older file is then unchanged."""
-    header: dict[str, Any] = {"__metadata__": {"format": "srflow-latents", "format_version": "1", **about}}
+    """Write arrays and texts at once or not at all. Raises: ImageError; an older file is then
+    unchanged.
+    """
+    header: dict[str, Any] = {
+        "__metadata__": {"format": "srflow-latents", "format_version": "1", **about}
+    }
     end = 0
     for level, array in levels.items():
         start, end = end, end + array.nbytes
-        header[f"level{level}"] = {"dtype": "F32", "shape": list(array.shape), "data_offsets": [start, end]}
+        header[f"level{level}"] = {
+            "dtype": "F32",
+            "shape": list(array.shape),
+            "data_offsets": [start, end],
+        }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the values are aligned
     values = (array.reshape(-1).data for array in levels.values())
     try:
         if not path.parent.is_dir():
-            raise ImageError(f"{path} cannot be written: the folder {path.parent} is missing; make it first")
+            raise ImageError(
+                f"{path} cannot be written: the folder {path.parent} is missing; make it first"
+            )
         write_atomically(path, struct.pack("<Q", len(text)), text, *values)
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise ImageError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        raise ImageError(
+            f"{path} cannot be written: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def read_file(path: Path) -> tuple[dict[int, NDArray[np.float32]], dict[str, str]]:
-    """Read arrays and texts that :func:`write_file` or safetensors wrote. Raises: ImageError for any other file."""
+    """Read arrays and texts that :func:`write_file` or safetensors wrote. Raises: ImageError for
+    any other file.
+    """
     try:
         with open_regular(path) as file:
             try:
                 return _read(file)
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError, struct.error) as error:
-                why = error if type(error) is ValueError else "its header is not that of safetensors"
-                raise ImageError(f"{path} is not a file of latents: {why}; Latents.save writes one") from error
+            except (
+                ValueError,
+                TypeError,
+                KeyError,
+                AttributeError,
+                RecursionError,
+                struct.error,
+            ) as error:
+                why = (
+                    error if type(error) is ValueError else "its header is not that of safetensors"
+                )
+                raise ImageError(
+                    f"{path} is not a file of latents: {why}; Latents.save writes one"
+                ) from error
     except (OSError, ValueError) as error:
-        raise ImageError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ImageError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], dict[str, str]]:
@@ -108,10 +138,17 @@ def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], dict[str, str
     if (about.get("format"), about.get("format_version")) != ("srflow-latents", "1"):
         said = f"{short(about.get('format'))} {short(about.get('format_version'))}"
         raise ValueError(f"it holds {said}, not latents of version 1")
-    shapes, end = dict[int, tuple[int, ...]](), 0
+    shapes = dict[int, tuple[int, ...]]()
+    end = 0
     for name, tensor in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):
-        named, shape, place = _TENSOR.fullmatch(name), tuple(tensor["shape"]), tensor["data_offsets"]
-        if not named or tensor["dtype"] != "F32" or not all(type(side) is int and side > 0 for side in shape):
+        named = _TENSOR.fullmatch(name)
+        shape = tuple(tensor["shape"])
+        place = tensor["data_offsets"]
+        if (
+            not named
+            or tensor["dtype"] != "F32"
+            or not all(type(side) is int and side > 0 for side in shape)
+        ):
             raise ValueError(f"{short(name)} is no level of float32")
         if place != [end, end + 4 * math.prod(shape)]:
             raise ValueError(f"{name} has another size than its shape, or leaves a gap")

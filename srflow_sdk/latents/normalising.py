@@ -1,32 +1,36 @@
 """Latent-space normalisation: latents get the mean and deviation that true samples would have.
 
-The publication's sections 4.3 and 4.5. A collection of N latents z with mean m and standard deviation s (over N - 1)
-becomes (S/s)·(z - m) + M; M and S are drawn as below, times the temperature. Sums are in float64, of rows and then of
-those, so that they do not depend on how the rows are cut into chunks.
+The publication's sections 4.3 and 4.5. A collection of N latents z with mean m and standard
+deviation s (over N - 1) becomes (S/s)·(z - m) + M; M and S are drawn as below, times the
+temperature. Sums are in float64, of rows and then of those, so that they do not depend on how the
+rows are cut into chunks.
 
-Collection `i` of kind `k` (1: a channel, i = its number; 2: a position, i = row·columns + column, of the positions that
-hold pixels of the picture; 3: a level, i = 0) of level `l`, for seed `s`. Bits, words and the transform `normal` are
-those of scheme 1 in :mod:`srflow_sdk.latents.random_field`, as are its rules of rounding; the logarithm is the one
+Collection `i` of kind `k` (1: a channel, i = its number; 2: a position, i = row·columns + column,
+of the positions that hold pixels of the picture; 3: a level, i = 0) of level `l`, for seed `s`.
+Bits, words and the transform `normal` are those of scheme 1 in
+:mod:`srflow_sdk.latents.random_field`, as are its rules of rounding; the logarithm is the one
 there.
 
 Statistics 1
-------------
-    block(b) = philox4x64_10(counter = (i + 1, b, 0, k·2^32 + l), key = (s, 0))      eight uint32 words
+------------ block(b) = philox4x64_10(counter = (i + 1, b, 0, k·2^32 + l), key = (s, 0))      eight
+    uint32 words
 
-No number of the latent field is made from such a counter: the last word is a level there, below 2^32.
+No number of the latent field is made from such a counter: the last word is a level there, below
+    2^32.
 
-    mean       = normal(word 0 of block 0) / sqrt(N)
-    deviation  = sqrt(2·g / (N - 1)),  g from the gamma distribution of shape a = (N - 1)/2 and scale 1
+    mean       = normal(word 0 of block 0) / sqrt(N) deviation  = sqrt(2·g / (N - 1)),  g from the
+    gamma distribution of shape a = (N - 1)/2 and scale 1
 
-by Marsaglia and Tsang ("A simple method for generating gamma variables", ACM TOMS 26, 2000), with a + 1 in place of a
-where N = 2:
+by Marsaglia and Tsang ("A simple method for generating gamma variables", ACM TOMS 26, 2000), with a
++ 1 in place of a where N = 2:
 
     d = a - 1/3;  c = 1 / (3·sqrt(d))
     attempts j = 0, 1, 2 in block 0, then in block 1, …:
         x = normal(word 2 + 2j);  u = (word 3 + 2j + 0.5)·2^-32
         t = 1 + c·x;  w = t·t·t
         accepted where t > 0 and log(u) < ((0.5·(x·x) + d) - d·w) + d·log(w)
-    g = d·w of the first accepted attempt; where N = 2, times v·v with v = (word 1 of block 0 + 0.5)·2^-32
+    g = d·w of the first accepted attempt; where N = 2, times v·v with v = (word 1 of block 0 +
+    0.5)·2^-32
 """
 
 from __future__ import annotations
@@ -48,7 +52,8 @@ STATISTICS_SCHEME = 1
 
 KINDS: dict[str, int] = {"spatial": 1, "local": 2, "global": 3}
 
-_ATTEMPTS, _WORDS = 3, 8
+_ATTEMPTS = 3
+_WORDS = 8
 
 Doubles = NDArray[np.float64]
 Level = NDArray[np.float32]
@@ -65,11 +70,15 @@ class Statistics(NamedTuple):
 def true_statistics(
     seed: int, level: int, over: Collection, *, size: int, first: int = 0, count: int = 1
 ) -> Statistics:
-    """Draw the statistics of `count` collections of `size` numbers, 2 or more, from number `first` on."""
+    """Draw the statistics of `count` collections of `size` numbers, 2 or more, from number `first`
+    on.
+    """
     words = _words(seed, level, over, first=first, count=count)
     mean = normal_from_words(words[:, 0]).astype(np.float64) / math.sqrt(size)
     factor = np.square(_uniform(words[:, 1])) if size == 2 else 1.0
-    shape, gamma, block = (size - 1) / 2 + (size == 2), np.full(count, np.nan), 0
+    shape = (size - 1) / 2 + (size == 2)
+    gamma = np.full(count, np.nan)
+    block = 0
     pending = np.arange(count)
     while True:
         gamma[pending] = _first_accepted(words, shape)
@@ -77,16 +86,33 @@ def true_statistics(
         if not pending.size:
             return Statistics(mean, np.sqrt(2.0 * (gamma * factor) / (size - 1)))
         block += 1
-        words = np.concatenate([_words(seed, level, over, first=first + int(i), block=block) for i in pending])
+        words = np.concatenate(
+            [_words(seed, level, over, first=first + int(i), block=block) for i in pending]
+        )
 
 
 def normalise(
-    source: Level, target: Level, inside: Inside, *, over: Collection, level: int, tau: float, seed: int
+    source: Level,
+    target: Level,
+    inside: Inside,
+    *,
+    over: Collection,
+    level: int,
+    tau: float,
+    seed: int,
 ) -> None:
-    """Write a level's normalised latents, C×h×w, to target, where those inside count. Raises: NonFiniteError."""
+    """Write a level's normalised latents, C×h×w, to target, where those inside count. Raises:
+    NonFiniteError.
+    """
     np.copyto(target, source)
-    channels, columns, whole_level = len(source), inside.shape[1], over == "global"
-    size = channels if over == "local" else int(np.count_nonzero(inside)) * (channels if whole_level else 1)
+    channels = len(source)
+    columns = inside.shape[1]
+    whole_level = over == "global"
+    size = (
+        channels
+        if over == "local"
+        else int(np.count_nonzero(inside)) * (channels if whole_level else 1)
+    )
     if size < 2:
         return
     if over != "local":
@@ -103,30 +129,46 @@ def normalise(
                 mean = values.sum(axis=0) / channels
             check_finite(mean, level)
             deviation = np.sqrt(np.square(values - mean).sum(axis=0) / (channels - 1))
-            drawn = true_statistics(seed, level, over, size=size, first=rows.start * columns, count=mean.size)
+            drawn = true_statistics(
+                seed, level, over, size=size, first=rows.start * columns, count=mean.size
+            )
             change = _change(mean, deviation, drawn, tau=tau)
         mean, scale, shift = change
         values = (values - mean) * scale + shift
         np.copyto(target[:, rows, :columns], values.astype(np.float32), where=inside[rows])
 
 
-def mean_and_deviation(source: Level, inside: Inside, *, whole_level: bool) -> tuple[Doubles, Doubles]:
-    """Mean and standard deviation (over N - 1) over the positions inside: [C], or [1] over all channels; or NaN."""
+def mean_and_deviation(
+    source: Level, inside: Inside, *, whole_level: bool
+) -> tuple[Doubles, Doubles]:
+    """Mean and standard deviation (over N - 1) over the positions inside: [C], or [1] over all
+    channels; or NaN.
+    """
     size = int(np.count_nonzero(inside)) * (len(source) if whole_level else 1)
     mean = _sums(source, inside, whole_level=whole_level) / size
     with np.errstate(invalid="ignore"):
-        return mean, np.sqrt(_sums(source, inside, whole_level=whole_level, minus=mean) / (size - 1))
+        return mean, np.sqrt(
+            _sums(source, inside, whole_level=whole_level, minus=mean) / (size - 1)
+        )
 
 
 def check_finite(mean: Doubles, level: int) -> None:
     """Raises: NonFiniteError if latents have no mean, or mean square."""
     if not np.isfinite(mean).all():
-        raise NonFiniteError(f"the latents of level {level} hold NaN or infinite values, so they cannot be normalised")
+        raise NonFiniteError(
+            f"the latents of level {level} hold NaN or infinite values, so they cannot be "
+            "normalised"
+        )
 
 
-def _change(mean: Doubles, deviation: Doubles, drawn: Statistics, *, tau: float) -> tuple[Doubles, Doubles, Doubles]:
-    """The mean, the factor of deviations from it, 0 where all numbers are equal, and the new mean."""
-    equal, drawn_deviation = deviation == 0, drawn.deviation.reshape(mean.shape)
+def _change(
+    mean: Doubles, deviation: Doubles, drawn: Statistics, *, tau: float
+) -> tuple[Doubles, Doubles, Doubles]:
+    """The mean, the factor of deviations from it, 0 where all numbers are equal, and the new
+    mean.
+    """
+    equal = deviation == 0
+    drawn_deviation = drawn.deviation.reshape(mean.shape)
     scale = np.where(equal, 0.0, tau * drawn_deviation / np.where(equal, 1.0, deviation))
     return mean, scale, tau * drawn.mean.reshape(mean.shape)
 
@@ -136,8 +178,12 @@ def _values(source: Level, inside: Inside, rows: slice) -> Doubles:
     return np.where(inside[rows], source[:, rows, : inside.shape[1]], 0.0).astype(np.float64)
 
 
-def _sums(source: Level, inside: Inside, *, whole_level: bool, minus: Doubles | None = None) -> Doubles:
-    """Sums over the positions inside; with `minus`, of squared differences from it: [C], or [1] over all channels."""
+def _sums(
+    source: Level, inside: Inside, *, whole_level: bool, minus: Doubles | None = None
+) -> Doubles:
+    """Sums over the positions inside; with `minus`, of squared differences from it: [C], or [1]
+    over all channels.
+    """
     by_row = np.empty((len(source), len(inside)))
     with np.errstate(invalid="ignore"):  # infinity - infinity
         for rows in row_chunks(source, len(inside)):

@@ -1,4 +1,6 @@
-"""The latents of one picture: all that its LR image does not say, to be changed, kept in files, and decoded again."""
+"""The latents of one picture: all that its LR image does not say, to be changed, kept in files, and
+decoded again.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ if TYPE_CHECKING:
 __all__ = ["Latents"]
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SIDES, _MAX_LEVEL, _MAX_SIDE = ("height", "width"), 16, (1 << 32) - 1
+_SIDES = ("height", "width")
+_MAX_LEVEL = 16
+_MAX_SIDE = (1 << 32) - 1
 
 _Level = NDArray[np.float32]
 
@@ -43,22 +47,24 @@ class _HasBundle(Protocol):
 class Latents:
     """All of a photograph that its LR image does not say: float32 arrays by level of the flow.
 
-    True latents are standard normal; those of a picture that the model finds unlikely (noise, JPEG blocks, something
-    pasted in) are not, and making them so makes the picture likelier. `Encoding.invert` makes latents from a picture,
-    and `Encoding.decode` a picture from latents.
+    True latents are standard normal; those of a picture that the model finds unlikely (noise, JPEG
+    blocks, something pasted in) are not, and making them so makes the picture likelier.
+    `Encoding.invert` makes latents from a picture, and `Encoding.decode` a picture from latents.
 
-    They never change: every method returns new ones, and arrays cannot be written. So threads may share them. Together
-    they are as large as the picture in float32. `==` tells whether two names mean one object; numpy.array_equal
-    compares the arrays.
+    They never change: every method returns new ones, and arrays cannot be written. So threads may
+    share them. Together they are as large as the picture in float32. `==` tells whether two names
+    mean one object; numpy.array_equal compares the arrays.
 
-    Args:
-        levels: Arrays by level, 1 … 16, finest first: float32, C×(padded HR height / 2^level)×(padded HR width /
+    Args: levels: Arrays by level, 1 … 16, finest first: float32, C×(padded HR height /
+        2^level)×(padded HR width /
             2^level). Writable ones are copied; read-only ones are taken as they are.
         height, width: Of the HR picture in pixels, without padding.
-        model_sha256: :attr:`Bundle.model_sha256` of the model that they belong to; for another they mean nothing.
-        log_likelihood: Log-density of the picture's values in [0, 1] given its LR image, in nats; None if it is not
-            known, as once latents were changed.
-        precision: The encoder's arithmetic when they were made: with another, they are decoded less exactly.
+        model_sha256: :attr:`Bundle.model_sha256` of the model that they belong to; for another they
+        mean nothing.
+        log_likelihood: Log-density of the picture's values in [0, 1] given its LR image, in nats;
+            None if it is not known, as once latents were changed.
+        precision: The encoder's arithmetic when they were made: with another, they are decoded less
+            exactly.
 
     Raises:
         ArgumentError: For other types, shapes and sizes.
@@ -76,9 +82,13 @@ class Latents:
     precision: ComputePrecision = "bundle"
 
     def __post_init__(self) -> None:
-        known: dict[str, Any] = {side: whole(side, vars(self)[side], least=1, most=_MAX_SIDE) for side in _SIDES}
+        known: dict[str, Any] = {
+            side: whole(side, vars(self)[side], least=1, most=_MAX_SIDE) for side in _SIDES
+        }
         if not isinstance(self.model_sha256, str) or not _SHA256.fullmatch(self.model_sha256):
-            raise ArgumentError(f"model_sha256 is {self.model_sha256!r:.80}; it must be 64 hexadecimal digits")
+            raise ArgumentError(
+                f"model_sha256 is {self.model_sha256!r:.80}; it must be 64 hexadecimal digits"
+            )
         one_of("precision", self.precision, ComputePrecision)
         if self.log_likelihood is not None:
             known["log_likelihood"] = real("log_likelihood", self.log_likelihood)
@@ -97,23 +107,38 @@ class Latents:
     def _check(self, levels: Mapping[int, _Level]) -> None:
         """Raises: ArgumentError unless all are of one padded picture."""
         if not isinstance(levels, Mapping) or not levels:
-            raise ArgumentError("levels is empty or no mapping; it must hold a float32 array for each level")
+            raise ArgumentError(
+                "levels is empty or no mapping; it must hold a float32 array for each level"
+            )
         padded = set()
         for level, array in levels.items():
             whole("a level", level, least=1, most=_MAX_LEVEL)
-            if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != 3 or not array.size:
-                shown = f"{getattr(array, 'dtype', type(array).__name__)} {getattr(array, 'shape', '')}"
+            if (
+                not isinstance(array, np.ndarray)
+                or array.dtype != np.float32
+                or array.ndim != 3
+                or not array.size
+            ):
+                shown = (
+                    f"{getattr(array, 'dtype', type(array).__name__)} {getattr(array, 'shape', '')}"
+                )
                 raise ArgumentError(f"level {level} is {shown}; it must be a float32 array C×h×w")
             padded.add((array.shape[1] << level, array.shape[2] << level))
         if len(padded) > 1 or self.height > min(padded)[0] or self.width > min(padded)[1]:
             sizes = ", ".join(f"{rows}×{columns}" for rows, columns in sorted(padded))
-            raise ArgumentError(f"the levels are of pictures of {sizes}, not of one of {self.height}×{self.width}")
+            raise ArgumentError(
+                f"the levels are of pictures of {sizes}, not of one of {self.height}×{self.width}"
+            )
 
     @property
     def bits_per_dimension(self) -> float | None:
-        """The log-likelihood as bits per value for 8-bit levels: -nats / (3·H·W·ln 2) + 8; lower is likelier."""
+        """The log-likelihood as bits per value for 8-bit levels: -nats / (3·H·W·ln 2) + 8; lower is
+        likelier.
+        """
         nats = self.log_likelihood
-        return None if nats is None else bits_per_dimension(nats, height=self.height, width=self.width)
+        return (
+            None if nats is None else bits_per_dimension(nats, height=self.height, width=self.width)
+        )
 
     def _window(self, window: Window, scale: int) -> dict[int, NDArray[np.float32]]:
         """The part of a window in LR pixels of the padded image, by level, as views C×h×w."""
@@ -147,20 +172,22 @@ class Latents:
         where: NDArray[np.bool_] | None = None,
         seed: int = 0,
     ) -> Self:
-        """Latents whose collections have the mean and deviation that true samples would have (latent normalisation).
+        """Latents whose collections have the mean and deviation that true samples would have
+        (latent normalisation).
 
-        A collection of N latents with mean m and standard deviation s (over N - 1) becomes (S/s)·(z - m) + M, where
-        M ~ N(0, tau²/N) and S² ~ Gamma((N - 1)/2, scale 2·tau²/(N - 1)): the publication's sections 4.3 and 4.5, with
-        tau² for its variance. M and S follow from seed, level and collection, to the bit (statistics 1, in
-        `srflow_sdk/latents/normalising.py`). Only latents of the picture count, not those of its padding. Collections
-        with fewer than two latents stay as they are. Latents that are all equal become M.
+        A collection of N latents with mean m and standard deviation s (over N - 1) becomes (S/s)·(z
+        - m) + M, where M ~ N(0, tau²/N) and S² ~ Gamma((N - 1)/2, scale 2·tau²/(N - 1)): the
+        publication's sections 4.3 and 4.5, with tau² for its variance. M and S follow from seed,
+        level and collection, to the bit (statistics 1, in `srflow_sdk/latents/normalising.py`).
+        Only latents of the picture count, not those of its padding. Collections with fewer than two
+        latents stay as they are. Latents that are all equal become M.
 
-        Args:
-            tau: 0 … 2, or numbers by level; levels that are not named stay as they are.
-            over: The collections: "spatial", one channel at all positions; "local", all channels at one position;
+        Args: tau: 0 … 2, or numbers by level; levels that are not named stay as they are. over: The
+            collections: "spatial", one channel at all positions; "local", all channels at one
+            position;
                 "global", a whole level.
-            where: Boolean H×W of the HR picture. At a level, a position is inside if any of its 2^level × 2^level
-                pixels is; only those inside count, and only they change.
+            where: Boolean H×W of the HR picture. At a level, a position is inside if any of its
+                2^level × 2^level pixels is; only those inside count, and only they change.
             seed: Of the drawn M and S, 0 … 2^64 - 1.
 
         Raises:
@@ -180,7 +207,8 @@ class Latents:
         return self._changed(set(taus), apply)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file: tensors `level1` …, float32, and size, model, precision and nats as metadata.
+        """Write a safetensors file: tensors `level1` …, float32, and size, model, precision and
+        nats as metadata.
 
         Args:
             path: Any name; `.safetensors` is usual. An older file is unchanged after an error.
@@ -189,7 +217,11 @@ class Latents:
             ImageError: It cannot be written.
             ArgumentError: It is no path.
         """
-        about = {"model_sha256": self.model_sha256, "height": str(self.height), "width": str(self.width)}
+        about = {
+            "model_sha256": self.model_sha256,
+            "height": str(self.height),
+            "width": str(self.width),
+        }
         if self.log_likelihood is not None:
             about["log_likelihood"] = repr(self.log_likelihood)
         if self.precision != "bundle":
@@ -197,7 +229,9 @@ class Latents:
         arrays.write_file(file_path("path", path), self.levels, about)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], *, model: Bundle | _HasBundle | None = None) -> Self:
+    def load(
+        cls, path: str | os.PathLike[str], *, model: Bundle | _HasBundle | None = None
+    ) -> Self:
         """Read latents that :meth:`save` wrote.
 
         Args:
@@ -218,16 +252,26 @@ class Latents:
             known: dict[str, Any] = {"precision": precision, "model_sha256": about["model_sha256"]}
             if "log_likelihood" in about:
                 known["log_likelihood"] = float(about["log_likelihood"])
-            latents = cls(arrays.read_only(levels), height=int(about["height"]), width=int(about["width"]), **known)
+            latents = cls(
+                arrays.read_only(levels),
+                height=int(about["height"]),
+                width=int(about["width"]),
+                **known,
+            )
         except (KeyError, TypeError, ValueError) as error:  # ArgumentError is one, too
             why = error if isinstance(error, ArgumentError) else "it does not say of what picture"
-            raise ImageError(f"{os.fspath(path)} is not a file of latents: {why}; Latents.save writes one") from error
+            raise ImageError(
+                f"{os.fspath(path)} is not a file of latents: {why}; Latents.save writes one"
+            ) from error
         if bundle is not None:
             check_made_by(latents, bundle.manifest, f"the latents in {os.fspath(path)}")
         return latents
 
     def __repr__(self) -> str:
-        shapes = (f"level {level}: {'×'.join(map(str, array.shape))}" for level, array in self.levels.items())
+        shapes = (
+            f"level {level}: {'×'.join(map(str, array.shape))}"
+            for level, array in self.levels.items()
+        )
         parts = [f"{self.height}×{self.width}", *shapes]
         if (bits := self.bits_per_dimension) is not None:
             parts.append(f"{bits:.3f} bits per dimension")
@@ -239,26 +283,33 @@ class Latents:
         if array.dtype != np.bool_ or array.shape != (self.height, self.width):
             size = "×".join(map(str, array.shape)) or "a single value"
             raise ArgumentError(
-                f"{name} is {size} of {array.dtype}; it must be boolean, as {name} > 127 is, and of the HR picture's "
+                f"{name} is {size} of {array.dtype}; it must be boolean, as {name} > 127 is, and "
+                "of the HR picture's "
                 f"{self.height}×{self.width}"
             )
         return array
 
     def _changed(self, levels: set[int], change: Callable[[int, _Level, _Level], None]) -> Self:
-        """New latents whose named levels are written by change(level, source, target); the others are shared."""
+        """New latents whose named levels are written by change(level, source, target); the others
+        are shared.
+        """
         if not levels:
             return self
         targets = arrays.like({level: self.levels[level] for level in levels})
         for level, target in targets.items():
             change(level, self.levels[level], target)
-        return replace(self, levels={**self.levels, **arrays.read_only(targets)}, log_likelihood=None)
+        return replace(
+            self, levels={**self.levels, **arrays.read_only(targets)}, log_likelihood=None
+        )
 
 
 def bits_per_dimension(nats: float, *, height: int, width: int) -> float:
-    """Negative log-likelihood in bits per value of an RGB picture, for 8-bit levels; lower is likelier.
+    """Negative log-likelihood in bits per value of an RGB picture, for 8-bit levels; lower is
+    likelier.
 
-    nats: log-density of the H×W×3 values in [0, 1]. An 8-bit level is 1/256 of that range, hence log2 256 = 8 is added:
-    the figure is about the bits that a lossless code of the 8-bit picture needs, and 8 means "all levels are alike".
+    nats: log-density of the H×W×3 values in [0, 1]. An 8-bit level is 1/256 of that range, hence
+    log2 256 = 8 is added: the figure is about the bits that a lossless code of the 8-bit picture
+    needs, and 8 means "all levels are alike".
     """
     return 8.0 - nats / (3 * height * width * math.log(2))
 
@@ -267,6 +318,7 @@ def check_made_by(latents: Latents, manifest: Manifest, what: str = "the latents
     """Raises: ArgumentError unless this model made them."""
     if latents.model_sha256 != manifest.digest:
         raise ArgumentError(
-            f"{what} are of the model {latents.model_sha256[:12]}…, not of {manifest.name} ({manifest.digest[:12]}…): "
+            f"{what} are of the model {latents.model_sha256[:12]}…, not of {manifest.name} "
+            f"({manifest.digest[:12]}…): "
             f"take the bundle that made them, or invert the picture again"
         )

@@ -23,7 +23,8 @@ DEFAULT_MODEL = "x4-small"
 class Bundle:
     """An exported model on disk, verified: a directory with its graphs and a manifest.
 
-    Make one with :meth:`open` or :meth:`embedded`. It is immutable, and any number of threads may share it.
+    Make one with :meth:`open` or :meth:`embedded`. It is immutable, and any number of threads may
+    share it.
 
     Attributes:
         path: the directory.
@@ -43,12 +44,12 @@ class Bundle:
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """Open a bundle directory and verify it: manifest, schema, sizes and sha256 of every file.
 
-        Args:
-            path: the directory. A string that is the name of an embedded model, such as "x4-small", means that model;
+        Args: path: the directory. A string that is the name of an embedded model, such as
+            "x4-small", means that model;
                 for a directory of the same name, write "./x4-small" or a :class:`~pathlib.Path`.
 
-        Raises:
-            BundleError: something is missing, damaged, changed since the export, or of a newer schema.
+        Raises: BundleError: something is missing, damaged, changed since the export, or of a newer
+            schema.
         """
         bundle = cls._described(path)
         bundle._verify()
@@ -56,21 +57,29 @@ class Bundle:
 
     @classmethod
     def _described(cls, path: str | os.PathLike[str]) -> Bundle:
-        """As :meth:`open`, but of its files only the manifest is read: milliseconds, however large the others are."""
-        directory, make = bundle_path(path), "srflow-export makes one from a checkpoint"
+        """As :meth:`open`, but of its files only the manifest is read: milliseconds, however large
+        the others are.
+        """
+        directory = bundle_path(path)
+        make = "srflow-export makes one from a checkpoint"
         if not directory.exists():
             names = ", ".join(cls.embedded_names()) or "none"
-            raise BundleError(f"{directory}: there is no such bundle; {make}, and these are installed: {names}")
+            raise BundleError(
+                f"{directory}: there is no such bundle; {make}, and these are installed: {names}"
+            )
         if not directory.is_dir():
             raise BundleError(
-                f"{directory} is a file; a bundle is a directory with a manifest.json. To make one from a checkpoint: "
+                f"{directory} is a file; a bundle is a directory with a manifest.json. To make one "
+                "from a checkpoint: "
                 f"srflow-export --ckpt {directory.name}"
             )
         try:
             with open_regular(directory / "manifest.json") as file:
                 return cls(path=directory, manifest=Manifest.from_json(file.read()))
         except FileNotFoundError as error:
-            raise BundleError(f"{directory} is not a bundle: it has no manifest.json; {make}") from error
+            raise BundleError(
+                f"{directory} is not a bundle: it has no manifest.json; {make}"
+            ) from error
         except OSError as error:
             raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
         except BundleError as error:
@@ -79,18 +88,27 @@ class Bundle:
     def _verify(self) -> None:
         """Raises: BundleError unless every file is there as it was exported."""
         for name, record in self.manifest.files.items():
-            what, fix = f"{self.path}: {name}", "fetch or export the bundle again"
+            what = f"{self.path}: {name}"
+            fix = "fetch or export the bundle again"
             try:
                 with open_regular(self.path / name) as file:
                     actual = os.fstat(file.fileno()).st_size
                     if actual != record["bytes"]:
-                        raise BundleError(f"{what} has {actual} bytes, not the manifest's {record['bytes']}; {fix}")
+                        raise BundleError(
+                            f"{what} has {actual} bytes, not the manifest's {record['bytes']}; "
+                            f"{fix}"
+                        )
                     if content_sha256(file) != record["sha256"]:
-                        raise BundleError(f"{what} differs from what was exported (its sha256 does not match); {fix}")
+                        raise BundleError(
+                            f"{what} differs from what was exported (its sha256 does not match); "
+                            f"{fix}"
+                        )
             except FileNotFoundError as error:
                 raise BundleError(f"{what} is missing; {fix}") from error
             except OSError as error:
-                raise BundleError(f"{what} cannot be read: {error.strerror or error}; {fix}") from error
+                raise BundleError(
+                    f"{what} cannot be read: {error.strerror or error}; {fix}"
+                ) from error
 
     @classmethod
     def embedded(cls, name: str = DEFAULT_MODEL) -> Bundle:
@@ -150,6 +168,8 @@ def check_inverts(bundle: Bundle) -> None:
 
 
 def bundle_path(path: str | os.PathLike[str]) -> Path:
-    """The directory that :meth:`Bundle.open` opens: of an embedded model if a string is its name. It may not exist."""
+    """The directory that :meth:`Bundle.open` opens: of an embedded model if a string is its name.
+    It may not exist.
+    """
     is_name = isinstance(path, str) and path in Bundle.embedded_names()
     return _EMBEDDED / f"{path}.srflow" if is_name else Path(path)

@@ -1,7 +1,9 @@
-"""A bundle's engines, files that TensorRT or TensorRT-RTX built from its graphs: records, sizes, building commands.
+"""A bundle's engines, files that TensorRT or TensorRT-RTX built from its graphs: records, sizes,
+building commands.
 
-Engine files stay as the builder wrote them, so that trtexec and Triton can load them. What they were built for is
-recorded in the manifest, and a runtime that does not match is refused before it reads them.
+Engine files stay as the builder wrote them, so that trtexec and Triton can load them. What they
+were built for is recorded in the manifest, and a runtime that does not match is refused before it
+reads them.
 """
 
 from __future__ import annotations
@@ -20,14 +22,16 @@ EnginePrecision = Literal["fp32", "fp16"]
 """Precision of the graphs that engines are built from."""
 
 RTX_SMS = (75, 80, 86, 89, 120, 121)
-"""GPUs that TensorRT-RTX 1.7 builds for, as its ComputeCapability names them; others need TensorRT."""
+"""GPUs that TensorRT-RTX 1.7 builds for, as its ComputeCapability names them; others need
+TensorRT."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LrProfile:
     """LR sizes that an engine takes, as (height, width) in LR pixels, each 1 … 65536.
 
-    All other shapes follow: an engine's encoder takes `lr` 1×3×h×w, its sampler one image's conditioning and latents.
+    All other shapes follow: an engine's encoder takes `lr` 1×3×h×w, its sampler one image's
+        conditioning and latents.
 
     Attributes:
         min: the smallest size.
@@ -50,7 +54,8 @@ class LrProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class PluginLibrary:
-    """A `libsrflow_trt`: its srflow-sdk, the number in its header, and the major version of the TensorRT it is for.
+    """A `libsrflow_trt`: its srflow-sdk, the number in its header, and the major version of the
+    TensorRT it is for.
 
     abi: 0 of engines that were built before there was one.
     """
@@ -64,20 +69,19 @@ class PluginLibrary:
 class EngineRecord:
     """The engines of a bundle's encoder and sampler, and of its inverter if it has one.
 
-    Attributes:
-        runtime: the library that built them and runs them.
-        version: the library's version, as in `tensorrt.__version__`; no other version runs them.
-        precision: precision of the graphs that they were built from.
-        compute_capabilities: compute capabilities of the GPUs that they were built for, such as ("8.9", "12.0").
-        gpu: name of the GPU that they were timed on; empty if they were built without one.
-        profile: LR sizes that they take.
-        encoder: the encoder's file in the bundle, such as "engines/….engine".
-        sampler: the sampler's file in the bundle.
-        graphs: sha256 of the graph that each was built from, by file name: {"encoder.onnx": …, "sampler.onnx": …}, or
-            the float32 graphs' names, and "inverter.onnx" with an inverter. A different hash in the bundle means that
-            the graph was exported again since.
+    Attributes: runtime: the library that built them and runs them. version: the library's version,
+        as in `tensorrt.__version__`; no other version runs them. precision: precision of the graphs
+        that they were built from. compute_capabilities: compute capabilities of the GPUs that they
+        were built for, such as ("8.9", "12.0"). gpu: name of the GPU that they were timed on; empty
+        if they were built without one. profile: LR sizes that they take. encoder: the encoder's
+        file in the bundle, such as "engines/….engine". sampler: the sampler's file in the bundle.
+        graphs: sha256 of the graph that each was built from, by file name: {"encoder.onnx": …,
+        "sampler.onnx": …}, or
+            the float32 graphs' names, and "inverter.onnx" with an inverter. A different hash in the
+            bundle means that the graph was exported again since.
         inverter: the inverter's file in the bundle; empty if there is none, as in older bundles.
-        plugins: the library whose plugins they contain, and without which they do not load; None: they need none.
+        plugins: the library whose plugins they contain, and without which they do not load; None:
+            they need none.
     """
 
     runtime: EngineRuntime
@@ -95,7 +99,11 @@ class EngineRecord:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the engines' files in the bundle."""
-        return (self.encoder, self.sampler, self.inverter) if self.inverter else (self.encoder, self.sampler)
+        return (
+            (self.encoder, self.sampler, self.inverter)
+            if self.inverter
+            else (self.encoder, self.sampler)
+        )
 
 
 def engines_command(
@@ -108,8 +116,8 @@ def engines_command(
 ) -> str:
     """The command that builds engines into a bundle, as a line for this system's shell.
 
-    The arguments are those of the exporter's `EngineRequest`. sms: only TensorRT-RTX builds for other GPUs than this
-    machine's.
+    The arguments are those of the exporter's `EngineRequest`. sms: only TensorRT-RTX builds for
+    other GPUs than this machine's.
     """
     option = "--trt" if runtime == "tensorrt" else "--rtx"
     words = ["srflow-export", "--engines-for", os.fspath(bundle), option, precision]

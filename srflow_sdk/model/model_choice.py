@@ -1,4 +1,6 @@
-"""Which model suits a picture: by the scale that is wanted, and by the damage that its file or its pixels show."""
+"""Which model suits a picture: by the scale that is wanted, and by the damage that its file or its
+pixels show.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,16 @@ STAYS_SOFT = "; it stays soft"
 _STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
 _scale = operator.attrgetter("manifest.scale")
 
-# Where x4-photo begins to draw the better picture, by LPIPS and specks: benchmarks/model_choice.py measures it.
+# Where x4-photo begins to draw the better picture, by LPIPS and specks: benchmarks/model_choice.py
+# measures it.
 _GOOD_QUALITY = 94  # of a JPEG; those below are damaged
 _GOOD_BITS = 2.5  # a pixel of another lossy file
 _NOISY = 1.3  # standard deviation in 8-bit levels
 _DOTTED = 0.03  # percentage of bright and of dark dots
 _SOFT = 0.1  # share of the edges that are sharp
 _STAYS_SOFT = 0.02  # the same at half size; below, x4-photo draws no sharp edge either
-# What pixels must show beyond that, so that textures and small pictures are not taken for damaged ones:
+# What pixels must show beyond that, so that textures and small pictures are not taken for damaged
+# ones:
 _CERTAIN_GRID = 2.0  # standard errors
 _WHITE = 0.7  # of noise; texture has less
 
@@ -48,10 +52,10 @@ _WHITE = 0.7  # of noise; texture has less
 class ModelChoice:
     """An embedded model for a picture.
 
-    Attributes:
-        name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`.
-        why: what was seen, in words; "" if only one model enlarges so much, whatever the picture shows.
-        cleaner: the model that removes the damage first, at temperature 0 and in the picture's size; None: no model.
+    Attributes: name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`. why: what
+        was seen, in words; "" if only one model enlarges so much, whatever the picture shows.
+        cleaner: the model that removes the damage first, at temperature 0 and in the picture's
+        size; None: no model.
     """
 
     name: str
@@ -60,7 +64,9 @@ class ModelChoice:
 
 
 def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> list[Bundle]:
-    """The bundle of this name or path, or those given; for None and "auto" the embedded. Only manifests are read."""
+    """The bundle of this name or path, or those given; for None and "auto" the embedded. Only
+    manifests are read.
+    """
     if model is None or (isinstance(model, str) and model == BY_PICTURE):
         return [Bundle._described(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
     if isinstance(model, (str, os.PathLike)) and model != "":
@@ -73,27 +79,45 @@ def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> lis
 
 
 def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[Bundle]:
-    """Those of the models that pictures may need, that for clean ones first; all if it sets the scale."""
+    """Those of the models that pictures may need, that for clean ones first; all if it sets the
+    scale.
+    """
     bundles = list(bundles)
     if len(bundles) == 1:
         return bundles
-    if cleaner := max((one for one in bundles if one.manifest.removes_damage), key=_scale, default=None):
-        bundles = [replace(one, _cleaner=cleaner) if _scale(one) > _scale(cleaner) else one for one in bundles]
+    if cleaner := max(
+        (one for one in bundles if one.manifest.removes_damage), key=_scale, default=None
+    ):
+        bundles = [
+            replace(one, _cleaner=cleaner) if _scale(one) > _scale(cleaner) else one
+            for one in bundles
+        ]
     if isinstance(scale, OutputSize):
         return bundles
     scales = sorted(set(map(_scale, bundles)))
     if scale is not None and scale > scales[-1]:
-        there = f"the models here enlarge {', '.join(map(str, scales))} times: ask for at most {scales[-1]}"
-        raise ArgumentError(f"scale is {scale:g}, but {there}, upscale an output again, or name a bundle of your own")
+        there = (
+            f"the models here enlarge {', '.join(map(str, scales))} times: ask for at most "
+            f"{scales[-1]}"
+        )
+        raise ArgumentError(
+            f"scale is {scale:g}, but {there}, upscale an output again, or name a bundle of your "
+            "own"
+        )
     clean, damaged = _suiting(bundles, scale or bundles[0].manifest.scale)
     return [clean] if damaged is clean else [clean, damaged]
 
 
 def _suiting(bundles: Sequence[Bundle], scale: float) -> list[Bundle]:
-    """The models for clean and for damaged pictures: the smallest that enlarge so much, the largest if none does."""
+    """The models for clean and for damaged pictures: the smallest that enlarge so much, the largest
+    if none does.
+    """
     in_order = sorted(bundles, key=_scale)
     enough = [one for one in in_order if _scale(one) >= min(scale, _scale(in_order[-1]))]
-    kinds = ([one for one in enough if one.manifest.removes_damage == damaged] for damaged in (False, True))
+    kinds = (
+        [one for one in enough if one.manifest.removes_damage == damaged]
+        for damaged in (False, True)
+    )
     return [(kind or enough)[0] for kind in kinds]
 
 
@@ -105,16 +129,18 @@ def choose_model(
     max_pixels: int = MAX_PIXELS,
     cancel: threading.Event | None = None,
 ) -> ModelChoice:
-    """Choose the smallest model that enlarges so much: for a damaged or soft picture, of those that remove damage.
+    """Choose the smallest model that enlarges so much: for a damaged or soft picture, of those that
+    remove damage.
 
-    Where no model of its kind enlarges so much, the largest one that removes damage draws the picture first, in its own
-    size.
+    Where no model of its kind enlarges so much, the largest one that removes damage draws the
+    picture first, in its own size.
 
-    Args:
-        picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is read to its end), a
+    Args: picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is
+        read to its end), a
             PIL image, array or tensor. A JPEG's tables show its quality, and other lossy files
             their bits a pixel; a PIL image too, of these if it was opened by their path.
-        scale: as for :meth:`Upscaler.upscale`; a max_side asks for no more than None does, which is the first model's.
+        scale: as for :meth:`Upscaler.upscale`; a max_side asks for no more than None does, which is
+        the first model's.
         among: the models; None is the embedded ones, x4-small first.
         max_pixels: larger files are refused.
         cancel: once this event is set, from any thread, the call ends within a band of rows.
@@ -127,8 +153,8 @@ def choose_model(
         ArgumentError: an argument is out of range, or no model enlarges so much.
         CancelledError: `cancel` was set.
 
-    Example:
-        >>> with Upscaler(choose_model("photo.jpg").name) as upscaler: ...  # what Upscaler() does for each picture
+    Example: >>> with Upscaler(choose_model("photo.jpg").name) as upscaler: ...  # what Upscaler()
+        does for each picture
     """
     DrawOptions(scale=scale)  # checks it
     bundles = needed(bundles_of(among), scale)
@@ -137,7 +163,9 @@ def choose_model(
     seen, (height, width) = see_damage(picture, max_pixels=max_pixels, cancel=cancel)
     if isinstance(scale, OutputSize):
         wanted = scale.scale_for(height=height, width=width)
-        bundles = _suiting(bundles, min(wanted, bundles[0].manifest.scale) if scale.max_side else wanted)
+        bundles = _suiting(
+            bundles, min(wanted, bundles[0].manifest.scale) if scale.max_side else wanted
+        )
     suits = bundles[-1 if seen else 0]
     cleaner = suits._cleaner.manifest.name if seen and suits._cleaner is not None else None
     return ModelChoice(name=suits.manifest.name, why=seen or NO_DAMAGE, cleaner=cleaner)
@@ -146,7 +174,8 @@ def choose_model(
 def see_damage(
     picture: AnyImage, *, max_pixels: int = MAX_PIXELS, cancel: threading.Event | None = None
 ) -> tuple[str, tuple[int, int]]:
-    """Say in a few words what is wrong with a picture, "" if nothing certainly is; and give its height and width.
+    """Say in a few words what is wrong with a picture, "" if nothing certainly is; and give its
+    height and width.
 
     picture, max_pixels, cancel, Raises: as of :func:`choose_model`.
     """
@@ -157,7 +186,10 @@ def see_damage(
             path = file_path("picture", found)
             reader = stack.enter_context(open_image(path, max_pixels=max_pixels))
             height, width = reader.height, reader.width
-            strips = (reader.read_rows(min(STRIP_ROWS, height - row)) for row in range(0, height, STRIP_ROWS))
+            strips = (
+                reader.read_rows(min(STRIP_ROWS, height - row))
+                for row in range(0, height, STRIP_ROWS)
+            )
             quality, lossy, nbytes = _of_file(path)
         else:
             pixels, _ = unpacked(found)
@@ -192,14 +224,21 @@ def _certain(damage: Damage, lossy: str | None) -> str:
 
 
 def _of_file(path: Path) -> tuple[int | None, str | None, int]:
-    """The quality of a JPEG; another lossy file's format, and its bytes. Errors are for the decoder."""
-    from PIL.JpegImagePlugin import JpegImageFile  # Image.open warns of large pictures, whatever the limit is
+    """The quality of a JPEG; another lossy file's format, and its bytes. Errors are for the
+    decoder.
+    """
+    from PIL.JpegImagePlugin import (
+        JpegImageFile,
+    )  # Image.open warns of large pictures, whatever the limit is
 
     with contextlib.suppress(OSError, ValueError, SyntaxError), open_regular(path) as file:
-        head, size = file.read(SNIFFED_BYTES), os.fstat(file.fileno()).st_size
+        head = file.read(SNIFFED_BYTES)
+        size = os.fstat(file.fileno()).st_size
         kind = recognised(head, name=path.name)
         name = "" if kind is None else kind.name
-        lossless = b"VP8L" in head or re.search(rb"colrnclx.{4}\0\0", head, re.DOTALL)  # no chroma: of RGB as it is
+        lossless = b"VP8L" in head or re.search(
+            rb"colrnclx.{4}\0\0", head, re.DOTALL
+        )  # no chroma: of RGB as it is
         if name == "JPEG":
             file.seek(0)
             with JpegImageFile(file) as image:
@@ -210,7 +249,9 @@ def _of_file(path: Path) -> tuple[int | None, str | None, int]:
 
 
 def _quality_in(image: object) -> int | None:
-    """The quality that libjpeg's scale gives the luma table that a PIL image has from its JPEG file; None without."""
+    """The quality that libjpeg's scale gives the luma table that a PIL image has from its JPEG
+    file; None without.
+    """
     tables = getattr(image, "quantization", None)
     if not isinstance(tables, dict) or 0 not in tables:
         return None

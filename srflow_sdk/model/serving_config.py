@@ -19,26 +19,35 @@ MODEL_PARAMETER = "model"  # holds :func:`described` as JSON
 VERSION_PARAMETER = "sdk_version"
 BUNDLE = "model.srflow"  # inside a version's folder
 _TOLD = (
-    *("name", "variant", "scale", "size_multiple", "halo", "latent_scheme", "latent_levels", "default_tau", "auto_tau"),
+    *(
+        "name",
+        "variant",
+        "scale",
+        "size_multiple",
+        "halo",
+        "latent_scheme",
+        "latent_levels",
+        "default_tau",
+        "auto_tau",
+    ),
     *("reduction", "removes_damage", "precision", "conditioning_bytes_per_pixel"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServingOptions:
-    """How a server draws, and what it refuses; each field is a parameter of the model's config, a text.
+    """How a server draws, and what it refuses; each field is a parameter of the model's config, a
+    text.
 
-    Attributes:
-        device: as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU.
-        precision: as for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give the same pictures.
-        tile: as for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of LR pixels.
-        sessions: how many tiles are computed at a time; 0: two.
-        threads: CPU threads; 0: one per core.
-        in_flight: how many requests are worked on at a time; more wait in the server's own queue, by its policy.
-        max_pixels: largest image, height × width of the input.
-        max_tile_pixels: largest `tile`, height × width; it is computed in one piece.
-        max_samples: most samples of a request.
-        max_answer_bytes: largest answer, samples × height × width × 3. Shared memory holds up to in_flight; gRPC cannot
+    Attributes: device: as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is
+        the CPU. precision: as for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give
+        the same pictures. tile: as for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of
+        LR pixels. sessions: how many tiles are computed at a time; 0: two. threads: CPU threads; 0:
+        one per core. in_flight: how many requests are worked on at a time; more wait in the
+        server's own queue, by its policy. max_pixels: largest image, height × width of the input.
+        max_tile_pixels: largest `tile`, height × width; it is computed in one piece. max_samples:
+        most samples of a request. max_answer_bytes: largest answer, samples × height × width × 3.
+        Shared memory holds up to in_flight; gRPC cannot
             send 2 GiB.
 
     Raises: ArgumentError for values that cannot be.
@@ -80,7 +89,9 @@ class ServingOptions:
                 try:
                     values[field.name] = int(text)
                 except ValueError as error:
-                    raise ArgumentError(f"{field.name} is {short(text)}; it must be a whole number") from error
+                    raise ArgumentError(
+                        f"{field.name} is {short(text)}; it must be a whole number"
+                    ) from error
         return cls(**values)
 
     def parameters(self) -> dict[str, str]:
@@ -90,9 +101,14 @@ class ServingOptions:
 
 
 def described(bundle: Bundle) -> str:
-    """Write the part of the manifest that a client needs to cut pictures into tiles, as JSON on one line."""
+    """Write the part of the manifest that a client needs to cut pictures into tiles, as JSON on one
+    line.
+    """
     fields_of_manifest = dataclasses.asdict(bundle.manifest)
-    content = {**{name: fields_of_manifest[name] for name in _TOLD}, "model_sha256": bundle.model_sha256}
+    content = {
+        **{name: fields_of_manifest[name] for name in _TOLD},
+        "model_sha256": bundle.model_sha256,
+    }
     if bundle.manifest.intervals is not None:
         content["intervals"] = fields_of_manifest["intervals"]
     return json.dumps(content, separators=(",", ":"))

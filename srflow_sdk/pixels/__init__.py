@@ -1,4 +1,6 @@
-"""Work on pixels outside the network: colour profiles, transparency, size, consistency with the LR image."""
+"""Work on pixels outside the network: colour profiles, transparency, size, consistency with the LR
+image.
+"""
 
 from __future__ import annotations
 

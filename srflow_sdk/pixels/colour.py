@@ -1,8 +1,9 @@
 """Colour profiles: converts RGB pixels to sRGB, all that the network saw in training, and back.
 
-Profiles of a matrix and three curves, as of Adobe RGB, Display P3, ProPhoto, most cameras and screens, are converted by
-their formulas: libvips' engine resamples 16-bit transforms onto a grid of 33 levels, which loses up to 5/255 in
-shadows. libvips converts those that hold lookup tables. Section numbers refer to ICC.1:2022, the specification.
+Profiles of a matrix and three curves, as of Adobe RGB, Display P3, ProPhoto, most cameras and
+screens, are converted by their formulas: libvips' engine resamples 16-bit transforms onto a grid of
+33 levels, which loses up to 5/255 in shadows. libvips converts those that hold lookup tables.
+Section numbers refer to ICC.1:2022, the specification.
 """
 
 from __future__ import annotations
@@ -26,19 +27,28 @@ _LOGGER = logging.getLogger(__name__)
 
 _REFUSED = "the image's colour profile %s; its values are taken as sRGB"
 _STRIP = 1 << 15  # pixels
-_SAME = 1.5 / 255  # how far an sRGB profile may be from sRGB: real ones differ by up to 0.9/255, others by over 7/255
+_SAME = (
+    1.5 / 255
+    # how far an sRGB profile may be from sRGB: real ones differ by up to 0.9/255, others by over
+    # 7/255
+)
 _INTENT = {"intent": "relative", "black_point_compensation": True}
 _WHITE = np.float32(65535)
 _SINGULAR = 1e-5
-_MOST_SAMPLES, _MOST_TAGS = 65536, 1000
+_MOST_SAMPLES = 65536
+_MOST_TAGS = 1000
 
 # sRGB's primaries as its profiles hold them: columns of XYZ, adapted to D50.
-_SRGB_TO_XYZ = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])
+_SRGB_TO_XYZ = np.array(
+    [[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]]
+)
 
 
 @dataclass(frozen=True)
 class _Parametric:
-    """Linear light = (a·x + b)^g + e from x = d on, c·x + f below: all five kinds of section 10.18, and gammas."""
+    """Linear light = (a·x + b)^g + e from x = d on, c·x + f below: all five kinds of section 10.18,
+    and gammas.
+    """
 
     g: float
     a: float = 1.0
@@ -50,8 +60,12 @@ class _Parametric:
 
     def linear(self, values: Floats) -> Floats:
         """Linear light from values of the profile, both in [0, 1]."""
-        with np.errstate(over="ignore"):  # absurd curves may leave the range of float32; they are clipped
-            power = np.power(np.maximum(values * np.float32(self.a) + np.float32(self.b), 0), np.float32(self.g))
+        with np.errstate(
+            over="ignore"
+        ):  # absurd curves may leave the range of float32; they are clipped
+            power = np.power(
+                np.maximum(values * np.float32(self.a) + np.float32(self.b), 0), np.float32(self.g)
+            )
         line = values * np.float32(self.c) + np.float32(self.f)
         return _clipped(np.where(values >= self.d, power + np.float32(self.e), line))
 
@@ -61,7 +75,9 @@ class _Parametric:
             bend = np.power(np.float64(max(self.a * self.d + self.b, 0.0)), self.g) + self.e
             root = np.power(np.maximum(linear - np.float32(self.e), 0), np.float32(1 / self.g))
         power = (root - np.float32(self.b)) / np.float32(self.a)
-        line = (linear - np.float32(self.f)) / np.float32(self.c) if self.c > 0 else np.float32(self.d)
+        line = (
+            (linear - np.float32(self.f)) / np.float32(self.c) if self.c > 0 else np.float32(self.d)
+        )
         return _clipped(np.where(linear >= bend, power, line))
 
 
@@ -72,10 +88,14 @@ class _Sampled:
     samples: NDArray[np.float64] = field(repr=False)
 
     def linear(self, values: Floats) -> Floats:
-        return np.interp(values, np.linspace(0, 1, len(self.samples)), self.samples).astype(np.float32)
+        return np.interp(values, np.linspace(0, 1, len(self.samples)), self.samples).astype(
+            np.float32
+        )
 
     def values(self, linear: Floats) -> Floats:
-        return np.interp(linear, self.samples, np.linspace(0, 1, len(self.samples))).astype(np.float32)
+        return np.interp(linear, self.samples, np.linspace(0, 1, len(self.samples))).astype(
+            np.float32
+        )
 
 
 Curve = _Parametric | _Sampled
@@ -86,22 +106,30 @@ SRGB_CURVE = _Parametric(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 
 class ColourConversion:
-    """Converts RGB pixels between a profile that is not sRGB, and sRGB. Relative colorimetric; thread-safe."""
+    """Converts RGB pixels between a profile that is not sRGB, and sRGB. Relative colorimetric;
+    thread-safe.
+    """
 
     def __init__(self, icc_profile: bytes) -> None:
-        self._icc_profile, formulas = icc_profile, _formulas(icc_profile)
+        self._icc_profile = icc_profile
+        formulas = _formulas(icc_profile)
         self.curves: tuple[Curve, ...] = (SRGB_CURVE,) * 3 if formulas is None else formulas[0]
-        """The curves between the profile's values and linear light; sRGB's if the profile holds lookup tables."""
+        """The curves between the profile's values and linear light; sRGB's if the profile holds
+        lookup tables."""
         self._to_linear_srgb = None if formulas is None else formulas[1]
 
     def to_srgb(self, pixels: NDArray[Any]) -> Floats:
-        """Convert h×w×3 of the profile, uint8, uint16 or float32 in [0, 1], to sRGB, float32 h×w×3 in [0, 1]."""
+        """Convert h×w×3 of the profile, uint8, uint16 or float32 in [0, 1], to sRGB, float32 h×w×3
+        in [0, 1].
+        """
         if (matrix := self._to_linear_srgb) is None:
             image = self._tagged(_to_vips(pixels))
             return _from_vips(image.icc_transform("srgb", embedded=True, depth=16, **_INTENT))
 
         def convert(values: Floats) -> Floats:
-            linear = np.stack([curve.linear(values[..., c]) for c, curve in enumerate(self.curves)], axis=-1)
+            linear = np.stack(
+                [curve.linear(values[..., c]) for c, curve in enumerate(self.curves)], axis=-1
+            )
             return SRGB_CURVE.values(_times(linear, matrix))
 
         return _in_strips(convert, pixels)
@@ -110,12 +138,15 @@ class ColourConversion:
         """Convert sRGB, float32 h×w×3 in [0, 1], to RGB of the profile, in the same form."""
         if (matrix := self._to_linear_srgb) is None:
             colours = _to_vips(srgb).icc_import(input_profile="srgb", **_INTENT)
-            # Without an output profile, libvips exports to the one that the image carries: no file is needed.
+            # Without an output profile, libvips exports to the one that the image carries: no file
+            # is needed.
             return _from_vips(self._tagged(colours).icc_export(depth=16, **_INTENT))
 
         def convert(values: Floats) -> Floats:
             linear = _times(SRGB_CURVE.linear(values), np.linalg.inv(matrix))
-            return np.stack([curve.values(linear[..., c]) for c, curve in enumerate(self.curves)], axis=-1)
+            return np.stack(
+                [curve.values(linear[..., c]) for c, curve in enumerate(self.curves)], axis=-1
+            )
 
         return _in_strips(convert, srgb)
 
@@ -126,7 +157,9 @@ class ColourConversion:
 
 
 def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
-    """The conversion between a profile and sRGB; None for gray, for sRGB, and, logged, for what is no RGB profile."""
+    """The conversion between a profile and sRGB; None for gray, for sRGB, and, logged, for what is
+    no RGB profile.
+    """
     return None if icc_profile is None or channels < 3 else _conversion(icc_profile)
 
 
@@ -134,14 +167,18 @@ def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConvers
 def _conversion(icc_profile: bytes) -> ColourConversion | None:
     space = profile_space(icc_profile)
     if space != b"RGB ":
-        _LOGGER.warning(_REFUSED, "is damaged" if space is None else f"is for {space!r} values, not for RGB")
+        _LOGGER.warning(
+            _REFUSED, "is damaged" if space is None else f"is for {space!r} values, not for RGB"
+        )
         return None
-    conversion, levels = ColourConversion(icc_profile), np.linspace(0, 1, 16, dtype=np.float32)
+    conversion = ColourConversion(icc_profile)
+    levels = np.linspace(0, 1, 16, dtype=np.float32)
     cube = np.stack(np.meshgrid(levels, levels, levels), axis=-1).reshape(-1, 3)
     grays = np.repeat(np.linspace(0, 1, 256, dtype=np.float32)[:, None], 3, axis=1)
     probe = np.concatenate([cube, grays])[None]
     try:
-        # In this order: libvips silently reads a damaged profile as if it were sRGB, but does not write to one.
+        # In this order: libvips silently reads a damaged profile as if it were sRGB, but does not
+        # write to one.
         conversion.from_srgb(probe)
         difference = np.abs(conversion.to_srgb(probe) - probe).max()
     except pyvips().Error:
@@ -151,20 +188,27 @@ def _conversion(icc_profile: bytes) -> ColourConversion | None:
 
 
 def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.floating[Any]]] | None:
-    """The curves of an RGB profile and the matrix to linear sRGB; None if it is damaged or of another kind."""
-    whole = memoryview(icc_profile)  # so that a thousand tags that each claim the whole file take no memory
+    """The curves of an RGB profile and the matrix to linear sRGB; None if it is damaged or of
+    another kind.
+    """
+    whole = memoryview(
+        icc_profile
+    )  # so that a thousand tags that each claim the whole file take no memory
     try:
         (count,) = struct.unpack_from(">I", icc_profile, PROFILE_HEADER_BYTES)  # section 7.3
         entries = (PROFILE_HEADER_BYTES + 4 + 12 * n for n in range(min(count, _MOST_TAGS)))
         found = (struct.unpack_from(">4sII", icc_profile, entry) for entry in entries)
         tags = {name: whole[offset : offset + size] for name, offset, size in found}
-        if icc_profile[16:24] != b"RGB XYZ " or b"A2B0" in tags or b"A2B1" in tags:  # which the matrix approximates
+        if (
+            icc_profile[16:24] != b"RGB XYZ " or b"A2B0" in tags or b"A2B1" in tags
+        ):  # which the matrix approximates
             return None
         columns = [struct.unpack_from(">8x3i", tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
         curves = [_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")]
     except (KeyError, struct.error):
         return None
-    primaries, usable = np.stack(columns, axis=1) / 65536, tuple(curve for curve in curves if curve is not None)
+    primaries = np.stack(columns, axis=1) / 65536
+    usable = tuple(curve for curve in curves if curve is not None)
     if len(usable) < 3 or abs(np.linalg.det(primaries)) < _SINGULAR:
         return None
     return usable, np.linalg.inv(_SRGB_TO_XYZ) @ primaries
@@ -174,7 +218,9 @@ def _curve(tag: memoryview) -> Curve | None:
     """A curve that can be inverted; None for others."""
     kind, (count,) = bytes(tag[:4]), struct.unpack_from(">8xI", tag)
     if kind == b"para" and (form := count >> 16) <= 4:
-        g, *rest = (number / 65536 for number in struct.unpack_from(f">12x{(1, 3, 4, 5, 7)[form]}i", tag))
+        g, *rest = (
+            number / 65536 for number in struct.unpack_from(f">12x{(1, 3, 4, 5, 7)[form]}i", tag)
+        )
         if form in (1, 2):
             a, b, *offset = rest
             constant = offset[0] if offset else 0.0
@@ -203,7 +249,9 @@ def _clipped(values: Floats) -> Floats:
 
 
 def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Floats:
-    """Convert a few rows at a time, so that intermediate values stay small, and in the processor's caches."""
+    """Convert a few rows at a time, so that intermediate values stay small, and in the processor's
+    caches.
+    """
     result = np.empty(pixels.shape, np.float32)
     height = max(_STRIP // pixels.shape[1], 1)
     for top in range(0, len(pixels), height):

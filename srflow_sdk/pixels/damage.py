@@ -1,4 +1,6 @@
-"""Measures what is wrong with a picture in its pixels: noise, JPEG's blocks, black and white dots, blur."""
+"""Measures what is wrong with a picture in its pixels: noise, JPEG's blocks, black and white dots,
+blur.
+"""
 
 from __future__ import annotations
 
@@ -27,14 +29,22 @@ _QUIETEST = 0.1  # this share of the blocks shows the noise, the others also tex
 _MIDDLE = 0.5  # where noise grows with brightness, the quietest blocks are dark ones
 _NOISY = 1.6  # 8-bit levels: less in the quietest blocks is not noise of the whole picture
 _NOISY_IN_THE_MIDDLE = 3.5  # the same of the median block
-_WHITE = 0.5  # answers of pixels one apart over those of pixels two apart, which are 1 for white noise
+_WHITE = (
+    0.5  # answers of pixels one apart over those of pixels two apart, which are 1 for white noise
+)
 _MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
 _GRID = 8  # side of JPEG's blocks
-_LARGEST_STEP, _STEP_OF_THINGS = 2.0, 40.0003  # 8-bit levels: what a step counts at most; larger ones are no blocks
+# 8-bit levels: what a step counts at most; larger ones are no blocks
+_LARGEST_STEP = 2.0
+_STEP_OF_THINGS = 40.0003
 _ROUNDING = 0.001  # 8-bit levels; thresholds are no fractions that whole levels meet
-_FOR_ANY_PLACE = 1.3  # standard errors: how much surer a grid is that begins at the picture's corner
+_FOR_ANY_PLACE = (
+    1.3  # standard errors: how much surer a grid is that begins at the picture's corner
+)
 _LEAST_DOT = 30  # 8-bit levels between a dot and all pixels around it
-_DOT_OVER_RANGE = 2  # how much farther from them than they lie apart: letters and twigs do not stand alone
+_DOT_OVER_RANGE = (
+    2  # how much farther from them than they lie apart: letters and twigs do not stand alone
+)
 _EDGE_STEPS = 5  # between pixels, over which an edge rises
 _LEAST_EDGE = 24.0003  # 8-bit levels
 _RAMP = 0.253  # share of the rise: less is a slope, which no lens has blurred
@@ -46,16 +56,20 @@ _FEWEST_EDGES = 50  # of fewer, nothing is known
 class Damage:
     """The measurements of a picture.
 
-    Attributes:
-        noise: Standard deviation in 8-bit levels, in the quietest tenth of the picture, or in its median block if only
+    Attributes: noise: Standard deviation in 8-bit levels, in the quietest tenth of the picture, or
+        in its median block if only
             that is noisy; 0 if what is found there is texture.
-        white: How white it is: its answers of pixels one apart over those of pixels two apart; texture has less.
-        texture: Standard deviation of the luma in the median block of 16×16 pixels, beyond that noise, in 8-bit levels.
-        grid: By how many standard errors luma's steps are more often larger where JPEG's blocks of 8×8 would meet than
-            elsewhere; of the corner's grid, or of the strongest of those that begin elsewhere, less 1.3.
-        dots: Percentage of pixels that stand out alone from those around them, of the bright or of the dark ones,
-            whichever are fewer.
-        sharp: The share of the edges of which most of the rise lies between two pixels; 1 without edges.
+        white: How white it is: its answers of pixels one apart over those of pixels two apart;
+        texture has less.
+        texture: Standard deviation of the luma in the median block of 16×16 pixels, beyond that
+        noise, in 8-bit levels.
+        grid: By how many standard errors luma's steps are more often larger where JPEG's blocks of
+            8×8 would meet than elsewhere; of the corner's grid, or of the strongest of those that
+            begin elsewhere, less 1.3.
+        dots: Percentage of pixels that stand out alone from those around them, of the bright or of
+            the dark ones, whichever are fewer.
+        sharp: The share of the edges of which most of the rise lies between two pixels; 1 without
+        edges.
         sharp_at_half: The same of the picture reduced to half of its sides.
     """
 
@@ -73,17 +87,20 @@ def strips_of(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
     return (pixels[row : row + STRIP_ROWS] for row in range(0, len(pixels), STRIP_ROWS))
 
 
-def measure_damage(strips: Iterable[NDArray[Any]], *, cancel: threading.Event | None = None) -> Damage:
+def measure_damage(
+    strips: Iterable[NDArray[Any]], *, cancel: threading.Event | None = None
+) -> Damage:
     """Measure a picture in bands of rows, so that memory has a bound.
 
-    Args:
-        strips: Of :data:`STRIP_ROWS` rows each, the last one of fewer, h×W×C of any kind, from the top.
+    Args: strips: Of :data:`STRIP_ROWS` rows each, the last one of fewer, h×W×C of any kind, from
+        the top.
 
     Raises:
         CancelledError: `cancel` was set.
     """
     strips = iter(strips)
-    noises, deviations = [], [np.zeros(1)]
+    noises = []
+    deviations = [np.zeros(1)]
     steps = np.zeros((2, _GRID + 1))
     dots = np.zeros(3)
     edges = np.zeros((2, 2))
@@ -115,48 +132,65 @@ def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
     """H×W in 8-bit levels, from the middle of rows of any kind."""
     left = max(pixels.shape[1] - _MOST_COLUMNS, 0) // 2 // 32 * 32  # where JPEG's blocks may begin
     unit = to_unit(pixels[:, left : left + _MOST_COLUMNS])
-    levels: NDArray[np.float32] = 255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit)[:, :, 0]
+    levels: NDArray[np.float32] = (
+        255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit)[:, :, 0]
+    )
     if unit.shape[2] in (2, 4):
         levels[unit[:, :, -1] == 0] = 0  # nobody sees what lies below
     return levels
 
 
 def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """N×2: standard deviation of the noise in each block that is not clipped, of pixels one and two apart."""
+    """N×2: standard deviation of the noise in each block that is not clipped, of pixels one and two
+    apart.
+    """
     cells = _cells(levels, _BLOCK)
     clipped = ((cells < _EXTREMES[0]) | (cells > _EXTREMES[1])).mean((1, 2))
     cells = cells[clipped < _MOST_CLIPPED]
     if not len(cells):
         return np.zeros((0, 2), np.float32)
-    answers = []  # of Immerkær's mask (1996), which slopes do not answer; texture answers more at two
+    # of Immerkær's mask (1996), which slopes do not answer; texture answers more at two
+    answers = []
     for apart in (1, 2):
         second = cells[..., : -2 * apart] - 2 * cells[..., apart:-apart] + cells[..., 2 * apart :]
-        answer = np.abs(second[:, : -2 * apart] - 2 * second[:, apart:-apart] + second[:, 2 * apart :])
+        answer = np.abs(
+            second[:, : -2 * apart] - 2 * second[:, apart:-apart] + second[:, 2 * apart :]
+        )
         answers.append(np.median(answer.reshape(len(cells), -1), axis=1) / (6 * _MEDIAN_OF_NORMAL))
     return np.stack(answers, axis=1)
 
 
 def _noise(found: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
-    """:attr:`Damage.noise` and `white`, of the quietest blocks, or of the median one if only that is noisy."""
+    """:attr:`Damage.noise` and `white`, of the quietest blocks, or of the median one if only that
+    is noisy.
+    """
     blocks = np.sort(np.concatenate(found), axis=0)
     if not len(blocks):
         return 0.0, 0.0
     quiet, middle = (blocks[int(share * len(blocks))] for share in (_QUIETEST, _MIDDLE))
-    only_middle = quiet[0] <= _NOISY and middle[0] > _NOISY_IN_THE_MIDDLE and middle[0] > _WHITE * middle[1]
+    only_middle = (
+        quiet[0] <= _NOISY and middle[0] > _NOISY_IN_THE_MIDDLE and middle[0] > _WHITE * middle[1]
+    )
     one, two = middle if only_middle else quiet
     return (float(one), float(one / two)) if one > _WHITE * two else (0.0, 0.0)
 
 
 def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How many pixels are much brighter, how many much darker than all eight around them, and of how many."""
+    """How many pixels are much brighter, how many much darker than all eight around them, and of
+    how many.
+    """
     if min(levels.shape) < 3:
         return np.zeros(3)
     counts = []
     for values in (levels, -levels):
         windows = np.lib.stride_tricks.sliding_window_view(values, (3, 3))
         left, middle, right = np.moveaxis(windows[..., 1, :], -1, 0)
-        some = windows[middle - np.maximum(left, right) > _LEAST_DOT].reshape(-1, 9)  # so that the rest costs nothing
-        lowest, *_, highest, _ = np.sort(some).T  # of those around it, where it is itself above them
+        some = windows[middle - np.maximum(left, right) > _LEAST_DOT].reshape(
+            -1, 9
+        )  # so that the rest costs nothing
+        lowest, *_, highest, _ = np.sort(
+            some
+        ).T  # of those around it, where it is itself above them
         above = some[:, 4] - highest
         counts.append((above > np.maximum(_LEAST_DOT, _DOT_OVER_RANGE * (highest - lowest))).sum())
     return np.array([*counts, middle.size], float)
@@ -171,7 +205,9 @@ def _cells(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 def _larger_steps(lines: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of the squares of 8×8: how many more have larger steps at each place than elsewhere, than smaller; how many."""
+    """Of the squares of 8×8: how many more have larger steps at each place than elsewhere, than
+    smaller; how many.
+    """
     step = np.abs(np.diff(lines, axis=1))
     excess = (step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2)[:, 6:]  # begins at place 8
     excess[excess > _STEP_OF_THINGS] = 0
@@ -182,8 +218,12 @@ def _larger_steps(lines: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _grid(steps: NDArray[np.float64]) -> float:
     """:attr:`Damage.grid`, of the sums of :func:`_larger_steps` in both directions."""
-    errors = steps[:, :-1] / np.sqrt(np.maximum(steps[:, -1:], 1))  # of signs, if larger and smaller are as frequent
-    corner, strongest = (float(each.sum()) / math.sqrt(2) for each in (errors[:, 0], errors.max(axis=1)))
+    errors = steps[:, :-1] / np.sqrt(
+        np.maximum(steps[:, -1:], 1)
+    )  # of signs, if larger and smaller are as frequent
+    corner, strongest = (
+        float(each.sum()) / math.sqrt(2) for each in (errors[:, 0], errors.max(axis=1))
+    )
     return max(corner, strongest - _FOR_ANY_PLACE)
 
 
@@ -191,10 +231,14 @@ def _edges(lines: NDArray[np.float32]) -> tuple[int, int]:
     """How many edges there are, and how many of them are sharp."""
     if lines.shape[1] <= _EDGE_STEPS:
         return 0, 0
-    steps = np.lib.stride_tricks.sliding_window_view(np.abs(np.diff(lines, axis=1)), _EDGE_STEPS, axis=1)
+    steps = np.lib.stride_tricks.sliding_window_view(
+        np.abs(np.diff(lines, axis=1)), _EDGE_STEPS, axis=1
+    )
     rise = np.abs(lines[:, _EDGE_STEPS:] - lines[:, :-_EDGE_STEPS])
     middle = steps[..., _EDGE_STEPS // 2]
-    edges = (rise > _LEAST_EDGE) & (middle > _RAMP * rise) & (middle > steps.max(axis=-1) - _ROUNDING)
+    edges = (
+        (rise > _LEAST_EDGE) & (middle > _RAMP * rise) & (middle > steps.max(axis=-1) - _ROUNDING)
+    )
     return int(edges.sum()), int((edges & (middle > _SHARP * rise)).sum())
 
 

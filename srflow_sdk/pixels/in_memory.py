@@ -1,7 +1,8 @@
-"""In-memory images: splits PIL images, arrays and tensors into pixels and kind, and turns larger pixels into the kind.
+"""In-memory images: splits PIL images, arrays and tensors into pixels and kind, and turns larger
+pixels into the kind.
 
-Channel values stay as the image holds them, in its own colour profile; only modes that arrays do not have (palette,
-CMYK, YCbCr, HSV) become RGB.
+Channel values stay as the image holds them, in its own colour profile; only modes that arrays do
+not have (palette, CMYK, YCbCr, HSV) become RGB.
 """
 
 from __future__ import annotations
@@ -23,13 +24,17 @@ from srflow_sdk.errors import ImageError
 
 
 class Tensor(Protocol):
-    """An array of another library in the machine's memory, such as a torch.Tensor: whatever numpy.from_dlpack reads."""
+    """An array of another library in the machine's memory, such as a torch.Tensor: whatever
+    numpy.from_dlpack reads.
+    """
 
     def __dlpack__(self, *, stream: None = ...) -> Any: ...
 
     def __dlpack_device__(self) -> tuple[Any, int]: ...
 
-    def __hash__(self) -> int: ...  # which tells tensors from numpy's arrays, whose dtypes are checked
+    def __hash__(
+        self,
+    ) -> int: ...  # which tells tensors from numpy's arrays, whose dtypes are checked
 
 
 InMemoryImage = Image.Image | NDArray[Any]
@@ -38,11 +43,17 @@ StackT = TypeVar("StackT", bound="NDArray[Any] | Tensor")
 Layout = Literal["hwc", "chw"]
 """Where the channels of arrays and tensors are: last, or first."""
 
-LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, as Pillow's own conversion to mode L
+LUMA = np.array(
+    [0.299, 0.587, 0.114], np.float32
+)  # ITU-R BT.601, as Pillow's own conversion to mode L
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32), np.dtype(np.float64))
 _CONVERTED = {"RGBA": "RGBA", "LA": "LA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}
 _CONVERTED |= {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
-_IN_MEMORY = (1, 3, 11)  # DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
+_IN_MEMORY = (
+    1,
+    3,
+    11,
+)  # DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 PILLOW_ERRORS = (
     *(ArithmeticError, AssertionError, LookupError, OSError),
@@ -55,14 +66,16 @@ _OTHER_COLOURS = ("CMYK", "YCbCr", "HSV")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageKind:
-    """Everything about an image except its pixels: enough to return a larger image of the same kind.
+    """Everything about an image except its pixels: enough to return a larger image of the same
+    kind.
 
     channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha). dtype: uint8, uint16 or float32.
     icc_profile: the colours' profile; None means sRGB.
-    pil_mode: mode of a PIL image; None for arrays. flat: whether it is a gray array without a channel axis.
+    pil_mode: mode of a PIL image; None for arrays. flat: whether it is a gray array without a
+    channel axis.
     double: whether it is an array of float64, which is computed as float32.
-    layout: where the channels of an array are. tensor_of: makes an array a tensor of the image's library; None for
-    arrays, and where that library has no from_dlpack.
+    layout: where the channels of an array are. tensor_of: makes an array a tensor of the image's
+    library; None for arrays, and where that library has no from_dlpack.
     info: metadata that a PIL image keeps (colour profile, EXIF).
     """
 
@@ -104,7 +117,9 @@ class ImageKind:
 def unpacked(
     image: InMemoryImage | Tensor, *, layout: Layout = "hwc", raw: bool = False
 ) -> tuple[NDArray[Any], ImageKind]:
-    """Its pixels, H×W×channels, and its kind. raw: take any dtype and number of channels. Raises: ImageError."""
+    """Its pixels, H×W×channels, and its kind. raw: take any dtype and number of channels. Raises:
+    ImageError.
+    """
     one_of("layout", layout, Layout)
     if isinstance(image, Image.Image):
         return _from_pil(image)
@@ -113,11 +128,15 @@ def unpacked(
     if is_tensor(image):
         pixels, kind = _from_array(array_of(image), layout=layout, what="tensor", raw=raw)
         return pixels, replace(kind, tensor_of=tensor_maker(image))
-    raise ImageError(f"an image must be a PIL.Image, an array, a tensor or a path, not {type(image).__name__}")
+    raise ImageError(
+        f"an image must be a PIL.Image, an array, a tensor or a path, not {type(image).__name__}"
+    )
 
 
 def is_tensor(image: object) -> TypeGuard[Tensor]:
-    """True if it is an array of another library. They are told by DLPack's methods, so that none is imported."""
+    """True if it is an array of another library. They are told by DLPack's methods, so that none is
+    imported.
+    """
     return not isinstance(image, np.ndarray) and all(
         hasattr(type(image), name) for name in ("__dlpack__", "__dlpack_device__")
     )
@@ -129,10 +148,17 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
         device, _ = tensor.__dlpack_device__()
         if device in _IN_MEMORY:
             return np.from_dlpack(tensor)
-    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # each library, and each version, has its own
-        what, plain = f"the tensor of dtype {getattr(tensor, 'dtype', 'unknown')}", "uint8, uint16, float32 or float64"
+    except (
+        BufferError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # each library, and each version, has its own
+        what = f"the tensor of dtype {getattr(tensor, 'dtype', 'unknown')}"
+        plain = "uint8, uint16, float32 or float64"
         raise ImageError(
-            f"{what} cannot be read: {error}; it must be a plain one of {plain} in the machine's memory"
+            f"{what} cannot be read: {error}; it must be a plain one of {plain} in the machine's "
+            "memory"
         ) from error
     where = getattr(tensor, "device", f"DLPack type {int(device)}")
     fix = "copy it to the machine's memory first: tensor.cpu()"
@@ -140,7 +166,9 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
 
 
 def tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
-    """The function of a tensor's library that makes an array a tensor: the array API's from_dlpack, and torch's."""
+    """The function of a tensor's library that makes an array a tensor: the array API's from_dlpack,
+    and torch's.
+    """
     for kind in type(tensor).__mro__:
         library = sys.modules.get(kind.__module__.partition(".")[0])
         if hasattr(tensor, "__array_namespace__"):
@@ -184,23 +212,33 @@ def _from_pil(image: Image.Image) -> tuple[NDArray[Any], ImageKind]:
         # Phones' photographs are MPO: a preview comes second.
         if getattr(image, "is_animated", False) and image.format != "MPO":
             frames = getattr(image, "n_frames", 2)
-            raise ImageError(f"the image holds {frames} frames or pages; pass a copy of the one you want: image.copy()")
+            raise ImageError(
+                f"the image holds {frames} frames or pages; pass a copy of the one you want: "
+                "image.copy()"
+            )
         if image.width < 1 or image.height < 1:
             raise ImageError(f"the image has no pixels ({image.width}×{image.height})")
         image.load()
         converted = _in_known_mode(image)
     except PILLOW_ERRORS as error:
-        raise ImageError(f"the image's pixels cannot be read: {error}; its file is damaged or incomplete") from error
+        raise ImageError(
+            f"the image's pixels cannot be read: {error}; its file is damaged or incomplete"
+        ) from error
     kept = ("exif",) if image.mode in _OTHER_COLOURS else ("exif", "icc_profile")
     info = {name: image.info[name] for name in kept if name in image.info}
     pixels = np.asarray(converted)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    about: dict[str, Any] = {"icc_profile": info.get("icc_profile"), "pil_mode": converted.mode, "info": info}
+    about: dict[str, Any] = {
+        "icc_profile": info.get("icc_profile"),
+        "pil_mode": converted.mode,
+        "info": info,
+    }
     return pixels, ImageKind(channels=pixels.shape[2], dtype=pixels.dtype, **about)
 
 
 def _in_known_mode(image: Image.Image) -> Image.Image:
-    mode, transparent = image.mode, "transparency" in image.info
+    mode = image.mode
+    transparent = "transparency" in image.info
     if mode in ("1", "L"):
         return image.convert("LA" if transparent else "L")
     if mode in ("P", "RGB"):
@@ -213,9 +251,14 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
     if mode in _SIXTEEN_BIT:  # older versions of Pillow open 16-bit gray files as 32-bit integers
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise ImageError('the image has mode "I" and values outside 0 … 65535; convert it to "I;16" or an array')
+            raise ImageError(
+                'the image has mode "I" and values outside 0 … 65535; convert it to "I;16" or an '
+                "array"
+            )
         return Image.fromarray(values.astype(np.uint16))
-    raise ImageError(f'images of mode "{mode}" are not supported; convert the image first: image.convert("RGB")')
+    raise ImageError(
+        f'images of mode "{mode}" are not supported; convert the image first: image.convert("RGB")'
+    )
 
 
 def _from_array(
@@ -223,14 +266,22 @@ def _from_array(
 ) -> tuple[NDArray[Any], ImageKind]:
     if not raw and array.dtype.newbyteorder("=") not in _DTYPES:
         raise ImageError(
-            f"the {what}'s dtype is {array.dtype}; it must be uint8, uint16, float32 or float64 (floats in [0, 1])"
+            f"the {what}'s dtype is {array.dtype}; it must be uint8, uint16, float32 or float64 "
+            "(floats in [0, 1])"
         )
     first, last = ("channels first", -1) if layout == "chw" else ("channels last", 0)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and not raw and array.shape[-1 - last] not in (1, 2, 3, 4)):
+    if array.ndim not in (2, 3) or (
+        array.ndim == 3 and not raw and array.shape[-1 - last] not in (1, 2, 3, 4)
+    ):
         other = "hwc" if layout == "chw" else "chw"
-        fix = f'; or say layout="{other}"' if array.ndim == 3 and array.shape[last] in (1, 2, 3, 4) else ""
+        fix = (
+            f'; or say layout="{other}"'
+            if array.ndim == 3 and array.shape[last] in (1, 2, 3, 4)
+            else ""
+        )
         raise ImageError(
-            f"the {what}'s shape is {array.shape}; it must be H×W, or H×W×C with 1 to 4 channels, one image at a time, "
+            f"the {what}'s shape is {array.shape}; it must be H×W, or H×W×C with 1 to 4 channels, "
+            "one image at a time, "
             f"{first}{fix}"
         )
     if layout == "chw" and array.ndim == 3:
@@ -240,28 +291,41 @@ def _from_array(
     if array.dtype.kind == "f" and not raw:
         _check_floats(array, what=what)  # before rounding: 1.00000001 is outside, too
     double = not raw and array.dtype.newbyteorder("=") == np.float64
-    native = np.asarray(array).astype(np.float32 if double else array.dtype.newbyteorder("="), copy=False)
-    hwc, flat = native[..., None] if native.ndim == 2 else native, native.ndim == 2
-    return hwc, ImageKind(channels=hwc.shape[2], dtype=hwc.dtype, flat=flat, double=double, layout=layout)
+    native = np.asarray(array).astype(
+        np.float32 if double else array.dtype.newbyteorder("="), copy=False
+    )
+    hwc = native[..., None] if native.ndim == 2 else native
+    flat = native.ndim == 2
+    return hwc, ImageKind(
+        channels=hwc.shape[2], dtype=hwc.dtype, flat=flat, double=double, layout=layout
+    )
 
 
 def _check_floats(array: NDArray[Any], *, what: str) -> None:
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
-        raise ImageError(f"the {what} holds NaN or infinite values; replace them first, for example with nan_to_num")
+        raise ImageError(
+            f"the {what} holds NaN or infinite values; replace them first, for example with "
+            "nan_to_num"
+        )
     if low < 0 or high > 1:
         raise ImageError(
-            f"the {what}'s values run from {low:g} to {high:g}; images of floats are in [0, 1]: divide by the white "
+            f"the {what}'s values run from {low:g} to {high:g}; images of floats are in [0, 1]: "
+            "divide by the white "
             "level, or clip them"
         )
 
 
 def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
-    """Convert through the image's own profile if it has a usable one, otherwise by Pillow's plain formula."""
+    """Convert through the image's own profile if it has a usable one, otherwise by Pillow's plain
+    formula.
+    """
     if profile := image.info.get("icc_profile"):
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
             inks = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            converted = ImageCms.profileToProfile(image, inks, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            converted = ImageCms.profileToProfile(
+                image, inks, ImageCms.createProfile("sRGB"), outputMode="RGB"
+            )
             if converted is not None:
                 return converted
     return image.convert("RGB")

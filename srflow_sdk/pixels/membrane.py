@@ -1,9 +1,11 @@
-"""A gradient-domain blend: content keeps its own gradients and meets what is around it without a step.
+"""A gradient-domain blend: content keeps its own gradients and meets what is around it without a
+step.
 
-Poisson image editing (Pérez, Gangnet and Blake, SIGGRAPH 2003, section 2 with the source's gradients), in the form that
-solves for the correction: blend = source + m inside the mask, where the membrane m is harmonic and equals
-target - source on the pixels around it. Ours instead of OpenCV's seamlessClone, which takes 8-bit values only, wants a
-mask away from the picture's border, and changes pixels outside of it.
+Poisson image editing (Pérez, Gangnet and Blake, SIGGRAPH 2003, section 2 with the source's
+gradients), in the form that solves for the correction: blend = source + m inside the mask, where
+the membrane m is harmonic and equals target - source on the pixels around it. Ours instead of
+OpenCV's seamlessClone, which takes 8-bit values only, wants a mask away from the picture's border,
+and changes pixels outside of it.
 """
 
 from __future__ import annotations
@@ -24,13 +26,18 @@ _MOST_STEPS = 200
 _DAMPING = 0.8  # of Jacobi's steps
 
 
-def blended(target: Floats, source: Floats, mask: Mask, cancel: threading.Event | None = None) -> Floats:
-    """The target, H×W×C, with the source inside the mask, shifted smoothly to fit. Values may leave [0, 1]."""
+def blended(
+    target: Floats, source: Floats, mask: Mask, cancel: threading.Event | None = None
+) -> Floats:
+    """The target, H×W×C, with the source inside the mask, shifted smoothly to fit. Values may leave
+    [0, 1].
+    """
     result: Floats = target.copy()
     if not mask.any():
         return result
     rows, columns = bounds(mask)
-    inside, content = mask[rows, columns], source[rows, columns]
+    inside = mask[rows, columns]
+    content = source[rows, columns]
     grid = Grid(inside)
     part = result[rows, columns]
     for channel in range(target.shape[2]):
@@ -40,10 +47,12 @@ def blended(target: Floats, source: Floats, mask: Mask, cancel: threading.Event 
 
 
 class Grid:
-    """The pixels whose values are unknown, and the same at half the size, and so on until there are none.
+    """The pixels whose values are unknown, and the same at half the size, and so on until there are
+    none.
 
-    Conjugate gradients with a multigrid cycle as the preconditioner (McAdams, Sifakis and Teran, SCA 2010), from a
-    start that is the solution at half the size: about twenty steps at each size, for any mask.
+    Conjugate gradients with a multigrid cycle as the preconditioner (McAdams, Sifakis and Teran,
+    SCA 2010), from a start that is the solution at half the size: about twenty steps at each size,
+    for any mask.
     """
 
     def __init__(self, unknown: Mask) -> None:
@@ -54,14 +63,19 @@ class Grid:
         self._half = None if self._known is None else Grid(self._known == 0)
 
     def solved(self, values: Doubles, cancel: threading.Event | None = None) -> Doubles:
-        """Replace the unknown values by harmonic ones, the means of their neighbours; if all are unknown, by 0."""
+        """Replace the unknown values by harmonic ones, the means of their neighbours; if all are
+        unknown, by 0.
+        """
         if self._known is None or self._half is None:
             return np.zeros_like(values) if self._unknown.all() else values.copy()
-        mean = _sum_of_blocks(_padded(np.where(self._unknown, 0.0, values))) / np.maximum(self._known, 1)
+        mean = _sum_of_blocks(_padded(np.where(self._unknown, 0.0, values))) / np.maximum(
+            self._known, 1
+        )
         start = self._cut(_enlarged(self._half.solved(mean, cancel)))
         field: Doubles = np.where(self._unknown, start, values)
         residual = np.where(self._unknown, -self._applied(field), 0.0)
-        direction, energy = np.zeros_like(field), 1.0
+        direction = np.zeros_like(field)
+        energy = 1.0
         for _ in range(_MOST_STEPS):
             stop_if_set(cancel)
             if float(np.abs(residual).max()) <= _TOLERANCE:
@@ -109,7 +123,8 @@ def _sum_of_blocks(field: Doubles) -> Doubles:
 def _enlarged(field: Doubles) -> Doubles:
     """Twice as large, bilinear."""
     for _ in range(2):  # rows, then columns, transposed in between
-        before, after = np.concatenate([field[:1], field[:-1]]), np.concatenate([field[1:], field[-1:]])
+        before = np.concatenate([field[:1], field[:-1]])
+        after = np.concatenate([field[1:], field[-1:]])
         large = np.empty((2 * field.shape[0], field.shape[1]))
         large[::2], large[1::2] = 0.75 * field + 0.25 * before, 0.75 * field + 0.25 * after
         field = large.T
@@ -119,7 +134,8 @@ def _enlarged(field: Doubles) -> Doubles:
 def _restricted(field: Doubles) -> Doubles:
     """The transpose of :func:`_enlarged`."""
     for _ in range(2):
-        even, odd = field[::2], field[1::2]
+        even = field[::2]
+        odd = field[1::2]
         small = 0.75 * (even + odd)
         small[:-1] += 0.25 * even[1:]
         small[1:] += 0.25 * odd[:-1]
@@ -140,10 +156,14 @@ def neighbour_sums(field: Doubles) -> Doubles:
 
 
 def bounds(mask: Mask, *, margin: int = 1, unit: int = 1) -> tuple[slice, slice]:
-    """The rows and columns of the mask, `margin` more on each side, and as many as reach multiples of `unit`."""
+    """The rows and columns of the mask, `margin` more on each side, and as many as reach multiples
+    of `unit`.
+    """
     found = []
     for axis in (1, 0):
         there = np.flatnonzero(mask.any(axis=axis))
         first, last = int(there[0]) - margin, int(there[-1]) + 1 + margin
-        found.append(slice(max(first // unit * unit, 0), min(-(-last // unit) * unit, mask.shape[1 - axis])))
+        found.append(
+            slice(max(first // unit * unit, 0), min(-(-last // unit) * unit, mask.shape[1 - axis]))
+        )
     return found[0], found[1]

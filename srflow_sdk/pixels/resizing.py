@@ -1,14 +1,16 @@
 """Reduction of a picture to any smaller size, as MATLAB's imresize makes it, in bands of rows.
 
-A pixel of the result is a weighted mean of the pixels around its place. Along an axis of n pixels that becomes m, with
-r = n / m ≥ 1, pixel i of the result lies at c = (i + 1/2)·r − 1/2, and pixel p has the weight k((p − c) / r), divided
-by the sum of all weights. k is a kernel below; it is r times as wide as for an enlargement, which is the antialiasing.
-Beyond its edges the picture is mirrored, with the edge pixel repeated. The two axes are independent.
+A pixel of the result is a weighted mean of the pixels around its place. Along an axis of n pixels
+that becomes m, with r = n / m ≥ 1, pixel i of the result lies at c = (i + 1/2)·r − 1/2, and pixel p
+has the weight k((p − c) / r), divided by the sum of all weights. k is a kernel below; it is r times
+as wide as for an enlargement, which is the antialiasing. Beyond its edges the picture is mirrored,
+with the edge pixel repeated. The two axes are independent.
 
-Consistency with the LR image: D, the reduction that a network was trained on, is a convolution followed by sampling on
-pictures extended infinitely in this way, and its pseudo-inverse U = Dᵀ(DDᵀ)⁻¹ is a filter too; U makes the smallest
-change to HR that changes its reduction by a given LR picture. Both are separable. (DDᵀ)⁻¹ decays by about a factor of
-ten in two LR pixels, so U is short.
+Consistency with the LR image: D, the reduction that a network was trained on, is a convolution
+followed by sampling on pictures extended infinitely in this way, and its pseudo-inverse U =
+Dᵀ(DDᵀ)⁻¹ is a filter too; U makes the smallest change to HR that changes its reduction by a given
+LR picture. Both are separable. (DDᵀ)⁻¹ decays by about a factor of ten in two LR pixels, so U is
+short.
 """
 
 from __future__ import annotations
@@ -25,36 +27,47 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels import Floats
 
 AnyKernel = Literal["bicubic", "lanczos", "bilinear"]
-"""How pixels are weighted: cubic convolution with a = −1/2 (Keys, 1981), or Lanczos with three lobes."""
+"""How pixels are weighted: cubic convolution with a = −1/2 (Keys, 1981), or Lanczos with three
+lobes."""
 
 LrKernel = Literal["bicubic", "bilinear"]
-"""How the LR images that a network was trained on were made: :data:`srflow_sdk.model.manifest.Reduction`."""
+"""How the LR images that a network was trained on were made:
+:data:`srflow_sdk.model.manifest.Reduction`."""
 
 CONTEXT = 20
 """LR rows next to a cut for which :func:`projected` cannot give what the whole picture would."""
 
-_REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}  # in pixels of the smaller picture; weights are 0 from there on
+_REACH = {
+    "bilinear": 1,
+    "bicubic": 2,
+    "lanczos": 3,
+}  # in pixels of the smaller picture; weights are 0 from there on
 
 _ITERATIONS = 24
 _SETTLED = 1e-6  # about what rounding of float32 leaves
-_FARTHEST = 2.0  # z gets there only where no picture in [0, 1] near hr reduces to lr: more would cost precision
+# z gets there only where no picture in [0, 1] near hr reduces to lr: more would cost precision
+_FARTHEST = 2.0
 _U_REACH = 14  # of U in LR pixels: what lies beyond is below 1e-7 of its largest coefficient
 _BLOCK = 16  # LR rows that one matrix product yields, or takes
 
 
 def _weights(distance: NDArray[np.float64], kernel: AnyKernel) -> NDArray[np.float64]:
     """The weights at distances in pixels of the smaller picture."""
-    x, reach = np.abs(distance), _REACH[kernel]
+    x = np.abs(distance)
+    reach = _REACH[kernel]
     if kernel == "bilinear":
         return np.asarray(np.maximum(1 - x, 0.0))
     if kernel == "lanczos":
         return np.asarray(np.where(x < reach, np.sinc(distance) * np.sinc(distance / reach), 0.0))
-    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    near = 1.5 * x**3 - 2.5 * x**2 + 1
+    far = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
     return np.asarray(np.where(x <= 1, near, np.where(x < reach, far, 0.0)))
 
 
 class RowReducer:
-    """Reduces a picture that comes in bands from the top down, whatever the bands, to the bit; nothing is clipped."""
+    """Reduces a picture that comes in bands from the top down, whatever the bands, to the bit;
+    nothing is clipped.
+    """
 
     def __init__(self, size: Sequence[int], to: Sequence[int], kernel: AnyKernel) -> None:
         self._down, self._across = (_taps(n, m, kernel) for n, m in zip(size, to, strict=True))
@@ -62,14 +75,17 @@ class RowReducer:
         self._taken = self._begun = self._given = 0
 
     def push(self, band: Floats) -> Floats:
-        """Take the next rows, float32 h×W×C, and return the rows that are complete, h'×W'×C; possibly none."""
+        """Take the next rows, float32 h×W×C, and return the rows that are complete, h'×W'×C;
+        possibly none.
+        """
         (starts, taps), first = self._down, self._taken
         self._taken += len(band)
         while self._begun < len(starts) and starts[self._begun] < self._taken:
             self._sums.append(np.zeros(band.shape[1:], np.float32))
             self._begun += 1
         for total, number in zip(self._sums, range(self._given, self._begun), strict=True):
-            start, weights = starts[number], taps[number]
+            start = starts[number]
+            weights = taps[number]
             for row in range(max(start, first), min(start + len(weights), self._taken)):
                 total += weights[row - start] * band[row - first]
         complete = []
@@ -88,11 +104,15 @@ class RowReducer:
 
 
 def _taps(n: int, m: int, kernel: AnyKernel) -> tuple[NDArray[np.intp], Floats]:
-    """The weights of n pixels in m: start, which never falls, and weights[i, j], that of pixel start[i] + j in i."""
+    """The weights of n pixels in m: start, which never falls, and weights[i, j], that of pixel
+    start[i] + j in i.
+    """
     ratio = n / m
     centre = (np.arange(m) + 0.5) * ratio - 0.5
     reach = _REACH[kernel] * ratio
-    position = np.floor(centre - reach).astype(np.intp)[:, None] + np.arange(int(np.ceil(2 * reach)) + 2)
+    position = np.floor(centre - reach).astype(np.intp)[:, None] + np.arange(
+        int(np.ceil(2 * reach)) + 2
+    )
     weight = _weights((position - centre[:, None]) / ratio, kernel)
     weight /= weight.sum(axis=1, keepdims=True)
     mirrored = position % (2 * n)
@@ -108,25 +128,39 @@ def _taps(n: int, m: int, kernel: AnyKernel) -> tuple[NDArray[np.intp], Floats]:
 
 
 def projected(
-    hr: Floats, lr: Floats, scale: int, *, kernel: LrKernel = "bicubic", top: bool = True, bottom: bool = True
+    hr: Floats,
+    lr: Floats,
+    scale: int,
+    *,
+    kernel: LrKernel = "bicubic",
+    top: bool = True,
+    bottom: bool = True,
 ) -> Floats:
-    """The picture near hr, sH×sW×C, clipped to [0, 1], whose reduction is lr, H×W×C. Raises: ArgumentError.
+    """The picture near hr, sH×sW×C, clipped to [0, 1], whose reduction is lr, H×W×C. Raises:
+    ArgumentError.
 
-    top, bottom: whether the first and last rows are the picture's own; next to a cut, CONTEXT LR rows' worth of HR rows
-    come back as NaN. On photos with an 8-bit lr, the reduction is within 0.5/255 of lr everywhere, even after rounding;
-    next to single black pixels on white, or in noise, it is as close as the iterations get.
+    top, bottom: whether the first and last rows are the picture's own; next to a cut, CONTEXT LR
+    rows' worth of HR rows come back as NaN. On photos with an 8-bit lr, the reduction is within
+    0.5/255 of lr everywhere, even after rounding; next to single black pixels on white, or in
+    noise, it is as close as the iterations get.
     """
     if not 2 <= scale <= 16:
         raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
     hr = np.clip(hr, 0, 1, dtype=np.float32)  # from far outside, z would not bring it back
-    # In the LR picture z, x = clip(hr + Uz) is sought with Dx = lr: Nesterov's method on the projection's dual problem.
-    reduction, pseudo_inverse = _reduction(scale, kernel), _pseudo_inverse(scale, kernel)
+    # In the LR picture z, x = clip(hr + Uz) is sought with Dx = lr: Nesterov's method on the
+    # projection's dual problem.
+    reduction = _reduction(scale, kernel)
+    pseudo_inverse = _pseudo_inverse(scale, kernel)
     previous = z = np.zeros_like(lr)
     result = hr
     for iteration in range(_ITERATIONS):
-        residual = lr - reduction.across(reduction.down(result))  # rows first: little is left to transpose
+        residual = lr - reduction.across(
+            reduction.down(result)
+        )  # rows first: little is left to transpose
         if iteration == 1 and np.abs(residual).max() < _SETTLED:
-            break  # nothing that mattered was clipped; rows elsewhere in the picture cannot change that here
+            # nothing that mattered was clipped; rows elsewhere in the picture cannot change that
+            # here
+            break
         current = z + residual
         z = current + np.float32(iteration / (iteration + 3)) * (current - previous)
         np.clip(z, -_FARTHEST, _FARTHEST, out=z)
@@ -142,14 +176,19 @@ def projected(
 
 
 class _Filter:
-    """A linear map of columns that commutes with shifts by `takes` pixels in and so many out as `taps` has rows."""
+    """A linear map of columns that commutes with shifts by `takes` pixels in and so many out as
+    `taps` has rows.
+    """
 
     def __init__(self, taps: NDArray[np.float64], *, takes: int, start: int) -> None:
-        self.takes, self.start = takes, start
+        self.takes = takes
+        self.start = start
         self.yields, length = taps.shape
         self.matrix = np.zeros((_BLOCK * self.yields, (_BLOCK - 1) * takes + length), np.float32)
         for n in range(_BLOCK):
-            self.matrix[n * self.yields : (n + 1) * self.yields, n * takes : n * takes + length] = taps
+            self.matrix[n * self.yields : (n + 1) * self.yields, n * takes : n * takes + length] = (
+                taps
+            )
 
     def down(self, picture: Floats) -> Floats:
         """Apply it to every column of H×W×C, mirrored beyond its ends."""
@@ -172,7 +211,9 @@ class _Filter:
 
 
 def _mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
-    """Rows start … start + count − 1; beyond its ends the picture is mirrored, as often as needed."""
+    """Rows start … start + count − 1; beyond its ends the picture is mirrored, as often as
+    needed.
+    """
     height = len(rows)
     if start >= 0 and start + count <= height:
         return rows[start : start + count]
@@ -193,15 +234,20 @@ def _reduction(scale: int, kernel: LrKernel) -> _Filter:
 
 @cache
 def _pseudo_inverse(scale: int, kernel: LrKernel) -> _Filter:
-    """U in one dimension. DDᵀ is a convolution of LR signals; on a long circle its inverse is a division."""
+    """U in one dimension. DDᵀ is a convolution of LR signals; on a long circle its inverse is a
+    division.
+    """
     weights = _kernel(scale, kernel)
     circle = 8 * _U_REACH
     shifted = np.zeros((circle, circle * scale))  # D on the circle
     for n in range(circle):
-        np.add.at(shifted[n], (np.arange(-2 * scale, 3 * scale) + n * scale) % (circle * scale), weights)
+        np.add.at(
+            shifted[n], (np.arange(-2 * scale, 3 * scale) + n * scale) % (circle * scale), weights
+        )
     autocorrelation = shifted @ shifted[0]
     inverse = np.fft.ifft(1 / np.fft.fft(autocorrelation)).real
     response = (shifted.T @ inverse).reshape(circle, scale)  # of U to an impulse at LR pixel 0
-    # HR pixel p of step 0 takes from LR pixel n what an impulse at 0 gives to HR pixel p of step −n.
+    # HR pixel p of step 0 takes from LR pixel n what an impulse at 0 gives to HR pixel p of step
+    # −n.
     taps = response[np.arange(_U_REACH, -_U_REACH - 1, -1) % circle].T
     return _Filter(taps, takes=1, start=-_U_REACH)

@@ -1,4 +1,6 @@
-"""Transparent pixels: invisible colours must not affect visible ones, and alpha is enlarged with the picture."""
+"""Transparent pixels: invisible colours must not affect visible ones, and alpha is enlarged with
+the picture.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,18 @@ ENLARGE_CONTEXT = 3
 
 
 def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
-    """Give fully transparent pixels within `reach` of visible ones the mean of their neighbours that have a colour.
+    """Give fully transparent pixels within `reach` of visible ones the mean of their neighbours
+    that have a colour.
 
-    They grow outwards one pixel at a time, added in a fixed order: a crop with that much context gives the same bits.
+    They grow outwards one pixel at a time, added in a fixed order: a crop with that much context
+        gives the same bits.
     """
     visible = alpha > 0
     if visible.all() or not visible.any():
         return colour
     height, width, channels = colour.shape
-    # With a frame of pixels without colour, neighbours of any pixel lie at fixed distances in the flat array.
+    # With a frame of pixels without colour, neighbours of any pixel lie at fixed distances in the
+    # flat array.
     has_colour = np.pad(visible, 1).ravel()
     inside = np.pad(np.ones_like(visible), 1).ravel()
     work = np.zeros((len(has_colour), channels), np.float32)
@@ -53,7 +58,9 @@ def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
 
 
 def enlarged(plane: Floats, height: int, width: int) -> Floats:
-    """Bicubic enlargement, H×W×C → height×width×C; not clipped. Rows depend on ENLARGE_CONTEXT rows on each side."""
+    """Bicubic enlargement, H×W×C → height×width×C; not clipped. Rows depend on ENLARGE_CONTEXT rows
+    on each side.
+    """
     result = np.empty((height, width, plane.shape[2]), np.float32)
     for c in range(plane.shape[2]):
         channel = Image.fromarray(np.ascontiguousarray(plane[..., c]))
@@ -62,8 +69,12 @@ def enlarged(plane: Floats, height: int, width: int) -> Floats:
 
 
 def enlarged_alpha(alpha: NDArray[Any], scale: int) -> NDArray[Any]:
-    """Alpha, H×W of uint8, uint16 or float32 in [0, 1], enlarged in its own dtype; a constant stays that constant."""
+    """Alpha, H×W of uint8, uint16 or float32 in [0, 1], enlarged in its own dtype; a constant stays
+    that constant.
+    """
     height, width = alpha.shape
     if alpha.min() == alpha.max():
         return np.full((height * scale, width * scale), alpha[0, 0], alpha.dtype)
-    return from_unit(enlarged(to_unit(alpha[..., None]), height * scale, width * scale)[..., 0], alpha.dtype)
+    return from_unit(
+        enlarged(to_unit(alpha[..., None]), height * scale, width * scale)[..., 0], alpha.dtype
+    )

@@ -23,7 +23,9 @@ _event: ContextVar[threading.Event | None] = ContextVar("event", default=None)
 
 @contextlib.contextmanager
 def cancelled_by(event: threading.Event | None) -> Iterator[None]:
-    """In this context, native calls of this thread are stopped soon after the event is set. None changes nothing."""
+    """In this context, native calls of this thread are stopped soon after the event is set. None
+    changes nothing.
+    """
     token = _event.set(event or _event.get())
     try:
         yield
@@ -38,12 +40,16 @@ def is_cancelled() -> bool:
 
 
 def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
-    """Return call(), in another thread for the main one, so that a signal, or the event, calls `stop` at once."""
+    """Return call(), in another thread for the main one, so that a signal, or the event, calls
+    `stop` at once.
+    """
     event = _event.get()
     if event is None and threading.current_thread() is not threading.main_thread():
         return call()  # handlers only run in the main thread
     thread, ended = _begun(call)
-    wait = None if event is None and os.name == "posix" else _POLL_S  # on Windows no signal ends a longer wait
+    wait = (
+        None if event is None and os.name == "posix" else _POLL_S
+    )  # on Windows no signal ends a longer wait
     try:
         while True:
             with contextlib.suppress(Empty):
@@ -61,9 +67,15 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
 
 
 def abandonable(
-    call: Callable[[], _T], *, seconds: float | None = None, grace: float = 0.0, stop: Callable[[], None] = lambda: None
+    call: Callable[[], _T],
+    *,
+    seconds: float | None = None,
+    grace: float = 0.0,
+    stop: Callable[[], None] = lambda: None,
 ) -> _T:
-    """Return call(), whose thread is left to itself after `seconds`, or `grace` seconds after it was cancelled."""
+    """Return call(), whose thread is left to itself after `seconds`, or `grace` seconds after it
+    was cancelled.
+    """
     from concurrent.futures import CancelledError
 
     event, (_, ended) = _event.get(), _begun(call)
@@ -72,7 +84,8 @@ def abandonable(
     try:
         while (now := time.monotonic()) < end:
             if event is not None and event.is_set() and not isinstance(late, CancelledError):
-                end, late = min(end, now + grace), CancelledError()
+                end = min(end, now + grace)
+                late = CancelledError()
             with contextlib.suppress(Empty):
                 return ended.get(timeout=min(_POLL_S, end - now)).result()
         raise late
@@ -82,7 +95,9 @@ def abandonable(
 
 
 def _begun(call: Callable[[], _T]) -> tuple[threading.Thread, SimpleQueue[Future[_T]]]:
-    """A thread that makes a call, and the queue that gets its result: a signal cannot leave that one's lock held."""
+    """A thread that makes a call, and the queue that gets its result: a signal cannot leave that
+    one's lock held.
+    """
     from concurrent.futures import Future  # here, because --help needs none
 
     ended: SimpleQueue[Future[_T]] = SimpleQueue()

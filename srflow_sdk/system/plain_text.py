@@ -1,7 +1,7 @@
 """Texts from others: which may reach terminals, file names and metadata, and how the rest is shown.
 
-A URL has one form without its secrets: passwords, and the queries of http:// and https://, which may be signatures. It
-is what is shown, compared and recorded; only what opens a URL needs the rest.
+A URL has one form without its secrets: passwords, and the queries of http:// and https://, which
+may be signatures. It is what is shown, compared and recorded; only what opens a URL needs the rest.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import re
 import shlex
 from collections.abc import Iterable
 
-# Control characters (ANSI escapes begin with one), line separators, marks that reorder text, and halves of surrogate
-# pairs, which cannot be written as UTF-8.
+# Control characters (ANSI escapes begin with one), line separators, marks that reorder text, and
+# halves of surrogate pairs, which cannot be written as UTF-8.
 _ODD = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 WITH_QUERY = ("http", "https", "grpc", "grpcs")  # the protocols whose URLs have a query
 QUERY = re.compile(r"\?[\w.-]*=")  # how one begins
 
-# In the texts of others: also with no slash, with one, as pathlib writes a URL, or with three. Linear in the length.
+# In the texts of others: also with no slash, with one, as pathlib writes a URL, or with three.
+# Linear in the length.
 _IN_TEXT = re.compile(
     r"([a-z][a-z0-9+.-]{1,20}:/{2,}|\b(?:https?|s?ftp|s3a?|gc?s):/?)([^\s/]*@)?([^\s?#'\"<>]*)([?#][^\s'\"<>]*)?",
     re.IGNORECASE,
@@ -32,7 +33,9 @@ def is_plain(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """A text for people, without what a terminal interprets, reorders or refuses, and without secrets of URLs."""
+    """A text for people, without what a terminal interprets, reorders or refuses, and without
+    secrets of URLs.
+    """
     return _ODD.sub("\N{REPLACEMENT CHARACTER}", without_secrets(text))
 
 
@@ -49,21 +52,30 @@ def short(value: object) -> str:
     """An odd value as an error line shows it: its repr, but no more than 40 characters."""
     try:
         text = repr(value)
-    except (ValueError, RecursionError):  # an integer of thousands of digits, or a deeply nested list
+    except (
+        ValueError,
+        RecursionError,
+    ):  # an integer of thousands of digits, or a deeply nested list
         return f"a huge {type(value).__name__}"
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def public_user(scheme: str, user: str) -> str:
-    """The part of a URL's user that may be shown: on the web, it may be a token. user: with its @, or empty."""
-    return "" if scheme in WITH_QUERY or not user else f"{user.removesuffix('@').partition(':')[0]}@"
+    """The part of a URL's user that may be shown: on the web, it may be a token. user: with its @,
+    or empty.
+    """
+    return (
+        "" if scheme in WITH_QUERY or not user else f"{user.removesuffix('@').partition(':')[0]}@"
+    )
 
 
 def without_secrets(text: str) -> str:
     """A text in which every URL has no password and, if it is one of http or https, no query."""
 
     def shown(match: re.Match[str]) -> str:
-        begin, middle, query = match[1], match[3], match[4] or ""
+        begin = match[1]
+        middle = match[3]
+        query = match[4] or ""
         scheme = begin.rstrip(":/").lower()
         if scheme in WITH_QUERY or QUERY.match(query):
             query = query[len(query.rstrip(_PUNCTUATION)) :]

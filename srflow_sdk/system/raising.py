@@ -11,16 +11,23 @@ from types import ModuleType
 
 from srflow_sdk.errors import CancelledError, DeviceError, MissingExtraError, OutOfMemoryError
 
-NO_THREADS = "the system starts no more threads for this process: raise its limits (ulimit -u, a container's pids.max)"
+NO_THREADS = (
+    "the system starts no more threads for this process: raise its limits (ulimit -u, a "
+    "container's pids.max)"
+)
 
 
 class PassingError(DeviceError):
-    """A device fails here and now, and may work in another process or moment, or once a package is repaired."""
+    """A device fails here and now, and may work in another process or moment, or once a package is
+    repaired.
+    """
 
 
 @contextlib.contextmanager
 def memory_errors_typed(what: str) -> Iterator[None]:
-    """Turn a MemoryError, "memory ran out {what}", and a thread that does not start into the SDK's errors."""
+    """Turn a MemoryError, "memory ran out {what}", and a thread that does not start into the SDK's
+    errors.
+    """
     try:
         yield
     except MemoryError as error:
@@ -51,5 +58,6 @@ def require_extra(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise MissingExtraError(
-            f'{error.name or module} is not installed, but it is needed here: pip install "srflow-sdk[{extra}]"'
+            f"{error.name or module} is not installed, but it is needed here: pip install "
+            f'"srflow-sdk[{extra}]"'
         ) from error

@@ -1,4 +1,5 @@
-"""A photograph gets the same picture through every door: command, folder, API, pipe, samples, demo, server."""
+"""A photograph gets the same picture through every door: command, folder, API, pipe, samples, demo,
+server."""
 
 from __future__ import annotations
 
@@ -36,7 +37,9 @@ Draw = Callable[[Path, Path, list[str]], None]
 
 @pytest.fixture
 def server(two_models: Path, tiny_bundle: Path) -> Iterator[InferenceServer]:
-    others = {f"srflow_upscale-{name}": two_models / f"{name}.srflow" for name in ("x4-small", "x4-photo")}
+    others = {
+        f"srflow_upscale-{name}": two_models / f"{name}.srflow" for name in ("x4-small", "x4-photo")
+    }
     started = InferenceServer(tiny_bundle, others=others)
     yield started
     started.stop()
@@ -58,11 +61,13 @@ def test_every_door_draws_the_same_picture(
     name: str, two_models: Path, server: InferenceServer, session: Session, tmp_path: Path
 ) -> None:
     picture, quality, model = PHOTOGRAPHS[name]
-    source, large = tmp_path / name, tmp_path / "large.png"
+    source = tmp_path / name
+    large = tmp_path / "large.png"
     Image.fromarray(picture).save(source, **({} if quality is None else {"quality": quality}))
     with Upscaler(two_models / f"{model}.srflow", device="cpu", threads=1) as alone:
         expected, second, half = (
-            np.asarray(alone.upscale(source, **options)) for options in ({}, {"sample": 1}, {"scale": 2})
+            np.asarray(alone.upscale(source, **options))
+            for options in ({}, {"sample": 1}, {"scale": 2})
         )
     drawn = {}
     with Upscaler(device="cpu", threads=1) as upscaler:

@@ -1,4 +1,5 @@
-"""`make bench`: each part with tiny networks and sizes, its tables, and where they stand in the pages."""
+"""`make bench`: each part with tiny networks and sizes, its tables, and where they stand in the
+pages."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
     def run(part: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         options = ["--work", str(work), "--threads", "1", "--quick", "--only", part, *arguments]
         command = [sys.executable, "-m", "benchmarks.bench", *options]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        )
         assert done.returncode == 0, done.stderr
         figures = read_results(work / "performance-quick.json")
         assert texts(figures)[part] in done.stdout
@@ -42,10 +45,16 @@ def test_startup_is_measured_and_printed(bench: Bench) -> None:
 @pytest.mark.slow
 def test_growth_has_times_of_every_way_that_is_there(bench: Bench) -> None:
     done = bench("growth")
-    assert set(done.found["sizes"]) | set(done.found["missing"]) == {"ONNX Runtime", "OpenVINO", "OpenVINO bf16"}
+    assert set(done.found["sizes"]) | set(done.found["missing"]) == {
+        "ONNX Runtime",
+        "OpenVINO",
+        "OpenVINO bf16",
+    }
     assert [point["x"] for point in done.found["sizes"]["ONNX Runtime"]] == [256, 1024, 4096]
     for row in ("pictures, ONNX Runtime", "inverting", "restoring"):
-        assert re.search(rf"^\| {row} \|.* s .*\| [\d.]+ to [\d.]+ GB \|$", done.stdout, re.MULTILINE)
+        assert re.search(
+            rf"^\| {row} \|.* s .*\| [\d.]+ to [\d.]+ GB \|$", done.stdout, re.MULTILINE
+        )
 
 
 @pytest.mark.slow

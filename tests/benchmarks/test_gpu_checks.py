@@ -1,4 +1,5 @@
-"""The checks of the report of a GPU, as far as a CPU allows: torch's CPU and the CPU's ONNX Runtime in its place."""
+"""The checks of the report of a GPU, as far as a CPU allows: torch's CPU and the CPU's ONNX Runtime
+in its place."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def process(engine: str = TORCH, folder: Path = Path("none"), of: Any = None) ->
 
 def answered(engine: str, folder: Path, names: list[str]) -> dict[str, list[Row]]:
     """Rows of these checks, by name, in one process as in a report."""
-    of, found = process(engine, folder), {}
+    of = process(engine, folder)
+    found = {}
     for name in names:
         answers = [answer for answer in of.answers(name) if answer]
         assert not any("absent" in answer for answer in answers), answers
@@ -50,30 +52,44 @@ def verdicts(rows: list[Row]) -> list[str]:
 
 def test_a_picture_is_right_within_the_bound_of_fp16() -> None:
     expected = np.full((8, 8, 3), 0.5, np.float32)
-    near, far = expected + 0.002, expected + 0.05  # 54 and 26 dB
-    found = [checks.judged("picture", process(), drawn, expected) for drawn in (near, far, near[:4])]
+    # 54 and 26 dB
+    near = expected + 0.002
+    far = expected + 0.05
+    found = [
+        checks.judged("picture", process(), drawn, expected) for drawn in (near, far, near[:4])
+    ]
     assert verdicts(found) == ["fine", "wrong", "wrong"]
     assert found[1].value == "26.0 dB"
 
 
 @pytest.mark.parametrize(("layers", "verdict"), [(3, "fine"), (2, "wrong"), (0, "wrong")])
-def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(layers, verdict, monkeypatch, tmp_path) -> None:
+def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(
+    layers, verdict, monkeypatch, tmp_path
+) -> None:
     flow = ["flow_step_tail", "flow_step_tail_1", "flow_step_tail_2"]  # as the exporter names them
     nodes = [helper.make_node("FlowStepTail", ["x"], ["x"], name, domain="srflow") for name in flow]
     nodes.append(helper.make_node("Relu", ["x"], ["x"]))
-    onnx.save(helper.make_model(helper.make_graph(nodes, "sampler", [], [])), tmp_path / "sampler.onnx")
+    onnx.save(
+        helper.make_model(helper.make_graph(nodes, "sampler", [], [])), tmp_path / "sampler.onnx"
+    )
     (tmp_path / "sampler.plan").write_bytes(b"plan")
-    names = json.dumps({"Layers": ["Reformatting CopyNode for Input Tensor 1 to flow_step_tail", *flow[:layers]]})
+    names = json.dumps(
+        {"Layers": ["Reformatting CopyNode for Input Tensor 1 to flow_step_tail", *flow[:layers]]}
+    )
     inspector = types.SimpleNamespace(get_engine_information=lambda form: names)
     plan = types.SimpleNamespace(create_engine_inspector=lambda: inspector)
     module: Any = types.ModuleType("tensorrt")
     module.Logger = type("Logger", (), {"ERROR": 1, "__init__": lambda self, severity: None})
     module.LayerInformationFormat = types.SimpleNamespace(JSON="json")
-    module.Runtime = lambda logger: types.SimpleNamespace(deserialize_cuda_engine={b"plan": plan}.get)
+    module.Runtime = lambda logger: types.SimpleNamespace(
+        deserialize_cuda_engine={b"plan": plan}.get
+    )
     monkeypatch.setitem(sys.modules, "tensorrt", module)
     engine = types.SimpleNamespace(plugins="one", sampler="sampler.plan")
     manifest = types.SimpleNamespace(engines=[engine])
-    bundle = types.SimpleNamespace(path=tmp_path, file=lambda name: tmp_path / name, manifest=manifest)
+    bundle = types.SimpleNamespace(
+        path=tmp_path, file=lambda name: tmp_path / name, manifest=manifest
+    )
     of_engine = process("tensorrt fp16", of=types.SimpleNamespace(bundle=bundle))
     [row] = checks.plugins(of_engine)
     assert (row.value, row.limit, row.verdict) == (str(layers), "= 3", verdict)
@@ -83,7 +99,9 @@ def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(layers, verdict, monk
 
 
 def test_what_a_check_raises_is_a_row_and_what_is_missing_is_not_wrong(monkeypatch) -> None:
-    def raising(error: Exception, check: str = "pictures") -> list[tuple[str, ...] | dict[str, Any]]:
+    def raising(
+        error: Exception, check: str = "pictures"
+    ) -> list[tuple[str, ...] | dict[str, Any]]:
         def failing(_: Checks) -> Iterator[Row]:
             yield Row("first", TORCH, "1")
             raise error
@@ -91,7 +109,10 @@ def test_what_a_check_raises_is_a_row_and_what_is_missing_is_not_wrong(monkeypat
         monkeypatch.setitem(CHECKS, check, failing)
         first, *others = process().answers(check)
         assert first["row"]["check"] == "first"
-        return [(each["row"]["value"], each["row"]["verdict"]) if "row" in each else each for each in others]
+        return [
+            (each["row"]["value"], each["row"]["verdict"]) if "row" in each else each
+            for each in others
+        ]
 
     assert raising(ValueError("of\nno use")) == [("ValueError: of no use", "wrong")]
     full = type("OutOfMemoryError", (RuntimeError,), {})("32 GB")
@@ -101,7 +122,10 @@ def test_what_a_check_raises_is_a_row_and_what_is_missing_is_not_wrong(monkeypat
     missing.__cause__ = ModuleNotFoundError("No module named 'cuda'")
     assert raising(missing) == [{"absent": "engines need cuda-bindings"}]
     row, lacking = raising(RuntimeError("no memory"), "reference")
-    assert (row, lacking) == (("RuntimeError: no memory", "not run"), {"absent": "reference failed"})
+    assert (row, lacking) == (
+        ("RuntimeError: no memory", "not run"),
+        {"absent": "reference failed"},
+    )
 
 
 def test_rows_come_as_they_are_known_and_each_warning_is_one(monkeypatch) -> None:
@@ -122,8 +146,12 @@ def test_rows_come_as_they_are_known_and_each_warning_is_one(monkeypatch) -> Non
     assert next(answers)["row"] == vars(Row("warning", TORCH, "continuing without CUDA graphs"))
     assert next(answers)["row"]["check"] == "first"
     assert reached == []
-    assert [answer["row"]["value"] for answer in answers if answer] == ["the processor draws latents in x"]
-    assert [answer["row"]["check"] for answer in of.answers("pictures") if answer] == ["first"], "each once"
+    assert [answer["row"]["value"] for answer in answers if answer] == [
+        "the processor draws latents in x"
+    ]
+    assert [answer["row"]["check"] for answer in of.answers("pictures") if answer] == ["first"], (
+        "each once"
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +162,9 @@ def test_rows_come_as_they_are_known_and_each_warning_is_one(monkeypatch) -> Non
         ("Error: the graphs differ", RuntimeError),
     ],
 )
-def test_an_export_that_lacks_a_package_is_not_wrong(said: str, kind: type[Exception], monkeypatch, tmp_path) -> None:
+def test_an_export_that_lacks_a_package_is_not_wrong(
+    said: str, kind: type[Exception], monkeypatch, tmp_path
+) -> None:
     done = types.SimpleNamespace(returncode=1, stderr=f"a line\n{said}\n")
     monkeypatch.setattr(sdk_engine.subprocess, "run", lambda *_, **__: done)
     monkeypatch.setattr(sdk_engine, "network", lambda setting: None)
@@ -146,7 +176,8 @@ def test_engines_are_built_once_for_each_tensorrt_and_library_of_plugins(
     machine: EngineMachine, tmp_path, monkeypatch
 ) -> None:
     libraries = [write_plugin_library(tmp_path / f"{abi}.so", abi=abi) for abi in (1, 2)]
-    tiny, made = write_tiny_bundle(tmp_path / "tiny.srflow"), []
+    tiny = write_tiny_bundle(tmp_path / "tiny.srflow")
+    made = []
 
     def export(*options: str) -> None:
         made.append(options[0])
@@ -155,7 +186,12 @@ def test_engines_are_built_once_for_each_tensorrt_and_library_of_plugins(
 
     monkeypatch.setattr(sdk_engine, "_export", export)
     monkeypatch.setattr(sdk_engine, "network", lambda setting: None)
-    for version, library in (("none", ""), ("none", libraries[0]), ("11.1", libraries[0]), ("11.1", libraries[1])):
+    for version, library in (
+        ("none", ""),
+        ("none", libraries[0]),
+        ("11.1", libraries[0]),
+        ("11.1", libraries[1]),
+    ):
         monkeypatch.setenv("SRFLOW_TENSORRT_PLUGINS", str(library))
         if version != "none":
             machine.install(__version__=version)
@@ -183,7 +219,9 @@ def cpu_as_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_all_checks_of_torch_run_and_are_right(cpu_work: Path, cpu_as_gpu: None, monkeypatch) -> None:
+def test_all_checks_of_torch_run_and_are_right(
+    cpu_work: Path, cpu_as_gpu: None, monkeypatch
+) -> None:
     from benchmarks.gpu_report.torch_engine import TorchEngine
 
     found = answered(TORCH, cpu_work, [check for engine, check in order() if engine == TORCH])
@@ -202,7 +240,9 @@ def test_all_checks_of_torch_run_and_are_right(cpu_work: Path, cpu_as_gpu: None,
 
 
 @pytest.mark.slow
-def test_one_export_serves_the_engines_and_onnx_runtime_draws_its_pictures(cpu_work: Path, monkeypatch) -> None:
+def test_one_export_serves_the_engines_and_onnx_runtime_draws_its_pictures(
+    cpu_work: Path, monkeypatch
+) -> None:
     """The CPU in the place of CUDA."""
     monkeypatch.setattr(sdk_engine, "check_present", lambda kind: None)
     found = answered("cpu fp16", cpu_work, ["loading", "pictures", "times", "repeats"])
@@ -210,4 +250,7 @@ def test_one_export_serves_the_engines_and_onnx_runtime_draws_its_pictures(cpu_w
     assert (building.check, building.verdict, opening.verdict) == ("building", "", "fine")
     assert building.value.endswith(" s for the export and its engines")
     assert verdicts(found["pictures"]) == verdicts(found["repeats"]) == ["fine"] * 3
-    assert {row.check for row in found["times"] if row.figure} == {"one picture, warm", "a further sample, warm"}
+    assert {row.check for row in found["times"] if row.figure} == {
+        "one picture, warm",
+        "a further sample, warm",
+    }

@@ -1,4 +1,5 @@
-"""The report of a machine with a GPU: its rows, their order and the exit status; its checks are in another file."""
+"""The report of a machine with a GPU: its rows, their order and the exit status; its checks are in
+another file."""
 
 from __future__ import annotations
 
@@ -18,7 +19,19 @@ import pytest
 from benchmarks.bench.processes import ROOT, MissingError
 from benchmarks.gpu_report import __main__ as command
 from benchmarks.gpu_report.checks import CHECKS
-from benchmarks.gpu_report.report import CPU, EMBEDDED, NVCC, SDK, TORCH, Report, Row, Runner, aims, exit_status, order
+from benchmarks.gpu_report.report import (
+    CPU,
+    EMBEDDED,
+    NVCC,
+    SDK,
+    TORCH,
+    Report,
+    Row,
+    Runner,
+    aims,
+    exit_status,
+    order,
+)
 from srflow_sdk.system.hardware import Gpu
 
 FINE, WRONG, NO_VERDICT, SLOW = range(4)  # as --help has it
@@ -31,7 +44,9 @@ def timed(engine: str, milliseconds: float, *, further: float = 1.0) -> list[Row
     return [Row(check, engine, f"{figure} ms", figure=figure) for check, figure in figures.items()]
 
 
-@pytest.mark.parametrize(("cuda", "found"), [("12.4", "gpu-cu12,tensorrt-cu12"), ("13.0", "gpu-cu13,tensorrt-cu13")])
+@pytest.mark.parametrize(
+    ("cuda", "found"), [("12.4", "gpu-cu12,tensorrt-cu12"), ("13.0", "gpu-cu13,tensorrt-cu13")]
+)
 def test_the_driver_decides_which_wheels_are_installed(cuda, found, monkeypatch, capsys) -> None:
     monkeypatch.setattr(command, "find_gpu", lambda: replace(H100, cuda=cuda))
     command.extras()
@@ -47,16 +62,35 @@ def test_the_driver_decides_which_wheels_are_installed(cuda, found, monkeypatch,
     [
         ([RIGHT, *timed(TORCH, 14.9)], FINE),
         ([RIGHT, *timed(TORCH, 15.1)], SLOW),
-        ([RIGHT, *timed(TORCH, 15.1), *timed("tensorrt fp16", 12.0)], FINE),  # the best engine is judged
+        (
+            [RIGHT, *timed(TORCH, 15.1), *timed("tensorrt fp16", 12.0)],
+            FINE,
+        ),  # the best engine is judged
         ([RIGHT, *timed(TORCH, 14.9, further=3.2)], SLOW),
-        ([RIGHT, *timed(TORCH, 15.1), Row("square, 64×64", "cuda fp16", "12.0 dB", "≥ 38 dB", "wrong")], WRONG),
+        (
+            [
+                RIGHT,
+                *timed(TORCH, 15.1),
+                Row("square, 64×64", "cuda fp16", "12.0 dB", "≥ 38 dB", "wrong"),
+            ],
+            WRONG,
+        ),
         ([RIGHT, *timed(EMBEDDED, 2.0)], NO_VERDICT),  # another network
         ([RIGHT], NO_VERDICT),
-        ([RIGHT, *timed(TORCH, 14.9), Row("pictures", TORCH, "it did not end", verdict="no verdict")], NO_VERDICT),
+        (
+            [
+                RIGHT,
+                *timed(TORCH, 14.9),
+                Row("pictures", TORCH, "it did not end", verdict="no verdict"),
+            ],
+            NO_VERDICT,
+        ),
         ([], NO_VERDICT),
     ],
 )
-def test_the_exit_status_says_wrong_before_slow_and_slow_before_fine(rows: list[Row], status: int) -> None:
+def test_the_exit_status_says_wrong_before_slow_and_slow_before_fine(
+    rows: list[Row], status: int
+) -> None:
     assert exit_status([*rows, *aims(rows)]) == status
 
 
@@ -65,15 +99,21 @@ def test_every_check_is_known_and_what_the_verdict_needs_comes_first() -> None:
     assert {check for _, check in jobs} == CHECKS.keys()
     assert len(set(jobs)) == len(jobs)
     assert [*dict.fromkeys(engine for engine, _ in jobs)][:2] == [EMBEDDED, CPU]
-    assert max(jobs.index((engine, "times")) for engine in (TORCH, *SDK)) < jobs.index((TORCH, "repeats"))
+    assert max(jobs.index((engine, "times")) for engine in (TORCH, *SDK)) < jobs.index(
+        (TORCH, "repeats")
+    )
     assert {engine for engine, _ in jobs} == {EMBEDDED, CPU, NVCC, TORCH, *SDK}
 
 
 class Children:
-    """Processes that answer each check with a row, or as `found` says: with all that it lists, in turn."""
+    """Processes that answer each check with a row, or as `found` says: with all that it lists, in
+    turn."""
 
     def __init__(self, answers: Mapping[tuple[str, str], Any]) -> None:
-        self.found, self.started, self.asked = answers, [], []  # type: ignore[var-annotated]
+        # type: ignore[var-annotated]
+        self.found = answers
+        self.started = []
+        self.asked = []
 
     def __call__(self, variant: Mapping[str, Any]) -> Children:
         self.engine = variant["engine"]
@@ -82,7 +122,9 @@ class Children:
 
     def answers(self, *, limit_s: float, check: str) -> Iterator[dict[str, Any]]:
         self.asked.append((self.engine, check))
-        for answer in self.found.get((self.engine, check), [{"row": vars(Row(check, self.engine, "", "", "fine"))}]):
+        for answer in self.found.get(
+            (self.engine, check), [{"row": vars(Row(check, self.engine, "", "", "fine"))}]
+        ):
             found = answer() if callable(answer) else answer
             if isinstance(found, BaseException):
                 raise found
@@ -105,7 +147,9 @@ def test_an_engine_that_is_not_there_is_one_row_that_names_its_checks(tmp_path: 
     assert children.started.count("tensorrt fp16") == 1
 
 
-def test_the_rows_of_a_process_that_dies_are_kept_and_the_next_check_gets_another(tmp_path: Path) -> None:
+def test_the_rows_of_a_process_that_dies_are_kept_and_the_next_check_gets_another(
+    tmp_path: Path,
+) -> None:
     picture, _ = timed(TORCH, 12.0)
     crash = MissingError("its process ended with status -11")
     children = Children({(TORCH, "pictures"): [{"row": vars(picture)}, crash]})
@@ -118,7 +162,13 @@ def test_the_rows_of_a_process_that_dies_are_kept_and_the_next_check_gets_anothe
 
 
 def test_without_its_reference_nothing_is_compared(tmp_path: Path) -> None:
-    children = Children({(CPU, "reference"): [MissingError("its process was killed, most likely for want of memory")]})
+    children = Children(
+        {
+            (CPU, "reference"): [
+                MissingError("its process was killed, most likely for want of memory")
+            ]
+        }
+    )
     rows = reported(tmp_path, children)
     assert children.asked[-1] == (CPU, "reference")
     assert {row.verdict for row in rows if row.engine != EMBEDDED} == {"not run"}
@@ -142,7 +192,9 @@ def test_what_does_not_fit_the_budget_is_said_and_building_is_outside_of_it(tmp_
     assert sum(len(row.check.split(", ")) for row in rows) == len(list(order()))
 
 
-def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(tmp_path, monkeypatch, capsys) -> None:
+def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(
+    tmp_path, monkeypatch, capsys
+) -> None:
     children = Children({(TORCH, "loading"): [KeyboardInterrupt()]})
     monkeypatch.setattr(command, "find_gpu", lambda: H100)
     monkeypatch.setattr(command, "gpu_free_memory", lambda: 80 << 30)
@@ -157,7 +209,9 @@ def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(tmp_path, mo
     assert command.main([str(target), "--work", str(tmp_path), "--quick"]) == FINE  # no aims
     assert target.read_text().splitlines()[-1].startswith("Verdict: fine. Checks: ")
     assert command.main([str(target), "--work", str(tmp_path)]) == NO_VERDICT
-    assert "| aim: one picture |  |  | ≤ 15 ms | not run: no engine was timed |" in target.read_text()
+    assert (
+        "| aim: one picture |  |  | ≤ 15 ms | not run: no engine was timed |" in target.read_text()
+    )
     assert command.main([str(tmp_path), "--work", str(tmp_path)]) == NO_VERDICT
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("gpu-report: the file cannot be written: [Errno 21] Is a directory")
@@ -165,28 +219,45 @@ def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(tmp_path, mo
 
 def started(tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
     """The command on a machine without a GPU."""
-    arguments = [sys.executable, "-m", "benchmarks.gpu_report", str(tmp_path / "report.md"), "--work", str(tmp_path)]
+    arguments = [
+        sys.executable,
+        "-m",
+        "benchmarks.gpu_report",
+        str(tmp_path / "report.md"),
+        "--work",
+        str(tmp_path),
+    ]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", **environment}
     arguments += ["--quick", "--size", "32"]
     return subprocess.Popen(arguments, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.mark.slow
-def test_a_machine_without_a_gpu_gets_the_reference_and_what_each_engine_lacks(tmp_path: Path) -> None:
+def test_a_machine_without_a_gpu_gets_the_reference_and_what_each_engine_lacks(
+    tmp_path: Path,
+) -> None:
     report = started(tmp_path)
     report.communicate(timeout=300)
     assert report.returncode == NO_VERDICT
     lines = (tmp_path / "report.md").read_text().splitlines()
     assert lines[2] == "No NVIDIA GPU."
     assert "| reference | cpu fp32 | float32 pictures of 3 sizes |  |  |" in lines
-    assert [line.split(" | ")[1] for line in lines if "not run: " in line] == [EMBEDDED, NVCC, TORCH, *SDK]
+    assert [line.split(" | ")[1] for line in lines if "not run: " in line] == [
+        EMBEDDED,
+        NVCC,
+        TORCH,
+        *SDK,
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_run_that_is_told_to_end_ends_its_processes_and_has_no_verdict(number: int, tmp_path: Path) -> None:
+def test_a_run_that_is_told_to_end_ends_its_processes_and_has_no_verdict(
+    number: int, tmp_path: Path
+) -> None:
     # torch is what the child waits for: it says who it is
     (tmp_path / "torch.py").write_text(
-        f"import os, time\nopen({str(tmp_path / 'pid')!r}, 'w').write(f'{{os.getpid()}}\\n')\ntime.sleep(60)\n"
+        f"import os, time\nopen({str(tmp_path / 'pid')!r}, "
+        f"'w').write(f'{{os.getpid()}}\\n')\ntime.sleep(60)\n"
     )
     report = started(tmp_path, PYTHONPATH=str(tmp_path))
     try:

@@ -19,7 +19,12 @@ def test_calls_are_made_in_turn_after_a_warm_up_and_long_ones_once() -> None:
         return seconds
 
     times = in_turn(
-        {"a": lambda: call("a", 1.0), "b": lambda: call("b", 2.0), "long": lambda: call("long", LONG_S + 1)}, runs=2
+        {
+            "a": lambda: call("a", 1.0),
+            "b": lambda: call("b", 2.0),
+            "long": lambda: call("long", LONG_S + 1),
+        },
+        runs=2,
     )
     assert made == ["a", "b", "long", "a", "b", "a", "b"]
     assert times == {"a": Times((1.0, 1.0)), "b": Times((2.0, 2.0)), "long": Times((LONG_S + 1,))}
@@ -30,7 +35,9 @@ EMBEDDED = {"way": "ours", "file": None, "threads": 1, "device": "cpu", "precisi
 
 @pytest.mark.slow
 def test_a_worker_s_peak_is_that_of_its_run_not_of_this_process() -> None:
-    large = bytearray(b"x" * (600 << 20))  # resident here; a child that starts now must not count it
+    large = bytearray(
+        b"x" * (600 << 20)
+    )  # resident here; a child that starts now must not count it
     with Worker(EMBEDDED) as worker:
         few, many = (worker.run(size=side)["peak_bytes"] for side in (16, 128))
         assert worker.loaded["runs_on"] == "cpu"
@@ -41,7 +48,10 @@ def test_a_worker_s_peak_is_that_of_its_run_not_of_this_process() -> None:
 
 def test_what_a_machine_lacks_is_a_clause_without_its_paths() -> None:
     missing = {**EMBEDDED, "file": str(ROOT / "none" / "x4.srflow")}
-    with pytest.raises(MissingError, match=r"^none/x4\.srflow: there is no such bundle"), Worker(missing):
+    with (
+        pytest.raises(MissingError, match=r"^none/x4\.srflow: there is no such bundle"),
+        Worker(missing),
+    ):
         pass
     assert without_paths(f"see {ROOT}{os.sep}docs") == "see docs"
 
@@ -56,7 +66,9 @@ def test_a_worker_that_takes_too_long_is_ended_with_its_children() -> None:
             worker.run(size=16)
 
 
-def test_what_a_job_has_said_before_its_process_dies_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_job_has_said_before_its_process_dies_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "dying.py").write_text(
         "import os\n"
         "from benchmarks.bench.processes import serve\n"

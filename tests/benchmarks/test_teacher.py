@@ -1,4 +1,5 @@
-"""The pictures that a teacher draws: of each photograph's reduction at each of its sizes, upright, and only once."""
+"""The pictures that a teacher draws: of each photograph's reduction at each of its sizes, upright,
+and only once."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def nearest(path: Path) -> Path:
         coordinate_transformation_mode="asymmetric",
     )
     graph = helper.make_graph([node], "nearest", ends[:1], ends[1:], [factors])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10), path
+    )
     return path
 
 
@@ -47,13 +50,21 @@ def test_photographs_are_drawn_upright_at_every_size_and_what_is_there_is_kept(
     save(tmp_path / "out" / "kept.png", texture(128, 128))
     save(tmp_path / "photos" / "kept.jpg", texture(128, 128, seed=1))
     (tmp_path / "run.yaml").write_text("base: x4-small\ndata: {crop: 64, narrowest: 100}\n")
-    places = [str(nearest(tmp_path / "nearest.onnx")), str(tmp_path / "photos"), str(tmp_path / "out")]
+    places = [
+        str(nearest(tmp_path / "nearest.onnx")),
+        str(tmp_path / "photos"),
+        str(tmp_path / "out"),
+    ]
     options = ["--config", str(tmp_path / "run.yaml"), "--orientations", orientations]
     monkeypatch.setattr(sys, "argv", ["teacher.py", *places, *options])
     teacher.main()
     for name, photo in (("sub/a.png", pixels), ("sub/a-halved1.png", halved(pixels))):
         height, width = (side // 4 * 4 for side in photo.shape[:2])
-        lr = round_to_8_bit(reduce_bicubic(to_image(photo[:height, :width]), 4))[0].permute(1, 2, 0).numpy()
+        lr = (
+            round_to_8_bit(reduce_bicubic(to_image(photo[:height, :width]), 4))[0]
+            .permute(1, 2, 0)
+            .numpy()
+        )
         expected = (lr * 255).round().astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)
         with Image.open(tmp_path / "out" / name) as drawn:
             assert np.array_equal(np.asarray(drawn), expected)

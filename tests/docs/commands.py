@@ -34,12 +34,14 @@ def click_command(name: str) -> click.Command:
 
 
 def commands(script: str) -> list[list[str]]:
-    """Each command of a shell script, as words: without comments, redirections, variables set and substitutions."""
+    """Each command of a shell script, as words: without comments, redirections, variables set and
+    substitutions."""
     found: list[list[str]] = []
     for line in script.replace("\\\n", " ").splitlines():
         try:
             lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
-            lexer.commenters, lexer.whitespace_split = "#", True
+            lexer.commenters = "#"
+            lexer.whitespace_split = True
             words = list(lexer)
         except ValueError:  # a quotation over several lines
             continue
@@ -56,9 +58,11 @@ def commands(script: str) -> list[list[str]]:
 def problem(words: list[str], *, named: bool = False) -> str | None:
     """What is wrong with a command of this project, or None. Commands of others are not judged.
 
-    named: it is named within a sentence, where arguments may be missing and values may be placeholders.
+    named: it is named within a sentence, where arguments may be missing and values may be
+        placeholders.
     """
-    program, arguments = Path(words[0]).name, words[1:]
+    program = Path(words[0]).name
+    arguments = words[1:]
     if any(_LOOSE.search(word) for word in arguments):
         arguments = [word for word in arguments if not _LOOSE.search(word)]
         return _unknown_options(program, arguments)
@@ -66,9 +70,17 @@ def problem(words: list[str], *, named: bool = False) -> str | None:
         return _click_problem(program, arguments, named=named)
     if program in ("python", "python3") and arguments and arguments[0].endswith(".py"):
         return _script_problem(arguments[0], arguments[1:])
-    if program in ("python", "python3") and arguments[:1] == ["-m"] and arguments[1].startswith("tests."):
+    if (
+        program in ("python", "python3")
+        and arguments[:1] == ["-m"]
+        and arguments[1].startswith("tests.")
+    ):
         module = ROOT.joinpath(*arguments[1].split("."))
-        return None if module.with_suffix(".py").is_file() or module.is_dir() else f"there is no module {arguments[1]}"
+        return (
+            None
+            if module.with_suffix(".py").is_file() or module.is_dir()
+            else f"there is no module {arguments[1]}"
+        )
     if program == "make":
         return _make_problem(arguments)
     if program == "pytest" or arguments[:2] == ["-m", "pytest"]:
@@ -90,7 +102,9 @@ def _click_problem(program: str, arguments: list[str], *, named: bool) -> str | 
     command = click_command(program)
     if not arguments:
         return None  # a name, not an invocation
-    if named and isinstance(command, click.Group) and arguments[0].isupper():  # PROTOCOL, a placeholder
+    if (
+        named and isinstance(command, click.Group) and arguments[0].isupper()
+    ):  # PROTOCOL, a placeholder
         return _unknown_options(program, arguments)
     try:
         with redirect_stdout(io.StringIO()):  # --help and --version print
@@ -99,11 +113,20 @@ def _click_problem(program: str, arguments: list[str], *, named: bool) -> str | 
                 name, protocol, rest = command.resolve_command(context, list(arguments))
                 assert protocol is not None
                 protocol.make_context(name, rest, parent=context)
-        if program == "srflow-train" and str(context.params["config"]).count(".") == 0 and context.params["config"]:
-            load_settings(context.params["config"], context.params["overrides"], stage=context.params["stage"])
+        if (
+            program == "srflow-train"
+            and str(context.params["config"]).count(".") == 0
+            and context.params["config"]
+        ):
+            load_settings(
+                context.params["config"], context.params["overrides"], stage=context.params["stage"]
+            )
     except click.exceptions.Exit:
         return None  # --help, --version
-    except (click.BadParameter, click.BadOptionUsage) as error:  # a missing parameter is one of them
+    except (
+        click.BadParameter,
+        click.BadOptionUsage,
+    ) as error:  # a missing parameter is one of them
         return _unknown_options(program, arguments) if named else error.format_message()
     except click.ClickException as error:
         return error.format_message()
@@ -118,10 +141,16 @@ def _unknown_options(program: str, arguments: list[str]) -> str | None:
     if program not in scripts:
         return None
     command = click_command(program)
-    parameters = [one for each in (command, *getattr(command, "commands", {}).values()) for one in each.params]
-    known = {name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)}
+    parameters = [
+        one for each in (command, *getattr(command, "commands", {}).values()) for one in each.params
+    ]
+    known = {
+        name for parameter in parameters for name in (*parameter.opts, *parameter.secondary_opts)
+    }
     known |= {"--help", "-h", "--version"}
-    unknown = [word for word in arguments if word.startswith("--") and word.split("=")[0] not in known]
+    unknown = [
+        word for word in arguments if word.startswith("--") and word.split("=")[0] not in known
+    ]
     return f"{program} has no option {unknown[0]}" if unknown else None
 
 
@@ -132,12 +161,18 @@ def _script_problem(script: str, arguments: list[str]) -> str | None:
     source = path.read_text(encoding="utf-8")
     if "parse_known_args" in source or "sys.argv[1:]" in source:
         return None  # it hands other options on to a command
-    unknown = [word for word in arguments if re.match(r"--[a-z]", word) and f'"{word.split("=")[0]}"' not in source]
+    unknown = [
+        word
+        for word in arguments
+        if re.match(r"--[a-z]", word) and f'"{word.split("=")[0]}"' not in source
+    ]
     return f"{script} has no option {unknown[0]}" if unknown else None
 
 
 def _make_problem(arguments: list[str]) -> str | None:
-    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    targets = re.findall(
+        r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE
+    )
     unknown = [word for word in arguments if re.fullmatch(r"[a-z-]+", word) and word not in targets]
     return f"make has no target {unknown[0]}" if unknown else None
 
@@ -150,6 +185,8 @@ def _missing_tests(arguments: list[str]) -> str | None:
 
 def _missing_extras(arguments: list[str]) -> str | None:
     extras = project()["optional-dependencies"]
-    named = [extra for word in arguments for extra in re.findall(r"^(?:srflow-sdk|\.)\[([\w,]+)\]", word)]
+    named = [
+        extra for word in arguments for extra in re.findall(r"^(?:srflow-sdk|\.)\[([\w,]+)\]", word)
+    ]
     unknown = [extra for names in named for extra in names.split(",") if extra not in extras]
     return f"there is no extra [{unknown[0]}]" if unknown else None

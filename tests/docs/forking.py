@@ -1,7 +1,8 @@
-"""Runs the commands of pages, each as a fork of one process that has what they import: torch alone takes seconds.
+"""Runs the commands of pages, each as a fork of one process that has what they import: torch alone
+takes seconds.
 
-python -m tests.docs.forking ADDRESS is that process. `write_program` writes what pages find on their PATH: it hands its
-streams, folder, environment and words over, and ends as the command ends.
+python -m tests.docs.forking ADDRESS is that process. `write_program` writes what pages find on
+their PATH: it hands its streams, folder, environment and words over, and ends as the command ends.
 """
 
 from __future__ import annotations
@@ -21,11 +22,19 @@ from tests.networks import proved_on_small_patches
 
 from .commands import click_command
 
-PRELOADED = ("torchvision", "torch.utils.tensorboard", "lightning_fabric", "piq", "onnx", "safetensors.torch")
+PRELOADED = (
+    "torchvision",
+    "torch.utils.tensorboard",
+    "lightning_fabric",
+    "piq",
+    "onnx",
+    "safetensors.torch",
+)
 
 
 def write_program(path: Path, address: Path, more: tuple[str, ...] = ()) -> None:
-    """Write a program that runs the command of its name. more: lines that may change `words`, its arguments."""
+    """Write a program that runs the command of its name. more: lines that may change `words`, its
+    arguments."""
     lines = (
         f"#!{sys.executable}",
         "import json, os, socket, sys",
@@ -42,7 +51,8 @@ def write_program(path: Path, address: Path, more: tuple[str, ...] = ()) -> None
 
 
 def serve(address: str) -> None:
-    """Answer programs until this process is killed. Exports are proved on small patches, as in other tests."""
+    """Answer programs until this process is killed. Exports are proved on small patches, as in
+    other tests."""
     for name in PRELOADED:
         importlib.import_module(name)
     gc.freeze()  # so that forks share what they do not change

@@ -70,7 +70,8 @@ def sentences(page: str) -> list[tuple[int, str]]:
     source = (ROOT / page).read_text(encoding="utf-8")
     emptied = _BLOCK.sub(lambda match: "\n" * match[0].count("\n"), source)
     return [
-        (emptied.count("\n", 0, match.start()) + 1, " ".join(match[1].split())) for match in _SPAN.finditer(emptied)
+        (emptied.count("\n", 0, match.start()) + 1, " ".join(match[1].split()))
+        for match in _SPAN.finditer(emptied)
     ]
 
 
@@ -84,7 +85,8 @@ def anchors(source: str) -> set[str]:
     """The anchors that both the site and GitHub give to the headings of a text."""
     headings = [match["text"] for match in _HEADING.finditer(_BLOCK.sub("", source))]
     texts = [
-        "".join(token.content for token in _tokens(text) if token.type in ("text", "code_inline")) for text in headings
+        "".join(token.content for token in _tokens(text) if token.type in ("text", "code_inline"))
+        for text in headings
     ]
     on_github = {re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-") for text in texts}
     return on_github & {slugify(text, "-") for text in texts}
@@ -96,7 +98,10 @@ def _tokens(source: str) -> Iterator[Token]:
 
 
 def _block(page: str, source: str, match: re.Match[str]) -> Block:
-    setup, not_run, status, unknown = "", None, 0, []
+    setup = ""
+    not_run = None
+    status = 0
+    unknown = []
     for comment in _COMMENT.findall(match["comments"]):
         key, _, rest = comment.partition(":")
         if key == "setup":

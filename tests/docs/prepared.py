@@ -21,7 +21,13 @@ PHOTO = ROOT / "examples" / "photos" / "cat.png"
 SIZE = (60, 44)
 
 # Settings that make a training last seconds.
-SHORT = ("schedule.iterations=2", "schedule.validate_crops=1", "data.crop=48", "data.batch=2", "data.workers=0")
+SHORT = (
+    "schedule.iterations=2",
+    "schedule.validate_crops=1",
+    "data.crop=48",
+    "data.batch=2",
+    "data.workers=0",
+)
 SHORT += ("schedule.validate_size=64", "hardware.precision=fp32")
 SMALL = ("network.nf=8", "network.blocks=2")
 SMALL_FLOW = ("network.stacked_blocks=[0,1]", "network.steps=2", "network.hidden=8")
@@ -30,8 +36,8 @@ SMALL_FLOW = ("network.stacked_blocks=[0,1]", "network.steps=2", "network.hidden
 def fill(folder: Path, bundle: Path, address: Path) -> dict[str, str]:
     """Fill the folder of a page, and return the environment variables for its blocks.
 
-    bundle: of the golden checkpoint, which lies beside it: a network with the published names and layout, and few
-    channels. address: of `forking.serve`.
+    bundle: of the golden checkpoint, which lies beside it: a network with the published names and
+    layout, and few channels. address: of `forking.serve`.
     """
     _pictures(folder)
     shutil.copy(bundle.with_suffix(".pth"), folder / "SRFlow_DF2K_4X.pth")
@@ -42,9 +48,17 @@ def fill(folder: Path, bundle: Path, address: Path) -> dict[str, str]:
         (folder / name).symlink_to(ROOT / name)
     home = folder / "home"
     (home / ".cache" / "srflow-sdk").mkdir(parents=True)
-    path = [_commands(folder / "bin", address), Path(sys.executable).parent, *os.environ["PATH"].split(os.pathsep)]
+    path = [
+        _commands(folder / "bin", address),
+        Path(sys.executable).parent,
+        *os.environ["PATH"].split(os.pathsep),
+    ]
     return {
-        **{name: value for name, value in os.environ.items() if not name.startswith(("SRFLOW_", "PYTEST_"))},
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("SRFLOW_", "PYTEST_"))
+        },
         "HOME": str(home),
         "OMP_NUM_THREADS": "1",
         "PATH": os.pathsep.join(map(str, path)),
@@ -56,7 +70,15 @@ def _pictures(folder: Path) -> None:
     with Image.open(PHOTO) as opened:
         photo = opened.convert("RGB")
     small = photo.resize(SIZE)
-    for name in ("photo.jpg", "photo.png", "photo.tif", "target.jpg", "target.tif", "other.png", "source.png"):
+    for name in (
+        "photo.jpg",
+        "photo.png",
+        "photo.tif",
+        "target.jpg",
+        "target.tif",
+        "other.png",
+        "source.png",
+    ):
         small.save(folder / name)
     small.effect_spread(2).save(folder / "noisy.jpg")
     small.effect_spread(2).save(folder / "noisy.tif")
@@ -65,7 +87,13 @@ def _pictures(folder: Path) -> None:
     mask = Image.new("L", SIZE)
     ImageDraw.Draw(mask).ellipse((20, 14, 36, 28), fill=255)
     mask.save(folder / "mask.png")
-    for name in ("photos/a.jpg", "photos/b.png", "photos/sub/c.jpg", "data/train/a.png", "data/train/b.png"):
+    for name in (
+        "photos/a.jpg",
+        "photos/b.png",
+        "photos/sub/c.jpg",
+        "data/train/a.png",
+        "data/train/b.png",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         photo.resize((68, 64)).filter(ImageFilter.GaussianBlur(len(name) % 3)).save(folder / name)
     (folder / "frames").mkdir()
@@ -78,10 +106,16 @@ def _pictures(folder: Path) -> None:
 
 
 def _commands(folder: Path, address: Path) -> Path:
-    """The commands, in a folder for the front of PATH: exports do not measure the halo of the golden network, and
-    trainings have the settings above."""
+    """The commands, in a folder for the front of PATH: exports do not measure the halo of the
+    golden network, and trainings have the settings above."""
     folder.mkdir()
-    for name in ("srflow-upscale", "srflow-restore", "srflow-transfer", "srflow-doctor", "srflow-eval"):
+    for name in (
+        "srflow-upscale",
+        "srflow-restore",
+        "srflow-transfer",
+        "srflow-doctor",
+        "srflow-eval",
+    ):
         write_program(folder / name, address)
     measured = "words += ['--halo', '8'] if '--ckpt' in words and '--halo' not in words else []"
     write_program(folder / "srflow-export", address, (measured,))

@@ -16,13 +16,17 @@ BLOCK_LIMIT_S = 300
 
 
 def without_installers(script: str) -> str:
-    """The script without the logical lines that begin with pip, apt-get …: tests change no environment."""
+    """The script without the logical lines that begin with pip, apt-get …: tests change no
+    environment."""
     lines = re.findall(r"(?:.*\\\n)*.*\n?", script)
-    return "".join(line for line in lines if not (found := commands(line)) or not is_installer(found[0]))
+    return "".join(
+        line for line in lines if not (found := commands(line)) or not is_installer(found[0])
+    )
 
 
 def run_shell(block: Block) -> int:
-    """Run a block, and hold the errors that a console shows to those that it printed. Returns the exit status."""
+    """Run a block, and hold the errors that a console shows to those that it printed. Returns the
+    exit status."""
     script = block.setup + without_installers(block.script)
     done = subprocess.run(
         ["bash", "-e", "-o", "pipefail", "-c", script],
@@ -68,7 +72,10 @@ def main(page: str) -> int:
         status = run_python(block, names) if block.kind == "python" else run_shell(block)
         print(f"== {time.monotonic() - start:.1f} s", file=sys.stderr, flush=True)
         if status != block.status:
-            print(f"{block.place}: exit status {status} instead of {block.status}\n{block.text}", file=sys.stderr)
+            print(
+                f"{block.place}: exit status {status} instead of {block.status}\n{block.text}",
+                file=sys.stderr,
+            )
             return 1
     return 0
 

@@ -1,4 +1,5 @@
-"""The pages: their links lead somewhere, they stay few and short, and what architecture.md names exists."""
+"""The pages: their links lead somewhere, they stay few and short, and what architecture.md names
+exists."""
 
 from __future__ import annotations
 
@@ -27,7 +28,9 @@ def broken(page: str, source: str) -> list[str]:
         if not place.exists() or not place.resolve().is_relative_to(ROOT):
             found.append(f"{page}: there is no {unquote(link)}")
         elif parts.fragment and unquote(parts.fragment) not in _anchors(place, page, source):
-            found.append(f"{page}: {unquote(link)}: no heading has this anchor, on GitHub and in the site")
+            found.append(
+                f"{page}: {unquote(link)}: no heading has this anchor, on GitHub and in the site"
+            )
     return found
 
 
@@ -41,20 +44,32 @@ def test_links_and_anchors_of_a_page_lead_somewhere(page: str) -> None:
     assert not wrong, "\n".join(wrong)
 
 
-MOST_PAGES, MOST_WORDS, MOST_WORDS_OF_A_PAGE, LINE = 30, 40_000, 2000, 120
+MOST_PAGES = 30
+MOST_WORDS = 40_000
+MOST_WORDS_OF_A_PAGE = 2000
+LINE = 120
 SLACK = 1.02  # so that a fix never needs a raise
 
 
 def test_the_pages_are_few_and_short() -> None:
-    pages = {path.relative_to(ROOT): len(path.read_text("utf-8").split()) for path in (ROOT / "docs").rglob("*.md")}
+    pages = {
+        path.relative_to(ROOT): len(path.read_text("utf-8").split())
+        for path in (ROOT / "docs").rglob("*.md")
+    }
     assert len(pages) <= MOST_PAGES
     assert sum(pages.values()) <= MOST_WORDS * SLACK
-    long = {name for name, words in pages.items() if words > MOST_WORDS_OF_A_PAGE * SLACK and "notes" not in name.parts}
+    long = {
+        name
+        for name, words in pages.items()
+        if words > MOST_WORDS_OF_A_PAGE * SLACK and "notes" not in name.parts
+    }
     assert long <= {Path("docs/publication.md")}, "that one has a row for each statement"
 
 
 def test_a_change_is_one_line() -> None:
-    _, *releases = re.split(r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    _, *releases = re.split(
+        r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     lines = [line for release in releases for line in release.splitlines()[1:]]
     assert not [line for line in lines if line.startswith((" ", "\t"))]
     assert not [line for line in lines if line.startswith("- ") and len(line) > LINE]
@@ -75,7 +90,8 @@ def test_every_file_and_folder_of_the_architecture_exists() -> None:
     missing = {
         name
         for name in named
-        if not (ROOT / name).exists() and not any(f"/{path}".endswith(f"/{name.rstrip('/')}") for path in found)
+        if not (ROOT / name).exists()
+        and not any(f"/{path}".endswith(f"/{name.rstrip('/')}") for path in found)
     }
     assert len(named) > 80
     assert not missing
@@ -97,7 +113,9 @@ def test_the_marked_tables_of_all_pages_are_whole() -> None:
     found = [table for path in tables.pages() for table in tables.tables_of(path)]
     assert found
     for table in found:
-        assert tables.printed_tables(table.text) == [table.text], f"{table.page.name}: {table.command}"
+        assert tables.printed_tables(table.text) == [table.text], (
+            f"{table.page.name}: {table.command}"
+        )
     for path in tables.pages():
         begun = path.read_text(encoding="utf-8").count("<!-- printed by")
         assert begun == len(tables.tables_of(path)), f"{path.name}: a marker without its end"

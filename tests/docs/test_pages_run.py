@@ -20,7 +20,8 @@ PAGE_LIMIT_S = 600
 RUN = [
     page
     for page in PAGES
-    if page != "PYPI.md" and any(b.not_run is None and b.kind in ("shell", "console", "python") for b in blocks(page))
+    if page != "PYPI.md"
+    and any(b.not_run is None and b.kind in ("shell", "console", "python") for b in blocks(page))
 ]
 
 
@@ -30,7 +31,9 @@ def address() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:  # a short path, as sockets need
         command = [sys.executable, "-m", "tests.docs.forking", f"{folder}/socket"]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as server:
+        with subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True
+        ) as server:
             assert server.stdout is not None
             assert server.stdout.readline() == "ready\n"
             yield Path(folder) / "socket"
@@ -38,7 +41,9 @@ def address() -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_blocks_of_a_page_run(page: str, golden_bundle: Path, address: Path, tmp_path: Path) -> None:
+def test_blocks_of_a_page_run(
+    page: str, golden_bundle: Path, address: Path, tmp_path: Path
+) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "tests.docs.running", page],
         cwd=tmp_path,

@@ -1,4 +1,5 @@
-"""docs/publication.md: each of its commands runs, and each of its rows names code and a test that exist."""
+"""docs/publication.md: each of its commands runs, and each of its rows names code and a test that
+exist."""
 
 from __future__ import annotations
 
@@ -40,37 +41,56 @@ def rows() -> list[Row]:
     """The rows of the page's tables of statements."""
     link = r"\[`(.+?)`\]\(\.\./(.+?)\)"
     text = (ROOT / PAGE).read_text(encoding="utf-8")
-    return [Row(*found) for found in re.findall(rf"^\| (.+?) \| {link} \| {link} \|$", text, re.MULTILINE)]
+    return [
+        Row(*found)
+        for found in re.findall(rf"^\| (.+?) \| {link} \| {link} \|$", text, re.MULTILINE)
+    ]
 
 
 def test_every_statement_has_its_code_and_its_test() -> None:
     found = rows()
     assert len(found) > 50
     for row in found:
-        code, test = ((ROOT / file).read_text(encoding="utf-8") for file in (row.file, row.test_file))
-        named = row.file.endswith(row.name) or re.search(rf"^(?:class |def |){row.name}\b", code, re.MULTILINE)
+        code, test = (
+            (ROOT / file).read_text(encoding="utf-8") for file in (row.file, row.test_file)
+        )
+        named = row.file.endswith(row.name) or re.search(
+            rf"^(?:class |def |){row.name}\b", code, re.MULTILINE
+        )
         assert named, f"{row.statement}: {row.file} has no {row.name}"
         assert f"\ndef {row.test}(" in test, f"{row.statement}: {row.test_file} has no {row.test}"
 
 
 @pytest.fixture(scope="module")
 def publication(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The publication's files and data, small: networks of few channels in its layouts, pictures of noise."""
+    """The publication's files and data, small: networks of few channels in its layouts, pictures of
+    noise."""
     folder = tmp_path_factory.mktemp("publication")
     for name, scale in (("SRFlow_DF2K_4X", 4), ("SRFlow_DF2K_8X", 8), ("SRFlow_CelebA_8X", 8)):
         network = random_srflow(tiny_config("published", scale=scale))
         torch.save(to_published(network.state_dict(), network.config), folder / f"{name}.pth")
     rrdbs = {"RRDB_DF2K_4X": 4, "RRDB_DF2K_8X": 8, "RRDB_CelebA_8X": 8}
-    for name, scale in {**rrdbs, "RRDB_ESRGAN_x4": 4, "ESRGAN_DF2K_8X": 8, "ESRGAN_CelebA_8X": 8}.items():
+    for name, scale in {
+        **rrdbs,
+        "RRDB_ESRGAN_x4": 4,
+        "ESRGAN_DF2K_8X": 8,
+        "ESRGAN_CelebA_8X": 8,
+    }.items():
         rrdb = RRDB(scale=scale, nf=8, growth=4, blocks=2)
         rrdb.initialize()
         name_of = published_rrdb_name if name in rrdbs else old_esrgan_name(2, scale)
-        torch.save({name_of(key): value for key, value in rrdb.state_dict().items()}, folder / f"{name}.pth")
+        torch.save(
+            {name_of(key): value for key, value in rrdb.state_dict().items()},
+            folder / f"{name}.pth",
+        )
     photographs = {"df2k/val": "cd", "ntire21/test": "cd"}
     photographs |= dict.fromkeys(("edsr", "edsr-x8", "ranksrgan", "ranksrgan-x8"), "cd")
     faces = dict.fromkeys(("train", "val", "test", "targets", "sources"), "ef")
     random = np.random.default_rng(0)
-    for place, names in {**photographs, **{f"celeba/{part}": names for part, names in faces.items()}}.items():
+    for place, names in {
+        **photographs,
+        **{f"celeba/{part}": names for part, names in faces.items()},
+    }.items():
         size = (160, 160) if "celeba" in place else (136, 108)
         (folder / place).mkdir(parents=True)
         for name in names:
@@ -86,7 +106,9 @@ def publication(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for words in commands(script):
             if words[0] == "srflow-train":
                 short = [setting for setting in SHORT if not setting.startswith("data.crop")]
-                crop = [] if "data.hr_shift=4" in words else ["data.crop=64"]  # that one's own fits the faces
+                crop = (
+                    [] if "data.hr_shift=4" in words else ["data.crop=64"]
+                )  # that one's own fits the faces
                 settings = [
                     *short,
                     *crop,
@@ -110,7 +132,9 @@ def run(folder: Path, words: list[str]) -> str:
 
 
 @pytest.mark.slow
-def test_every_command_runs_on_small_pictures(publication: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_runs_on_small_pictures(
+    publication: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # a plot takes a second or two; tests/evaluation looks at them
     monkeypatch.setattr(output, "save", lambda figure, path: path.touch())
     table = eval_table()

@@ -19,7 +19,8 @@ from .pages import ROOT
 GENERATED = ("reference/commands.md", "reference/srflow_sdk.md", "reference/srflow_training.md")
 # What a browser fetches by itself from elsewhere.
 FETCHED = re.compile(
-    r"""<(?:script|img|iframe|source|video|link rel="(?:stylesheet|icon)")[^>]* (?:src|href)="?(?:https?:)?//"""
+    r"""<(?:script|img|iframe|source|video|link rel="(?:stylesheet|icon)")[^>]* """
+    r"""(?:src|href)="?(?:https?:)?//"""
 )
 
 
@@ -27,7 +28,9 @@ def test_links_between_pages_and_to_files_lead_somewhere(tmp_path: Path) -> None
     staging = Staging(tmp_path)
     staging.pages |= {f"docs/{name}": name for name in GENERATED}
     staging.add_repository()  # raises BrokenLinkError, which names them
-    _, settings, shown = (tmp_path / "source/srflow_sdk/latents/random_field.py.md").read_text().split("---\n", 2)
+    _, settings, shown = (
+        (tmp_path / "source/srflow_sdk/latents/random_field.py.md").read_text().split("---\n", 2)
+    )
     assert yaml.safe_load(settings) == {"search": {"exclude": True}}
     assert shown.startswith("# `srflow_sdk/latents/random_field.py`")
 
@@ -36,7 +39,9 @@ def test_a_link_that_leads_nowhere_is_an_error(tmp_path: Path) -> None:
     staging = Staging(tmp_path)
     staging.pages["docs/a.md"] = "a.md"
     moved = staging.moved(
-        "[one](a.md#x) [two](../README.md) [three](none.md)\n<!-- not run: x y -->\n", "docs/b.md", "b.md"
+        "[one](a.md#x) [two](../README.md) [three](none.md)\n<!-- not run: x y -->\n",
+        "docs/b.md",
+        "b.md",
     )
     assert moved == "[one](a.md#x) [two](source/README.md.md) [three](none.md)\n"
     with pytest.raises(BrokenLinkError, match=re.escape("docs/b.md: there is no none.md")):
@@ -58,21 +63,31 @@ def test_docstrings_become_markdown() -> None:
     pytest.importorskip("griffe")
     from docs.site.docstrings import as_markdown
 
-    text = "Do it.\n\nArgs:\n    image: what\n        more\n\nRaises:\n    Error: then.\n\nExample:\n    up(1)\n"
+    text = (
+        "Do it.\n\nArgs:\n    image: what\n        more\n\nRaises:\n    Error: then.\n\nExample:\n "
+        "   up(1)\n"
+    )
     raised = "**Raises**\n\n\n**Error**: then.\n\n**Example**\n\n    up(1)\n"
     wanted = f"Do it.\n\n**Args**\n\n\n**image**: what\n    more\n\n{raised}"
     assert as_markdown(text) == wanted
 
 
 @pytest.mark.slow
-def test_reading_the_site_asks_nobody_outside_and_the_search_works_from_the_disk(site: Path) -> None:
+def test_reading_the_site_asks_nobody_outside_and_the_search_works_from_the_disk(
+    site: Path,
+) -> None:
     pages = {path.name: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
     styles = [path.read_text(encoding="utf-8") for path in site.rglob("*.css")]
     assert not [name for name, text in pages.items() if FETCHED.search(text)]
     assert len(styles) > 1
     assert not [text for text in styles if re.search(r"url\(['\"]?(https?:)?//", text)]
     anchors = set(re.findall(r' id="?([\w.-]+)', pages["commands.html"] + pages["srflow_sdk.html"]))
-    assert {"srflow-upscale", "srflow-train", "srflow_sdk.Upscaler", "srflow_sdk.triton.RemoteUpscaler"} <= anchors
+    assert {
+        "srflow-upscale",
+        "srflow-train",
+        "srflow_sdk.Upscaler",
+        "srflow_sdk.triton.RemoteUpscaler",
+    } <= anchors
     if CHROMIUM is None:
         pytest.skip("chromium is not installed")
     playwright = pytest.importorskip("playwright.sync_api")
@@ -83,9 +98,15 @@ def test_reading_the_site_asks_nobody_outside_and_the_search_works_from_the_disk
         page.goto((site / "index.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.keyboard.press("Control+k")
-        page.wait_for_timeout(2000)  # on a busy machine the field takes letters long after it was asked for
-        page.keyboard.insert_text("halftone")  # at once: while letters come, the results are those of the first ones
-        for _ in range(20):  # results stand in a closed shadow tree: Enter opens the only page, once it is found
+        page.wait_for_timeout(
+            2000
+        )  # on a busy machine the field takes letters long after it was asked for
+        page.keyboard.insert_text(
+            "halftone"
+        )  # at once: while letters come, the results are those of the first ones
+        for _ in range(
+            20
+        ):  # results stand in a closed shadow tree: Enter opens the only page, once it is found
             page.keyboard.press("Enter")
             with contextlib.suppress(playwright.TimeoutError):
                 page.wait_for_url("**/restoring.html*", timeout=500)

@@ -17,7 +17,9 @@ def photos(tmp_path_factory):
     rng = np.random.default_rng(0)
     for name, (height, width) in {"a": (64, 72), "b": (70, 67), "c": (96, 64)}.items():
         coarse = rng.integers(0, 256, (height // 6, width // 6, 3), dtype=np.uint8)
-        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(folder / f"{name}.png")
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(
+            folder / f"{name}.png"
+        )
     return folder
 
 
@@ -30,11 +32,16 @@ def checkpoint(tmp_path_factory):
 
 @pytest.fixture
 def options(photos, checkpoint, tmp_path):
-    """Make the options of a protocol that writes to the folder `out`, with a few metrics, which are measured fast."""
+    """Make the options of a protocol that writes to the folder `out`, with a few metrics, which are
+    measured fast."""
 
     def make(**changes):
         output = changes.pop("out", tmp_path / "out")
-        chosen = {"models": [str(checkpoint)], "hr": photos, "metrics": ("psnr", "ssim", "gmsd", "lr_psnr")}
+        chosen = {
+            "models": [str(checkpoint)],
+            "hr": photos,
+            "metrics": ("psnr", "ssim", "gmsd", "lr_psnr"),
+        }
         return Options(**{**chosen, "output": output, **changes})
 
     return make
@@ -56,7 +63,8 @@ def drawn_plots():
 
 @pytest.fixture(autouse=True)
 def _plots_are_not_drawn(request):
-    """A plot takes most of a test's time, a second or two; its figure is made all the same, and an empty file."""
+    """A plot takes most of a test's time, a second or two; its figure is made all the same, and an
+    empty file."""
     with pytest.MonkeyPatch.context() as patch:
         if "drawn_plots" not in request.fixturenames:
             patch.setattr(output, "save", lambda figure, path: path.touch())

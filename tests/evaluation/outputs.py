@@ -1,4 +1,5 @@
-"""Readers of what a protocol wrote into its folder, and samples that networks draw by themselves, for tests."""
+"""Readers of what a protocol wrote into its folder, and samples that networks draw by themselves,
+for tests."""
 
 import csv
 import json
@@ -28,10 +29,8 @@ def rows_of(folder):
 
 def drawn_in(folder):
     """The pictures in a folder that has the other files of a run, and nothing else."""
-    usual, names = (
-        {"measured.jsonl", "results.csv", "settings.json", "summary.json"},
-        {path.name for path in folder.iterdir()},
-    )
+    usual = {"measured.jsonl", "results.csv", "settings.json", "summary.json"}
+    names = {path.name for path in folder.iterdir()}
     assert usual <= names
     return names - usual
 

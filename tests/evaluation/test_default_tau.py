@@ -21,11 +21,20 @@ def points(
     specks=lambda kind, tau: 0.0,
 ):
     """The figures of a model that has this LPIPS; bicubic has 0.4."""
-    methods = [(None, False), (0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
+    methods = [
+        (None, False),
+        (0.0, False),
+        *((tau, auto) for tau in TAUS[1:] for auto in (False, True)),
+    ]
     found = []
     for kind in kinds:
         for tau, auto in methods:
-            of = {"psnr": 30.0, "lpips": 0.4 if tau is None else lpips_of(kind, tau, auto), "gmsd": 0.1, "haarpsi": 0.2}
+            of = {
+                "psnr": 30.0,
+                "lpips": 0.4 if tau is None else lpips_of(kind, tau, auto),
+                "gmsd": 0.1,
+                "haarpsi": 0.2,
+            }
             of |= {"lr_psnr": lr_psnr(kind, tau or 0.0, auto), "specks": specks(kind, tau or 0.0)}
             found.append(Point(kind=kind, tau=tau, auto=auto, figures=of))
     return found
@@ -52,12 +61,19 @@ def test_a_kind_on_which_the_lr_image_is_lost_forbids_a_temperature():
     assert (choice.tau, choice.auto) == (0.6, False)
     choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lr_psnr))
     assert (choice.tau, choice.auto) == (0.8, True)
-    # of a model that is nowhere so consistent, nobody can ask for it, but for what it keeps at 0, or nearly
-    choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 31.0 - 2.4 * tau))
+    # of a model that is nowhere so consistent, nobody can ask for it, but for what it keeps at 0,
+    # or nearly
+    choice = choose(
+        points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 31.0 - 2.4 * tau)
+    )
     assert choice.tau == 0.8
-    choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 31.0 - 3.6 * tau))
+    choice = choose(
+        points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 31.0 - 3.6 * tau)
+    )
     assert choice.tau == 0.5
-    choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 45.1 - 3.6 * tau))
+    choice = choose(
+        points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 45.1 - 3.6 * tau)
+    )
     assert choice.tau == 0.5
     choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lr_psnr), removes_damage=True)
     assert (choice.tau, choice.auto) == (0.8, False)
@@ -66,12 +82,21 @@ def test_a_kind_on_which_the_lr_image_is_lost_forbids_a_temperature():
 
 def test_a_kind_on_which_it_is_worse_than_bicubic_forbids_a_temperature():
     def lpips(kind, tau, auto):
-        return 0.41 if kind == "text" and tau > 0.45 and not auto else falling_until(0.9, auto_is=0.2)(kind, tau, auto)
+        return (
+            0.41
+            if kind == "text" and tau > 0.45 and not auto
+            else falling_until(0.9, auto_is=0.2)(kind, tau, auto)
+        )
 
     assert choose(points(lpips)).tau == 0.4
     # a difference that nobody sees does not count, nor what the model cannot do at any temperature
-    assert choose(points(lambda *point: 0.404 if lpips(*point) == 0.41 else lpips(*point))).tau == 0.4
-    assert choose(points(lambda kind, tau, auto: 0.6 - 0.1 * tau if kind == "text" else 0.2)).tau == TAUS[-1]
+    assert (
+        choose(points(lambda *point: 0.404 if lpips(*point) == 0.41 else lpips(*point))).tau == 0.4
+    )
+    assert (
+        choose(points(lambda kind, tau, auto: 0.6 - 0.1 * tau if kind == "text" else 0.2)).tau
+        == TAUS[-1]
+    )
 
 
 def test_specks_on_one_kind_forbid_a_temperature():
@@ -88,7 +113,9 @@ def test_specks_on_one_kind_forbid_a_temperature():
 def test_auto_that_is_taken_although_a_fixed_one_is_less_says_so():
     choice = choose(points(falling_until(0.8, auto_is=0.002)))
     assert (choice.tau, choice.auto) == (0.8, True)
-    expected = "; tau 0.8 has 0.1500, but was left out: auto is preferred where nobody sees the difference"
+    expected = (
+        "; tau 0.8 has 0.1500, but was left out: auto is preferred where nobody sees the difference"
+    )
     assert choice.reason.endswith(expected)
     choice = choose(points(falling_until(0.8, auto_is=-0.01)))
     assert "left out" not in choice.reason, "none has less"
@@ -104,7 +131,9 @@ def pictures(tmp_path):
     coarse = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)
     for kind, image in (("blurred", coarse), ("flat", np.full((16, 16, 3), 200, np.uint8))):
         (folder / kind).mkdir(parents=True)
-        Image.fromarray(image).resize((256, 256), Image.Resampling.BICUBIC).save(folder / kind / "a.png")
+        Image.fromarray(image).resize((256, 256), Image.Resampling.BICUBIC).save(
+            folder / kind / "a.png"
+        )
     (folder / "notes").mkdir()
     return folder
 
@@ -115,13 +144,23 @@ def run(*arguments):
 
 def test_the_command_writes_the_choice_into_the_bundle(tmp_path, pictures, lpips, monkeypatch):
     monkeypatch.setattr(default_tau, "TAUS", (0.0, 0.8, 1.0))
-    monkeypatch.setattr(default_tau, "_METHODS", [(0.0, False), (0.8, True), (0.8, False), (1.0, True), (1.0, False)])
+    monkeypatch.setattr(
+        default_tau,
+        "_METHODS",
+        [(0.0, False), (0.8, True), (0.8, False), (1.0, True), (1.0, False)],
+    )
     bundle = write_tiny_bundle(tmp_path / "m.srflow")
     before = Bundle.open(bundle)
     result = run("--model", bundle, "--hr", pictures)
     assert result.exit_code == 0, result.output
-    assert "RGB PSNR in dB, LPIPS, LR-PSNR in dB, specks in 10,000 pixels, GMSD, 1 - HaarPSI;" in result.stdout
-    assert [line.split(" | ")[0] for line in result.stdout.splitlines()[2:4]] == ["| blurred", "| flat"]
+    assert (
+        "RGB PSNR in dB, LPIPS, LR-PSNR in dB, specks in 10,000 pixels, GMSD, 1 - HaarPSI;"
+        in result.stdout
+    )
+    assert [line.split(" | ")[0] for line in result.stdout.splitlines()[2:4]] == [
+        "| blurred",
+        "| flat",
+    ]
     after = Bundle.open(bundle)
     assert f"default tau {after.manifest.default_tau:g}" in result.output
     assert after.manifest.provenance["default_tau"] in result.output
@@ -145,7 +184,9 @@ def test_another_bundle_or_none_is_written_if_that_is_asked_for(tmp_path, pictur
     dry = run("--model", bundle, "--hr", pictures, "--crop", 64, "--dry-run")
     assert dry.exit_code == 0, dry.output
     assert f"{bundle}, not changed: default tau " in dry.stdout
-    result = run("--model", bundle, "--hr", pictures, "--crop", 64, "-o", tmp_path / "new" / "n.srflow")
+    result = run(
+        "--model", bundle, "--hr", pictures, "--crop", 64, "-o", tmp_path / "new" / "n.srflow"
+    )
     assert result.exit_code == 0, result.output
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before
     written = Bundle.open(tmp_path / "new" / "n.srflow").manifest
@@ -153,7 +194,10 @@ def test_another_bundle_or_none_is_written_if_that_is_asked_for(tmp_path, pictur
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["n.srflow"]
     assert dry.stdout.splitlines()[:-1] == result.stdout.splitlines()[:-1]
     again = run("--model", bundle, "--hr", pictures, "-o", tmp_path / "new" / "n.srflow")
-    assert again.output == f"error: -o {tmp_path}/new/n.srflow already exists: name another bundle, or delete it\n"
+    assert (
+        again.output
+        == f"error: -o {tmp_path}/new/n.srflow already exists: name another bundle, or delete it\n"
+    )
 
 
 def test_crops_are_centres_as_large_as_asked_for(tmp_path, pictures):

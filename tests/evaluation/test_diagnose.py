@@ -32,7 +32,12 @@ def test_moments_are_scipys():
 
 
 def test_latents_that_are_all_equal_have_no_shape():
-    assert moments(np.full((6, 4, 4), 2, np.float32)) == {"mean": 2, "deviation": 0, "skewness": 0, "kurtosis": 0}
+    assert moments(np.full((6, 4, 4), 2, np.float32)) == {
+        "mean": 2,
+        "deviation": 0,
+        "skewness": 0,
+        "kurtosis": 0,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +49,25 @@ def measured(photos, checkpoint, tmp_path_factory):
 
 
 def test_latents_and_bits_are_the_networks(measured, photos, checkpoint):
-    summary, network = summary_of(measured), load_checkpoint(checkpoint)
-    deviations, errors, bits = [], [], {}
+    summary = summary_of(measured)
+    network = load_checkpoint(checkpoint)
+    deviations = []
+    errors = []
+    bits = {}
     with torch.no_grad():
         for picture in pictures_of(photos):
             latents, _ = network.encode(picture.hr, picture.lr)
             deviations.append(float(latents[1].std(correction=0)))
             spread = torch.from_numpy(dequantised(picture.hr[0].numpy()))[None]
-            bits[picture.name] = figures.bits_per_dimension(network.encode(spread, picture.lr)[1], picture.hr)
-            errors.append((spread - (255 * enlarge_bicubic(picture.lr, 4) + 0.5) / 256).double().abs().flatten())
+            bits[picture.name] = figures.bits_per_dimension(
+                network.encode(spread, picture.lr)[1], picture.hr
+            )
+            errors.append(
+                (spread - (255 * enlarge_bicubic(picture.lr, 4) + 0.5) / 256)
+                .double()
+                .abs()
+                .flatten()
+            )
     assert [row["level"] for row in summary["rows"]] == [1, 2, 3]
     assert "uniform dequantisation" in summary["convention"]
     assert summary["rows"][0]["deviation"] == pytest.approx(np.mean(deviations), rel=1e-4)
@@ -87,4 +102,6 @@ def test_a_network_whose_latents_are_not_finite_is_called_so(options, tmp_path):
     summary = summary_of(tmp_path / "out")
     assert summary["photographs_not_finite"] == ["a"]
     assert summary["bits_per_dimension"]["a"]["flow"] is None
-    assert "NaN" not in (tmp_path / "out" / "summary.json").read_text().replace("(NaN or infinite)", "")
+    assert "NaN" not in (tmp_path / "out" / "summary.json").read_text().replace(
+        "(NaN or infinite)", ""
+    )

@@ -1,4 +1,5 @@
-"""srflow-eval calibrate and coverage: the rule keeps its promise, and the bundle gets what it chose."""
+"""srflow-eval calibrate and coverage: the rule keeps its promise, and the bundle gets what it
+chose."""
 
 import json
 
@@ -18,7 +19,8 @@ GRID = np.linspace(0, 8, 161)
 
 
 def missed_of(rng, photographs):
-    """Draw photographs whose errors differ in size, and the shares that they miss at each factor."""
+    """Draw photographs whose errors differ in size, and the shares that they miss at each
+    factor."""
     sizes = np.exp(0.4 * rng.standard_normal(photographs))[:, None]
     errors = np.abs(rng.standard_normal((photographs, 150))) * sizes
     return np.stack([(errors > factor).mean(axis=1) for factor in GRID], axis=1)
@@ -26,8 +28,10 @@ def missed_of(rng, photographs):
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
 def test_the_rule_holds_the_promise_for_exchangeable_photographs(coverage):
-    """On average over calibrations of forty and one photograph more, in float64; and wastes little."""
-    rng, held = np.random.default_rng(1), []
+    """On average over calibrations of forty and one photograph more, in float64; and wastes
+    little."""
+    rng = np.random.default_rng(1)
+    held = []
     for _ in range(150):
         missed = missed_of(rng, 41)
         held.append(1 - missed[40, least_factor(missed[:40], np.ones(40), coverage)])
@@ -44,15 +48,23 @@ def test_one_more_photograph_that_is_missed_everywhere_would_still_be_allowed():
 
 
 def photographs(rng, count, *, flat=0.5):
-    """Scores of samples that are too sure, by a factor of their class; for each number of samples."""
+    """Scores of samples that are too sure, by a factor of their class; for each number of
+    samples."""
     found = [[] for _ in SAMPLES]
     for number in range(count):
         spread = np.where(rng.random((12, 12, 3)) < flat, 0.5, 5.0) / 255
-        middle, size = 0.5 + 0.1 * rng.standard_normal((12, 12, 3)), np.exp(0.2 * rng.standard_normal())
-        truth = middle + np.where(spread < 2 / 255, 6.0, 2.0) * size * spread * rng.standard_normal(spread.shape)
-        samples = (middle + spread * rng.standard_normal((max(SAMPLES), *spread.shape))).astype(np.float32)
+        middle = 0.5 + 0.1 * rng.standard_normal((12, 12, 3))
+        size = np.exp(0.2 * rng.standard_normal())
+        truth = middle + np.where(spread < 2 / 255, 6.0, 2.0) * size * spread * rng.standard_normal(
+            spread.shape
+        )
+        samples = (middle + spread * rng.standard_normal((max(SAMPLES), *spread.shape))).astype(
+            np.float32
+        )
         for scores, n in zip(found, SAMPLES, strict=True):
-            scores.append(scores_of(f"{'ab'[number % 2]}/{number}", samples[:n], truth.astype(np.float32)))
+            scores.append(
+                scores_of(f"{'ab'[number % 2]}/{number}", samples[:n], truth.astype(np.float32))
+            )
     return found
 
 
@@ -84,7 +96,11 @@ def test_factors_rise_with_coverage_and_fall_with_samples(chosen):
 
 def test_few_photographs_show_no_large_coverage():
     found = photographs(np.random.default_rng(0), 50)
-    assert [max(choose([s[:count] for s in found]).coverage) for count in (40, 49, 50)] == [0.95, 0.95, 0.98]
+    assert [max(choose([s[:count] for s in found]).coverage) for count in (40, 49, 50)] == [
+        0.95,
+        0.95,
+        0.98,
+    ]
 
 
 def test_scores_are_the_distances_in_deviations():
@@ -128,7 +144,11 @@ def test_the_command_writes_the_calibration_alone_into_the_bundle(tmp_path, fold
     assert result.exit_code == 0, result.output
     assert "3 of 3, jpeg:50" in result.stderr
     after = json.loads((bundle / "manifest.json").read_text())
-    assert {name for name in after if after[name] != before.get(name)} <= {"intervals", "digest", "round_trip_db"}
+    assert {name for name in after if after[name] != before.get(name)} <= {
+        "intervals",
+        "digest",
+        "round_trip_db",
+    }
     opened = Bundle.open(bundle)
     assert opened.model_sha256 == before["digest"]
     assert opened.manifest.intervals.photographs == 3
@@ -170,7 +190,9 @@ def test_centres_are_as_large_as_asked_for(tmp_path, folder, monkeypatch):
     seen = []
     scores = protocol.scores_of
     monkeypatch.setattr(
-        protocol, "scores_of", lambda name, samples, truth: seen.append(truth.shape) or scores(name, samples, truth)
+        protocol,
+        "scores_of",
+        lambda name, samples, truth: seen.append(truth.shape) or scores(name, samples, truth),
     )
     for path in folder.rglob("*.png"):
         Image.open(path).resize((96, 80)).save(path)

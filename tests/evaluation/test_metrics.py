@@ -35,7 +35,9 @@ def picture(photos):
 def found(name, picture, **networks):
     convention = Convention(name=name, scale=4, **networks)
     image = enlarge_bicubic(picture.lr, 4)
-    return image, {metric.name: metric.measure(image, picture, convention) for metric in convention.metrics()}
+    return image, {
+        metric.name: metric.measure(image, picture, convention) for metric in convention.metrics()
+    }
 
 
 @pytest.mark.parametrize(
@@ -45,7 +47,9 @@ def found(name, picture, **networks):
         ("published", 0, figures.uniform_ssim, "no border left out"),
     ],
 )
-def test_the_published_one_takes_whole_pictures_and_uniform_windows(picture, name, border, ssim, says):
+def test_the_published_one_takes_whole_pictures_and_uniform_windows(
+    picture, name, border, ssim, says
+):
     image, row = found(name, picture)
     assert row["psnr"] == figures.psnr(image, picture.hr, border=border)
     assert row["y_psnr"] == figures.y_psnr(image, picture.hr, border=border)
@@ -60,30 +64,44 @@ def test_the_published_one_takes_whole_pictures_and_uniform_windows(picture, nam
 
 def matlab_1d(values, scale):
     """imresize's definition, one output at a time, in float64, along the first axis."""
-    size, rows = len(values), []
+    size = len(values)
+    rows = []
     for out in range(size // scale):
         centre = out * scale + (scale - 1) / 2
         near = np.arange(math.floor(centre - 2 * scale), math.ceil(centre + 2 * scale) + 1)
         x = np.abs(near - centre) / scale
-        weight = np.where(x <= 1, 1.5 * x**3 - 2.5 * x**2 + 1, np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0))
-        mirrored = [p % (2 * size) if p % (2 * size) < size else 2 * size - 1 - p % (2 * size) for p in near]
+        weight = np.where(
+            x <= 1,
+            1.5 * x**3 - 2.5 * x**2 + 1,
+            np.where(x < 2, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2, 0),
+        )
+        mirrored = [
+            p % (2 * size) if p % (2 * size) < size else 2 * size - 1 - p % (2 * size) for p in near
+        ]
         rows.append(np.tensordot(weight / weight.sum(), values[mirrored], axes=1))
     return np.stack(rows)
 
 
 def imresized(levels, scale):
-    """Levels H×W×3 as imresize reduces uint8: the first axis, rounded and clipped, then the second likewise."""
+    """Levels H×W×3 as imresize reduces uint8: the first axis, rounded and clipped, then the second
+    likewise."""
     for _ in range(2):
-        levels = np.clip(np.around(matlab_1d(levels.astype(np.float64), scale)), 0, 255).swapaxes(0, 1)
+        levels = np.clip(np.around(matlab_1d(levels.astype(np.float64), scale)), 0, 255).swapaxes(
+            0, 1
+        )
     return levels
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8])
 def test_published_lr_images_are_rounded_between_the_passes_of_their_reduction(scale):
-    levels = np.random.default_rng(scale).integers(0, 256, (8 * scale, 12 * scale, 3), dtype=np.uint8)
+    levels = np.random.default_rng(scale).integers(
+        0, 256, (8 * scale, 12 * scale, 3), dtype=np.uint8
+    )
     expected = imresized(levels, scale)
     found = Cut(scale=scale, multiple=scale, in_passes=True).reduced(to_image(levels), "bicubic")
-    assert np.array_equal(found[0].permute(1, 2, 0).numpy(), (expected / np.float32(255)).astype(np.float32))
+    assert np.array_equal(
+        found[0].permute(1, 2, 0).numpy(), (expected / np.float32(255)).astype(np.float32)
+    )
     at_once = Cut(scale=scale, multiple=scale).reduced(to_image(levels), "bicubic")
     assert 0.01 < float((at_once != found).float().mean()) < 0.15
 
@@ -93,15 +111,21 @@ def test_a_published_measurement_reduces_in_passes_for_lr_images_and_for_lr_psnr
     levels = np.asarray(Image.open(photos / "c.png"))
     bench = open_bench(options(convention="published"))
     picture = bench.read(bench.pictures[2])
-    assert np.array_equal((picture.lr[0].permute(1, 2, 0).numpy() * 255).round(), imresized(levels, 4))
+    assert np.array_equal(
+        (picture.lr[0].permute(1, 2, 0).numpy() * 255).round(), imresized(levels, 4)
+    )
     made = np.asarray(Image.open(photos / "c.png").effect_spread(2))
     error = np.mean(((imresized(made, 4) - imresized(levels, 4)) / 255) ** 2)
-    assert bench.figures(to_image(made), picture)["lr_psnr"] == pytest.approx(-10 * np.log10(error), abs=1e-4)
+    assert bench.figures(to_image(made), picture)["lr_psnr"] == pytest.approx(
+        -10 * np.log10(error), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize(("scale", "side"), [(4, 72), (8, 72)])
 @torch.no_grad()
-def test_published_pictures_are_multiples_of_8_padded_by_reflection_and_truncated(options, tmp_path, scale, side):
+def test_published_pictures_are_multiples_of_8_padded_by_reflection_and_truncated(
+    options, tmp_path, scale, side
+):
     """At ×8 the LR side is odd, and the network takes even ones."""
     folder = tmp_path / "hr"
     folder.mkdir()
@@ -109,7 +133,10 @@ def test_published_pictures_are_multiples_of_8_padded_by_reflection_and_truncate
     network = random_srflow(tiny_config(scale=scale))
     save_checkpoint(tmp_path / "flow.safetensors", network)
     save_checkpoint(tmp_path / "rrdb.safetensors", network.encoder)
-    chosen = {"models": [str(tmp_path / "flow.safetensors")], "references": [tmp_path / "rrdb.safetensors"]}
+    chosen = {
+        "models": [str(tmp_path / "flow.safetensors")],
+        "references": [tmp_path / "rrdb.safetensors"],
+    }
     bench = open_bench(options(hr=folder, convention="published", **chosen))
     picture = bench.read(bench.pictures[0])
     assert picture.hr.shape[2:] == (side, side)
@@ -124,7 +151,9 @@ def test_published_pictures_are_multiples_of_8_padded_by_reflection_and_truncate
     assert torch.equal((bench.subject.sampler(picture.lr)(TAUS[0], 3) * 255).round(), levels)
     assert not torch.equal(levels, (drawn.clamp(0, 1) * 255).round())
     rrdb = bench.references["rrdb"](picture)
-    assert torch.equal((rrdb * 255).round(), (network.encoder(picture.lr).clamp(0, 1) * 255).floor())
+    assert torch.equal(
+        (rrdb * 255).round(), (network.encoder(picture.lr).clamp(0, 1) * 255).floor()
+    )
     flow = bench.subject.both_ways()(picture.lr)
     again = flow.decode(flow.invert(picture.hr))
     assert again.shape == picture.hr.shape
@@ -142,14 +171,17 @@ def test_notes_say_that_ms_ssim_has_other_numbers_of_scales(options, tmp_path):
 
 
 def test_lpips_stands_for_perception_where_it_is_measured(picture, lpips):
-    network, black = LPIPS.for_measuring(), torch.zeros_like(picture.hr)
+    network = LPIPS.for_measuring()
+    black = torch.zeros_like(picture.hr)
     for networks, best in (({}, "gmsd"), ({"lpips": network}, "lpips")):
         convention = Convention(scale=4, **networks)
         metrics = convention.metrics()
         assert perceptual_metric(metrics).name == best
         values = {metric.name: metric.measure(black, picture, convention) for metric in metrics}
         assert [name for name in values if name not in (best, "flip")] == [
-            metric.name for metric in METRICS if metric.name in values and metric.name not in (best, "flip")
+            metric.name
+            for metric in METRICS
+            if metric.name in values and metric.name not in (best, "flip")
         ]
     assert list(values)[:3] == ["psnr", "lpips", "y_psnr"]
     assert values["lpips"] == figures.lpips(network, black, picture.hr) > 0
@@ -163,7 +195,9 @@ def test_flip_is_left_out_where_it_is_not_installed(picture, options, monkeypatc
     monkeypatch.setattr(figures, "has_flip", lambda: False)
     assert "flip" not in found("default", picture)[1]
     assert "FLIP" not in str(Convention(scale=4))
-    assert any("pip install flip-evaluator" in note for note in open_bench(options(metrics=())).notes)
+    assert any(
+        "pip install flip-evaluator" in note for note in open_bench(options(metrics=())).notes
+    )
 
 
 def test_without_the_weights_a_sentence_says_how_to_get_them(options):
@@ -187,6 +221,13 @@ def test_only_the_metrics_that_are_named_are_measured(options, lpips, tmp_path):
     assert list(lines_of(tmp_path / "out")[0]) == names
     assert MISSING not in table.notes
     table = damaged(
-        options(out=tmp_path / "damaged", most=1, centre=64, metrics=("ssim",), degradations=["noise:10"], taus=TAUS)
+        options(
+            out=tmp_path / "damaged",
+            most=1,
+            centre=64,
+            metrics=("ssim",),
+            degradations=["noise:10"],
+            taus=TAUS,
+        )
     )
     assert table.headings == ["method", "SSIM ↑"]  # which it leaves out otherwise

@@ -1,4 +1,5 @@
-"""Models to measure: a flow in both directions, as a bundle and as a checkpoint, and the methods to compare."""
+"""Models to measure: a flow in both directions, as a bundle and as a checkpoint, and the methods to
+compare."""
 
 import weakref
 from pathlib import Path
@@ -56,17 +57,24 @@ def test_a_checkpoints_latents_and_nats_are_its_networks(picture, checkpoint):
         assert np.allclose(found.levels[level], values[0].numpy(), atol=1e-5)
 
 
-def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_the_bit(picture, checkpoint, monkeypatch):
-    subject, tau = open_subject(str(checkpoint)), LevelTaus((0.8,))
+def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_the_bit(
+    picture, checkpoint, monkeypatch
+):
+    subject = open_subject(str(checkpoint))
+    tau = LevelTaus((0.8,))
     found = []
     for free in (1 << 40, 0):
         monkeypatch.setattr(models, "available_memory", lambda free=free: free)
         flow = subject.flow(picture.lr)
         assert all(
-            isinstance(step, PartsWhenNeeded) == (free == 0) for parts in flow._condition.levels for step in parts
+            isinstance(step, PartsWhenNeeded) == (free == 0)
+            for parts in flow._condition.levels
+            for step in parts
         )
         latents = flow.invert(picture.hr)
-        found.append((flow.sample(tau, 1), latents.levels, latents.log_likelihood, flow.decode(latents)))
+        found.append(
+            (flow.sample(tau, 1), latents.levels, latents.log_likelihood, flow.decode(latents))
+        )
     kept, computed = found
     assert torch.equal(kept[0], computed[0])
     assert torch.equal(kept[3], computed[3])
@@ -77,7 +85,8 @@ def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_th
 
 def test_of_what_is_computed_when_needed_one_part_is_held_at_a_time(picture, monkeypatch):
     network = random_srflow(tiny_config())
-    parts, held = weakref.WeakSet(), []
+    parts = weakref.WeakSet()
+    held = []
     convolution = LevelFeatures.conv
 
     def counted(self, weight, bias):
@@ -120,7 +129,8 @@ def test_latents_that_are_not_finite_are_an_error(picture, tmp_path):
 
 def test_a_checkpoint_has_the_latents_and_pictures_of_its_bundle(picture, tmp_path):
     save_checkpoint(tmp_path / "embedded.safetensors", trainable_network(Bundle.embedded()))
-    images, found = [], []
+    images = []
+    found = []
     for model in (None, str(tmp_path / "embedded.safetensors")):
         flow = open_subject(model).both_ways()(picture.lr)
         found.append(flow.invert(picture.hr))
@@ -137,8 +147,9 @@ def test_a_checkpoint_has_the_latents_and_pictures_of_its_bundle(picture, tmp_pa
 def enlarging(trunk_skip):
     """A network that enlarges by nearest neighbours, but only with this skip.
 
-    Its trunk convolution is 0, so the image passes around the blocks with ESRGAN's skip, and through them with
-    SRFlow's: there, two blocks of zeros, each of which makes values 1.2 times as large.
+    Its trunk convolution is 0, so the image passes around the blocks with ESRGAN's skip, and
+    through them with SRFlow's: there, two blocks of zeros, each of which makes values 1.2 times as
+    large.
     """
     torch.manual_seed(0)
     model = RRDB(scale=4, nf=8, growth=4, blocks=2, trunk_skip=trunk_skip).eval()
@@ -162,7 +173,9 @@ def test_a_bundle_is_its_sample_at_its_default_temperature(options, tmp_path, co
         picture = read_picture(bench.pictures[1], bench.cut, "bicubic")
         with Upscaler(str(reference), device="cpu", tile=192) as upscaler:
             encoding = upscaler.encode(np.ascontiguousarray(picture.lr[0].permute(1, 2, 0).numpy()))
-            drawn = torch.from_numpy(encoding.sample(tau=0.7 if name == "beside" else "auto", seed=0))
+            drawn = torch.from_numpy(
+                encoding.sample(tau=0.7 if name == "beside" else "auto", seed=0)
+            )
         expected = drawn.permute(2, 0, 1)[None]
         if convention == "published":
             expected = (expected.clamp(0, 1) * 255).floor() / 255
@@ -187,7 +200,9 @@ def test_an_encoder_without_an_image_head_has_no_line_and_is_no_reference(option
     chosen = {"taus": [LevelTaus((0.0,))], "samples": 2, "most": 1}
     table = tau_sweep(options(models=[str(path)], **chosen))
     assert [row[0] for row in table.rows] == ["bicubic", "τ 0"]
-    with pytest.raises(ArgumentError, match=r"of_a_bundle\.safetensors has no image head .*: name the encoder"):
+    with pytest.raises(
+        ArgumentError, match=r"of_a_bundle\.safetensors has no image head .*: name the encoder"
+    ):
         tau_sweep(options(out=tmp_path / "refused", references=[path], **chosen))
     assert not (tmp_path / "refused").exists()
 
@@ -196,7 +211,8 @@ def test_an_encoder_without_an_image_head_has_no_line_and_is_no_reference(option
 def test_the_skip_of_files_with_the_same_keys_is_that_with_which_they_enlarge(tmp_path, skip):
     model = enlarging(skip)
     torch.save(
-        {published_rrdb_name(name): tensor for name, tensor in model.state_dict().items()}, tmp_path / "file.pth"
+        {published_rrdb_name(name): tensor for name, tensor in model.state_dict().items()},
+        tmp_path / "file.pth",
     )
     loaded = load_checkpoint(tmp_path / "file.pth")
     assert loaded.trunk_skip == skip
@@ -211,7 +227,9 @@ GPU = torch.cuda.is_available()
 
 
 @pytest.mark.skipif(GPU, reason="this machine has a GPU")
-@pytest.mark.parametrize("arguments", [["samples", "-o", "out"], ["report", "-o", "out"], ["damaged", "-o", "out"]])
+@pytest.mark.parametrize(
+    "arguments", [["samples", "-o", "out"], ["report", "-o", "out"], ["damaged", "-o", "out"]]
+)
 def test_a_gpu_that_is_not_there_is_one_line(arguments, photos, checkpoint, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     named = ["--model", str(checkpoint), "--hr", str(photos), "--device", "cuda"]

@@ -30,7 +30,8 @@ def test_rows_show_all_methods_at_each_place_and_lr_images_enlarged(tmp_path):
     write_sheet(tmp_path / "rows.png", "title", [("LR", lr), ("HR", hr)], places)
     pixels = np.asarray(Image.open(tmp_path / "rows.png").convert("L"))
     assert pixels.shape[1] == 2 * (128 + 6) + 6
-    first, second = pixels[40:150], pixels[40 + 152 : 150 + 152]
+    first = pixels[40:150]
+    second = pixels[40 + 152 : 150 + 152]
     for left in (6, 140):
         assert (first[:, left : left + 128] == 0).all()
         assert (second[:, left : left + 128] == 255).all()
@@ -38,7 +39,9 @@ def test_rows_show_all_methods_at_each_place_and_lr_images_enlarged(tmp_path):
 
 def test_a_table_is_written_as_markdown_with_its_notes_and_those_below_it():
     below = Table(["b"], [["2"]], ["Second."], title="Below")
-    table = Table(["method", "PSNR"], [["a", "1"], ["b", ""]], ["A note."], title="Above", more=[below])
+    table = Table(
+        ["method", "PSNR"], [["a", "1"], ["b", ""]], ["A note."], title="Above", more=[below]
+    )
     above = "### Above\n\n| method | PSNR |\n|---|---|\n| a | 1 |\n| b |  |\n\nA note."
     assert str(table) == f"{above}\n\n### Below\n\n| b |\n|---|\n| 2 |\n\nSecond."
     assert table.parts == [table, below]

@@ -1,4 +1,5 @@
-"""The protocol `report` with a folder: every protocol that applies, and one page that needs nothing else."""
+"""The protocol `report` with a folder: every protocol that applies, and one page that needs nothing
+else."""
 
 import html
 import re
@@ -38,7 +39,9 @@ def sections(text):
 @pytest.mark.slow
 @pytest.mark.usefixtures("drawn_plots")
 def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(options, monkeypatch):
-    monkeypatch.setitem(PROTOCOLS, "once-more", replace(PROTOCOLS["restore"], about="a protocol of tomorrow"))
+    monkeypatch.setitem(
+        PROTOCOLS, "once-more", replace(PROTOCOLS["restore"], about="a protocol of tomorrow")
+    )
     small = options(centre=64, most=2)
     text = page_of(small)
     in_report = [name for name, protocol in PROTOCOLS.items() if protocol.in_report]
@@ -51,8 +54,15 @@ def test_the_page_shows_every_protocol_with_its_table_notes_plots_and_sheets(opt
     assert re.findall(r'<h3 class="part">(.*)</h3>', text) == parts
     captions = re.findall(r"<figcaption>(.*)</figcaption>", text)
     assert len(captions) == text.count('<div class="scroll sheet"')
-    assert [line for line in captions if not re.fullmatch(r"[A-Z].{20,} \(\w+\.png\)\.", line)] == []
-    for name in ("tau-sweep: tau sweep", "tau-sweep: sheet 1 a", "best-of-n: sheet 1 a", "once-more: sheet 1 a"):
+    assert [
+        line for line in captions if not re.fullmatch(r"[A-Z].{20,} \(\w+\.png\)\.", line)
+    ] == []
+    for name in (
+        "tau-sweep: tau sweep",
+        "tau-sweep: sheet 1 a",
+        "best-of-n: sheet 1 a",
+        "once-more: sheet 1 a",
+    ):
         assert text.count(f'alt="{name}"') == 1
     assert text.count('alt="tau-sweep: perception distortion"') == 1
     assert '<th scope="row" role="rowheader">best of 10</th>' in text
@@ -65,7 +75,10 @@ def test_the_page_needs_nothing_but_itself(small):
     text = page_of(small, samples=2, only=["best-of-n"])
     sources = re.findall(r"""(?:src|href|url)\s*[=(]\s*["']?([^"'\s>)]*)""", text)
     assert len(sources) > 10
-    assert {source.split(":")[0] if ":" in source else source[0] for source in sources} == {"data", "#"}
+    assert {source.split(":")[0] if ":" in source else source[0] for source in sources} == {
+        "data",
+        "#",
+    }
     assert "default-src 'none'; img-src data:" in text
 
 
@@ -80,7 +93,9 @@ def test_what_was_measured_before_is_used_and_pages_are_equal_to_the_byte(small)
     assert sections(content) == ["crops", "best-of-n"]
     said.clear()
     assert page_of(small, progress=said.append, only=["best-of-n"]) == content
-    assert [line.partition(": ")[2] for line in said] == ["2 of 2 pictures are already measured"] * 2
+    assert [line.partition(": ")[2] for line in said] == [
+        "2 of 2 pictures are already measured"
+    ] * 2
 
 
 def test_texts_are_escaped(small, tmp_path):
@@ -94,8 +109,27 @@ def test_texts_are_escaped(small, tmp_path):
 
 def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(small, checkpoint):
     best_of_n(replace(small, output=small.out / "best-of-n", samples=2, most=1))
-    arguments = ["report", "--model", str(checkpoint), "--hr", str(small.hr), "--crop", "64", "--pictures", "1"]
-    arguments += ["--only", "samples", "--only", "best-of-n", "--metrics", "psnr,gmsd", "-o", str(small.out)]
+    arguments = [
+        "report",
+        "--model",
+        str(checkpoint),
+        "--hr",
+        str(small.hr),
+        "--crop",
+        "64",
+        "--pictures",
+        "1",
+    ]
+    arguments += [
+        "--only",
+        "samples",
+        "--only",
+        "best-of-n",
+        "--metrics",
+        "psnr,gmsd",
+        "-o",
+        str(small.out),
+    ]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 1
     assert result.stdout.startswith("| method | PSNR, dB ↑ |")
@@ -110,7 +144,9 @@ def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(smal
 
 def keep(monkeypatch, *names):
     """Let a report know only these protocols: it is faster."""
-    monkeypatch.setattr("srflow_evaluation.page.PROTOCOLS", {name: PROTOCOLS[name] for name in names})
+    monkeypatch.setattr(
+        "srflow_evaluation.page.PROTOCOLS", {name: PROTOCOLS[name] for name in names}
+    )
 
 
 def test_what_one_photograph_cannot_have_is_one_note_and_no_failure(small, monkeypatch):
@@ -125,7 +161,9 @@ def test_what_one_photograph_cannot_have_is_one_note_and_no_failure(small, monke
         report(replace(small, most=1, only=["transfer"]))
 
 
-def test_what_a_bundle_without_an_inverter_cannot_have_is_one_note_and_no_failure(small, monkeypatch, tmp_path):
+def test_what_a_bundle_without_an_inverter_cannot_have_is_one_note_and_no_failure(
+    small, monkeypatch, tmp_path
+):
     keep(monkeypatch, "restore", "transfer", "samples", "diagnose")
     text = page_of(small, models=[str(write_tiny_bundle(tmp_path / "tiny.srflow"))])
     assert sections(text) == ["crops", "samples"]
@@ -138,17 +176,33 @@ def test_photographs_without_a_whole_crop_have_a_page_without_crops(small):
     text = page_of(small, centre=None, only=["samples"], progress=said.append)
     assert "crops (1 of 2): not measured: no photograph is at least 256×256 pixels" in said[0]
     assert sections(text) == ["crops", "samples"]
-    assert "Not measured: no photograph is at least 256×256 pixels: name a folder with larger ones" in text
+    assert (
+        "Not measured: no photograph is at least 256×256 pixels: name a folder with larger ones"
+        in text
+    )
 
 
 def test_the_command_writes_a_folder_and_says_how_large_the_page_is(checkpoint, photos, tmp_path):
-    arguments = ["report", "--model", str(checkpoint), "--hr", str(photos), "--crop", "64", "--tau", "0.9:0.8:0.7"]
+    arguments = [
+        "report",
+        "--model",
+        str(checkpoint),
+        "--hr",
+        str(photos),
+        "--crop",
+        "64",
+        "--tau",
+        "0.9:0.8:0.7",
+    ]
     arguments += ["--only", "samples", "--metrics", "psnr", "-o", str(tmp_path / "out")]
     result = CliRunner().invoke(evaluate, arguments)
     assert result.exit_code == 0, result.output
     assert "| τ 0.9:0.8:0.7 |" in result.stdout
     size = (tmp_path / "out" / "report.html").stat().st_size / 1e6
-    assert result.stdout.splitlines()[-1] == f"{tmp_path}/out/report.html: {size:.1f} MB; open it in a browser"
+    assert (
+        result.stdout.splitlines()[-1]
+        == f"{tmp_path}/out/report.html: {size:.1f} MB; open it in a browser"
+    )
     assert summary_of(tmp_path / "out")["rows"][-1]["method"] == "tau 0.9:0.8:0.7"
     assert len(lines_of(tmp_path / "out")) == 3 * 2
     with Image.open(tmp_path / "out" / "crops" / "a" / "tau-0.9-0.8-0.7.png") as image:

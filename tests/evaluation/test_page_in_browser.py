@@ -39,9 +39,12 @@ def chromium():
 def opened(request, chromium, report_page):
     """The page, open; at the end, nothing was asked of a network and nothing went wrong."""
     screen, scheme = request.param
-    context = chromium.new_context(viewport=SCREENS[screen], color_scheme=scheme, has_touch=screen == "phone")
+    context = chromium.new_context(
+        viewport=SCREENS[screen], color_scheme=scheme, has_touch=screen == "phone"
+    )
     page = context.new_page()
-    complaints, asked = [], []
+    complaints = []
+    asked = []
     page.on("console", lambda message: complaints.append(message.text))
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("request", lambda request: asked.append(request.url))
@@ -72,14 +75,17 @@ def right(crop):
 def test_everything_fits_the_screen_and_every_image_loads(opened):
     assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")
     tables = opened.evaluate(
-        "[...document.querySelectorAll('table')].map((table) => [table.scrollWidth, table.parentElement.clientWidth])"
+        "[...document.querySelectorAll('table')].map((table) => [table.scrollWidth, "
+        "table.parentElement.clientWidth])"
     )
     assert len(tables) == 3
     if opened.viewport_size["width"] < 500:
         assert all(width <= seen for width, seen in tables), "nothing is cut off on a phone"
         cell = opened.locator("td").first
         assert cell.evaluate("cell => getComputedStyle(cell, '::before').content") == '"PSNR, dB ↑"'
-    images = opened.evaluate("[...document.images].map((image) => image.complete && image.naturalWidth)")
+    images = opened.evaluate(
+        "[...document.images].map((image) => image.complete && image.naturalWidth)"
+    )
     assert len(images) > 10
     assert all(width >= 64 for width in images)
     dark = opened.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
@@ -89,7 +95,8 @@ def test_everything_fits_the_screen_and_every_image_loads(opened):
 
 def test_the_slider_uncovers_one_picture_with_keys_and_the_other_with_a_finger_or_a_mouse(opened):
     figure = opened.locator(".compare").first
-    canvas, slider = figure.locator(".canvas"), figure.locator("input[type=range]")
+    canvas = figure.locator(".canvas")
+    slider = figure.locator("input[type=range]")
     half = inner(canvas)
     slider.focus()
     opened.keyboard.press("Home")
@@ -114,14 +121,18 @@ def test_the_slider_uncovers_one_picture_with_keys_and_the_other_with_a_finger_o
 
 def test_crops_zoom_and_sheets_come_in_full_size(opened):
     figure = opened.locator(".compare").first
-    view, canvas = figure.locator(".view"), figure.locator(".canvas")
+    view = figure.locator(".view")
+    canvas = figure.locator(".canvas")
     seen = view.bounding_box()["width"]
     figure.get_by_role("button", name="4×").click()
-    assert canvas.bounding_box()["width"] == pytest.approx(4 * view.evaluate("view => view.clientWidth"), abs=1)
+    assert canvas.bounding_box()["width"] == pytest.approx(
+        4 * view.evaluate("view => view.clientWidth"), abs=1
+    )
     assert view.bounding_box()["width"] == seen
     assert figure.get_by_role("button", name="4×").get_attribute("aria-pressed") == "true"
     sheet = opened.get_by_role("region", name="best-of-n: sheet")
-    image, button = sheet.locator("img"), opened.locator("figure", has=sheet).get_by_role("button", name="Full size")
+    image = sheet.locator("img")
+    button = opened.locator("figure", has=sheet).get_by_role("button", name="Full size")
     natural = image.evaluate("image => image.naturalWidth")
     if opened.viewport_size["width"] < 500:
         assert image.bounding_box()["width"] < natural

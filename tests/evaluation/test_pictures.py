@@ -17,7 +17,9 @@ CUT = Cut(scale=4, multiple=8)
 
 def save(path, height, width, seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    ).save(path)
 
 
 def test_a_picture_loses_what_exceeds_the_networks_multiple_below_and_on_the_right(photos):
@@ -33,12 +35,21 @@ def test_files_of_lr_and_other_methods_are_found_and_cut_likewise(tmp_path):
     save(tmp_path / "lr" / "0801x4.png", 33, 32, seed=1)
     save(tmp_path / "out" / "0801.png", 132, 128, seed=2)
     cut = Cut(scale=4, multiple=4, centre=64)  # a margin of 34 rows, which is no whole LR row
-    (files,) = picture_files(tmp_path / "hr", lr=tmp_path / "lr", others={"GAN": tmp_path / "out"}, cut=cut)
+    (files,) = picture_files(
+        tmp_path / "hr", lr=tmp_path / "lr", others={"GAN": tmp_path / "out"}, cut=cut
+    )
     picture = read_picture(files, cut, "bicubic")
     rows, columns = slice(32, 96), slice(32, 96)
-    assert torch.equal(picture.hr, to_image(read_photo(tmp_path / "hr" / "0801.png"))[..., rows, columns])
-    assert torch.equal(picture.lr, to_image(read_photo(tmp_path / "lr" / "0801x4.png"))[..., 8:24, 8:24])
-    assert torch.equal(picture.others["GAN"], to_image(read_photo(tmp_path / "out" / "0801.png"))[..., rows, columns])
+    assert torch.equal(
+        picture.hr, to_image(read_photo(tmp_path / "hr" / "0801.png"))[..., rows, columns]
+    )
+    assert torch.equal(
+        picture.lr, to_image(read_photo(tmp_path / "lr" / "0801x4.png"))[..., 8:24, 8:24]
+    )
+    assert torch.equal(
+        picture.others["GAN"],
+        to_image(read_photo(tmp_path / "out" / "0801.png"))[..., rows, columns],
+    )
 
 
 def test_missing_files_and_wrong_sizes_are_named_before_anything_is_measured(tmp_path):

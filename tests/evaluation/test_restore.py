@@ -34,15 +34,24 @@ def noisy(photos, tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(photos, checkpoint, tmp_path_factory):
-    """Folder of the three photographs, measured with the defaults; tests only read it, or copy it."""
+    """Folder of the three photographs, measured with the defaults; tests only read it, or copy
+    it."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    restore(Options(models=[str(checkpoint)], hr=photos, output=out, metrics=("psnr", "ssim", "gmsd", "lr_psnr")))
+    restore(
+        Options(
+            models=[str(checkpoint)],
+            hr=photos,
+            output=out,
+            metrics=("psnr", "ssim", "gmsd", "lr_psnr"),
+        )
+    )
     return out
 
 
 def test_figures_are_those_of_the_sdk(options, photos, noisy, tmp_path):
     table = restore(options(models=[]))
-    rows, summary = rows_of(tmp_path / "out"), summary_of(tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    summary = summary_of(tmp_path / "out")
     with Upscaler("x4-small", device="cpu") as upscaler:
         for name in "abc":
             hr, degraded = (read_photo(folder / f"{name}.png") for folder in (photos, noisy))
@@ -61,18 +70,32 @@ def test_figures_are_those_of_the_sdk(options, photos, noisy, tmp_path):
                 scale = 255 if pixels.dtype == np.uint8 else 1
                 image = torch.from_numpy(np.array(pixels)).permute(2, 0, 1)[None].float() / scale
                 expected = figures.psnr(image, hr, border=4)
-                assert float(rows[name, method]["psnr"]) == pytest.approx(expected, abs=0.01), (name, method)
+                assert float(rows[name, method]["psnr"]) == pytest.approx(expected, abs=0.01), (
+                    name,
+                    method,
+                )
                 lr_psnr = figures.lr_psnr(image, clean, reduction="bicubic", border=1)
-                assert float(rows[name, method]["lr_psnr"]) == pytest.approx(lr_psnr, abs=0.05), (name, method)
+                assert float(rows[name, method]["lr_psnr"]) == pytest.approx(lr_psnr, abs=0.05), (
+                    name,
+                    method,
+                )
     assert [row["method"] for row in summary["rows"]] == list(METHODS)
     for metric in summary["metrics"]:
         for method in METHODS:
             mean = np.mean([float(rows[name, method][metric]) for name in "abc"])
             assert summary[f"{metric}_{method}"] == pytest.approx(mean), (metric, method)
     assert summary["psnr_restored"] > summary["psnr_degraded"] + 1
-    assert (summary["degradation"], summary["normalise"], summary["sampled_tau"]) == ("noise:20", "default", "auto")
+    assert (summary["degradation"], summary["normalise"], summary["sampled_tau"]) == (
+        "noise:20",
+        "default",
+        "auto",
+    )
     assert list(summary["references"]) == ["bicubic"]
-    assert str(table).index("| degraded |") < str(table).index("| bicubic |") < str(table).index("| restored |")
+    assert (
+        str(table).index("| degraded |")
+        < str(table).index("| bicubic |")
+        < str(table).index("| restored |")
+    )
     assert "Degraded: noise:20." in str(table)
     assert drawn_in(tmp_path / "out") == {"sheet_1_a.png"}
     with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
@@ -82,7 +105,8 @@ def test_figures_are_those_of_the_sdk(options, photos, noisy, tmp_path):
 
 def test_degraded_files_give_what_the_same_degradation_gives(options, whole, noisy, tmp_path):
     restore(options(degraded=noisy))
-    own, files = summary_of(whole), summary_of(tmp_path / "out")
+    own = summary_of(whole)
+    files = summary_of(tmp_path / "out")
     assert files["degradation"] == "files"
     assert [files[f"psnr_{name}"] for name in METHODS] == [own[f"psnr_{name}"] for name in METHODS]
     assert files["references"] == own["references"]
@@ -128,7 +152,9 @@ def test_the_samples_temperature_is_not_the_normalisations(options, tmp_path):
         restore(options(most=1, taus=[LevelTaus((0.5,))]))
 
 
-def test_a_restored_picture_that_is_not_finite_is_measured_as_black_and_ends_nothing(options, monkeypatch, tmp_path):
+def test_a_restored_picture_that_is_not_finite_is_measured_as_black_and_ends_nothing(
+    options, monkeypatch, tmp_path
+):
     invert = CheckpointFlow.invert
 
     def fails_on_b(self, hr):
@@ -138,7 +164,11 @@ def test_a_restored_picture_that_is_not_finite_is_measured_as_black_and_ends_not
 
     monkeypatch.setattr(CheckpointFlow, "invert", fails_on_b)
     table = str(restore(options()))
-    rows, values = rows_of(tmp_path / "out"), 3 * B[0] * B[1]
-    assert f"{values} values of pictures are not finite (NaN or infinite): they are measured as black." in table
+    rows = rows_of(tmp_path / "out")
+    values = 3 * B[0] * B[1]
+    assert (
+        f"{values} values of pictures are not finite (NaN or infinite): they are measured as black."
+        in table
+    )
     assert [float(rows[name, "restored"]["nonfinite"]) for name in "abc"] == [0, values, 0]
     assert float(rows["b", "restored"]["psnr"]) < float(rows["b", "degraded"]["psnr"])

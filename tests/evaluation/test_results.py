@@ -25,7 +25,8 @@ class Measuring:
     """Rows with a figure that no short decimal holds; fails at a picture, as a killed run does."""
 
     def __init__(self, stop_at=None):
-        self.stop_at, self.seen = stop_at, []
+        self.stop_at = stop_at
+        self.seen = []
 
     def __call__(self, files):
         if files.name == self.stop_at:
@@ -33,7 +34,12 @@ class Measuring:
         self.seen.append(files.name)
         return [
             {"picture": files.name, "method": "bicubic", "psnr": ord(files.name) / 3},
-            {"picture": files.name, "method": "model", "psnr": ord(files.name) / 7, "diversity": 0.1 + 0.2},
+            {
+                "picture": files.name,
+                "method": "model",
+                "psnr": ord(files.name) / 7,
+                "diversity": 0.1 + 0.2,
+            },
         ]
 
 
@@ -51,10 +57,15 @@ def test_signals_that_ask_to_stop_end_a_run_with_one_line(number, tmp_path, monk
     default = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     runners = signal.signal(number, default)  # pytest-xdist's processes have a handler of their own
     try:
-        result = CliRunner().invoke(evaluate, ["samples", "--hr", str(tmp_path), "-o", str(tmp_path / "out")])
+        result = CliRunner().invoke(
+            evaluate, ["samples", "--hr", str(tmp_path), "-o", str(tmp_path / "out")]
+        )
     finally:
         signal.signal(number, runners)
-    assert (result.exit_code, result.stderr) == (128 + number, "stopped; the same command continues\n")
+    assert (result.exit_code, result.stderr) == (
+        128 + number,
+        "stopped; the same command continues\n",
+    )
 
 
 def test_a_stopped_run_continues_and_ends_with_the_same_bytes(pictures, tmp_path):

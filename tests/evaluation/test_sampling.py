@@ -1,4 +1,5 @@
-"""The protocols that draw samples: over the temperature, the best of n, all of them, models side by side."""
+"""The protocols that draw samples: over the temperature, the best of n, all of them, models side by
+side."""
 
 import importlib
 from itertools import combinations
@@ -16,7 +17,14 @@ from srflow_evaluation.sampling import best_of_n, ntire21, random_samples, tau_s
 from srflow_sdk.errors import ArgumentError, MissingExtraError
 from srflow_training import figures, load_checkpoint, save_checkpoint
 from srflow_training.lpips import LPIPS
-from tests.evaluation.outputs import drawn_in, lines_of, pictures_of, rows_of, samples_by, summary_of
+from tests.evaluation.outputs import (
+    drawn_in,
+    lines_of,
+    pictures_of,
+    rows_of,
+    samples_by,
+    summary_of,
+)
 from tests.networks import random_srflow, tiny_config
 
 TAUS = [LevelTaus((tau,)) for tau in (0.0, 0.8)]
@@ -25,14 +33,19 @@ FEW = ("psnr", "ssim", "gmsd", "lr_psnr")
 
 @pytest.fixture(scope="module")
 def swept(photos, checkpoint, tmp_path_factory):
-    """Folder of the three photographs, measured at TAUS with two samples; tests only read it, or copy it."""
+    """Folder of the three photographs, measured at TAUS with two samples; tests only read it, or
+    copy it."""
     out = tmp_path_factory.mktemp("swept") / "out"
-    tau_sweep(Options(models=[str(checkpoint)], hr=photos, output=out, taus=TAUS, samples=2, metrics=FEW))
+    tau_sweep(
+        Options(models=[str(checkpoint)], hr=photos, output=out, taus=TAUS, samples=2, metrics=FEW)
+    )
     return out
 
 
 def test_figures_are_means_over_samples_and_pictures(swept, photos, checkpoint):
-    psnr, diversity, variance = [], [], []
+    psnr = []
+    diversity = []
+    variance = []
     for picture in pictures_of(photos):
         samples = samples_by(load_checkpoint(checkpoint), picture.lr, 0.8, 2)
         psnr += [figures.psnr(sample, picture.hr, border=4) for sample in samples]
@@ -53,7 +66,9 @@ def test_figures_are_means_over_samples_and_pictures(swept, photos, checkpoint):
 
 
 def test_methods_that_do_not_fit_are_refused(options, tmp_path):
-    save_checkpoint(tmp_path / "x8.safetensors", random_srflow(tiny_config(scale=8, levels=4)).encoder)
+    save_checkpoint(
+        tmp_path / "x8.safetensors", random_srflow(tiny_config(scale=8, levels=4)).encoder
+    )
     save_checkpoint(tmp_path / "rrdb.safetensors", random_srflow(tiny_config()).encoder)
     with pytest.raises(ArgumentError, match="enlarges ×8, the model ×4"):
         tau_sweep(options(references=[tmp_path / "x8.safetensors"]))
@@ -69,12 +84,27 @@ def test_several_models_are_curves_of_one_plot(options, checkpoint, tmp_path, mo
     save_checkpoint(other, random_srflow(tiny_config(), seed=1))
     drawn = {}
     module = importlib.import_module("srflow_evaluation.sampling")
-    monkeypatch.setattr(module, "write_plot", lambda path, title, panels: drawn.update({path.stem: panels[0].curves}))
+    monkeypatch.setattr(
+        module,
+        "write_plot",
+        lambda path, title, panels: drawn.update({path.stem: panels[0].curves}),
+    )
     table = tau_sweep(options(models=[str(checkpoint), str(other)], taus=TAUS, samples=2, most=1))
-    assert list(drawn["tau_sweep"]) == list(plane := drawn["perception_distortion"]) == ["tiny", "other"]
-    assert [[caption for _, _, caption in points] for points in plane.values()] == [["τ 0", "τ 0.8"]] * 2
+    assert (
+        list(drawn["tau_sweep"])
+        == list(plane := drawn["perception_distortion"])
+        == ["tiny", "other"]
+    )
+    assert [[caption for _, _, caption in points] for points in plane.values()] == [
+        ["τ 0", "τ 0.8"]
+    ] * 2
     assert plane["tiny"][1][0] != plane["other"][1][0]
-    assert [row[0] for row in table.rows[1:]] == ["tiny, τ 0", "tiny, τ 0.8", "other, τ 0", "other, τ 0.8"]
+    assert [row[0] for row in table.rows[1:]] == [
+        "tiny, τ 0",
+        "tiny, τ 0.8",
+        "other, τ 0",
+        "other, τ 0.8",
+    ]
 
 
 @pytest.fixture
@@ -91,7 +121,9 @@ def shown_in(figure):
     return titles, [text.get_text() for legend in figure.legends for text in legend.get_texts()]
 
 
-def test_a_plot_over_the_temperature_has_the_publications_panels_and_no_bicubic(options, tmp_path, figure_of):
+def test_a_plot_over_the_temperature_has_the_publications_panels_and_no_bicubic(
+    options, tmp_path, figure_of
+):
     reference = tmp_path / "reference.safetensors"
     save_checkpoint(reference, random_srflow(tiny_config(), seed=3).encoder)
     chosen = {"taus": TAUS, "samples": 2, "most": 1, "references": [reference], "metrics": ()}
@@ -100,18 +132,29 @@ def test_a_plot_over_the_temperature_has_the_publications_panels_and_no_bicubic(
     assert shown_in(figure_of("tau_sweep")) == (panels, ["tiny", "reference"])
     assert shown_in(figure_of("perception_distortion"))[1] == ["tiny", "reference"]
     tau_sweep(options(**{**chosen, "metrics": ("haarpsi", "gmsd")}, out=tmp_path / "named"))
-    assert shown_in(figure_of("tau_sweep"))[0] == ["GMSD ↓", "diversity: variance, /255²", "HaarPSI ↑"]
+    assert shown_in(figure_of("tau_sweep"))[0] == [
+        "GMSD ↓",
+        "diversity: variance, /255²",
+        "HaarPSI ↑",
+    ]
     assert figure_of("perception_distortion", None) is None, "it is a metric over PSNR"
 
 
-def test_the_best_of_n_stands_beside_a_line_of_each_other_method_in_each_panel(options, tmp_path, figure_of):
+def test_the_best_of_n_stands_beside_a_line_of_each_other_method_in_each_panel(
+    options, tmp_path, figure_of
+):
     reference = tmp_path / "ESRGAN.safetensors"
     save_checkpoint(reference, random_srflow(tiny_config(), seed=3).encoder)
     best_of_n(options(samples=2, most=1, references=[reference]))
     means = summary_of(tmp_path / "out")["references"]["ESRGAN"]
     figure = figure_of("best_of_n")
     assert shown_in(figure)[1] == ["tiny", "ESRGAN"], "bicubic would flatten the curves"
-    levels = [line.get_ydata()[0] for axes in figure.axes for line in axes.lines if line.get_label() == "ESRGAN"]
+    levels = [
+        line.get_ydata()[0]
+        for axes in figure.axes
+        for line in axes.lines
+        if line.get_label() == "ESRGAN"
+    ]
     assert levels == [means[name] for name in FEW]
 
 
@@ -120,11 +163,16 @@ def test_captions_of_points_cover_neither_each_other_nor_a_point(tmp_path, figur
     path = tmp_path / "plane.png"
     curves = {
         name: [
-            (28 - 2.5 * at**2 + more, 0.4 - 0.2 * at + 0.08 * at**3, f"τ {at:.2f}") for at in np.linspace(0, 1, count)
+            (28 - 2.5 * at**2 + more, 0.4 - 0.2 * at + 0.08 * at**3, f"τ {at:.2f}")
+            for at in np.linspace(0, 1, count)
         ]
         for name, more in {"one": 0.0, "two": 0.05}.items()
     }
-    output.write_plot(path, "title", [output.Panel("", "PSNR", "LPIPS", curves=curves, points={"RRDB": (29, 0.25)})])
+    output.write_plot(
+        path,
+        "title",
+        [output.Panel("", "PSNR", "LPIPS", curves=curves, points={"RRDB": (29, 0.25)})],
+    )
     figure = figure_of("plane")
     figure.draw_without_rendering()
     (axes,) = figure.axes
@@ -139,7 +187,8 @@ def test_captions_of_points_cover_neither_each_other_nor_a_point(tmp_path, figur
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sides", "cells"), [((256, 200), (256, 200)), ((96, 160), (192, 320)), ((264, 264), (256, 256))]
+    ("sides", "cells"),
+    [((256, 200), (256, 200)), ((96, 160), (192, 320)), ((264, 264), (256, 256))],
 )
 def test_a_sheet_shows_whole_pictures_of_at_most_256_pixels(options, tmp_path, sides, cells):
     folder = tmp_path / "hr"
@@ -159,9 +208,13 @@ def test_values_that_are_not_finite_are_counted_and_said(options, tmp_path, prot
     model = random_srflow(tiny_config())
     model.encoder.conv_first.bias.data[0] = float("nan")
     save_checkpoint(tmp_path / "broken.safetensors", model)
-    table = protocol(options(models=[str(tmp_path / "broken.safetensors")], taus=TAUS[1:], samples=2, most=1))
+    table = protocol(
+        options(models=[str(tmp_path / "broken.safetensors")], taus=TAUS[1:], samples=2, most=1)
+    )
     broken = 2 * 3 * 64 * 72  # every value of both samples
-    expected = f"{broken} values of pictures are not finite (NaN or infinite): they are measured as black."
+    expected = (
+        f"{broken} values of pictures are not finite (NaN or infinite): they are measured as black."
+    )
     assert expected in str(table)
     assert summary_of(tmp_path / "out")["notes"][0] == expected
     assert np.isfinite(summary_of(tmp_path / "out")["rows"][0]["psnr"])
@@ -175,7 +228,11 @@ def test_the_best_is_that_of_each_picture_and_metric(options, tmp_path):
     for name, best in (("psnr", max), ("gmsd", min)):
         for n in (1, 3):
             of_pictures = [
-                best(float(row[name]) for row in rows if row["picture"] == picture and int(row["sample"]) < n)
+                best(
+                    float(row[name])
+                    for row in rows
+                    if row["picture"] == picture and int(row["sample"]) < n
+                )
                 for picture in "abc"
             ]
             assert summary["rows"][n - 1][name] == pytest.approx(sum(of_pictures) / 3)
@@ -192,7 +249,9 @@ TAU = LevelTaus((0.7,))
 
 
 @pytest.mark.parametrize("scale", [4, 16])
-def test_each_picture_has_the_means_and_the_deviation_of_its_samples(options, photos, tmp_path, scale):
+def test_each_picture_has_the_means_and_the_deviation_of_its_samples(
+    options, photos, tmp_path, scale
+):
     path = tmp_path / "flow.safetensors"
     save_checkpoint(path, random_srflow(tiny_config(scale=scale)))
     random_samples(options(models=[str(path)], taus=[TAU], samples=3))
@@ -202,7 +261,9 @@ def test_each_picture_has_the_means_and_the_deviation_of_its_samples(options, ph
     for picture in pictures_of(photos, scale, scale * open_subject(str(path)).multiple):
         drawn = samples_by(load_checkpoint(path), picture.lr, 0.7, 3)
         levels_8_bit = np.stack([(image[0].clamp(0, 1) * 255).round().numpy() for image in drawn])
-        diversity.append(levels_8_bit.std(axis=0, ddof=1).mean() / (np.pi**0.5 / 2))  # c4 of 3 samples
+        diversity.append(
+            levels_8_bit.std(axis=0, ddof=1).mean() / (np.pi**0.5 / 2)
+        )  # c4 of 3 samples
         row = rows[picture.name, "model"]
         assert float(row["diversity"]) == pytest.approx(diversity[-1], rel=1e-4)
         psnr = [figures.psnr(image, picture.hr, border=scale) for image in drawn]
@@ -230,13 +291,17 @@ def test_a_missing_sheet_is_drawn_again_and_one_of_another_picture_is_deleted(op
 
 def test_figures_are_those_of_the_samples(options, photos, checkpoint, tmp_path):
     table = str(ntire21(options(samples=3)))
-    worst, scores, means = [], [], []
+    worst = []
+    scores = []
+    means = []
     for picture in pictures_of(photos):
         samples = samples_by(load_checkpoint(checkpoint), picture.lr, 0.9, 3)
         found = [figures.lr_psnr(sample, picture.lr) for sample in samples]
         worst.append(min(found))
         means.append(sum(found) / 3)
-        scores.append(figures.space_diversity([figures.flip_map(sample, picture.hr) for sample in samples]))
+        scores.append(
+            figures.space_diversity([figures.flip_map(sample, picture.hr) for sample in samples])
+        )
     summary = summary_of(tmp_path / "out")
     (row,) = summary["rows"]
     assert row["tau"] == summary["tau"] == 0.9
@@ -249,11 +314,14 @@ def test_figures_are_those_of_the_samples(options, photos, checkpoint, tmp_path)
     assert drawn_in(tmp_path / "out") == {"sheet_1_a.png"}
 
 
-def test_the_distance_is_the_spatial_lpips_where_its_weights_are(options, lpips, photos, checkpoint, tmp_path):
+def test_the_distance_is_the_spatial_lpips_where_its_weights_are(
+    options, lpips, photos, checkpoint, tmp_path
+):
     table = str(ntire21(options(samples=2, most=1)))
     assert "| S₂ by LPIPS ↑ |" in table
     assert "FLIP it is not comparable" not in table
-    picture, network = pictures_of(photos)[0], LPIPS.open("alex")
+    picture = pictures_of(photos)[0]
+    network = LPIPS.open("alex")
     samples = samples_by(load_checkpoint(checkpoint), picture.lr, 0.9, 2)
     with torch.no_grad():
         maps = [network.maps(figures.as_shown(image), picture.hr) for image in samples]

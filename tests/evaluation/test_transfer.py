@@ -32,14 +32,17 @@ def textured(seed, low=60, high=90):
 
 
 def test_seam_error_is_the_mean_over_the_pairs_across_the_edge(mask):
-    target, source = textured(0), textured(1, 120, 160)
+    target = textured(0)
+    source = textured(1, 120, 160)
     pasted = np.where(mask[..., None], source, target)
     errors = []
     for row, column in zip(*np.nonzero(mask), strict=True):
         for near in ((row - 1, column), (row + 1, column), (row, column - 1), (row, column + 1)):
             if mask[near]:
                 continue
-            steps = [image[row, column].astype(int) - image[near] for image in (pasted, target, source)]
+            steps = [
+                image[row, column].astype(int) - image[near] for image in (pasted, target, source)
+            ]
             for found, one, other in zip(*steps, strict=True):
                 errors.append(max(min(one, other) - found, found - max(one, other), 0))
     assert seam_error(pasted, target, source, mask) == pytest.approx(np.mean(errors))
@@ -55,14 +58,17 @@ def test_seam_is_one_without_a_step_and_grows_with_it(mask):
 
 
 def test_detail_is_the_share_of_the_sources_steps_that_is_left(mask):
-    source = np.repeat((np.indices((40, 50)).sum(axis=0) % 2 * 40)[..., None], 3, axis=2).astype(np.uint8)
+    source = np.repeat((np.indices((40, 50)).sum(axis=0) % 2 * 40)[..., None], 3, axis=2).astype(
+        np.uint8
+    )
     assert detail(source, source, mask) == 1
     assert detail(source // 4, source, mask) == 0.25
     assert detail(np.zeros_like(source), source, mask) == 0
 
 
 def test_likeness_is_that_of_the_content_whatever_its_brightness_and_contrast(mask):
-    source, other = textured(3), textured(4)
+    source = textured(3)
+    other = textured(4)
     assert likeness(source, source, mask) == pytest.approx(1)
     assert likeness(source // 2 + 90, source, mask) > 0.97
     assert likeness(255 - source, source, mask) == pytest.approx(-1)
@@ -73,7 +79,8 @@ def test_likeness_is_that_of_the_content_whatever_its_brightness_and_contrast(ma
 
 
 def test_what_cannot_be_compared_has_no_figure(mask):
-    flat, thin = np.full((40, 50, 3), 7, np.uint8), np.zeros((40, 50), bool)
+    flat = np.full((40, 50, 3), 7, np.uint8)
+    thin = np.zeros((40, 50), bool)
     thin[20, 10:40] = True
     assert seam(flat, mask) is None
     assert detail(flat, flat, mask) is None
@@ -122,7 +129,8 @@ def unfolded(tmp_path_factory):
 
 def test_the_seam_of_the_next_pictures_content_is_smaller_than_of_a_paste(options, tmp_path):
     table = transfer(options(models=[]))
-    rows, summary = rows_of(tmp_path / "out"), summary_of(tmp_path / "out")
+    rows = rows_of(tmp_path / "out")
+    summary = summary_of(tmp_path / "out")
     for name in "abc":
         errors = [float(rows[name, method]["seam_error"]) for method in METHODS]
         assert errors[0] == 0
@@ -153,9 +161,14 @@ def test_the_seam_of_the_next_pictures_content_is_smaller_than_of_a_paste(option
 def test_a_sheet_has_whole_pictures_of_existing_and_of_super_resolved_targets(
     options, photos, sources, tmp_path, monkeypatch, lr
 ):
-    """One row alone where the LR images are given: then the targets may be super-resolved themselves."""
+    """One row alone where the LR images are given: then the targets may be super-resolved
+    themselves."""
     drawn = []
-    monkeypatch.setattr(transfer_module, "write_sheet", lambda path, *sheet, columns: drawn.append((*sheet, columns)))
+    monkeypatch.setattr(
+        transfer_module,
+        "write_sheet",
+        lambda path, *sheet, columns: drawn.append((*sheet, columns)),
+    )
     small = tmp_path / "lr"
     small.mkdir()
     Image.open(photos / "a.png").reduce(4).save(small / "a.png")
@@ -169,7 +182,8 @@ def test_a_sheet_has_whole_pictures_of_existing_and_of_super_resolved_targets(
     assert columns == 4
     assert {tuple(image.shape[2:]) for _, image in cells} == {(64, 72)}
     if not lr:
-        hr, bottom = cells[0][1], cells[4][1]
+        hr = cells[0][1]
+        bottom = cells[4][1]
         with Upscaler("x4-small", device="cpu") as upscaler:
             found = upscaler.upscale(to_pixels(reduce_bicubic(hr, 4)), seed=0)
         assert np.array_equal(to_pixels(bottom), found)
@@ -182,19 +196,26 @@ def test_figures_are_those_of_the_sdk(options, photos, sources, masks, tmp_path,
     rows = rows_of(tmp_path / "out")
     with Upscaler("x4-small", device="cpu") as upscaler:
         for name in "abc":
-            target, source, mask = (read_photo(folder / f"{name}.png") for folder in (photos, sources, masks))
             target, source, mask = (
-                image[: image.shape[0] // 8 * 8, : image.shape[1] // 8 * 8] for image in (target, source, mask)
+                read_photo(folder / f"{name}.png") for folder in (photos, sources, masks)
+            )
+            target, source, mask = (
+                image[: image.shape[0] // 8 * 8, : image.shape[1] // 8 * 8]
+                for image in (target, source, mask)
             )
             inside = mask[..., 0] > 127
-            result = upscaler.transfer(target, source, inside, blend="none" if normalise else "gradient")
+            result = upscaler.transfer(
+                target, source, inside, blend="none" if normalise else "gradient"
+            )
             row = rows[name, "result"]
             assert float(row["seam_error"]) == seam_error(result, target, source, inside)
             assert float(row["seam"]) == seam(result, inside)
             assert float(row["detail"]) == detail(result, source, inside)
             assert float(row["likeness"]) == likeness(result, source, inside)
             pasted = np.where(inside[..., None], source, target)
-            assert float(rows[name, "pasted"]["seam_error"]) == seam_error(pasted, target, source, inside)
+            assert float(rows[name, "pasted"]["seam_error"]) == seam_error(
+                pasted, target, source, inside
+            )
 
 
 @pytest.mark.parametrize("changes", [{"normalise": "published"}, {"taus": [LevelTaus((0.5,))]}])
@@ -208,15 +229,22 @@ def test_a_checkpoint_transfers_as_its_bundle_does(options, unfolded, masks, tmp
     assert found[0]["seam_error_result"] != found[0]["seam_error_pasted"]
 
 
-def test_true_lr_images_of_the_targets_are_used(options, unfolded, photos, masks, sources, tmp_path):
-    """A gray LR image makes the result gray, so that it is no longer like one from the target's own reduction."""
+def test_true_lr_images_of_the_targets_are_used(
+    options, unfolded, photos, masks, sources, tmp_path
+):
+    """A gray LR image makes the result gray, so that it is no longer like one from the target's own
+    reduction."""
     folder = tmp_path / "lr"
     folder.mkdir()
     for path in photos.iterdir():
         width, height = Image.open(path).size
         Image.new("RGB", (width // 4, height // 4), "gray").save(folder / path.name)
     found = {}
-    for name, models, lr in (("own", [], None), ("bundle", [], folder), ("checkpoint", [str(unfolded)], folder)):
+    for name, models, lr in (
+        ("own", [], None),
+        ("bundle", [], folder),
+        ("checkpoint", [str(unfolded)], folder),
+    ):
         chosen = {"mask": masks, "source": sources, "normalise": "published", "most": 1}
         transfer(options(out=tmp_path / name, models=models, lr=lr, **chosen))
         found[name] = summary_of(tmp_path / name)["detail_result"]
@@ -226,7 +254,9 @@ def test_true_lr_images_of_the_targets_are_used(options, unfolded, photos, masks
 
 def test_masks_without_an_edge_are_refused(options, masks):
     Image.new("L", (72, 64), 127).save(masks / "a.png")
-    with pytest.raises(ImageError, match=r"a\.png: nothing is at least half as bright as white: paint white"):
+    with pytest.raises(
+        ImageError, match=r"a\.png: nothing is at least half as bright as white: paint white"
+    ):
         transfer(options(mask=masks))
     Image.new("L", (72, 64), 128).save(masks / "a.png")
     with pytest.raises(ImageError, match=r"a\.png: all of the picture is inside"):
@@ -243,7 +273,9 @@ def test_files_and_models_are_checked_before_anything_is_written(options, masks,
     assert not (tmp_path / "out").exists()
 
 
-def test_a_result_that_is_not_finite_is_black_inside_the_mask_and_ends_nothing(options, monkeypatch, tmp_path):
+def test_a_result_that_is_not_finite_is_black_inside_the_mask_and_ends_nothing(
+    options, monkeypatch, tmp_path
+):
     calls = []
 
     def fails_at_first(self, hr):

@@ -1,4 +1,5 @@
-"""The examples that change trained networks: average two, make one larger, give its nets cheaper convolutions."""
+"""The examples that change trained networks: average two, make one larger, give its nets cheaper
+convolutions."""
 
 import runpy
 import sys
@@ -32,7 +33,9 @@ def run(tmp_path, monkeypatch):
         save_checkpoint(Path(f"{name}.safetensors"), network)
     for folder, side in (("photos", 136), ("icons", 100)):
         Path(folder).mkdir()
-        pixels = torch.randint(256, (side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        pixels = torch.randint(
+            256, (side, side, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+        )
         Image.fromarray(pixels.numpy()).save(Path(folder) / "photo.png")
 
     def run(words):
@@ -44,21 +47,32 @@ def run(tmp_path, monkeypatch):
 
 
 def test_averaged_weights_lie_between_and_the_further_trainings_notes_stay(run):
-    save_checkpoint(Path("other.safetensors"), random_srflow(tiny_config(), seed=1), notes={"removes_damage": True})
+    save_checkpoint(
+        Path("other.safetensors"),
+        random_srflow(tiny_config(), seed=1),
+        notes={"removes_damage": True},
+    )
     run("average.py small.safetensors other.safetensors mean.safetensors --share 0.25")
     made, notes = load_with_notes("mean.safetensors")
     assert notes["removes_damage"] is True
-    first, second = (load_checkpoint(f"{name}.safetensors").state_dict() for name in ("small", "other"))
+    first, second = (
+        load_checkpoint(f"{name}.safetensors").state_dict() for name in ("small", "other")
+    )
     for name, values in made.state_dict().items():
-        torch.testing.assert_close(values.double(), 0.75 * first[name].double() + 0.25 * second[name].double())
+        torch.testing.assert_close(
+            values.double(), 0.75 * first[name].double() + 0.25 * second[name].double()
+        )
 
 
 @torch.no_grad()
 def test_new_steps_do_nothing_yet(run, capsys):
     run("grow.py steps small.safetensors larger.safetensors 4")
-    model, larger = load_checkpoint("small.safetensors"), load_checkpoint("larger.safetensors")
+    model = load_checkpoint("small.safetensors")
+    larger = load_checkpoint("larger.safetensors")
     assert larger.config.steps == model.config.steps + 4
-    assert capsys.readouterr().out.endswith(f"larger.safetensors: {model.config.steps + 4} steps per level\n")
+    assert capsys.readouterr().out.endswith(
+        f"larger.safetensors: {model.config.steps + 4} steps per level\n"
+    )
     hr, lr = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 8, 8)
     latents, nats = model.encode(hr, lr)
     same_latents, same_nats = larger.encode(hr, lr)
@@ -68,10 +82,14 @@ def test_new_steps_do_nothing_yet(run, capsys):
 
 
 @pytest.mark.parametrize("source", ["small", "encoder"])
-def test_new_blocks_do_nothing_yet_but_can_be_trained_and_another_scale_keeps_the_trunk(run, source):
+def test_new_blocks_do_nothing_yet_but_can_be_trained_and_another_scale_keeps_the_trunk(
+    run, source
+):
     run(f"grow.py blocks {source}.safetensors larger.safetensors 2")
     run(f"grow.py scale {source}.safetensors rescaled.safetensors 16")
-    model, larger, rescaled = (load_checkpoint(f"{name}.safetensors") for name in (source, "larger", "rescaled"))
+    model, larger, rescaled = (
+        load_checkpoint(f"{name}.safetensors") for name in (source, "larger", "rescaled")
+    )
     encoder = model if isinstance(model, RRDB) else model.encoder
     assert len(larger.blocks) == len(encoder.blocks) + 2
     lr = torch.rand(1, 3, 8, 8)
@@ -101,25 +119,50 @@ def test_what_1x1s_and_a_linear_map_can_compute_stays_the_same(run, option):
     hr, lr = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 8, 8)
     latents, nats = model.encode(hr, lr)
     torch.testing.assert_close(cheap.encode(hr, lr)[1], nats, rtol=1e-3, atol=0.5)
-    torch.testing.assert_close(cheap.decode(lr, latents), model.decode(lr, latents), rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        cheap.decode(lr, latents), model.decode(lr, latents), rtol=0, atol=0.02
+    )
 
 
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ("average.py small.safetensors wider.safetensors made.safetensors", "are different networks"),
+        (
+            "average.py small.safetensors wider.safetensors made.safetensors",
+            "are different networks",
+        ),
         ("grow.py steps small.safetensors made.safetensors 3", "3 steps cannot be added"),
         ("grow.py blocks small.safetensors made.safetensors 0", "0 blocks cannot be added"),
-        ("grow.py scale small.safetensors made.safetensors 5", "scale is 5; encoders are for ×2, ×4, ×8 or ×16"),
-        ("grow.py steps encoder.safetensors made.safetensors 2", "is an LR encoder, which has no flow"),
+        (
+            "grow.py scale small.safetensors made.safetensors 5",
+            "scale is 5; encoders are for ×2, ×4, ×8 or ×16",
+        ),
+        (
+            "grow.py steps encoder.safetensors made.safetensors 2",
+            "is an LR encoder, which has no flow",
+        ),
         ("grow.py steps small.safetensors small.safetensors 2", "is the network itself"),
-        ("grow.py steps small.safetensors photos/photo.png/made.safetensors 2", "cannot be written: "),
-        ("last_kernel.py encoder.safetensors made.safetensors photos", "has no flow with last convolutions of 3×3"),
-        ("last_kernel.py plain.safetensors made.safetensors photos --leave-out", "has one step at level 1"),
-        ("last_kernel.py plain.safetensors made.safetensors icons", "holds no photograph of 128 pixels a side"),
+        (
+            "grow.py steps small.safetensors photos/photo.png/made.safetensors 2",
+            "cannot be written: ",
+        ),
+        (
+            "last_kernel.py encoder.safetensors made.safetensors photos",
+            "has no flow with last convolutions of 3×3",
+        ),
+        (
+            "last_kernel.py plain.safetensors made.safetensors photos --leave-out",
+            "has one step at level 1",
+        ),
+        (
+            "last_kernel.py plain.safetensors made.safetensors icons",
+            "holds no photograph of 128 pixels a side",
+        ),
     ],
 )
-def test_what_cannot_be_done_is_refused_in_words_and_changes_nothing(run, tmp_path, capsys, words, reason):
+def test_what_cannot_be_done_is_refused_in_words_and_changes_nothing(
+    run, tmp_path, capsys, words, reason
+):
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     with pytest.raises(SystemExit) as stopped:
         run(words)

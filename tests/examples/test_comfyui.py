@@ -1,4 +1,5 @@
-"""examples/comfyui in a stand-in for ComfyUI: loaded as a copied folder, declared by the protocol, run as graphs."""
+"""examples/comfyui in a stand-in for ComfyUI: loaded as a copied folder, declared by the protocol,
+run as graphs."""
 
 from __future__ import annotations
 
@@ -56,8 +57,8 @@ class PreviewImage:
 
 
 class ComfyUI:
-    """What ComfyUI does, by its documentation: imports each folder, runs what the output nodes of a graph need, and
-    keeps the results of nodes whose inputs stay the same."""
+    """What ComfyUI does, by its documentation: imports each folder, runs what the output nodes of a
+    graph need, and keeps the results of nodes whose inputs stay the same."""
 
     def __init__(self, custom_nodes):
         self.nodes = {"LoadImage": LoadImage, "PreviewImage": PreviewImage}
@@ -81,7 +82,9 @@ class ComfyUI:
 
     def result(self, graph, key):
         """What decides a node's result, and the result."""
-        node, values, signature = graph[key], {}, [graph[key]["class_type"]]
+        node = graph[key]
+        values = {}
+        signature = [graph[key]["class_type"]]
         for name, value in sorted(node["inputs"].items()):
             origin = value
             if isinstance(value, list):
@@ -89,12 +92,17 @@ class ComfyUI:
                 value, origin = results[value[1]], (origin, value[1])
             values[name] = value
             signature.append((name, origin))
-        kind, place = self.nodes[node["class_type"]], tuple(signature)
+        kind = self.nodes[node["class_type"]]
+        place = tuple(signature)
         if place not in self.kept:
             self.kept[place] = getattr(kind(), kind.FUNCTION)(**values)
             for returned, result in zip(kind.RETURN_TYPES, self.kept[place], strict=False):
                 if returned == "IMAGE" and kind is not LoadImage:
-                    assert (result.dtype, result.ndim, result.device.type) == (torch.float32, 4, "cpu")
+                    assert (result.dtype, result.ndim, result.device.type) == (
+                        torch.float32,
+                        4,
+                        "cpu",
+                    )
                     assert float(result.min()) >= 0
                     assert float(result.max()) <= 1
         return place, self.kept[place]
@@ -103,7 +111,9 @@ class ComfyUI:
 @pytest.fixture
 def comfy_ui(tmp_path, monkeypatch):
     before = set(sys.modules)
-    shutil.copytree(FOLDER, tmp_path / "custom_nodes" / "srflow", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        FOLDER, tmp_path / "custom_nodes" / "srflow", ignore=shutil.ignore_patterns("__pycache__")
+    )
     monkeypatch.setattr(LoadImage, "images", {})
     yield ComfyUI(tmp_path / "custom_nodes")
     for name in set(sys.modules) - before:
@@ -132,7 +142,11 @@ def load(bundle="x4-small", path=""):
 def drawn_by(kind, path="", **inputs):
     """A graph of one node between *Load* and a preview."""
     drawing = {"temperature": "default", "tau": 0.7, "seed": 0, "samples": 1, "consistent": False}
-    defaults = {"Upscale": drawing, "Encode": {}, "Restore": {"over": "auto", "temperature": "default", "tau": 0.7}}
+    defaults = {
+        "Upscale": drawing,
+        "Encode": {},
+        "Restore": {"over": "auto", "temperature": "default", "tau": 0.7},
+    }
     return {
         "1": {"class_type": "LoadImage", "inputs": {"image": "photo.png"}},
         "2": load(path=path),
@@ -151,7 +165,13 @@ def run(comfy_ui, image, graph):
 
 def test_the_nodes_are_declared_as_comfyui_asks(comfy_ui):
     ours = {name: node for name, node in comfy_ui.nodes.items() if name.startswith("SRFlow")}
-    assert {name.removeprefix("SRFlow") for name in ours} == {"Load", "Upscale", "Encode", "Sample", "Restore"}
+    assert {name.removeprefix("SRFlow") for name in ours} == {
+        "Load",
+        "Upscale",
+        "Encode",
+        "Sample",
+        "Restore",
+    }
     assert set(comfy_ui.names) == set(ours)
     made = {kind for node in ours.values() for kind in node.RETURN_TYPES}
     for node in ours.values():
@@ -174,22 +194,32 @@ def test_the_nodes_are_declared_as_comfyui_asks(comfy_ui):
     ("inputs", "options"),
     [
         ({}, {}),
-        ({"temperature": "tau", "tau": 0.3, "seed": (1 << 64) - 1}, {"tau": 0.3, "seed": (1 << 64) - 1}),
+        (
+            {"temperature": "tau", "tau": 0.3, "seed": (1 << 64) - 1},
+            {"tau": 0.3, "seed": (1 << 64) - 1},
+        ),
         ({"temperature": "auto", "tau": 0.3, "seed": 5}, {"tau": "auto", "seed": 5}),
         ({"consistent": True}, {"consistent": True}),
     ],
     ids=str,
 )
-def test_a_batch_is_drawn_picture_by_picture_as_the_sdk_draws_it(comfy_ui, image, tiny, inputs, options):
+def test_a_batch_is_drawn_picture_by_picture_as_the_sdk_draws_it(
+    comfy_ui, image, tiny, inputs, options
+):
     made = run(comfy_ui, image, drawn_by("Upscale", tiny, samples=2, **inputs))
     with Upscaler(tiny, device="cpu") as up:
-        wanted = [up.upscale(picture, sample=sample, **options) for picture in image for sample in (0, 1)]
+        wanted = [
+            up.upscale(picture, sample=sample, **options) for picture in image for sample in (0, 1)
+        ]
     assert torch.equal(made, torch.stack(wanted))
 
 
 def test_the_workflow_encodes_once_however_often_it_samples(comfy_ui, image, monkeypatch):
-    encoded, encode = [], Upscaler.encode
-    monkeypatch.setattr(Upscaler, "encode", lambda *given, **named: encoded.append(given) or encode(*given, **named))
+    encoded = []
+    encode = Upscaler.encode
+    monkeypatch.setattr(
+        Upscaler, "encode", lambda *given, **named: encoded.append(given) or encode(*given, **named)
+    )
     graph = json.loads((FOLDER / "workflow_api.json").read_text(encoding="utf-8"))
     graph["2"]["inputs"]["device"] = "cpu"
     LoadImage.images["example.png"] = image[:1]
@@ -205,7 +235,9 @@ def test_the_workflow_encodes_once_however_often_it_samples(comfy_ui, image, mon
 
 
 def test_restoring_keeps_the_size_and_is_the_sdks(comfy_ui, image):
-    noisy = (image[:1] + 0.1 * torch.randn(image[:1].shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+    noisy = (
+        image[:1] + 0.1 * torch.randn(image[:1].shape, generator=torch.Generator().manual_seed(1))
+    ).clamp(0, 1)
     made = run(comfy_ui, noisy, drawn_by("Restore"))
     smoother = run(comfy_ui, noisy, drawn_by("Restore", over="local", temperature="tau", tau=0.5))
     assert made.shape == noisy.shape
@@ -220,16 +252,25 @@ class PressedCancel(Exception):  # noqa: N818
 
 
 class Comfy:
-    """ComfyUI's package as nodes see it. press_at: the update of the bar at which somebody presses Cancel.
+    """ComfyUI's package as nodes see it. press_at: the update of the bar at which somebody presses
+    Cancel.
 
-    bar_looks: the bar itself raises, as ComfyUI's does at each update, if nobody else saw the button before.
+    bar_looks: the bar itself raises, as ComfyUI's does at each update, if nobody else saw the
+        button before.
     """
 
     def __init__(self, monkeypatch, press_at=0, *, bar_looks=False):
-        self.seen, self.press_at, self.pressed, self.bar_looks = [], press_at, threading.Event(), bar_looks
-        comfy, utils, management = (ModuleType(f"comfy{name}") for name in ("", ".utils", ".model_management"))
-        comfy.utils, comfy.model_management = utils, management
-        utils.ProgressBar, management.throw_exception_if_processing_interrupted = self.bar, self.throw
+        self.seen = []
+        self.press_at = press_at
+        self.pressed = threading.Event()
+        self.bar_looks = bar_looks
+        comfy, utils, management = (
+            ModuleType(f"comfy{name}") for name in ("", ".utils", ".model_management")
+        )
+        comfy.utils = utils
+        comfy.model_management = management
+        utils.ProgressBar = self.bar
+        management.throw_exception_if_processing_interrupted = self.throw
         for module in (comfy, utils, management):
             monkeypatch.setitem(sys.modules, module.__name__, module)
 
@@ -263,8 +304,12 @@ def test_progress_rises_over_the_whole_batch(comfy_ui, image, tiny, monkeypatch)
 
 
 @pytest.mark.parametrize("bar_looks", [False, True], ids=["watched", "at the bar"])
-@pytest.mark.parametrize(("samples", "press_at"), [(3, 1), (3, 5), (1, 4)], ids=["first", "second", "at the end"])
-def test_cancel_ends_the_run_with_comfyuis_own_error(comfy_ui, image, tiny, monkeypatch, samples, press_at, bar_looks):
+@pytest.mark.parametrize(
+    ("samples", "press_at"), [(3, 1), (3, 5), (1, 4)], ids=["first", "second", "at the end"]
+)
+def test_cancel_ends_the_run_with_comfyuis_own_error(
+    comfy_ui, image, tiny, monkeypatch, samples, press_at, bar_looks
+):
     comfy = Comfy(monkeypatch, press_at, bar_looks=bar_looks)
     with pytest.raises(PressedCancel):
         run(comfy_ui, image, drawn_by("Upscale", tiny, samples=samples))

@@ -1,4 +1,5 @@
-"""examples/cpp, built with CMake as its header says: the pictures are the SDK's, and mistakes get one line."""
+"""examples/cpp, built with CMake as its header says: the pictures are the SDK's, and mistakes get
+one line."""
 
 import shutil
 import subprocess
@@ -19,14 +20,17 @@ BUNDLE = ROOT / "srflow_sdk" / "models" / "x4-small.srflow"
 DEBIAN = "apt-get install cmake g++ libonnxruntime-dev libpng-dev"
 
 pytestmark = pytest.mark.skipif(
-    not (shutil.which("cmake") and shutil.which("c++")), reason=f"no C++ compiler on this machine: {DEBIAN}"
+    not (shutil.which("cmake") and shutil.which("c++")),
+    reason=f"no C++ compiler on this machine: {DEBIAN}",
 )
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     folder = tmp_path_factory.mktemp("upscale")
-    configured = subprocess.run(["cmake", "-S", SOURCES, "-B", folder], capture_output=True, text=True)
+    configured = subprocess.run(
+        ["cmake", "-S", SOURCES, "-B", folder], capture_output=True, text=True
+    )
     if configured.returncode:
         if "OnnxRuntime" in configured.stderr or "PNG" in configured.stderr:
             pytest.skip(f"a library is not installed: {DEBIAN}")
@@ -40,7 +44,9 @@ def program(tmp_path_factory):
 @pytest.fixture
 def run(program, tmp_path):
     def run(*arguments):
-        return subprocess.run([program, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+        return subprocess.run(
+            [program, *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=120
+        )
 
     return run
 
@@ -63,7 +69,17 @@ def assert_same(path, expected):
 def test_a_bundle_gives_the_sdks_pictures(run, photo, tmp_path):
     with Upscaler("x4-small", device="cpu", threads=1) as upscaler:
         for seed, tau in ((0, 0.7), (2**64 - 1, 0.9)):
-            done = run(BUNDLE, "photo.png", "large.png", "--tau", str(tau), "--seed", str(seed), "--threads", "1")
+            done = run(
+                BUNDLE,
+                "photo.png",
+                "large.png",
+                "--tau",
+                str(tau),
+                "--seed",
+                str(seed),
+                "--threads",
+                "1",
+            )
             assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
             assert_same(tmp_path / "large.png", upscaler.upscale(photo, tau=tau, seed=seed))
         assert run(BUNDLE, "photo.png", "default.png").returncode == 0
@@ -78,7 +94,10 @@ def test_a_fused_graph_gives_the_same_picture(run, photo, tmp_path, golden_bundl
         assert (done.returncode, done.stderr) == (0, "")
     assert_same(tmp_path / "one.png", np.asarray(Image.open(tmp_path / "two.png")))
     done = run("fused.onnx", "photo.png", "default.png")
-    assert (done.returncode, "no manifest.json beside it with a temperature: give --tau" in done.stderr) == (2, True)
+    assert (
+        done.returncode,
+        "no manifest.json beside it with a temperature: give --tau" in done.stderr,
+    ) == (2, True)
     shutil.copy(golden_bundle / "manifest.json", tmp_path)
     assert run("fused.onnx", "photo.png", "default.png").returncode == 0
 
@@ -86,7 +105,10 @@ def test_a_fused_graph_gives_the_same_picture(run, photo, tmp_path, golden_bundl
 @pytest.mark.parametrize("kind", ["gray", "16 bits"])
 def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, kind):
     pixels = np.asarray(Image.fromarray(photo).convert("L")) if kind == "gray" else photo
-    cv2.imwrite(str(tmp_path / "other.png"), pixels if kind == "gray" else pixels[..., ::-1].astype(np.uint16) * 257)
+    cv2.imwrite(
+        str(tmp_path / "other.png"),
+        pixels if kind == "gray" else pixels[..., ::-1].astype(np.uint16) * 257,
+    )
     assert run(BUNDLE, "other.png", "large.png", "--tau", "0.8").returncode == 0
     with Upscaler("x4-small", device="cpu", threads=1) as upscaler:
         expected = upscaler.upscale(pixels, tau=0.8)
@@ -96,10 +118,22 @@ def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, kin
 @pytest.mark.parametrize(
     ("arguments", "status", "line"),
     [
-        ([BUNDLE, "text.png", "large.png"], 1, "text.png is not a PNG file that can be read (Not a PNG file): convert"),
-        ([BUNDLE, "huge.png", "large.png"], 1, "the photo has 20000×20000 pixels, and this program draws up to 90000"),
+        (
+            [BUNDLE, "text.png", "large.png"],
+            1,
+            "text.png is not a PNG file that can be read (Not a PNG file): convert",
+        ),
+        (
+            [BUNDLE, "huge.png", "large.png"],
+            1,
+            "the photo has 20000×20000 pixels, and this program draws up to 90000",
+        ),
         ([BUNDLE, "photo.png", "folder.png"], 1, "folder.png cannot be written: Is a directory"),
-        (["none", "photo.png", "large.png"], 1, "none does not exist: give a bundle, or a fused.onnx"),
+        (
+            ["none", "photo.png", "large.png"],
+            1,
+            "none does not exist: give a bundle, or a fused.onnx",
+        ),
         (
             ["other.onnx", "photo.png", "large.png"],
             1,
@@ -110,24 +144,49 @@ def test_gray_and_16_bit_photos_give_the_sdks_pictures(run, photo, tmp_path, kin
             1,
             f"{BUNDLE / 'sampler.onnx'} is only a part of a model",
         ),
-        ([BUNDLE, "photo.png", "large.jpg"], 2, "large.jpg would hold a PNG: let its name end in .png"),
-        ([BUNDLE, "photo.png", "./photo.png"], 2, "./photo.png would overwrite the photo: name another file"),
+        (
+            [BUNDLE, "photo.png", "large.jpg"],
+            2,
+            "large.jpg would hold a PNG: let its name end in .png",
+        ),
+        (
+            [BUNDLE, "photo.png", "./photo.png"],
+            2,
+            "./photo.png would overwrite the photo: name another file",
+        ),
         ([BUNDLE, "photo.png", "large.png", "--tau", "3"], 2, "--tau is 3; it must be from 0 to 2"),
-        ([BUNDLE, "photo.png", "large.png", "--device", "gpu"], 2, "--device is gpu; it must be cpu or cuda"),
-        ([BUNDLE, "photo.png", "large.png", "--device", "cuda"], 1, "ONNX Runtime cannot run the model: CUDA"),
-        ([BUNDLE, "photo.png", "large.png", "--sed", "1"], 2, "there is no option --sed; there are --tau, --seed, "),
+        (
+            [BUNDLE, "photo.png", "large.png", "--device", "gpu"],
+            2,
+            "--device is gpu; it must be cpu or cuda",
+        ),
+        (
+            [BUNDLE, "photo.png", "large.png", "--device", "cuda"],
+            1,
+            "ONNX Runtime cannot run the model: CUDA",
+        ),
+        (
+            [BUNDLE, "photo.png", "large.png", "--sed", "1"],
+            2,
+            "there is no option --sed; there are --tau, --seed, ",
+        ),
     ],
 )
 def test_a_mistake_gets_one_line_and_leaves_nothing(run, photo, tmp_path, arguments, status, line):
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "huge.png").write_bytes(png_claiming(20000, 20000))
     (tmp_path / "folder.png").mkdir()
-    inputs = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1]) for name in ("lr", "tau")]
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1])
+        for name in ("lr", "tau")
+    ]
     node = onnx.helper.make_node("Add", ["lr", "tau"], ["sr"])
     output = onnx.helper.make_tensor_value_info("sr", onnx.TensorProto.FLOAT, [1])
     graph = onnx.helper.make_graph([node], "other", inputs, [output])
     opset = onnx.helper.make_opsetid("", 18)
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "other.onnx")
+    onnx.save(
+        onnx.helper.make_model(graph, opset_imports=[opset], ir_version=10), tmp_path / "other.onnx"
+    )
     before = set(tmp_path.rglob("*"))
     done = run(*arguments)
     assert done.returncode == status

@@ -22,7 +22,9 @@ def test_noise_is_unlikely_and_samples_are_as_likely_as_their_temperature_says(t
     with Image.open(EXAMPLES / "photos" / "cat.png") as cat:
         cat.convert("RGB").crop((60, 20, 165, 120)).save(tmp_path / "cat.png")
     (tmp_path / "text.png").write_text("no picture")
-    done = run(tmp_path / "cat.png", tmp_path / "text.png", "-o", tmp_path / "out", "--model", "x4-small")
+    done = run(
+        tmp_path / "cat.png", tmp_path / "text.png", "-o", tmp_path / "out", "--model", "x4-small"
+    )
     assert done.returncode == 1  # one photo is left out, and what was measured is kept
     (error,) = done.stderr.splitlines()
     assert error.startswith("error: ")
@@ -37,7 +39,9 @@ def test_noise_is_unlikely_and_samples_are_as_likely_as_their_temperature_says(t
     for level in (1, 2, 3):
         deviation = {name: float(row[f"deviation_level{level}"]) for name, row in rows.items()}
         assert deviation["sample τ 1"] == pytest.approx(1, abs=0.1)
-        assert 0.4 < deviation["sample τ 0.5"] < 0.75, "rounding to 8 bits adds to the smallest latents"
+        assert 0.4 < deviation["sample τ 0.5"] < 0.75, (
+            "rounding to 8 bits adds to the smallest latents"
+        )
         assert deviation["sample τ 0.5"] < deviation["sample τ 0.8"] - 0.1
         assert deviation["noise 8"] > deviation["photo"]
     assert float(rows["sample τ 1"]["kurtosis_level1"]) == pytest.approx(3, abs=0.5)

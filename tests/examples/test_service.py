@@ -27,11 +27,24 @@ PHOTO = (EXAMPLES / "photos" / "cat.png").read_bytes()
 
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
-    command = [sys.executable, "-m", "uvicorn", "--app-dir", str(EXAMPLES), "service:app", "--port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        "--app-dir",
+        str(EXAMPLES),
+        "service:app",
+        "--port",
+        "0",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stderr is not None
-        yield next(int(found[1]) for line in process.stderr if (found := re.search(r"running on \S+:(\d+)", line)))
+        yield next(
+            int(found[1])
+            for line in process.stderr
+            if (found := re.search(r"running on \S+:(\d+)", line))
+        )
         process.kill()
 
 
@@ -49,10 +62,14 @@ def test_a_photo_comes_back_as_the_upscaler_enlarges_it(port: int) -> None:
     status, content = answered(port, "tau=0.5&seed=3", file.getvalue())
     assert status == 200
     with Upscaler() as upscaler:
-        assert np.array_equal(Image.open(io.BytesIO(content)), upscaler.upscale(small, tau=0.5, seed=3))
+        assert np.array_equal(
+            Image.open(io.BytesIO(content)), upscaler.upscale(small, tau=0.5, seed=3)
+        )
 
 
-@pytest.mark.parametrize(("query", "body"), [("", b"no picture"), ("tau=9", PHOTO), ("tau=x", PHOTO)])
+@pytest.mark.parametrize(
+    ("query", "body"), [("", b"no picture"), ("tau=9", PHOTO), ("tau=x", PHOTO)]
+)
 def test_what_cannot_be_done_is_a_422_that_says_why(port: int, query: str, body: bytes) -> None:
     status, content = answered(port, query, body)
     assert status == 422

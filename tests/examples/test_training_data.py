@@ -14,7 +14,10 @@ import pytest
 from PIL import Image, ImageFont
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-SVG = '<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16"><circle cx="8" cy="8" r="7" fill="#c00"/></svg>'
+SVG = (
+    '<svg xmlns="http://www.w3.org/2000/svg" width="16" height="16"><circle cx="8" cy="8" r="7" '
+    'fill="#c00"/></svg>'
+)
 
 
 @pytest.fixture
@@ -28,12 +31,16 @@ def saved(picture: Image.Image, path: Path, **options: int) -> Path:
     return path
 
 
-def test_what_looks_like_a_picture_that_models_are_judged_by_is_left_out(example, tmp_path, monkeypatch, capsys):
+def test_what_looks_like_a_picture_that_models_are_judged_by_is_left_out(
+    example, tmp_path, monkeypatch, capsys
+):
     script = example("training_photos")
     monkeypatch.setattr(script, "PHOTOS", {})
     rng = np.random.default_rng(0)
     judged, other = (
-        Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize((640, 480), Image.Resampling.BICUBIC)
+        Image.fromarray(rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)).resize(
+            (640, 480), Image.Resampling.BICUBIC
+        )
         for _ in range(2)
     )
     (tmp_path / "judged").mkdir()
@@ -53,7 +60,9 @@ def test_what_looks_like_a_picture_that_models_are_judged_by_is_left_out(example
     script.main(tmp_path / "train", more)
     assert {path.name for path in (tmp_path / "train").iterdir()} == {"other.jpg", "LICENCES.tsv"}
     told = capsys.readouterr().out
-    assert all(f"{path} looks like boats of harbour, by which models are judged" in told for path in near)
+    assert all(
+        f"{path} looks like boats of harbour, by which models are judged" in told for path in near
+    )
     assert f"{more / 'broken.png'}: cannot be read as an image" in told
 
 
@@ -62,7 +71,13 @@ def test_the_table_knows_the_pictures_of_packages_and_test_sets(example):
     known = script.evaluated()
     counts = Counter(name.split(" of ")[1] for name in known.values())
     packages = {"budgie-backgrounds": 18, "scikit-image": 6, "scikit-learn": 2}
-    sets = {"Set5": 4, "Set14": 14, "BSD100": 100, "Urban100": 100, "Kodak": 24}  # a picture of Set5 is in Set14, too
+    sets = {
+        "Set5": 4,
+        "Set14": 14,
+        "BSD100": 100,
+        "Urban100": 100,
+        "Kodak": 24,
+    }  # a picture of Set5 is in Set14, too
     assert counts == {**packages, **sets}
     assert script.judged_by(EXAMPLES / "photos" / "cat.png", known) == "chelsea of scikit-image"
 

@@ -1,4 +1,5 @@
-"""examples/vapoursynth/upscale.py: a clip's frames are the SDK's pictures, in a script and through vspipe."""
+"""examples/vapoursynth/upscale.py: a clip's frames are the SDK's pictures, in a script and through
+vspipe."""
 
 from __future__ import annotations
 
@@ -13,9 +14,14 @@ import pytest
 
 from srflow_sdk import Upscaler
 
-vs = pytest.importorskip("vapoursynth", reason="Python 3.12 or newer: pip install vapoursynth vapoursynth-bestsource")
+vs = pytest.importorskip(
+    "vapoursynth", reason="Python 3.12 or newer: pip install vapoursynth vapoursynth-bestsource"
+)
 SCRIPT = Path(__file__).parents[2] / "examples" / "vapoursynth" / "upscale.py"
-WIDTH, HEIGHT, FRAMES = 25, 18, 3  # odd sides, which are not a plane's stride
+# odd sides, which are not a plane's stride
+WIDTH = 25
+HEIGHT = 18
+FRAMES = 3
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +39,14 @@ def upscaler():
 
 
 def blank(**changes):
-    options = {"format": vs.RGBS, "width": WIDTH, "height": HEIGHT, "length": FRAMES, "fpsnum": 25, **changes}
+    options = {
+        "format": vs.RGBS,
+        "width": WIDTH,
+        "height": HEIGHT,
+        "length": FRAMES,
+        "fpsnum": 25,
+        **changes,
+    }
     return vs.core.std.BlankClip(**options)
 
 
@@ -47,7 +60,9 @@ def clip():
 
     def fill(n, f):
         frame = f.copy()
-        for plane, values in enumerate(np.random.default_rng(n).uniform(-0.1, 1.1, (3, HEIGHT, WIDTH))):
+        for plane, values in enumerate(
+            np.random.default_rng(n).uniform(-0.1, 1.1, (3, HEIGHT, WIDTH))
+        ):
             np.asarray(frame[plane])[:] = values
         frame.props["number"] = n
         return frame
@@ -79,7 +94,9 @@ def test_frames_are_the_sdks_pictures_with_the_clips_properties(upscale, upscale
         ({}, "of several sizes"),
     ],
 )
-def test_other_clips_are_refused_with_the_call_that_converts_them(upscale, upscaler, changes, found):
+def test_other_clips_are_refused_with_the_call_that_converts_them(
+    upscale, upscaler, changes, found
+):
     clip = blank(**changes)
     if not changes:
         clip = vs.core.std.Splice([clip, blank(width=32)], mismatch=True)
@@ -97,14 +114,27 @@ def test_vspipe_enlarges_a_video_file(tmp_path):
     with (tmp_path / "clip.y4m").open("wb") as file:
         blank(format=vs.YUV420P8, width=24, color=[150, 100, 160]).output(file, y4m=True)
     folder = Path(sys.executable).parent
-    options = ["-c", "y4m", "-a", f"source={tmp_path / 'clip.y4m'}", "-a", "model=x4-small", "-a", "tau=0"]
+    options = [
+        "-c",
+        "y4m",
+        "-a",
+        f"source={tmp_path / 'clip.y4m'}",
+        "-a",
+        "model=x4-small",
+        "-a",
+        "tau=0",
+    ]
     # What vspipe and BestSource write to the home folder.
     environ = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}"}
     environ.update({name: str(tmp_path) for name in ("HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME")})
-    done = subprocess.run([folder / "vspipe", *options, SCRIPT, "-"], capture_output=True, timeout=240, env=environ)
+    done = subprocess.run(
+        [folder / "vspipe", *options, SCRIPT, "-"], capture_output=True, timeout=240, env=environ
+    )
     if b"library path couldn't be determined" in done.stderr:
         pytest.skip("vspipe needs a Python that has a shared library")
     assert done.returncode == 0, done.stderr.decode()
     head, *frames = done.stdout.split(b"FRAME\n")
-    assert {b"C420", b"W96", b"H72", b"F25:1"} <= {word.removesuffix(b"jpeg") for word in head.split()}
+    assert {b"C420", b"W96", b"H72", b"F25:1"} <= {
+        word.removesuffix(b"jpeg") for word in head.split()
+    }
     assert [len(frame) for frame in frames] == [96 * 72 * 3 // 2] * FRAMES

@@ -1,4 +1,5 @@
-"""examples/viewer with Qt's offscreen screen: what is shown is what is saved, and the window never waits."""
+"""examples/viewer with Qt's offscreen screen: what is shown is what is saved, and the window never
+waits."""
 
 from __future__ import annotations
 
@@ -38,7 +39,8 @@ def viewer():
 
 @pytest.fixture(scope="module")
 def upscaler(tmp_path_factory):
-    """Of colours far from those around, as latents have them: the tiny network draws nothing else."""
+    """Of colours far from those around, as latents have them: the tiny network draws nothing
+    else."""
     bundle = write_tiny_bundle(tmp_path_factory.mktemp("viewer") / "tiny.srflow", default_tau=0.7)
     with pytest.MonkeyPatch.context() as patch, Upscaler(bundle, device="cpu", threads=1) as opened:
         patch.setattr(ChromaBounds, "bounded", lambda self, picture: picture)
@@ -69,7 +71,8 @@ def photos(tmp_path):
 
 def after(signal, action):
     """What the signal carries once the action made it come. The event loop runs meanwhile."""
-    loop, came = QEventLoop(), []
+    loop = QEventLoop()
+    came = []
 
     def come(*values):
         came.extend(values)
@@ -106,11 +109,15 @@ def test_a_small_photo_follows_the_slider_and_the_seed(window, photos, upscaler)
     assert_same(shown(window), upscaler.upscale(small, tau=1.0, seed=2**64 - 1))
     assert window.message.text() == "τ 1, seed 18446744073709551615: 180×148 pixels"
     window.seed.setText("warm")
-    assert window.message.text() == "The seed is “warm”: it must be a whole number from 0 to 18446744073709551615."
+    assert (
+        window.message.text()
+        == "The seed is “warm”: it must be a whole number from 0 to 18446744073709551615."
+    )
 
 
 def test_the_window_does_not_wait_for_a_photo_that_opens(window, photos, monkeypatch):
-    go_on, read = threading.Event(), []
+    go_on = threading.Event()
+    read = []
 
     def slow(path):
         read.append(go_on.wait(PATIENCE_MS / 1000))
@@ -134,7 +141,8 @@ def test_the_part_of_a_large_photo_is_what_is_saved_there(window, photos, tmp_pa
     assert not window.overview.isHidden()
     middle = shown(window)
     after(window.artist.drawn, lambda: QTest.keyClick(window.overview, Qt.Key.Key_Right))
-    right, place = shown(window), window.job.place
+    right = shown(window)
+    place = window.job.place
     assert (place.top, place.left, place.height, place.width) == (18, 34, 96, 96)
     window.seed.setText("3")
     after(window.artist.drawn, lambda: window.seed.setText("0"))
@@ -156,14 +164,20 @@ def test_a_photo_of_any_kind_is_drawn_as_it_is_saved(window, photos, tmp_path, v
     if kind == "gray":
         Image.fromarray(pixels[..., 0]).save(tmp_path / "photo.png")
     elif kind == "transparent":
-        Image.fromarray(np.dstack([pixels, np.broadcast_to(ramp, pixels.shape[:2])])).save(tmp_path / "photo.png")
+        Image.fromarray(np.dstack([pixels, np.broadcast_to(ramp, pixels.shape[:2])])).save(
+            tmp_path / "photo.png"
+        )
     else:
         write_image(tmp_path / "photo.png", pixels.astype(np.uint16) * 257 + 100)
     after(window.artist.drawn, lambda: window.open_photo(tmp_path / "photo.png"))
     picture = shown(window)
     after(window.artist.saved, lambda: window.save_to(tmp_path / "saved.png"))
     saved = read_image(tmp_path / "saved.png").pixels
-    assert (saved.shape[2], saved.dtype.itemsize) == {"gray": (1, 1), "transparent": (4, 1), "16 bits": (3, 2)}[kind]
+    assert (saved.shape[2], saved.dtype.itemsize) == {
+        "gray": (1, 1),
+        "transparent": (4, 1),
+        "16 bits": (3, 2),
+    }[kind]
     assert_same(picture, viewer.as_rgb(saved))
 
 
@@ -172,7 +186,9 @@ def test_saving_can_be_cancelled_and_leaves_nothing(window, photos, tmp_path):
     window.save_to(tmp_path / "saved.png")
     assert not window.tau.isEnabled()
     assert window.cancel.isVisible()
-    after(window.artist.cancelled, lambda: QTest.mouseClick(window.cancel, Qt.MouseButton.LeftButton))
+    after(
+        window.artist.cancelled, lambda: QTest.mouseClick(window.cancel, Qt.MouseButton.LeftButton)
+    )
     assert window.message.text() == "Cancelled: saved.png was not written."
     assert window.tau.isEnabled()
     assert window.save.isEnabled()

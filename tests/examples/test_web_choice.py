@@ -1,4 +1,5 @@
-"""examples/web/src/choice.js, in node: it measures pictures as the SDK does, and chooses the same model."""
+"""examples/web/src/choice.js, in node: it measures pictures as the SDK does, and chooses the same
+model."""
 
 import io
 
@@ -39,7 +40,12 @@ def photographs():
 def files(folder):
     """Pictures of every kind that the rules tell apart, as files."""
     random = np.random.default_rng(SEED)
-    for name, pixels in (*photographs(), ("smooth", smooth(131)), ("noise", noisy(8)), ("small", smooth(7))):
+    for name, pixels in (
+        *photographs(),
+        ("smooth", smooth(131)),
+        ("noise", noisy(8)),
+        ("small", smooth(7)),
+    ):
         damaged = {"clean": pixels}
         for sigma in (1.5, 3, 12):
             spread = random.normal(0, sigma, pixels.shape)
@@ -54,10 +60,16 @@ def files(folder):
         for what, picture in damaged.items():
             write_image(folder / f"{name}-{what}.png", picture)
         image = Image.fromarray(pixels)
-        for ending, qualities in {"jpg": (5, 60, 93, 94, 98), "webp": (30, 80, 97), "avif": (30, 80, 97)}.items():
+        for ending, qualities in {
+            "jpg": (5, 60, 93, 94, 98),
+            "webp": (30, 80, 97),
+            "avif": (30, 80, 97),
+        }.items():
             for quality in qualities:
                 image.save(folder / f"{name}-{quality}.{ending}", quality=quality)
-        image.save(folder / f"{name}-progressive.jpg", quality=97, progressive=True, qtables="web_low")
+        image.save(
+            folder / f"{name}-progressive.jpg", quality=97, progressive=True, qtables="web_low"
+        )
         image.save(folder / f"{name}.gif")
         image.convert("L").save(folder / f"{name}-gray.jpg", quality=95)
         for ending in ("webp", "avif"):
@@ -67,7 +79,8 @@ def files(folder):
 @pytest.mark.slow
 def test_the_page_measures_and_chooses_as_the_sdk(tmp_path):
     files(tmp_path)
-    given, paths = [], sorted(tmp_path.iterdir())
+    given = []
+    paths = sorted(tmp_path.iterdir())
     for path in paths:
         pixels = read_image(path).pixels
         rgb = pixels if pixels.shape[2] > 2 else np.repeat(pixels[..., :1], 3, axis=2)
@@ -77,11 +90,21 @@ def test_the_page_measures_and_chooses_as_the_sdk(tmp_path):
         given.append([str(path), str(raw), *rgba.shape[:2]])
     chosen = []
     for path, found in zip(paths, in_node("choice.js", PROGRAM, *given), strict=True):
-        damage, expected = measure_damage(strips_of(read_image(path).pixels)), choose_model(path)
+        damage = measure_damage(strips_of(read_image(path).pixels))
+        expected = choose_model(path)
         assert (found["name"], found["why"]) == (expected.name, expected.why), path.name
-        for name, slack in {"noise": 1e-4, "dots": 1e-4, "grid": 0.1, "sharp": 0.005, "sharp_at_half": 0.005}.items():
+        for name, slack in {
+            "noise": 1e-4,
+            "dots": 1e-4,
+            "grid": 0.1,
+            "sharp": 0.005,
+            "sharp_at_half": 0.005,
+        }.items():
             # Of little noise, rounding decides whether it is texture.
-            mine, its = (max(value, name == "noise") for value in (found["damage"][name], getattr(damage, name)))
+            mine, its = (
+                max(value, name == "noise")
+                for value in (found["damage"][name], getattr(damage, name))
+            )
             assert mine == pytest.approx(its, rel=1e-3, abs=slack), f"{name} of {path.name}"
         chosen.append(expected.name)
     assert min(chosen.count("x4-small"), chosen.count("x4-photo")) > len(chosen) / 5, "both, often"

@@ -1,4 +1,5 @@
-"""The modules of examples/web that have an original in srflow_sdk, in node: the same bits, and the same tiles."""
+"""The modules of examples/web that have an original in srflow_sdk, in node: the same bits, and the
+same tiles."""
 
 import dataclasses
 import json
@@ -20,7 +21,8 @@ pytestmark = pytest.mark.skipif(NODE is None, reason="no node on this machine: a
 
 
 def in_node(module, program, *values):
-    """What a program prints as JSON; `values` is what it was given, and `its` the module's exports."""
+    """What a program prints as JSON; `values` is what it was given, and `its` the module's
+    exports."""
     path = json.dumps((SOURCES / module).as_uri())
     script = f"import * as its from {path};\nconst values = JSON.parse(process.argv[1]);\n{program}"
     command = [NODE, "--input-type=module", "-e", script, json.dumps(values)]
@@ -45,8 +47,16 @@ def bits(values):
     ("seed", "sample", "place"),
     [
         (3, 1, {"level": 2, "channels": 12, "top": 7, "left": 13, "height": 31, "width": 40}),
-        (2**64 - 1, 2**64 - 2, {"level": 3, "channels": 48, "top": 0, "left": 5, "height": 9, "width": 11}),
-        (2**53 + 1, 0, {"level": 1, "channels": 6, "top": MOST - 1, "left": MOST - 2, "height": 2, "width": 3}),
+        (
+            2**64 - 1,
+            2**64 - 2,
+            {"level": 3, "channels": 48, "top": 0, "left": 5, "height": 9, "width": 11},
+        ),
+        (
+            2**53 + 1,
+            0,
+            {"level": 1, "channels": 6, "top": MOST - 1, "left": MOST - 2, "height": 2, "width": 3},
+        ),
     ],
 )
 def test_a_window_of_latents_is_the_sdks_bit_for_bit(seed, sample, place):
@@ -70,7 +80,11 @@ def test_a_record_is_read_as_the_sdk_writes_it():
         source_sha256="",
     )
     program = "console.log(JSON.stringify(its.packet(values[0])));"
-    page_writes = [field.name for field in dataclasses.fields(Provenance) if field.default is dataclasses.MISSING]
+    page_writes = [
+        field.name
+        for field in dataclasses.fields(Provenance)
+        if field.default is dataclasses.MISSING
+    ]
     properties = {name: str(getattr(written, name)) for name in (*page_writes, "auto_tau")}
     packet = in_node("provenance.js", program, {**properties, "part": "0 0 64 64"}).encode()
     assert provenance_in(packet) == written
@@ -79,9 +93,15 @@ def test_a_record_is_read_as_the_sdk_writes_it():
 @pytest.mark.parametrize("size", [(45, 61), (1022, 700)])
 @pytest.mark.parametrize("core", [None, 64, 16])
 def test_large_photos_have_the_sdks_tiles(size, core):
-    program = "const [h, w, options] = values;\nconsole.log(JSON.stringify(its.planTiles(h, w, options)));"
+    program = (
+        "const [h, w, options] = values;\nconsole.log(JSON.stringify(its.planTiles(h, w, "
+        "options)));"
+    )
     height, width = (side + side % 2 for side in size)
     options = {"core": core, "halo": 11, "multiple": 2}
     found = in_node("tiles.js", program, height, width, options)
-    expected = [{"core": vars(tile.core), "window": vars(tile.window)} for tile in plan_tiles(height, width, **options)]
+    expected = [
+        {"core": vars(tile.core), "window": vars(tile.window)}
+        for tile in plan_tiles(height, width, **options)
+    ]
     assert found == expected

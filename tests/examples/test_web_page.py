@@ -1,4 +1,5 @@
-"""examples/web, built and opened in Chromium: the pictures are Upscaler's, and nothing leaves the machine."""
+"""examples/web, built and opened in Chromium: the pictures are Upscaler's, and nothing leaves the
+machine."""
 
 import contextlib
 import functools
@@ -32,12 +33,16 @@ PATIENCE_MS = 1000 * PATIENCE_S
 pytestmark = [
     *in_chromium,
     pytest.mark.skipif(NODE is None, reason="no node on this machine: apt install nodejs npm"),
-    pytest.mark.skipif(not (WEB / "node_modules").is_dir(), reason="run this first: npm ci --prefix examples/web"),
+    pytest.mark.skipif(
+        not (WEB / "node_modules").is_dir(), reason="run this first: npm ci --prefix examples/web"
+    ),
 ]
 
 
 def built_into(folder):
-    return subprocess.run([NODE, "build.mjs", folder], cwd=WEB, capture_output=True, text=True, timeout=PATIENCE_S)
+    return subprocess.run(
+        [NODE, "build.mjs", folder], cwd=WEB, capture_output=True, text=True, timeout=PATIENCE_S
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,13 +59,16 @@ def bundles(tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles")
     return {
         "x4-small": write_tiny_bundle(folder / "x4-small.srflow", name="x4-small", default_tau=0.7),
-        "x4-photo": write_tiny_bundle(folder / "x4-photo.srflow", name="x4-photo", gain=0.9, default_tau=0.5),
+        "x4-photo": write_tiny_bundle(
+            folder / "x4-photo.srflow", name="x4-photo", gain=0.9, default_tau=0.5
+        ),
     }
 
 
 @pytest.fixture(scope="module")
 def site(bundles, built_site, tmp_path_factory):
-    """The same folder with tiny models. The embedded ones take a browser on a CPU seconds for each picture."""
+    """The same folder with tiny models. The embedded ones take a browser on a CPU seconds for each
+    picture."""
     folder = tmp_path_factory.mktemp("sites") / "tiny"
     shutil.copytree(built_site, folder, copy_function=os.link)
     for place in (folder / "docs" / "play" / "model").iterdir():
@@ -78,7 +86,9 @@ def served(site):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site)) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=site)
+    ) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}/docs/play/"
@@ -98,7 +108,11 @@ def address_of_embedded(built_site):
         yield address
 
 
-SOFTWARE_GPU = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan"]
+SOFTWARE_GPU = [
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--enable-features=Vulkan",
+]
 
 
 @pytest.fixture(scope="module")
@@ -109,13 +123,16 @@ def chromium():
 
 @pytest.fixture
 def chromium_with_gpu(chromium):
-    browser = chromium.browser_type.launch(executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_GPU])
+    browser = chromium.browser_type.launch(
+        executable_path=CHROMIUM, args=["--no-sandbox", *SOFTWARE_GPU]
+    )
     yield browser
     browser.close()
 
 
 class Opened:
-    """The page in a browser, and what a user does with it. in_page, in_worker: JavaScript that runs before theirs."""
+    """The page in a browser, and what a user does with it. in_page, in_worker: JavaScript that runs
+    before theirs."""
 
     def __init__(self, chromium, address, *, in_page="", in_worker="", **options):
         self.context = chromium.new_context(**options)
@@ -123,8 +140,12 @@ class Opened:
         if in_worker:
             self.context.route("**/worker.js", lambda route: self.prefix(route, in_worker))
         self.page = self.context.new_page()
-        self.complaints, self.asked = [], []
-        self.page.on("console", lambda message: message.type == "error" and self.complaints.append(message.text))
+        self.complaints = []
+        self.asked = []
+        self.page.on(
+            "console",
+            lambda message: message.type == "error" and self.complaints.append(message.text),
+        )
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.context.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(address)
@@ -156,7 +177,9 @@ class Opened:
     def downloaded(self):
         with self.page.expect_download() as download:
             self.page.locator("#download").click()
-        return download.value.suggested_filename, np.asarray(Image.open(download.value.path()))[..., :3]
+        return download.value.suggested_filename, np.asarray(Image.open(download.value.path()))[
+            ..., :3
+        ]
 
     def close(self):
         self.context.close()
@@ -170,7 +193,11 @@ def checked(chromium, address):
     yield page
     assert page.complaints == []
     # Requests for blobs stay in the browser.
-    assert [url for url in page.asked if not url.startswith((address, f"blob:{address.split('/docs')[0]}"))] == []
+    assert [
+        url
+        for url in page.asked
+        if not url.startswith((address, f"blob:{address.split('/docs')[0]}"))
+    ] == []
     page.close()
 
 
@@ -273,7 +300,10 @@ def test_a_file_of_the_embedded_model_says_how_it_was_made_and_srflow_upscale_ma
     download.value.save_as(tmp_path / "web.png")
     (tmp_path / "a b.png").write_bytes(png(photo(37, 45)))
     found = read_provenance(tmp_path / "web.png")
-    assert (found.model, found.model_sha256) == (embedded.bundle.manifest.name, embedded.bundle.model_sha256)
+    assert (found.model, found.model_sha256) == (
+        embedded.bundle.manifest.name,
+        embedded.bundle.model_sha256,
+    )
     assert (found.tau, found.auto_tau, found.seed, found.sdk_version) == (
         embedded.bundle.manifest.default_tau,
         AUTO_TAU_SCHEME,
@@ -281,7 +311,9 @@ def test_a_file_of_the_embedded_model_says_how_it_was_made_and_srflow_upscale_ma
         __version__,
     )
     assert (found.source, found.tile, found.device) == ("a b.png", None, None)
-    again = CliRunner().invoke(cli.upscale, ["--from-output", str(tmp_path / "web.png"), "-o", str(tmp_path / "b.png")])
+    again = CliRunner().invoke(
+        cli.upscale, ["--from-output", str(tmp_path / "web.png"), "-o", str(tmp_path / "b.png")]
+    )
     assert again.exit_code == 0, again.output
     pictures = [read_image(tmp_path / name).pixels[..., :3] for name in ("web.png", "b.png")]
     assert_same(*pictures)
@@ -292,24 +324,31 @@ def test_photos_can_be_dropped_and_pasted_and_what_is_none_is_refused_in_one_lin
         const data = new DataTransfer();
         data.items.add(new File([new Uint8Array(bytes)], "given.png", { type }));
         const event = kind === "paste" ? { clipboardData: data } : { dataTransfer: data };
-        document.body.dispatchEvent(Object.assign(new Event(kind, { bubbles: true, cancelable: true }), event));
+        const made = new Event(kind, { bubbles: true, cancelable: true });
+        document.body.dispatchEvent(Object.assign(made, event));
     }"""
     small = list(png(photo(16, 20)))
     opened.page.evaluate(give, ["paste", small, "image/png"])
     opened.says("80×64 pixels in")
     opened.page.evaluate(give, ["drop", list(b"no picture"), "text/plain"])
-    opened.refuses("^“given.png” is not a picture that this browser can open: choose a JPEG, PNG or WebP file.$")
+    opened.refuses(
+        "^“given.png” is not a picture that this browser can open: choose a JPEG, PNG or WebP "
+        "file.$"
+    )
     opened.page.evaluate(give, ["drop", list(png(photo(20, 16))), "image/png"])
     opened.says("64×80 pixels in")
     assert opened.page.locator("#error").is_hidden()
     huge = np.zeros((1, 5000, 3), np.uint8)
     opened.page.evaluate(give, ["paste", list(png(huge)), "image/png"])
     opened.refuses(
-        "“given.png” has 5000×1 pixels, and this page takes up to 4 million and 4096 a side: .*srflow-upscale"
+        "“given.png” has 5000×1 pixels, and this page takes up to 4 million and 4096 a side: "
+        ".*srflow-upscale"
     )
     for seed in ("-1", "1e3", "18446744073709551616", ""):
         opened.page.locator("#seed").fill(seed)
-        opened.refuses(f"^The seed is “{seed}”: it must be a whole number from 0 to 18446744073709551615.$")
+        opened.refuses(
+            f"^The seed is “{seed}”: it must be a whole number from 0 to 18446744073709551615.$"
+        )
     opened.page.locator("#seed").fill("7")
     opened.says("64×80 pixels in")
 
@@ -336,14 +375,22 @@ def test_it_fits_the_screen_and_works_with_the_keyboard_alone(chromium, address,
     opened.page.locator(".sf-remove").focus()
     for name in ("sf-overview", "tau", "auto", "seed", "another"):
         opened.page.keyboard.press("Tab")
-        assert opened.page.evaluate("() => document.activeElement.id || document.activeElement.className") == name
+        assert (
+            opened.page.evaluate(
+                "() => document.activeElement.id || document.activeElement.className"
+            )
+            == name
+        )
     view = opened.page.locator(".sf-view").first
     opened.page.locator(".sf-slide input").focus()
     opened.page.keyboard.press("Home")
     after = view.screenshot()
     opened.page.keyboard.press("End")
     before = view.screenshot()
-    pictures = [np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int) for shot in (before, after)]
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
+        for shot in (before, after)
+    ]
     assert np.abs(pictures[0] - pictures[1]).mean() > 1
     assert opened.complaints == []
     opened.close()
@@ -357,7 +404,9 @@ def test_an_isolated_page_uses_all_cores_and_draws_the_same(chromium, site, upsc
             small = photo(16, 20)
             opened.choose(small)
             cores = opened.page.evaluate("navigator.hardwareConcurrency")
-            opened.says(f"80×64 pixels in .* on {f'{min(cores, 8)} threads' if cores > 1 else 'one thread'}")
+            opened.says(
+                f"80×64 pixels in .* on {f'{min(cores, 8)} threads' if cores > 1 else 'one thread'}"
+            )
             assert_same(opened.downloaded()[1], upscaler.upscale(small, tau="auto"))
             assert opened.complaints == []
             opened.close()
@@ -365,17 +414,22 @@ def test_an_isolated_page_uses_all_cores_and_draws_the_same(chromium, site, upsc
             server.kill()
 
 
-GIVES_GPU = "Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => ({}) } });"
+GIVES_GPU = (
+    "Object.defineProperty(navigator, 'gpu', { value: { requestAdapter: async () => ({}) } });"
+)
 
 
 COMPUTES_NOTHING = "GPUQueue.prototype.submit = () => {};"
 FAILS_LATER = """self.addEventListener("message", ({ data }) => {
-    if (data.kind === "draw") GPUQueue.prototype.submit = () => { throw new Error("the device is lost"); };
+    if (data.kind !== "draw") return;
+    GPUQueue.prototype.submit = () => { throw new Error("the device is lost"); };
 });"""
 
 
 @pytest.mark.parametrize(
-    ("broken", "first"), [(COMPUTES_NOTHING, "wasm"), (FAILS_LATER, "webgpu")], ids=["otherwise", "fails"]
+    ("broken", "first"),
+    [(COMPUTES_NOTHING, "wasm"), (FAILS_LATER, "webgpu")],
+    ids=["otherwise", "fails"],
 )
 def test_a_gpu_that_computes_otherwise_or_fails_is_left_for_the_processor(
     chromium_with_gpu, address, upscaler, broken, first
@@ -400,13 +454,16 @@ def test_a_page_without_its_model_says_so(chromium, address):
     opened.page = page
     page.goto(address)
     opened.refuses(
-        r"^The model could not be loaded: model/x4-small/sampler.onnx could not be loaded \(status 404\). Reload "
+        r"^The model could not be loaded: model/x4-small/sampler.onnx could not be loaded "
+        r"\(status 404\). Reload "
         "the page.$"
     )
     context.close()
 
 
-def test_the_photo_gets_the_model_that_suits_it_which_is_fetched_when_it_is_needed(opened, bundles, tmp_path):
+def test_the_photo_gets_the_model_that_suits_it_which_is_fetched_when_it_is_needed(
+    opened, bundles, tmp_path
+):
     claim = opened.page.locator("#claim")
     assert claim.inner_text() == "", "before there is a photo"
     opened.choose(smooth(40))
@@ -416,7 +473,9 @@ def test_the_photo_gets_the_model_that_suits_it_which_is_fetched_when_it_is_need
     assert not any("x4-photo" in url for url in opened.asked)
     Image.fromarray(smooth(64)).save(tmp_path / "photo.jpg", quality=60)
     opened.page.set_input_files(".sf-photo input", tmp_path / "photo.jpg")
-    opened.page.wait_for_function("() => document.querySelector('#model').textContent.startsWith('x4-photo')")
+    opened.page.wait_for_function(
+        "() => document.querySelector('#model').textContent.startsWith('x4-photo')"
+    )
     opened.says("256×256 pixels in")
     assert opened.page.locator("#model").inner_text() == "x4-photo (JPEG of quality 60)"
     assert "srflow-upscale does" in claim.inner_text()
@@ -425,7 +484,9 @@ def test_the_photo_gets_the_model_that_suits_it_which_is_fetched_when_it_is_need
     with Upscaler(bundles["x4-photo"], device="cpu", tile=64) as upscaler:
         assert_same(picture, np.asarray(upscaler.upscale(tmp_path / "photo.jpg", tau="auto")))
     opened.choose(smooth(40))
-    opened.page.wait_for_function("() => document.querySelector('#model').textContent.startsWith('x4-small')")
+    opened.page.wait_for_function(
+        "() => document.querySelector('#model').textContent.startsWith('x4-small')"
+    )
     opened.says("160×160 pixels in")
     assert opened.downloaded()[0] == "a b_x4_tauauto0.7_seed0.png"
     assert sum("x4-photo/encoder.onnx" in url for url in opened.asked) == 1
@@ -433,7 +494,10 @@ def test_the_photo_gets_the_model_that_suits_it_which_is_fetched_when_it_is_need
 
 def test_the_sources_types_are_right():
     done = subprocess.run(
-        [NODE, "node_modules/typescript/bin/tsc", "--noEmit"], cwd=WEB, capture_output=True, text=True
+        [NODE, "node_modules/typescript/bin/tsc", "--noEmit"],
+        cwd=WEB,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout
 

@@ -18,7 +18,13 @@ from srflow_export.bundle_writer import bundle_lock, staged_bundle
 from srflow_export.triton import write_repository
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
-from tests.sdk.tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bundle, write_tiny_bundle
+from tests.sdk.tiny_bundle import (
+    STUB_FILES,
+    hidden_files,
+    tiny_manifest,
+    write_stub_bundle,
+    write_tiny_bundle,
+)
 
 
 @pytest.fixture
@@ -27,7 +33,9 @@ def target(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_a_commit_replaces_the_older_bundle(target: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
+def test_a_commit_replaces_the_older_bundle(
+    target: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
     if not exchange:
         monkeypatch.setattr(bundle_writer, "_exchange", lambda *_: False)
     write_stub_bundle(target, b"one")
@@ -41,7 +49,8 @@ def test_a_commit_replaces_the_older_bundle(target: Path, monkeypatch: pytest.Mo
 def test_only_what_can_be_written_is_flushed_as_windows_wants_it(
     target: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    flushed, real_fsync = list[int](), os.fsync
+    flushed = list[int]()
+    real_fsync = os.fsync
 
     def fsync(descriptor: int) -> None:
         if not stat.S_ISDIR(os.fstat(descriptor).st_mode):
@@ -75,7 +84,9 @@ def test_an_exception_leaves_the_older_bundle_and_nothing_else(target: Path) -> 
         (STUB_FILES, {"parity": [{"psnr": float("inf")}]}),
     ],
 )
-def test_a_refused_commit_leaves_the_older_bundle(target: Path, files: list[str], manifest: dict[str, Any]) -> None:
+def test_a_refused_commit_leaves_the_older_bundle(
+    target: Path, files: list[str], manifest: dict[str, Any]
+) -> None:
     write_stub_bundle(target, b"one")
     with staged_bundle(target) as stage:
         for name in files:
@@ -87,7 +98,9 @@ def test_a_refused_commit_leaves_the_older_bundle(target: Path, files: list[str]
 
 
 @pytest.mark.parametrize("exchange", [True, False])
-def test_a_failing_swap_leaves_the_older_bundle(target: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool) -> None:
+def test_a_failing_swap_leaves_the_older_bundle(
+    target: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
     write_stub_bundle(target, b"one")
 
     def fail(*_: object) -> bool:
@@ -117,7 +130,9 @@ def test_what_is_not_a_bundle_is_never_replaced(target: Path, kind: str) -> None
         (target / "manifest.json").write_text('{"manifest_version": 3}')
     with pytest.raises(BundleError, match="another name"):
         write_stub_bundle(target)
-    assert target.read_bytes() == b"precious" if kind == "file" else (target / "precious.txt").exists()
+    assert (
+        target.read_bytes() == b"precious" if kind == "file" else (target / "precious.txt").exists()
+    )
     assert hidden_files(target.parent) == []
 
 
@@ -133,7 +148,8 @@ def test_a_folder_made_during_the_export_is_not_replaced(target: Path) -> None:
 
 
 def run_and_kill(target: Path, *, kill_at: str) -> None:
-    """Export over the target in another process, which is killed when it reaches a function of the writer."""
+    """Export over the target in another process, which is killed when it reaches a function of the
+    writer."""
     script = f"""
         import os
         from pathlib import Path
@@ -149,13 +165,19 @@ def run_and_kill(target: Path, *, kill_at: str) -> None:
     """
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], cwd=root, timeout=60, check=False, stderr=subprocess.PIPE
+        [sys.executable, "-c", textwrap.dedent(script)],
+        cwd=root,
+        timeout=60,
+        check=False,
+        stderr=subprocess.PIPE,
     )
     assert abs(done.returncode) == 9, done.stderr.decode()
 
 
 @pytest.mark.parametrize("kill_at", ["_hash_and_sync", "swap_in", "_exchange"])
-def test_a_killed_export_leaves_a_whole_bundle_and_its_remains_are_removed(target: Path, kill_at: str) -> None:
+def test_a_killed_export_leaves_a_whole_bundle_and_its_remains_are_removed(
+    target: Path, kill_at: str
+) -> None:
     write_stub_bundle(target, b"one")
     run_and_kill(target, kill_at=kill_at)
     survivor = Bundle.open(target).file("encoder.onnx").read_bytes()
@@ -178,18 +200,25 @@ def test_an_older_bundle_that_a_crash_left_aside_is_put_back(target: Path) -> No
 
 
 def test_bundles_are_written_without_torch_and_onnx() -> None:
-    code = "import sys; sys.modules.update(torch=None, onnx=None); import srflow_export.bundle_writer"
+    code = (
+        "import sys; sys.modules.update(torch=None, onnx=None); import srflow_export.bundle_writer"
+    )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_a_place_that_cannot_be_written_to_is_a_typed_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_cannot_be_written_to_is_a_typed_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(BundleError, match="a bundle cannot be written there"):
         write_stub_bundle(tmp_path / "file" / "model.srflow")
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "file"))
     with (
-        pytest.raises(BundleError, match=r"m\.srflow: a bundle cannot be written there, because .* cannot be locked"),
+        pytest.raises(
+            BundleError,
+            match=r"m\.srflow: a bundle cannot be written there, because .* cannot be locked",
+        ),
         bundle_lock(tmp_path / "m.srflow"),
     ):
         pass
@@ -225,12 +254,18 @@ def test_who_waits_for_a_lock_says_so_and_a_killed_process_lets_the_next_one_in(
     finally:
         process.kill()
         process.join(60)
-    assert lines == [f"{tmp_path / 'm.srflow'}: another srflow-export is writing this bundle; waiting for it"]
-    assert {path.name for path in tmp_path.iterdir()} <= {"cache", "file"}, "nothing is left beside the bundle"
+    assert lines == [
+        f"{tmp_path / 'm.srflow'}: another srflow-export is writing this bundle; waiting for it"
+    ]
+    assert {path.name for path in tmp_path.iterdir()} <= {"cache", "file"}, (
+        "nothing is left beside the bundle"
+    )
 
 
 @pytest.mark.not_on_windows("links and FIFOs")
-def test_a_bundle_has_one_lock_by_whichever_path_it_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_has_one_lock_by_whichever_path_it_is_reached(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
     (tmp_path / "m.srflow").mkdir()
     (tmp_path / "linked").symlink_to(tmp_path / "m.srflow")

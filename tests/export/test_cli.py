@@ -33,29 +33,47 @@ def run(*arguments):
         (["--compare", "a", "b", "--checkpoint-of", "c"], "leave"),
         (["--checkpoint-of", "m.srflow"], "name it with -o"),
         (["--engines-for", "m.srflow"], "say which with --trt or --rtx"),
-        (["--bundle", "m.srflow", "--triton", ""], "'--triton': it is empty; name a file or folder"),
+        (
+            ["--bundle", "m.srflow", "--triton", ""],
+            "'--triton': it is empty; name a file or folder",
+        ),
         pytest.param(
-            *(["m.pth", "-o", "s3://b/m.srflow"], "s3://b/m.srflow is a URL; name a file or folder on this machine"),
+            *(
+                ["m.pth", "-o", "s3://b/m.srflow"],
+                "s3://b/m.srflow is a URL; name a file or folder on this machine",
+            ),
             marks=pytest.mark.not_on_windows("all URLs are refused there, in other words"),
         ),
         (["--bundle", "m.srflow"], "say what for with --triton REPO or --also int8"),
-        (["--bundle", "m.srflow", "--triton", "r", "-o", "n.srflow"], "-o only applies to a bundle that is written"),
+        (
+            ["--bundle", "m.srflow", "--triton", "r", "-o", "n.srflow"],
+            "-o only applies to a bundle that is written",
+        ),
         (
             ["--bundle", "m.srflow", "--triton", "r", "--gate", "full"],
             "--gate only applies to a bundle that is",
         ),
         (["--engines-for", "m.srflow", "--rtx", "fp16", "--fused"], "leave --fused out"),
         (["--ckpt", "m.pth", "--precision", "fp8"], "'fp8' is not one of"),
-        (["m.pth", "--precision", "https://u:s3cr3t@h/a?sig=s1gned"], "'https://h/a' is not one of"),  # without secrets
+        (
+            ["m.pth", "--precision", "https://u:s3cr3t@h/a?sig=s1gned"],
+            "'https://h/a' is not one of",
+        ),  # without secrets
         (["--ckpt", "m.pth", "--builder-level", "6"], "6 is not in the range"),
         (["--ckpt", "m.pth", "--tau", "nan"], "'nan' is not a number"),
         (["--bundle", "m.srflow", "--plain", "--size", "8"], "8 is not in the range 16<=x<=2048"),
         (["--bundle", "m.srflow", "--plain", "--tau", "1.5"], "1.5 is not in the range"),
-        (["--bundle", "m.srflow", "--plain", "--also", "int8"], "--also takes one bundle and writes one -o"),
+        (
+            ["--bundle", "m.srflow", "--plain", "--also", "int8"],
+            "--also takes one bundle and writes one -o",
+        ),
         (["--bundle", "a", "--bundle", "b", "--plain"], "--plain takes one bundle"),
         (["--bundle", "m.srflow", "--plain", "--gate", "full"], "--gate only applies"),
         (["--bundle", "m.srflow", "--triton", "r", "--tau", "0.5"], "--tau only applies"),
-        (["--bundle", "m.srflow", "--triton", "r", "--seed", "1"], "--seed only applies to a plain file: add --plain"),
+        (
+            ["--bundle", "m.srflow", "--triton", "r", "--seed", "1"],
+            "--seed only applies to a plain file: add --plain",
+        ),
         (["m.pth", "--opset", "17"], "--opset only applies to a plain file: add --plain"),
         (["--engines-for", "m.srflow", "--rtx", "fp16", "--plain"], "leave --plain out"),
     ],
@@ -70,7 +88,9 @@ def test_help_has_every_option_once_under_headings_and_ten_first():
     shown = CliRunner().invoke(main, ["--help"], terminal_width=100).output
     text = shown.split("Options that most people need:\n")[1]
     named = re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE)
-    assert sorted(named) == sorted([max(option.opts, key=len) for option in main.params[1:]] + ["--help"])
+    assert sorted(named) == sorted(
+        [max(option.opts, key=len) for option in main.params[1:]] + ["--help"]
+    )
     assert len(re.findall("^  -", text.split("\n\n")[0], re.MULTILINE)) == 10
 
 
@@ -95,7 +115,9 @@ def test_a_bundle_is_no_checkpoint_and_both_ways_on_are_named(tmp_path):
 
 def test_auto_tau_makes_the_pictures_texture_the_bundles_default(tmp_path):
     save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
-    result = run(tmp_path / "tiny.safetensors", "--no-inverter", "--halo", 8, "--tau", 0.7, "--auto-tau")
+    result = run(
+        tmp_path / "tiny.safetensors", "--no-inverter", "--halo", 8, "--tau", 0.7, "--auto-tau"
+    )
     assert result.exit_code == 0, result.output
     manifest = Bundle.open(tmp_path / "tiny.srflow").manifest
     assert (manifest.default_tau, manifest.auto_tau) == (0.7, True)
@@ -124,7 +146,10 @@ def test_a_terminated_export_leaves_nothing_behind(tmp_path):
         (["--trt", "fp16", "--sm", "89"], "leave --sm out"),
         (["--rtx", "fp16", "--sm", "89", "--shapes", "16,64"], "expected three sizes, not 2"),
         (["--rtx", "fp16", "--sm", "89", "--precision", "fp32"], "leave --precision out"),
-        (["--rtx", "fp16", "--sm", "89", "--trt", "fp32", "--precision", "bf16"], "engines in fp16 are built from"),
+        (
+            ["--rtx", "fp16", "--sm", "89", "--trt", "fp32", "--precision", "bf16"],
+            "engines in fp16 are built from",
+        ),
     ],
 )
 def test_engines_that_cannot_be_are_refused_before_anything_is_exported(tmp_path, arguments, says):
@@ -169,28 +194,51 @@ def built(monkeypatch):
 def test_what_cannot_be_built_does_not_stop_the_rest(built):
     result = run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89")
     assert result.exit_code == 1
-    assert [(request.runtime, request.sms) for request in built] == [("tensorrt", ()), ("tensorrt_rtx", (89,))]
+    assert [(request.runtime, request.sms) for request in built] == [
+        ("tensorrt", ()),
+        ("tensorrt_rtx", (89,)),
+    ]
     assert result.output == "wrote m.srflow\nerror: no engines: TensorRT is not installed\n"
     result = run("--engines-for", "m.srflow", "--trt", "fp16")
-    assert (result.exit_code, result.output) == (1, "error: no engines: TensorRT is not installed\n")
+    assert (result.exit_code, result.output) == (
+        1,
+        "error: no engines: TensorRT is not installed\n",
+    )
     assert run("--engines-for", "m.srflow", "--rtx", "fp16", "--sm", "89").exit_code == 0
 
 
 def test_builder_options_reach_each_library(built):
-    run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89", "--builder-level", "5")
+    run(
+        "--engines-for",
+        "m.srflow",
+        "--trt",
+        "fp16",
+        "--rtx",
+        "fp16",
+        "--sm",
+        "89",
+        "--builder-level",
+        "5",
+    )
     assert [request.level for request in built] == [5, 5]
 
 
 def test_what_is_wrong_with_the_bundle_is_said_once(tmp_path):
-    result = run("--engines-for", tmp_path / "absent", "--trt", "fp16", "--rtx", "fp16", "--sm", "89")
+    result = run(
+        "--engines-for", tmp_path / "absent", "--trt", "fp16", "--rtx", "fp16", "--sm", "89"
+    )
     assert result.exit_code == 1
     assert result.output.count("there is no such bundle") == result.output.count("\n") == 1
 
 
 def test_a_gpu_that_rtx_does_not_build_for_is_refused_before_the_export(tmp_path, monkeypatch):
-    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13")
+    pytest.importorskip(
+        "tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13"
+    )
     (tmp_path / "m.pth").touch()
-    monkeypatch.setattr("srflow_export.exporter.export_checkpoint", lambda *_, **__: pytest.fail("it was exported"))
+    monkeypatch.setattr(
+        "srflow_export.exporter.export_checkpoint", lambda *_, **__: pytest.fail("it was exported")
+    )
     result = run("--ckpt", tmp_path / "m.pth", "--rtx", "fp16", "--sm", "90")
     assert result.exit_code == 1
     assert result.output.startswith("error: --sm 90: tensorrt_rtx")
@@ -201,7 +249,9 @@ def test_without_the_library_the_bundle_is_exported_first(tmp_path, monkeypatch,
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
     (tmp_path / "m.pth").touch()
     exported = []
-    monkeypatch.setattr("srflow_export.exporter.export_checkpoint", lambda *args, **_: exported.append(args[1]))
+    monkeypatch.setattr(
+        "srflow_export.exporter.export_checkpoint", lambda *args, **_: exported.append(args[1])
+    )
     assert run("--ckpt", tmp_path / "m.pth", "--rtx", "fp16", "--sm", "90").exit_code == 0
     assert exported == [tmp_path / "m.srflow"]
     assert [request.sms for request in built] == [(90,)]

@@ -23,7 +23,13 @@ from srflow_sdk.errors import CheckpointError, ExportError
 from srflow_training import RRDB, load_checkpoint, save_checkpoint
 from tests.networks import GOLDEN, random_srflow, tiny_config
 
-NOTES = {"iterations": 1, "reduction": "bilinear", "removes_damage": True, "default_tau": 0.5, "auto_tau": True}
+NOTES = {
+    "iterations": 1,
+    "reduction": "bilinear",
+    "removes_damage": True,
+    "default_tau": 0.5,
+    "auto_tau": True,
+}
 UNMEASURED = ExportOptions(halo=16)  # measuring takes longer than all the rest of an export
 
 
@@ -61,37 +67,51 @@ def bundle(folder, checkpoint):
 
 
 def run(path, **feeds):
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, feeds)
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
+        None, feeds
+    )
 
 
 @pytest.mark.slow
 def test_the_fused_graph_of_a_published_checkpoint_gives_the_published_image(golden_bundle):
     golden = np.load(GOLDEN / "srflow_x4_small.npz")
     tau = np.float32(golden["tau"]).reshape(1)
-    noise = {f"noise_level{level}": (golden[f"latent_level{level}"] / tau).astype(np.float32) for level in (1, 3)}
+    noise = {
+        f"noise_level{level}": (golden[f"latent_level{level}"] / tau).astype(np.float32)
+        for level in (1, 3)
+    }
     fused = golden_bundle / "fused.onnx"
     for expected, value in ((golden["sr"], tau), (golden["sr_tau0"], np.zeros(1, np.float32))):
         (sr,) = run(fused, lr=golden["lr"].astype(np.float32), tau=value, **noise)
         assert np.abs(sr - expected).max() < 1e-3 * np.ptp(expected)
 
 
-@pytest.mark.parametrize(("lr_batch", "batch", "taus"), [(1, 1, 1), (1, 3, 1), (1, 3, 3), (3, 3, 1), (3, 3, 3)])
+@pytest.mark.parametrize(
+    ("lr_batch", "batch", "taus"), [(1, 1, 1), (1, 3, 1), (1, 3, 3), (3, 3, 1), (3, 3, 3)]
+)
 @pytest.mark.parametrize("size", [(2, 2), (6, 10)])
 @torch.no_grad()
-def test_sizes_and_batches_are_dynamic_and_a_single_lr_serves_all(bundle, checkpoint, size, lr_batch, batch, taus):
+def test_sizes_and_batches_are_dynamic_and_a_single_lr_serves_all(
+    bundle, checkpoint, size, lr_batch, batch, taus
+):
     model = load_checkpoint(checkpoint)
     generator = torch.Generator().manual_seed(0)
     lr = torch.rand((lr_batch, 3, *size), generator=generator)
     latents = {
-        level: torch.randn((batch, *shape), generator=generator) for level, shape in model.latent_shapes(*size).items()
+        level: torch.randn((batch, *shape), generator=generator)
+        for level, shape in model.latent_shapes(*size).items()
     }
     tau = torch.linspace(0.2, 0.8, taus)
-    expected = model.decode(lr, {level: tau[:, None, None, None] * z for level, z in latents.items()}).numpy()
+    expected = model.decode(
+        lr, {level: tau[:, None, None, None] * z for level, z in latents.items()}
+    ).numpy()
     noise = {f"noise_level{level}": z.numpy() for level, z in latents.items()}
     (fused,) = run(bundle.file("fused.onnx"), lr=lr.numpy(), tau=tau.numpy(), **noise)
     assert fused.shape == (batch, 3, 4 * size[0], 4 * size[1])
     np.testing.assert_allclose(fused, expected, atol=1e-4)
-    encoder = onnxruntime.InferenceSession(str(bundle.file("encoder.onnx")), providers=["CPUExecutionProvider"])
+    encoder = onnxruntime.InferenceSession(
+        str(bundle.file("encoder.onnx")), providers=["CPUExecutionProvider"]
+    )
     names = [output.name for output in encoder.get_outputs()]
     conditioning = dict(zip(names, encoder.run(None, {"lr": lr.numpy()}), strict=True))
     (split,) = run(bundle.file("sampler.onnx"), tau=tau.numpy(), **noise, **conditioning)
@@ -111,12 +131,20 @@ def test_nothing_in_a_graph_is_dead(bundle, name):
 
 def test_interface_names_and_metadata(bundle):
     fused = onnx.load(bundle.file("fused.onnx"))
-    assert [value.name for value in fused.graph.input] == ["lr", "noise_level1", "noise_level2", "noise_level3", "tau"]
+    assert [value.name for value in fused.graph.input] == [
+        "lr",
+        "noise_level1",
+        "noise_level2",
+        "noise_level3",
+        "tau",
+    ]
     assert [value.name for value in fused.graph.output] == ["sr"]
     metadata = {entry.key: entry.value for entry in fused.metadata_props}
     assert metadata["srflow.scale"] == "4"
     assert metadata["srflow.latent_levels"] == "1:6,2:12,3:48"
-    assert metadata["srflow.checkpoint_sha256"] == bundle.manifest.provenance["checkpoint"]["sha256"]
+    assert (
+        metadata["srflow.checkpoint_sha256"] == bundle.manifest.provenance["checkpoint"]["sha256"]
+    )
     text = onnx.printer.to_text(fused)
     assert str(Path.cwd()) not in text  # no paths of the machine that exported
 
@@ -129,7 +157,10 @@ def test_the_manifest_says_what_was_proved_and_where_the_weights_come_from(bundl
         for photo in ("edges", "face", "fur", "sky")
         for tau in (0.0, 0.5, 0.8, 1.0)
     ]
-    assert all(row["psnr_db"] >= 90 and row["nonfinite"] == 0 and not row["diverged"] for row in manifest.parity)
+    assert all(
+        row["psnr_db"] >= 90 and row["nonfinite"] == 0 and not row["diverged"]
+        for row in manifest.parity
+    )
     assert all(list(row["levels_db"]) == ["3", "2", "1"] for row in manifest.parity)
     assert manifest.provenance["licence"] == "CC0-1.0"
     assert manifest.provenance["training_data"] == "noise"
@@ -143,31 +174,49 @@ def test_the_manifest_says_what_was_proved_and_where_the_weights_come_from(bundl
 
 def sha256_of_graphs(checkpoint):
     model = load_checkpoint(checkpoint)
-    encoder, sampler = onnx_models.encoder_model(model), onnx_models.sampler_model(model, flow_nodes=True)
-    protos = [encoder, sampler, onnx_models.joined(encoder, sampler), quantisation.int8_encoder(model)]
+    encoder = onnx_models.encoder_model(model)
+    sampler = onnx_models.sampler_model(model, flow_nodes=True)
+    protos = [
+        encoder,
+        sampler,
+        onnx_models.joined(encoder, sampler),
+        quantisation.int8_encoder(model),
+    ]
     return [hashlib.sha256(onnx_models.finished(proto, {})).hexdigest() for proto in protos]
 
 
 @pytest.mark.slow
 def test_two_exports_of_a_checkpoint_write_the_same_bytes(least):
-    """Engine caches and model hashes depend on it. Python's hash seed, another in each process, orders sets."""
+    """Engine caches and model hashes depend on it. Python's hash seed, another in each process,
+    orders sets."""
     seed = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
-    code = "import sys; from tests.export.test_export import sha256_of_graphs; print(*sha256_of_graphs(sys.argv[1]))"
-    command, root = [sys.executable, "-c", code, least], Path(__file__).parents[2]
+    code = (
+        "import sys; from tests.export.test_export import sha256_of_graphs; "
+        "print(*sha256_of_graphs(sys.argv[1]))"
+    )
+    command = [sys.executable, "-c", code, least]
+    root = Path(__file__).parents[2]
     environment = os.environ | {"PYTHONHASHSEED": seed}
-    other = subprocess.run(command, env=environment, cwd=root, check=True, capture_output=True, text=True).stdout
+    other = subprocess.run(
+        command, env=environment, cwd=root, check=True, capture_output=True, text=True
+    ).stdout
     assert other.split() == sha256_of_graphs(least)
     assert len(set(other.split())) == 4
 
 
-def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(folder, checkpoint, bundle):
+def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(
+    folder, checkpoint, bundle
+):
     wide = tiny_config(hidden=32, nf=16, levels=2, split_levels=(1,), steps=1)
     save_checkpoint(folder / "wide.safetensors", random_srflow(wide))
     for weights in ("fp32", "fp16"):
         options = ExportOptions(halo=16, weights=weights, inverter=False)
         export_checkpoint(folder / "wide.safetensors", folder / f"{weights}.srflow", options)
     full, half = (
-        sum((folder / f"{weights}.srflow" / name).stat().st_size for name in ("encoder.onnx", "sampler.onnx"))
+        sum(
+            (folder / f"{weights}.srflow" / name).stat().st_size
+            for name in ("encoder.onnx", "sampler.onnx")
+        )
         for weights in ("fp32", "fp16")
     )
     assert half < 0.7 * full
@@ -189,16 +238,30 @@ def compared_again(output):
 
 def test_polygraphy_takes_up_the_inputs_that_are_kept(folder, least):
     kept = folder / "two words"
-    arguments = ["--halo", "16", "--no-inverter", "--keep-inputs", str(kept), "-o", str(folder / "n.srflow")]
+    arguments = [
+        "--halo",
+        "16",
+        "--no-inverter",
+        "--keep-inputs",
+        str(kept),
+        "-o",
+        str(folder / "n.srflow"),
+    ]
     result = CliRunner().invoke(main, [str(least), *arguments])
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in kept.iterdir()) == ["graph.onnx", "inputs.json", "outputs.json"]
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "graph.onnx",
+        "inputs.json",
+        "outputs.json",
+    ]
     done = compared_again(result.output)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Passed: 4/4 iterations" in done.stdout
 
 
-def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(folder, least, least_bundle, monkeypatch):
+def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(
+    folder, least, least_bundle, monkeypatch
+):
     target = shutil.copytree(least_bundle, folder / "kept.srflow")
     before = Bundle.open(target).model_sha256
     original = onnx_models.sampler_model
@@ -229,7 +292,11 @@ def test_an_encoder_alone_is_refused(folder):
 
 def test_the_command_says_in_one_line_what_is_wrong(folder, checkpoint):
     (folder / "broken.pth").write_bytes(b"not a checkpoint")
-    for arguments in (["--ckpt", "nowhere.pth"], ["--ckpt", "."], ["--ckpt", str(folder / "broken.pth")]):
+    for arguments in (
+        ["--ckpt", "nowhere.pth"],
+        ["--ckpt", "."],
+        ["--ckpt", str(folder / "broken.pth")],
+    ):
         result = CliRunner().invoke(main, arguments)
         assert result.exit_code == 1
         assert result.output.startswith("error: ")

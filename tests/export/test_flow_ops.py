@@ -1,4 +1,5 @@
-"""The flow op in exported graphs: nodes, their function, and the same numbers from ONNX Runtime without a library."""
+"""The flow op in exported graphs: nodes, their function, and the same numbers from ONNX Runtime
+without a library."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ class Tail(nn.Module):
         random = torch.Generator().manual_seed(1)
         self.register_buffer("weight", torch.randn(5, 5, 1, 1, generator=random))
         self.register_buffer("bias", torch.randn(5, generator=random))
-        self.scale_map, self.order = scale_map, order
+        self.scale_map = scale_map
+        self.order = order
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor]:
         """Inputs as in NAMES."""
@@ -37,9 +39,12 @@ class Tail(nn.Module):
         return (flow_step_tail(*inputs, self.weight, self.bias, step=1, **affine),)
 
 
-def example(batch: int, conditioning_batch: int, height: int, width: int, half: bool) -> list[Tensor]:
+def example(
+    batch: int, conditioning_batch: int, height: int, width: int, half: bool
+) -> list[Tensor]:
     random = torch.Generator().manual_seed(2)
-    size, kind = (height, width), torch.float16 if half else torch.float32
+    size = (height, width)
+    kind = torch.float16 if half else torch.float32
     return [
         torch.randn(batch, 5, *size, generator=random),
         torch.randn(batch, 6, *size, generator=random).to(kind),
@@ -51,10 +56,18 @@ def example(batch: int, conditioning_batch: int, height: int, width: int, half: 
 def exported(module: Tail, *, half: bool) -> onnx.ModelProto:
     tensors = dict(zip(NAMES, example(2, 1, 4, 6, half), strict=True))
     axes = {name: ("batch", tensor.shape[1], "height", "width") for name, tensor in tensors.items()}
-    for name in ("injector_scale", "injector_shift"):  # traced with a batch of 1, as graphs are: nothing ties it to N
+    for name in (
+        "injector_scale",
+        "injector_shift",
+    ):  # traced with a batch of 1, as graphs are: nothing ties it to N
         axes[name] = ("lr_batch", *axes[name][1:])
     proto = onnx_graph(
-        module, tensors, inputs=axes, outputs={"out": ("batch", 5, "height", "width")}, opset=18, nodes=NODES
+        module,
+        tensors,
+        inputs=axes,
+        outputs={"out": ("batch", 5, "height", "width")},
+        opset=18,
+        nodes=NODES,
     )
     append_function(proto, scale_map=module.scale_map, order=module.order)
     return proto
@@ -62,7 +75,11 @@ def exported(module: Tail, *, half: bool) -> onnx.ModelProto:
 
 @pytest.mark.parametrize(
     ("scale_map", "order", "half"),
-    [("exp", "shift_first", False), ("sigmoid", "scale_first", True), ("tanh", "scale_first", False)],
+    [
+        ("exp", "shift_first", False),
+        ("sigmoid", "scale_first", True),
+        ("tanh", "scale_first", False),
+    ],
 )
 def test_an_exported_op_runs_without_a_library_and_equals_torch(
     scale_map: ScaleMap, order: AffineOrder, half: bool
@@ -70,19 +87,32 @@ def test_an_exported_op_runs_without_a_library_and_equals_torch(
     module = Tail(scale_map, order)
     proto = exported(module, half=half)
     onnx.checker.check_model(proto, full_check=True)
-    assert [(node.domain, node.op_type) for node in proto.graph.node] == [("srflow", "FlowStepTail")]
+    assert [(node.domain, node.op_type) for node in proto.graph.node] == [
+        ("srflow", "FlowStepTail")
+    ]
     session = ort.InferenceSession(proto.SerializeToString())
     for batch, conditioning_batch, height, width in ((1, 1, 2, 2), (3, 1, 10, 4), (2, 2, 6, 14)):
         inputs = example(batch, conditioning_batch, height, width, half)
-        out = session.run(None, {name: tensor.numpy() for name, tensor in zip(NAMES, inputs, strict=True)})[0]
+        out = session.run(
+            None, {name: tensor.numpy() for name, tensor in zip(NAMES, inputs, strict=True)}
+        )[0]
         np.testing.assert_allclose(out, module(*inputs)[0].numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_nodes_carry_what_kernels_and_plugins_read() -> None:
     proto = exported(Tail("tanh", "scale_first"), half=False)
     (node,), (function,) = proto.graph.node, proto.functions
-    tail = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    tail = {
+        attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
+    }
     plugin = {"plugin_namespace": b"srflow", "plugin_version": b"1"}
-    assert tail == {"scale_map": b"tanh", "order": b"scale_first", "clamp": 1.5, "begin": [5], "end": [10], **plugin}
+    assert tail == {
+        "scale_map": b"tanh",
+        "order": b"scale_first",
+        "clamp": 1.5,
+        "begin": [5],
+        "end": [10],
+        **plugin,
+    }
     assert (function.name, set(function.attribute)) == ("FlowStepTail", set(tail))
     assert {opset.domain: opset.version for opset in proto.opset_import} == {"": 18, "srflow": 1}

@@ -1,7 +1,9 @@
-"""A full-size checkpoint in the published layout exports as it is, and decodes, inverts and scores as the network.
+"""A full-size checkpoint in the published layout exports as it is, and decodes, inverts and scores
+as the network.
 
-In fp32 alone: with --precision fp16, ×4 takes 131 s of an Intel Xeon's time and 2.2 GB, ×8 faces 248 s and 3.5 GB.
-tests/training/model/test_golden.py holds the network to what the published implementation computed.
+In fp32 alone: with --precision fp16, ×4 takes 131 s of an Intel Xeon's time and 2.2 GB, ×8 faces
+248 s and 3.5 GB. tests/training/model/test_golden.py holds the network to what the published
+implementation computed.
 """
 
 from __future__ import annotations
@@ -44,13 +46,19 @@ def assert_it_is_the_network(bundle: Bundle, checkpoint: Path, *, tolerance: flo
     assert np.abs(sr - drawn.numpy()).max() < tolerance * float(drawn.abs().max())
     assert np.abs(back - hr.numpy()).max() < tolerance
     for level, expected in latents.items():
-        assert np.abs(found[level] - expected.numpy()).max() < 10 * tolerance * float(expected.abs().max())
+        assert np.abs(found[level] - expected.numpy()).max() < 10 * tolerance * float(
+            expected.abs().max()
+        )
     assert log_density.sum(dtype=np.float64) == pytest.approx(float(nats), rel=10 * tolerance)
 
 
 @pytest.mark.slow
-def test_a_full_size_checkpoint_exports_without_a_flag_about_it_and_is_the_network(tmp_path: Path) -> None:
+def test_a_full_size_checkpoint_exports_without_a_flag_about_it_and_is_the_network(
+    tmp_path: Path,
+) -> None:
     checkpoint = write_published(tmp_path / "m.pth")
-    result = CliRunner().invoke(main, ["--ckpt", str(checkpoint), "--halo", "40"])  # measuring takes a minute
+    result = CliRunner().invoke(
+        main, ["--ckpt", str(checkpoint), "--halo", "40"]
+    )  # measuring takes a minute
     assert result.exit_code == 0, result.output
     assert_it_is_the_network(Bundle.open(tmp_path / "m.srflow"), checkpoint, tolerance=1e-4)

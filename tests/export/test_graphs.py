@@ -12,7 +12,11 @@ from srflow_export.graphs import (
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
 CASES = [
-    *((variant, {"scale": scale}) for variant in ("paper", "published", "bounded") for scale in (4, 8, 16)),
+    *(
+        (variant, {"scale": scale})
+        for variant in ("paper", "published", "bounded")
+        for scale in (4, 8, 16)
+    ),
     ("published", {"scale_map": "exp", "affine_order": "scale_first"}),
     ("bounded", {"transition_steps": 0, "steps": 1}),
     ("bounded", {"levels": 2, "split_levels": ()}),

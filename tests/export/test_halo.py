@@ -1,4 +1,5 @@
-"""The measured halos of pictures and of latents: the smallest that is enough, on real photographs, in the manifest."""
+"""The measured halos of pictures and of latents: the smallest that is enough, on real photographs,
+in the manifest."""
 
 from __future__ import annotations
 
@@ -67,19 +68,27 @@ def found(bundle):
 
 @pytest.fixture
 def one_photograph(monkeypatch):
-    """Measure on one photograph: what does not depend on them takes a quarter of the time with one."""
+    """Measure on one photograph: what does not depend on them takes a quarter of the time with
+    one."""
     monkeypatch.setattr(halo, "photographs", lambda multiple: photographs(multiple)[:1])
 
 
 def worst(bundle, lr, *, core, reach, tau):
     """Largest and mean difference over all tiles of a picture."""
     with OnnxRuntimeBackend(bundle, device="cpu", threads=1) as backend:
-        multiple, scale, parts = bundle.manifest.size_multiple, bundle.manifest.scale, []
+        multiple = bundle.manifest.size_multiple
+        scale = bundle.manifest.scale
+        parts = []
         (everything,) = plan_tiles(*lr.shape[2:], core=None, halo=0, multiple=multiple)
         whole = drawn(backend, bundle.manifest, lr, everything.window, taus=(tau,), seed=9)[tau]
         for tile in plan_tiles(*lr.shape[2:], core=core, halo=reach, multiple=multiple):
-            (rows, columns), place = tile.core.within(tile.window).scaled(scale).slices, tile.core.scaled(scale).slices
-            picture = drawn(backend, bundle.manifest, lr, tile.window, taus=(tau,), seed=9)[tau][:, rows, columns]
+            (rows, columns), place = (
+                tile.core.within(tile.window).scaled(scale).slices,
+                tile.core.scaled(scale).slices,
+            )
+            picture = drawn(backend, bundle.manifest, lr, tile.window, taus=(tau,), seed=9)[tau][
+                :, rows, columns
+            ]
             parts.append(difference(picture, whole[(slice(None), *place)]))
     values = np.concatenate([part.ravel() for part in parts])
     assert values.size == whole.size
@@ -101,13 +110,16 @@ def test_the_measured_halo_is_enough_and_the_next_smaller_one_is_not(bundle, fou
     assert worst(bundle, lr, core=16, reach=smaller.halo, tau=0.8)[0] > 2 * halo._MAX_ABS
 
 
-def test_a_photograph_that_needs_a_larger_halo_is_measured_again_and_later_ones_on_no_larger_part_than_it_needs(
+def test_a_photograph_that_needs_a_larger_halo_is_measured_again_and_later_ones_no_larger(
     bundle, found, monkeypatch
 ):
-    largest, real = [], halo._picture_rows
+    largest = []
+    real = halo._picture_rows
     monkeypatch.setattr(halo, "_LARGEST", (found[0].halo - 2, 64))
     monkeypatch.setattr(
-        halo, "_picture_rows", lambda *args, **size: largest.append(size["largest"]) or real(*args, **size)
+        halo,
+        "_picture_rows",
+        lambda *args, **size: largest.append(size["largest"]) or real(*args, **size),
     )
     row, smaller = measured(bundle)
     assert (row.is_enough, row.halo, smaller.halo) == (True, found[0].halo, found[0].halo - 2)
@@ -128,11 +140,15 @@ def test_a_network_that_no_halo_is_enough_for_gets_the_largest_and_a_warning(
 
 
 @pytest.mark.parametrize(("multiple", "halo_of_network"), [(16, 16), (32, 32), (64, 64)])
-def test_networks_of_large_multiples_get_a_halo_too(one_photograph, tmp_path, multiple, halo_of_network):
+def test_networks_of_large_multiples_get_a_halo_too(
+    one_photograph, tmp_path, multiple, halo_of_network
+):
     coarse = write_tiny_bundle(tmp_path / "coarse.srflow", size_multiple=multiple)
     row, _ = measured(Bundle.open(coarse))
     assert row.halo == halo_of_network
-    assert row.is_enough is (multiple < 64)  # the photographs are too small for 64, and a warning says so
+    assert row.is_enough is (
+        multiple < 64
+    )  # the photographs are too small for 64, and a warning says so
 
 
 def test_photographs_on_which_the_network_diverges_prove_nothing(one_photograph, tmp_path):
@@ -158,7 +174,9 @@ def test_a_halo_that_is_named_is_not_measured(tmp_path, monkeypatch):
     checkpoint = tmp_path / "tiny.safetensors"
     save_checkpoint(checkpoint, random_srflow(tiny_config()))
     monkeypatch.setattr(halo, "photographs", lambda _multiple: pytest.fail("measured"))
-    result = CliRunner().invoke(main, ["--ckpt", str(checkpoint), "-o", str(tmp_path / "m.srflow"), "--halo", "22"])
+    result = CliRunner().invoke(
+        main, ["--ckpt", str(checkpoint), "-o", str(tmp_path / "m.srflow"), "--halo", "22"]
+    )
     assert result.exit_code == 0, result.output
     manifest = Bundle.open(tmp_path / "m.srflow").manifest
     assert manifest.halo == 22
@@ -173,21 +191,32 @@ def inverting(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return Bundle.open(folder / "tiny.srflow")
 
 
-def worst_latents(inverting: Bundle, hr: np.ndarray, *, core: int, reach: int) -> tuple[float, float]:
-    """Largest difference of a latent, and that of the log density in nats per value, of tiles from the whole."""
-    scale, multiple = inverting.manifest.scale, inverting.manifest.size_multiple
+def worst_latents(
+    inverting: Bundle, hr: np.ndarray, *, core: int, reach: int
+) -> tuple[float, float]:
+    """Largest difference of a latent, and that of the log density in nats per value, of tiles from
+    the whole."""
+    scale = inverting.manifest.scale
+    multiple = inverting.manifest.size_multiple
     lr = round_to_8_bit(reduce_bicubic(torch.from_numpy(hr), scale)).numpy()
-    largest, total = 0.0, 0.0
+    largest = 0.0
+    total = 0.0
     with OnnxRuntimeBackend(inverting, device="cpu", threads=1) as backend:
         latents, density = backend.invert(backend.encode(lr), hr)
         for tile in plan_tiles(*lr.shape[2:], core=core, halo=reach, multiple=multiple):
             rows, columns = tile.window.slices
             hr_rows, hr_columns = tile.window.scaled(scale).slices
-            part, nats = backend.invert(backend.encode(lr[:, :, rows, columns]), hr[:, :, hr_rows, hr_columns])
-            inside, place = tile.core.within(tile.window), tile.core
+            part, nats = backend.invert(
+                backend.encode(lr[:, :, rows, columns]), hr[:, :, hr_rows, hr_columns]
+            )
+            inside = tile.core.within(tile.window)
+            place = tile.core
             for level, whole in latents.items():
                 (ys, xs), (own_ys, own_xs) = (
-                    tuple(slice(scale * each.start >> level, scale * each.stop >> level) for each in window.slices)
+                    tuple(
+                        slice(scale * each.start >> level, scale * each.stop >> level)
+                        for each in window.slices
+                    )
                     for window in (place, inside)
                 )
                 difference = np.abs(part[level][..., own_ys, own_xs] - whole[..., ys, xs])
@@ -197,7 +226,9 @@ def worst_latents(inverting: Bundle, hr: np.ndarray, *, core: int, reach: int) -
     return largest, abs(total - float(density.sum(dtype=np.float64))) / hr.size
 
 
-def test_the_measured_halo_of_latents_is_enough_and_the_next_smaller_one_is_not(inverting: Bundle) -> None:
+def test_the_measured_halo_of_latents_is_enough_and_the_next_smaller_one_is_not(
+    inverting: Bundle,
+) -> None:
     row, smaller = measured_inverter(inverting)
     assert with_inverter_halo(inverting).provenance["inverter_halo"]["measured"]["halo"] == row.halo
     assert row.is_enough
@@ -221,7 +252,9 @@ def test_graphs_of_half_precision_have_the_halo_of_the_network_not_of_their_roun
     assert measured(half)[0] == measured(inverting)[0]
 
 
-def test_halos_that_the_usual_ones_do_not_reach_are_found(inverting: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_halos_that_the_usual_ones_do_not_reach_are_found(
+    inverting: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     expected, _ = measured_inverter(inverting)
     monkeypatch.setattr(halo, "_LARGEST_OF_INVERTERS", (2, 64))
     assert measured_inverter(inverting)[0].halo == expected.halo
@@ -235,9 +268,13 @@ def rows(*changes: tuple[float, float]) -> list[InverterHaloRow]:
 
 
 def test_where_rounding_is_above_the_bounds_the_halo_ends_where_a_wider_one_does_not_help() -> None:
-    rounding = rows((0.1, 1e-2), (4e-3, 1e-4), (3e-3, 8e-5), (3e-3, 7e-5), (3e-3, 7e-5), (3e-3, 7e-5))
+    rounding = rows(
+        (0.1, 1e-2), (4e-3, 1e-4), (3e-3, 8e-5), (3e-3, 7e-5), (3e-3, 7e-5), (3e-3, 7e-5)
+    )
     assert halo._chosen(rounding) == 1
-    still_falling = rows((0.1, 1e-2), (5e-2, 5e-3), (2e-2, 2e-3), (1e-2, 1e-3), (5e-3, 5e-4), (2e-3, 2e-4))
+    still_falling = rows(
+        (0.1, 1e-2), (5e-2, 5e-3), (2e-2, 2e-3), (1e-2, 1e-3), (5e-3, 5e-4), (2e-3, 2e-4)
+    )
     assert halo._chosen(still_falling) is None
     good = rows((0.1, 1e-2), (4e-3, 1e-4), (9e-5, 1e-6), (1e-5, 9e-7), (1e-5, 9e-7), (1e-5, 9e-7))
     assert halo._chosen(good) == 2
@@ -269,7 +306,9 @@ def test_either_bound_alone_makes_a_halo_too_small(good: HaloRow | InverterHaloR
         assert not dataclasses.replace(good, **{name: 1.01 * value}).is_enough
 
 
-def test_latents_that_are_no_numbers_are_no_proof(inverting: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_latents_that_are_no_numbers_are_no_proof(
+    inverting: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = OnnxRuntimeBackend.invert
 
     def broken(self: OnnxRuntimeBackend, conditioning: object, hr: np.ndarray) -> object:
@@ -286,7 +325,7 @@ def test_a_halo_that_is_named_is_the_inverters_too_and_not_measured(inverting: B
     assert "inverter_halo" not in inverting.manifest.provenance
 
 
-def test_the_embedded_models_tiled_latents_keep_the_promise_on_a_photograph_it_was_not_measured_on() -> None:
+def test_the_embedded_models_tiled_latents_keep_the_promise_on_another_photograph() -> None:
     embedded = Bundle.embedded()
     with Image.open(CAT) as photo:
         pixels = np.asarray(photo.convert("RGB"), np.float32)[:144, :216] / 255

@@ -1,4 +1,5 @@
-"""A second encoder in int8: beside float32 graphs, from a checkpoint or for a bundle that exists."""
+"""A second encoder in int8: beside float32 graphs, from a checkpoint or for a bundle that
+exists."""
 
 import shutil
 
@@ -22,7 +23,9 @@ def run(*arguments):
 
 
 def export(checkpoint, target, *arguments):
-    result = run(checkpoint, "-o", target, "--halo", 16, "--no-inverter", "--name", "tiny", *arguments)
+    result = run(
+        checkpoint, "-o", target, "--halo", 16, "--no-inverter", "--name", "tiny", *arguments
+    )
     assert result.exit_code == 0, result.output
     return Bundle.open(target)
 
@@ -54,18 +57,25 @@ def test_a_checkpoints_bundle_has_the_same_graphs_and_another_encoder(plain, bot
     assert files.pop(INT8_ENCODER)["bytes"] < files["encoder.onnx"]["bytes"]
     assert files == plain.manifest.files
     assert both.manifest.precision == "fp32"
-    assert [row for row in both.manifest.parity if row["graph"] != INT8_GRAPHS] == plain.manifest.parity
+    assert [
+        row for row in both.manifest.parity if row["graph"] != INT8_GRAPHS
+    ] == plain.manifest.parity
 
 
 def test_the_gates_rows_of_the_other_encoder_are_recorded(both):
     rows = int8_rows(both)
-    assert [row["photo"] for row in rows] == [name for name in ("edges", "face", "fur", "sky") for _ in range(4)]
+    assert [row["photo"] for row in rows] == [
+        name for name in ("edges", "face", "fur", "sky") for _ in range(4)
+    ]
     assert {row["tau"] for row in rows} == {0, 0.5, 0.8, 1}
     assert all(38 <= row["psnr_db"] < 200 for row in rows)  # 200 would be the very picture
 
 
-def test_a_bundle_that_exists_gets_the_encoder_and_keeps_everything_else_again_and_in_place(plain, tmp_path):
-    one, other = tmp_path / "one.srflow", tmp_path / "other.srflow"
+def test_a_bundle_that_exists_gets_the_encoder_and_keeps_everything_else_again_and_in_place(
+    plain, tmp_path
+):
+    one = tmp_path / "one.srflow"
+    other = tmp_path / "other.srflow"
     before = plain.manifest.to_json()
     result = run("--bundle", plain.path, "--also", "int8", "-o", one)
     assert result.exit_code == 0, result.output
@@ -88,7 +98,8 @@ def test_only_float32_graphs_can_have_it(checkpoint, tmp_path, how):
     result = run(checkpoint, "-o", tmp_path / "m.srflow", "--also", "int8", *how)
     assert result.exit_code == 1
     assert result.output == (
-        f"error: a second encoder in int8 goes with float32 graphs, not with {how[1]}: leave --also int8 out, or use "
+        f"error: a second encoder in int8 goes with float32 graphs, not with {how[1]}: leave "
+        "--also int8 out, or use "
         "--precision fp32\n"
     )
     assert not list(tmp_path.iterdir())
@@ -104,9 +115,11 @@ def test_a_bundle_in_half_is_refused_with_the_way_out(tmp_path):
 
 @pytest.fixture(scope="module")
 def rough(tmp_path_factory):
-    """A network whose trunk has a huge channel that nothing takes: int8 steps for the others are far apart."""
+    """A network whose trunk has a huge channel that nothing takes: int8 steps for the others are
+    far apart."""
     model = random_srflow(tiny_config())
-    nf, condition = model.config.nf, model.config.feature_channels
+    nf = model.config.nf
+    condition = model.config.feature_channels
     with torch.no_grad():
         model.encoder.conv_first.bias[0] += 1e4
         for block in model.encoder.blocks:
@@ -128,7 +141,9 @@ def rough(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_network_that_int8_is_too_coarse_for_is_refused(rough, tmp_path):
-    result = run(rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", "--precision", "int8")
+    result = run(
+        rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", "--precision", "int8"
+    )
     assert result.exit_code == 1
     *_, error = result.output.splitlines()
     assert error.startswith("error: int8 is too coarse for this network: encoder")
@@ -139,19 +154,27 @@ def test_a_network_that_int8_is_too_coarse_for_is_refused(rough, tmp_path):
 
 @pytest.mark.slow
 def test_a_network_that_int8_is_too_coarse_for_gets_its_bundle_without(rough, tmp_path):
-    result = run(rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", "--also", "int8")
+    result = run(
+        rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", "--also", "int8"
+    )
     assert result.exit_code == 1
     *lines, error = result.output.splitlines()
-    assert error.startswith("error: the bundle has no encoder.int8.onnx, which --also int8 asks for: it was left out")
+    assert error.startswith(
+        "error: the bundle has no encoder.int8.onnx, which --also int8 asks for: it was left out"
+    )
     assert any("int8 is too coarse for this network: encoder" in line for line in lines)
     assert INT8_ENCODER not in Bundle.open(tmp_path / "m.srflow").manifest.files
 
 
 @pytest.mark.slow
-def test_a_trained_networks_encoder_is_near_float32_and_its_pictures_come_back_from_their_latents(tmp_path):
+def test_a_trained_networks_encoder_is_near_float32_and_its_pictures_come_back_from_their_latents(
+    tmp_path,
+):
     """x4-small's: far more than the 43 dB that users are promised, to notice a loss."""
     pytest.importorskip("openvino")
-    result = run("--bundle", "x4-small", "--also", "int8", "--gate", "full", "-o", tmp_path / "both.srflow")
+    result = run(
+        "--bundle", "x4-small", "--also", "int8", "--gate", "full", "-o", tmp_path / "both.srflow"
+    )
     assert result.exit_code == 0, result.output
     rows = int8_rows(both := Bundle.open(tmp_path / "both.srflow"))
     assert len(rows) == 16

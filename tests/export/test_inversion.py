@@ -21,14 +21,20 @@ from srflow_sdk.errors import ExportError
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
 CASES = [
-    *((variant, {"scale": scale}) for variant in ("paper", "published", "bounded") for scale in (4, 8)),
+    *(
+        (variant, {"scale": scale})
+        for variant in ("paper", "published", "bounded")
+        for scale in (4, 8)
+    ),
     ("bounded", PLAIN),
     ("bounded", {**PLAIN_X2, "last_kernel": 1}),
 ]
 
 
 @pytest.mark.parametrize(("variant", "overrides"), CASES)
-def test_in_float64_it_is_the_networks_encoding_to_rounding(variant: str, overrides: dict[str, Any]) -> None:
+def test_in_float64_it_is_the_networks_encoding_to_rounding(
+    variant: str, overrides: dict[str, Any]
+) -> None:
     model = random_srflow(tiny_config(variant, **overrides)).double()
     scale = model.config.scale
     height, width = 2 * model.config.size_multiple, 3 * model.config.size_multiple
@@ -37,7 +43,9 @@ def test_in_float64_it_is_the_networks_encoding_to_rounding(variant: str, overri
     hr = torch.rand(2, 3, scale * height, scale * width, dtype=torch.float64, generator=generator)
     with torch.no_grad():
         latents, nats = model.encode(hr, lr)
-        *found, log_density = InverterGraph(model, torch.float64)(hr, *EncoderGraph(model, torch.float64)(lr))
+        *found, log_density = InverterGraph(model, torch.float64)(
+            hr, *EncoderGraph(model, torch.float64)(lr)
+        )
     assert log_density.shape == (2, 1, height, width)
     for (level, expected), latent in zip(sorted(latents.items()), found, strict=True):
         torch.testing.assert_close(latent, expected, atol=1e-11, rtol=1e-11, msg=f"level {level}")
@@ -57,22 +65,28 @@ def test_the_samplers_weights_are_stored_once_and_change_the_inverters_bytes() -
         weights = (onnx.load_from_string(each).graph.initializer for each in (graphs[-1], inverter))
         for shared, weight in zip(*weights, strict=True):
             place = {entry.key: entry.value for entry in shared.external_data}
-            offset, length = int(place.get("offset", 0)), int(place.get("length", 0))
-            assert weight.raw_data == (sampler[offset : offset + length] if place else shared.raw_data)
+            offset = int(place.get("offset", 0))
+            length = int(place.get("length", 0))
+            assert weight.raw_data == (
+                sampler[offset : offset + length] if place else shared.raw_data
+            )
     assert graphs[0] != graphs[1]
 
 
 def test_the_graph_takes_any_size_and_a_conditioning_of_one_image_for_many(tmp_path: Path) -> None:
     model = random_srflow(tiny_config())
-    encoder, inverter = onnx_models.encoder_model(model), onnx_models.inverter_model(model)
-    sessions = [ort.InferenceSession(onnx_models.finished(proto, {})) for proto in (encoder, inverter)]
+    encoder = onnx_models.encoder_model(model)
+    inverter = onnx_models.inverter_model(model)
+    sessions = [
+        ort.InferenceSession(onnx_models.finished(proto, {})) for proto in (encoder, inverter)
+    ]
     lr, hr = torch.rand(1, 3, 6, 10), torch.rand(3, 3, 24, 40)
     names = [output.name for output in sessions[0].get_outputs()]
     conditioning = dict(zip(names, sessions[0].run(None, {"lr": lr.numpy()}), strict=True))
     *found, log_density = sessions[1].run(None, {"hr": hr.numpy(), **conditioning})
-    assert [output.name for output in sessions[1].get_outputs()] == [f"latent_level{level}" for level in (1, 2, 3)] + [
-        "log_density"
-    ]
+    assert [output.name for output in sessions[1].get_outputs()] == [
+        f"latent_level{level}" for level in (1, 2, 3)
+    ] + ["log_density"]
     with torch.no_grad():
         latents, nats = model.encode(hr, lr.expand(3, -1, -1, -1))
     for (_, expected), latent in zip(sorted(latents.items()), found, strict=True):
@@ -80,7 +94,9 @@ def test_the_graph_takes_any_size_and_a_conditioning_of_one_image_for_many(tmp_p
     np.testing.assert_allclose(log_density.sum((1, 2, 3)), nats.numpy(), rtol=1e-5)
 
 
-def test_the_runtimes_inverter_gives_the_published_implementations_latents_and_nats(golden_bundle: Path) -> None:
+def test_the_runtimes_inverter_gives_the_published_implementations_latents_and_nats(
+    golden_bundle: Path,
+) -> None:
     golden = np.load(Path(__file__).parents[1] / "golden" / "srflow_x4_small.npz")
     with OnnxRuntimeBackend(Bundle.open(golden_bundle), device="cpu") as backend:
         assert backend.can_invert

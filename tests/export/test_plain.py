@@ -18,7 +18,9 @@ from tests.sdk.tiny_bundle import SCALE, hidden_files, write_tiny_bundle
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
     provenance = {"licence": "CC0-1.0", "training_data": "two photographs | of a cat"}
-    return write_tiny_bundle(tmp_path_factory.mktemp("plain") / "tiny.srflow", provenance=provenance)
+    return write_tiny_bundle(
+        tmp_path_factory.mktemp("plain") / "tiny.srflow", provenance=provenance
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +44,9 @@ def written(bundle, folder, *arguments):
 
 
 def drawn(model, lr):
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     (picture,) = session.run(["output"], {"input": lr.transpose(2, 0, 1)[None]})
     return picture[0].transpose(1, 2, 0)
 
@@ -89,7 +93,9 @@ def test_standard_operators_alone(native, tmp_path):
         assert not model.functions
         splits = [node for node in model.graph.node if node.op_type == "Split"]
         assert splits
-        assert all(bool(node.attribute[-1].name == "num_outputs") == (opset == 18) for node in splits)
+        assert all(
+            bool(node.attribute[-1].name == "num_outputs") == (opset == 18) for node in splits
+        )
     assert [value.name for value in model.graph.input] == ["input"]
     assert [value.name for value in model.graph.output] == ["output"]
 
@@ -99,8 +105,11 @@ def test_beyond_the_window_its_latents_repeat(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(plain, "_PATCH", (15, 13))
     model = written(tiny, tmp_path, "--tau", 0.8)
     flat = np.full((48, 40, 3), 0.5, np.float32)
-    large, period = drawn(model, flat), SCALE * 16
-    inside = large[period // 2 : period // 2 + 8, period // 2 : period // 2 + 8]  # away from the border
+    large = drawn(model, flat)
+    period = SCALE * 16
+    inside = large[
+        period // 2 : period // 2 + 8, period // 2 : period // 2 + 8
+    ]  # away from the border
     again = large[period // 2 + period : period // 2 + period + 8, period // 2 : period // 2 + 8]
     assert np.abs(inside - again).max() < 1e-5
     assert np.ptp(inside) > 0.01
@@ -136,12 +145,15 @@ def test_pictures_in_half(tiny, tmp_path):
 def test_slices_with_steps_become_pools_of_the_same_values(tmp_path):
     graph = onnx.parser.parse_graph(
         "g (float[1, 1, 5, 7] x) => (float[1, 1, 5, 3] y) "
-        "<int64[1] start = {0}, int64[1] end = {9223372036854775807}, int64[1] axis = {3}, int64[1] step = {3}> "
+        "<int64[1] start = {0}, int64[1] end = {9223372036854775807}, int64[1] axis = {3}, "
+        "int64[1] step = {3}> "
         "{ y = Slice(x, start, end, axis, step) }"
     )
     plain._rewrite(graph, 18)
     assert graph.node[0].op_type == "MaxPool"
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8)
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8
+    )
     x = np.random.default_rng(0).normal(size=(1, 1, 5, 7)).astype(np.float32)
     (y,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
     assert np.array_equal(y, x[..., ::3])
@@ -165,7 +177,9 @@ def test_metadata_say_what_the_file_is(tiny, tmp_path):
 def test_the_command_in_the_metadata_writes_the_file_again(tmp_path):
     choices = ("--tau", 0.1, "--seed", 3, "--size", 18, "--io", "float16", "--opset", 17)
     (made_by,) = (
-        entry.value for entry in written("x4-small", tmp_path, *choices).metadata_props if entry.key == "srflow.made_by"
+        entry.value
+        for entry in written("x4-small", tmp_path, *choices).metadata_props
+        if entry.key == "srflow.made_by"
     )
     by, _, command = made_by.partition(": srflow-export ")
     assert by.startswith("srflow-sdk ")
@@ -184,7 +198,11 @@ def test_a_checkpoints_plain_file_stands_beside_its_bundle(tmp_path):
     how = ("--no-inverter", "--halo", 8, "--plain", "--tau", 0.5, "-o", tmp_path / "m.srflow")
     result = run(tmp_path / "tiny.safetensors", *how)
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.srflow", "plain.onnx", "tiny.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "m.srflow",
+        "plain.onnx",
+        "tiny.safetensors",
+    ]
     assert f"wrote {tmp_path / 'plain.onnx'}: tau 0.5, " in result.output
     assert Bundle.open(tmp_path / "m.srflow").manifest.default_tau == 0.5
 
@@ -211,7 +229,9 @@ def test_folders_are_made_and_what_a_killed_export_left_is_removed(tiny, tmp_pat
 
 
 def test_the_commands_own_check_draws_a_gray_picture_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(plain._Surroundings, "_bounded", lambda _: "sr")  # which changes no ordinary photograph
+    monkeypatch.setattr(
+        plain._Surroundings, "_bounded", lambda _: "sr"
+    )  # which changes no ordinary photograph
     result = run("--bundle", "x4-small", "--plain", "-o", tmp_path / "plain.onnx")
     assert (result.exit_code, list(tmp_path.iterdir())) == (1, [])
     assert "is not written: its picture is 4" in result.output

@@ -1,4 +1,5 @@
-"""The gate compares graphs with the network and never judges the network: bad networks export, bad exports do not."""
+"""The gate compares graphs with the network and never judges the network: bad networks export, bad
+exports do not."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ from click.testing import CliRunner, Result
 from srflow_export import exporter, onnx_models
 from srflow_export.cli import main
 from srflow_export.flow_ops import exact_sigmoid
-from srflow_export.parity.gate import InverseRow, _check, _Found, _row, _squares_apart, tau_of_finite_pictures
+from srflow_export.parity.gate import (
+    InverseRow,
+    _check,
+    _Found,
+    _row,
+    _squares_apart,
+    tau_of_finite_pictures,
+)
 from srflow_export.parity.measure import MARGIN_DB, ParityRow, check
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError, ExportError
@@ -42,7 +50,8 @@ def export(checkpoint: Path, name: str, *arguments: str) -> tuple[Result, Path]:
 
 @pytest.fixture(scope="module")
 def smallest_scales(folder: Path) -> tuple[Result, Bundle, SRFlow]:
-    """Scales near 1e-4: the network's own round trip is 60 to 80 dB, and its samples overflow from tau 0.5 on."""
+    """Scales near 1e-4: the network's own round trip is 60 to 80 dB, and its samples overflow from
+    tau 0.5 on."""
     checkpoint = write(folder / "scales.pth", scales=12.0, heads=0.1)
     result, target = export(checkpoint, "scales.srflow")
     assert result.exit_code == 0, result.output
@@ -63,12 +72,18 @@ def test_an_inverter_as_exact_as_the_network_is_kept_though_the_networks_round_t
     rows = manifest.provenance["inverter"]
     assert min(row["latents_db"] for row in rows) > 120
     assert min(row["own_round_trip_db"] for row in rows) < 90
-    (line,) = [line for line in result.output.splitlines() if line.startswith("the network itself comes back")]
+    (line,) = [
+        line
+        for line in result.output.splitlines()
+        if line.startswith("the network itself comes back")
+    ]
     assert f"to {manifest.round_trip_db:.1f} dB" in line
 
 
 @pytest.mark.slow
-def test_graphs_of_scales_near_their_smallest_are_the_network(smallest_scales: tuple[Result, Bundle, SRFlow]) -> None:
+def test_graphs_of_scales_near_their_smallest_are_the_network(
+    smallest_scales: tuple[Result, Bundle, SRFlow],
+) -> None:
     """ONNX Runtime's Sigmoid made them 82 dB of it."""
     _, bundle, _ = smallest_scales
     assert min(row["psnr_db"] for row in bundle.manifest.parity if not row["diverged"]) > 120
@@ -83,20 +98,28 @@ def test_where_the_networks_samples_overflow_the_default_tau_is_one_at_which_the
     result, bundle, _ = smallest_scales
     assert bundle.manifest.default_tau == 0
     assert {row["tau"] for row in bundle.manifest.parity if row["diverged"]} == {0.5, 0.8, 1.0}
-    assert "the network itself diverges on more photographs at tau 0.8 than at 0, which becomes" in result.output
+    assert (
+        "the network itself diverges on more photographs at tau 0.8 than at 0, which becomes"
+        in result.output
+    )
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("layout", "precision"), [("x4-wrapped", "fp16"), ("x8", "fp16"), ("x8-faces", "bf16"), ("x4", "int8")]
+    ("layout", "precision"),
+    [("x4-wrapped", "fp16"), ("x8", "fp16"), ("x8-faces", "bf16"), ("x4", "int8")],
 )
 def test_checkpoints_of_the_published_layouts_keep_their_inverter_in_every_precision(
     folder: Path, layout: str, precision: str
 ) -> None:
     blocks = {"blocks": 3, "stacked_blocks": (0, 1, 2)} if layout == "x8-faces" else {}
     config = SRFlowConfig.of_variant("published", **{**LAYOUTS[layout], **SMALL, **blocks})
-    checkpoint = write_published(folder / f"{layout}.pth", layout, state=published_state(config, heads=0.05))
-    arguments = () if layout == "x4-wrapped" else ("--blocks", ",".join(map(str, config.stacked_blocks)))
+    checkpoint = write_published(
+        folder / f"{layout}.pth", layout, state=published_state(config, heads=0.05)
+    )
+    arguments = (
+        () if layout == "x4-wrapped" else ("--blocks", ",".join(map(str, config.stacked_blocks)))
+    )
     result, target = export(checkpoint, f"{layout}.srflow", "--precision", precision, *arguments)
     assert result.exit_code == 0, result.output
     assert "inverter.onnx" in Bundle.open(target).manifest.files, result.output
@@ -146,12 +169,20 @@ def test_optional_parts_that_were_asked_for_and_fail_leave_the_bundle_and_end_wi
         monkeypatch.setattr(exporter, "prove_fused", fail)
         monkeypatch.setattr(exporter, "prove_int8_encoder", fail)
     checkpoint = write(folder / "good.pth")
-    result, target = export(checkpoint, f"{fails}.srflow", "--fused", "--also", "int8", "--no-inverter")
+    result, target = export(
+        checkpoint, f"{fails}.srflow", "--fused", "--also", "int8", "--no-inverter"
+    )
     assert result.exit_code == 1
     assert result.output.count("left out: a library's own error\n") == 2
     assert f"wrote {target}\n" in result.output
-    assert "error: the bundle has no fused.onnx, which --fused asks for: it was left out" in result.output
-    assert "error: the bundle has no encoder.int8.onnx, which --also int8 asks for: it was left out" in result.output
+    assert (
+        "error: the bundle has no fused.onnx, which --fused asks for: it was left out"
+        in result.output
+    )
+    assert (
+        "error: the bundle has no encoder.int8.onnx, which --also int8 asks for: it was left out"
+        in result.output
+    )
     assert {*Bundle.open(target).manifest.files} == {"encoder.onnx", "sampler.onnx"}
 
 
@@ -159,7 +190,10 @@ def test_optional_parts_that_were_asked_for_and_fail_leave_the_bundle_and_end_wi
 @pytest.mark.parametrize(
     ("statistics", "arguments"),
     [
-        ({"scales": 12.0, "heads": 0.1}, ("--weights", "fp16")),  # a 1×1 and its inverse are rounded apart
+        (
+            {"scales": 12.0, "heads": 0.1},
+            ("--weights", "fp16"),
+        ),  # a 1×1 and its inverse are rounded apart
         ({"heads": 0.6}, ("--precision", "fp16")),  # latents in the hundreds
     ],
 )
@@ -171,24 +205,36 @@ def test_rounding_that_a_bad_network_multiplies_leaves_no_inverter_out(
     assert "inverter.onnx" in Bundle.open(target).manifest.files, result.output
 
 
-def test_a_round_trip_is_compared_only_where_the_networks_own_gives_the_picture(golden_bundle: Path) -> None:
+def test_a_round_trip_is_compared_only_where_the_networks_own_gives_the_picture(
+    golden_bundle: Path,
+) -> None:
     manifest = Bundle.open(golden_bundle).manifest
 
     def checked_back(graphs_db: float, own_db: float) -> None:
-        values: dict[str, Any] = {"photo": "cat", "latents_db": 120.0, "nats": 0.0, "nonfinite": 0, "diverged": False}
+        values: dict[str, Any] = {
+            "photo": "cat",
+            "latents_db": 120.0,
+            "nats": 0.0,
+            "nonfinite": 0,
+            "diverged": False,
+        }
         found = InverseRow(round_trip_db=graphs_db, own_round_trip_db=own_db, **values)
         _check([found], manifest, lambda _: found)
 
     checked_back(61.0, 70.0)
     checked_back(-30.9, 6.6)  # a bad network in bf16
-    with pytest.raises(ExportError, match=r"the round trip is 59\.0 dB, but the network's own is 70\.0 dB"):
+    with pytest.raises(
+        ExportError, match=r"the round trip is 59\.0 dB, but the network's own is 70\.0 dB"
+    ):
         checked_back(59.0, 70.0)
 
 
 def test_a_network_whose_own_density_overflows_is_not_compared() -> None:
     hr = np.zeros((1, 3, 2, 2), np.float32)
     own = _Found(
-        latents=[np.full((1, 12, 1, 1), 1e21, np.float32)], log_density=np.array([-np.inf], np.float32), back=hr
+        latents=[np.full((1, 12, 1, 1), 1e21, np.float32)],
+        log_density=np.array([-np.inf], np.float32),
+        back=hr,
     )
     found = _row(("cat", hr, hr), own, own, back=hr)
     assert (found.diverged, found.nonfinite) == (True, 1)
@@ -198,13 +244,22 @@ def test_nats_may_differ_as_the_networks_squares_do_even_where_those_cancel() ->
     hr = np.zeros((1, 3, 2, 2), np.float32)
     latents = np.full((1, 12, 1, 1), 300.0, np.float32)
     apart = np.where(np.arange(12) % 2, 0.01, -0.01).astype(np.float32).reshape(latents.shape)
-    one, other = (_Found(latents=[z], log_density=np.zeros(1, np.float32), back=hr) for z in (latents, latents + apart))
+    one, other = (
+        _Found(latents=[z], log_density=np.zeros(1, np.float32), back=hr)
+        for z in (latents, latents + apart)
+    )
     assert _squares_apart(one, other, hr) == pytest.approx(3.0, rel=1e-3)
     assert _squares_apart(one, one, hr) == 0
 
 
 def row(tau: float = 0.0, **fields: Any) -> ParityRow:
-    values: dict[str, Any] = {"diverged": False, "psnr_db": 120.0, "max_abs": 0.0, "nonfinite": 0, "levels_db": {}}
+    values: dict[str, Any] = {
+        "diverged": False,
+        "psnr_db": 120.0,
+        "max_abs": 0.0,
+        "nonfinite": 0,
+        "levels_db": {},
+    }
     return ParityRow(graph="graphs", photo="cat", tau=tau, **{**values, **fields})
 
 
@@ -220,13 +275,15 @@ def test_below_the_bound_graphs_may_be_as_far_from_the_network_as_itself_and_a_m
     assert checked(row(), own=None)[0].own_db is None
 
 
-def test_values_that_are_not_finite_are_excused_where_the_network_itself_has_some_in_that_arithmetic() -> None:
+def test_values_that_are_not_finite_are_excused_where_the_network_itself_has_some() -> None:
     overflow = row(nonfinite=3, psnr_db=-200.0)
     found = checked(row(), overflow, own=overflow)
     assert found[1].own_db == -200
     with pytest.raises(ExportError, match="3 values are not finite, unlike those of the network"):
         checked(row(), overflow, own=row(psnr_db=20.0))
-    with pytest.raises(ExportError, match=r"gives no finite picture in this precision.*--precision fp32"):
+    with pytest.raises(
+        ExportError, match=r"gives no finite picture in this precision.*--precision fp32"
+    ):
         checked(overflow, own=overflow)
 
 
@@ -241,7 +298,13 @@ def test_pictures_a_thousand_times_out_of_range_are_compared_where_there_are_no_
 
 @pytest.mark.parametrize(
     ("diverging", "wanted", "expected"),
-    [((), 0.8, 0.8), ((1.0,), 0.8, 0.8), ((0.8, 1.0), 0.8, 0.5), ((0.5, 0.8, 1.0), 0.8, 0.0), ((0.8, 1.0), 0.7, 0.5)],
+    [
+        ((), 0.8, 0.8),
+        ((1.0,), 0.8, 0.8),
+        ((0.8, 1.0), 0.8, 0.5),
+        ((0.5, 0.8, 1.0), 0.8, 0.0),
+        ((0.8, 1.0), 0.7, 0.5),
+    ],
 )
 def test_the_default_tau_is_the_largest_up_to_the_wanted_one_at_which_nothing_diverges(
     diverging: tuple[float, ...], wanted: float, expected: float
@@ -255,7 +318,12 @@ def test_the_default_tau_is_the_largest_up_to_the_wanted_one_at_which_nothing_di
 def test_a_network_without_a_single_finite_picture_is_refused_in_one_line(
     folder: Path, statistics: dict[str, float]
 ) -> None:
-    result, target = export(write(folder / "wild.pth", **statistics), "wild.srflow", "--no-inverter")
+    result, target = export(
+        write(folder / "wild.pth", **statistics), "wild.srflow", "--no-inverter"
+    )
     assert result.exit_code == 1
-    assert "itself gives no finite picture of any photograph, at any tau" in result.output.splitlines()[-1]
+    assert (
+        "itself gives no finite picture of any photograph, at any tau"
+        in result.output.splitlines()[-1]
+    )
     assert not target.exists()

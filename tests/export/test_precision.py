@@ -19,10 +19,19 @@ from tests.networks import random_srflow, tiny_config
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory):
-    """The result of the command, and the bundle. Engines are asked for too, which most machines cannot build."""
+    """The result of the command, and the bundle. Engines are asked for too, which most machines
+    cannot build."""
     folder = tmp_path_factory.mktemp("precision")
     save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
-    arguments = ["--ckpt", str(folder / "tiny.safetensors"), "--trt", "fp16", "--fused", "--halo", "16"]
+    arguments = [
+        "--ckpt",
+        str(folder / "tiny.safetensors"),
+        "--trt",
+        "fp16",
+        "--fused",
+        "--halo",
+        "16",
+    ]
     result = CliRunner().invoke(main, arguments)
     return result, Bundle.open(folder / "tiny.srflow")
 
@@ -40,7 +49,9 @@ def bundle(exported):
 def typed_nodes(path):
     """Operator and type of every node's first output."""
     graph = shape_inference.infer_shapes(onnx.load(path), strict_mode=True).graph
-    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)}
+    types = {
+        value.name: value.type.tensor_type.elem_type for value in (*graph.value_info, *graph.output)
+    }
     return [(node, types[node.output[0]]) for node in graph.node]
 
 
@@ -50,23 +61,33 @@ def element_types(values):
 
 def test_the_nets_are_half_and_the_flow_is_float32(bundle):
     nodes = typed_nodes(bundle.file("sampler.onnx"))
-    weights = {weight.name: weight for weight in onnx.load(bundle.file("sampler.onnx")).graph.initializer}
+    weights = {
+        weight.name: weight for weight in onnx.load(bundle.file("sampler.onnx")).graph.initializer
+    }
     for node, kind in nodes:
         if node.op_type == "Conv":
-            is_mixing = list(weights[node.input[1]].dims[2:]) == [1, 1] and "mixing" in node.input[1]
+            is_mixing = (
+                list(weights[node.input[1]].dims[2:]) == [1, 1] and "mixing" in node.input[1]
+            )
             assert kind == (TensorProto.FLOAT if is_mixing else TensorProto.FLOAT16), node.name
         elif node.op_type in ("Exp", "Tanh", "Sigmoid", "Reciprocal", "Div", "DepthToSpace", "Mul"):
             assert kind == TensorProto.FLOAT, node.name
     assert sum("mixing" in node.input[1] for node, _ in nodes if node.op_type == "Conv") == 6
     encoder = typed_nodes(bundle.file("encoder.onnx"))
-    assert {kind for node, kind in encoder if node.op_type in ("Conv", "LeakyRelu", "Resize")} == {TensorProto.FLOAT16}
-    assert {kind for node, kind in encoder if node.op_type in ("Exp", "Tanh")} == {TensorProto.FLOAT}
+    assert {kind for node, kind in encoder if node.op_type in ("Conv", "LeakyRelu", "Resize")} == {
+        TensorProto.FLOAT16
+    }
+    assert {kind for node, kind in encoder if node.op_type in ("Exp", "Tanh")} == {
+        TensorProto.FLOAT
+    }
 
 
 def test_what_goes_in_and_comes_out_is_float32_and_conditioning_is_half(bundle):
     fused = onnx.load(bundle.file("fused.onnx")).graph
     assert set(element_types((*fused.input, *fused.output)).values()) == {TensorProto.FLOAT}
-    encoder, sampler = (onnx.load(bundle.file(name)).graph for name in ("encoder.onnx", "sampler.onnx"))
+    encoder, sampler = (
+        onnx.load(bundle.file(name)).graph for name in ("encoder.onnx", "sampler.onnx")
+    )
     conditioning = element_types(encoder.output)
     assert set(conditioning.values()) == {TensorProto.FLOAT16}
     assert element_types(sampler.input) == {
@@ -79,7 +100,9 @@ def test_what_goes_in_and_comes_out_is_float32_and_conditioning_is_half(bundle):
 
 
 @pytest.mark.skipif(find_spec("tensorrt") is not None, reason="TensorRT is installed here")
-def test_without_tensorrt_the_typed_graphs_are_written_and_proved_and_a_paragraph_says_what_to_do(exported):
+def test_without_tensorrt_the_typed_graphs_are_written_and_proved_and_a_paragraph_says_what_to_do(
+    exported,
+):
     result, bundle = exported
     assert result.exit_code == 1
     written, error = result.output.splitlines()[-2:]
@@ -99,9 +122,14 @@ def test_the_table_and_the_manifest_show_the_graphs_as_they_are_and_rounded(bund
     assert all((row["psnr_db"] > 110) == (row["graph"] == graphs[3]) for row in manifest.parity)
     assert min(row["psnr_db"] for row in manifest.parity) > 50
     lines = output.splitlines()
-    assert sum(line.startswith(graphs) and " dB " in line for line in lines) == len(manifest.parity) == 4 * 4 * 4
+    assert (
+        sum(line.startswith(graphs) and " dB " in line for line in lines)
+        == len(manifest.parity)
+        == 4 * 4 * 4
+    )
     rounded, as_it_is = (
-        [row["psnr_db"] for row in manifest.parity if row["graph"] == graph] for graph in (graphs[1], graphs[0])
+        [row["psnr_db"] for row in manifest.parity if row["graph"] == graph]
+        for graph in (graphs[1], graphs[0])
     )
     assert np.mean(rounded) < np.mean(as_it_is)  # rounding was really done
 
@@ -122,26 +150,42 @@ def test_the_runtime_draws_the_same_picture_with_half_as_with_float32(bundle):
         picture = upscaler.upscale(image, tau=0.0)
     with torch.no_grad():
         lr = torch.from_numpy(image.transpose(2, 0, 1)[None].copy())
-        zeros = {level: torch.zeros(1, *shape) for level, shape in model.latent_shapes(12, 14).items()}
+        zeros = {
+            level: torch.zeros(1, *shape) for level, shape in model.latent_shapes(12, 14).items()
+        }
         expected = model.decode(lr, zeros)[0].numpy().transpose(1, 2, 0).clip(0, 1)
     assert 0 < np.abs(picture - expected).max() < 5e-3
 
 
 def test_a_network_that_overflows_in_half_is_refused_with_the_way_out(tmp_path):
-    """Its graph is flawless as ONNX Runtime computes it on a CPU; a GPU would give black regions."""
+    """Its graph is flawless as ONNX Runtime computes it on a CPU; a GPU would give black
+    regions."""
     model = random_srflow(tiny_config(levels=2, split_levels=(1,), steps=1))
     with torch.no_grad():
         net = model.levels[1].steps[0].coupling
-        for actnorm, gain in ((net.actnorm1, 5.0), (net.actnorm2, 10.0)):  # between them × 3 million …
+        for actnorm, gain in (
+            (net.actnorm1, 5.0),
+            (net.actnorm2, 10.0),
+        ):  # between them × 3 million …
             actnorm.logs += gain
             actnorm.bias += 1
         net.conv3.weight /= torch.exp(torch.tensor(15.0))  # … and back
     save_checkpoint(tmp_path / "wide.safetensors", model)
-    arguments = ["--ckpt", str(tmp_path / "wide.safetensors"), "--precision", "fp16", "--halo", "16", "--no-inverter"]
+    arguments = [
+        "--ckpt",
+        str(tmp_path / "wide.safetensors"),
+        "--precision",
+        "fp16",
+        "--halo",
+        "16",
+        "--no-inverter",
+    ]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1
     *_, kept, error = result.output.splitlines()
     assert kept.startswith("to look into what was compared: polygraphy run ")
-    assert error.startswith("error: rounded as on GPUs: the checkpoint's network itself gives no finite picture")
+    assert error.startswith(
+        "error: rounded as on GPUs: the checkpoint's network itself gives no finite picture"
+    )
     assert error.endswith("--precision fp32")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["wide.gate", "wide.safetensors"]

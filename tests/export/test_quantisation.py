@@ -1,4 +1,5 @@
-"""Which parts of an encoder become integers, in what layout and ranges, and what that does to its results."""
+"""Which parts of an encoder become integers, in what layout and ranges, and what that does to its
+results."""
 
 import copy
 import math
@@ -40,21 +41,32 @@ def produced(encoder):
 def parts(name, produced):
     """The tensors that one is concatenated from."""
     node = produced[name]
-    return [part for each in node.input for part in parts(each, produced)] if node.op_type == "Concat" else [name]
+    return (
+        [part for each in node.input for part in parts(each, produced)]
+        if node.op_type == "Concat"
+        else [name]
+    )
 
 
-def test_all_convolutions_but_the_first_take_integers_what_is_concatenated_with_one_step(encoder, produced, weights):
+def test_all_convolutions_but_the_first_take_integers_what_is_concatenated_with_one_step(
+    encoder, produced, weights
+):
     """Weights symmetric by channel, activations with a zero point."""
     first, *others = [node for node in encoder.graph.node if node.op_type == "Conv"]
     assert first.input[0] == "lr"
     assert not any(name in produced for name in first.input)
     assert len(others) > 30
-    joined, points = 0, []
+    joined = 0
+    points = []
     for node in others:
         roundings = [produced[name] for name in parts(node.input[0], produced)]
-        assert {each.op_type for each in (*roundings, produced[node.input[1]])} == {"DequantizeLinear"}
+        assert {each.op_type for each in (*roundings, produced[node.input[1]])} == {
+            "DequantizeLinear"
+        }
         joined += len(roundings) > 1
-        ((step, point),) = {tuple(float(weights[name]) for name in each.input[1:]) for each in roundings}
+        ((step, point),) = {
+            tuple(float(weights[name]) for name in each.input[1:]) for each in roundings
+        }
         assert step > 0
         points.append(point)
         integers, step, point = (weights[name] for name in produced[node.input[1]].input)
@@ -70,13 +82,21 @@ def test_neither_results_of_convolutions_nor_sums_nor_conditioning_are_rounded(e
     first = next(node for node in encoder.graph.node if node.op_type == "Conv")
     of_convolutions = {node.output[0] for node in encoder.graph.node if node.op_type == "Conv"}
     rounded = {node.input[0] for node in encoder.graph.node if node.op_type == "QuantizeLinear"}
-    assert of_convolutions & rounded == {first.output[0]}  # which the next convolution takes as it is
+    assert of_convolutions & rounded == {
+        first.output[0]
+    }  # which the next convolution takes as it is
     for node in encoder.graph.node:
         of_a_block = node.op_type == "Concat" and all(
-            taker.op_type in ("Conv", "Concat") for taker in encoder.graph.node if node.output[0] in taker.input
+            taker.op_type in ("Conv", "Concat")
+            for taker in encoder.graph.node
+            if node.output[0] in taker.input
         )
         if not of_a_block and node.op_type not in ("Conv", "DequantizeLinear"):
-            assert all(produced[name].op_type != "DequantizeLinear" for name in node.input if name in produced)
+            assert all(
+                produced[name].op_type != "DequantizeLinear"
+                for name in node.input
+                if name in produced
+            )
     assert all(produced[value.name].op_type != "DequantizeLinear" for value in encoder.graph.output)
 
 
@@ -86,11 +106,14 @@ def test_results_are_near_those_in_float32_and_named_as_theirs(model, encoder):
         (encoder.graph.input, exact.graph.input),
         (encoder.graph.output, exact.graph.output),
     ):
-        assert [value.SerializeToString() for value in one] == [value.SerializeToString() for value in other]
+        assert [value.SerializeToString() for value in one] == [
+            value.SerializeToString() for value in other
+        ]
         assert {value.type.tensor_type.elem_type for value in one} == {TensorProto.FLOAT}
     lr = np.random.default_rng(0).random((1, 3, 16, 24), dtype=np.float32)
     found, expected = (
-        onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"lr": lr}) for proto in (encoder, exact)
+        onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"lr": lr})
+        for proto in (encoder, exact)
     )
     for value, reference in zip(found, expected, strict=True):
         assert 0 < np.abs(value - reference).max() < 0.1 * np.ptp(reference)
@@ -132,7 +155,9 @@ def test_a_range_cuts_off_rare_values_only_as_far_as_that_lessens_the_error(outl
     assert ends[0] <= found[0] < 0 < found[1] <= ends[1]
     others = [(share * ends[0], other * ends[1]) for share in (0.7, 1) for other in (0.4, 0.7, 1)]
     best = min(_fourth_power(values, each) for each in others)
-    assert _fourth_power(values, found) <= 1.05 * best  # of a histogram's bins, not of the values themselves
+    assert (
+        _fourth_power(values, found) <= 1.05 * best
+    )  # of a histogram's bins, not of the values themselves
 
 
 CROPS = [np.random.default_rng(seed).random((1, 3, 16, 16), dtype=np.float32) for seed in range(2)]
@@ -184,8 +209,15 @@ def test_what_grows_in_a_dense_block_becomes_half_as_large_as_what_it_grows_on()
     block = IntegerEncoderGraph(model, CROPS).model.encoder.blocks[0].dense[0]
     taken = [model.encoder.conv_first(torch.from_numpy(lr)) for lr in CROPS]
     largest = max(float(x.abs().max()) for x in taken)
-    grown = torch.stack([torch.nn.functional.leaky_relu(block.convs[0](x), 0.2).abs().amax((0, 2, 3)) for x in taken])
-    torch.testing.assert_close(grown.amax(dim=0), torch.full_like(grown[0], largest / 2), rtol=1e-3, atol=0)
+    grown = torch.stack(
+        [
+            torch.nn.functional.leaky_relu(block.convs[0](x), 0.2).abs().amax((0, 2, 3))
+            for x in taken
+        ]
+    )
+    torch.testing.assert_close(
+        grown.amax(dim=0), torch.full_like(grown[0], largest / 2), rtol=1e-3, atol=0
+    )
 
 
 @torch.no_grad()
@@ -194,4 +226,7 @@ def test_a_channel_that_is_always_zero_does_no_harm():
     for conv in (model.encoder.upconvs[0], model.encoder.blocks[0].dense[0].convs[0]):
         conv.weight[0].zero_()
         conv.bias[0].zero_()
-    assert all(torch.isfinite(value).all() for value in IntegerEncoderGraph(model, CROPS).state_dict().values())
+    assert all(
+        torch.isfinite(value).all()
+        for value in IntegerEncoderGraph(model, CROPS).state_dict().values()
+    )

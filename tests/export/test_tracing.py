@@ -1,4 +1,5 @@
-"""Torch modules as ONNX graphs: the same numbers for other sizes than the example's, and refusals."""
+"""Torch modules as ONNX graphs: the same numbers for other sizes than the example's, and
+refusals."""
 
 from collections.abc import Callable
 
@@ -21,7 +22,8 @@ class Called(nn.Module):
         super().__init__()
         with torch.random.fork_rng():
             torch.manual_seed(0)
-            self.conv, self.unused = nn.Conv2d(4, 6, 3, padding=1), nn.Linear(2, 2)
+            self.conv = nn.Conv2d(4, 6, 3, padding=1)
+            self.unused = nn.Linear(2, 2)
         self.function = function
 
     def forward(self, x: Tensor) -> tuple[Tensor]:
@@ -71,7 +73,9 @@ FUNCTIONS = {
     "reduced": lambda x, conv: F.avg_pool2d(x[..., 1:, 1:], kernel_size=2, stride=4),
     "unshuffled": lambda x, conv: F.pixel_unshuffle(x, 2),
     "shuffled": lambda x, conv: F.pixel_shuffle(x, 2),
-    "maps": lambda x, conv: torch.exp(torch.tanh(x / 1.5) * -1.5) + torch.reciprocal(torch.sigmoid(x + 2) + 1e-4),
+    "maps": lambda x, conv: (
+        torch.exp(torch.tanh(x / 1.5) * -1.5) + torch.reciprocal(torch.sigmoid(x + 2) + 1e-4)
+    ),
 }
 
 

@@ -29,9 +29,14 @@ def run(*arguments: object) -> Result:
 def test_the_command_writes_a_whole_model(bundle: Path, tmp_path: Path) -> None:
     repository = tmp_path / "models"
     done = run("--bundle", bundle, "--triton", repository)
-    assert (done.exit_code, done.output) == (0, f"wrote {repository / 'srflow_upscale'}, version 1\n")
+    assert (done.exit_code, done.output) == (
+        0,
+        f"wrote {repository / 'srflow_upscale'}, version 1\n",
+    )
     model = repository / "srflow_upscale"
-    assert Bundle.open(model / "1" / "model.srflow").model_sha256 == Bundle.open(bundle).model_sha256
+    assert (
+        Bundle.open(model / "1" / "model.srflow").model_sha256 == Bundle.open(bundle).model_sha256
+    )
     compile((model / "1" / "model.py").read_text(), "model.py", "exec")
     assert "KIND_CPU" in (model / "configs" / "cpu.pbtxt").read_text()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["models", "tiny.srflow"]
@@ -52,8 +57,9 @@ def test_a_bad_repository_is_refused_before_the_export(tmp_path: Path) -> None:
     (tmp_path / "models").write_text("text")
     done = run(checkpoint, "--triton", tmp_path / "models")
     assert done.exit_code == 1
-    assert (
-        done.output == f"error: {tmp_path / 'models'} is a file; a model repository is a folder: choose another name\n"
+    assert done.output == (
+        f"error: {tmp_path / 'models'} is a file; a model repository is a folder: choose "
+        "another name\n"
     )
     assert not (tmp_path / "m.srflow").exists()
 
@@ -64,7 +70,9 @@ def test_a_second_export_adds_a_version_and_keeps_the_old_one(bundle: Path, tmp_
     (model / "configs" / "mine.pbtxt").write_text("mine")
     other = write_tiny_bundle(tmp_path / "other.srflow", default_tau=0.3)
     write_repository(other, tmp_path / "models")
-    taus = [Bundle.open(model / version / "model.srflow").manifest.default_tau for version in ("1", "2")]
+    taus = [
+        Bundle.open(model / version / "model.srflow").manifest.default_tau for version in ("1", "2")
+    ]
     assert taus == [0.8, 0.3]
     assert '\\"default_tau\\":0.3' in (model / "config.pbtxt").read_text()
     assert (model / "configs" / "mine.pbtxt").read_text() == "mine"
@@ -102,7 +110,9 @@ def test_a_config_that_was_edited_stays_beside_the_new_one(bundle: Path, tmp_pat
         old = path.with_name(f"{path.name}.1.old")
         assert old.read_text() == text
         assert "count: 1" in path.read_text()
-        assert f"{path} had been edited: it is {old} now; repeat in the new one what you need" in lines
+        assert (
+            f"{path} had been edited: it is {old} now; repeat in the new one what you need" in lines
+        )
     write_repository(bundle, repository, say=lines.append)
     assert len([line for line in lines if "had been edited" in line]) == len(mine)
     assert len(list(repository.rglob("*.old"))) == len(mine)
@@ -112,7 +122,10 @@ def test_importing_model_py_changes_nothing_in_its_folder(bundle: Path, tmp_path
     write_repository(bundle, tmp_path / "models")
     folder = tmp_path / "models" / "srflow_upscale" / "1"
     before = folder.stat().st_mtime_ns
-    code = f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = False; import model"
+    code = (
+        f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = False; import "
+        "model"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert folder.stat().st_mtime_ns == before
 
@@ -150,13 +163,17 @@ def test_a_repository_that_cannot_be_written_is_one_error(
     write_repository(bundle, tmp_path / "models")
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr(os, "fsync", no_room)
-    with pytest.raises(ExportError, match="models cannot be written there: No space left on device"):
+    with pytest.raises(
+        ExportError, match="models cannot be written there: No space left on device"
+    ):
         write_repository(bundle, tmp_path / "models")
     assert sorted(tmp_path.rglob("*")) == before
 
 
 @pytest.mark.not_on_windows("signals")
-def test_an_export_that_is_killed_leaves_whole_models_and_the_next_one_cleans_up(bundle: Path, tmp_path: Path) -> None:
+def test_an_export_that_is_killed_leaves_whole_models_and_the_next_one_cleans_up(
+    bundle: Path, tmp_path: Path
+) -> None:
     write_repository(bundle, tmp_path / "models")
     code = f"""
 import os, signal
@@ -167,7 +184,9 @@ triton.write_repository({str(bundle)!r}, {str(tmp_path / "models")!r})
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -9
     assert len(list((tmp_path / "models").iterdir())) == 1
     assert not list((tmp_path / "models").glob("*/2"))
-    assert len([path for path in tmp_path.iterdir() if path.name.startswith(".models.staging")]) == 1
+    assert (
+        len([path for path in tmp_path.iterdir() if path.name.startswith(".models.staging")]) == 1
+    )
     write_repository(bundle, tmp_path / "models")
     assert (tmp_path / "models" / "srflow_upscale" / "2").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".models.staging")]
@@ -189,7 +208,11 @@ def test_a_parameter_that_cannot_be_is_named(name: str, text: str, message: str)
 def test_several_bundles_have_a_model_each(tmp_path: Path) -> None:
     for name in ("x4-small", "x4-photo"):
         write_tiny_bundle(tmp_path / f"{name}.srflow", name=name)
-    bundles = [part for name in ("x4-small", "x4-photo") for part in ("--bundle", tmp_path / f"{name}.srflow")]
+    bundles = [
+        part
+        for name in ("x4-small", "x4-photo")
+        for part in ("--bundle", tmp_path / f"{name}.srflow")
+    ]
     repository = tmp_path / "models"
     for version in (1, 2):
         done = run(*bundles, "--triton", repository)
@@ -207,7 +230,8 @@ def test_several_bundles_have_a_model_each(tmp_path: Path) -> None:
 
 
 def test_several_bundles_need_names_that_tell_them(bundle: Path, tmp_path: Path) -> None:
-    twin, odd = write_tiny_bundle(tmp_path / "twin.srflow"), write_tiny_bundle(tmp_path / "odd.srflow", name="a b")
+    twin = write_tiny_bundle(tmp_path / "twin.srflow")
+    odd = write_tiny_bundle(tmp_path / "odd.srflow", name="a b")
     for other in (twin, odd):
         with pytest.raises(ArgumentError, match="several bundles need names of their own"):
             write_repository([bundle, other], tmp_path / "models")

@@ -1,4 +1,5 @@
-"""A bundle's network can be had back: the same images, latents and likelihoods, and it can be trained."""
+"""A bundle's network can be had back: the same images, latents and likelihoods, and it can be
+trained."""
 
 import copy
 
@@ -31,8 +32,14 @@ CASES = [
     ("paper", {}),
     ("published", {"scale": 8}),
     ("bounded", {"image_base": "bicubic"}),
-    ("published", {"scale_map": "exp", "affine_order": "scale_first", "transition_steps": 0, "steps": 1}),
-    ("paper", {"levels": 2, "split_levels": (), "stacked_blocks": (0,), "trunk_skip": "first_conv"}),
+    (
+        "published",
+        {"scale_map": "exp", "affine_order": "scale_first", "transition_steps": 0, "steps": 1},
+    ),
+    (
+        "paper",
+        {"levels": 2, "split_levels": (), "stacked_blocks": (0,), "trunk_skip": "first_conv"},
+    ),
     ("bounded", {**PLAIN, "last_kernel": 1}),
     ("paper", {**PLAIN_X2, "condition_kernel": 3, "stacked_blocks": (1,)}),
     ("bounded", {"condition": (8, 12, 16)}),
@@ -40,13 +47,17 @@ CASES = [
 
 
 def model_of_weights(weights):
-    """An ONNX model that holds these tensors alone: what unfolding reads of one, without minutes of torch.onnx."""
-    named = [numpy_helper.from_array(weight.detach().numpy(), name) for name, weight in weights.items()]
+    """An ONNX model that holds these tensors alone: what unfolding reads of one, without minutes of
+    torch.onnx."""
+    named = [
+        numpy_helper.from_array(weight.detach().numpy(), name) for name, weight in weights.items()
+    ]
     return onnx.helper.make_model(onnx.helper.make_graph([], "weights", [], [], named))
 
 
 def graphs_of(model):
-    """Both graphs of a network, with the weights on which their outputs depend, as the exporter keeps them."""
+    """Both graphs of a network, with the weights on which their outputs depend, as the exporter
+    keeps them."""
     encoder = EncoderGraph(model)
     multiple = model.config.size_multiple
     used = torch.autograd.grad(
@@ -71,7 +82,9 @@ def write_bundle(path, graphs, model):
     """model: the network's configuration for the manifest."""
     with staged_bundle(path) as stage:
         for name, graph in graphs.items():
-            (stage.path / name).write_bytes(graph if isinstance(graph, bytes) else graph.SerializeToString())
+            (stage.path / name).write_bytes(
+                graph if isinstance(graph, bytes) else graph.SerializeToString()
+            )
         manifest = Manifest(
             name="tiny",
             variant="mixed",
@@ -109,18 +122,28 @@ def test_images_latents_and_likelihoods_are_the_exported_networks(tmp_path, vari
     model = random_srflow(tiny_config(variant, **overrides))
     with torch.enable_grad():
         graphs = graphs_of(model)
-    network = trainable_network(Bundle.open(write_bundle(tmp_path / "tiny.srflow", graphs, model.config.to_dict())))
+    network = trainable_network(
+        Bundle.open(write_bundle(tmp_path / "tiny.srflow", graphs, model.config.to_dict()))
+    )
     assert network.config == model.config
     multiple = model.config.size_multiple
     lr = torch.rand(1, 3, 2 * multiple, 3 * multiple)
-    latents = {level: 0.8 * torch.randn(1, *shape) for level, shape in model.latent_shapes(*lr.shape[2:]).items()}
+    latents = {
+        level: 0.8 * torch.randn(1, *shape)
+        for level, shape in model.latent_shapes(*lr.shape[2:]).items()
+    }
     expected = model.decode(lr, latents)
     torch.testing.assert_close(network.decode(lr, latents), expected, rtol=1e-4, atol=1e-4)
     hr = torch.rand_like(expected)
-    (latents_of_original, likelihood_of_original), (latents, likelihood) = model.encode(hr, lr), network.encode(hr, lr)
+    (latents_of_original, likelihood_of_original), (latents, likelihood) = (
+        model.encode(hr, lr),
+        network.encode(hr, lr),
+    )
     torch.testing.assert_close(likelihood, likelihood_of_original, rtol=1e-5, atol=0.05)
     torch.testing.assert_close(latents, latents_of_original, rtol=1e-4, atol=1e-4)
-    if overrides == {"image_base": "bicubic"}:  # the graphs do not have the head of the encoder's own image
+    if overrides == {
+        "image_base": "bicubic"
+    }:  # the graphs do not have the head of the encoder's own image
         bicubic = F.interpolate(lr, scale_factor=4, mode="bicubic", antialias=True)
         torch.testing.assert_close(network.encoder(lr), bicubic, rtol=0, atol=0)
 
@@ -133,8 +156,11 @@ def test_the_embedded_model_gives_its_own_picture_and_its_latents_back():
     latents = {level: 0.8 * noise for level, noise in runtime_noise(network, lr, seed=5).items()}
     sr = network.decode(lr, latents)
     with Upscaler("x4-small", device="cpu", threads=1) as upscaler:
-        picture = upscaler.upscale(np.ascontiguousarray(lr[0].permute(1, 2, 0).numpy()), tau=0.8, seed=5)
-    # a graph's kernels are sums of taps, each rounded to half, and no single kernel has exactly all of these sums
+        picture = upscaler.upscale(
+            np.ascontiguousarray(lr[0].permute(1, 2, 0).numpy()), tau=0.8, seed=5
+        )
+    # a graph's kernels are sums of taps, each rounded to half, and no single kernel has exactly all
+    # of these sums
     np.testing.assert_allclose(sr[0].permute(1, 2, 0).numpy().clip(0, 1), picture, atol=1e-4)
     torch.testing.assert_close(network.encode(sr, lr)[0], latents, rtol=0, atol=1e-3)
 
@@ -148,26 +174,40 @@ def test_the_network_can_be_trained_and_its_actnorms_are_not_initialised_again(b
     head = ("encoder.upconvs.1.", "encoder.conv_hr.", "encoder.conv_last.")
     silent = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert all(name.startswith(head) for name in silent)
-    assert float(network.encoder.conv_hr.weight.detach().abs().min()) > 0  # else the head could never learn
+    assert (
+        float(network.encoder.conv_hr.weight.detach().abs().min()) > 0
+    )  # else the head could never learn
 
 
 def test_the_same_network_comes_out_whatever_was_drawn_before(bundle):
     first = trainable_network(Bundle.open(bundle)).state_dict()
     torch.rand(1)
-    torch.testing.assert_close(trainable_network(Bundle.open(bundle)).state_dict(), first, rtol=0, atol=0)
+    torch.testing.assert_close(
+        trainable_network(Bundle.open(bundle)).state_dict(), first, rtol=0, atol=0
+    )
 
 
 def test_weights_stored_in_half_are_taken_as_they_are(tmp_path, original, graphs):
     stored = copy.deepcopy(graphs)
     for graph in stored.values():
         store_weights_in_half(graph)
-    network = trainable_network(Bundle.open(write_bundle(tmp_path / "half.srflow", stored, original.config.to_dict())))
-    net, of_original = (model.flow_levels()[1].all_steps()[-1].injector for model in (network, original))
+    network = trainable_network(
+        Bundle.open(write_bundle(tmp_path / "half.srflow", stored, original.config.to_dict()))
+    )
+    net, of_original = (
+        model.flow_levels()[1].all_steps()[-1].injector for model in (network, original)
+    )
     assert torch.equal(net.conv1.weight, fold_net(of_original).on_u.weight.half().float())
-    net, of_original = (model.flow_levels()[0].all_steps()[-1].injector for model in (network, original))
+    net, of_original = (
+        model.flow_levels()[0].all_steps()[-1].injector for model in (network, original)
+    )
     # The graph has sums of these, of up to four taps, each rounded; a tap is a difference of them.
-    torch.testing.assert_close(net.conv1.weight, fold_net(of_original).on_u.weight.float(), atol=2e-3, rtol=0)
-    small, of_original = (model.encoder.blocks[0].dense[0].convs[0].weight for model in (network, original))
+    torch.testing.assert_close(
+        net.conv1.weight, fold_net(of_original).on_u.weight.float(), atol=2e-3, rtol=0
+    )
+    small, of_original = (
+        model.encoder.blocks[0].dense[0].convs[0].weight for model in (network, original)
+    )
     assert torch.equal(small, of_original)  # stored whole
 
 
@@ -176,7 +216,8 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path,
     result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(target)])
     assert result.exit_code == 0, result.output
     assert f"--set schedule.start={target}" in result.output
-    loaded, network = load_checkpoint(target), trainable_network(Bundle.open(bundle))
+    loaded = load_checkpoint(target)
+    network = trainable_network(Bundle.open(bundle))
     assert isinstance(loaded, SRFlow)
     torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
     opened = Bundle.open(bundle)
@@ -185,8 +226,15 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path,
     assert load_with_notes(target)[1] == {"bundle": origin, **kept}
 
 
-def test_the_command_names_the_preset_of_the_embedded_model_and_writes_other_networks_settings(tmp_path, bundle):
-    arguments = ["--checkpoint-of", str(Bundle.embedded().path), "-o", str(tmp_path / "embedded.safetensors")]
+def test_the_command_names_the_preset_of_the_embedded_model_and_writes_other_networks_settings(
+    tmp_path, bundle
+):
+    arguments = [
+        "--checkpoint-of",
+        str(Bundle.embedded().path),
+        "-o",
+        str(tmp_path / "embedded.safetensors"),
+    ]
     assert "srflow-train --config x4-small" in CliRunner().invoke(main, arguments).output
     target = tmp_path / "start.safetensors"
     result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(target)])
@@ -197,13 +245,17 @@ def test_the_command_names_the_preset_of_the_embedded_model_and_writes_other_net
 
 @pytest.mark.parametrize("name", Bundle.embedded_names())
 def test_an_embedded_models_preset_is_its_network(name):
-    assert load_settings(name).config() == SRFlowConfig.from_dict(Bundle.embedded(name).manifest.model)
+    assert load_settings(name).config() == SRFlowConfig.from_dict(
+        Bundle.embedded(name).manifest.model
+    )
 
 
 @pytest.mark.parametrize("exists", ["start.yaml", "start.safetensors"])
 def test_files_that_exist_are_not_replaced_and_nothing_is_written(tmp_path, bundle, exists):
     (tmp_path / exists).write_bytes(b"hours of training")
-    result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle), "-o", str(tmp_path / "start.safetensors")])
+    result = CliRunner().invoke(
+        main, ["--checkpoint-of", str(bundle), "-o", str(tmp_path / "start.safetensors")]
+    )
     assert result.exit_code == 1
     assert result.output.startswith(f"error: {tmp_path / exists} already exists")
     assert (tmp_path / exists).read_bytes() == b"hours of training"

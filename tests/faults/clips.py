@@ -1,4 +1,5 @@
-"""Clips of every container, codec, sound, damage and name: each becomes a clip, or ends in errors of one line."""
+"""Clips of every container, codec, sound, damage and name: each becomes a clip, or ends in errors
+of one line."""
 
 from __future__ import annotations
 
@@ -17,9 +18,32 @@ from tests.faults.names import NAMES
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 _CONTAINERS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".y4m")
-_CODECS = ("libx264", "libx265", "mpeg4", "mpeg2video", "libvpx-vp9", "libsvtav1", "ffv1", "mjpeg", "prores_ks", "png")
+_CODECS = (
+    "libx264",
+    "libx265",
+    "mpeg4",
+    "mpeg2video",
+    "libvpx-vp9",
+    "libsvtav1",
+    "ffv1",
+    "mjpeg",
+    "prores_ks",
+    "png",
+)
 _FORMATS = {"mjpeg": "yuvj420p", "prores_ks": "yuv422p10le", "png": "rgb24"}
-_SOUNDS = ("", "aac", "pcm_s16le", "pcm_u8", "libmp3lame", "ac3", "libopus", "flac", "alac", "mp2", "adpcm_ms")
+_SOUNDS = (
+    "",
+    "aac",
+    "pcm_s16le",
+    "pcm_u8",
+    "libmp3lame",
+    "ac3",
+    "libopus",
+    "flac",
+    "alac",
+    "mp2",
+    "adpcm_ms",
+)
 _TARGETS = ("large.mp4", "large.mov", "large.mkv", "large.webm", "large.m4v")
 _NAMES = (*NAMES, "pipe:0", "subfile,,start,0,end,9,,:clip", "clip.mkv", ".hidden")
 _DAMAGES: dict[str, Callable[[bytes, int], bytes]] = {
@@ -49,16 +73,27 @@ def attack(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str | Non
 
 def _clip(place: Path, chance: random.Random) -> tuple[Path, int, str] | None:
     """A clip in a new folder, its number of frames, 0 if it is damaged, and its description."""
-    ending, codec = chance.choice(_CONTAINERS), chance.choice(_CODECS)
-    sound, layout = chance.choice(_SOUNDS), chance.choice(("mono", "stereo", "5.1"))
-    damage, count = chance.choice((None, None, None, *_DAMAGES)), chance.choice((1, 2, 9, 25))
+    ending = chance.choice(_CONTAINERS)
+    codec = chance.choice(_CODECS)
+    sound = chance.choice(_SOUNDS)
+    layout = chance.choice(("mono", "stereo", "5.1"))
+    damage = chance.choice((None, None, None, *_DAMAGES))
+    count = chance.choice((1, 2, 9, 25))
     width, height = chance.choice((16, 32, 34, 48)), chance.choice((16, 24, 26))
     if ending == ".y4m":
-        codec, sound = "rawvideo", ""
+        codec = "rawvideo"
+        sound = ""
     if codec == "libx265":
         width, height = 64, 64  # of smaller ones it writes beyond its memory
-    how: dict[str, Any] = {"codec": codec, "pixel_format": _FORMATS.get(codec, "yuv420p"), "layout": layout}
-    how |= {"options": {"x265-params": "log-level=none"} if codec == "libx265" else {}, "sound": sound or False}
+    how: dict[str, Any] = {
+        "codec": codec,
+        "pixel_format": _FORMATS.get(codec, "yuv420p"),
+        "layout": layout,
+    }
+    how |= {
+        "options": {"x265-params": "log-level=none"} if codec == "libx265" else {},
+        "sound": sound or False,
+    }
     place.mkdir()
     plain = place / f"clip{ending}"
     try:
@@ -76,7 +111,8 @@ def _clip(place: Path, chance: random.Random) -> tuple[Path, int, str] | None:
 
 
 def _loss(source: Path, target: Path, wanted: int) -> str | None:
-    place, options = source.parent, ["--device", "cpu", "--threads", "1", "--max-pixels", "100k", "--quiet"]
+    place = source.parent
+    options = ["--device", "cpu", "--threads", "1", "--max-pixels", "100k", "--quiet"]
     command = ["-o", target.name, "--model", "../tiny.srflow", *options, "--", source.name]
     ended = run_command("srflow-upscale", command, folder=place)
     failed = errors_of(ended)
@@ -104,7 +140,8 @@ def _wrong(source: Path, target: Path, wanted: int) -> str | None:
 
 
 def _frames(clip: Path) -> list[float]:
-    """The times of all frames in seconds; PyAV alone, which raises an error for one that is damaged."""
+    """The times of all frames in seconds; PyAV alone, which raises an error for one that is
+    damaged."""
     with clip.open("rb") as file, av.open(file) as container:
         return [float(frame.time or 0) for frame in container.decode(video=0)]
 

@@ -29,7 +29,8 @@ _OBEYED = ("Cc", "Zl", "Zp")  # categories of characters that a terminal obeys
 
 
 class Ended(NamedTuple):
-    """How a command ended. status: as subprocess gives it, negative for a signal; None: it was stopped for hanging."""
+    """How a command ended. status: as subprocess gives it, negative for a signal; None: it was
+    stopped for hanging."""
 
     status: int | None
     errors: str
@@ -45,12 +46,15 @@ def run_command(
     limits: Mapping[int, int] | None = None,
     patience_s: float = PATIENCE_S,
 ) -> Ended:
-    """Run a command of :data:`PROGRAMS` in a folder, as a fork of a process that has imported torch.
+    """Run a command of :data:`PROGRAMS` in a folder, as a fork of a process that has imported
+    torch.
 
-    kill_after_s: send SIGKILL to it and its children then. limits: soft limits by their numbers in `resource`.
+    kill_after_s: send SIGKILL to it and its children then. limits: soft limits by their numbers in
+        `resource`.
     """
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "SRFLOW_CACHE_DIR": str(folder / "cache")}
-    words, said = [program, *map(str, arguments)], [folder / "said.out", folder / "said.err"]
+    words = [program, *map(str, arguments)]
+    said = [folder / "said.out", folder / "said.err"]
     how = (PROGRAMS[program], words, folder, environment, limits or {}, said)
     process = context.Process(target=_command, args=how)
     process.start()
@@ -92,7 +96,8 @@ def _command(
 
 
 def loss_of(ended: Ended, *, killed: bool = False) -> str | None:
-    """What is wrong with the end of a command: a traceback, a signal, a hang, no word of error. killed: by SIGKILL."""
+    """What is wrong with the end of a command: a traceback, a signal, a hang, no word of error.
+    killed: by SIGKILL."""
     if "Traceback (most recent call last)" in ended.errors + ended.output:
         return f"a traceback: {_last_line(ended.errors)}"
     if ended.status is None:
@@ -103,7 +108,11 @@ def loss_of(ended: Ended, *, killed: bool = False) -> str | None:
         return f"ended by {signal.Signals(-ended.status).name}: {_last_line(ended.errors)}"
     if not errors_of(ended):
         return f"status {ended.status} without an error line: {_last_line(ended.errors)}"
-    odd = [line for line in ended.errors.split("\n") if any(unicodedata.category(each) in _OBEYED for each in line)]
+    odd = [
+        line
+        for line in ended.errors.split("\n")
+        if any(unicodedata.category(each) in _OBEYED for each in line)
+    ]
     return f"a line that a terminal would obey: {odd[0]!r}" if odd and not killed else None
 
 

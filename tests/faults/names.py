@@ -1,4 +1,5 @@
-"""Folders of photographs with odd names, and of odd things: photos are enlarged, the rest ends in errors of a line."""
+"""Folders of photographs with odd names, and of odd things: photos are enlarged, the rest ends in
+errors of a line."""
 
 from __future__ import annotations
 
@@ -16,8 +17,30 @@ from tests.faults.commands import errors_of, leftovers, loss_of, run_command
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 NAMES = (
-    *("photo", "a b'\"$`*", "ä 日本", "\u202egnp", "\udcff\udcfe", "x" * 200, "two\nlines", "-o", "--model", "12:30"),
-    *("%03d", "{stem}", "concat:a|b", "photo.jpg", "~", "*", "http:127.0.0.1:9?x#1", "file:a", "con", "a;b&c"),
+    *(
+        "photo",
+        "a b'\"$`*",
+        "ä 日本",
+        "\u202egnp",
+        "\udcff\udcfe",
+        "x" * 200,
+        "two\nlines",
+        "-o",
+        "--model",
+        "12:30",
+    ),
+    *(
+        "%03d",
+        "{stem}",
+        "concat:a|b",
+        "photo.jpg",
+        "~",
+        "*",
+        "http:127.0.0.1:9?x#1",
+        "file:a",
+        "con",
+        "a;b&c",
+    ),
     "\x1b[2J",
 )
 _ENDINGS = ("png", "jpg", "tif", "webp", "bmp", "PNG")
@@ -32,7 +55,9 @@ def attack(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str | Non
         place = folder / f"{number:05d}"
         (place / "in").mkdir(parents=True)
         names = chance.sample(NAMES, 5)
-        photos = [_photo(place / "in" / f"{name}.{chance.choice(_ENDINGS)}", number) for name in names[:3]]
+        photos = [
+            _photo(place / "in" / f"{name}.{chance.choice(_ENDINGS)}", number) for name in names[:3]
+        ]
         things = [_thing(place / "in" / f"{name}.png", chance) for name in names[3:]]
         inputs = ["in"] if number % 2 else [f"in/{path.name}" for path in (place / "in").iterdir()]
         loss = _loss(place, photos, inputs)
@@ -69,7 +94,18 @@ def _thing(path: Path, chance: random.Random) -> str:
 
 def _loss(place: Path, photos: list[Path], inputs: list[str]) -> str | None:
     sources = {path: path.read_bytes() for path in photos}
-    command = [*inputs, "-o", "out", "--model", "../tiny.srflow", "--device", "cpu", "--threads", "1", "--resume"]
+    command = [
+        *inputs,
+        "-o",
+        "out",
+        "--model",
+        "../tiny.srflow",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--resume",
+    ]
     made: dict[Path, bytes] = {}
     for _ in range(2):
         ended = run_command("srflow-upscale", command, folder=place)
@@ -85,4 +121,6 @@ def _loss(place: Path, photos: list[Path], inputs: list[str]) -> str | None:
                 return f"{target.name!r} has another size"
             if made.setdefault(target, target.read_bytes()) != target.read_bytes():
                 return f"{target.name!r} is another picture after --resume"
-    return None if sources == {path: path.read_bytes() for path in photos} else "an input was changed"
+    return (
+        None if sources == {path: path.read_bytes() for path in photos} else "an input was changed"
+    )

@@ -1,4 +1,5 @@
-"""Pictures through pipes that break, stop and wait: a whole picture comes out, or one line and nothing stays behind."""
+"""Pictures through pipes that break, stop and wait: a whole picture comes out, or one line and
+nothing stays behind."""
 
 from __future__ import annotations
 
@@ -21,7 +22,16 @@ from tests.faults.commands import PATIENCE_S, Ended, leftovers, loss_of
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 _PROGRAM = "from srflow_apps.commands.cli import upscale; upscale()"
-_WAYS = ("whole", "in drops", "cut off", "nothing", "the reader leaves", "no reader", "the writer waits", "a signal")
+_WAYS = (
+    "whole",
+    "in drops",
+    "cut off",
+    "nothing",
+    "the reader leaves",
+    "no reader",
+    "the writer waits",
+    "a signal",
+)
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -38,21 +48,45 @@ def attack(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str | Non
         way = _WAYS[number % len(_WAYS)]
         loss = _loss(way, stream.getvalue(), folder, chance)
         left = [path.name for path in temporary.iterdir()]
-        yield f"attempt {number}, {way}", loss or leftovers(folder) or (f"left behind: {left}" if left else None)
+        yield (
+            f"attempt {number}, {way}",
+            loss or leftovers(folder) or (f"left behind: {left}" if left else None),
+        )
 
 
 def _loss(way: str, photo: bytes, folder: Path, chance: random.Random) -> str | None:
     process = subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM, "-", "-o", "-", "--model", "tiny.srflow", "--device", "cpu", "--threads", "1"],
+        [
+            sys.executable,
+            "-c",
+            _PROGRAM,
+            "-",
+            "-o",
+            "-",
+            "--model",
+            "tiny.srflow",
+            "--device",
+            "cpu",
+            "--threads",
+            "1",
+        ],
         cwd=folder,
-        env={**os.environ, "TMPDIR": str(folder / "temporary"), "SRFLOW_CACHE_DIR": str(folder / "cache")},
+        env={
+            **os.environ,
+            "TMPDIR": str(folder / "temporary"),
+            "SRFLOW_CACHE_DIR": str(folder / "cache"),
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
     assert process.stdin is not None
     assert process.stdout is not None
-    given = photo[: chance.randrange(1, len(photo))] if way in ("cut off", "the writer waits") else photo
+    given = (
+        photo[: chance.randrange(1, len(photo))]
+        if way in ("cut off", "the writer waits")
+        else photo
+    )
     held = threading.Event()
     if way in ("the writer waits", "a signal"):
         after = 3 if way == "the writer waits" else chance.uniform(0, 1.5)
@@ -76,7 +110,9 @@ def _loss(way: str, photo: bytes, folder: Path, chance: random.Random) -> str | 
     held.set()
     writer.join()
     if way in ("the writer waits", "a signal") and status in (128 + number, -number):
-        return None if errors in ("", "interrupted\n") or "preparing" in errors else f"said {errors!r}"
+        return (
+            None if errors in ("", "interrupted\n") or "preparing" in errors else f"said {errors!r}"
+        )
     if way in ("the reader leaves", "no reader") and (status, errors) == (1, ""):
         return None  # as other programs, it says nothing to who has left
     if loss := loss_of(Ended(status, errors)):
@@ -85,7 +121,11 @@ def _loss(way: str, photo: bytes, folder: Path, chance: random.Random) -> str | 
         return f"whole, and failed: {errors.strip()}" if way in ("whole", "in drops") else None
     if way in ("cut off", "nothing"):
         return "half a picture was taken for a whole one"
-    return None if way.endswith(("leaves", "reader")) or Image.open(io.BytesIO(output)).size == (480, 320) else "size"
+    return (
+        None
+        if way.endswith(("leaves", "reader")) or Image.open(io.BytesIO(output)).size == (480, 320)
+        else "size"
+    )
 
 
 def _write(pipe: IO[bytes], content: bytes, way: str, held: threading.Event) -> None:

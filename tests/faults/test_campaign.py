@@ -1,4 +1,5 @@
-"""A short run of every part; and a loss would be noticed: each kind is seen and printed, and fails the command."""
+"""A short run of every part; and a loss would be noticed: each kind is seen and printed, and fails
+the command."""
 
 from __future__ import annotations
 
@@ -44,7 +45,9 @@ def test_nothing_is_lost_in_a_short_campaign(name: str) -> None:
         (None, "", False, "it did not end"),
     ],
 )
-def test_how_a_command_ended_is_judged(status: int | None, errors: str, killed: bool, loss: str | None) -> None:
+def test_how_a_command_ended_is_judged(
+    status: int | None, errors: str, killed: bool, loss: str | None
+) -> None:
     assert loss_of(Ended(status, errors), killed=killed) == loss
 
 

@@ -1,4 +1,5 @@
-"""Looks for known vulnerabilities of what containers and the folder for Windows install: make audit."""
+"""Looks for known vulnerabilities of what containers and the folder for Windows install: make
+audit."""
 
 from __future__ import annotations
 
@@ -12,7 +13,8 @@ LOCKS = ("build", "cpu", "cuda", "windows")
 
 
 def verdict(lock: str, answer: str, complaint: str) -> tuple[bool, list[str]]:
-    """(whether nothing is known, lines to print), out of what pip-audit printed about docker/{lock}.txt."""
+    """(whether nothing is known, lines to print), out of what pip-audit printed about
+    docker/{lock}.txt."""
     try:
         packages = json.loads(answer)["dependencies"]
     except ValueError:
@@ -20,22 +22,41 @@ def verdict(lock: str, answer: str, complaint: str) -> tuple[bool, list[str]]:
     asked = [package for package in packages if "skip_reason" not in package]
     if not asked:
         why = packages[0]["skip_reason"]
-        return True, [f"docker/{lock}.txt: skipped, because the advisories could not be asked ({why:.200})"]
+        return True, [
+            f"docker/{lock}.txt: skipped, because the advisories could not be asked ({why:.200})"
+        ]
     known = [
         f"docker/{lock}.txt: {package['name']} {package['version']} has {found['id']}; fixed in "
         f"{', '.join(found['fix_versions']) or 'no version'}: make locks"
         for package in asked
         for found in package["vulns"]
     ]
-    return not known, known or [f"docker/{lock}.txt: nothing is known against {len(asked)} of {len(packages)} packages"]
+    return not known, known or [
+        f"docker/{lock}.txt: nothing is known against {len(asked)} of {len(packages)} packages"
+    ]
 
 
 def main() -> None:
     """Ask about every lock. Exit status: 1 if a vulnerability is known."""
     fine = True
     for lock in LOCKS:
-        command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--require-hashes", "--format", "json"]
-        command += ["--progress-spinner", "off", "--timeout", "30", "-r", str(ROOT / "docker" / f"{lock}.txt")]
+        command = [
+            sys.executable,
+            "-m",
+            "pip_audit",
+            "--disable-pip",
+            "--require-hashes",
+            "--format",
+            "json",
+        ]
+        command += [
+            "--progress-spinner",
+            "off",
+            "--timeout",
+            "30",
+            "-r",
+            str(ROOT / "docker" / f"{lock}.txt"),
+        ]
         asked = subprocess.run(command, capture_output=True, text=True, check=False)
         nothing_known, lines = verdict(lock, asked.stdout, asked.stderr)
         fine &= nothing_known

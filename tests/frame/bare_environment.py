@@ -16,12 +16,40 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (
-    *(".ci", "srflow_sdk", "apps", "training", "export", "runtime", "examples", "benchmarks", "docker", "docs"),
+    *(
+        ".ci",
+        "srflow_sdk",
+        "apps",
+        "training",
+        "export",
+        "runtime",
+        "examples",
+        "benchmarks",
+        "docker",
+        "docs",
+    ),
     *("tests", "windows"),
 )
 BESIDE = (
-    *("LICENSE", "NOTICE", "README.md", "PYPI.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "SECURITY.md"),
-    *("RELEASE.md", "CMakeLists.txt", "CMakePresets.json", "Dockerfile", "Makefile", "MANIFEST.in", "pyproject.toml"),
+    *(
+        "LICENSE",
+        "NOTICE",
+        "README.md",
+        "PYPI.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "CITATION.cff",
+        "SECURITY.md",
+    ),
+    *(
+        "RELEASE.md",
+        "CMakeLists.txt",
+        "CMakePresets.json",
+        "Dockerfile",
+        "Makefile",
+        "MANIFEST.in",
+        "pyproject.toml",
+    ),
     *(".dockerignore", ".gitattributes", ".gitignore"),
 )
 # by Python, and by npm in examples/web
@@ -38,7 +66,9 @@ class BareEnvironment:
     def site_packages(self) -> Path:
         return next(self.path.glob("lib/python*/site-packages"))
 
-    def run(self, command: str, *arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, command: str, *arguments: str | Path, cwd: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
         """Run a console script of the environment, or its python."""
         return subprocess.run(
             [self.path / "bin" / command, *arguments],
@@ -51,7 +81,8 @@ class BareEnvironment:
 
 
 def build_distributions(folder: Path) -> None:
-    """Build both as a release does, the sdist from a clean copy of the tree and the wheel from the sdist."""
+    """Build both as a release does, the sdist from a clean copy of the tree and the wheel from the
+    sdist."""
     source = folder / "source"
     source.mkdir()
     for name in FOLDERS:
@@ -64,7 +95,8 @@ def build_distributions(folder: Path) -> None:
 
 
 def make_bare_environment(path: Path, wheel: Path) -> BareEnvironment:
-    """Make a new environment with the wheel installed and the base dependencies linked from this one."""
+    """Make a new environment with the wheel installed and the base dependencies linked from this
+    one."""
     venv.create(path, with_pip=False, symlinks=True)
     environment = BareEnvironment(path)
     _pip("--python", str(path / "bin" / "python"), "install", "--no-deps", "--no-index", str(wheel))
@@ -74,13 +106,16 @@ def make_bare_environment(path: Path, wheel: Path) -> BareEnvironment:
 
 
 def copy_of(environment: BareEnvironment, path: Path) -> BareEnvironment:
-    """The same environment elsewhere, to add files to and to remove some from; its files are those of the other."""
+    """The same environment elsewhere, to add files to and to remove some from; its files are those
+    of the other."""
     shutil.copytree(environment.path, path, symlinks=True, copy_function=os.link)
     for script in (path / "bin").iterdir():
         if not script.is_symlink():
             text = script.read_text()
             script.unlink()
-            script.write_text(text.replace(str(environment.path), str(path)))  # its first line names its Python
+            script.write_text(
+                text.replace(str(environment.path), str(path))
+            )  # its first line names its Python
             script.chmod(0o755)
     return BareEnvironment(path)
 
@@ -111,24 +146,38 @@ def link_distribution(distribution: metadata.Distribution, site_packages: Path) 
 def interpreter(version: str) -> Path | None:
     """A Python of this machine: on the PATH, or of pyenv."""
     places = [
-        Path(folder) / f"python{version}" for folder in os.environ["PATH"].split(os.pathsep) if "shims" not in folder
+        Path(folder) / f"python{version}"
+        for folder in os.environ["PATH"].split(os.pathsep)
+        if "shims" not in folder
     ]
     places += sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python"))
     return next((place for place in places if place.is_file()), None)
 
 
 def make_environment_of(version: str, path: Path, *requirements: str | Path) -> Path:
-    """Install requirements for a Python, as pipx does it, in an environment of its own; returns the commands' folder.
+    """Install requirements for a Python, as pipx does it, in an environment of its own; returns the
+    commands' folder.
 
     Skips the test if this machine does not have that Python, or reaches no package index.
     """
     if (python := interpreter(version)) is None:
         pytest.skip(f"this machine has no Python {version}")
     subprocess.run([python, "-m", "venv", "--without-pip", path], check=True, capture_output=True)
-    pip = [sys.executable, "-m", "pip", "--python", path / "bin/python", "--disable-pip-version-check"]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        path / "bin/python",
+        "--disable-pip-version-check",
+    ]
     # To compile all takes longest.
-    done = subprocess.run([*pip, "install", "--quiet", "--no-compile", *requirements], capture_output=True, text=True)
-    if done.returncode and ("No matching distribution found for click" in done.stderr or "onnection" in done.stderr):
+    done = subprocess.run(
+        [*pip, "install", "--quiet", "--no-compile", *requirements], capture_output=True, text=True
+    )
+    if done.returncode and (
+        "No matching distribution found for click" in done.stderr or "onnection" in done.stderr
+    ):
         pytest.skip("no package index can be reached")
     assert done.returncode == 0, done.stderr
     return path / "bin"

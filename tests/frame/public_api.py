@@ -1,7 +1,8 @@
-"""The public API as text, a line for each name: `python -m tests.frame.public_api` rewrites public_api.txt.
+"""The public API as text, a line for each name: `python -m tests.frame.public_api` rewrites
+public_api.txt.
 
-Public are the names of srflow_sdk and of its modules in PUBLIC, but for those with a leading underscore, the names of
-srflow_training's root, and the commands with their options.
+Public are the names of srflow_sdk and of its modules in PUBLIC, but for those with a leading
+underscore, the names of srflow_training's root, and the commands with their options.
 """
 
 from __future__ import annotations
@@ -33,9 +34,15 @@ PUBLIC = (
     ),
     *("srflow_sdk.errors", "srflow_sdk.latents.picture_latents", "srflow_sdk.latents.random_field"),
     *("srflow_sdk.model.bundle", "srflow_sdk.model.engine_records", "srflow_sdk.model.manifest"),
-    *("srflow_sdk.model.model_choice", "srflow_sdk.ray", "srflow_sdk.triton", "srflow_sdk.upscaler"),
+    *(
+        "srflow_sdk.model.model_choice",
+        "srflow_sdk.ray",
+        "srflow_sdk.triton",
+        "srflow_sdk.upscaler",
+    ),
 )
-"""The modules of the runtime and of the applications that others may import; the rest may change with any version."""
+"""The modules of the runtime and of the applications that others may import; the rest may change
+with any version."""
 
 SNAPSHOT = Path(__file__).with_suffix(".txt")
 
@@ -43,7 +50,10 @@ SNAPSHOT = Path(__file__).with_suffix(".txt")
 def public_api() -> list[str]:
     """A line for every name and option, in the order of modules and commands."""
     lines = [line for module in _public_modules() for line in _of_module(module)]
-    return [*lines, *(line for name, command in commands().items() for line in _of_command(name, command))]
+    return [
+        *lines,
+        *(line for name, command in commands().items() for line in _of_command(name, command)),
+    ]
 
 
 def commands() -> dict[str, click.Command]:
@@ -78,7 +88,8 @@ def _of_module(module: ModuleType) -> Iterator[str]:
 
 
 def _names(module: ModuleType) -> dict[str, str | None]:
-    """A module's public names: its `__all__`, otherwise what it defines at its top level; values with their source."""
+    """A module's public names: its `__all__`, otherwise what it defines at its top level; values
+    with their source."""
     if hasattr(module, "__all__"):
         return dict.fromkeys(module.__all__)
     names: dict[str, str | None] = {}
@@ -87,14 +98,24 @@ def _names(module: ModuleType) -> dict[str, str | None]:
             names[node.name] = None
         elif isinstance(node, ast.AnnAssign | ast.Assign) and node.value is not None:
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            names |= {target.id: ast.unparse(node.value) for target in targets if isinstance(target, ast.Name)}
+            names |= {
+                target.id: ast.unparse(node.value)
+                for target in targets
+                if isinstance(target, ast.Name)
+            }
     return {name: source for name, source in names.items() if not name.startswith("_")}
 
 
 def _of_value(path: str, value: Any) -> Iterator[str]:
     if inspect.isclass(value):
-        bases = ", ".join(base.__name__ for base in value.__bases__ if base is not object and not _is_private(base))
-        constructor = "" if issubclass(value, Exception) else _signature(value).removesuffix(" -> None")
+        bases = ", ".join(
+            base.__name__
+            for base in value.__bases__
+            if base is not object and not _is_private(base)
+        )
+        constructor = (
+            "" if issubclass(value, Exception) else _signature(value).removesuffix(" -> None")
+        )
         yield f"class {path}{constructor}{f': {bases}' if bases else ''}"
         members = {
             name: member

@@ -29,7 +29,9 @@ def test_wheel_is_small_enough_to_install_without_a_thought(wheel: Path) -> None
 
 
 def test_no_torch_comes_with_it(bare: BareEnvironment) -> None:
-    found = python(bare, "from importlib.util import find_spec; print(find_spec('torch'), find_spec('onnx'))")
+    found = python(
+        bare, "from importlib.util import find_spec; print(find_spec('torch'), find_spec('onnx'))"
+    )
     assert found.split() == ["None", "None"]
 
 
@@ -56,17 +58,28 @@ def test_every_module_of_the_runtime_and_of_the_applications_imports(bare: BareE
     )
 
 
-def test_upscale_enlarges_a_real_photo_with_the_embedded_model(bare: BareEnvironment, tmp_path: Path) -> None:
+def test_upscale_enlarges_a_real_photo_with_the_embedded_model(
+    bare: BareEnvironment, tmp_path: Path
+) -> None:
     Image.open(PHOTO).crop((60, 40, 108, 80)).save(tmp_path / "photo.png")
     done = bare.run(
-        "srflow-upscale", tmp_path / "photo.png", "-o", tmp_path / "large.png", "--device", "cpu", "--quiet"
+        "srflow-upscale",
+        tmp_path / "photo.png",
+        "-o",
+        tmp_path / "large.png",
+        "--device",
+        "cpu",
+        "--quiet",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    small, large = Image.open(tmp_path / "photo.png"), Image.open(tmp_path / "large.png")
+    small = Image.open(tmp_path / "photo.png")
+    large = Image.open(tmp_path / "large.png")
     assert large.size == (4 * small.width, 4 * small.height)
     # The output shows this photo: reduced again, it is close to the input.
     reduced = large.resize(small.size, Image.Resampling.BICUBIC)
-    differences = [abs(a - b) for a, b in zip(reduced.tobytes(), small.convert("RGB").tobytes(), strict=True)]
+    differences = [
+        abs(a - b) for a, b in zip(reduced.tobytes(), small.convert("RGB").tobytes(), strict=True)
+    ]
     assert sum(differences) / len(differences) < 3
 
 
@@ -83,7 +96,9 @@ def test_a_missing_extra_is_one_line_that_names_the_command(
 ) -> None:
     done = bare.run(*command, cwd=tmp_path)
     assert done.returncode == 1
-    [error] = [line for line in done.stderr.splitlines() if line != "preparing"]  # of the progress, on a busy machine
+    [error] = [
+        line for line in done.stderr.splitlines() if line != "preparing"
+    ]  # of the progress, on a busy machine
     assert f'pip install "srflow-sdk[{extra}]"' in error
     assert not list(tmp_path.iterdir())
 
@@ -110,12 +125,15 @@ def test_doctor_finds_a_working_cpu_install_and_the_extras_absent(bare: BareEnvi
 def test_what_uninstalling_one_of_two_onnxruntimes_leaves_is_recognised(
     make_bare: Callable[[], BareEnvironment], tmp_path: Path
 ) -> None:
-    """With both installed, two dist-info folders claim `onnxruntime/`; then what both had goes with the first."""
+    """With both installed, two dist-info folders claim `onnxruntime/`; then what both had goes with
+    the first."""
     bare = make_bare()
     info = bare.site_packages / "onnxruntime_gpu-1.31.1.dist-info"
     only_gpu = bare.site_packages / "onnxruntime/capi/libonnxruntime_providers_cuda.so"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.4\nName: onnxruntime-gpu\nVersion: 1.31.1\n")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.4\nName: onnxruntime-gpu\nVersion: 1.31.1\n"
+    )
     (info / "top_level.txt").write_text("onnxruntime\n")
     record = next(bare.site_packages.glob("onnxruntime-*.dist-info")) / "RECORD"
     claimed = [line for line in record.read_text().splitlines() if line.startswith("onnxruntime/")]
@@ -128,9 +146,14 @@ def test_what_uninstalling_one_of_two_onnxruntimes_leaves_is_recognised(
     said = " ".join(done.stdout.split())
     assert "problem ONNX Runtime" in said
     assert "onnxruntime-gpu 1.31.1 is installed and broken" in said
-    assert "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --force-reinstall --no-deps" in said
+    assert (
+        "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --force-reinstall --no-deps"
+        in said
+    )
     assert done.returncode == 1
     assert "Traceback" not in done.stdout + done.stderr
     done = bare.run("srflow-upscale", PHOTO, "-o", tmp_path / "large.png")
-    (line,) = (line for line in done.stderr.splitlines() if line != "preparing")  # which a slow machine says
+    (line,) = (
+        line for line in done.stderr.splitlines() if line != "preparing"
+    )  # which a slow machine says
     assert (done.returncode, line.startswith("error: "), "srflow-doctor" in line) == (1, True, True)

@@ -1,4 +1,5 @@
-"""The container: its base and all that it installs are held to hashes, and it copies what there is."""
+"""The container: its base and all that it installs are held to hashes, and it copies what there
+is."""
 
 from __future__ import annotations
 
@@ -16,7 +17,12 @@ from .audit import LOCKS, verdict
 from .bare_environment import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-TARGET = {"python_version": "3.12", "python_full_version": "3.12.13", "sys_platform": "linux", "os_name": "posix"}
+TARGET = {
+    "python_version": "3.12",
+    "python_full_version": "3.12.13",
+    "sys_platform": "linux",
+    "os_name": "posix",
+}
 
 
 def locked(name: str) -> dict[str, tuple[str, list[str]]]:
@@ -32,7 +38,9 @@ def locked(name: str) -> dict[str, tuple[str, list[str]]]:
 
 
 @pytest.mark.parametrize("lock", LOCKS)
-def test_every_package_of_a_lock_has_a_version_and_hashes_and_none_has_an_address(lock: str) -> None:
+def test_every_package_of_a_lock_has_a_version_and_hashes_and_none_has_an_address(
+    lock: str,
+) -> None:
     packages = locked(lock)
     assert packages
     for package, (version, hashes) in packages.items():
@@ -46,14 +54,18 @@ def test_every_package_of_a_lock_has_a_version_and_hashes_and_none_has_an_addres
     ("lock", "without", "beside"),
     [("cpu", [], []), ("cuda", ["onnxruntime"], ["cuda.in"]), ("windows", [], ["windows.in"])],
 )
-def test_the_locks_satisfy_what_the_sdk_declares(lock: str, without: list[str], beside: list[str]) -> None:
+def test_the_locks_satisfy_what_the_sdk_declares(
+    lock: str, without: list[str], beside: list[str]
+) -> None:
     wanted = [*project()["dependencies"]]
     for name in beside:
         lines = (ROOT / "docker" / name).read_text(encoding="utf-8").splitlines()
         wanted += [line for line in lines if not line.startswith("#")]
     packages = locked(lock)
     for requirement in map(Requirement, wanted):
-        if requirement.name in without or (requirement.marker and not requirement.marker.evaluate(TARGET)):
+        if requirement.name in without or (
+            requirement.marker and not requirement.marker.evaluate(TARGET)
+        ):
             continue
         version, _ = packages[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{requirement}: make locks"
@@ -62,19 +74,30 @@ def test_the_locks_satisfy_what_the_sdk_declares(lock: str, without: list[str], 
 
 
 def test_the_base_has_a_digest_and_pip_takes_nothing_without_a_hash() -> None:
-    assert re.search(r"^ARG BASE=python:[0-9.]+-slim@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE)
+    assert re.search(
+        r"^ARG BASE=python:[0-9.]+-slim@sha256:[0-9a-f]{64}$", DOCKERFILE, re.MULTILINE
+    )
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE))
     assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) <= {"${BASE}", *stages}
     calls = re.findall(r"\bpip (?:install|wheel|download) [^\n]*", DOCKERFILE)
     assert len(calls) == 6
     assert all("--require-hashes" in call or "--no-index" in call for call in calls)
-    assert all("--no-build-isolation" in call for call in calls if " wheel " in call)  # it would fetch what has no hash
+    assert all(
+        "--no-build-isolation" in call for call in calls if " wheel " in call
+    )  # it would fetch what has no hash
 
 
 def test_the_audit_fails_for_what_is_known_and_not_for_want_of_a_network() -> None:
     known = {"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}
-    answers = {"fine": {**known, "vulns": []}, "known": known, "skipped": {"name": "a", "skip_reason": "x"}}
-    found = {name: verdict("cpu", json.dumps({"dependencies": [each]}), "") for name, each in answers.items()}
+    answers = {
+        "fine": {**known, "vulns": []},
+        "known": known,
+        "skipped": {"name": "a", "skip_reason": "x"},
+    }
+    found = {
+        name: verdict("cpu", json.dumps({"dependencies": [each]}), "")
+        for name, each in answers.items()
+    }
     assert found["fine"] == (True, ["docker/cpu.txt: nothing is known against 1 of 1 packages"])
     assert found["known"] == (False, ["docker/cpu.txt: a 1 has CVE-1; fixed in 2: make locks"])
     assert found["skipped"][0]
@@ -90,6 +113,14 @@ def copied(dockerfile: str) -> Iterator[str]:
 
 def test_the_container_copies_what_exists_and_what_the_ignore_file_lets_through() -> None:
     names = list(copied(DOCKERFILE))
-    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert {"pyproject.toml", "docker", "srflow_sdk", "apps", "training", "export"} <= set(names) <= let_through
+    let_through = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    assert (
+        {"pyproject.toml", "docker", "srflow_sdk", "apps", "training", "export"}
+        <= set(names)
+        <= let_through
+    )
     assert all((ROOT / name).exists() for name in names)

@@ -1,4 +1,5 @@
-"""Packages stay within their budgets of code, so that what is added is weighed, and what is deleted stays deleted."""
+"""Packages stay within their budgets of code, so that what is added is weighed, and what is deleted
+stays deleted."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ LAYOUT = {
 
 
 def count_tokens(path: Path) -> int:
-    """What Python's tokenizer sees, without comments, docstrings and layout: more lines cost nothing."""
+    """What Python's tokenizer sees, without comments, docstrings and layout: more lines cost
+    nothing."""
     source = path.read_text("utf-8")
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     docstrings = {

@@ -1,4 +1,5 @@
-"""The wheel and the sdist: exactly what is in them, and that they install on every Python that is promised."""
+"""The wheel and the sdist: exactly what is in them, and that they install on every Python that is
+promised."""
 
 from __future__ import annotations
 
@@ -36,12 +37,20 @@ def files(place: str) -> set[str]:
     """Files below a folder of the repository, without what was built there; or the file itself."""
     paths = (ROOT / place).rglob("*") if (ROOT / place).is_dir() else [ROOT / place]
     kept = (path.relative_to(ROOT) for path in paths if path.is_file())
-    return {path.as_posix() for path in kept if not any(fnmatch(part, name) for part in path.parts for name in BUILT)}
+    return {
+        path.as_posix()
+        for path in kept
+        if not any(fnmatch(part, name) for part in path.parts for name in BUILT)
+    }
 
 
 def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
-    wanted = {f"{name}{path.removeprefix(place)}" for name, place in PACKAGES.items() for path in files(place)}
+    wanted = {
+        f"{name}{path.removeprefix(place)}"
+        for name, place in PACKAGES.items()
+        for path in files(place)
+    }
     names = set(zipfile.ZipFile(wheel).namelist())
     info = {name.split("/", 1)[1] for name in names if ".dist-info/" in name}
     assert {name for name in names if ".dist-info/" not in name} == wanted
@@ -59,8 +68,12 @@ def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
 def test_the_sdist_has_every_file_that_git_has(built: Path) -> None:
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("this is no clone")
-    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True)
-    tracked = {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}  # or just deleted
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    tracked = {
+        name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()
+    }  # or just deleted
     assert len(tracked) > 500
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -89,7 +102,11 @@ def test_the_wheels_description_leads_nowhere_that_pypi_does_not_have(built: Pat
 def test_the_wheels_classifiers_exist_and_name_the_pythons_that_are_tried(built: Path) -> None:
     named = metadata_of(built).get_all("Classifier") or []
     assert set(named) <= set(classifiers)
-    versions = {text.rpartition(" :: ")[2] for text in named if text.startswith("Programming Language :: Python :: 3.")}
+    versions = {
+        text.rpartition(" :: ")[2]
+        for text in named
+        if text.startswith("Programming Language :: Python :: 3.")
+    }
     assert versions == set(PYTHONS)
     assert {"Typing :: Typed", "Operating System :: POSIX :: Linux"} <= set(named)
 
@@ -104,7 +121,11 @@ def test_the_tests_run_from_the_sdist(built: Path, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
     for arguments in (
         ["--collect-only", "-m", ""],
-        ["tests/sdk/latents/test_random_field.py", "tests/docs/test_pages.py", "tests/frame/test_layers.py"],
+        [
+            "tests/sdk/latents/test_random_field.py",
+            "tests/docs/test_pages.py",
+            "tests/frame/test_layers.py",
+        ],
     ):
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
         done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
@@ -124,7 +145,9 @@ def test_a_bare_install_upscales_on_every_python(built: Path, tmp_path: Path, ve
     with Image.open(tmp_path / "large.png") as large:
         assert large.size == (160, 120)
     found = subprocess.run(
-        [commands / "python", "-c", "import numpy; print(numpy.__version__)"], capture_output=True, text=True
+        [commands / "python", "-c", "import numpy; print(numpy.__version__)"],
+        capture_output=True,
+        text=True,
     )
     assert found.stdout.startswith(PYTHONS[version].strip("numpy=>*"))
 
@@ -136,6 +159,12 @@ def test_the_tests_of_vapoursynth_pass_with_its_wheels(built: Path, tmp_path: Pa
     commands = make_environment_of("3.13", tmp_path / "env", next(built.glob("*.whl")), *packages)
     # By itself: the wheel instead of the tree, and none of the packages that the other tests need.
     options = ["--noconftest", "--import-mode=importlib", "-p", "no:cacheprovider"]
-    command = [commands / "python", "-m", "pytest", *options, ROOT / "tests/examples/test_vapoursynth.py"]
+    command = [
+        commands / "python",
+        "-m",
+        "pytest",
+        *options,
+        ROOT / "tests/examples/test_vapoursynth.py",
+    ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr

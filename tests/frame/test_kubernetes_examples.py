@@ -1,4 +1,5 @@
-"""examples/kubernetes: every manifest has the form that Kubernetes asks for, and its commands are real ones."""
+"""examples/kubernetes: every manifest has the form that Kubernetes asks for, and its commands are
+real ones."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def documents(path: Path) -> list[dict[str, Any]]:
 
 
 def named(kind: str) -> dict[str, Any]:
-    (found,) = (document for path in MANIFESTS for document in documents(path) if document["kind"] == kind)
+    (found,) = (
+        document for path in MANIFESTS for document in documents(path) if document["kind"] == kind
+    )
     return found
 
 
@@ -51,5 +54,7 @@ def test_the_job_runs_the_command_with_options_that_it_has_once_for_each_part() 
         assert "$" not in line.replace("$PARTS", "")
         context = upscale.make_context(name, arguments)
         assert context.params["resume"]
-        parts.append(context.params["shard"] if "shard" in context.params else context.params["files"].shard)
+        parts.append(
+            context.params["shard"] if "shard" in context.params else context.params["files"].shard
+        )
     assert parts == [(number, 4) for number in range(1, 5)]

@@ -1,4 +1,5 @@
-"""Imports go one way: between the packages, and in the runtime from layers below a module's own, never in a circle."""
+"""Imports go one way: between the packages, and in the runtime from layers below a module's own,
+never in a circle."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ import pytest
 from .bare_environment import ROOT
 
 PACKAGE = "srflow_sdk"
-LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package with all of it that is not named itself
+# from the bottom; a name is a module of srflow_sdk, or a package with all of it that is not named
+# itself
+LAYERS = [
     {"system.plain_text"},
     {"_version", "_lazy_names", "errors"},
     {"_checks"},
@@ -33,7 +36,10 @@ LAYERS = [  # from the bottom; a name is a module of srflow_sdk, or a package wi
     {"ray", "triton", "_serving", "__main__"},
     {"__init__"},
 ]
-COMMANDS = ("srflow_apps.commands.base_command", "srflow_apps.commands.signals")  # the base of every house's
+COMMANDS = (
+    "srflow_apps.commands.base_command",
+    "srflow_apps.commands.signals",
+)  # the base of every house's
 HOUSES = {  # each with the folder it lies in, and with those it may import
     "srflow_sdk": (".", ()),
     "srflow_apps": ("apps", ("srflow_sdk",)),
@@ -63,7 +69,8 @@ ALL = {module: path for house in HOUSES for module, path in modules_of(house).it
 
 
 def imports(path: Path) -> Iterator[str]:
-    """Modules of ours that a file imports anywhere, including in functions and for type checkers."""
+    """Modules of ours that a file imports anywhere, including in functions and for type
+    checkers."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
@@ -79,12 +86,15 @@ def imports(path: Path) -> Iterator[str]:
 def for_type_checkers(path: Path) -> list[ast.AST]:
     """All that a module has under `if TYPE_CHECKING`."""
     tops = ast.parse(path.read_text(encoding="utf-8")).body
-    checks = [top for top in tops if isinstance(top, ast.If) and ast.unparse(top.test) == "TYPE_CHECKING"]
+    checks = [
+        top for top in tops if isinstance(top, ast.If) and ast.unparse(top.test) == "TYPE_CHECKING"
+    ]
     return [node for check in checks for node in ast.walk(check)]
 
 
 def part(module: str) -> str:
-    """The name in LAYERS that a module belongs to: the longest one that is the module or a package around it."""
+    """The name in LAYERS that a module belongs to: the longest one that is the module or a package
+    around it."""
     named = {name for layer in LAYERS for name in layer}
     parts = module.split(".")[1:] or ["__init__"]
     places = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
@@ -93,7 +103,10 @@ def part(module: str) -> str:
 
 def is_empty(module: str) -> bool:
     """True for the `__init__.py` of a folder that holds its docstring alone."""
-    return MODULES[module].name == "__init__.py" and len(ast.parse(MODULES[module].read_text("utf-8")).body) == 1
+    return (
+        MODULES[module].name == "__init__.py"
+        and len(ast.parse(MODULES[module].read_text("utf-8")).body) == 1
+    )
 
 
 def test_every_module_has_a_layer_and_every_layer_its_modules() -> None:
@@ -109,11 +122,16 @@ def test_no_module_imports_from_its_own_layer_or_above(module: str) -> None:
             continue  # for type checkers alone: see below
         assert imported in MODULES, f"{module} imports {imported}, which is not part of the runtime"
         below = height[part(imported)] < height[part(module)]
-        assert below or part(imported) == part(module), f"{module} imports {imported}, which is not in a layer below it"
+        assert below or part(imported) == part(module), (
+            f"{module} imports {imported}, which is not in a layer below it"
+        )
 
 
 def test_no_imports_go_in_a_circle() -> None:
-    graph = {module: {name for name in imports(path) if name in MODULES} - {module} for module, path in MODULES.items()}
+    graph = {
+        module: {name for name in imports(path) if name in MODULES} - {module}
+        for module, path in MODULES.items()
+    }
     list(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
 
 
@@ -132,7 +150,9 @@ def test_the_runtime_names_applications_in_its_lazy_modules_alone() -> None:
     for module, path in MODULES.items():
         tree = ast.parse(path.read_text(encoding="utf-8"))
         texts = [
-            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            node.value
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
         ]
         if any(text.startswith("srflow_apps") for text in texts):
             naming.add(module)
@@ -144,13 +164,18 @@ def test_lazy_modules_import_applications_for_type_checkers_alone(module: str) -
     path = MODULES[module]
     checked = [ast.unparse(node) for node in for_type_checkers(path)]
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import | ast.ImportFrom) and "srflow_apps" in (text := ast.unparse(node)):
+        if isinstance(node, ast.Import | ast.ImportFrom) and "srflow_apps" in (
+            text := ast.unparse(node)
+        ):
             assert text in checked
 
 
 def test_importing_the_runtime_imports_no_application() -> None:
     names = [name for name in MODULES if name != "srflow_sdk.__main__"]
-    code = f"import sys, importlib\nfor name in {names}: importlib.import_module(name)\nprint(*sys.modules)"
+    code = (
+        f"import sys, importlib\nfor name in {names}: "
+        "importlib.import_module(name)\nprint(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in done.stdout.split()}
     assert loaded & {"click", *HOUSES} == {"srflow_sdk"}

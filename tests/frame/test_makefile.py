@@ -11,22 +11,32 @@ from .bare_environment import ROOT
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    # Without the variables of a make that runs these tests: they would change what the inner make prints.
+    # Without the variables of a make that runs these tests: they would change what the inner make
+    # prints.
     environment = {
-        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     }
-    return subprocess.run(["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
 
 
 @pytest.mark.parametrize(
     ("python", "says"),
     [
         (None, "is not on the PATH"),
-        ('case "$1" in --version) echo Python 3.8.1;; *) exit 1;; esac', "Python 3.8.1 is too old: use 3.10 or newer"),
+        (
+            'case "$1" in --version) echo Python 3.8.1;; *) exit 1;; esac',
+            "Python 3.8.1 is too old: use 3.10 or newer",
+        ),
         ('case "$2" in *version_info*) exit 0;; *) exit 1;; esac', "apt install python3-venv"),
     ],
 )
-def test_a_python_that_will_not_do_is_one_clear_line(tmp_path: Path, python: str | None, says: str) -> None:
+def test_a_python_that_will_not_do_is_one_clear_line(
+    tmp_path: Path, python: str | None, says: str
+) -> None:
     script = tmp_path / "python"
     if python is not None:
         script.write_text(f"#!/bin/sh\n{python}\n")
@@ -41,7 +51,8 @@ def test_a_python_that_will_not_do_is_one_clear_line(tmp_path: Path, python: str
 
 def test_the_gpus_report_has_plugins_without_an_nvcc_on_the_path(tmp_path: Path) -> None:
     (tmp_path / "bin").mkdir()
-    script, calls = tmp_path / "bin" / "python", tmp_path / "calls"
+    script = tmp_path / "bin" / "python"
+    calls = tmp_path / "calls"
     script.write_text(f'#!/bin/sh\necho "$*" >> {calls}\necho onnxruntime-gpu==1\n')
     script.chmod(0o755)
     for tool in ("grep", "rm"):

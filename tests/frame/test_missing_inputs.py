@@ -30,8 +30,18 @@ sys.exit(status)
 @pytest.mark.parametrize(
     ("command", "arguments", "says", "may_load"),
     [
-        ("srflow_apps.commands.cli:upscale", "a.png -o b.png", ["a.png: there is no such file"], RUNTIME),
-        ("srflow_apps.commands.cli:restore", "a.png -o b.png", ["a.png: there is no such file"], RUNTIME),
+        (
+            "srflow_apps.commands.cli:upscale",
+            "a.png -o b.png",
+            ["a.png: there is no such file"],
+            RUNTIME,
+        ),
+        (
+            "srflow_apps.commands.cli:restore",
+            "a.png -o b.png",
+            ["a.png: there is no such file"],
+            RUNTIME,
+        ),
         ("srflow_export.cli:main", "a.pth", ["a.pth: no such file"], MANIFESTS),
         (
             "srflow_training.cli:train",
@@ -53,7 +63,11 @@ def test_a_missing_input_is_said_before_anything_heavy_is_loaded(
     module, name = command.split(":")
     script = _RUN.format(module=module, name=name, heavy=HEAVY)
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments.split()], cwd=tmp_path, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", script, *arguments.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert (done.returncode, done.stderr.splitlines()) == (1, [f"error: {line}" for line in says])
     assert {*done.stdout.split()} <= may_load

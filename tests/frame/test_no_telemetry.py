@@ -1,4 +1,5 @@
-"""Nothing that the SDK loads reports to anybody, or writes outside of what docs/faq.md and SECURITY.md name."""
+"""Nothing that the SDK loads reports to anybody, or writes outside of what docs/faq.md and
+SECURITY.md name."""
 
 from __future__ import annotations
 
@@ -17,11 +18,16 @@ with Upscaler(device="cpu", threads=1) as up:
 
 
 def test_a_picture_leaves_nothing_of_onnx_runtimes_telemetry_at_home(tmp_path: Path) -> None:
-    home, work = tmp_path / "home", tmp_path / "work"
+    home = tmp_path / "home"
+    work = tmp_path / "work"
     for folder in (home, work, home / "temporary"):
         folder.mkdir()
     Image.new("RGB", (16, 16), "olive").save(work / "photo.png")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_", "SRFLOW_"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("ORT_", "XDG_", "SRFLOW_"))
+    }
     environment = {**kept, "HOME": str(home), "TMPDIR": str(home / "temporary")}
     subprocess.run([sys.executable, "-c", SCRIPT], cwd=work, env=environment, check=True)
     assert (work / "large.png").is_file()

@@ -15,7 +15,9 @@ MEANT = "if that is intended, add a line to CHANGELOG.md and run python -m tests
 
 def git(*arguments: str) -> list[str]:
     try:
-        done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip("this is not a git clone, so when the API changed is unknown")
     return done.stdout.split()
@@ -32,5 +34,7 @@ def test_the_changelog_changed_with_the_public_api_or_since() -> None:
     changed = git("diff", "--name-only", "HEAD")
     if "CHANGELOG.md" not in changed:
         (last,) = git("log", "-1", "--format=%H", "--", "CHANGELOG.md")
-        changed += git("log", "--no-merges", "--name-only", "--format=", f"{last}..HEAD", "--", snapshot)
+        changed += git(
+            "log", "--no-merges", "--name-only", "--format=", f"{last}..HEAD", "--", snapshot
+        )
         assert snapshot not in changed, f"the public API changed and CHANGELOG.md did not; {MEANT}"

@@ -1,4 +1,5 @@
-"""Private names have an underscore; examples and benchmarks, which users read and copy, do not use them."""
+"""Private names have an underscore; examples and benchmarks, which users read and copy, do not use
+them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from .public_api import PUBLIC
 
 ROOT = Path(__file__).parents[2]
 USERS = sorted(
-    path.relative_to(ROOT) for folder in ("examples", "benchmarks") for path in ROOT.glob(f"{folder}/**/*.py")
+    path.relative_to(ROOT)
+    for folder in ("examples", "benchmarks")
+    for path in ROOT.glob(f"{folder}/**/*.py")
 )
 INSIDE = [path for path in USERS if path.parent.name == "gpu_report"]
 """They check on a GPU what lies behind the public names."""
@@ -27,7 +30,8 @@ HEAVY = {"torch", "onnx", "numpy", "polygraphy", "tensorrt", "tensorrt_rtx", "on
 
 
 def is_private(name: str) -> bool:
-    """True for a dotted name with an underscore, and for one of runtime or applications that is not in PUBLIC."""
+    """True for a dotted name with an underscore, and for one of runtime or applications that is not
+    in PUBLIC."""
     if any(part.startswith("_") and not part.endswith("__") for part in name.split(".")):
         return True
     if not name.startswith(("srflow_sdk.", "srflow_apps.")) or name.endswith("__"):
@@ -38,7 +42,8 @@ def is_private(name: str) -> bool:
 
 
 def private_uses(source: str) -> Iterator[str]:
-    """`LINE: name` for each import of a private module or name of this project, and each private attribute of others.
+    """`LINE: name` for each import of a private module or name of this project, and each private
+    attribute of others.
 
     `self._x` and `cls._x` are allowed: they belong to the class itself.
     """
@@ -46,7 +51,11 @@ def private_uses(source: str) -> Iterator[str]:
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names if alias.name.split(".")[0] in OURS]
-        elif isinstance(node, ast.ImportFrom) and node.module is not None and node.module.split(".")[0] in OURS:
+        elif (
+            isinstance(node, ast.ImportFrom)
+            and node.module is not None
+            and node.module.split(".")[0] in OURS
+        ):
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.Attribute):
             of = node.value.id if isinstance(node.value, ast.Name) else ""
@@ -73,5 +82,7 @@ def test_every_name_of_a_front_is_there(package: str) -> None:
 @pytest.mark.parametrize("package", FRONTS)
 def test_a_front_costs_nothing_until_it_is_used(package: str) -> None:
     script = f"import sys, {package}; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True
+    )
     assert not HEAVY & set(done.stdout.split())

@@ -21,18 +21,25 @@ def test_the_version_stands_in_one_place_and_the_citation_has_it() -> None:
 
 
 def test_every_test_that_security_names_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8"))
+    named = re.findall(
+        r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    )
     assert len(named) > 20
     missing = [
         f"{file}::{test}"
         for file, test in named
-        if not (ROOT / file).is_file() or f"def {test}(" not in (ROOT / file).read_text(encoding="utf-8")
+        if not (ROOT / file).is_file()
+        or f"def {test}(" not in (ROOT / file).read_text(encoding="utf-8")
     ]
     assert not missing
 
 
 def test_the_page_of_licences_names_every_dependency() -> None:
-    written = set(re.findall(r"^\| ([\w-]+) \| (?:the plain|`\[)", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
+    written = set(
+        re.findall(
+            r"^\| ([\w-]+) \| (?:the plain|`\[)", PAGE.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    )
     assert written == set(requirements()), "run python -m docs.site.licences"
 
 

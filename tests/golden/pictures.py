@@ -1,9 +1,11 @@
-"""Pictures and metadata that no change of the code may change: ``python -m tests.golden.pictures [--write] [NAME …]``.
+"""Pictures and metadata that no change of the code may change: ``python -m tests.golden.pictures
+[--write] [NAME …]``.
 
-pictures.json has each one's call: a command, or Python with the names of :func:`names_of`, run in a folder that has
-``inputs/`` and the pinned bundle. Beside it stand the hash of what came out, and its parsed metadata. pictures.npz has
-the values themselves, floats in half precision, for processors that compute otherwise. Without ``--write`` it prints
-what differs; with it, it renews the named ones (or all) after a change that is meant to change pictures.
+pictures.json has each one's call: a command, or Python with the names of :func:`names_of`, run in a
+folder that has ``inputs/`` and the pinned bundle. Beside it stand the hash of what came out, and
+its parsed metadata. pictures.npz has the values themselves, floats in half precision, for
+processors that compute otherwise. Without ``--write`` it prints what differs; with it, it renews
+the named ones (or all) after a change that is meant to change pictures.
 """
 
 from __future__ import annotations
@@ -30,14 +32,36 @@ from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.files import libvips  # which silences it, unless somebody imported it before
 
 HERE = Path(__file__).parent
-RECORD, VALUES = HERE / "pictures.json", HERE / "pictures.npz"
+RECORD = HERE / "pictures.json"
+VALUES = HERE / "pictures.npz"
 BUNDLE = "x4-small.srflow"
 LIBRARIES = ("onnxruntime", "numpy", "pillow", "pyvips", "pyvips-binary", "opencv-python-headless")
 EXIF_FOLDERS = {"Exif": 0x8769, "GPS": 0x8825}
-# Of a TIFF: what says how and where its pixels lie and who wrote it, and blocks that are compared otherwise.
-LEFT_OUT = {258, 259, 262, 273, 277, 278, 279, 284, 305, 317, 322, 323, 324, 325, 338, 339, 700, 34675}
+# Of a TIFF: what says how and where its pixels lie and who wrote it, and blocks that are compared
+# otherwise.
+LEFT_OUT = {
+    258,
+    259,
+    262,
+    273,
+    277,
+    278,
+    279,
+    284,
+    305,
+    317,
+    322,
+    323,
+    324,
+    325,
+    338,
+    339,
+    700,
+    34675,
+}
 STABLE = (
-    "model tau auto_tau seed sample tile consistent source scale reduction linear_light value_range operation precision"
+    "model tau auto_tau seed sample tile consistent source scale reduction linear_light "
+    "value_range operation precision"
 )
 
 
@@ -60,7 +84,9 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     except OSError:
         return f"{platform.system()} {platform.machine()} {platform.processor()}"
-    about = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    about = {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
     name = about.get("model name", platform.machine())
     return f"{name}, family {about.get('cpu family')}, model {about.get('model')}"
 
@@ -88,8 +114,10 @@ def names_of(folder: Path) -> dict[str, Any]:
         return [clip.draw(pixels(f"frames/f{number}.png"), number) for number in range(3)]
 
     up = upscaler()
-    encoding, pair = up.encode(pixels("rgb.png")), up.encode(pixels("lr.png"))
-    latents, other = pair.invert(pixels("hr.png")), up.encode(pixels("source_lr.png")).invert(pixels("source.png"))
+    encoding = up.encode(pixels("rgb.png"))
+    pair = up.encode(pixels("lr.png"))
+    latents = pair.invert(pixels("hr.png"))
+    other = up.encode(pixels("source_lr.png")).invert(pixels("source.png"))
     return {
         "np": np,
         "Image": Image,
@@ -112,7 +140,14 @@ def made_by(call: str, names: dict[str, Any], folder: Path) -> tuple[list[np.nda
     if call.startswith("srflow-"):
         command, *arguments = shlex.split(call)
         done = subprocess.run(
-            [Path(sys.executable).parent / command, *arguments, "--device", "cpu", "--threads", "1"],
+            [
+                Path(sys.executable).parent / command,
+                *arguments,
+                "--device",
+                "cpu",
+                "--threads",
+                "1",
+            ],
             cwd=folder,
             capture_output=True,
             text=True,
@@ -131,29 +166,33 @@ def made_by(call: str, names: dict[str, Any], folder: Path) -> tuple[list[np.nda
 
 
 def _of_files(paths: list[Path]) -> tuple[list[np.ndarray], list[Any]]:
-    paths = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    paths = [
+        file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])
+    ]
     arrays = [np.asarray(libvips.pyvips().Image.new_from_file(str(path)).numpy()) for path in paths]
     return arrays, [json.loads(json.dumps(metadata_of(path))) for path in paths]
 
 
 def metadata_of(path: Path) -> dict[str, Any]:
-    """What Pillow, or tifffile, finds in a file but for its pixels, and what is stable of its record of provenance."""
+    """What Pillow, or tifffile, finds in a file but for its pixels, and what is stable of its
+    record of provenance."""
     found: dict[str, Any] = {"format": path.suffix}
     if (provenance := read_provenance(path)) is not None:
         found["provenance"] = {name: getattr(provenance, name) for name in STABLE.split()}
     if path.suffix == ".tif":
         with tifffile.TiffFile(path) as file:
             tags = {tag.code: tag.value for tag in file.pages.first.tags.values()}
-        packet, profile = tags.get(700), tags.get(34675)
-        found["tags"] = {str(tag): _text(value) for tag, value in sorted(tags.items()) if tag not in LEFT_OUT}
+        packet = tags.get(700)
+        profile = tags.get(34675)
+        found["tags"] = {
+            str(tag): _text(value) for tag, value in sorted(tags.items()) if tag not in LEFT_OUT
+        }
     else:
         with Image.open(path) as image:
             image.load()  # a PNG may have texts behind its pixels
             found["mode"], exif = image.mode, image.getexif()
-            packet, profile = (
-                image.info.get("xmp") or image.info.get("XML:com.adobe.xmp"),
-                image.info.get("icc_profile"),
-            )
+            packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+            profile = image.info.get("icc_profile")
             found["dpi"] = [round(float(value), 2) for value in image.info.get("dpi", ())]
             found["tags"] = {
                 str(tag): _text(value)
@@ -161,10 +200,15 @@ def metadata_of(path: Path) -> dict[str, Any]:
                 if tag not in LEFT_OUT | {*EXIF_FOLDERS.values()}
             }
             for name, tag in EXIF_FOLDERS.items():
-                found[name] = {str(tag): _text(value) for tag, value in sorted(exif.get_ifd(tag).items())}
+                found[name] = {
+                    str(tag): _text(value) for tag, value in sorted(exif.get_ifd(tag).items())
+                }
             lines = IptcImagePlugin.getiptcinfo(image) or {}
             found["iptc"] = {str(key): _text(value) for key, value in lines.items()}
-    found["xmp"], found["profile"] = _xmp(packet), hashlib.sha256(profile).hexdigest() if profile else None
+    found["xmp"], found["profile"] = (
+        _xmp(packet),
+        hashlib.sha256(profile).hexdigest() if profile else None,
+    )
     return {name: value for name, value in found.items() if value}
 
 
@@ -188,7 +232,9 @@ def digest(arrays: list[np.ndarray]) -> str:
     """A hash of arrays' dtypes, shapes and values."""
     hashed = hashlib.sha256()
     for array in arrays:
-        hashed.update(f"{array.dtype.str} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes())
+        hashed.update(
+            f"{array.dtype.str} {array.shape} ".encode() + np.ascontiguousarray(array).tobytes()
+        )
     return hashed.hexdigest()
 
 
@@ -198,15 +244,20 @@ def kept(array: np.ndarray) -> np.ndarray:
 
 
 def difference(before: list[np.ndarray], now: list[np.ndarray]) -> float:
-    """The largest difference, in the values' own units; infinite if dtypes (but for halves) or shapes differ."""
+    """The largest difference, in the values' own units; infinite if dtypes (but for halves) or
+    shapes differ."""
     if [(kept(a).dtype, a.shape) for a in now] != [(b.dtype, b.shape) for b in before]:
         return float("inf")
-    gaps = [np.abs(kept(a).astype(np.float64) - b.astype(np.float64)) for a, b in zip(now, before, strict=True)]
+    gaps = [
+        np.abs(kept(a).astype(np.float64) - b.astype(np.float64))
+        for a, b in zip(now, before, strict=True)
+    ]
     return max(float(np.nanmax(gap)) for gap in gaps)
 
 
 def allowed(case: dict[str, Any], arrays: list[np.ndarray]) -> float:
-    """How much another processor may change: 1/255 of the dtype's range, unless the case says otherwise."""
+    """How much another processor may change: 1/255 of the dtype's range, unless the case says
+    otherwise."""
     widest = {"uint8": 1.0, "uint16": 257.0}
     return float(case.get("within", max(widest.get(array.dtype.name, 1 / 255) for array in arrays)))
 
@@ -214,18 +265,23 @@ def allowed(case: dict[str, Any], arrays: list[np.ndarray]) -> float:
 def values_of(name: str) -> list[np.ndarray]:
     with np.load(VALUES) as values:
         keys = sorted(
-            (key for key in values.files if key.split("/")[0] == name), key=lambda key: int(key.split("/")[1])
+            (key for key in values.files if key.split("/")[0] == name),
+            key=lambda key: int(key.split("/")[1]),
         )
         return [values[key] for key in keys]
 
 
 def main(arguments: list[str]) -> int:
-    write, chosen = "--write" in arguments, [word for word in arguments if not word.startswith("--")]
-    all_of_it, changed = record(), 0
+    write = "--write" in arguments
+    chosen = [word for word in arguments if not word.startswith("--")]
+    all_of_it = record()
+    changed = 0
     values: dict[str, np.ndarray] = {}
     if VALUES.exists():
         with np.load(VALUES) as before:
-            values = {key: before[key] for key in before.files if key.split("/")[0] in all_of_it["cases"]}
+            values = {
+                key: before[key] for key in before.files if key.split("/")[0] in all_of_it["cases"]
+            }
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         prepare(folder)
@@ -239,7 +295,10 @@ def main(arguments: list[str]) -> int:
             if new != {key: case[key] for key in new if key in case}:
                 changed += 1
                 gap = difference(values_of(name), arrays) if f"{name}/0" in values else "new"
-                print(f"{name}: differs by {gap}; another processor may by {allowed(case, arrays):.4g}")
+                print(
+                    f"{name}: differs by {gap}; another processor may by "
+                    f"{allowed(case, arrays):.4g}"
+                )
             if write:
                 case.pop("metadata", None)
                 case.update(new)
@@ -247,7 +306,9 @@ def main(arguments: list[str]) -> int:
                 values |= {f"{name}/{number}": kept(array) for number, array in enumerate(arrays)}
     if write:
         all_of_it["machine"] = machine()
-        RECORD.write_text(json.dumps(all_of_it, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        RECORD.write_text(
+            json.dumps(all_of_it, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
         np.savez_compressed(VALUES, allow_pickle=False, **values)
     print(f"{changed} differ of {len(chosen or all_of_it['cases'])}")
     return 1 if changed and not write else 0

@@ -1,4 +1,5 @@
-"""Every picture and its metadata is the one that pictures.json has: to the bit where it was made, else within 1/255."""
+"""Every picture and its metadata is the one that pictures.json has: to the bit where it was made,
+else within 1/255."""
 
 from __future__ import annotations
 
@@ -7,7 +8,17 @@ from typing import Any
 
 import pytest
 
-from .pictures import allowed, difference, digest, machine, made_by, names_of, prepare, record, values_of
+from .pictures import (
+    allowed,
+    difference,
+    digest,
+    machine,
+    made_by,
+    names_of,
+    prepare,
+    record,
+    values_of,
+)
 
 RECORD = record()
 SAME_MACHINE = machine() == RECORD["machine"]

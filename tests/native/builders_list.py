@@ -1,7 +1,9 @@
-"""The kernels that TensorRT-RTX's builder chooses for the full-size network, without a GPU: its list, with tensors.
+"""The kernels that TensorRT-RTX's builder chooses for the full-size network, without a GPU: its
+list, with tensors.
 
-`python -m tests.native.builders_list [PRESET]` prints the table of docs/notes/speed.md. Steps are the same, so two of
-them a level tell of sixteen. TensorRT-RTX stands in for TensorRT, with plugins whose launchers do nothing.
+`python -m tests.native.builders_list [PRESET]` prints the table of docs/notes/speed.md. Steps are
+the same, so two of them a level tell of sixteen. TensorRT-RTX stands in for TensorRT, with plugins
+whose launchers do nothing.
 """
 
 from __future__ import annotations
@@ -28,13 +30,18 @@ from tests.networks import random_srflow
 STEPS = 16  # of a level of the published network
 _CUDA = "typedef struct CUstream_st* cudaStream_t;\ntypedef struct CUevent_st* cudaEvent_t;\n"
 _BYTES = {"Float": 4, "Half": 2}
-_LAYER = re.compile(r"Name: (\S+), LayerType: (\w+), Inputs: (.*), Constants: .*, Outputs: (.*), TacticName")
-_TENSOR = re.compile(r"Dimensions: \[([-0-9,]*)\], Strides: \[[^]]*\], StrideOrder: \[[^]]*\], Datatype: (\w+)")
+_LAYER = re.compile(
+    r"Name: (\S+), LayerType: (\w+), Inputs: (.*), Constants: .*, Outputs: (.*), TacticName"
+)
+_TENSOR = re.compile(
+    r"Dimensions: \[([-0-9,]*)\], Strides: \[[^]]*\], StrideOrder: \[[^]]*\], Datatype: (\w+)"
+)
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """name: the builder's, without numbers, such as "AddRelu". kind: such as "correlation". nbytes: what it moves."""
+    """name: the builder's, without numbers, such as "AddRelu". kind: such as "correlation". nbytes:
+    what it moves."""
 
     name: str
     kind: str
@@ -48,7 +55,10 @@ def kernels_of(log: str) -> list[Kernel]:
         if kind in ("shape_call", "wait", "signal"):
             continue
         read, written = (
-            [_BYTES[dtype] * math.prod(abs(int(side)) for side in sides.split(",")) for sides, dtype in found]
+            [
+                _BYTES[dtype] * math.prod(abs(int(side)) for side in sides.split(","))
+                for sides, dtype in found
+            ]
             for found in (_TENSOR.findall(inputs), _TENSOR.findall(outputs))
         )
         # What a kernel slices is listed whole: it reads what it writes.
@@ -64,8 +74,11 @@ def moved(kernels: list[Kernel]) -> int:
 
 
 def export(folder: Path, *, steps: int, preset: str = "published-x4") -> None:
-    """Write encoder.onnx and sampler.onnx of a published network with two blocks and so many steps a level."""
-    model = random_srflow(load_settings(preset, ["network.blocks=2", f"network.steps={steps}"]).config())
+    """Write encoder.onnx and sampler.onnx of a published network with two blocks and so many steps
+    a level."""
+    model = random_srflow(
+        load_settings(preset, ["network.blocks=2", f"network.steps={steps}"]).config()
+    )
     for name, proto in (
         ("encoder.onnx", onnx_models.encoder_model(model, "fp16")),
         ("sampler.onnx", onnx_models.sampler_model(model, "fp16", flow_nodes=True)),
@@ -76,11 +89,16 @@ def export(folder: Path, *, steps: int, preset: str = "published-x4") -> None:
 def build_plugins(folder: Path) -> Path:
     """Compile the plugins with launchers that do nothing: without nvcc or CUDA."""
     (folder / "cuda_runtime_api.h").write_text(_CUDA)
-    source, library = ROOT / "runtime" / "tensorrt", folder / "libsrflow_trt.so"
+    source = ROOT / "runtime" / "tensorrt"
+    library = folder / "libsrflow_trt.so"
     names = ("creators", "fields", "library", "logging", "ops", "tests/fake_launchers")
     headers = [ROOT / "runtime" / "include", source, folder]
     command = ["c++", "-std=c++17", "-shared", "-fPIC", *(f"-I{each}" for each in headers)]
-    command += ["-isystem", str(tensorrt_headers()), *(str(source / f"{name}.cpp") for name in names)]
+    command += [
+        "-isystem",
+        str(tensorrt_headers()),
+        *(str(source / f"{name}.cpp") for name in names),
+    ]
     subprocess.run([*command, "-o", str(library), "-ldl"], check=True)
     return library
 
@@ -95,14 +113,28 @@ def rtx_links(folder: Path) -> Path:
     return folder
 
 
-def run_rtx_builder(links: Path, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
+def run_rtx_builder(
+    links: Path, *arguments: object, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run rtx_builder.py with TensorRT-RTX."""
     environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
     environment[PLUGINS] = ""  # also where a library is installed
-    environment["LD_LIBRARY_PATH"] = os.pathsep.join([str(links), os.environ.get("LD_LIBRARY_PATH", "")])
-    command = [sys.executable, str(Path(__file__).with_name("rtx_builder.py")), *map(str, arguments)]
+    environment["LD_LIBRARY_PATH"] = os.pathsep.join(
+        [str(links), os.environ.get("LD_LIBRARY_PATH", "")]
+    )
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("rtx_builder.py")),
+        *map(str, arguments),
+    ]
     return subprocess.run(
-        command, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+        command,
+        env=environment | variables,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
 
 
@@ -130,7 +162,8 @@ def main(preset: str = "published-x4") -> None:
                 counted.setdefault(what, []).append(listed(links, links / graph, plugins))
     lines = ["| | kernels | GB |", "|---|---|---|"]
     for what, (small, large) in counted.items():
-        kernels, nbytes = len(small), moved(small)
+        kernels = len(small)
+        nbytes = moved(small)
         kernels += (STEPS - 2) // 2 * (len(large) - kernels)
         nbytes += (STEPS - 2) // 2 * (moved(large) - nbytes)
         lines.append(f"| {what} | {kernels} | {nbytes / 1e9:.2f} |")

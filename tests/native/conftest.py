@@ -1,4 +1,5 @@
-"""The native runtime, built once per session from a copy of the tree's sources. Skipped if tools are missing."""
+"""The native runtime, built once per session from a copy of the tree's sources. Skipped if tools
+are missing."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ class NativeTree:
     path: Path
 
     def run(self, command: Sequence[str]) -> str:
-        """Run a command and return its output; fail the test with all output if it fails. One at a time in a tree."""
+        """Run a command and return its output; fail the test with all output if it fails. One at a
+        time in a tree."""
         environment = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
         with FileLock(self.path.with_suffix(".lock")):
             result = subprocess.run(
@@ -44,7 +46,9 @@ class NativeTree:
     def built(self, preset: str, *targets: str) -> Path:
         """Configure a preset, build these targets of it or all, and return its build folder."""
         folder = self.configured(preset)
-        self.run(["cmake", "--build", "--preset", preset, *(("--target", *targets) if targets else ())])
+        self.run(
+            ["cmake", "--build", "--preset", preset, *(("--target", *targets) if targets else ())]
+        )
         return folder
 
     def found(self, preset: str, variable: str) -> bool:
@@ -94,8 +98,10 @@ def tensorrt_headers() -> Path:
         if folder and (Path(folder) / "NvInferRuntime.h").is_file():
             return Path(folder)
     pytest.skip(
-        "TensorRT's headers are not here: set TENSORRT_INCLUDE_DIR, or take those of a wheel: pip download --no-deps "
-        "-d build/tensorrt-headers kernel-lens==2.0.1 && python3 -m zipfile -e build/tensorrt-headers/*.whl "
+        "TensorRT's headers are not here: set TENSORRT_INCLUDE_DIR, or take those of a wheel: pip "
+        "download --no-deps "
+        "-d build/tensorrt-headers kernel-lens==2.0.1 && python3 -m zipfile -e "
+        "build/tensorrt-headers/*.whl "
         "build/tensorrt-headers"
     )
 
@@ -114,8 +120,11 @@ def built_plugins(tree: NativeTree) -> Path:
     if not (tree.found("cpu", "GTest_DIR") and tree.found("cpu", "OnnxRuntime_INCLUDE_DIR")):
         pytest.skip(f"GoogleTest or ONNX Runtime's headers are not installed: {DEBIAN}")
     architecture = f"-DSRFLOW_CUDA_ARCHITECTURES={ARCHITECTURE}"
-    # CMake tests nvcc by compiling for some architecture; use the same one, so that it tests only once.
+    # CMake tests nvcc by compiling for some architecture; use the same one, so that it tests only
+    # once.
     trial = f"-DCMAKE_CUDA_ARCHITECTURES={ARCHITECTURE}"
-    tree.run(["cmake", "--preset", "tensorrt", architecture, trial, f"-DTensorRT_INCLUDE_DIR={headers}"])
+    tree.run(
+        ["cmake", "--preset", "tensorrt", architecture, trial, f"-DTensorRT_INCLUDE_DIR={headers}"]
+    )
     tree.run(["cmake", "--build", "--preset", "tensorrt", "--target", *TARGETS])
     return tree.path / "build" / "tensorrt"

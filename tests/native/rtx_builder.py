@@ -1,10 +1,11 @@
-"""What TensorRT-RTX's builder makes of an ONNX file, in a process of its own: plugins stay registered, and a file that
-the parser rejects may end it.
+"""What TensorRT-RTX's builder makes of an ONNX file, in a process of its own: plugins stay
+registered, and a file that the parser rejects may end it.
 
-`rtx_builder.py with|without MODEL` builds an engine for 256×256 pixels as srflow-export does, with or without plugins,
-and writes JSON to stdout: the whole log, with the kernels that were chosen, and the refusal, if there is one. The
-plugins are of the library that SRFLOW_TENSORRT_PLUGINS names, if any. The exporter itself loads none for TensorRT-RTX,
-which does not support plugins officially: it stands in for TensorRT, which cannot run here.
+`rtx_builder.py with|without MODEL` builds an engine for 256×256 pixels as srflow-export does, with
+or without plugins, and writes JSON to stdout: the whole log, with the kernels that were chosen, and
+the refusal, if there is one. The plugins are of the library that SRFLOW_TENSORRT_PLUGINS names, if
+any. The exporter itself loads none for TensorRT-RTX, which does not support plugins officially: it
+stands in for TensorRT, which cannot run here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""CMake's presets, and what can be tested of CUDA kernels and plugins without a GPU: they build, load and refuse."""
+"""CMake's presets, and what can be tested of CUDA kernels and plugins without a GPU: they build,
+load and refuse."""
 
 import ctypes
 import os
@@ -14,7 +15,12 @@ from tests.native.conftest import ARCHITECTURE, DEBIAN, ROOT, built_plugins, ski
 MOST = (1 << 63) - 1
 C_INTERFACE = {"srflow_version", "srflow_standard_normal", "srflow_standard_normal_cuda"}
 FLOW_OP = "srflow_flow_step_tail_cuda"
-PLUGIN_ENTRY_POINTS = {"getCreators", "setLoggerFinder", "srflow_tensorrt_major", "srflow_plugins_abi"}
+PLUGIN_ENTRY_POINTS = {
+    "getCreators",
+    "setLoggerFinder",
+    "srflow_tensorrt_major",
+    "srflow_plugins_abi",
+}
 INVALID_VALUE = 1  # cudaErrorInvalidValue
 
 
@@ -33,10 +39,14 @@ def build(native_tree):
         ("ort/libsrflow_ort.so", C_INTERFACE | {"RegisterCustomOps"}),
     ],
 )
-def test_a_library_exports_what_is_called_and_needs_neither_cuda_nor_tensorrt_to_load(build, library, symbols):
+def test_a_library_exports_what_is_called_and_needs_neither_cuda_nor_tensorrt_to_load(
+    build, library, symbols
+):
     """Weak and unique symbols (templates of the standard library) could mix with other copies."""
     path = build / "runtime" / library
-    lines = subprocess.run(["nm", "-D", "--defined-only", path], capture_output=True, text=True, check=True).stdout
+    lines = subprocess.run(
+        ["nm", "-D", "--defined-only", path], capture_output=True, text=True, check=True
+    ).stdout
     assert {line.split()[-1] for line in lines.splitlines()} == symbols
     dynamic = subprocess.run(["readelf", "-d", path], capture_output=True, text=True, check=True)
     needed = [line for line in dynamic.stdout.splitlines() if "(NEEDED)" in line]
@@ -53,7 +63,9 @@ def test_preload_library_says_where_it_finds_no_tensorrt(build):
     library = build / "runtime/tensorrt/libsrflow_trt_preload.so"
     load = f"import ctypes; ctypes.CDLL({str(library)!r})"
     environment = {key: value for key, value in os.environ.items() if key != "LD_LIBRARY_PATH"}
-    result = subprocess.run([sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=True
+    )
     assert result.stderr.startswith("srflow: plugins are not registered: libnvinfer.so.")
 
 
@@ -66,10 +78,21 @@ def test_plugins_pass_their_tests(build):
 
 
 def step_arguments(**changes):
-    """Valid arguments of srflow_flow_step_tail_cuda for an empty batch, so that there is nothing to compute."""
-    arguments = dict.fromkeys(("h", "head", "injector_scale", "injector_shift", "mixing_weight", "mixing_bias", "out"))
-    arguments |= {"half": 0, "batch": ctypes.c_int64(0), "channels": ctypes.c_int64(12), "pixels": ctypes.c_int64(64)}
-    arguments |= {"conditioning_batch": ctypes.c_int64(1), "conditioning_channels": ctypes.c_int64(36)}
+    """Valid arguments of srflow_flow_step_tail_cuda for an empty batch, so that there is nothing to
+    compute."""
+    arguments = dict.fromkeys(
+        ("h", "head", "injector_scale", "injector_shift", "mixing_weight", "mixing_bias", "out")
+    )
+    arguments |= {
+        "half": 0,
+        "batch": ctypes.c_int64(0),
+        "channels": ctypes.c_int64(12),
+        "pixels": ctypes.c_int64(64),
+    }
+    arguments |= {
+        "conditioning_batch": ctypes.c_int64(1),
+        "conditioning_channels": ctypes.c_int64(36),
+    }
     arguments |= {"begin": ctypes.c_int64(24), "scale_map": b"tanh", "order": b"shift_first"}
     arguments |= {"clamp": ctypes.c_float(0.7), "stream": None}
     return list((arguments | changes).values())
@@ -89,29 +112,46 @@ def test_kernels_refuse_sizes_that_do_not_fit_before_cuda_is_asked(build):
         {"conditioning_channels": ctypes.c_int64(-MOST - 1)},
         {"pixels": ctypes.c_int64(MOST)},
         {"batch": ctypes.c_int64(1 << 31), "pixels": ctypes.c_int64(1 << 31)},
-        {"channels": ctypes.c_int64(MOST), "begin": ctypes.c_int64(0), "conditioning_channels": ctypes.c_int64(MOST)},
+        {
+            "channels": ctypes.c_int64(MOST),
+            "begin": ctypes.c_int64(0),
+            "conditioning_channels": ctypes.c_int64(MOST),
+        },
         {"scale_map": b"cube"},
         {"order": b""},
         {"scale_map": None},
         {"order": None},
     ):
-        assert library.srflow_flow_step_tail_cuda(*step_arguments(**change)) == INVALID_VALUE, change
+        assert library.srflow_flow_step_tail_cuda(*step_arguments(**change)) == INVALID_VALUE, (
+            change
+        )
 
 
 @pytest.mark.slow
 def test_latents_kernel_refuses_what_the_c_function_refuses(build):
     library = ctypes.CDLL(str(build / "runtime/cuda/libsrflow_cuda.so"))
     room = (ctypes.c_float * 4)()
-    for level, channels, top, out in ((0, 1, 0, room), (1, 0, 0, room), (1, 1, -1, room), (1, 1, 0, None)):
+    for level, channels, top, out in (
+        (0, 1, 0, room),
+        (1, 0, 0, room),
+        (1, 1, -1, room),
+        (1, 1, 0, None),
+    ):
         window = [ctypes.c_int64(value) for value in (top, 0, 2, 2)]
         arguments = [ctypes.c_uint64(0), ctypes.c_uint64(0), level, channels, *window, out]
         assert library.srflow_standard_normal_cuda(*arguments, None) == 1, (level, channels, top)
     whole = [ctypes.c_int64(value) for value in (0, 0, 1 << 32, 1 << 32)]
-    assert library.srflow_standard_normal_cuda(ctypes.c_uint64(0), ctypes.c_uint64(0), 1, 1, *whole, room, None) == 1
+    assert (
+        library.srflow_standard_normal_cuda(
+            ctypes.c_uint64(0), ctypes.c_uint64(0), 1, 1, *whole, room, None
+        )
+        == 1
+    )
 
 
 def test_latents_kernel_fuses_no_double_operations(tmp_path):
-    """A fused multiply-add rounds once and scheme 1 rounds twice, so fusing would change the latent field."""
+    """A fused multiply-add rounds once and scheme 1 rounds twice, so fusing would change the latent
+    field."""
     skip_without_nvcc()
     ptx = tmp_path / "latents.ptx"
     source = ROOT / "runtime" / "cuda" / "latents.cu"
@@ -132,11 +172,14 @@ def configured(native_tree, monkeypatch):
     """CMake's messages for a build folder and options, without the environment's TensorRT."""
     monkeypatch.delenv("TENSORRT_INCLUDE_DIR", raising=False)
     command = ("cmake", "-S", ".", "-DSRFLOW_TESTS=OFF")
-    return lambda folder, *options: " ".join(native_tree.run([*command, "-B", f"build/{folder}", *options]).split())
+    return lambda folder, *options: " ".join(
+        native_tree.run([*command, "-B", f"build/{folder}", *options]).split()
+    )
 
 
 def test_what_a_library_lacks_is_named_and_the_rest_is_built(native_tree, configured, tmp_path):
-    no_ort, no_nvcc = "-DSRFLOW_ORT=OFF", "-DCMAKE_CUDA_COMPILER=CMAKE_CUDA_COMPILER-NOTFOUND"
+    no_ort = "-DSRFLOW_ORT=OFF"
+    no_nvcc = "-DCMAKE_CUDA_COMPILER=CMAKE_CUDA_COMPILER-NOTFOUND"
     words = configured("no_nvcc", no_ort, "-DSRFLOW_CUDA=ON", no_nvcc)
     assert "no CUDA compiler was found" in words
     words = configured("no_headers", no_ort, "-DSRFLOW_TENSORRT=ON", *HIDDEN)
@@ -151,12 +194,16 @@ def test_what_a_library_lacks_is_named_and_the_rest_is_built(native_tree, config
     words = configured("no_headers", no_ort, "-DSRFLOW_TENSORRT=ON", given)
     assert "libsrflow_trt is left out: the plugins need the CUDA kernels" in words
     no_tests = ("-DSRFLOW_TESTS=ON", "-DCMAKE_DISABLE_FIND_PACKAGE_GTest=ON")
-    words = configured("bare", "-DOnnxRuntime_INCLUDE_DIR=OnnxRuntime_INCLUDE_DIR-NOTFOUND", *HIDDEN, *no_tests)
+    words = configured(
+        "bare", "-DOnnxRuntime_INCLUDE_DIR=OnnxRuntime_INCLUDE_DIR-NOTFOUND", *HIDDEN, *no_tests
+    )
     assert "libsrflow_ort is left out" in words
     assert "libonnxruntime-dev" in words
     assert "libgtest-dev" in words
     words = configured("wrong_folder", f"-DOnnxRuntime_INCLUDE_DIR={tmp_path}")
-    assert f"libsrflow_ort is left out: ONNX Runtime's headers were not found in {tmp_path}." in words
+    assert (
+        f"libsrflow_ort is left out: ONNX Runtime's headers were not found in {tmp_path}." in words
+    )
     for folder in ("no_nvcc", "no_headers", "bare"):
         native_tree.run(["cmake", "--build", f"build/{folder}", "--target", "srflow_c_api"])
 
@@ -167,7 +214,10 @@ def test_headers_of_an_old_tensorrt_or_another_major_version_are_told(configured
     def told(major, minor, infix, *options):
         """A release says its version in one of two ways."""
         parts = {"MAJOR": major, "MINOR": minor}
-        lines = [f"#define {infix.format(part)} {number} //!< TensorRT 7\n" for part, number in parts.items()]
+        lines = [
+            f"#define {infix.format(part)} {number} //!< TensorRT 7\n"
+            for part, number in parts.items()
+        ]
         (tmp_path / HEADERS[1]).write_text("".join(lines))
         given = ("-DSRFLOW_ORT=OFF", "-DSRFLOW_TENSORRT=ON", f"-DTensorRT_INCLUDE_DIR={tmp_path}")
         return configured("versions", *given, *options)
@@ -181,13 +231,22 @@ def test_headers_of_an_old_tensorrt_or_another_major_version_are_told(configured
         about = f"are of {major}.{minor}; the plugins are made for 10.15 or newer"
         assert (about in told(major, minor, infix)) == old, (major, minor)
     words = told(10, 15, "TRT_{}_ENTERPRISE", "-DSRFLOW_TENSORRT_VERSION=11.4.0.106")
-    assert f"TensorRT's headers in {tmp_path} are of 10.15, and a library works with one major version." in words
-    assert "the folder with NvInferRuntime.h of TensorRT 11.4: include/ of github.com/NVIDIA/TensorRT at" in words
-    assert "are of 10.15" not in told(10, 15, "TRT_{}_ENTERPRISE", "-DSRFLOW_TENSORRT_VERSION=10.16.1.11")
+    assert (
+        f"TensorRT's headers in {tmp_path} are of 10.15, and a library works with one major "
+        "version." in words
+    )
+    assert (
+        "the folder with NvInferRuntime.h of TensorRT 11.4: include/ of github.com/NVIDIA/TensorRT "
+        "at" in words
+    )
+    assert "are of 10.15" not in told(
+        10, 15, "TRT_{}_ENTERPRISE", "-DSRFLOW_TENSORRT_VERSION=10.16.1.11"
+    )
 
 
 def test_every_gpu_of_these_years_has_machine_code_or_ptx(native_tree, configured):
-    """PTX works on GPUs of its number and above. Orin (87) and Thor (110) do not run other GPUs' machine code."""
+    """PTX works on GPUs of its number and above. Orin (87) and Thor (110) do not run other GPUs'
+    machine code."""
     configured("no_nvcc", "-DSRFLOW_ORT=OFF")
     cache = (native_tree.path / "build" / "no_nvcc" / "CMakeCache.txt").read_text()
     (values,) = re.findall(r"^SRFLOW_CUDA_ARCHITECTURES:\w+=(.*)$", cache, flags=re.MULTILINE)

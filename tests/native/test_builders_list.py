@@ -1,4 +1,5 @@
-"""What TensorRT-RTX's builder makes of the full-size network: few kernels, in few passes over memory. No GPU needed."""
+"""What TensorRT-RTX's builder makes of the full-size network: few kernels, in few passes over
+memory. No GPU needed."""
 
 from __future__ import annotations
 
@@ -25,7 +26,9 @@ def test_a_coupling_is_four_kernels_with_plugins(folder):
     kinds, names = (Counter(getattr(each, of) for each in kernels) for of in ("kind", "name"))
     assert kinds["correlation"] == 3 * 6 + 1, "of six steps and one split"
     assert kinds["custom_layer"] == 6
-    assert kinds["kgen"] == 6, "the first latents, two unsqueezes, what the next level reads of them, and the split"
+    assert kinds["kgen"] == 6, (
+        "the first latents, two unsqueezes, what the next level reads of them, and the split"
+    )
     assert names["AddRelu"] == 0, "a convolution takes the conditioning in"
     assert names["Tran"] == 2, "of unsqueezes: no head and no h_A is transposed"
     assert len(kernels) == 31

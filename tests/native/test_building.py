@@ -1,4 +1,5 @@
-"""`python -m srflow_export.native`: what it asks of CMake, where the libraries go, and what is missing."""
+"""`python -m srflow_export.native`: what it asks of CMake, where the libraries go, and what is
+missing."""
 
 import os
 import shutil
@@ -62,10 +63,16 @@ def pip(monkeypatch):
     return asked
 
 
-@pytest.mark.parametrize(("installed", "headers"), [(None, True), ("10.15.1.29", True), ("11.4.0.106", False)])
-def test_headers_and_nvcc_come_from_pypi_where_there_are_none(places, cmake, pip, monkeypatch, installed, headers):
+@pytest.mark.parametrize(
+    ("installed", "headers"), [(None, True), ("10.15.1.29", True), ("11.4.0.106", False)]
+)
+def test_headers_and_nvcc_come_from_pypi_where_there_are_none(
+    places, cmake, pip, monkeypatch, installed, headers
+):
     found = [SimpleNamespace(version=installed)] if installed else []
-    monkeypatch.setattr(native.metadata, "distributions", lambda name: found if name == "tensorrt" else [])
+    monkeypatch.setattr(
+        native.metadata, "distributions", lambda name: found if name == "tensorrt" else []
+    )
     monkeypatch.setenv("PATH", "/nowhere")
     status, output = run("tensorrt")
     assert status == 0, output
@@ -73,16 +80,23 @@ def test_headers_and_nvcc_come_from_pypi_where_there_are_none(places, cmake, pip
     configured = cmake.read_text().splitlines()[0].split()
     assert f"-DCMAKE_CUDA_COMPILER={tools}/nvidia/cu13/bin/nvcc" in configured
     assert (f"-DTensorRT_INCLUDE_DIR={tools}/kernel_lens/include/tensorrt" in configured) == headers
-    assert pip == [("--no-deps", "kernel-lens==2.0.1")] * headers + [("nvidia-cuda-nvcc", "nvidia-cuda-cccl")]
+    assert pip == [("--no-deps", "kernel-lens==2.0.1")] * headers + [
+        ("nvidia-cuda-nvcc", "nvidia-cuda-cccl")
+    ]
     pip.clear()
     assert run("cpu")[0] == 0
     assert pip == []
 
 
 def test_a_driver_that_runs_no_cuda_13_needs_a_toolkit(places, cmake, pip, monkeypatch):
-    monkeypatch.setattr(native, "find_gpu", lambda: Gpu(name="G", compute_capability="8.9", cuda="12.4"))
+    monkeypatch.setattr(
+        native, "find_gpu", lambda: Gpu(name="G", compute_capability="8.9", cuda="12.4")
+    )
     monkeypatch.setenv("PATH", "/nowhere")
-    assert run("cuda") == (1, "error: nvcc is not on the PATH, and this driver needs one of CUDA 12.4 or older\n")
+    assert run("cuda") == (
+        1,
+        "error: nvcc is not on the PATH, and this driver needs one of CUDA 12.4 or older\n",
+    )
 
 
 def test_what_pip_does_not_bring_is_an_error(tmp_path):
@@ -110,18 +124,24 @@ def run(*arguments):
     return result.exit_code, result.output
 
 
-def test_libraries_are_built_with_ninja_for_this_tensorrt_and_placed_where_the_sdk_looks(places, cmake, monkeypatch):
+def test_libraries_are_built_with_ninja_for_this_tensorrt_and_placed_where_the_sdk_looks(
+    places, cmake, monkeypatch
+):
     package = places / "site" / "tensorrt_cu13-10.15.1.29.dist-info"
     package.mkdir(parents=True)
     (package / "METADATA").write_text("Name: tensorrt-cu13\nVersion: 10.15.1.29\n")
     monkeypatch.syspath_prepend(package.parent)
     (places / "native").mkdir()
     (places / "native" / "libsrflow_trt.so").write_bytes(b"an older one")
-    status, output = run("tensorrt", "-DTensorRT_INCLUDE_DIR=/there", "-DCMAKE_CUDA_COMPILER=/there/nvcc")
+    status, output = run(
+        "tensorrt", "-DTensorRT_INCLUDE_DIR=/there", "-DCMAKE_CUDA_COMPILER=/there/nvcc"
+    )
     assert status == 0, output
     configured, built, installed = cmake.read_text().splitlines()
     folder = places / "clone" / "build" / "native-tensorrt"
-    assert configured.startswith(f"--fresh -S {places}/clone --preset tensorrt -B {folder} -G Ninja -DSRFLOW_TESTS=OFF")
+    assert configured.startswith(
+        f"--fresh -S {places}/clone --preset tensorrt -B {folder} -G Ninja -DSRFLOW_TESTS=OFF"
+    )
     assert configured.endswith(" -DTensorRT_INCLUDE_DIR=/there -DCMAKE_CUDA_COMPILER=/there/nvcc")
     assert "-DSRFLOW_TENSORRT_VERSION=10.15.1.29" in configured.split()
     assert built == f"--build {folder} --parallel {os.cpu_count()}"
@@ -136,7 +156,9 @@ def test_a_library_that_cmake_left_out_places_nothing(places, cmake, monkeypatch
     assert status == 1
     assert "error: libsrflow_trt was left out; CMake's warning above says what it needs" in output
     status, output = run("cuda")
-    assert (status, "error: libsrflow_cuda was left out" in output) == (1, True), "kernels for the CPU alone"
+    assert (status, "error: libsrflow_cuda was left out" in output) == (1, True), (
+        "kernels for the CPU alone"
+    )
     assert not (places / "native").exists()
 
 
@@ -159,7 +181,10 @@ def test_only_the_sources_of_the_installed_version_are_built(places, cmake):
     (places / "clone" / "srflow_sdk" / "_version.py").write_text('__version__ = "0.0.1"\n')
     status, output = run("cpu")
     assert status == 1
-    assert f"error: {places}/clone is no clone or sdist of the srflow-sdk that is installed in {places}" in output
+    assert (
+        f"error: {places}/clone is no clone or sdist of the srflow-sdk that is installed in "
+        f"{places}" in output
+    )
     os.chdir(places)
     assert run("cpu")[0] == 1
     assert not cmake.exists()
@@ -167,13 +192,25 @@ def test_only_the_sources_of_the_installed_version_are_built(places, cmake):
 
 def test_the_installed_package_is_meant_not_the_clone_that_python_finds_first(tmp_path):
     """`python -m` looks into the current folder first, which has a folder srflow_sdk."""
-    site, clone = tmp_path / "site", tmp_path / "clone"
+    site = tmp_path / "site"
+    clone = tmp_path / "clone"
     for name, source in (("srflow_export", ROOT / "export"), ("srflow_sdk", ROOT)):
-        shutil.copytree(source / name, site / name, ignore=shutil.ignore_patterns("*.srflow", "photos", "calibration"))
+        shutil.copytree(
+            source / name,
+            site / name,
+            ignore=shutil.ignore_patterns("*.srflow", "photos", "calibration"),
+        )
     shutil.copytree(site / "srflow_sdk", clone / "srflow_sdk")
-    code = "import srflow_sdk, srflow_export.native as native; print(srflow_sdk.__file__, native._SDK)"
+    code = (
+        "import srflow_sdk, srflow_export.native as native; print(srflow_sdk.__file__, native._SDK)"
+    )
     environment = {**os.environ, "PYTHONPATH": str(site)}
     found = subprocess.run(
-        [sys.executable, "-c", code], env=environment, cwd=clone, capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.split()
     assert found == [str(clone / "srflow_sdk" / "__init__.py"), str(site / "srflow_sdk")]

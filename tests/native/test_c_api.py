@@ -15,7 +15,12 @@ def library(ort_library):
     loaded = ctypes.CDLL(str(ort_library))
     loaded.srflow_version.restype = ctypes.c_char_p
     sizes = [ctypes.c_int] * 2 + [ctypes.c_int64] * 4
-    loaded.srflow_standard_normal.argtypes = [ctypes.c_uint64, ctypes.c_uint64, *sizes, ctypes.c_void_p]
+    loaded.srflow_standard_normal.argtypes = [
+        ctypes.c_uint64,
+        ctypes.c_uint64,
+        *sizes,
+        ctypes.c_void_p,
+    ]
     return loaded
 
 
@@ -37,7 +42,9 @@ def test_latents_are_those_of_python_bit_for_bit(library):
         expected = standard_normal(seed, sample, level, **ends)
         np.testing.assert_array_equal(drawn(library, seed, sample, level, **ends), expected)
     for _ in range(40):
-        seed, sample = (int(value) for value in random.integers(0, U64, 2, np.uint64, endpoint=True))
+        seed, sample = (
+            int(value) for value in random.integers(0, U64, 2, np.uint64, endpoint=True)
+        )
         height, width, channels = (int(value) for value in random.integers(1, 40, 3))
         top, left = (int(value) for value in random.integers(0, LIMIT - 40, 2))
         place = {"channels": channels, "top": top, "left": left, "height": height, "width": width}
@@ -49,13 +56,21 @@ def test_latents_are_those_of_python_bit_for_bit(library):
 def test_a_million_latents_are_the_same_bits(library):
     """Enough words to cover both branches of the transform fully."""
     place = {"channels": 8, "top": 0, "left": 0, "height": 350, "width": 360}
-    np.testing.assert_array_equal(drawn(library, 7, 0, 2, **place), standard_normal(7, 0, 2, **place))
+    np.testing.assert_array_equal(
+        drawn(library, 7, 0, 2, **place), standard_normal(7, 0, 2, **place)
+    )
 
 
 def test_arguments_out_of_range_are_refused(library):
-    assert library.srflow_standard_normal(0, 0, 64, 1, 0, 0, 1, 1, np.empty(1, np.float32).ctypes.data) == 1
+    assert (
+        library.srflow_standard_normal(0, 0, 64, 1, 0, 0, 1, 1, np.empty(1, np.float32).ctypes.data)
+        == 1
+    )
     assert library.srflow_standard_normal(0, 0, 1, 1, 0, 0, 1, 1, None) == 1
     room = np.zeros(64, np.float32)
     for channels, side in ((1, LIMIT), (1, 1 << 31), (1 << 16, 1 << 23)):  # which no memory holds
-        assert library.srflow_standard_normal(0, 0, 1, channels, 0, 0, side, side, room.ctypes.data) == 1
+        assert (
+            library.srflow_standard_normal(0, 0, 1, channels, 0, 0, side, side, room.ctypes.data)
+            == 1
+        )
     assert not room.any()

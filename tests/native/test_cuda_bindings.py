@@ -26,9 +26,13 @@ def test_a_kernel_reaches_the_driver_as_it_was_launched(tmp_path):
     if shutil.which("cc") is None:
         pytest.skip("cc is not on the PATH: install a C compiler")
     source = Path(__file__).with_name("driver_stub.c")
-    subprocess.run(["cc", "-shared", "-fPIC", "-w", "-o", tmp_path / "libcuda.so.1", source], check=True)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-w", "-o", tmp_path / "libcuda.so.1", source], check=True
+    )
     environment = {**os.environ, "LD_LIBRARY_PATH": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+    )
     assert done.stdout.splitlines() == [
         "load some PTX",
         "find other in 0x77",

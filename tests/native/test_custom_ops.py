@@ -1,4 +1,5 @@
-"""The flow op in three implementations: torch, the function that ONNX Runtime inlines, and the native kernel."""
+"""The flow op in three implementations: torch, the function that ONNX Runtime inlines, and the
+native kernel."""
 
 import math
 import re
@@ -24,7 +25,9 @@ def assert_tails_equal(library, scale_map, order, **shapes):
     inputs = models.tail_inputs(**shapes)
     clamp = 1.5 if scale_map == "tanh" else 0.0
     step = {"step": models.STEP, "scale_map": scale_map, "order": order, "clamp": clamp}
-    results = [flow_ops.flow_step_tail(**given, **step) for given in (inputs, models.in_double(inputs))]
+    results = [
+        flow_ops.flow_step_tail(**given, **step) for given in (inputs, models.in_double(inputs))
+    ]
     size = models.tail_size(inputs, scale_map, order, clamp=clamp)
     proto = models.tail_model(inputs, scale_map, order, clamp=clamp)
     plain, exact = (result.numpy() for result in results)
@@ -44,7 +47,8 @@ def test_tails_are_equal_for_both_variants(ort_library, scale_map, order, dtype)
 
 @pytest.mark.parametrize("scale_map", SCALE_MAPS)
 def test_tails_are_equal_at_extreme_scales(ort_library, scale_map):
-    """Raw outputs up to about 45: their exp is 1e19, and a sigmoid's scale is at its minimum, 1e-4."""
+    """Raw outputs up to about 45: their exp is 1e19, and a sigmoid's scale is at its minimum,
+    1e-4."""
     assert_tails_equal(ort_library, scale_map, "scale_first", spread=12.0)
     assert_tails_equal(ort_library, scale_map, "shift_first", spread=12.0, dtype=HALF)
 
@@ -52,9 +56,17 @@ def test_tails_are_equal_at_extreme_scales(ort_library, scale_map):
 def test_tails_are_equal_for_random_shapes(ort_library):
     random = np.random.default_rng(0)
     for _ in range(8):
-        batch, channels, height, width = (int(value) for value in random.integers((1, 1, 1, 1), (4, 30, 40, 40)))
+        batch, channels, height, width = (
+            int(value) for value in random.integers((1, 1, 1, 1), (4, 30, 40, 40))
+        )
         shapes = {"batch": batch, "channels": channels, "size": (height, width)}
-        assert_tails_equal(ort_library, "tanh", "scale_first", **shapes, conditioning_batch=random.choice([1, batch]))
+        assert_tails_equal(
+            ort_library,
+            "tanh",
+            "scale_first",
+            **shapes,
+            conditioning_batch=random.choice([1, batch]),
+        )
 
 
 def test_a_chain_of_tails_may_work_in_place(ort_library):
@@ -78,7 +90,8 @@ def test_a_chain_of_tails_may_work_in_place(ort_library):
 
 
 def test_kernels_tell_their_output_s_shape(ort_library):
-    """Shapes are known before a run, because ONNX Runtime plans memory with them; named axes keep their names."""
+    """Shapes are known before a run, because ONNX Runtime plans memory with them; named axes keep
+    their names."""
 
     def known(proto):
         session = ort.InferenceSession(proto.SerializeToString(), models.options(ort_library))
@@ -104,7 +117,9 @@ def test_kernels_tell_their_output_s_shape(ort_library):
 )
 def test_attributes_without_meaning_are_refused(ort_library, attribute, value, message):
     inputs = models.tail_inputs()
-    attributes = models.tail_attributes("tanh", "scale_first", clamp=1.5, channels=12) | {attribute: value}
+    attributes = models.tail_attributes("tanh", "scale_first", clamp=1.5, channels=12) | {
+        attribute: value
+    }
     proto = models.op_model(inputs, attributes)
     with pytest.raises(Exception, match=re.escape(message)):
         ort.InferenceSession(proto.SerializeToString(), models.options(ort_library))
@@ -119,6 +134,9 @@ def test_the_input_that_does_not_fit_is_named(ort_library):
         said = {"injector_scale": "injector_shift"}.get(name, name)
         with pytest.raises(Exception, match=f"{said} is .*; it must be"):
             models.run(proto, wrong, ort_library)
-    attributes = models.tail_attributes("tanh", "scale_first", clamp=1.5, channels=12) | {"begin": [36], "end": [48]}
+    attributes = models.tail_attributes("tanh", "scale_first", clamp=1.5, channels=12) | {
+        "begin": [36],
+        "end": [48],
+    }
     with pytest.raises(Exception, match="attribute end is 48, but injector_scale has 36 channels"):
         models.run(models.op_model(inputs, attributes), inputs, ort_library)

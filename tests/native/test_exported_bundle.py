@@ -1,4 +1,5 @@
-"""A bundle exported with --plugins: the same file runs without the library, with it, and in TensorRT-RTX."""
+"""A bundle exported with --plugins: the same file runs without the library, with it, and in
+TensorRT-RTX."""
 
 from importlib.util import find_spec
 
@@ -44,19 +45,27 @@ def test_the_flow_is_in_nodes_that_are_functions_too_and_carry_what_tensorrt_loo
     assert {function.name for function in model.functions} == {"FlowStepTail"}
     assert {function.domain for function in model.functions} == {"srflow"}
     for node in nodes:
-        attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        attributes = {
+            attribute.name: onnx.helper.get_attribute_value(attribute)
+            for attribute in node.attribute
+        }
         assert (attributes["plugin_namespace"], attributes["plugin_version"]) == (b"srflow", b"1")
     builtin = {schema.name for schema in onnx.defs.get_all_schemas()}
     assert not builtin & {node.op_type for node in nodes}
     assert bundle.manifest.plugins
     # dynamic sizes are kept
-    assert [d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim][2:] == ["sr_height", "sr_width"]
+    assert [d.dim_param for d in model.graph.output[0].type.tensor_type.shape.dim][2:] == [
+        "sr_height",
+        "sr_width",
+    ]
 
 
 def test_the_same_picture_with_the_library_and_without(bundle, ort_library, monkeypatch):
     inlined = picture(bundle, monkeypatch, "")
     native = picture(bundle, monkeypatch, str(ort_library))
-    assert 0 < np.abs(inlined - native).max() < 1e-5  # the roundings differ, so the library was really used
+    assert (
+        0 < np.abs(inlined - native).max() < 1e-5
+    )  # the roundings differ, so the library was really used
     assert min(row["psnr_db"] for row in bundle.manifest.parity) > 90
 
 
@@ -64,7 +73,9 @@ def test_half_conditioning_goes_into_the_kernels_as_it_is(bundle, ort_library):
     model = load_checkpoint(bundle.path.with_name("tiny.safetensors"))
     proto = onnx_models.sampler_model(model, "fp16", flow_nodes=True)
     kinds = {node.input[2] for node in flow_nodes(proto)}
-    assert kinds == {f"level{level}_step{step}_injector_scale" for level in (1, 2) for step in (0, 1)}  # without a cast
+    assert kinds == {
+        f"level{level}_step{step}_injector_scale" for level in (1, 2) for step in (0, 1)
+    }  # without a cast
     random = np.random.default_rng(0)
     sizes = {"lr_batch": 1, "batch": 2, "tau_batch": 1, "height_level1": 8, "width_level1": 12}
     sizes |= {"height_level2": 4, "width_level2": 6}
@@ -78,7 +89,9 @@ def test_half_conditioning_goes_into_the_kernels_as_it_is(bundle, ort_library):
         options = onnxruntime.SessionOptions()
         if library is not None:
             options.register_custom_ops_library(str(library))
-        session = onnxruntime.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
         outputs.append(session.run(["sr"], feeds)[0])
     np.testing.assert_allclose(outputs[0], outputs[1], rtol=1e-3, atol=1e-3)
     assert np.abs(outputs[0]).max() > 0.1
@@ -87,7 +100,16 @@ def test_half_conditioning_goes_into_the_kernels_as_it_is(bundle, ort_library):
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="pip install tensorrt-rtx-cu13")
 def test_tensorrt_rtx_builds_the_exported_files_without_plugins(bundle, tmp_path, monkeypatch):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
-    arguments = ["--engines-for", str(bundle.path), "--rtx", "fp32", "--sm", "89", "--shapes", "8,16,32"]
+    arguments = [
+        "--engines-for",
+        str(bundle.path),
+        "--rtx",
+        "fp32",
+        "--sm",
+        "89",
+        "--shapes",
+        "8,16,32",
+    ]
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     (record,) = Bundle.open(bundle.path).manifest.engines

@@ -1,4 +1,5 @@
-"""The plugins in the real parser of TensorRT-RTX, which needs no GPU. Running an engine would need one."""
+"""The plugins in the real parser of TensorRT-RTX, which needs no GPU. Running an engine would need
+one."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ def sampler():
 
 
 def built(links, model, how, **variables):
-    """The refusal of a model, or "", and what the plugins say; a crash is a failure for any file."""
+    """The refusal of a model, or "", and what the plugins say; a crash is a failure for any
+    file."""
     onnx.save(model, links / "model.onnx")
     result = run_rtx_builder(links, how, links / "model.onnx", **variables)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -56,13 +58,17 @@ def test_what_does_not_fit_is_refused_in_one_line(links, library, sampler, attri
     tail = next(node for node in model.graph.node if node.op_type == "FlowStepTail")
     kept = [each for each in tail.attribute if each.name != attribute]
     del tail.attribute[:]
-    tail.attribute.extend(kept + ([] if value is None else [helper.make_attribute(attribute, value)]))
+    tail.attribute.extend(
+        kept + ([] if value is None else [helper.make_attribute(attribute, value)])
+    )
     refusal, said = built(links, model, "with", **{PLUGINS: library})
     assert "cannot read the graph" in refusal
     assert f"srflow: FlowStepTail {tail.name}: {words}" in said.splitlines()
 
 
-def test_srflow_exports_builder_takes_a_plugin_for_each_flow_operation_and_no_function(links, library, sampler):
+def test_srflow_exports_builder_takes_a_plugin_for_each_flow_operation_and_no_function(
+    links, library, sampler
+):
     named = {PLUGINS: library}
     nodes = sum(node.domain == "srflow" for node in sampler.graph.node)
     assert built(links, sampler, "with", **named)[0] == ""

@@ -65,7 +65,9 @@ def two_models(tmp_path, monkeypatch):
     folder = tmp_path / "installed"
     folder.mkdir()
     write_tiny_bundle(folder / "x4-small.srflow", name="x4-small")
-    write_tiny_bundle(folder / "x4-photo.srflow", name="x4-photo", gain=0.9, default_tau=0.5, removes_damage=True)
+    write_tiny_bundle(
+        folder / "x4-photo.srflow", name="x4-photo", gain=0.9, default_tau=0.5, removes_damage=True
+    )
     monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", folder)
     return folder
 
@@ -74,7 +76,9 @@ def two_models(tmp_path, monkeypatch):
 def five_models(two_models):
     """Those two, and clean ones for other scales."""
     for scale in (2, 8, 16):
-        write_tiny_bundle(two_models / f"x{scale}-small.srflow", name=f"x{scale}-small", scale=scale)
+        write_tiny_bundle(
+            two_models / f"x{scale}-small.srflow", name=f"x{scale}-small", scale=scale
+        )
     return two_models
 
 

@@ -1,4 +1,5 @@
-"""A bundle of a real, tiny flow with random weights, which can be inverted; it does not pass the exporter's gate."""
+"""A bundle of a real, tiny flow with random weights, which can be inverted; it does not pass the
+exporter's gate."""
 
 from __future__ import annotations
 

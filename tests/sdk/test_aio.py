@@ -22,7 +22,9 @@ def run(body, bundle, **options):
             return await body(upscaler)
 
     result = asyncio.run(main())
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("srflow-async")] == []
+    assert [
+        thread.name for thread in threading.enumerate() if thread.name.startswith("srflow-async")
+    ] == []
     return result
 
 
@@ -30,14 +32,30 @@ def test_every_method_gives_what_upscaler_gives(tiny_bundle, upscaler, photo, tm
     write_image(tmp_path / "photo.png", photo)
 
     async def body(up):
-        assert (up.scale, up.device, up.precision, up.bundle.path) == (4, "cpu", "bundle", tiny_bundle)
-        assert np.array_equal(await up.upscale(photo, seed=3, tau=0.5), upscaler.upscale(photo, seed=3, tau=0.5))
+        assert (up.scale, up.device, up.precision, up.bundle.path) == (
+            4,
+            "cpu",
+            "bundle",
+            tiny_bundle,
+        )
+        assert np.array_equal(
+            await up.upscale(photo, seed=3, tau=0.5), upscaler.upscale(photo, seed=3, tau=0.5)
+        )
         assert (await up.upscale(str(tmp_path / "photo.png"))).size == (244, 180)
-        done = await up.upscale_file(tmp_path / "photo.png", tmp_path / "large.png", report=True, seed=3, tau=0.5)
+        done = await up.upscale_file(
+            tmp_path / "photo.png", tmp_path / "large.png", report=True, seed=3, tau=0.5
+        )
         assert done.outputs[0].lr_psnr is not None
-        assert np.array_equal(read_image(tmp_path / "large.png").pixels, upscaler.upscale(photo, seed=3, tau=0.5))
-        mine, theirs = await up.encode(photo), upscaler.encode(photo)
-        assert (mine.tiles, mine.kept_tiles, mine.nbytes) == (theirs.tiles, theirs.kept_tiles, theirs.nbytes)
+        assert np.array_equal(
+            read_image(tmp_path / "large.png").pixels, upscaler.upscale(photo, seed=3, tau=0.5)
+        )
+        mine = await up.encode(photo)
+        theirs = upscaler.encode(photo)
+        assert (mine.tiles, mine.kept_tiles, mine.nbytes) == (
+            theirs.tiles,
+            theirs.kept_tiles,
+            theirs.nbytes,
+        )
         assert np.array_equal(await mine.sample(seed=1), theirs.sample(seed=1))
         pairs = zip(await mine.samples(2), theirs.samples(2), strict=True)
         assert all(np.array_equal(one, other) for one, other in pairs)
@@ -54,10 +72,16 @@ def test_what_only_a_flow_can_do_gives_what_upscaler_gives(tmp_path):
 
     async def body(up):
         restored = flow.restore(target, tau=0.5, over="spatial")
-        await up.restore_file(tmp_path / "a.png", tmp_path / "c.png", report=True, tau=0.5, over="spatial")
+        await up.restore_file(
+            tmp_path / "a.png", tmp_path / "c.png", report=True, tau=0.5, over="spatial"
+        )
         assert np.array_equal(read_image(tmp_path / "c.png").pixels, restored)
-        assert await up.log_likelihood(target, dequantise=True) == flow.log_likelihood(target, dequantise=True)
-        mine, theirs, told = await up.encode(target[:6, :5]), flow.encode(target[:6, :5]), []
+        assert await up.log_likelihood(target, dequantise=True) == flow.log_likelihood(
+            target, dequantise=True
+        )
+        mine = await up.encode(target[:6, :5])
+        theirs = flow.encode(target[:6, :5])
+        told = []
         latents = await mine.invert(source, progress=lambda done, total: told.append((done, total)))
         assert latents.log_likelihood == theirs.invert(source).log_likelihood
         assert told == [(1, 1)]
@@ -86,7 +110,9 @@ def test_errors_are_those_of_upscaler(tiny_bundle, photo, tmp_path):
         run(body, tmp_path / "absent.srflow")
     with pytest.raises(ArgumentError, match="at_once is 0"):
         AsyncUpscaler(tiny_bundle, at_once=0)
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("srflow-async")]
+    assert not [
+        thread.name for thread in threading.enumerate() if thread.name.startswith("srflow-async")
+    ]
 
 
 def test_before_and_after_its_block_it_says_so(tiny_bundle, photo):
@@ -163,7 +189,10 @@ def test_the_callers_event_cancels_too(tiny_bundle, photo):
 @pytest.mark.parametrize("at_once", [1, 3])
 def test_no_more_calls_run_at_a_time_than_allowed(tiny_bundle, photo, at_once):
     async def body(up):
-        meeting, running, most = threading.Barrier(at_once), [], []  # nobody passes unless so many run at a time
+        # nobody passes unless so many run at a time
+        meeting = threading.Barrier(at_once)
+        running = []
+        most = []
         upscale = up._opened.upscale
 
         def counted(*arguments, **keywords):

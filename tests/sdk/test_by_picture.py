@@ -1,4 +1,5 @@
-"""`Upscaler()` is `Upscaler("auto")`: each picture is drawn by the embedded model that suits it, whatever the door."""
+"""`Upscaler()` is `Upscaler("auto")`: each picture is drawn by the embedded model that suits it,
+whatever the door."""
 
 import asyncio
 import io
@@ -58,7 +59,9 @@ def test_each_picture_is_drawn_by_the_model_that_suits_it_which_is_opened_once(t
         assert opened == ["x4-small"]
         with ThreadPoolExecutor(4) as pool:
             drawn = list(pool.map(lambda _: up.upscale(noisy(10), seed=2), range(4)))
-        assert all(np.array_equal(one, expected[1]) for one in drawn), "at the model's own temperature, too"
+        assert all(np.array_equal(one, expected[1]) for one in drawn), (
+            "at the model's own temperature, too"
+        )
         assert opened == ["x4-small", "x4-photo"]
         assert np.array_equal(up.encode(noisy(10)).sample(seed=2), expected[1])
         assert all(map(np.array_equal, up.upscale_many([smooth(), noisy(10)], seed=2), expected))
@@ -87,15 +90,23 @@ def test_the_same_file_gets_the_same_model_through_every_door(two_models, tmp_pa
             assert np.array_equal(np.asarray(up.encode(image()).sample()), drawn), door
         up.upscale_file(path, tmp_path / "one.png")
         assert read_provenance(tmp_path / "one.png").model == "x4-photo"
-        assert photo.upscale(path, layout="chw").tobytes() == up.upscale(path, layout="chw").tobytes()
+        assert (
+            photo.upscale(path, layout="chw").tobytes() == up.upscale(path, layout="chw").tobytes()
+        )
 
         async def awaited():
             async with AsyncUpscaler(**CPU) as waiting:
-                assert (await waiting.upscale_file(path, tmp_path / "async.png")).outputs[0].provenance.model
+                assert (
+                    (await waiting.upscale_file(path, tmp_path / "async.png"))
+                    .outputs[0]
+                    .provenance.model
+                )
                 return await waiting.upscale(str(path))
 
         assert np.array_equal(np.asarray(asyncio.run(awaited())), np.asarray(photo.upscale(path)))
-    assert np.array_equal(read_image(tmp_path / "async.png").pixels, read_image(tmp_path / "one.png").pixels)
+    assert np.array_equal(
+        read_image(tmp_path / "async.png").pixels, read_image(tmp_path / "one.png").pixels
+    )
 
 
 def test_there_is_no_one_bundle_and_the_error_names_them(two_models):
@@ -112,7 +123,11 @@ def test_what_is_open_closes(two_models):
     late = Upscaler(**CPU)
     late.close()
     drawing = [lambda p=p: up.upscale(p) for p in PICTURES.values()]
-    for call in (*(encoding.sample for encoding in encodings), *drawing, lambda: late.upscale(noisy(10))):
+    for call in (
+        *(encoding.sample for encoding in encodings),
+        *drawing,
+        lambda: late.upscale(noisy(10)),
+    ):
         with pytest.raises(DeviceError, match="was closed"):
             call()
 
@@ -162,18 +177,30 @@ def test_own_bundles_are_chosen_from_too(two_models):
 @pytest.fixture
 def two_flows(tmp_path, monkeypatch):
     for name, tau in (("x4-small", 0.8), ("x4-photo", 0.5)):
-        write_flow_bundle(tmp_path / f"{name}.srflow", name=name, default_tau=tau, removes_damage=name == "x4-photo")
+        write_flow_bundle(
+            tmp_path / f"{name}.srflow",
+            name=name,
+            default_tau=tau,
+            removes_damage=name == "x4-photo",
+        )
     monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", tmp_path)
 
 
 def test_what_a_flow_does_besides_takes_the_model_for_clean_pictures(two_flows, opened):
-    small, large = noisy(10)[:16, :16], noisy(10)[:64, :64]
-    with Upscaler("x4-small", **CPU) as clean, Upscaler("x4-photo", **CPU) as photo, Upscaler(**CPU) as up:
+    small = noisy(10)[:16, :16]
+    large = noisy(10)[:64, :64]
+    with (
+        Upscaler("x4-small", **CPU) as clean,
+        Upscaler("x4-photo", **CPU) as photo,
+        Upscaler(**CPU) as up,
+    ):
         assert np.array_equal(up.restore(large), clean.restore(large))
         assert up.log_likelihood(large) == clean.log_likelihood(large)
         mask = np.zeros((64, 64), bool)
         mask[20:40, 20:40] = True
-        assert np.array_equal(up.transfer(large, large[::-1], mask), clean.transfer(large, large[::-1], mask))
+        assert np.array_equal(
+            up.transfer(large, large[::-1], mask), clean.transfer(large, large[::-1], mask)
+        )
 
         def score(picture):
             return float(np.std(picture))
@@ -188,12 +215,15 @@ def test_what_a_flow_does_besides_takes_the_model_for_clean_pictures(two_flows, 
         mine = encoding.decode(latents)
         assert np.array_equal(mine, clean.encode(noisy(10)[:64, :64]).decode(latents))
         other = photo.encode(noisy(10)[:64, :64]).invert(hr)
-        assert np.array_equal(encoding.decode(other), photo.encode(noisy(10)[:64, :64]).decode(other))
+        assert np.array_equal(
+            encoding.decode(other), photo.encode(noisy(10)[:64, :64]).decode(other)
+        )
         with pytest.raises(ArgumentError, match="it must be Latents"):
             encoding.decode(small)
 
 
-# With "auto", the scale chooses the model, too: the smallest that enlarges so much, by what the manifests say.
+# With "auto", the scale chooses the model, too: the smallest that enlarges so much, by what the
+# manifests say.
 
 CHOSEN = [
     (None, "x4-small", "x4-photo"),
@@ -215,11 +245,17 @@ def test_the_smallest_model_that_enlarges_so_much(five_models):
     for scale, clean, damaged in CHOSEN:
         choice = choose_model(noisy(10), scale=scale)
         assert (choose_model(smooth(), scale=scale).name, choice.name) == (clean, damaged), scale
-        assert choice.why.startswith("noise of ") or (damaged == clean and not isinstance(scale, OutputSize))
+        assert choice.why.startswith("noise of ") or (
+            damaged == clean and not isinstance(scale, OutputSize)
+        )
 
 
 def test_manifests_decide_not_names(tmp_path, monkeypatch):
-    for name, fields in {"a": {"scale": 8}, "b": {"scale": 2, "removes_damage": True}, "c": {"scale": 2}}.items():
+    for name, fields in {
+        "a": {"scale": 8},
+        "b": {"scale": 2, "removes_damage": True},
+        "c": {"scale": 2},
+    }.items():
         write_tiny_bundle(tmp_path / f"{name}.srflow", name=name, **fields)
     monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", tmp_path)
     assert [choose_model(picture, scale=2).name for picture in (smooth(), noisy(10))] == ["c", "b"]
@@ -238,21 +274,34 @@ def test_manifests_decide_not_names(tmp_path, monkeypatch):
 def test_without_a_model_the_next_larger_serves(five_models, lacks, scale, clean, damaged):
     for name in lacks:
         shutil.rmtree(five_models / f"{name}.srflow")
-    assert [choose_model(picture, scale=scale).name for picture in (smooth(), noisy(10))] == [clean, damaged]
+    assert [choose_model(picture, scale=scale).name for picture in (smooth(), noisy(10))] == [
+        clean,
+        damaged,
+    ]
 
 
-def test_a_damaged_picture_is_cleaned_before_a_model_for_clean_ones_enlarges_it(five_models, tmp_path):
-    damaged, drawn = noisy(10)[:48, :48], {"scale": 8, "seed": 3}
+def test_a_damaged_picture_is_cleaned_before_a_model_for_clean_ones_enlarges_it(
+    five_models, tmp_path
+):
+    damaged = noisy(10)[:48, :48]
+    drawn = {"scale": 8, "seed": 3}
     alpha = np.linspace(0, 255, 48).astype(np.uint8)[:, None].repeat(48, 1)
-    source, target = tmp_path / "noisy.png", tmp_path / "large.png"
+    source = tmp_path / "noisy.png"
+    target = tmp_path / "large.png"
     write_image(source, damaged)
-    with Upscaler(**CPU) as up, Upscaler("x4-photo", **CPU) as photo, Upscaler("x8-small", **CPU) as large:
+    with (
+        Upscaler(**CPU) as up,
+        Upscaler("x4-photo", **CPU) as photo,
+        Upscaler("x8-small", **CPU) as large,
+    ):
         expected = large.upscale(photo.upscale(damaged, tau=0, scale=1), **drawn)
         assert not np.array_equal(expected, large.upscale(damaged, **drawn))
         assert np.array_equal(up.upscale(damaged, **drawn), expected)
         assert np.array_equal(up.upscale(damaged, seed=3, scale=OutputSize(width=384)), expected)
         see_through = np.dstack([damaged, alpha])
-        assert np.array_equal(up.upscale(see_through, **drawn)[..., 3], large.upscale(see_through, **drawn)[..., 3])
+        assert np.array_equal(
+            up.upscale(see_through, **drawn)[..., 3], large.upscale(see_through, **drawn)[..., 3]
+        )
         up.upscale_file(source, target, **drawn)
         assert np.array_equal(read_image(target).pixels, expected)
         assert read_provenance(target).cleaned_by == f"x4-photo {photo.bundle.model_sha256}"
@@ -263,11 +312,16 @@ def test_a_damaged_picture_is_cleaned_before_a_model_for_clean_ones_enlarges_it(
 def test_a_scale_above_all_is_refused_with_those_that_there_are(five_models, two_models):
     fix = "ask for at most 16, upscale an output again, or name a bundle of your own"
     with Upscaler(**CPU) as up:
-        with pytest.raises(ArgumentError, match=f"scale is 17, but the models here enlarge 2, 4, 8, 16 times: {fix}"):
+        with pytest.raises(
+            ArgumentError,
+            match=f"scale is 17, but the models here enlarge 2, 4, 8, 16 times: {fix}",
+        ):
             up.upscale(smooth(), scale=17)
         with pytest.raises(ImageError, match="the model x16-small enlarges 16 times"):
             up.upscale(smooth(), scale=OutputSize(width=5000))
-        with pytest.raises(ArgumentError, match="x4-small enlarges 4 times; ask for at most 4, name a model that"):
+        with pytest.raises(
+            ArgumentError, match="x4-small enlarges 4 times; ask for at most 4, name a model that"
+        ):
             up.encode(smooth()).sample(scale=8)
     with pytest.raises(ArgumentError, match="it must be a number above 0"):
         choose_model(smooth(), scale=0)

@@ -26,19 +26,27 @@ def test_tau_seed_and_sample_change_the_picture(upscaler, floats):
     for number, one in enumerate(pictures):
         for other in pictures[:number]:
             assert np.abs(one - other).mean() > 0.01
-    np.testing.assert_array_equal(upscaler.upscale(floats, tau=0, seed=2), pictures[0], "tau 0 ignores the seed")
-    np.testing.assert_array_equal(upscaler.upscale(floats), pictures[1], "the bundle's tau, and seed 0")
+    np.testing.assert_array_equal(
+        upscaler.upscale(floats, tau=0, seed=2), pictures[0], "tau 0 ignores the seed"
+    )
+    np.testing.assert_array_equal(
+        upscaler.upscale(floats), pictures[1], "the bundle's tau, and seed 0"
+    )
     numbers = {"tau": np.float64(0.8), "seed": np.int64(1), "sample": np.uint8(0)}
     np.testing.assert_array_equal(upscaler.upscale(floats, **numbers), pictures[2])
 
 
 @pytest.mark.parametrize(("budget", "kept"), [(0, 0), (40_000, 2), (1 << 30, 12)])
-def test_an_encoding_gives_the_same_samples_whatever_it_keeps(tiny_bundle, floats, monkeypatch, budget, kept):
+def test_an_encoding_gives_the_same_samples_whatever_it_keeps(
+    tiny_bundle, floats, monkeypatch, budget, kept
+):
     calls = []
     with open_tiled(tiny_bundle, np.int64(16)) as opened:
         expected = [opened.upscale(floats, tau=0.9, seed=3, sample=sample) for sample in range(2)]
         encode = opened._painter.backend.encode
-        monkeypatch.setattr(opened._painter.backend, "encode", lambda lr: calls.append(lr.shape) or encode(lr))
+        monkeypatch.setattr(
+            opened._painter.backend, "encode", lambda lr: calls.append(lr.shape) or encode(lr)
+        )
         mine = floats.copy()
         encoding = opened.encode(mine, memory_budget=np.int64(budget))
         mine[:] = 0  # it does not change with the caller's array
@@ -51,7 +59,11 @@ def test_an_encoding_gives_the_same_samples_whatever_it_keeps(tiny_bundle, float
 
 def test_pil_images_come_back_as_they_were_given_and_agree_with_arrays(upscaler, photo, floats):
     for mode in ("RGBA", "L", "I;16"):
-        image = Image.new("I;16", (13, 10), 900) if mode == "I;16" else Image.fromarray(photo).convert(mode)
+        image = (
+            Image.new("I;16", (13, 10), 900)
+            if mode == "I;16"
+            else Image.fromarray(photo).convert(mode)
+        )
         out = upscaler.upscale(image)
         assert (out.mode, out.size) == (mode, (image.width * 4, image.height * 4))
     from_floats = np.rint(upscaler.upscale(floats) * np.float32(255)).astype(np.uint8)
@@ -64,8 +76,12 @@ def test_paths_bytes_and_binary_files_give_a_pil_image(upscaler, photo, tmp_path
     write_image(path, photo)
     expected = upscaler.upscale(photo, seed=2)
     with path.open("rb") as file:
-        answers = [upscaler.upscale(image, seed=2) for image in (path, str(path), path.read_bytes(), file)]
-    assert all(isinstance(answer, Image.Image) and np.array_equal(answer, expected) for answer in answers)
+        answers = [
+            upscaler.upscale(image, seed=2) for image in (path, str(path), path.read_bytes(), file)
+        ]
+    assert all(
+        isinstance(answer, Image.Image) and np.array_equal(answer, expected) for answer in answers
+    )
     assert np.array_equal(upscaler.encode(path.read_bytes()).sample(seed=2), expected)
     assert lr_psnr(answers[0], path.read_bytes()) == lr_psnr(answers[0], path)
 
@@ -76,7 +92,9 @@ def test_many_threads_share_one_upscaler(tiny_bundle, floats):
         expected = [opened.upscale(floats, seed=seed) for seed in range(4)]
         encoding = opened.encode(floats, memory_budget=50_000)
         with ThreadPoolExecutor(4) as pool:
-            direct = list(pool.map(lambda seed: opened.upscale(floats, seed=seed), [0, 1, 2, 3] * 2))
+            direct = list(
+                pool.map(lambda seed: opened.upscale(floats, seed=seed), [0, 1, 2, 3] * 2)
+            )
             drawn = list(pool.map(lambda seed: encoding.sample(seed=seed), [0, 1, 2, 3] * 2))
     np.testing.assert_array_equal(direct, expected * 2)
     np.testing.assert_array_equal(drawn, expected * 2)
@@ -128,7 +146,11 @@ def test_numbers_of_samples_out_of_range_are_typed_errors(upscaler, floats):
     for n in (0, 1.5, True, 1 << 63, None):
         with pytest.raises(ArgumentError, match=r"^n is "):
             encoding.samples(n)
-    for call in (lambda: encoding.mean(1), lambda: encoding.std(1), lambda: encoding.std(2, consistent=True)):
+    for call in (
+        lambda: encoding.mean(1),
+        lambda: encoding.std(1),
+        lambda: encoding.std(2, consistent=True),
+    ):
         with pytest.raises(ArgumentError, match=r"n is 1|omit consistent"):
             call()
     with pytest.raises(ArgumentError, match=r"below 2\^64"):
@@ -144,7 +166,8 @@ def test_the_error_of_an_unknown_keyword_names_the_right_ones(upscaler, floats):
         lambda: encoding.mean(2, **samples),
     ):
         with pytest.raises(
-            TypeError, match=r"'samples' is no .* there are tau, seed, .*; encode\(image\)\.samples\(n\)"
+            TypeError,
+            match=r"'samples' is no .* there are tau, seed, .*; encode\(image\)\.samples\(n\)",
         ):
             call()
     wrong = {"blur": 1}
@@ -160,7 +183,11 @@ def test_what_is_no_image_is_a_typed_error(upscaler, tmp_path):
         (b"", ImageError, "^image"),
         (b"text", ImageError, "^image"),
         (io.StringIO("text"), ArgumentError, "^image"),
-        (tmp_path / "deep.png", ImageError, r"uint16.*upscale_file"),  # which is not reduced in silence
+        (
+            tmp_path / "deep.png",
+            ImageError,
+            r"uint16.*upscale_file",
+        ),  # which is not reduced in silence
         (closed, ImageError, "damaged"),
     ):
         with pytest.raises(error, match=says):
@@ -185,7 +212,11 @@ def test_a_closed_upscaler_says_so(tiny_bundle, floats):
     opened.close()
     opened.close()
     mask = np.zeros(floats.shape[:2], bool)
-    for call in (lambda: opened.upscale(floats), encoding.sample, lambda: opened.transfer(floats, floats, mask)):
+    for call in (
+        lambda: opened.upscale(floats),
+        encoding.sample,
+        lambda: opened.transfer(floats, floats, mask),
+    ):
         with pytest.raises(DeviceError, match="this Upscaler was closed: make another one"):
             call()
     with pytest.raises(DeviceError, match="this Upscaler was closed"), opened:
@@ -197,7 +228,13 @@ def test_a_closed_upscaler_says_so(tiny_bundle, floats):
 
 def test_a_list_of_any_kinds_gives_what_each_gives_alone(upscaler, photo, tmp_path):
     write_image(tmp_path / "photo.png", photo)
-    images = [photo, photo[:9, :9, 0], Image.fromarray(photo[:20]), tmp_path / "photo.png", photo / 255]
+    images = [
+        photo,
+        photo[:9, :9, 0],
+        Image.fromarray(photo[:20]),
+        tmp_path / "photo.png",
+        photo / 255,
+    ]
     many = upscaler.upscale_many(images, tau=0.7, seed=4)
     alone = [upscaler.upscale(image, tau=0.7, seed=4) for image in images]
     assert [type(one) for one in many] == [type(one) for one in alone]
@@ -210,7 +247,8 @@ def test_a_stack_gives_a_stack_of_its_kind(upscaler, photo, layout):
     stack = np.stack([photo[:16, :20], photo[16:32, :20], photo[:16, 20:40]])
     expected = np.stack([upscaler.upscale(one) for one in stack])
     if layout == "chw":
-        stack, expected = np.moveaxis(stack, -1, 1), np.moveaxis(expected, -1, 1)
+        stack = np.moveaxis(stack, -1, 1)
+        expected = np.moveaxis(expected, -1, 1)
     many = upscaler.upscale_many(stack, layout=layout)
     assert many.shape == expected.shape
     assert many.dtype == np.uint8
@@ -220,12 +258,15 @@ def test_a_stack_gives_a_stack_of_its_kind(upscaler, photo, layout):
 def test_progress_counts_the_tiles_of_all(tiny_bundle, photo):
     told = []
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=32) as upscaler:
-        tiles, cancel = upscaler.encode(photo).tiles, threading.Event()
+        tiles = upscaler.encode(photo).tiles
+        cancel = threading.Event()
         upscaler.upscale_many([photo, photo[:9, :9]], progress=lambda *step: told.append(step))
         assert tiles > 1
         assert told == [(done, tiles + 1) for done in range(1, tiles + 2)]
         with pytest.raises(CancelledError):
-            upscaler.upscale_many([photo[:9, :9]] * 3, progress=lambda *_: cancel.set(), cancel=cancel)
+            upscaler.upscale_many(
+                [photo[:9, :9]] * 3, progress=lambda *_: cancel.set(), cancel=cancel
+            )
 
 
 def test_an_error_says_which_image_it_is_before_any_is_drawn(upscaler, photo):

@@ -8,7 +8,9 @@ import tifffile
 
 from srflow_sdk import ArgumentError, ImageError, OutputSize, read_provenance
 
-HEIGHTS = (np.indices((20, 24)).sum(axis=0) * 25.0 - 300).astype(np.float32)[..., None]  # -300 … 750
+HEIGHTS = (np.indices((20, 24)).sum(axis=0) * 25.0 - 300).astype(np.float32)[
+    ..., None
+]  # -300 … 750
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint16", "int32", "int64", "f2", "f8", ">i2"])
@@ -45,7 +47,8 @@ def test_peaks_beyond_the_range_stay(upscaler):
 
 
 def test_pixels_without_data_stay_without_and_others_do_not_see_them(upscaler):
-    values, filled = HEIGHTS[..., 0].copy(), HEIGHTS[..., 0]
+    values = HEIGHTS[..., 0].copy()
+    filled = HEIGHTS[..., 0]
     values[:4, :6] = np.nan
     large = upscaler.upscale(values, value_range=(-300, 750), tau=0)
     assert np.array_equal(np.isnan(large), np.isnan(values).repeat(4, axis=0).repeat(4, axis=1))
@@ -68,11 +71,24 @@ def test_each_band_is_drawn_alone_with_one_field(upscaler):
 
 
 def test_a_wrong_range_is_one_line(upscaler, photo):
-    for given in ((1, 1), ("1%", 99), ("1%", "101%"), ("a", "b"), (0, np.inf), (0,), 3, "12", (np.nan, 1)):
+    for given in (
+        (1, 1),
+        ("1%", 99),
+        ("1%", "101%"),
+        ("a", "b"),
+        (0, np.inf),
+        (0,),
+        3,
+        "12",
+        (np.nan, 1),
+    ):
         with pytest.raises(ArgumentError, match=r"^value_range is ") as caught:
             upscaler.upscale(HEIGHTS, value_range=given)
         assert "\n" not in str(caught.value)
-    for draw in (upscaler.encode(photo).sample, lambda **options: upscaler.upscale_many([photo], **options)):
+    for draw in (
+        upscaler.encode(photo).sample,
+        lambda **options: upscaler.upscale_many([photo], **options),
+    ):
         with pytest.raises(ArgumentError, match="value_range is for upscale and upscale_file"):
             draw(value_range=(0, 1))
 
@@ -124,17 +140,25 @@ def test_only_tiff_holds_values_in_their_units(upscaler, tmp_path):
         tifffile.imwrite(tmp_path / "in.tif", values)
         with pytest.raises(ImageError, match="--range 1% 99%"):
             upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif")
-    tifffile.imwrite(tmp_path / "planar.tif", np.zeros((5, 9, 9), np.uint16), planarconfig="separate")
-    tifffile.imwrite(tmp_path / "negative.tif", np.zeros((9, 9), np.uint16), photometric="miniswhite")
+    tifffile.imwrite(
+        tmp_path / "planar.tif", np.zeros((5, 9, 9), np.uint16), planarconfig="separate"
+    )
+    tifffile.imwrite(
+        tmp_path / "negative.tif", np.zeros((9, 9), np.uint16), photometric="miniswhite"
+    )
     for name, why in {"planar": "planar", "negative": "zero is white in it"}.items():
         with pytest.raises(ImageError, match=why):
-            upscaler.upscale_file(tmp_path / f"{name}.tif", tmp_path / "out.tif", value_range=(0, 1))
+            upscaler.upscale_file(
+                tmp_path / f"{name}.tif", tmp_path / "out.tif", value_range=(0, 1)
+            )
 
 
-# GeoTIFF's tags travel, and corners stay where they were, as is computed here from OGC's GeoTIFF 1.1.
+# GeoTIFF's tags travel, and corners stay where they were, as is computed here from OGC's GeoTIFF
+# 1.1.
 
 
-AREA, POINT = (1025, 0, 1, 1), (1025, 0, 1, 2)
+AREA = (1025, 0, 1, 1)
+POINT = (1025, 0, 1, 2)
 PLACED = [
     (33550, "d", 3, (10.0, 20.0, 0.0), True),
     (33922, "d", 6, (3.0, 2.0, 0.0, 500_000.0, 4_600_000.0, 0.0), True),
@@ -157,7 +181,8 @@ def corners(path):
     shift = 0.5 if keys[keys.index(1025) + 3] == 2 else 0.0
     found = []
     for column, row in ((0, 0), (tags[256], 0), (0, tags[257]), (tags[256], tags[257])):
-        i, j = column - shift, row - shift
+        i = column - shift
+        j = row - shift
         if 34264 in tags:
             a, b, _, d, e, f, _, h = tags[34264][:8]
             found.append((a * i + b * j + d, e * i + f * j + h))
@@ -180,7 +205,9 @@ def test_the_corners_stay_where_they_were(upscaler, tmp_path, raster_type, place
     values = np.indices((13, 17)).sum(axis=0).astype(np.uint16) * 20
     write_geotiff(tmp_path / "in.tif", values, raster_type, placed)
     upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif", **options)
-    np.testing.assert_allclose(corners(tmp_path / "out.tif"), corners(tmp_path / "in.tif"), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        corners(tmp_path / "out.tif"), corners(tmp_path / "in.tif"), rtol=0, atol=1e-6
+    )
     with tifffile.TiffFile(tmp_path / "out.tif") as file:
         assert file.pages.first.tags[42113].value == "-99"
 
@@ -203,7 +230,9 @@ def test_other_formats_say_that_they_cannot_hold_it(upscaler, tmp_path, caplog):
     assert "GeoTIFF's tags left out: only TIFF holds them" in caplog.text
 
 
-@pytest.mark.parametrize("tag", [(33550, "H", 3, (1, 1, 0), True), (34264, "d", 3, (1.0, 2.0, 3.0), True)])
+@pytest.mark.parametrize(
+    "tag", [(33550, "H", 3, (1, 1, 0), True), (34264, "d", 3, (1.0, 2.0, 3.0), True)]
+)
 def test_malformed_tags_do_not_stop_it(upscaler, tmp_path, tag):
     write_geotiff(tmp_path / "in.tif", np.zeros((9, 9), np.uint8), AREA, [tag])
     upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif")

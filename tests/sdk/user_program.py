@@ -28,10 +28,15 @@ from srflow_sdk import (
 from srflow_sdk.triton import RemoteUpscaler
 
 
-def one_picture(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDArray[np.float32], path: Path) -> None:
+def one_picture(
+    up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], f32: NDArray[np.float32], path: Path
+) -> None:
     assert_type(up.upscale(pil), Image.Image)
     assert_type(up.upscale(u8, tau=0.5, seed=1), NDArray[np.uint8])
-    assert_type(up.upscale(f32, tau=np.ones((3, 4)), consistent=True, cancel=threading.Event()), NDArray[np.float32])
+    assert_type(
+        up.upscale(f32, tau=np.ones((3, 4)), consistent=True, cancel=threading.Event()),
+        NDArray[np.float32],
+    )
     assert_type(up.upscale(path, sample=3), Image.Image)
     assert_type(up.upscale(pil, scale=OutputSize(width=3840)), Image.Image)
     with path.open("rb") as file:
@@ -43,15 +48,25 @@ def served(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
     with RemoteUpscaler("gpu:8000", timeout=60) as up:
         assert_type(up, RemoteUpscaler)
         assert_type(up.upscale(pil, tau="auto"), Image.Image)
-        assert_type(up.encode(u8, layout="chw", cancel=threading.Event()).samples(4), list[NDArray[np.uint8]])
+        assert_type(
+            up.encode(u8, layout="chw", cancel=threading.Event()).samples(4),
+            list[NDArray[np.uint8]],
+        )
         assert_type(up.upscale_file(path, "large.png"), FileResult)
         assert_type(upscale_folder(path, "large", upscaler=up), FolderResult)
 
 
-def transferred(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], mask: NDArray[np.bool_], path: Path) -> None:
+def transferred(
+    up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], mask: NDArray[np.bool_], path: Path
+) -> None:
     assert_type(up.transfer(pil, path, mask), Image.Image)
-    assert_type(up.transfer(u8, pil, "mask.png", lr=u8, blend="none", tau={1: 0.8}, seed=2), NDArray[np.uint8])
-    assert_type(up.transfer_file(path, "b.png", "mask.png", "out.png", lr=path, quality=None), FileResult)
+    assert_type(
+        up.transfer(u8, pil, "mask.png", lr=u8, blend="none", tau={1: 0.8}, seed=2),
+        NDArray[np.uint8],
+    )
+    assert_type(
+        up.transfer_file(path, "b.png", "mask.png", "out.png", lr=path, quality=None), FileResult
+    )
 
 
 def tensors(up: Upscaler, tensor: torch.Tensor) -> None:
@@ -67,10 +82,16 @@ async def awaited(pil: Image.Image, u8: NDArray[np.uint8], path: Path) -> None:
         encoding: AsyncEncoding[Image.Image] = await up.encode(pil)
         assert_type(await encoding.samples(3), list[Image.Image])
         assert_type(await encoding.std(2), NDArray[np.float32])
-        assert_type(await encoding.decode(await encoding.invert(u8, dequantise=True), consistent=True), Image.Image)
+        assert_type(
+            await encoding.decode(await encoding.invert(u8, dequantise=True), consistent=True),
+            Image.Image,
+        )
         assert_type(await up.restore(u8, tau=0.9, over="local"), NDArray[np.uint8])
         assert_type(await up.transfer(pil, path, "mask.png", lr=u8, blend="none"), Image.Image)
-        assert_type(await up.best_of(u8, lambda picture: float(picture.std()), 4, tau=0.9), NDArray[np.uint8])
+        assert_type(
+            await up.best_of(u8, lambda picture: float(picture.std()), 4, tau=0.9),
+            NDArray[np.uint8],
+        )
         assert_type(await up.log_likelihood(pil, u8), float)
 
 
@@ -87,7 +108,9 @@ def encoded(up: Upscaler, pil: Image.Image, u16: NDArray[np.uint16], count: int)
 
 
 def files(up: Upscaler, path: Path) -> None:
-    result = up.upscale_file(path, ["a.png", path], tau=0.5, report=True, progress=lambda done, total: None)
+    result = up.upscale_file(
+        path, ["a.png", path], tau=0.5, report=True, progress=lambda done, total: None
+    )
     assert_type(result, FileResult)
     assert_type(result.outputs[0].lr_psnr, float | None)
 
@@ -102,8 +125,12 @@ def restored(up: Upscaler, pil: Image.Image, u8: NDArray[np.uint8], path: Path) 
     up.restore(pil, over="everywhere")  # type: ignore[call-overload]
 
 
-def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDArray[np.bool_]) -> None:
-    one = Latents({1: array}, height=90, width=70, model_sha256=bundle.model_sha256, log_likelihood=3.5)
+def latents(
+    up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDArray[np.bool_]
+) -> None:
+    one = Latents(
+        {1: array}, height=90, width=70, model_sha256=bundle.model_sha256, log_likelihood=3.5
+    )
     assert_type(one.levels[1], NDArray[np.float32])
     assert_type(one.bits_per_dimension, float | None)
     assert_type(one.scaled({1: 0.5}).normalised(0.9, over="local", where=mask), Latents)
@@ -113,7 +140,9 @@ def latents(up: Upscaler, bundle: Bundle, array: NDArray[np.float32], mask: NDAr
 
 def folders(up: Upscaler, path: Path) -> None:
     heard: list[FolderFile] = []
-    result = upscale_folder([path, "b"], "large", upscaler=up, tau=0.5, format="jpg", on_file=heard.append)
+    result = upscale_folder(
+        [path, "b"], "large", upscaler=up, tau=0.5, format="jpg", on_file=heard.append
+    )
     assert_type(result, FolderResult)
     assert_type(result.files[0].outputs[0].sha256, str | None)
 

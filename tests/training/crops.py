@@ -13,7 +13,9 @@ SCALE = 4
 def texture(height, width, seed=0):
     """A photograph with detail of all sizes, and no two places alike."""
     rng = np.random.default_rng(seed)
-    coarse = Image.fromarray(rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8))
+    coarse = Image.fromarray(
+        rng.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), dtype=np.uint8)
+    )
     smooth = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC)).astype(np.int64)
     return (smooth + rng.integers(-20, 21, smooth.shape)).clip(0, 255).astype(np.uint8)
 
@@ -31,7 +33,17 @@ def three_photographs(folder):
 
 
 def crops_of(
-    folder, *, scale=SCALE, seed=0, iterations=100, noise=True, rank=0, ranks=1, reports=None, cache="off", **data
+    folder,
+    *,
+    scale=SCALE,
+    seed=0,
+    iterations=100,
+    noise=True,
+    rank=0,
+    ranks=1,
+    reports=None,
+    cache="off",
+    **data,
 ):
     settings = DataSettings(**{"crop": 16, "batch": 4, "cache": cache, **data})
     report = [].append if reports is None else reports.append
@@ -50,7 +62,9 @@ def places(pixels, crop):
     height, width, _ = wanted.shape
     starts = np.argwhere((pixels == wanted[0, 0]).all(axis=-1)).tolist()
     return [
-        (top, left) for top, left in starts if np.array_equal(pixels[top : top + height, left : left + width], wanted)
+        (top, left)
+        for top, left in starts
+        if np.array_equal(pixels[top : top + height, left : left + width], wanted)
     ]
 
 

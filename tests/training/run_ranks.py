@@ -1,4 +1,5 @@
-"""Started by tests: one run on the processes that the configuration names, each writing its weights."""
+"""Started by tests: one run on the processes that the configuration names, each writing its
+weights."""
 
 import signal
 import sys
@@ -16,7 +17,8 @@ def weights(model):
 
 def main(config, photos, out):
     trainer = Trainer(load_settings(config), data=photos, out=out, val=None, resume=False)
-    initialize, kept = getattr(trainer.model, "initialize_actnorms", None), {}
+    initialize = getattr(trainer.model, "initialize_actnorms", None)
+    kept = {}
 
     def initialize_and_keep(*arguments):
         initialize(*arguments)
@@ -32,7 +34,12 @@ def main(config, photos, out):
 
     trainer.run(report)
     precision = trainer.settings.hardware.precision
-    state = {"precision": precision, "initialised": kept, "trained": weights(trainer.model), "figures": figures}
+    state = {
+        "precision": precision,
+        "initialised": kept,
+        "trained": weights(trainer.model),
+        "figures": figures,
+    }
     torch.save(state, out / f"rank-{trainer.fabric.global_rank}.pt")
     trainer.fabric.barrier()
 

@@ -11,9 +11,22 @@ from srflow_training.settings import RunSettings
 from srflow_training.trainer import Trainer
 
 TINY = {"nf": 8, "growth": 4, "blocks": 2}
-FLOW = {"kind": "srflow", "variant": "bounded", **TINY, "stacked_blocks": [0, 1], "steps": 1, "hidden": 8}
+FLOW = {
+    "kind": "srflow",
+    "variant": "bounded",
+    **TINY,
+    "stacked_blocks": [0, 1],
+    "steps": 1,
+    "hidden": 8,
+}
 PLAIN = {"kind": "plain", "scale": 4, "nf": 8, "blocks": 2, "image_base": "bicubic"}
-SCHEDULE = {"iterations": 6, "save_every": 3, "log_every": 2, "validate_every": 2, "validate_crops": 1}
+SCHEDULE = {
+    "iterations": 6,
+    "save_every": 3,
+    "log_every": 2,
+    "validate_every": 2,
+    "validate_crops": 1,
+}
 
 
 def settings(network=FLOW, schedule=SCHEDULE, data=None, objective=None, hardware=None):
@@ -23,7 +36,12 @@ def settings(network=FLOW, schedule=SCHEDULE, data=None, objective=None, hardwar
             "data": {"crop": 16, "batch": 2, "workers": 0, **(data or {})},
             "objective": objective or {},
             "schedule": {**SCHEDULE, **schedule},
-            "hardware": {"accelerator": "cpu", "precision": "fp32", "threads": 1, **(hardware or {})},
+            "hardware": {
+                "accelerator": "cpu",
+                "precision": "fp32",
+                "threads": 1,
+                **(hardware or {}),
+            },
         }
     )
 
@@ -43,9 +61,10 @@ def scalars(run):
 
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
-    return {tag: {event.step: event.value for event in events.Scalars(tag)} for tag in events.Tags()["scalars"]} | {
-        "images": events.Tags()["images"]
-    }
+    return {
+        tag: {event.step: event.value for event in events.Scalars(tag)}
+        for tag in events.Tags()["scalars"]
+    } | {"images": events.Tags()["images"]}
 
 
 def ranks_command(folder, photos):

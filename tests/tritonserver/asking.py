@@ -25,7 +25,9 @@ def tensors(inputs: dict[str, Any]) -> list[tritonclient.grpc.InferInput]:
     made = []
     for name, value in inputs.items():
         kind, dtype = TYPES[name]
-        array = np.array([value], dtype) if np.ndim(value) == 0 else np.ascontiguousarray(value, dtype)
+        array = (
+            np.array([value], dtype) if np.ndim(value) == 0 else np.ascontiguousarray(value, dtype)
+        )
         tensor = tritonclient.grpc.InferInput(name, list(array.shape), kind)
         tensor.set_data_from_numpy(array)
         made.append(tensor)
@@ -33,7 +35,8 @@ def tensors(inputs: dict[str, Any]) -> list[tritonclient.grpc.InferInput]:
 
 
 def ask(address: str, *, timeout_s: float = 120, **inputs: Any) -> dict[str, np.ndarray]:
-    """The outputs by name. Raises: tritonclient.utils.InferenceServerException with what the server says."""
+    """The outputs by name. Raises: tritonclient.utils.InferenceServerException with what the server
+    says."""
     with tritonclient.grpc.InferenceServerClient(address) as client:
         answer = client.infer("srflow_upscale", tensors(inputs), client_timeout=timeout_s)
         return {entry.name: answer.as_numpy(entry.name) for entry in answer.get_response().outputs}

@@ -39,7 +39,8 @@ def upscaler(tiny_bundle: Path) -> Iterator[Upscaler]:
 def server(
     environment: ServerEnvironment, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """srflow_upscale alone, with nothing but the python backend; its own KIND_AUTO config, on a CPU."""
+    """srflow_upscale alone, with nothing but the python backend; its own KIND_AUTO config, on a
+    CPU."""
     folder = tmp_path_factory.mktemp("alone")
     write_repository(tiny_bundle, folder / "models")
     with running_server(environment, folder / "models", folder, *ALONE) as started:

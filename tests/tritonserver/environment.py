@@ -1,7 +1,9 @@
-"""A real tritonserver without Docker: the one in the wheel nvidia-pytriton, in an environment of its own.
+"""A real tritonserver without Docker: the one in the wheel nvidia-pytriton, in an environment of
+its own.
 
-`make tritonserver` installs it (60 MB, and what it needs) into the user's cache folder, once for all trees. It has the
-python backend and runs on CPUs; it has neither the onnxruntime nor the tensorrt backend.
+`make tritonserver` installs it (60 MB, and what it needs) into the user's cache folder, once for
+all trees. It has the python backend and runs on CPUs; it has neither the onnxruntime nor the
+tensorrt backend.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from filelock import FileLock
 VERSION = "0.7.0"
 ROOT = Path(__file__).parents[2]
 _PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
-# The SDK's dependencies: it is imported from the tree. This tritonserver gives empty outputs with numpy 2.
+# The SDK's dependencies: it is imported from the tree. This tritonserver gives empty outputs with
+# numpy 2.
 _PACKAGES = (
     f"nvidia-pytriton=={VERSION}",
     "numpy<2",
@@ -43,7 +46,8 @@ class UnavailableError(Exception):
 
 @dataclass(frozen=True)
 class ServerEnvironment:
-    """An installed server. folder: with its environment in `venv` and its backends in `backends`."""
+    """An installed server. folder: with its environment in `venv` and its backends in
+    `backends`."""
 
     folder: Path
 
@@ -56,14 +60,21 @@ class ServerEnvironment:
         return self.packages / "pytriton" / "tritonserver" / "bin" / "tritonserver"
 
     def with_tree(self, folder: Path) -> tuple[dict[str, str], Path]:
-        """Make what a server with this tree's SDK needs: environment variables and a folder of backends."""
-        # The server's Python ignores PYTHONPATH: it takes the packages of the environment that is first on the PATH.
+        """Make what a server with this tree's SDK needs: environment variables and a folder of
+        backends."""
+        # The server's Python ignores PYTHONPATH: it takes the packages of the environment that is
+        # first on the PATH.
         own = folder / "venv"
         venv.create(own, symlinks=True, with_pip=False)
-        (own / "lib" / _PYTHON / "site-packages" / "tree.pth").write_text(f"{self.packages}\n{ROOT}\n{ROOT / 'apps'}\n")
+        (own / "lib" / _PYTHON / "site-packages" / "tree.pth").write_text(
+            f"{self.packages}\n{ROOT}\n{ROOT / 'apps'}\n"
+        )
         backends = folder / "backends"
         shutil.copytree(self.folder / "backends", backends)
-        libraries = [str(self.packages / "nvidia_pytriton.libs"), sysconfig.get_config_var("LIBDIR")]
+        libraries = [
+            str(self.packages / "nvidia_pytriton.libs"),
+            sysconfig.get_config_var("LIBDIR"),
+        ]
         variables = {
             **os.environ,
             "PATH": f"{own / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -76,10 +87,14 @@ class ServerEnvironment:
 def server_environment() -> ServerEnvironment:
     """The server, installed if it is not yet. Raises: UnavailableError."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
-        raise UnavailableError(f"nvidia-pytriton has no wheel for {sys.platform} on {platform.machine()}")
+        raise UnavailableError(
+            f"nvidia-pytriton has no wheel for {sys.platform} on {platform.machine()}"
+        )
     libraries = Path(sysconfig.get_config_var("LIBDIR"))
     if not list(libraries.glob(f"lib{_PYTHON}*.so*")):
-        raise UnavailableError(f"this Python was built without a shared library, which the server needs in {libraries}")
+        raise UnavailableError(
+            f"this Python was built without a shared library, which the server needs in {libraries}"
+        )
     cache = platformdirs.user_cache_path("srflow-sdk") / "tritonserver"
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / f"pytriton-{VERSION}-{_PYTHON}"
@@ -95,17 +110,30 @@ def _install(folder: Path) -> None:
     venv.create(folder / "venv", symlinks=True, with_pip=True)
     command = [folder / "venv" / "bin" / "python", "-m", "pip", "install", "--quiet", *_PACKAGES]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_PIP_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired as error:
-        raise UnavailableError(f"pip did not install nvidia-pytriton within {_PIP_SECONDS} s") from error
+        raise UnavailableError(
+            f"pip did not install nvidia-pytriton within {_PIP_SECONDS} s"
+        ) from error
     if done.returncode:
-        raise UnavailableError(f"pip cannot install nvidia-pytriton: {done.stderr.strip().splitlines()[-1]}")
+        raise UnavailableError(
+            f"pip cannot install nvidia-pytriton: {done.stderr.strip().splitlines()[-1]}"
+        )
     server = ServerEnvironment(folder).packages / "pytriton" / "tritonserver"
-    stub = server / "python_backend_stubs" / _PYTHON.removeprefix("python") / "triton_python_backend_stub"
+    stub = (
+        server
+        / "python_backend_stubs"
+        / _PYTHON.removeprefix("python")
+        / "triton_python_backend_stub"
+    )
     if not stub.is_file():
         raise UnavailableError(f"nvidia-pytriton has no python backend for {_PYTHON}")
     python = folder / "backends" / "python"
-    shutil.copytree(server / "backends" / "python", python, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        server / "backends" / "python", python, ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copy(stub, python)
 
 

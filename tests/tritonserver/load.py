@@ -1,4 +1,5 @@
-"""Load on a server: clients that ask for pictures of mixed sizes, and compare every answer with the local one."""
+"""Load on a server: clients that ask for pictures of mixed sizes, and compare every answer with the
+local one."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class Question:
 
 @dataclass
 class Load:
-    """What happened. seconds: of each answer, in the order in which they came. memory: bytes, once a second."""
+    """What happened. seconds: of each answer, in the order in which they came. memory: bytes, once
+    a second."""
 
     seconds: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
@@ -41,9 +43,14 @@ class Load:
     duration: float = 0.0
 
     def growth(self) -> float:
-        """How much larger the memory's median was in the last quarter of the time than in the second one."""
+        """How much larger the memory's median was in the last quarter of the time than in the
+        second one."""
         quarter = max(len(self.memory) // 4, 1)
-        return statistics.median(self.memory[-quarter:]) / statistics.median(self.memory[quarter : 2 * quarter]) - 1
+        return (
+            statistics.median(self.memory[-quarter:])
+            / statistics.median(self.memory[quarter : 2 * quarter])
+            - 1
+        )
 
 
 def questions(upscaler: Upscaler) -> list[Question]:
@@ -52,18 +59,27 @@ def questions(upscaler: Upscaler) -> list[Question]:
     found = []
     for height, width in SIZES:
         image = generator.integers(0, 256, (height, width, 3), np.uint8)
-        found += [Question(image, seed, upscaler.upscale(image, seed=seed)) for seed in range(_SEEDS)]
+        found += [
+            Question(image, seed, upscaler.upscale(image, seed=seed)) for seed in range(_SEEDS)
+        ]
     return found
 
 
 def served(
-    server: Server, asked: Sequence[Question], *, clients: int, seconds: float = math.inf, answers: float = math.inf
+    server: Server,
+    asked: Sequence[Question],
+    *,
+    clients: int,
+    seconds: float = math.inf,
+    answers: float = math.inf,
 ) -> Load:
     """The same pictures from a server, by this many clients at a time.
 
     Until so many seconds have passed, or so many answers have come.
     """
-    load, ended, lock = Load(), threading.Event(), threading.Lock()
+    load = Load()
+    ended = threading.Event()
+    lock = threading.Lock()
 
     def client(number: int) -> None:
         for question in _for_ever(asked, number):

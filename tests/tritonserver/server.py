@@ -21,7 +21,8 @@ END_S = 120
 
 
 class Server:
-    """A running server. http, grpc: its addresses; process: the server's own, not those of its models."""
+    """A running server. http, grpc: its addresses; process: the server's own, not those of its
+    models."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, ports: Sequence[int]) -> None:
         self.process = process
@@ -39,8 +40,11 @@ class Server:
         """Whether this version of a model is loaded."""
         return self._answers(f"/v2/models/{model}/versions/{version}/ready")
 
-    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = READY_S) -> None:
-        """Wait until the condition holds. Raises: AssertionError with the log if it takes too long."""
+    def wait_until(
+        self, condition: Callable[[], bool], what: str, seconds: float = READY_S
+    ) -> None:
+        """Wait until the condition holds. Raises: AssertionError with the log if it takes too
+        long."""
         deadline = time.monotonic() + seconds
         while not condition():
             ended = self.process.poll()
@@ -49,7 +53,8 @@ class Server:
             time.sleep(0.1)
 
     def memory(self) -> int:
-        """Bytes of memory of the server and its models' processes, without shared memory that they share twice."""
+        """Bytes of memory of the server and its models' processes, without shared memory that they
+        share twice."""
         total = 0
         for process in self._processes():
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -57,9 +62,14 @@ class Server:
         return total
 
     def segments(self) -> set[Path]:
-        """The shared memory that it has with its models: a file for each instance, until that ends."""
+        """The shared memory that it has with its models: a file for each instance, until that
+        ends."""
         maps = Path(f"/proc/{self.process.pid}/maps").read_text(encoding="utf-8").splitlines()
-        return {Path(line[line.index("/dev/shm/") :]) for line in maps if "/dev/shm/triton_python" in line}
+        return {
+            Path(line[line.index("/dev/shm/") :])
+            for line in maps
+            if "/dev/shm/triton_python" in line
+        }
 
     def end(self) -> int:
         """SIGTERM, then wait; returns the exit status. Raises: subprocess.TimeoutExpired."""
@@ -67,7 +77,8 @@ class Server:
         return self.process.wait(END_S)
 
     def kill(self) -> None:
-        """SIGKILL to the server and its models' processes; then remove the shared memory, which that leaves behind."""
+        """SIGKILL to the server and its models' processes; then remove the shared memory, which
+        that leaves behind."""
         shared = self.segments()
         for process in self._processes():
             process.kill()
@@ -88,8 +99,11 @@ class Server:
 
 
 @contextlib.contextmanager
-def running_server(environment: ServerEnvironment, repository: Path, folder: Path, *flags: str) -> Iterator[Server]:
-    """Start a server, wait until it is ready, and end it afterwards. folder: for its log and what it needs."""
+def running_server(
+    environment: ServerEnvironment, repository: Path, folder: Path, *flags: str
+) -> Iterator[Server]:
+    """Start a server, wait until it is ready, and end it afterwards. folder: for its log and what
+    it needs."""
     variables, backends = environment.with_tree(folder)
     ports = _free_ports(2)
     command = [

@@ -1,4 +1,5 @@
-"""The client against a real server; tests/apps/serving has the rest, with a server in the tests' own process."""
+"""The client against a real server; tests/apps/serving has the rest, with a server in the tests'
+own process."""
 
 from __future__ import annotations
 
@@ -32,22 +33,37 @@ def picture(number: int = 0, height: int = 45, width: int = 61) -> np.ndarray:
 
 
 @pytest.mark.parametrize("tile", ["auto", 16])
-def test_pictures_are_the_local_ones_to_the_bit(server: Server, tiny_bundle: Path, tile: Any) -> None:
+def test_pictures_are_the_local_ones_to_the_bit(
+    server: Server, tiny_bundle: Path, tile: Any
+) -> None:
     image = picture(height=26, width=37)
-    kinds = [image, image[..., 0], image.astype(np.uint16) * 257, np.dstack([image, image[..., :1]])]
+    kinds = [
+        image,
+        image[..., 0],
+        image.astype(np.uint16) * 257,
+        np.dstack([image, image[..., :1]]),
+    ]
     with (
         RemoteUpscaler(server.http, tile=tile) as remote,
         Upscaler(tiny_bundle, device="cpu", tile=tile) as local,
     ):
         for kind in kinds:
-            for options in ({"tau": 0.9, "seed": 5, "sample": 2}, {"tau": "auto", "consistent": True}):
-                assert np.array_equal(remote.upscale(kind, **options), local.upscale(kind, **options))
-        there, here = remote.encode(image), local.encode(image)
+            for options in (
+                {"tau": 0.9, "seed": 5, "sample": 2},
+                {"tau": "auto", "consistent": True},
+            ):
+                assert np.array_equal(
+                    remote.upscale(kind, **options), local.upscale(kind, **options)
+                )
+        there = remote.encode(image)
+        here = local.encode(image)
         assert np.array_equal(there.samples(4), here.samples(4))
         assert np.array_equal(there.std(3), here.std(3))
 
 
-def test_pictures_larger_than_a_message_differ_by_rounding_at_most(server: Server, upscaler: Upscaler) -> None:
+def test_pictures_larger_than_a_message_differ_by_rounding_at_most(
+    server: Server, upscaler: Upscaler
+) -> None:
     image = picture(height=120, width=150)
     with RemoteUpscaler(server.http, max_message_bytes=400_000) as remote:
         encoding = remote.encode(image)
@@ -56,12 +72,21 @@ def test_pictures_larger_than_a_message_differ_by_rounding_at_most(server: Serve
         assert np.abs(difference).max() <= 1
 
 
-def test_cancelled_request_ends_and_the_next_one_is_answered(server: Server, upscaler: Upscaler) -> None:
-    cancel, image = threading.Event(), picture(height=150, width=150)
+def test_cancelled_request_ends_and_the_next_one_is_answered(
+    server: Server, upscaler: Upscaler
+) -> None:
+    cancel = threading.Event()
+    image = picture(height=150, width=150)
     with RemoteUpscaler(server.http, max_message_bytes=400_000) as remote:
         with pytest.raises(CancelledError):
-            remote.upscale(image, cancel=cancel, progress=lambda done, total: cancel.set() if done == 3 else None)
-        assert np.array_equal(remote.upscale(picture()[:20, :20]), upscaler.upscale(picture()[:20, :20]))
+            remote.upscale(
+                image,
+                cancel=cancel,
+                progress=lambda done, total: cancel.set() if done == 3 else None,
+            )
+        assert np.array_equal(
+            remote.upscale(picture()[:20, :20]), upscaler.upscale(picture()[:20, :20])
+        )
 
 
 def test_command_whose_server_is_killed_keeps_what_is_done_and_continues_with_resume(
@@ -71,7 +96,8 @@ def test_command_whose_server_is_killed_keeps_what_is_done_and_continues_with_re
     tmp_path: Path,
 ) -> None:
     write_repository(tiny_bundle, tmp_path / "models")
-    photos, out = tmp_path / "photos", tmp_path / "out"
+    photos = tmp_path / "photos"
+    out = tmp_path / "out"
     photos.mkdir()
     for number in range(12):
         write_image(photos / f"{number:02}.png", picture(number))
@@ -85,7 +111,10 @@ upscale()
     def command(server: Server, *more: str) -> subprocess.Popen[str]:
         arguments = [photos, "-o", out, "--server", server.http, "--tile", "16", *more]
         return subprocess.Popen(
-            [sys.executable, "-c", code, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
 
     with running_server(environment, tmp_path / "models", tmp_path, *ALONE) as server:
@@ -124,7 +153,9 @@ def test_of_several_bundles_each_picture_gets_the_one_that_suits_it(
 ) -> None:
     gains = {"x4-small": 1.0, "x4-photo": 0.9}
     bundles = {
-        name: write_tiny_bundle(tmp_path / name, name=name, gain=gain, removes_damage=name == "x4-photo")
+        name: write_tiny_bundle(
+            tmp_path / name, name=name, gain=gain, removes_damage=name == "x4-photo"
+        )
         for name, gain in gains.items()
     }
     write_repository(list(bundles.values()), tmp_path / "models")

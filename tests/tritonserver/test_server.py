@@ -44,15 +44,21 @@ def test_a_picture_is_to_the_bit_what_upscaler_gives(server: Server, upscaler: U
     assert np.array_equal(answer["upscaled"], wanted)
 
 
-def test_a_files_bytes_and_a_tile_are_too(server: Server, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_files_bytes_and_a_tile_are_too(
+    server: Server, upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
+) -> None:
     content = io.BytesIO()
     Image.fromarray(picture(height=44, width=60)).save(content, "PNG")
     wanted = np.asarray(upscaler.upscale(content.getvalue(), tau=0.7, seed=1))
-    assert np.array_equal(ask(server.grpc, image_bytes=content.getvalue(), tau=0.7, seed=1)["upscaled"], [wanted])
+    assert np.array_equal(
+        ask(server.grpc, image_bytes=content.getvalue(), tau=0.7, seed=1)["upscaled"], [wanted]
+    )
     tile = picture(height=44, width=60).astype(np.float32) / np.float32(255)
     answer = ask(server.grpc, tile=tile, tau=0.7, seed=1, origin=[0, 0])
     assert list(answer) == ["tile_upscaled"]
-    monkeypatch.setattr(ChromaBounds, "bounded", lambda self, picture: picture)  # the client's work, as is rounding
+    monkeypatch.setattr(
+        ChromaBounds, "bounded", lambda self, picture: picture
+    )  # the client's work, as is rounding
     plain = upscaler.upscale(picture(height=44, width=60), tau=0.7, seed=1)
     assert np.array_equal(from_unit(answer["tile_upscaled"][0], np.dtype(np.uint8)), plain)
 
@@ -90,13 +96,19 @@ def test_a_wrong_dtype_is_an_error_that_names_the_field(server: Server) -> None:
     assert (described["scale"], described["size_multiple"], described["halo"]) == (4, 2, 6)
 
 
-def test_sixteen_clients_get_every_picture_right_and_memory_stays_flat(server: Server, upscaler: Upscaler) -> None:
+def test_sixteen_clients_get_every_picture_right_and_memory_stays_flat(
+    server: Server, upscaler: Upscaler
+) -> None:
     asked = questions(upscaler)
-    # Enough for ONNX Runtime to have what it keeps. Then all answers together are more than what is allowed.
+    # Enough for ONNX Runtime to have what it keeps. Then all answers together are more than what is
+    # allowed.
     warm = served(server, asked, answers=600, clients=16)
     load = served(server, asked, answers=800, clients=16)
     assert warm.wrong + load.wrong == []
-    assert sum(question.answer.nbytes for question in asked) / len(asked) * len(load.seconds) > MORE_BYTES
+    assert (
+        sum(question.answer.nbytes for question in asked) / len(asked) * len(load.seconds)
+        > MORE_BYTES
+    )
     assert max(load.memory) < max(warm.memory) + MORE_BYTES, (warm.memory, load.memory)
 
 
@@ -123,7 +135,9 @@ def test_cancelled_work_ends_and_sigterm_lets_requests_finish_and_leaves_no_shar
             shared = server.segments()
             assert server.end() == 0
             for image, answer in zip(images, answers, strict=True):
-                assert np.array_equal(answer.result()["upscaled"], embedded.encode(image).samples(8))
+                assert np.array_equal(
+                    answer.result()["upscaled"], embedded.encode(image).samples(8)
+                )
     assert shared
     assert not any(segment.exists() for segment in shared)
 
@@ -148,7 +162,8 @@ def test_a_polling_server_takes_new_versions_and_never_sees_half_of_one(
     ):
         known = [first.upscale(picture()), second.upscale(picture())]
         assert not np.array_equal(*known)
-        ended, failed = threading.Event(), list[str]()
+        ended = threading.Event()
+        failed = list[str]()
 
         def keep_asking() -> None:
             while not ended.is_set():
@@ -163,7 +178,10 @@ def test_a_polling_server_takes_new_versions_and_never_sees_half_of_one(
             client.submit(keep_asking)
             for version in (2, 3):
                 write_repository(other if version % 2 == 0 else tiny_bundle, tmp_path / "models")
-                server.wait_until(lambda: server.has_ready("srflow_upscale", version), f"version {version}")  # noqa: B023
+                server.wait_until(
+                    lambda version=version: server.has_ready("srflow_upscale", version),
+                    f"version {version}",
+                )
                 wanted = known[1 if version % 2 == 0 else 0]
                 assert np.array_equal(ask(server.grpc, image=picture())["upscaled"], [wanted])
             ended.set()
@@ -176,7 +194,9 @@ def test_a_polling_server_takes_new_versions_and_never_sees_half_of_one(
 
         with (
             RemoteUpscaler(server.http, tile=16) as remote,
-            pytest.raises(UnavailableError, match=r"now serves another model .* other \(sha256 .* of tiny"),
+            pytest.raises(
+                UnavailableError, match=r"now serves another model .* other \(sha256 .* of tiny"
+            ),
         ):
             remote.upscale(picture(), progress=replace)
         for version in (1, 2, 3, 4):
@@ -203,7 +223,13 @@ def test_a_polling_server_takes_new_versions_and_never_sees_half_of_one(
     ],
 )
 def test_what_keeps_the_model_from_loading_is_said_in_the_servers_log(
-    environment: ServerEnvironment, tiny_bundle: Path, tmp_path: Path, file: str, old: bytes, new: bytes, message: str
+    environment: ServerEnvironment,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    file: str,
+    old: bytes,
+    new: bytes,
+    message: str,
 ) -> None:
     write_repository(tiny_bundle, tmp_path / "models")
     path = tmp_path / "models" / "srflow_upscale" / file

@@ -1,4 +1,5 @@
-"""The folder that Windows users download: its size, and that it starts under Wine beside nothing else."""
+"""The folder that Windows users download: its size, and that it starts under Wine beside nothing
+else."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from windows.commands.drop import SCRIPT, batches, dropped
 from windows.folder import write_zip
 from windows.wine import ROOT, command, variables, windows_path, wine
 
-ODD, OTHER = "100% a&b ü.png", "写真.png"
+ODD = "100% a&b ü.png"
+OTHER = "写真.png"
 
 
 @pytest.mark.parametrize(
@@ -35,13 +37,17 @@ def test_the_names_of_what_was_dropped_are_read_whole(command_line: str, names: 
 
 def test_photos_of_a_folder_go_together_and_a_folder_by_itself(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
-    one, other, folder, far = (str(tmp_path / name) for name in ("a.jpg", "b.jpg", "photos", "photos/c.jpg"))
+    one, other, folder, far = (
+        str(tmp_path / name) for name in ("a.jpg", "b.jpg", "photos", "photos/c.jpg")
+    )
     assert batches([one, folder, other, far]) == [[one, other], [folder], [far]]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(wine() is None, reason="there is no Wine: apt install wine64")
-def test_the_folder_enlarges_what_is_dropped_where_nothing_else_is_installed(wheel: Path, tmp_path: Path) -> None:
+def test_the_folder_enlarges_what_is_dropped_where_nothing_else_is_installed(
+    wheel: Path, tmp_path: Path
+) -> None:
     archive = write_zip(wheel, tmp_path / "dist")
     assert archive.stat().st_size <= 80e6
     with zipfile.ZipFile(archive) as opened:
@@ -53,7 +59,9 @@ def test_the_folder_enlarges_what_is_dropped_where_nothing_else_is_installed(whe
             photo.resize((40, 30)).save(tmp_path / name)
     # Without Wine's own runtime of Visual C++: a Windows may have none.
     only_ours = "mscoree,mshtml=;msvcp140,msvcp140_1,vcruntime140,vcruntime140_1=n"
-    environment = variables(WINEPREFIX=str(tmp_path / "wine"), WINEDLLOVERRIDES=only_ours, PYTHONPATH="nowhere")
+    environment = variables(
+        WINEPREFIX=str(tmp_path / "wine"), WINEDLLOVERRIDES=only_ours, PYTHONPATH="nowhere"
+    )
     typed = f'cmd /c ""{windows_path(folder / SCRIPT)}" "{windows_path(tmp_path / ODD)}""'
     # Wine does not know cmd's own variable, which has what Explorer started.
     for variable in ({}, {"cmdcmdline": typed.replace(ODD, OTHER)}):

@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["LevelTaus", "Subject", "crops_of", "open_subject"]
 
-_MODULES = {"LevelTaus": "options", "Subject": "models", "crops_of": "crops", "open_subject": "models"}
+_MODULES = {
+    "LevelTaus": "options",
+    "Subject": "models",
+    "crops_of": "crops",
+    "open_subject": "models",
+}
 
 __getattr__, __dir__ = lazy_names(__name__, _MODULES)

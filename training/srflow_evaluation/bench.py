@@ -1,4 +1,6 @@
-"""The runner that the protocols share: pictures × methods × metrics → rows, their means, and the table of them."""
+"""The runner that the protocols share: pictures × methods × metrics → rows, their means, and the
+table of them.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from typing import Any
 from torch import Tensor
 
 from srflow_evaluation.metrics import Convention, Metric, perceptual_metric
-from srflow_evaluation.models import TILE, PaddedFlow, Subject, check_device, open_references, open_subject
+from srflow_evaluation.models import (
+    TILE,
+    PaddedFlow,
+    Subject,
+    check_device,
+    open_references,
+    open_subject,
+)
 from srflow_evaluation.options import LevelTaus, Options
 from srflow_evaluation.output import Cell, Line, Table, sheets_of, table_of
 from srflow_evaluation.pictures import Cut, Picture, PictureFiles, picture_files, read_picture
@@ -32,7 +41,8 @@ NONFINITE = "nonfinite"
 MODEL = "model"
 """The model's name in the column `method` of results.csv, where there is only one."""
 
-DIVERSITY, VARIANCE = "diversity", "variance"
+DIVERSITY = "diversity"
+VARIANCE = "variance"
 SPREAD = {DIVERSITY: ("diversity, /255", ".2f"), VARIANCE: ("variance, /255²", ".1f")}
 """How samples differ: heading and format of the columns."""
 
@@ -49,10 +59,12 @@ _PLAIN = frozenset({"model", "best"})  # what the trainer calls its files
 class Bench:
     """Models, other methods and photographs, ready to be measured.
 
-    models: by their names in tables. references: other methods by name, picture → image 1×3×H×W: bicubic first.
-    bilinear: those of them that enlarge bilinear reductions, whatever the first model was trained on.
-    settings: all that the figures depend on except the pictures and what the protocol adds. notes: sentences for the
-    reader of the results.
+    models: by their names in tables. references: other methods by name, picture → image 1×3×H×W:
+    bicubic first.
+    bilinear: those of them that enlarge bilinear reductions, whatever the first model was trained
+    on.
+    settings: all that the figures depend on except the pictures and what the protocol adds. notes:
+    sentences for the reader of the results.
     """
 
     models: Mapping[str, Subject]
@@ -73,7 +85,9 @@ class Bench:
     @property
     def labels(self) -> dict[str, str]:
         """A name for each model's curve, also where there is only one."""
-        return dict(zip(self.models, model_names([*self.models.values()], self.references), strict=True))
+        return dict(
+            zip(self.models, model_names([*self.models.values()], self.references), strict=True)
+        )
 
     @property
     def names(self) -> list[str]:
@@ -97,36 +111,66 @@ class Bench:
 
     def figures(self, image: Tensor, picture: Picture) -> dict[str, float]:
         """All metrics of one image."""
-        return {metric.name: metric.measure(image, picture, self.convention) for metric in self.metrics}
+        return {
+            metric.name: metric.measure(image, picture, self.convention) for metric in self.metrics
+        }
 
     def row(
-        self, picture: Picture, method: str, images: Sequence[Tensor], tau: LevelTaus | str = "", **more: str
+        self,
+        picture: Picture,
+        method: str,
+        images: Sequence[Tensor],
+        tau: LevelTaus | str = "",
+        **more: str,
     ) -> Row:
-        """The means of a method's images of a picture, and their values that are not finite, which count as black.
+        """The means of a method's images of a picture, and their values that are not finite, which
+        count as black.
 
         more: further text, before the method.
         """
         broken = float(sum(figures.nonfinite(image) for image in images))
         means = mean_of([self.figures(image, picture) for image in images], self.names)
-        return {"picture": picture.name, **more, "method": method, "tau": str(tau), **means, NONFINITE: broken}
+        return {
+            "picture": picture.name,
+            **more,
+            "method": method,
+            "tau": str(tau),
+            **means,
+            NONFINITE: broken,
+        }
 
-    def sampled_row(self, picture: Picture, method: str, tau: LevelTaus, samples: Sequence[Tensor]) -> Row:
+    def sampled_row(
+        self, picture: Picture, method: str, tau: LevelTaus, samples: Sequence[Tensor]
+    ) -> Row:
         """The same of a model's samples at a temperature, and how they differ."""
         spread = {DIVERSITY: figures.diversity, VARIANCE: figures.variance}
         differ = {name: 0.0 if tau.is_zero else figure(samples) for name, figure in spread.items()}
         return {**self.row(picture, method, samples, tau), **differ}
 
-    def reference_rows(self, picture: Picture, seen: Picture | None = None, **more: str) -> list[Row]:
-        """A row for each other method. seen: what methods are given, if it is not what their images compare with."""
-        return [self.row(picture, name, [method(seen or picture)], **more) for name, method in self.references.items()]
+    def reference_rows(
+        self, picture: Picture, seen: Picture | None = None, **more: str
+    ) -> list[Row]:
+        """A row for each other method. seen: what methods are given, if it is not what their images
+        compare with.
+        """
+        return [
+            self.row(picture, name, [method(seen or picture)], **more)
+            for name, method in self.references.items()
+        ]
 
-    def means(self, rows: Sequence[Row], more: Iterable[str] = (), **chosen: str) -> dict[str, float]:
-        """The means of all metrics, and of `more` columns, over the rows whose texts are as chosen."""
+    def means(
+        self, rows: Sequence[Row], more: Iterable[str] = (), **chosen: str
+    ) -> dict[str, float]:
+        """The means of all metrics, and of `more` columns, over the rows whose texts are as
+        chosen.
+        """
         found = [row for row in rows if all(row[name] == text for name, text in chosen.items())]
         return mean_of(found, [*self.names, *more])
 
     def mean_row(self, rows: Sequence[Row], method: str, tau: LevelTaus) -> dict[str, Any]:
-        """The means of a method's rows at a temperature, with `tau`: a number, or text if levels have their own."""
+        """The means of a method's rows at a temperature, with `tau`: a number, or text if levels
+        have their own.
+        """
         return {"tau": tau.in_json, **self.means(rows, SPREAD, method=method, tau=str(tau))}
 
     def measure(
@@ -139,12 +183,14 @@ class Bench:
     ) -> tuple[Results, list[Row]]:
         """Measure all pictures.
 
-        rows_of: a picture's files, and where its sheet is drawn (None: nowhere) → its rows. sheets: how many, if
-        `--sheets` is not given. settings: what the figures depend on besides.
+        rows_of: a picture's files, and where its sheet is drawn (None: nowhere) → its rows. sheets:
+        how many, if `--sheets` is not given. settings: what the figures depend on besides.
         """
         results = Results(options.out, {**self.settings, **settings})
         paths = sheets_of(results, self.pictures, options.sheets or sheets)
-        measure = results.measure(self.pictures, lambda files: rows_of(files, paths.get(files.name)), options.progress)
+        measure = results.measure(
+            self.pictures, lambda files: rows_of(files, paths.get(files.name)), options.progress
+        )
         return results, measure
 
     @property
@@ -155,7 +201,9 @@ class Bench:
         return f"{models}, ×{self.subject.scale}, {count}, {self.convention.name} convention"
 
     def caption(self, name: str, found: Mapping[str, Any]) -> str:
-        """A caption of two lines: the name; PSNR and the perceptual metric of the whole picture, among its figures."""
+        """A caption of two lines: the name; PSNR and the perceptual metric of the whole picture,
+        among its figures.
+        """
         shown = dict.fromkeys((self.metrics[0], perceptual_metric(self.metrics)))
         return f"{name}\n{', '.join(metric.of(float(found[metric.name])) for metric in shown)}"
 
@@ -164,7 +212,10 @@ class Bench:
         return self.caption(name, self.figures(image, picture)), image
 
     def table(
-        self, lines: Sequence[Line], notes: Sequence[str], more: Mapping[str, tuple[str, str]] | None = None
+        self,
+        lines: Sequence[Line],
+        notes: Sequence[str],
+        more: Mapping[str, tuple[str, str]] | None = None,
     ) -> Table:
         """A table of lines, with the convention and the notes below.
 
@@ -174,13 +225,28 @@ class Bench:
         return table_of({**columns, **(more or {})}, lines, [f"{self.convention}.", *notes])
 
     def summary(
-        self, protocol: str, rows: Sequence[Row], means: Sequence[Mapping[str, Any]], *notes: str, **more: Any
+        self,
+        protocol: str,
+        rows: Sequence[Row],
+        means: Sequence[Mapping[str, Any]],
+        *notes: str,
+        **more: Any,
     ) -> dict[str, Any]:
-        """The contents of summary.json. rows: those of results.csv. means: those of the models. more: its own."""
+        """The contents of summary.json. rows: those of results.csv. means: those of the models.
+        more: its own.
+        """
         broken = sum(float(row.get(NONFINITE, 0)) for row in rows)
-        warning = f"{broken:.0f} values of pictures are not finite (NaN or infinite): they are measured as black."
+        warning = (
+            f"{broken:.0f} values of pictures are not finite (NaN or infinite): they are measured "
+            "as black."
+        )
         models = [
-            {"name": name, "model": subject.name, "sha256": subject.sha256, "reduction": subject.reduction}
+            {
+                "name": name,
+                "model": subject.name,
+                "sha256": subject.sha256,
+                "reduction": subject.reduction,
+            }
             for name, subject in self.models.items()
         ]
         only = {"model": self.subject.name, "model_sha256": self.subject.sha256}
@@ -190,7 +256,10 @@ class Bench:
             "scale": self.subject.scale,
             "pictures": len(self.pictures),
             "convention": str(self.convention),
-            "metrics": {metric.name: {"heading": metric.heading, "better": metric.better} for metric in self.metrics},
+            "metrics": {
+                metric.name: {"heading": metric.heading, "better": metric.better}
+                for metric in self.metrics
+            },
             "notes": [*([warning] if broken else []), *self.notes, *notes],
             "rows": list(means),
             "references": {name: self.means(rows, method=name) for name in self.references},
@@ -199,12 +268,15 @@ class Bench:
 
 
 Draw = Callable[[Bench, Path, Picture, Sequence[Cell]], None]
-"""Draws a sheet: where, the picture, and its cells: for each reduction the LR image, and what was made of it."""
+"""Draws a sheet: where, the picture, and its cells: for each reduction the LR image, and what was
+made of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """Models at temperatures, beside other methods, as they were measured. summary: what stands in summary.json."""
+    """Models at temperatures, beside other methods, as they were measured. summary: what stands in
+    summary.json.
+    """
 
     bench: Bench
     results: Results
@@ -229,10 +301,14 @@ def measure_models(
 ) -> Sampled:
     """Measure the samples of all models. Raises: SRFlowError.
 
-    default: a model's temperatures if none are named. measured: what, for settings.json. The summary is not written.
+    default: a model's temperatures if none are named. measured: what, for settings.json. The
+        summary is not written.
     """
     count = options.sample_count(SAMPLES, "diversity is a standard deviation")
-    taus = {name: tuple(dict.fromkeys(options.taus or default(found))) for name, found in bench.models.items()}
+    taus = {
+        name: tuple(dict.fromkeys(options.taus or default(found)))
+        for name, found in bench.models.items()
+    }
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
         rows = list[Row]()
@@ -259,7 +335,11 @@ def measure_models(
         taus={name: [str(tau) for tau in of] for name, of in taus.items()},
         samples=count,
     )
-    means = [{"method": name, **bench.mean_row(rows, name, tau)} for name in bench.models for tau in taus[name]]
+    means = [
+        {"method": name, **bench.mean_row(rows, name, tau)}
+        for name in bench.models
+        for tau in taus[name]
+    ]
     summary = bench.summary(protocol, rows, means, samples=count)
     return Sampled(bench=bench, results=results, rows=rows, summary=summary)
 
@@ -267,7 +347,9 @@ def measure_models(
 def _enlarge(
     bench: Bench, picture: Picture, taus: Mapping[str, Sequence[LevelTaus]], count: int
 ) -> Iterator[tuple[Row, Tensor]]:
-    """Yield the row and an image of each method that enlarges the picture's reduction, the models last."""
+    """Yield the row and an image of each method that enlarges the picture's reduction, the models
+    last.
+    """
     for name, method in bench.references.items():
         if bench.reduction_of(name) == picture.reduction:
             image = method(picture)
@@ -287,14 +369,21 @@ def called(name: str, tau: LevelTaus | float | str) -> str:
 
 
 def model_names(subjects: Sequence[Subject], taken: Iterable[str]) -> list[str]:
-    """A short name for each model: its file's, or its folder's; its path where these are not unique.
+    """A short name for each model: its file's, or its folder's; its path where these are not
+    unique.
 
     Raises: ArgumentError.
     """
     paths = [Path(subject.name) for subject in subjects]
-    short = [path.parent.name if path.stem in _PLAIN and path.parent.name else path.stem for path in paths]
+    short = [
+        path.parent.name if path.stem in _PLAIN and path.parent.name else path.stem
+        for path in paths
+    ]
     counts = Counter([*short, *taken])
-    names = [name if counts[name] == 1 else subject.name for name, subject in zip(short, subjects, strict=True)]
+    names = [
+        name if counts[name] == 1 else subject.name
+        for name, subject in zip(short, subjects, strict=True)
+    ]
     if twice := [name for name, count in Counter(names).items() if count > 1]:
         raise ArgumentError(f"--model names {twice[0]} twice: name different models")
     return names
@@ -303,11 +392,17 @@ def model_names(subjects: Sequence[Subject], taken: Iterable[str]) -> list[str]:
 def check_out(options: Options) -> None:
     """Raises: ArgumentError if the results would lie among the photographs."""
     if real_path(options.out).is_relative_to(real_path(options.hr)):
-        raise ArgumentError(f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere")
+        raise ArgumentError(
+            f"-o {options.out} is inside --hr, whose pictures are measured: name a folder elsewhere"
+        )
 
 
-def open_networks(options: Options, scale: int, reduction: Reduction) -> tuple[Convention, dict[str, str | None]]:
-    """The convention, with the networks that metrics need, and the sha256 of their files; None: not measured."""
+def open_networks(
+    options: Options, scale: int, reduction: Reduction
+) -> tuple[Convention, dict[str, str | None]]:
+    """The convention, with the networks that metrics need, and the sha256 of their files; None: not
+    measured.
+    """
     convention = Convention(
         name=options.convention,
         scale=scale,
@@ -318,7 +413,9 @@ def open_networks(options: Options, scale: int, reduction: Reduction) -> tuple[C
     return convention, {"lpips": None if file is None else file_sha256(file)}
 
 
-def open_bench(options: Options, *, several: bool = False, alone: str = MODEL, mixed: bool = False) -> Bench:
+def open_bench(
+    options: Options, *, several: bool = False, alone: str = MODEL, mixed: bool = False
+) -> Bench:
     """Open all that is named: the only model, or `several`.
 
     alone: the name of a model that is the only one; empty: its own. mixed: models may have been
@@ -332,7 +429,9 @@ def open_bench(options: Options, *, several: bool = False, alone: str = MODEL, m
     _check_models(options, subjects, mixed=mixed)
     reductions = {subject.reduction for subject in subjects}
     if options.lr is not None and (len(reductions) > 1 or options.bilinear):
-        raise ArgumentError(f"--lr {options.lr} is of one reduction, and the methods enlarge several: leave it out")
+        raise ArgumentError(
+            f"--lr {options.lr} is of one reduction, and the methods enlarge several: leave it out"
+        )
     first = subjects[0]
     references, notes, digests, multiple = open_references(options, first.scale)
     names = [alone] if alone and len(subjects) == 1 else model_names(subjects, references)
@@ -344,14 +443,22 @@ def open_bench(options: Options, *, several: bool = False, alone: str = MODEL, m
             multiple = math.lcm(PUBLISHED_CUT if in_passes else 1, first.scale)
     cut = Cut(scale=first.scale, multiple=multiple, centre=options.centre, in_passes=in_passes)
     pictures = picture_files(
-        options.hr, lr=options.lr, others=options.others, cut=cut, most=options.most, inputs=options.inputs
+        options.hr,
+        lr=options.lr,
+        others=options.others,
+        cut=cut,
+        most=options.most,
+        inputs=options.inputs,
     )
     sizes = [size_of(files.hr) for files in pictures]
     convention, networks = open_networks(options, first.scale, first.reduction)
     metrics = convention.metrics(options.metrics)
     missing = [MISSING] if convention.lpips is None else []
     if not figures.has_flip():
-        missing.append("FLIP is not measured, because flip-evaluator is not installed: pip install flip-evaluator.")
+        missing.append(
+            "FLIP is not measured, because flip-evaluator is not installed: pip install "
+            "flip-evaluator."
+        )
     bench = Bench(
         models=dict(zip(names, subjects, strict=True)),
         cut=cut,
@@ -383,7 +490,11 @@ def open_bench(options: Options, *, several: bool = False, alone: str = MODEL, m
 def _mixed_reductions(bench: Bench) -> str:
     """A sentence that says which methods enlarge which reductions."""
     methods = {
-        reduction: [name for name in (*bench.references, *bench.models) if bench.reduction_of(name) == reduction]
+        reduction: [
+            name
+            for name in (*bench.references, *bench.models)
+            if bench.reduction_of(name) == reduction
+        ]
         for reduction in bench.reductions
     }
     told = "; ".join(f"{reduction} for {', '.join(names)}" for reduction, names in methods.items())
@@ -393,11 +504,15 @@ def _mixed_reductions(bench: Bench) -> str:
 def _mixed_scales(cut: Cut, sizes: Sequence[tuple[int, int]]) -> list[str]:
     """A sentence if MS-SSIM has not the same number of scales for all pictures."""
     windows = [cut.window(*size) for size in sizes]
-    counts = {figures.ms_ssim_scales(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in windows}
+    counts = {
+        figures.ms_ssim_scales(rows.stop - rows.start, columns.stop - columns.start)
+        for rows, columns in windows
+    }
     if len(counts) == 1:
         return []
     return [
-        f"The pictures' sizes differ, so that MS-SSIM has {min(counts)} scales for some and {max(counts)} for others: "
+        f"The pictures' sizes differ, so that MS-SSIM has {min(counts)} scales for some and "
+        f"{max(counts)} for others: "
         "compare its mean only with means over the same pictures."
     ]
 
@@ -406,8 +521,12 @@ def _padding(subject: Subject, *, truncating: bool) -> Subject:
     """A flow that takes LR images of any size."""
     flow = subject.flow
     assert flow is not None  # for the type checker: an RRDB was refused before
-    scale, multiple = subject.scale, subject.multiple
-    return replace(subject, flow=lambda lr: PaddedFlow(flow, lr, multiple=multiple, scale=scale, truncating=truncating))
+    scale = subject.scale
+    multiple = subject.multiple
+    return replace(
+        subject,
+        flow=lambda lr: PaddedFlow(flow, lr, multiple=multiple, scale=scale, truncating=truncating),
+    )
 
 
 def _check_models(options: Options, subjects: Sequence[Subject], *, mixed: bool) -> None:
@@ -416,17 +535,20 @@ def _check_models(options: Options, subjects: Sequence[Subject], *, mixed: bool)
     for subject in subjects:
         if subject.flow is None:
             raise ArgumentError(
-                f"{subject.name} is an RRDB, which has one answer and no temperature: name a flow with --model, "
+                f"{subject.name} is an RRDB, which has one answer and no temperature: name a flow "
+                "with --model, "
                 "and this file with --reference"
             )
         for tau in options.taus:
             subject.check(tau)
         if subject.scale != first.scale:
             raise ArgumentError(
-                f"{subject.name} enlarges ×{subject.scale}, {first.name} ×{first.scale}: compare models of one scale"
+                f"{subject.name} enlarges ×{subject.scale}, {first.name} ×{first.scale}: compare "
+                "models of one scale"
             )
         if subject.reduction != first.reduction and not mixed:
             raise ArgumentError(
-                f"{first.name} was trained on {first.reduction} reductions, {subject.name} on {subject.reduction} "
+                f"{first.name} was trained on {first.reduction} reductions, {subject.name} on "
+                f"{subject.reduction} "
                 "ones: measure them one by one"
             )

@@ -1,4 +1,6 @@
-"""The command `srflow-eval`, with a command for each protocol. Heavy modules are imported when a protocol runs."""
+"""The command `srflow-eval`, with a command for each protocol. Heavy modules are imported when a
+protocol runs.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,19 @@ class _Protocols(Command, click.Group):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Protocols"):
-            formatter.write_dl([(name, command.get_short_help_str()) for name, command in self.commands.items()])
+            formatter.write_dl(
+                [(name, command.get_short_help_str()) for name, command in self.commands.items()]
+            )
         super().format_options(ctx, formatter)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in self.commands and not ctx.resilient_parsing:
-            ctx.fail(f"there is no protocol {without_secrets(args[0])!r}: choose one of {', '.join(self.commands)}")
+            ctx.fail(
+                f"there is no protocol {without_secrets(args[0])!r}: choose one of "
+                f"{', '.join(self.commands)}"
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -46,8 +53,9 @@ class _Protocols(Command, click.Group):
 def evaluate() -> None:
     """Measure a model on photographs. `srflow-eval PROTOCOL --help` lists a protocol's options.
 
-    Most protocols are the publication's experiments, on whole photographs: OUT gets results.csv (a row per picture
-    and method), summary.json, plots and sheets of crops. A run that was stopped continues where it was.
+    Most protocols are the publication's experiments, on whole photographs: OUT gets results.csv (a
+    row per picture and method), summary.json, plots and sheets of crops. A run that was stopped
+    continues where it was.
 
     \b
       srflow-eval report --hr PHOTOS
@@ -62,11 +70,15 @@ def evaluate() -> None:
 
 
 def _run(name: str, /, **given: Any) -> None:
-    """Check a protocol's inputs before torch is loaded, run it, and print its table, or an error in one line."""
+    """Check a protocol's inputs before torch is loaded, run it, and print its table, or an error in
+    one line.
+    """
     output = given.get("output")
     try:
         check_folder(given["hr"], option="--hr")
-        for model in () if name == "default-tau" else given["models"]:  # that one takes nothing but bundles
+        for model in (
+            () if name == "default-tau" else given["models"]
+        ):  # that one takes nothing but bundles
             check_model(model)
         wait_asleep()
         with raised_interrupts(*STOPPING):
@@ -77,25 +89,32 @@ def _run(name: str, /, **given: Any) -> None:
     except OSError as error:
         fail(f"{error.filename or output}: {error.strerror or error}")
     except KeyboardInterrupt as error:
-        click.echo(f"stopped{'; the same command continues' if output is not None else ''}", err=True)
+        click.echo(
+            f"stopped{'; the same command continues' if output is not None else ''}", err=True
+        )
         sys.exit(exit_status(*error.args))
     click.echo(printed)
 
 
 def _measured(name: str, given: dict[str, Any]) -> str:
-    """Run a protocol; return its table, and the names of the files that it wrote. Raises: SRFlowError."""
+    """Run a protocol; return its table, and the names of the files that it wrote. Raises:
+    SRFlowError.
+    """
     protocol = PROTOCOLS[name]
     if given.get("output") is None:
         if protocol.writes:
             raise ArgumentError(f"{name} writes a folder of results: name it with -o OUT")
         for option in evaluate.commands[name].params if name == "report" else ():
             if given[str(option.name)] not in (None, ()) and option.name not in _PRINTED:
-                raise ArgumentError(f"report takes {option.opts[-1]} only with a folder for its page: add -o OUT")
+                raise ArgumentError(
+                    f"report takes {option.opts[-1]} only with a folder for its page: add -o OUT"
+                )
     for module in ("matplotlib", "jinja2"):
         require_extra(module, "train")
     from srflow_evaluation.options import Options
 
-    progress, say = partial(click.echo, err=True), click.echo
+    progress = partial(click.echo, err=True)
+    say = click.echo
     options = Options.parse(protocol=name, progress=progress, say=say, **given)
     printed = str(protocol.run(options))
     if not protocol.writes:
@@ -111,7 +130,10 @@ for _name, _protocol in PROTOCOLS.items():
             _name,
             callback=partial(_run, _name),
             params=[option for found in _options.values() for option in found],
-            groups={heading: " ".join(str(option.name) for option in found) for heading, found in _options.items()},
+            groups={
+                heading: " ".join(str(option.name) for option in found)
+                for heading, found in _options.items()
+            },
             help=f"{_protocol.about[0].upper()}{_protocol.about[1:]}.\n\n{_protocol.reading}",
             short_help=_protocol.about,
         )

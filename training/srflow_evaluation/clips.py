@@ -1,7 +1,9 @@
-"""The protocol `clips`: a clip's frames, enlarged in each way that :class:`FrameUpscaler` knows, and how they flicker.
+"""The protocol `clips`: a clip's frames, enlarged in each way that :class:`FrameUpscaler` knows,
+and how they flicker.
 
-Flicker is the mean absolute difference between a frame and the one before it, carried along the true motion, of pixels
-that are in both, in 8-bit steps; less the same of the HR clip, whose pixels change too: by interpolation, and by light.
+Flicker is the mean absolute difference between a frame and the one before it, carried along the
+true motion, of pixels that are in both, in 8-bit steps; less the same of the HR clip, whose pixels
+change too: by interpolation, and by light.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ from srflow_training.data import size_of, to_image
 from srflow_training.lpips_weights import weights_file
 
 MOTION = "motion.npz"
-"""The file in the clip's folder with its true motion: `flow` T×2×H×W, rows then columns, where each pixel of a frame
-was in the one before, less where it is, and `visible` T×H×W, whether it was to be seen there."""
+"""The file in the clip's folder with its true motion: `flow` T×2×H×W, rows then columns, where each
+pixel of a frame was in the one before, less where it is, and `visible` T×H×W, whether it was to be
+seen there."""
 
 FLICKER = "flicker"
 _COLUMN = {FLICKER: ("flicker, /255 ↓", ".2f")}
@@ -47,14 +50,22 @@ def clips(options: Options) -> Table:
     bench = open_bench(replace(options, metrics=options.metrics or ("psnr", *lpips, "lr_psnr")))
     tau = options.sampling_tau(bench.subject.default_tau)
     if bench.subject.upscaler is None:
-        raise ArgumentError("clips are drawn by the runtime: export the checkpoint, and name the bundle with --model")
+        raise ArgumentError(
+            "clips are drawn by the runtime: export the checkpoint, and name the bundle with "
+            "--model"
+        )
     if len(bench.pictures) < 2:
         raise ArgumentError(f"--hr {options.hr} holds one frame: a clip has two at least")
     truth = options.hr / MOTION
     known = file_sha256(truth) if truth.is_file() else "estimated"
     settings = {**bench.settings, "measured": "clips", "tau": str(tau), "motion": known}
     results = Results(options.out, settings)
-    clip = _Clip.open(bench, bench.subject.upscaler, tau="auto" if not tau.values else tau.values[0], folder=options.hr)
+    clip = _Clip.open(
+        bench,
+        bench.subject.upscaler,
+        tau="auto" if not tau.values else tau.values[0],
+        folder=options.hr,
+    )
     for files in bench.pictures:
         results.forget(files.name)  # each depends on those before it
     rows = results.measure(bench.pictures, clip.rows_of, options.progress)
@@ -88,28 +99,44 @@ class _Clip:
         if (folder / MOTION).is_file():
             try:
                 with np.load(folder / MOTION) as file:
-                    truth = np.asarray(file["flow"], np.float32), np.asarray(file["visible"], np.bool_)
+                    truth = (
+                        np.asarray(file["flow"], np.float32),
+                        np.asarray(file["visible"], np.bool_),
+                    )
             except (OSError, ValueError, KeyError) as error:
-                raise ArgumentError(f"{folder / MOTION} is damaged, or holds no flow and visible ({error})") from error
+                raise ArgumentError(
+                    f"{folder / MOTION} is damaged, or holds no flow and visible ({error})"
+                ) from error
             shape = (len(bench.pictures), *size_of(bench.pictures[0].hr))
             if truth[1].shape != shape or truth[0].shape != (shape[0], 2, *shape[1:]):
                 what = f"is of frames and pixels {truth[1].shape}, and the clip has {shape}"
-                raise ArgumentError(f"{folder / MOTION} {what}: delete it, and the motion is estimated")
+                raise ArgumentError(
+                    f"{folder / MOTION} {what}: delete it, and the motion is estimated"
+                )
         return cls(bench=bench, ways=ways, truth=truth, before={})
 
     def rows_of(self, files: PictureFiles) -> list[Row]:
         """The rows of the next frame."""
         picture = self.bench.read(files)
         images = {way: self._image(way, picture) for way in self.ways}
-        now = {way: to_pixels(image).astype(np.float32) for way, image in {**images, "HR": picture.hr}.items()}
+        now = {
+            way: to_pixels(image).astype(np.float32)
+            for way, image in {**images, "HR": picture.hr}.items()
+        }
         changes: dict[str, float] = {}
         if self.before and (motion := self._motion(now["HR"])) is not None:
             for way, frame in now.items():
                 (came,), seen = motion.carried(self.before[way], top=0, bottom=len(frame))
-                changes[way] = float(np.abs(frame - np.clip(came, 0, 255))[seen[..., 0] == 1].mean())
-        self.before, self.number = now, self.number + 1
+                changes[way] = float(
+                    np.abs(frame - np.clip(came, 0, 255))[seen[..., 0] == 1].mean()
+                )
+        self.before = now
+        self.number = self.number + 1
         flicker = {way: {FLICKER: change - changes["HR"]} for way, change in changes.items()}
-        rows = [{**self.bench.row(picture, way, [image]), **flicker.get(way, {})} for way, image in images.items()]
+        rows = [
+            {**self.bench.row(picture, way, [image]), **flicker.get(way, {})}
+            for way, image in images.items()
+        ]
         own = {FLICKER: changes["HR"]} if changes else {}
         return [*rows, {"picture": picture.name, "method": "HR", "tau": "", **own}]
 

@@ -1,4 +1,5 @@
-"""The crops of the protocol `report`: bicubic, an RRDB's picture and a model at each τ, with some to compare.
+"""The crops of the protocol `report`: bicubic, an RRDB's picture and a model at each τ, with some
+to compare.
 
 Crops have 256 pixels a side, or as many as the centre of the photographs that is asked for.
 """
@@ -32,7 +33,8 @@ SIDE = 256
 MOST_SHOWN = 8
 """The largest number of photographs that have a crop to compare."""
 
-PHOTOGRAPH, BICUBIC = "photograph", "bicubic"
+PHOTOGRAPH = "photograph"
+BICUBIC = "bicubic"
 """Names of images to compare that are not the model's."""
 
 DEFAULT_TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
@@ -61,7 +63,9 @@ class ShownCrop:
 
 @dataclass(frozen=True, kw_only=True)
 class Crops:
-    """Means over `count` crops of the photographs of these names, as a table with the convention in its notes."""
+    """Means over `count` crops of the photographs of these names, as a table with the convention in
+    its notes.
+    """
 
     table: Table
     count: int
@@ -70,9 +74,11 @@ class Crops:
 
 
 def crops_of(folder: Path, cut: Cut | None = None) -> list[Tensor]:
-    """Cut a folder's photographs into whole 256×256 crops, centred as a grid: 1×3×256×256 in [0, 1].
+    """Cut a folder's photographs into whole 256×256 crops, centred as a grid: 1×3×256×256 in [0,
+    1].
 
-    cut: takes their centres instead, if it has one: crops are then as large as that, at most 256×256.
+    cut: takes their centres instead, if it has one: crops are then as large as that, at most
+    256×256.
     Raises: ImageError if the folder has no image of that size.
     """
     photos = (to_image(read_photo(path)) for path in image_files(folder))
@@ -81,7 +87,9 @@ def crops_of(folder: Path, cut: Cut | None = None) -> list[Tensor]:
     side = SIDE if cut is None else _side(cut)
     crops = [crop for photo in photos for crop in crops_of_photo(photo, side)]
     if not crops:
-        raise ImageError(f"{folder}: no image is at least {side}×{side} pixels: name a folder with larger ones")
+        raise ImageError(
+            f"{folder}: no image is at least {side}×{side} pixels: name a folder with larger ones"
+        )
     return crops
 
 
@@ -92,9 +100,13 @@ def _centre(photo: Tensor, cut: Cut) -> Tensor:
 
 
 def crops_of_photo(photo: Tensor, side: int) -> list[Tensor]:
-    """Cut an image 1×3×H×W into whole crops of `side` pixels, centred as a grid, row by row; none if it is smaller."""
+    """Cut an image 1×3×H×W into whole crops of `side` pixels, centred as a grid, row by row; none
+    if it is smaller.
+    """
     starts = [range(size % side // 2, size - side + 1, side) for size in photo.shape[2:]]
-    return [photo[..., top : top + side, left : left + side] for top in starts[0] for left in starts[1]]
+    return [
+        photo[..., top : top + side, left : left + side] for top in starts[0] for left in starts[1]
+    ]
 
 
 def large_enough(pictures: Sequence[PictureFiles], cut: Cut) -> list[PictureFiles]:
@@ -127,13 +139,17 @@ def measure_crops(
 ) -> Crops:
     """Measure all whole crops, seed 0; write results.csv, summary.json and crops/ into `out`.
 
-    LR images are made by the reduction that the model was trained for, and rounded to 8 bits. settings: all that `out`
-    depends on besides. Raises: ImageError if no photograph holds a crop, ArgumentError if `out` holds something else.
+    LR images are made by the reduction that the model was trained for, and rounded to 8 bits.
+    settings: all that `out` depends on besides. Raises: ImageError if no photograph holds a crop,
+    ArgumentError if `out` holds something else.
     """
-    side, measured = _side(cut), large_enough(pictures, cut)
+    side = _side(cut)
+    measured = large_enough(pictures, cut)
     if not measured:
         raise ImageError(too_small(cut))
-    convention, _ = open_networks(replace(options, convention="default"), subject.scale, subject.reduction)
+    convention, _ = open_networks(
+        replace(options, convention="default"), subject.scale, subject.reduction
+    )
     metrics = convention.metrics(("psnr", *options.metrics) if options.metrics else ())
     metrics = tuple(metric for metric in metrics if options.metrics or metric.name not in _LEFT_OUT)
     taus = options.taus or DEFAULT_TAUS
@@ -141,22 +157,29 @@ def measure_crops(
     shown = {measured[number * len(measured) // count].name for number in range(count)}
     methods = [PHOTOGRAPH, BICUBIC, *([] if subject.encoder is None else ["encoder (L1)"])]
     methods += [f"tau {tau}" for tau in taus if subject.flow is not None]
-    results = Results(out, {**settings, "measured": "crops", "side": side, "taus": [str(tau) for tau in taus]})
+    results = Results(
+        out, {**settings, "measured": "crops", "side": side, "taus": [str(tau) for tau in taus]}
+    )
 
     def rows_of(files: PictureFiles) -> list[Row]:
         photo = _centre(to_image(read_photo(files.hr)), cut)
         lines: list[Row] = []
-        worst, images = float("inf"), dict[str, Tensor]()
+        worst = float("inf")
+        images = dict[str, Tensor]()
         for number, hr in enumerate(crops_of_photo(photo, side), start=1):
             lr = round_to_8_bit(REDUCTIONS[subject.reduction](hr, subject.scale))
             picture = Picture(name=files.name, hr=hr, lr=lr, reduction=subject.reduction)
             drawn = _images(subject, lr, taus)
             for method, (image, other) in drawn.items():
-                found = {metric.name: metric.measure(image, picture, convention) for metric in metrics}
+                found = {
+                    metric.name: metric.measure(image, picture, convention) for metric in metrics
+                }
                 found["sample_difference"] = figures.sample_difference(image, other)
                 found["colour_shift"] = figures.colour_shift(image, hr)
                 found[NONFINITE] = float(figures.nonfinite(image))
-                lines.append({"picture": files.name, "crop": str(number), "method": method, **found})
+                lines.append(
+                    {"picture": files.name, "crop": str(number), "method": method, **found}
+                )
                 if method == BICUBIC and found["psnr"] < worst:
                     worst = found["psnr"]
                     images = {PHOTOGRAPH: hr, **{name: made for name, (made, _) in drawn.items()}}
@@ -166,15 +189,21 @@ def measure_crops(
         return lines
 
     for files in measured:
-        if files.name in shown and not all(_image_file(out, files.name, method).is_file() for method in methods):
+        if files.name in shown and not all(
+            _image_file(out, files.name, method).is_file() for method in methods
+        ):
             results.forget(files.name)  # its crop is drawn where it is measured
     lines = results.measure(measured, rows_of, options.progress)
     names = [*(metric.name for metric in metrics), *_MORE]
-    of_methods = {method: [line for line in lines if line["method"] == method] for method in methods[1:]}
+    of_methods = {
+        method: [line for line in lines if line["method"] == method] for method in methods[1:]
+    }
     means = {method: mean_of(of, names) for method, of in of_methods.items()}
     for method, of in of_methods.items():
         means[method][NONFINITE] = sum(float(line[NONFINITE]) for line in of)
-    columns = {metric.name: (metric.heading, _FORMS.get(metric.name, metric.form)) for metric in metrics} | _MORE
+    columns = {
+        metric.name: (metric.heading, _FORMS.get(metric.name, metric.form)) for metric in metrics
+    } | _MORE
     table = [(shown_method(method), of) for method, of in means.items()]
     notes = [_convention(subject, side), *_left_out(len(pictures) - len(measured), side)]
     notes += [MISSING] if convention.lpips is None and not options.metrics else []
@@ -183,7 +212,9 @@ def measure_crops(
         table=table_of(columns, table, notes),
         count=len(lines) // len(means),
         names=[files.name for files in measured],
-        shown=[_shown(out, files.name, lines, methods) for files in measured if files.name in shown],
+        shown=[
+            _shown(out, files.name, lines, methods) for files in measured if files.name in shown
+        ],
     )
     results.write_summary(
         {
@@ -206,7 +237,9 @@ def _side(cut: Cut) -> int:
     return min(SIDE, cut.centre or SIDE)
 
 
-def _images(subject: Subject, lr: Tensor, taus: Sequence[LevelTaus]) -> dict[str, tuple[Tensor, Tensor]]:
+def _images(
+    subject: Subject, lr: Tensor, taus: Sequence[LevelTaus]
+) -> dict[str, tuple[Tensor, Tensor]]:
     """For each method, its image and the one of the next seed."""
     images = {BICUBIC: (bicubic := enlarge_bicubic(lr, subject.scale), bicubic)}
     if subject.encoder is not None:
@@ -226,7 +259,9 @@ def _shown(out: Path, picture: str, lines: Sequence[Row], methods: Sequence[str]
     return ShownCrop(
         picture=picture,
         images={method: _image_file(out, picture, method) for method in methods},
-        psnr={str(line["method"]): float(line["psnr"]) for line in of_picture if line["crop"] == worst},
+        psnr={
+            str(line["method"]): float(line["psnr"]) for line in of_picture if line["crop"] == worst
+        },
     )
 
 
@@ -245,9 +280,14 @@ def _left_out(count: int, side: int) -> list[str]:
 
 def _convention(subject: Subject, side: int) -> str:
     return (
-        f"Convention: means over all whole {side}×{side} crops, of 8-bit RGB. LR images are the {subject.reduction} "
-        f"reduction of the crops. PSNR over the three channels, Y-PSNR of BT.601 luma, SSIM with a Gaussian "
-        f"11×11 window (σ 1.5) for each channel, averaged, all without a border of {subject.scale} pixels; LR-PSNR of "
-        f"the {subject.reduction} reduction, rounded to 8 bits, without a border of 1 LR pixel; the others of whole "
-        "crops. Difference of two samples: mean absolute, seeds 0 and 1. Colour shift: between the means of channels."
+        f"Convention: means over all whole {side}×{side} crops, of 8-bit RGB. LR images are the "
+        f"{subject.reduction} "
+        "reduction of the crops. PSNR over the three channels, Y-PSNR of BT.601 luma, SSIM with a "
+        "Gaussian "
+        f"11×11 window (σ 1.5) for each channel, averaged, all without a border of {subject.scale} "
+        "pixels; LR-PSNR of "
+        f"the {subject.reduction} reduction, rounded to 8 bits, without a border of 1 LR pixel; "
+        "the others of whole "
+        "crops. Difference of two samples: mean absolute, seeds 0 and 1. Colour shift: between the "
+        "means of channels."
     )

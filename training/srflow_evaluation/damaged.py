@@ -1,7 +1,8 @@
-"""The protocol `damaged`: LR images that are damaged in known ways, enlarged by models and by other methods.
+"""The protocol `damaged`: LR images that are damaged in known ways, enlarged by models and by other
+methods.
 
-Damages are those that the trainer draws, and those that it never does. All are made of the clean LR image, and figures
-compare with the photograph, LR-PSNR with the clean LR image.
+Damages are those that the trainer draws, and those that it never does. All are made of the clean LR
+image, and figures compare with the photograph, LR-PSNR with the clean LR image.
 """
 
 from __future__ import annotations
@@ -32,12 +33,17 @@ FAMILIES = {CLEAN: (CLEAN,), "known": KNOWN, "unseen": UNSEEN}
 CROP = 256
 """Centre of each photograph that is measured if `--crop` is not given."""
 
-_LEFT_OUT = ("y_psnr", "ssim", "ms_ssim")  # columns that would say what others say, and take half of the time
+_LEFT_OUT = (
+    "y_psnr",
+    "ssim",
+    "ms_ssim",
+)  # columns that would say what others say, and take half of the time
 
 
 @torch.no_grad()
 def damaged(options: Options) -> Table:
-    """Measure and write results.csv, summary.json, the inputs and sheets (a row for each damage); return the tables.
+    """Measure and write results.csv, summary.json, the inputs and sheets (a row for each damage);
+    return the tables.
 
     Raises: SRFlowError.
     """
@@ -51,20 +57,31 @@ def damaged(options: Options) -> Table:
     methods += [(name, str(tau)) for name in bench.models for tau in taus[name]]
     named = [_called(*method) for method in methods]
     if twice := {name for name in named if named.count(name) > 1}:
-        raise ArgumentError(f"two methods are called {sorted(twice)[0]}: rename one (--other NAME=DIR)")
+        raise ArgumentError(
+            f"two methods are called {sorted(twice)[0]}: rename one (--other NAME=DIR)"
+        )
     digests = {
-        name: {damage.folder: [file_sha256(_output(name, folder, damage, files.name)) for files in bench.pictures]}
+        name: {
+            damage.folder: [
+                file_sha256(_output(name, folder, damage, files.name)) for files in bench.pictures
+            ]
+        }
         for name, folder in options.others.items()
         for damage in damages
     }
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
-        picture, rows, cells = bench.read(files), [], []
+        picture = bench.read(files)
+        rows = []
+        cells = []
         for damage in damages:
             seen = replace(
                 picture,
                 lr=damaged_lr(picture, damage),
-                others={name: _read(name, folder, damage, picture) for name, folder in options.others.items()},
+                others={
+                    name: _read(name, folder, damage, picture)
+                    for name, folder in options.others.items()
+                },
             )
             inputs = options.out / "inputs" / damage.folder
             write_png(inputs / f"{picture.name}.png", Image.fromarray(to_pixels(seen.lr)))
@@ -75,11 +92,14 @@ def damaged(options: Options) -> Table:
             cells.append((f"{damage}\nLR", seen.lr))
             for (name, tau), image in zip(methods, images, strict=True):
                 rows.append(bench.row(picture, name, [image], tau, input=str(damage)))
-                caption = bench.caption(_called(name, tau), rows[-1]).replace(" feature distance", "")  # too long
+                caption = bench.caption(_called(name, tau), rows[-1]).replace(
+                    " feature distance", ""
+                )  # too long
                 cells.append((caption, image))
             cells.append(("photograph", picture.hr))
         if sheet is not None:
-            title, places = f"{picture.name}, ×{bench.subject.scale}", [shown_place(picture.hr, CROP)]
+            title = f"{picture.name}, ×{bench.subject.scale}"
+            places = [shown_place(picture.hr, CROP)]
             write_sheet(sheet, title, cells, places, columns=len(methods) + 2)
         return rows
 
@@ -103,17 +123,27 @@ def damaged(options: Options) -> Table:
 
     names = [str(damage) for damage in damages]
     by_damage = {name: means([name], input=name) for name in names}
-    families = {family: [name for name in names if name in members] for family, members in FAMILIES.items()}
-    by_family = {
-        family: means(chosen, family=family, damages=chosen) for family, chosen in families.items() if len(chosen) > 1
+    families = {
+        family: [name for name in names if name in members] for family, members in FAMILIES.items()
     }
-    note = "LR images are damaged; LR-PSNR compares with the clean one, the others with the photograph. Seed 0."
+    by_family = {
+        family: means(chosen, family=family, damages=chosen)
+        for family, chosen in families.items()
+        if len(chosen) > 1
+    }
+    note = (
+        "LR images are damaged; LR-PSNR compares with the clean one, the others with the "
+        "photograph. Seed 0."
+    )
     summary = bench.summary(
         "damaged", rows, [*chain(*by_damage.values())], note, families=[*chain(*by_family.values())]
     )
     del summary["references"]
     results.write_summary(summary)
-    titled = {f"{family}: the mean over {', '.join(families[family])}": of for family, of in by_family.items()}
+    titled = {
+        f"{family}: the mean over {', '.join(families[family])}": of
+        for family, of in by_family.items()
+    }
     tables = [_table(bench, title, lines) for title, lines in titled.items()]
     tables += [_by_damage(bench, named, by_damage)] if len(damages) > 1 else []
     tables += [_table(bench, damage, lines) for damage, lines in by_damage.items()]
@@ -121,7 +151,9 @@ def damaged(options: Options) -> Table:
 
 
 def parse_damages(texts: Sequence[str]) -> list[Damage]:
-    """Damages and families, each damage once; all families if none is named. Raises: ArgumentError."""
+    """Damages and families, each damage once; all families if none is named. Raises:
+    ArgumentError.
+    """
     names = [name for text in texts or FAMILIES for name in FAMILIES.get(text, (text,))]
     return list(dict.fromkeys(Damage.parse(name) for name in names))
 
@@ -132,15 +164,27 @@ def damaged_lr(picture: Picture, damage: Damage) -> Tensor:
 
 
 def _opened(options: Options) -> Bench:
-    """Models, other methods, and folders of outputs, which have one for each damage. Raises: SRFlowError."""
-    bench = open_bench(replace(options, centre=options.centre or CROP, others={}), several=True, alone="")
+    """Models, other methods, and folders of outputs, which have one for each damage. Raises:
+    SRFlowError.
+    """
+    bench = open_bench(
+        replace(options, centre=options.centre or CROP, others={}), several=True, alone=""
+    )
     others = {name: lambda seen, name=name: seen.others[name] for name in options.others}
     references = {**bench.references, **others}
     return replace(
         bench,
-        models=dict(zip(model_names([*bench.models.values()], references), bench.models.values(), strict=True)),
+        models=dict(
+            zip(
+                model_names([*bench.models.values()], references),
+                bench.models.values(),
+                strict=True,
+            )
+        ),
         references=references,
-        metrics=tuple(metric for metric in bench.metrics if options.metrics or metric.name not in _LEFT_OUT),
+        metrics=tuple(
+            metric for metric in bench.metrics if options.metrics or metric.name not in _LEFT_OUT
+        ),
     )
 
 
@@ -154,7 +198,8 @@ def _output(name: str, folder: Path, damage: Damage, picture: str) -> Path:
     path = folder / damage.folder / f"{picture}.png"
     if not path.is_file():
         raise ImageError(
-            f"--other {name}: there is no {path}: run the tool on the folders in OUT/inputs of a run without it, "
+            f"--other {name}: there is no {path}: run the tool on the folders in OUT/inputs of a "
+            "run without it, "
             "and keep their names"
         )
     return path
@@ -165,7 +210,8 @@ def _read(name: str, folder: Path, damage: Damage, picture: Picture) -> Tensor:
     if found.shape != picture.hr.shape:
         height, width = picture.hr.shape[2:]
         raise ImageError(
-            f"--other {name}: {path} is {found.shape[3]}×{found.shape[2]} pixels; {width}×{height} are needed"
+            f"--other {name}: {path} is {found.shape[3]}×{found.shape[2]} pixels; {width}×{height} "
+            "are needed"
         )
     return found
 
@@ -175,8 +221,13 @@ def _table(bench: Bench, title: str, lines: Sequence[Mapping[str, Any]]) -> Tabl
     return replace(bench.table(named, []), title=title, notes=[])
 
 
-def _by_damage(bench: Bench, named: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Table:
+def _by_damage(
+    bench: Bench, named: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> Table:
     """The first metric: a row for each damage, a column for each method."""
     metric = bench.metrics[0]
-    rows = [[damage, *(f"{line[metric.name]:{metric.form}}" for line in lines)] for damage, lines in found.items()]
+    rows = [
+        [damage, *(f"{line[metric.name]:{metric.form}}" for line in lines)]
+        for damage, lines in found.items()
+    ]
     return Table(["LR image", *named], rows, title=f"{metric.title}, damage by damage")

@@ -1,8 +1,10 @@
-"""Damages of known kind and strength, for measuring what restoring gains, and what models make of damage.
+"""Damages of known kind and strength, for measuring what restoring gains, and what models make of
+damage.
 
-The first three kinds are the trainer's own functions, of which :func:`srflow_training.data.degrade` draws random
-mixtures that end in an LR image. The kinds from `dots` on are what it never draws: what cameras, lenses and old file
-formats do. A function takes pixels H×W×3 of 8 bits, an amount and random numbers, and returns pixels of the same shape.
+The first three kinds are the trainer's own functions, of which :func:`srflow_training.data.degrade`
+draws random mixtures that end in an LR image. The kinds from `dots` on are what it never draws:
+what cameras, lenses and old file formats do. A function takes pixels H×W×3 of 8 bits, an amount and
+random numbers, and returns pixels of the same shape.
 """
 
 from __future__ import annotations
@@ -26,12 +28,31 @@ from srflow_training.resampling import mirror_pad
 Pixels = NDArray[np.uint8]
 
 KNOWN = (
-    *("jpeg:30", "jpeg:50", "jpeg:70", "jpeg:90", "noise:2", "noise:5", "noise:10", "noise:15", "blur:0.6"),
+    *(
+        "jpeg:30",
+        "jpeg:50",
+        "jpeg:70",
+        "jpeg:90",
+        "noise:2",
+        "noise:5",
+        "noise:10",
+        "noise:15",
+        "blur:0.6",
+    ),
     *("noise:5+jpeg:60", "blur:0.5+noise:5+jpeg:50"),
 )
 """Kinds that the trainer's `data.degradation` draws, some stronger than it does."""
 
-UNSEEN = ("motion:3", "speckle:10", "bayer:4", "dots:1", "chroma:4", "posterise:16", "fringe:1", "gif:64")
+UNSEEN = (
+    "motion:3",
+    "speckle:10",
+    "bayer:4",
+    "dots:1",
+    "chroma:4",
+    "posterise:16",
+    "fringe:1",
+    "gif:64",
+)
 """Kinds that the trainer never draws, one strength of each."""
 
 CLEAN = "clean"
@@ -43,13 +64,17 @@ _SAMPLES_A_PIXEL = 8  # of a path that moves
 
 @dataclass(frozen=True)
 class Damage:
-    """Kinds of damage and their amounts, one after the other; none of them: the picture as it is."""
+    """Kinds of damage and their amounts, one after the other; none of them: the picture as it
+    is.
+    """
 
     steps: tuple[tuple[str, float], ...]
 
     @classmethod
     def parse(cls, text: str) -> Damage:
-        """Parse "noise:5+jpeg:60", or "clean". Raises: ArgumentError for kinds and amounts that do not exist."""
+        """Parse "noise:5+jpeg:60", or "clean". Raises: ArgumentError for kinds and amounts that do
+        not exist.
+        """
         return cls(() if text == CLEAN else tuple(_step(part) for part in text.split("+")))
 
     def __str__(self) -> str:
@@ -75,25 +100,37 @@ def _step(text: str) -> tuple[str, float]:
     except ValueError:
         amount = math.nan
     if math.isnan(amount):
-        raise ArgumentError(f"the degradation is {text!r:.60}; it must be KIND:AMOUNT, such as noise:20 or jpeg:30")
+        raise ArgumentError(
+            f"the degradation is {text!r:.60}; it must be KIND:AMOUNT, such as noise:20 or jpeg:30"
+        )
     if name not in KINDS:
         raise ArgumentError(f"there is no degradation {name!r:.40}; there are {', '.join(KINDS)}")
     kind = KINDS[name]
     if not (kind.least <= amount <= kind.most and amount > 0) or (kind.whole and amount % 1):
-        limits = f"from {kind.least:g} to {kind.most:g}" if kind.least else f"above 0, at most {kind.most:g}"
+        limits = (
+            f"from {kind.least:g} to {kind.most:g}"
+            if kind.least
+            else f"above 0, at most {kind.most:g}"
+        )
         limits = f"a whole number {limits}" if kind.whole else limits
-        raise ArgumentError(f"the degradation is {name}:{amount:g}; the amount of {name} must be {limits}")
+        raise ArgumentError(
+            f"the degradation is {name}:{amount:g}; the amount of {name} must be {limits}"
+        )
     return name, amount
 
 
 def generator_of(name: str) -> np.random.Generator:
-    """The random numbers of a picture: by its name, so that they do not depend on what else is measured."""
+    """The random numbers of a picture: by its name, so that they do not depend on what else is
+    measured.
+    """
     return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """function: pixels H×W×3, amount, random numbers → pixels. least, most: of the amount. whole: whether it is."""
+    """function: pixels H×W×3, amount, random numbers → pixels. least, most: of the amount. whole:
+    whether it is.
+    """
 
     function: Callable[[Pixels, float, np.random.Generator], Pixels]
     most: float
@@ -116,7 +153,8 @@ def blur(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
 
 def dots(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
     """Black and white pixels, as many of each, in this percentage of all."""
-    place, share = random.random(picture.shape[:2]), amount / 100
+    place = random.random(picture.shape[:2])
+    share = amount / 100
     dotted: Pixels = picture.copy()
     dotted[place < share / 2] = 0
     dotted[place > 1 - share / 2] = 255
@@ -124,8 +162,11 @@ def dots(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
 
 
 def motion(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """A camera that moved while it was open: a straight line, `amount` pixels long, at any angle."""
-    angle, radius = random.uniform(0, math.pi), math.ceil(amount / 2) + 1
+    """A camera that moved while it was open: a straight line, `amount` pixels long, at any
+    angle.
+    """
+    angle = random.uniform(0, math.pi)
+    radius = math.ceil(amount / 2) + 1
     side = 2 * radius + 1
     kernel = torch.zeros(side, side)
     for step in np.linspace(-amount / 2, amount / 2, math.ceil(amount * _SAMPLES_A_PIXEL) + 1):
@@ -138,31 +179,43 @@ def motion(picture: Pixels, amount: float, random: np.random.Generator) -> Pixel
 
 
 def speckle(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """Multiply each value by Gaussian noise around 1, whose deviation is `amount` percent: radar, scans of film."""
+    """Multiply each value by Gaussian noise around 1, whose deviation is `amount` percent: radar,
+    scans of film.
+    """
     return to_8_bits(picture * (1 + amount / 100 * random.standard_normal(picture.shape)))
 
 
 def bayer(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """A sensor that sees one colour a pixel (RGGB), with noise of deviation `amount`, interpolated bilinearly.
+    """A sensor that sees one colour a pixel (RGGB), with noise of deviation `amount`, interpolated
+    bilinearly.
 
-    So the noise is correlated between neighbours, there are coloured fringes along edges, and fine detail is lost.
+    So the noise is correlated between neighbours, there are coloured fringes along edges, and fine
+    detail is lost.
     """
     height, width = picture.shape[:2]
     rows, columns = np.arange(height)[:, None] % 2, np.arange(width)[None] % 2
-    seen = np.stack([(rows == 0) & (columns == 0), rows != columns, (rows == 1) & (columns == 1)]).astype(np.float32)
+    seen = np.stack(
+        [(rows == 0) & (columns == 0), rows != columns, (rows == 1) & (columns == 1)]
+    ).astype(np.float32)
     noisy = picture.transpose(2, 0, 1) + random.normal(0, amount, (height, width))
-    mosaic, seen_at = (torch.from_numpy(x.astype(np.float32))[:, None] for x in (noisy.clip(0, 255) * seen, seen))
+    mosaic, seen_at = (
+        torch.from_numpy(x.astype(np.float32))[:, None] for x in (noisy.clip(0, 255) * seen, seen)
+    )
     window = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])
     of_green = torch.tensor([[0.0, 1, 0], [1, 4, 1], [0, 1, 0]])
     full = []
     for channel, kernel in enumerate((window, of_green, window)):
-        total, weight = (F.conv2d(x[channel], kernel[None, None], padding=1) for x in (mosaic, seen_at))
+        total, weight = (
+            F.conv2d(x[channel], kernel[None, None], padding=1) for x in (mosaic, seen_at)
+        )
         full.append(torch.where(seen_at[channel].bool(), mosaic[channel], total / weight))
     return to_8_bits(torch.cat(full).permute(1, 2, 0).numpy())
 
 
 def chroma(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """Keep colour (Cb, Cr) at one value for `amount`×`amount` pixels, as old video does, and enlarge it bilinearly."""
+    """Keep colour (Cb, Cr) at one value for `amount`×`amount` pixels, as old video does, and
+    enlarge it bilinearly.
+    """
     luma, *colours = Image.fromarray(picture).convert("YCbCr").split()
     width, height = (max(1, -(-side // int(amount))) for side in luma.size)
     small = (colour.resize((width, height), Image.Resampling.BOX) for colour in colours)
@@ -185,16 +238,22 @@ def fringe(picture: Pixels, amount: float, random: np.random.Generator) -> Pixel
         zoom = 1 - direction * amount / corner  # of the place that a pixel is read from
         matrix = torch.tensor([[[zoom, 0, 0], [0, zoom, 0]]], dtype=image.dtype)
         grid = F.affine_grid(matrix, [1, 1, *picture.shape[:2]], align_corners=False)
-        read = F.grid_sample(image[:, channel : channel + 1], grid, "bicubic", "border", align_corners=False)
+        read = F.grid_sample(
+            image[:, channel : channel + 1], grid, "bicubic", "border", align_corners=False
+        )
         shifted.append(read)
     return _pixels(torch.cat(shifted, dim=1))
 
 
 def gif(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """Leave a palette of `amount` colours, chosen by median cut and dithered (Floyd and Steinberg), as GIF does."""
+    """Leave a palette of `amount` colours, chosen by median cut and dithered (Floyd and Steinberg),
+    as GIF does.
+    """
     image = Image.fromarray(picture)
     palette = image.quantize(int(amount), Image.Quantize.MEDIANCUT)
-    return np.asarray(image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).convert("RGB"), np.uint8)
+    return np.asarray(
+        image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).convert("RGB"), np.uint8
+    )
 
 
 def to_8_bits(values: NDArray[np.floating]) -> Pixels:
@@ -213,7 +272,12 @@ def _pixels(image: Tensor) -> Pixels:
 
 KINDS = {
     "noise": _Kind(noise, 255),
-    "jpeg": _Kind(lambda picture, quality, _: coded(picture, "JPEG", quality=int(quality)), 100, least=1, whole=True),
+    "jpeg": _Kind(
+        lambda picture, quality, _: coded(picture, "JPEG", quality=int(quality)),
+        100,
+        least=1,
+        whole=True,
+    ),
     "blur": _Kind(blur, 100),
     "dots": _Kind(dots, 100),
     "motion": _Kind(motion, 100),

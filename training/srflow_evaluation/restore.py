@@ -31,28 +31,40 @@ DEGRADATION = "noise:20"
 """The degradation if none is given."""
 
 PUBLISHED_TAU = LevelTaus((0.9,))
-"""The temperature of `--normalise published` if none is given; the publication does not say its own."""
+"""The temperature of `--normalise published` if none is given; the publication does not say its
+own."""
 
-METHODS = {"degraded": "degraded", "superresolved": "super-resolved", "sampled": "sampled", "restored": "restored"}
+METHODS = {
+    "degraded": "degraded",
+    "superresolved": "super-resolved",
+    "sampled": "sampled",
+    "restored": "restored",
+}
 """The figures of a picture, by their names in results.csv, and how tables call them."""
 
 
 @torch.no_grad()
 def restore(options: Options) -> Table:
-    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return the table.
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
+    the table.
 
     Raises: SRFlowError.
     """
     asked = options.only_degradation()
     if asked is not None and options.degraded is not None:
-        raise ArgumentError("--degraded has pictures that are degraded already: leave out --degradation, or --degraded")
+        raise ArgumentError(
+            "--degraded has pictures that are degraded already: leave out --degradation, or "
+            "--degraded"
+        )
     degradation = Damage.parse(asked or DEGRADATION) if options.degraded is None else None
     what = "files" if degradation is None else str(degradation)
     tau, change = _normalisation(options)
     bench = open_bench(options)
     open_flow = bench.subject.both_ways()
     if taken := [name for name in METHODS if name in bench.references]:
-        raise ArgumentError(f"a method to compare is called {taken[0]}, which is a name of this protocol: rename it")
+        raise ArgumentError(
+            f"a method to compare is called {taken[0]}, which is a name of this protocol: rename it"
+        )
     sampled = options.sample_tau or bench.subject.default_tau
     bench.subject.check(sampled)
     taus = {"degraded": "", "superresolved": "0", "sampled": str(sampled), "restored": tau}
@@ -69,20 +81,31 @@ def restore(options: Options) -> Table:
             "restored": _restored(flow, degraded, change),
         }
         if sheet is not None:
-            cells = [("LR", lr), *(bench.cell(METHODS[name], image, picture) for name, image in images.items())]
-            title = f"{picture.name}, {'degraded files' if degradation is None else what}: {bench.subject.name}"
-            write_sheet(sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6)
+            cells = [
+                ("LR", lr),
+                *(bench.cell(METHODS[name], image, picture) for name, image in images.items()),
+            ]
+            title = (
+                f"{picture.name}, {'degraded files' if degradation is None else what}: "
+                f"{bench.subject.name}"
+            )
+            write_sheet(
+                sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6
+            )
         return [
             *bench.reference_rows(picture, replace(picture, lr=lr)),
             *(bench.row(picture, name, [image], taus[name]) for name, image in images.items()),
         ]
 
     settings: dict[str, Any] = {"degradation": what, "normalise": options.normalise, "tau": tau}
-    results, rows = bench.measure(options, rows_of, measured="restoration", sample_tau=str(sampled), **settings)
+    results, rows = bench.measure(
+        options, rows_of, measured="restoration", sample_tau=str(sampled), **settings
+    )
     means = {name: bench.means(rows, method=name) for name in METHODS}
     if options.normalise == "published":
         how = (
-            f"Restored: latents of every channel, then of every position, get the mean and deviation of true ones at τ "
+            "Restored: latents of every channel, then of every position, get the mean and "
+            "deviation of true ones at τ "
             f"{tau}, by the publication's formula. It gives no τ of restored pictures."
         )
     else:
@@ -95,10 +118,17 @@ def restore(options: Options) -> Table:
         "LR-PSNR compares with the reduction of the photograph, not of the degraded picture.",
         **settings,
         sampled_tau=str(sampled),
-        **{f"{metric}_{name}": value for name, found in means.items() for metric, value in found.items()},
+        **{
+            f"{metric}_{name}": value
+            for name, found in means.items()
+            for metric, value in found.items()
+        },
     )
     results.write_summary(summary)
-    captions = METHODS | {"sampled": f"sampled, τ {sampled}", "superresolved": "super-resolved, τ 0"}
+    captions = METHODS | {
+        "sampled": f"sampled, τ {sampled}",
+        "superresolved": "super-resolved, τ 0",
+    }
     lines: list[Line] = [(captions[name], found) for name, found in means.items()]
     lines[1:1] = summary["references"].items()
     return bench.table(lines, summary["notes"])
@@ -109,7 +139,9 @@ Change = Callable[[Latents, Tensor], Latents]
 
 
 def _restored(flow: ConditionedFlow, degraded: Tensor, change: Change) -> Tensor:
-    """The picture of changed latents. NaN where the network gives none that is finite: it is measured as a sample's."""
+    """The picture of changed latents. NaN where the network gives none that is finite: it is
+    measured as a sample's.
+    """
     try:
         return flow.decode(change(flow.invert(degraded), degraded))
     except NonFiniteError:
@@ -117,7 +149,9 @@ def _restored(flow: ConditionedFlow, degraded: Tensor, change: Change) -> Tensor
 
 
 def _normalisation(options: Options) -> tuple[str, Change]:
-    """The temperature as text, "" for the SDK's own choice, and what is done to latents. Raises: ArgumentError."""
+    """The temperature as text, "" for the SDK's own choice, and what is done to latents. Raises:
+    ArgumentError.
+    """
     tau = options.number_of("restoring")
     if options.normalise == "published":
         chosen = tau or PUBLISHED_TAU
@@ -126,13 +160,19 @@ def _normalisation(options: Options) -> tuple[str, Change]:
     def as_the_sdk(latents: Latents, degraded: Tensor) -> Latents:
         chosen = RestoreOptions(tau=None if tau is None else tau.by_level(list(latents.levels)))
         decision = decide(to_pixels(degraded), chosen, latents.levels)
-        return latents if decision.over is None else limited(latents, decision.taus, over=decision.over)
+        return (
+            latents
+            if decision.over is None
+            else limited(latents, decision.taus, over=decision.over)
+        )
 
     return "" if tau is None else str(tau), as_the_sdk
 
 
 def _published(latents: Latents, tau: LevelTaus) -> Latents:
-    """Normalise by the publication's formula (its sections 4.3 and 4.5): every channel, then every position."""
+    """Normalise by the publication's formula (its sections 4.3 and 4.5): every channel, then every
+    position.
+    """
     taus = tau.by_level(list(latents.levels))
     return latents.normalised(taus, over="spatial").normalised(taus, over="local")
 

@@ -1,7 +1,8 @@
-"""The results of a protocol: `results.csv`, `summary.json`, and what a run that was stopped continues.
+"""The results of a protocol: `results.csv`, `summary.json`, and what a run that was stopped
+continues.
 
-Each picture's rows are a line of JSON, added to `measured.jsonl` when the picture is measured. results.csv is made of
-the lines.
+Each picture's rows are a line of JSON, added to `measured.jsonl` when the picture is measured.
+results.csv is made of the lines.
 """
 
 from __future__ import annotations
@@ -30,18 +31,24 @@ _Key = tuple[str, str]  # a picture's name, and the sha256 of its files
 class Results:
     """The rows of a protocol in a folder.
 
-    settings: all that the figures depend on except the pictures; JSON-ready. A picture whose files are unchanged is
-    not measured again. Raises: ArgumentError if the folder holds a measurement with other settings.
+    settings: all that the figures depend on except the pictures; JSON-ready. A picture whose files
+    are unchanged is not measured again. Raises: ArgumentError if the folder holds a measurement
+    with other settings.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
-        self.out, self._lines = out, out / "measured.jsonl"
+        self.out = out
+        self._lines = out / "measured.jsonl"
         if out.exists() and not out.is_dir():
             raise ArgumentError(f"-o {out} is a file; the results are a folder: name another")
         out.mkdir(parents=True, exist_ok=True)
-        remove_stale_parts(*(out / name for name in ("results.csv", "settings.json", "summary.json")))
+        remove_stale_parts(
+            *(out / name for name in ("results.csv", "settings.json", "summary.json"))
+        )
         self._check_settings(json.loads(json.dumps(dict(settings))))
-        self._rows: dict[_Key, list[Row]] = dict(_read_lines(self._lines)) if self._lines.is_file() else {}
+        self._rows: dict[_Key, list[Row]] = (
+            dict(_read_lines(self._lines)) if self._lines.is_file() else {}
+        )
         self._forgotten: set[str] = set()
 
     def measure(
@@ -50,15 +57,25 @@ class Results:
         rows_of: Callable[[PictureFiles], list[Row]],
         progress: Callable[[str], None],
     ) -> list[Row]:
-        """Measure the pictures that are not yet measured, write results.csv, and return all rows in their order."""
+        """Measure the pictures that are not yet measured, write results.csv, and return all rows in
+        their order.
+        """
         keys = {files.name: (files.name, files.sha256) for files in pictures}
-        left = [files for files in pictures if files.name in self._forgotten or keys[files.name] not in self._rows]
+        left = [
+            files
+            for files in pictures
+            if files.name in self._forgotten or keys[files.name] not in self._rows
+        ]
         if len(left) < len(pictures):
-            progress(f"{len(pictures) - len(left)} of {len(pictures)} pictures are already measured")
+            progress(
+                f"{len(pictures) - len(left)} of {len(pictures)} pictures are already measured"
+            )
         start = time.monotonic()
         for number, files in enumerate(left):
             spent = time.monotonic() - start
-            rest = f", about {_duration(spent / number * (len(left) - number))} left" if number else ""
+            rest = (
+                f", about {_duration(spent / number * (len(left) - number))} left" if number else ""
+            )
             progress(f"picture {number + 1} of {len(left)}: {files.name}{rest}")
             self._add(keys[files.name], rows_of(files))
         rows = [row for key in keys.values() for row in self._rows[key]]
@@ -75,7 +92,9 @@ class Results:
         self._forgotten.add(name)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json; a figure that is not finite becomes null, because JSON has no word for it."""
+        """Write summary.json; a figure that is not finite becomes null, because JSON has no word
+        for it.
+        """
         content = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.out / "summary.json", (content + "\n").encode())
 
@@ -84,16 +103,23 @@ class Results:
         state = self.out / "settings.json"
         if not state.is_file():
             if (self.out / "results.csv").exists():
-                raise ArgumentError(f"-o {self.out} holds a results.csv of something else: name another folder")
+                raise ArgumentError(
+                    f"-o {self.out} holds a results.csv of something else: name another folder"
+                )
             write_atomically(state, (json.dumps(settings, indent=2) + "\n").encode())
             return
         try:
             found = dict(json.loads(state.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
-            raise ArgumentError(f"{state} is damaged: delete {self.out}, or name another folder") from error
-        if names := sorted(key for key in {*found, *settings} if found.get(key) != settings.get(key)):
             raise ArgumentError(
-                f"-o {self.out} holds figures measured otherwise (different: {', '.join(names)}): name another folder, "
+                f"{state} is damaged: delete {self.out}, or name another folder"
+            ) from error
+        if names := sorted(
+            key for key in {*found, *settings} if found.get(key) != settings.get(key)
+        ):
+            raise ArgumentError(
+                f"-o {self.out} holds figures measured otherwise (different: {', '.join(names)}): "
+                "name another folder, "
                 "or delete it"
             )
 
@@ -104,7 +130,9 @@ class Results:
         with self._lines.open("ab+") as file:
             if file.tell():
                 file.seek(-1, io.SEEK_END)
-                content = content if file.read() == b"\n" else f"\n{content}"  # after a line that was cut off
+                content = (
+                    content if file.read() == b"\n" else f"\n{content}"
+                )  # after a line that was cut off
             file.write(f"{content}\n".encode())
 
 
@@ -120,7 +148,10 @@ def _read_lines(path: Path) -> Iterator[tuple[_Key, list[Row]]]:
         for line in file:
             try:
                 found = json.loads(line)
-                yield (str(found["picture"]), str(found["sha256"])), [dict(row) for row in found["rows"]]
+                yield (
+                    (str(found["picture"]), str(found["sha256"])),
+                    [dict(row) for row in found["rows"]],
+                )
             except (ValueError, KeyError, TypeError):
                 continue
 
@@ -136,4 +167,10 @@ def _finite(value: Any) -> Any:
 
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
-    return f"{round(seconds)} s" if seconds < 90 else f"{minutes} min" if minutes < 90 else f"{seconds / 3600:.1f} h"
+    return (
+        f"{round(seconds)} s"
+        if seconds < 90
+        else f"{minutes} min"
+        if minutes < 90
+        else f"{seconds / 3600:.1f} h"
+    )

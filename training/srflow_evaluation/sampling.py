@@ -1,7 +1,9 @@
-"""The protocols that draw samples: over the temperature, the best of n, all of them, and models side by side.
+"""The protocols that draw samples: over the temperature, the best of n, all of them, and models
+side by side.
 
-Tables and figures of the publication and its supplement: the main tables, table 1, figures 2 to 8 and 11 to 17; the
-challenge "Learning the super-resolution space" (NTIRE 2021); and the field's test sets.
+Tables and figures of the publication and its supplement: the main tables, table 1, figures 2 to 8
+and 11 to 17; the challenge "Learning the super-resolution space" (NTIRE 2021); and the field's test
+sets.
 """
 
 from __future__ import annotations
@@ -59,20 +61,33 @@ TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.
 
 @torch.no_grad()
 def tau_sweep(options: Options) -> Table:
-    """Measure and write results.csv, summary.json, sheets and both plots; return the table. Raises: SRFlowError.
+    """Measure and write results.csv, summary.json, sheets and both plots; return the table. Raises:
+    SRFlowError.
 
-    tau_sweep.png has the metrics over the temperature, perception_distortion.png each temperature as a point, if there
-    are metrics of both kinds. Bicubic is in neither: it lies far from the others and would flatten every curve.
+    tau_sweep.png has the metrics over the temperature, perception_distortion.png each temperature
+    as a point, if there are metrics of both kinds. Bicubic is in neither: it lies far from the
+    others and would flatten every curve.
     """
     bench = open_bench(options, several=True)
     found = measure_models(
-        bench, options, lambda _: TAUS, _draw_over_tau, protocol="tau-sweep", measured="tau", sheets=1
+        bench,
+        options,
+        lambda _: TAUS,
+        _draw_over_tau,
+        protocol="tau-sweep",
+        measured="tau",
+        sheets=1,
     )
     found.results.write_summary(found.summary)
-    metrics, rows = bench.metrics, found.summary["rows"]
-    of_models = {label: [row for row in rows if row["method"] == model] for model, label in bench.labels.items()}
+    metrics = bench.metrics
+    rows = found.summary["rows"]
+    of_models = {
+        label: [row for row in rows if row["method"] == model]
+        for model, label in bench.labels.items()
+    }
     others = _without_bicubic(found.summary)
-    perception, distortion = perceptual_metric(metrics), metrics[0]
+    perception = perceptual_metric(metrics)
+    distortion = metrics[0]
     headings = {metric.name: metric.heading for metric in metrics}
     headings[VARIANCE] = f"diversity: {SPREAD[VARIANCE][0]}"
     panels = []
@@ -88,14 +103,21 @@ def tau_sweep(options: Options) -> Table:
     if panels:
         write_plot(options.out / "tau_sweep.png", bench.title, panels)
     if distortion.name == "psnr" and perception != distortion:
-        points = {name: (means[distortion.name], means[perception.name]) for name, means in others.items()}
+        points = {
+            name: (means[distortion.name], means[perception.name]) for name, means in others.items()
+        }
         plane = {
-            label: [(row[distortion.name], row[perception.name], called(MODEL, row["tau"])) for row in of_model]
+            label: [
+                (row[distortion.name], row[perception.name], called(MODEL, row["tau"]))
+                for row in of_model
+            ]
             for label, of_model in of_models.items()
         }
         labels = (f"distortion: {distortion.heading}", f"perception: {perception.heading}")
         write_plot(
-            options.out / "perception_distortion.png", bench.title, [Panel("", *labels, curves=plane, points=points)]
+            options.out / "perception_distortion.png",
+            bench.title,
+            [Panel("", *labels, curves=plane, points=points)],
         )
     return bench.table(found.lines(), found.summary["notes"], SPREAD)
 
@@ -120,7 +142,8 @@ BEST_SAMPLES = 10
 
 @torch.no_grad()
 def best_of_n(options: Options) -> Table:
-    """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheets; return the table.
+    """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheets;
+    return the table.
 
     Raises: SRFlowError.
     """
@@ -132,7 +155,8 @@ def best_of_n(options: Options) -> Table:
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
         picture = bench.read(files)
         sample = bench.subject.sampler(picture.lr)
-        rows, images = [], []
+        rows = []
+        images = []
         for seed in range(count):
             image = sample(tau, seed)
             rows.append(bench.row(picture, MODEL, [image], tau, sample=str(seed)))
@@ -142,9 +166,19 @@ def best_of_n(options: Options) -> Table:
             for n in range(1, count + 1):
                 winner = _better(best_by)(rows[:n], key=lambda row: float(row[best_by.name]))
                 figure = best_by.of(float(winner[best_by.name]))
-                cells.append((f"best of {n}: sample {winner['sample']}\n{figure}", images[int(winner["sample"])]))
-            title = f"{picture.name}, best by {best_by.heading} of the whole picture: {bench.subject.name}"
-            write_sheet(sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6)
+                cells.append(
+                    (
+                        f"best of {n}: sample {winner['sample']}\n{figure}",
+                        images[int(winner["sample"])],
+                    )
+                )
+            title = (
+                f"{picture.name}, best by {best_by.heading} of the whole picture: "
+                f"{bench.subject.name}"
+            )
+            write_sheet(
+                sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6
+            )
         return [*bench.reference_rows(picture, sample=""), *rows]
 
     results, rows = bench.measure(options, rows_of, measured="samples", tau=str(tau), samples=count)
@@ -173,13 +207,18 @@ def best_of_n(options: Options) -> Table:
 
 def _best_means(bench: Bench, rows: Sequence[Row], count: int) -> list[dict[str, Any]]:
     """For each n, and each metric, the mean over pictures of the best of the first n samples."""
-    by_sample: list[list[Row]] = [[row for row in rows if row["sample"] == str(seed)] for seed in range(count)]
+    by_sample: list[list[Row]] = [
+        [row for row in rows if row["sample"] == str(seed)] for seed in range(count)
+    ]
     means: list[dict[str, Any]] = [{"n": n} for n in range(1, count + 1)]
     for metric in bench.metrics:
         choose = _better(metric)
         best = [float(row[metric.name]) for row in by_sample[0]]
         for line, of_pictures in zip(means, by_sample, strict=True):
-            best = [choose(old, float(row[metric.name])) for old, row in zip(best, of_pictures, strict=True)]
+            best = [
+                choose(old, float(row[metric.name]))
+                for old, row in zip(best, of_pictures, strict=True)
+            ]
             line[metric.name] = sum(best) / len(best)
     return means
 
@@ -197,7 +236,8 @@ _COMMON = 0.995  # the share of deviations that the map shows below its brightes
 
 @torch.no_grad()
 def random_samples(options: Options) -> Table:
-    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return the table.
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
+    the table.
 
     Raises: SRFlowError.
     """
@@ -209,26 +249,41 @@ def random_samples(options: Options) -> Table:
         picture = bench.read(files)
         sample = bench.subject.sampler(picture.lr)
         drawn = [sample(tau, seed) for seed in range(count)]
-        if sheet is not None:  # the input, other methods, the photograph and the deviation; then the samples
+        if (
+            sheet is not None
+        ):  # the input, other methods, the photograph and the deviation; then the samples
             rows, columns = place = shown_place(picture.hr)
             deviation = figures.deviation_map(drawn)
             shown = deviation[..., rows, columns]
             top = max(1, math.ceil(float(shown.flatten().quantile(_COMMON))))
             scale = f"deviation: black 0, yellow {top}/255\nmean here {float(shown.mean()):.1f}"
             cells = [("LR", picture.lr)]
-            cells += [bench.cell(name, method(picture), picture) for name, method in bench.references.items()]
+            cells += [
+                bench.cell(name, method(picture), picture)
+                for name, method in bench.references.items()
+            ]
             cells += [("HR", picture.hr), (scale, heat_map(deviation, top))]
             across = len(cells)
-            cells += [bench.cell(f"sample {seed}", image, picture) for seed, image in enumerate(drawn)]
-            title = f"{picture.name}, {count} samples at τ {tau}, ×{bench.subject.scale}: {bench.subject.name}"
+            cells += [
+                bench.cell(f"sample {seed}", image, picture) for seed, image in enumerate(drawn)
+            ]
+            title = (
+                f"{picture.name}, {count} samples at τ {tau}, ×{bench.subject.scale}: "
+                f"{bench.subject.name}"
+            )
             write_sheet(sheet, title, cells, [place], columns=across)
         return [*bench.reference_rows(picture), bench.sampled_row(picture, MODEL, tau, drawn)]
 
-    results, rows = bench.measure(options, rows_of, sheets=SHEETS, measured="deviation", tau=str(tau), samples=count)
-    spread = sorted((float(row[DIVERSITY]), str(row["picture"])) for row in rows if row["method"] == MODEL)
+    results, rows = bench.measure(
+        options, rows_of, sheets=SHEETS, measured="deviation", tau=str(tau), samples=count
+    )
+    spread = sorted(
+        (float(row[DIVERSITY]), str(row["picture"])) for row in rows if row["method"] == MODEL
+    )
     (least, fewest), (most, widest) = spread[0], spread[-1]
     extremes = (
-        f"The samples of {widest} differ most (diversity {most:.2f}/255), those of {fewest} least ({least:.2f}/255)."
+        f"The samples of {widest} differ most (diversity {most:.2f}/255), those of {fewest} least "
+        f"({least:.2f}/255)."
     )
     mean = bench.mean_row(rows, MODEL, tau)
     summary = bench.summary("samples", rows, [mean], extremes, samples=count)
@@ -240,12 +295,14 @@ def random_samples(options: Options) -> Table:
 CROPS = 3
 """Rows of a sheet: the most detailed crops of a picture."""
 
-PRETRAINED, SCRATCH = "from a trained encoder", "from scratch"
+PRETRAINED = "from a trained encoder"
+SCRATCH = "from scratch"
 
 
 @torch.no_grad()
 def compare(options: Options) -> Table:
-    """Measure and write results.csv, summary.json and sheets (a row per crop, a column per method); return the table.
+    """Measure and write results.csv, summary.json and sheets (a row per crop, a column per method);
+    return the table.
 
     Raises: SRFlowError.
     """
@@ -264,7 +321,8 @@ def encoder_init(options: Options) -> Table:
     """
     if len(options.models) != 2:
         raise ArgumentError(
-            f"encoder-init compares two models, not {len(options.models)}: give --model twice, one that started from a "
+            f"encoder-init compares two models, not {len(options.models)}: give --model twice, one "
+            "that started from a "
             "trained encoder and one trained from scratch"
         )
     options.only_tau()
@@ -282,7 +340,8 @@ def encoder_init(options: Options) -> Table:
         lines.append((", ".join([*labels, called(MODEL, row["tau"])]), row))
     if unknown := [name for name in bench.models if name not in roles]:
         summary["notes"].append(
-            f"No file notes where the encoder of {' and '.join(unknown)} came from, so no difference is stated. "
+            f"No file notes where the encoder of {' and '.join(unknown)} came from, so no "
+            "difference is stated. "
             "Checkpoints of srflow-train note it."
         )
     else:
@@ -292,8 +351,11 @@ def encoder_init(options: Options) -> Table:
 
 
 def _differences(found: Sampled) -> list[Line]:
-    """Add to the summary what a trained encoder gains; return the lines of the table that say so."""
-    bench, summary = found.bench, found.summary
+    """Add to the summary what a trained encoder gains; return the lines of the table that say
+    so.
+    """
+    bench = found.bench
+    summary = found.summary
     trained, scratch = summary["rows"]
     forms = {**{metric.name: metric.form for metric in bench.metrics}, DIVERSITY: ".2f"}
     gains = {name: trained[name] - scratch[name] for name in forms}
@@ -331,19 +393,31 @@ def _roles(models: Mapping[str, Subject]) -> dict[str, str]:
     }
     if len(roles) == 2 and len(set(roles.values())) == 1:
         (both,) = set(roles.values())
-        raise ArgumentError(f"both models started {both}, as their notes say: name one of each kind")
+        raise ArgumentError(
+            f"both models started {both}, as their notes say: name one of each kind"
+        )
     return roles
 
 
 def _wins(found: Sampled, one: str, other: str) -> dict[str, int]:
     """On how many pictures one model is better than another, by metric."""
-    pairs = list(zip(*([row for row in found.rows if row["method"] == name] for name in (one, other)), strict=True))
+    pairs = list(
+        zip(
+            *([row for row in found.rows if row["method"] == name] for name in (one, other)),
+            strict=True,
+        )
+    )
     signs = {metric.name: 1 if metric.better == "higher" else -1 for metric in found.bench.metrics}
-    return {name: sum(sign * (float(a[name]) - float(b[name])) > 0 for a, b in pairs) for name, sign in signs.items()}
+    return {
+        name: sum(sign * (float(a[name]) - float(b[name])) > 0 for a, b in pairs)
+        for name, sign in signs.items()
+    }
 
 
 def _draw_side_by_side(bench: Bench, path: Path, picture: Picture, cells: Sequence[Cell]) -> None:
-    """Draw figures 11 to 13: a row for each crop; in columns LR images, methods, and the photograph."""
+    """Draw figures 11 to 13: a row for each crop; in columns LR images, methods, and the
+    photograph.
+    """
     title = f"{picture.name}, ×{bench.subject.scale}; figures are of the whole picture"
     write_sheet(path, title, [*cells, ("HR", picture.hr)], shown_places(picture.hr, CROPS))
 
@@ -358,14 +432,16 @@ WORST = "lr_psnr_worst"
 """Column: the smallest LR-PSNR of a picture's samples; in summary.json the smallest of all."""
 
 _NOT_LPIPS = (
-    " The challenge computed {} by the spatial LPIPS (AlexNet), whose weights are not on this machine; by FLIP it is "
+    " The challenge computed {} by the spatial LPIPS (AlexNet), whose weights are not on this "
+    "machine; by FLIP it is "
     "not comparable with published scores."
 )
 
 
 @torch.no_grad()
 def ntire21(options: Options) -> Table:
-    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return the table.
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
+    the table.
 
     Raises: SRFlowError.
     """
@@ -382,9 +458,15 @@ def ntire21(options: Options) -> Table:
         sample = bench.subject.sampler(picture.lr)
         images = [sample(tau, seed) for seed in range(count)]
         if sheet is not None:
-            cells = [bench.cell(f"sample {number}", image, picture) for number, image in enumerate(images)]
-            title, cells = f"{picture.name}, samples: {bench.subject.name}", [("LR", picture.lr), *cells]
-            write_sheet(sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6)
+            cells = [
+                bench.cell(f"sample {number}", image, picture)
+                for number, image in enumerate(images)
+            ]
+            title = f"{picture.name}, samples: {bench.subject.name}"
+            cells = [("LR", picture.lr), *cells]
+            write_sheet(
+                sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6
+            )
         lr_psnr = next(metric for metric in bench.metrics if metric.name == "lr_psnr")
         own: Row = {
             WORST: min(lr_psnr.measure(image, picture, bench.convention) for image in images),
@@ -398,8 +480,10 @@ def ntire21(options: Options) -> Table:
     line = {"tau": tau.in_json, **bench.means(rows, [DIVERSITY, score], method=MODEL), WORST: worst}
     called = f"S{str(count).translate(str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉'))}"
     note = (
-        f"{called} is the diversity score, 0 to 100, mean over pictures: how much closer, in percent, the photograph "
-        "would be than the best sample, if each pixel could be taken from the sample that is best there. The worst "
+        f"{called} is the diversity score, 0 to 100, mean over pictures: how much closer, in "
+        "percent, the photograph "
+        "would be than the best sample, if each pixel could be taken from the sample that is best "
+        "there. The worst "
         "LR-PSNR is of all samples of all pictures; the other figures are means over samples."
     ) + ("" if heading == "LPIPS" else _NOT_LPIPS.format(called))
     more = {"tau": tau.in_json, "samples": count, "diversity_scores": {score: heading}}
@@ -410,11 +494,14 @@ def ntire21(options: Options) -> Table:
         score: (f"{called} by {heading} ↑", ".2f"),
         **DIVERSITY_COLUMN,
     }
-    return bench.table([*summary["references"].items(), (f"τ {tau}", line)], summary["notes"], columns)
+    return bench.table(
+        [*summary["references"].items(), (f"τ {tau}", line)], summary["notes"], columns
+    )
 
 
 def _distance(bench: Bench) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
-    """A distance at each pixel, 1×1×H×W, and its name: spatial LPIPS, or FLIP where its weights are not there.
+    """A distance at each pixel, 1×1×H×W, and its name: spatial LPIPS, or FLIP where its weights are
+    not there.
 
     Raises: MissingExtraError if neither is there.
     """
@@ -422,7 +509,8 @@ def _distance(bench: Bench) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
         return "LPIPS", partial(figures.lpips_map, bench.convention.lpips)
     if not figures.has_flip():
         raise MissingExtraError(
-            f"ntire21 needs a distance at each pixel, and neither LPIPS nor FLIP is at hand: {HOW}, "
+            "ntire21 needs a distance at each pixel, and neither LPIPS nor FLIP is at hand: "
+            f"{HOW}, "
             "or pip install flip-evaluator"
         )
     return "FLIP", figures.flip_map
@@ -432,15 +520,18 @@ SETS = ("Set5", "Set14", "BSD100", "Urban100", "Kodak")
 """Their order in the table; sets of other names follow."""
 
 NOTE = (
-    "PSNR of the luma Y (BT.601, 16 to 235 of 255, not rounded), without a border of {scale} pixels; the other figures "
-    "of whole RGB pictures in 8 bits; means over a set's pictures, of a sampling model over {samples} samples each. LR "
+    "PSNR of the luma Y (BT.601, 16 to 235 of 255, not rounded), without a border of {scale} "
+    "pixels; the other figures "
+    "of whole RGB pictures in 8 bits; means over a set's pictures, of a sampling model over "
+    "{samples} samples each. LR "
     "and HR pictures are the set's files; without LR files they are {reduction} reductions."
 )
 
 
 @torch.no_grad()
 def standard(options: Options) -> Table:
-    """Measure each set into a folder of its own, as `compare` does; return a line for each method and temperature.
+    """Measure each set into a folder of its own, as `compare` does; return a line for each method
+    and temperature.
 
     Each model stands at τ 0 and at its default, if no temperature is named. Raises: SRFlowError.
     """
@@ -460,7 +551,11 @@ def standard(options: Options) -> Table:
         options.progress(f"{name}:")
         bench = open_bench(of_set, several=True, alone="")
         found = measure_models(
-            bench, of_set, lambda subject: (ZERO, subject.default_tau), lambda *_: None, protocol="standard"
+            bench,
+            of_set,
+            lambda subject: (ZERO, subject.default_tau),
+            lambda *_: None,
+            protocol="standard",
         )
         found.results.write_summary(found.summary)
         metrics = sorted(bench.metrics, key=lambda metric: metric.name != "y_psnr")  # first
@@ -468,17 +563,30 @@ def standard(options: Options) -> Table:
             cell = " / ".join(format(row[metric.name], metric.form) for metric in metrics)
             cells.setdefault(method, {})[f"{name} ({len(bench.pictures)})"] = cell
     columns = list(next(iter(cells.values())))
-    headings, scale = " / ".join(metric.heading for metric in metrics), bench.subject.scale
-    note = NOTE.format(scale=scale, samples=options.samples or SAMPLES, reduction=bench.subject.reduction)
+    headings = " / ".join(metric.heading for metric in metrics)
+    scale = bench.subject.scale
+    note = NOTE.format(
+        scale=scale, samples=options.samples or SAMPLES, reduction=bench.subject.reduction
+    )
     notes = [f"{headings}, ×{scale}. {note}", *([] if lpips or options.metrics else [MISSING])]
-    return Table(["method", *columns], [[name, *(of[key] for key in columns)] for name, of in cells.items()], notes)
+    return Table(
+        ["method", *columns],
+        [[name, *(of[key] for key in columns)] for name, of in cells.items()],
+        notes,
+    )
 
 
 def _sets(hr: Path) -> dict[str, Path]:
-    """The sets in a folder, or the one that it is, by name. Raises: ArgumentError if there is none."""
+    """The sets in a folder, or the one that it is, by name. Raises: ArgumentError if there is
+    none.
+    """
     if (hr / "HR").is_dir():
         return {hr.resolve().name: hr}
-    found = {folder.parent.name: folder.parent for folder in sorted(hr.glob("*/HR")) if folder.is_dir()}
+    found = {
+        folder.parent.name: folder.parent for folder in sorted(hr.glob("*/HR")) if folder.is_dir()
+    }
     if not found:
-        raise ArgumentError(f"--hr {hr} has no SET/HR with photographs: make it by benchmarks/standard_sets.py")
+        raise ArgumentError(
+            f"--hr {hr} has no SET/HR with photographs: make it by benchmarks/standard_sets.py"
+        )
     return {name: found[name] for name in (*SETS, *found) if name in found}

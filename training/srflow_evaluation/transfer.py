@@ -1,7 +1,7 @@
 """The protocol `transfer`: part of one picture put into another, pasted and as the flow does it.
 
-Figure 18 of the publication's supplement. Steps, of which seams are made, are differences of neighbours, side by side
-and one above the other.
+Figure 18 of the publication's supplement. Steps, of which seams are made, are differences of
+neighbours, side by side and one above the other.
 """
 
 from __future__ import annotations
@@ -48,9 +48,12 @@ MEASURES = {
 """Heading, format and direction of the columns."""
 
 CONVENTION = (
-    "8-bit RGB. Seam error: how far each difference of neighbours across the mask's edge lies outside of those that "
-    "target and source have there; 0 for either of them. Seam: the differences across the edge, divided by those up to "
-    "three pixels from it. Detail: the differences inside the mask, divided by the source's. Likeness: "
+    "8-bit RGB. Seam error: how far each difference of neighbours across the mask's edge lies "
+    "outside of those that "
+    "target and source have there; 0 for either of them. Seam: the differences across the edge, "
+    "divided by those up to "
+    "three pixels from it. Detail: the differences inside the mask, divided by the source's. "
+    "Likeness: "
     "their correlation with the source's. Every figure is the mean over pictures"
 )
 """How the figures are computed."""
@@ -62,11 +65,13 @@ _MARGIN = 24  # pixels around the mask in a sheet of a larger picture
 
 @torch.no_grad()
 def transfer(options: Options) -> Table:
-    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return the table.
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
+    the table.
 
     Raises: SRFlowError.
     """
-    way, bench = _Way.of(options), open_bench(options)
+    way = _Way.of(options)
+    bench = open_bench(options)
     bench = replace(bench, pictures=_with_sources(bench.pictures, options))
     subject = bench.subject
     subject.both_ways()  # refuses a bundle without an inverter before anything is written
@@ -76,7 +81,12 @@ def transfer(options: Options) -> Table:
         case = _Case.of(files, picture)
         made, finite = case.made(subject, way)
         rows: list[Row] = [
-            {"picture": files.name, "method": name, "tau": way.said if name == "result" else "", **case.measured(image)}
+            {
+                "picture": files.name,
+                "method": name,
+                "tau": way.said if name == "result" else "",
+                **case.measured(image),
+            }
             for name, image in made.items()
         ]
         rows[-1][NONFINITE] = float(not finite)
@@ -86,7 +96,9 @@ def transfer(options: Options) -> Table:
                 tau = subject.default_tau
                 drawn = to_pixels(as_shown(subject.sampler(picture.lr)(tau, 0)))
                 enlarged = replace(case, target=drawn, lr=to_pixels(picture.lr))
-                cells += enlarged.cells(enlarged.made(subject, way)[0], f"target, super-resolved, τ {tau}")
+                cells += enlarged.cells(
+                    enlarged.made(subject, way)[0], f"target, super-resolved, τ {tau}"
+                )
             height, width = cells[0][1].shape[2:]
             title = f"{files.name}, transferred at τ {way.said}: {subject.name}"
             write_sheet(sheet, title, cells, [(slice(0, height), slice(0, width))], columns=4)
@@ -99,21 +111,40 @@ def transfer(options: Options) -> Table:
         "tau": str(way.tau or ""),
     }
     results, rows = bench.measure(options, rows_of, sheets=SHEETS, measured="transfer", **settings)
-    means = {name: mean_of([row for row in rows if row["method"] == name], list(MEASURES)) for name in METHODS}
-    source = "the middle of the next picture, scaled to cover" if options.source is None else "from --source"
+    means = {
+        name: mean_of([row for row in rows if row["method"] == name], list(MEASURES))
+        for name in METHODS
+    }
+    source = (
+        "the middle of the next picture, scaled to cover"
+        if options.source is None
+        else "from --source"
+    )
     mask = "an ellipse in the middle" if options.mask is None else "from --mask"
     broken = [str(row["picture"]) for row in rows if row.get(NONFINITE)]
-    warning = f"The result of {', '.join(broken)} is not finite (NaN or infinite): it is black inside the mask."
+    warning = (
+        f"The result of {', '.join(broken)} is not finite (NaN or infinite): it is black inside "
+        "the mask."
+    )
     notes = [*([warning] if broken else []), f"Result: {way}. Source: {source}. Mask: {mask}."]
     results.write_summary(
         {
-            **bench.summary("transfer", [], [{"method": name, **found} for name, found in means.items()]),
+            **bench.summary(
+                "transfer", [], [{"method": name, **found} for name, found in means.items()]
+            ),
             "references": {},
             "convention": CONVENTION,
-            "metrics": {name: {"heading": head, "better": better} for name, (head, _, better) in MEASURES.items()},
+            "metrics": {
+                name: {"heading": head, "better": better}
+                for name, (head, _, better) in MEASURES.items()
+            },
             "notes": notes,
             **settings,
-            **{f"{name}_{method}": value for method, found in means.items() for name, value in found.items()},
+            **{
+                f"{name}_{method}": value
+                for method, found in means.items()
+                for name, value in found.items()
+            },
         }
     )
     columns = {name: (head, form) for name, (head, form, _) in MEASURES.items()}
@@ -125,7 +156,10 @@ def _with_sources(pictures: Sequence[PictureFiles], options: Options) -> Sequenc
     if options.source is not None:
         return pictures
     if len(pictures) == 1:
-        raise ArgumentError("content is taken from the next picture, but there is only one: name another with --source")
+        raise ArgumentError(
+            "content is taken from the next picture, but there is only one: name another with "
+            "--source"
+        )
     nexts = [*pictures[1:], pictures[0]]
     return [replace(files, beside=after.hr) for files, after in zip(pictures, nexts, strict=True)]
 
@@ -140,30 +174,44 @@ class _Way:
     @classmethod
     def of(cls, options: Options) -> _Way:
         """Raises: ArgumentError."""
-        return cls("none" if options.normalise == "published" else "gradient", options.number_of("transferring"))
+        return cls(
+            "none" if options.normalise == "published" else "gradient",
+            options.number_of("transferring"),
+        )
 
     def taus(self, levels: Sequence[int]) -> dict[int, float]:
         """By level; those that are not named stay as they are."""
         if self.tau is not None:
             return self.tau.by_level(levels)
-        return {min(levels): FINEST_TAU} if self.blend == "gradient" else dict.fromkeys(levels, PLAIN_TAU)
+        return (
+            {min(levels): FINEST_TAU}
+            if self.blend == "gradient"
+            else dict.fromkeys(levels, PLAIN_TAU)
+        )
 
     @property
     def said(self) -> str:
         """The temperature for people."""
         if self.tau is not None:
             return str(self.tau)
-        return f"{FINEST_TAU:g} on the finest level" if self.blend == "gradient" else f"{PLAIN_TAU:g}"
+        return (
+            f"{FINEST_TAU:g} on the finest level" if self.blend == "gradient" else f"{PLAIN_TAU:g}"
+        )
 
     def __str__(self) -> str:
         if self.blend == "none":
-            return f"pasted as it is, the LR image stays the target's, and latents are normalised at τ {self.said}"
+            return (
+                "pasted as it is, the LR image stays the target's, and latents are normalised at "
+                f"τ {self.said}"
+            )
         return f"as srflow-transfer does it, τ {self.said}"
 
 
 @dataclass(frozen=True)
 class _Case:
-    """A target, what is put into it, and where. lr: the target's true LR image, None if it is to be reduced."""
+    """A target, what is put into it, and where. lr: the target's true LR image, None if it is to be
+    reduced.
+    """
 
     target: Pixels
     source: Pixels
@@ -184,8 +232,14 @@ class _Case:
         if (drawn := picture.inputs.get("mask")) is not None:
             mask = mask_of(to_pixels(drawn))
             if mask.all() or not mask.any():
-                what = "all of the picture is inside" if mask.all() else "nothing is at least half as bright as white"
-                raise ImageError(f"{files.inputs['mask']}: {what}: paint white what is to be taken, on black")
+                what = (
+                    "all of the picture is inside"
+                    if mask.all()
+                    else "nothing is at least half as bright as white"
+                )
+                raise ImageError(
+                    f"{files.inputs['mask']}: {what}: paint white what is to be taken, on black"
+                )
         return cls(target, source, mask, None if files.lr is None else to_pixels(picture.lr))
 
     def made(self, subject: Subject, way: _Way) -> tuple[dict[str, Pixels], bool]:
@@ -195,21 +249,27 @@ class _Case:
         """
         pasted = np.where(self.mask[..., None], self.source, self.target)
         try:
-            result, finite = self._transferred(subject, way), True
+            result = self._transferred(subject, way)
+            finite = True
         except NonFiniteError:
-            result, finite = np.where(self.mask[..., None], np.uint8(0), self.target), False
+            result = np.where(self.mask[..., None], np.uint8(0), self.target)
+            finite = False
         return {"target": self.target, "pasted": pasted, "result": result}, finite
 
     def _transferred(self, subject: Subject, way: _Way) -> Pixels:
         if subject.upscaler is None:
             return self._by_network(subject, way)
         taus = way.taus([entry.level for entry in subject.upscaler.bundle.manifest.latent_levels])
-        return subject.upscaler.transfer(self.target, self.source, self.mask, self.lr, blend=way.blend, tau=taus)
+        return subject.upscaler.transfer(
+            self.target, self.source, self.mask, self.lr, blend=way.blend, tau=taus
+        )
 
     def _by_network(self, subject: Subject, way: _Way) -> Pixels:
-        """Transfer as :meth:`Upscaler.transfer` does, with a checkpoint's network and of the whole picture.
+        """Transfer as :meth:`Upscaler.transfer` does, with a checkpoint's network and of the whole
+        picture.
 
-        In a larger picture than the mask's surroundings, other random numbers normalise the latents.
+        In a larger picture than the mask's surroundings, other random numbers normalise the
+        latents.
         """
         before, content = (to_array(to_image(image)) for image in (self.target, self.source))
         if way.blend == "gradient":
@@ -222,7 +282,9 @@ class _Case:
             lr = (lr + reduce(pasted, subject.scale).clamp(0, 1) - own).clamp(0, 1)
         flow = subject.both_ways()(lr)
         latents = flow.invert(pasted)
-        drawn = flow.decode(latents.normalised(way.taus(list(latents.levels)), over="local", where=self.mask))
+        drawn = flow.decode(
+            latents.normalised(way.taus(list(latents.levels)), over="local", where=self.mask)
+        )
         share = torch.from_numpy(shares(self.mask))
         after = to_tensor(before) + share * (drawn - to_tensor(before))
         result = to_pixels(as_shown(after))
@@ -241,7 +303,8 @@ class _Case:
         return {name: value for name, value in found.items() if value is not None}
 
     def cells(self, made: Mapping[str, Pixels], called: str) -> list[Cell]:
-        """A row of figure 18: the target, the source with the mask's edge in white, pasted and transferred.
+        """A row of figure 18: the target, the source with the mask's edge in white, pasted and
+        transferred.
 
         Whole pictures up to 256 pixels a side; of larger ones the surroundings of the mask.
         """
@@ -259,8 +322,14 @@ class _Case:
         for name, image in shown.items():
             part = to_image(image[rows, columns])
             if (factor := WHOLE / max(part.shape[2:])) < 1:
-                part = F.interpolate(part, scale_factor=factor, mode="bicubic", antialias=True, align_corners=False)
-            error = f"\nseam error {self.measured(image)['seam_error']:.2f}" if name in ("pasted", "result") else ""
+                part = F.interpolate(
+                    part, scale_factor=factor, mode="bicubic", antialias=True, align_corners=False
+                )
+            error = (
+                f"\nseam error {self.measured(image)['seam_error']:.2f}"
+                if name in ("pasted", "result")
+                else ""
+            )
             cells.append((name + error, part))
         return cells
 
@@ -268,7 +337,8 @@ class _Case:
 def _ellipse(height: int, width: int) -> Mask:
     """In the middle; its half axes are a fifth of the sides."""
     rows, columns = np.mgrid[:height, :width]
-    down, right = (rows + 0.5 - height / 2) / (_AXIS * height), (columns + 0.5 - width / 2) / (_AXIS * width)
+    down = (rows + 0.5 - height / 2) / (_AXIS * height)
+    right = (columns + 0.5 - width / 2) / (_AXIS * width)
     inside: Mask = down**2 + right**2 < 1
     return inside
 
@@ -276,13 +346,15 @@ def _ellipse(height: int, width: int) -> Mask:
 def seam_error(picture: Pixels, target: Pixels, source: Pixels, mask: Mask) -> float:
     """Gradient error across the mask's edge, in 8-bit levels, 0 for the target and for the source.
 
-    The mean of how far each step across it lies outside of those that target and source have at that place.
+    The mean of how far each step across it lies outside of those that target and source have at
+    that place.
     """
     errors = []
     for axis in (0, 1):
         across = np.diff(mask, axis=axis)
         found, one, other = (
-            np.diff(image.astype(np.float64), axis=axis)[across] for image in (picture, target, source)
+            np.diff(image.astype(np.float64), axis=axis)[across]
+            for image in (picture, target, source)
         )
         low, high = np.minimum(one, other), np.maximum(one, other)
         errors.append(np.maximum(np.maximum(low - found, found - high), 0).ravel())
@@ -290,7 +362,8 @@ def seam_error(picture: Pixels, target: Pixels, source: Pixels, mask: Mask) -> f
 
 
 def seam(picture: Pixels, mask: Mask) -> float | None:
-    """How much larger steps across the mask's edge are than those up to 3 pixels from it; 1 is no seam.
+    """How much larger steps across the mask's edge are than those up to 3 pixels from it; 1 is no
+    seam.
 
     None if nothing differs there.
     """
@@ -300,14 +373,19 @@ def seam(picture: Pixels, mask: Mask) -> float | None:
 
 
 def detail(picture: Pixels, source: Pixels, mask: Mask) -> float | None:
-    """How much of the source's steps is left inside the mask, more than 3 pixels from its edge; None if it has none."""
+    """How much of the source's steps is left inside the mask, more than 3 pixels from its edge;
+    None if it has none.
+    """
     inside = ~grown(~mask, _NEAR)
-    found, whole = (_mean_step(image, inside, across=False, mask=mask) for image in (picture, source))
+    found, whole = (
+        _mean_step(image, inside, across=False, mask=mask) for image in (picture, source)
+    )
     return found / whole if found is not None and whole else None
 
 
 def likeness(picture: Pixels, source: Pixels, mask: Mask) -> float | None:
-    """Correlation of the steps inside the mask, more than 3 pixels from its edge, with the source's; 1 is its content.
+    """Correlation of the steps inside the mask, more than 3 pixels from its edge, with the
+    source's; 1 is its content.
 
     Brightness and colour do not count. None if either has no steps.
     """
@@ -326,12 +404,16 @@ def grown(mask: Mask, steps: int) -> Mask:
     """The mask, wider by some pixels."""
     for _ in range(steps):
         mask = np.pad(mask, 1)
-        mask = mask[1:-1, 1:-1] | mask[:-2, 1:-1] | mask[2:, 1:-1] | mask[1:-1, :-2] | mask[1:-1, 2:]
+        mask = (
+            mask[1:-1, 1:-1] | mask[:-2, 1:-1] | mask[2:, 1:-1] | mask[1:-1, :-2] | mask[1:-1, 2:]
+        )
     return mask
 
 
 def _mean_step(picture: Pixels, near: Mask, *, across: bool, mask: Mask) -> float | None:
-    """Mean size of the steps between two pixels `near`, on one side of the mask's edge or across it."""
+    """Mean size of the steps between two pixels `near`, on one side of the mask's edge or across
+    it.
+    """
     found = []
     values = picture.astype(np.float64)
     for axis in (0, 1):

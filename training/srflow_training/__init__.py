@@ -1,6 +1,7 @@
 """Training and checkpoints of SRFlow, in PyTorch (`pip install "srflow-sdk[train]"`).
 
-Names are imported on first use, so the command line can report a missing extra when torch is not installed.
+Names are imported on first use, so the command line can report a missing extra when torch is not
+installed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,15 @@ if TYPE_CHECKING:
     from srflow_training.checkpoints import load_checkpoint, save_checkpoint
     from srflow_training.model import RRDB, Encoder, PlainEncoder, SRFlow, SRFlowConfig
 
-__all__ = ["RRDB", "Encoder", "PlainEncoder", "SRFlow", "SRFlowConfig", "load_checkpoint", "save_checkpoint"]
+__all__ = [
+    "RRDB",
+    "Encoder",
+    "PlainEncoder",
+    "SRFlow",
+    "SRFlowConfig",
+    "load_checkpoint",
+    "save_checkpoint",
+]
 
 __getattr__, __dir__ = lazy_names(
     __name__,

@@ -1,4 +1,6 @@
-"""Command lines of the training package. Heavy modules are imported only after the extra is found installed."""
+"""Command lines of the training package. Heavy modules are imported only after the extra is found
+installed.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ __all__ = ["train"]
 
 
 _FROM_NOTHING = (
-    "warning: the network starts from nothing, its LR encoder too: set schedule.encoder to what --stage encoder wrote, "
+    "warning: the network starts from nothing, its LR encoder too: set schedule.encoder to what "
+    "--stage encoder wrote, "
     "or schedule.start to what srflow-export --checkpoint-of {} wrote"
 )
 
@@ -30,12 +33,14 @@ _FROM_NOTHING = (
 def _presets() -> Iterator[str]:
     """A line for each preset: its name, and what the first line of its file says."""
     files = (resources.files("srflow_training") / "presets").iterdir()
-    for name, file in sorted((file.name.removesuffix(".yaml"), file) for file in files if file.name.endswith(".yaml")):
+    for name, file in sorted(
+        (file.name.removesuffix(".yaml"), file) for file in files if file.name.endswith(".yaml")
+    ):
         cells = file.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ").split(" | ")
         yield "  {:<18}{:>7}{:>16}{:>9}  {}".format(name, *cells)
 
 
-_HELP = f"""Train an SRFlow network, or the LR encoder that it starts from, on a folder of photographs.
+_HELP = f"""Train an SRFlow network, or the LR encoder that it starts from, on photographs.
 
 \b
 Presets: parameters; hours of one core of an AMD EPYC, encoder + flow; memory of weights and a batch
@@ -49,17 +54,21 @@ From start to finish:
   srflow-export --ckpt runs/flow/model.safetensors
 
 \b
-Common settings:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER  network.variant=paper|published
-  schedule.start=CKPT (fine-tuning)  objective.l1=1  hardware.devices=4  hardware.precision=fp32|bf16
+Common settings:  schedule.iterations  data.batch  data.crop  data.cache=FOLDER
+  network.variant=paper|published  schedule.start=CKPT (fine-tuning)  objective.l1=1
+  hardware.devices=4  hardware.precision=fp32|bf16
   data.degradation=photo|strong (LR images as they come from phones)  schedule.best=gmsd_tau0.8
   schedule.accumulate=4 (large batches in parts)  objective.perceptual=2  network.scale=16
-  data.reduction=bilinear  data.hr_shift=4 (content transfer; with data.crop=144 of faces of 160 pixels)
+  data.reduction=bilinear  data.hr_shift=4 (content transfer; with data.crop=144 of faces of
+  160 pixels)
 Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
 """
 
 
 @click.command(
-    cls=Command, help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+    cls=Command,
+    help=_HELP,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.option(
     "--config",
@@ -74,8 +83,12 @@ Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
     show_default=True,
     help="What to train: the flow, or the LR encoder that it starts from.",
 )
-@click.option("--data", type=LocalPath(), required=True, help="Folder of photographs, at any depth.")
-@click.option("--val", type=LocalPath(), help="Folder of photographs to validate on during the run.")
+@click.option(
+    "--data", type=LocalPath(), required=True, help="Folder of photographs, at any depth."
+)
+@click.option(
+    "--val", type=LocalPath(), help="Folder of photographs to validate on during the run."
+)
 @click.option("--out", type=LocalPath(), required=True, help="Folder to write the run to.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @click.option(
@@ -83,7 +96,8 @@ Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
     "overrides",
     multiple=True,
     metavar="KEY=VALUE",
-    help="Change a setting, e.g. data.batch=8; without VALUE, return it to its default. Repeatable.",
+    help="Change a setting, e.g. data.batch=8; without VALUE, return it to its default. "
+    "Repeatable.",
 )
 @click.version_option(__version__, prog_name="srflow-train")
 def train(
@@ -102,7 +116,9 @@ def train(
         if val is not None:
             check_folder(val, option="--val")
         if is_first_process():  # before torch is loaded, which takes seconds
-            click.echo(f"{'resuming' if resume else 'starting'} {out}: loading PyTorch, reading {data}")
+            click.echo(
+                f"{'resuming' if resume else 'starting'} {out}: loading PyTorch, reading {data}"
+            )
         torch = require_all()
         for module in ("lightning_fabric", "tensorboard"):
             require_extra(module, "train")
@@ -110,19 +126,31 @@ def train(
         from srflow_training.trainer import Trainer
 
         if config is None and not resume:
-            raise ArgumentError("no --config: name a preset or a YAML file (--help lists the presets)")
+            raise ArgumentError(
+                "no --config: name a preset or a YAML file (--help lists the presets)"
+            )
         if config is None and not (out / "config.yaml").is_file():
-            raise ArgumentError(f"{out} holds no run to resume: name its --out, or omit --resume and add --config")
-        with raised_interrupts(*STOPPING):  # batch systems send SIGTERM, and scripts start commands with SIGINT ignored
+            raise ArgumentError(
+                f"{out} holds no run to resume: name its --out, or omit --resume and add --config"
+            )
+        with raised_interrupts(
+            *STOPPING
+        ):  # batch systems send SIGTERM, and scripts start commands with SIGINT ignored
             settings = load_settings(config or str(out / "config.yaml"), overrides, stage=stage)
-            has_start = resume or settings.kind != "srflow" or settings.schedule.start or settings.schedule.encoder
+            has_start = (
+                resume
+                or settings.kind != "srflow"
+                or settings.schedule.start
+                or settings.schedule.encoder
+            )
             if not has_start and is_first_process():
                 click.echo(_FROM_NOTHING.format(config), err=True)
             trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
             if is_first_process():
                 parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
                 click.echo(
-                    f"{_count(len(trainer.photos), 'photograph')}, {_count(parameters, 'parameter')}, "
+                    f"{_count(len(trainer.photos), 'photograph')}, "
+                    f"{_count(parameters, 'parameter')}, "
                     f"{_count(trainer.fabric.world_size, 'device')}, "
                     f"{_count(settings.schedule.iterations, 'iteration')}, run in {out}"
                 )
@@ -136,7 +164,10 @@ def train(
     except KeyboardInterrupt as error:
         if is_first_process():
             saved = (out / "states").is_dir()
-            click.echo(f"stopped; {'continue with --resume' if saved else 'no state was saved yet'}", err=True)
+            click.echo(
+                f"stopped; {'continue with --resume' if saved else 'no state was saved yet'}",
+                err=True,
+            )
         sys.exit(exit_status(*error.args))
     except RuntimeError as error:
         if "gloo" not in str(error) and not isinstance(error, torch.distributed.DistError):

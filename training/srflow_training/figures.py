@@ -1,12 +1,13 @@
-"""Every figure for how close an image is to its photograph, for `srflow-eval`, validation and the losses.
+"""Every figure for how close an image is to its photograph, for `srflow-eval`, validation and the
+losses.
 
 Images are N×3×H×W, RGB in [0, 1].
 
-Figures return a float for one image, 1×3×H×W. All except :func:`nonfinite` measure what an 8-bit file would show:
-values are clipped and rounded, and NaN is black.
+Figures return a float for one image, 1×3×H×W. All except :func:`nonfinite` measure what an 8-bit
+file would show: values are clipped and rounded, and NaN is black.
 
-The functions that end in `_loss` are what the figures are made of. They are differentiable and do not round: a scalar
-tensor, the mean over the batch, 0 for equality.
+The functions that end in `_loss` are what the figures are made of. They are differentiable and do
+not round: a scalar tensor, the mean over the batch, 0 for equality.
 """
 
 from __future__ import annotations
@@ -29,9 +30,11 @@ from srflow_training.lpips import LPIPS
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 FLIP_PIXELS_PER_DEGREE = 67
-"""Pixels per degree of the eye's field that FLIP assumes: a 4K screen 0.7 m wide, seen from 0.7 m (its default)."""
+"""Pixels per degree of the eye's field that FLIP assumes: a 4K screen 0.7 m wide, seen from 0.7 m
+(its default)."""
 
-_SPECK, _SMOOTH = 6 / 255, 0.25
+_SPECK = 6 / 255
+_SMOOTH = 0.25
 _MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang et al., 2003
 
 
@@ -49,32 +52,45 @@ def psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
 
 
 def y_psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
-    """PSNR in dB of the luma (BT.601, 16 to 235 of 255, as MATLAB's rgb2ycbcr but not rounded), peak 255.
+    """PSNR in dB of the luma (BT.601, 16 to 235 of 255, as MATLAB's rgb2ycbcr but not rounded),
+    peak 255.
 
     Without `border` pixels on every side, at most 100 dB.
     """
     weights = torch.tensor([65.481, 128.553, 24.966])[None, :, None, None] / 255
-    return _decibels(((_inner(as_shown(image), border) - _inner(reference, border)) * weights).sum(dim=1))
+    return _decibels(
+        ((_inner(as_shown(image), border) - _inner(reference, border)) * weights).sum(dim=1)
+    )
 
 
 def ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
-    """SSIM (Wang et al., 2004), mean over the RGB channels, at full size, without `border` pixels; 1 is equality."""
-    return float(piq.ssim(_inner(as_shown(image), border), _inner(reference, border), downsample=False))
+    """SSIM (Wang et al., 2004), mean over the RGB channels, at full size, without `border` pixels;
+    1 is equality.
+    """
+    return float(
+        piq.ssim(_inner(as_shown(image), border), _inner(reference, border), downsample=False)
+    )
 
 
 def uniform_ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
-    """SSIM with uniform 7×7 windows, as the publication's measuring code has it: mean over the RGB channels.
+    """SSIM with uniform 7×7 windows, as the publication's measuring code has it: mean over the RGB
+    channels.
 
-    At each position whose window is inside the picture; variances have n − 1 in their denominator. 1 is equality.
+    At each position whose window is inside the picture; variances have n − 1 in their denominator.
+    1 is equality.
     """
     one, other = (_inner(x, border).double() for x in (as_shown(image), reference))
-    mean_one, mean_other = _windows(one), _windows(other)
+    mean_one = _windows(one)
+    mean_other = _windows(other)
     unbiased = 49 / 48
     variance_one = unbiased * (_windows(one * one) - mean_one * mean_one)
     variance_other = unbiased * (_windows(other * other) - mean_other * mean_other)
     covariance = unbiased * (_windows(one * other) - mean_one * mean_other)
-    c1, c2 = 0.01**2, 0.03**2
-    luminance = (2 * mean_one * mean_other + c1) / (mean_one * mean_one + mean_other * mean_other + c1)
+    c1 = 0.01**2
+    c2 = 0.03**2
+    luminance = (2 * mean_one * mean_other + c1) / (
+        mean_one * mean_one + mean_other * mean_other + c1
+    )
     return float((luminance * (2 * covariance + c2) / (variance_one + variance_other + c2)).mean())
 
 
@@ -84,20 +100,25 @@ def mean_magnitude(difference: Tensor) -> Tensor:
 
 
 def bits_per_dimension_loss(nats: Tensor, image: Tensor) -> Tensor:
-    """Negative of the mean of log-densities, [N] in nats, in bits per value of an image N×3×H×W in [0, 1].
+    """Negative of the mean of log-densities, [N] in nats, in bits per value of an image N×3×H×W in
+    [0, 1].
 
-    The figure `nll`. log2 256 is not added, unlike in :func:`bits_per_dimension`, so it is negative for most images.
+    The figure `nll`. log2 256 is not added, unlike in :func:`bits_per_dimension`, so it is negative
+    for most images.
     """
     return -nats.mean() / (math.log(2) * image[0].numel())
 
 
 def bits_per_dimension(nats: Tensor, image: Tensor) -> float:
-    """Negative of the mean of log-densities, [N] in nats, in bits per value of an image N×3×H×W, for 8-bit levels.
+    """Negative of the mean of log-densities, [N] in nats, in bits per value of an image N×3×H×W,
+    for 8-bit levels.
 
     The runtime's figure: :attr:`srflow_sdk.Latents.bits_per_dimension`.
     """
     height, width = image.shape[2:]
-    return picture_latents.bits_per_dimension(float(nats.double().mean()), height=height, width=width)
+    return picture_latents.bits_per_dimension(
+        float(nats.double().mean()), height=height, width=width
+    )
 
 
 # Perception
@@ -118,16 +139,21 @@ def gmsd(image: Tensor, reference: Tensor) -> float:
 def haarpsi(image: Tensor, reference: Tensor) -> float:
     """Haar wavelet-based perceptual similarity (Reisenhofer et al., 2018); 1 is equality."""
     score: Tensor = piq.haarpsi(as_shown(image), reference)
-    return 1.0 if bool(score.isposinf()) else float(score)  # two black images weigh nothing: infinite for piq
+    return (
+        1.0 if bool(score.isposinf()) else float(score)
+    )  # two black images weigh nothing: infinite for piq
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
-    """Number of scales that MS-SSIM has for a size in pixels, each half as large as the one before: at most five."""
+    """Number of scales that MS-SSIM has for a size in pixels, each half as large as the one before:
+    at most five.
+    """
     return min(len(_MS_SSIM_WEIGHTS), ((min(height, width) - 1) // 10).bit_length())
 
 
 def ms_ssim(image: Tensor, reference: Tensor) -> float:
-    """Multi-scale SSIM (Wang et al., 2003), mean over the RGB channels, from 11 pixels a side; 1 is equality.
+    """Multi-scale SSIM (Wang et al., 2003), mean over the RGB channels, from 11 pixels a side; 1 is
+    equality.
 
     With the first of the five scales that fit the image: five from 161 pixels.
     """
@@ -147,7 +173,9 @@ def flip_map(image: Tensor, reference: Tensor) -> Tensor:
     """
     import flip_evaluator
 
-    one, other = (x[0].permute(1, 2, 0).contiguous().float().numpy() for x in (as_shown(image), reference))
+    one, other = (
+        x[0].permute(1, 2, 0).contiguous().float().numpy() for x in (as_shown(image), reference)
+    )
     settings = {"ppd": FLIP_PIXELS_PER_DEGREE}
     errors: np.ndarray[Any, np.dtype[np.float32]] = flip_evaluator.evaluate(
         other, one, "LDR", applyMagma=False, computeMeanError=False, parameters=settings
@@ -167,9 +195,11 @@ def lpips_loss(network: LPIPS, image: Tensor, reference: Tensor) -> Tensor:
 
 
 def multi_scale_lpips_loss(network: LPIPS, image: Tensor, reference: Tensor) -> Tensor:
-    """The mean of LPIPS at three sizes, of images N×3×H×W that are not clipped, H and W at least 64.
+    """The mean of LPIPS at three sizes, of images N×3×H×W that are not clipped, H and W at least
+    64.
 
-    At full size the middle is taken, a quarter of the pixels, because that costs most; reduced by 2 and by 4, all.
+    At full size the middle is taken, a quarter of the pixels, because that costs most; reduced by 2
+    and by 4, all.
     """
     reference = reference.to(image.dtype)
     top, left = image.shape[2] // 4, image.shape[3] // 4
@@ -181,33 +211,47 @@ def multi_scale_lpips_loss(network: LPIPS, image: Tensor, reference: Tensor) -> 
 @torch.no_grad()
 def lpips_map(network: LPIPS, image: Tensor, reference: Tensor) -> Tensor:
     """LPIPS at each pixel, 1×1×H×W."""
-    return network.maps(as_shown(image).to(network.device), reference.to(network.device)).to(image.device)
+    return network.maps(as_shown(image).to(network.device), reference.to(network.device)).to(
+        image.device
+    )
 
 
 @torch.no_grad()
 def lpips(network: LPIPS, image: Tensor, reference: Tensor) -> float:
     """LPIPS (Zhang et al., 2018) with the network's backbone; 0 is equality."""
-    return float(lpips_loss(network, as_shown(image).to(network.device), reference.to(network.device)))
+    return float(
+        lpips_loss(network, as_shown(image).to(network.device), reference.to(network.device))
+    )
 
 
 # Consistency with the LR image
 
 
-def lr_consistency_loss(image: Tensor, reference: Tensor, *, scale: int, reduction: Reduction) -> Tensor:
-    """Mean absolute error of the reduced image, not rounded, against the reduced reference, both N×3×H×W."""
+def lr_consistency_loss(
+    image: Tensor, reference: Tensor, *, scale: int, reduction: Reduction
+) -> Tensor:
+    """Mean absolute error of the reduced image, not rounded, against the reduced reference, both
+    N×3×H×W.
+    """
     return REDUCTIONS[reduction](image - reference, scale).abs().mean()  # a reduction is linear
 
 
-def lr_psnr(image: Tensor, lr: Tensor, *, reduction: Reduction = "bicubic", border: int = 1) -> float:
+def lr_psnr(
+    image: Tensor, lr: Tensor, *, reduction: Reduction = "bicubic", border: int = 1
+) -> float:
     """PSNR in dB of the reduced image, in 8 bits, against the LR image it was made from, 1×3×h×w.
 
     Without `border` LR pixels on every side.
     """
-    return psnr(REDUCTIONS[reduction](as_shown(image), image.shape[2] // lr.shape[2]), lr, border=border)
+    return psnr(
+        REDUCTIONS[reduction](as_shown(image), image.shape[2] // lr.shape[2]), lr, border=border
+    )
 
 
 def colour_shift(image: Tensor, reference: Tensor) -> float:
-    """Absolute difference between the means of a channel and its reference, averaged over R, G and B, /255."""
+    """Absolute difference between the means of a channel and its reference, averaged over R, G and
+    B, /255.
+    """
     return float((as_shown(image) - reference).mean(dim=(0, 2, 3)).abs().mean() * 255)
 
 
@@ -215,14 +259,22 @@ def colour_shift(image: Tensor, reference: Tensor) -> float:
 
 
 def grid_loss(image: Tensor, *, period: int) -> Tensor:
-    """Mean amplitude of the waves that repeat every `period` pixels, in images N×C×H×W: a scalar, 0 for a flat image.
+    """Mean amplitude of the waves that repeat every `period` pixels, in images N×C×H×W: a scalar, 0
+    for a flat image.
 
-    H and W: multiples of period. A Hann window keeps whatever else is in the image away from these frequencies.
+    H and W: multiples of period. A Hann window keeps whatever else is in the image away from these
+        frequencies.
     """
     height, width = image.shape[2:]
-    rows, columns = (torch.hann_window(side, device=image.device) / (side / 2) for side in (height, width))
-    with torch.autocast(image.device.type, enabled=False):  # there are no transforms in half precision
-        pixels = F.pixel_unshuffle(image.float() * (rows[:, None] * columns), period).sum(dim=(2, 3))
+    rows, columns = (
+        torch.hann_window(side, device=image.device) / (side / 2) for side in (height, width)
+    )
+    with torch.autocast(
+        image.device.type, enabled=False
+    ):  # there are no transforms in half precision
+        pixels = F.pixel_unshuffle(image.float() * (rows[:, None] * columns), period).sum(
+            dim=(2, 3)
+        )
         waves: Tensor = torch.fft.fft2(pixels.reshape(len(image), -1, period, period))
         amplitudes = waves.flatten(2)[..., 1:].abs()
     return amplitudes.mean()
@@ -234,13 +286,16 @@ def grid_loss(image: Tensor, *, period: int) -> Tensor:
 def specks(image: Tensor, reference: Tensor) -> float:
     """Pixels that stand out alone where the photograph has none such, in 10,000.
 
-    A pixel's difference to the median of its 3×3 luma, more than 6/255 and more than twice the largest such difference
-    of the photograph in the 7×7 around it, where the photograph's luma spans less than a quarter of black to white in
-    15×15: between letters and leaves nobody sees them. A face, sky or wall with more than 5 shows grains of sand at
-    200 %.
+    A pixel's difference to the median of its 3×3 luma, more than 6/255 and more than twice the
+    largest such difference of the photograph in the 7×7 around it, where the photograph's luma
+    spans less than a quarter of black to white in 15×15: between letters and leaves nobody sees
+    them. A face, sky or wall with more than 5 shows grains of sand at 200 %.
     """
-    ours, photograph = _from_median(as_shown(image)), _from_median(reference)
-    smooth = _largest_around(_luma(reference), 15) + _largest_around(-_luma(reference), 15) < _SMOOTH
+    ours = _from_median(as_shown(image))
+    photograph = _from_median(reference)
+    smooth = (
+        _largest_around(_luma(reference), 15) + _largest_around(-_luma(reference), 15) < _SMOOTH
+    )
     alone = (ours > _SPECK) & (ours > 2 * _largest_around(photograph, 7)) & smooth
     return 10_000 * float(alone.float().mean())
 
@@ -255,21 +310,28 @@ def sample_difference(image: Tensor, other: Tensor) -> float:
 
 
 def deviation_map(samples: Sequence[Tensor]) -> Tensor:
-    """Standard deviation over n samples of one LR image at each pixel, the mean over R, G and B: 1×1×H×W, /255.
+    """Standard deviation over n samples of one LR image at each pixel, the mean over R, G and B:
+    1×1×H×W, /255.
 
-    n − 1 in its denominator, divided by c₄(n): few normal values have, on average, too small a deviation, of 3 values
-    by 11 %. So the expected value does not depend on n. Raises: ArgumentError for one sample.
+    n − 1 in its denominator, divided by c₄(n): few normal values have, on average, too small a
+    deviation, of 3 values by 11 %. So the expected value does not depend on n. Raises:
+    ArgumentError for one sample.
     """
     count = len(samples)
     if count < 2:
-        raise ArgumentError(f"diversity is a standard deviation: give at least 2 samples, not {count}")
-    c4 = math.sqrt(2 / (count - 1)) * math.exp(math.lgamma(count / 2) - math.lgamma((count - 1) / 2))
+        raise ArgumentError(
+            f"diversity is a standard deviation: give at least 2 samples, not {count}"
+        )
+    c4 = math.sqrt(2 / (count - 1)) * math.exp(
+        math.lgamma(count / 2) - math.lgamma((count - 1) / 2)
+    )
     deviation = torch.stack([as_shown(sample) for sample in samples]).std(dim=0)
     return deviation.mean(dim=1, keepdim=True) * (255 / c4)
 
 
 def diversity(samples: Sequence[Tensor]) -> float:
-    """The mean of :func:`deviation_map` over pixels, in 8-bit levels: the publication's, in its section 5.
+    """The mean of :func:`deviation_map` over pixels, in 8-bit levels: the publication's, in its
+    section 5.
 
     Raises: ArgumentError for one sample.
     """
@@ -277,23 +339,29 @@ def diversity(samples: Sequence[Tensor]) -> float:
 
 
 def variance(samples: Sequence[Tensor]) -> float:
-    """The variance over samples of each pixel and channel, n − 1 in its denominator, averaged, in (8-bit levels)².
+    """The variance over samples of each pixel and channel, n − 1 in its denominator, averaged, in
+    (8-bit levels)².
 
-    What the publication's supplement plots; not the square of :func:`diversity`, which averages deviations.
+    What the publication's supplement plots; not the square of :func:`diversity`, which averages
+    deviations.
     """
     return float(torch.stack([as_shown(sample) for sample in samples]).var(dim=0).mean() * 255**2)
 
 
 def space_diversity(maps: Sequence[Tensor]) -> float:
-    """Diversity score of n samples, 0 to 100, from the distances d_s(p) of each sample s to the photograph at p.
+    """Diversity score of n samples, 0 to 100, from the distances d_s(p) of each sample s to the
+    photograph at p.
 
-    100·(min_s mean_p d_s(p) − mean_p min_s d_s(p)) / (min_s mean_p d_s(p)): how much closer the photograph would be if
-    each place could be taken from the sample that is best there. 0 if all samples are the same, or one is the
-    photograph. The S₁₀ of NTIRE 2021, "Learning the super-resolution space", where d is the spatial LPIPS.
-    maps: n tensors of one shape, at least 0. Raises: ArgumentError for one sample.
+    100·(min_s mean_p d_s(p) − mean_p min_s d_s(p)) / (min_s mean_p d_s(p)): how much closer the
+    photograph would be if each place could be taken from the sample that is best there. 0 if all
+    samples are the same, or one is the photograph. The S₁₀ of NTIRE 2021, "Learning the
+    super-resolution space", where d is the spatial LPIPS. maps: n tensors of one shape, at least 0.
+    Raises: ArgumentError for one sample.
     """
     if len(maps) < 2:
-        raise ArgumentError(f"the diversity score compares samples: give at least 2, not {len(maps)}")
+        raise ArgumentError(
+            f"the diversity score compares samples: give at least 2, not {len(maps)}"
+        )
     distances = torch.stack([distance.double() for distance in maps])
     best = float(distances.flatten(1).mean(dim=1).min())
     return 100 * (best - float(distances.amin(dim=0).mean())) / best if best > 0 else 0.0
@@ -312,7 +380,9 @@ def _from_median(image: Tensor) -> Tensor:
 
 
 def _luma(image: Tensor) -> Tensor:
-    return (image * torch.tensor([0.299, 0.587, 0.114])[None, :, None, None].to(image)).sum(dim=1, keepdim=True)
+    return (image * torch.tensor([0.299, 0.587, 0.114])[None, :, None, None].to(image)).sum(
+        dim=1, keepdim=True
+    )
 
 
 def _decibels(difference: Tensor) -> float:

@@ -27,17 +27,23 @@ from srflow_training.settings import Hardware, RunSettings
 _logger = logging.getLogger(__name__)
 
 _WORTH_ROUNDING = 0.95  # bf16 must take at most this share of fp32's time
-_CROP, _OPERATIONS = 64, 25e9  # side of a crop on a CPU, and a step's work: less would time the overhead
-_SECONDS, _FEWEST_PAIRS, _MOST_PAIRS = 3.0, 2, 7
+# side of a crop on a CPU, and a step's work: less would time the overhead
+_CROP = 64
+_OPERATIONS = 25e9
+_SECONDS = 3.0
+_FEWEST_PAIRS = 2
+_MOST_PAIRS = 7
 
 StepPrecision = Literal["fp32", "bf16"]
 
 # of <malloc.h>; both at the most that glibc takes
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 2**31 - 1), (-3, 32 << 20)
+_TRIM_THRESHOLD = (-1, 2**31 - 1)
+_MMAP_THRESHOLD = (-3, 32 << 20)
 
 
 class LossPrecision(MixedPrecision):
-    """Precision inside the loss: float32, or bfloat16 once `bf16` is set, which may be after the processes started.
+    """Precision inside the loss: float32, or bfloat16 once `bf16` is set, which may be after the
+    processes started.
 
     Fabric's own mixed precision also rounds HR and its noise, to steps of 1/256.
     """
@@ -56,7 +62,8 @@ class LossPrecision(MixedPrecision):
 
 
 def launched(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
-    """Launch Fabric and its other processes, unless torchrun or Slurm started them. Raises: DeviceError.
+    """Launch Fabric and its other processes, unless torchrun or Slurm started them. Raises:
+    DeviceError.
 
     Returns Fabric and the precision that it computes the loss in, float32 so far.
     """
@@ -64,7 +71,8 @@ def launched(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
     started = int(os.environ.get("WORLD_SIZE", ranks))
     if started != ranks:
         raise DeviceError(
-            f"hardware: {started} processes were started for {hardware.nodes} nodes of {hardware.devices} devices: "
+            f"hardware: {started} processes were started for {hardware.nodes} nodes of "
+            f"{hardware.devices} devices: "
             "set hardware.devices and hardware.nodes to the values given to torchrun"
         )
     keep_freed_memory()
@@ -82,21 +90,26 @@ def launched(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
             devices=hardware.devices,
             num_nodes=hardware.nodes,
             # a flow's loss does not use the encoder's image head, nor train a frozen encoder
-            strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False) if ranks > 1 else "auto",
+            strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
+            if ranks > 1
+            else "auto",
             plugins=precision,
         )
         fabric.launch()
     except (ValueError, RuntimeError) as error:  # Fabric's errors for missing hardware
-        raise DeviceError(f"hardware: {' '.join(str(error).split())}: choose another accelerator or devices") from error
+        raise DeviceError(
+            f"hardware: {' '.join(str(error).split())}: choose another accelerator or devices"
+        ) from error
     torch.backends.cudnn.allow_tf32 = False  # the flow's inverse needs full float32 precision
     return fabric, precision
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the memory of freed tensors, up to 32 MB each, also in processes that are forked later.
+    """Let glibc keep the memory of freed tensors, up to 32 MB each, also in processes that are
+    forked later.
 
-    Otherwise it returns most of it to the system, and every step waits for the same pages to be mapped and cleared.
-    Does nothing with another C library.
+    Otherwise it returns most of it to the system, and every step waits for the same pages to be
+    mapped and cleared. Does nothing with another C library.
     """
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(*_TRIM_THRESHOLD)
@@ -104,7 +117,9 @@ def keep_freed_memory() -> None:
 
 
 class StepTimes(NamedTuple):
-    """Seconds for the loss and its gradient on a small crop; bf16: None if this device cannot compute in it."""
+    """Seconds for the loss and its gradient on a small crop; bf16: None if this device cannot
+    compute in it.
+    """
 
     fp32: float
     bf16: float | None
@@ -112,26 +127,36 @@ class StepTimes(NamedTuple):
     @property
     def precision(self) -> StepPrecision:
         """The precision to train in."""
-        return "bf16" if self.bf16 is not None and self.bf16 <= _WORTH_ROUNDING * self.fp32 else "fp32"
+        return (
+            "bf16" if self.bf16 is not None and self.bf16 <= _WORTH_ROUNDING * self.fp32 else "fp32"
+        )
 
     def __str__(self) -> str:
         """Show both times."""
-        return f"fp32 {self.fp32:.3g} s, bf16 {'not possible' if self.bf16 is None else f'{self.bf16:.3g} s'}"
+        return (
+            f"fp32 {self.fp32:.3g} s, bf16 "
+            f"{'not possible' if self.bf16 is None else f'{self.bf16:.3g} s'}"
+        )
 
 
-def with_precision(settings: RunSettings, fabric: Fabric, *, resumed: Path | None) -> tuple[RunSettings, str]:
-    """Settings with precision fp32 or bf16 instead of auto, equal in all processes, and a line for the user or "".
+def with_precision(
+    settings: RunSettings, fabric: Fabric, *, resumed: Path | None
+) -> tuple[RunSettings, str]:
+    """Settings with precision fp32 or bf16 instead of auto, equal in all processes, and a line for
+    the user or "".
 
     resumed: folder of the run that goes on, whose precision is kept; None: a new run.
     """
     if settings.hardware.precision != "auto":
         return settings, ""
-    chosen, note = "fp32", ""
+    chosen = "fp32"
+    note = ""
     if fabric.is_global_zero:
         saved = resumed / "config.yaml" if resumed else None
         kept = load_settings(str(saved)).hardware.precision if saved and saved.is_file() else "auto"
         if kept != "auto":
-            chosen, note = kept, f"precision: {kept} (as in the run so far)"
+            chosen = kept
+            note = f"precision: {kept} (as in the run so far)"
         else:
             times = time_steps(settings, fabric.device)
             chosen = times.precision
@@ -141,10 +166,11 @@ def with_precision(settings: RunSettings, fabric: Fabric, *, resumed: Path | Non
 
 
 def time_steps(settings: RunSettings, device: torch.device) -> StepTimes:
-    """Time the loss and its gradient in both precisions on random numbers: medians of alternating steps.
+    """Time the loss and its gradient in both precisions on random numbers: medians of alternating
+    steps.
 
-    On a CPU it is the processor's time with one thread, because other programs that run can make the wall time of
-    several threads, which wait for each other, ten times as long.
+    On a CPU it is the processor's time with one thread, because other programs that run can make
+    the wall time of several threads, which wait for each other, ten times as long.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -152,15 +178,21 @@ def time_steps(settings: RunSettings, device: torch.device) -> StepTimes:
         step = _TimedStep(settings, device)
         step.seconds("fp32")  # the first step chooses kernels
         try:
-            if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            if device.type == "cuda" and not torch.cuda.is_bf16_supported(
+                including_emulation=False
+            ):
                 raise NotImplementedError("this GPU has no bfloat16")
             step.seconds("bf16")
         except (RuntimeError, NotImplementedError) as error:
             _logger.debug("no bfloat16: %s", error)
-            return StepTimes(statistics.median(step.seconds("fp32") for _ in range(_FEWEST_PAIRS)), None)
+            return StepTimes(
+                statistics.median(step.seconds("fp32") for _ in range(_FEWEST_PAIRS)), None
+            )
         pairs: list[tuple[float, float]] = []
         started = time.monotonic()
-        while len(pairs) < _FEWEST_PAIRS or (len(pairs) < _MOST_PAIRS and time.monotonic() - started < _SECONDS):
+        while len(pairs) < _FEWEST_PAIRS or (
+            len(pairs) < _MOST_PAIRS and time.monotonic() - started < _SECONDS
+        ):
             pairs.append((step.seconds("fp32"), step.seconds("bf16")))
         return StepTimes(*(statistics.median(times) for times in zip(*pairs, strict=True)))
     finally:
@@ -173,18 +205,24 @@ class _TimedStep:
     def __init__(self, settings: RunSettings, device: torch.device) -> None:
         with torch.random.fork_rng(devices=[]):
             model = settings.build().to(device)
-            scale, multiple = settings.config().scale, settings.crop_multiple
+            scale = settings.config().scale
+            multiple = settings.crop_multiple
             batch = max(1, settings.data.batch // settings.ranks)
             batch = -(-batch // min(settings.schedule.accumulate, batch))  # as the trainer cuts it
             crop = settings.data.crop if device.type == "cuda" else min(_CROP, settings.data.crop)
             side = max(multiple, crop // multiple * multiple)
             hr = torch.rand(batch, 3, side, side)
-            lr, noise = torch.rand(batch, 3, side // scale, side // scale), torch.randn_like(hr)
-        self.device, self.objective = device, objective_of(model, settings)
-        self.images = [image.to(device, memory_format=torch.channels_last) for image in (hr, lr, noise)]
+            lr = torch.rand(batch, 3, side // scale, side // scale)
+            noise = torch.randn_like(hr)
+        self.device = device
+        self.objective = objective_of(model, settings)
+        self.images = [
+            image.to(device, memory_format=torch.channels_last) for image in (hr, lr, noise)
+        ]
         self.with_l1 = settings.objective.l1 > 0  # as in the run's most expensive iterations
         if device.type == "cpu":
-            whole, self.images = self.images, [image[:1] for image in self.images]
+            whole = self.images
+            self.images = [image[:1] for image in self.images]
             with FlopCounterMode(display=False) as counter:
                 self.seconds("fp32")
             fitting = max(1, round(_OPERATIONS / max(1, counter.get_total_flops())))

@@ -1,4 +1,6 @@
-"""Check a command's inputs, the extra and the place among processes before torch is loaded, which takes seconds."""
+"""Check a command's inputs, the extra and the place among processes before torch is loaded, which
+takes seconds.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,18 @@ def check_model(model: str) -> None:
     names = Bundle.embedded_names()
     if model not in names and not Path(model).exists():
         raise CheckpointError(
-            f"--model {model}: no such file: name a checkpoint, a bundle's folder, or an embedded model: "
+            f"--model {model}: no such file: name a checkpoint, a bundle's folder, or an embedded "
+            "model: "
             f"{', '.join(names)}"
         )
 
 
 def is_first_process() -> bool:
     """True if this process reports for the run: rank 0, as set by Fabric, torchrun or Slurm."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return all(
+        os.environ.get(name, "0") == "0"
+        for name in ("RANK", "NODE_RANK", "LOCAL_RANK", "SLURM_PROCID")
+    )
 
 
 def require_all() -> Any:

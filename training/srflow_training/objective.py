@@ -23,9 +23,11 @@ def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
 
 
 def latents_of(noise: Tensor, shapes: Mapping[int, tuple[int, int, int]]) -> dict[int, Tensor]:
-    """Distribute standard normal noise, N×3×H×W, over the latents of a flow, {level: C×H×W}, each value once.
+    """Distribute standard normal noise, N×3×H×W, over the latents of a flow, {level: C×H×W}, each
+    value once.
 
-    A crop's latents so depend on its own noise only, in whatever parts and processes a batch is computed.
+    A crop's latents so depend on its own noise only, in whatever parts and processes a batch is
+    computed.
     """
     latents: dict[int, Tensor] = {}
     for level, (channels, height, _) in sorted(shapes.items()):
@@ -46,13 +48,19 @@ class PerceptualLoss(nn.Module):
         self.lpips = None if self.kind == "gmsd" else LPIPS.open("vgg")
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
-        """Measure images N×3×H×W against reference, in [0, 1]: 0 for equality, NaN unless all values are finite."""
+        """Measure images N×3×H×W against reference, in [0, 1]: 0 for equality, NaN unless all
+        values are finite.
+        """
         if not bool(image.isfinite().all()):
             return image.sum() * math.nan  # and so is the gradient: the step is skipped
         if self.lpips is not None:
-            of_lpips = figures.lpips_loss if self.kind == "lpips_vgg" else figures.multi_scale_lpips_loss
+            of_lpips = (
+                figures.lpips_loss if self.kind == "lpips_vgg" else figures.multi_scale_lpips_loss
+            )
             return of_lpips(self.lpips, image, reference)
-        with torch.autocast(image.device.type, enabled=False):  # differences of squares need full precision
+        with torch.autocast(
+            image.device.type, enabled=False
+        ):  # differences of squares need full precision
             return figures.gmsd_loss(image, reference)
 
 
@@ -61,18 +69,24 @@ class FlowObjective(nn.Module):
 
     def __init__(self, model: SRFlow, settings: Objective, reduction: Reduction) -> None:
         super().__init__()
-        self.model, self.settings, self.reduction = model, settings, reduction
+        self.model = model
+        self.settings = settings
+        self.reduction = reduction
         self.perceptual = PerceptualLoss(settings) if settings.perceptual > 0 else None
 
     def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, with_l1: bool) -> dict[str, Tensor]:
-        """Compute the loss of hr, N×3×H×W, and lr, N×3×h×w, both in [0, 1]; noise: standard normal, like hr.
+        """Compute the loss of hr, N×3×H×W, and lr, N×3×h×w, both in [0, 1]; noise: standard normal,
+        like hr.
 
-        with_l1: whether `l1` is due. Returns scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per
-        HR pixel and channel; and, without their weights, what is due of `l1`, `grid`, `perceptual`, `lr_consistency`.
+        with_l1: whether `l1` is due. Returns scalars: `loss`; `nll`, the sum of `prior` and
+        `log_det`, all in bits per HR pixel and channel; and, without their weights, what is due of
+        `l1`, `grid`, `perceptual`, `lr_consistency`.
         """
         condition = self.model.condition(lr)
         latents, nats = self.model.encode_conditioned(noisy(hr, noise, self.settings), condition)
-        density = torch.stack([standard_normal_log_density(latent) for latent in latents.values()]).sum(dim=0)
+        density = torch.stack(
+            [standard_normal_log_density(latent) for latent in latents.values()]
+        ).sum(dim=0)
         nll, prior = (figures.bits_per_dimension_loss(values, hr) for values in (nats, density))
         terms = {"loss": nll, "nll": nll, "prior": prior, "log_det": nll - prior}
         decoded: list[Tensor] = []
@@ -84,13 +98,19 @@ class FlowObjective(nn.Module):
         if self.perceptual is not None:
             drawn = latents_of(noise, self.model.latent_shapes(lr.shape[2], lr.shape[3]))
             tau = self.settings.perceptual_tau
-            decoded.append(self.model.decode_conditioned(condition, {level: tau * z for level, z in drawn.items()}))
+            decoded.append(
+                self.model.decode_conditioned(
+                    condition, {level: tau * z for level, z in drawn.items()}
+                )
+            )
             self._add(terms, "perceptual", self.perceptual(decoded[-1], hr))
         if decoded and self.settings.grid > 0:
             grids = [figures.grid_loss(image, period=scale) for image in decoded]
             self._add(terms, "grid", torch.stack(grids).sum())
         if decoded and self.settings.lr_consistency > 0:
-            error = figures.lr_consistency_loss(decoded[-1], hr, scale=scale, reduction=self.reduction)
+            error = figures.lr_consistency_loss(
+                decoded[-1], hr, scale=scale, reduction=self.reduction
+            )
             self._add(terms, "lr_consistency", error)
         return terms
 
@@ -100,27 +120,40 @@ class FlowObjective(nn.Module):
 
 
 class EncoderObjective(nn.Module):
-    """Mean absolute error of the encoder's own image, the loss that pretrains an LR encoder, also by a teacher's."""
+    """Mean absolute error of the encoder's own image, the loss that pretrains an LR encoder, also
+    by a teacher's.
+    """
 
     def __init__(self, model: Encoder, settings: Objective) -> None:
         super().__init__()
-        self.model, self.settings = model, settings
+        self.model = model
+        self.settings = settings
 
     def forward(
         self, hr: Tensor, lr: Tensor, noise: Tensor, teacher: Tensor | None = None, *, with_l1: bool
     ) -> dict[str, Tensor]:
-        """Compute `loss`, for images in [0, 1]; teacher: its pictures, like hr. Others as for a flow's objective."""
+        """Compute `loss`, for images in [0, 1]; teacher: its pictures, like hr. Others as for a
+        flow's objective.
+        """
         target = noisy(hr, noise, self.settings) if noise.numel() else hr
         errors = self.model.errors(lr, [target] if teacher is None else [target, teacher])
         losses = [figures.mean_magnitude(error) for error in errors]
         if teacher is None:
             return {"loss": losses[0]}
         share = self.settings.teacher
-        return {"loss": (1 - share) * losses[0] + share * losses[1], "photograph": losses[0], "teacher": losses[1]}
+        return {
+            "loss": (1 - share) * losses[0] + share * losses[1],
+            "photograph": losses[0],
+            "teacher": losses[1],
+        }
 
 
-def objective_of(model: SRFlow | Encoder, settings: RunSettings) -> FlowObjective | EncoderObjective:
-    """The loss of a network, with all weights in their memory layout. Raises: as :class:`PerceptualLoss`."""
+def objective_of(
+    model: SRFlow | Encoder, settings: RunSettings
+) -> FlowObjective | EncoderObjective:
+    """The loss of a network, with all weights in their memory layout. Raises: as
+    :class:`PerceptualLoss`.
+    """
     objective = (
         EncoderObjective(model, settings.objective)
         if isinstance(model, Encoder)

@@ -8,7 +8,15 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from srflow_sdk._checks import MAX_TAU
 from srflow_sdk.errors import ArgumentError
@@ -16,7 +24,8 @@ from srflow_sdk.model.manifest import Reduction
 from srflow_training.model import Encoder, SRFlow, SRFlowConfig
 from srflow_training.model.config import ENCODER_FIELDS, ENCODERS
 
-ITERATIONS, ITERATIONS_FROM_SCRATCH = 200_000, 300_000
+ITERATIONS = 200_000
+ITERATIONS_FROM_SCRATCH = 300_000
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
@@ -36,19 +45,31 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 _Ascending = AfterValidator(_ascending)
-Range = Annotated[tuple[Annotated[float, Field(gt=0, le=1000)], Annotated[float, Field(gt=0, le=1000)]], _Ascending]
-Sigmas = Annotated[tuple[Annotated[float, Field(gt=0, le=2)], Annotated[float, Field(gt=0, le=2)]], _Ascending]
-Factors = Annotated[tuple[Annotated[float, Field(ge=0.1, le=4)], Annotated[float, Field(ge=0.1, le=4)]], _Ascending]
-Qualities = Annotated[tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]], _Ascending]
+Range = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=1000)], Annotated[float, Field(gt=0, le=1000)]],
+    _Ascending,
+]
+Sigmas = Annotated[
+    tuple[Annotated[float, Field(gt=0, le=2)], Annotated[float, Field(gt=0, le=2)]], _Ascending
+]
+Factors = Annotated[
+    tuple[Annotated[float, Field(ge=0.1, le=4)], Annotated[float, Field(ge=0.1, le=4)]], _Ascending
+]
+Qualities = Annotated[
+    tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]], _Ascending
+]
 
 
 class Section(BaseModel):
-    """Fields of one section; errors name a field that is unknown, missing, of the wrong type or out of range."""
+    """Fields of one section; errors name a field that is unknown, missing, of the wrong type or out
+    of range.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-_WIDEST_BLUR = 3.0  # LR pixels; wider ones reach beyond the window's margin, by more than 0.65 of an 8-bit level
+# LR pixels; wider ones reach beyond the window's margin, by more than 0.65 of an 8-bit level
+_WIDEST_BLUR = 3.0
 _LARGEST_FACTOR = 4.0
 
 OFF = (None, False, "", "off")  # YAML reads off as false
@@ -65,31 +86,41 @@ DEGRADATIONS: dict[str, dict[str, Any]] = {
         "quality": (30, 95),
     },
 }
-"""Fields that differ from the defaults, by name. "strong" has about the ranges of Real-ESRGAN (its Sec. 4.1)."""
+"""Fields that differ from the defaults, by name. "strong" has about the ranges of Real-ESRGAN (its
+Sec. 4.1)."""
 
 
 class Degradation(Section):
-    """Random damage between a crop and its LR image, in several passes of four operations in random order.
+    """Random damage between a crop and its LR image, in several passes of four operations in random
+    order.
 
-    Two passes ("second order"), the operations and sinc filters are those of Real-ESRGAN (arXiv:2107.10833, Sec. 3.1
-    to 3.3), the random order that of BSRGAN (arXiv:2103.14006, Sec. 3), and WebP is added.
-    The defaults are preset "photo": a telephone's JPEG, mildly noisy and soft. A name, or the field `preset`, takes
-    another's values.
+    Two passes ("second order"), the operations and sinc filters are those of Real-ESRGAN
+    (arXiv:2107.10833, Sec. 3.1 to 3.3), the random order that of BSRGAN (arXiv:2103.14006, Sec. 3),
+    and WebP is added. The defaults are preset "photo": a telephone's JPEG, mildly noisy and soft. A
+    name, or the field `preset`, takes another's values.
 
-    passes: how often the four operations are drawn. clean: share of training crops whose LR is the plain reduction.
-    direct: share of the others that are damaged as a camera does it, once and in this order: `data.reduction`, then
-    blur, noise and compression of LR pixels. That is what an enlarged photo is whose pixels are still the camera's.
-    soft: share of all crops, clean ones too, that are out of focus first: a Gaussian of soft_sigma LR pixels.
-    mild: share of the damaged crops that are compressed once, in LR pixels, at mild_quality, and no more than that.
-    blur, resize, noise, compression: probability of each operation in each pass. The last pass always resizes: to
-    the LR size, so operations that come after it act on LR pixels, the others on larger ones.
-    blur_sigma: of Gaussians, in LR pixels, at most 3/√passes. anisotropic: share of Gaussians that have two widths, at
-    a random angle.
-    sinc: share of blurs that cut frequencies sharply and so ring. sinc_cutoff: in cycles per LR pixel.
+    passes: how often the four operations are drawn. clean: share of training crops whose LR is the
+    plain reduction.
+    direct: share of the others that are damaged as a camera does it, once and in this order:
+    `data.reduction`, then blur, noise and compression of LR pixels. That is what an enlarged photo
+    is whose pixels are still the camera's.
+    soft: share of all crops, clean ones too, that are out of focus first: a Gaussian of soft_sigma
+    LR pixels.
+    mild: share of the damaged crops that are compressed once, in LR pixels, at mild_quality, and no
+    more than that.
+    blur, resize, noise, compression: probability of each operation in each pass. The last pass
+    always resizes: to the LR size, so operations that come after it act on LR pixels, the others on
+    larger ones.
+    blur_sigma: of Gaussians, in LR pixels, at most 3/√passes. anisotropic: share of Gaussians that
+    have two widths, at a random angle.
+    sinc: share of blurs that cut frequencies sharply and so ring. sinc_cutoff: in cycles per LR
+    pixel.
     resize_factor: new side over old side, before the last pass; under 1 reduces. From 0.1 to the
     (passes − 1)-th root of 4; no side gets smaller than 8 pixels. Area, bilinear or bicubic.
-    noise_sigma: standard deviation in 8-bit levels, of pixels as large as they are then; of Poisson noise, at white.
-    poisson: share of noise whose variance grows with brightness. gray: share of noise that is equal in R, G and B.
+    noise_sigma: standard deviation in 8-bit levels, of pixels as large as they are then; of Poisson
+    noise, at white.
+    poisson: share of noise whose variance grows with brightness. gray: share of noise that is equal
+    in R, G and B.
     quality: of JPEG and WebP. webp: share of compressions that are WebP.
     """
 
@@ -123,40 +154,56 @@ class Degradation(Section):
         fields = {"preset": values} if isinstance(values, str) else dict(values)
         preset = fields.pop("preset", "photo")
         if preset in OFF or str(preset) not in DEGRADATIONS:
-            raise ValueError(f"{preset!r} is no preset: take {' or '.join(DEGRADATIONS)} (or data.degradation=off)")
+            raise ValueError(
+                f"{preset!r} is no preset: take {' or '.join(DEGRADATIONS)} (or "
+                "data.degradation=off)"
+            )
         return {**DEGRADATIONS[preset], **fields}
 
     @model_validator(mode="after")
     def _fits_the_window(self) -> Degradation:
-        blur, factor = _WIDEST_BLUR / math.sqrt(self.passes), _LARGEST_FACTOR ** (1 / max(1, self.passes - 1))
+        blur = _WIDEST_BLUR / math.sqrt(self.passes)
+        factor = _LARGEST_FACTOR ** (1 / max(1, self.passes - 1))
         for name, most, why in (
             ("blur_sigma", blur, "blurs would reach beyond what surrounds a crop"),
             ("resize_factor", factor, "images would grow too large for memory"),
         ):
             if getattr(self, name)[1] > most:
                 largest = math.floor(100 * most) / 100
-                raise ValueError(f"{name} is above {largest:g}, the most for passes={self.passes}: {why}: lower either")
+                raise ValueError(
+                    f"{name} is above {largest:g}, the most for passes={self.passes}: {why}: lower "
+                    "either"
+                )
         return self
 
 
 class DataSettings(Section):
     """How training crops are taken.
 
-    crop: HR side in pixels, a multiple of scale·size_multiple. batch: crops per iteration, over all devices.
-    choose_of: each crop is the most detailed of this many candidates in its photograph (sky and blur teach little).
-    widest: photographs wider than this are halved until they are not (large ones are soft at full size); 0: never.
-    narrowest: halved copies at least this wide are used as well as the photograph itself; 0: only the photograph.
+    crop: HR side in pixels, a multiple of scale·size_multiple. batch: crops per iteration, over all
+    devices.
+    choose_of: each crop is the most detailed of this many candidates in its photograph (sky and
+    blur teach little).
+    widest: photographs wider than this are halved until they are not (large ones are soft at full
+    size); 0: never.
+    narrowest: halved copies at least this wide are used as well as the photograph itself; 0: only
+    the photograph.
     flip: random mirroring: "horizontal" (left and right), "both" (upside down, too) or "none".
     transposes: random exchange of rows and columns.
-    hr_shift: HR is shifted by up to this many pixels against its LR image, in both axes (for content transfer).
-    reduction: how LR images are made, "bicubic" (MATLAB's) or "bilinear" (for comparisons with work on faces).
-    degradation: damages LR images as photographs are: "photo", "strong" or fields (`Degradation`); "off": never.
-    lr: folder of LR images to use instead of making them, named like the HR ones (or with the scale appended: "x4").
-    teacher: folder of pictures that another network made of the photographs' reductions (`benchmarks/teacher.py`), for
-    an LR encoder's `objective.teacher`; named like the photographs, halved ones with "-halved1", "-halved2", … .
-    workers: processes that decode photographs, per device. cache: folder that keeps decoded photographs, so that
-    crops need no decoding (3 bytes per pixel); "auto": the user's cache, for as long as half of its free disk is left;
-    "off": none.
+    hr_shift: HR is shifted by up to this many pixels against its LR image, in both axes (for
+    content transfer).
+    reduction: how LR images are made, "bicubic" (MATLAB's) or "bilinear" (for comparisons with work
+    on faces).
+    degradation: damages LR images as photographs are: "photo", "strong" or fields (`Degradation`);
+    "off": never.
+    lr: folder of LR images to use instead of making them, named like the HR ones (or with the scale
+    appended: "x4").
+    teacher: folder of pictures that another network made of the photographs' reductions
+    (`benchmarks/teacher.py`), for an LR encoder's `objective.teacher`; named like the photographs,
+    halved ones with "-halved1", "-halved2", … .
+    workers: processes that decode photographs, per device. cache: folder that keeps decoded
+    photographs, so that crops need no decoding (3 bytes per pixel); "auto": the user's cache, for
+    as long as half of its free disk is left; "off": none.
     """
 
     crop: Pixels
@@ -168,7 +215,9 @@ class DataSettings(Section):
     transposes: bool = True
     hr_shift: PixelsOrZero = 0
     reduction: Reduction = "bicubic"
-    degradation: Annotated[Degradation | None, BeforeValidator(lambda value: None if value in OFF else value)] = None
+    degradation: Annotated[
+        Degradation | None, BeforeValidator(lambda value: None if value in OFF else value)
+    ] = None
     lr: str = ""
     teacher: str = ""
     workers: Processes = 2
@@ -177,9 +226,13 @@ class DataSettings(Section):
     @model_validator(mode="after")
     def _files_fit_their_photographs(self) -> DataSettings:
         if self.lr and (self.widest or self.narrowest):
-            raise ValueError("lr: LR files only fit photographs at full size: set widest and narrowest to 0")
+            raise ValueError(
+                "lr: LR files only fit photographs at full size: set widest and narrowest to 0"
+            )
         if self.lr and self.degradation:
-            raise ValueError("lr: LR files are used as they are: set data.degradation=off, or leave out data.lr")
+            raise ValueError(
+                "lr: LR files are used as they are: set data.degradation=off, or leave out data.lr"
+            )
         return self
 
 
@@ -188,25 +241,27 @@ LEAST_PERCEPTUAL = 16
 
 
 class Objective(Section):
-    """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an LR encoder's L1 error.
+    """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an LR
+    encoder's L1 error.
 
-    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an LR encoder: 0).
-    teacher: share of an LR encoder's loss that is the difference to the pictures of `data.teacher`, 0 … 1; the rest is
-    the difference to the photographs.
-    The other terms are a flow's, in weights (0: off). Each costs a decoding and its gradient in the iterations that
-    have it.
+    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an LR
+    encoder: 0).
+    teacher: share of an LR encoder's loss that is the difference to the pictures of `data.teacher`,
+    0 … 1; the rest is the difference to the photographs. The other terms are a flow's, in weights
+    (0: off). Each costs a decoding and its gradient in the iterations that have it.
 
-    l1: mean absolute error of the decoding at τ = 0, for images in [0, 1]; it keeps fidelity. l1_every: add it only in
-    iterations 0, n, 2n, …
-    grid: mean amplitude of the waves that repeat every `scale` pixels in what is decoded for other terms: what is left
-    of the squeezes' regular grid, and the weave that a perceptual loss makes.
-    perceptual: a perceptual distance, 0 for equality, between HR and a sample at perceptual_tau, in 0 … 2, whose
-    latents are the iteration's noise. perceptual_loss: its kind. gmsd: GMSD, which clips the sample to [0, 1], so
-    values outside get no gradient from it; lpips_vgg: LPIPS with VGG16, whose weights
-    `python -m srflow_training.lpips_weights` gets; ms_lpips_vgg: the mean of that at three sizes, for large scales.
-    LPIPS with AlexNet is not among them, because models are judged by it.
-    lr_consistency: mean absolute error between the reductions (`data.reduction`) of HR and of the sample, or of the
-    decoding at τ = 0 without one; iterations that decode nothing do not have it.
+    l1: mean absolute error of the decoding at τ = 0, for images in [0, 1]; it keeps fidelity.
+    l1_every: add it only in iterations 0, n, 2n, …
+    grid: mean amplitude of the waves that repeat every `scale` pixels in what is decoded for other
+    terms: what is left of the squeezes' regular grid, and the weave that a perceptual loss makes.
+    perceptual: a perceptual distance, 0 for equality, between HR and a sample at perceptual_tau, in
+    0 … 2, whose latents are the iteration's noise. perceptual_loss: its kind. gmsd: GMSD, which
+    clips the sample to [0, 1], so values outside get no gradient from it; lpips_vgg: LPIPS with
+    VGG16, whose weights `python -m srflow_training.lpips_weights` gets; ms_lpips_vgg: the mean of
+    that at three sizes, for large scales. LPIPS with AlexNet is not among them, because models are
+    judged by it.
+    lr_consistency: mean absolute error between the reductions (`data.reduction`) of HR and of the
+    sample, or of the decoding at τ = 0 without one; iterations that decode nothing do not have it.
     """
 
     noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
@@ -231,21 +286,26 @@ class Objective(Section):
 class Schedule(Section):
     """Optimisation by Adam.
 
-    start: checkpoint that the whole network starts from (fine-tuning; actnorms stay as they are). encoder: RRDB,
-    ESRGAN-family, plain or SRFlow file that the LR encoder starts from, instead of start's own, which may then be
-    another one. Empty: random weights.
-    iterations: length of the run; default 200,000, or 300,000 with neither start nor encoder (as published).
-    freeze_encoder: first share of the iterations, without training the LR encoder; default 0.5, or 0 with neither.
-    learning_rate: initial value. betas: Adam's. decay: "steps" halves the rate at 50, 75, 90 and 95 % (as published),
-    "cosine" goes to zero. warmup: iterations in which the rate rises from zero.
-    accumulate: number of parts in which each process computes its share of an iteration's batch, one after the other,
-    so that a large batch fits into memory. `data.batch` stays the batch of an update, and the result is the same up to
-    rounding. At most one part for each crop.
+    start: checkpoint that the whole network starts from (fine-tuning; actnorms stay as they are).
+    encoder: RRDB, ESRGAN-family, plain or SRFlow file that the LR encoder starts from, instead of
+    start's own, which may then be another one. Empty: random weights.
+    iterations: length of the run; default 200,000, or 300,000 with neither start nor encoder (as
+    published).
+    freeze_encoder: first share of the iterations, without training the LR encoder; default 0.5, or
+    0 with neither.
+    learning_rate: initial value. betas: Adam's. decay: "steps" halves the rate at 50, 75, 90 and 95
+    % (as published), "cosine" goes to zero. warmup: iterations in which the rate rises from zero.
+    accumulate: number of parts in which each process computes its share of an iteration's batch,
+    one after the other, so that a large batch fits into memory. `data.batch` stays the batch of an
+    update, and the result is the same up to rounding. At most one part for each crop.
     clip_norm: gradients are scaled down to this norm; 0: never.
-    ema: decay of the moving average of the weights, which is validated and saved for export; 0: no average.
-    best: validation metric, e.g. gmsd_tau0.8, of which best.safetensors is the best checkpoint; empty: none is kept.
-    validate_crops: how many crops of the validation folder are measured, spread over all its photographs: one of each
-    at most, or several if there are fewer photographs. validate_size: their side in pixels, at most.
+    ema: decay of the moving average of the weights, which is validated and saved for export; 0: no
+    average.
+    best: validation metric, e.g. gmsd_tau0.8, of which best.safetensors is the best checkpoint;
+    empty: none is kept.
+    validate_crops: how many crops of the validation folder are measured, spread over all its
+    photographs: one of each at most, or several if there are fewer photographs. validate_size:
+    their side in pixels, at most.
     save_every, log_every, validate_every: in iterations. keep: how many saved states stay on disk.
     seed: for the weights, the crops and the noise.
     """
@@ -254,7 +314,10 @@ class Schedule(Section):
     encoder: str = ""
     start: str = ""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.99)
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
+        0.9,
+        0.99,
+    )
     decay: Literal["steps", "cosine"] = "steps"
     warmup: CountOrZero = 0
     freeze_encoder: Share = 0.5
@@ -289,10 +352,11 @@ class Schedule(Section):
 class Hardware(Section):
     """Where and how a run computes; apart from rounding, it does not affect what is learned.
 
-    accelerator: cpu, cuda, or auto: cuda if there is a GPU. devices: per node. nodes: machines; start each with the
-    same command, as for Lightning Fabric or torchrun. precision: fp32, bf16 (convolutions of the encoder and of the
-    conditional nets in bfloat16, the flow's state in float32), or auto: the one whose steps are faster on this
-    processor; a resumed run keeps its own. threads: CPU threads per process; 0: as many as PyTorch takes.
+    accelerator: cpu, cuda, or auto: cuda if there is a GPU. devices: per node. nodes: machines;
+    start each with the same command, as for Lightning Fabric or torchrun. precision: fp32, bf16
+    (convolutions of the encoder and of the conditional nets in bfloat16, the flow's state in
+    float32), or auto: the one whose steps are faster on this processor; a resumed run keeps its
+    own. threads: CPU threads per process; 0: as many as PyTorch takes.
     """
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
@@ -303,7 +367,9 @@ class Hardware(Section):
 
 
 class RunSettings(Section):
-    """A whole run: the network (an SRFlow, or an LR encoder to start it from), data, objective, schedule, hardware."""
+    """A whole run: the network (an SRFlow, or an LR encoder to start it from), data, objective,
+    schedule, hardware.
+    """
 
     network: dict[str, Any]
     data: DataSettings
@@ -315,9 +381,17 @@ class RunSettings(Section):
     def from_dict(cls, raw: Mapping[str, Any]) -> RunSettings:
         """Validate raw sections. Raises: ArgumentError naming a field that is wrong or unknown."""
         # YAML reads a section without fields as None
-        raw = {name: {} if section is None else section for name, section in {"schedule": {}, **raw}.items()}
-        network, objective = raw.get("network"), raw.setdefault("objective", {})
-        if isinstance(network, dict) and network.get("kind") in ENCODERS and isinstance(objective, dict):
+        raw = {
+            name: {} if section is None else section
+            for name, section in {"schedule": {}, **raw}.items()
+        }
+        network = raw.get("network")
+        objective = raw.setdefault("objective", {})
+        if (
+            isinstance(network, dict)
+            and network.get("kind") in ENCODERS
+            and isinstance(objective, dict)
+        ):
             raw["objective"] = {"noise": 0.0, **objective}  # L1 does not need a noisy target
         try:
             settings = cls.model_validate(raw)
@@ -336,15 +410,23 @@ class RunSettings(Section):
         return str(self.network.get("kind"))
 
     def config(self) -> SRFlowConfig:
-        """The SRFlow's configuration; for an encoder, that of an SRFlow with it. Raises: ArgumentError."""
-        values = {name: value for name, value in self.network.items() if name not in ("kind", "variant")}
+        """The SRFlow's configuration; for an encoder, that of an SRFlow with it. Raises:
+        ArgumentError.
+        """
+        values = {
+            name: value for name, value in self.network.items() if name not in ("kind", "variant")
+        }
         if encoder := next((kind for kind in ENCODERS if kind == self.kind), None):
             if others := set(values) - {*ENCODER_FIELDS[encoder]}:
                 known = ", ".join(ENCODER_FIELDS[encoder])
-                raise ArgumentError(f"unknown field network.{min(others)}; of kind {encoder} there are {known}")
+                raise ArgumentError(
+                    f"unknown field network.{min(others)}; of kind {encoder} there are {known}"
+                )
             values["encoder"] = encoder
         elif self.kind != "srflow":
-            raise ArgumentError(f"network.kind is {self.network.get('kind')!r}; it must be srflow, rrdb or plain")
+            raise ArgumentError(
+                f"network.kind is {self.network.get('kind')!r}; it must be srflow, rrdb or plain"
+            )
         try:
             return SRFlowConfig.of_variant(self.network.get("variant", "bounded"), **values)
         except ArgumentError as error:
@@ -371,7 +453,9 @@ class RunSettings(Section):
 
     def _problems(self) -> Iterator[str]:
         """Settings that contradict each other or the network, and how to fix it."""
-        data, objective, is_flow = self.data, self.objective, self.kind == "srflow"
+        data = self.data
+        objective = self.objective
+        is_flow = self.kind == "srflow"
         if data.crop % self.crop_multiple:
             yield f"data.crop is {data.crop}; this network needs multiples of {self.crop_multiple}"
         if data.batch % self.ranks:
@@ -379,17 +463,29 @@ class RunSettings(Section):
         if data.teacher and is_flow:
             yield "data.teacher is for LR encoders, and this network is a flow: leave it out"
         if bool(data.teacher) != (objective.teacher > 0):
-            why = "data.teacher is the folder of its pictures, objective.teacher their share of the loss"
+            why = (
+                "data.teacher is the folder of its pictures, objective.teacher their share of the "
+                "loss"
+            )
             yield f"{why}: set both, e.g. objective.teacher=0.5, or neither"
         for name in ("perceptual", "lr_consistency", "grid", "l1"):
             if getattr(objective, name) and not is_flow:
-                yield f"objective.{name} is for flows, and an LR encoder's whole loss is L1: set it to 0"
+                yield (
+                    f"objective.{name} is for flows, and an LR encoder's whole loss is L1: set it "
+                    "to 0"
+                )
         for name in ("grid", "lr_consistency"):
             if getattr(objective, name) and not objective.l1 and not objective.perceptual:
-                yield f"objective.{name} is for images that objective.l1 or perceptual decodes: set one of them"
+                yield (
+                    f"objective.{name} is for images that objective.l1 or perceptual decodes: set "
+                    "one of them"
+                )
         side = LEAST_PERCEPTUAL * (4 if objective.perceptual_loss == "ms_lpips_vgg" else 1)
         if objective.perceptual and data.crop < side:
-            yield f"objective.perceptual needs crops of at least {side} pixels, not {data.crop}: set data.crop"
+            yield (
+                f"objective.perceptual needs crops of at least {side} pixels, not {data.crop}: set "
+                "data.crop"
+            )
 
 
 def field_names(section: str) -> list[str]:
@@ -400,7 +496,11 @@ def field_names(section: str) -> list[str]:
         return ["preset", *Degradation.model_fields]
     if not section:
         return [*RunSettings.model_fields]
-    model: Any = RunSettings.model_fields[section].annotation if section in RunSettings.model_fields else None
+    model: Any = (
+        RunSettings.model_fields[section].annotation
+        if section in RunSettings.model_fields
+        else None
+    )
     return [] if model is None else [*model.model_fields]
 
 
@@ -413,7 +513,11 @@ def _first_problem(error: ValidationError) -> str:
         known = ", ".join(field_names(".".join(parts[:-1])))
         return f"unknown field {name}; the fields are {known}"
     reason = problem["msg"].removeprefix("Value error, ")
-    value = "" if problem["type"] in ("missing", "value_error") else f" (it is {problem['input']!r:.80})"
+    value = (
+        ""
+        if problem["type"] in ("missing", "value_error")
+        else f" (it is {problem['input']!r:.80})"
+    )
     return f"{name}: {reason}{value}"
 
 

@@ -34,7 +34,8 @@ class States:
     """`iteration-*.pt` files in a folder, written atomically: the newest `keep`."""
 
     def __init__(self, folder: Path, *, keep: int) -> None:
-        self.folder, self.keep = folder, keep
+        self.folder = folder
+        self.keep = keep
 
     def files(self) -> list[Path]:
         """The state files, oldest first."""
@@ -51,7 +52,9 @@ class States:
 
     def newest(self) -> int | None:
         """The iteration of the newest state; None if there is none."""
-        return next((int(file.stem.removeprefix("iteration-")) for file in reversed(self.files())), None)
+        return next(
+            (int(file.stem.removeprefix("iteration-")) for file in reversed(self.files())), None
+        )
 
     def load(self) -> dict[str, Any]:
         """Load the newest state to the CPU. Raises: CheckpointError."""
@@ -67,7 +70,8 @@ class States:
 
 
 def first_difference(one: RunSettings, other: RunSettings, ignored: Mapping[str, set[str]]) -> str:
-    """The first field outside hardware in which two runs differ, with both values; empty if there is none.
+    """The first field outside hardware in which two runs differ, with both values; empty if there
+    is none.
 
     ignored: {section: fields to skip}.
     """
@@ -81,7 +85,8 @@ def first_difference(one: RunSettings, other: RunSettings, ignored: Mapping[str,
 
 def without_paths(settings: RunSettings) -> RunSettings:
     """Settings to publish with a model: files by name only, and nothing about the machine."""
-    schedule, data = settings.schedule, settings.data
+    schedule = settings.schedule
+    data = settings.data
     names = {name: Path(getattr(schedule, name)).name for name in ("encoder", "start")}
     folders = {name: Path(getattr(data, name)).name for name in ("lr", "teacher")}
     return settings.model_copy(
@@ -94,12 +99,13 @@ def without_paths(settings: RunSettings) -> RunSettings:
 
 
 class Health:
-    """Tell whether the weights are worth returning to, judged by the recent losses and the last validation.
+    """Tell whether the weights are worth returning to, judged by the recent losses and the last
+    validation.
 
-    Healthy: the losses and gradients of the last three steps are finite, and no loss is above the best so far by more
-    than `tolerance`, that best value itself and half of what was learned, whichever is largest; likewise the
-    validation's likelihood; its PSNR is within 6 dB of the best. A false alarm only means that a diverged run returns
-    further.
+    Healthy: the losses and gradients of the last three steps are finite, and no loss is above the
+    best so far by more than `tolerance`, that best value itself and half of what was learned,
+    whichever is largest; likewise the validation's likelihood; its PSNR is within 6 dB of the best.
+    A false alarm only means that a diverged run returns further.
     """
 
     def __init__(self, *, tolerance: float) -> None:
@@ -112,7 +118,9 @@ class Health:
     def add_step(self, loss: Tensor, gradient_norm: Tensor) -> None:
         """Note a step's loss, which counts as infinite if the gradient is not finite."""
         if "loss" not in self._first:
-            self._first["loss"] = self._best["loss"] = float(loss) if bool(loss.isfinite()) else math.inf
+            self._first["loss"] = self._best["loss"] = (
+                float(loss) if bool(loss.isfinite()) else math.inf
+            )
         self._losses.append(torch.where(torch.isfinite(gradient_norm), loss, math.inf).detach())
 
     def add_validation(self, figures: Mapping[str, float]) -> None:
@@ -133,7 +141,8 @@ class Health:
 
     def _accept(self, name: str, value: float) -> bool:
         """True if a loss has not collapsed; a healthy one becomes the best if it is lower."""
-        first, best = self._first.setdefault(name, value), self._best.setdefault(name, value)
+        first = self._first.setdefault(name, value)
+        best = self._best.setdefault(name, value)
         learned = first - best if math.isfinite(first) else 0.0
         limit = best + max(abs(best), learned / 2, self._tolerance)
         if not math.isfinite(value) or value > limit:
@@ -147,7 +156,8 @@ class Health:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from a saved state."""
-        self._best, self._first = dict(state["best"]), dict(state["first"])
+        self._best = dict(state["best"])
+        self._first = dict(state["first"])
         self._validated = bool(state["validated"])
 
 
@@ -160,10 +170,15 @@ class Best:
     def __init__(self, metric: str, *, kind: str, validates: bool) -> None:
         signs = _FLOW if kind == "srflow" else _ENCODER
         if metric and metric not in signs:
-            raise ArgumentError(f"schedule.best is {metric!r}; for this network it can be {', '.join(signs)}")
+            raise ArgumentError(
+                f"schedule.best is {metric!r}; for this network it can be {', '.join(signs)}"
+            )
         if metric and not validates:
-            raise ArgumentError(f"schedule.best={metric} needs photographs to validate on: add --val")
-        self.metric, self.value = metric, -math.inf
+            raise ArgumentError(
+                f"schedule.best={metric} needs photographs to validate on: add --val"
+            )
+        self.metric = metric
+        self.value = -math.inf
         self._sign = signs.get(metric, 1)
 
     def improves(self, figures: Mapping[str, float]) -> bool:

@@ -19,7 +19,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from srflow_apps.commands.signals import STOPPING, Interrupts, deferred_interrupts
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
-from srflow_sdk.system.local_files import remove_stale_parts, remove_stale_parts_in, write_atomically
+from srflow_sdk.system.local_files import (
+    remove_stale_parts,
+    remove_stale_parts_in,
+    write_atomically,
+)
 from srflow_sdk.system.plain_text import command_line
 from srflow_training.checkpoints import (
     ENCODER_NOTE,
@@ -58,28 +62,40 @@ class DivergedError(SRFlowError):
 
 
 class Trainer:
-    """A run in a folder: `config.yaml`, `states/` (to resume), `model.safetensors` (to export), `tensorboard/`.
+    """A run in a folder: `config.yaml`, `states/` (to resume), `model.safetensors` (to export),
+    `tensorboard/`.
 
-    Weights, crops and noise of iteration i depend only on the seed and i, so a resumed run continues as if it had
-    never stopped: bit for bit on a CPU with `hardware.threads`. On resume only the hardware and the fields in
-    `_FREE_ON_RESUME` may differ.
+    Weights, crops and noise of iteration i depend only on the seed and i, so a resumed run
+    continues as if it had never stopped: bit for bit on a CPU with `hardware.threads`. On resume
+    only the hardware and the fields in `_FREE_ON_RESUME` may differ.
 
     notes: lines for the user about what was chosen for this machine.
 
-    Raises: ArgumentError if the folder holds a run and resume is False, no run and resume is True, or a run with
-    other settings; DeviceError if the hardware is missing; ImageError if no photograph can be trained on.
+    Raises: ArgumentError if the folder holds a run and resume is False, no run and resume is True,
+    or a run with other settings; DeviceError if the hardware is missing; ImageError if no
+    photograph can be trained on.
     """
 
-    def __init__(self, settings: RunSettings, *, data: Path, out: Path, val: Path | None, resume: bool) -> None:
-        self.settings, self.schedule, self.out, self.folders = settings, settings.schedule, out, (data, val)
+    def __init__(
+        self, settings: RunSettings, *, data: Path, out: Path, val: Path | None, resume: bool
+    ) -> None:
+        self.settings = settings
+        self.schedule = settings.schedule
+        self.out = out
+        self.folders = (data, val)
         self.states = States(out / "states", keep=self.schedule.keep)
         if self.states.files() and not resume:
-            raise ArgumentError(f"{out} holds a run: add --resume to continue it, or name another --out")
+            raise ArgumentError(
+                f"{out} holds a run: add --resume to continue it, or name another --out"
+            )
         if resume and not self.states.files():
-            raise ArgumentError(f"{out} holds no saved state to resume from: omit --resume to start a run there")
+            raise ArgumentError(
+                f"{out} holds no saved state to resume from: omit --resume to start a run there"
+            )
         self.best = Best(self.schedule.best, kind=settings.kind, validates=val is not None)
         config = settings.config()
-        # before other processes start, and only in the first one, so that each problem is reported once
+        # before other processes start, and only in the first one, so that each problem is reported
+        # once
         report = _logger.warning if is_first_process() else _logger.debug
         self.photos = Photos(data, settings.data, config.scale, report)
         self.validation = None
@@ -112,24 +128,38 @@ class Trainer:
             ranks=self.fabric.world_size,
         )
         kept = self.crops.decoder.folder
-        self.notes = [*([f"decoded photographs are kept in {kept}"] if kept else []), *([note] if note else [])]
+        self.notes = [
+            *([f"decoded photographs are kept in {kept}"] if kept else []),
+            *([note] if note else []),
+        ]
         torch.manual_seed(self.schedule.seed)
         self.model = settings.build()
-        self.sampling: dict[str, Any] = {}  # what its network inherits: its encoder's file, and its bundle's default τ
+        self.sampling: dict[
+            str, Any
+        ] = {}  # what its network inherits: its encoder's file, and its bundle's default τ
         if not self.states.files():
-            notes = start_from_files(self.model, start=self.schedule.start, encoder=self.schedule.encoder)
+            notes = start_from_files(
+                self.model, start=self.schedule.start, encoder=self.schedule.encoder
+            )
             inherited = (ENCODER_NOTE, *SAMPLING_NOTES)
             self.sampling = {name: notes[name] for name in inherited if name in notes}
         self.model.train()
         self.average = (
-            AveragedModel(self.model, multi_avg_fn=ramped_average(self.schedule.ema)) if self.schedule.ema else None
+            AveragedModel(self.model, multi_avg_fn=ramped_average(self.schedule.ema))
+            if self.schedule.ema
+            else None
         )
         self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=self.schedule.learning_rate, betas=self.schedule.betas, fused=True
+            self.model.parameters(),
+            lr=self.schedule.learning_rate,
+            betas=self.schedule.betas,
+            fused=True,
         )
         self.iteration = 0
         self.skipped = self.skipped_in_a_row = 0
-        self.health = Health(tolerance=0.1 if isinstance(self.model, Encoder) else 1.0)  # L1 of [0, 1], bits
+        self.health = Health(
+            tolerance=0.1 if isinstance(self.model, Encoder) else 1.0
+        )  # L1 of [0, 1], bits
         self._to_device()
         if self.states.files():
             self._restore()
@@ -158,7 +188,8 @@ class Trainer:
     ) -> Path:
         """Train to the end. Returns the checkpoint to export.
 
-        report: gets figures every `log_every` iterations. say: gets an estimate after the second one.
+        report: gets figures every `log_every` iterations. say: gets an estimate after the second
+            one.
 
         Ctrl-C, SIGTERM and SIGHUP take effect after the current step, and its state is saved.
         Raises: DivergedError, KeyboardInterrupt.
@@ -166,12 +197,17 @@ class Trainer:
         second = self.iteration + 2  # the first step chooses kernels
         with deferred_interrupts(*STOPPING) as interrupts, self._log() as log:
             meter = Meter(self._mean_of_ranks)
-            for batch in loader(self.crops, start=self.iteration, workers=self.settings.data.workers):
+            for batch in loader(
+                self.crops, start=self.iteration, workers=self.settings.data.workers
+            ):
                 started = time.monotonic()
                 meter.add(self.step(batch))
                 left = self.schedule.iterations - self.iteration
                 if self.iteration == second and left:
-                    say(f"the other {left:,} iterations take about {_hours(left * (time.monotonic() - started))}")
+                    say(
+                        f"the other {left:,} iterations take about "
+                        f"{_hours(left * (time.monotonic() - started))}"
+                    )
                 figures = self._figures(meter)
                 if figures:
                     log(figures, batch)
@@ -186,7 +222,9 @@ class Trainer:
         if self.fabric.broadcast(not self.health.judge()):
             raise self._diverged("the loss or the validation had collapsed")
         if self.fabric.is_global_zero:
-            self._write_checkpoint(self.checkpoint)  # again: a run killed before it wrote this has only the state
+            self._write_checkpoint(
+                self.checkpoint
+            )  # again: a run killed before it wrote this has only the state
         return self.checkpoint
 
     def _is_due(self, every: int) -> bool:
@@ -197,16 +235,22 @@ class Trainer:
         pressed = interrupts.number is not None
         if self.fabric.world_size == 1:
             return pressed
-        return bool(self._mean_of_ranks(torch.tensor(float(pressed), device=self.fabric.device)) > 0)
+        return bool(
+            self._mean_of_ranks(torch.tensor(float(pressed), device=self.fabric.device)) > 0
+        )
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Do one update, or skip it if not finite. Returns the terms of the loss and the gradient's norm."""
+        """Do one update, or skip it if not finite. Returns the terms of the loss and the gradient's
+        norm.
+        """
         hr, lr, noise, teacher = (
             images.to(self.fabric.device, memory_format=torch.channels_last, non_blocking=True)
             for images in (batch.hr, batch.lr, batch.noise, batch.teacher)
         )
         if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
-            self.model.initialize_actnorms(noisy(hr, noise, self.settings.objective), lr, self._mean_of_ranks)
+            self.model.initialize_actnorms(
+                noisy(hr, noise, self.settings.objective), lr, self._mean_of_ranks
+            )
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate_at(self.iteration)
         if isinstance(self.model, SRFlow):
@@ -215,10 +259,15 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         terms = self._gradients(hr, lr, noise, *([teacher] if teacher.numel() else []))
         norm = self.fabric.clip_gradients(
-            self.objective, self.optimiser, max_norm=self.schedule.clip_norm or math.inf, error_if_nonfinite=False
+            self.objective,
+            self.optimiser,
+            max_norm=self.schedule.clip_norm or math.inf,
+            error_if_nonfinite=False,
         )
         assert norm is not None  # for the type checker: with max_norm there is one
-        self.health.add_step(terms.get("nll", terms["loss"]), norm.detach())  # other terms come and go
+        self.health.add_step(
+            terms.get("nll", terms["loss"]), norm.detach()
+        )  # other terms come and go
         if bool(torch.isfinite(norm)):  # the same on all ranks, unlike the loss
             self.optimiser.step()
             self.skipped_in_a_row = 0
@@ -230,14 +279,22 @@ class Trainer:
         return {**terms, "gradient_norm": norm.detach()}
 
     def _gradients(self, *batch: Tensor) -> dict[str, Tensor]:
-        """Compute the gradients of this rank's crops, in as many parts as the settings say; return their mean terms."""
+        """Compute the gradients of this rank's crops, in as many parts as the settings say; return
+        their mean terms.
+        """
         size = len(batch[0])
-        parts = list(zip(*(x.tensor_split(min(self.schedule.accumulate, size)) for x in batch), strict=True))
+        parts = list(
+            zip(*(x.tensor_split(min(self.schedule.accumulate, size)) for x in batch), strict=True)
+        )
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
             share = len(part[0]) / size
             # the ranks' gradients are averaged once, after the last part
-            with self.fabric.no_backward_sync(self.objective) if number < len(parts) else nullcontext():
+            with (
+                self.fabric.no_backward_sync(self.objective)
+                if number < len(parts)
+                else nullcontext()
+            ):
                 with_l1 = self.settings.objective.has_l1_at(self.iteration)
                 terms: dict[str, Tensor] = self.objective(*part, with_l1=with_l1)
                 self.fabric.backward(terms["loss"] * share)
@@ -249,24 +306,45 @@ class Trainer:
         self.skipped += 1
         self.skipped_in_a_row += 1
         if self.fabric.is_global_zero:
-            _logger.warning("iteration %d: loss or gradient not finite, step skipped", self.iteration)
+            _logger.warning(
+                "iteration %d: loss or gradient not finite, step skipped", self.iteration
+            )
         if self.skipped_in_a_row >= _MAX_SKIPPED:
             raise self._diverged(f"{self.skipped_in_a_row} steps in a row were not finite")
 
     def _diverged(self, what: str) -> DivergedError:
-        """An error whose message ends with the command that continues from the newest state, which is healthy."""
-        begin, fix = ["--resume"], f"continue from iteration {self.states.newest()}, the last healthy state,"
+        """An error whose message ends with the command that continues from the newest state, which
+        is healthy.
+        """
+        begin = ["--resume"]
+        fix = f"continue from iteration {self.states.newest()}, the last healthy state,"
         if self.states.newest() is None:
-            begin, fix = ["--config", str(self.out / "config.yaml")], "begin again"
+            begin = ["--config", str(self.out / "config.yaml")]
+            fix = "begin again"
         data, val = self.folders
         rate = f"schedule.learning_rate={min(self.schedule.learning_rate / 4, _SAFE_RATE):.3g}"
-        options = [*begin, "--data", data, *(["--val", val] if val else []), "--out", self.out, "--set", rate]
+        options = [
+            *begin,
+            "--data",
+            data,
+            *(["--val", val] if val else []),
+            "--out",
+            self.out,
+            "--set",
+            rate,
+        ]
         command = command_line(["srflow-train", *map(str, options)])
-        return DivergedError(f"{what} at iteration {self.iteration}: {fix} at a lower rate: {command}")
+        return DivergedError(
+            f"{what} at iteration {self.iteration}: {fix} at a lower rate: {command}"
+        )
 
     def _to_device(self) -> None:
-        """Move network, average and optimiser to the device, with the network inside its objective."""
-        self.objective, self.optimiser = self.fabric.setup(objective_of(self.model, self.settings), self.optimiser)
+        """Move network, average and optimiser to the device, with the network inside its
+        objective.
+        """
+        self.objective, self.optimiser = self.fabric.setup(
+            objective_of(self.model, self.settings), self.optimiser
+        )
         if self.average is not None:
             self.average.to(self.fabric.device)
             lay_out(self.average)  # two layouts cost ten times the time of their average
@@ -276,7 +354,9 @@ class Trainer:
         return cast("Tensor", self.fabric.all_reduce(statistic, reduce_op="mean"))
 
     def _save(self) -> None:
-        """Write state and checkpoint, if the run is healthy. Raises: DivergedError if weights are not finite."""
+        """Write state and checkpoint, if the run is healthy. Raises: DivergedError if weights are
+        not finite.
+        """
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
             raise self._diverged("the weights were not finite")
         if not self.fabric.is_global_zero:
@@ -296,7 +376,9 @@ class Trainer:
             self.states.save(self.iteration, state)
             self._write_checkpoint(self.checkpoint)
         else:
-            _logger.warning("iteration %d: the run may be diverging, so its state is not saved", self.iteration)
+            _logger.warning(
+                "iteration %d: the run may be diverging, so its state is not saved", self.iteration
+            )
 
     def _write_checkpoint(self, path: Path) -> None:
         notes = {
@@ -313,14 +395,20 @@ class Trainer:
         try:
             saved = RunSettings.from_dict(yaml.safe_load(state["settings"]))
             if different := first_difference(saved, self.settings, _FREE_ON_RESUME):
-                free = [f"{section}.{name}" for section, names in _FREE_ON_RESUME.items() for name in sorted(names)]
+                free = [
+                    f"{section}.{name}"
+                    for section, names in _FREE_ON_RESUME.items()
+                    for name in sorted(names)
+                ]
                 raise ArgumentError(
-                    f"{self.out} holds a run with another {different}: on --resume only hardware, {', '.join(free)} "
+                    f"{self.out} holds a run with another {different}: on --resume only hardware, "
+                    f"{', '.join(free)} "
                     "may change; otherwise name another --out"
                 )
             if int(state["iteration"]) > self.schedule.iterations:
                 raise ArgumentError(
-                    f"schedule.iterations is {self.schedule.iterations}, but {self.out} has done {state['iteration']} "
+                    f"schedule.iterations is {self.schedule.iterations}, but {self.out} has done "
+                    f"{state['iteration']} "
                     "already: name another --out to train a shorter run"
                 )
             self.model.load_state_dict(state["model"])
@@ -328,7 +416,9 @@ class Trainer:
                 self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.iteration = int(state["iteration"])
-            self.skipped = state["skipped"][0]  # a resumed run may skip as many steps in a row as a new one
+            self.skipped = state["skipped"][
+                0
+            ]  # a resumed run may skip as many steps in a row as a new one
             self.best.value = state.get("best", {}).get(self.best.metric, self.best.value)
             self.sampling = state.get("sampling", {})
             self.health.load(state["health"])
@@ -336,7 +426,8 @@ class Trainer:
             raise
         except Exception as error:
             raise CheckpointError(
-                f"{self.states.files()[-1]}: is not a state of this version ({error}): start again in another --out"
+                f"{self.states.files()[-1]}: is not a state of this version ({error}): start again "
+                "in another --out"
             ) from error
 
     def _figures(self, meter: Meter) -> dict[str, float]:
@@ -359,7 +450,8 @@ class Trainer:
 
     @contextmanager
     def _log(self) -> Iterator[Callable[[dict[str, float], Batch], None]]:
-        """Yield a function that writes figures to TensorBoard, with the picture grid if they include a validation.
+        """Yield a function that writes figures to TensorBoard, with the picture grid if they
+        include a validation.
 
         Its first call also draws the batch: what the network trains on.
         """
@@ -376,7 +468,9 @@ class Trainer:
                     if name not in ("iteration", "seconds_left"):
                         tag = name if "/" in name else f"training/{name}"
                         writer.add_scalar(tag, value, self.iteration)
-                if self.validation is not None and any(name.startswith("validation/") for name in figures):
+                if self.validation is not None and any(
+                    name.startswith("validation/") for name in figures
+                ):
                     grid = self.validation.grid(self.trained)
                     writer.add_image("validation/pictures", grid, self.iteration)
                 if not drawn:
@@ -402,7 +496,8 @@ class Meter:
 
     def restart(self) -> None:
         """Forget all steps so far."""
-        self.started, self.steps = time.monotonic(), 0
+        self.started = time.monotonic()
+        self.steps = 0
         self.terms: dict[str, list[Tensor]] = {}
 
     def add(self, terms: dict[str, Tensor]) -> None:
@@ -412,17 +507,23 @@ class Meter:
             self.terms.setdefault(name, []).append(term)
 
     def read(self, *, left: int) -> dict[str, float]:
-        """Mean of each term over the steps that have it, iterations per second, and seconds for `left` iterations."""
-        means = {name: float(self.mean_of_ranks(torch.stack(values).mean())) for name, values in self.terms.items()}
+        """Mean of each term over the steps that have it, iterations per second, and seconds for
+        `left` iterations.
+        """
+        means = {
+            name: float(self.mean_of_ranks(torch.stack(values).mean()))
+            for name, values in self.terms.items()
+        }
         rate = self.steps / (time.monotonic() - self.started)
         return {**means, "iterations_per_second": rate, "seconds_left": left / rate}
 
 
 def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> dict[str, Any]:
-    """Copy the weights that a run begins with, and return the notes of `start`, and where the encoder comes from.
+    """Copy the weights that a run begins with, and return the notes of `start`, and where the
+    encoder comes from.
 
-    start: a file of the same kind of network, or "". encoder: a file of an LR encoder, which replaces the former's, or
-    "". Raises: CheckpointError if a file does not fit.
+    start: a file of the same kind of network, or "". encoder: a file of an LR encoder, which
+    replaces the former's, or "". Raises: CheckpointError if a file does not fit.
     """
     notes: dict[str, Any] = {ENCODER_NOTE: ""}
     if start:
@@ -432,20 +533,29 @@ def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> di
         copy_weights(source, model, start, encoder=isinstance(model, Encoder) or not encoder)
     if encoder:
         source = load_encoder(encoder)
-        if isinstance(model, SRFlow) and model.config.residual and source.image_base != model.config.image_base:
+        if (
+            isinstance(model, SRFlow)
+            and model.config.residual
+            and source.image_base != model.config.image_base
+        ):
             raise CheckpointError(
-                f"{encoder}: its image has the base {source.image_base!r}, and a residual flow needs that of this run, "
-                f"{model.config.image_base!r}: train the encoder on from it (schedule.start) with that image_base"
+                f"{encoder}: its image has the base {source.image_base!r}, and a residual flow "
+                "needs that of this run, "
+                f"{model.config.image_base!r}: train the encoder on from it (schedule.start) with "
+                "that image_base"
             )
         copy_weights(source, _encoder_of(model), encoder)
         notes[ENCODER_NOTE] = Path(encoder).name
     return notes
 
 
-def copy_weights(source: SRFlow | Encoder, target: SRFlow | Encoder, path: str, *, encoder: bool = True) -> None:
+def copy_weights(
+    source: SRFlow | Encoder, target: SRFlow | Encoder, path: str, *, encoder: bool = True
+) -> None:
     """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ.
 
-    encoder: the LR encoder's too. Without, an SRFlow may have another one that gives its flow as many features.
+    encoder: the LR encoder's too. Without, an SRFlow may have another one that gives its flow as
+        many features.
     """
     theirs, ours = (_shape_of(model) for model in (source, target))
     if isinstance(given := _encoder_of(source), PlainEncoder) and not given.composed():
@@ -455,11 +565,19 @@ def copy_weights(source: SRFlow | Encoder, target: SRFlow | Encoder, path: str, 
         theirs |= {name: ours[name] for name in _ENCODER_ALONE}
         if len(theirs["stacked_blocks"]) == len(ours["stacked_blocks"]):
             theirs["stacked_blocks"] = ours["stacked_blocks"]
-        own = {name: values for name, values in target.state_dict().items() if name.startswith("encoder.")}
-        state = {name: values for name, values in state.items() if not name.startswith("encoder.")} | own
+        own = {
+            name: values
+            for name, values in target.state_dict().items()
+            if name.startswith("encoder.")
+        }
+        state = {
+            name: values for name, values in state.items() if not name.startswith("encoder.")
+        } | own
     if different := [name for name in ours if theirs.get(name) != ours[name]]:
         fix = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
-        raise CheckpointError(f"{path}: does not fit this run's network: use another file, or {fix}")
+        raise CheckpointError(
+            f"{path}: does not fit this run's network: use another file, or {fix}"
+        )
     target.load_state_dict(state)
 
 
@@ -469,7 +587,10 @@ def _encoder_of(model: SRFlow | Encoder) -> Encoder:
 
 def _shape_of(model: SRFlow | Encoder) -> dict[str, Any]:
     """The fields that must match to copy weights: all that change a tensor's size or meaning."""
-    shape = {**UNUSED, **(model.settings() if isinstance(model, Encoder) else model.config.to_dict())}
+    shape = {
+        **UNUSED,
+        **(model.settings() if isinstance(model, Encoder) else model.config.to_dict()),
+    }
     if isinstance(model, Encoder):
         shape["encoder"] = model.kind
     free = ("clamp", "split_clamp", *([] if shape["residual"] else ["image_base"]))
@@ -477,11 +598,18 @@ def _shape_of(model: SRFlow | Encoder) -> dict[str, Any]:
 
 
 def _as_yaml(value: Any) -> str:
-    return str(yaml.safe_dump(value, default_flow_style=True)).removesuffix("...\n").strip().replace(" ", "")
+    return (
+        str(yaml.safe_dump(value, default_flow_style=True))
+        .removesuffix("...\n")
+        .strip()
+        .replace(" ", "")
+    )
 
 
 def ramped_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """Exponential moving average whose decay rises to `decay`, so that the initial weights are soon forgotten."""
+    """Exponential moving average whose decay rises to `decay`, so that the initial weights are soon
+    forgotten.
+    """
 
     @torch.no_grad()
     def update(average: Any, current: Any, count: Tensor | int) -> None:

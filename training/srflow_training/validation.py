@@ -16,7 +16,15 @@ from torch.nn import functional as F
 from srflow_sdk.errors import ImageError
 from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_sdk.model.manifest import Reduction
-from srflow_training.data import MARGIN, degrade, image_files, read_photo, report_skipped, size_of, to_image
+from srflow_training.data import (
+    MARGIN,
+    degrade,
+    image_files,
+    read_photo,
+    report_skipped,
+    size_of,
+    to_image,
+)
 from srflow_training.figures import (
     bits_per_dimension,
     bits_per_dimension_loss,
@@ -36,22 +44,25 @@ from srflow_training.settings import Degradation
 logger = logging.getLogger(__name__)
 
 _LEAST = 64  # pixels
-_CELL, _GRID_ROWS = 128, 4
+_CELL = 128
+_GRID_ROWS = 4
 _GRID_TAUS = (0.0, 0.5, 0.8, 1.0)
 _NONFINITE = "validation/nonfinite_tau0.8"
 _MAGENTA = (1.0, 0.0, 1.0)
 
 
 class Validation:
-    """Crops of the photographs in a folder: `count` of them, at most `size` pixels a side, always the same ones.
+    """Crops of the photographs in a folder: `count` of them, at most `size` pixels a side, always
+    the same ones.
 
-    They are spread over all usable photographs, in the order of their names: the centre of every n-th one, or, if
-    there are fewer photographs than crops, also places around the centres. A photograph that is hardly larger than a
-    crop may have fewer.
-    multiple: the network needs HR sizes that are multiples of this; crops are at least 64 pixels a side.
-    reduction: how LR images are made. degradation: how they are damaged instead, each crop always in the same way and
-    none left clean. report: called with one line for each of the first ten files that are skipped, which cannot be
-    read or are too small, and one for the rest.
+    They are spread over all usable photographs, in the order of their names: the centre of every
+    n-th one, or, if there are fewer photographs than crops, also places around the centres. A
+    photograph that is hardly larger than a crop may have fewer.
+    multiple: the network needs HR sizes that are multiples of this; crops are at least 64 pixels a
+    side.
+    reduction: how LR images are made. degradation: how they are damaged instead, each crop always
+    in the same way and none left clean. report: called with one line for each of the first ten
+    files that are skipped, which cannot be read or are too small, and one for the rest.
     Raises: ImageError if no photograph is left.
     """
 
@@ -67,7 +78,10 @@ class Validation:
         size: int = 256,
         report: Callable[[str], None] = logger.warning,
     ) -> None:
-        self.scale, self.multiple, self.reduction, self.degradation = scale, multiple, reduction, degradation
+        self.scale = scale
+        self.multiple = multiple
+        self.reduction = reduction
+        self.degradation = degradation
         self.crops: list[Tensor] = []
         least = -(-_LEAST // multiple) * multiple
         usable, skipped = _large_enough(folder, least)
@@ -81,29 +95,41 @@ class Validation:
                 self.crops += _spread(photo, max(size, least), share, multiple=multiple)
         report_skipped(skipped, report, start="validation: skipped")
         if not self.crops:
-            raise ImageError(f"--val {folder}: no photograph is at least {least} px high and wide: add larger ones")
+            raise ImageError(
+                f"--val {folder}: no photograph is at least {least} px high and wide: add larger "
+                "ones"
+            )
 
     def figures(self, model: SRFlow | Encoder) -> dict[str, float]:
-        """Measure figures by name: means over the crops, except for the total number of values that are not finite.
+        """Measure figures by name: means over the crops, except for the total number of values that
+        are not finite.
 
-        An SRFlow: its negative log-likelihood of the clean crops in bits per value in [0, 1] (nll) and for 8-bit
-        levels (bits_per_dimension, 8 more), PSNR (RGB, Y) and SSIM at
-        τ = 0, the other figures at τ = 0.8. An LR encoder: PSNRs and SSIM. Both: bicubic's PSNR. See
-        :mod:`srflow_training.figures`.
-        LR-PSNR is measured against the clean reduction of HR: against a damaged LR image, samples that reproduce its
-        noise and JPEG blocks would score best.
-        Samples use the runtime's noise of seed 0 (sample_difference: 0 and 1), so a model always gets the same figures.
+        An SRFlow: its negative log-likelihood of the clean crops in bits per value in [0, 1] (nll)
+        and for 8-bit levels (bits_per_dimension, 8 more), PSNR (RGB, Y) and SSIM at τ = 0, the
+        other figures at τ = 0.8. An LR encoder: PSNRs and SSIM. Both: bicubic's PSNR. See
+        :mod:`srflow_training.figures`. LR-PSNR is measured against the clean reduction of HR:
+        against a damaged LR image, samples that reproduce its noise and JPEG blocks would score
+        best. Samples use the runtime's noise of seed 0 (sample_difference: 0 and 1), so a model
+        always gets the same figures.
         """
         with _plain_inference(model):
-            rows = [self._figures_of(model, self._reduced(hr, index), hr) for index, hr in enumerate(self.crops)]
+            rows = [
+                self._figures_of(model, self._reduced(hr, index), hr)
+                for index, hr in enumerate(self.crops)
+            ]
         sums = {name: sum(row[name] for row in rows) for name in rows[0]}
-        return {name: total if name == _NONFINITE else total / len(rows) for name, total in sums.items()}
+        return {
+            name: total if name == _NONFINITE else total / len(rows) for name, total in sums.items()
+        }
 
     def _reduced(self, hr: Tensor, index: int) -> Tensor:
         """The LR image of (a part of) crop `index`, damaged if the run damages them."""
         if self.degradation is not None:
-            window, rng = mirror_pad(hr, MARGIN * self.scale), np.random.default_rng(index)
-            lr = degrade(window, self.degradation, scale=self.scale, rng=rng, reduction=self.reduction)
+            window = mirror_pad(hr, MARGIN * self.scale)
+            rng = np.random.default_rng(index)
+            lr = degrade(
+                window, self.degradation, scale=self.scale, rng=rng, reduction=self.reduction
+            )
             return round_to_8_bit(lr)
         return self._clean(hr)
 
@@ -111,7 +137,9 @@ class Validation:
         return round_to_8_bit(REDUCTIONS[self.reduction](hr, self.scale))
 
     def _figures_of(self, model: SRFlow | Encoder, lr: Tensor, hr: Tensor) -> dict[str, float]:
-        row = {"validation/psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=self.scale)}
+        row = {
+            "validation/psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=self.scale)
+        }
         if isinstance(model, Encoder):
             image = _image_of(model, lr)
             row["validation/psnr"] = psnr(image, hr, border=self.scale)
@@ -119,7 +147,9 @@ class Validation:
             row["validation/ssim"] = ssim(image, hr, border=self.scale)
             return row
         flow = _ConditionedFlow(model, lr)
-        nats, mean, sample = flow.log_likelihood(hr), flow.sample(0.0), flow.sample(0.8)
+        nats = flow.log_likelihood(hr)
+        mean = flow.sample(0.0)
+        sample = flow.sample(0.8)
         return row | {
             "validation/nll": float(bits_per_dimension_loss(nats, hr)),
             "validation/bits_per_dimension": bits_per_dimension(nats, hr),
@@ -129,16 +159,19 @@ class Validation:
             "validation/gmsd_tau0.8": gmsd(sample, hr),
             "validation/haarpsi_tau0.8": haarpsi(sample, hr),
             "validation/lr_psnr_tau0.8": lr_psnr(sample, self._clean(hr), reduction=self.reduction),
-            "validation/sample_difference_tau0.8": sample_difference(sample, flow.sample(0.8, seed=1)),
+            "validation/sample_difference_tau0.8": sample_difference(
+                sample, flow.sample(0.8, seed=1)
+            ),
             _NONFINITE: nonfinite(sample),
         }
 
     def grid(self, model: SRFlow | Encoder) -> Tensor:
-        """Draw a picture 3×H×W in [0, 1], float32, on the CPU: a row of 128×128 cells for each of the first four crops.
+        """Draw a picture 3×H×W in [0, 1], float32, on the CPU: a row of 128×128 cells for each of
+        the first four crops.
 
-        Columns: LR (pixels as squares), bicubic, an SRFlow's samples at τ = 0, 0.5, 0.8, 1 or an encoder's image, HR.
-        Crops under 128 pixels have a white margin. If the network takes only larger ones, cells show their upper left
-        part. Pixels that are not finite are magenta.
+        Columns: LR (pixels as squares), bicubic, an SRFlow's samples at τ = 0, 0.5, 0.8, 1 or an
+        encoder's image, HR. Crops under 128 pixels have a white margin. If the network takes only
+        larger ones, cells show their upper left part. Pixels that are not finite are magenta.
         """
         with _plain_inference(model):
             rows = enumerate(self.crops[:_GRID_ROWS])
@@ -158,11 +191,17 @@ class Validation:
 
 
 def runtime_noise(model: SRFlow, lr: Tensor, *, seed: int) -> dict[int, Tensor]:
-    """Standard normal noise of sample 0 for an LR image 1×3×h×w: {level: 1×C×H/2^level×W/2^level}, float32."""
+    """Standard normal noise of sample 0 for an LR image 1×3×h×w: {level: 1×C×H/2^level×W/2^level},
+    float32.
+    """
     height, width = lr.shape[2:]
     shapes = model.latent_shapes(height, width)
-    levels = [LatentLevel(level=level, channels=channels) for level, (channels, _, _) in shapes.items()]
-    noise = window_noise(levels, scale=model.config.scale, seed=seed, sample=0, height=height, width=width)
+    levels = [
+        LatentLevel(level=level, channels=channels) for level, (channels, _, _) in shapes.items()
+    ]
+    noise = window_noise(
+        levels, scale=model.config.scale, seed=seed, sample=0, height=height, width=width
+    )
     return {level: torch.from_numpy(array)[None] for level, array in noise.items()}
 
 
@@ -170,7 +209,9 @@ class _ConditionedFlow:
     """A flow and one LR image 1×3×h×w, which is encoded once. Computes on the model's device."""
 
     def __init__(self, model: SRFlow, lr: Tensor) -> None:
-        self.model, self.lr, self.device = model, lr, _device(model)
+        self.model = model
+        self.lr = lr
+        self.device = _device(model)
         self.condition = model.condition(lr.to(self.device))
 
     def sample(self, tau: float, *, seed: int = 0) -> Tensor:
@@ -201,8 +242,11 @@ def _image_of(model: Encoder, lr: Tensor) -> Tensor:
 
 
 def _large_enough(folder: Path, least: int) -> tuple[list[Path], list[str]]:
-    """The photographs of at least this many pixels a side, by their headers, and a line for each other file."""
-    usable, skipped = [], []
+    """The photographs of at least this many pixels a side, by their headers, and a line for each
+    other file.
+    """
+    usable = []
+    skipped = []
     for path in image_files(folder, option="--val"):
         try:
             if min(size_of(path)) < least:
@@ -214,17 +258,25 @@ def _large_enough(folder: Path, least: int) -> tuple[list[Path], list[str]]:
 
 
 def _spread(image: Tensor, most: int, count: int, *, multiple: int) -> list[Tensor]:
-    """Up to `count` different crops of at most `most` pixels a side, in multiples of `multiple`: the centre first.
+    """Up to `count` different crops of at most `most` pixels a side, in multiples of `multiple`:
+    the centre first.
 
-    The others follow Roberts' R2 sequence (2018), of which any number of first members covers the image evenly.
+    The others follow Roberts' R2 sequence (2018), of which any number of first members covers the
+    image evenly.
     """
     height, width = (min(most, size) // multiple * multiple for size in image.shape[2:])
-    free_rows, free_columns = image.shape[2] - height, image.shape[3] - width
+    free_rows = image.shape[2] - height
+    free_columns = image.shape[3] - width
     places = [(free_rows // 2, free_columns // 2)]
     for number in range(1, count):
-        down, right = ((0.5 + number * step) % 1 for step in (0.7548776662466927, 0.5698402909980532))
+        down, right = (
+            (0.5 + number * step) % 1 for step in (0.7548776662466927, 0.5698402909980532)
+        )
         places.append((round(down * free_rows), round(right * free_columns)))
-    return [image[..., top : top + height, left : left + width].contiguous() for top, left in dict.fromkeys(places)]
+    return [
+        image[..., top : top + height, left : left + width].contiguous()
+        for top, left in dict.fromkeys(places)
+    ]
 
 
 def _cell(image: Tensor) -> Tensor:

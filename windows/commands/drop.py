@@ -1,4 +1,6 @@
-"""Enlarge what was dropped onto "Drop photos here.cmd": photographs beside themselves, a folder into one beside it."""
+"""Enlarge what was dropped onto "Drop photos here.cmd": photographs beside themselves, a folder
+into one beside it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from pathlib import Path
 
 SCRIPT = "Drop photos here.cmd"
 STOPPED = 128 + signal.SIGINT
-HELP = f"""Drop photographs, or a folder of them, onto "{SCRIPT}": each is enlarged four times, into a file whose
-name ends in _x4, beside the original. srflow-upscale.cmd has more choices, for a command prompt."""
+HELP = f"""Drop photographs, or a folder of them, onto "{SCRIPT}": each is enlarged four times,
+into a file whose name ends in _x4, beside the original. srflow-upscale.cmd has more choices, for a
+command prompt."""
 
 
 def dropped(command_line: str) -> list[str]:
@@ -24,7 +27,9 @@ def dropped(command_line: str) -> list[str]:
 
 
 def batches(names: list[str]) -> list[list[str]]:
-    """The inputs of one command each: the photographs of a folder together, every dropped folder by itself."""
+    """The inputs of one command each: the photographs of a folder together, every dropped folder by
+    itself.
+    """
     together: dict[Path, list[str]] = {}
     for name in names:
         path = Path(name)
@@ -36,10 +41,17 @@ def main() -> None:
     names = dropped(os.environ.get("SRFLOW_DROPPED", "")) or sys.argv[1:]
     if not names:
         print(HELP)
-    signal.signal(signal.SIGINT, lambda *_: None)  # the command gets Ctrl-C, too, and says what is left
+    signal.signal(
+        signal.SIGINT, lambda *_: None
+    )  # the command gets Ctrl-C, too, and says what is left
     for batch in batches(names):
         # What an earlier drop finished is skipped, instead of being refused.
-        if subprocess.run([sys.executable, "-m", "srflow_sdk", *batch, "--resume"], check=False).returncode == STOPPED:
+        if (
+            subprocess.run(
+                [sys.executable, "-m", "srflow_sdk", *batch, "--resume"], check=False
+            ).returncode
+            == STOPPED
+        ):
             break
 
 

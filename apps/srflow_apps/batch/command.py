@@ -19,7 +19,12 @@ from srflow_apps.batch.ray import Cluster
 from srflow_apps.batch.run import Pixels, run_plan
 from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, standing_for
 from srflow_apps.clips.files import is_clip
-from srflow_apps.commands.signals import STOPPING, deferred_interrupts, exit_status, raised_interrupts
+from srflow_apps.commands.signals import (
+    STOPPING,
+    deferred_interrupts,
+    exit_status,
+    raised_interrupts,
+)
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import ImageReader, Provenance, check_writable, read_provenance, spooled
@@ -53,31 +58,49 @@ def run_command(
     samples: int = 1,
     server: str | None = None,
 ) -> None:
-    """Do the operation to every input, or that of `files.from_output`. Exits with another status than 0 on failure.
+    """Do the operation to every input, or that of `files.from_output`. Exits with another status
+    than 0 on failure.
 
-    output: None puts the outputs beside the inputs. model: a bundle's path, an embedded model's name, or "auto"; None
-    is "auto" for upscaling, and x4-small otherwise. server: the URL of one that draws by a model of its own.
+    output: None puts the outputs beside the inputs. model: a bundle's path, an embedded model's
+    name, or "auto"; None is "auto" for upscaling, and x4-small otherwise. server: the URL of one
+    that draws by a model of its own.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
-    paths, on_ray, again = [as_path(text) for text in inputs], files.ray is not None, files.from_output
-    piped, sends, sent = STANDARD in inputs, output == STANDARD, None
+    paths = [as_path(text) for text in inputs]
+    on_ray = files.ray is not None
+    again = files.from_output
+    piped = STANDARD in inputs
+    sends = output == STANDARD
+    sent = None
     several = samples > 1 or files.name is not None or files.shard is not None or files.dry_run
-    for why, wrong in {
-        f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it": model == BY_PICTURE
-        and operation.name != UPSCALE,
-        "--from-output makes a picture again; name the file for it with -o": again is not None and output is None,
-        "--ray needs files that other machines see; leave it out for pipes": on_ray and (piped or sends),
-        "--ray draws on the cluster's machines, --server on the server's; leave one of them out": on_ray and server,
-        "- is standard input, one picture; it must be the only input": piped and len(paths) > 1,
-        "- is standard input, which lies in no folder; name the output: -o large.png, or -o -": piped and not output,
-        "-o - is one picture; leave out --samples, --name, --shard, --dry-run": sends and several,
-        "-o - is standard output, one picture; name one INPUT, which is no folder": sends
-        and (len(paths) > 1 or any(map(is_folder, paths))),
-        "-o - is standard output; redirect it to a file or program: > large.png": sends
-        and (sys.stdout is None or sys.stdout.isatty()),
-    }.items():
-        if wrong:
-            raise ArgumentError(why)
+    if model == BY_PICTURE and operation.name != UPSCALE:
+        raise ArgumentError(
+            f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it"
+        )
+    if again is not None and output is None:
+        raise ArgumentError("--from-output makes a picture again; name the file for it with -o")
+    if on_ray and (piped or sends):
+        raise ArgumentError("--ray needs files that other machines see; leave it out for pipes")
+    if on_ray and server:
+        raise ArgumentError(
+            "--ray draws on the cluster's machines, --server on the server's; leave one of them out"
+        )
+    if piped and len(paths) > 1:
+        raise ArgumentError("- is standard input, one picture; it must be the only input")
+    if piped and not output:
+        raise ArgumentError(
+            "- is standard input, which lies in no folder; name the output: -o large.png, or -o -"
+        )
+    if sends and several:
+        raise ArgumentError("-o - is one picture; leave out --samples, --name, --shard, --dry-run")
+    if sends and (len(paths) > 1 or any(map(is_folder, paths))):
+        raise ArgumentError(
+            "-o - is standard output, one picture; name one INPUT, which is no folder"
+        )
+    if sends and (sys.stdout is None or sys.stdout.isatty()):
+        raise ArgumentError(
+            "-o - is standard output; redirect it to a file or program: > large.png"
+        )
     with contextlib.ExitStack() as stack:
         display = stack.enter_context(Display(quiet=machine.quiet))
         if piped:
@@ -86,19 +109,25 @@ def run_command(
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-"))
             sent = Path(folder) / f"stdout{ending_of(operation, files)}"
             stack.enter_context(standing_for({sent: "stdout"}))
-            output, display.shows_names = str(sent), False
+            output = str(sent)
+            display.shows_names = False
         recipe = None
         if again is not None:
             recipe = read_recipe(again, operation=operation)
-            operation, how = operation.recorded(recipe), {"tile": recipe.tile, "precision": recipe.precision}
-            if machine.device == "auto" and recipe.device in get_args(DeviceName):  # others round otherwise
+            operation = operation.recorded(recipe)
+            how = {"tile": recipe.tile, "precision": recipe.precision}
+            if machine.device == "auto" and recipe.device in get_args(
+                DeviceName
+            ):  # others round otherwise
                 how["device"] = recipe.device
             machine = dataclasses.replace(machine, **how)  # type: ignore[arg-type]
         upscaler: Upscaler | None = None
         if server is not None:
             from srflow_apps.serving.remote_upscaler import RemoteUpscaler
 
-            upscaler = stack.enter_context(RemoteUpscaler(server, model=model or BY_PICTURE, tile=machine.tile))
+            upscaler = stack.enter_context(
+                RemoteUpscaler(server, model=model or BY_PICTURE, tile=machine.tile)
+            )
             bundles = list(upscaler._bundles.values())
             if model == BY_PICTURE and len(bundles) == 1:
                 display.tell("--model auto: the server draws all pictures with its own model")
@@ -109,19 +138,30 @@ def run_command(
             bundles = [recipe_bundle(again, recipe, bundles, on_server=server is not None)]
             paths = [find_source(again, recipe, paths)]
         limits: Any = {"max_pixels": machine.max_pixels, "tile": machine.tile, "samples": samples}
-        plan = make_plan(operation, paths, output, bundles, files=files, keep=[again] if again else (), **limits)
+        plan = make_plan(
+            operation, paths, output, bundles, files=files, keep=[again] if again else (), **limits
+        )
         _tell_of(plan, display, files)
         options: Any = {"device": machine.device, "precision": machine.precision}
         cluster: Cluster | None = None
         if files.ray is not None and not files.dry_run:
             cluster = Cluster(address=files.ray, cpus=machine.threads, **options)
         else:
-            plan.models.upscaler = upscaler or stack.enter_context(_upscaler(plan, machine, recipe=recipe))
+            plan.models.upscaler = upscaler or stack.enter_context(
+                _upscaler(plan, machine, recipe=recipe)
+            )
             if recipe is not None and plan.models.upscaler.precision != recipe.precision:
-                drawn = f"{plan.models.upscaler.device} draws with {plan.models.upscaler.precision}; leave out --server"
-                raise ArgumentError(f"{again} was made with --precision {recipe.precision}, and {drawn}")
+                drawn = (
+                    f"{plan.models.upscaler.device} draws with {plan.models.upscaler.precision}; "
+                    "leave out --server"
+                )
+                raise ArgumentError(
+                    f"{again} was made with --precision {recipe.precision}, and {drawn}"
+                )
             plan.models.say = display.tell
-            plan.models.named = model is not None and operation.name == UPSCALE and not operation.raw
+            plan.models.named = (
+                model is not None and operation.name == UPSCALE and not operation.raw
+            )
         if files.dry_run:
             _dry_run(plan, display)
             return
@@ -130,7 +170,9 @@ def run_command(
         with deferred_interrupts(*STOPPING) as interrupts:
 
             def finished(number: int, file: FolderFile) -> None:
-                if cluster is not None and file.why is not None:  # there, it could not be said before
+                if (
+                    cluster is not None and file.why is not None
+                ):  # there, it could not be said before
                     display.tell(file.drawn_by)
                 display.finished(number, file)
 
@@ -154,11 +196,16 @@ def run_command(
 
 
 def _upscaler(plan: Plan, machine: MachineChoices, *, recipe: Provenance | None) -> Upscaler:
-    """What draws on this machine, with the models that the inputs may need, or with that of the only one."""
-    chosen, models = plan.bundles, plan.models
+    """What draws on this machine, with the models that the inputs may need, or with that of the
+    only one.
+    """
+    chosen = plan.bundles
+    models = plan.models
     if recipe is not None and chosen[0]._cleaner is not None:  # whatever is measured today
         cleaner = chosen[0]._cleaner.manifest.name
-        models.choices[plan.jobs[0].source] = ModelChoice(name=chosen[0].manifest.name, why="", cleaner=cleaner)
+        models.choices[plan.jobs[0].source] = ModelChoice(
+            name=chosen[0].manifest.name, why="", cleaner=cleaner
+        )
     if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):
         with contextlib.suppress(ImageError, OSError):  # it fails later
             chosen = [models.bundles[models.of(plan.jobs[0].source, plan.jobs[0].source).name]]
@@ -168,7 +215,8 @@ def _upscaler(plan: Plan, machine: MachineChoices, *, recipe: Provenance | None)
 
 def _tell_of(plan: Plan, display: Display, files: FileChoices) -> None:
     """Say what is left out. Exits if nothing is left to do and something is wrong."""
-    found, tell = plan.found, display.tell if plan.total else display.say
+    found = plan.found
+    tell = display.tell if plan.total else display.say
     for file in found.refused:
         display.say(f"error: {file.error}")
     for what, count in found.others.items():
@@ -183,18 +231,24 @@ def _tell_of(plan: Plan, display: Display, files: FileChoices) -> None:
 
 @contextlib.contextmanager
 def standard_input(max_pixels: int) -> Iterator[Path]:
-    """Read standard input to its end: a file in its place, until the block ends. Raises: ArgumentError, ImageError."""
+    """Read standard input to its end: a file in its place, until the block ends. Raises:
+    ArgumentError, ImageError.
+    """
     if sys.stdin is None or sys.stdin.isatty():
         raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
     with contextlib.ExitStack() as stack:
         with raised_interrupts(*STOPPING):
-            path = stack.enter_context(spooled(sys.stdin.buffer, name="stdin", max_pixels=max_pixels))
+            path = stack.enter_context(
+                spooled(sys.stdin.buffer, name="stdin", max_pixels=max_pixels)
+            )
         with standing_for({path: "stdin"}):
             yield path
 
 
 def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
-    """Advice about a batch that did not finish. A picture begins again: one alone has no --resume."""
+    """Advice about a batch that did not finish. A picture begins again: one alone has no
+    --resume.
+    """
     done = f"{result.total - result.remaining} of {result.total} done"
     again = f"the same command{' with --resume' * (result.total > 1)}"
     if result.interrupted:
@@ -208,7 +262,9 @@ def _how_to_continue(result: FolderResult, *, on_ray: bool) -> str:
 
 
 def _dry_run(plan: Plan, display: Display) -> None:
-    """Say what a run of the plan would do, by doing it up to the drawing. Exits if an input would fail."""
+    """Say what a run of the plan would do, by doing it up to the drawing. Exits if an input would
+    fail.
+    """
     operation = plan.settings.operation
 
     def look(job: Job, reader: ImageReader | Animation, manifest: Manifest) -> None:
@@ -219,9 +275,12 @@ def _dry_run(plan: Plan, display: Display) -> None:
                 check_writable(target, channels=reader.channels, size=made)
         replaced = ", replacing what is there" if any(map(exists, job.targets)) else ""
         targets = ", ".join(map(str, job.targets))
-        display.answer(f"{job.source} ({size[0]}×{size[1]}) -> {targets} ({made[0]}×{made[1]}){replaced}")
+        display.answer(
+            f"{job.source} ({size[0]}×{size[1]}) -> {targets} ({made[0]}×{made[1]}){replaced}"
+        )
 
-    settings, counts = dataclasses.replace(plan.settings, look=look), Counter(failed=len(plan.found.refused))
+    settings = dataclasses.replace(plan.settings, look=look)
+    counts = Counter(failed=len(plan.found.refused))
     with raised_interrupts(*STOPPING):
         for job in plan.jobs:
             file = do_one(job, plan.models, settings=settings)
@@ -230,31 +289,49 @@ def _dry_run(plan: Plan, display: Display) -> None:
                 display.say(f"error: {file.error}")
             elif file.status == "skipped":
                 display.answer(f"{job.source}: would be skipped")
-    line = f"{counts['done']} to {operation.name}, {counts['skipped']} to skip, {counts['failed']} would fail"
+    line = (
+        f"{counts['done']} to {operation.name}, {counts['skipped']} to skip, {counts['failed']} "
+        "would fail"
+    )
     display.answer(f"dry run, nothing was written: {line}")
     if counts["failed"]:
         sys.exit(FAILED)
 
 
 def read_recipe(output: Path, *, operation: Operation) -> Provenance:
-    """How an output was made. Raises: ArgumentError, ImageError if this operation cannot make it again."""
+    """How an output was made. Raises: ArgumentError, ImageError if this operation cannot make it
+    again.
+    """
     if isinstance(output, UrlPath):
         raise ArgumentError(f"--from-output {output} is a URL; copy the file here and name it")
     if is_clip(output):
-        raise ArgumentError(f"--from-output is for pictures, and {output} is a clip; its comment says how it was made")
+        raise ArgumentError(
+            f"--from-output is for pictures, and {output} is a clip; its comment says how it was "
+            "made"
+        )
     if (recipe := read_provenance(output)) is None:
-        of = f"it is not an output of srflow-{operation.name}, or another program dropped that when it saved the file"
+        of = (
+            f"it is not an output of srflow-{operation.name}, or another program dropped that when "
+            "it saved the file"
+        )
         raise ImageError(f"{output} does not say how it was made: {of}")
     again = {
         INTERVAL: "srflow-upscale --interval; run that again",
         TRANSFER: "srflow-transfer; run that again, with the pictures that it was made from",
-    }.get(recipe.operation, f"srflow-{recipe.operation}; make it again with srflow-{recipe.operation} --from-output")
-    known = (recipe.auto_tau or AUTO_TAU_SCHEME, recipe.latent_scheme) == (AUTO_TAU_SCHEME, LATENT_SCHEME)
+    }.get(
+        recipe.operation,
+        f"srflow-{recipe.operation}; make it again with srflow-{recipe.operation} --from-output",
+    )
+    known = (recipe.auto_tau or AUTO_TAU_SCHEME, recipe.latent_scheme) == (
+        AUTO_TAU_SCHEME,
+        LATENT_SCHEME,
+    )
     theirs = f"version {recipe.auto_tau} of --tau auto, latent scheme {recipe.latent_scheme}"
     theirs += f" and the precision {recipe.precision!r:.40}, not all of which this SDK knows"
     for why, wrong in {
         f"made by {again}": recipe.operation != operation.name,
-        "made with a map of temperatures, which its file does not contain": recipe.tau is None and not recipe.settings,
+        "made with a map of temperatures, which its file does not contain": recipe.tau is None
+        and not recipe.settings,
         f"made with {theirs}; make it again with srflow-sdk {recipe.sdk_version}": (
             not known or recipe.precision not in get_args(ComputePrecision)
         ),
@@ -264,37 +341,56 @@ def read_recipe(output: Path, *, operation: Operation) -> Provenance:
     return recipe
 
 
-def recipe_bundle(output: Path, recipe: Provenance, bundles: Sequence[Bundle], *, on_server: bool) -> Bundle:
-    """The model that an output was made with, and the one that cleaned its input. Raises: ImageError without them."""
+def recipe_bundle(
+    output: Path, recipe: Provenance, bundles: Sequence[Bundle], *, on_server: bool
+) -> Bundle:
+    """The model that an output was made with, and the one that cleaned its input. Raises:
+    ImageError without them.
+    """
     same = [one for one in bundles if one.model_sha256 == recipe.model_sha256]
     cleaners = [one for one in bundles if one.manifest._name_and_digest == recipe.cleaned_by]
     made = f"{output} was made with"
     if not same:
         other = f"{bundles[0].manifest.name} (sha256 {bundles[0].manifest.digest[:12]}…)"
         fix = f"not with {other}; name its bundle, or its name on the server, with --model"
-        raise ImageError(f"{made} the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), {fix}")
+        raise ImageError(
+            f"{made} the model {recipe.model} (sha256 {recipe.model_sha256[:12]}…), {fix}"
+        )
     if recipe.cleaned_by is not None and (on_server or not cleaners):
         fix = "which is not here; leave out --model and --server"
         raise ImageError(f"{made} {recipe.cleaned_by:.60}… first, {fix}")
     bundle = same[0]
     if recipe.tau is not None and recipe.auto_tau is not None:
-        bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, default_tau=recipe.tau))
+        bundle = dataclasses.replace(
+            bundle, manifest=dataclasses.replace(bundle.manifest, default_tau=recipe.tau)
+        )
     return dataclasses.replace(bundle, _cleaner=cleaners[0]) if cleaners else bundle
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:
-    """The input of an output: that given, or one of the recorded name beside it or in the current directory.
+    """The input of an output: that given, or one of the recorded name beside it or in the current
+    directory.
 
     Raises: ImageError if none has the same bytes; ArgumentError if several are given.
     """
     if len(given) > 1:
-        raise ArgumentError(f"--from-output makes one picture again; name one input, not {len(given)}")
-    name = PurePosixPath(recipe.source.replace("\\", "/")).name  # the file may be from anywhere: no paths from it
-    places = [place / name for place in (output.parent, Path()) if name and (place / name).is_file()]
+        raise ArgumentError(
+            f"--from-output makes one picture again; name one input, not {len(given)}"
+        )
+    name = PurePosixPath(
+        recipe.source.replace("\\", "/")
+    ).name  # the file may be from anywhere: no paths from it
+    places = [
+        place / name for place in (output.parent, Path()) if name and (place / name).is_file()
+    ]
     for path in given or places:
         with reading(path) as local:
             if file_sha256(local) == recipe.source_sha256:
                 return path
-    found = f"and {given[0]} is another file" if given else "which is neither beside it nor in the current directory"
+    found = (
+        f"and {given[0]} is another file"
+        if given
+        else "which is neither beside it nor in the current directory"
+    )
     wanted = f"{name or 'a file'} (sha256 {recipe.source_sha256[:12]}…)"
     raise ImageError(f"{output} was made from {wanted}, {found}; name it as INPUT")

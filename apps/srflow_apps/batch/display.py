@@ -1,4 +1,6 @@
-"""Shows a batch to its user: names of finished files on standard output; errors and progress on standard error."""
+"""Shows a batch to its user: names of finished files on standard output; errors and progress on
+standard error.
+"""
 
 from __future__ import annotations
 
@@ -25,22 +27,27 @@ if TYPE_CHECKING:
     from srflow_apps.batch.jobs import FolderFile
     from srflow_apps.batch.run import Pixels
 
-FIRST_AFTER_S, THEN_EVERY_S = 2.0, 10.0
+FIRST_AFTER_S = 2.0
+THEN_EVERY_S = 10.0
 _MEASURING = logging.getLogger("srflow_sdk.backends.ways")  # takes seconds, so people are told
-_BESIDES_NAME = 52  # columns of a line that are not the file's name: "[100/200] … tile 10/24, 99%, about 00:10:00 left"
+# columns of a line that are not the file's name: "[100/200] … tile 10/24, 99%, about 00:10:00 left"
+_BESIDES_NAME = 52
 
 
 class Display(logging.Handler):
     """Shows how far a batch is, what it finished, and logged warnings, while it is open.
 
-    On a terminal, one line shows the current input and tile and how long everything will take. Elsewhere, a line says
-    so 2 s after the work began and then every 10 s. names_lost: names of finished files could not be printed. unit:
-    counted by :meth:`progressed`.
+    On a terminal, one line shows the current input and tile and how long everything will take.
+    Elsewhere, a line says so 2 s after the work began and then every 10 s. names_lost: names of
+    finished files could not be printed. unit: counted by :meth:`progressed`.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
         super().__init__(logging.INFO)
-        self.names_lost, self.unit, self.shows_names, self._quiet = False, "tile", not quiet, quiet
+        self.names_lost = False
+        self.unit = "tile"
+        self.shows_names = not quiet
+        self._quiet = quiet
         self._lasting = sys.stderr is not None and sys.stderr.isatty()  # a bar stays in its line
         self._names: Sequence[str] = ()
         self._warnings = set[str]()
@@ -69,9 +76,13 @@ class Display(logging.Handler):
                 self.say(line)
 
     def begin(self, names: Sequence[str], measure: Callable[[], Pixels]) -> None:
-        """Show from now on how far the inputs of these names are. measure: tells how much work they are."""
+        """Show from now on how far the inputs of these names are. measure: tells how much work they
+        are.
+        """
         if names and not self._quiet:
-            self._names, self._pixels, self._skipped = names, measure(), 0
+            self._names = names
+            self._pixels = measure()
+            self._skipped = 0
             self._begun_s = time.monotonic()
             self._next_line_s = self._begun_s + FIRST_AFTER_S
             self._show(1)
@@ -119,24 +130,36 @@ class Display(logging.Handler):
         try:
             if sys.stdout is None:
                 raise OSError(errno.EBADF, "it is closed")
-            exact = os.fsencode(target) if os.name == "posix" else str(target)  # names need not be Unicode
+            exact = (
+                os.fsencode(target) if os.name == "posix" else str(target)
+            )  # names need not be Unicode
             click.echo(printable(str(target)) if sys.stdout.isatty() else exact)
         except OSError as error:
             self.names_lost = True
             abandon(sys.stdout)
             if error.errno not in (errno.EPIPE, errno.EINVAL):  # which Windows calls a broken pipe
-                self.say(f"error: the files were written, but their names cannot be printed: {error.strerror or error}")
+                self.say(
+                    "error: the files were written, but their names cannot be printed: "
+                    f"{error.strerror or error}"
+                )
 
     def _show(self, number: int, tile: str = "") -> None:
-        """Say how far everything is, and which input is drawn: always on a terminal, elsewhere now and then."""
+        """Say how far everything is, and which input is drawn: always on a terminal, elsewhere now
+        and then.
+        """
         now = time.monotonic()
         if self._pixels is None or (not self._lasting and now < self._next_line_s):
             return
         self._next_line_s = now + THEN_EVERY_S
         all_of_it = self._pixels.total - self._skipped
         part = (self._pixels.done - self._skipped) / all_of_it if all_of_it else 0.0
-        name, count = printable(self._names[number - 1]), len(self._names)
-        room = max(shutil.get_terminal_size().columns - _BESIDES_NAME, 12) if self._lasting else len(name)
+        name = printable(self._names[number - 1])
+        count = len(self._names)
+        room = (
+            max(shutil.get_terminal_size().columns - _BESIDES_NAME, 12)
+            if self._lasting
+            else len(name)
+        )
         short = name if len(name) <= room else f"{name[: room - 8]}…{name[-7:]}"
         line = f"[{number}/{count}] {short}{tile}" if count > 1 else f"{short}{tile}"
         line += f", {int(100 * part)}%" if part >= 0.01 else ""

@@ -1,4 +1,6 @@
-"""Jobs, an operation on an input each: doing one, or leaving it for `resume`, its result, and the report of all."""
+"""Jobs, an operation on an input each: doing one, or leaving it for `resume`, its result, and the
+report of all.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,13 @@ from PIL import Image
 from srflow_apps.batch.storage import exists, folders_for, reading, remove_leftovers, shown, writing
 from srflow_sdk._version import __version__
 from srflow_sdk.clips import FrameUpscaler
-from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileOutput, FileResult, interval_fields, made_of
+from srflow_sdk.drawing.file_upscaling import (
+    INTERVAL_SAMPLES,
+    FileOutput,
+    FileResult,
+    interval_fields,
+    made_of,
+)
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, OutputSize, Progress, make_request
 from srflow_sdk.drawing.tiles import Window
@@ -36,7 +44,15 @@ from srflow_sdk.errors import (
     SRFlowError,
     UnavailableError,
 )
-from srflow_sdk.files import MAX_PIXELS, ImageReader, Provenance, WriteOptions, open_image, read_image, read_provenance
+from srflow_sdk.files import (
+    MAX_PIXELS,
+    ImageReader,
+    Provenance,
+    WriteOptions,
+    open_image,
+    read_image,
+    read_provenance,
+)
 from srflow_sdk.files.animations import Animation
 from srflow_sdk.files.formats import RAISE_LIMIT
 from srflow_sdk.files.passed_images import AnyImage
@@ -96,11 +112,15 @@ class Operation:
 
     @property
     def raw(self) -> bool:
-        """True if files are of values in their own units: TIFF, and no pictures by which a model could be chosen."""
+        """True if files are of values in their own units: TIFF, and no pictures by which a model
+        could be chosen.
+        """
         return getattr(self.options, "value_range", None) is not None
 
     def needed(self, bundles: Sequence[Bundle]) -> list[Bundle]:
-        """Those of the models that inputs may need, that for clean ones first. Raises: as :meth:`check`."""
+        """Those of the models that inputs may need, that for clean ones first. Raises: as
+        :meth:`check`.
+        """
         found = needed(bundles, self.scale)[: 1 if self.raw else None]
         for bundle in found:
             self.check(bundle)
@@ -110,22 +130,29 @@ class Operation:
         """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
 
     def named(self, manifest: Manifest) -> dict[str, Any]:
-        """What names of outputs may tell of the options: None for what is not one number for all pictures.
+        """What names of outputs may tell of the options: None for what is not one number for all
+        pictures.
 
         suffix: the end of names that nobody chose.
         """
         raise NotImplementedError
 
     def output_size(self, size: tuple[int, int], manifest: Manifest) -> tuple[int, int]:
-        """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot make them."""
+        """Size of the outputs of an input. Raises: ArgumentError, ImageError if the model cannot
+        make them.
+        """
         return size
 
     def recorded(self, recipe: Provenance) -> Operation:
-        """The operation by which a picture was made. Raises: ArgumentError if nothing can be made with it."""
+        """The operation by which a picture was made. Raises: ArgumentError if nothing can be made
+        with it.
+        """
         raise NotImplementedError
 
     def fields_of(self, manifest: Manifest, size: tuple[int, int], number: int) -> dict[str, Any]:
-        """The fields of sample `number`'s provenance that the options decide. Raises: ImageError, OSError."""
+        """The fields of sample `number`'s provenance that the options decide. Raises: ImageError,
+        OSError.
+        """
         raise NotImplementedError
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
@@ -133,9 +160,15 @@ class Operation:
         raise NotImplementedError
 
     def on_file(
-        self, upscaler: Upscaler, choice: ModelChoice, source: Path, targets: Sequence[Path], **how: Any
+        self,
+        upscaler: Upscaler,
+        choice: ModelChoice,
+        source: Path,
+        targets: Sequence[Path],
+        **how: Any,
     ) -> FileResult:
-        """Make local targets of a local source, as :meth:`Upscaler.upscale_file` does with these keywords.
+        """Make local targets of a local source, as :meth:`Upscaler.upscale_file` does with these
+        keywords.
 
         choice: what draws the source.
         """
@@ -146,7 +179,8 @@ class Operation:
 class Upscaling(Operation):
     """Enlarging, as in :meth:`Upscaler.upscale_file`. options: without `progress` and `cancel`.
 
-    tau_map: a picture, by whose brightness, the mask, H×W in [0, 1], the temperature of every input is multiplied.
+    tau_map: a picture, by whose brightness, the mask, H×W in [0, 1], the temperature of every input
+    is multiplied.
     Raises: ImageError if it cannot be read.
     """
 
@@ -159,18 +193,24 @@ class Upscaling(Operation):
 
     def __post_init__(self) -> None:
         if isinstance(self.options.tau, np.ndarray):
-            raise ArgumentError("tau is a map, which fits one image only; give a number, or use upscale_file")
+            raise ArgumentError(
+                "tau is a map, which fits one image only; give a number, or use upscale_file"
+            )
         if self.tau_map is not None:
             with reading(self.tau_map) as path:
                 pixels = to_unit(read_image(path).pixels)
-            vars(self)["mask"] = pixels[..., 0] if pixels.shape[2] < 3 else luma(pixels[..., :3])[..., 0]
+            vars(self)["mask"] = (
+                pixels[..., 0] if pixels.shape[2] < 3 else luma(pixels[..., :3])[..., 0]
+            )
 
     def check(self, bundle: Bundle) -> None:
         if self.interval is not None:
             self.options.band(bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
 
     def named(self, manifest: Manifest) -> dict[str, Any]:
-        scale, tau, number = self.options.scale, self.options.tau, self.options.named_scale(manifest)
+        scale = self.options.scale
+        tau = self.options.tau
+        number = self.options.named_scale(manifest)
         if not isinstance(scale, OutputSize):
             end = f"x{number:g}"
         elif scale.max_side is not None:
@@ -178,14 +218,18 @@ class Upscaling(Operation):
         else:
             end = f"{scale.width or ''}x{scale.height or ''}"
         end += "" if tau is None or isinstance(tau, (str, np.ndarray)) else f"_tau{tau:g}"
-        seed, recorded = self.options.seed, self.options.recorded_tau(manifest)[0]
+        seed = self.options.seed
+        recorded = self.options.recorded_tau(manifest)[0]
         return {"seed": seed, "tau": recorded, "scale": number, "suffix": end}
 
     def output_size(self, size: tuple[int, int], manifest: Manifest) -> tuple[int, int]:
         width, height = size
         if self.mask is not None and self.mask.shape != (height, width):
             rows, columns = self.mask.shape
-            raise ImageError(f"it has {width}×{height} pixels, and --tau-map {columns}×{rows}; make the map as large")
+            raise ImageError(
+                f"it has {width}×{height} pixels, and --tau-map {columns}×{rows}; make the map as "
+                "large"
+            )
         _, height, width = self.options.output_of(manifest, height=height, width=width)
         return width, height
 
@@ -203,14 +247,25 @@ class Upscaling(Operation):
         return {**self.options.described(manifest), **own}
 
     def on_file(
-        self, upscaler: Upscaler, choice: ModelChoice, source: Path, targets: Sequence[Path], **how: Any
+        self,
+        upscaler: Upscaler,
+        choice: ModelChoice,
+        source: Path,
+        targets: Sequence[Path],
+        **how: Any,
     ) -> FileResult:
-        draw = dataclasses.replace(self.options, progress=how.pop("progress"), cancel=how.pop("cancel"))
+        draw = dataclasses.replace(
+            self.options, progress=how.pop("progress"), cancel=how.pop("cancel")
+        )
         writing = WriteOptions(**how)
         if self.mask is not None:
             painter, _ = upscaler._painters_of(choice)
-            draw = dataclasses.replace(draw, tau=self._masked_tau(source, painter.manifest, writing.max_pixels))
-        return upscaler._upscale_file(choice, source, targets, draw, writing, interval=self.interval)
+            draw = dataclasses.replace(
+                draw, tau=self._masked_tau(source, painter.manifest, writing.max_pixels)
+            )
+        return upscaler._upscale_file(
+            choice, source, targets, draw, writing, interval=self.interval
+        )
 
     def _masked_tau(self, source: Path, manifest: Manifest, max_pixels: int) -> NDArray[np.float32]:
         """The temperature at each of a photo's pixels, H×W: what was asked for, times the mask."""
@@ -218,8 +273,12 @@ class Upscaling(Operation):
         with open_image(source, max_pixels=max_pixels) as reader:
             size: Any = {"height": reader.height, "width": reader.width}
             self.output_size((reader.width, reader.height), manifest)
-            lr = LowResolution.of(reader.read_rows(reader.height), reader.kind, multiple=1, reach=manifest.halo)
-        temperature = make_request(self.options, manifest, **size).temperature.for_rows(lr, 0, lr.height)
+            lr = LowResolution.of(
+                reader.read_rows(reader.height), reader.kind, multiple=1, reach=manifest.halo
+            )
+        temperature = make_request(self.options, manifest, **size).temperature.for_rows(
+            lr, 0, lr.height
+        )
         masked: NDArray[np.float32] = self.mask * temperature.within(Window(top=0, left=0, **size))
         return masked
 
@@ -248,7 +307,12 @@ class Restoring(Operation):
         return {"operation": RESTORE, **json.loads(self.options.recorded())}
 
     def on_file(
-        self, upscaler: Upscaler, choice: ModelChoice, source: Path, targets: Sequence[Path], **how: Any
+        self,
+        upscaler: Upscaler,
+        choice: ModelChoice,
+        source: Path,
+        targets: Sequence[Path],
+        **how: Any,
     ) -> FileResult:
         return upscaler.restore_file(source, targets[0], **{**vars(self.options), **how})
 
@@ -268,7 +332,11 @@ class Transferring(Operation):
     name = TRANSFER
 
     def named(self, manifest: Manifest) -> dict[str, Any]:
-        return {"seed": self.options.seed, "tau": self.options.number(manifest), "suffix": "transferred"}
+        return {
+            "seed": self.options.seed,
+            "tau": self.options.number(manifest),
+            "suffix": "transferred",
+        }
 
     def check(self, bundle: Bundle) -> None:
         check_inverts(bundle)
@@ -276,7 +344,10 @@ class Transferring(Operation):
 
     def fields_of(self, manifest: Manifest, size: tuple[int, int], number: int) -> dict[str, Any]:
         paths = {"source": self.source, "mask": self.mask, "lr": self.lr}
-        others = {what: None if path is None else (path, file_sha256(path)) for what, path in paths.items()}
+        others = {
+            what: None if path is None else (path, file_sha256(path))
+            for what, path in paths.items()
+        }
         return self.options.provenance_fields(manifest, others)
 
     def described(self, manifest: Manifest) -> dict[str, Any]:
@@ -284,9 +355,16 @@ class Transferring(Operation):
         return {"operation": TRANSFER, "seed": self.options.seed, **settings}
 
     def on_file(
-        self, upscaler: Upscaler, choice: ModelChoice, source: Path, targets: Sequence[Path], **how: Any
+        self,
+        upscaler: Upscaler,
+        choice: ModelChoice,
+        source: Path,
+        targets: Sequence[Path],
+        **how: Any,
     ) -> FileResult:
-        options = dataclasses.replace(self.options, progress=how.pop("progress"), cancel=how.pop("cancel"))
+        options = dataclasses.replace(
+            self.options, progress=how.pop("progress"), cancel=how.pop("cancel")
+        )
         made: Any = {"output": targets[0], "options": options, "writing": WriteOptions(**how)}
         return transfer_file(upscaler._painter, source, self.source, self.mask, lr=self.lr, **made)
 
@@ -295,7 +373,8 @@ class Transferring(Operation):
 class Job:
     """One input file and the files of its samples, in order.
 
-    name: its path inside the folder that was named. animation: that in it, if it is to be drawn as one.
+    name: its path inside the folder that was named. animation: that in it, if it is to be drawn as
+        one.
     """
 
     source: Path
@@ -304,7 +383,9 @@ class Job:
     animation: Animation | None = None
 
     def opened(self, source: Path, **how: Any) -> AbstractContextManager[ImageReader | Animation]:
-        """What has the size of the input, which is read at `source`. how: as of :class:`ImageReader`."""
+        """What has the size of the input, which is read at `source`. how: as of
+        :class:`ImageReader`.
+        """
         return nullcontext(self.animation) if self.animation else open_image(source, **how)
 
 
@@ -312,8 +393,8 @@ class Job:
 class Settings(WriteOptions):
     """The operation on every file, and how files are read and written. Raises: ArgumentError.
 
-    beside: nobody named the outputs, so an input fails rather than that it replaces a file. look: called instead of
-    drawing. The others are those of commands.
+    beside: nobody named the outputs, so an input fails rather than that it replaces a file. look:
+    called instead of drawing. The others are those of commands.
     """
 
     operation: Operation = field(default_factory=Upscaling)
@@ -331,7 +412,8 @@ class FolderFile:
     targets: the paths of its outputs, in the order of the samples.
     status: "done", "skipped" (`resume` or `overwrite=False` left it alone) or "failed".
     error: one line, if it failed.
-    outputs, size, seconds, model: if it is done; size is the input's width and height in pixels, model a name.
+    outputs, size, seconds, model: if it is done; size is the input's width and height in pixels,
+    model a name.
     why: what was seen in it, if the model was chosen for it.
     note: what was decided about it beyond that, such as how it is restored; None if nothing was.
     disk_full, server_lost: True if that made it fail.
@@ -363,8 +445,8 @@ class FolderResult:
     files: in the order of the inputs, without those that were not reached.
     total: how many inputs there are.
     interrupted: True if a signal or `cancel` ended the run.
-    disk_full, server_lost: True if a full disk, or a server that is not available any more, ended it; on a Ray cluster,
-    the death of its raylet on this machine.
+    disk_full, server_lost: True if a full disk, or a server that is not available any more, ended
+    it; on a Ray cluster, the death of its raylet on this machine.
     """
 
     files: tuple[FolderFile, ...]
@@ -384,7 +466,9 @@ class FolderResult:
 
     def __str__(self) -> str:
         """One line: "5 done, 2 skipped, 1 failed"."""
-        return ", ".join(f"{self.count(status)} {status}" for status in ("done", "skipped", "failed"))
+        return ", ".join(
+            f"{self.count(status)} {status}" for status in ("done", "skipped", "failed")
+        )
 
 
 class EndedError(Exception):
@@ -392,10 +476,12 @@ class EndedError(Exception):
 
 
 class Models:
-    """The models of a batch: one for all files, or for each file the one that suits it, which is looked at once.
+    """The models of a batch: one for all files, or for each file the one that suits it, which is
+    looked at once.
 
-    upscaler: has them open; set before jobs are done. say: gets a line about each file that is drawn. named: whether
-    someone named the model, and hears where a picture does not need it. Thread-safe.
+    upscaler: has them open; set before jobs are done. say: gets a line about each file that is
+    drawn. named: whether someone named the model, and hears where a picture does not need it.
+    Thread-safe.
     """
 
     say: Callable[[str], None] = staticmethod(lambda _: None)
@@ -410,26 +496,41 @@ class Models:
         upscaler: Upscaler | None = None,
     ) -> None:
         self.bundles = {bundle.manifest.name: bundle for bundle in bundles}
-        self.upscaler, self._scale, self._max_pixels = upscaler, scale, max_pixels
+        self.upscaler = upscaler
+        self._scale = scale
+        self._max_pixels = max_pixels
         self.choices: dict[Path, ModelChoice] = {}
 
-    def of(self, source: Path, local: AnyImage, *, cancel: threading.Event | None = None) -> ModelChoice:
-        """The choice for a file, with no reason if there was none. local: where it can be read, or a frame."""
+    def of(
+        self, source: Path, local: AnyImage, *, cancel: threading.Event | None = None
+    ) -> ModelChoice:
+        """The choice for a file, with no reason if there was none. local: where it can be read, or
+        a frame.
+        """
         if len(self.bundles) == 1 and next(iter(self.bundles.values()))._cleaner is None:
             return ModelChoice(name=next(iter(self.bundles)), why="")
         if source not in self.choices:
             limits: Any = {"max_pixels": self._max_pixels, "cancel": cancel}
-            self.choices[source] = choose_model(local, scale=self._scale, among=self.bundles.values(), **limits)
+            self.choices[source] = choose_model(
+                local, scale=self._scale, among=self.bundles.values(), **limits
+            )
         return self.choices[source]
 
-    def tell_of(self, file: FolderFile, local: AnyImage, *, cancel: threading.Event | None = None) -> None:
-        """Say what draws a file, and why; or that the model that someone named removes damage which is not there."""
+    def tell_of(
+        self, file: FolderFile, local: AnyImage, *, cancel: threading.Event | None = None
+    ) -> None:
+        """Say what draws a file, and why; or that the model that someone named removes damage which
+        is not there.
+        """
         if file.why is not None:
             self.say(file.drawn_by)
         elif self.named and self.bundles[str(file.model)].manifest.removes_damage:
             seen, _ = see_damage(local, max_pixels=self._max_pixels, cancel=cancel)
             if not seen:
-                self.say(f"{file.source}: {NO_DAMAGE}: without --model, a model for clean pictures keeps more detail")
+                self.say(
+                    f"{file.source}: {NO_DAMAGE}: without --model, a model for clean pictures "
+                    "keeps more detail"
+                )
             elif seen.endswith(STAYS_SOFT):
                 self.say(f"{file.source}: {seen}")
 
@@ -437,7 +538,9 @@ class Models:
 def digest(models: Sequence[Manifest]) -> str:
     """One sha256 for all of these models; of one, its own."""
     digests = [manifest.digest for manifest in models]
-    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    return (
+        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
+    )
 
 
 def do_one(
@@ -462,13 +565,16 @@ def do_one(
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         if isinstance(error, MemoryError):
             reason = "out of memory; ask for smaller tiles (--tile 64) or fewer samples at a time"
-        causes, cause = list[int | None](), cast("BaseException | None", error)
+        causes = list[int | None]()
+        cause = cast("BaseException | None", error)
         while cause is not None:
             causes.append(getattr(cause, "errno", None))
             cause = cause.__cause__
         full = "the disk is full" in reason or not _DISK_FULL.isdisjoint(causes)
         failed = failure(job.source, reason, targets=job.targets)
-        return dataclasses.replace(failed, disk_full=full, server_lost=isinstance(error, UnavailableError))
+        return dataclasses.replace(
+            failed, disk_full=full, server_lost=isinstance(error, UnavailableError)
+        )
 
 
 def _done(
@@ -493,7 +599,9 @@ def _done(
         if complete and _is_done(job, source, models.upscaler, choice, manifest, settings, cancel):
             return skipped
         if there and settings.beside:
-            raise ImageError(f"{there[0]} exists; remove it, or name it with -o, which may replace it")
+            raise ImageError(
+                f"{there[0]} exists; remove it, or name it with -o, which may replace it"
+            )
         first = f"first {choice.cleaner} at τ 0" if choice.cleaner else ""
         why = "; ".join(filter(None, (choice.why, first))) or None
         result = dataclasses.replace(skipped, status="done", model=manifest.name, why=why)
@@ -508,12 +616,18 @@ def _done(
             if animation is None:
                 file = settings.operation.on_file(models.upscaler, choice, source, targets, **how)
             else:
-                file = _on_animation(settings.operation, models.upscaler, choice, animation, targets, **how)
+                file = _on_animation(
+                    settings.operation, models.upscaler, choice, animation, targets, **how
+                )
     if file.note:
         models.say(f"{job.source}: {file.note}")
-    outputs = tuple(map(lambda one, to: dataclasses.replace(one, path=to), file.outputs, job.targets))
+    outputs = tuple(
+        map(lambda one, to: dataclasses.replace(one, path=to), file.outputs, job.targets)
+    )
     note = file.note or None
-    return dataclasses.replace(result, outputs=outputs, size=file.size, seconds=file.seconds, note=note)
+    return dataclasses.replace(
+        result, outputs=outputs, size=file.size, seconds=file.seconds, note=note
+    )
 
 
 def _on_animation(
@@ -528,9 +642,13 @@ def _on_animation(
 
     As :meth:`Operation.on_file`; `progress` gets frames. Raises: SRFlowError.
     """
-    started, outputs, source = time.monotonic(), list[FileOutput](), animation.path
-    size, sha256 = (animation.width, animation.height), file_sha256(source)
-    progress, cancel = how.pop("progress"), how.pop("cancel")
+    started = time.monotonic()
+    outputs = list[FileOutput]()
+    source = animation.path
+    size = (animation.width, animation.height)
+    sha256 = file_sha256(source)
+    progress = how.pop("progress")
+    cancel = how.pop("cancel")
     painter, _ = upscaler._painters_of(choice)
     for number, target in enumerate(targets, start=operation.sample):
         fields = operation.fields_of(painter.manifest, size, number)
@@ -554,20 +672,27 @@ def _on_animation(
                 sha256=file_sha256(target),
             )
         )
-    return FileResult(source=source, size=size, outputs=tuple(outputs), seconds=time.monotonic() - started)
+    return FileResult(
+        source=source, size=size, outputs=tuple(outputs), seconds=time.monotonic() - started
+    )
 
 
 def _check_animation(animation: Animation, targets: Sequence[Path], max_pixels: int) -> None:
     """Raises: ImageError if it has too many pixels, or an output's name is of another kind."""
     if animation.width * animation.height * animation.count > max_pixels:
-        raise ImageError(f"{animation.path}: its {animation.count} frames have too many pixels; {RAISE_LIMIT}")
+        raise ImageError(
+            f"{animation.path}: its {animation.count} frames have too many pixels; {RAISE_LIMIT}"
+        )
     if {target.suffix.lower() for target in targets} != {animation.ending}:
-        raise ImageError(f"{animation.path} is an animation; end {targets[0].name} in {animation.ending}, too")
+        raise ImageError(
+            f"{animation.path} is an animation; end {targets[0].name} in {animation.ending}, too"
+        )
 
 
 def failure(source: Path, reason: str, *, targets: tuple[Path, ...] = ()) -> FolderFile:
     """The result of an input that failed. reason: becomes one line, which names the input."""
-    line, name = without_secrets(" ".join(reason.split())), without_secrets(str(source))
+    line = without_secrets(" ".join(reason.split()))
+    name = without_secrets(str(source))
     line = line if name in line else f"{name}: {line}"
     return FolderFile(source=source, targets=targets, status="failed", error=line)
 
@@ -581,7 +706,9 @@ def _is_done(
     settings: Settings,
     cancel: threading.Event,
 ) -> bool:
-    """True if every output is whole, and was made from the input as it is now, with these settings but the device."""
+    """True if every output is whole, and was made from the input as it is now, with these settings
+    but the device.
+    """
     operation = settings.operation
     others: Any = {"model": "", "sdk_version": "", "tile": None, "source": "", "device": None}
     with job.opened(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
@@ -595,14 +722,18 @@ def _is_done(
         try:
             with reading(target) as output:
                 made = read_provenance(output)
-                if made is None or dataclasses.replace(made, **others) != dataclasses.replace(wanted, **others):
+                if made is None or dataclasses.replace(made, **others) != dataclasses.replace(
+                    wanted, **others
+                ):
                     return False
                 if job.animation is not None:
                     for _ in dataclasses.replace(job.animation, path=output).frames():
                         stop_if_set(cancel)
                     continue
                 with open_image(output, max_pixels=sys.maxsize, raw=operation.raw) as reader:
-                    for row in range(0, reader.height, _ROWS):  # it is whole if all of it can be decoded
+                    for row in range(
+                        0, reader.height, _ROWS
+                    ):  # it is whole if all of it can be decoded
                         reader.read_rows(min(_ROWS, reader.height - row))
         except (ImageError, OSError):  # it is damaged, or a folder
             return False
@@ -611,16 +742,24 @@ def _is_done(
 
 def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
     """The record of a batch, as JSON values; settings in which the models differ are null."""
-    settings, upscaler, models = plan.settings, plan.models.upscaler, [bundle.manifest for bundle in plan.bundles]
+    settings = plan.settings
+    upscaler = plan.models.upscaler
+    models = [bundle.manifest for bundle in plan.bundles]
     first, *others = [settings.operation.described(manifest) for manifest in models]
-    same = {each: value if all(one[each] == value for one in others) else None for each, value in first.items()}
+    same = {
+        each: value if all(one[each] == value for one in others) else None
+        for each, value in first.items()
+    }
     name = BY_PICTURE if others else models[0].name
     return {
         "schema": 1,  # the version of these fields
         "model": {"name": name, "sha256": digest(models), "scale": models[0].scale},
         "settings": {
             **same,
-            **{each: getattr(settings, each) for each in ("max_pixels", "resume", "overwrite", "quality", "lossless")},
+            **{
+                each: getattr(settings, each)
+                for each in ("max_pixels", "resume", "overwrite", "quality", "lossless")
+            },
             "tile": "none" if plan.tile is None else plan.tile,
             "device": upscaler.device if upscaler else "ray",
             "precision": upscaler and upscaler.precision,
@@ -642,7 +781,11 @@ def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
     outputs: list[dict[str, Any]] = []
     for place, target in enumerate(() if file.status == "failed" else file.targets):
         made = file.outputs[place] if file.outputs else None
-        psnr = None if made is None or made.lr_psnr is None or math.isnan(made.lr_psnr) else min(made.lr_psnr, _EXACT)
+        psnr = (
+            None
+            if made is None or made.lr_psnr is None or math.isnan(made.lr_psnr)
+            else min(made.lr_psnr, _EXACT)
+        )
         number = operation.sample + (place if operation.interval is None else 0)
         content = {"bytes": made and made.size_bytes, "sha256": made and made.sha256}
         outputs.append({"path": said(target), "sample": number, "lr_psnr": psnr, **content})
@@ -657,7 +800,9 @@ def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
 
 
 def write_report(plan: Plan, result: FolderResult) -> None:
-    """Write the report of a batch, if it is to have one, completely or not at all. Raises: ImageError."""
+    """Write the report of a batch, if it is to have one, completely or not at all. Raises:
+    ImageError.
+    """
     if (path := plan.report) is None:
         return
     report = batch_report(plan, result)
@@ -666,4 +811,6 @@ def write_report(plan: Plan, result: FolderResult) -> None:
         with folders_for([path]), writing([path]) as (local,):
             write_atomically(local, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
-        raise ImageError(f"the report {path} cannot be written: {error.strerror or error}") from error
+        raise ImageError(
+            f"the report {path} cannot be written: {error.strerror or error}"
+        ) from error

@@ -1,4 +1,6 @@
-"""Plans a batch before anything runs: finds the inputs, and decides which file each picture is written to."""
+"""Plans a batch before anything runs: finds the inputs, and decides which file each picture is
+written to.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,15 @@ from typing import Any, cast
 
 from srflow_apps.batch.choices import FORMATS, FileChoices, Format
 from srflow_apps.batch.jobs import FolderFile, Job, Models, Operation, Settings, Upscaling, failure
-from srflow_apps.batch.storage import UrlPath, as_path, check_bucket, check_written, file_names, is_folder, real_path
+from srflow_apps.batch.storage import (
+    UrlPath,
+    as_path,
+    check_bucket,
+    check_written,
+    file_names,
+    is_folder,
+    real_path,
+)
 from srflow_apps.clips.files import CLIPS
 from srflow_sdk._checks import flag, one_of, whole
 from srflow_sdk.drawing.tiles import TileSize
@@ -30,14 +40,16 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.local_files import check_replaceable, is_writable
 
 MAX_SAMPLES = 1000
-"""How many samples of a file may be drawn at a time: each has an encoder, with a thread and files, of its own."""
+"""How many samples of a file may be drawn at a time: each has an encoder, with a thread and files,
+of its own."""
 
 
 @dataclass(kw_only=True)
 class Found:
     """The inputs found: jobs without targets, and of folders what is left out.
 
-    refused: failed results of folders that cannot be used. others: how many files are left out, by what they are.
+    refused: failed results of folders that cannot be used. others: how many files are left out, by
+        what they are.
     """
 
     jobs: list[Job] = field(default_factory=list)
@@ -76,21 +88,26 @@ def make_plan(
     keep: Sequence[Path] = (),
     directory: bool = False,
 ) -> Plan:
-    """Find the inputs, name their outputs as :func:`plan_outputs`, and refuse what cannot be done. Writes nothing.
+    """Find the inputs, name their outputs as :func:`plan_outputs`, and refuse what cannot be done.
+    Writes nothing.
 
     directory: `output` is one, whatever its name.
     """
-    bundles, part = operation.needed(bundles), cast("Any", files.shard)
+    bundles = operation.needed(bundles)
+    part = cast("Any", files.shard)
     for name in ("recursive", "resume", "overwrite"):
         flag(name, getattr(files, name))
     whole("samples", samples, least=1, most=MAX_SAMPLES)
     one_of("format", files.format or FORMATS[0], Format)
-    no_part = part is not None and not (isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1])
+    no_part = part is not None and not (
+        isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]
+    )
     bounds = operation.interval is not None
     for why, wrong in {
         "there are no inputs; name files and folders": not inputs,
         '-o is empty; name a file or a directory ("." is the current one)': output == "",
-        "an interval is of one picture, and has three files; leave out samples": bounds and samples > 1,
+        "an interval is of one picture, and has three files; leave out samples": bounds
+        and samples > 1,
         f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)": no_part,
     }.items():
         if wrong:
@@ -100,7 +117,9 @@ def make_plan(
     found = find_inputs(inputs, out=out, recursive=files.recursive)
     # An earlier run's outputs among the photos would be enlarged again.
     named = set(inputs)
-    jobs = [job for job in found.jobs if job.source in named or not _made_by(operation.name, job.source)]
+    jobs = [
+        job for job in found.jobs if job.source in named or not _made_by(operation.name, job.source)
+    ]
     left_out = f"of srflow-{operation.name}'s own outputs; it takes those that are named"
     found.others[left_out] = len(found.jobs) - len(jobs)
     if output is None:  # of *.png, what an earlier run made of the others is left out
@@ -116,9 +135,13 @@ def make_plan(
     pictures = (target for job in mine if job.animation is None for target in job.targets)
     for target in {target.suffix: target for target in pictures}.values():
         if files.format is not None and format_of(target) is not format_of(f"a.{files.format}"):
-            raise ArgumentError(f"{target} and --format {files.format} are two formats; leave --format out")
+            raise ArgumentError(
+                f"{target} and --format {files.format} are two formats; leave --format out"
+            )
         save_options(target, quality=files.quality, lossless=files.lossless)
-    same: Any = {name: getattr(files, name) for name in ("resume", "overwrite", "quality", "lossless")}
+    same: Any = {
+        name: getattr(files, name) for name in ("resume", "overwrite", "quality", "lossless")
+    }
     same |= {"max_pixels": max_pixels, "report": files.report is not None, "beside": output is None}
     return Plan(
         jobs=mine,
@@ -132,20 +155,26 @@ def make_plan(
 
 
 def part_of(name: PurePosixPath, parts: int) -> int:
-    """The part, from 1, of so many, to which the input of this name belongs: the same on every machine."""
+    """The part, from 1, of so many, to which the input of this name belongs: the same on every
+    machine.
+    """
     # macOS may spell an accented letter as two characters where Linux has one.
     spelling = unicodedata.normalize("NFC", name.as_posix()).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big") % parts + 1
 
 
 def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -> Found:
-    """Find the files given, and images in the folders given, sorted, but what is hidden or below `out`."""
-    found, out = Found(), real_path(out)
+    """Find the files given, and images in the folders given, sorted, but what is hidden or below
+    `out`.
+    """
+    found = Found()
+    out = real_path(out)
     for path in inputs:
         if not is_folder(path):
             found.jobs.append(Job(source=path, targets=(), name=PurePosixPath(path.name)))
             continue
-        before, names = (len(found.jobs), len(found.refused)), _names_in(path, found.refused, out, recursive=recursive)
+        before = (len(found.jobs), len(found.refused))
+        names = _names_in(path, found.refused, out, recursive=recursive)
         for name in sorted(names, key=lambda name: name.parts):
             ending = name.suffix.lower()
             if ending in READABLE:
@@ -155,28 +184,42 @@ def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -
             elif ending in CLIPS:
                 found.others["clips; name them as INPUTs of a command of their own"] += 1
         if before == (len(found.jobs), len(found.refused)):
-            more = "links to folders are not followed" if recursive else "--recursive searches its subfolders too"
+            more = (
+                "links to folders are not followed"
+                if recursive
+                else "--recursive searches its subfolders too"
+            )
             why = f"there are no images in this folder ({', '.join(READABLE)}); {more}"
             found.refused.append(failure(path, why))
     return found
 
 
-def _names_in(folder: Path, refused: list[FolderFile], out: Path, *, recursive: bool) -> list[PurePosixPath]:
-    """Names of files that are neither hidden nor below `out`. refused: gets folders that cannot be listed."""
+def _names_in(
+    folder: Path, refused: list[FolderFile], out: Path, *, recursive: bool
+) -> list[PurePosixPath]:
+    """Names of files that are neither hidden nor below `out`. refused: gets folders that cannot be
+    listed.
+    """
     if isinstance(folder, UrlPath):
         try:
             found = file_names(folder, recursive=recursive)
         except ImageError as error:
             refused.append(failure(folder, str(error)))
             return []
-        return [name for name in found if folder not in out.parents or out not in (folder / name).parents]
+        return [
+            name
+            for name in found
+            if folder not in out.parents or out not in (folder / name).parents
+        ]
 
     def refuse(error: OSError) -> None:
         place = Path(error.filename or folder)
         refused.append(failure(place, f"the folder cannot be listed: {error.strerror}"))
 
     names = list[PurePosixPath]()
-    for place, folders, files in os.walk(folder, onerror=refuse):  # without links to folders: none is entered twice
+    for place, folders, files in os.walk(
+        folder, onerror=refuse
+    ):  # without links to folders: none is entered twice
         visible = [name for name in folders if recursive and not name.startswith(".")]
         folders[:] = [name for name in visible if real_path(Path(place) / name) != out]
         here = PurePosixPath(Path(place).relative_to(folder))
@@ -185,7 +228,9 @@ def _names_in(folder: Path, refused: list[FolderFile], out: Path, *, recursive: 
 
 
 def _made_by(operation: str, path: Path) -> bool:
-    """True if a file on this machine says that the operation made it: a store's would have to be fetched."""
+    """True if a file on this machine says that the operation made it: a store's would have to be
+    fetched.
+    """
     with contextlib.suppress(SRFlowError):
         made = None if isinstance(path, UrlPath) else read_provenance(path)
         return made is not None and made.operation in (operation, INTERVAL)
@@ -210,13 +255,19 @@ class Naming:
 
     @classmethod
     def of(cls, operation: Operation, bundle: Bundle, files: FileChoices, samples: int) -> Naming:
-        """What an operation and its options name. Raises: ArgumentError if the pattern cannot name the outputs."""
+        """What an operation and its options name. Raises: ArgumentError if the pattern cannot name
+        the outputs.
+        """
         naming = cls(
             pattern=files.name,
             ending=ending_of(operation, files),
             numbers=range(operation.sample, operation.sample + samples),
             bounds=operation.interval is not None,
-            values={name: value for name, value in operation.named(bundle.manifest).items() if value is not None},
+            values={
+                name: value
+                for name, value in operation.named(bundle.manifest).items()
+                if value is not None
+            },
         )
         naming.check()
         return naming
@@ -226,29 +277,54 @@ class Naming:
         return "{stem}" + self.suffix + "_s{sample}" * (len(self.numbers) > 1) + ending
 
     def names(self, job: Job, *, apart: bool = False) -> list[str]:
-        """The names of one input's outputs. apart: {stem} has the input's ending, too: `a_gif` beside `a_webp`."""
-        stem, ending = job.name.stem, job.name.suffix[1:]
-        own = {"stem": (f"{stem}_{ending}" if apart and ending else stem) or "image", "ending": ending}
-        pattern = self.pattern or self.default(job.animation.ending if job.animation else self.ending)
+        """The names of one input's outputs. apart: {stem} has the input's ending, too: `a_gif`
+        beside `a_webp`.
+        """
+        stem = job.name.stem
+        ending = job.name.suffix[1:]
+        own = {
+            "stem": (f"{stem}_{ending}" if apart and ending else stem) or "image",
+            "ending": ending,
+        }
+        pattern = self.pattern or self.default(
+            job.animation.ending if job.animation else self.ending
+        )
         names = [pattern.format(**self.values, **own, sample=number) for number in self.numbers]
         place = PurePosixPath(names[0])
-        return [*names, *(f"{place.stem}_{end}{place.suffix}" for end in ("low", "high") if self.bounds)]
+        return [
+            *names,
+            *(f"{place.stem}_{end}{place.suffix}" for end in ("low", "high") if self.bounds),
+        ]
 
     def check(self) -> None:
         """Raises: ArgumentError if the pattern cannot name the outputs."""
         if self.pattern is None:
             return
-        said, photo = f"--name {self.pattern}", PurePosixPath("photo.jpg")
+        said = f"--name {self.pattern}"
+        photo = PurePosixPath("photo.jpg")
         try:
             names = self.names(Job(source=Path(photo), targets=(), name=photo))
         except (ValueError, LookupError, AttributeError, TypeError) as error:
-            known = ", ".join(f"{{{name}}}" for name in ("stem", "ending", "sample", *self.values) if name != "suffix")
-            more = "numbers also {sample:03} or {seed:06}, and a brace is {{; {tau} and {scale} must be numbers"
-            raise ArgumentError(f"{said} cannot be filled in ({error}); the fields are {known}, {more}") from error
+            known = ", ".join(
+                f"{{{name}}}"
+                for name in ("stem", "ending", "sample", *self.values)
+                if name != "suffix"
+            )
+            more = (
+                "numbers also {sample:03} or {seed:06}, and a brace is {{; {tau} and {scale} must "
+                "be numbers"
+            )
+            raise ArgumentError(
+                f"{said} cannot be filled in ({error}); the fields are {known}, {more}"
+            ) from error
         if "/" in self.pattern or "\\" in self.pattern:
-            raise ArgumentError(f"{said} names a folder; give only a file name, and the folder with -o")
+            raise ArgumentError(
+                f"{said} names a folder; give only a file name, and the folder with -o"
+            )
         if len(set(names)) < len(names):
-            raise ArgumentError(f"{said} gives all {len(self.numbers)} samples the same name; add {{sample}}")
+            raise ArgumentError(
+                f"{said} gives all {len(self.numbers)} samples the same name; add {{sample}}"
+            )
         check_writable(self.pattern)
 
 
@@ -260,24 +336,31 @@ def ending_of(operation: Operation, files: FileChoices) -> str:
 def placed(
     naming: Naming, inputs: Sequence[Path], output: str | None, *, directory: bool = False
 ) -> tuple[Naming, Path]:
-    """The names of outputs, and the folder that they go to. Raises: ArgumentError if they need another one.
+    """The names of outputs, and the folder that they go to. Raises: ArgumentError if they need
+    another one.
 
-    What nobody named lies beside the inputs: photo_x4.png beside photo.jpg, the folder photos_x4 beside photos. OUT is
-    a file if it has an ending and there is one input, otherwise a directory; so is `large.v2`, whose ending no image
-    has, for several inputs. Raises also: ImageError for one file in a folder that does not exist.
+    What nobody named lies beside the inputs: photo_x4.png beside photo.jpg, the folder photos_x4
+    beside photos. OUT is a file if it has an ending and there is one input, otherwise a directory;
+    so is `large.v2`, whose ending no image has, for several inputs. Raises also: ImageError for one
+    file in a folder that does not exist.
     """
     folders = [path for path in inputs if is_folder(path)]
     if output is None:
         suffix = f"_{naming.values['suffix']}"
         if len({identity(path.parent) for path in inputs}) > 1 or (folders and len(inputs) > 1):
-            raise ArgumentError("the inputs are several folders, or lie in several; name a directory with -o")
+            raise ArgumentError(
+                "the inputs are several folders, or lie in several; name a directory with -o"
+            )
         if not folders:
             return dataclasses.replace(naming, suffix=suffix), inputs[0].parent
         folder = folders[0] if folders[0].name not in ("", "..") else real_path(folders[0])
         if not folder.name:
-            raise ArgumentError(f"{folder} has no name to which {suffix} could be added; name a directory with -o")
+            raise ArgumentError(
+                f"{folder} has no name to which {suffix} could be added; name a directory with -o"
+            )
         return naming, folder.with_name(f"{folder.name}{suffix}")
-    out, several = as_path(output), bool(folders) or len(inputs) > 1
+    out = as_path(output)
+    several = bool(folders) or len(inputs) > 1
     if isinstance(out, UrlPath):
         check_written(out)  # before its store is asked
     is_image = out.suffix.lower() in {*READABLE, *WRITABLE, *UNREAD}
@@ -285,9 +368,15 @@ def placed(
     if directory or is_folder(out):
         return naming, out
     if several or naming.pattern is not None:
-        count = f"there are {len(inputs)} inputs" if several else "--name names the files of a directory"
+        count = (
+            f"there are {len(inputs)} inputs"
+            if several
+            else "--name names the files of a directory"
+        )
         why = f"{folders[0]} is a folder" if folders else count
-        raise ArgumentError(f"{out} is one file and {why}; name a directory: -o {out.with_suffix('')}/")
+        raise ArgumentError(
+            f"{out} is one file and {why}; name a directory: -o {out.with_suffix('')}/"
+        )
     check_place(out)
     stem, end = (text.replace("{", "{{").replace("}", "}}") for text in (out.stem, out.suffix))
     pattern = stem + "_s{sample}" * (len(naming.numbers) > 1) + end
@@ -295,19 +384,26 @@ def placed(
 
 
 def check_place(output: Path) -> None:
-    """Raises: ImageError if one file is to lie in a folder that does not exist, which is a mistyped path."""
+    """Raises: ImageError if one file is to lie in a folder that does not exist, which is a mistyped
+    path.
+    """
     if not isinstance(output, UrlPath) and not is_folder(output.parent):
         fix = "correct the path, or create the folder"
         raise ImageError(f"{output} cannot be written: there is no folder {output.parent}; {fix}")
 
 
 def plan_outputs(
-    found: Sequence[Job], out: Path, *, naming: Naming, inputs: Sequence[Path] = (), keep: Sequence[Path] = ()
+    found: Sequence[Job],
+    out: Path,
+    *,
+    naming: Naming,
+    inputs: Sequence[Path] = (),
+    keep: Sequence[Path] = (),
 ) -> list[Job]:
     """Name the output of every input file and sample, in a folder. A file given twice is one job.
 
-    inputs: as given, folders too. keep: other files that must not be overwritten. Raises: ArgumentError if an output is
-    an input, another's, or an input the next time.
+    inputs: as given, folders too. keep: other files that must not be overwritten. Raises:
+    ArgumentError if an output is an input, another's, or an input the next time.
     """
     writers = dict[str, set[str]]()  # the inputs, by the outputs that they would have
 
@@ -322,24 +418,36 @@ def plan_outputs(
         apart = any(len(writers[_folded(target)]) > 1 for target in targets(job))
         job = dataclasses.replace(job, targets=targets(job, apart=apart))
         jobs.setdefault((identity(job.source), job.targets), job)
-    real, taken = functools.cache(real_path), dict[str, Path]()
+    real = functools.cache(real_path)
+    taken = dict[str, Path]()
     kept = {identity(path): path for path in [*(job.source for job in jobs.values()), *keep]}
     for job, target in [(one, target) for one in jobs.values() for target in one.targets]:
         if (file := kept.get(identity(target))) is not None:
             raise ArgumentError(f"{target} would overwrite the input {file}; name another output")
-        # macOS and Windows do not tell A.png from a.png; what a command means must not depend on the disk.
+        # macOS and Windows do not tell A.png from a.png; what a command means must not depend on
+        # the disk.
         other = taken.setdefault(_folded(real(target.parent) / target.name), job.source)
         if other is not job.source:
-            fix = "rename one of them" if other.parent == job.source.parent else "take two directories"
+            fix = (
+                "rename one of them"
+                if other.parent == job.source.parent
+                else "take two directories"
+            )
             if naming.pattern is not None and "{stem" not in naming.pattern:
                 fix = "add {stem} to --name"
-            raise ArgumentError(f"{other} and {job.source} would both be written to {target}; {fix}")
+            raise ArgumentError(
+                f"{other} and {job.source} would both be written to {target}; {fix}"
+            )
     places = {real(target.parent) for job in jobs.values() for target in job.targets}
-    above = {folder for place in places for folder in (place, *place.parents)} - {*real_path(out).parents}
+    above = {folder for place in places for folder in (place, *place.parents)} - {
+        *real_path(out).parents
+    }
     for folder in inputs:
         if real_path(folder) in above:  # but what lies under `out` is never taken as an input
             why = f"outputs would lie among the inputs in {folder} and become inputs the next time"
-            raise ArgumentError(f"{why}; give them a folder of their own, such as -o {folder / 'large'}/")
+            raise ArgumentError(
+                f"{why}; give them a folder of their own, such as -o {folder / 'large'}/"
+            )
     return list(jobs.values())
 
 
@@ -348,7 +456,9 @@ def _folded(path: Path) -> str:
 
 
 def identity(path: Path) -> str:
-    """A key that is equal for all names of a file: links are followed, and hard links recognised if the file exists."""
+    """A key that is equal for all names of a file: links are followed, and hard links recognised if
+    the file exists.
+    """
     if isinstance(path, UrlPath):
         return str(path)
     with contextlib.suppress(OSError):
@@ -359,13 +469,18 @@ def identity(path: Path) -> str:
 
 
 def check_targets(jobs: Sequence[Job], *, report: Path | None = None) -> None:
-    """Raises: ArgumentError, ImageError for what cannot be written, before minutes of work. Nothing is created."""
-    targets, sources = [target for job in jobs for target in job.targets], [job.source for job in jobs]
+    """Raises: ArgumentError, ImageError for what cannot be written, before minutes of work. Nothing
+    is created.
+    """
+    targets = [target for job in jobs for target in job.targets]
+    sources = [job.source for job in jobs]
     for target in (target for job in jobs if job.animation is None for target in job.targets):
         check_writable(target)
     if report is not None:
         if identity(report) in {identity(path) for path in [*targets, *sources]}:
-            raise ArgumentError(f"the report {report} would replace an input or output; name another file")
+            raise ArgumentError(
+                f"the report {report} would replace an input or output; name another file"
+            )
         targets.append(report)
     for target in targets:
         if isinstance(target, UrlPath):
@@ -387,4 +502,6 @@ def check_targets(jobs: Sequence[Job], *, report: Path | None = None) -> None:
             why = f"{place} is not a directory; for a file, name one with an ending, such as .png"
             raise ImageError(f"the directory {folder} cannot be created: {why}")
         if not is_writable(place):
-            raise ImageError(f"the directory {place} is not writable; name another, or change its permissions")
+            raise ImageError(
+                f"the directory {place} is not writable; name another, or change its permissions"
+            )

@@ -16,11 +16,28 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from srflow_apps.batch.jobs import EndedError, FolderFile, Job, Models, Settings, Take, digest, do_one, failure
+from srflow_apps.batch.jobs import (
+    EndedError,
+    FolderFile,
+    Job,
+    Models,
+    Settings,
+    Take,
+    digest,
+    do_one,
+    failure,
+)
 from srflow_apps.batch.storage import UrlPath
 from srflow_apps.commands.signals import kept_handlers
 from srflow_sdk._checks import whole
-from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, MissingExtraError, SRFlowError
+from srflow_sdk.errors import (
+    ArgumentError,
+    BundleError,
+    CancelledError,
+    DeviceError,
+    MissingExtraError,
+    SRFlowError,
+)
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.device_names import Device, Precision
 from srflow_sdk.upscaler import Upscaler
@@ -33,8 +50,12 @@ _POLL_S = 0.2
 _STOP_S = 20.0  # for workers to end their tile
 _ATTEMPTS = 3  # a file that kills its worker must not do so for ever
 
-_KILLED = f"its worker was killed {_ATTEMPTS} times; perhaps it needs more memory than a machine has"
-_MOST_CPUS = 4  # of a worker, unless chosen: several workers use a large machine better than many threads do
+_KILLED = (
+    f"its worker was killed {_ATTEMPTS} times; perhaps it needs more memory than a machine has"
+)
+_MOST_CPUS = (
+    4  # of a worker, unless chosen: several workers use a large machine better than many threads do
+)
 _ADDRESS = re.compile(r"auto|local|[^/\s]+:\d+", re.ASCII)
 
 
@@ -42,11 +63,12 @@ _ADDRESS = re.compile(r"auto|local|[^/\s]+:\d+", re.ASCII)
 class Cluster:
     """A Ray cluster, and how a batch uses it.
 
-    address: "auto" is the cluster that this machine belongs to (or RAY_ADDRESS names), and a new one on this machine
-    alone if there is none; otherwise host:port of its head.
-    cpus: of each worker, and its threads; None is up to 4. It has a GPU, too, if there is one and `device` may be one.
-    device, precision: as of :class:`~srflow_sdk.Upscaler`; with "fastest", machines with other processors may choose
-    otherwise.
+    address: "auto" is the cluster that this machine belongs to (or RAY_ADDRESS names), and a new
+    one on this machine alone if there is none; otherwise host:port of its head.
+    cpus: of each worker, and its threads; None is up to 4. It has a GPU, too, if there is one and
+    `device` may be one.
+    device, precision: as of :class:`~srflow_sdk.Upscaler`; with "fastest", machines with other
+    processors may choose otherwise.
     """
 
     address: str = "auto"
@@ -56,33 +78,55 @@ class Cluster:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.address, str) and _ADDRESS.fullmatch(self.address)):
-            fix = 'give "auto" or host:port, such as head:6379; the Ray Client, ray://, is not supported'
+            fix = (
+                'give "auto" or host:port, such as head:6379; the Ray Client, ray://, is not '
+                "supported"
+            )
             raise ArgumentError(f"the address of the Ray cluster is {self.address!r}; {fix}")
         if self.cpus is not None:
             whole("cpus", self.cpus, least=1)
 
 
 def run_on_ray(plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], None]) -> None:
-    """Let a cluster's free workers do job after job, and let a dead one's successor do its job again.
+    """Let a cluster's free workers do job after job, and let a dead one's successor do its job
+    again.
 
-    If check() or take() raises, the workers stop at their next tile, and what they finished is taken.
+    If check() or take() raises, the workers stop at their next tile, and what they finished is
+    taken.
     """
     jobs, (first, *others) = plan.jobs, plan.bundles
     paths = [path for job in jobs for path in (job.source, *job.targets)]
     with connected(cluster.address) as ray:
         raylet_lives = raylet_of_this_machine(ray)
         workers, cpus, gpus = _share(ray, cluster, most=len(jobs))
-        actor_class = ray.remote(DoJobs).options(num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2)
-        waiting, deaths, idle = deque(range(len(jobs))), Counter[int](), list[Any]()
-        doing = dict[Any, tuple[Any, int | None]]()  # by the answer that is to come; None: the worker begins
+        actor_class = ray.remote(DoJobs).options(
+            num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2
+        )
+        waiting = deque(range(len(jobs)))
+        deaths = Counter[int]()
+        idle = list[Any]()
+        doing = dict[
+            Any, tuple[Any, int | None]
+        ]()  # by the answer that is to come; None: the worker begins
 
         def begin() -> None:
             actor = actor_class.remote(
                 settings=plan.settings,
-                model=BY_PICTURE if others else first.path.stem if first.is_embedded else first.path.resolve(),
+                model=BY_PICTURE
+                if others
+                else first.path.stem
+                if first.is_embedded
+                else first.path.resolve(),
                 sha256=digest([bundle.manifest for bundle in plan.bundles]),
-                folder=None if all(isinstance(path, UrlPath) for path in paths) else str(Path.cwd()),
-                machine={"tile": plan.tile, "device": cluster.device, "precision": cluster.precision, "threads": cpus},
+                folder=None
+                if all(isinstance(path, UrlPath) for path in paths)
+                else str(Path.cwd()),
+                machine={
+                    "tile": plan.tile,
+                    "device": cluster.device,
+                    "precision": cluster.precision,
+                    "threads": cpus,
+                },
             )
             doing[actor.__ray_ready__.remote()] = actor, None  # answered once there is room for it
 
@@ -98,7 +142,10 @@ def run_on_ray(plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], 
                 if number is not None and deaths[number] < _ATTEMPTS:
                     waiting.append(number)
                 elif number is not None:
-                    take(number + 1, failure(jobs[number].source, _KILLED, targets=jobs[number].targets))
+                    take(
+                        number + 1,
+                        failure(jobs[number].source, _KILLED, targets=jobs[number].targets),
+                    )
                 return
             idle.append(actor)
             if result is not None and number is not None:  # it is None if the worker was to stop
@@ -109,7 +156,8 @@ def run_on_ray(plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], 
         try:
             while waiting or any(number is not None for _, number in doing.values()):
                 while waiting and idle:
-                    actor, number = idle.pop(), waiting.popleft()
+                    actor = idle.pop()
+                    number = waiting.popleft()
                     doing[actor.do.remote(jobs[number])] = actor, number
                 check()
                 if not raylet_lives():
@@ -117,23 +165,37 @@ def run_on_ray(plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], 
                 for answer in ray.wait(list(doing), timeout=_POLL_S)[0]:
                     answered(answer)
         except BaseException as error:
-            if str(error) != "server_lost":  # or whatever asks Ray for anything now may end this process
+            if (
+                str(error) != "server_lost"
+            ):  # or whatever asks Ray for anything now may end this process
                 busy = [answer for answer, (_, number) in doing.items() if number is not None]
                 for answer in busy:
                     doing[answer][0].stop.remote()
-                for answer in ray.wait(busy, num_returns=len(busy), timeout=_STOP_S)[0] if busy else ():
-                    with contextlib.suppress(EndedError, ray.exceptions.RayError):  # its machine may have died
+                for answer in (
+                    ray.wait(busy, num_returns=len(busy), timeout=_STOP_S)[0] if busy else ()
+                ):
+                    with contextlib.suppress(
+                        EndedError, ray.exceptions.RayError
+                    ):  # its machine may have died
                         answered(answer)
             raise
 
 
 def _share(ray: Any, cluster: Cluster, *, most: int) -> tuple[int, int, int]:
-    """Divide the cluster: how many workers, and the CPUs and GPUs of each. Raises: DeviceError without room for one."""
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+    """Divide the cluster: how many workers, and the CPUs and GPUs of each. Raises: DeviceError
+    without room for one.
+    """
+    machines = [
+        node["Resources"]
+        for node in ray.nodes()
+        if node["Alive"] and node["Resources"].get("CPU", 0) >= 1
+    ]
     cpus = cluster.cpus or min([_MOST_CPUS, *(int(resources["CPU"]) for resources in machines)])
     may = cluster.device not in ("cpu", "openvino")
     gpus = int(may and any(resources.get("GPU", 0) >= 1 for resources in machines))
-    fits = [min(int(one["CPU"] // cpus), int(one.get("GPU", 0)) if gpus else most) for one in machines]
+    fits = [
+        min(int(one["CPU"] // cpus), int(one.get("GPU", 0)) if gpus else most) for one in machines
+    ]
     if not (workers := min(sum(fits), most)):
         wanted = f"{cpus} CPUs{' and a GPU' * gpus} for a worker; ask for less with --threads"
         raise DeviceError(f"no machine of the Ray cluster has {wanted}")
@@ -144,7 +206,8 @@ def _share(ray: Any, cluster: Cluster, *, most: int) -> tuple[int, int, int]:
 class DoJobs:
     """An actor of a cluster that does jobs.
 
-    model: a path, an embedded model's name, or "auto". machine: keywords of Upscaler. folder: to work in.
+    model: a path, an embedded model's name, or "auto". machine: keywords of Upscaler. folder: to
+        work in.
     """
 
     settings: Settings
@@ -160,10 +223,16 @@ class DoJobs:
     def do(self, job: Job) -> FolderFile | None:
         """Do a job. Returns None if it was to stop. Raises: SRFlowError as :func:`do_one`."""
         models = self._models = self._models or self._opened()
-        folders = [path for path in (job.source.parent, job.targets[0].parent) if not isinstance(path, UrlPath)]
+        folders = [
+            path
+            for path in (job.source.parent, job.targets[0].parent)
+            if not isinstance(path, UrlPath)
+        ]
         if absent := [path for path in folders if not path.exists()]:
             fix = "every machine of the cluster needs the folders under the same paths, or use URLs"
-            reason = f"{job.source}: the machine {socket.gethostname()} does not have {absent[0]}; {fix}"
+            reason = (
+                f"{job.source}: the machine {socket.gethostname()} does not have {absent[0]}; {fix}"
+            )
             return failure(job.source, reason, targets=job.targets)
         with contextlib.suppress(CancelledError):
             return do_one(job, models, settings=self.settings, cancel=self._cancel)
@@ -181,33 +250,42 @@ class DoJobs:
         found = digest([bundle.manifest for bundle in bundles])
         if found != self.sha256:
             raise BundleError(
-                f"the machine {socket.gethostname()} has another model at {bundles[0].path} (sha256 "
+                f"the machine {socket.gethostname()} has another model at {bundles[0].path} "
+                "(sha256 "
                 f"{found[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
             )
-        scale, max_pixels = self.settings.operation.scale, self.settings.max_pixels
-        return Models(bundles, scale, max_pixels=max_pixels, upscaler=Upscaler(bundles, **self.machine))
+        scale = self.settings.operation.scale
+        max_pixels = self.settings.max_pixels
+        return Models(
+            bundles, scale, max_pixels=max_pixels, upscaler=Upscaler(bundles, **self.machine)
+        )
 
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[Any]:
     """Ray, connected; a connection that this process has is used, and stays.
 
-    Raises: MissingExtraError, DeviceError, also for Ray's errors in the block; SRFlowError that a worker raised.
+    Raises: MissingExtraError, DeviceError, also for Ray's errors in the block; SRFlowError that a
+        worker raised.
     """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
-        # Ray's native code would end this process once the raylet of this machine has died, where the parent process is
-        # 1, as in a container: it takes the parent for its raylet. It reads the raylet's id once, when it is loaded,
-        # from this variable, so it is told of a process that lives as long as this one.
+        # Ray's native code would end this process once the raylet of this machine has died, where
+        # the parent process is 1, as in a container: it takes the parent for its raylet. It reads
+        # the raylet's id once, when it is loaded, from this variable, so it is told of a process
+        # that lives as long as this one.
         os.environ["RAY_RAYLET_PID"] = str(os.getpid())
         import ray
     except ImportError as error:
-        raise MissingExtraError(f'Ray is not installed; run: pip install "srflow-sdk[ray]" ({error})') from error
+        raise MissingExtraError(
+            f'Ray is not installed; run: pip install "srflow-sdk[ray]" ({error})'
+        ) from error
     finally:
         del os.environ["RAY_RAYLET_PID"]
     with contextlib.ExitStack() as stack:
         if not ray.is_initialized():
-            # What Ray prints about dead workers passes every logger, and goes to where the names of files go.
+            # What Ray prints about dead workers passes every logger, and goes to where the names of
+            # files go.
             worker = ray._private.worker
             stack.callback(setattr, worker, "print_to_stdstream", worker.print_to_stdstream)
             worker.print_to_stdstream = lambda *_, **__: None
@@ -218,29 +296,47 @@ def connected(address: str) -> Iterator[Any]:
                     ray.init(address=where, log_to_driver=False, logging_level=logging.CRITICAL)
             except SystemExit as error:  # of Ray's own handler of SIGTERM
                 raise KeyboardInterrupt(error.code) from error
-            except Exception as error:  # Ray raises that itself where its raylet does not start in time
+            except (
+                Exception
+            ) as error:  # Ray raises that itself where its raylet does not start in time
                 raise cluster_error(address, error) from error
             stack.callback(ray.shutdown)
         try:
             yield ray
         except ray.exceptions.RayError as error:
-            if isinstance(cause := getattr(error, "cause", None), SRFlowError):  # what a worker raised
+            if isinstance(
+                cause := getattr(error, "cause", None), SRFlowError
+            ):  # what a worker raised
                 raise cause from error
             raise cluster_error(address, error) from error
 
 
 def raylet_of_this_machine(ray: Any) -> Callable[[], bool]:
-    """A function that tells if this process's raylet lives: after its death Ray's code soon ends this process, too."""
+    """A function that tells if this process's raylet lives: after its death Ray's code soon ends
+    this process, too.
+    """
     mine = ray.get_runtime_context().get_node_id()
-    sockets = {f"--raylet_socket_name={node['RayletSocketName']}" for node in ray.nodes() if node["NodeID"] == mine}
-    found = (each for each in psutil.process_iter(["cmdline"]) if sockets & set(each.info["cmdline"] or ()))
+    sockets = {
+        f"--raylet_socket_name={node['RayletSocketName']}"
+        for node in ray.nodes()
+        if node["NodeID"] == mine
+    }
+    found = (
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if sockets & set(each.info["cmdline"] or ())
+    )
     raylet = next(found, None)
 
-    return lambda: raylet is None or (raylet.is_running() and raylet.status() != psutil.STATUS_ZOMBIE)
+    return lambda: (
+        raylet is None or (raylet.is_running() and raylet.status() != psutil.STATUS_ZOMBIE)
+    )
 
 
 def _check_answers(address: str) -> None:
-    """Raises: DeviceError if nothing listens: Ray would wait for minutes, then end this process without a word."""
+    """Raises: DeviceError if nothing listens: Ray would wait for minutes, then end this process
+    without a word.
+    """
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", address)
     host, _, port = address.rpartition(":")
@@ -257,5 +353,10 @@ def cluster_error(address: str, error: BaseException) -> DeviceError:
     """An error of Ray's as one of ours, in a line."""
     lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
     if any("No module named 'srflow_sdk" in line for line in lines):
-        return DeviceError("a machine of the Ray cluster does not have srflow-sdk; install this version on all of them")
-    return DeviceError(f"the Ray cluster {address} failed: {lines[-1] if lines else type(error).__name__}")
+        return DeviceError(
+            "a machine of the Ray cluster does not have srflow-sdk; install this version on all of "
+            "them"
+        )
+    return DeviceError(
+        f"the Ray cluster {address} failed: {lines[-1] if lines else type(error).__name__}"
+    )

@@ -1,4 +1,6 @@
-"""Runs a plan, in threads of this process or on a cluster; :func:`upscale_folder` plans, runs and reports."""
+"""Runs a plan, in threads of this process or on a cluster; :func:`upscale_folder` plans, runs and
+reports.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from srflow_apps.batch.choices import FileChoices, Format
-from srflow_apps.batch.jobs import EndedError, FolderFile, FolderResult, Job, Take, Upscaling, do_one, write_report
+from srflow_apps.batch.jobs import (
+    EndedError,
+    FolderFile,
+    FolderResult,
+    Job,
+    Take,
+    Upscaling,
+    do_one,
+    write_report,
+)
 from srflow_apps.batch.plan import Plan, make_plan
 from srflow_apps.batch.ray import Cluster, run_on_ray
 from srflow_apps.batch.storage import UrlPath, as_path, folders_for, remove_leftovers
@@ -32,31 +43,43 @@ if TYPE_CHECKING:
     from srflow_sdk.drawing.options import DrawKeywords
 
 _POLL_S = 0.2
-_OF_URL = 1_000_000  # pixels that an input with a URL counts for: it is not fetched only to be counted
+_OF_URL = (
+    1_000_000  # pixels that an input with a URL counts for: it is not fetched only to be counted
+)
 
 
 class Pixels:
-    """How far a batch is, in its inputs' pixels, or in other numbers of how much each job is. Only grows.
+    """How far a batch is, in its inputs' pixels, or in other numbers of how much each job is. Only
+    grows.
 
     tell: called with `done` and `total` as it does. Thread-safe.
     """
 
     def __init__(self, of_each: Sequence[int], tell: Progress = lambda *_: None) -> None:
-        self._of_each, self._tell = list(of_each), tell
-        self._reached, self._lock = [0] * len(self._of_each), threading.Lock()
-        self.done, self.total = 0, sum(self._of_each)
+        self._of_each = list(of_each)
+        self._tell = tell
+        self._reached = [0] * len(self._of_each)
+        self._lock = threading.Lock()
+        self.done = 0
+        self.total = sum(self._of_each)
 
     @classmethod
-    def of(cls, jobs: Sequence[Job], *, max_pixels: int, tell: Progress = lambda *_: None) -> Pixels:
+    def of(
+        cls, jobs: Sequence[Job], *, max_pixels: int, tell: Progress = lambda *_: None
+    ) -> Pixels:
         """Read the headers of the inputs; those that will fail count nothing."""
         counts = [
-            _OF_URL if isinstance(job.source, UrlPath) else count_pixels(job.source, max_pixels=max_pixels)
+            _OF_URL
+            if isinstance(job.source, UrlPath)
+            else count_pixels(job.source, max_pixels=max_pixels)
             for job in jobs
         ]
         return cls(counts, tell)
 
     def reach(self, number: int, part: float) -> int:
-        """Count a part, 0 … 1, of a job, numbered from 1, as done. Returns how many pixels that adds."""
+        """Count a part, 0 … 1, of a job, numbered from 1, as done. Returns how many pixels that
+        adds.
+        """
         with self._lock:
             step = max(round(self._of_each[number - 1] * part) - self._reached[number - 1], 0)
             self._reached[number - 1] += step
@@ -74,17 +97,22 @@ def run_plan(
     check: Callable[[], None] = lambda: None,
     cluster: Cluster | None = None,
 ) -> FolderResult:
-    """Do every job, in threads or on a cluster; failures are part of the result. What killed runs left is removed.
+    """Do every job, in threads or on a cluster; failures are part of the result. What killed runs
+    left is removed.
 
-    progressed: called from any thread with the number of a job, from 1, and how many of its tiles are drawn, and of how
-    many. finished: called in this one when a job has ended and its files are in place; jobs end in order, but for those
-    of a cluster. check: called between files and between tiles, but not while files are being finished. A
-    KeyboardInterrupt that it raises ends the batch: finished files stay, and nothing remains of the current one. A full
+    progressed: called from any thread with the number of a job, from 1, and how many of its tiles
+    are drawn, and of how many. finished: called in this one when a job has ended and its files are
+    in place; jobs end in order, but for those of a cluster. check: called between files and between
+    tiles, but not while files are being finished. A
+    KeyboardInterrupt that it raises ends the batch: finished files stay, and nothing remains of the
+    current one. A full
     disk or a lost server ends it too: the other files would also fail, after all the work.
-    Raises: ArgumentError, MissingExtraError, ImageError, DeviceError: these concern every file alike.
+    Raises: ArgumentError, MissingExtraError, ImageError, DeviceError: these concern every file
+        alike.
     """
     targets = [target for job in plan.jobs for target in job.targets]
-    done, ended = dict[int, FolderFile](), dict[str, Any]()
+    done = dict[int, FolderFile]()
+    ended = dict[str, Any]()
 
     def take(number: int, file: FolderFile) -> None:
         done[number] = file
@@ -92,7 +120,9 @@ def run_plan(
         if file.disk_full or file.server_lost:
             raise EndedError("disk_full" if file.disk_full else "server_lost")
 
-    with folders_for(targets, alone=len(plan.jobs) == plan.total):  # before any job: others write there, too
+    with folders_for(
+        targets, alone=len(plan.jobs) == plan.total
+    ):  # before any job: others write there, too
         remove_leftovers(targets)
         try:
             if cluster is None:
@@ -110,10 +140,17 @@ def run_plan(
 
 
 def _run_in_threads(
-    plan: Plan, *, take: Take, progressed: Callable[[int, int, int], None], check: Callable[[], None]
+    plan: Plan,
+    *,
+    take: Take,
+    progressed: Callable[[int, int, int], None],
+    check: Callable[[], None],
 ) -> None:
-    """Do the jobs in order; each is drawn while the one before it is written. Raises: as run_plan; EndedError."""
-    cancel, drawing = threading.Event(), threading.Lock()
+    """Do the jobs in order; each is drawn while the one before it is written. Raises: as run_plan;
+    EndedError.
+    """
+    cancel = threading.Event()
+    drawing = threading.Lock()
 
     def work(number: int, job: Job) -> FolderFile:
         with contextlib.ExitStack() as turn:  # which ends once the file is drawn
@@ -129,12 +166,14 @@ def _run_in_threads(
 
             return do_one(job, plan.models, settings=plan.settings, progress=drawn, cancel=cancel)
 
-    numbered, begun = iter(enumerate(plan.jobs, start=1)), deque[tuple[int, Future[FolderFile]]]()
+    numbered = iter(enumerate(plan.jobs, start=1))
+    begun = deque[tuple[int, Future[FolderFile]]]()
     with ThreadPoolExecutor(2, thread_name_prefix="srflow-file") as pool:
         try:
             while True:
                 begun.extend(
-                    (number, pool.submit(work, number, job)) for number, job in islice(numbered, 2 - len(begun))
+                    (number, pool.submit(work, number, job))
+                    for number, job in islice(numbered, 2 - len(begun))
                 )
                 if not begun:
                     return
@@ -175,23 +214,26 @@ def upscale_folder(
     on_file: Callable[[FolderFile], None] | None = None,
     **options: Unpack[DrawKeywords],
 ) -> FolderResult:
-    """Upscale a folder of images, or several files and folders, into a directory: what `srflow-upscale` does.
+    """Upscale a folder of images, or several files and folders, into a directory: what
+    `srflow-upscale` does.
 
-    A file that fails is a result, not an exception, and does not stop the others; so is a folder without images. A
-    full disk ends the run (`result.disk_full`), and so does a server that is lost (`result.server_lost`). `cancel`,
-    once set, ends it before the next tile: finished files stay, nothing of the others remains, and the result is
-    marked `interrupted`. Ctrl-C does the same, and is raised on.
+    A file that fails is a result, not an exception, and does not stop the others; so is a folder
+    without images. A full disk ends the run (`result.disk_full`), and so does a server that is lost
+    (`result.server_lost`). `cancel`, once set, ends it before the next tile: finished files stay,
+    nothing of the others remains, and the result is marked `interrupted`. Ctrl-C does the same, and
+    is raised on.
 
-    Args:
-        inputs: files and folders; of folders, the images whose formats are read, without hidden ones.
-        output: a directory, made if needed; it keeps the structure below each folder. All of them and report may be
+    Args: inputs: files and folders; of folders, the images whose formats are read, without hidden
+        ones. output: a directory, made if needed; it keeps the structure below each folder. All of
+        them and report may be
             URLs, such as "s3://bucket/photos"; the extra `cloud` has what that needs.
-        upscaler: the model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None, or "auto", is
-            `Upscaler()` for this call: each picture gets the embedded model that suits it.
+        upscaler: the model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None, or
+            "auto", is `Upscaler()` for this call: each picture gets the embedded model that suits
+            it.
         samples: pictures for each input, `sample` … `sample + samples - 1`, at most 1000.
         recursive: take subfolders too.
-        name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau}; None is
-            "{stem}.png", for several samples "{stem}_s{sample}.png".
+        name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau};
+            None is "{stem}.png", for several samples "{stem}_s{sample}.png".
         format: of the outputs; None is PNG, with `value_range` TIFF, or what the name says.
         quality: as in :meth:`Upscaler.upscale_file`.
         lossless: as in :meth:`Upscaler.upscale_file`.
@@ -199,20 +241,21 @@ def upscale_folder(
         overwrite: replace files that exist; False skips inputs with such an output.
         shard: (i, n) takes only part i of n, for i from 1, by a hash of the names.
         report: a JSON file to write; outputs' LR-PSNRs are measured then.
-        ray: the cluster that draws the files: "auto", "host:port" or a :class:`srflow_sdk.ray.Cluster`. Of upscaler,
-            only the model and the tile count then.
+        ray: the cluster that draws the files: "auto", "host:port" or a
+            :class:`srflow_sdk.ray.Cluster`. Of upscaler, only the model and the tile count then.
         max_pixels: larger inputs fail.
-        interval: as in :meth:`Upscaler.upscale_file`: for photo.png, photo_low.png and photo_high.png are written, too.
-        on_file: called in the calling thread as each input ends, in order, or with `ray` as they end; an error that it
-            raises ends the run.
-        **options: those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and `progress(done, total)`
-            counts the pixels of all inputs, a million for one with a URL.
+        interval: as in :meth:`Upscaler.upscale_file`: for photo.png, photo_low.png and
+        photo_high.png are written, too.
+        on_file: called in the calling thread as each input ends, in order, or with `ray` as they
+            end; an error that it raises ends the run.
+        **options: those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and
+            `progress(done, total)` counts the pixels of all inputs, a million for one with a URL.
 
     Returns:
         What became of every file. With the same inputs and settings the outputs are the same.
 
-    Raises:
-        ArgumentError, BundleError, DeviceError, MissingExtraError, ImageError: what concerns all files, such as an
+    Raises: ArgumentError, BundleError, DeviceError, MissingExtraError, ImageError: what concerns
+        all files, such as an
             output directory or a report that cannot be written.
 
     Example:
@@ -225,10 +268,14 @@ def upscale_folder(
         raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')
     if on_file is not None and not callable(on_file):
         raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
-    hear, cancelled, cluster = on_file or (lambda _: None), draw.cancel or threading.Event(), None
+    hear = on_file or (lambda _: None)
+    cancelled = draw.cancel or threading.Event()
+    cluster = None
     with contextlib.ExitStack() as stack:
         plan = make_plan(
-            Upscaling(options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval),
+            Upscaling(
+                options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval
+            ),
             _paths(inputs),
             str(_path("output", output, "a directory")),
             bundles_of() if given is None else list(given._bundles.values()),
@@ -249,7 +296,11 @@ def upscale_folder(
             directory=True,
         )
         progress = draw.progress
-        pixels = Pixels.of(plan.jobs, max_pixels=max_pixels, tell=progress) if progress is not None else None
+        pixels = (
+            Pixels.of(plan.jobs, max_pixels=max_pixels, tell=progress)
+            if progress is not None
+            else None
+        )
 
         def progressed(number: int, done: int, total: int) -> None:
             if pixels is not None:
@@ -269,10 +320,14 @@ def upscale_folder(
             plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
             plan.models.upscaler._painter.check_open()  # or every file would fail
         elif not plan.bundles[0].manifest.files:
-            raise ArgumentError("upscaler is a server's, and Ray's machines need the model's files: leave out ray")
+            raise ArgumentError(
+                "upscaler is a server's, and Ray's machines need the model's files: leave out ray"
+            )
         else:
             cluster = ray if isinstance(ray, Cluster) else Cluster(address=ray)
-        result = run_plan(plan, progressed=progressed, finished=finished, check=check, cluster=cluster)
+        result = run_plan(
+            plan, progressed=progressed, finished=finished, check=check, cluster=cluster
+        )
         write_report(plan, result)
     if result.interrupted and not cancelled.is_set():
         raise KeyboardInterrupt  # now that everything is in order

@@ -1,6 +1,8 @@
-"""Files of a batch, on this machine's disks and in stores that have URLs: `s3://bucket/photos`. fsspec asks stores.
+"""Files of a batch, on this machine's disks and in stores that have URLs: `s3://bucket/photos`.
+fsspec asks stores.
 
-`--help` imports this module, and paths need no extra, so fsspec is imported for the first URL that is opened.
+`--help` imports this module, and paths need no extra, so fsspec is imported for the first URL that
+is opened.
 """
 
 from __future__ import annotations
@@ -14,7 +16,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PosixPath, PurePosixPath
 from typing import Any, TypeVar
 
-from srflow_sdk.errors import ArgumentError, CancelledError, ImageError, MissingExtraError, SRFlowError
+from srflow_sdk.errors import (
+    ArgumentError,
+    CancelledError,
+    ImageError,
+    MissingExtraError,
+    SRFlowError,
+)
 from srflow_sdk.system import local_files
 from srflow_sdk.system.interrupts import abandonable
 from srflow_sdk.system.plain_text import QUERY, without_secrets
@@ -26,9 +34,17 @@ _WRITTEN = ("s3", "gs", "abfs")  # stores where an upload appears when it is com
 _WEB = ("http", "https")
 _SHOWN: dict[str, str] = {}  # by the temporary file that stands for each just now
 
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)  # two letters at least: C:// is a disk
+_URL = re.compile(
+    r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL
+)  # two letters at least: C:// is a disk
 _HOST = re.compile(r"arn:[^@]*|\[[^\]@]*\](:\d*)?|[^:@\[\]]*(:\d*)?", re.DOTALL)
-_ALIASES = {"s3a": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "ssh": "sftp"}  # one scheme for each kind of store
+_ALIASES = {
+    "s3a": "s3",
+    "gcs": "gs",
+    "az": "abfs",
+    "abfss": "abfs",
+    "ssh": "sftp",
+}  # one scheme for each kind of store
 
 
 class UrlPath(PosixPath):
@@ -38,7 +54,11 @@ class UrlPath(PosixPath):
     """
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{'/'.join(self.parts[1:])}" if len(self.parts) > 1 else self.scheme or "."
+        return (
+            f"{self.scheme}://{'/'.join(self.parts[1:])}"
+            if len(self.parts) > 1
+            else self.scheme or "."
+        )
 
     @property
     def scheme(self) -> str:
@@ -49,29 +69,48 @@ class UrlPath(PosixPath):
 def as_path(text: str | os.PathLike[str]) -> Path:
     """The path, or the URL, that a user named. A `file://` or `local://` URL is a path.
 
-    Raises: ArgumentError for a URL that names no place in a store, and for one with a password or a query.
+    Raises: ArgumentError for a URL that names no place in a store, and for one with a password or a
+        query.
     """
     match = None if isinstance(text, UrlPath) else _URL.fullmatch(os.fspath(text))
     if match is None:
         return text if isinstance(text, UrlPath) else Path(text)
-    scheme, rest = _ALIASES.get(match[1].lower(), match[1].lower()), match[2]
+    scheme = _ALIASES.get(match[1].lower(), match[1].lower())
+    rest = match[2]
     if scheme in ("file", "local"):
         return Path(rest)
     authority, _, path = rest.partition("/")
     user, _, host = authority.rpartition("@")
-    shown, where = without_secrets(f"{scheme}://{rest}"), f"write {scheme}://bucket/folder"
-    password = "a URL has no password here; set the variables or files that this store's tools read, or pipe: curl …"
+    shown = without_secrets(f"{scheme}://{rest}")
+    where = f"write {scheme}://bucket/folder"
+    password = (
+        "a URL has no password here; set the variables or files that this store's tools read, or "
+        "pipe: curl …"
+    )
     for wrong, why in (
-        (":" in user or (user and scheme in _WEB), f"{scheme}://…: {password} | srflow-upscale - -o OUT"),
-        (not _HOST.fullmatch(host), f"{scheme}://…: what follows its colon is no port, and {password}"),
+        (
+            ":" in user or (user and scheme in _WEB),
+            f"{scheme}://…: {password} | srflow-upscale - -o OUT",
+        ),
+        (
+            not _HOST.fullmatch(host),
+            f"{scheme}://…: what follows its colon is no port, and {password}",
+        ),
         (not rest.strip("/"), f"{scheme}:// names no place; {where}"),
         (not host, f"{shown} names no bucket or host; {where}"),
         (
             QUERY.search(rest) or (scheme in _WEB and not {"?", "#"}.isdisjoint(rest)),
-            f"{shown}: a URL has no query here; pipe the picture: curl 'URL' | srflow-upscale - -o OUT",
+            f"{shown}: a URL has no query here; pipe the picture: curl 'URL' | srflow-upscale - -o "
+            "OUT",
         ),
-        (".." in path.split("/"), f"{shown}: a URL with .. may mean several places; write the place itself"),
-        (os.name != "posix", f"{shown}: URLs are supported on Linux and macOS only; copy the files to a disk"),
+        (
+            ".." in path.split("/"),
+            f"{shown}: a URL with .. may mean several places; write the place itself",
+        ),
+        (
+            os.name != "posix",
+            f"{shown}: URLs are supported on Linux and macOS only; copy the files to a disk",
+        ),
     ):
         if wrong:
             raise ArgumentError(why)
@@ -81,7 +120,9 @@ def as_path(text: str | os.PathLike[str]) -> Path:
 def check_written(path: UrlPath) -> None:
     """Raises: ArgumentError if nothing can be written to such URLs."""
     if path.scheme not in _WRITTEN:
-        raise ArgumentError(f"{path}: {path.scheme}:// can only be read; name a path, or s3://, gs:// or abfs://")
+        raise ArgumentError(
+            f"{path}: {path.scheme}:// can only be read; name a path, or s3://, gs:// or abfs://"
+        )
 
 
 def check_bucket(folder: UrlPath) -> None:
@@ -91,7 +132,9 @@ def check_bucket(folder: UrlPath) -> None:
         try:
             store.info(key.strip("/").split("/")[0])
         except FileNotFoundError as error:
-            raise ImageError(f"{folder}: the bucket does not exist; create it, or name another") from error
+            raise ImageError(
+                f"{folder}: the bucket does not exist; create it, or name another"
+            ) from error
         except PermissionError:  # some may write what they may not list
             return
 
@@ -99,7 +142,9 @@ def check_bucket(folder: UrlPath) -> None:
 
 
 def is_folder(path: Path) -> bool:
-    """True if it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not answer."""
+    """True if it is a folder, as far as can be seen. Raises: ImageError if a URL's store does not
+    answer.
+    """
     if isinstance(path, UrlPath):
         return path.scheme not in _WEB and _asked(path, lambda store, key: bool(store.isdir(key)))
     try:
@@ -109,7 +154,9 @@ def is_folder(path: Path) -> bool:
 
 
 def exists(path: Path) -> bool:
-    """True if something has this name, even a link to nowhere. Raises: ImageError if a URL's store does not answer."""
+    """True if something has this name, even a link to nowhere. Raises: ImageError if a URL's store
+    does not answer.
+    """
     if isinstance(path, UrlPath):
         return _asked(path, lambda store, key: bool(store.exists(key)))
     return os.path.lexists(path)
@@ -121,14 +168,20 @@ def real_path(path: Path) -> Path:
 
 
 def file_names(folder: UrlPath, *, recursive: bool) -> list[PurePosixPath]:
-    """Names inside the folder of all its files that are not hidden, and, if `recursive`, of those in subfolders."""
+    """Names inside the folder of all its files that are not hidden, and, if `recursive`, of those
+    in subfolders.
+    """
 
     def found(store: Any, key: str) -> list[str]:
         top = key.rstrip("/") + "/"
-        return [str(name)[len(top) :] for name in store.find(top, maxdepth=None if recursive else 1)]
+        return [
+            str(name)[len(top) :] for name in store.find(top, maxdepth=None if recursive else 1)
+        ]
 
     texts = _asked(folder, found, "the folder cannot be listed")
-    names = [PurePosixPath(text) for text in texts if text and not text.endswith("/")]  # or it stands for a folder
+    names = [
+        PurePosixPath(text) for text in texts if text and not text.endswith("/")
+    ]  # or it stands for a folder
     return [name for name in names if not any(part.startswith(".") for part in name.parts)]
 
 
@@ -144,7 +197,9 @@ def fetch(path: UrlPath, local: Path) -> None:
 
 
 def put(local: Path, path: UrlPath) -> None:
-    """Copy a file of this machine there. It appears whole, or not at all. Raises: ImageError, CancelledError."""
+    """Copy a file of this machine there. It appears whole, or not at all. Raises: ImageError,
+    CancelledError.
+    """
 
     def upload(store: Any, key: str) -> None:
         store.put_file(str(local), key)
@@ -154,18 +209,25 @@ def put(local: Path, path: UrlPath) -> None:
 
 @contextlib.contextmanager
 def folders_for(targets: Iterable[Path], *, alone: bool = True) -> Iterator[None]:
-    """Make the folders of targets, those on this machine; after the block new ones go if nothing is in them.
+    """Make the folders of targets, those on this machine; after the block new ones go if nothing is
+    in them.
 
     alone: nobody else may be about to write into them, or they stay. Raises: ImageError.
     """
     made = list[Path]()
     try:
-        for folder in dict.fromkeys(target.parent for target in targets if not isinstance(target, UrlPath)):
-            made += [place for place in (*reversed(folder.parents), folder) if not os.path.lexists(place)]
+        for folder in dict.fromkeys(
+            target.parent for target in targets if not isinstance(target, UrlPath)
+        ):
+            made += [
+                place for place in (*reversed(folder.parents), folder) if not os.path.lexists(place)
+            ]
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise ImageError(f"the directory {folder} cannot be created: {error.strerror or error}") from error
+                raise ImageError(
+                    f"the directory {folder} cannot be created: {error.strerror or error}"
+                ) from error
         yield
     finally:
         for folder in reversed(made) if alone else ():
@@ -175,12 +237,16 @@ def folders_for(targets: Iterable[Path], *, alone: bool = True) -> Iterator[None
 
 def remove_leftovers(targets: Iterable[Path]) -> None:
     """Delete the parts of these targets that killed runs left on this machine's disks."""
-    local_files.remove_stale_parts(*(target for target in targets if not isinstance(target, UrlPath)))
+    local_files.remove_stale_parts(
+        *(target for target in targets if not isinstance(target, UrlPath))
+    )
 
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[Path]:
-    """A local file with this content and the same bare name, while the block runs. Its ImageErrors name the path."""
+    """A local file with this content and the same bare name, while the block runs. Its ImageErrors
+    name the path.
+    """
     with _local([path]) as (local,):
         if isinstance(path, UrlPath):
             fetch(path, local)
@@ -189,7 +255,9 @@ def reading(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    """Local paths to write, with the same bare names. URLs appear, each whole, if the block ends without an error."""
+    """Local paths to write, with the same bare names. URLs appear, each whole, if the block ends
+    without an error.
+    """
     with _local(targets) as written:
         yield written
         for local, target in zip(written, targets, strict=True):
@@ -199,19 +267,25 @@ def writing(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
 
 @contextlib.contextmanager
 def _local(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    """The paths, with files in a temporary folder for URLs, into which a store that was left may still write."""
+    """The paths, with files in a temporary folder for URLs, into which a store that was left may
+    still write.
+    """
     if not any(isinstance(path, UrlPath) for path in paths):
         yield paths
         return
     with tempfile.TemporaryDirectory(prefix="srflow-", ignore_cleanup_errors=True) as folder:
         local = [Path(folder) / path.name if isinstance(path, UrlPath) else path for path in paths]
-        with standing_for({one: str(path) for one, path in zip(local, paths, strict=True) if one is not path}):
+        with standing_for(
+            {one: str(path) for one, path in zip(local, paths, strict=True) if one is not path}
+        ):
             yield local
 
 
 @contextlib.contextmanager
 def standing_for(names: Mapping[Path, str]) -> Iterator[None]:
-    """Call temporary files by other names while the block runs: in its ImageErrors, and by :func:`shown`."""
+    """Call temporary files by other names while the block runs: in its ImageErrors, and by
+    :func:`shown`.
+    """
     local = {str(path): name for path, name in names.items()}
     _SHOWN.update(local)
     try:
@@ -230,10 +304,14 @@ def shown(line: str) -> str:
     return line
 
 
-def _asked(path: UrlPath, ask: Callable[[Any, str], _T], what: str | None = None, *, grace_s: float = 0.0) -> _T:
-    """Return ask(store, the store's key for the path), with its errors as the SDK's: they have no common base.
+def _asked(
+    path: UrlPath, ask: Callable[[Any, str], _T], what: str | None = None, *, grace_s: float = 0.0
+) -> _T:
+    """Return ask(store, the store's key for the path), with its errors as the SDK's: they have no
+    common base.
 
-    A signal, or the event of :func:`cancelled_by` and then `grace_s` seconds, ends the waiting: stores may be silent.
+    A signal, or the event of :func:`cancelled_by` and then `grace_s` seconds, ends the waiting:
+    stores may be silent.
     """
 
     def call() -> _T:
@@ -259,18 +337,32 @@ def _store(path: UrlPath) -> Any:
         return fsspec.url_to_fs(str(path), use_listings_cache=False)[0]
     except ImportError as error:
         if error.name == "fsspec":
-            raise MissingExtraError(f'{path}: URLs need fsspec; run: pip install "srflow-sdk[cloud]"') from error
-        raise MissingExtraError(f"{path}: a package is not installed: {error}") from error  # its name, by fsspec
+            raise MissingExtraError(
+                f'{path}: URLs need fsspec; run: pip install "srflow-sdk[cloud]"'
+            ) from error
+        raise MissingExtraError(
+            f"{path}: a package is not installed: {error}"
+        ) from error  # its name, by fsspec
     except ValueError as error:
-        raise ArgumentError(f"{path}: {error}; known are s3://, gs://, abfs://, sftp://, https:// and more") from error
+        raise ArgumentError(
+            f"{path}: {error}; known are s3://, gs://, abfs://, sftp://, https:// and more"
+        ) from error
 
 
 def _reason(error: Exception, path: UrlPath) -> str:
     text = str(error).strip()
     if isinstance(error, FileNotFoundError):
-        return "the bucket does not exist" if "bucket" in text.lower() else "there is no such file or bucket"
-    of_s3 = " (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and AWS_ENDPOINT_URL" * (
-        path.scheme == "s3"
+        return (
+            "the bucket does not exist"
+            if "bucket" in text.lower()
+            else "there is no such file or bucket"
+        )
+    of_s3 = (
+        " (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE) and AWS_ENDPOINT_URL"
+        * (path.scheme == "s3")
     )
-    said = f"the store said {text or type(error).__name__}; check the network, and the credentials{of_s3}"
+    said = (
+        f"the store said {text or type(error).__name__}; check the network, and the "
+        f"credentials{of_s3}"
+    )
     return getattr(error, "strerror", None) or said  # such as that this disk is full

@@ -1,4 +1,6 @@
-"""Runs srflow-upscale on clips: each is made in parts, files in a folder beside it, with which --resume goes on."""
+"""Runs srflow-upscale on clips: each is made in parts, files in a folder beside it, with which
+--resume goes on.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,16 @@ from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import Upscaling, failure
 from srflow_apps.batch.plan import check_place
 from srflow_apps.batch.run import Pixels
-from srflow_apps.clips.files import WRITTEN, Clip, Encoding, av_errors, chosen_encoding, join, kept_streams, record_in
+from srflow_apps.clips.files import (
+    WRITTEN,
+    Clip,
+    Encoding,
+    av_errors,
+    chosen_encoding,
+    join,
+    kept_streams,
+    record_in,
+)
 from srflow_apps.commands.signals import STOPPING, deferred_interrupts
 from srflow_sdk._version import __version__
 from srflow_sdk.clips import FrameUpscaler
@@ -60,11 +71,16 @@ def run_clips(
 ) -> None:
     """Enlarge clips in files. Exits with another status than 0 if one failed.
 
-    model: as of run_command, for a whole clip. Raises: SRFlowError for what concerns all clips; KeyboardInterrupt.
+    model: as of run_command, for a whole clip. Raises: SRFlowError for what concerns all clips;
+        KeyboardInterrupt.
     """
     if any(path == STANDARD or "://" in path for path in (*inputs, output or "")):
-        raise ArgumentError("a clip is a file on this machine, and so is its output: name files for both")
-    upscaling, sources, failed = Upscaling(options=draw), [Path(path) for path in inputs], False
+        raise ArgumentError(
+            "a clip is a file on this machine, and so is its output: name files for both"
+        )
+    upscaling = Upscaling(options=draw)
+    sources = [Path(path) for path in inputs]
+    failed = False
     if latents in (None, "motion"):
         opencv()
     with Display(quiet=machine.quiet) as display:
@@ -85,9 +101,16 @@ def run_clips(
 
 
 def _targets(sources: Sequence[Path], output: str | None, suffix: str | None) -> list[Path]:
-    """The output of each clip: a file, in a directory, or beside it, with a suffix. Raises: SRFlowError."""
-    out, end = Path(output or ""), "" if suffix is None else f"_{suffix}"
-    if output is not None and len(sources) == 1 and not (out.is_dir() or output.endswith(("/", os.sep))):
+    """The output of each clip: a file, in a directory, or beside it, with a suffix. Raises:
+    SRFlowError.
+    """
+    out = Path(output or "")
+    end = "" if suffix is None else f"_{suffix}"
+    if (
+        output is not None
+        and len(sources) == 1
+        and not (out.is_dir() or output.endswith(("/", os.sep)))
+    ):
         check_place(out)
         targets = [out]
     else:
@@ -98,13 +121,17 @@ def _targets(sources: Sequence[Path], output: str | None, suffix: str | None) ->
     real = [local_files.real_path(target) for target in targets]
     for target in real:
         if real.count(target) > 1 or target in map(local_files.real_path, sources):
-            raise ArgumentError(f"{target} would overwrite an input, or another output; name each with -o")
+            raise ArgumentError(
+                f"{target} would overwrite an input, or another output; name each with -o"
+            )
     return targets
 
 
 @dataclass(frozen=True)
 class _ClipRun:
-    """A run of the command on clips. bundles: the model, or those of which each clip gets the one that suits it."""
+    """A run of the command on clips. bundles: the model, or those of which each clip gets the one
+    that suits it.
+    """
 
     upscaling: Upscaling
     latents: LatentsOfClip
@@ -115,8 +142,12 @@ class _ClipRun:
     display: Display
 
     def make(self, source: Path, target: Path, *, beside: bool) -> bool:
-        """Make one clip. Returns whether nothing is wrong with it. Raises: SRFlowError, KeyboardInterrupt."""
-        files, say, tell = self.files, self.display.say, self.display.tell
+        """Make one clip. Returns whether nothing is wrong with it. Raises: SRFlowError,
+        KeyboardInterrupt.
+        """
+        files = self.files
+        say = self.display.say
+        tell = self.display.tell
         if not files.overwrite and os.path.lexists(target):
             tell(f"{source}: {target} exists: skipped")
             return True
@@ -129,7 +160,9 @@ class _ClipRun:
             tell(f"{source}: {choice.name} ({choice.why})")
         bundle = next(one for one in self.bundles if one.manifest.name == choice.name)
         bundle = dataclasses.replace(bundle, _cleaner=None)  # frames are not cleaned
-        width, height = self.upscaling.output_size((clip.look.width, clip.look.height), bundle.manifest)
+        width, height = self.upscaling.output_size(
+            (clip.look.width, clip.look.height), bundle.manifest
+        )
         look = dataclasses.replace(clip.look, width=width, height=height, turns=0)
         encoding = chosen_encoding(target, look, codec=self.codec, quality=files.quality)
         record = self._record(clip, bundle, encoding)
@@ -137,12 +170,17 @@ class _ClipRun:
             say(f"warning: {source} is interlaced: its combs stay; ffmpeg -vf bwdif removes them")
         count = len(clip.times)
         if clip.damage:
-            say(f"error: {source} is damaged: {clip.damage}; what can be decoded, {count} frames, is made")
+            say(
+                f"error: {source} is damaged: {clip.damage}; what can be decoded, {count} frames, "
+                "is made"
+            )
         if files.resume and {**record_in(target), "sdk_version": __version__} == record:
             tell(f"{target} is finished: skipped")
             return not clip.damage
         if beside and os.path.lexists(target):
-            raise ImageError(f"{target} exists; remove it, or name it with -o, which may replace it")
+            raise ImageError(
+                f"{target} exists; remove it, or name it with -o, which may replace it"
+            )
         kept, lost = kept_streams(clip, target, encoding)
         for what in lost:
             say(f"warning: {source}: {what}")
@@ -157,16 +195,23 @@ class _ClipRun:
             return not clip.damage
         tell(line)
         local_files.remove_stale_parts(target)
-        options = {name: getattr(self.machine, name) for name in ("device", "tile", "threads", "precision")}
+        options = {
+            name: getattr(self.machine, name) for name in ("device", "tile", "threads", "precision")
+        }
         with deferred_interrupts(*STOPPING):  # a signal breaks imports of native code
             opened = Upscaler([bundle], **options)
         with opened as upscaler, parts.held(keep=files.resume, say=tell):
-            drawer = FrameUpscaler(upscaler, latents=self.latents, keyframes=KEYFRAMES, **vars(self.upscaling.options))
+            drawer = FrameUpscaler(
+                upscaler, latents=self.latents, keyframes=KEYFRAMES, **vars(self.upscaling.options)
+            )
             self.display.begin([source.name], lambda: Pixels([now]))
             try:
                 self._draw(clip, drawer, encoding, parts)
             except (SRFlowError, KeyboardInterrupt):
-                tell(f"{source}: the parts that are done stay; the same command with --resume goes on")
+                tell(
+                    f"{source}: the parts that are done stay; the same command with --resume goes "
+                    "on"
+                )
                 raise
             join(clip, parts.paths(), target, kept, record=said)
             parts.clear()
@@ -192,13 +237,18 @@ class _ClipRun:
         return dict(json.loads(json.dumps(made)))
 
     def _draw(self, clip: Clip, drawer: FrameUpscaler, encoding: Encoding, parts: Parts) -> None:
-        """Draw the parts that are missing. A frame is encoded while the next is drawn. Raises: SRFlowError."""
+        """Draw the parts that are missing. A frame is encoded while the next is drawn. Raises:
+        SRFlowError.
+        """
         begin = parts.begin(drawer)
         pictures = itertools.islice(clip.pictures(), begin, None)
         for path in parts.paths()[begin // SEGMENT :]:
             first = int(path.stem) * SEGMENT
             stop = min(first + SEGMENT, parts.frames)
-            with encoding.part(path, path) as put, ThreadPoolExecutor(1, thread_name_prefix="srflow-encode") as encoder:
+            with (
+                encoding.part(path, path) as put,
+                ThreadPoolExecutor(1, thread_name_prefix="srflow-encode") as encoder,
+            ):
                 encoded: Future[None] | None = None
                 for number in range(first, stop):
                     if (frame := next(pictures, None)) is None:
@@ -219,7 +269,9 @@ class _ClipRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """The parts of a clip of so many frames, each called after its number. record: how they are made."""
+    """The parts of a clip of so many frames, each called after its number. record: how they are
+    made.
+    """
 
     folder: Path
     frames: int
@@ -230,7 +282,9 @@ class Parts:
         return [self.folder / f"{number:06}.mkv" for number in range(-(-self.frames // SEGMENT))]
 
     def done(self) -> list[Path]:
-        """Those that are there, up to the first that is missing; none if they were made otherwise."""
+        """Those that are there, up to the first that is missing; none if they were made
+        otherwise.
+        """
         return list(itertools.takewhile(Path.exists, self.paths())) if self._are_made_so() else []
 
     def _are_made_so(self) -> bool:
@@ -240,10 +294,15 @@ class Parts:
         return False
 
     def begin(self, drawer: FrameUpscaler) -> int:
-        """The first frame to be drawn; the drawer has the state before it. Without one it is a keyframe."""
+        """The first frame to be drawn; the drawer has the state before it. Without one it is a
+        keyframe.
+        """
         number = len(self.done()) * SEGMENT
         # Of a damaged file numpy and zipfile raise a dozen kinds of errors.
-        with contextlib.suppress(Exception), np.load(self.folder / f"{number // SEGMENT - 1:06}.state") as arrays:
+        with (
+            contextlib.suppress(Exception),
+            np.load(self.folder / f"{number // SEGMENT - 1:06}.state") as arrays,
+        ):
             if int(arrays["number"]) == number - 1:
                 drawer.go_on(arrays)
                 return number
@@ -251,22 +310,32 @@ class Parts:
 
     @contextlib.contextmanager
     def held(self, *, keep: bool, say: Callable[[str], None]) -> Iterator[None]:
-        """Make the folder and hold it alone; what is of other clips, or not to be kept, goes. Raises: ImageError."""
+        """Make the folder and hold it alone; what is of other clips, or not to be kept, goes.
+        Raises: ImageError.
+        """
         with contextlib.ExitStack() as stack:
             try:
                 self.folder.mkdir(parents=True, exist_ok=True)
                 if local_files.LOCKS_EXIST:
                     stack.callback(os.close, descriptor := os.open(self.folder, os.O_RDONLY))
                     if not local_files.lock(descriptor, wait=False):
-                        why = "another run makes this clip; wait for it (or the disk has no locks: take another)"
+                        why = (
+                            "another run makes this clip; wait for it (or the disk has no locks: "
+                            "take another)"
+                        )
                         raise ImageError(f"{self.folder} is in use: {why}")
                 if (self.folder / _SETTINGS).exists() and not self._are_made_so():
-                    say(f"{self.folder} has parts of another clip, model or settings: beginning anew")
+                    say(
+                        f"{self.folder} has parts of another clip, model or settings: beginning "
+                        "anew"
+                    )
                 if not (keep and self.done()):
                     self.clear(folder=False)
                     local_files.write_atomically(self.folder / _SETTINGS, self.record.encode())
             except OSError as error:
-                raise ImageError(f"{self.folder} cannot be written: {error.strerror or error}") from error
+                raise ImageError(
+                    f"{self.folder} cannot be written: {error.strerror or error}"
+                ) from error
             yield
 
     def clear(self, *, folder: bool = True) -> None:

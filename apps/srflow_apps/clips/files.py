@@ -1,4 +1,5 @@
-"""Clips in files, by PyAV: their frames as RGB, upright, in the order in which they are shown; encoding; joining parts.
+"""Clips in files, by PyAV: their frames as RGB, upright, in the order in which they are shown;
+encoding; joining parts.
 
 Parts of an output are encoded apart, then joined with the sound and the times of the source.
 """
@@ -27,9 +28,15 @@ from srflow_sdk.system.local_files import open_regular, replacing
 CLIPS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".y4m")
 """The endings of the clips that are read."""
 
-_READ = {"format_whitelist": "mov,matroska,avi,mpegts,yuv4mpegpipe", "protocol_whitelist": "file"}  # no playlists
-_UNTAGGED, _LIMITED, _FULL = 2, 1, 2
-_BT709, _SMPTE170M = 1, 6
+_READ = {
+    "format_whitelist": "mov,matroska,avi,mpegts,yuv4mpegpipe",
+    "protocol_whitelist": "file",
+}  # no playlists
+_UNTAGGED = 2
+_LIMITED = 1
+_FULL = 2
+_BT709 = 1
+_SMPTE170M = 6
 _SCALERS = {1: 1, 4: 4, 5: 5, 6: 5, 7: 7, 9: 9}  # libswscale's matrices by H.273's
 _RATE = Fraction(25)  # where nothing says
 _SHORTER_S = 0.3  # than a file says, and yet whole
@@ -40,7 +47,14 @@ WRITTEN = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".we
 QUALITY = 67
 """Of --quality: constant rate factor 17 of H.264, which is hardly told from the original."""
 
-_WORST = {"libx264": 51, "libx265": 51, "libvpx-vp9": 63, "libsvtav1": 63, "libaom-av1": 63, "mpeg4": 31}
+_WORST = {
+    "libx264": 51,
+    "libx265": 51,
+    "libvpx-vp9": 63,
+    "libsvtav1": 63,
+    "libaom-av1": 63,
+    "mpeg4": 31,
+}
 _OPTIONS = {  # frames that wait in memory
     "libx264": {"rc-lookahead": "12"},
     "libx265": {"x265-params": "log-level=error:rc-lookahead=12"},
@@ -56,7 +70,8 @@ Put = Callable[[NDArray[Any] | None], None]
 """Encodes a frame, H×W×3; for None, what an encoder still holds."""
 
 Kept = Mapping[int, tuple[str, str] | None]
-"""By the numbers of a source's streams of sound and text: an encoder and its layout of channels, or None for a copy."""
+"""By the numbers of a source's streams of sound and text: an encoder and its layout of channels, or
+None for a copy."""
 
 
 def is_clip(path: Path) -> bool:
@@ -73,21 +88,29 @@ def pyav() -> Any:
         if int(av.__version__.partition(".")[0]) != 18:  # PyAV 19 opens clips by other options
             raise ImportError(f"this is PyAV {av.__version__}")
     except ImportError as error:
-        need = 'clips need PyAV 18, and Python 3.11 or newer; run: pip install -U "srflow-sdk[video]"'
+        need = (
+            'clips need PyAV 18, and Python 3.11 or newer; run: pip install -U "srflow-sdk[video]"'
+        )
         raise MissingExtraError(f"{need} ({error})") from error
     return av
 
 
 @contextlib.contextmanager
 def opened(file: Path | BytesIO, name: Path | str = "") -> Iterator[Any]:
-    """The container in a file, called `name` in errors. Raises: ImageError, at once for pipes or folders."""
+    """The container in a file, called `name` in errors. Raises: ImageError, at once for pipes or
+    folders.
+    """
     with contextlib.ExitStack() as stack:
         with av_errors(name or str(file)):
             if isinstance(file, Path):
                 open_regular(file).close()
             # A path may be a URL; and a file in memory is read from its beginning each time.
-            where: Any = f"file:{file.absolute()}" if isinstance(file, Path) else BytesIO(file.getvalue())
-            container = stack.enter_context(pyav().open(where, metadata_errors="replace", options=_READ))
+            where: Any = (
+                f"file:{file.absolute()}" if isinstance(file, Path) else BytesIO(file.getvalue())
+            )
+            container = stack.enter_context(
+                pyav().open(where, metadata_errors="replace", options=_READ)
+            )
         yield container
 
 
@@ -98,17 +121,24 @@ def av_errors(path: Path | str, doing: str = "cannot be read") -> Iterator[None]
     try:
         yield
     except (av.error.FFmpegError, OSError) as error:
-        whys = {errno.ENOSPC: "the disk is full", errno.EBUSY: "its header or its first frame is damaged"}
-        raise ImageError(f"{path} {doing}: {whys.get(error.errno or 0, error.strerror or str(error))}") from error
+        whys = {
+            errno.ENOSPC: "the disk is full",
+            errno.EBUSY: "its header or its first frame is damaged",
+        }
+        raise ImageError(
+            f"{path} {doing}: {whys.get(error.errno or 0, error.strerror or str(error))}"
+        ) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """The looks of a clip's frames, of an output's, too; upright, after so many quarter turns to the left.
+    """The looks of a clip's frames, of an output's, too; upright, after so many quarter turns to
+    the left.
 
-    aspect: of a pixel, width over height. deep: more than 8 bits. format: of YUV, by FFmpeg's name. primaries,
-    transfer, matrix, range: of ITU-T H.273; the matrix is never unspecified, or a player would guess another one for a
-    larger picture.
+    aspect: of a pixel, width over height. deep: more than 8 bits. format: of YUV, by FFmpeg's name.
+    primaries,
+    transfer, matrix, range: of ITU-T H.273; the matrix is never unspecified, or a player would
+    guess another one for a larger picture.
     """
 
     width: int
@@ -126,8 +156,11 @@ class Look:
     @classmethod
     def of(cls, frame: Any, stream: Any) -> Look:
         """By a frame; what that does not say, by its stream. Raises: ImageError."""
-        pixels, context, turns = frame.format, stream.codec_context, round(frame.rotation / 90) % 4
-        aspect, sides = stream.sample_aspect_ratio or Fraction(1), (frame.width, frame.height)
+        pixels = frame.format
+        context = stream.codec_context
+        turns = round(frame.rotation / 90) % 4
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        sides = (frame.width, frame.height)
 
         def tag(name: str) -> int:
             found = (int(getattr(each, name)) for each in (frame, context))
@@ -138,7 +171,10 @@ class Look:
             hd = pixels.is_rgb or frame.width >= 1280 or frame.height > 576
             matrix = _BT709 if hd else _SMPTE170M
         if matrix not in _SCALERS:
-            raise ImageError(f"its colour matrix, number {matrix} of H.273, is not supported; convert it to BT.709")
+            raise ImageError(
+                f"its colour matrix, number {matrix} of H.273, is not supported; convert it to "
+                "BT.709"
+            )
         full = _FULL in (frame.color_range, context.color_range) or pixels.name.startswith("yuvj")
         deep = max(part.bits for part in pixels.components) > 8
         return cls(
@@ -157,12 +193,18 @@ class Look:
 
     def tag(self, tagged: Any) -> None:
         """Give a frame or an encoder the colour tags."""
-        tagged.color_primaries, tagged.color_trc = self.primaries, self.transfer
-        tagged.colorspace, tagged.color_range = self.matrix, self.range
+        tagged.color_primaries = self.primaries
+        tagged.color_trc = self.transfer
+        tagged.colorspace = self.matrix
+        tagged.color_range = self.range
 
     def to_rgb(self, frame: Any) -> NDArray[Any]:
         """A frame as H×W×3, uint8, or uint16 if it is deep; upright."""
-        of = {} if frame.format.is_rgb else {"src_colorspace": _SCALERS[self.matrix], "src_color_range": self.range}
+        of = (
+            {}
+            if frame.format.is_rgb
+            else {"src_colorspace": _SCALERS[self.matrix], "src_color_range": self.range}
+        )
         kind = "rgb48le" if self.deep else "rgb24"
         rgb = frame.reformat(format=kind, dst_color_range=_FULL, interpolation=_precise(), **of)
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self.turns))
@@ -185,9 +227,9 @@ def _precise() -> Any:
 class Clip:
     """A clip in a file. damage: if it has any.
 
-    After :meth:`look_through`, also: times, of every frame that can be decoded, in units of time_base; sample: one of
-    them, RGB; interlaced: some are; late: seconds that the times are earlier than in the file, if that is a broadcast,
-    whose times begin anywhere.
+    After :meth:`look_through`, also: times, of every frame that can be decoded, in units of
+    time_base; sample: one of them, RGB; interlaced: some are; late: seconds that the times are
+    earlier than in the file, if that is a broadcast, whose times begin anywhere.
     """
 
     sample: NDArray[Any]
@@ -195,9 +237,11 @@ class Clip:
     late: Fraction
 
     def __init__(self, path: Path, *, max_pixels: int) -> None:
-        self.path, self._max_pixels = path, max_pixels
+        self.path = path
+        self._max_pixels = max_pixels
         self._look: Look | None = None
-        self.times, self.damage = list[int](), ""
+        self.times = list[int]()
+        self.damage = ""
         self.interlaced = False
         self._duration = self._end = 0.0  # in seconds: as the file says, and of its last packet
 
@@ -206,51 +250,79 @@ class Clip:
         """By the first frame. Raises: ImageError if none was decoded."""
         if self._look is None:
             why = self.damage or "it is empty"
-            raise ImageError(f"{self.path} cannot be read: none of its frames can be decoded: {why}")
+            raise ImageError(
+                f"{self.path} cannot be read: none of its frames can be decoded: {why}"
+            )
         return self._look
 
     def look_through(self) -> None:
-        """Decode it once: how many frames there are, when each is shown, and whether the file is whole."""
-        times, first, sample = list[Any](), None, None
+        """Decode it once: how many frames there are, when each is shown, and whether the file is
+        whole.
+        """
+        times = list[Any]()
+        first = None
+        sample = None
         for frame in self.decoded():
             first = first or frame
             if (frame.width, frame.height) != (first.width, first.height):
-                sizes = f"{first.width}×{first.height} to {frame.width}×{frame.height} at frame {len(times)}"
-                raise ImageError(f"{self.path}: its frames change from {sizes}; cut it there, or bring it to one size")
-            if not len(times) & (len(times) - 1):  # the last is from the second half; the first is black in many
+                sizes = (
+                    f"{first.width}×{first.height} to {frame.width}×{frame.height} at frame "
+                    f"{len(times)}"
+                )
+                raise ImageError(
+                    f"{self.path}: its frames change from {sizes}; cut it there, or bring it to "
+                    "one size"
+                )
+            if not len(times) & (
+                len(times) - 1
+            ):  # the last is from the second half; the first is black in many
                 sample = frame
             self.interlaced |= frame.interlaced_frame
             times.append(frame.pts)
-        rate, self.sample = self.look.rate, self.look.to_rgb(sample)
+        rate = self.look.rate
+        self.sample = self.look.to_rgb(sample)
         base = self._base
-        if not base or None in times or not all(after > before for before, after in itertools.pairwise(times)):
+        if (
+            not base
+            or None in times
+            or not all(after > before for before, after in itertools.pairwise(times))
+        ):
             start = round((times[0] or 0) * (base or 0) * rate)
-            base, times = 1 / rate, list(range(start, start + len(times)))
+            base = 1 / rate
+            times = list(range(start, start + len(times)))
         if not self.damage and self._duration > self._end + _SHORTER_S:
             self.damage = f"it ends after {self._end:.1f} of {self._duration:.1f} seconds"
-        self.times, self.time_base = [time - round(self.late / base) for time in times], base
+        self.times = [time - round(self.late / base) for time in times]
+        self.time_base = base
 
     def pictures(self) -> Iterator[NDArray[Any]]:
         """The frames as RGB. Raises: ImageError."""
         yield from (self.look.to_rgb(frame) for frame in self.decoded())
 
     def decoded(self) -> Iterator[Any]:
-        """The frames that can be decoded. Raises: ImageError, also for frames of more than max_pixels."""
+        """The frames that can be decoded. Raises: ImageError, also for frames of more than
+        max_pixels.
+        """
         av = pyav()
         with opened(self.path) as container, av_errors(self.path):
             stream = video_of(container, self.path)
             self._check_size(stream.width, stream.height)
-            stream.thread_type, broadcast = "AUTO", "mpegts" in container.format.name
+            stream.thread_type = "AUTO"
+            broadcast = "mpegts" in container.format.name
             self.late = Fraction(container.start_time or 0, av.time_base) * broadcast
-            self._base, self._duration = stream.time_base, (container.duration or 0) / 1e6
-            packets, packet = container.demux(), None
+            self._base = stream.time_base
+            self._duration = (container.duration or 0) / 1e6
+            packets = container.demux()
+            packet = None
             while True:
                 try:
                     packet = next(packets, None)
                     if packet is not None and packet.pts is not None:
                         end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                         self._end = max(self._end, end)
-                    if packet is not None and packet.is_corrupt and not broadcast:  # most of these begin so
+                    if (
+                        packet is not None and packet.is_corrupt and not broadcast
+                    ):  # most of these begin so
                         self.damage = self.damage or "it breaks off"
                     if packet is not None and (packet.stream is not stream or not packet.size):
                         continue
@@ -258,7 +330,8 @@ class Clip:
                 except av.error.EOFError:
                     return
                 except av.error.FFmpegError as error:
-                    self.damage, frames = self.damage or str(error.strerror), []
+                    self.damage = self.damage or str(error.strerror)
+                    frames = []
                 for frame in frames:
                     self._check_size(frame.width, frame.height)
                     self._look = self._look or Look.of(frame, stream)
@@ -275,20 +348,26 @@ class Clip:
 
 
 def video_of(container: Any, name: Path | str) -> Any:
-    """The stream of moving pictures, not of a cover. Raises: ImageError, also if there is no decoder for it."""
+    """The stream of moving pictures, not of a cover. Raises: ImageError, also if there is no
+    decoder for it.
+    """
     cover = pyav().stream.Disposition.attached_pic
     found = [stream for stream in container.streams.video if not stream.disposition & cover]
     if not found:
         kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise ImageError(f"{name}: there are no moving pictures in this file, only {kinds}")
     if found[0].codec_context is None:
-        raise ImageError(f"{name} cannot be read: its codec is not known here, or its header is damaged")
+        raise ImageError(
+            f"{name} cannot be read: its codec is not known here, or its header is damaged"
+        )
     return found[0]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoding:
-    """How an output is encoded. codec: an encoder's name. quality: 1 to 100; None if the codec has none."""
+    """How an output is encoded. codec: an encoder's name. quality: 1 to 100; None if the codec has
+    none.
+    """
 
     codec: str
     quality: int | None
@@ -296,31 +375,50 @@ class Encoding:
     look: Look
 
     def tried(self, target: Path) -> BytesIO:
-        """A segment of one frame. Raises: ImageError if the encoder refuses it; ArgumentError if its sides are odd."""
-        width, height, pixels = self.look.width, self.look.height, pyav().VideoFormat(self.pixel_format)
+        """A segment of one frame. Raises: ImageError if the encoder refuses it; ArgumentError if
+        its sides are odd.
+        """
+        width = self.look.width
+        height = self.look.height
+        pixels = pyav().VideoFormat(self.pixel_format)
         if width % (8 // pixels.chroma_width(8)) or height % (8 // pixels.chroma_height(8)):
             even = f"sides must be even for {self.codec} in {self.pixel_format}"
-            raise ArgumentError(f"{target} would have {width}×{height} pixels, and {even}; choose another --size")
+            raise ArgumentError(
+                f"{target} would have {width}×{height} pixels, and {even}; choose another --size"
+            )
         with self.part(segment := BytesIO(), f"{target} in {self.codec}") as put:
             put(np.zeros((height, width, 3), np.uint16 if self.look.deep else np.uint8))
         return segment
 
     @contextlib.contextmanager
     def part(self, target: Path | BytesIO, name: Path | str) -> Iterator[Put]:
-        """Write a part, to memory or as a file, which appears complete, at the end. Raises: ImageError."""
+        """Write a part, to memory or as a file, which appears complete, at the end. Raises:
+        ImageError.
+        """
         file = written(target) if isinstance(target, Path) else contextlib.nullcontext(target)
-        with av_errors(name, "cannot be written"), file as place, pyav().open(place, "w", format="matroska") as output:
+        with (
+            av_errors(name, "cannot be written"),
+            file as place,
+            pyav().open(place, "w", format="matroska") as output,
+        ):
             yield (put := self._encoder(output))
             put(None)
 
     def _encoder(self, output: Any) -> Put:
-        number, video = 0, output.add_stream(self.codec, rate=self.look.rate)
-        look, context, options = self.look, video.codec_context, dict(_OPTIONS.get(self.codec, {}))
-        context.width, context.height, context.pix_fmt = look.width, look.height, self.pixel_format
-        context.sample_aspect_ratio, context.thread_count = look.aspect, _THREADS
+        number = 0
+        video = output.add_stream(self.codec, rate=self.look.rate)
+        look = self.look
+        context = video.codec_context
+        options = dict(_OPTIONS.get(self.codec, {}))
+        context.width = look.width
+        context.height = look.height
+        context.pix_fmt = self.pixel_format
+        context.sample_aspect_ratio = look.aspect
+        context.thread_count = _THREADS
         look.tag(context)
         if self.quality is not None:
-            factor, context.bit_rate = round(_WORST[self.codec] * (100 - self.quality) / 100), 0
+            factor = round(_WORST[self.codec] * (100 - self.quality) / 100)
+            context.bit_rate = 0
             bounds = ("qmin", "qmax") if self.codec == "mpeg4" else ("crf",)
             options |= dict.fromkeys(bounds, str(max(factor, len(bounds) - 1)))
         context.options = options
@@ -329,9 +427,12 @@ class Encoding:
             nonlocal number
             frame = None if rgb is None else look.to_yuv(rgb, self.pixel_format)
             if frame is not None:
-                frame.pts, frame.time_base = number, 1 / look.rate
+                frame.pts = number
+                frame.time_base = 1 / look.rate
             for packet in video.encode(frame):
-                if not packet.pts - _REORDERED <= packet.dts <= packet.pts:  # of libx265, for one or two frames
+                if (
+                    not packet.pts - _REORDERED <= packet.dts <= packet.pts
+                ):  # of libx265, for one or two frames
                     packet.dts = packet.pts
                 output.mux(packet)
             number += 1
@@ -341,24 +442,34 @@ class Encoding:
 
 @contextlib.contextmanager
 def written(target: Path) -> Iterator[Any]:
-    """A name or a file for FFmpeg to write, which becomes the target at the end of the block. Raises: OSError."""
+    """A name or a file for FFmpeg to write, which becomes the target at the end of the block.
+    Raises: OSError.
+    """
     with replacing(target) as descriptor:
-        with os.fdopen(os.dup(descriptor), "wb") as file:  # for Windows, where FFmpeg cannot open a descriptor
+        with os.fdopen(
+            os.dup(descriptor), "wb"
+        ) as file:  # for Windows, where FFmpeg cannot open a descriptor
             yield f"file:/dev/fd/{descriptor}" if os.name == "posix" else file
         os.fsync(descriptor)
 
 
-def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int | None) -> Encoding:
-    """The encoding of a file: by the codec asked for, or the first of those that suit its container.
+def chosen_encoding(
+    target: Path, look: Look, *, codec: str | None, quality: int | None
+) -> Encoding:
+    """The encoding of a file: by the codec asked for, or the first of those that suit its
+    container.
 
     look: of the output. Raises: ArgumentError.
     """
-    av, ending = pyav(), target.suffix.lower()
+    av = pyav()
+    ending = target.suffix.lower()
     if ending not in WRITTEN:
         raise ArgumentError(f"{target}: clips are written as {', '.join(WRITTEN)}; end the name so")
     asked = codec or ("libvpx-vp9" if ending == ".webm" else "libx264")
     if not _formats(asked):
-        raise ArgumentError(f"this PyAV has no encoder {asked} for YUV; name another with --codec, such as mpeg4")
+        raise ArgumentError(
+            f"this PyAV has no encoder {asked} for YUV; name another with --codec, such as mpeg4"
+        )
     name = av.Codec(asked, "w").name  # h264 is libx264
     if quality is not None and name not in _WORST:
         raise ArgumentError(f"--quality is not for the codec {name}, but for {', '.join(_WORST)}")
@@ -370,25 +481,37 @@ def chosen_encoding(target: Path, look: Look, *, codec: str | None, quality: int
 def _formats(codec: str) -> list[str]:
     """The formats of YUV that an encoder takes; none if there is no such encoder."""
     try:
-        return [each.name for each in pyav().Codec(codec, "w").video_formats or [] if each.name.startswith("yuv4")]
+        return [
+            each.name
+            for each in pyav().Codec(codec, "w").video_formats or []
+            if each.name.startswith("yuv4")
+        ]
     except ValueError:
         return []
 
 
 def record_in(target: Path) -> dict[str, Any]:
     """How a clip says that it was made; empty if it does not."""
-    with contextlib.suppress(ImageError, ValueError), opened(target) as container, av_errors(target):
+    with (
+        contextlib.suppress(ImageError, ValueError),
+        opened(target) as container,
+        av_errors(target),
+    ):
         said = {name.lower(): text for name, text in container.metadata.items()}
         return dict(json.loads(str(said.get(_COMMENT, "")).rpartition("\n")[2]))
     return {}
 
 
 def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, list[str]]:
-    """The source's streams of sound and text that fit the output: a beginning is written to memory to see that.
+    """The source's streams of sound and text that fit the output: a beginning is written to memory
+    to see that.
 
-    Returns also what is lost or becomes otherwise, one a line. Raises: ArgumentError if the pictures do not fit.
+    Returns also what is lost or becomes otherwise, one a line. Raises: ArgumentError if the
+    pictures do not fit.
     """
-    ending, segment, kept = target.suffix[1:], encoding.tried(target), dict[int, tuple[str, str] | None]()
+    ending = target.suffix[1:]
+    segment = encoding.tried(target)
+    kept = dict[int, tuple[str, str] | None]()
     sound = "libopus" if ending.lower() == "webm" else "aac"
 
     def fits(kept: Kept) -> bool:
@@ -397,33 +520,53 @@ def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, li
         return False
 
     if not fits({}):
-        raise ArgumentError(f"{target}: {ending} files cannot hold such {encoding.codec}; end the name in .mkv")
+        raise ArgumentError(
+            f"{target}: {ending} files cannot hold such {encoding.codec}; end the name in .mkv"
+        )
     with opened(segment) as made:
         plain = encoding.look.aspect == 1 or made.streams.video[0].codec_context.sample_aspect_ratio
-    lost = [] if plain else ["the shape of its pixels is left out; the codecs libx264, libx265 and mpeg4 keep it"]
+    lost = (
+        []
+        if plain
+        else ["the shape of its pixels is left out; the codecs libx264, libx265 and mpeg4 keep it"]
+    )
     with opened(clip.path) as source:
         pictures = video_of(source, clip.path)
-        for number, stream in ((each.index, each) for each in source.streams if each is not pictures):
+        for number, stream in (
+            (each.index, each) for each in source.streams if each is not pictures
+        ):
             ways: list[tuple[str, str] | None] = [None] * (stream.type in ("audio", "subtitle"))
             if stream.type == "audio" and stream.codec_context is not None:
                 ways += [(sound, f"{stream.channels}c"), (sound, "stereo")]
             kept.update(next(({number: way} for way in ways if fits({number: way})), {}))
             if kept.get(number, ways) is not None:
-                becomes = f"becomes {sound.removeprefix('lib')}" if number in kept else "is left out"
+                becomes = (
+                    f"becomes {sound.removeprefix('lib')}" if number in kept else "is left out"
+                )
                 why = f"{ending} files cannot hold it here; .mkv holds most sound and text"
                 lost.append(f"{stream.type} stream {number} {becomes}: {why}")
     return kept, lost
 
 
 def join(
-    clip: Clip, segments: Sequence[Any], target: Path, kept: Kept, *, record: str = "", most: int | None = None
+    clip: Clip,
+    segments: Sequence[Any],
+    target: Path,
+    kept: Kept,
+    *,
+    record: str = "",
+    most: int | None = None,
 ) -> set[int]:
-    """Write a clip, which appears complete, of pictures in segments, not encoded again, and the rest of its source.
+    """Write a clip, which appears complete, of pictures in segments, not encoded again, and the
+    rest of its source.
 
-    segments: paths, or files in memory. most: write to memory the first picture alone, and so many packets of the other
-    streams. Returns which of these have any. Raises: ImageError; with `most` FFmpegError, ValueError, too.
+    segments: paths, or files in memory. most: write to memory the first picture alone, and so many
+    packets of the other streams. Returns which of these have any. Raises: ImageError; with `most`
+    FFmpegError, ValueError, too.
     """
-    av, found, container = pyav(), set[int](), WRITTEN[target.suffix.lower()]
+    av = pyav()
+    found = set[int]()
+    container = WRITTEN[target.suffix.lower()]
     with (
         av_errors(target, "cannot be written") if most is None else contextlib.nullcontext(),
         written(target) if most is None else contextlib.nullcontext(BytesIO()) as file,
@@ -431,18 +574,28 @@ def join(
         opened(segments[0], target) as first,
         av.open(file, "w", format=container) as output,
     ):
-        main, pictures = video_of(source, clip.path), output.add_stream_from_template(first.streams[0], opaque=True)
-        pictures.time_base, pictures.disposition = clip.time_base, main.disposition
-        pictures.metadata.update({key: main.metadata[key] for key in ("language", "title") if key in main.metadata})
+        main = video_of(source, clip.path)
+        pictures = output.add_stream_from_template(first.streams[0], opaque=True)
+        pictures.time_base = clip.time_base
+        pictures.disposition = main.disposition
+        pictures.metadata.update(
+            {key: main.metadata[key] for key in ("language", "title") if key in main.metadata}
+        )
         if pictures.codec_context.name == "hevc" and container != "matroska":
             pictures.codec_context.codec_tag = "hvc1"  # or Apple's players refuse it
-        copies = {number: _copy(output, source.streams[number], way) for number, way in kept.items()}
-        output.metadata.update(said := {name.lower(): text for name, text in source.metadata.items()})
+        copies = {
+            number: _copy(output, source.streams[number], way) for number, way in kept.items()
+        }
+        output.metadata.update(
+            said := {name.lower(): text for name, text in source.metadata.items()}
+        )
         output.metadata[_COMMENT] = "\n".join(filter(None, (said.get(_COMMENT), record)))
         output.set_chapters(source.chapters())
         output.start_encoding()
         drawn = _pictures(clip, clip.times[: None if most is None else 1], segments, pictures)
-        others, numbers = _others(source, clip.late, kept, copies, most), [*copies]  # after the pictures, stream 0
+        # after the pictures, stream 0
+        others = _others(source, clip.late, kept, copies, most)
+        numbers = [*copies]
         # Merged by time, or all pictures would wait in memory for the sound.
         for packet in heapq.merge(drawn, others, key=lambda packet: packet.dts * packet.time_base):
             try:
@@ -454,10 +607,13 @@ def join(
     return found
 
 
-def _pictures(clip: Clip, shown: Sequence[int], segments: Sequence[Any], stream: Any) -> Iterator[Any]:
+def _pictures(
+    clip: Clip, shown: Sequence[int], segments: Sequence[Any], stream: Any
+) -> Iterator[Any]:
     """The packets of all segments with these times. Raises: ImageError without them all.
 
-    Decoding times are those of the frames, moved back by as many as the encoder reorders: so they increase.
+    Decoding times are those of the frames, moved back by as many as the encoder reorders: so they
+        increase.
     """
     usual = max(round(1 / clip.look.rate / clip.time_base), 1)
     places: list[int] = []  # of every packet: the number of its frame
@@ -473,24 +629,38 @@ def _pictures(clip: Clip, shown: Sequence[int], segments: Sequence[Any], stream:
     ends = [*shown[1:], shown[-1] + usual]
     packets = (packet for segment in segments for packet in _packets(segment))
     for packet, place, time in zip(packets, places, decoded[: len(places)], strict=True):
-        packet.stream, packet.time_base = stream, clip.time_base
-        packet.pts, packet.dts, packet.duration = shown[place], time, ends[place] - shown[place]
+        packet.stream = stream
+        packet.time_base = clip.time_base
+        packet.pts = shown[place]
+        packet.dts = time
+        packet.duration = ends[place] - shown[place]
         yield packet
 
 
-def _others(source: Any, late: Fraction, kept: Kept, copies: Mapping[int, Any], most: int | None) -> Iterator[Any]:
-    """The packets of the other streams, `late` seconds earlier, with times that grow, as they are or encoded anew."""
+def _others(
+    source: Any, late: Fraction, kept: Kept, copies: Mapping[int, Any], most: int | None
+) -> Iterator[Any]:
+    """The packets of the other streams, `late` seconds earlier, with times that grow, as they are
+    or encoded anew.
+    """
     last: dict[int, int] = {}
     with contextlib.suppress(pyav().error.FFmpegError):  # of a file that breaks off, as was said
         streams = [source.streams[number] for number in copies]
         for packet in itertools.islice(source.demux(streams) if streams else (), most):
-            number, before = packet.stream.index, round(late / packet.time_base)
+            number = packet.stream.index
+            before = round(late / packet.time_base)
             if (time := packet.pts if packet.dts is None else packet.dts) is not None:
-                packet.dts = last[number] = max(time - before, last.get(number, time - before - 1) + 1)
-                packet.pts = packet.dts if packet.pts is None else max(packet.pts - before, packet.dts)
+                packet.dts = last[number] = max(
+                    time - before, last.get(number, time - before - 1) + 1
+                )
+                packet.pts = (
+                    packet.dts if packet.pts is None else max(packet.pts - before, packet.dts)
+                )
             if kept[number] is not None:
                 with contextlib.suppress(pyav().error.FFmpegError):  # of a damaged packet
-                    yield from (each for frame in packet.decode() for each in copies[number].encode(frame))
+                    yield from (
+                        each for frame in packet.decode() for each in copies[number].encode(frame)
+                    )
             elif time is not None:
                 packet.stream = copies[number]
                 yield packet
@@ -499,12 +669,16 @@ def _others(source: Any, late: Fraction, kept: Kept, copies: Mapping[int, Any], 
 
 
 def _copy(output: Any, stream: Any, way: tuple[str, str] | None) -> Any:
-    """A stream of the output for one of the source. Raises: ValueError, FFmpegError if there cannot be one."""
+    """A stream of the output for one of the source. Raises: ValueError, FFmpegError if there cannot
+    be one.
+    """
     if way is None:
         copy = output.add_stream_from_template(stream, opaque=True)
     else:
         rates = pyav().Codec(way[0], "w").audio_rates
-        copy = output.add_stream(way[0], rate=stream.rate if not rates or stream.rate in rates else 48_000)
+        copy = output.add_stream(
+            way[0], rate=stream.rate if not rates or stream.rate in rates else 48_000
+        )
         copy.layout = way[1]
         copy.bit_rate = _SOUND * copy.layout.nb_channels
     copy.metadata.update(stream.metadata)

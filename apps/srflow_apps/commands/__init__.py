@@ -1,1 +1,3 @@
-"""The commands srflow-upscale, srflow-restore, srflow-transfer and srflow-doctor, and the options that they share."""
+"""The commands srflow-upscale, srflow-restore, srflow-transfer and srflow-doctor, and the options
+that they share.
+"""

@@ -1,4 +1,6 @@
-"""The base of all commands: errors in a line, exit statuses, options that are paths, streams that may be broken."""
+"""The base of all commands: errors in a line, exit statuses, options that are paths, streams that
+may be broken.
+"""
 
 from __future__ import annotations
 
@@ -33,28 +35,42 @@ _PRINTING_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)
 class Command(click.Command):
     """A command that reports system errors, such as standard output on a full disk, in one line.
 
-    groups: the headings of its help, each with the names of its options' parameters, between spaces: {"Files":
-    "recursive dry_run"}. Options that no heading names, such as --help, stand last.
+    groups: the headings of its help, each with the names of its options' parameters, between
+    spaces: {"Files": "recursive dry_run"}. Options that no heading names, such as --help, stand
+    last.
     """
 
-    def __init__(self, *arguments: Any, groups: Mapping[str, str] | None = None, **keywords: Any) -> None:
+    def __init__(
+        self, *arguments: Any, groups: Mapping[str, str] | None = None, **keywords: Any
+    ) -> None:
         super().__init__(*arguments, **keywords)
         self._groups = groups or {}
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        options = {str(option.name): option for option in self.get_params(ctx) if isinstance(option, click.Option)}
-        groups = {heading: [options.pop(name) for name in names.split()] for heading, names in self._groups.items()}
+        options = {
+            str(option.name): option
+            for option in self.get_params(ctx)
+            if isinstance(option, click.Option)
+        }
+        groups = {
+            heading: [options.pop(name) for name in names.split()]
+            for heading, names in self._groups.items()
+        }
         last = "Other options" if groups else "Options"
         groups[last] = [*groups.pop(last, []), *options.values()]
         for heading, members in groups.items():
-            records = [record for option in members if (record := option.get_help_record(ctx)) is not None]
+            records = [
+                record for option in members if (record := option.get_help_record(ctx)) is not None
+            ]
             if records:
                 with formatter.section(heading):
                     formatter.write_dl(records)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for option in self.params:
-            if value := vars(option).get("alone"):  # that it has where none of its choices follows it
+            if value := vars(option).get(
+                "alone"
+            ):  # that it has where none of its choices follows it
                 choices = vars(option.type)["choices"]
                 args = [
                     f"{word}={value}" if word in option.opts and after not in choices else word
@@ -67,8 +83,14 @@ class Command(click.Command):
             return super().make_context(*arguments, **keywords)
         except click.NoSuchOption as error:
             letter = error.option_name[1:]  # of --o, which click takes for --model
-            near = [letter] if any(letter in option.opts for option in self.params) else error.possibilities
-            raise click.NoSuchOption(error.option_name, possibilities=near, ctx=error.ctx) from error
+            near = (
+                [letter]
+                if any(letter in option.opts for option in self.params)
+                else error.possibilities
+            )
+            raise click.NoSuchOption(
+                error.option_name, possibilities=near, ctx=error.ctx
+            ) from error
         except click.ClickException as error:  # which shows what was typed
             error.message = without_secrets(error.message)  # type: ignore[misc]  # final in its annotations only
             raise
@@ -76,12 +98,17 @@ class Command(click.Command):
     def main(self, args: Sequence[str] | None = None, *arguments: Any, **keywords: Any) -> Any:
         if args is None and os.name == "nt":
             args = [name for word in sys.argv[1:] for name in expand_pattern(word)]
-        # TensorRT's default is TF32, and ONNX Runtime's TensorRT-RTX has no option (microsoft/onnxruntime issue 26029).
-        # NVIDIA's libraries read this when they first start. The SDK leaves it alone: torch beside it would be slower.
+        # TensorRT's default is TF32, and ONNX Runtime's TensorRT-RTX has no option
+        # (microsoft/onnxruntime issue 26029). NVIDIA's libraries read this when they first start.
+        # The SDK leaves it alone: torch beside it would be slower.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(stream, io.TextIOWrapper):  # redirected, Windows' has 256 characters: a name may have others
-                with contextlib.suppress(OSError):  # it asks for its place, which a pipe does not have
+            if isinstance(
+                stream, io.TextIOWrapper
+            ):  # redirected, Windows' has 256 characters: a name may have others
+                with contextlib.suppress(
+                    OSError
+                ):  # it asks for its place, which a pipe does not have
                     stream.reconfigure(errors="backslashreplace")
         try:
             return super().main(args, *arguments, **keywords)
@@ -94,7 +121,9 @@ class Command(click.Command):
 
 
 class PathOrUrl(click.Path):
-    """A path, or a URL such as `s3://bucket/report.json`. Not an empty one, such as that of an unset variable."""
+    """A path, or a URL such as `s3://bucket/report.json`. Not an empty one, such as that of an
+    unset variable.
+    """
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         text = os.fsdecode(value)
@@ -125,7 +154,8 @@ class NameOrPath(LocalPath):
 
 
 def expand_pattern(word: str) -> list[str]:
-    """Return the names that match a word with * or ?, which Windows' shells leave to programs; itself if none does.
+    """Return the names that match a word with * or ?, which Windows' shells leave to programs;
+    itself if none does.
 
     click's own way would take brackets, percent and dollar signs of names for more than they are.
     """
@@ -144,8 +174,12 @@ def say(line: str) -> None:
 
 
 def abandon(stream: TextIO | None) -> None:
-    """Redirect a broken stream to nowhere; otherwise Python complains about unwritten text when it exits."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be closed, None or not a file at all
+    """Redirect a broken stream to nowhere; otherwise Python complains about unwritten text when it
+    exits.
+    """
+    with contextlib.suppress(
+        OSError, ValueError, AttributeError
+    ):  # it may be closed, None or not a file at all
         descriptor = stream.fileno()  # type: ignore[union-attr]
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, descriptor)
@@ -163,17 +197,23 @@ def write_error(line: str, end: str = "\n") -> None:
 def wait_asleep() -> None:
     """Let OpenMP's threads sleep while they wait, for a command that may run beside other work.
 
-    They spin otherwise, which makes such a command several times slower on a busy machine. OpenMP reads this when it is
-    loaded, so call it before the first import of torch. A policy that the user has set stays.
+    They spin otherwise, which makes such a command several times slower on a busy machine. OpenMP
+    reads this when it is loaded, so call it before the first import of torch. A policy that the
+    user has set stays.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @contextlib.contextmanager
 def exit_statuses() -> Iterator[None]:
-    """Turn the SDK's errors, Ctrl-C and signals that ask to stop into one line and an exit status."""
+    """Turn the SDK's errors, Ctrl-C and signals that ask to stop into one line and an exit
+    status.
+    """
     try:
-        with raised_interrupts(*STOPPING), memory_errors_typed("before the work began: close other programs"):
+        with (
+            raised_interrupts(*STOPPING),
+            memory_errors_typed("before the work began: close other programs"),
+        ):
             yield
     except ArgumentError as error:
         raise click.UsageError(printable(str(error))) from error
@@ -185,7 +225,8 @@ def exit_statuses() -> Iterator[None]:
 
 
 def _exit(status: int) -> NoReturn:
-    """Exit once native calls that a second signal left have ended: Python would end beneath them, and abort.
+    """Exit once native calls that a second signal left have ended: Python would end beneath them,
+    and abort.
 
     A third signal waits no longer.
     """

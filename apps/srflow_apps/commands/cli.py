@@ -1,4 +1,6 @@
-"""The commands srflow-upscale, srflow-restore, srflow-transfer and srflow-doctor: options and exit statuses."""
+"""The commands srflow-upscale, srflow-restore, srflow-transfer and srflow-doctor: options and exit
+statuses.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import click
 
 from srflow_apps.batch.choices import FileChoices, MachineChoices
-from srflow_apps.commands.base_command import SETTINGS, Command, LocalPath, NameOrPath, exit_statuses, fail
+from srflow_apps.commands.base_command import (
+    SETTINGS,
+    Command,
+    LocalPath,
+    NameOrPath,
+    exit_statuses,
+    fail,
+)
 from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, options_of
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.options import DrawOptions, option
@@ -32,16 +41,20 @@ _OUTPUT = click.Option(
 
 
 _OF_MANY = """\
-    The names of finished files go to standard output. One bad INPUT does not stop the others; a full disk does. After
-    Ctrl-C, or after a crash, the same command with --resume keeps the finished files and makes the others; one that
+    The names of finished files go to standard output. One bad INPUT does not stop the others; a
+    full disk does. After Ctrl-C, or after a crash, the same command with --resume keeps the
+    finished files and makes the others; one that
     was not finished begins again.
 
 """
 _EXIT_STATUS = """\
-    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of any other signal).
+    Exit status: 0 success, 1 something failed, 2 wrong usage, 130 interrupted (128 + the number of
+    any other signal).
 
 """  # before the examples in the help
-_INPUTS = click.Argument(["inputs"], nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False))
+_INPUTS = click.Argument(
+    ["inputs"], nargs=-1, metavar="[INPUT]...", type=click.Path(readable=False)
+)
 _ONE_MODEL = "NAME|BUNDLE", "An embedded model, or a bundle.  [default: x4-small]"
 
 
@@ -71,10 +84,12 @@ def _operation(
     more: Options | None = None,
     leave: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Command]:
-    """Make a command of a function that does an operation to picture files, and is given what was asked for.
+    """Make a command of a function that does an operation to picture files, and is given what was
+    asked for.
 
-    Its options are -o, --model, the fields of `options`, FileChoices and MachineChoices, and `more`. Of `more` and
-    `arguments`, each is an argument of it. model: the metavar and the help. leave: fields without an option.
+    Its options are -o, --model, the fields of `options`, FileChoices and MachineChoices, and
+    `more`. Of `more` and `arguments`, each is an argument of it. model: the metavar and the help.
+    leave: fields without an option.
     """
 
     def made(function: Callable[..., None]) -> Command:
@@ -83,17 +98,36 @@ def _operation(
             "files": options_of(FileChoices, "Files", leave=leave),
             "machine": options_of(MachineChoices, "Machines"),
         }
-        fields = {part: [str(one.name) for those in found.values() for one in those] for part, found in parts.items()}
+        fields = {
+            part: [str(one.name) for those in found.values() for one in those]
+            for part, found in parts.items()
+        }
         named = click.Option(["--model"], metavar=model[0], type=NameOrPath(), help=model[1])
-        every = [{MOST: [_OUTPUT, named]}, parts["options"], more or {}, parts["machine"], parts["files"]]
-        sorted_ = {heading: [one for found in every for one in found.get(heading, ())] for heading in HEADINGS}
+        every = [
+            {MOST: [_OUTPUT, named]},
+            parts["options"],
+            more or {},
+            parts["machine"],
+            parts["files"],
+        ]
+        sorted_ = {
+            heading: [one for found in every for one in found.get(heading, ())]
+            for heading in HEADINGS
+        }
 
         def called(**values: Any) -> None:
             with exit_statuses():
-                chosen = {part: {name: values.pop(name) for name in names} for part, names in fields.items()}
-                files, machine = FileChoices(**chosen["files"]), MachineChoices(**chosen["machine"])
+                chosen = {
+                    part: {name: values.pop(name) for name in names}
+                    for part, names in fields.items()
+                }
+                files = FileChoices(**chosen["files"])
+                machine = MachineChoices(**chosen["machine"])
                 where = {name: values.pop(name) for name in ("output", "model")}
-                function(_Asked(options=chosen["options"], files=files, machine=machine, **where), **values)
+                function(
+                    _Asked(options=chosen["options"], files=files, machine=machine, **where),
+                    **values,
+                )
 
         before_examples = f"{_OF_MANY}{_EXIT_STATUS}" if _INPUTS in arguments else _EXIT_STATUS
         command = Command(
@@ -102,7 +136,11 @@ def _operation(
             callback=called,
             help=(function.__doc__ or "").replace("    \b\n", f"{before_examples}    \b\n"),
             context_settings=SETTINGS,
-            groups={heading: " ".join(str(one.name) for one in those) for heading, those in sorted_.items() if those},
+            groups={
+                heading: " ".join(str(one.name) for one in those)
+                for heading, those in sorted_.items()
+                if those
+            },
         )
         return click.version_option(__version__, prog_name=name)(command)
 
@@ -123,17 +161,30 @@ class _UpscaleChoices:
         None, "Also write _low and _high: what this share of pixels lies in.", metavar="COVERAGE"
     )
     tau_map: Path | None = option(
-        None, "A picture: black adds nothing to the photo, white all of tau, gray a part.", metavar="MASK"
+        None,
+        "A picture: black adds nothing to the photo, white all of tau, gray a part.",
+        metavar="MASK",
     )
-    size: Size | None = option(None, "Size: 3840x is a width, x2160 a height; 3840x2160 fits within.", metavar="WxH")
+    size: Size | None = option(
+        None, "Size: 3840x is a width, x2160 a height; 3840x2160 fits within.", metavar="WxH"
+    )
     latents: _Latents | None = option(
-        None, "How detail goes on.  [default: motion]", metavar="motion|screen|fresh", heading="Clips"
+        None,
+        "How detail goes on.  [default: motion]",
+        metavar="motion|screen|fresh",
+        heading="Clips",
     )
     codec: str | None = option(
-        None, "FFmpeg's encoder.  [default: libx264; .webm: libvpx-vp9]", metavar="NAME", heading="Clips"
+        None,
+        "FFmpeg's encoder.  [default: libx264; .webm: libvpx-vp9]",
+        metavar="NAME",
+        heading="Clips",
     )
     server: str | None = option(
-        None, "A Triton server draws: HOST:PORT. --model is then a name there.", metavar="URL", heading="Machines"
+        None,
+        "A Triton server draws: HOST:PORT. --model is then a name there.",
+        metavar="URL",
+        heading="Machines",
     )
 
 
@@ -144,16 +195,20 @@ class _UpscaleChoices:
     more=options_of(_UpscaleChoices, "Pictures"),
 )
 def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
-    """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, animations and clips.
+    """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, animations and
+    clips.
 
-    For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT has no ending, it is
-    a directory, made if needed, where photo.jpg becomes photo.png. With --samples 3 the names end in _s0, _s1, _s2;
-    --name takes {stem}, {ending}, {scale}, {sample}, {seed}, {tau}. Outputs replace existing files, but never
-    inputs. Without -o, photo.jpg becomes photo_x4.png beside it, photos becomes photos_x4, and nothing is replaced. For
-    one picture, INPUT may be - for standard input, and OUT - for standard output. INPUT, OUT and the report may be
-    URLs, such as s3://bucket/photos: pip install "srflow-sdk[cloud]".
+    For one INPUT, OUT is a file (.png, .jpg, .webp, .tif …). For several, for a folder, or if OUT
+    has no ending, it is a directory, made if needed, where photo.jpg becomes photo.png. With
+    --samples 3 the names end in _s0, _s1, _s2;
+    --name takes {stem}, {ending}, {scale}, {sample}, {seed}, {tau}. Outputs replace existing files,
+    but never inputs. Without -o, photo.jpg becomes photo_x4.png beside it, photos becomes
+    photos_x4, and nothing is replaced. For one picture, INPUT may be - for standard input, and OUT
+    - for standard output. INPUT, OUT and the report may be URLs, such as s3://bucket/photos: pip
+    install "srflow-sdk[cloud]".
 
-    An animated GIF, WebP or PNG becomes one of its kind. It and a clip need pip install "srflow-sdk[video]".
+    An animated GIF, WebP or PNG becomes one of its kind. It and a clip need pip install
+    "srflow-sdk[video]".
 
     \b
     Examples:
@@ -165,24 +220,32 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
       srflow-upscale s3://bucket/photos -o s3://bucket/large --resume --ray auto
       srflow-upscale clip.mp4                              clip_x4.mp4, with its sound
     """
-    files, options, own = asked.files, asked.options, _UpscaleChoices(**more)
+    files = asked.files
+    options = asked.options
+    own = _UpscaleChoices(**more)
     if own.models:
         _list_models()
         return
     _check_inputs(inputs, files)
     sizes = [value for value in (options["scale"], own.size, own.max_size) if value is not None]
     if len(sizes) > 1:
-        raise click.UsageError("--scale, --size and --max-size all set the size; choose one of them")
+        raise click.UsageError(
+            "--scale, --size and --max-size all set the size; choose one of them"
+        )
     draw = DrawOptions(**{**options, "scale": sizes[0] if sizes else None})
     if _are_clips(inputs, own):
         from srflow_apps.clips.command import run_clips
 
-        run_clips(inputs, asked.output, draw, own.latents, asked.model, own.codec, files, asked.machine)
+        run_clips(
+            inputs, asked.output, draw, own.latents, asked.model, own.codec, files, asked.machine
+        )
         return
     if files.from_output is not None:
         _refuse_chosen(*options, "samples", "interval", "size", "max_size", "tau_map")
     if own.interval is not None and (own.samples > 1 or asked.output == "-"):
-        raise ArgumentError("--interval writes three files of each input; leave out --samples and -o -")
+        raise ArgumentError(
+            "--interval writes three files of each input; leave out --samples and -o -"
+        )
     if draw.value_range is not None:
         _refuse("dry_run", "interval", "tau_map", why="with --range")
     if own.tau_map is not None:
@@ -203,7 +266,8 @@ def restore(asked: _Asked, *, inputs: tuple[str, ...]) -> None:
     stay, and a photo without noise comes back as it was. The model must have an inverter.
 
     INPUT and OUT are as for srflow-upscale; --name takes {stem}, {ending}, {tau}. Without -o,
-    photo.jpg becomes photo_restored.png beside it, a folder photos becomes photos_restored, and nothing is replaced.
+    photo.jpg becomes photo_restored.png beside it, a folder photos becomes photos_restored, and
+    nothing is replaced.
 
     \b
     Examples:
@@ -222,7 +286,10 @@ def restore(asked: _Asked, *, inputs: tuple[str, ...]) -> None:
 
 
 _LR = click.Option(
-    ["--lr"], type=LocalPath(), metavar="FILE", help="The true LR image of TARGET, if TARGET was upscaled from one."
+    ["--lr"],
+    type=LocalPath(),
+    metavar="FILE",
+    help="The true LR image of TARGET, if TARGET was upscaled from one.",
 )
 
 
@@ -237,12 +304,13 @@ _LR = click.Option(
 def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path | None) -> None:
     """Put what MASK selects of SOURCE into TARGET, and let the model blend it in.
 
-    All three have the same size, so move and scale the content in SOURCE to where it is to appear. MASK is white where
-    SOURCE is to show (128 of 255 or more), in any shape; what is transparent in SOURCE is left out. OUT equals TARGET
-    beyond 6 pixels outside of the mask, and keeps TARGET's colour profile, alpha and metadata. PNG, JPEG, WebP, TIFF,
-    GIF, BMP and AVIF are read. OUT replaces an existing file, but never an input; without -o, portrait.png becomes
-    portrait_transferred.png beside it. The name of the finished file goes to standard output.
-    One input may be -, standard input, and OUT may be -, standard output.
+    All three have the same size, so move and scale the content in SOURCE to where it is to appear.
+    MASK is white where SOURCE is to show (128 of 255 or more), in any shape; what is transparent in
+    SOURCE is left out. OUT equals TARGET beyond 6 pixels outside of the mask, and keeps TARGET's
+    colour profile, alpha and metadata. PNG, JPEG, WebP, TIFF, GIF, BMP and AVIF are read. OUT
+    replaces an existing file, but never an input; without -o, portrait.png becomes
+    portrait_transferred.png beside it. The name of the finished file goes to standard output. One
+    input may be -, standard input, and OUT may be -, standard output.
 
     \b
     Examples:
@@ -259,7 +327,9 @@ def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path 
     piped = [what for what, path in others.items() if path == Path(STANDARD)]
     for what, path in others.items():
         if path.is_dir():
-            raise ArgumentError(f"{path} is a folder, and {what.upper()} is one picture; name a file")
+            raise ArgumentError(
+                f"{path} is a folder, and {what.upper()} is one picture; name a file"
+            )
     if len(piped) + (target == Path(STANDARD)) > 1:
         raise ArgumentError("- is standard input, one picture; name files for the other inputs")
     with standard_input(asked.machine.max_pixels) if piped else contextlib.nullcontext() as sent:
@@ -300,12 +370,19 @@ def _list_models() -> None:
 
     for manifest in (bundle.manifest for bundle in bundles_of()):
         tau = f"{'auto ' if manifest.auto_tau else ''}{manifest.default_tau:g}"
-        kind = "photographs as they come: noisy, compressed, a little blurred" * manifest.removes_damage
-        click.echo(f"{manifest.name}  ×{manifest.scale}  tau {tau}  for {kind or 'clean photographs'}")
+        kind = (
+            "photographs as they come: noisy, compressed, a little blurred"
+            * manifest.removes_damage
+        )
+        click.echo(
+            f"{manifest.name}  ×{manifest.scale}  tau {tau}  for {kind or 'clean photographs'}"
+        )
 
 
 def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
-    """True if the inputs are clips, by their names. Raises: ArgumentError for pictures among them, and such options."""
+    """True if the inputs are clips, by their names. Raises: ArgumentError for pictures among them,
+    and such options.
+    """
     from srflow_apps.clips.files import is_clip
 
     chosen = [f"--{name}" for name in ("latents", "codec") if getattr(own, name) is not None]
@@ -314,18 +391,35 @@ def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
         return False
     if pictures:
         why = f"{chosen[0]} is for clips" if chosen else "another INPUT is"
-        raise ArgumentError(f"{pictures[0]} is not a clip, and {why}; upscale it by a command of its own")
-    refused = ["samples", "interval", "value_range", "from_output", "server", "ray", "name", "report"]
-    _refuse(*refused, "wrap", "tau_map", "recursive", "shard", "format", "lossless", why="with a clip")
+        raise ArgumentError(
+            f"{pictures[0]} is not a clip, and {why}; upscale it by a command of its own"
+        )
+    refused = [
+        "samples",
+        "interval",
+        "value_range",
+        "from_output",
+        "server",
+        "ray",
+        "name",
+        "report",
+    ]
+    _refuse(
+        *refused, "wrap", "tau_map", "recursive", "shard", "format", "lossless", why="with a clip"
+    )
     return True
 
 
 def _check_inputs(inputs: tuple[str, ...], files: FileChoices) -> None:
-    """Fail at once without an input, or if none exists: but a cluster may see others, and a report tells of each."""
+    """Fail at once without an input, or if none exists: but a cluster may see others, and a report
+    tells of each.
+    """
     if not inputs and files.from_output is None:
         raise click.MissingParameter(param_hint="'INPUT...'", param_type="argument")
     if "" in inputs:  # such as that of an unset variable
-        raise click.UsageError('an INPUT is empty; name a file or a folder ("." is the current one)')
+        raise click.UsageError(
+            'an INPUT is empty; name a file or a folder ("." is the current one)'
+        )
     for name in inputs:
         if os.name == "nt" and "*" in name:  # where no name has one; a ? is in \\?\C:, too
             raise click.UsageError(f"nothing matches {name}")

@@ -33,9 +33,11 @@ Side = Any
 
 
 def options_of(choices: type[Any], heading: str, *, leave: Container[str] = ()) -> Options:
-    """The options of a dataclass's fields, but for those to leave out: each field that has a help is one.
+    """The options of a dataclass's fields, but for those to leave out: each field that has a help
+    is one.
 
-    heading: of those that name no other and that not most people need. See :mod:`srflow_sdk.drawing.options`.
+    heading: of those that name no other and that not most people need. See
+        :mod:`srflow_sdk.drawing.options`.
     """
     found: Options = {}
     for field in dataclasses.fields(choices):
@@ -59,7 +61,8 @@ def with_options_of(choices: type[Any], *, leave: Container[str] = ()) -> Callab
 
 def _option(field: dataclasses.Field[Any], module: object) -> click.Option:
     """A field's option. module: has the Literals of the field's type."""
-    how, kind = field.metadata, str(field.type).removesuffix(" | None")
+    how = field.metadata
+    kind = str(field.type).removesuffix(" | None")
     flag = how.get("flag", f"--{field.name.replace('_', '-')}")
     if kind == "bool":  # a flag says the opposite of the default
         said = (lambda _context, _option, chosen: not chosen) if field.default else None
@@ -121,7 +124,9 @@ def tile_size(text: str) -> Any:
     from srflow_sdk.drawing.tiles import MIN_TILE
 
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < MIN_TILE:
-        raise click.BadParameter(f"{text!r} is not auto, none or a number of pixels, at least {MIN_TILE}")
+        raise click.BadParameter(
+            f"{text!r} is not auto, none or a number of pixels, at least {MIN_TILE}"
+        )
     return int(text)
 
 
@@ -141,7 +146,9 @@ def level_taus(text: str) -> Any:
         taus = {int(level): float(tau) for level, tau in pairs}
         if len(taus) == len(pairs):
             return taus
-    raise click.BadParameter(f"{text!r} is neither a number from 0 to 2 nor numbers by level, such as 1=0.8,2=0.5")
+    raise click.BadParameter(
+        f"{text!r} is neither a number from 0 to 2 nor numbers by level, such as 1=0.8,2=0.5"
+    )
 
 
 def scale(text: str) -> float:
@@ -157,9 +164,13 @@ def size(text: str) -> Any:
     from srflow_sdk.drawing.options import OutputSize
 
     match = re.fullmatch(r"(\d{0,6})x(\d{0,6})", text.lower().replace("×", "x"), re.ASCII)
-    width, height = (int(side) if side else None for side in match.groups()) if match else (None, None)
+    width, height = (
+        (int(side) if side else None for side in match.groups()) if match else (None, None)
+    )
     if 0 in (width, height) or (width is None and height is None):
-        raise click.BadParameter(f"{text!r} is not a size in pixels, such as 3840x (the width), x2160 or 3840x2160")
+        raise click.BadParameter(
+            f"{text!r} is not a size in pixels, such as 3840x (the width), x2160 or 3840x2160"
+        )
     return OutputSize(width=width, height=height)
 
 

@@ -1,4 +1,6 @@
-"""The signals that ask a command to stop. Only commands handle signals: the runtime leaves them to its caller."""
+"""The signals that ask a command to stop. Only commands handle signals: the runtime leaves them to
+its caller.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +10,23 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-STOPPING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name))
-"""The signals that ask a command to stop: Ctrl-C, `kill`, a closed terminal, and Windows' Ctrl-Break."""
+STOPPING = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+    if hasattr(signal, name)
+)
+"""The signals that ask a command to stop: Ctrl-C, `kill`, a closed terminal, and Windows'
+Ctrl-Break."""
 
-_raised: list[int] = []  # the last signal: a native module that it hits while it is imported forgets the number
+_raised: list[
+    int
+] = []  # the last signal: a native module that it hits while it is imported forgets the number
 
 
 class Interrupts:
-    """The signal received so far. number: the signal's, or None. A call raises KeyboardInterrupt(number) if set."""
+    """The signal received so far. number: the signal's, or None. A call raises
+    KeyboardInterrupt(number) if set.
+    """
 
     number: int | None = None
 
@@ -31,7 +42,9 @@ class Interrupts:
 
 @contextlib.contextmanager
 def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
-    """Hold back signals (Ctrl-C if none is named) in the block; yield what raises them. A second one raises at once."""
+    """Hold back signals (Ctrl-C if none is named) in the block; yield what raises them. A second
+    one raises at once.
+    """
     interrupts = Interrupts()
     with _handled(signals or (signal.SIGINT,), interrupts.hold):
         yield interrupts
@@ -40,26 +53,38 @@ def deferred_interrupts(*signals: int) -> Iterator[Interrupts]:
 
 @contextlib.contextmanager
 def raised_interrupts(*signals: int) -> Iterator[None]:
-    """Let signals raise KeyboardInterrupt(number) in the block, so that it cleans up instead of being killed."""
+    """Let signals raise KeyboardInterrupt(number) in the block, so that it cleans up instead of
+    being killed.
+    """
     _raised.clear()
     with _handled(signals, _raise_interrupt):
         yield
 
 
 def kept_handlers() -> contextlib.AbstractContextManager[None]:
-    """Put the handlers of :data:`STOPPING` back after a block in which a library sets its own, in native code too."""
+    """Put the handlers of :data:`STOPPING` back after a block in which a library sets its own, in
+    native code too.
+    """
     return _handled(STOPPING, None)
 
 
 @contextlib.contextmanager
-def _handled(signals: tuple[int, ...], handler: Callable[[int, Any], None] | None) -> Iterator[None]:
-    """Handle signals in the main thread, unless they are ignored or others handle them; put all handlers back."""
+def _handled(
+    signals: tuple[int, ...], handler: Callable[[int, Any], None] | None
+) -> Iterator[None]:
+    """Handle signals in the main thread, unless they are ignored or others handle them; put all
+    handlers back.
+    """
     with contextlib.ExitStack() as stack:
         for number in signals if threading.current_thread() is threading.main_thread() else ():
             before = signal.getsignal(number)
             if before is not None:  # None: one of native code's, which Python cannot set
                 stack.callback(signal.signal, number, before)
-            if handler is not None and before in (signal.SIG_DFL, signal.default_int_handler, _raise_interrupt):
+            if handler is not None and before in (
+                signal.SIG_DFL,
+                signal.default_int_handler,
+                _raise_interrupt,
+            ):
                 signal.signal(number, handler)
         yield
 
@@ -70,5 +95,7 @@ def _raise_interrupt(number: int, frame: Any) -> None:
 
 
 def exit_status(number: int | None = None) -> int:
-    """The exit status after a signal, as shells count: 128 and its number. None is the last one raised, or Ctrl-C."""
+    """The exit status after a signal, as shells count: 128 and its number. None is the last one
+    raised, or Ctrl-C.
+    """
     return 128 + (number or (_raised or [signal.SIGINT])[0])

@@ -1,1 +1,3 @@
-"""srflow-demo: a local page on which a photo is enlarged while its temperature, seed and crop change."""
+"""srflow-demo: a local page on which a photo is enlarged while its temperature, seed and crop
+change.
+"""

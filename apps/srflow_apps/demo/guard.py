@@ -1,4 +1,6 @@
-"""Lets requests through that come from the page itself, of a browser that was given the token, under a known name."""
+"""Lets requests through that come from the page itself, of a browser that was given the token,
+under a known name.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ if TYPE_CHECKING:
 
 # Everything is ours and in files: no inline scripts or styles, no eval, no other address.
 _POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src "
+    "'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _HEADERS = (
@@ -25,30 +28,39 @@ _HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )
-_NO_TOKEN = "This address lacks its token. Open the whole address that srflow-demo printed in its terminal."
+_NO_TOKEN = (
+    "This address lacks its token. Open the whole address that srflow-demo printed in its terminal."
+)
 _OTHER_PAGE = "Other pages may not ask this one for anything."
-_OTHER_NAME = "srflow-demo does not know this name of its machine; start it with --allow-host NAME if it is yours."
+_OTHER_NAME = (
+    "srflow-demo does not know this name of its machine; start it with --allow-host NAME if it is "
+    "yours."
+)
 
 
 class Guard:
     """An ASGI application, for requests of its own page alone.
 
-    A request must name, as Host, the address that it reached or one of `names`, so that no page elsewhere reaches it
-    through a name which it points at this machine. Its Origin, and Sec-Fetch-Site if it has one, must be the page's
-    own; SameSite and the origin's port alone would let other ports of this machine in. And it must have the token of
-    the printed address, which opens the page alone, or the cookie that is set then.
+    A request must name, as Host, the address that it reached or one of `names`, so that no page
+    elsewhere reaches it through a name which it points at this machine. Its Origin, and
+    Sec-Fetch-Site if it has one, must be the page's own; SameSite and the origin's port alone would
+    let other ports of this machine in. And it must have the token of the printed address, which
+    opens the page alone, or the cookie that is set then.
 
     port: for the cookie's name, since browsers send cookies to all ports of a name.
     """
 
     def __init__(self, application: ASGIApp, *, port: int, names: Sequence[str]) -> None:
-        self._application, self._names = application, names
+        self._application = application
+        self._names = names
         self.token = secrets.token_urlsafe(32)
         self._once: set[str] = set()
         self._cookie = f"srflow-demo-{port}={secrets.token_urlsafe(32)}"
 
     def token_once(self) -> str:
-        """A token that opens the page one time, for a command line, which every user of the machine can read."""
+        """A token that opens the page one time, for a command line, which every user of the machine
+        can read.
+        """
         token = secrets.token_urlsafe(32)
         self._once.add(token)
         return token
@@ -59,19 +71,29 @@ class Guard:
         headers: dict[bytes, list[str]] = {}
         for name, value in scope["headers"]:
             headers.setdefault(name, []).append(value.decode("latin-1"))
-        own, refusal = list(_HEADERS), None
+        own = list(_HEADERS)
+        refusal = None
         asked = "".join(headers.get(b"host", [])).lower()
         if not _is_known(asked, reached=scope.get("server"), names=self._names):
             refusal = 421, _OTHER_NAME
         elif scope["path"] == "/" and self._opens(scope["query_string"]):
             # Whoever knows it may be sent here from anywhere, such as a mail.
-            own.append((b"set-cookie", f"{self._cookie}; HttpOnly; SameSite=Strict; Path=/".encode()))
+            own.append(
+                (b"set-cookie", f"{self._cookie}; HttpOnly; SameSite=Strict; Path=/".encode())
+            )
         elif not (
             all(site in ("same-origin", "none") for site in headers.get(b"sec-fetch-site", []))
-            and all(one.lower() in (f"http://{asked}", f"https://{asked}") for one in headers.get(b"origin", []))
+            and all(
+                one.lower() in (f"http://{asked}", f"https://{asked}")
+                for one in headers.get(b"origin", [])
+            )
         ):
             refusal = 403, _OTHER_PAGE
-        elif not any(_same(pair, self._cookie) for all_ in headers.get(b"cookie", []) for pair in all_.split(";")):
+        elif not any(
+            _same(pair, self._cookie)
+            for all_ in headers.get(b"cookie", [])
+            for pair in all_.split(";")
+        ):
             refusal = 403, _NO_TOKEN
 
         async def sent(message: Message) -> None:
@@ -105,7 +127,8 @@ def _is_known(asked: str, *, reached: tuple[str, int] | None, names: Sequence[st
     if name in names:
         return True
     try:
-        address, at = ipaddress.ip_address(name), ipaddress.ip_address((reached or ("", 0))[0].partition("%")[0])
+        address = ipaddress.ip_address(name)
+        at = ipaddress.ip_address((reached or ("", 0))[0].partition("%")[0])
     except ValueError:
         return reached is not None and name == "localhost" and is_loopback(reached[0])
     return address in (at, getattr(at, "ipv4_mapped", None))

@@ -1,4 +1,6 @@
-"""The page's routes, all that there are: what each takes, its limits, and how errors reach the page."""
+"""The page's routes, all that there are: what each takes, its limits, and how errors reach the
+page.
+"""
 
 from __future__ import annotations
 
@@ -33,16 +35,24 @@ _log = logging.getLogger(__name__)
 
 
 class Routes:
-    """Serve requests: functions of a page's session and its request. They return JSON values, or a file.
+    """Serve requests: functions of a page's session and its request. They return JSON values, or a
+    file.
 
-    upload_bytes: the most of a file that is sent. max_pixels: the most of a picture, width × height.
+    upload_bytes: the most of a file that is sent. max_pixels: the most of a picture, width ×
+        height.
     """
 
-    def __init__(self, upscaler: Upscaler, sessions: Sessions, *, upload_bytes: int, max_pixels: int) -> None:
-        self._upscaler, self._sessions, self._upload_bytes = upscaler, sessions, upload_bytes
+    def __init__(
+        self, upscaler: Upscaler, sessions: Sessions, *, upload_bytes: int, max_pixels: int
+    ) -> None:
+        self._upscaler = upscaler
+        self._sessions = sessions
+        self._upload_bytes = upload_bytes
         self._tabs = Tabs(upscaler, max_pixels=max_pixels)
         self._drawing = ThreadPoolExecutor(2, thread_name_prefix="srflow-demo-draw")
-        self._turn = ThreadPoolExecutor(1, thread_name_prefix="srflow-demo-work")  # one at a time, for all pages
+        self._turn = ThreadPoolExecutor(
+            1, thread_name_prefix="srflow-demo-work"
+        )  # one at a time, for all pages
         self._here = TABS if INVERTER in upscaler._painter.manifest.files else TABS[:1]
 
     def application(self) -> Any:
@@ -54,7 +64,9 @@ class Routes:
         fixed = {"/": Response(self._filled_page(), media_type="text/html")}
         for path in _PAGE.iterdir():
             if path.suffix in _TYPES:
-                fixed[f"/static/{path.name}"] = Response(path.read_bytes(), media_type=_TYPES[path.suffix])
+                fixed[f"/static/{path.name}"] = Response(
+                    path.read_bytes(), media_type=_TYPES[path.suffix]
+                )
 
         def answered(handler: Callable[[Any, Request], Any]) -> Callable[[Request], Any]:
             async def answer(request: Request) -> Response:
@@ -68,10 +80,14 @@ class Routes:
                 except ClientDisconnect:
                     return JSONResponse({"error": "the request was cut off"}, 400)
                 except Exception as error:
-                    status = getattr(error, "status", 400 if isinstance(error, SRFlowError) else 500)
+                    status = getattr(
+                        error, "status", 400 if isinstance(error, SRFlowError) else 500
+                    )
                     return JSONResponse({"error": _words(session, error)}, status)
                 if isinstance(found, Path):
-                    return FileResponse(found, media_type="application/octet-stream", filename=found.name)
+                    return FileResponse(
+                        found, media_type="application/octet-stream", filename=found.name
+                    )
                 return JSONResponse(found)
 
             return answer
@@ -89,7 +105,10 @@ class Routes:
             ("DELETE", "/{page}/work/{tab}", self.cancel_work),
             ("GET", "/{page}/files/{tab}", self.file),
         ]
-        routes = [Route(f"/pages{path}", answered(handler), methods=[method]) for method, path, handler in table]
+        routes = [
+            Route(f"/pages{path}", answered(handler), methods=[method])
+            for method, path, handler in table
+        ]
         routes += [Route(path, answer, methods=["GET"]) for path, answer in fixed.items()]
         return Router(routes, redirect_slashes=False)
 
@@ -109,8 +128,11 @@ class Routes:
         await self._sessions.close(request.path_params["page"])
 
     async def put_picture(self, session: Session, request: Request) -> Any:
-        """Take a picture, whose body is the file and whose query is its name. An unfinished one of its place ends."""
-        tab, me = request.path_params["tab"], asyncio.current_task()
+        """Take a picture, whose body is the file and whose query is its name. An unfinished one of
+        its place ends.
+        """
+        tab = request.path_params["tab"]
+        me = asyncio.current_task()
         path = session.new_file(plain_name(request.query_params.get("name", "")))
         session.expect(tab, me)
         try:
@@ -147,7 +169,8 @@ class Routes:
         return await self._drawn(session, self._tabs.samples, session, said, cancel)
 
     async def begin_work(self, session: Session, request: Request) -> None:
-        tab, said = request.path_params["tab"], await _said(request)
+        tab = request.path_params["tab"]
+        said = await _said(request)
         await self._drawn(session, self._tabs.begin, session, tab, said, self._turn)
 
     async def tell_work(self, session: Session, request: Request) -> Any:
@@ -174,14 +197,17 @@ class Routes:
         async with session.lock:
             return await self._in_thread(session, function, *arguments)
 
-    async def _in_thread(self, session: Session, function: Callable[..., Any], *arguments: Any) -> Any:
+    async def _in_thread(
+        self, session: Session, function: Callable[..., Any], *arguments: Any
+    ) -> Any:
         """Call it in one of few threads, unless its page was closed meanwhile."""
         if session.closed:
             raise RefusedError(410, "the page was closed; load it again")
         return await asyncio.get_running_loop().run_in_executor(self._drawing, function, *arguments)
 
     def _filled_page(self) -> str:
-        manifest, models = self._upscaler._painter.manifest, list(self._upscaler._bundles)
+        manifest = self._upscaler._painter.manifest
+        models = list(self._upscaler._bundles)
         values = {
             "models": " ".join(models),
             "model": f"Model {models[0]}, ×{manifest.scale}, on" if len(models) == 1 else "On",
@@ -213,9 +239,11 @@ async def _said(request: Request) -> dict[str, Any]:
 async def _pieces(request: Request, limit: int, what: str) -> AsyncIterator[bytes]:
     """The pieces of a body. One that is too large is refused.
 
-    A little of what is too much is read and dropped: a client that is cut off while it sends may not read why.
+    A little of what is too much is read and dropped: a client that is cut off while it sends may
+        not read why.
     """
-    stated, size = request.headers.get("content-length", "0"), 0
+    stated = request.headers.get("content-length", "0")
+    size = 0
     if stated.isdecimal() and int(stated) <= limit + _LINGER_BYTES:
         async for piece in request.stream():
             size += len(piece)
@@ -225,7 +253,9 @@ async def _pieces(request: Request, limit: int, what: str) -> AsyncIterator[byte
                 yield piece
         if size <= limit:
             return
-    raise RefusedError(413, f"{what} is larger than the limit of {limit / 1e6:g} MB; choose a smaller one")
+    raise RefusedError(
+        413, f"{what} is larger than the limit of {limit / 1e6:g} MB; choose a smaller one"
+    )
 
 
 def _words(session: Session | None, error: BaseException) -> str:
@@ -233,5 +263,7 @@ def _words(session: Session | None, error: BaseException) -> str:
     text = str(error)
     if not isinstance(error, SRFlowError):
         _log.error("the demo failed", exc_info=error)
-        text = f"this is a fault of the demo ({type(error).__name__}: {error}); its terminal says more"
+        text = (
+            f"this is a fault of the demo ({type(error).__name__}: {error}); its terminal says more"
+        )
     return session.in_words(text) if session is not None else text

@@ -25,13 +25,15 @@ Work = Callable[[Callable[[int, int], None], threading.Event], Any]
 """A function of `progress` and `cancel`, as every drawing method takes them."""
 
 SILENT_S = 150.0
-"""A page that is silent for this time is ended. In the background, browsers let it speak once a minute."""
+"""A page that is silent for this time is ended. In the background, browsers let it speak once a
+minute."""
 
 MOST_SESSIONS = 64
 """Pages that may be open."""
 
 MOST_PHOTOS = 8
-"""Pages that hold their photo and its encoding in memory: the ones used last. Others read it again."""
+"""Pages that hold their photo and its encoding in memory: the ones used last. Others read it
+again."""
 
 TABS = ("enlarge", "restore")
 """A page sends one picture for each, and each makes one file."""
@@ -41,16 +43,20 @@ _NAME_BYTES = 120
 
 
 class Job:
-    """Work that writes a file. It waits until no other work of the same executor, which has one thread, runs.
+    """Work that writes a file. It waits until no other work of the same executor, which has one
+    thread, runs.
 
-    target: the file, which is there once the state is "done". fraction: how much is done, 0 to 1. shown: what the work
-    returned. error: why it failed, once the state is "failed".
+    target: the file, which is there once the state is "done". fraction: how much is done, 0 to 1.
+    shown: what the work returned. error: why it failed, once the state is "failed".
     """
 
     def __init__(self, target: Path, work: Work, *, turn: ThreadPoolExecutor) -> None:
-        self.target, self._cancel, self._started = target, threading.Event(), 0.0
+        self.target = target
+        self._cancel = threading.Event()
+        self._started = 0.0
         self.state: Literal["waiting", "running", "done", "failed", "cancelled"] = "waiting"
-        self.fraction, self.shown = 0.0, None
+        self.fraction = 0.0
+        self.shown = None
         self.error: BaseException | None = None
         self._future = turn.submit(self._run, work)
 
@@ -77,11 +83,13 @@ class Job:
             self.fraction = done / total
 
         try:
-            self._started, self.state = time.monotonic(), "running"
+            self._started = time.monotonic()
+            self.state = "running"
             stop_if_set(self._cancel)
             self.shown = work(told, self._cancel)
             stop_if_set(self._cancel)
-            self.fraction, self.state = 1.0, "done"
+            self.fraction = 1.0
+            self.state = "done"
         except BaseException as error:  # whatever it is, the page gets it
             delete_file(self.target)
             self.error, self.state = error, "cancelled" if self._cancel.is_set() else "failed"
@@ -104,7 +112,9 @@ class Session:
     lives: bool = False  # whether it was heard of since it was opened
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     pictures: dict[str, Path] = field(default_factory=dict)  # what it sent, by its tab
-    receiving: dict[str, asyncio.Task[Any] | None] = field(default_factory=dict)  # what still receives each
+    receiving: dict[str, asyncio.Task[Any] | None] = field(
+        default_factory=dict
+    )  # what still receives each
     photo: LivePhoto | None = None  # what the tab "Enlarge" shows, if it is in memory
     suits: ModelChoice | None = None  # the model that suits it, and why
     samples: threading.Event = field(default_factory=threading.Event)  # stops the eight samples
@@ -118,7 +128,9 @@ class Session:
         return folder / name
 
     def expect(self, tab: str, task: asyncio.Task[Any] | None) -> None:
-        """Let a task receive a picture, or none. The one that still receives an older one ends, and samples do."""
+        """Let a task receive a picture, or none. The one that still receives an older one ends, and
+        samples do.
+        """
         self.samples.set()
         if (older := self.receiving.get(tab)) is not None and older is not asyncio.current_task():
             older.cancel()
@@ -138,13 +150,17 @@ class Session:
             self.pictures[tab] = path
 
     def begin(self, tab: str, target: Path, work: Work, *, turn: ThreadPoolExecutor) -> Job:
-        """Begin long work of a tab that writes a file; the tab's older one is stopped, and its file deleted."""
+        """Begin long work of a tab that writes a file; the tab's older one is stopped, and its file
+        deleted.
+        """
         self._withdraw(tab)
         self.jobs[tab] = Job(target, work, turn=turn)
         return self.jobs[tab]
 
     def in_words(self, text: str) -> str:
-        """A message without the folders that only the server knows, and without advice to who started it."""
+        """A message without the folders that only the server knows, and without advice to who
+        started it.
+        """
         words = text.replace(RAISE_LIMIT, "choose a smaller picture")
         return re.sub(re.escape(str(self.folder)) + r"[\\/](?:[0-9a-f]{32}[\\/])?", "", words)
 
@@ -156,7 +172,9 @@ class Session:
             job.cancel()
 
     def delete(self) -> None:
-        """Let go of what a page that was stopped holds, once its work has ended: before its next tile."""
+        """Let go of what a page that was stopped holds, once its work has ended: before its next
+        tile.
+        """
         self.photo = None
         for job in self.jobs.values():
             job.join(_END_S)
@@ -169,13 +187,15 @@ class Session:
 
 
 class Sessions:
-    """All open pages by their key, which only the page and the server know; those used last are the last.
+    """All open pages by their key, which only the page and the server know; those used last are the
+    last.
 
     root: folder for their files; it must exist. clock: seconds, monotonic.
     """
 
     def __init__(self, root: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._root, self._clock = root, clock
+        self._root = root
+        self._clock = clock
         self._sessions: dict[str, Session] = {}
 
     async def open(self) -> tuple[str, Session]:
@@ -183,20 +203,29 @@ class Sessions:
         if len(self._sessions) >= MOST_SESSIONS:
             unheard = next((key for key, other in self._sessions.items() if not other.lives), None)
             if unheard is None:
-                raise ArgumentError(f"{MOST_SESSIONS} pages are open, the most there may be; close others first")
+                raise ArgumentError(
+                    f"{MOST_SESSIONS} pages are open, the most there may be; close others first"
+                )
             await self.close(unheard)
         key = secrets.token_urlsafe(24)
-        session = self._sessions[key] = Session(folder=self._root / secrets.token_hex(16), seen=self._clock())
+        session = self._sessions[key] = Session(
+            folder=self._root / secrets.token_hex(16), seen=self._clock()
+        )
         session.folder.mkdir(mode=0o700)
         return key, session
 
     def get(self, key: str) -> Session:
-        """An open page, which is used now: only so many used last keep their photo in memory. Raises: RefusedError."""
+        """An open page, which is used now: only so many used last keep their photo in memory.
+        Raises: RefusedError.
+        """
         session = self._sessions.pop(key, None)
         if session is None:
-            raise RefusedError(410, "the page was closed, and its pictures were deleted; choose them again")
+            raise RefusedError(
+                410, "the page was closed, and its pictures were deleted; choose them again"
+            )
         self._sessions[key] = session
-        session.seen, session.lives = self._clock(), True
+        session.seen = self._clock()
+        session.lives = True
         for other in list(self._sessions.values())[:-MOST_PHOTOS]:
             other.photo = None  # whoever draws it this moment has it still
         return session
@@ -221,8 +250,12 @@ class Sessions:
 
 
 def plain_name(name: str) -> str:
-    """A browser's name of a file as the name of a file in a folder of ours: not a path, not hidden, not too long."""
-    plain = "".join("_" if letter in '/\\:*?"<>|' or not is_plain(letter) else letter for letter in name)
+    """A browser's name of a file as the name of a file in a folder of ours: not a path, not hidden,
+    not too long.
+    """
+    plain = "".join(
+        "_" if letter in '/\\:*?"<>|' or not is_plain(letter) else letter for letter in name
+    )
     stem, dot, ending = plain.strip(" .").rpartition(".")
     stem, ending = (stem, f".{ending[:20]}") if dot else (ending, "")
     room = _NAME_BYTES - len(ending.encode())

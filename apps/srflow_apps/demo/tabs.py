@@ -1,4 +1,6 @@
-"""Draws for the tabs of the page: a crop that follows their controls, the whole photo, a restored one."""
+"""Draws for the tabs of the page: a crop that follows their controls, the whole photo, a restored
+one.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ def draw_options(said: Said) -> DrawOptions:
 
 
 def crop_of(said: Said) -> tuple[int, tuple[int, int] | None]:
-    """The side of the crop's enlargement in pixels, and its left and top in the photo; None: the middle."""
+    """The side of the crop's enlargement in pixels, and its left and top in the photo; None: the
+    middle.
+    """
     side = whole("the crop's side", said.get("side"), least=1, most=_MAX_SIDE)
     place = said.get("left"), said.get("top")
     if place == (None, None):
@@ -71,16 +75,22 @@ class Tabs:
     """The tabs' functions, each for the session of the page that calls it."""
 
     def __init__(self, upscaler: Upscaler, *, max_pixels: int) -> None:
-        self._upscaler, self._bundles, self._max_pixels = upscaler, upscaler._bundles, max_pixels
+        self._upscaler = upscaler
+        self._bundles = upscaler._bundles
+        self._max_pixels = max_pixels
 
     def take(self, session: Session, tab: str, path: Path) -> dict[str, Any]:
-        """Use a picture from now on; of the tab "Enlarge", tell its size, and show it reduced. Raises: ImageError."""
+        """Use a picture from now on; of the tab "Enlarge", tell its size, and show it reduced.
+        Raises: ImageError.
+        """
         session.put(tab, path)
         try:
             if tab == "restore":
                 with open_image(path, max_pixels=self._max_pixels):
                     return {}
-            session.suits = choose_model(path, among=self._bundles.values(), max_pixels=self._max_pixels)
+            session.suits = choose_model(
+                path, among=self._bundles.values(), max_pixels=self._max_pixels
+            )
             photo = session.photo = self._opened(session.suits, path)
             image = data_url(preview(path, most=_OVERVIEW_SIDE)[0])
             return {"image": image, "width": photo.width, "height": photo.height}
@@ -89,17 +99,25 @@ class Tabs:
             raise
 
     def show(self, session: Session, said: Said) -> dict[str, Any]:
-        """Draw the crop as the controls say: the sample, its name and place, the photo there, and what draws it.
+        """Draw the crop as the controls say: the sample, its name and place, the photo there, and
+        what draws it.
 
         The photo is left out if the page says that it shows this place of it already.
         """
         options = draw_options(said)
         photo = self._shown(session, said)
-        after, crop, manifest = photo.draw(options), photo.crop, self._bundles[photo.model].manifest
+        after = photo.draw(options)
+        crop = photo.crop
+        manifest = self._bundles[photo.model].manifest
         shown = {
             "after": data_url(after),
             "name": _name(options),
-            "place": {"left": crop.left, "top": crop.top, "across": crop.width, "down": crop.height},
+            "place": {
+                "left": crop.left,
+                "top": crop.top,
+                "across": crop.width,
+                "down": crop.height,
+            },
             "model": photo.model,
             "scale": manifest.scale,
             "tau": manifest.default_tau,
@@ -109,11 +127,14 @@ class Tabs:
             shown["before"] = data_url(photo.bicubic())
         return shown
 
-    def samples(self, session: Session, said: Said, cancel: threading.Event) -> dict[str, Any] | None:
-        """Draw eight samples of the crop: the part where they differ most; their spread in colours, and its scale.
+    def samples(
+        self, session: Session, said: Said, cancel: threading.Event
+    ) -> dict[str, Any] | None:
+        """Draw eight samples of the crop: the part where they differ most; their spread in colours,
+        and its scale.
 
-        That is the width of calibrated intervals at the model's default temperature, the deviation at others. None if
-        `cancel` is set meanwhile.
+        That is the width of calibrated intervals at the model's default temperature, the deviation
+        at others. None if `cancel` is set meanwhile.
         """
         options = dataclasses.replace(draw_options(said), sample=0, cancel=cancel)
         try:
@@ -127,9 +148,14 @@ class Tabs:
         words = "the samples agree. Light yellow: they deviate by"
         if manifest.intervals is not None and options.tau == DrawOptions().tau_for(manifest):
             spread = np.minimum(2 * manifest.intervals.band(SAMPLES, 0.9)(std), 1).mean(axis=2)
-            words = "the model is sure. Light yellow: 90 % of such photographs' values lie within intervals as wide as"
+            words = (
+                "the model is sure. Light yellow: 90 % of such photographs' values lie within "
+                "intervals as wide as"
+            )
         brightest = float(np.quantile(spread, 0.995))
-        parts = [picture[top : top + _THUMBNAIL_SIDE, left : left + _THUMBNAIL_SIDE] for picture in drawn]
+        parts = [
+            picture[top : top + _THUMBNAIL_SIDE, left : left + _THUMBNAIL_SIDE] for picture in drawn
+        ]
         return {
             "images": [data_url(part) for part in parts],
             "spread": data_url(heat(spread, brightest=brightest)),
@@ -137,17 +163,24 @@ class Tabs:
         }
 
     def begin(self, session: Session, tab: str, said: Said, turn: ThreadPoolExecutor) -> None:
-        """Begin the work that writes a tab's file and returns what the viewer shows of it. turn: as of a Job."""
+        """Begin the work that writes a tab's file and returns what the viewer shows of it. turn: as
+        of a Job.
+        """
         source = _sent(session, tab)
         make: Callable[..., Any]
         if tab == "enlarge":
-            options, choice = draw_options(said), self._named(session, said)
-            ending, names = f"x{self._bundles[choice.name].manifest.scale}", ("the whole photo", _name(options))
+            options = draw_options(said)
+            choice = self._named(session, said)
+            ending = f"x{self._bundles[choice.name].manifest.scale}"
+            names = ("the whole photo", _name(options))
             make = functools.partial(self._enlarge, choice, options)
         else:
-            ending, names = "restored", ("noisy", "restored")
+            ending = "restored"
+            names = ("noisy", "restored")
             over = choice_of(said, "over", ("auto", "spatial", "local"))
-            make = functools.partial(self._upscaler.restore_file, max_pixels=self._max_pixels, over=over)
+            make = functools.partial(
+                self._upscaler.restore_file, max_pixels=self._max_pixels, over=over
+            )
         target = session.new_file(f"{source.stem}_{ending}.{choice_of(said, 'format', FORMATS)}")
 
         def write(told: Callable[[int, int], None], cancel: threading.Event) -> dict[str, Any]:
@@ -156,47 +189,70 @@ class Tabs:
 
         session.begin(tab, target, write, turn=turn)
 
-    def _enlarge(self, choice: ModelChoice, options: DrawOptions, source: Path, target: Path, **watched: Any) -> None:
-        draw, writing = dataclasses.replace(options, **watched), WriteOptions(max_pixels=self._max_pixels)
+    def _enlarge(
+        self, choice: ModelChoice, options: DrawOptions, source: Path, target: Path, **watched: Any
+    ) -> None:
+        draw = dataclasses.replace(options, **watched)
+        writing = WriteOptions(max_pixels=self._max_pixels)
         self._upscaler._upscale_file(choice, source, [target], draw, writing, interval=None)
 
     def _opened(self, choice: ModelChoice, path: Path) -> LivePhoto:
         painter, _ = self._upscaler._painters_of(choice)
         return LivePhoto(painter, path, max_pixels=self._max_pixels)
 
-    def _shown(self, session: Session, said: Said, *, cancel: threading.Event | None = None) -> LivePhoto:
+    def _shown(
+        self, session: Session, said: Said, *, cancel: threading.Event | None = None
+    ) -> LivePhoto:
         """The photo, with the crop that the page asks for encoded by the model that it asks for."""
         path = _sent(session, "enlarge")
         photo, choice, (side, place) = session.photo, self._named(session, said), crop_of(said)
         if photo is None or photo.model != choice.name:
             photo = session.photo = self._opened(choice, path)
-        photo.show(side=max(1, side // self._bundles[choice.name].manifest.scale), place=place, cancel=cancel)
+        photo.show(
+            side=max(1, side // self._bundles[choice.name].manifest.scale),
+            place=place,
+            cancel=cancel,
+        )
         return photo
 
     def _named(self, session: Session, said: Said) -> ModelChoice:
         """The model that the page asks for."""
         name = choice_of({"model": BY_PICTURE, **said}, "model", (BY_PICTURE, *self._bundles))
         suits = session.suits
-        return suits if suits and name in (BY_PICTURE, suits.name) else ModelChoice(name=str(name), why="")
+        return (
+            suits
+            if suits and name in (BY_PICTURE, suits.name)
+            else ModelChoice(name=str(name), why="")
+        )
 
 
 def data_url(picture: NDArray[np.uint8]) -> str:
-    """An H×W×C picture as a PNG within a URL: nothing is written to disk. Compressed lightly: 5 ms for 256×256."""
+    """An H×W×C picture as a PNG within a URL: nothing is written to disk. Compressed lightly: 5 ms
+    for 256×256.
+    """
     file = io.BytesIO()
-    Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).save(file, "PNG", compress_level=1)
+    Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).save(
+        file, "PNG", compress_level=1
+    )
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
 def heat(deviation: NDArray[np.float32], *, brightest: float) -> NDArray[np.uint8]:
     """A deviation, H×W in [0, 1], as colours: black is 0, light yellow is `brightest` and above."""
     shades = np.rint(np.clip(deviation / max(brightest, 1e-9), 0, 1) * 255).astype(np.uint8)
-    return np.asarray(ImageOps.colorize(Image.fromarray(shades), black="#000004", mid="#bb3754", white="#fcffa4"))
+    return np.asarray(
+        ImageOps.colorize(Image.fromarray(shades), black="#000004", mid="#bb3754", white="#fcffa4")
+    )
 
 
 def busiest(values: NDArray[Any], side: int) -> tuple[int, int]:
-    """Top and left of the square of this side with the largest sum of `values`, H×W; it is cut to what is there."""
+    """Top and left of the square of this side with the largest sum of `values`, H×W; it is cut to
+    what is there.
+    """
     height, width = (min(side, whole) for whole in values.shape)
-    above = np.pad(values.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))  # sums of what is above and left
+    above = np.pad(
+        values.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0))
+    )  # sums of what is above and left
     rows = above[height:] - above[:-height]
     place = np.argmax(rows[:, width:] - rows[:, :-width])
     top, left = divmod(int(place), values.shape[1] - width + 1)
@@ -204,17 +260,23 @@ def busiest(values: NDArray[Any], side: int) -> tuple[int, int]:
 
 
 def preview(path: Path, *, most: int) -> tuple[NDArray[np.uint8], int]:
-    """A picture file in 8-bit sRGB, H×W×C, reduced to `most` pixels of its longer side; and the file's own width.
+    """A picture file in 8-bit sRGB, H×W×C, reduced to `most` pixels of its longer side; and the
+    file's own width.
 
-    Its size has been checked, or it is the model's, and as many times as large as what was. Raises: ImageError.
+    Its size has been checked, or it is the model's, and as many times as large as what was. Raises:
+    ImageError.
     """
     try:
         with open_image(path, max_pixels=sys.maxsize) as reader:
             small = reader._image.thumbnail_image(most, size="down", export_profile="srgb")
             image = small.colourspace("srgb").cast("uchar")
-            return np.frombuffer(image.write_to_memory(), np.uint8).reshape(image.height, image.width, -1), reader.width
+            return np.frombuffer(image.write_to_memory(), np.uint8).reshape(
+                image.height, image.width, -1
+            ), reader.width
     except libvips.pyvips().Error as error:
-        raise ImageError(f"{path} cannot be used: {libvips.reason(error)}; try another file") from error
+        raise ImageError(
+            f"{path} cannot be used: {libvips.reason(error)}; try another file"
+        ) from error
 
 
 def _name(options: DrawOptions) -> str:
@@ -234,6 +296,10 @@ def _compared(before: Path, after: Path, names: tuple[str, str]) -> dict[str, An
     """Two files as the viewer shows them, and the width of the second."""
     old, _ = preview(before, most=_PREVIEW_SIDE)
     new, width = preview(after, most=_PREVIEW_SIDE)
-    note = f"Shown reduced to {_PREVIEW_SIDE} pixels; the file is whole." if width > new.shape[1] else ""
+    note = (
+        f"Shown reduced to {_PREVIEW_SIDE} pixels; the file is whole."
+        if width > new.shape[1]
+        else ""
+    )
     shown = {"before": data_url(old), "after": data_url(new), "note": note, "width": width}
     return {**shown, "names": dict(zip(("before", "after"), names, strict=True))}

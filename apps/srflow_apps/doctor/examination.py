@@ -1,7 +1,8 @@
-"""The checks of srflow-doctor: what this machine can run, why the rest does not work, and the commands that fix it.
+"""The checks of srflow-doctor: what this machine can run, why the rest does not work, and the
+commands that fix it.
 
-A broken or mixed native library can end Python without an exception. So what loads one is asked `apart`, in a process
-of its own: `python -m srflow_apps.doctor.examination QUESTION`.
+A broken or mixed native library can end Python without an exception. So what loads one is asked
+`apart`, in a process of its own: `python -m srflow_apps.doctor.examination QUESTION`.
 """
 
 from __future__ import annotations
@@ -43,9 +44,13 @@ EXTRAS = {
 """Name of the line and what it is for, by the extra."""
 
 DEADLINE_S = 120
-OK, MISSING, PROBLEM = "ok", "missing", "problem"
-_CPU_RUNTIME, _GPU_RUNTIME = "onnxruntime", "onnxruntime-gpu"
-_NO_RUNTIME, _NO_GPU = "ONNX Runtime does not work, see above", "there is no NVIDIA GPU to use"
+OK = "ok"
+MISSING = "missing"
+PROBLEM = "problem"
+_CPU_RUNTIME = "onnxruntime"
+_GPU_RUNTIME = "onnxruntime-gpu"
+_NO_RUNTIME = "ONNX Runtime does not work, see above"
+_NO_GPU = "there is no NVIDIA GPU to use"
 
 Found = Sequence[Any]
 """A state, a detail, and fixes, as of :class:`Check`; a fix may be its command alone."""
@@ -55,7 +60,8 @@ Found = Sequence[Any]
 class Check:
     """One line of the report.
 
-    state: "ok"; "missing" if an optional part is absent; "problem" if a part is broken, or required and absent.
+    state: "ok"; "missing" if an optional part is absent; "problem" if a part is broken, or required
+    and absent.
     fixes: purposes and commands, the likeliest first; a purpose may be empty.
     basic: True if upscaling on the CPU depends on it.
     """
@@ -67,17 +73,27 @@ class Check:
     basic: bool = False
 
     def lines(self, *, width: int = 118) -> str:
-        """The check as aligned lines for a terminal of this width, at least 60 columns. Commands are never wrapped."""
+        """The check as aligned lines for a terminal of this width, at least 60 columns. Commands
+        are never wrapped.
+        """
         head = f"{self.state:<8} {self.name:<16} "
         indent = " " * len(head)
-        wrapper = textwrap.TextWrapper(max(width, 60), initial_indent=head, subsequent_indent=indent)
+        wrapper = textwrap.TextWrapper(
+            max(width, 60), initial_indent=head, subsequent_indent=indent
+        )
         wrapper.break_long_words = wrapper.break_on_hyphens = False
-        fixes = [f"{indent}fix{f' ({purpose})' if purpose else ''}: {command}" for purpose, command in self.fixes]
+        fixes = [
+            f"{indent}fix{f' ({purpose})' if purpose else ''}: {command}"
+            for purpose, command in self.fixes
+        ]
         return "\n".join([*wrapper.wrap(self.detail), *fixes])
 
     def as_data(self) -> dict[str, Any]:
         """The check as JSON values, for programs."""
-        return {**vars(self), "fixes": [{"purpose": purpose, "command": command} for purpose, command in self.fixes]}
+        return {
+            **vars(self),
+            "fixes": [{"purpose": purpose, "command": command} for purpose, command in self.fixes],
+        }
 
 
 def basics_work(checks: Iterable[Check]) -> bool:
@@ -86,7 +102,9 @@ def basics_work(checks: Iterable[Check]) -> bool:
 
 
 def examine() -> Iterator[Check]:
-    """Run the checks, two at a time, and yield each in its order. Never raises for what it finds; takes seconds."""
+    """Run the checks, two at a time, and yield each in its order. Never raises for what it finds;
+    takes seconds.
+    """
     with ThreadPoolExecutor(2) as pool:
         yield from pool.map(_checked, PARTS, PARTS.values())
 
@@ -95,7 +113,9 @@ def _checked(name: str, look: Callable[[], Found]) -> Check:
     try:
         state, detail, *fixes = look()
     except Exception as error:  # whatever is broken: that is what a user wants to know
-        state, detail, fixes = PROBLEM, _line(error), [_AGAIN.get(name, "")]
+        state = PROBLEM
+        detail = _line(error)
+        fixes = [_AGAIN.get(name, "")]
     commands = tuple(("", one) if isinstance(one, str) else tuple(one) for one in fixes if one)
     return Check(name, state, detail, commands, basic=name in _BASIC)
 
@@ -105,7 +125,9 @@ def _line(error: Exception) -> str:
 
 
 def apart(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Let a function of this module run in a process of its own. Raises: RuntimeError, one line, for what it raised."""
+    """Let a function of this module run in a process of its own. Raises: RuntimeError, one line,
+    for what it raised.
+    """
     if __name__ == "__main__":  # this is that process
         return function
 
@@ -118,7 +140,12 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
             errors="replace",
             timeout=DEADLINE_S,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONSAFEPATH": "1", "PYTHONWARNINGS": "ignore", "PYTHONIOENCODING": "utf-8"},
+            env={
+                **os.environ,
+                "PYTHONSAFEPATH": "1",
+                "PYTHONWARNINGS": "ignore",
+                "PYTHONIOENCODING": "utf-8",
+            },
         )
         if done.returncode == 1 and (said := done.stderr.strip().rpartition("\n")[2]):
             raise RuntimeError(said)
@@ -135,8 +162,14 @@ def runtime() -> dict[str, Any]:
     ort = importlib.import_module("onnxruntime")
     if not hasattr(ort, "InferenceSession"):
         raise ImportError("the folder onnxruntime/ exists, but the package in it does not")
-    package, cuda = getattr(ort, "package_name", "") or "onnxruntime", getattr(ort, "cuda_version", "")
-    return {"version": ort.__version__, "package": package, "cuda": cuda, "providers": ort.get_available_providers()}
+    package = getattr(ort, "package_name", "") or "onnxruntime"
+    cuda = getattr(ort, "cuda_version", "")
+    return {
+        "version": ort.__version__,
+        "package": package,
+        "cuda": cuda,
+        "providers": ort.get_available_providers(),
+    }
 
 
 @apart
@@ -174,8 +207,12 @@ def plugin(device: str) -> Found:
     if not row.offered():
         return MISSING, f"not installed; it needs {row.needs}", f"pip install {row.package}"
     if not (found := find_devices(row)):
-        return MISSING, f"{row.version()} is installed but offers no device here; it needs {row.needs}"
-    one, name = found[0].device, found[0].ep_metadata.get("FULL_DEVICE_NAME")
+        return (
+            MISSING,
+            f"{row.version()} is installed but offers no device here; it needs {row.needs}",
+        )
+    one = found[0].device
+    name = found[0].ep_metadata.get("FULL_DEVICE_NAME")
     kind = f"{one.type.name}, {name or one.vendor}".rstrip(", ")
     return OK, f"{row.version()} on {kind}: {upscale(device)}"
 
@@ -188,18 +225,23 @@ def openvino() -> Found:
         return MISSING, detail, f'pip install "{DISTRIBUTION}[openvino]"'
     from srflow_sdk.backends.openvino import best_device, import_openvino, openvino_core
 
-    device, version = best_device(), str(import_openvino().__version__).partition("-")[0]
+    device = best_device()
+    version = str(import_openvino().__version__).partition("-")[0]
     name = openvino_core().get_property(device, "FULL_DEVICE_NAME")
     return OK, f"{version} on {device}, {name}: {upscale('openvino')}"
 
 
 @apart
 def cuda_libraries() -> None:
-    """Load what ONNX Runtime's CUDA provider needs; the error names the first library that is missing."""
+    """Load what ONNX Runtime's CUDA provider needs; the error names the first library that is
+    missing.
+    """
     ort = importlib.import_module("onnxruntime")
     getattr(ort, "preload_dlls", lambda: None)()
     for provider in ("shared", "cuda"):  # the second uses symbols of the first
-        library = next(Path(str(ort.__file__)).parent.glob(f"capi/*onnxruntime_providers_{provider}.*"))
+        library = next(
+            Path(str(ort.__file__)).parent.glob(f"capi/*onnxruntime_providers_{provider}.*")
+        )
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
@@ -222,17 +264,26 @@ def image_files() -> Found:
     """libvips' version and which image formats it reads."""
     vips = importlib.import_module("pyvips")
     loaders = {"PNG": "png", "JPEG": "jpeg", "WebP": "webp", "TIFF": "tiff", "GIF": "gif"}
-    formats = {name: bool(vips.type_find("VipsForeignLoad", f"{kind}load")) for name, kind in loaders.items()}
+    formats = {
+        name: bool(vips.type_find("VipsForeignLoad", f"{kind}load"))
+        for name, kind in loaders.items()
+    }
     formats |= {"AVIF": False, "HEIC": importlib.util.find_spec("pi_heif") is not None}
-    with contextlib.suppress(vips.Error):  # libheif may lack the codec: only reading a picture shows it
+    with contextlib.suppress(
+        vips.Error
+    ):  # libheif may lack the codec: only reading a picture shows it
         black = vips.Image.black(16, 16, bands=3).copy(interpretation="srgb")
         vips.Image.new_from_buffer(black.heifsave_buffer(compression="av1"), "").avg()
         formats["AVIF"] = True
     version = ".".join(str(vips.version(part)) for part in range(3))
-    detail = f"libvips {version} reads {', '.join(name for name, reads in formats.items() if reads)}"
+    detail = (
+        f"libvips {version} reads {', '.join(name for name, reads in formats.items() if reads)}"
+    )
     if missing := [name for name, reads in formats.items() if not reads]:
         # HEIC needs a patented codec, which the wheel leaves out: not a fault of this installation.
-        detail += f", not {', '.join(missing)}" + ' (pip install "srflow-sdk[heic]")' * ("HEIC" in missing)
+        detail += f", not {', '.join(missing)}" + ' (pip install "srflow-sdk[heic]")' * (
+            "HEIC" in missing
+        )
     return OK if formats["PNG"] and formats["JPEG"] else PROBLEM, detail
 
 
@@ -243,7 +294,9 @@ def native_library() -> Found:
 
     if (path := native.find_native_library(native.VARIABLE)) is None:
         return MISSING, "none; bundles with plugins run without it (docs/native.md)"
-    native.register(importlib.import_module("onnxruntime").SessionOptions(), path)  # which really loads it
+    native.register(
+        importlib.import_module("onnxruntime").SessionOptions(), path
+    )  # which really loads it
     return OK, f"{path}, kernels for {'CPU and CUDA' if native.runs_on_cuda(path) else 'CPU'}"
 
 
@@ -255,7 +308,9 @@ def _or_none(fact: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def runtimes() -> list[str]:
-    """The distributions that own `import onnxruntime`, with versions: of two, each overwrites the other's files."""
+    """The distributions that own `import onnxruntime`, with versions: of two, each overwrites the
+    other's files.
+    """
     found = {
         f"{one.metadata['Name'].lower().replace('_', '-')} {one.version}"
         for one in metadata.distributions()
@@ -265,14 +320,19 @@ def runtimes() -> list[str]:
 
 
 def only_runtime(keep: str) -> str:
-    """The command that leaves only this runtime, complete: pip would otherwise leave files of the others behind."""
+    """The command that leaves only this runtime, complete: pip would otherwise leave files of the
+    others behind.
+    """
     names = sorted({_CPU_RUNTIME, _GPU_RUNTIME, *(one.partition(" ")[0] for one in runtimes())})
     return f"pip uninstall -y {' '.join(names)} && pip install --force-reinstall --no-deps {keep}"
 
 
 def _sdk() -> Found:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    machine = f"{platform.system()} {platform.machine()}, {cores} cores, {available_memory() / 2**30:.1f} GiB free"
+    machine = (
+        f"{platform.system()} {platform.machine()}, {cores} cores, "
+        f"{available_memory() / 2**30:.1f} GiB free"
+    )
     return OK, f"{DISTRIBUTION} {__version__}, Python {platform.python_version()}, {machine}"
 
 
@@ -282,17 +342,23 @@ def _models() -> Found:
     each = []
     for bundle in map(Bundle.embedded, Bundle.embedded_names() or (DEFAULT_MODEL,)):
         one = bundle.manifest
-        each.append(f"{one.name}, ×{one.scale}, {one.precision}, tau {'auto ' * one.auto_tau}{one.default_tau:g}")
+        each.append(
+            f"{one.name}, ×{one.scale}, {one.precision}, tau "
+            f"{'auto ' * one.auto_tau}{one.default_tau:g}"
+        )
     return OK, f"{'; '.join(each)}; files verified"
 
 
 def _onnxruntime() -> Found:
-    owners, purposes = runtimes(), [("for the CPU", _CPU_RUNTIME), ("for NVIDIA GPUs", _gpu_runtime())]
+    owners = runtimes()
+    purposes = [("for the CPU", _CPU_RUNTIME), ("for NVIDIA GPUs", _gpu_runtime())]
     if _or_none(graphics):
         purposes.reverse()
     try:
         one = runtime()
-        active = f"{one['package']} {one['version']}{', CUDA ' * bool(one['cuda'])}{one['cuda']} with "
+        active = (
+            f"{one['package']} {one['version']}{', CUDA ' * bool(one['cuda'])}{one['cuda']} with "
+        )
         active += ", ".join(name.removesuffix("ExecutionProvider") for name in one["providers"])
         if len(owners) < 2:
             return OK, active
@@ -300,8 +366,15 @@ def _onnxruntime() -> Found:
     except Exception as error:
         says = f"import onnxruntime fails: {_line(error)}"
     if not owners:
-        return PROBLEM, f"not installed; {says}", *((purpose, f"pip install {keep}") for purpose, keep in purposes)
-    detail = f"{owners[0]} is installed and broken, perhaps because another onnxruntime was uninstalled; {says}"
+        return (
+            PROBLEM,
+            f"not installed; {says}",
+            *((purpose, f"pip install {keep}") for purpose, keep in purposes),
+        )
+    detail = (
+        f"{owners[0]} is installed and broken, perhaps because another onnxruntime was "
+        f"uninstalled; {says}"
+    )
     if len(owners) > 1:
         detail = f"{' and '.join(owners)} overwrite each other's files; {says}"
     return PROBLEM, detail, *((purpose, only_runtime(keep)) for purpose, keep in purposes)
@@ -327,7 +400,8 @@ def _nvidia_gpu() -> Found:
 
 
 def _cuda() -> Found:
-    one, found = _or_none(runtime), _or_none(graphics)
+    one = _or_none(runtime)
+    found = _or_none(graphics)
     if one is None or found is None:
         return MISSING, _NO_GPU if one else _NO_RUNTIME
     build = only_runtime(_gpu_runtime())
@@ -335,7 +409,10 @@ def _cuda() -> Found:
         return MISSING, f"the active ONNX Runtime ({one['package']}) is built without CUDA", build
     major = int(str(one["cuda"]).partition(".")[0] or 0)
     if major > cuda_of_wheels(found["cuda"]):
-        why = f"this ONNX Runtime is for CUDA {one['cuda']}, which the driver (up to {found['cuda']}) does not run"
+        why = (
+            f"this ONNX Runtime is for CUDA {one['cuda']}, which the driver (up to "
+            f"{found['cuda']}) does not run"
+        )
         return PROBLEM, why, build
     try:
         cuda_libraries()
@@ -372,15 +449,28 @@ def _plugin(device: str) -> Found:
 
 
 def extra_packages(extra: str) -> Found:
-    """Check an extra of :data:`EXTRAS`, by the SDK's own metadata, against the distributions that are installed."""
+    """Check an extra of :data:`EXTRAS`, by the SDK's own metadata, against the distributions that
+    are installed.
+    """
     from packaging.requirements import Requirement
 
-    purpose, install = EXTRAS[extra][1], f'pip install "{DISTRIBUTION}[{extra}]"'
-    # Each requirement of the extra has a marker that names it; the rest of the marker is about the machine.
-    every = [one for one in map(Requirement, metadata.requires(DISTRIBUTION) or []) if f'"{extra}"' in str(one.marker)]
+    purpose = EXTRAS[extra][1]
+    install = f'pip install "{DISTRIBUTION}[{extra}]"'
+    # Each requirement of the extra has a marker that names it; the rest of the marker is about the
+    # machine.
+    every = [
+        one
+        for one in map(Requirement, metadata.requires(DISTRIBUTION) or [])
+        if f'"{extra}"' in str(one.marker)
+    ]
     here = [one for one in every if one.marker is None or one.marker.evaluate({"extra": extra})]
-    has = {one: next((dist.version for dist in metadata.distributions(name=one.name)), "") for one in here}
-    if wrong := [one for one, version in has.items() if version and not one.specifier.contains(version, True)]:
+    has = {
+        one: next((dist.version for dist in metadata.distributions(name=one.name)), "")
+        for one in here
+    }
+    if wrong := [
+        one for one, version in has.items() if version and not one.specifier.contains(version, True)
+    ]:
         each = (f"{one.name} {has[one]} is installed, {one.specifier} is needed" for one in wrong)
         return PROBLEM, f"{purpose}: {', '.join(each)}", install
     if absent := [one.name for one, version in has.items() if not version]:

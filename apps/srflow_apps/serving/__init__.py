@@ -1,1 +1,3 @@
-"""The model that an inference server runs: it checks requests, draws and answers. Triton is the one server so far."""
+"""The model that an inference server runs: it checks requests, draws and answers. Triton is the one
+server so far.
+"""

@@ -1,8 +1,9 @@
-"""Triton's HTTP protocol, with the standard library: v2 of KServe's, with binary tensors, and nothing else of it.
+"""Triton's HTTP protocol, with the standard library: v2 of KServe's, with binary tensors, and
+nothing else of it.
 
-Every exchange has one deadline, from the name's resolution to the last byte, and one limit on what is read. No
-compression is asked for, none is accepted, and nothing redirects. An answer that is not the protocol's is one
-RemoteError.
+Every exchange has one deadline, from the name's resolution to the last byte, and one limit on what
+is read. No compression is asked for, none is accepted, and nothing redirects. An answer that is not
+the protocol's is one RemoteError.
 """
 
 from __future__ import annotations
@@ -38,12 +39,15 @@ PORT = 8000
 """Triton's own, which an address without one means."""
 
 FACTS_S = 10.0
-"""How long to wait for what a server knows by heart: it takes milliseconds, however busy its models are."""
+"""How long to wait for what a server knows by heart: it takes milliseconds, however busy its models
+are."""
 
 _DTYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32"}  # Triton's names of numpy's types
 _JSON_BYTES = "Inference-Header-Content-Length"
 _PART = 1 << 16
-_SAID = {error.__name__: error for error in (ArgumentError, ImageError, NonFiniteError, OutOfMemoryError)}
+_SAID = {
+    error.__name__: error for error in (ArgumentError, ImageError, NonFiniteError, OutOfMemoryError)
+}
 _BUSY = (502, 503)  # 502: a proxy finds no server
 _LATE = 504
 _FAILURES = (OSError, http.client.HTTPException, UnicodeError, concurrent.futures.CancelledError)
@@ -65,32 +69,47 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return f"http://[{self.host}]:{self.port}" if ":" in self.host else f"http://{self.host}:{self.port}"
+        return (
+            f"http://[{self.host}]:{self.port}"
+            if ":" in self.host
+            else f"http://{self.host}:{self.port}"
+        )
 
 
 def parse_address(url: object) -> Address:
     """Read "host:port" or "http://host:port". Raises: ArgumentError for what is neither."""
-    shown, text = short(url), url.strip() if isinstance(url, str) and is_plain(url) else ""
+    shown = short(url)
+    text = url.strip() if isinstance(url, str) and is_plain(url) else ""
     scheme, _, rest = text.rpartition("://")
     try:
         if set("@?#") & set(text):  # what may be secret is not shown
             shown = "'…'"
-            raise ValueError("it has a user, a password or a query, and only a host and a port can be named")
+            raise ValueError(
+                "it has a user, a password or a query, and only a host and a port can be named"
+            )
         if scheme.lower() not in ("", "http"):
-            raise ValueError("only HTTP is spoken here; for HTTPS use a proxy or a tunnel on this machine")
+            raise ValueError(
+                "only HTTP is spoken here; for HTTPS use a proxy or a tunnel on this machine"
+            )
         parts = urlsplit(f"//{rest}")
         if not parts.hostname or parts.path.strip("/") or " " in rest:
             raise ValueError("only a host and a port can be named")
         return Address(host=parts.hostname, port=PORT if parts.port is None else parts.port)
     except ValueError as error:
-        raise ArgumentError(f"the server is {shown}: {error}; write host:port or http://host:{PORT}") from error
+        raise ArgumentError(
+            f"the server is {shown}: {error}; write host:port or http://host:{PORT}"
+        ) from error
 
 
 class _Connection(http.client.HTTPConnection):
-    """One that another thread may end at any moment, while it is made and while an answer is read, too."""
+    """One that another thread may end at any moment, while it is made and while an answer is read,
+    too.
+    """
 
     ended = False
-    reached: socket.socket | None = None  # also once http.client has given the socket to its response
+    reached: socket.socket | None = (
+        None  # also once http.client has given the socket to its response
+    )
 
     def connect(self) -> None:
         try:
@@ -110,13 +129,14 @@ class _Connection(http.client.HTTPConnection):
 
 
 class HttpClient:
-    """One server. Thread-safe. Each call has a connection of its own, which a balancer may give to any server.
+    """One server. Thread-safe. Each call has a connection of its own, which a balancer may give to
+    any server.
 
     timeout: seconds for a call that is work, to the last byte; others have :data:`FACTS_S` at most.
     max_message_bytes: no answer has more; what is beyond it is not read.
 
-    Methods raise NotThereError, UnknownModelError, RemoteError, CancelledError, DeviceError once it was closed, and the
-    errors of the SDK that the server names.
+    Methods raise NotThereError, UnknownModelError, RemoteError, CancelledError, DeviceError once it
+    was closed, and the errors of the SDK that the server names.
     """
 
     def __init__(self, address: Address, *, timeout: float, max_message_bytes: int) -> None:
@@ -130,7 +150,10 @@ class HttpClient:
         """Return the parameters of a model's config."""
         with self._understood():
             config = json.loads(self._asked("GET", f"/v2/models/{quote(model, safe='')}/config")[0])
-            return {name: str(value.get("string_value", "")) for name, value in config.get("parameters", {}).items()}
+            return {
+                name: str(value.get("string_value", ""))
+                for name, value in config.get("parameters", {}).items()
+            }
 
     def models(self) -> list[str]:
         """Return the names of the models that the server can answer for."""
@@ -176,9 +199,18 @@ class HttpClient:
             yield
         except SRFlowError:
             raise
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError, http.client.HTTPException) as error:
+        except (
+            ValueError,
+            TypeError,
+            LookupError,
+            AttributeError,
+            RecursionError,
+            http.client.HTTPException,
+        ) as error:
             why = str(error) or type(error).__name__
-            raise RemoteError(f"{self.address} gave an answer that cannot be used: {why}") from error
+            raise RemoteError(
+                f"{self.address} gave an answer that cannot be used: {why}"
+            ) from error
 
     def _asked(
         self,
@@ -189,7 +221,9 @@ class HttpClient:
         *,
         seconds: float | None = None,
     ) -> tuple[bytearray, str | None]:
-        """The body of an answer that is no error, and how many of its bytes are JSON. seconds: None is FACTS_S."""
+        """The body of an answer that is no error, and how many of its bytes are JSON. seconds: None
+        is FACTS_S.
+        """
         facts_s = min(self._timeout, FACTS_S)
         connection = _Connection(self.address.host, self.address.port, timeout=facts_s)
 
@@ -203,7 +237,9 @@ class HttpClient:
         try:
             if self._closed:
                 raise _closed_meanwhile()
-            status, answer, json_bytes = abandonable(exchange, seconds=seconds or facts_s, stop=connection.end)
+            status, answer, json_bytes = abandonable(
+                exchange, seconds=seconds or facts_s, stop=connection.end
+            )
         except _FAILURES as error:
             raise self._meant(error, seconds) from error
         finally:
@@ -213,12 +249,20 @@ class HttpClient:
         return answer, json_bytes
 
     def _read(self, response: http.client.HTTPResponse) -> bytearray:
-        """The body. Not by response.read, which has no limit if a chunk says that it has -1 bytes."""
-        body, part = bytearray(), memoryview(bytearray(_PART))
-        while (response.length or 0) + len(body) <= self._max_message_bytes and (count := response.readinto(part)):
+        """The body. Not by response.read, which has no limit if a chunk says that it has -1
+        bytes.
+        """
+        body = bytearray()
+        part = memoryview(bytearray(_PART))
+        while (response.length or 0) + len(body) <= self._max_message_bytes and (
+            count := response.readinto(part)
+        ):
             body += part[:count]
         if (response.length or 0) + len(body) > self._max_message_bytes:
-            raise ValueError(f"it has more than {self._max_message_bytes:,} bytes, the limit of max_message_bytes")
+            raise ValueError(
+                f"it has more than {self._max_message_bytes:,} bytes, the limit of "
+                "max_message_bytes"
+            )
         if response.length:
             raise ConnectionResetError("the connection ended in the middle of an answer")
         return body
@@ -230,14 +274,24 @@ class HttpClient:
         if self._closed:
             return _closed_meanwhile()
         if isinstance(error, TimeoutError):
-            return NotThereError(f"no answer within {min(self._timeout, FACTS_S):g} s") if not seconds else self._late()
+            return (
+                NotThereError(f"no answer within {min(self._timeout, FACTS_S):g} s")
+                if not seconds
+                else self._late()
+            )
         if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
-            return NotThereError("it does not answer in HTTP; 8000 is Triton's port for HTTP, 8001 the one for gRPC")
+            return NotThereError(
+                "it does not answer in HTTP; 8000 is Triton's port for HTTP, 8001 the one for gRPC"
+            )
         if isinstance(error, http.client.IncompleteRead):
             return NotThereError("the connection ended in the middle of an answer")
         if isinstance(error, (OSError, UnicodeError)):
-            return NotThereError(getattr(error, "strerror", None) or str(error) or type(error).__name__)
-        return http.client.HTTPException(f"its HTTP cannot be read: {error or type(error).__name__}")
+            return NotThereError(
+                getattr(error, "strerror", None) or str(error) or type(error).__name__
+            )
+        return http.client.HTTPException(
+            f"its HTTP cannot be read: {error or type(error).__name__}"
+        )
 
     def _said(self, status: int, message: str) -> Exception:
         """The error that a server's answer with such a status means here."""
@@ -250,11 +304,16 @@ class HttpClient:
             return NotThereError(message)
         if status == http.client.NOT_FOUND:
             return UnknownModelError(message)
-        return self._late() if status == _LATE else RemoteError(f"the server {self.address} failed: {message}")
+        return (
+            self._late()
+            if status == _LATE
+            else RemoteError(f"the server {self.address} failed: {message}")
+        )
 
     def _late(self) -> RemoteError:
         return RemoteError(
-            f"the server {self.address} did not answer within {self._timeout:g} s; it may be busy, or the tile large: "
+            f"the server {self.address} did not answer within {self._timeout:g} s; it may be busy, "
+            "or the tile large: "
             "use a longer timeout, or smaller tiles"
         )
 
@@ -271,18 +330,23 @@ def _error_of(body: bytes | bytearray) -> str | None:
     return None
 
 
-def _tensor(body: bytearray, json_bytes: str | None, name: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def _tensor(
+    body: bytearray, json_bytes: str | None, name: str, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
     """The float32 output of this name and shape of an answer: JSON, then the tensors' bytes.
 
     Raises: ValueError, TypeError, LookupError for anything else.
     """
-    begin, found = int(json_bytes or -1), None
+    begin = int(json_bytes or -1)
+    found = None
     if not 0 < begin <= len(body):
         raise ValueError(f"{_JSON_BYTES} is {short(json_bytes)}, of {len(body)} bytes")
     for entry in json.loads(body[:begin])["outputs"]:
         size = entry["parameters"]["binary_data_size"]
         if type(size) is not int or not 0 <= size <= len(body) - begin:  # True is no size
-            raise ValueError(f"binary_data_size is {short(size)}, and {len(body) - begin} bytes follow")
+            raise ValueError(
+                f"binary_data_size is {short(size)}, and {len(body) - begin} bytes follow"
+            )
         if entry["name"] == name:
             said = entry["datatype"], entry["shape"], size
             if said != (_DTYPES["float32"], list(shape), math.prod(shape) * 4):
@@ -290,5 +354,7 @@ def _tensor(body: bytearray, json_bytes: str | None, name: str, shape: tuple[int
             found = np.frombuffer(body, np.dtype("<f4"), size // 4, begin)
         begin += size
     if found is None or begin != len(body):
-        raise ValueError(f"it has {len(body) - begin} bytes more than its outputs, or no output {name}")
+        raise ValueError(
+            f"it has {len(body) - begin} bytes more than its outputs, or no output {name}"
+        )
     return found.astype(np.float32, copy=False).reshape(shape)

@@ -1,4 +1,6 @@
-"""The client: :class:`RemoteUpscaler`, whose tiles a server draws, and the model on the server that draws them."""
+"""The client: :class:`RemoteUpscaler`, whose tiles a server draws, and the model on the server that
+draws them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.serving.http_client import Address, HttpClient, NotThereError, UnknownModelError, parse_address
+from srflow_apps.serving.http_client import (
+    Address,
+    HttpClient,
+    NotThereError,
+    UnknownModelError,
+    parse_address,
+)
 from srflow_sdk._checks import real, whole
 from srflow_sdk.backends import Backend, Conditioning, Finish
 from srflow_sdk.drawing.options import Request
@@ -34,7 +42,8 @@ from srflow_sdk.upscaler import Upscaler
 
 _log = logging.getLogger(__name__)
 
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 4.0
+_FIRST_PAUSE_S = 0.25
+_LONGEST_PAUSE_S = 4.0
 ENVELOPE_BYTES = 4096
 """Room in a message for all but its largest tensors: names, shapes, small tensors, headers."""
 
@@ -42,7 +51,9 @@ LEAST_MESSAGE_BYTES = 1 << 16
 
 _REQUEST_BYTES = 16  # for an LR pixel: three colours and a temperature, float32
 _COLOURS_BYTES = 12  # for an HR pixel
-_LARGEST_CORE, _STEP = 512, 16  # of tiles that are chosen here, in LR pixels
+# of tiles that are chosen here, in LR pixels
+_LARGEST_CORE = 512
+_STEP = 16
 
 _T = TypeVar("_T")
 
@@ -51,8 +62,9 @@ _T = TypeVar("_T")
 class Limits:
     """The tiles and samples that messages can hold.
 
-    message_bytes: of requests and answers. tile_pixels, answer_bytes, samples: the server's limits of a request's tile
-    in LR pixels, of an answer, and of the samples in it. scale, multiple, halo: the model's.
+    message_bytes: of requests and answers. tile_pixels, answer_bytes, samples: the server's limits
+    of a request's tile in LR pixels, of an answer, and of the samples in it. scale, multiple, halo:
+    the model's.
 
     Raises: ArgumentError unless the smallest tile with its halo fits.
     """
@@ -67,16 +79,21 @@ class Limits:
 
     def __post_init__(self) -> None:
         side = padded_size(MIN_TILE, self.multiple) + 2 * padded_size(self.halo, self.multiple)
-        needed = max(side**2 * max(_REQUEST_BYTES, self._sample_bytes) + ENVELOPE_BYTES, LEAST_MESSAGE_BYTES)
+        needed = max(
+            side**2 * max(_REQUEST_BYTES, self._sample_bytes) + ENVELOPE_BYTES, LEAST_MESSAGE_BYTES
+        )
         if self.message_bytes < needed:
             raise ArgumentError(
-                f"max_message_bytes is {self.message_bytes:,}; the smallest tile of this model, with its halo {side}×"
+                f"max_message_bytes is {self.message_bytes:,}; the smallest tile of this model, "
+                f"with its halo {side}×"
                 f"{side} pixels, needs {needed:,}"
             )
         if self.pixels < side**2:
             raise ArgumentError(
-                f"the server takes tiles of at most {self.tile_pixels:,} pixels and answers of {self.answer_bytes:,} "
-                f"bytes; the smallest tile of this model, with its halo, has {side**2:,}: raise max_tile_pixels and "
+                f"the server takes tiles of at most {self.tile_pixels:,} pixels and answers of "
+                f"{self.answer_bytes:,} "
+                f"bytes; the smallest tile of this model, with its halo, has {side**2:,}: raise "
+                "max_tile_pixels and "
                 "max_answer_bytes in the model's config"
             )
 
@@ -100,12 +117,15 @@ class Limits:
         return max(min(self._answer_room // (self._sample_bytes * pixels), self.samples), 1)
 
     def core(self, tile: TileSize, *, height: int, width: int, halo: int) -> int | None:
-        """Return the side of tiles' cores for a height×width image, a multiple of `multiple`; None: it is one tile.
+        """Return the side of tiles' cores for a height×width image, a multiple of `multiple`; None:
+        it is one tile.
 
-        tile: what is asked for. No window has more than :attr:`pixels`: a core that would need more becomes smaller.
-        With "auto" it is as large as possible, up to 512 pixels.
+        tile: what is asked for. No window has more than :attr:`pixels`: a core that would need more
+        becomes smaller. With "auto" it is as large as possible, up to 512 pixels.
         """
-        multiple, most, reach = self.multiple, self.pixels, padded_size(halo, self.multiple)
+        multiple = self.multiple
+        most = self.pixels
+        reach = padded_size(halo, self.multiple)
 
         def fits(core: int) -> bool:
             return min(core + 2 * reach, height) * min(core + 2 * reach, width) <= most
@@ -116,25 +136,35 @@ class Limits:
             core = padded_size(_LARGEST_CORE, multiple) if tile == "auto" else max(height, width)
             step = math.lcm(_STEP, multiple)
         else:
-            core, step = padded_size(tile, multiple), multiple
+            core = padded_size(tile, multiple)
+            step = multiple
         if fits(core):
             return core
         least = padded_size(MIN_TILE, multiple)
-        return next((smaller for smaller in range(core // step * step, least, -step) if fits(smaller)), least)
+        return next(
+            (smaller for smaller in range(core // step * step, least, -step) if fits(smaller)),
+            least,
+        )
 
 
 class Server:
     """A model of :mod:`srflow_apps.serving` on a server. Thread-safe.
 
     manifest, precision: the model's. limits: of messages.
-    timeout: seconds that a call may take. retry_for: seconds for which a call is tried again while the server is
-    unavailable; the first one, which opens it, is not.
+    timeout: seconds that a call may take. retry_for: seconds for which a call is tried again while
+    the server is unavailable; the first one, which opens it, is not.
 
     Raises: ArgumentError, UnavailableError if it cannot be reached, UnknownModelError.
     """
 
     def __init__(
-        self, address: Address, model: str, *, timeout: float, retry_for: float, max_message_bytes: int
+        self,
+        address: Address,
+        model: str,
+        *,
+        timeout: float,
+        retry_for: float,
+        max_message_bytes: int,
     ) -> None:
         self.address = address
         self.model = model
@@ -180,11 +210,12 @@ class Server:
     ) -> NDArray[np.float32]:
         """Samples of a tile, all of its window: float32 n×sh×sw×3, sRGB, not clipped.
 
-        lr: the window, float32 3×h×w in [0, 1]. tau: a number, or a map h×w. It is tried again while the server is
-        unavailable.
+        lr: the window, float32 3×h×w in [0, 1]. tau: a number, or a map h×w. It is tried again
+        while the server is unavailable.
 
-        Raises: UnavailableError, also if the server has another model now; RemoteError; CancelledError; ArgumentError,
-        OutOfMemoryError, NonFiniteError and ImageError if the server says so.
+        Raises: UnavailableError, also if the server has another model now; RemoteError;
+        CancelledError; ArgumentError, OutOfMemoryError, NonFiniteError and ImageError if the server
+        says so.
         """
         inputs: dict[str, NDArray[Any]] = {
             "tile": np.ascontiguousarray(lr.transpose(1, 2, 0)),
@@ -200,35 +231,56 @@ class Server:
         scale = self.manifest.scale
         shape = len(samples), window.height * scale, window.width * scale, 3
         with cancelled_by(cancel):
-            answer = self._persistent(lambda: self._client.infer(self.model, inputs, "tile_upscaled", shape), cancel)
-            self._check_same_model(cancel)  # after the answer, so that one of another model is not used
+            answer = self._persistent(
+                lambda: self._client.infer(self.model, inputs, "tile_upscaled", shape), cancel
+            )
+            self._check_same_model(
+                cancel
+            )  # after the answer, so that one of another model is not used
         return answer
 
     def _check_same_model(self, cancel: threading.Event | None) -> None:
-        found, options = self._described(self._persistent(lambda: self._client.parameters(self.model), cancel))
+        found, options = self._described(
+            self._persistent(lambda: self._client.parameters(self.model), cancel)
+        )
         if found.digest != self.manifest.digest:
             raise UnavailableError(
-                f"{self.address} now serves another model as {self.model}: {found.name} (sha256 {found.digest[:12]}…) "
-                f"instead of {self.manifest.name} (sha256 {self.manifest.digest[:12]}…); begin again"
+                f"{self.address} now serves another model as {self.model}: {found.name} (sha256 "
+                f"{found.digest[:12]}…) "
+                f"instead of {self.manifest.name} (sha256 {self.manifest.digest[:12]}…); begin "
+                "again"
             )
         if options.precision != self.precision:
             raise UnavailableError(
-                f"{self.address} now draws in {options.precision} instead of {self.precision}; begin again"
+                f"{self.address} now draws in {options.precision} instead of {self.precision}; "
+                "begin again"
             )
 
     def _persistent(self, ask: Callable[[], _T], cancel: threading.Event | None) -> _T:
         """The answer, also of a server that was away for a while. Raises: UnavailableError."""
-        begun, pause, waiting = time.monotonic(), _FIRST_PAUSE_S, cancel or threading.Event()
+        begun = time.monotonic()
+        pause = _FIRST_PAUSE_S
+        waiting = cancel or threading.Event()
         while True:
             try:
                 return ask()
-            except (NotThereError, UnknownModelError) as error:  # it was there: the server stops, or loads it again
+            except (
+                NotThereError,
+                UnknownModelError,
+            ) as error:  # it was there: the server stops, or loads it again
                 gone = time.monotonic() - begun
                 if gone + pause > self._retry_for:
                     tried = f" (tried for {gone:.0f} s)" if gone >= 1 else ""
-                    raise UnavailableError(f"{self.address} is not available{tried}: {error}") from error
+                    raise UnavailableError(
+                        f"{self.address} is not available{tried}: {error}"
+                    ) from error
                 if pause == _FIRST_PAUSE_S:
-                    _log.warning("%s is not available: %s; trying again for %g s", self.address, error, self._retry_for)
+                    _log.warning(
+                        "%s is not available: %s; trying again for %g s",
+                        self.address,
+                        error,
+                        self._retry_for,
+                    )
             waiting.wait(pause)
             stop_if_set(cancel)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
@@ -239,15 +291,21 @@ class Server:
             names = self._client.models()
         except (NotThereError, RemoteError):
             return ""
-        return f"; its models are {', '.join(names[:20])}" if names else "; it has none that is ready"
+        return (
+            f"; its models are {', '.join(names[:20])}" if names else "; it has none that is ready"
+        )
 
     def _described(self, parameters: dict[str, str]) -> tuple[Manifest, ServingOptions]:
         """Read a config's parameters. Raises: RemoteError."""
         what = f"{self.model} on {self.address}"
         if MODEL_PARAMETER not in parameters:
-            raise RemoteError(f"{what} is not a model that upscales pictures; name srflow_upscale, or one like it")
+            raise RemoteError(
+                f"{what} is not a model that upscales pictures; name srflow_upscale, or one like it"
+            )
         try:
-            return Manifest.from_description(parameters[MODEL_PARAMETER]), ServingOptions.of_parameters(parameters)
+            return Manifest.from_description(
+                parameters[MODEL_PARAMETER]
+            ), ServingOptions.of_parameters(parameters)
         except BundleError as error:
             raise RemoteError(f"{what}: {error}") from error
         except ArgumentError as error:
@@ -257,7 +315,8 @@ class Server:
 class RemotePainter(Painter):
     """Asks the server for whole tiles: it draws the latents of their place, encodes and samples.
 
-    Nothing of a tile is kept between calls, here or there. A tile that does not fit a message becomes smaller.
+    Nothing of a tile is kept between calls, here or there. A tile that does not fit a message
+    becomes smaller.
     """
 
     def __init__(self, bundle: Bundle, server: Server, tile: TileSize) -> None:
@@ -271,10 +330,16 @@ class RemotePainter(Painter):
         halo = self.manifest.halo if halo is None else halo
         core = self._limits.core(self._tile, height=height, width=width, halo=halo)
         asked = min(height, width) if self._tile is None else self._tile
-        if core is not None and asked != "auto" and core < min(asked, height, width) and not self._told:
+        if (
+            core is not None
+            and asked != "auto"
+            and core < min(asked, height, width)
+            and not self._told
+        ):
             self._told = True
             _log.warning(
-                "%s do not fit messages of %d bytes, or are more than the server takes; continuing with tiles of %d "
+                "%s do not fit messages of %d bytes, or are more than the server takes; continuing "
+                "with tiles of %d "
                 "pixels",
                 "whole pictures of this size" if self._tile is None else f"tiles of {asked} pixels",
                 self._limits.message_bytes,
@@ -286,16 +351,24 @@ class RemotePainter(Painter):
         raise _only_here(self.backend.device)
 
     def samples(
-        self, tile: Tile, lr: NDArray[np.float32], request: Request, kept: KeptTiles, finish: Finish | None
+        self,
+        tile: Tile,
+        lr: NDArray[np.float32],
+        request: Request,
+        kept: KeptTiles,
+        finish: Finish | None,
     ) -> Iterator[NDArray[Any]]:
         options = request.options
         if request.latents is not None:
             raise _only_here(self.backend.device)
         if options.wrap:
-            raise ArgumentError("a server does not wrap textures; leave out wrap, or draw on this machine")
+            raise ArgumentError(
+                "a server does not wrap textures; leave out wrap, or draw on this machine"
+            )
         if max(int(options.seed), request.samples.stop - 1) >> 63:
             raise ArgumentError("seed and sample must be below 2^63 where a server draws")
-        window, scale = tile.window, self.manifest.scale
+        window = tile.window
+        scale = self.manifest.scale
         at_once = self._limits.samples_at_once(window.height * window.width)
         rows, columns = tile.core.within(window).scaled(scale).slices
         for first in range(0, len(request.samples), at_once):
@@ -346,13 +419,15 @@ class _ServerBackend(Backend):
 
 def _only_here(server: str) -> RemoteError:
     return RemoteError(
-        f"{server} only upscales; to invert, decode, restore or transfer pictures, use Upscaler with the bundle on "
+        f"{server} only upscales; to invert, decode, restore or transfer pictures, use Upscaler "
+        "with the bundle on "
         "this machine"
     )
 
 
 MODEL = "srflow_upscale"
-"""The name that srflow-export gives the model for clients; of several bundles, before a hyphen and a bundle's name."""
+"""The name that srflow-export gives the model for clients; of several bundles, before a hyphen and
+a bundle's name."""
 
 MAX_MESSAGE_BYTES = 8_000_000
 
@@ -366,38 +441,40 @@ class RemoteUpscaler(Upscaler):
         with RemoteUpscaler("gpu-machine:8000") as upscaler:
             upscaler.upscale("photo.jpg").save("large.png")
 
-    Pictures and files are read, cut into tiles, finished and written here, as :class:`Upscaler` does it; the server
-    draws the tiles. With equal tiles the pictures are those of an Upscaler on the server's device, bit for bit;
-    otherwise they differ by the halo's truncation.
+    Pictures and files are read, cut into tiles, finished and written here, as :class:`Upscaler`
+    does it; the server draws the tiles. With equal tiles the pictures are those of an Upscaler on
+    the server's device, bit for bit; otherwise they differ by the halo's truncation.
 
-    Args:
-        url: "host:port" or "http://host:port"; without a port, Triton's own, 8000. Connections are not encrypted.
-        model: its name on the server, such as "srflow_upscale". "auto" draws each picture with the one that suits it,
-            as :class:`Upscaler` does, of the embedded models that the server has ("srflow_upscale-x4-small" …);
-            everything with "srflow_upscale" if it has none.
-        tile: as for :class:`Upscaler`, but "auto" takes the largest that fits a message, up to 512 pixels, and one
-            that does not fit becomes smaller, with one warning.
-        max_message_bytes: no request or answer is larger; what is beyond it is not read. Several samples are asked for
-            at a time as far as they fit.
+    Args: url: "host:port" or "http://host:port"; without a port, Triton's own, 8000. Connections
+        are not encrypted. model: its name on the server, such as "srflow_upscale". "auto" draws
+        each picture with the one that suits it,
+            as :class:`Upscaler` does, of the embedded models that the server has
+            ("srflow_upscale-x4-small" …); everything with "srflow_upscale" if it has none.
+        tile: as for :class:`Upscaler`, but "auto" takes the largest that fits a message, up to 512
+            pixels, and one that does not fit becomes smaller, with one warning.
+        max_message_bytes: no request or answer is larger; what is beyond it is not read. Several
+            samples are asked for at a time as far as they fit.
         timeout: seconds that the server may take for one tile, to the last byte of its answer.
-        retry_for: how many seconds a server that is unavailable is tried again, after pauses that grow; only opening
-            it fails at once. Other failures are not tried again.
+        retry_for: how many seconds a server that is unavailable is tried again, after pauses that
+            grow; only opening it fails at once. Other failures are not tried again.
 
-    :attr:`bundle` has the manifest as far as the server tells it, and no files; :attr:`precision` is the server's own.
-    `encode` keeps nothing encoded: each later call has its tiles encoded again. `restore`, `transfer`,
-    `log_likelihood`, `Encoding.invert` and `Encoding.decode` raise RemoteError: they need the model here. Seeds and
-    samples are below 2^63. An answer that the protocol does not allow is a RemoteError, and one whose values are not
-    finite, or beyond ±65,504, a NonFiniteError.
+    :attr:`bundle` has the manifest as far as the server tells it, and no files; :attr:`precision`
+    is the server's own. `encode` keeps nothing encoded: each later call has its tiles encoded
+    again. `restore`, `transfer`, `log_likelihood`, `Encoding.invert` and `Encoding.decode` raise
+    RemoteError: they need the model here. Seeds and samples are below 2^63. An answer that the
+    protocol does not allow is a RemoteError, and one whose values are not finite, or beyond
+    ±65,504, a NonFiniteError.
 
     Thread-safe. Not to be used in a process that is forked after it was made.
 
-    Raises:
-        ArgumentError: an argument is wrong, or the server says so of a request.
-        UnavailableError: the server cannot be reached, or has another model by now, so that no picture is made with
+    Raises: ArgumentError: an argument is wrong, or the server says so of a request.
+        UnavailableError: the server cannot be reached, or has another model by now, so that no
+        picture is made with
             two.
         RemoteError: it has no such model, or its answer cannot be used.
 
-    Every method raises these and the errors of :class:`Upscaler`, also for what the server says of its memory.
+    Every method raises these and the errors of :class:`Upscaler`, also for what the server says of
+    its memory.
     """
 
     def __init__(
@@ -414,7 +491,9 @@ class RemoteUpscaler(Upscaler):
         check_tile(tile)
         if not isinstance(model, str) or not model:
             raise ArgumentError(f"model is {model!r}; it must be the name of a model on the server")
-        message_bytes = whole("max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=(1 << 31) - 1)
+        message_bytes = whole(
+            "max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=(1 << 31) - 1
+        )
         patience = {
             "timeout": real("timeout", timeout, least=0.001, most=LONGEST_S),
             "retry_for": real("retry_for", retry_for, least=0, most=LONGEST_S),

@@ -1,4 +1,5 @@
-"""Answers requests: the pictures that :class:`~srflow_sdk.Upscaler` gives, and tiles that clients cut themselves.
+"""Answers requests: the pictures that :class:`~srflow_sdk.Upscaler` gives, and tiles that clients
+cut themselves.
 
 A request's tensors are checked first: every error names the field that is wrong.
 """
@@ -31,7 +32,9 @@ from srflow_sdk.system.raising import memory_errors_typed
 PICTURES = ("image", "image_bytes", "tile")
 OF_TILES = ("origin", "tau_map")
 _FARTHEST = 1 << 31  # LR pixels from the picture's corner
-_INPUTS: dict[str, tuple[Any, tuple[int | str, ...]]] = {  # dtype and shape; a side with a name is free
+_INPUTS: dict[
+    str, tuple[Any, tuple[int | str, ...]]
+] = {  # dtype and shape; a side with a name is free
     "image": (np.uint8, ("height", "width", 3)),
     "image_bytes": (np.object_, (1,)),
     "tile": (np.float32, ("height", "width", 3)),
@@ -48,10 +51,13 @@ _SESSIONS = 2  # tiles at a time by default: one's Python parts leave the proces
 class PictureService:
     """Draws for any number of threads with one bundle.
 
-    backend: an active one; None opens the one that the options ask for. Raises: BundleError, DeviceError.
+    backend: an active one; None opens the one that the options ask for. Raises: BundleError,
+        DeviceError.
     """
 
-    def __init__(self, bundle: Bundle, options: ServingOptions, *, backend: Backend | None = None) -> None:
+    def __init__(
+        self, bundle: Bundle, options: ServingOptions, *, backend: Backend | None = None
+    ) -> None:
         self.options = options
         self.manifest = bundle.manifest
         how: dict[str, Any] = {"device": options.device, "precision": options.precision}
@@ -67,9 +73,9 @@ class PictureService:
     ) -> dict[str, NDArray[Any]]:
         """The outputs, by name, for a request's inputs, by name: docs/triton.md has both.
 
-        upscaled: uint8 samples×sH×sW×3, for `image` and `image_bytes`. tile_upscaled: float32 samples×sh×sw×3, for
-        `tile`: sRGB as the network gives it, not clipped. after_tile: called after each tile of each sample; what it
-        raises ends the work.
+        upscaled: uint8 samples×sH×sW×3, for `image` and `image_bytes`. tile_upscaled: float32
+        samples×sh×sw×3, for `tile`: sRGB as the network gives it, not clipped. after_tile: called
+        after each tile of each sample; what it raises ends the work.
 
         Raises: SRFlowError; what concerns the request itself names the field.
         """
@@ -80,15 +86,20 @@ class PictureService:
             found = f"the request has {' and '.join(given)}" if given else "the request has none"
             raise ArgumentError(f"{', '.join(PICTURES)}: send exactly one of them; {found}")
         if given != ["tile"] and (odd := [name for name in OF_TILES if name in inputs]):
-            raise ArgumentError(f"{odd[0]}: only a tile has one; leave it out, or send tile instead of {given[0]}")
+            raise ArgumentError(
+                f"{odd[0]}: only a tile has one; leave it out, or send tile instead of {given[0]}"
+            )
         draw = DrawOptions()
         for name in ("tau", "seed", "sample"):
             if name in inputs:
                 with _field(name):
                     draw = dataclasses.replace(draw, **{name: inputs[name][0].item()})
-        samples, most = int(inputs["samples"][0]) if "samples" in inputs else 1, self.options.max_samples
+        samples = int(inputs["samples"][0]) if "samples" in inputs else 1
+        most = self.options.max_samples
         if not 1 <= samples <= most:
-            raise ArgumentError(f"samples: it is {samples}; this server draws 1 to {most} for a request")
+            raise ArgumentError(
+                f"samples: it is {samples}; this server draws 1 to {most} for a request"
+            )
         if given == ["tile"]:
             with memory_errors_typed("for the tile; send a smaller one, or ask for fewer samples"):
                 return {"tile_upscaled": self._tile(inputs, draw, samples, after_tile)}
@@ -96,7 +107,11 @@ class PictureService:
             return {"upscaled": self._pictures(inputs, draw, samples, after_tile)}
 
     def _pictures(
-        self, inputs: Mapping[str, NDArray[Any]], draw: DrawOptions, samples: int, after_tile: Callable[[], None]
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        draw: DrawOptions,
+        samples: int,
+        after_tile: Callable[[], None],
     ) -> NDArray[np.uint8]:
         if "image" in inputs:
             with _field("image"):
@@ -108,20 +123,32 @@ class PictureService:
         self._check_answer(samples * pixels.shape[0] * pixels.shape[1] * 3)
         keywords: Any = {**vars(draw), "progress": lambda _done, _total: after_tile()}
         encoding: Encoding[Any] = Encoding(pixels, kind, self._painter, memory_budget=0)
-        return np.stack([_rgb(np.asarray(picture)) for picture in encoding.samples(samples, **keywords)])
+        return np.stack(
+            [_rgb(np.asarray(picture)) for picture in encoding.samples(samples, **keywords)]
+        )
 
     def _tile(
-        self, inputs: Mapping[str, NDArray[Any]], draw: DrawOptions, samples: int, after_tile: Callable[[], None]
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        draw: DrawOptions,
+        samples: int,
+        after_tile: Callable[[], None],
     ) -> NDArray[np.float32]:
-        tile, tau_map, multiple = inputs["tile"], inputs.get("tau_map"), self.manifest.size_multiple
+        tile = inputs["tile"]
+        tau_map = inputs.get("tau_map")
+        multiple = self.manifest.size_multiple
         height, width = tile.shape[:2]
         with _field("tile"):
             _check_pixels(height, width, limit=self.options.max_tile_pixels)
         if height % multiple or width % multiple:
-            raise ArgumentError(f"tile: it is {width}×{height}; both sides must be multiples of {multiple}")
+            raise ArgumentError(
+                f"tile: it is {width}×{height}; both sides must be multiples of {multiple}"
+            )
         low, high = float(tile.min()), float(tile.max())  # NaN if there is one
         if not (low >= 0 and high <= 1):
-            raise ArgumentError(f"tile: its values run from {low:g} to {high:g}; they must be numbers from 0 to 1")
+            raise ArgumentError(
+                f"tile: its values run from {low:g} to {high:g}; they must be numbers from 0 to 1"
+            )
         top, left = map(int, inputs["origin"]) if "origin" in inputs else (0, 0)
         if top % multiple or left % multiple or max(abs(top), abs(left)) > _FARTHEST:
             must = f"both must be multiples of {multiple}, at most {_FARTHEST} from 0"
@@ -135,31 +162,42 @@ class PictureService:
             whole = "this model's default is made from the whole picture"
             raise ArgumentError(f"tau: {whole}, so a tile needs tau, or tau_map for its pixels")
         self._check_answer(samples * height * width * 12)
-        window, default = Window(top=top, left=left, height=height, width=width), self.manifest.default_tau
+        window = Window(top=top, left=left, height=height, width=width)
+        default = self.manifest.default_tau
         with _field("tau_map"):
-            temperature = Temperature(tau, default=default, height=height, width=width, multiple=multiple)
+            temperature = Temperature(
+                tau, default=default, height=height, width=width, multiple=multiple
+            )
         request = Request(
-            options=draw, temperature=temperature.placed(top, left), samples=range(draw.sample, draw.sample + samples)
+            options=draw,
+            temperature=temperature.placed(top, left),
+            samples=range(draw.sample, draw.sample + samples),
         )
         lr = np.array(tile.transpose(2, 0, 1), order="C")
         place = Tile(core=window, window=window)
-        pictures = self._painter.draw(place, lr, request, KeptTiles(), after_sample=lambda _done: after_tile())
+        pictures = self._painter.draw(
+            place, lr, request, KeptTiles(), after_sample=lambda _done: after_tile()
+        )
         return np.stack(pictures)
 
     def _check_answer(self, lr_bytes: int) -> None:
         """lr_bytes: of an answer, if it were as large as the input."""
-        size, most = lr_bytes * self.manifest.scale**2, self.options.max_answer_bytes
+        size = lr_bytes * self.manifest.scale**2
+        most = self.options.max_answer_bytes
         if size > most:
             fix = "ask for fewer samples, or send a smaller picture"
             raise ArgumentError(
-                f"samples: the answer would have {size:,} bytes; this server sends at most {most:,}: {fix}"
+                f"samples: the answer would have {size:,} bytes; this server sends at most "
+                f"{most:,}: {fix}"
             )
 
 
 class _ServicePainter(Painter):
-    """Computes so many tiles at a time. They never shrink: a request that needs too much leaves the others' pictures.
+    """Computes so many tiles at a time. They never shrink: a request that needs too much leaves the
+    others' pictures.
 
-    Calls of equal shapes are not joined into batches, and each tile has no session of its own: neither was faster.
+    Calls of equal shapes are not joined into batches, and each tile has no session of its own:
+        neither was faster.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend, options: ServingOptions) -> None:
@@ -173,7 +211,8 @@ class _ServicePainter(Painter):
     def shrink(self, tile: Tile, kept: KeptTiles, error: Exception) -> None:
         side = max(tile.window.height, tile.window.width)
         raise OutOfMemoryError(
-            f"memory ran out on {self.backend.device} with tiles of {side} pixels; send a smaller picture or tile, or "
+            f"memory ran out on {self.backend.device} with tiles of {side} pixels; send a smaller "
+            "picture or tile, or "
             "try again when fewer requests are worked on"
         ) from error
 
@@ -214,7 +253,10 @@ def _file(content: NDArray[Any], options: ServingOptions) -> tuple[NDArray[np.ui
         raise ImageError(f"the file holds {file.pixels.dtype}; send one with 8 bits per channel")
     pixels, kind = unpacked(eight_bit_picture(file))
     if kind.has_alpha and pixels[..., -1].min() < 255:
-        raise ImageError("the picture has transparent pixels, which the answer cannot hold; send one without alpha")
+        raise ImageError(
+            "the picture has transparent pixels, which the answer cannot hold; send one without "
+            "alpha"
+        )
     return pixels, kind
 
 
@@ -231,4 +273,6 @@ def _field(name: str) -> Iterator[None]:
     except (ArgumentError, ImageError) as error:
         message = str(error).removeprefix("image: ")  # what a file of bytes is called
         own = message.startswith(f"{name} is ")
-        raise type(error)(f"{name}: it {message.removeprefix(f'{name} ')}" if own else f"{name}: {message}") from error
+        raise type(error)(
+            f"{name}: it {message.removeprefix(f'{name} ')}" if own else f"{name}: {message}"
+        ) from error

@@ -1,6 +1,8 @@
-"""The model that Triton's python backend loads: `model.py` in a repository imports :class:`TritonPythonModel`.
+"""The model that Triton's python backend loads: `model.py` in a repository imports
+:class:`TritonPythonModel`.
 
-Requests are answered from threads, through their response senders, so that one instance works on several at a time.
+Requests are answered from threads, through their response senders, so that one instance works on
+several at a time.
 """
 
 from __future__ import annotations
@@ -17,7 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from srflow_apps.serving.service import PictureService
-from srflow_sdk.errors import ArgumentError, CancelledError, DeviceError, ImageError, OutOfMemoryError, SRFlowError
+from srflow_sdk.errors import (
+    ArgumentError,
+    CancelledError,
+    DeviceError,
+    ImageError,
+    OutOfMemoryError,
+    SRFlowError,
+)
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import BUNDLE, ServingOptions
 
@@ -30,18 +39,30 @@ class TritonPythonModel:
     """`srflow_upscale`: see docs/triton.md for its inputs and outputs."""
 
     def initialize(self, args: Mapping[str, str]) -> None:
-        """Open the bundle in the version's folder. Raises: TritonModelException, one line, if that is impossible."""
-        triton: Any = importlib.import_module("triton_python_backend_utils")  # only the python backend has it
+        """Open the bundle in the version's folder. Raises: TritonModelException, one line, if that
+        is impossible.
+        """
+        triton: Any = importlib.import_module(
+            "triton_python_backend_utils"
+        )  # only the python backend has it
         self._triton = triton
-        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")  # as in commands: float32 convolutions stay in float32
+        os.environ.setdefault(
+            "NVIDIA_TF32_OVERRIDE", "0"
+        )  # as in commands: float32 convolutions stay in float32
         for package in ("srflow_sdk", "srflow_apps"):
             logging.getLogger(package).addHandler(_ServerLog(triton.Logger))
         parameters = {
-            name: value["string_value"] for name, value in json.loads(args["model_config"])["parameters"].items()
+            name: value["string_value"]
+            for name, value in json.loads(args["model_config"])["parameters"].items()
         }
         if (mode := parameters.get("mode", "python")) != "python":  # as earlier versions wrote it
-            fix = "export the bundle into this repository again: srflow-export --bundle BUNDLE --triton REPO"
-            raise triton.TritonModelException(f"the mode {mode} is gone, and the SDK runs the graphs itself; {fix}")
+            fix = (
+                "export the bundle into this repository again: srflow-export --bundle BUNDLE "
+                "--triton REPO"
+            )
+            raise triton.TritonModelException(
+                f"the mode {mode} is gone, and the SDK runs the graphs itself; {fix}"
+            )
         try:
             options = _for_instance(ServingOptions.of_parameters(parameters), args)
             folder = Path(args["model_repository"]) / args["model_version"]
@@ -72,14 +93,20 @@ class TritonPythonModel:
         triton = self._triton
         try:
             response = self._response(request, sender)
-        except BaseException as error:  # whatever it is, the client must hear of it, and the next request be answered
+        except (
+            BaseException
+        ) as error:  # whatever it is, the client must hear of it, and the next request be answered
             response = triton.InferenceResponse(error=self._error(error))
         finally:
             self._room.release()
         try:
             sender.send(response, flags=triton.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
-        except Exception as error:  # the backend takes no second response, so nothing can be sent instead
-            _log.error("an answer cannot be sent, and its client waits for its own deadline: %s", error)
+        except (
+            Exception
+        ) as error:  # the backend takes no second response, so nothing can be sent instead
+            _log.error(
+                "an answer cannot be sent, and its client waits for its own deadline: %s", error
+            )
 
     def _response(self, request: Any, sender: Any) -> Any:
         def stop_if_gone() -> None:
@@ -93,18 +120,28 @@ class TritonPythonModel:
         return self._triton.InferenceResponse(tensors)
 
     def _place(self, tensors: Sequence[Any], nbytes: int) -> None:
-        """Put an answer's tensors into the memory that the server shares, while an error can still be sent instead.
+        """Put an answer's tensors into the memory that the server shares, while an error can still
+        be sent instead.
 
-        A sender whose first response does not fit takes no other one. Calling a model also places the call's tensors,
-        and they stay placed; so a model that does not exist is called. Raises: OutOfMemoryError.
+        A sender whose first response does not fit takes no other one. Calling a model also places
+        the call's tensors, and they stay placed; so a model that does not exist is called. Raises:
+        OutOfMemoryError.
         """
-        call = self._triton.InferenceRequest(model_name=_NOBODY, requested_output_names=[], inputs=list(tensors))
+        call = self._triton.InferenceRequest(
+            model_name=_NOBODY, requested_output_names=[], inputs=list(tensors)
+        )
         reason = str(call.exec().error().message())
-        if _NOBODY not in reason:  # otherwise it is that there is no such model, and the tensors are placed
-            what = f"the answer of {nbytes:,} bytes does not fit the memory that the server shares with its models"
+        if (
+            _NOBODY not in reason
+        ):  # otherwise it is that there is no such model, and the tensors are placed
+            what = (
+                f"the answer of {nbytes:,} bytes does not fit the memory that the server shares "
+                "with its models"
+            )
             _log.error("%s: %s", what, reason)
             raise OutOfMemoryError(
-                f"{what}; ask for fewer samples or send a smaller picture, or give the server more (docker run "
+                f"{what}; ask for fewer samples or send a smaller picture, or give the server more "
+                "(docker run "
                 "--shm-size)"
             )
 
@@ -129,23 +166,32 @@ def _for_instance(options: ServingOptions, args: Mapping[str, str]) -> ServingOp
         return replace(options, device="cpu") if options.device == "auto" else options
     if ":" in options.device:
         raise DeviceError(
-            f"device is {options.device}, but Triton chooses each instance's GPU: leave the number out, and name GPUs "
+            f"device is {options.device}, but Triton chooses each instance's GPU: leave the number "
+            "out, and name GPUs "
             "in the instance_group of config.pbtxt"
         )
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     number = int(args["model_instance_device_id"])
     if visible and number >= len(visible):
-        raise DeviceError(f"the instance is placed on GPU {number}, but CUDA_VISIBLE_DEVICES is {','.join(visible)}")
+        raise DeviceError(
+            f"the instance is placed on GPU {number}, but CUDA_VISIBLE_DEVICES is "
+            f"{','.join(visible)}"
+        )
     os.environ["CUDA_VISIBLE_DEVICES"] = visible[number] if visible else str(number)
     return options
 
 
 def _check_place(service: PictureService, args: Mapping[str, str]) -> None:
     """Raises: DeviceError for an instance on a GPU for which "auto" took the CPU."""
-    if args["model_instance_kind"] == "GPU" and service.options.device == "auto" and service.backend.device == "cpu":
+    if (
+        args["model_instance_kind"] == "GPU"
+        and service.options.device == "auto"
+        and service.backend.device == "cpu"
+    ):
         service.close()
         raise DeviceError(
-            "the instance is placed on a GPU, but this server would compute on the CPU: srflow-doctor says why and "
+            "the instance is placed on a GPU, but this server would compute on the CPU: "
+            "srflow-doctor says why and "
             "prints the fix; for the CPU write KIND_CPU in the instance_group of config.pbtxt"
         )
 

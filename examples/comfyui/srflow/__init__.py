@@ -1,4 +1,6 @@
-"""SRFlow in ComfyUI: copy this folder into ComfyUI's custom_nodes. README.md says how, and what the nodes do."""
+"""SRFlow in ComfyUI: copy this folder into ComfyUI's custom_nodes. README.md says how, and what the
+nodes do.
+"""
 
 from .nodes import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 

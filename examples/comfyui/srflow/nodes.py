@@ -1,10 +1,13 @@
-"""The nodes. An IMAGE is a torch tensor, float32 N×H×W×C in [0, 1], and so is each answer, on the CPU.
+"""The nodes. An IMAGE is a torch tensor, float32 N×H×W×C in [0, 1], and so is each answer, on the
+CPU.
 
-The pictures of a batch are drawn one by one; with several samples, all of the first picture come first. Pictures with
-alpha keep it. Errors of the SDK are raised as they are: ComfyUI shows their line at the node.
+The pictures of a batch are drawn one by one; with several samples, all of the first picture come
+first. Pictures with alpha keep it. Errors of the SDK are raised as they are: ComfyUI shows their
+line at the node.
 
-The models are on the CPU or GPU outside of ComfyUI's own management of memory. They stay open as long as ComfyUI keeps
-what *Load* returned, and encodings as long as it keeps what *Encode* returned.
+The models are on the CPU or GPU outside of ComfyUI's own management of memory. They stay open as
+long as ComfyUI keeps what *Load* returned, and encodings as long as it keeps what *Encode*
+returned.
 """
 
 from __future__ import annotations
@@ -18,15 +21,28 @@ import torch
 
 from srflow_sdk import ArgumentError, Bundle, CancelledError, Encoding, Upscaler
 
-MODEL, ENCODING, IMAGE = "SRFLOW_MODEL", "SRFLOW_ENCODING", "IMAGE"
-DEFAULT, NUMBER, AUTO = "default", "tau", "auto"
+MODEL = "SRFLOW_MODEL"
+ENCODING = "SRFLOW_ENCODING"
+IMAGE = "IMAGE"
+DEFAULT = "default"
+NUMBER = "tau"
+AUTO = "auto"
 DEVICES = ["auto", "cpu", "cuda", "tensorrt", "rtx", "webgpu", "openvino"]
 POLL_S = 0.1  # between two looks at ComfyUI's Cancel button
 
 _ItemT = TypeVar("_ItemT")
 _ResultT = TypeVar("_ResultT")
 
-TAU = ("FLOAT", {"default": 0.7, "min": 0.0, "max": 2.0, "step": 0.05, "tooltip": "counts if temperature is tau"})
+TAU = (
+    "FLOAT",
+    {
+        "default": 0.7,
+        "min": 0.0,
+        "max": 2.0,
+        "step": 0.05,
+        "tooltip": "counts if temperature is tau",
+    },
+)
 TEMPERATURE = {
     "temperature": (
         [DEFAULT, NUMBER, AUTO],
@@ -37,13 +53,26 @@ TEMPERATURE = {
 DRAWING = {
     **TEMPERATURE,
     "seed": ("INT", {"default": 0, "min": 0, "max": (1 << 64) - 1, "control_after_generate": True}),
-    "samples": ("INT", {"default": 1, "min": 1, "max": 64, "tooltip": "different answers for each picture, a batch"}),
-    "consistent": ("BOOLEAN", {"default": False, "tooltip": "let the answer's reduction equal the input"}),
+    "samples": (
+        "INT",
+        {
+            "default": 1,
+            "min": 1,
+            "max": 64,
+            "tooltip": "different answers for each picture, a batch",
+        },
+    ),
+    "consistent": (
+        "BOOLEAN",
+        {"default": False, "tooltip": "let the answer's reduction equal the input"},
+    ),
 }
 
 
 class Node:
-    """What the nodes share. ComfyUI makes an object of each and calls `run` with the inputs by name."""
+    """What the nodes share. ComfyUI makes an object of each and calls `run` with the inputs by
+    name.
+    """
 
     CATEGORY = "SRFlow"
     FUNCTION = "run"
@@ -56,14 +85,21 @@ class Load(Node):
 
     RETURN_TYPES = (MODEL,)
     RETURN_NAMES = ("model",)
-    DESCRIPTION = "Opens an SRFlow model. auto: for each picture the one of the others that suits it."
+    DESCRIPTION = (
+        "Opens an SRFlow model. auto: for each picture the one of the others that suits it."
+    )
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
         bundles = ["auto", *Bundle.embedded_names()]
         return {
             "required": {"bundle": (bundles,), "device": (DEVICES,)},
-            "optional": {"path": ("STRING", {"default": "", "tooltip": "folder of a bundle, instead of those above"})},
+            "optional": {
+                "path": (
+                    "STRING",
+                    {"default": "", "tooltip": "folder of a bundle, instead of those above"},
+                )
+            },
         }
 
     def run(self, bundle: str, device: str, path: str = "") -> tuple[Upscaler]:
@@ -79,12 +115,16 @@ class Upscale(Node):
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
         return {"required": {"model": (MODEL,), "image": (IMAGE,), **DRAWING}}
 
-    def run(self, model: Upscaler, image: torch.Tensor, samples: int, **drawing: Any) -> tuple[torch.Tensor]:
+    def run(
+        self, model: Upscaler, image: torch.Tensor, samples: int, **drawing: Any
+    ) -> tuple[torch.Tensor]:
         options = draw_options(**drawing)
 
         def drawn(picture: torch.Tensor, watched: dict[str, Any]) -> list[torch.Tensor]:
             # Nothing is kept: each tile is encoded as it is drawn, where it can be cancelled.
-            return model.encode(picture, memory_budget=0, **watched).samples(samples, **options, **watched)
+            return model.encode(picture, memory_budget=0, **watched).samples(
+                samples, **options, **watched
+            )
 
         return (batch(for_each(pictures(image), drawn)),)
 
@@ -101,7 +141,9 @@ class Encode(Node):
         return {"required": {"model": (MODEL,), "image": (IMAGE,)}}
 
     def run(self, model: Upscaler, image: torch.Tensor) -> tuple[list[Encoding[Any]]]:
-        return (for_each(pictures(image), lambda picture, watched: model.encode(picture, **watched)),)
+        return (
+            for_each(pictures(image), lambda picture, watched: model.encode(picture, **watched)),
+        )
 
 
 class Sample(Node):
@@ -113,9 +155,15 @@ class Sample(Node):
     def INPUT_TYPES(cls) -> dict[str, Any]:  # noqa: N802
         return {"required": {"encoding": (ENCODING,), **DRAWING}}
 
-    def run(self, encoding: Sequence[Encoding[Any]], samples: int, **drawing: Any) -> tuple[torch.Tensor]:
+    def run(
+        self, encoding: Sequence[Encoding[Any]], samples: int, **drawing: Any
+    ) -> tuple[torch.Tensor]:
         options = draw_options(**drawing)
-        return (batch(for_each(encoding, lambda one, watched: one.samples(samples, **options, **watched))),)
+        return (
+            batch(
+                for_each(encoding, lambda one, watched: one.samples(samples, **options, **watched))
+            ),
+        )
 
 
 class Restore(Node):
@@ -129,12 +177,23 @@ class Restore(Node):
             ["auto", "spatial", "local", "global"],
             {"tooltip": "auto: what the picture shows; spatial: noise; local: dots"},
         )
-        temperature = ([DEFAULT, NUMBER], {"tooltip": "default: what the picture shows; tau: less is smoother"})
+        temperature = (
+            [DEFAULT, NUMBER],
+            {"tooltip": "default: what the picture shows; tau: less is smoother"},
+        )
         return {
-            "required": {"model": (MODEL,), "image": (IMAGE,), "over": over, "temperature": temperature, "tau": TAU}
+            "required": {
+                "model": (MODEL,),
+                "image": (IMAGE,),
+                "over": over,
+                "temperature": temperature,
+                "tau": TAU,
+            }
         }
 
-    def run(self, model: Upscaler, image: torch.Tensor, over: Any, temperature: str, tau: float) -> tuple[torch.Tensor]:
+    def run(
+        self, model: Upscaler, image: torch.Tensor, over: Any, temperature: str, tau: float
+    ) -> tuple[torch.Tensor]:
         limit = tau if temperature == NUMBER else None
 
         def restored(picture: torch.Tensor, watched: dict[str, Any]) -> list[torch.Tensor]:
@@ -149,13 +208,15 @@ def draw_options(*, temperature: str, tau: float, **others: Any) -> dict[str, An
 
 
 def pictures(image: torch.Tensor) -> list[torch.Tensor]:
-    """The pictures of an IMAGE, H×W×C each. What other nodes left outside [0, 1] is clipped, as files of it would be.
+    """The pictures of an IMAGE, H×W×C each. What other nodes left outside [0, 1] is clipped, as
+    files of it would be.
 
     Raises: ArgumentError for another shape.
     """
     if image.ndim != 4 or not len(image):
         raise ArgumentError(
-            f"image is a tensor of {'×'.join(map(str, image.shape))}; it must be N×H×W×C, as ComfyUI's IMAGE is"
+            f"image is a tensor of {'×'.join(map(str, image.shape))}; it must be N×H×W×C, as "
+            "ComfyUI's IMAGE is"
         )
     return list(image.detach().cpu().float().clamp(0, 1))
 
@@ -165,10 +226,13 @@ def batch(drawn: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
     return torch.stack([sample for samples in drawn for sample in samples])
 
 
-def for_each(items: Sequence[_ItemT], work: Callable[[_ItemT, dict[str, Any]], _ResultT]) -> list[_ResultT]:
+def for_each(
+    items: Sequence[_ItemT], work: Callable[[_ItemT, dict[str, Any]], _ResultT]
+) -> list[_ResultT]:
     """Call work(item, keywords) for each item, and return its results.
 
-    keywords: `progress` and `cancel`, tied to ComfyUI's progress bar and Cancel button; none without ComfyUI.
+    keywords: `progress` and `cancel`, tied to ComfyUI's progress bar and Cancel button; none
+        without ComfyUI.
 
     Raises: what ComfyUI raises to end a run, soon after somebody cancelled it.
     """
@@ -180,13 +244,16 @@ def for_each(items: Sequence[_ItemT], work: Callable[[_ItemT, dict[str, Any]], _
     bar = ProgressBar(len(items))
     results: list[_ResultT] = []
     interrupts: list[BaseException] = []
-    cancel, over = threading.Event(), threading.Event()
+    cancel = threading.Event()
+    over = threading.Event()
 
     def watch() -> None:
         while not over.wait(POLL_S):
             try:
                 throw_exception_if_processing_interrupted()
-            except BaseException as interrupt:  # of ComfyUI's own class; it belongs in the node's thread
+            except (
+                BaseException
+            ) as interrupt:  # of ComfyUI's own class; it belongs in the node's thread
                 interrupts.append(interrupt)
                 cancel.set()
                 return
@@ -212,5 +279,9 @@ def for_each(items: Sequence[_ItemT], work: Callable[[_ItemT, dict[str, Any]], _
     return results
 
 
-NODE_CLASS_MAPPINGS = {f"SRFlow{node.__name__}": node for node in (Load, Upscale, Encode, Sample, Restore)}
-NODE_DISPLAY_NAME_MAPPINGS = {name: f"SRFlow {node.__name__}" for name, node in NODE_CLASS_MAPPINGS.items()}
+NODE_CLASS_MAPPINGS = {
+    f"SRFlow{node.__name__}": node for node in (Load, Upscale, Encode, Sample, Restore)
+}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    name: f"SRFlow {node.__name__}" for name, node in NODE_CLASS_MAPPINGS.items()
+}

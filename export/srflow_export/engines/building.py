@@ -1,8 +1,9 @@
-"""Build an engine from an ONNX graph with TensorRT 10.15 to 11 or TensorRT-RTX; `trt` is either module.
+"""Build an engine from an ONNX graph with TensorRT 10.15 to 11 or TensorRT-RTX; `trt` is either
+module.
 
-Types come from the graph alone. Both libraries keep them ("strongly typed"), so nothing here chooses a precision. What
-a library read is checked by the names and types of its ends and its plugins, which weights do not change: a bad network
-has none of these faults.
+Types come from the graph alone. Both libraries keep them ("strongly typed"), so nothing here
+chooses a precision. What a library read is checked by the names and types of its ends and its
+plugins, which weights do not change: a bad network has none of these faults.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ from srflow_sdk.errors import ExportError
 
 logger = logging.getLogger(__name__)
 
-_SAY_EVERY_S = 10.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
+_SAY_EVERY_S = (
+    10.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
+)
 _TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
 
-_LINEAR, _HWC8 = 1 << 0, 1 << 2  # of TensorFormat, each alone
+# of TensorFormat, each alone
+_LINEAR = 1 << 0
+_HWC8 = 1 << 2
 
 
 def build_engine(
@@ -37,28 +42,41 @@ def build_engine(
 ) -> bytes:
     """Build an engine, after checking that the library read the graph correctly.
 
-    shapes: see :meth:`Graph.input_shapes`. plugins: the graph's flow operations must become plugins, whose library is
-    loaded. `say` is called from the caller's thread. KeyboardInterrupt stops the build at its next step.
+    shapes: see :meth:`Graph.input_shapes`. plugins: the graph's flow operations must become
+    plugins, whose library is loaded. `say` is called from the caller's thread. KeyboardInterrupt
+    stops the build at its next step.
 
-    Raises: ExportError, with the library's own message, if it cannot read the graph, reads something else than was
-    exported, or cannot build it.
+    Raises: ExportError, with the library's own message, if it cannot read the graph, reads
+    something else than was exported, or cannot build it.
     """
-    name, log = graph.name, build_logger(trt)
+    name = graph.name
+    log = build_logger(trt)
     builder = trt.Builder(log)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, log)
     if not parser.parse((for_plugins(graph.model) if plugins else graph.model).SerializeToString()):
-        errors = "; ".join(_parser_error(parser.get_error(index)) for index in range(parser.num_errors))
+        errors = "; ".join(
+            _parser_error(parser.get_error(index)) for index in range(parser.num_errors)
+        )
         raise ExportError(
-            f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: {errors or log.said()}; export the "
+            f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: "
+            f"{errors or log.said()}; export the "
             "checkpoint again with this srflow-sdk, or use another version of the library"
         )
     check_network(trt, network, graph, plugins=plugins)
-    for count, get in ((network.num_inputs, network.get_input), (network.num_outputs, network.get_output)):
+    for count, get in (
+        (network.num_inputs, network.get_input),
+        (network.num_outputs, network.get_output),
+    ):
         for tensor in map(get, range(count)):
-            # Linear, as the runtime has room for what a shape says, and HWC8 pads channels; but couplings of 16 bits as
-            # convolutions write and read them, as a linear one would be copied for every sample.
-            vectors = tensor.name.endswith("_coupling") and tensor.dtype.itemsize == 2 and tensor.shape[1] % 8 == 0
+            # Linear, as the runtime has room for what a shape says, and HWC8 pads channels; but
+            # couplings of 16 bits as convolutions write and read them, as a linear one would be
+            # copied for every sample.
+            vectors = (
+                tensor.name.endswith("_coupling")
+                and tensor.dtype.itemsize == 2
+                and tensor.shape[1] % 8 == 0
+            )
             tensor.allowed_formats = _HWC8 if vectors else _LINEAR
     config = builder.create_builder_config()
     _configure(trt, config, request)
@@ -67,16 +85,20 @@ def build_engine(
         profile.set_shape(tensor_name, *sizes)
     if config.add_optimization_profile(profile) < 0:
         raise ExportError(
-            f"{name}: {trt.__name__} {trt.__version__} does not accept these sizes: {log.said()}; choose others "
+            f"{name}: {trt.__name__} {trt.__version__} does not accept these sizes: {log.said()}; "
+            "choose others "
             "with --shapes"
         )
     monitor = build_monitor(trt)
     config.progress_monitor = monitor
     start = time.monotonic()
-    plan = _in_background(lambda: builder.build_serialized_network(network, config), monitor, name=name, say=say)
+    plan = _in_background(
+        lambda: builder.build_serialized_network(network, config), monitor, name=name, say=say
+    )
     if plan is None:
         raise ExportError(
-            f"{name}: {trt.__name__} {trt.__version__} cannot build it: {log.said() or 'it gives no reason'}; other or "
+            f"{name}: {trt.__name__} {trt.__version__} cannot build it: "
+            f"{log.said() or 'it gives no reason'}; other or "
             "smaller --shapes may work, or closing other programs that use the GPU"
         )
     engine = bytes(plan)
@@ -91,8 +113,13 @@ def _network_flags(trt: Any) -> int:
 
 
 def _parser_error(error: Any) -> str:
-    operator, node = error.node_operator(), error.node_name()
-    return f"{error.desc()} (operator {operator}, node {node})" if node or operator else str(error.desc())
+    operator = error.node_operator()
+    node = error.node_name()
+    return (
+        f"{error.desc()} (operator {operator}, node {node})"
+        if node or operator
+        else str(error.desc())
+    )
 
 
 def _configure(trt: Any, config: Any, request: EngineRequest) -> None:
@@ -102,15 +129,18 @@ def _configure(trt: Any, config: Any, request: EngineRequest) -> None:
         config.set_compute_capability(getattr(trt.ComputeCapability, f"SM{sm}"), index)
     if request.level is not None:
         config.builder_optimization_level = request.level
-    # TF32 is on by default; it computes float32 convolutions with the ten mantissa bits of half precision.
+    # TF32 is on by default; it computes float32 convolutions with the ten mantissa bits of half
+    # precision.
     config.clear_flag(trt.BuilderFlag.TF32)
 
 
-def _in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]) -> Any:
+def _in_background(
+    build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]
+) -> Any:
     """Run the build in another thread, and report its progress from this one.
 
-    Python delivers signals to the main thread: a KeyboardInterrupt raised inside the library's callbacks would be
-    swallowed there, and the build would go on for minutes.
+    Python delivers signals to the main thread: a KeyboardInterrupt raised inside the library's
+    callbacks would be swallowed there, and the build would go on for minutes.
     """
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         future = pool.submit(build)
@@ -145,7 +175,9 @@ def build_monitor(trt: Any) -> Any:
 
 
 def build_logger(trt: Any) -> Any:
-    """A `trt.ILogger` that keeps errors for `said()`, and sends all but verbose messages to :mod:`logging` as debug."""
+    """A `trt.ILogger` that keeps errors for `said()`, and sends all but verbose messages to
+    :mod:`logging` as debug.
+    """
     severity = trt.ILogger.Severity
 
     class Logger(trt.ILogger):  # type: ignore[misc]
@@ -164,15 +196,21 @@ def build_logger(trt: Any) -> Any:
 
         def said(self) -> str:
             """The first errors, or warnings if there are no errors, in one line."""
-            return "; ".join(" ".join(line.split()) for line in (self._errors or self._warnings)[:3])
+            return "; ".join(
+                " ".join(line.split()) for line in (self._errors or self._warnings)[:3]
+            )
 
     return Logger()
 
 
 def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False) -> None:
-    """Raises: ExportError unless a parsed network has the graph's ends, and all or no flow operations are plugins."""
+    """Raises: ExportError unless a parsed network has the graph's ends, and all or no flow
+    operations are plugins.
+    """
     layers = map(network.get_layer, range(network.num_layers))
-    found: dict[str, str | int] = {"plugins": sum(layer.type.name == "PLUGIN_V3" for layer in layers)}
+    found: dict[str, str | int] = {
+        "plugins": sum(layer.type.name == "PLUGIN_V3" for layer in layers)
+    }
     wanted: dict[str, str | int] = {"plugins": graph.flow_nodes if plugins else 0}
     for end, count, tensor_of, expected in zip(
         ("input", "output"),
@@ -191,11 +229,15 @@ def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False
     ]
     if faults:
         raise ExportError(
-            f"{graph.name}, as {trt.__name__} reads it, is not the graph that was exported: {'; '.join(faults)}; "
-            f"export the checkpoint again with --precision {graph.precision}, or use another version of the library"
+            f"{graph.name}, as {trt.__name__} reads it, is not the graph that was exported: "
+            f"{'; '.join(faults)}; "
+            f"export the checkpoint again with --precision {graph.precision}, or use another "
+            "version of the library"
         )
 
 
 def _type_name(dtype: Any) -> str:
-    """numpy's name of a `trt.DataType`: "float32", "float16", "bfloat16", "int32" …; others in lower case."""
+    """numpy's name of a `trt.DataType`: "float32", "float16", "bfloat16", "int32" …; others in
+    lower case.
+    """
     return _TYPES.get(dtype.name, str(dtype.name).lower())

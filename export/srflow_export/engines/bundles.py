@@ -1,4 +1,6 @@
-"""Add engines to an existing bundle, without its checkpoint or torch, on the machine that will run it."""
+"""Add engines to an existing bundle, without its checkpoint or torch, on the machine that will run
+it.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,28 @@ from srflow_export.engines.requests import (
     command_of,
     load_library,
 )
-from srflow_sdk.backends.native_library import PLUGINS, find_native_library, load_plugins, plugins_of
+from srflow_sdk.backends.native_library import (
+    PLUGINS,
+    find_native_library,
+    load_plugins,
+    plugins_of,
+)
 from srflow_sdk.drawing.tiles import MIN_TILE, core_size, padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import EnginePrecision, EngineRecord, EngineRuntime, LrProfile, PluginLibrary
+from srflow_sdk.model.engine_records import (
+    EnginePrecision,
+    EngineRecord,
+    EngineRuntime,
+    LrProfile,
+    PluginLibrary,
+)
 from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES, Manifest
 from srflow_sdk.system.hardware import gpu_free_memory
 
-_COMMON_GPU_BUDGET, _ANY_GPU_BUDGET = 4 << 30, 1 << 40  # half of what is free on a GPU with 8 GB, and more than on any
+# half of what is free on a GPU with 8 GB, and more than on any
+_COMMON_GPU_BUDGET = 4 << 30
+_ANY_GPU_BUDGET = 1 << 40
 _ENDLESS = 1 << 14  # LR pixels a side: an image too large for one tile
 _SHORT = {"tensorrt": "trt", "tensorrt_rtx": "rtx"}
 
@@ -37,22 +52,31 @@ def add_engines(
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> Manifest:
-    """Build engines from a bundle's graphs and add them to the bundle, in place of older ones for the same GPUs.
+    """Build engines from a bundle's graphs and add them to the bundle, in place of older ones for
+    the same GPUs.
 
-    The bundle changes once everything is built, and stays as it was on any error. If several processes do this to one
-    bundle at once, one builds and the others wait, and then build for what it wrote. New engines come first in the
-    manifest, so a runtime that can run them takes them. Raises: as :func:`build_engines`;
-    BundleError if there is no such bundle, or it cannot be written.
+    The bundle changes once everything is built, and stays as it was on any error. If several
+    processes do this to one bundle at once, one builds and the others wait, and then build for what
+    it wrote. New engines come first in the manifest, so a runtime that can run them takes them.
+    Raises: as :func:`build_engines`; BundleError if there is no such bundle, or it cannot be
+    written.
     """
     check_request(request)
-    graphs_of(Bundle.open(target).manifest, request.precision)  # refuse before waiting, and without leaving a lock
+    graphs_of(
+        Bundle.open(target).manifest, request.precision
+    )  # refuse before waiting, and without leaving a lock
     with staged_bundle(target, say=say) as stage:
         bundle = Bundle.open(target)
         manifest = bundle.manifest
-        stage.copy(bundle, manifest.files.keys() - {name for record in manifest.engines for name in record.files})
+        stage.copy(
+            bundle,
+            manifest.files.keys() - {name for record in manifest.engines for name in record.files},
+        )
         elsewhere = command_of(request, bundle=target)
         graphs = graphs_of(manifest, request.precision)
-        record = build_engines(stage.path, manifest, request, graphs=graphs, elsewhere=elsewhere, say=say)
+        record = build_engines(
+            stage.path, manifest, request, graphs=graphs, elsewhere=elsewhere, say=say
+        )
         kept = [other for other in manifest.engines if _machines(other) != _machines(record)]
         stage.copy(bundle, [name for other in kept for name in other.files])
         return stage.commit(dataclasses.replace(manifest, engines=(record, *kept), files={}))
@@ -64,7 +88,8 @@ def _machines(record: EngineRecord) -> tuple[object, ...]:
 
 
 def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, ...]:
-    """File names of a bundle's encoder and sampler in this precision, and of its inverter if it has one in it.
+    """File names of a bundle's encoder and sampler in this precision, and of its inverter if it has
+    one in it.
 
     Raises: ArgumentError if it has no graphs in this precision.
     """
@@ -73,7 +98,8 @@ def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, ...]
     if precision == "fp32" and manifest.float32_graphs is not None:
         return manifest.float32_graphs
     raise ArgumentError(
-        f"engines in {precision} need graphs in {precision}, and this bundle has {manifest.precision}: export the "
+        f"engines in {precision} need graphs in {precision}, and this bundle has "
+        f"{manifest.precision}: export the "
         f"checkpoint with --precision {precision}"
     )
 
@@ -90,14 +116,14 @@ def build_engines(
 ) -> EngineRecord:
     """Build engines from the graphs in a bundle's folder, and write them under its `engines/`.
 
-    manifest: its scale, size multiple and halo give the shapes. graphs: file names of an encoder, a sampler and perhaps
-    an inverter in the request's precision, in this order. elsewhere: the command that builds the engines on another
-    machine, for errors. library: None loads the request's. The files are exactly what the library built; the record
-    says what they are for.
+    manifest: its scale, size multiple and halo give the shapes. graphs: file names of an encoder, a
+    sampler and perhaps an inverter in the request's precision, in this order. elsewhere: the
+    command that builds the engines on another machine, for errors. library: None loads the
+    request's. The files are exactly what the library built; the record says what they are for.
 
-    Raises: ArgumentError for sizes that the model does not take; MissingExtraError or ExportError, see
-    :func:`load_library` and :func:`build_engine`; BundleError for a graph with inputs that this exporter does not
-    write; OSError if an engine cannot be written.
+    Raises: ArgumentError for sizes that the model does not take; MissingExtraError or ExportError,
+    see :func:`load_library` and :func:`build_engine`; BundleError for a graph with inputs that this
+    exporter does not write; OSError if an engine cannot be written.
     """
     profile = request.profile or default_profile(manifest, request.runtime)
     check_profile(profile, manifest)
@@ -108,7 +134,9 @@ def build_engines(
     request = dataclasses.replace(request, sms=tuple(sorted(set(request.sms))), profile=profile)
     capabilities = tuple(f"{sm // 10}.{sm % 10}" for sm in request.sms) or own
     read = [read_graph(folder / name, precision=request.precision) for name in graphs]
-    plugins = plugins_for(library, nodes=sum(graph.flow_nodes for graph in read), rebuild=elsewhere, say=say)
+    plugins = plugins_for(
+        library, nodes=sum(graph.flow_nodes for graph in read), rebuild=elsewhere, say=say
+    )
     targets = [f"sm{capability.replace('.', '')}" for capability in capabilities]
     stem = "-".join([_SHORT[library.runtime], library.version, *targets, request.precision])
     names: dict[str, str] = {}
@@ -117,7 +145,9 @@ def build_engines(
         part = graph.name.partition(".")[0]
         shapes = graph.input_shapes(profile, scale=manifest.scale)
         with_plugins = plugins is not None and graph.flow_nodes > 0
-        names[part] = f"engines/{stem}.{part}.engine"  # such as rtx-1.7.1.116-sm89-sm120-fp16.encoder.engine
+        names[part] = (
+            f"engines/{stem}.{part}.engine"  # such as rtx-1.7.1.116-sm89-sm120-fp16.encoder.engine
+        )
         engine = build_engine(library.module, graph, shapes, request, plugins=with_plugins, say=say)
         (folder / names[part]).write_bytes(engine)
     return EngineRecord(
@@ -135,28 +165,39 @@ def build_engines(
     )
 
 
-def plugins_for(library: Library, *, nodes: int, rebuild: str, say: Callable[[str], None]) -> PluginLibrary | None:
-    """Load the plugin library, if there is one (:func:`find_native_library`), before graphs are parsed.
+def plugins_for(
+    library: Library, *, nodes: int, rebuild: str, say: Callable[[str], None]
+) -> PluginLibrary | None:
+    """Load the plugin library, if there is one (:func:`find_native_library`), before graphs are
+    parsed.
 
-    The parser takes a plugin only if its creator is registered by then, and inlines the node's function otherwise.
-    nodes: how many there are in all graphs; without any, nothing is loaded or said. rebuild: as :func:`load_plugins`.
-    Returns the library that the engines will need; None: their flow operations are functions.
-    Raises: DeviceError or ExportError for a library that does not fit.
+    The parser takes a plugin only if its creator is registered by then, and inlines the node's
+    function otherwise. nodes: how many there are in all graphs; without any, nothing is loaded or
+    said. rebuild: as :func:`load_plugins`. Returns the library that the engines will need; None:
+    their flow operations are functions. Raises: DeviceError or ExportError for a library that does
+    not fit.
     """
     if not nodes:
         return None
-    path, why = None, f"as {library.title} has no plugins"
+    path = None
+    why = f"as {library.title} has no plugins"
     if library.runtime == "tensorrt":
         path = find_native_library(PLUGINS)
-        why = "as there is no plugin library: python -m srflow_export.native tensorrt builds one (docs/native.md)"
+        why = (
+            "as there is no plugin library: python -m srflow_export.native tensorrt builds one "
+            "(docs/native.md)"
+        )
     if path is None:
         say(f"flow operations: {nodes} functions in standard operators, {why}")
         return None
-    plugins, major = plugins_of(path), library.version.partition(".")[0]
+    plugins = plugins_of(path)
+    major = library.version.partition(".")[0]
     if (str(plugins.tensorrt_major), plugins.abi) != (major, PLUGINS_ABI):
         raise ExportError(
-            f"{path} is for TensorRT {plugins.tensorrt_major} (ABI {plugins.abi}), not {major} (ABI {PLUGINS_ABI}): "
-            f"build it again (python -m srflow_export.native tensorrt), or set {PLUGINS}= to do without"
+            f"{path} is for TensorRT {plugins.tensorrt_major} (ABI {plugins.abi}), not {major} "
+            f"(ABI {PLUGINS_ABI}): "
+            f"build it again (python -m srflow_export.native tensorrt), or set {PLUGINS}= to do "
+            "without"
         )
     load_plugins(library.module, plugins, rebuild=rebuild)
     say(f"flow operations: {nodes} plugins of {path}, which the engines need wherever they run")
@@ -164,10 +205,11 @@ def plugins_for(library: Library, *, nodes: int, rebuild: str, say: Callable[[st
 
 
 def default_profile(manifest: Manifest, runtime: EngineRuntime) -> LrProfile:
-    """The smallest image; as optimum and maximum the largest window that `tile="auto"` uses on this machine's GPU.
+    """The smallest image; as optimum and maximum the largest window that `tile="auto"` uses on this
+    machine's GPU.
 
-    TensorRT-RTX builds for GPUs that are elsewhere: the optimum is that of one with 8 GB, and the maximum that of any,
-    as its engines take memory for the sizes at hand.
+    TensorRT-RTX builds for GPUs that are elsewhere: the optimum is that of one with 8 GB, and the
+    maximum that of any, as its engines take memory for the sizes at hand.
     """
     free = gpu_free_memory() if runtime == "tensorrt" else None
     multiple = manifest.size_multiple

@@ -1,7 +1,7 @@
 """The ONNX files that engines are built from: read once, so that what is hashed is what is built.
 
-Convolutions stay in groups: TensorRT 11.2 may not build those in half precision (NVIDIA/TensorRT issue 4838), but
-without groups, TensorRT-RTX 1.7 takes three times as many kernels.
+Convolutions stay in groups: TensorRT 11.2 may not build those in half precision (NVIDIA/TensorRT
+issue 4838), but without groups, TensorRT-RTX 1.7 takes three times as many kernels.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ Shape = tuple[int, ...]
 class Graph:
     """An ONNX graph to build an engine from.
 
-    name: its file's name, for lines of progress and errors. precision: it was exported in "fp32", "fp16" or "bf16".
+    name: its file's name, for lines of progress and errors. precision: it was exported in "fp32",
+    "fp16" or "bf16".
     content: the file's bytes. model: what is in them.
     """
 
@@ -54,23 +55,30 @@ class Graph:
         inputs = {entry.name: _type_name(entry) for entry in self.model.graph.input}
         return inputs, {entry.name: _type_name(entry) for entry in self.model.graph.output}
 
-    def input_shapes(self, profile: LrProfile, *, scale: int) -> dict[str, tuple[Shape, Shape, Shape]]:
-        """The smallest, best and largest shape of each input for these LR sizes, by name: one image, one sample.
+    def input_shapes(
+        self, profile: LrProfile, *, scale: int
+    ) -> dict[str, tuple[Shape, Shape, Shape]]:
+        """The smallest, best and largest shape of each input for these LR sizes, by name: one
+        image, one sample.
 
-        For more samples at once than images, builders fuse less: TensorRT-RTX 1.7 adds a kernel to each coupling.
+        For more samples at once than images, builders fuse less: TensorRT-RTX 1.7 adds a kernel to
+            each coupling.
         """
         sizes = profile.min, profile.opt, profile.max
         low, best, high = (
-            {entry.name: self._shape(entry, size, scale) for entry in self.model.graph.input} for size in sizes
+            {entry.name: self._shape(entry, size, scale) for entry in self.model.graph.input}
+            for size in sizes
         )
         return {name: (shape, best[name], high[name]) for name, shape in low.items()}
 
     def _shape(self, entry: onnx.ValueInfoProto, size: tuple[int, int], scale: int) -> Shape:
         """`lr` has LR size, `hr` HR size, `level{ℓ}_…` and `noise_level{ℓ}` HR/2^ℓ."""
-        dimensions, level = entry.type.tensor_type.shape.dim, _LEVEL.fullmatch(entry.name)
+        dimensions = entry.type.tensor_type.shape.dim
+        level = _LEVEL.fullmatch(entry.name)
         if entry.name == "tau":
             return (1,)
-        factor, divisor = 1 if entry.name == "lr" else scale, 1 << int(level[1]) if level else 1
+        factor = 1 if entry.name == "lr" else scale
+        divisor = 1 << int(level[1]) if level else 1
         return (1, dimensions[1].dim_value, *(factor * side // divisor for side in size))
 
 
@@ -80,9 +88,14 @@ def read_graph(path: Path, *, precision: str) -> Graph:
         content = path.read_bytes()
         model = onnx.load_from_string(content)
         external_data_helper.load_external_data_for_model(model, str(path.parent))
-    except (OSError, onnx.checker.ValidationError, DecodeError) as error:  # the second for weights behind a link
+    except (
+        OSError,
+        onnx.checker.ValidationError,
+        DecodeError,
+    ) as error:  # the second for weights behind a link
         raise ExportError(
-            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); export the checkpoint again"
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); export the "
+            "checkpoint again"
         ) from error
     return Graph(name=path.name, precision=precision, content=content, model=model)
 
@@ -94,8 +107,9 @@ def _type_name(entry: onnx.ValueInfoProto) -> str:
 def for_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose flow operations read heads as convolutions write them, with channels last.
 
-    They also give h_A so, in half precision, where a Slice and a Cast make it for a coupling. A builder makes nothing
-    of the transpositions. For plugins alone (runtime/tensorrt/ops.h): the operation's function knows neither.
+    They also give h_A so, in half precision, where a Slice and a Cast make it for a coupling. A
+    builder makes nothing of the transpositions. For plugins alone (runtime/tensorrt/ops.h): the
+    operation's function knows neither.
     """
     result = copy.deepcopy(model)
     readers = defaultdict(list)
@@ -112,7 +126,9 @@ def for_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
         if node.domain != "srflow":
             continue
         own.input[1] = f"{node.output[0]}/head"
-        to_last = helper.make_node("Transpose", [node.input[1]], [own.input[1]], own.input[1], perm=[0, 2, 3, 1])
+        to_last = helper.make_node(
+            "Transpose", [node.input[1]], [own.input[1]], own.input[1], perm=[0, 2, 3, 1]
+        )
         own.attribute.append(helper.make_attribute("channels_last", 1))
         result.graph.node.insert(len(result.graph.node) - 1, to_last)
         cuts = [reader for reader in readers[node.output[0]] if reader.op_type == "Slice"]
@@ -120,6 +136,8 @@ def for_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
         if [cast.op_type for cast in casts] == ["Cast"]:
             own.attribute.append(helper.make_attribute("h_a", 1))
             own.output.append(f"{node.output[0]}/h_a")
-            result.graph.node.append(helper.make_node("Transpose", own.output[1:], casts[0].output, perm=[0, 3, 1, 2]))
+            result.graph.node.append(
+                helper.make_node("Transpose", own.output[1:], casts[0].output, perm=[0, 3, 1, 2])
+            )
             replaced += cuts + casts
     return result

@@ -1,4 +1,6 @@
-"""Requests for engines: libraries, GPUs and LR sizes; checks before anything is exported; the command."""
+"""Requests for engines: libraries, GPUs and LR sizes; checks before anything is exported; the
+command.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ from typing import Any
 
 from srflow_sdk.drawing import tiles
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
-from srflow_sdk.model.engine_records import EnginePrecision, EngineRuntime, LrProfile, engines_command
+from srflow_sdk.model.engine_records import (
+    EnginePrecision,
+    EngineRuntime,
+    LrProfile,
+    engines_command,
+)
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
 
@@ -30,10 +37,11 @@ _NO_CAPABILITIES = ("NONE", "CURRENT")  # CURRENT needs a GPU
 class EngineRequest:
     """Which engines to build.
 
-    runtime: the library. precision: of the graphs that they are built from. sms: GPUs that TensorRT-RTX builds for, as
-    compute capabilities without the dot, such as (89, 120); empty for TensorRT, which builds for this machine's GPU.
-    profile: LR sizes; None: those of :func:`srflow_export.engines.bundles.default_profile`. level: 0 to 5, the effort
-    to find fast kernels; None: the library's default.
+    runtime: the library. precision: of the graphs that they are built from. sms: GPUs that
+    TensorRT-RTX builds for, as compute capabilities without the dot, such as (89, 120); empty for
+    TensorRT, which builds for this machine's GPU.
+    profile: LR sizes; None: those of :func:`srflow_export.engines.bundles.default_profile`. level:
+    0 to 5, the effort to find fast kernels; None: the library's default.
     """
 
     runtime: EngineRuntime
@@ -47,8 +55,8 @@ class EngineRequest:
 class Library:
     """A library that can build engines on this machine.
 
-    module: the builder's `trt`. version: the library's own. gpu: the GPU that TensorRT builds for and times kernels on;
-    None for TensorRT-RTX, which needs none to build.
+    module: the builder's `trt`. version: the library's own. gpu: the GPU that TensorRT builds for
+    and times kernels on; None for TensorRT-RTX, which needs none to build.
     """
 
     runtime: EngineRuntime
@@ -63,32 +71,42 @@ class Library:
 
 
 def check_request(request: EngineRequest) -> None:
-    """Refuse impossible requests before anything is exported, GPUs too if the library can be loaded.
+    """Refuse impossible requests before anything is exported, GPUs too if the library can be
+    loaded.
 
     Raises: ArgumentError.
     """
     is_rtx = request.runtime == "tensorrt_rtx"
     if is_rtx and not request.sms:
         raise ArgumentError(
-            "TensorRT-RTX must know which GPUs to build for: add --sm with their compute capabilities, such as "
+            "TensorRT-RTX must know which GPUs to build for: add --sm with their compute "
+            "capabilities, such as "
             "--sm 89 120 for GeForce 40 and 50"
         )
     if request.sms and not is_rtx:
-        raise ArgumentError("--sm goes with --rtx: TensorRT builds for this machine's own GPU; leave --sm out")
+        raise ArgumentError(
+            "--sm goes with --rtx: TensorRT builds for this machine's own GPU; leave --sm out"
+        )
     if is_rtx:
-        with contextlib.suppress(MissingExtraError, ExportError):  # told later, when there is a bundle to build from
+        with contextlib.suppress(
+            MissingExtraError, ExportError
+        ):  # told later, when there is a bundle to build from
             check_sms(load_library(request.runtime, elsewhere="").module, request.sms)
 
 
 def check_sms(trt: Any, sms: Iterable[int]) -> None:
-    """Raises: ArgumentError for the first that the library does not build for by name, listing those it does."""
+    """Raises: ArgumentError for the first that the library does not build for by name, listing
+    those it does.
+    """
     names = trt.ComputeCapability.__members__
     known = sorted(int(name.removeprefix("SM")) for name in names if name not in _NO_CAPABILITIES)
     for sm in sms:
         if sm not in known:
             raise ArgumentError(
-                f"--sm {sm}: {trt.__name__} {trt.__version__} does not build for this GPU, only for "
-                f"{', '.join(map(str, known))}. Others, such as data-centre GPUs, need TensorRT itself: "
+                f"--sm {sm}: {trt.__name__} {trt.__version__} does not build for this GPU, only "
+                "for "
+                f"{', '.join(map(str, known))}. Others, such as data-centre GPUs, need TensorRT "
+                "itself: "
                 "--trt on a machine that has one"
             )
 
@@ -96,7 +114,11 @@ def check_sms(trt: Any, sms: Iterable[int]) -> None:
 def command_of(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUNDLE") -> str:
     """The command that builds the same engines on any machine that can."""
     command = engines_command(
-        bundle, runtime=request.runtime, precision=request.precision, sms=request.sms, profile=request.profile
+        bundle,
+        runtime=request.runtime,
+        precision=request.precision,
+        sms=request.sms,
+        profile=request.profile,
     )
     return command if request.level is None else f"{command} --builder-level {request.level}"
 
@@ -105,8 +127,9 @@ def load_library(runtime: EngineRuntime, *, elsewhere: str) -> Library:
     """Import a library and make sure that it can build on this machine.
 
     elsewhere: the command that builds the same engines on another machine, for the message.
-    Raises: MissingExtraError if it is not installed or incomplete, ExportError if it is too old or finds no GPU but
-    needs one. Each says what is missing, how to get it, and how to build from the written graphs elsewhere.
+    Raises: MissingExtraError if it is not installed or incomplete, ExportError if it is too old or
+    finds no GPU but needs one. Each says what is missing, how to get it, and how to build from the
+    written graphs elsewhere.
     """
     title = _TITLES[runtime]
     rest = f"The ONNX graphs work on any machine; to build engines on another: {elsewhere}"
@@ -115,29 +138,39 @@ def load_library(runtime: EngineRuntime, *, elsewhere: str) -> Library:
     install = f'pip install "srflow-sdk[{extra}]"'
     none = "; this machine has none" if gpu is None else ""
     needs = (
-        f" It also needs an NVIDIA GPU of the kind that will run the engines{none}." if runtime == "tensorrt" else ""
+        f" It also needs an NVIDIA GPU of the kind that will run the engines{none}."
+        if runtime == "tensorrt"
+        else ""
     )
     try:
         module = importlib.import_module(runtime)
         version = str(module.__version__)
     except ModuleNotFoundError as error:
-        raise MissingExtraError(f"no engines: {title} is not installed: {install}.{needs} {rest}") from error
+        raise MissingExtraError(
+            f"no engines: {title} is not installed: {install}.{needs} {rest}"
+        ) from error
     except (ImportError, OSError, AttributeError) as error:
         raise MissingExtraError(
-            f"no engines: {title} is installed but does not load ({error}). Its Python module and its libraries are "
-            f"separate packages that must have the same version: {install} --force-reinstall. {rest}"
+            f"no engines: {title} is installed but does not load ({error}). Its Python module and "
+            "its libraries are "
+            f"separate packages that must have the same version: {install} --force-reinstall. "
+            f"{rest}"
         ) from error
     if _release(version) < OLDEST[runtime]:
         oldest = ".".join(map(str, OLDEST[runtime]))
         raise ExportError(
-            f"no engines: {title} {version} is too old; {oldest} is the first version that builds these "
+            f"no engines: {title} {version} is too old; {oldest} is the first version that builds "
+            "these "
             f"graphs: {install} --upgrade. {rest}"
         )
     if runtime == "tensorrt" and gpu is None:
         raise ExportError(
-            f"no engines: {title} {version} is installed, but there is no NVIDIA GPU that this process may use. It "
-            "times kernels on the GPU that will run them, so it cannot build without one. srflow-doctor says what the "
-            f"driver sees; a container needs --gpus all. TensorRT-RTX (--rtx) builds without a GPU. {rest}"
+            f"no engines: {title} {version} is installed, but there is no NVIDIA GPU that this "
+            "process may use. It "
+            "times kernels on the GPU that will run them, so it cannot build without one. "
+            "srflow-doctor says what the "
+            "driver sees; a container needs --gpus all. TensorRT-RTX (--rtx) builds without a "
+            f"GPU. {rest}"
         )
     return Library(runtime=runtime, module=module, version=version, gpu=gpu)
 
@@ -148,7 +181,8 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def parse_shapes(text: str) -> LrProfile:
-    """Parse `--shapes`: three LR sizes, such as "16,88,256" for squares or "16x16,88x120,256x256" as height×width.
+    """Parse `--shapes`: three LR sizes, such as "16,88,256" for squares or "16x16,88x120,256x256"
+    as height×width.
 
     Raises: ArgumentError for anything else, and for sizes that are not in order.
     """
@@ -160,14 +194,17 @@ def parse_shapes(text: str) -> LrProfile:
 
 
 def check_profile(profile: LrProfile, manifest: Manifest) -> None:
-    """Raises: ArgumentError unless the sizes are in order and multiples of the model's size multiple."""
+    """Raises: ArgumentError unless the sizes are in order and multiples of the model's size
+    multiple.
+    """
     _ordered(profile, said=str(profile))
     multiple = manifest.size_multiple
     for size in (profile.min, profile.opt, profile.max):
         if any(side % multiple for side in size):
             fix = tiles.padded_size(size[0], multiple), tiles.padded_size(size[1], multiple)
             raise ArgumentError(
-                f"--shapes {profile}: this model needs LR sides that are multiples of {multiple}, and "
+                f"--shapes {profile}: this model needs LR sides that are multiples of {multiple}, "
+                "and "
                 f"{_size_text(size)} is not; use {_size_text(fix)}"
             )
 
@@ -182,7 +219,9 @@ def _parsed_size(text: str, part: str) -> tuple[int, int]:
 def _ordered(profile: LrProfile, *, said: str) -> LrProfile:
     for low, best, high in zip(profile.min, profile.opt, profile.max, strict=True):
         if not 1 <= low <= best <= high <= _MOST:
-            raise _bad_shapes(said, f"the smallest, best and largest size must be in order, from 1 to {_MOST}")
+            raise _bad_shapes(
+                said, f"the smallest, best and largest size must be in order, from 1 to {_MOST}"
+            )
     return profile
 
 

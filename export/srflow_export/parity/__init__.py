@@ -1,1 +1,3 @@
-"""The gate of every export: compare a bundle's graphs with the torch network on patches of real photographs."""
+"""The gate of every export: compare a bundle's graphs with the torch network on patches of real
+photographs.
+"""

@@ -30,15 +30,18 @@ from srflow_sdk.system.device_names import DeviceName, split_device
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.model import Encoder, SRFlow
 
-_ROUNDED, _ENGINES = "rounded", "engines"
+_ROUNDED = "rounded"
+_ENGINES = "engines"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Side:
     """One side of a comparison.
 
-    manifest: of a checkpoint, one with just enough to draw its latents. bound_db: the PSNR that its precision promises.
-    arithmetic: in what a torch network rounds as this side does; None if in nothing. model: a checkpoint's network.
+    manifest: of a checkpoint, one with just enough to draw its latents. bound_db: the PSNR that its
+    precision promises.
+    arithmetic: in what a torch network rounds as this side does; None if in nothing. model: a
+    checkpoint's network.
     limits: the LR sizes that it takes; None: any.
     """
 
@@ -50,22 +53,28 @@ class Side:
     limits: LrProfile | None = None
 
 
-def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: None) -> list[ParityRow]:
+def compare(
+    first: str, second: str, *, say: Callable[[str], None] = lambda _: None
+) -> list[ParityRow]:
     """Compare the second with the first; `say` receives progress and a table, a line at a time.
 
-    Each is `PATH` or `PATH@HOW`. PATH: a bundle or the name of an embedded one, or a checkpoint, which runs in torch.
-    HOW: a device, a precision, or `DEVICE@PRECISION`, as of :func:`srflow_sdk.backends.open_backend`, where the bundle
-    runs as in an application; or "rounded", its graphs rounded as on GPUs; or "engines", its TensorRT engines without
-    the SDK around them. Without HOW, its graphs run on ONNX Runtime's CPU provider, and the table says at which level
-    of the flow differences arise.
+    Each is `PATH` or `PATH@HOW`. PATH: a bundle or the name of an embedded one, or a checkpoint,
+    which runs in torch. HOW: a device, a precision, or `DEVICE@PRECISION`, as of
+    :func:`srflow_sdk.backends.open_backend`, where the bundle runs as in an application; or
+    "rounded", its graphs rounded as on GPUs; or "engines", its TensorRT engines without the SDK
+    around them. Without HOW, its graphs run on ONNX Runtime's CPU provider, and the table says at
+    which level of the flow differences arise.
 
-    Raises: ExportError if the second is below what the lower of the two precisions promises; ArgumentError if they
-    cannot be compared; what opening them raises.
+    Raises: ExportError if the second is below what the lower of the two precisions promises;
+    ArgumentError if they cannot be compared; what opening them raises.
     """
-    one, other = open_side(first), open_side(second)
+    one = open_side(first)
+    other = open_side(second)
     ends = [(side.manifest.scale, side.manifest.latent_levels) for side in (one, other)]
     if ends[0] != ends[1]:
-        raise ArgumentError(f"{first} and {second} cannot be compared: they differ in scale or in their latents")
+        raise ArgumentError(
+            f"{first} and {second} cannot be compared: they differ in scale or in their latents"
+        )
     multiple = max(one.manifest.size_multiple, other.manifest.size_multiple)
     limits = [side.limits for side in (one, other) if side.limits is not None]
     manifest = replace(one.manifest, size_multiple=multiple)
@@ -76,12 +85,16 @@ def compare(first: str, second: str, *, say: Callable[[str], None] = lambda _: N
 
 
 def open_side(text: str) -> Side:
-    """Open a side as in :func:`compare`. Raises: ArgumentError, CheckpointError, BundleError, ExportError."""
+    """Open a side as in :func:`compare`. Raises: ArgumentError, CheckpointError, BundleError,
+    ExportError.
+    """
     path, how = _parsed(text)
     if path.is_file():
         if how:
             words = "@".join(how)
-            raise ArgumentError(f"{text}: a checkpoint runs only in torch; leave @{words} out, or name a bundle")
+            raise ArgumentError(
+                f"{text}: a checkpoint runs only in torch; leave @{words} out, or name a bundle"
+            )
         model = load_checkpoint(path)
         if isinstance(model, Encoder):
             raise ExportError(f"{path} holds only an LR encoder, without a flow to sample from")
@@ -110,7 +123,8 @@ def open_side(text: str) -> Side:
         runner = graphs_runner(bundle, rounded=bool(how) or manifest.precision == "bf16")
     elif how == [_ENGINES]:
         record, *_ = select_engines(bundle)
-        runner, limits = engines_runner(bundle, record), record.profile
+        runner = engines_runner(bundle, record)
+        limits = record.profile
     else:
         device, precision = _device_and_precision(text, how)
         backend = partial(open_backend, bundle, device=device, precision=precision)
@@ -121,13 +135,16 @@ def open_side(text: str) -> Side:
         if precision != "bundle":
             bound_db = min(bound_db, LEAST_DB)
             arithmetic = "bf16" if precision == "bf16" else None
-    return Side(runner=runner, manifest=manifest, bound_db=bound_db, arithmetic=arithmetic, limits=limits)
+    return Side(
+        runner=runner, manifest=manifest, bound_db=bound_db, arithmetic=arithmetic, limits=limits
+    )
 
 
 def _parsed(text: str) -> tuple[Path, list[str]]:
     """The path, and the words that follow it, each after an @. A path may have one of its own."""
     known = (*get_args(DeviceName), *get_args(Precision), _ROUNDED, _ENGINES)
-    path, words = text, list[str]()
+    path = text
+    words = list[str]()
     while "@" in path and not bundle_path(path).exists():
         path, _, word = path.rpartition("@")
         if word.partition(":")[0] not in known:
@@ -141,5 +158,7 @@ def _device_and_precision(text: str, words: list[str]) -> tuple[Device, Precisio
     split_device(device)
     precision = words.pop(0) if words and words[0] in get_args(Precision) else "bundle"
     if words:
-        raise ArgumentError(f"{text}: name a device, a precision, or DEVICE@PRECISION, such as openvino@int8")
+        raise ArgumentError(
+            f"{text}: name a device, a precision, or DEVICE@PRECISION, such as openvino@int8"
+        )
     return device, cast(Precision, precision)

@@ -1,8 +1,10 @@
-"""The gate that an export must pass before its bundle is written: pictures, and for an inverter latents and nats.
+"""The gate that an export must pass before its bundle is written: pictures, and for an inverter
+latents and nats.
 
-Every bound compares graphs with the network; none judges the network. The absolute ones are what graphs of a healthy
-network reach. Where graphs are below one, the network itself is computed in the same arithmetic, and is as far from
-itself if it is the one to blame: see :func:`srflow_export.parity.measure.check`.
+Every bound compares graphs with the network; none judges the network. The absolute ones are what
+graphs of a healthy network reach. Where graphs are below one, the network itself is computed in the
+same arithmetic, and is as far from itself if it is the one to blame: see
+:func:`srflow_export.parity.measure.check`.
 """
 
 from __future__ import annotations
@@ -39,12 +41,19 @@ from srflow_sdk.model.manifest import (
 from srflow_training.model import SRFlow
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
-MIN_PSNR_DB: dict[Precision, float] = {"fp32": FLOAT32_DB, "fp16": 50.0, "bf16": LEAST_DB, "int8": LEAST_DB}
-"""Image-space PSNR against the float32 torch network that every photograph and tau must reach, by precision.
+MIN_PSNR_DB: dict[Precision, float] = {
+    "fp32": FLOAT32_DB,
+    "fp16": 50.0,
+    "bf16": LEAST_DB,
+    "int8": LEAST_DB,
+}
+"""Image-space PSNR against the float32 torch network that every photograph and tau must reach, by
+precision.
 
-A bad network multiplies rounding: then its own picture in this arithmetic (float64 beside fp32, autocast to half), less
-a margin, is the bound. int8 has no twin in torch: a bad network is one that int8 is too coarse for, and has no int8
-encoder. A bad export has another weight, operator or order of operators than the network.
+A bad network multiplies rounding: then its own picture in this arithmetic (float64 beside fp32,
+autocast to half), less a margin, is the bound. int8 has no twin in torch: a bad network is one that
+int8 is too coarse for, and has no int8 encoder. A bad export has another weight, operator or order
+of operators than the network.
 """
 
 MIN_PSNR_OF_HALF_WEIGHTS_DB = 50.0
@@ -53,22 +62,32 @@ MIN_PSNR_OF_HALF_WEIGHTS_DB = 50.0
 INT8_GRAPHS = "encoder.int8+sampler"
 """The name of the second encoder's rows in a manifest."""
 
-_MAX_NATS, _MAX_NATS_IN_FLOAT32 = 1e-2, 1e-3
+_MAX_NATS = 1e-2
+_MAX_NATS_IN_FLOAT32 = 1e-3
 """Largest difference of log densities from the network's, in nats for each value of the photograph.
 
-A bad network has latents in the hundreds, whose squares count: then as much as its own differ in the same arithmetic,
-times the margin. They are compared square by square: errors of either sign may cancel in the network's sum and not in
-the graphs'. A bad export leaves out, or counts twice, a step's determinant: tenths of a nat.
+A bad network has latents in the hundreds, whose squares count: then as much as its own differ in
+the same arithmetic, times the margin. They are compared square by square: errors of either sign may
+cancel in the network's sum and not in the graphs'. A bad export leaves out, or counts twice, a
+step's determinant: tenths of a nat.
 """
 
 _OVERFLOW = 1e30
-"""Latents of a bad network as large as this may overflow in another order of sums: there is nothing to compare."""
+"""Latents of a bad network as large as this may overflow in another order of sums: there is nothing
+to compare."""
 
 _Pair = tuple[str, Array, Array]
 
-_WIDER: dict[Precision, int] = {"fp16": 2, "bf16": 2, "int8": 1}  # float32 conditioning / the precision's
+_WIDER: dict[Precision, int] = {
+    "fp16": 2,
+    "bf16": 2,
+    "int8": 1,
+}  # float32 conditioning / the precision's
 
-_AS_IT_IS, _ROUNDED, _FUSED, _FLOAT32 = "encoder+sampler", "rounded as on GPUs", "fused", "float32 graphs"
+_AS_IT_IS = "encoder+sampler"
+_ROUNDED = "rounded as on GPUs"
+_FUSED = "fused"
+_FLOAT32 = "float32 graphs"
 
 FUSED = "fused.onnx"
 
@@ -82,11 +101,12 @@ def min_psnr_db(precision: Precision, weights: Weights) -> float:
 def prove(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
     """Compare a bundle's required graphs, and float32 ones beside them, with the network.
 
-    They run on ONNX Runtime's CPU provider: as they are, if it can run them, and rounded as on GPUs, if they are typed
-    in half.
-    Raises: ExportError if one is below its bound or has values that are not finite, where the network is not to blame.
+    They run on ONNX Runtime's CPU provider: as they are, if it can run them, and rounded as on
+    GPUs, if they are typed in half. Raises: ExportError if one is below its bound or has values
+    that are not finite, where the network is not to blame.
     """
-    manifest, rows = bundle.manifest, list[ParityRow]()
+    manifest = bundle.manifest
+    rows = list[ParityRow]()
     if manifest.precision == "int8":
         rows += _of_integers(comparison, bundle, REQUIRED_FILES, _AS_IT_IS)
     elif manifest.precision != "bf16":  # ONNX Runtime has no bfloat16 convolution for CPUs
@@ -110,7 +130,8 @@ def prove_fused(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
 
 
 def prove_int8_encoder(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
-    """The same for a second encoder, with the bundle's own sampler; the reference may be float32 graphs.
+    """The same for a second encoder, with the bundle's own sampler; the reference may be float32
+    graphs.
 
     Raises: ExportError if a photograph and tau are below what int8 promises, or not finite.
     """
@@ -118,36 +139,59 @@ def prove_int8_encoder(comparison: Comparison, bundle: Bundle) -> list[ParityRow
 
 
 def _as_promised(
-    comparison: Comparison, bundle: Bundle, names: tuple[str, ...], graph: str, *, rounded: bool = False
+    comparison: Comparison,
+    bundle: Bundle,
+    names: tuple[str, ...],
+    graph: str,
+    *,
+    rounded: bool = False,
 ) -> list[ParityRow]:
-    precision, weights = bundle.manifest.precision, bundle.manifest.weights
-    runner, bound = graphs_runner(bundle, *names, rounded=rounded), min_psnr_db(precision, weights)
-    return comparison.checked(graph, runner, bound_db=bound, arithmetic=arithmetic_of(precision, weights))
+    precision = bundle.manifest.precision
+    weights = bundle.manifest.weights
+    runner = graphs_runner(bundle, *names, rounded=rounded)
+    bound = min_psnr_db(precision, weights)
+    return comparison.checked(
+        graph, runner, bound_db=bound, arithmetic=arithmetic_of(precision, weights)
+    )
 
 
-def _of_integers(comparison: Comparison, bundle: Bundle, names: tuple[str, str], graph: str) -> list[ParityRow]:
+def _of_integers(
+    comparison: Comparison, bundle: Bundle, names: tuple[str, str], graph: str
+) -> list[ParityRow]:
     try:
-        return comparison.checked(graph, graphs_runner(bundle, *names), bound_db=MIN_PSNR_DB["int8"], arithmetic=None)
+        return comparison.checked(
+            graph, graphs_runner(bundle, *names), bound_db=MIN_PSNR_DB["int8"], arithmetic=None
+        )
     except ExportError as error:
         raise ExportError(
-            f"int8 is too coarse for this network: {error}. Train the network further (weights near the start of "
-            "training lose most), or upscale with --precision bf16, which is finer and needs no export"
+            f"int8 is too coarse for this network: {error}. Train the network further (weights "
+            "near the start of "
+            "training lose most), or upscale with --precision bf16, which is finer and needs no "
+            "export"
         ) from error
 
 
 def arithmetic_of(precision: Precision, weights: Weights) -> Arithmetic | None:
-    """In what the torch network shows what rounding as in these graphs makes of it; None if torch has none such."""
+    """In what the torch network shows what rounding as in these graphs makes of it; None if torch
+    has none such.
+    """
     found: dict[Precision, Arithmetic] = {"fp32": "fp64", "fp16": "fp16", "bf16": "bf16"}
     return "half weights" if precision == "fp32" and weights == "fp16" else found.get(precision)
 
 
 def tau_of_finite_pictures(rows: Sequence[ParityRow], wanted: float) -> float:
-    """The largest tau up to `wanted` at which the network diverges on no more photographs than at tau 0.
+    """The largest tau up to `wanted` at which the network diverges on no more photographs than at
+    tau 0.
 
-    Published networks can give values that are not finite at large tau: that is no fault of an export.
+    Published networks can give values that are not finite at large tau: that is no fault of an
+        export.
     """
-    diverging = {tau: len({row.photo for row in rows if row.tau == tau and row.diverged}) for tau in TAUS}
-    above = min((tau for tau in TAUS if tau >= wanted), default=1.0)  # the tested tau that stands for it
+    diverging = {
+        tau: len({row.photo for row in rows if row.tau == tau and row.diverged}) for tau in TAUS
+    }
+    above = min(
+        (tau for tau in TAUS if tau >= wanted), default=1.0
+    )  # the tested tau that stands for it
     taus = [tau for tau in TAUS if tau <= above and diverging[tau] <= diverging[0.0]]
     return wanted if above in taus else max(taus)
 
@@ -156,11 +200,12 @@ def tau_of_finite_pictures(rows: Sequence[ParityRow], wanted: float) -> float:
 class InverseRow:
     """An inverter compared with the network on one photograph.
 
-    latents_db: the least PSNR of a level's latents, relative to the spread of the network's. nats: difference of the
-    log densities for each value of the photograph. round_trip_db: PSNR of what the graphs decode their latents to
-    against the photograph; -200 if that is not finite. own_round_trip_db: the same of the network in the same
-    arithmetic, see :func:`_own`. nonfinite: how many of the graphs' latents and densities are not finite. diverged: the
-    network's own latents or density are not finite, so there is nothing to compare.
+    latents_db: the least PSNR of a level's latents, relative to the spread of the network's. nats:
+    difference of the log densities for each value of the photograph. round_trip_db: PSNR of what
+    the graphs decode their latents to against the photograph; -200 if that is not finite.
+    own_round_trip_db: the same of the network in the same arithmetic, see :func:`_own`. nonfinite:
+    how many of the graphs' latents and densities are not finite. diverged: the network's own
+    latents or density are not finite, so there is nothing to compare.
     """
 
     photo: str
@@ -172,12 +217,14 @@ class InverseRow:
     diverged: bool
 
 
-def prove_inverse(model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] = lambda _: None) -> list[InverseRow]:
+def prove_inverse(
+    model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] = lambda _: None
+) -> list[InverseRow]:
     """Compare inverter.onnx with the network on the exporter's photographs, taken as HR images.
 
-    Half precision is computed as on GPUs. An inverter for an int8 encoder is itself in float32, so its latents are
-    compared given the float32 encoder, and the round trip given the int8 one. `say` receives lines of progress.
-    Raises: ExportError if graphs and network differ on a photograph.
+    Half precision is computed as on GPUs. An inverter for an int8 encoder is itself in float32, so
+    its latents are compared given the float32 encoder, and the round trip given the int8 one. `say`
+    receives lines of progress. Raises: ExportError if graphs and network differ on a photograph.
     """
     manifest = bundle.manifest
     pairs = list(_pairs(manifest))
@@ -189,7 +236,11 @@ def prove_inverse(model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] =
     references = _invert_all_by_network(model, pairs, "fp32", say)
     if arithmetic == "fp32" and manifest.weights == "fp16":
         arithmetic = "half weights"
-    theirs = references if arithmetic == "fp32" else _invert_all_by_network(model, pairs, arithmetic, say)
+    theirs = (
+        references
+        if arithmetic == "fp32"
+        else _invert_all_by_network(model, pairs, arithmetic, say)
+    )
     rows = [
         _row(pair, values, own, back=itself.back)
         for pair, values, own, itself in zip(pairs, found, references, theirs, strict=True)
@@ -198,7 +249,9 @@ def prove_inverse(model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] =
     def itself(index: int) -> InverseRow:
         own = _own(model, pairs[index], "fp64") if theirs is references else theirs[index]
         row = _row(pairs[index], own, references[index], back=own.back)
-        return replace(row, nats=max(row.nats, _squares_apart(own, references[index], pairs[index][2])))
+        return replace(
+            row, nats=max(row.nats, _squares_apart(own, references[index], pairs[index][2]))
+        )
 
     _check(rows, manifest, itself)
     return rows
@@ -208,11 +261,15 @@ def _row(pair: _Pair, found: _Found, own: _Found, *, back: Array) -> InverseRow:
     name, _, hr = pair
     return InverseRow(
         photo=name,
-        latents_db=min(psnr(a, b, least_spread=0) for a, b in zip(found.latents, own.latents, strict=True)),
+        latents_db=min(
+            psnr(a, b, least_spread=0) for a, b in zip(found.latents, own.latents, strict=True)
+        ),
         nats=_nats_apart(found, own, hr),
         round_trip_db=psnr(found.back, hr, least_spread=1),
         own_round_trip_db=psnr(back, hr, least_spread=1),
-        nonfinite=sum(int((~np.isfinite(value)).sum()) for value in (*found.latents, found.log_density)),
+        nonfinite=sum(
+            int((~np.isfinite(value)).sum()) for value in (*found.latents, found.log_density)
+        ),
         diverged=any(not np.abs(latent).max() < _OVERFLOW for latent in own.latents)
         or not np.isfinite(own.log_density).all(),
     )
@@ -220,14 +277,24 @@ def _row(pair: _Pair, found: _Found, own: _Found, *, back: Array) -> InverseRow:
 
 def _nats_apart(one: _Found, other: _Found, hr: Array) -> float:
     """For each value; infinity if one is not finite."""
-    apart = abs(float(one.log_density.sum(dtype=np.float64)) - float(other.log_density.sum(dtype=np.float64))) / hr.size
+    apart = (
+        abs(
+            float(one.log_density.sum(dtype=np.float64))
+            - float(other.log_density.sum(dtype=np.float64))
+        )
+        / hr.size
+    )
     return apart if np.isfinite(apart) else float(np.finfo(np.float64).max)
 
 
 def _squares_apart(one: _Found, other: _Found, hr: Array) -> float:
-    """The most that the latents' differences can change log densities, in nats a value: none cancels another."""
+    """The most that the latents' differences can change log densities, in nats a value: none
+    cancels another.
+    """
     pairs = zip(one.latents, other.latents, strict=True)
-    halves = (np.abs(a.astype(np.float64) ** 2 - b.astype(np.float64) ** 2).sum() / 2 for a, b in pairs)
+    halves = (
+        np.abs(a.astype(np.float64) ** 2 - b.astype(np.float64) ** 2).sum() / 2 for a, b in pairs
+    )
     return float(sum(halves)) / hr.size
 
 
@@ -239,7 +306,8 @@ def inverse_table(rows: Sequence[InverseRow]) -> Iterator[str]:
             yield f"          {row.photo:<6}  left out: the network's own latents diverge here"
         else:
             yield (
-                f"          {row.photo:<6}  {row.latents_db:5.1f} dB  {row.nats:12.1e}  {row.round_trip_db:7.1f} dB  "
+                f"          {row.photo:<6}  {row.latents_db:5.1f} dB  {row.nats:12.1e}  "
+                f"{row.round_trip_db:7.1f} dB  "
                 f"{row.own_round_trip_db:10.1f} dB  {row.nonfinite:10}"
             )
 
@@ -250,33 +318,49 @@ def poor_round_trip(rows: Sequence[InverseRow], manifest: Manifest) -> float | N
     return worst if worst < min_psnr_db(manifest.precision, manifest.weights) else None
 
 
-def _check(rows: Sequence[InverseRow], manifest: Manifest, itself: Callable[[int], InverseRow]) -> None:
-    """Raises: ExportError where graphs and network differ. itself: the row of the network, for a row's index."""
+def _check(
+    rows: Sequence[InverseRow], manifest: Manifest, itself: Callable[[int], InverseRow]
+) -> None:
+    """Raises: ExportError where graphs and network differ. itself: the row of the network, for a
+    row's index.
+    """
     if all(row.diverged for row in rows):
-        raise ExportError("the network's own latents or density are finite on no photograph: nothing can be compared")
+        raise ExportError(
+            "the network's own latents or density are finite on no photograph: nothing can be "
+            "compared"
+        )
     healthy_db = min_psnr_db(manifest.precision, manifest.weights)
-    # int8 rounds the encoder alone; with the float32 one, an inverter in float32 is as exact as any.
-    latents_db = min_psnr_db("fp32", manifest.weights) if manifest.precision == "int8" else healthy_db
+    # int8 rounds the encoder alone; with the float32 one, an inverter in float32 is as exact as
+    # any.
+    latents_db = (
+        min_psnr_db("fp32", manifest.weights) if manifest.precision == "int8" else healthy_db
+    )
     exact = manifest.precision in ("fp32", "int8")
     nats = _MAX_NATS_IN_FLOAT32 if exact else _MAX_NATS
     for index, row in enumerate(rows):
         if row.diverged:
             continue
-        finite, db, most = True, latents_db, nats
+        finite = True
+        db = latents_db
+        most = nats
         if row.nonfinite or row.latents_db < latents_db or row.nats > nats:
             own = itself(index)
             finite = not own.nonfinite
             db = min(latents_db, own.latents_db - MARGIN_DB)
             most = max(nats, own.nats * 10 ** (MARGIN_DB / 20))
-        # A bad network comes back from its own latents as badly; a bad export, worse than the network. Where the
-        # network comes back to another picture, nothing is compared: latents, nats and the sampler are held to it.
+        # A bad network comes back from its own latents as badly; a bad export, worse than the
+        # network. Where the network comes back to another picture, nothing is compared: latents,
+        # nats and the sampler are held to it.
         back_db = min(healthy_db, row.own_round_trip_db - MARGIN_DB)
         where = f"on the photograph '{row.photo}'"
         if row.nonfinite and finite:
-            raise ExportError(f"{where}, {row.nonfinite} latents are not finite, unlike the network's")
+            raise ExportError(
+                f"{where}, {row.nonfinite} latents are not finite, unlike the network's"
+            )
         if row.latents_db < db or row.nats > most:
             raise ExportError(
-                f"{where}, latents are {row.latents_db:.1f} dB from the network's and {row.nats:.1g} nats a value, but "
+                f"{where}, latents are {row.latents_db:.1f} dB from the network's and "
+                f"{row.nats:.1g} nats a value, but "
                 f"{db:.0f} dB and {most:.1g} are needed"
             )
         if row.own_round_trip_db >= LEAST_DB and row.round_trip_db < back_db:
@@ -295,16 +379,23 @@ class _Found:
     back: Array
 
 
-def _inverted(bundle: Bundle, pairs: Sequence[_Pair], encoder: str, *, rounded: bool = False) -> Iterator[_Found]:
+def _inverted(
+    bundle: Bundle, pairs: Sequence[_Pair], encoder: str, *, rounded: bool = False
+) -> Iterator[_Found]:
     levels = [f"level{entry.level}" for entry in bundle.manifest.latent_levels]
     with graphs_runner(bundle, encoder, rounded=rounded)() as encode:
         conditioning = [encode({"lr": lr}) for _, lr, _ in pairs]
     with graphs_runner(bundle, INVERTER, rounded=rounded)() as invert:
-        inverse = [invert({**features, "hr": hr}) for features, (_, _, hr) in zip(conditioning, pairs, strict=True)]
+        inverse = [
+            invert({**features, "hr": hr})
+            for features, (_, _, hr) in zip(conditioning, pairs, strict=True)
+        ]
     with graphs_runner(bundle, REQUIRED_FILES[1], rounded=rounded)() as decode:
         for features, found in zip(conditioning, inverse, strict=True):
             latents = [found[f"latent_{level}"] for level in levels]
-            noise = {f"noise_{level}": latent for level, latent in zip(levels, latents, strict=True)}
+            noise = {
+                f"noise_{level}": latent for level, latent in zip(levels, latents, strict=True)
+            }
             back = decode({**features, **noise, "tau": np.ones(1, np.float32)})["sr"]
             yield _Found(latents=latents, log_density=found["log_density"], back=back)
 
@@ -332,24 +423,29 @@ def _invert_all_by_network(
 def _own(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Found:
     """A photograph, inverted by the torch network.
 
-    The way back from latents of half weights is with the exact ones: in graphs, a 1×1 and its inverse are each rounded,
-    so that one does not undo the other, whereas torch would invert the rounded one.
+    The way back from latents of half weights is with the exact ones: in graphs, a 1×1 and its
+    inverse are each rounded, so that one does not undo the other, whereas torch would invert the
+    rounded one.
     """
     _, lr, hr = pair
     with computing_in(model, arithmetic) as (network, dtype):
         condition = network.condition(torch.from_numpy(lr).to(dtype))
         latents, nats = network.encode_conditioned(torch.from_numpy(hr).to(dtype), condition)
         if arithmetic == "half weights":
-            network, condition = model, model.condition(torch.from_numpy(lr))
+            network = model
+            condition = model.condition(torch.from_numpy(lr))
         back = network.decode_conditioned(condition, latents)
     return _Found(
-        latents=[latents[level].numpy() for level in sorted(latents)], log_density=nats.numpy(), back=back.numpy()
+        latents=[latents[level].numpy() for level in sorted(latents)],
+        log_density=nats.numpy(),
+        back=back.numpy(),
     )
 
 
 @contextmanager
 def float32_backend(bundle: Bundle) -> Iterator[Backend]:
-    """A bundle's float32 graphs on the CPU; its inverter, if it is in half, with the same weights in float32.
+    """A bundle's float32 graphs on the CPU; its inverter, if it is in half, with the same weights
+    in float32.
 
     Raises: BundleError if there are no float32 graphs.
     """
@@ -370,7 +466,8 @@ def float32_backend(bundle: Bundle) -> Iterator[Backend]:
         exact = dataclasses.replace(
             manifest,
             precision="fp32",
-            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * _WIDER[manifest.precision],
+            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel
+            * _WIDER[manifest.precision],
             files={name: {} for name in files},
         )
         with OnnxRuntimeBackend(Bundle(path=Path(folder), manifest=exact), device="cpu") as backend:

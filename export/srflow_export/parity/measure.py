@@ -28,14 +28,17 @@ G_LOGGER.module_severity = G_LOGGER.WARNING  # it announces every file
 TAUS = (0.0, 0.5, 0.8, 1.0)
 
 DIVERGED = 1e3
-"""Image values are in [0, 1]; a picture with values this large is none. A bad network gives such pictures, so they are
-left out, and count only where there are no others. A bad export gives them where the network does not."""
+"""Image values are in [0, 1]; a picture with values this large is none. A bad network gives such
+pictures, so they are left out, and count only where there are no others. A bad export gives them
+where the network does not."""
 
 MARGIN_DB = 10.0
-"""How much further from the network's picture than the network itself in the same arithmetic graphs may be.
+"""How much further from the network's picture than the network itself in the same arithmetic graphs
+may be.
 
-Both errors are rounding, of sums in another order, and in a badly conditioned network a few pixels have most of it:
-the graphs of the tests' networks are up to 4 dB below. A bad export is tens of dB below.
+Both errors are rounding, of sums in another order, and in a badly conditioned network a few pixels
+have most of it: the graphs of the tests' networks are up to 4 dB below. A bad export is tens of dB
+below.
 """
 
 _MAX_DB = 200.0  # reported for equality
@@ -44,10 +47,14 @@ _QUIET_SECONDS = 3.0
 
 
 class Progress:
-    """Say, at most every three seconds, how many equal steps of a stage are done and how long the rest will take."""
+    """Say, at most every three seconds, how many equal steps of a stage are done and how long the
+    rest will take.
+    """
 
     def __init__(self, stage: str, steps: int, say: Callable[[str], None]) -> None:
-        self._stage, self._steps, self._say = stage, steps, say
+        self._stage = stage
+        self._steps = steps
+        self._say = say
         self._begun = self._said = time.monotonic()
         self._done = 0
 
@@ -65,13 +72,14 @@ class Progress:
 class ParityRow:
     """One decoder compared with a reference on one photograph at one τ, with the same latents.
 
-    graph: what was compared. diverged: the reference itself gives values that are not finite, or a thousand times out
-    of range, as published networks can at large τ; such rows count only if there are no others. comparable: the
-    reference is finite; otherwise the other values mean nothing.
-    psnr_db: in image space, relative to the reference's spread (at least 1). max_abs: largest difference, image values
-    in [0, 1]. nonfinite: how many values are not finite. levels_db: PSNR of what each level decodes to, by level, L
-    first; empty if only the image is known. own_db: where psnr_db is below the bound of a healthy network, the PSNR of
-    the network itself in the same arithmetic, which excuses it; -200 if that is not finite.
+    graph: what was compared. diverged: the reference itself gives values that are not finite, or a
+    thousand times out of range, as published networks can at large τ; such rows count only if there
+    are no others. comparable: the reference is finite; otherwise the other values mean nothing.
+    psnr_db: in image space, relative to the reference's spread (at least 1). max_abs: largest
+    difference, image values in [0, 1]. nonfinite: how many values are not finite. levels_db: PSNR
+    of what each level decodes to, by level, L first; empty if only the image is known. own_db:
+    where psnr_db is below the bound of a healthy network, the PSNR of the network itself in the
+    same arithmetic, which excuses it; -200 if that is not finite.
     """
 
     graph: str
@@ -91,15 +99,30 @@ class ParityRow:
         return min(self.levels_db, key=lambda level: self.levels_db[level], default=None)
 
     def origin(self, bound_db: float) -> int | None:
-        """Where it goes wrong: the first level, in decoding order, that is below the bound; otherwise the worst."""
-        return next((level for level, db in self.levels_db.items() if db < bound_db), self.worst_level)
+        """Where it goes wrong: the first level, in decoding order, that is below the bound;
+        otherwise the worst.
+        """
+        return next(
+            (level for level, db in self.levels_db.items() if db < bound_db), self.worst_level
+        )
 
 
 def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
-    """Inputs of a runner for one LR photograph 1×3×h×w at all TAUS, each with the same noise, the runtime's."""
+    """Inputs of a runner for one LR photograph 1×3×h×w at all TAUS, each with the same noise, the
+    runtime's.
+    """
     height, width = lr.shape[2:]
-    noise = window_noise(manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, height=height, width=width)
-    many = {f"noise_level{level}": np.stack([values] * len(TAUS)) for level, values in noise.items()}
+    noise = window_noise(
+        manifest.latent_levels,
+        scale=manifest.scale,
+        seed=seed,
+        sample=0,
+        height=height,
+        width=width,
+    )
+    many = {
+        f"noise_level{level}": np.stack([values] * len(TAUS)) for level, values in noise.items()
+    }
     return {"lr": lr, **many, "tau": np.array(TAUS, np.float32)}
 
 
@@ -108,7 +131,8 @@ def compared(
 ) -> Iterator[ParityRow]:
     """A row for each τ of one photograph, from the outputs of two runners for one :func:`feed`."""
     for index, tau in enumerate(TAUS):
-        sr, reference = outputs["sr"][index], references["sr"][index]
+        sr = outputs["sr"][index]
+        reference = references["sr"][index]
         diverged = not np.abs(reference).max() < DIVERGED  # true for NaN too
         levels = {
             level_of(name): psnr(outputs[name][index], values[index], least_spread=0)
@@ -121,7 +145,9 @@ def compared(
             tau=tau,
             diverged=diverged,
             psnr_db=psnr(sr, reference, least_spread=1),
-            max_abs=0.0 if diverged else float(np.nan_to_num(np.abs(sr - reference), nan=0, posinf=0).max()),
+            max_abs=0.0
+            if diverged
+            else float(np.nan_to_num(np.abs(sr - reference), nan=0, posinf=0).max()),
             comparable=bool(np.isfinite(reference).all()),
             nonfinite=int((~np.isfinite(sr)).sum()),
             levels_db={**levels, 1: psnr(sr, reference, least_spread=0)} if levels else {},
@@ -131,8 +157,8 @@ def compared(
 class Comparison:
     """Compares decoders with a reference on photographs. What the reference draws is computed once.
 
-    name: the reference's, for errors. model: its network, if it has one in torch. `say` receives lines of progress and
-    tables.
+    name: the reference's, for errors. model: its network, if it has one in torch. `say` receives
+    lines of progress and tables.
     """
 
     def __init__(
@@ -145,25 +171,35 @@ class Comparison:
         model: SRFlow | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self.name, self.model, self.say = name, model, say
-        self._photos, self._reference = photos, reference
+        self.name = name
+        self.model = model
+        self.say = say
+        self._photos = photos
+        self._reference = reference
         self._feeds = [feed(photo.lr, manifest, seed=seed) for seed, photo in enumerate(photos)]
         self._references: list[Mapping[str, Array]] = []
         self._own: dict[Arithmetic, dict[tuple[str, float], ParityRow]] = {}
 
     def rows(self, graph: str, decoder: Runner) -> list[ParityRow]:
-        """Compare a decoder on every photograph at every τ of TAUS. Only one runner is active at a time."""
+        """Compare a decoder on every photograph at every τ of TAUS. Only one runner is active at a
+        time.
+        """
         self._references = self._references or self._outputs(self._reference, self.name)
         outputs = self._outputs(decoder, graph)
         found = zip(self._photos, outputs, self._references, strict=True)
-        return [row for photo, ours, theirs in found for row in compared(graph, photo.name, ours, theirs)]
+        return [
+            row
+            for photo, ours, theirs in found
+            for row in compared(graph, photo.name, ours, theirs)
+        ]
 
     def checked(
         self, graph: str, decoder: Runner, *, bound_db: float, arithmetic: Arithmetic | None
     ) -> list[ParityRow]:
         """Compare a decoder, show the table, and check that it is good enough; see :func:`check`.
 
-        arithmetic: what the network shows in torch of what rounding as in these graphs makes of it; None if nothing.
+        arithmetic: what the network shows in torch of what rounding as in these graphs makes of it;
+            None if nothing.
         """
         rows = self.rows(graph, decoder)
         for line in table(rows):
@@ -175,13 +211,16 @@ class Comparison:
         rows = check(rows, bound_db=bound_db, reference=self.name, own=own)
         if excused := [row.own_db for row in rows if row.own_db is not None]:
             self.say(
-                f"the network multiplies rounding: its own pictures in the bundle's arithmetic are {min(excused):.1f} "
+                "the network multiplies rounding: its own pictures in the bundle's arithmetic are "
+                f"{min(excused):.1f} "
                 "dB from its float32 ones, and the graphs are as near"
             )
         return rows
 
     def keep(self, folder: Path, graph: onnx.ModelProto, *, bound_db: float) -> None:
-        """Write a graph, its inputs and what the reference makes of them, and say how Polygraphy takes them up."""
+        """Write a graph, its inputs and what the reference makes of them, and say how Polygraphy
+        takes them up.
+        """
         results = RunResults()
         results.add(self._references, runner_name=self.name)
         try:
@@ -192,16 +231,26 @@ class Comparison:
         except OSError as error:
             self.say(f"{folder}: the gate's inputs cannot be kept: {error.strerror or error}")
             return
-        shapes = [f"{name}:{list(value.shape)}".replace(" ", "") for name, value in self._feeds[0].items()]
-        trt = f" --trt --strongly-typed --input-shapes {command_line(shapes)}" if is_installed("tensorrt") else ""
+        shapes = [
+            f"{name}:{list(value.shape)}".replace(" ", "") for name, value in self._feeds[0].items()
+        ]
+        trt = (
+            f" --trt --strongly-typed --input-shapes {command_line(shapes)}"
+            if is_installed("tensorrt")
+            else ""
+        )
         path = command_line([str(folder)])
         self.say(
-            f"to look into what was compared: polygraphy run {path}/graph.onnx --onnxrt{trt} --load-inputs "
-            f"{path}/inputs.json --load-outputs {path}/outputs.json --compare psnr --psnr-threshold {bound_db:g}"
+            f"to look into what was compared: polygraphy run {path}/graph.onnx --onnxrt{trt} "
+            "--load-inputs "
+            f"{path}/inputs.json --load-outputs {path}/outputs.json --compare psnr "
+            f"--psnr-threshold {bound_db:g}"
         )
 
     def _itself(self, row: ParityRow, arithmetic: Arithmetic | None) -> ParityRow | None:
-        """The row of the torch network in another arithmetic beside its float32 self, computed when first asked for."""
+        """The row of the torch network in another arithmetic beside its float32 self, computed when
+        first asked for.
+        """
         if arithmetic is None or self.model is None:
             return None
         if arithmetic not in self._own:
@@ -210,7 +259,8 @@ class Comparison:
         return self._own[arithmetic][row.photo, row.tau]
 
     def _outputs(self, runner: Runner, name: str) -> list[Mapping[str, Array]]:
-        progress, outputs = Progress(f"comparing {name}", len(self._feeds), self.say), []
+        progress = Progress(f"comparing {name}", len(self._feeds), self.say)
+        outputs = []
         with runner() as infer:
             for each in self._feeds:
                 outputs.append(infer(each))
@@ -219,21 +269,27 @@ class Comparison:
 
 
 Own = Callable[[ParityRow], ParityRow | None]
-"""The row of the network itself in a row's arithmetic, with the same photograph and τ; None if there is none."""
+"""The row of the network itself in a row's arithmetic, with the same photograph and τ; None if
+there is none."""
 
 
-def check(rows: Sequence[ParityRow], *, bound_db: float, reference: str, own: Own = lambda _: None) -> list[ParityRow]:
+def check(
+    rows: Sequence[ParityRow], *, bound_db: float, reference: str, own: Own = lambda _: None
+) -> list[ParityRow]:
     """Return the rows, those that the network itself excuses with their `own_db`.
 
-    bound_db: what graphs of a healthy network reach. A bad network is further from itself in another arithmetic, or
-    not finite in it: then its own row, less :data:`MARGIN_DB`, is the bound. Only a bad export is below that, or not
-    finite where the network is. reference: what the rows were compared with, for the message.
+    bound_db: what graphs of a healthy network reach. A bad network is further from itself in
+    another arithmetic, or
+    not finite in it: then its own row, less :data:`MARGIN_DB`, is the bound. Only a bad export is
+    below that, or not finite where the network is. reference: what the rows were compared with, for
+    the message.
     Raises: ExportError naming the worst row below its bound, or that there is nothing to compare.
     """
     counted = [row for row in rows if not row.diverged] or [row for row in rows if row.comparable]
     if not counted:
         raise ExportError(
-            f"{reference} itself gives no finite picture of any photograph, at any tau: there is nothing to compare; "
+            f"{reference} itself gives no finite picture of any photograph, at any tau: there is "
+            "nothing to compare; "
             "train it further, or check that its file is the right one and whole"
         )
     excused: dict[int, float] = {}
@@ -249,16 +305,23 @@ def check(rows: Sequence[ParityRow], *, bound_db: float, reference: str, own: Ow
                 continue
         where = f"{row.graph} at tau {row.tau:g} on the photograph '{row.photo}'"
         level = row.origin(bound)
-        at = "" if level is None else f"; it goes wrong at level {level} ({row.levels_db[level]:.1f} dB there)"
+        at = (
+            ""
+            if level is None
+            else f"; it goes wrong at level {level} ({row.levels_db[level]:.1f} dB there)"
+        )
         if row.nonfinite:
-            raise ExportError(f"{where}: {row.nonfinite} values are not finite, unlike those of {reference}{at}")
+            raise ExportError(
+                f"{where}: {row.nonfinite} values are not finite, unlike those of {reference}{at}"
+            )
         raise ExportError(
             f"{where}: {row.psnr_db:.1f} dB against {reference}, but {bound:.0f} dB are needed "
             f"(largest difference {row.max_abs:.2g}){at}"
         )
     if all(row.nonfinite for row in counted):
         raise ExportError(
-            f"{counted[0].graph}: {reference} itself gives no finite picture in this precision, on any photograph; use "
+            f"{counted[0].graph}: {reference} itself gives no finite picture in this precision, on "
+            "any photograph; use "
             "another one, such as --precision fp32"
         )
     return [replace(row, own_db=excused.get(id(row))) for row in rows]
@@ -275,11 +338,14 @@ def table(rows: Sequence[ParityRow]) -> Iterator[str]:
             continue
         level = row.worst_level
         worst = "" if level is None else f"{level}: {row.levels_db[level]:.1f} dB"
-        yield f"{head}  {row.psnr_db:5.1f} dB  {row.max_abs:18.1e}  {row.nonfinite:10}  {worst}".rstrip()
+        line = f"{head}  {row.psnr_db:5.1f} dB  {row.max_abs:18.1e}  {row.nonfinite:10}  {worst}"
+        yield line.rstrip()
 
 
 def psnr(values: Array, reference: Array, *, least_spread: float) -> float:
-    """PSNR in dB, −200 … 200, relative to the reference's spread, which counts as at least this much."""
+    """PSNR in dB, −200 … 200, relative to the reference's spread, which counts as at least this
+    much.
+    """
     if not np.isfinite(values).all() or not np.isfinite(reference).all():
         return _MIN_DB
     expected = reference.astype(np.float64)

@@ -16,7 +16,8 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.model.engine_records import LrProfile
 
 PATCHES = {"quick": (24, 32), "full": (40, 48)}
-"""LR pixels of a patch, by gate; not square, so that height and width cannot be mistaken for each other."""
+"""LR pixels of a patch, by gate; not square, so that height and width cannot be mistaken for each
+other."""
 
 Array = npt.NDArray[np.float32]
 
@@ -45,7 +46,8 @@ def photographs(size_multiple: int) -> list[LrPhoto]:
 def photo_patches(
     size_multiple: int, *, size: tuple[int, int] = PATCHES["full"], limits: Sequence[LrProfile] = ()
 ) -> list[LrPhoto]:
-    """About this many LR pixels from the middle of each photograph, or the nearest size within the limits.
+    """About this many LR pixels from the middle of each photograph, or the nearest size within the
+    limits.
 
     Raises: ArgumentError if the photographs have no patch that fits all of them.
     """
@@ -60,20 +62,27 @@ def photo_patches(
     for photo, profile in itertools.product(patches, limits):
         if not profile.holds(*photo.lr.shape[2:]):
             raise ArgumentError(
-                f"the photograph '{photo.name}' has no patch of a size that these engines accept, from "
-                f"{profile.min[1]}×{profile.min[0]} to {profile.max[1]}×{profile.max[0]} LR pixels: build engines with "
+                f"the photograph '{photo.name}' has no patch of a size that these engines accept, "
+                "from "
+                f"{profile.min[1]}×{profile.min[0]} to {profile.max[1]}×{profile.max[0]} LR "
+                "pixels: build engines with "
                 "other --shapes to compare them"
             )
     return patches
 
 
 def collage(side: int) -> Array:
-    """The photographs side by side, in another order in every row: float32 1×3×side×side in [0, 1]."""
+    """The photographs side by side, in another order in every row: float32 1×3×side×side in [0,
+    1].
+    """
     photos = [photo.lr for photo in photographs(1)]
     height, width = (min(photo.shape[axis] for photo in photos) for axis in (2, 3))
     rows, columns = -(-side // height), -(-side // width)
     cells = [
-        [photos[(2 * row + row // 2 + column) % len(photos)][..., :height, :width] for column in range(columns)]
+        [
+            photos[(2 * row + row // 2 + column) % len(photos)][..., :height, :width]
+            for column in range(columns)
+        ]
         for row in range(rows)
     ]
     return np.ascontiguousarray(np.block(cells)[..., :side, :side])

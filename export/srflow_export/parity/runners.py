@@ -1,13 +1,15 @@
 """Everything that can decode, with one signature, so that any two can be compared.
 
-A :data:`Runner` is opened with `with runner() as infer`, which loads it, so that only one large model at a time is in
-memory. `infer` takes `lr` 1×3×h×w, `noise_level{ℓ}` N×C×H/2^ℓ×W/2^ℓ and `tau` [N], and gives `sr` N×3×H×W and, if it
-can, `level{ℓ}_decoded`, what the levels L … 2 decode to; all float32.
+A :data:`Runner` is opened with `with runner() as infer`, which loads it, so that only one large
+model at a time is in memory. `infer` takes `lr` 1×3×h×w, `noise_level{ℓ}` N×C×H/2^ℓ×W/2^ℓ and `tau`
+[N], and gives `sr` N×3×H×W and, if it can, `level{ℓ}_decoded`, what the levels L … 2 decode to; all
+float32.
 
-ONNX Runtime has hardly any half-precision operators for CPUs: it casts to float32, computes there, and rounds nothing
-in between, so a graph that overflows in half looks flawless. :func:`rounded_as_on_gpus` rounds every value that a graph
-declares as float16 or bfloat16 after its operator. The operators themselves work in float32, like the matrix units of
-GPUs, which multiply in half and add in float32. Fused kernels round less often, so this is the stricter test.
+ONNX Runtime has hardly any half-precision operators for CPUs: it casts to float32, computes there,
+and rounds nothing in between, so a graph that overflows in half looks flawless.
+:func:`rounded_as_on_gpus` rounds every value that a graph declares as float16 or bfloat16 after its
+operator. The operators themselves work in float32, like the matrix units of GPUs, which multiply in
+half and add in float32. Fused kernels round less often, so this is the stricter test.
 """
 
 from __future__ import annotations
@@ -40,8 +42,8 @@ Infer = Callable[[Mapping[str, Array]], Mapping[str, Array]]
 Runner = Callable[[], AbstractContextManager[Infer]]
 
 Arithmetic = Literal["fp32", "fp64", "half weights", "fp16", "bf16"]
-"""The arithmetic of the torch network, on the CPU: as a whole, with its weights rounded to half, or by autocast, which
-rounds what graphs of that precision round."""
+"""The arithmetic of the torch network, on the CPU: as a whole, with its weights rounded to half, or
+by autocast, which rounds what graphs of that precision round."""
 
 _SUMMING = (
     torch.ops.aten.convolution.default,
@@ -52,7 +54,18 @@ _SUMMING = (
 
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 _MOVING = {  # operators that only move rounded values, or take the larger of two
-    *("Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "Identity", "MaxPool", "Pad", "Relu", "Reshape"),
+    *(
+        "Concat",
+        "DepthToSpace",
+        "Expand",
+        "Flatten",
+        "Gather",
+        "Identity",
+        "MaxPool",
+        "Pad",
+        "Relu",
+        "Reshape",
+    ),
     *("Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
 }
 
@@ -93,7 +106,9 @@ class _SumInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
 
 
 def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
-    """The torch network: in float32 the reference, otherwise what becomes of itself in another arithmetic."""
+    """The torch network: in float32 the reference, otherwise what becomes of itself in another
+    arithmetic.
+    """
 
     @contextmanager
     def runner() -> Iterator[Infer]:
@@ -113,7 +128,9 @@ def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
 
 
 def backend_runner(open_one: Callable[[], Backend]) -> Runner:
-    """A bundle on one of the SDK's devices, drawing samples one by one as an application does. It gives only `sr`."""
+    """A bundle on one of the SDK's devices, drawing samples one by one as an application does. It
+    gives only `sr`.
+    """
 
     @contextmanager
     def runner() -> Iterator[Infer]:
@@ -121,9 +138,17 @@ def backend_runner(open_one: Callable[[], Backend]) -> Runner:
 
         def infer(feed: Mapping[str, Array]) -> Mapping[str, Array]:
             conditioning = backend.encode(feed["lr"])
-            noise = {level_of(name): value for name, value in feed.items() if name.startswith("noise_level")}
+            noise = {
+                level_of(name): value
+                for name, value in feed.items()
+                if name.startswith("noise_level")
+            }
             images = [
-                backend.sample(conditioning, {level: part[i : i + 1] for level, part in noise.items()}, float(tau))
+                backend.sample(
+                    conditioning,
+                    {level: part[i : i + 1] for level, part in noise.items()},
+                    float(tau),
+                )
                 for i, tau in enumerate(feed["tau"])
             ]
             return {"sr": np.concatenate(images)}
@@ -163,7 +188,10 @@ def engines_runner(bundle: Bundle, record: EngineRecord) -> Runner:
         with ExitStack() as stack:
             encoder, sampler = (
                 stack.enter_context(
-                    TrtRunner(EngineFromBytes(bundle.file(name).read_bytes()), allocation_strategy="runtime")
+                    TrtRunner(
+                        EngineFromBytes(bundle.file(name).read_bytes()),
+                        allocation_strategy="runtime",
+                    )
                 )
                 for name in (record.encoder, record.sampler)
             )
@@ -171,7 +199,9 @@ def engines_runner(bundle: Bundle, record: EngineRecord) -> Runner:
             def infer(feed: Mapping[str, Array]) -> Mapping[str, Array]:
                 conditioning = encoder.infer({"lr": feed["lr"]}, copy_outputs_to_host=False)
                 rest = {name: value for name, value in feed.items() if name != "lr"}
-                return {"sr": sampler.infer({**conditioning, **rest})["sr"].copy()}  # its buffer is used again
+                return {
+                    "sr": sampler.infer({**conditioning, **rest})["sr"].copy()
+                }  # its buffer is used again
 
             yield infer
 
@@ -181,8 +211,8 @@ def engines_runner(bundle: Bundle, record: EngineRecord) -> Runner:
 def graph_of(bundle: Bundle, *names: str, rounded: bool = False) -> onnx.ModelProto:
     """A bundle's graphs as one, with the levels' outputs.
 
-    names: an encoder and what is joined to it, a sampler or an inverter; or a fused graph; by default the required
-    files. rounded: compute as GPUs do in half precision.
+    names: an encoder and what is joined to it, a sampler or an inverter; or a fused graph; by
+    default the required files. rounded: compute as GPUs do in half precision.
     """
     *encoders, last = (onnx.load(bundle.file(name)) for name in names or REQUIRED_FILES)
     proto = onnx_models.joined(encoders[0], last) if encoders else last
@@ -209,7 +239,11 @@ def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def _with_rounding(node: onnx.NodeProto, types: dict[str, int]) -> Iterator[onnx.NodeProto]:
     """The node, and a rounding behind each of its outputs that is in half."""
-    half = [] if node.op_type in _MOVING else [name for name in node.output if types.get(name) in _HALF]
+    half = (
+        []
+        if node.op_type in _MOVING
+        else [name for name in node.output if types.get(name) in _HALF]
+    )
     node.output[:] = [f"{name}.exact" if name in half else name for name in node.output]
     yield node
     for name in half:

@@ -1,1 +1,3 @@
-"""Running TensorRT and TensorRT-RTX engines: the GPU, its memory, the choice of engines, their contexts and threads."""
+"""Running TensorRT and TensorRT-RTX engines: the GPU, its memory, the choice of engines, their
+contexts and threads.
+"""

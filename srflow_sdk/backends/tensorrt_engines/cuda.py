@@ -1,7 +1,8 @@
-"""One GPU through CUDA's runtime: calls, streams, copies, kernels, graphs and memory, with typed errors.
+"""One GPU through CUDA's runtime: calls, streams, copies, kernels, graphs and memory, with typed
+errors.
 
-The package cuda-bindings gives access to the runtime, and to the driver, which loads and launches kernels. It is
-imported when a GPU is opened.
+The package cuda-bindings gives access to the runtime, and to the driver, which loads and launches
+kernels. It is imported when a GPU is opened.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ ALIGNMENT = 256  # bytes: every tensor and workspace of TensorRT may start at a 
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel, from :meth:`CudaGpu.load`, with its grid of blocks in x and y, and 64-bit numbers and addresses."""
+    """A kernel, from :meth:`CudaGpu.load`, with its grid of blocks in x and y, and 64-bit numbers
+    and addresses.
+    """
 
     kernel: int
     grid: tuple[int, int]
@@ -38,16 +41,22 @@ class Launch:
 
 
 class CudaGpu:
-    """A GPU, by its number among those that CUDA shows. Thread-safe; threads use it inside :meth:`current`."""
+    """A GPU, by its number among those that CUDA shows. Thread-safe; threads use it inside
+    :meth:`current`.
+    """
 
     def __init__(self, runtime: Any, driver: Any, number: int) -> None:
-        self._runtime, self._driver, self.number = runtime, driver, number
+        self._runtime = runtime
+        self._driver = driver
+        self.number = number
 
     @classmethod
     def open(cls, number: int = 0) -> CudaGpu:
         """Open a GPU that its driver has shown. Raises: DeviceError."""
         try:
-            runtime, driver = map(importlib.import_module, ("cuda.bindings.runtime", "cuda.bindings.driver"))
+            runtime, driver = map(
+                importlib.import_module, ("cuda.bindings.runtime", "cuda.bindings.driver")
+            )
             gpu = cls(runtime, driver, number)
             gpu.call("cudaGetDeviceCount")  # which starts CUDA in this process
             return gpu
@@ -55,12 +64,17 @@ class CudaGpu:
             found = find_gpu(number)
             fitting = cuda_of_wheels(found.cuda) if found else 12
             install = f'pip install "cuda-bindings=={fitting}.*"'
-            raise DeviceError(f"work on the GPU needs cuda-bindings ({error}): {install}") from error
+            raise DeviceError(
+                f"work on the GPU needs cuda-bindings ({error}): {install}"
+            ) from error
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        """Make it this thread's GPU during the block; the context that the app had, or none, is restored afterwards."""
-        # cudaSetDevice initialises a context since CUDA 12, also of an unused GPU (Runtime API, Device Management).
+        """Make it this thread's GPU during the block; the context that the app had, or none, is
+        restored afterwards.
+        """
+        # cudaSetDevice initialises a context since CUDA 12, also of an unused GPU (Runtime API,
+        # Device Management).
         (before,) = self.call("cuCtxGetCurrent")
         self.call("cudaSetDevice", self.number)
         try:
@@ -69,17 +83,26 @@ class CudaGpu:
             self.call("cuCtxSetCurrent", before)
 
     def load(self, ptx: bytes, *names: str) -> tuple[Callable[[], object], list[int]]:
-        """Load kernels, which the driver compiles and caches; returns a function to unload them, and their handles."""
-        code = ctypes.create_string_buffer(ptx)  # NUL-terminated (CUDA driver API, cuModuleLoadData)
+        """Load kernels, which the driver compiles and caches; returns a function to unload them,
+        and their handles.
+        """
+        code = ctypes.create_string_buffer(
+            ptx
+        )  # NUL-terminated (CUDA driver API, cuModuleLoadData)
         (module,) = self.call("cuModuleLoadData", ctypes.addressof(code))
         kernels = [int(*self.call("cuModuleGetFunction", module, name.encode())) for name in names]
         return partial(self.call, "cuModuleUnload", module), kernels
 
     def pin(self, nbytes: int) -> NDArray[np.uint8]:
-        """Allocate memory of the host that the GPU copies from and to by itself. Free it with :meth:`unpin`."""
-        # Other memory "must first be staged to pinned memory" (CUDA Runtime API, "API synchronization behavior").
+        """Allocate memory of the host that the GPU copies from and to by itself. Free it with
+        :meth:`unpin`.
+        """
+        # Other memory "must first be staged to pinned memory" (CUDA Runtime API, "API
+        # synchronization behavior").
         (address,) = self.call("cudaMallocHost", nbytes)
-        array: NDArray[np.uint8] = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(int(address)))
+        array: NDArray[np.uint8] = np.ctypeslib.as_array(
+            (ctypes.c_uint8 * nbytes).from_address(int(address))
+        )
         return array
 
     def unpin(self, memory: NDArray[np.uint8]) -> None:
@@ -97,13 +120,16 @@ class CudaGpu:
         return Stream(self, self._runtime, handle, self.new_event())
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Call a function of CUDA, and return its values without the status. Raises: OutOfMemoryError, DeviceError."""
+        """Call a function of CUDA, and return its values without the status. Raises:
+        OutOfMemoryError, DeviceError.
+        """
         of_driver = not function.startswith("cuda")
         module = self._driver if of_driver else self._runtime
         status, *values = getattr(module, function)(*arguments)
         if int(status) == 0:
             return tuple(values)
-        # CUDA remembers the failure until the next query: cleared, so that it is not taken for one of TensorRT's.
+        # CUDA remembers the failure until the next query: cleared, so that it is not taken for one
+        # of TensorRT's.
         self._runtime.cudaGetLastError()
         _, text = getattr(module, "cuGetErrorString" if of_driver else "cudaGetErrorString")(status)
         reason = f"{function}: {text.decode(errors='replace')}"
@@ -111,22 +137,39 @@ class CudaGpu:
 
 
 class Stream:
-    """A queue of work on a GPU. Made by :meth:`CudaGpu.new_stream`; used by one thread at a time."""
+    """A queue of work on a GPU. Made by :meth:`CudaGpu.new_stream`; used by one thread at a
+    time.
+    """
 
     def __init__(self, gpu: CudaGpu, runtime: Any, handle: Any, event: Any) -> None:
-        self._gpu, self._runtime, self._handle, self._event = gpu, runtime, handle, event
+        self._gpu = gpu
+        self._runtime = runtime
+        self._handle = handle
+        self._event = event
         self.handle = int(handle)  # as TensorRT takes it
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Call a function of CUDA's runtime whose last argument is the stream, as :meth:`CudaGpu.call` does."""
+        """Call a function of CUDA's runtime whose last argument is the stream, as
+        :meth:`CudaGpu.call` does.
+        """
         return self._gpu.call(function, *arguments, self._handle)
 
     def copy(self, source: int, target: int, nbytes: int) -> None:
-        """Copy memory of the GPU or the host; the source must not change until :meth:`synchronize`."""
-        self.call("cudaMemcpyAsync", target, source, nbytes, self._runtime.cudaMemcpyKind.cudaMemcpyDefault)
+        """Copy memory of the GPU or the host; the source must not change until
+        :meth:`synchronize`.
+        """
+        self.call(
+            "cudaMemcpyAsync",
+            target,
+            source,
+            nbytes,
+            self._runtime.cudaMemcpyKind.cudaMemcpyDefault,
+        )
 
     def mark(self, event: Any) -> None:
-        """Put an event behind the work so far; "cudaEventSynchronize" waits for it, if it was ever put anywhere."""
+        """Put an event behind the work so far; "cudaEventSynchronize" waits for it, if it was ever
+        put anywhere.
+        """
         self.call("cudaEventRecord", event)
 
     def wait(self, event: Any) -> None:
@@ -142,8 +185,11 @@ class Stream:
         """Start a kernel. Raises: DeviceError."""
         count = len(launch.arguments)
         values = (ctypes.c_uint64 * count)(*launch.arguments)
-        pointers = (ctypes.c_void_p * count)(*(ctypes.addressof(values) + 8 * index for index in range(count)))
-        # The driver copies the arguments in the call (CUDA driver API, cuLaunchKernel: kernelParams).
+        pointers = (ctypes.c_void_p * count)(
+            *(ctypes.addressof(values) + 8 * index for index in range(count))
+        )
+        # The driver copies the arguments in the call (CUDA driver API, cuLaunchKernel:
+        # kernelParams).
         where = (*launch.grid, 1, THREADS, 1, 1, 0, self.handle)
         self._gpu.call("cuLaunchKernel", launch.kernel, *where, ctypes.addressof(pointers), 0)
 
@@ -152,8 +198,11 @@ class Stream:
         self.call("cudaStreamSynchronize")
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
-        """A graph, for "cudaGraphLaunch", of what `enqueue` puts on the stream, which does not run."""
-        # Thread-local: what other threads do meanwhile, such as allocating, neither fails nor spoils the capture.
+        """A graph, for "cudaGraphLaunch", of what `enqueue` puts on the stream, which does not
+        run.
+        """
+        # Thread-local: what other threads do meanwhile, such as allocating, neither fails nor
+        # spoils the capture.
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._gpu.call("cudaStreamBeginCapture", self._handle, mode)
         try:
@@ -188,16 +237,21 @@ class DeviceMemory:
     """Blocks of a GPU's memory; an unused one waits for a request of its size."""
 
     def __init__(self, gpu: CudaGpu) -> None:
-        self._gpu, self._stream = gpu, gpu.new_stream()
+        self._gpu = gpu
+        self._stream = gpu.new_stream()
         self._lock = threading.Lock()
         self._returned: deque[Block] = deque()
         self._spare: deque[Block] = deque()
         self._blocks: dict[int, Block] = {}
-        self._events = defaultdict[int, Any](gpu.new_event)  # behind the last use of blocks that streams share
+        self._events = defaultdict[int, Any](
+            gpu.new_event
+        )  # behind the last use of blocks that streams share
         self._closed = False
 
     def take(self, nbytes: int) -> Block:
-        """Get a block of this size, with undefined content. Raises: OutOfMemoryError, DeviceError."""
+        """Get a block of this size, with undefined content. Raises: OutOfMemoryError,
+        DeviceError.
+        """
         with self._lock:
             self._sort(1)
             if self._spare and self._spare[0].nbytes == nbytes:
@@ -210,7 +264,9 @@ class DeviceMemory:
             return block
 
     def copy(self, stream: Stream, source: int, target: int, *, block: Block) -> None:
-        """Copy all of a block that other streams use too, or all of it anew, once they have done so."""
+        """Copy all of a block that other streams use too, or all of it anew, once they have done
+        so.
+        """
         with self._lock:
             event = self._events[block.address]
             stream.wait(event)
@@ -218,12 +274,14 @@ class DeviceMemory:
             stream.mark(event)
 
     def give_back(self, block: Block) -> None:
-        """Return a block that no stream uses but by :meth:`copy`, in any thread at any time, also from a finaliser."""
+        """Return a block that no stream uses but by :meth:`copy`, in any thread at any time, also
+        from a finaliser.
+        """
         if self._closed:
             return
         self._returned.append(block)
-        # Garbage may be collected inside `take`, or while a graph is captured, when nothing may be freed: then the
-        # holder of the lock sorts the block.
+        # Garbage may be collected inside `take`, or while a graph is captured, when nothing may be
+        # freed: then the holder of the lock sorts the block.
         if self._lock.acquire(blocking=False):
             try:
                 with contextlib.suppress(DeviceError), self._gpu.current():

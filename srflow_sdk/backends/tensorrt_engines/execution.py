@@ -1,11 +1,13 @@
-"""Runs one engine: shapes, addresses, activations, kernels around it, and a CUDA graph once the same work repeats.
+"""Runs one engine: shapes, addresses, activations, kernels around it, and a CUDA graph once the
+same work repeats.
 
-A graph has the kernels around the engine too; what changes from run to run they read from memory. It is bound to the
-state of the execution context that it was captured from, so each tile size has its own. A lane keeps a few of them, and
-they share one workspace for activations, which only one of them uses at a time.
+A graph has the kernels around the engine too; what changes from run to run they read from memory.
+It is bound to the state of the execution context that it was captured from, so each tile size has
+its own. A lane keeps a few of them, and they share one workspace for activations, which only one of
+them uses at a time.
 
-The kernels draw latents and round pictures, with the bits of numpy's. They are runtime/cuda/drawing.cuh, as PTX
-(runtime/cuda/make_ptx.py), which the driver compiles for its GPU.
+The kernels draw latents and round pictures, with the bits of numpy's. They are
+runtime/cuda/drawing.cuh, as PTX (runtime/cuda/make_ptx.py), which the driver compiles for its GPU.
 """
 
 from __future__ import annotations
@@ -27,7 +29,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import OUT_OF_MEMORY, Conditioning, Drawing, Finish
-from srflow_sdk.backends.tensorrt_engines.cuda import ALIGNMENT, THREADS, Block, CudaGpu, DeviceMemory, Launch
+from srflow_sdk.backends.tensorrt_engines.cuda import (
+    ALIGNMENT,
+    THREADS,
+    Block,
+    CudaGpu,
+    DeviceMemory,
+    Launch,
+)
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
 from srflow_sdk.system.cache_folder import cache_folder
@@ -35,20 +44,27 @@ from srflow_sdk.system.local_files import write_atomically
 
 Shape = tuple[int, ...]
 _Around = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after an engine
-_STATE = struct.Struct("<QQ2q4qq")  # Drawing in drawing.cuh; its last number becomes 1 where values are not usable
+_STATE = struct.Struct(
+    "<QQ2q4qq"
+)  # Drawing in drawing.cuh; its last number becomes 1 where values are not usable
 _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
 _CHANNELS = 8  # of a level that a thread draws
-_SIZES_KEPT = 4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
+_SIZES_KEPT = (
+    4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
+)
 _numbers = count(1)  # of images
 _log = logging.getLogger(__name__)
 
 
 class EngineLog:
-    """The library's logger: errors are kept by thread until asked for; everything goes to Python's log as debug."""
+    """The library's logger: errors are kept by thread until asked for; everything goes to Python's
+    log as debug.
+    """
 
     def __init__(self, trt: Any) -> None:
         self._errors: dict[int, deque[str]] = defaultdict(lambda: deque(maxlen=8))
-        severe, errors = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR), self._errors
+        severe = (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR)
+        errors = self._errors
 
         class Logger(trt.ILogger):  # type: ignore[misc]
             def __init__(self) -> None:
@@ -66,7 +82,9 @@ class EngineLog:
         self._errors.pop(threading.get_ident(), None)
 
     def failure(self, what: str) -> DeviceError:
-        """The error to raise after a call of the library failed: OutOfMemoryError if that is the reason it logged."""
+        """The error to raise after a call of the library failed: OutOfMemoryError if that is the
+        reason it logged.
+        """
         said = self._errors.pop(threading.get_ident(), ())
         reason = "; ".join(dict.fromkeys(said))[:600] or "the library gave no reason"
         kind = OutOfMemoryError if OUT_OF_MEMORY.search(reason) else DeviceError
@@ -74,10 +92,13 @@ class EngineLog:
 
 
 class KernelCache:
-    """Kernels that TensorRT-RTX compiles as an engine runs, and their file, by its name, in the user's cache."""
+    """Kernels that TensorRT-RTX compiles as an engine runs, and their file, by its name, in the
+    user's cache.
+    """
 
     def __init__(self, name: str) -> None:
-        self._name, self._read = name, b""
+        self._name = name
+        self._read = b""
         self._cache: Any = None
         self._file: Path | None = None
         self._lock = threading.Lock()
@@ -86,7 +107,8 @@ class KernelCache:
         """Let contexts made with an IRuntimeConfig use it."""
         with self._lock:
             if self._cache is None:
-                self._cache, folder = config.create_runtime_cache(), cache_folder("tensorrt-rtx")
+                self._cache = config.create_runtime_cache()
+                folder = cache_folder("tensorrt-rtx")
                 self._file = folder / self._name if folder else None
                 with contextlib.suppress(OSError):
                     self._read = self._file.read_bytes() if self._file else b""
@@ -95,18 +117,27 @@ class KernelCache:
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
-        """Write what is new since :meth:`attach`, completely or not at all; without it the next start takes longer."""
+        """Write what is new since :meth:`attach`, completely or not at all; without it the next
+        start takes longer.
+        """
         if self._file is not None and bytes(kernels := self._cache.serialize()) != self._read:
             with contextlib.suppress(OSError):
                 write_atomically(self._file, kernels)
 
 
 class Engine:
-    """A deserialised engine, which all threads share. own_graphs: the library captures graphs, as TensorRT-RTX does."""
+    """A deserialised engine, which all threads share. own_graphs: the library captures graphs, as
+    TensorRT-RTX does.
+    """
 
-    def __init__(self, trt: Any, engine: Any, *, log: EngineLog, kernels: KernelCache, own_graphs: bool) -> None:
-        self._trt, self._engine, self._kernels = trt, engine, kernels
-        self.log, self.own_graphs = log, own_graphs
+    def __init__(
+        self, trt: Any, engine: Any, *, log: EngineLog, kernels: KernelCache, own_graphs: bool
+    ) -> None:
+        self._trt = trt
+        self._engine = engine
+        self._kernels = kernels
+        self.log = log
+        self.own_graphs = own_graphs
         self.contexts_kept = 1 if own_graphs else _SIZES_KEPT
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         self.outputs = [name for name in names if engine.get_tensor_mode(name).name == "OUTPUT"]
@@ -117,7 +148,9 @@ class Engine:
         return math.prod(shape) * int(self._engine.get_tensor_dtype(name).itemsize)
 
     def new_context(self) -> Any:
-        """An execution context without memory for activations. Raises: DeviceError, OutOfMemoryError."""
+        """An execution context without memory for activations. Raises: DeviceError,
+        OutOfMemoryError.
+        """
         how = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         with self._lock:
             self.log.clear()
@@ -134,14 +167,20 @@ class Engine:
 
 
 class EncodedImage(Conditioning):
-    """The encoder's outputs for one image, in one block of memory. Freed with the object, or with the backend."""
+    """The encoder's outputs for one image, in one block of memory. Freed with the object, or with
+    the backend.
+    """
 
     def __init__(self, memory: DeviceMemory, engine: Engine, shapes: Mapping[str, Shape]) -> None:
         sizes = {name: engine.nbytes(name, shape) for name, shape in shapes.items()}
-        *begins, end = accumulate((padded_size(size, ALIGNMENT) for size in sizes.values()), initial=0)
+        *begins, end = accumulate(
+            (padded_size(size, ALIGNMENT) for size in sizes.values()), initial=0
+        )
         self.number = next(_numbers)
         self.begins = dict(zip(sizes, begins, strict=True))
-        self.memory, self.shapes, self.block = memory, dict(shapes), memory.take(end)
+        self.memory = memory
+        self.shapes = dict(shapes)
+        self.block = memory.take(end)
         self.release = weakref.finalize(self, memory.give_back, self.block)
         self.release.atexit = False
 
@@ -151,23 +190,27 @@ class EncodedImage(Conditioning):
 
 
 class GpuLane:
-    """A stream, execution contexts of the engines, a workspace, and a slot that holds the conditioning of one image.
+    """A stream, execution contexts of the engines, a workspace, and a slot that holds the
+    conditioning of one image.
 
-    One call at a time has it to itself, and may leave work on its stream: the next one's comes behind. Who changes or
-    frees what that work uses waits for it first, by :meth:`settle`. Engines write and read conditioning in the slot
-    alone, so that graphs hold for every image of a size. What they make leaves by another stream while later work runs.
+    One call at a time has it to itself, and may leave work on its stream: the next one's comes
+    behind. Who changes or frees what that work uses waits for it first, by :meth:`settle`. Engines
+    write and read conditioning in the slot alone, so that graphs hold for every image of a size.
+    What they make leaves by another stream while later work runs.
     """
 
     def __init__(self, gpu: CudaGpu, memory: DeviceMemory) -> None:
-        self.gpu, self.memory = gpu, memory
-        self.stream, self.copies = gpu.new_stream(), gpu.new_stream()
+        self.gpu = gpu
+        self.memory = memory
+        self.stream = gpu.new_stream()
+        self.copies = gpu.new_stream()
         self._in_slot = 0  # the number of the image
         self._blocks: dict[str, Block] = {}
         self._kept: dict[Engine, list[Binding]] = {}
 
     def slot(self, image: EncodedImage, *, filled: bool = True) -> dict[str, int]:
-        """Addresses in the slot of an image's conditioning, which is copied there unless it is; or, if not filled, of
-        what :meth:`move_out` will copy to the image's own memory.
+        """Addresses in the slot of an image's conditioning, which is copied there unless it is; or,
+        if not filled, of what :meth:`move_out` will copy to the image's own memory.
         """
         slot = self.provide("slot", image.block.nbytes)
         if self._in_slot != image.number:
@@ -179,7 +222,9 @@ class GpuLane:
 
     def move_out(self, image: EncodedImage) -> None:
         """Copy what an encoder wrote into the slot to the image's own memory."""
-        self.memory.copy(self.stream, self._blocks["slot"].address, image.block.address, block=image.block)
+        self.memory.copy(
+            self.stream, self._blocks["slot"].address, image.block.address, block=image.block
+        )
         self._in_slot = image.number
 
     def settle(self) -> None:
@@ -189,7 +234,9 @@ class GpuLane:
 
     @contextlib.contextmanager
     def binding(self, engine: Engine, shapes: Mapping[str, Shape]) -> Iterator[Binding]:
-        """A context of the engine for inputs of these shapes, dropped if the block fails. Raises: DeviceError."""
+        """A context of the engine for inputs of these shapes, dropped if the block fails. Raises:
+        DeviceError.
+        """
         kept = self._kept.setdefault(engine, [])
         binding = next((one for one in reversed(kept) if one.shapes == shapes), None)
         if binding is not None:
@@ -239,15 +286,23 @@ class GpuLane:
 
 
 class Binding:
-    """An execution context with shapes for its inputs, and buffers for tensors that come from and go to the host."""
+    """An execution context with shapes for its inputs, and buffers for tensors that come from and
+    go to the host.
+    """
 
-    def __init__(self, lane: GpuLane, engine: Engine, shapes: dict[str, Shape], context: Any) -> None:
-        self.shapes, self.context = shapes, context
-        self._lane, self._engine = lane, engine
+    def __init__(
+        self, lane: GpuLane, engine: Engine, shapes: dict[str, Shape], context: Any
+    ) -> None:
+        self.shapes = shapes
+        self.context = context
+        self._lane = lane
+        self._engine = engine
         self._buffers: dict[str, Block] = {}
         self._pinned: dict[str, NDArray[np.uint8]] = {}
         self._sent = weakref.WeakSet[Sent]()
-        self._free = defaultdict[int, list[tuple[NDArray[np.uint8], Any]]](list)  # for what is sent, by its bytes
+        self._free = defaultdict[int, list[tuple[NDArray[np.uint8], Any]]](
+            list
+        )  # for what is sent, by its bytes
         self._held = contextlib.ExitStack()
         self._bound: tuple[dict[str, int], _Around, Block | None] = ({}, ((), ()), None)
         self.bounds_of: Finish | None = None  # whose bounds its buffer has
@@ -258,12 +313,16 @@ class Binding:
         for name, shape in shapes.items():
             if not context.set_input_shape(name, shape):
                 size = "×".join(map(str, shape))
-                raise engine.log.failure(f"the engine was not built for {name} of {size}; use other tiles, or --shapes")
+                raise engine.log.failure(
+                    f"the engine was not built for {name} of {size}; use other tiles, or --shapes"
+                )
         try:
             context.infer_shapes()
         except RuntimeError as error:
             raise engine.log.failure(f"the shapes do not fit together ({error})") from error
-        self.output_shapes: dict[str, Shape] = {name: tuple(context.get_tensor_shape(name)) for name in engine.outputs}
+        self.output_shapes: dict[str, Shape] = {
+            name: tuple(context.get_tensor_shape(name)) for name in engine.outputs
+        }
         self._needed = int(context.update_device_memory_size_for_shapes())
         self._taken = self._event()  # behind the last copies out of what is pinned
 
@@ -277,11 +336,17 @@ class Binding:
     ) -> None:
         """Compute, without waiting for it.
 
-        bound: addresses of tensors that stay on the GPU; other outputs have a buffer. before, after: kernels.
+        bound: addresses of tensors that stay on the GPU; other outputs have a buffer. before,
+            after: kernels.
         """
-        addresses = {name: self.buffer(name) for name in (*uploads, *self.output_shapes) if name not in bound}
+        addresses = {
+            name: self.buffer(name) for name in (*uploads, *self.output_shapes) if name not in bound
+        }
         tensors = self.shapes.keys() | self.output_shapes.keys()
-        bound = {**bound, **{name: address for name, address in addresses.items() if name in tensors}}
+        bound = {
+            **bound,
+            **{name: address for name, address in addresses.items() if name in tensors},
+        }
         self._bind(bound, (tuple(before), tuple(after)))
         self._lane.gpu.call("cudaEventSynchronize", self._taken)
         for name, array in uploads.items():
@@ -294,12 +359,19 @@ class Binding:
         self._compute()
 
     def sent(self, pieces: Sequence[tuple[int, int]], *, most: int) -> Sent:
-        """Send pieces of memory to the host, by address and bytes, which are at most so many in all.
+        """Send pieces of memory to the host, by address and bytes, which are at most so many in
+        all.
 
-        They are first copied aside on the GPU, which takes microseconds: while they leave, later work may write there.
+        They are first copied aside on the GPU, which takes microseconds: while they leave, later
+            work may write there.
         """
-        memory, arrived = self._free[most].pop() if self._free[most] else (self._pin(most), self._event())
-        stream, copies, aside, end = self._lane.stream, self._lane.copies, self._lane.provide("leaving", most), 0
+        memory, arrived = (
+            self._free[most].pop() if self._free[most] else (self._pin(most), self._event())
+        )
+        stream = self._lane.stream
+        copies = self._lane.copies
+        aside = self._lane.provide("leaving", most)
+        end = 0
         stream.follow(copies)
         for address, nbytes in pieces:
             stream.copy(address, aside.address + end, nbytes)
@@ -312,7 +384,9 @@ class Binding:
         return sent
 
     def close(self) -> None:
-        """Release the graph, buffers and events. The context remains, as another binding may use it."""
+        """Release the graph, buffers and events. The context remains, as another binding may use
+        it.
+        """
         self._lane.settle()
         self._drop_graph()
         for sent in list(self._sent):
@@ -330,7 +404,9 @@ class Binding:
         return event
 
     def buffer(self, name: str, nbytes: int | None = None) -> int:
-        """The address of a tensor's buffer, or of another one of so many bytes; it stays until :meth:`close`."""
+        """The address of a tensor's buffer, or of another one of so many bytes; it stays until
+        :meth:`close`.
+        """
         if name not in self._buffers:
             if nbytes is None:
                 shape = self.shapes[name] if name in self.shapes else self.output_shapes[name]
@@ -340,7 +416,9 @@ class Binding:
         return self._buffers[name].address
 
     def _bind(self, addresses: dict[str, int], kernels: _Around) -> None:
-        """Tell the context where its tensors and activations are. If that or a kernel changed, a graph is void."""
+        """Tell the context where its tensors and activations are. If that or a kernel changed, a
+        graph is void.
+        """
         workspace = self._lane.provide("workspace", self._needed) if self._needed else None
         before, _, last = self._bound
         if (addresses, kernels, workspace) == self._bound:
@@ -357,7 +435,9 @@ class Binding:
         self._bound = addresses, kernels, workspace
 
     def _compute(self) -> None:
-        """Launch the graph, captured once a run was the same and so all lazy work is done; otherwise enqueue."""
+        """Launch the graph, captured once a run was the same and so all lazy work is done;
+        otherwise enqueue.
+        """
         lane = self._lane
         if self._graph is None and self._settled and self._capturable:
             try:
@@ -367,7 +447,10 @@ class Binding:
                 raise  # more memory is made free, and then this is tried again
             except DeviceError as error:
                 self._capturable = False
-                _log.warning("a CUDA graph could not be captured, so the GPU waits for the processor: %s", error)
+                _log.warning(
+                    "a CUDA graph could not be captured, so the GPU waits for the processor: %s",
+                    error,
+                )
         if self._graph is not None:
             lane.stream.call("cudaGraphLaunch", self._graph)
         else:
@@ -386,15 +469,21 @@ class Binding:
 
     def _drop_graph(self) -> None:
         if self._graph is not None:
-            graph, self._graph = self._graph, None
+            graph = self._graph
+            self._graph = None
             self._lane.gpu.call("cudaGraphExecDestroy", graph)
 
 
 class Sent:
-    """Results on their way to pinned memory. Their lane may be used, and be cleared, before they are read, or never."""
+    """Results on their way to pinned memory. Their lane may be used, and be cleared, before they
+    are read, or never.
+    """
 
     def __init__(self, gpu: CudaGpu, memory: NDArray[np.uint8], arrived: Any) -> None:
-        self._gpu, self._memory, self._arrived, self._lock = gpu, memory, arrived, threading.Lock()
+        self._gpu = gpu
+        self._memory = memory
+        self._arrived = arrived
+        self._lock = threading.Lock()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[NDArray[np.uint8]]:
@@ -407,7 +496,8 @@ class Sent:
     def keep(self) -> None:
         """Copy what has arrived, because the pinned memory is freed."""
         with self._lock:
-            self._memory, self._arrived = self._memory.copy(), None
+            self._memory = self._memory.copy()
+            self._arrived = None
 
 
 def state_of(drawing: Drawing) -> bytes:
@@ -417,7 +507,9 @@ def state_of(drawing: Drawing) -> bytes:
 
 
 def is_usable(state: NDArray[np.uint8]) -> bool:
-    """Tell from a Drawing, after a picture was finished, if all of its values can be a picture's."""
+    """Tell from a Drawing, after a picture was finished, if all of its values can be a
+    picture's.
+    """
     return not _STATE.unpack_from(state.data)[-1]
 
 
@@ -426,45 +518,71 @@ class DrawingKernels:
 
     def __init__(self, gpu: CudaGpu) -> None:
         ptx = Path(__file__).with_name("drawing.ptx").read_bytes()
-        self.unload, (self._latents, self._finish) = gpu.load(ptx, "srflow_draw_latents", "srflow_finish")
+        self.unload, (self._latents, self._finish) = gpu.load(
+            ptx, "srflow_draw_latents", "srflow_finish"
+        )
 
     def latents(
         self, drawing: Drawing, state: int, targets: Mapping[int, int], maps: Mapping[int, int]
     ) -> list[Launch]:
-        """What draws the noise of each level to an address, times a map; state: where :func:`state_of` stands."""
+        """What draws the noise of each level to an address, times a map; state: where
+        :func:`state_of` stands.
+        """
         found = []
         for level, (channels, rows, columns) in drawing.shapes.items():
             grid = -(-rows * columns // THREADS), -(-channels // _CHANNELS)
             of_level = (drawing.scale, level, channels, rows, columns)
-            found.append(Launch(self._latents, grid, (state, *of_level, maps.get(level, 0), targets[level])))
+            found.append(
+                Launch(self._latents, grid, (state, *of_level, maps.get(level, 0), targets[level]))
+            )
         return found
 
     def finish(
-        self, drawing: Drawing, state: int, size: tuple[int, int], source: int, bounds: int, target: int
+        self,
+        drawing: Drawing,
+        state: int,
+        size: tuple[int, int],
+        source: int,
+        bounds: int,
+        target: int,
     ) -> Launch:
-        """What bounds the colours of a picture's core and rounds it; bounds: an address, or 0 for none."""
+        """What bounds the colours of a picture's core and rounds it; bounds: an address, or 0 for
+        none.
+        """
         assert drawing.finish is not None  # for the type checker
         most = int(np.iinfo(drawing.finish.dtype).max)
         blocks = -(-size[0] * size[1] // THREADS)
-        return Launch(self._finish, (blocks, 1), (state, drawing.scale, most, *size, source, bounds, target))
+        return Launch(
+            self._finish, (blocks, 1), (state, drawing.scale, most, *size, source, bounds, target)
+        )
 
-    def draw(self, binding: Binding, bound: Mapping[str, int], drawing: Drawing) -> Callable[[], NDArray[Any]]:
+    def draw(
+        self, binding: Binding, bound: Mapping[str, int], drawing: Drawing
+    ) -> Callable[[], NDArray[Any]]:
         """Draw the core of a picture with the sampler's binding.
 
-        bound: the conditioning's addresses. Returns a function that waits for the core and gives it.
+        bound: the conditioning's addresses. Returns a function that waits for the core and gives
+            it.
         """
-        finish, core, content = drawing.finish, drawing.core, state_of(drawing) + struct.pack("<f", drawing.tau)
+        finish = drawing.finish
+        core = drawing.core
+        content = state_of(drawing) + struct.pack("<f", drawing.tau)
         uploads: dict[str, NDArray[Any]] = {"drawing": np.frombuffer(content, np.uint8)}
-        state, maps = binding.buffer("drawing", len(content)), dict[int, int]()
+        state = binding.buffer("drawing", len(content))
+        maps = dict[int, int]()
         for level, values in drawing.maps.items():
             uploads[f"map_level{level}"] = values
             maps[level] = binding.buffer(f"map_level{level}", values.nbytes)
         targets = {level: binding.buffer(f"noise_level{level}") for level in drawing.shapes}
         noise = {f"noise_level{level}": address for level, address in targets.items()}
         source, (height, width) = binding.buffer("sr"), binding.output_shapes["sr"][2:]
-        shape, dtype, after = (3, height, width), np.dtype(np.float32), list[Launch]()
+        shape = (3, height, width)
+        dtype = np.dtype(np.float32)
+        after = list[Launch]()
         if finish is not None:
-            shape, dtype, bounds = (core.height, core.width, 3), finish.dtype, 0
+            shape = (core.height, core.width, 3)
+            dtype = finish.dtype
+            bounds = 0
             if finish.bounds is not None:
                 if binding.bounds_of is not finish:  # once for all samples of a tile
                     uploads["bounds"] = finish.bounds
@@ -476,7 +594,9 @@ class DrawingKernels:
         binding.run(uploads, {**bound, **noise, "tau": state + _TAU}, before=before, after=after)
         binding.bounds_of = finish
         nbytes = math.prod(shape) * dtype.itemsize
-        sent = binding.sent([(state, _TAU), (source, nbytes)], most=_TAU + height * width * 3 * dtype.itemsize)
+        sent = binding.sent(
+            [(state, _TAU), (source, nbytes)], most=_TAU + height * width * 3 * dtype.itemsize
+        )
 
         def core_of_picture() -> NDArray[Any]:
             with sent.read() as came:

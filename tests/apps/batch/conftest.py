@@ -41,9 +41,13 @@ def only(upscaler: Upscaler) -> Models:
     return Models([upscaler.bundle], upscaler=upscaler)
 
 
-def plan_of(upscaler: Upscaler, settings: Settings, jobs: Sequence[Job] = (), **others: Any) -> Plan:
+def plan_of(
+    upscaler: Upscaler, settings: Settings, jobs: Sequence[Job] = (), **others: Any
+) -> Plan:
     """A plan with these settings for files that are all drawn by this one."""
-    return Plan(jobs=tuple(jobs), total=len(jobs), settings=settings, models=only(upscaler), **others)
+    return Plan(
+        jobs=tuple(jobs), total=len(jobs), settings=settings, models=only(upscaler), **others
+    )
 
 
 def run_jobs(

@@ -65,7 +65,9 @@ def test_animations_of_a_folder_become_animations_of_their_kind(run: Run, folder
     names = ["gif.gif", "png.png", "still.png", "webp.webp"]
     assert result.stdout.splitlines() == [os.path.normpath(f"out/{name}") for name in names]
     for ending in KINDS:
-        source, made = (Image.open(folder / place / f"{ending[1:]}{ending}") for place in ("in", "out"))
+        source, made = (
+            Image.open(folder / place / f"{ending[1:]}{ending}") for place in ("in", "out")
+        )
         assert (made.format, made.size) == (source.format, (64, 48))
         assert made.info["loop"] == LOOPS[ending]
         animation = Animation.in_file(folder / "out" / f"{ending[1:]}{ending}")
@@ -87,7 +89,9 @@ def test_the_first_frame_is_what_the_upscaler_draws(
     assert np.array_equal(frames_of(folder / "large.png")[0], expected)
 
 
-def test_a_gif_has_the_sources_colours_and_stands_still_where_that_does(run: Run, folder: Path) -> None:
+def test_a_gif_has_the_sources_colours_and_stands_still_where_that_does(
+    run: Run, folder: Path
+) -> None:
     for name in ("gif.gif", "png.png"):
         assert run(f"in/{name}", "-o", name, "--tau", "0").exit_code == 0
     gif, exact = (np.stack(frames_of(folder / name)).astype(int) for name in ("gif.gif", "png.png"))
@@ -110,8 +114,12 @@ def test_resume_and_dry_run_know_animations(run: Run, folder: Path) -> None:
     assert (again.exit_code, again.stdout) == (0, "")
     assert "0 done, 4 skipped" in again.stderr
     (folder / "out" / "webp.webp").write_bytes((folder / "out" / "webp.webp").read_bytes()[:-200])
-    assert run("in", "-o", "out", "--resume").stdout == os.path.normpath("out/webp.webp\n"), "it was cut"
-    assert run("in/gif.gif", "-o", "out/gif.gif", "--resume", "--seed", "1").stdout == os.path.normpath("out/gif.gif\n")
+    assert run("in", "-o", "out", "--resume").stdout == os.path.normpath("out/webp.webp\n"), (
+        "it was cut"
+    )
+    assert run(
+        "in/gif.gif", "-o", "out/gif.gif", "--resume", "--seed", "1"
+    ).stdout == os.path.normpath("out/gif.gif\n")
     assert run("out", "-o", "larger").exit_code == 1, "what the command made itself is left out"
 
 
@@ -127,17 +135,26 @@ def test_samples_of_an_animation_differ(run: Run, folder: Path) -> None:
     ("arguments", "says"),
     [
         (("in/gif.gif", "-o", "a.png"), "in/gif.gif is an animation; end a.png in .gif, too"),
-        (("in/gif.gif", "-o", "out", "--max-pixels", "500"), "in/gif.gif: its 3 frames have too many pixels"),
+        (
+            ("in/gif.gif", "-o", "out", "--max-pixels", "500"),
+            "in/gif.gif: its 3 frames have too many pixels",
+        ),
     ],
 )
-def test_what_cannot_be_drawn_is_one_line(run: Run, folder: Path, arguments: tuple[str, ...], says: str) -> None:
+def test_what_cannot_be_drawn_is_one_line(
+    run: Run, folder: Path, arguments: tuple[str, ...], says: str
+) -> None:
     result = run(*arguments)
     assert (result.exit_code, os.path.normpath(says) in result.stderr) == (1, True)
     assert not list(folder.glob("*.png")) + list(folder.glob("out/*"))
 
 
-def test_without_opencv_only_animations_fail(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_opencv_only_animations_fail(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "cv2", None)
     result = run("in/still.png", "in/gif.gif", "-o", "out")
     assert (result.exit_code, result.stdout) == (1, os.path.normpath("out/still.png\n"))
-    assert f"{os.path.normpath('in/gif.gif')} is an animation: cv2 is not installed" in result.stderr
+    assert (
+        f"{os.path.normpath('in/gif.gif')} is an animation: cv2 is not installed" in result.stderr
+    )

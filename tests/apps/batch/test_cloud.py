@@ -1,4 +1,5 @@
-"""Files with URLs, against a real S3 server on this machine, and a connection that breaks in the middle."""
+"""Files with URLs, against a real S3 server on this machine, and a connection that breaks in the
+middle."""
 
 from __future__ import annotations
 
@@ -36,11 +37,15 @@ class Server:
 
     def __init__(self, moto: ThreadedMotoServer, patch: pytest.MonkeyPatch) -> None:
         self.address = moto.get_host_and_port()
-        reset = urllib.request.Request(f"http://{self.address[0]}:{self.address[1]}/moto-api/reset", method="POST")
+        reset = urllib.request.Request(
+            f"http://{self.address[0]}:{self.address[1]}/moto-api/reset", method="POST"
+        )
         urllib.request.urlopen(reset, timeout=20).close()  # moto keeps its buckets for the process
         self._patch = patch
         self.use(*self.address)
-        self.store: Any = fsspec.filesystem("s3", skip_instance_cache=True, use_listings_cache=False)
+        self.store: Any = fsspec.filesystem(
+            "s3", skip_instance_cache=True, use_listings_cache=False
+        )
 
     def use(self, host: str, port: int) -> None:
         """Let the SDK talk to this address."""
@@ -53,7 +58,9 @@ def moto() -> Iterator[ThreadedMotoServer]:
     started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     started.start()
     read = functools.cache(JSONFileLoader().load_file)
-    with pytest.MonkeyPatch.context() as patch:  # every new connection reads megabytes of S3's description
+    with (
+        pytest.MonkeyPatch.context() as patch
+    ):  # every new connection reads megabytes of S3's description
         patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
         yield started
     started.stop()
@@ -97,18 +104,35 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def run(model: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(cli.upscale, [*arguments, "--model", str(model), "--device", "cpu", "--threads", "1"])
+    return CliRunner().invoke(
+        cli.upscale, [*arguments, "--model", str(model), "--device", "cpu", "--threads", "1"]
+    )
 
 
 def test_a_folder_goes_from_store_to_store_with_names_provenance_and_report_and_resumes(
     server: Server, pictures: str, tiny_bundle: Path, tmp_path: Path
 ) -> None:
-    for name, content in {"bad.png": b"no", ".hidden.png": b"no", "x.tga": b"no", "sub/": b""}.items():
+    for name, content in {
+        "bad.png": b"no",
+        ".hidden.png": b"no",
+        "x.tga": b"no",
+        "sub/": b"",
+    }.items():
         server.store.pipe_file(f"bucket/photos/{name}", content)
-    command = (pictures, "-o", "s3://bucket/large", "--recursive", "--resume", "--report", "s3://bucket/r.json")
+    command = (
+        pictures,
+        "-o",
+        "s3://bucket/large",
+        "--recursive",
+        "--resume",
+        "--report",
+        "s3://bucket/r.json",
+    )
     first = run(tiny_bundle, *command)
     assert first.exit_code == 1
-    assert first.stdout.splitlines() == [f"s3://bucket/large/{name}" for name in ("a.png", "b.png", "sub/a.png")]
+    assert first.stdout.splitlines() == [
+        f"s3://bucket/large/{name}" for name in ("a.png", "b.png", "sub/a.png")
+    ]
     bad = "s3://bucket/photos/bad.png"
     left_out, *told, summary = first.stderr.splitlines()
     assert left_out == "left out: 1 TGA, which is not read; convert it to PNG or TIFF"
@@ -138,7 +162,10 @@ def test_a_dry_run_of_a_store_writes_nothing_and_names_the_urls(
 ) -> None:
     before = names(server)
     done = run(tiny_bundle, f"{pictures}/a.png", "-o", "s3://bucket/x.jpg", "--dry-run")
-    assert done.stdout.splitlines()[0] == "s3://bucket/photos/a.png (16×17) -> s3://bucket/x.jpg (64×68)"
+    assert (
+        done.stdout.splitlines()[0]
+        == "s3://bucket/photos/a.png (16×17) -> s3://bucket/x.jpg (64×68)"
+    )
     assert names(server) == before
 
 
@@ -149,24 +176,52 @@ def test_outputs_below_an_input_folder_are_no_inputs_the_next_time(
         result = upscale_folder(pictures, f"{pictures}/large", upscaler=upscaler, recursive=True)
         assert result.count("done") == 3
     for same in (pictures, pictures.replace("s3:", "s3a:")):
-        with pytest.raises(ArgumentError, match=r"would overwrite the input s3://bucket/photos/a\.png"):
+        with pytest.raises(
+            ArgumentError, match=r"would overwrite the input s3://bucket/photos/a\.png"
+        ):
             upscale_folder(pictures, same, upscaler=upscaler)
 
 
 @pytest.mark.parametrize(
     ("command", "status", "said"),
     [
-        ("s3://nowhere/photos -o out", 1, "s3://nowhere/photos: the file cannot be read: the bucket does not exist"),
-        ("{photo} -o s3://nowhere/out/", 1, "s3://nowhere/out: the bucket does not exist; create it, or name another"),
-        ("s3://bucket/none.png -o out.png", 1, "s3://bucket/none.png: the file cannot be read: there is no such file"),
-        ("foo://bucket/a.png -o out.png", 2, "foo://bucket/a.png: Protocol not known: foo; known are s3://"),
+        (
+            "s3://nowhere/photos -o out",
+            1,
+            "s3://nowhere/photos: the file cannot be read: the bucket does not exist",
+        ),
+        (
+            "{photo} -o s3://nowhere/out/",
+            1,
+            "s3://nowhere/out: the bucket does not exist; create it, or name another",
+        ),
+        (
+            "s3://bucket/none.png -o out.png",
+            1,
+            "s3://bucket/none.png: the file cannot be read: there is no such file",
+        ),
+        (
+            "foo://bucket/a.png -o out.png",
+            2,
+            "foo://bucket/a.png: Protocol not known: foo; known are s3://",
+        ),
         ("{photo} -o https://example.org/a.png", 2, "https:// can only be read; name a path, or"),
         ("{photo} -o sftp://example.org/a.png", 2, "sftp:// can only be read; name a path, or"),
-        ("-o out.png --from-output s3://bucket/a.png", 2, "--from-output s3://bucket/a.png is a URL; copy the file"),
+        (
+            "-o out.png --from-output s3://bucket/a.png",
+            2,
+            "--from-output s3://bucket/a.png is a URL; copy the file",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_url_is_one_line(
-    command: str, status: int, said: str, server: Server, tiny_bundle: Path, tmp_path: Path, photo: np.ndarray
+    command: str,
+    status: int,
+    said: str,
+    server: Server,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    photo: np.ndarray,
 ) -> None:
     write_image(tmp_path / "photo.png", photo[:12, :16])
     done = run(tiny_bundle, *command.format(photo=tmp_path / "photo.png").split())
@@ -183,17 +238,35 @@ def test_without_credentials_the_error_says_which_are_missing(
     done = run(tiny_bundle, "s3://bucket/photos", "-o", "out")
     assert done.exit_code == 1
     (line,) = done.stderr.splitlines()
-    assert line.startswith("error: s3://bucket/photos: the store said Unable to locate credentials; check ")
+    assert line.startswith(
+        "error: s3://bucket/photos: the store said Unable to locate credentials; check "
+    )
     assert "AWS_ACCESS_KEY_ID" in line
 
 
 @pytest.mark.parametrize(
     ("missing", "line"),
-    [("fsspec", 'URLs need fsspec; run: pip install "srflow-sdk[cloud]"'), ("s3fs", "Install s3fs to access S3")],
+    [
+        ("fsspec", 'URLs need fsspec; run: pip install "srflow-sdk[cloud]"'),
+        ("s3fs", "Install s3fs to access S3"),
+    ],
 )
 def test_a_missing_package_is_named(missing: str, line: str, tiny_bundle: Path) -> None:
-    program = f"import sys; sys.modules[{missing!r}] = None; from srflow_apps.commands.cli import upscale; upscale()"
-    command = [sys.executable, "-c", program, "s3://bucket/photos", "-o", "out", "--quiet", "--model", str(tiny_bundle)]
+    program = (
+        f"import sys; sys.modules[{missing!r}] = None; from srflow_apps.commands.cli import "
+        "upscale; upscale()"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "s3://bucket/photos",
+        "-o",
+        "out",
+        "--quiet",
+        "--model",
+        str(tiny_bundle),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     (said,) = done.stderr.splitlines()
@@ -210,13 +283,20 @@ def test_a_server_that_dies_fails_what_is_left_and_a_second_run_makes_it(
         def dies(file: FolderFile) -> None:
             server.use(*unused.getsockname())
 
-        result = upscale_folder(pictures, "s3://bucket/large", upscaler=upscaler, recursive=True, on_file=dies)
+        result = upscale_folder(
+            pictures, "s3://bucket/large", upscaler=upscaler, recursive=True, on_file=dies
+        )
     assert result.files[0].status == "done"
     assert result.files[2].status == "failed"
-    said = "s3://bucket/photos/sub/a.png: the file cannot be read: the store said Could not connect to the endpoint"
+    said = (
+        "s3://bucket/photos/sub/a.png: the file cannot be read: the store said Could not connect "
+        "to the endpoint"
+    )
     assert str(result.files[2].error).startswith(said)
     server.use(*server.address)
-    again = upscale_folder(pictures, "s3://bucket/large", upscaler=upscaler, recursive=True, resume=True)
+    again = upscale_folder(
+        pictures, "s3://bucket/large", upscaler=upscaler, recursive=True, resume=True
+    )
     assert again.count("failed") == 0
     assert again.count("skipped") == result.count("done")
 
@@ -233,18 +313,23 @@ def test_an_upload_that_breaks_leaves_what_was_there(server: Server, tmp_path: P
     proxy.close()
 
 
-def test_a_file_that_is_not_whole_is_an_error(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_is_not_whole_is_an_error(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.store.pipe_file("bucket/a.bin", b"x" * 1000)
     monkeypatch.setattr(type(server.store), "size", lambda *_: 1001)
     with pytest.raises(ImageError, match="it changed, or the connection ended too early"):
         storage.fetch(UrlPath("s3:/bucket/a.bin"), tmp_path / "a.bin")
 
 
-def test_fsspec_is_not_imported_for_paths(tiny_bundle: Path, tmp_path: Path, photo: np.ndarray) -> None:
+def test_fsspec_is_not_imported_for_paths(
+    tiny_bundle: Path, tmp_path: Path, photo: np.ndarray
+) -> None:
     write_image(tmp_path / "a.png", photo[:12, :16])
     program = (
         "import sys; from srflow_sdk import Upscaler, upscale_folder\n"
-        f"with Upscaler({str(tiny_bundle)!r}) as up: upscale_folder({str(tmp_path)!r}, {str(tmp_path / 'out')!r}, "
+        f"with Upscaler({str(tiny_bundle)!r}) as up: upscale_folder({str(tmp_path)!r}, "
+        f"{str(tmp_path / 'out')!r}, "
         "upscaler=up)\nassert 'fsspec' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
@@ -254,7 +339,8 @@ class Breaking:
     """Passes a client's bytes on to a server, and breaks the connection after so many."""
 
     def __init__(self, server: tuple[str, int], *, after: int) -> None:
-        self._server, self._after = server, after
+        self._server = server
+        self._after = after
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address: tuple[str, int] = self._listener.getsockname()
         threading.Thread(target=self._accept, daemon=True).start()

@@ -1,4 +1,5 @@
-"""What a batch shows: names on standard output, progress and errors on standard error, and streams that are broken."""
+"""What a batch shows: names on standard output, progress and errors on standard error, and streams
+that are broken."""
 
 from __future__ import annotations
 
@@ -36,7 +37,8 @@ def now(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
     jobs: list[Job], now: list[float], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said, names = list[str](), [job.source.name for job in jobs]
+    said = list[str]()
+    names = [job.source.name for job in jobs]
 
     def lines() -> list[str]:
         said.extend(capsys.readouterr().err.splitlines())
@@ -49,18 +51,24 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
         assert lines() == []
         now[0] += 1
         display.progressed(1, 3, 6)
-        assert lines().pop().startswith("[1/3] a.png tile 3/6, 15%, about 00:00:")  # of 12, 13 and 14 rows
+        assert (
+            lines().pop().startswith("[1/3] a.png tile 3/6, 15%, about 00:00:")
+        )  # of 12, 13 and 14 rows
         now[0] += 9
         display.progressed(1, 4, 6)
         assert lines() == [], "ten seconds pass from one to the next"
         now[0] += 1
-        display.finished(1, FolderFile(source=jobs[0].source, targets=jobs[0].targets, status="skipped"))
+        display.finished(
+            1, FolderFile(source=jobs[0].source, targets=jobs[0].targets, status="skipped")
+        )
         assert lines().pop().startswith("[2/3] b.png, 22%, about "), "what is skipped takes no time"
     with Display() as display:
         display.begin(["large.png"], lambda: Pixels([1000]))
         now[0] += 2
         display.progressed(1, 1, 1000)
-        assert lines().pop().startswith("large.png tile 1/1000, about 00:"), "no 0%, which stays for long"
+        assert lines().pop().startswith("large.png tile 1/1000, about 00:"), (
+            "no 0%, which stays for long"
+        )
     with Display(quiet=True) as display:
         display.begin(names, lambda: Pixels([1]))
         now[0] += 99
@@ -79,7 +87,9 @@ def folder(tmp_path: Path, photo: np.ndarray) -> Path:
 def _printing_to(stdout: Any, folder: Path, bundle: Path) -> tuple[int, str]:
     """Exit status and standard error of a process that makes two pictures, which are looked for."""
     command = [*COMMAND, "a.png", "b.png", "-o", "out", "--model", str(bundle), "--device", "cpu"]
-    process = subprocess.Popen(command, cwd=folder, stdout=stdout, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, cwd=folder, stdout=stdout, stderr=subprocess.PIPE, text=True
+    )
     if process.stdout is not None:
         process.stdout.close()
     assert process.stderr is not None
@@ -89,37 +99,63 @@ def _printing_to(stdout: Any, folder: Path, bundle: Path) -> tuple[int, str]:
     return status, said.replace("Failed to create DXGI factory.\n", "")  # ONNX Runtime, under Wine
 
 
-def test_a_warning_about_a_file_that_is_opened_twice_is_shown_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_warning_about_a_file_that_is_opened_twice_is_shown_once(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with Display():
         for name in ("a.png", "a.png", "b.png"):
             logging.getLogger("srflow_sdk.files").warning("%s: EXIF block left out", name)
-    assert capsys.readouterr().err.splitlines() == [f"warning: {name}.png: EXIF block left out" for name in "ab"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"warning: {name}.png: EXIF block left out" for name in "ab"
+    ]
 
 
 def test_a_closed_pipe_is_quiet_and_does_not_end_the_batch(tiny_bundle: Path, folder: Path) -> None:
-    assert _printing_to(subprocess.PIPE, folder, tiny_bundle) == (1, "2 done, 0 skipped, 0 failed\n")
+    assert _printing_to(subprocess.PIPE, folder, tiny_bundle) == (
+        1,
+        "2 done, 0 skipped, 0 failed\n",
+    )
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux has a disk that is always full")
 def test_names_that_cannot_be_printed_do_not_end_the_batch(tiny_bundle: Path, folder: Path) -> None:
     with Path("/dev/full").open("w", encoding="utf-8") as full:
         status, said = _printing_to(full, folder, tiny_bundle)
-        usage = subprocess.run([*COMMAND, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+        usage = subprocess.run(
+            [*COMMAND, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
     assert status == 1
     error, summary = said.splitlines()
-    assert error == "error: the files were written, but their names cannot be printed: No space left on device"
+    assert error == (
+        "error: the files were written, but their names cannot be printed: No space left on device"
+    )
     assert summary == "2 done, 0 skipped, 0 failed"
     error = "error: standard output cannot be written: No space left on device\n"
     assert (usage.returncode, usage.stderr) == (1, error)
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--no-overwrite", "--help"])
-def test_characters_that_the_stream_lacks_are_escaped(tiny_bundle: Path, folder: Path, option: str) -> None:
+def test_characters_that_the_stream_lacks_are_escaped(
+    tiny_bundle: Path, folder: Path, option: str
+) -> None:
     """A redirected stream of Windows holds what its code page has."""
     (folder / "a.png").rename(folder / "τ 写真.png")
-    command = [*COMMAND, "τ 写真.png", "b.png", "-o", "out", "--model", str(tiny_bundle), "--device", "cpu", option]
+    command = [
+        *COMMAND,
+        "τ 写真.png",
+        "b.png",
+        "-o",
+        "out",
+        "--model",
+        str(tiny_bundle),
+        "--device",
+        "cpu",
+        option,
+    ]
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, check=False, timeout=60)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, check=False, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     if option == "--dry-run" or (option == "--no-overwrite" and os.name == "nt"):
         assert rb"\u03c4 \u5199\u771f.png" in done.stdout
@@ -127,8 +163,20 @@ def test_characters_that_the_stream_lacks_are_escaped(tiny_bundle: Path, folder:
 
 @pytest.mark.not_on_windows("the shell's redirections")
 def test_closed_standard_streams_do_not_end_the_batch(tiny_bundle: Path, folder: Path) -> None:
-    command = [*COMMAND, "a.png", "b.png", "-o", "out", "--model", str(tiny_bundle), "--device", "cpu"]
+    command = [
+        *COMMAND,
+        "a.png",
+        "b.png",
+        "-o",
+        "out",
+        "--model",
+        str(tiny_bundle),
+        "--device",
+        "cpu",
+    ]
     shell = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command]
-    result = subprocess.run(shell, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    result = subprocess.run(
+        shell, cwd=folder, capture_output=True, text=True, timeout=60, check=False
+    )
     assert result.returncode == 1
     assert all(read_image(folder / "out" / name).pixels.size for name in ("a.png", "b.png"))

@@ -37,7 +37,9 @@ def out(tmp_path: Path) -> Path:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()
+    )
 
 
 def test_every_file_has_a_result_and_a_bad_one_does_not_stop_the_others(
@@ -46,7 +48,12 @@ def test_every_file_has_a_result_and_a_bad_one_does_not_stop_the_others(
     result = upscale_folder(photos, out, upscaler=upscaler, recursive=True, tau=0.5, seed=3)
     assert files(out) == ["a.png", "b.png", "sub/c.png"]
     assert str(result) == "3 done, 0 skipped, 1 failed"
-    assert (result.total, result.remaining, result.interrupted, result.disk_full) == (4, 1, False, False)
+    assert (result.total, result.remaining, result.interrupted, result.disk_full) == (
+        4,
+        1,
+        False,
+        False,
+    )
     done = {file.source.name: file for file in result.files}
     assert done["a.png"].targets == (out / "a.png",)
     assert done["a.png"].size == (16, 12)
@@ -59,7 +66,9 @@ def test_every_file_has_a_result_and_a_bad_one_does_not_stop_the_others(
     assert pickle.loads(pickle.dumps(result)) == result, "it comes from a worker's machine"
 
 
-def test_the_callbacks_hear_of_every_file_and_of_all_pixels(photos: Path, out: Path, upscaler: Upscaler) -> None:
+def test_the_callbacks_hear_of_every_file_and_of_all_pixels(
+    photos: Path, out: Path, upscaler: Upscaler
+) -> None:
     heard: list[FolderFile] = []
     pixels: list[tuple[int, int]] = []
     main = threading.current_thread()
@@ -70,7 +79,11 @@ def test_the_callbacks_hear_of_every_file_and_of_all_pixels(photos: Path, out: P
         heard.append(file)
 
     result = upscale_folder(
-        photos, out, upscaler=upscaler, on_file=on_file, progress=lambda done, total: pixels.append((done, total))
+        photos,
+        out,
+        upscaler=upscaler,
+        on_file=on_file,
+        progress=lambda done, total: pixels.append((done, total)),
     )
     assert tuple(heard) == result.files
     assert [file.source.name for file in heard] == ["a.png", "b.png", "bad.png"]
@@ -87,9 +100,13 @@ def test_what_a_callback_raises_ends_the_run(photos: Path, out: Path, upscaler: 
     assert not hidden_files(out)
 
 
-def test_cancel_keeps_what_is_finished_and_says_so(photos: Path, out: Path, upscaler: Upscaler) -> None:
+def test_cancel_keeps_what_is_finished_and_says_so(
+    photos: Path, out: Path, upscaler: Upscaler
+) -> None:
     cancel = threading.Event()
-    result = upscale_folder(photos, out, upscaler=upscaler, cancel=cancel, on_file=lambda _: cancel.set())
+    result = upscale_folder(
+        photos, out, upscaler=upscaler, cancel=cancel, on_file=lambda _: cancel.set()
+    )
     assert result.interrupted
     assert result.count("done") >= 1
     assert len(files(out)) == result.count("done") < 3
@@ -109,7 +126,9 @@ def test_ctrl_c_is_raised_on_when_the_report_is_written(
     assert report["files"][0]["status"] == "done"
 
 
-def test_samples_names_formats_and_shards_are_those_of_the_command(photos: Path, out: Path, upscaler: Upscaler) -> None:
+def test_samples_names_formats_and_shards_are_those_of_the_command(
+    photos: Path, out: Path, upscaler: Upscaler
+) -> None:
     parts = [
         upscale_folder(
             [photos / "a.png", str(photos / "b.png")],
@@ -131,7 +150,9 @@ def test_samples_names_formats_and_shards_are_those_of_the_command(photos: Path,
     assert again.count("skipped") == 1
 
 
-def test_a_folder_without_images_and_a_missing_file_are_results(out: Path, upscaler: Upscaler, tmp_path: Path) -> None:
+def test_a_folder_without_images_and_a_missing_file_are_results(
+    out: Path, upscaler: Upscaler, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "a.tga").touch()
     result = upscale_folder([tmp_path / "empty", tmp_path / "gone.png"], out, upscaler=upscaler)
@@ -176,7 +197,9 @@ def test_a_wrong_keyword_names_the_right_ones(photos: Path, out: Path) -> None:
         upscale_folder(photos, out, taus=0.5)  # type: ignore[call-arg]
 
 
-def test_a_closed_upscaler_is_an_error_and_not_that_of_every_file(photos: Path, out: Path, tiny_bundle: Path) -> None:
+def test_a_closed_upscaler_is_an_error_and_not_that_of_every_file(
+    photos: Path, out: Path, tiny_bundle: Path
+) -> None:
     closed = Upscaler(tiny_bundle, device="cpu", threads=1)
     closed.close()
     with pytest.raises(DeviceError, match="was closed"):
@@ -194,8 +217,13 @@ def test_files_of_values_need_no_choice_of_a_model(two_models: Path, tmp_path: P
 
 def test_intervals_have_three_files(tiny_bundle: Path, photos: Path, tmp_path: Path) -> None:
     options: Any = {"interval": 0.9, "resume": True}
-    with Upscaler(calibrated(tiny_bundle, tmp_path / "m.srflow"), device="cpu", threads=1) as upscaler:
-        first, second = (upscale_folder(photos / "sub", tmp_path / "out", upscaler=upscaler, **options) for _ in "ab")
+    with Upscaler(
+        calibrated(tiny_bundle, tmp_path / "m.srflow"), device="cpu", threads=1
+    ) as upscaler:
+        first, second = (
+            upscale_folder(photos / "sub", tmp_path / "out", upscaler=upscaler, **options)
+            for _ in "ab"
+        )
         low, _ = upscaler.encode(read_image(photos / "sub" / "c.png").pixels).interval(8)
         with pytest.raises(ArgumentError, match="leave out samples"):
             upscale_folder(photos, tmp_path / "out", upscaler=upscaler, samples=2, **options)
@@ -204,6 +232,8 @@ def test_intervals_have_three_files(tiny_bundle: Path, photos: Path, tmp_path: P
     assert [file.status for file in second.files] == ["skipped"]
 
 
-def test_a_model_without_calibration_is_told_at_once(upscaler: Upscaler, photos: Path, tmp_path: Path) -> None:
+def test_a_model_without_calibration_is_told_at_once(
+    upscaler: Upscaler, photos: Path, tmp_path: Path
+) -> None:
     with pytest.raises(BundleError, match="srflow-eval calibrate"):
         upscale_folder(photos, tmp_path / "out", upscaler=upscaler, interval=0.9)

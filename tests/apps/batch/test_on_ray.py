@@ -1,4 +1,5 @@
-"""Folders on a real Ray cluster of two machines, which are raylets of this one: what is done, what kills leave."""
+"""Folders on a real Ray cluster of two machines, which are raylets of this one: what is done, what
+kills leave."""
 
 from __future__ import annotations
 
@@ -29,27 +30,40 @@ from .conftest import write_photos
 ray = pytest.importorskip("ray")
 
 ENVIRON = {
-    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),  # so that workers find what this process finds
+    "PYTHONPATH": os.pathsep.join(
+        filter(None, sys.path)
+    ),  # so that workers find what this process finds
     "RAY_USAGE_STATS_ENABLED": "0",
     "OMP_NUM_THREADS": "1",
 }
-CREDENTIALS = {"AWS_ACCESS_KEY_ID": "us", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+CREDENTIALS = {
+    "AWS_ACCESS_KEY_ID": "us",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
 DEADLINE_S = 240
 Start = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A cluster of one machine with one CPU, and an S3 server; starting takes seconds, so all tests share them."""
+    """A cluster of one machine with one CPU, and an S3 server; starting takes seconds, so all tests
+    share them."""
     from ray.cluster_utils import Cluster as Machines
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch, kept_handlers():  # Ray takes SIGTERM
-        for name, value in {**ENVIRON, **CREDENTIALS, "AWS_ENDPOINT_URL": f"http://{host}:{port}"}.items():
+        for name, value in {
+            **ENVIRON,
+            **CREDENTIALS,
+            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        }.items():
             patch.setenv(name, value)
-        machines = Machines(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+        machines = Machines(
+            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+        )
         yield machines
         machines.shutdown()
     server.stop()
@@ -61,7 +75,17 @@ def start(cluster: Any, tmp_path: Path) -> Iterator[Start]:
     running: list[subprocess.Popen[str]] = []
 
     def started(*arguments: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "srflow_sdk", "photos", "-o", "out", "--ray", cluster.address, *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "srflow_sdk",
+            "photos",
+            "-o",
+            "out",
+            "--ray",
+            cluster.address,
+            *arguments,
+        ]
         process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
@@ -114,7 +138,9 @@ def test_a_folder_is_done_and_resumed_as_without_ray(
     out, err = first.communicate(timeout=DEADLINE_S)
     assert first.returncode == 1
     assert sorted(out.splitlines()) == ["out/0.png", "out/1.png", "out/2.png"]
-    lines = [line for line in err.splitlines() if not line.startswith("[")]  # how far it is, after two seconds
+    lines = [
+        line for line in err.splitlines() if not line.startswith("[")
+    ]  # how far it is, after two seconds
     assert lines == [
         "error: photos/bad.png: this is not an image file in a supported format",
         "error: none.png: there is no such file",
@@ -132,7 +158,9 @@ def test_a_folder_is_done_and_resumed_as_without_ray(
         assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
     (tmp_path / "out" / "1.png").unlink()
     again = start(*options)
-    assert again.communicate(timeout=DEADLINE_S)[1].splitlines()[-1] == "1 done, 2 skipped, 2 failed"
+    assert (
+        again.communicate(timeout=DEADLINE_S)[1].splitlines()[-1] == "1 done, 2 skipped, 2 failed"
+    )
 
 
 @pytest.mark.slow
@@ -212,7 +240,9 @@ def test_a_file_that_kills_its_worker_again_and_again_is_a_failed_file(
 
 
 @pytest.mark.slow
-def test_a_signal_keeps_what_is_finished_and_leaves_nothing_else(start: Start, photos: Path, tmp_path: Path) -> None:
+def test_a_signal_keeps_what_is_finished_and_leaves_nothing_else(
+    start: Start, photos: Path, tmp_path: Path
+) -> None:
     write_photos(photos, 6, 96)
     out = tmp_path / "out"
     process = start("--device", "cpu", "--report", "r.json")
@@ -223,7 +253,10 @@ def test_a_signal_keeps_what_is_finished_and_leaves_nothing_else(start: Start, p
     finished = sorted(path.name for path in out.iterdir())
     assert sorted(printed.splitlines()) == [f"out/{name}" for name in finished]
     assert 1 <= len(finished) < 6
-    assert f"interrupted: {len(finished)} of 6 done; the same command with --resume" in err.splitlines()[-1]
+    assert (
+        f"interrupted: {len(finished)} of 6 done; the same command with --resume"
+        in err.splitlines()[-1]
+    )
     assert "Traceback" not in err
     assert "***" not in err
     assert json.loads((tmp_path / "r.json").read_text())["summary"]["done"] == len(finished)
@@ -234,21 +267,28 @@ def test_a_signal_keeps_what_is_finished_and_leaves_nothing_else(start: Start, p
 def test_a_raylet_that_dies_is_one_line_and_resume_completes(photos: Path, tmp_path: Path) -> None:
     """In a cluster of its own."""
     write_photos(photos, 4, 96)
-    out, err = tmp_path / "out", tmp_path / "err.txt"
+    out = tmp_path / "out"
+    err = tmp_path / "err.txt"
     resumed = [sys.executable, "-m", "srflow_sdk", "photos", "-o", "out"]
     resumed += ["--device", "cpu", "--report", "r.json", "--resume"]
     environment = {**os.environ, **ENVIRON}
     with (
         err.open("w") as errors,
         subprocess.Popen(
-            [*resumed, "--ray", "local"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=errors
+            [*resumed, "--ray", "local"],
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
         ) as running,
     ):
         try:
             deadline = time.monotonic() + 2 * DEADLINE_S
             while not (out / "0.png").exists():
                 if "timed out during startup" in err.read_text():
-                    pytest.skip("Ray allows its raylet 30 s to start, and this machine is busier than that")
+                    pytest.skip(
+                        "Ray allows its raylet 30 s to start, and this machine is busier than that"
+                    )
                 assert running.poll() is None, err.read_text()
                 assert time.monotonic() < deadline, err.read_text()
                 time.sleep(0.05)
@@ -267,10 +307,16 @@ def test_a_raylet_that_dies_is_one_line_and_resume_completes(photos: Path, tmp_p
         "stopped because Ray's raylet on this machine died, perhaps for want of memory: "
         f"{done} of 4 done; run the same command with --resume"
     )
-    assert not [other for other in before if not other.startswith(("[", "photos/"))]  # what draws each is said
-    again = subprocess.run(resumed, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
+    assert not [
+        other for other in before if not other.startswith(("[", "photos/"))
+    ]  # what draws each is said
+    again = subprocess.run(
+        resumed, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S
+    )
     assert again.returncode == 0, again.stderr
-    assert len(list(out.iterdir())) == 4  # and nothing of the worker, which may have lived a little longer
+    assert (
+        len(list(out.iterdir())) == 4
+    )  # and nothing of the worker, which may have lived a little longer
 
 
 @pytest.mark.slow
@@ -278,7 +324,11 @@ def test_a_raylet_that_dies_is_one_line_and_resume_completes(photos: Path, tmp_p
     ("option", "status", "says"),
     [
         ("--tau=7", 2, "Error: tau is 7"),
-        ("--threads=99", 1, "error: no machine of the Ray cluster has 99 CPUs for a worker; ask for less"),
+        (
+            "--threads=99",
+            1,
+            "error: no machine of the Ray cluster has 99 CPUs for a worker; ask for less",
+        ),
     ],
 )
 def test_what_is_wrong_for_every_file_is_one_line(
@@ -305,9 +355,18 @@ def test_the_example_of_a_table_of_files_gives_a_table_of_results(tmp_path: Path
     example = Path(__file__).parents[3] / "examples" / "ray_batch.py"
     environment = {**os.environ, **ENVIRON, "RAY_ADDRESS": "local"}
     command = [sys.executable, example, tmp_path / "photos.csv", tmp_path / "made"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE_S, env=environment)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=DEADLINE_S, env=environment
+    )
     assert done.returncode == 0, done.stderr
-    made = [row for path in (tmp_path / "made").glob("*.csv") for row in csv.DictReader(path.open(newline=""))]
-    assert {Path(row["source"]).name: row["status"] for row in made} == {"0.png": "done", "bad.png": "failed"}
+    made = [
+        row
+        for path in (tmp_path / "made").glob("*.csv")
+        for row in csv.DictReader(path.open(newline=""))
+    ]
+    assert {Path(row["source"]).name: row["status"] for row in made} == {
+        "0.png": "done",
+        "bad.png": "failed",
+    }
     assert any("this is not an image file" in row["error"] for row in made)
     assert (tmp_path / "large" / "0.png").is_file()

@@ -23,7 +23,9 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(tiny_bundle: Path, tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(
+    tiny_bundle: Path, tmp_path: Path, photo: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> Run:
     """srflow-upscale in a folder with a.png and b.png, with bytes as standard input."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "temporary").mkdir()
@@ -31,10 +33,14 @@ def run(tiny_bundle: Path, tmp_path: Path, photo: np.ndarray, monkeypatch: pytes
     write_image(tmp_path / "a.png", photo)
     write_image(tmp_path / "b.png", photo[::-1])
     model = ["--model", str(tiny_bundle), "--device", "cpu", "--threads", "1"]
-    return lambda *arguments, input=b"": CliRunner().invoke(cli.upscale, [*arguments, *model], input=input)
+    return lambda *arguments, input=b"": CliRunner().invoke(
+        cli.upscale, [*arguments, *model], input=input
+    )
 
 
-def test_a_picture_goes_from_standard_input_to_standard_output(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
+def test_a_picture_goes_from_standard_input_to_standard_output(
+    run: Run, upscaler: Upscaler, photo: np.ndarray
+) -> None:
     result = run("-", "-o", "-", "--seed", "3", input=Path("a.png").read_bytes())
     assert (result.exit_code, result.stderr) == (0, "")
     Path("large.png").write_bytes(result.stdout_bytes)
@@ -54,12 +60,19 @@ def test_the_format_of_standard_output_can_be_chosen(run: Run, name: str, format
 
 def test_either_side_may_be_a_file(run: Run) -> None:
     piped = run("a.png", "-o", "-", "--report", "report.json").stdout_bytes
-    assert json.loads(Path("report.json").read_text(encoding="utf-8"))["files"][0]["outputs"][0]["path"] == "stdout"
+    assert (
+        json.loads(Path("report.json").read_text(encoding="utf-8"))["files"][0]["outputs"][0][
+            "path"
+        ]
+        == "stdout"
+    )
     result = run("-", "-o", "out", "--report", "report.json", input=Path("a.png").read_bytes())
     assert result.stdout == os.path.normpath("out/stdin.png\n")
     Path("piped.png").write_bytes(piped)
     assert np.array_equal(read_image("piped.png").pixels, read_image("out/stdin.png").pixels)
-    assert json.loads(Path("report.json").read_text(encoding="utf-8"))["files"][0]["source"] == "stdin"
+    assert (
+        json.loads(Path("report.json").read_text(encoding="utf-8"))["files"][0]["source"] == "stdin"
+    )
 
 
 def test_a_picture_is_made_again_from_what_was_piped(run: Run) -> None:
@@ -70,7 +83,9 @@ def test_a_picture_is_made_again_from_what_was_piped(run: Run) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n"])
-def test_what_is_no_picture_is_one_line_and_standard_output_stays_empty(run: Run, content: bytes) -> None:
+def test_what_is_no_picture_is_one_line_and_standard_output_stays_empty(
+    run: Run, content: bytes
+) -> None:
     result = run("-", "-o", "-", input=content)
     assert (result.exit_code, result.stdout_bytes) == (1, b"")
     (line,) = result.stderr.splitlines()
@@ -99,19 +114,27 @@ def test_wrong_usage_is_refused_before_the_work(run: Run, arguments: list[str], 
 
 def test_the_format_names_the_files_of_a_directory(run: Run) -> None:
     result = run("a.png", "b.png", "-o", "out", "--format", "webp", "--samples", "2")
-    assert result.stdout.split() == [os.path.normpath(f"out/{name}.webp") for name in ("a_s0", "a_s1", "b_s0", "b_s1")]
+    assert result.stdout.split() == [
+        os.path.normpath(f"out/{name}.webp") for name in ("a_s0", "a_s1", "b_s0", "b_s1")
+    ]
     assert run("a.png", "-o", "big.tiff", "--format", "tif").exit_code == 0
 
 
 @pytest.mark.not_on_windows("signals")
-def test_a_signal_while_the_model_is_loaded_leaves_nothing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_while_the_model_is_loaded_leaves_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def load(*arguments: object, **options: object) -> None:
         assert list(Path("temporary").iterdir())
         signal.raise_signal(signal.SIGTERM)
 
     monkeypatch.setattr("srflow_sdk.upscaler.open_backend", load)
     result = run("-", "-o", "-", input=Path("a.png").read_bytes())
-    assert (result.exit_code, result.stdout_bytes, result.stderr) == (128 + signal.SIGTERM, b"", "interrupted\n")
+    assert (result.exit_code, result.stdout_bytes, result.stderr) == (
+        128 + signal.SIGTERM,
+        b"",
+        "interrupted\n",
+    )
     assert not list(Path("temporary").iterdir())
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -127,6 +150,10 @@ def test_a_signal_while_standard_input_is_read_leaves_nothing(run: Run) -> None:
             return b""
 
     result = run("-", "-o", "-", input=Interrupted())
-    assert (result.exit_code, result.stdout_bytes, result.stderr) == (128 + signal.SIGHUP, b"", "interrupted\n")
+    assert (result.exit_code, result.stdout_bytes, result.stderr) == (
+        128 + signal.SIGHUP,
+        b"",
+        "interrupted\n",
+    )
     assert not list(Path("temporary").iterdir())
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -10,7 +10,15 @@ from typing import Any
 import pytest
 
 from srflow_apps.batch.jobs import Job
-from srflow_apps.batch.plan import Found, Naming, check_targets, find_inputs, part_of, placed, plan_outputs
+from srflow_apps.batch.plan import (
+    Found,
+    Naming,
+    check_targets,
+    find_inputs,
+    part_of,
+    placed,
+    plan_outputs,
+)
 from srflow_sdk.errors import ArgumentError, ImageError
 
 from .conftest import tree
@@ -25,7 +33,17 @@ def names(found: Found) -> list[str]:
 
 
 def test_folders_give_their_images_sorted_flat_or_with_their_structure(tmp_path: Path) -> None:
-    tree(tmp_path, "b.JPG", "a.png", "notes.txt", "none", ".hidden.png", "a/c.Tiff", "a/a/d.png", ".git/e.png")
+    tree(
+        tmp_path,
+        "b.JPG",
+        "a.png",
+        "notes.txt",
+        "none",
+        ".hidden.png",
+        "a/c.Tiff",
+        "a/a/d.png",
+        ".git/e.png",
+    )
     assert names(find(tmp_path)) == ["a.png", "b.JPG"]
     found = find(tmp_path, recursive=True)
     assert names(found) == ["a/a/d.png", "a/c.Tiff", "a.png", "b.JPG"]
@@ -46,8 +64,14 @@ def test_links_do_not_make_folders_endless(tmp_path: Path) -> None:
 
 def test_earlier_outputs_are_no_inputs(tmp_path: Path) -> None:
     tree(tmp_path, "a.png", "large/a.png", "large/sub/b.png", "larger/c.png")
-    assert names(find(tmp_path, out=tmp_path / "large", recursive=True)) == ["a.png", "larger/c.png"]
-    assert names(find(tmp_path / "large", out=tmp_path / "large/sub/..", recursive=True)) == ["a.png", "sub/b.png"]
+    assert names(find(tmp_path, out=tmp_path / "large", recursive=True)) == [
+        "a.png",
+        "larger/c.png",
+    ]
+    assert names(find(tmp_path / "large", out=tmp_path / "large/sub/..", recursive=True)) == [
+        "a.png",
+        "sub/b.png",
+    ]
 
 
 def test_folders_that_cannot_be_taken_are_told_of_and_the_others_are_taken(
@@ -68,18 +92,36 @@ def test_folders_that_cannot_be_taken_are_told_of_and_the_others_are_taken(
     empty, *denied = (str(file.error) for file in found.refused)
     assert empty.startswith(f"{tmp_path / 'empty'}: there are no images")
     assert "--recursive" not in empty
-    assert denied == [f"{tmp_path / 'photos/locked'}: the folder cannot be listed: Permission denied"] * 2
+    assert (
+        denied
+        == [f"{tmp_path / 'photos/locked'}: the folder cannot be listed: Permission denied"] * 2
+    )
     assert "--recursive" in str(find(tmp_path / "empty").refused[0].error)
     outputs = tmp_path / "photos" / "locked"
-    assert not find(tmp_path / "photos", out=outputs, recursive=True).refused, "that of the outputs is not searched"
+    assert not find(tmp_path / "photos", out=outputs, recursive=True).refused, (
+        "that of the outputs is not searched"
+    )
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
-    left_out = ("c.TGA", "d.tga", "e.nef", "sub/f.cr3", "sub/g.xcf", "notes.txt", "i.mp4", ".j.tga", "large/k.tga")
+    left_out = (
+        "c.TGA",
+        "d.tga",
+        "e.nef",
+        "sub/f.cr3",
+        "sub/g.xcf",
+        "notes.txt",
+        "i.mp4",
+        ".j.tga",
+        "large/k.tga",
+    )
     tree(tmp_path, "a.png", "b.bmp", *left_out)
     found = find(tmp_path, out=tmp_path / "large", recursive=True)
     assert names(found) == ["a.png", "b.bmp"]
-    counts = {what.partition(";")[0].removesuffix(", which is not read"): n for what, n in found.others.items()}
+    counts = {
+        what.partition(";")[0].removesuffix(", which is not read"): n
+        for what, n in found.others.items()
+    }
     assert counts == {"GIMP": 1, "TGA": 2, "camera raw": 2, "clips": 1}
 
 
@@ -94,7 +136,9 @@ def targets(inputs: str, out: str | Path, *, directory: bool = False, **naming: 
     """The outputs of some inputs, between spaces as these are."""
     names = Naming(**{"values": VALUES, **naming})
     names.check()
-    names, folder = placed(names, [Path(path) for path in inputs.split()], str(out), directory=directory)
+    names, folder = placed(
+        names, [Path(path) for path in inputs.split()], str(out), directory=directory
+    )
     jobs = plan_outputs([named(path) for path in inputs.split()], folder, naming=names)
     return " ".join(target.as_posix() for job in jobs for target in job.targets)
 
@@ -107,10 +151,20 @@ def targets(inputs: str, out: str | Path, *, directory: bool = False, **naming: 
         ("a.jpg", "big.png", {"numbers": range(5, 7)}, "big_s5.png big_s6.png"),
         ("a.jpg", "out", {}, "out/a.png"),
         ("x/a.jpg y/b.tar.png", "out", {}, "out/a.png out/b.tar.png"),
-        ("a.jpg b.jpg", "out", {"numbers": range(2)}, "out/a_s0.png out/a_s1.png out/b_s0.png out/b_s1.png"),
+        (
+            "a.jpg b.jpg",
+            "out",
+            {"numbers": range(2)},
+            "out/a_s0.png out/a_s1.png out/b_s0.png out/b_s1.png",
+        ),
         ("a.jpg b.jpg", "large.v2", {}, "large.v2/a.png large.v2/b.png"),
         ("x/a.b.JPG", "out", {"pattern": "{stem}_{ending}.png"}, "out/a.b_JPG.png"),
-        ("a.JPG", "out", {"pattern": "{seed}_{sample:03}_t{tau:.2f}.WEBP", "numbers": [5]}, "out/7_005_t0.50.WEBP"),
+        (
+            "a.JPG",
+            "out",
+            {"pattern": "{seed}_{sample:03}_t{tau:.2f}.WEBP", "numbers": [5]},
+            "out/7_005_t0.50.WEBP",
+        ),
         ("a.JPG", "out", {"pattern": "{{{stem}}}.png"}, "out/{a}.png"),
         # inputs of one output get different ones
         ("a.gif a.webp b.gif", "out", {}, "out/a_gif.png out/a_webp.png out/b.png"),
@@ -131,34 +185,84 @@ def test_names_of_outputs(inputs: str, out: str, naming: dict[str, Any], expecte
         *(
             ("a.jpg", "out", {"pattern": pattern}, says)
             for pattern, says in (
-                ("{stem}_{size}.png", r"cannot be filled in \('size'\); the fields are \{stem\}, .*\{sample\}"),
+                (
+                    "{stem}_{size}.png",
+                    r"cannot be filled in \('size'\); the fields are \{stem\}, .*\{sample\}",
+                ),
                 ("{}.png", "cannot be filled in"),
                 ("{stem.x}.png", "cannot be filled in"),
-                ("{stem}_{tau:d}.png", r"Unknown format code 'd' .*; the fields are .* numbers also \{sample:03\}"),
+                (
+                    "{stem}_{tau:d}.png",
+                    r"Unknown format code 'd' .*; the fields are .* numbers also \{sample:03\}",
+                ),
                 ("{stem.png", "expected '}'"),
                 ("sub/{stem}.png", "and the folder with -o"),
                 ("..\\{stem}.png", "and the folder with -o"),
                 ("{stem}.bmp", "the ending of the name sets the format"),
             )
         ),
-        ("a.jpg", "out", {"pattern": "{stem}.png", "numbers": range(2)}, r"same name; add \{sample\}"),
+        (
+            "a.jpg",
+            "out",
+            {"pattern": "{stem}.png", "numbers": range(2)},
+            r"same name; add \{sample\}",
+        ),
         ("a.jpg", "big.png", {"pattern": "{stem}.png"}, "--name names the files of a directory"),
-        ("a.jpg b.jpg", "new/big.png", {}, r"big\.png is one file and there are 2 inputs; .* -o new.big.$"),
-        ("a.jpg b.jpg", "new/big.tga", {}, r"big\.tga is one file and there are 2 inputs; .* -o new.big.$"),
-        ("a.jpg b.jpg", "out", {"pattern": "{sample}.png"}, r"would both be written to .*; add \{stem\} to --name"),
+        (
+            "a.jpg b.jpg",
+            "new/big.png",
+            {},
+            r"big\.png is one file and there are 2 inputs; .* -o new.big.$",
+        ),
+        (
+            "a.jpg b.jpg",
+            "new/big.tga",
+            {},
+            r"big\.tga is one file and there are 2 inputs; .* -o new.big.$",
+        ),
+        (
+            "a.jpg b.jpg",
+            "out",
+            {"pattern": "{sample}.png"},
+            r"would both be written to .*; add \{stem\} to --name",
+        ),
         ("x/a.jpg y/a.jpg", "out", {}, "would both be written to .*; take two directories"),
-        ("x/Stra\u00dfe.jpg y/STRASSE.jpg", "out", {}, "would both be written to .*; take two directories"),
-        ("x/caf\u00e9.jpg y/cafe\u0301.jpg", "out", {}, "would both be written to .*; take two directories"),
-        ("Stra\u00dfe.jpg STRASSE.jpg b.jpg", "out", {}, "STRASSE.jpg would both be written to .*; rename one of them"),
-        ("x/a.gif x/a.webp x/a_gif.png", "out", {}, "would both be written to .*; rename one of them"),
+        (
+            "x/Stra\u00dfe.jpg y/STRASSE.jpg",
+            "out",
+            {},
+            "would both be written to .*; take two directories",
+        ),
+        (
+            "x/caf\u00e9.jpg y/cafe\u0301.jpg",
+            "out",
+            {},
+            "would both be written to .*; take two directories",
+        ),
+        (
+            "Stra\u00dfe.jpg STRASSE.jpg b.jpg",
+            "out",
+            {},
+            "STRASSE.jpg would both be written to .*; rename one of them",
+        ),
+        (
+            "x/a.gif x/a.webp x/a_gif.png",
+            "out",
+            {},
+            "would both be written to .*; rename one of them",
+        ),
     ],
 )
-def test_names_that_cannot_be_given_are_refused(inputs: str, out: str, naming: dict[str, Any], says: str) -> None:
+def test_names_that_cannot_be_given_are_refused(
+    inputs: str, out: str, naming: dict[str, Any], says: str
+) -> None:
     with pytest.raises(ArgumentError, match=says):
         targets(inputs, out, **naming)
 
 
-def test_an_existing_directory_or_a_trailing_slash_is_a_directory_whatever_its_name(tmp_path: Path) -> None:
+def test_an_existing_directory_or_a_trailing_slash_is_a_directory_whatever_its_name(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "set.png"
     assert targets("a.jpg", "v1.2", directory=True) == "v1.2/a.png"
     folder.mkdir()
@@ -181,7 +285,11 @@ def test_outputs_among_the_inputs_are_refused(tmp_path: Path, out: str) -> None:
 def test_equal_names_in_different_subfolders_stay_as_they_are(tmp_path: Path) -> None:
     tree(tmp_path, "a.png", "sub/a.png", "sub/a.gif")
     jobs = plan_outputs(find(tmp_path, recursive=True).jobs, Path("out"), naming=Naming())
-    assert [job.targets[0].as_posix() for job in jobs] == ["out/a.png", "out/sub/a_gif.png", "out/sub/a_png.png"]
+    assert [job.targets[0].as_posix() for job in jobs] == [
+        "out/a.png",
+        "out/sub/a_gif.png",
+        "out/sub/a_png.png",
+    ]
 
 
 def test_a_file_that_is_named_twice_is_one_job(tmp_path: Path) -> None:
@@ -226,7 +334,9 @@ def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
 
     check("new/", "reports/r.json")
     assert not (tmp_path / "new").exists(), "nothing is created by looking"
-    with pytest.raises(ImageError, match=r"deep.big.png cannot be written: there is no folder .*deep; correct"):
+    with pytest.raises(
+        ImageError, match=r"deep.big.png cannot be written: there is no folder .*deep; correct"
+    ):
         check("new/deep/big.png")
     with pytest.raises(ArgumentError, match="the ending of the name sets the format"):
         check("big.bmp")

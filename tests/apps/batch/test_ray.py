@@ -27,7 +27,10 @@ ray = pytest.importorskip("ray")
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        *(({"address": text}, "the address of the Ray cluster is ") for text in ("head", "", "head:x")),
+        *(
+            ({"address": text}, "the address of the Ray cluster is ")
+            for text in ("head", "", "head:x")
+        ),
         ({"address": "ray://head:10001"}, "Ray Client"),
         ({"address": 3}, "the address of the Ray cluster is 3"),
         ({"cpus": 1.5}, "cpus is .*; it must be"),
@@ -57,7 +60,12 @@ def test_a_signal_while_ray_connects_is_an_interrupt(monkeypatch: pytest.MonkeyP
 
 def worker_of(bundle: Path, **machine: Any) -> DoJobs:
     sha256 = Bundle.open(bundle).manifest.digest
-    return DoJobs(settings=Settings(), model=bundle, sha256=sha256, machine={"device": "cpu", "threads": 1, **machine})
+    return DoJobs(
+        settings=Settings(),
+        model=bundle,
+        sha256=sha256,
+        machine={"device": "cpu", "threads": 1, **machine},
+    )
 
 
 def test_a_worker_draws_in_the_precision_asked_for(photos: Path, tmp_path: Path) -> None:
@@ -71,7 +79,9 @@ def test_a_worker_draws_in_the_precision_asked_for(photos: Path, tmp_path: Path)
     assert made.precision == "int8"
 
 
-def test_a_machine_without_the_folder_says_which_it_is(photos: Path, tmp_path: Path, tiny_bundle: Path) -> None:
+def test_a_machine_without_the_folder_says_which_it_is(
+    photos: Path, tmp_path: Path, tiny_bundle: Path
+) -> None:
     write_photos(photos, 1, 12)
     worker = worker_of(tiny_bundle)
     done = worker.do(job(photos / "0.png", tmp_path / "none" / "0.png"))

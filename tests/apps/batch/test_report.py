@@ -28,24 +28,42 @@ def path(tmp_path: Path) -> Path:
 def run(jobs: list[Job], upscaler: Upscaler, path: Path, **options: Any) -> dict[str, Any]:
     """The report of a run that resumes."""
     sources = [one.source for one in jobs]
-    upscale_folder(sources, jobs[0].targets[0].parent, upscaler=upscaler, report=path, resume=True, **options)
+    upscale_folder(
+        sources, jobs[0].targets[0].parent, upscaler=upscaler, report=path, resume=True, **options
+    )
     report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return report
 
 
-def test_the_report_says_what_became_of_every_file(jobs: list[Job], upscaler: Upscaler, path: Path) -> None:
+def test_the_report_says_what_became_of_every_file(
+    jobs: list[Job], upscaler: Upscaler, path: Path
+) -> None:
     run_jobs(jobs[:1], upscaler, settings=settings_with())
     jobs[1].source.write_bytes(b"not a picture")
     path.write_text("old", encoding="utf-8")
     report = run(jobs, upscaler, path)
     assert report["schema"] == 1
-    assert report["model"] == {"name": "tiny", "sha256": upscaler.bundle.manifest.digest, "scale": 4}
+    assert report["model"] == {
+        "name": "tiny",
+        "sha256": upscaler.bundle.manifest.digest,
+        "scale": 4,
+    }
     assert report["settings"]["tau"] == 0.8
-    assert report["summary"] == {"inputs": 3, "done": 1, "skipped": 1, "failed": 1, "interrupted": False}
+    assert report["summary"] == {
+        "inputs": 3,
+        "done": 1,
+        "skipped": 1,
+        "failed": 1,
+        "interrupted": False,
+    }
     skipped, failed, done = report["files"]
     unknown = {"lr_psnr": None, "bytes": None, "sha256": None}
     assert skipped["outputs"] == [{"path": str(jobs[0].targets[0]), "sample": 0, **unknown}]
-    assert (failed["status"], failed["source"], failed["outputs"]) == ("failed", str(jobs[1].source), [])
+    assert (failed["status"], failed["source"], failed["outputs"]) == (
+        "failed",
+        str(jobs[1].source),
+        [],
+    )
     assert str(jobs[1].source) in failed["error"]
     assert (done["status"], done["error"], done["size"]) == ("done", None, [16, 14])
     assert done["seconds"] > 0
@@ -65,7 +83,8 @@ def test_the_password_of_a_misspelt_url_stands_in_no_report(upscaler: Upscaler, 
 
 
 @pytest.mark.parametrize(
-    ("measured", "reported"), [(float("inf"), 200), (float("nan"), None), (None, None), (41.5, 41.5)]
+    ("measured", "reported"),
+    [(float("inf"), 200), (float("nan"), None), (None, None), (41.5, 41.5)],
 )
 def test_the_report_is_strict_json(
     jobs: list[Job], upscaler: Upscaler, measured: float | None, reported: float | None

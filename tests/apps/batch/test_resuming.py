@@ -25,7 +25,9 @@ def test_resume_leaves_alone_what_is_done(jobs: list[Job], upscaler: Upscaler) -
     before = [one.targets[0].stat().st_mtime_ns for one in jobs[:2]]
     assert statuses(run(jobs, upscaler, seed=4, resume=True)) == ["skipped", "skipped", "done"]
     assert [one.targets[0].stat().st_mtime_ns for one in jobs[:2]] == before
-    assert statuses(run(jobs[:1], upscaler, seed=4, tau=0.8, resume=True)) == ["skipped"], "the model's own"
+    assert statuses(run(jobs[:1], upscaler, seed=4, tau=0.8, resume=True)) == ["skipped"], (
+        "the model's own"
+    )
     assert statuses(run(jobs, upscaler, seed=4)) == ["done"] * 3
 
 
@@ -33,14 +35,18 @@ def test_resume_makes_again_what_has_another_model_or_source_now(
     jobs: list[Job], upscaler: Upscaler, photo: np.ndarray, tmp_path: Path
 ) -> None:
     run(jobs[:1], upscaler)
-    with Upscaler(write_tiny_bundle(tmp_path / "other.srflow", gain=0.5), device="cpu", threads=1) as other:
+    with Upscaler(
+        write_tiny_bundle(tmp_path / "other.srflow", gain=0.5), device="cpu", threads=1
+    ) as other:
         assert statuses(run(jobs[:1], other, resume=True)) == ["done"]
     run(jobs[:1], upscaler)
     write_image(jobs[0].source, photo[::-1][:12, :16])
     assert statuses(run(jobs[:1], upscaler, resume=True)) == ["done"]
 
 
-@pytest.mark.parametrize("change", [{"tau": 0.5}, {"seed": 1}, {"sample": 1}, {"consistent": True}, {"scale": 2}])
+@pytest.mark.parametrize(
+    "change", [{"tau": 0.5}, {"seed": 1}, {"sample": 1}, {"consistent": True}, {"scale": 2}]
+)
 def test_resume_makes_again_what_has_other_settings(
     jobs: list[Job], upscaler: Upscaler, change: dict[str, Any]
 ) -> None:
@@ -78,7 +84,9 @@ def test_resume_wants_every_sample(jobs: list[Job], upscaler: Upscaler) -> None:
     one = job(jobs[0].source, out / "s0.png", out / "s1.png")
     run([one], upscaler)
     assert statuses(run([one], upscaler, resume=True)) == ["skipped"]
-    assert statuses(run([job(one.source, *reversed(one.targets))], upscaler, resume=True)) == ["done"]
+    assert statuses(run([job(one.source, *reversed(one.targets))], upscaler, resume=True)) == [
+        "done"
+    ]
     one.targets[1].unlink()
     assert statuses(run([one], upscaler, resume=True)) == ["done"]
 
@@ -106,8 +114,12 @@ def test_resume_of_a_source_that_is_gone_fails(jobs: list[Job], upscaler: Upscal
 
 
 @pytest.mark.parametrize("ending", [".webp", ".tif"])
-def test_resume_makes_again_what_a_copy_cut_short(tmp_path: Path, upscaler: Upscaler, ending: str) -> None:
-    write_image(tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8))
+def test_resume_makes_again_what_a_copy_cut_short(
+    tmp_path: Path, upscaler: Upscaler, ending: str
+) -> None:
+    write_image(
+        tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+    )
     one = job(tmp_path / "a.png", tmp_path / f"sr{ending}")
     run([one], upscaler)
     made = one.targets[0].read_bytes()

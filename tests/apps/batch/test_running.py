@@ -11,7 +11,13 @@ import pytest
 
 from srflow_apps.batch.jobs import FolderFile, Job, Settings
 from srflow_apps.batch.run import run_plan
-from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError, OutOfMemoryError, SRFlowError
+from srflow_sdk.errors import (
+    ArgumentError,
+    ImageError,
+    MissingExtraError,
+    OutOfMemoryError,
+    SRFlowError,
+)
 from srflow_sdk.files import ImageWriter, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
@@ -24,11 +30,14 @@ class Failing:
 
     def __init__(self, upscaler: Upscaler, error: BaseException) -> None:
         self._upscaler = upscaler
-        self.bundle, self.device, self.precision = upscaler.bundle, upscaler.device, upscaler.precision
+        self.bundle = upscaler.bundle
+        self.device = upscaler.device
+        self.precision = upscaler.precision
         self._error: BaseException | None = error
 
     def _upscale_file(self, *arguments: Any, **keywords: Any) -> Any:
-        error, self._error = self._error, None
+        error = self._error
+        self._error = None
         if error is not None:
             raise error
         return self._upscaler._upscale_file(*arguments, **keywords)
@@ -93,7 +102,10 @@ def test_no_file_begins_before_the_watcher_has_heard_of_the_last_but_one(
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (ImageError("out/a.png cannot be written:\nNo space left on device"), "No space left on device"),
+        (
+            ImageError("out/a.png cannot be written:\nNo space left on device"),
+            "No space left on device",
+        ),
         (OutOfMemoryError("the GPU's memory is full"), "the GPU's memory is full"),
         (MemoryError(), "out of memory; ask for smaller tiles"),
         (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
@@ -131,8 +143,12 @@ def test_a_full_disk_ends_the_batch(jobs: list[Job], upscaler: Upscaler, error: 
     assert len(summary.files) <= 2, "the one that was being drawn may end"
 
 
-@pytest.mark.parametrize("error", [ArgumentError("tau is 9"), MissingExtraError("libvips cannot be loaded")])
-def test_what_concerns_every_file_stops_at_once(jobs: list[Job], upscaler: Upscaler, error: SRFlowError) -> None:
+@pytest.mark.parametrize(
+    "error", [ArgumentError("tau is 9"), MissingExtraError("libvips cannot be loaded")]
+)
+def test_what_concerns_every_file_stops_at_once(
+    jobs: list[Job], upscaler: Upscaler, error: SRFlowError
+) -> None:
     with pytest.raises(type(error)):
         run(jobs, Failing(upscaler, error))
 
@@ -143,9 +159,13 @@ def test_a_broken_file_leaves_nothing(jobs: list[Job], upscaler: Upscaler) -> No
     assert sorted(path.name for path in jobs[0].targets[0].parent.iterdir()) == ["a.png", "c.png"]
 
 
-def test_a_folder_is_made_for_what_is_written_alone(jobs: list[Job], upscaler: Upscaler, tmp_path: Path) -> None:
+def test_a_folder_is_made_for_what_is_written_alone(
+    jobs: list[Job], upscaler: Upscaler, tmp_path: Path
+) -> None:
     jobs[0].source.write_bytes(jobs[0].source.read_bytes()[:-200])
-    broken, whole = (job(one.source, tmp_path / "new" / "deep" / f"{one.source.name}") for one in jobs[:2])
+    broken, whole = (
+        job(one.source, tmp_path / "new" / "deep" / f"{one.source.name}") for one in jobs[:2]
+    )
     assert statuses(run([broken], upscaler)) == ["failed"]
     assert not (tmp_path / "new").exists()
     assert statuses(run([broken, whole], upscaler)) == ["failed", "done"]
@@ -155,7 +175,8 @@ def test_a_folder_is_made_for_what_is_written_alone(jobs: list[Job], upscaler: U
 def test_a_file_that_fails_leaves_the_folder_to_the_one_that_is_drawn(
     jobs: list[Job], upscaler: Upscaler, tmp_path: Path
 ) -> None:
-    second_begins, first_ended = threading.Event(), threading.Event()
+    second_begins = threading.Event()
+    first_ended = threading.Event()
 
     class InTurn(Failing):
         def upscale_file(self, source: Path, targets: Any, **keywords: Any) -> Any:
@@ -173,10 +194,15 @@ def test_a_file_that_fails_leaves_the_folder_to_the_one_that_is_drawn(
 
     both = [job(one.source, tmp_path / "new" / one.source.name) for one in jobs[:2]]
     failing: Any = InTurn(upscaler, ImageError(""))
-    assert statuses(run_jobs(both, failing, settings=Settings(), watcher=Ended())) == ["failed", "done"]
+    assert statuses(run_jobs(both, failing, settings=Settings(), watcher=Ended())) == [
+        "failed",
+        "done",
+    ]
 
 
-def test_a_part_of_a_batch_leaves_the_folders_to_the_other_parts(jobs: list[Job], upscaler: Upscaler) -> None:
+def test_a_part_of_a_batch_leaves_the_folders_to_the_other_parts(
+    jobs: list[Job], upscaler: Upscaler
+) -> None:
     jobs[0].source.write_bytes(b"")
     broken = job(jobs[0].source, jobs[0].source.parent / "new" / "a.png")
     part = dataclasses.replace(plan_of(upscaler, Settings(), [broken]), total=2)
@@ -214,7 +240,9 @@ def test_an_interrupt_ends_the_batch_after_the_current_tile(
     assert [path.name for path in jobs[0].targets[0].parent.iterdir()] == ["a.png"]
 
 
-def test_an_interrupt_in_the_last_tile_lets_the_files_be_finished(jobs: list[Job], upscaler: Upscaler) -> None:
+def test_an_interrupt_in_the_last_tile_lets_the_files_be_finished(
+    jobs: list[Job], upscaler: Upscaler
+) -> None:
     class Pressed(Recorder):
         def check(self) -> None:
             if (1, 1, 1) in self.events:
@@ -224,4 +252,6 @@ def test_an_interrupt_in_the_last_tile_lets_the_files_be_finished(jobs: list[Job
     summary = run_jobs(jobs, upscaler, settings=Settings(), watcher=watcher, check=watcher.check)
     assert summary.interrupted
     assert statuses(summary)[0] == "done"
-    assert [job.targets[0].exists() for job in jobs] == [number < len(summary.files) for number in range(3)]
+    assert [job.targets[0].exists() for job in jobs] == [
+        number < len(summary.files) for number in range(3)
+    ]

@@ -13,7 +13,9 @@ from srflow_apps.batch.storage import UrlPath, as_path
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.plain_text import without_secrets
 
-SIGNED = "https://somebody:s3cr3t@Store.example:443/photos/a.png?X-Amz-Signature=s3cr3t%2F1&x=/y#s3cr3t"
+SIGNED = (
+    "https://somebody:s3cr3t@Store.example:443/photos/a.png?X-Amz-Signature=s3cr3t%2F1&x=/y#s3cr3t"
+)
 
 
 @pytest.mark.not_on_windows("URLs are refused there")
@@ -22,7 +24,11 @@ def test_folders_and_names_are_taken_of_urls_as_of_paths() -> None:
     assert isinstance(url, UrlPath)
     assert str(url) == "s3://bucket/photos/a.png"
     assert (url.name, url.stem, url.suffix, url.scheme) == ("a.png", "a", ".png", "s3")
-    for other in (url.with_name("b.png"), url.parent / "b.png", pickle.loads(pickle.dumps(url.parent)) / "b.png"):
+    for other in (
+        url.with_name("b.png"),
+        url.parent / "b.png",
+        pickle.loads(pickle.dumps(url.parent)) / "b.png",
+    ):
         assert str(other) == "s3://bucket/photos/b.png"
         assert other == as_path("s3://bucket/photos/b.png") != url
     assert identity(url) == identity(as_path("s3://bucket/photos/a.png"))
@@ -39,8 +45,14 @@ def test_folders_and_names_are_taken_of_urls_as_of_paths() -> None:
         ("http://[::1]:80/a.png", "http://[::1]:80/a.png"),
         ("s3://bucket/a@b:c d.png", "s3://bucket/a@b:c d.png"),
         ("s3://bucket/what?.png", "s3://bucket/what?.png"),
-        ("abfss://container@account.dfs.core.windows.net/a.png", "abfs://container@account.dfs.core.windows.net/a.png"),
-        ("s3://arn:aws:s3:eu-west-1:1:accesspoint/a.png", "s3://arn:aws:s3:eu-west-1:1:accesspoint/a.png"),
+        (
+            "abfss://container@account.dfs.core.windows.net/a.png",
+            "abfs://container@account.dfs.core.windows.net/a.png",
+        ),
+        (
+            "s3://arn:aws:s3:eu-west-1:1:accesspoint/a.png",
+            "s3://arn:aws:s3:eu-west-1:1:accesspoint/a.png",
+        ),
     ],
 )
 def test_a_place_has_one_form(text: str, shown: str) -> None:
@@ -58,7 +70,10 @@ def test_a_place_has_one_form(text: str, shown: str) -> None:
         ("sftp://KEY:s3cr3t@bucket/a.png", "sftp://…: a URL has no password here"),
         ("https://s3cr3t@host/a.png", "https://…: a URL has no password here"),
         (SIGNED, "https://…: a URL has no password here"),
-        (SIGNED.replace("somebody:s3cr3t@", ""), "https://Store.example:443/photos/a.png: a URL has no query here"),
+        (
+            SIGNED.replace("somebody:s3cr3t@", ""),
+            "https://Store.example:443/photos/a.png: a URL has no query here",
+        ),
         ("s3://bucket/a.png?X-Amz-Signature=s3cr3t", "s3://bucket/a.png: a URL has no query here"),
     ],
 )
@@ -77,7 +92,10 @@ def test_a_url_that_cannot_be_used_is_one_line_without_its_secret(text: str, lin
             "403, message='Forbidden', url='https://Store.example:443/photos/a.png'",
         ),
         ("http://u:s3cr3t@h/a?sig=s3cr3t: no such file", "http://h/a: no such file"),
-        ("see (https://h/a?sig=s3cr3t), or sftp://u:s3cr3t@h/b.", "see (https://h/a), or sftp://u@h/b."),
+        (
+            "see (https://h/a?sig=s3cr3t), or sftp://u:s3cr3t@h/b.",
+            "see (https://h/a), or sftp://u@h/b.",
+        ),
         ("https:/u:s3cr3t@h/a", "https:/h/a"),
         ("https:u:s3cr3t@h/a", "https:h/a"),
         ("https:///u:s3cr3t@h/a", "https:///h/a"),
@@ -93,7 +111,9 @@ def test_errors_say_nothing_secret_whoever_wrote_their_text(said: str, shown: st
     assert str(SRFlowError(said)) == shown
 
 
-@pytest.mark.parametrize("part", ["a.", "http://", "http://a?", ":", "http://a@", "aa:/", "?", "http://a?:"])
+@pytest.mark.parametrize(
+    "part", ["a.", "http://", "http://a?", ":", "http://a@", "aa:/", "?", "http://a?:"]
+)
 def test_a_long_text_takes_no_time(part: str) -> None:
     begun = time.process_time()
     without_secrets(part * (400_000 // len(part)))

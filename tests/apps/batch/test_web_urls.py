@@ -29,7 +29,9 @@ class Pictures(http.server.SimpleHTTPRequestHandler):
 
 
 @pytest.mark.not_on_windows("URLs are refused there")
-def test_a_picture_is_read_from_a_web_server(tiny_bundle: Path, tmp_path: Path, photo: np.ndarray) -> None:
+def test_a_picture_is_read_from_a_web_server(
+    tiny_bundle: Path, tmp_path: Path, photo: np.ndarray
+) -> None:
     (tmp_path / "web").mkdir()
     write_image(tmp_path / "web" / "a.png", photo[:12, :16])
     with http.server.ThreadingHTTPServer(
@@ -71,12 +73,27 @@ def test_options_that_refuse_a_url_do_not_show_its_secrets(
 
 
 @pytest.mark.not_on_windows("URLs are refused there")
-def test_a_signal_ends_the_waiting_for_a_server_that_is_silent(tiny_bundle: Path, tmp_path: Path) -> None:
+def test_a_signal_ends_the_waiting_for_a_server_that_is_silent(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
     program = "from srflow_apps.commands.cli import upscale; upscale()"
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = "http://{}:{}/a.png".format(*silent.getsockname())
-        command = [sys.executable, "-c", program, url, "-o", "out.png", "--model", tiny_bundle, "--device", "cpu"]
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [
+            sys.executable,
+            "-c",
+            program,
+            url,
+            "-o",
+            "out.png",
+            "--model",
+            tiny_bundle,
+            "--device",
+            "cpu",
+        ]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         connection, _ = silent.accept()
         connection.recv(10)
         begun = time.monotonic()

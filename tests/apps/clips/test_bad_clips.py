@@ -37,12 +37,20 @@ def sound(clip: Path, whole: bytes) -> None:
     ("make", "says"),
     [
         (sound, "clip.mp4: there are no moving pictures in this file, only audio"),
-        (lambda clip, _: clip.write_text("ffconcat version 1.0\nfile whole.mp4\n"), "clip.mp4 cannot be read: Invalid"),
+        (
+            lambda clip, _: clip.write_text("ffconcat version 1.0\nfile whole.mp4\n"),
+            "clip.mp4 cannot be read: Invalid",
+        ),
         (lambda clip, _: os.mkfifo(clip), "clip.mp4 cannot be read: it is not a regular file"),
-        (lambda clip, whole: clip.write_bytes(whole[: len(whole) // 2]), "clip.mp4 cannot be read: Invalid"),
+        (
+            lambda clip, whole: clip.write_bytes(whole[: len(whole) // 2]),
+            "clip.mp4 cannot be read: Invalid",
+        ),
         (lambda clip, _: clip.touch(), "clip.mp4 cannot be read"),
         (
-            lambda clip, whole: clip.write_bytes(whole.replace(b"avc1\0\0\0\0\0\0\0\1", b"zzzz\0\0\0\0\0\0\0\1")),
+            lambda clip, whole: clip.write_bytes(
+                whole.replace(b"avc1\0\0\0\0\0\0\0\1", b"zzzz\0\0\0\0\0\0\0\1")
+            ),
             "clip.mp4 cannot be read: its codec is not known here",
         ),
     ],
@@ -54,8 +62,12 @@ def test_what_is_no_clip_is_one_line(
     assert refused(run, "clip.mp4", "-o", "large.mp4").startswith(f"error: {says}")
 
 
-@pytest.mark.parametrize("name", ["concat:secret.mp4", "http:127.0.0.1:9?x.mp4", "12:30.mp4", "\udcff.mp4"])
-def test_a_name_is_that_of_a_file_whatever_ffmpeg_would_take_it_for(run: Run, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["concat:secret.mp4", "http:127.0.0.1:9?x.mp4", "12:30.mp4", "\udcff.mp4"]
+)
+def test_a_name_is_that_of_a_file_whatever_ffmpeg_would_take_it_for(
+    run: Run, tmp_path: Path, name: str
+) -> None:
     write_clip(tmp_path / "secret.mp4", moving(2))
     write_clip(tmp_path / "clip.mp4", moving(3)).rename(name)
     result = run(name, "-o", "large.mp4")
@@ -69,8 +81,12 @@ def test_a_pipe_is_no_output(run: Run, tmp_path: Path) -> None:
     assert "clip.mp4 cannot be written: it is a pipe" in refused(run, "whole.mp4", "-o", "clip.mp4")
 
 
-def test_of_a_clip_that_breaks_off_the_frames_that_it_has_are_made(run: Run, tmp_path: Path) -> None:
-    whole = write_clip(tmp_path / "whole.mkv", moving(40), options={"g": "5", "crf": "5"}).read_bytes()
+def test_of_a_clip_that_breaks_off_the_frames_that_it_has_are_made(
+    run: Run, tmp_path: Path
+) -> None:
+    whole = write_clip(
+        tmp_path / "whole.mkv", moving(40), options={"g": "5", "crf": "5"}
+    ).read_bytes()
     (tmp_path / "clip.mkv").write_bytes(whole[: len(whole) * 6 // 10])
     result = run("clip.mkv", "-o", "large.mkv")
     assert result.exit_code == 1
@@ -98,8 +114,13 @@ def test_a_size_that_changes(run: Run, tmp_path: Path) -> None:
     with av.open("clip.avi", "w") as output:
         stream = output.add_mux_stream("mjpeg", rate=25, width=32, height=24)
         for number, width in enumerate((32, 32, 32, 64)):
-            packet = av.Packet(cv2.imencode(".jpg", np.zeros((24, width, 3), np.uint8))[1].tobytes())
-            packet.stream, packet.pts, packet.dts, packet.is_keyframe = stream, number, number, True
+            packet = av.Packet(
+                cv2.imencode(".jpg", np.zeros((24, width, 3), np.uint8))[1].tobytes()
+            )
+            packet.stream = stream
+            packet.pts = number
+            packet.dts = number
+            packet.is_keyframe = True
             packet.time_base = Fraction(1, 25)
             output.mux(packet)
     line = refused(run, "clip.avi", "-o", "large.mp4")
@@ -120,7 +141,10 @@ def test_odd_sides(run: Run, tmp_path: Path) -> None:
         (("-o", "large.gif"), "clips are written as .mp4, .m4v, .mov, .mkv, .webm"),
         (("-o", "large.mp4", "--codec", "nonsense"), "no encoder nonsense"),
         (("-o", "large.webm", "--codec", "libx264"), "webm files cannot hold such libx264"),
-        (("-o", "large.mkv", "--codec", "ffv1", "--quality", "5"), "--quality is not for the codec ffv1"),
+        (
+            ("-o", "large.mkv", "--codec", "ffv1", "--quality", "5"),
+            "--quality is not for the codec ffv1",
+        ),
         (("-o", "large.mp4", "--samples", "2"), "--samples cannot be chosen with a clip"),
         (("-o", "-"), "a clip is a file on this machine, and so is its output"),
         (("-o", "s3://bucket/large.mp4"), "a clip is a file on this machine, and so is its output"),
@@ -131,7 +155,9 @@ def test_odd_sides(run: Run, tmp_path: Path) -> None:
 def test_wrong_usage(run: Run, tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
     write_clip(tmp_path / "clip.mp4", moving(2))
     assert words in refused(run, "clip.mp4", *arguments, status=2)
-    assert "a.png is not a clip, and --latents is for clips" in refused(run, "a.png", "--latents", "fresh", status=2)
+    assert "a.png is not a clip, and --latents is for clips" in refused(
+        run, "a.png", "--latents", "fresh", status=2
+    )
     assert "is for pictures, and clip.mp4 is a clip" in refused(
         run, "--from-output", "clip.mp4", "-o", "large.png", status=2
     )
@@ -144,7 +170,9 @@ def test_a_name_that_nobody_chose_replaces_nothing(run: Run, tmp_path: Path) -> 
     assert (tmp_path / "clip_x4.mp4").read_text() == "mine"
 
 
-def test_without_pyav_or_opencv_or_with_an_old_one(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_pyav_or_opencv_or_with_an_old_one(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_clip(tmp_path / "clip.mp4", moving(2))
     with monkeypatch.context() as patch:
         patch.setattr(av, "__version__", "17.0.0")
@@ -158,7 +186,8 @@ def test_without_pyav_or_opencv_or_with_an_old_one(run: Run, tmp_path: Path, mon
 
 def test_a_disk_that_is_full(run: Run, tmp_path: Path) -> None:
     write_clip(
-        tmp_path / "clip.mp4", [np.random.default_rng(n).integers(0, 255, (24, 32, 3), np.uint8) for n in range(30)]
+        tmp_path / "clip.mp4",
+        [np.random.default_rng(n).integers(0, 255, (24, 32, 3), np.uint8) for n in range(30)],
     )
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))  # no disk is needed to be full

@@ -23,7 +23,9 @@ Run = Callable[..., Result]
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model only repeats pixels, so that what comes out can be told."""
-    monkeypatch.setattr(FrameUpscaler, "draw", lambda _self, frame, _number: frame.repeat(4, 0).repeat(4, 1))
+    monkeypatch.setattr(
+        FrameUpscaler, "draw", lambda _self, frame, _number: frame.repeat(4, 0).repeat(4, 1)
+    )
 
 
 def made(run: Run, *arguments: str) -> Result:
@@ -45,7 +47,8 @@ def test_a_clip_keeps_its_times_sound_subtitles_and_metadata(run: Run, tmp_path:
     )
     result = made(run, "clip.mkv")
     assert result.stdout == "clip_x4.mkv\n"
-    before, after = seen(source), seen(tmp_path / "clip_x4.mkv")
+    before = seen(source)
+    after = seen(tmp_path / "clip_x4.mkv")
     assert after.times == before.times
     assert len(set(after.frames)) == 10
     assert after.size == (128, 96)
@@ -63,12 +66,16 @@ def test_a_clip_keeps_its_times_sound_subtitles_and_metadata(run: Run, tmp_path:
 def test_frames_are_those_of_the_sdk(run: Run, tmp_path: Path, upscaler: Upscaler) -> None:
     """Lossless there and back, but for 8 bits of YUV."""
     write_clip(tmp_path / "clip.mkv", moving(3), codec="ffv1", pixel_format="yuv444p", options={})
-    made(run, "clip.mkv", "-o", "large.mkv", "--codec", "ffv1", "--seed", "5", "--latents", "screen")
+    made(
+        run, "clip.mkv", "-o", "large.mkv", "--codec", "ffv1", "--seed", "5", "--latents", "screen"
+    )
     drawer = FrameUpscaler(upscaler, latents="screen", seed=5)
     with av.open(str(tmp_path / "clip.mkv")) as container:
         pictures = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     with av.open(str(tmp_path / "large.mkv")) as container:
-        found = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
+        found = [
+            frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)
+        ]
     for number, picture in enumerate(pictures):
         assert np.abs(found[number] - drawer.draw(picture, number)).mean() < 3
 
@@ -76,9 +83,13 @@ def test_frames_are_those_of_the_sdk(run: Run, tmp_path: Path, upscaler: Upscale
 @pytest.mark.usefixtures("plain")
 def test_another_decoder_shows_it_upright(run: Run, tmp_path: Path) -> None:
     """OpenCV has an FFmpeg of its own, and turns frames by the matrix of the container."""
-    source = write_clip(tmp_path / "clip.mp4", moving(4), turn=90, sound=True, sample_aspect_ratio=Fraction(4, 3))
+    source = write_clip(
+        tmp_path / "clip.mp4", moving(4), turn=90, sound=True, sample_aspect_ratio=Fraction(4, 3)
+    )
     made(run, "clip.mp4", "--tau", "0")
-    shown = [cv2.VideoCapture(str(path)).read()[1] for path in (source, tmp_path / "clip_x4_tau0.mp4")]
+    shown = [
+        cv2.VideoCapture(str(path)).read()[1] for path in (source, tmp_path / "clip_x4_tau0.mp4")
+    ]
     assert shown[0].shape == (32, 24, 3)
     assert shown[1].shape == (128, 96, 3)
     small = cv2.resize(shown[1], (24, 32), interpolation=cv2.INTER_AREA).astype(int)
@@ -92,15 +103,21 @@ def test_another_decoder_shows_it_upright(run: Run, tmp_path: Path) -> None:
     [
         ({"color_primaries": 9, "color_trc": 16, "colorspace": 9, "color_range": 1}, (9, 16, 9, 1)),
         ({"color_primaries": 5, "color_trc": 6, "colorspace": 5, "color_range": 2}, (5, 6, 5, 2)),
-        ({}, (2, 2, 6, 1)),  # untagged and small: BT.601, and said so, since the output may be large
+        (
+            {},
+            (2, 2, 6, 1),
+        ),  # untagged and small: BT.601, and said so, since the output may be large
     ],
 )
 @pytest.mark.usefixtures("plain")
-def test_colours_keep_their_tags_and_their_values(run: Run, tmp_path: Path, given: dict, tags: tuple) -> None:
+def test_colours_keep_their_tags_and_their_values(
+    run: Run, tmp_path: Path, given: dict, tags: tuple
+) -> None:
     flat = [np.full((24, 32, 3), (200, 60, 30), np.uint8)] * 2
     write_clip(tmp_path / "clip.mp4", flat, **given)
     made(run, "clip.mp4", "--tau", "0", "--codec", "libx264", "--quality", "95")
-    after, before = seen(tmp_path / "clip_x4_tau0.mp4"), seen(tmp_path / "clip.mp4")
+    after = seen(tmp_path / "clip_x4_tau0.mp4")
+    before = seen(tmp_path / "clip.mp4")
     assert after.tags == tags
     for plane in range(3):
         assert abs(int(after.first[50, 60, plane]) - int(before.first[12, 15, plane])) <= 4
@@ -108,7 +125,9 @@ def test_colours_keep_their_tags_and_their_values(run: Run, tmp_path: Path, give
 
 @pytest.mark.usefixtures("plain")
 def test_ten_bits_stay_ten(run: Run, tmp_path: Path) -> None:
-    ramp = np.repeat(np.repeat(np.linspace(20000, 22000, 32).astype(np.uint16)[None, :, None], 24, 0), 3, 2)
+    ramp = np.repeat(
+        np.repeat(np.linspace(20000, 22000, 32).astype(np.uint16)[None, :, None], 24, 0), 3, 2
+    )
     write_clip(tmp_path / "clip.mkv", [ramp] * 2, pixel_format="yuv420p10le")
     made(run, "clip.mkv", "--tau", "0")
     after = seen(tmp_path / "clip_x4_tau0.mkv")
@@ -122,8 +141,13 @@ def test_webm_gets_vp9_and_says_what_it_cannot_hold(run: Run, tmp_path: Path) ->
     write_clip(tmp_path / "clip.mkv", moving(3), sound=True, text=True)
     result = made(run, "clip.mkv", "-o", "large.webm")
     assert "libvpx-vp9" in result.stderr
-    assert "warning: clip.mkv: audio stream 1 becomes opus: webm files cannot hold it" in result.stderr
-    assert "warning: clip.mkv: subtitle stream 2 is left out: webm files cannot hold it" in result.stderr
+    assert (
+        "warning: clip.mkv: audio stream 1 becomes opus: webm files cannot hold it" in result.stderr
+    )
+    assert (
+        "warning: clip.mkv: subtitle stream 2 is left out: webm files cannot hold it"
+        in result.stderr
+    )
     assert len(seen(tmp_path / "large.webm").frames) == 3
 
 
@@ -139,7 +163,9 @@ def test_webm_gets_vp9_and_says_what_it_cannot_hold(run: Run, tmp_path: Path) ->
 def test_sound_that_a_container_cannot_hold_is_encoded_anew(
     run: Run, tmp_path: Path, name: str, sound: str, target: str, becomes: str
 ) -> None:
-    source = write_clip(tmp_path / name, moving(30), sound=sound, layout="stereo", codec="mpeg4", options={})
+    source = write_clip(
+        tmp_path / name, moving(30), sound=sound, layout="stereo", codec="mpeg4", options={}
+    )
     result = made(run, name, "-o", target)
     assert (f"audio stream 1 becomes {becomes}: " in result.stderr) == (becomes != sound)
     if becomes == sound:
@@ -149,7 +175,8 @@ def test_sound_that_a_container_cannot_hold_is_encoded_anew(
 
 
 @pytest.mark.parametrize(
-    ("sound", "target"), [("pcm_s16le", "large.mp4"), ("ac3", "large.webm"), ("wavpack", "large.mp4")]
+    ("sound", "target"),
+    [("pcm_s16le", "large.mp4"), ("ac3", "large.webm"), ("wavpack", "large.mp4")],
 )
 @pytest.mark.usefixtures("plain")
 def test_sound_that_is_encoded_anew_keeps_its_channels_where_the_encoder_has_them(
@@ -166,7 +193,8 @@ def test_a_broadcast_begins_at_zero(run: Run, tmp_path: Path) -> None:
     """Its times begin anywhere, and a player would wait for them."""
     source = write_clip(tmp_path / "clip.ts", moving(3), sound=True, output_ts_offset="3600")
     made(run, "clip.ts", "-o", "large.mkv")
-    before, after = seen(source), seen(tmp_path / "large.mkv")
+    before = seen(source)
+    after = seen(tmp_path / "large.mkv")
     late = [float(old - new) for old, new in zip(before.times, after.times, strict=True)]
     assert min(late) > 3599
     assert max(late) - min(late) < 0.002
@@ -192,13 +220,17 @@ def heard(path: Path) -> tuple[float, float]:
     with av.open(str(path)) as container:
         mono = av.AudioResampler(format="flt", layout="mono")
         frames = list(container.decode(audio=0))
-        samples = np.concatenate([one.to_ndarray()[0] for frame in frames for one in mono.resample(frame)])
+        samples = np.concatenate(
+            [one.to_ndarray()[0] for frame in frames for one in mono.resample(frame)]
+        )
         return sum(frame.samples / frame.sample_rate for frame in frames), float(samples.std())
 
 
 @pytest.mark.usefixtures("plain")
 def test_an_avi_becomes_a_file_that_holds_its_sound(run: Run, tmp_path: Path) -> None:
-    source = write_clip(tmp_path / "clip.avi", moving(5), sound="pcm_s16le", codec="mpeg4", options={})
+    source = write_clip(
+        tmp_path / "clip.avi", moving(5), sound="pcm_s16le", codec="mpeg4", options={}
+    )
     assert made(run, "clip.avi").stdout == "clip_x4.mkv\n"
     assert seen(tmp_path / "clip_x4.mkv").sound == seen(source).sound != b""
 
@@ -216,14 +248,23 @@ def test_a_container_that_cannot_hold_the_codec_is_refused_before_anything_is_dr
 def test_a_codec_may_be_called_otherwise_or_be_of_other_bits(run: Run, tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", moving(2))
     assert "libx265, quality 67" in made(run, "clip.mp4", "--codec", "hevc").stderr
-    assert len(seen(tmp_path / "clip_x4.mp4").times) == 2  # libx265 makes up decoding times of so few
+    assert (
+        len(seen(tmp_path / "clip_x4.mp4").times) == 2
+    )  # libx265 makes up decoding times of so few
     made(run, "clip.mp4", "-o", "large.mov", "--codec", "prores_ks")
     assert seen(tmp_path / "large.mov").format == "yuv422p10le"
 
 
-@pytest.mark.parametrize(("scale", "model", "said"), [("2", "x2-small", "x2-small ("), ("6", "x8-small", "(192×144")])
+@pytest.mark.parametrize(
+    ("scale", "model", "said"), [("2", "x2-small", "x2-small ("), ("6", "x8-small", "(192×144")]
+)
 def test_the_scale_chooses_a_clip_s_model(
-    five_models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: str, model: str, said: str
+    five_models: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scale: str,
+    model: str,
+    said: str,
 ) -> None:
     from click.testing import CliRunner
 
@@ -231,14 +272,26 @@ def test_the_scale_chooses_a_clip_s_model(
 
     monkeypatch.chdir(tmp_path)
     write_clip(tmp_path / "clip.mp4", moving(2))
-    arguments = ["clip.mp4", "--latents", "fresh", "--scale", scale, "--device", "cpu", "--threads", "1"]
+    arguments = [
+        "clip.mp4",
+        "--latents",
+        "fresh",
+        "--scale",
+        scale,
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+    ]
     result = CliRunner().invoke(cli.upscale, arguments)
     assert result.exit_code == 0, result.output
     assert result.stderr.count(said) == 1
     assert record_in(tmp_path / f"clip_x{scale}.mp4")["model"] == model
 
 
-def test_several_clips_go_into_a_folder_and_a_bad_one_does_not_stop_the_others(run: Run, tmp_path: Path) -> None:
+def test_several_clips_go_into_a_folder_and_a_bad_one_does_not_stop_the_others(
+    run: Run, tmp_path: Path
+) -> None:
     write_clip(tmp_path / "one.mkv", moving(2))
     (tmp_path / "two.mp4").write_bytes(b"not a clip at all, by any means")
     write_clip(tmp_path / "three.mp4", moving(2))
@@ -256,7 +309,8 @@ def test_a_dry_run_writes_nothing(run: Run, tmp_path: Path) -> None:
     assert (mistyped.exit_code, "there is no folder nwe" in mistyped.stderr) == (1, True)
     result = made(run, "clip.mp4", "--dry-run")
     assert (
-        "dry run, nothing was written: clip.mp4: 3 frames -> clip_x4.mp4 (128×96, libx264, quality 67)" in result.stdout
+        "dry run, nothing was written: clip.mp4: 3 frames -> clip_x4.mp4 (128×96, libx264, quality "
+        "67)" in result.stdout
     )
     assert sorted(tmp_path.iterdir()) == before
 

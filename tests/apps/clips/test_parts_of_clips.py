@@ -56,7 +56,9 @@ def test_a_clip_that_was_killed_is_resumed_with_equal_frames(
     run: Run, whole: list[str], tmp_path: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     parts = tmp_path / "large.mp4.parts"
-    with subprocess.Popen(command(tiny_bundle, "clip.mp4", "-o", "large.mp4"), cwd=tmp_path) as process:
+    with subprocess.Popen(
+        command(tiny_bundle, "clip.mp4", "-o", "large.mp4"), cwd=tmp_path
+    ) as process:
         while not list(parts.glob("0*.mkv")) and process.poll() is None:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
@@ -64,7 +66,9 @@ def test_a_clip_that_was_killed_is_resumed_with_equal_frames(
     kept = {path: path.stat().st_mtime_ns for path in parts.glob("0*.mkv")}
     assert 1 <= len(kept) < 8
     assert not (tmp_path / "large.mp4").exists()
-    monkeypatch.setattr(FrameUpscaler, "follow", None)  # costs nearly as much as drawing: the state is kept instead
+    monkeypatch.setattr(
+        FrameUpscaler, "follow", None
+    )  # costs nearly as much as drawing: the state is kept instead
     result = run("clip.mp4", "-o", "large.mp4", "--resume")
     assert result.exit_code == 0, result.output
     assert f"15 frames ({15 - 2 * len(kept)} of them now)" in result.stderr
@@ -74,7 +78,9 @@ def test_a_clip_that_was_killed_is_resumed_with_equal_frames(
     assert "large.mp4 is finished: skipped" in again.stderr
 
 
-def test_a_part_that_was_lost_is_drawn_again(run: Run, parts: Path, whole: list[str], tmp_path: Path) -> None:
+def test_a_part_that_was_lost_is_drawn_again(
+    run: Run, parts: Path, whole: list[str], tmp_path: Path
+) -> None:
     for number in (4, 5, 7):
         (parts / f"{number:06}.mkv").unlink()
     result = run("clip.mp4", "-o", "large.mp4", "--resume")
@@ -108,7 +114,9 @@ def test_a_run_that_failed_goes_on_from_its_state_or_else_from_its_keyframe(
     assert "the same command with --resume goes on" in failed.stderr
     (kept,) = (tmp_path / "large.mp4.parts").glob("*.state")
     if state is None:
-        monkeypatch.setattr(FrameUpscaler, "follow", None)  # costs nearly as much as drawing: the state is kept instead
+        monkeypatch.setattr(
+            FrameUpscaler, "follow", None
+        )  # costs nearly as much as drawing: the state is kept instead
     else:
         kept.write_bytes(state)
     assert "15 frames (7 of them now)" in run("clip.mp4", "-o", "large.mp4", "--resume").stderr
@@ -127,7 +135,9 @@ def test_a_clip_that_failed_before_its_first_part_was_done_begins_again_and_blam
     assert seen(tmp_path / "large.mp4").frames == whole
 
 
-def test_a_second_run_leaves_the_parts_of_the_first_alone(run: Run, parts: Path, tmp_path: Path) -> None:
+def test_a_second_run_leaves_the_parts_of_the_first_alone(
+    run: Run, parts: Path, tmp_path: Path
+) -> None:
     before = sorted(parts.iterdir())
     descriptor = os.open(parts, os.O_RDONLY)
     try:
@@ -142,9 +152,14 @@ def test_a_second_run_leaves_the_parts_of_the_first_alone(run: Run, parts: Path,
     assert run("clip.mp4", "-o", "large.mp4").exit_code == 0
 
 
-def test_parts_of_other_settings_are_not_mixed_in(run: Run, parts: Path, whole: list[str], tmp_path: Path) -> None:
+def test_parts_of_other_settings_are_not_mixed_in(
+    run: Run, parts: Path, whole: list[str], tmp_path: Path
+) -> None:
     result = run("clip.mp4", "-o", "large.mp4", "--resume", "--seed", "1")
-    assert "large.mp4.parts has parts of another clip, model or settings: beginning anew" in result.stderr
+    assert (
+        "large.mp4.parts has parts of another clip, model or settings: beginning anew"
+        in result.stderr
+    )
     assert json.loads(seen(tmp_path / "large.mp4").comment)["seed"] == 1
     assert not set(seen(tmp_path / "large.mp4").frames) & set(whole)
 

@@ -1,4 +1,5 @@
-"""srflow-upscale: its outputs and their names, what it says, what it would do (--dry-run), and what it refuses."""
+"""srflow-upscale: its outputs and their names, what it says, what it would do (--dry-run), and what
+it refuses."""
 
 from __future__ import annotations
 
@@ -24,7 +25,9 @@ from tests.sdk.tiny_bundle import hidden_files
 Run = Callable[..., Result]
 
 
-def test_a_photo_becomes_what_the_upscaler_makes_of_it(run: Run, upscaler: Upscaler, photo: np.ndarray) -> None:
+def test_a_photo_becomes_what_the_upscaler_makes_of_it(
+    run: Run, upscaler: Upscaler, photo: np.ndarray
+) -> None:
     result = run("a.png", "-o", "big.png", "--tau", "0.5", "--seed", "3")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout == "big.png\n"
@@ -34,7 +37,9 @@ def test_a_photo_becomes_what_the_upscaler_makes_of_it(run: Run, upscaler: Upsca
 def test_one_bad_file_does_not_stop_the_others(run: Run) -> None:
     result = run("a.png", "bad.png", "missing.png", "b.png", "-o", "out", "--samples", "2")
     assert result.exit_code == 1
-    assert result.stdout.split() == [os.path.normpath(f"out/{name}.png") for name in ("a_s0", "a_s1", "b_s0", "b_s1")]
+    assert result.stdout.split() == [
+        os.path.normpath(f"out/{name}.png") for name in ("a_s0", "a_s1", "b_s0", "b_s1")
+    ]
     bad, missing, summary = result.stderr.splitlines()
     assert bad.startswith("error: bad.png: ")
     assert missing.startswith("error: missing.png: ")
@@ -45,7 +50,9 @@ def test_quiet_prints_only_warnings_and_errors(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr("srflow_apps.batch.display.FIRST_AFTER_S", 0)
     result = run("a.png", "bad.png", "-o", "out", "--report", "report.json", "--quiet")
     assert (result.exit_code, result.stdout) == (1, "")
-    warning, error = sorted(result.stderr.splitlines(), reverse=True)  # an output far from its input is one
+    warning, error = sorted(
+        result.stderr.splitlines(), reverse=True
+    )  # an output far from its input is one
     assert (warning[:16], error[:7]) == ("warning: a.png: ", "error: ")
     assert run("a.png", "-o", "big.png", "--quiet").stderr == ""
 
@@ -91,11 +98,23 @@ def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
         (["a.png", "-o", "big.png", "--samples", "0"], 2, "--samples"),
         (["a.png", "-o", "big.png", "--seed", str(1 << 64)], 2, "from 0 to 18446744073709551615"),
         (["a.png", "-o", "big.png", "--tile", "large"], 2, "is not auto, none or a number"),
-        (["a.png", "-o", "big.png", "--tile", "15"], 2, "'15' is not auto, none or a number of pixels, at least 16"),
+        (
+            ["a.png", "-o", "big.png", "--tile", "15"],
+            2,
+            "'15' is not auto, none or a number of pixels, at least 16",
+        ),
         (["a.png", "-o", "big.png", "--tile", "3"], 2, "16"),
         (["a.png", "-o", "out", "--name", "{size}.png"], 2, "cannot be filled in ('size')"),
-        (["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"], 2, "same name; add {sample}"),
-        (["a.png", "-o", "big.png", "--name", "{stem}.png"], 2, "--name names the files of a directory"),
+        (
+            ["a.png", "-o", "out", "--name", "{stem}.png", "--samples", "2"],
+            2,
+            "same name; add {sample}",
+        ),
+        (
+            ["a.png", "-o", "big.png", "--name", "{stem}.png"],
+            2,
+            "--name names the files of a directory",
+        ),
         (["a.png", "-o", "big.png", "--quality", "90"], 2, "PNG is lossless and has no quality"),
         (["a.png", "-o", "big.jpg", "--lossless"], 2, "JPEG cannot be lossless"),
         ([".", "-o", "big.png"], 2, "is a folder"),
@@ -107,13 +126,29 @@ def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
         (["a.png", "-o", "big.png", "--report", "a.png"], 2, "would replace an input"),
         (["a.png", "-o", "out", "--scale", "0"], 2, "'0' is not a number above 0"),
         (["a.png", "-o", "out", "--scale", "nan"], 2, "'nan' is not a number above 0"),
-        (["a.png", "-o", "out", "--scale", "4.1"], 2, "scale is 4.1, but the model tiny enlarges 4 times"),
-        (["a.png", "-o", "out", "--size", "100"], 2, "'100' is not a size in pixels, such as 3840x (the width)"),
+        (
+            ["a.png", "-o", "out", "--scale", "4.1"],
+            2,
+            "scale is 4.1, but the model tiny enlarges 4 times",
+        ),
+        (
+            ["a.png", "-o", "out", "--size", "100"],
+            2,
+            "'100' is not a size in pixels, such as 3840x (the width)",
+        ),
         (["a.png", "-o", "out", "--size", "x"], 2, "'x' is not a size"),
         (["a.png", "-o", "out", "--size", "0x9"], 2, "'0x9' is not a size"),
         (["a.png", "-o", "out", "--max-size", "-3"], 2, "'-3' is not a number of pixels"),
-        (["a.png", "-o", "out", "--scale", "2", "--max-size", "9"], 2, "--size and --max-size all set the size"),
-        (["a.png", "-o", "out", "--size", "9x", "--name", "{scale}.png"], 2, "cannot be filled in ('scale')"),
+        (
+            ["a.png", "-o", "out", "--scale", "2", "--max-size", "9"],
+            2,
+            "--size and --max-size all set the size",
+        ),
+        (
+            ["a.png", "-o", "out", "--size", "9x", "--name", "{scale}.png"],
+            2,
+            "cannot be filled in ('scale')",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_said_before_anything_is_written(
@@ -160,7 +195,9 @@ def test_names_are_shown_without_what_a_terminal_would_obey(run: Run, photo: np.
     assert result.stderr.startswith("error: bad\N{REPLACEMENT CHARACTER}[31m.png: ")
 
 
-def test_a_full_disk_ends_the_batch_and_says_how_to_go_on(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_ends_the_batch_and_says_how_to_go_on(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -169,14 +206,19 @@ def test_a_full_disk_ends_the_batch_and_says_how_to_go_on(run: Run, monkeypatch:
     assert result.exit_code == 1
     *errors, last = result.stderr.splitlines()
     assert errors[0] == "error: a.png: No space left on device"
-    assert last == "stopped because the disk is full: 0 of 3 done; free space, then run the same command with --resume"
+    assert last == (
+        "stopped because the disk is full: 0 of 3 done; free space, then run the same command "
+        "with --resume"
+    )
 
 
 def test_a_format_that_cannot_hold_the_alpha_is_refused_before_the_work(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Image.new("RGBA", (8, 8)).save("alpha.png")
-    monkeypatch.setattr("srflow_sdk.drawing.painter.Painter.draw", lambda *_, **__: pytest.fail("it went to work"))
+    monkeypatch.setattr(
+        "srflow_sdk.drawing.painter.Painter.draw", lambda *_, **__: pytest.fail("it went to work")
+    )
     result = run("alpha.png", "-o", "out.jpg")
     assert result.exit_code == 1
     assert "no transparency" in result.stderr
@@ -211,12 +253,16 @@ def test_a_dry_run_says_what_resume_would_skip_and_what_would_be_replaced(run: R
     result = run("a.png", "b.png", "-o", "out", "--resume", "--dry-run")
     first, second, last = result.stdout.splitlines()
     assert first == "a.png: would be skipped"
-    assert second == os.path.normpath("b.png (61×45) -> out/b.png (244×180), replacing what is there")
+    assert second == os.path.normpath(
+        "b.png (61×45) -> out/b.png (244×180), replacing what is there"
+    )
     assert last.endswith(": 1 to upscale, 1 to skip, 0 would fail")
     assert result.exit_code == 0
     assert Path("out", "b.png").read_bytes() == b"broken"
     result = run("a.png", "b.png", "-o", "out", "--no-overwrite", "--dry-run")
-    assert result.stdout.splitlines()[-1] == ("dry run, nothing was written: 0 to upscale, 2 to skip, 0 would fail")
+    assert result.stdout.splitlines()[-1] == (
+        "dry run, nothing was written: 0 to upscale, 2 to skip, 0 would fail"
+    )
 
 
 def test_a_dry_run_refuses_what_a_run_refuses(run: Run, folder: Path) -> None:
@@ -248,7 +294,10 @@ def photos(folder: Path) -> Path:
         (["a.png", "--scale", "1.5"], ["a_x1.5.png"]),
         (["a.png", "--size", "40x", "--tau", "0.4"], ["a_40x_tau0.4.png"]),
         (["a.png", "--max-size", "40", "--tau", "auto"], ["a_max40.png"]),
-        (["a.png", "--samples", "2", "--sample", "3", "--format", "webp"], ["a_x4_s3.webp", "a_x4_s4.webp"]),
+        (
+            ["a.png", "--samples", "2", "--sample", "3", "--format", "webp"],
+            ["a_x4_s3.webp", "a_x4_s4.webp"],
+        ),
         (["a.png", "--name", "{stem}-{seed}.tif"], ["a-0.tif"]),
         (["a.png", "b.png"], ["a_x4.png", "b_x4.png"]),
         (["photos"], ["photos_x4/a.png", "photos_x4/b.png"]),
@@ -266,14 +315,19 @@ def test_names_say_what_was_asked_for(
     assert sorted(path.relative_to(Path.cwd()).as_posix() for path in made) == names
 
 
-def test_no_file_is_replaced_and_those_with_the_same_settings_are_kept(run: Run, photos: Path) -> None:
+def test_no_file_is_replaced_and_those_with_the_same_settings_are_kept(
+    run: Run, photos: Path
+) -> None:
     made = photos / "a_x4.png"
     assert run("photos/a.png").exit_code == 0
     first = made.read_bytes()
     for again in ([], ["--seed", "1", "--resume"], ["--dry-run"]):
         result = run("photos/a.png", *again)
         assert result.exit_code == 1
-        assert os.path.normpath("photos/a_x4.png exists; remove it, or name it with -o") in result.stderr
+        assert (
+            os.path.normpath("photos/a_x4.png exists; remove it, or name it with -o")
+            in result.stderr
+        )
     for kept in ("--resume", "--no-overwrite"):
         assert "1 skipped" in run("photos/a.png", kept).stderr
     assert made.read_bytes() == first
@@ -283,11 +337,15 @@ def test_no_file_is_replaced_and_those_with_the_same_settings_are_kept(run: Run,
 
 
 @pytest.mark.parametrize("ending", ["png", "jpg"])
-def test_a_folder_does_not_enlarge_its_own_outputs_again(run: Run, photos: Path, ending: str) -> None:
+def test_a_folder_does_not_enlarge_its_own_outputs_again(
+    run: Run, photos: Path, ending: str
+) -> None:
     assert run("photos/a.png", "-o", f"photos/a_x4.{ending}").exit_code == 0
     left = run("photos")
     assert sorted(path.name for path in Path("photos_x4").iterdir()) == ["a.png", "b.png"]
-    assert "left out: 1 of srflow-upscale's own outputs; it takes those that are named" in left.stderr
+    assert (
+        "left out: 1 of srflow-upscale's own outputs; it takes those that are named" in left.stderr
+    )
     assert run(f"photos/a_x4.{ending}", "-o", "again.png").exit_code == 0  # what is named is meant
     assert run("photos_x4").exit_code == 1
 
@@ -300,7 +358,10 @@ def test_a_folder_does_not_enlarge_its_own_outputs_again(run: Run, photos: Path,
         (["photos/a.png", "c.png"], "the inputs are several folders, or lie in several"),
         (["photos/a.png", "--name", "{stem}.png"], "would overwrite the input"),
         (["/"], " has no name to which _x4 could be added"),
-        (["--from-output", "photos/a.png"], "--from-output makes a picture again; name the file for it with -o"),
+        (
+            ["--from-output", "photos/a.png"],
+            "--from-output makes a picture again; name the file for it with -o",
+        ),
     ],
 )
 def test_where_there_is_no_place_beside_the_fix_is_one_line(
@@ -328,8 +389,16 @@ EMPTY = "is empty; name a file"
         (transfer, ["a.png", "", "a.png", "-o", "x.png"], EMPTY),
         (transfer, ["a.png", "a.png", "a.png", "-o", ""], EMPTY),
         (transfer, ["https://a.b/c.png", "a.png", "a.png", "-o", "x.png"], "https://a.b/c.png"),
-        (transfer, ["a.png", "a.png", "a.png", "-o", "x.png", "--lr", "s3://b/c.png"], "s3://b/c.png"),
-        (transfer, ["a.png", "a.png", "a.png", "-o", "x.png", "--model", "auto"], "srflow-transfer needs one model"),
+        (
+            transfer,
+            ["a.png", "a.png", "a.png", "-o", "x.png", "--lr", "s3://b/c.png"],
+            "s3://b/c.png",
+        ),
+        (
+            transfer,
+            ["a.png", "a.png", "a.png", "-o", "x.png", "--model", "auto"],
+            "srflow-transfer needs one model",
+        ),
     ],
 )
 def test_they_are_wrong_usage_in_one_line_and_nothing_is_written(
@@ -347,5 +416,7 @@ def test_a_files_url_is_its_path(tmp_path: Path) -> None:
     result = CliRunner().invoke(transfer, [f"file://{tmp_path}/a.png"] * 3 + ["-o", "x.png"])
     assert f"error: {tmp_path / 'a.png'}: there is no such file" in result.stderr
     (tmp_path / "a.png").write_bytes(b"")
-    result = CliRunner().invoke(upscale, [f"{tmp_path}/a.png", "-o", "x.png", "--model", f"file://{tmp_path}/m.srflow"])
+    result = CliRunner().invoke(
+        upscale, [f"{tmp_path}/a.png", "-o", "x.png", "--model", f"file://{tmp_path}/m.srflow"]
+    )
     assert f"error: {tmp_path / 'm.srflow'}: there is no such bundle" in result.stderr

@@ -1,4 +1,5 @@
-"""The embedded model that suits each picture and scale: the default of srflow-upscale, and upscale_folder("auto")."""
+"""The embedded model that suits each picture and scale: the default of srflow-upscale, and
+upscale_folder("auto")."""
 
 from __future__ import annotations
 
@@ -41,11 +42,15 @@ def _pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def run() -> Run:
     """srflow-upscale on one thread of the CPU."""
-    return lambda *arguments: CliRunner().invoke(cli.upscale, [*arguments, "--device", "cpu", "--threads", "1"])
+    return lambda *arguments: CliRunner().invoke(
+        cli.upscale, [*arguments, "--device", "cpu", "--threads", "1"]
+    )
 
 
 def drew(*paths: str) -> list[str]:
-    return [provenance.model for provenance in map(read_provenance, paths) if provenance is not None]
+    return [
+        provenance.model for provenance in map(read_provenance, paths) if provenance is not None
+    ]
 
 
 def test_the_command_lists_the_models(run: Run, two_models: Path) -> None:
@@ -62,11 +67,15 @@ def test_each_picture_gets_the_model_that_suits_it(run: Run, two_models: Path) -
     )
     assert result.stderr.endswith("2 done, 0 skipped, 0 failed; x4-photo drew 1, x4-small drew 1\n")
     lines = result.stderr.splitlines()
-    assert {"clean.png: x4-small (no damage found)", "noisy.png: x4-photo (noise of 6/255)"} <= set(lines)
+    assert {"clean.png: x4-small (no damage found)", "noisy.png: x4-photo (noise of 6/255)"} <= set(
+        lines
+    )
     for name, model in zip(MIXED, ("x4-small", "x4-photo"), strict=True):
         with Upscaler(model, device="cpu", threads=1) as upscaler:
             expected = upscaler.upscale(read_image(name).pixels)
-        assert np.array_equal(read_image(f"out/{name}").pixels, expected), "at the model's own temperature, too"
+        assert np.array_equal(read_image(f"out/{name}").pixels, expected), (
+            "at the model's own temperature, too"
+        )
         assert drew(f"out/{name}") == [model]
     report = json.loads(Path("report.json").read_text(encoding="utf-8"))
     assert [file["model"] for file in report["files"]] == ["x4-small", "x4-photo"]
@@ -77,14 +86,19 @@ def test_each_picture_gets_the_model_that_suits_it(run: Run, two_models: Path) -
     assert again.stdout == "", "both are kept"
     assert "x4-" not in again.stderr, "so nothing is said of their models"
     other = run(*MIXED, "-o", "out", "--model", "x4-photo", "--resume")
-    assert other.stdout == os.path.normpath("out/clean.png\n"), "only the one that another model drew is made again"
+    assert other.stdout == os.path.normpath("out/clean.png\n"), (
+        "only the one that another model drew is made again"
+    )
     shutil.rmtree(two_models / "x4-photo.srflow")
     assert run("noisy.png", "-o", "big.png").exit_code == 0, "with the only model that is left"
 
 
 def test_a_model_that_removes_damage_says_where_there_is_none(run: Run, two_models: Path) -> None:
     said = run(*MIXED, "-o", "out", "--model", "x4-photo").stderr
-    assert "clean.png: no damage found: without --model, a model for clean pictures keeps more detail\n" in said
+    assert (
+        "clean.png: no damage found: without --model, a model for clean pictures keeps more "
+        "detail\n" in said
+    )
     assert "noisy.png: " not in said
     for named in ("x4-small", "auto"):
         assert "without --model" not in run(*MIXED, "-o", "out", "--model", named).stderr
@@ -99,11 +113,19 @@ def test_a_dry_run_says_each_picture_s_model(run: Run, two_models: Path) -> None
 
 
 def test_a_worker_of_a_cluster_chooses_too(two_models: Path, tmp_path: Path) -> None:
-    jobs = [Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"x-{name}",)) for name in MIXED]
+    jobs = [
+        Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"x-{name}",))
+        for name in MIXED
+    ]
     sha256 = digest([bundle.manifest for bundle in bundles_of("auto")])
-    worker = DoJobs(settings=Settings(), model="auto", sha256=sha256, machine={"device": "cpu", "threads": 1})
+    worker = DoJobs(
+        settings=Settings(), model="auto", sha256=sha256, machine={"device": "cpu", "threads": 1}
+    )
     files = [done for job in jobs if (done := worker.do(job)) is not None]
-    assert [(file.model, str(file.why)[:5]) for file in files] == [("x4-small", "no da"), ("x4-photo", "noise")]
+    assert [(file.model, str(file.why)[:5]) for file in files] == [
+        ("x4-small", "no da"),
+        ("x4-photo", "noise"),
+    ]
 
 
 def test_the_folder_function_takes_auto(two_models: Path) -> None:
@@ -120,7 +142,9 @@ def test_the_folder_function_takes_auto(two_models: Path) -> None:
 
 
 @pytest.mark.not_on_windows("URLs are refused there")
-def test_a_file_that_comes_from_elsewhere_is_fetched_once(two_models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_comes_from_elsewhere_is_fetched_once(
+    two_models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     fetched: list[str] = []
 
     def fetch(url: UrlPath, local: Path) -> None:
@@ -129,14 +153,21 @@ def test_a_file_that_comes_from_elsewhere_is_fetched_once(two_models: Path, monk
 
     monkeypatch.setattr(storage, "fetch", fetch)
     jobs = [
-        Job(name=PurePosixPath(name), source=as_path(f"s3://a/{name}"), targets=(Path(f"big-{name}"),))
+        Job(
+            name=PurePosixPath(name),
+            source=as_path(f"s3://a/{name}"),
+            targets=(Path(f"big-{name}"),),
+        )
         for name in MIXED
     ]
     settings = Settings(operation=Upscaling(options=DrawOptions()), resume=True)
     with Upscaler("auto", device="cpu", threads=1) as upscaler:
         those = Models(bundles_of("auto"), max_pixels=10_000, upscaler=upscaler)
         done = [do_one(job, those, settings=settings) for job in jobs]
-    assert [(file.status, file.model) for file in done] == [("done", "x4-small"), ("done", "x4-photo")]
+    assert [(file.status, file.model) for file in done] == [
+        ("done", "x4-small"),
+        ("done", "x4-photo"),
+    ]
     assert fetched == list(MIXED)
 
 
@@ -151,7 +182,13 @@ def test_a_file_that_comes_from_elsewhere_is_fetched_once(two_models: Path, monk
     ],
 )
 def test_the_scale_names_the_models_and_files(
-    run: Run, five_models: Path, opened: list[str], size: list[str], names: list[str], suffix: str, side: int
+    run: Run,
+    five_models: Path,
+    opened: list[str],
+    size: list[str],
+    names: list[str],
+    suffix: str,
+    side: int,
 ) -> None:
     result = run(*MIXED, *size)
     outputs = [f"{name[:5]}_{suffix}.png" for name in MIXED]
@@ -160,7 +197,9 @@ def test_the_scale_names_the_models_and_files(
     assert all(read_image(path).pixels.shape == (side, side, 3) for path in outputs)
     if size[0] == "--scale":
         assert opened == names + ["x4-photo"] * (suffix == "x8"), "no others"
-    assert run(*MIXED, "-o", ".", "--name", f"{{stem}}_{suffix}.png", *size, "--resume").stdout == ""
+    assert (
+        run(*MIXED, "-o", ".", "--name", f"{{stem}}_{suffix}.png", *size, "--resume").stdout == ""
+    )
     again = run("--from-output", outputs[1], "-o", "again.png")
     assert again.exit_code == 0, again.output
     assert np.array_equal(read_image("again.png").pixels, read_image(outputs[1]).pixels)
@@ -173,7 +212,10 @@ def test_a_scale_that_no_model_has_is_said_once(run: Run, five_models: Path) -> 
         assert "the models here enlarge 2, 4, 8, 16 times: ask for at most 16" in result.stderr
         assert result.stderr.count("scale is 20") == 1
     named = run("clean.png", "--scale", "5", "--model", "x4-small")
-    assert "the model x4-small enlarges 4 times; ask for at most 4, name a model that enlarges more" in named.stderr
+    assert (
+        "the model x4-small enlarges 4 times; ask for at most 4, name a model that enlarges more"
+        in named.stderr
+    )
 
 
 def test_what_cleaned_a_picture_is_said_and_cleans_it_again(
@@ -181,7 +223,9 @@ def test_what_cleaned_a_picture_is_said_and_cleans_it_again(
 ) -> None:
     made = run("noisy.png", "-o", "large.png", "--scale", "8", "--tile", "32")
     assert "noisy.png: x8-small (noise of 6/255; first x4-photo at τ 0)" in made.stderr
-    monkeypatch.setattr("srflow_sdk.model.model_choice._NOISY", 99)  # as another version may measure
+    monkeypatch.setattr(
+        "srflow_sdk.model.model_choice._NOISY", 99
+    )  # as another version may measure
     assert run("--from-output", "large.png", "-o", "again.png").exit_code == 0
     assert np.array_equal(read_image("again.png").pixels, read_image("large.png").pixels)
     assert read_provenance(Path("again.png")) == read_provenance(Path("large.png"))
@@ -195,6 +239,13 @@ def test_auto_is_for_upscaling_alone(two_models: Path) -> None:
         inputs = [*MIXED, "clean.png"] if command_ is cli.transfer else MIXED
         result = CliRunner().invoke(command_, [*inputs, "-o", "out", "--model", "auto"])
         assert result.exit_code == 2
-        assert result.stderr.endswith(f"Error: --model auto is for srflow-upscale; {name} needs one model: name it\n")
+        assert result.stderr.endswith(
+            f"Error: --model auto is for srflow-upscale; {name} needs one model: name it\n"
+        )
         assert not Path("out").exists()
-    assert "x4-photo" not in CliRunner().invoke(cli.restore, ["noisy.png", "-o", "big.png", "--threads", "1"]).output
+    assert (
+        "x4-photo"
+        not in CliRunner()
+        .invoke(cli.restore, ["noisy.png", "-o", "big.png", "--threads", "1"])
+        .output
+    )

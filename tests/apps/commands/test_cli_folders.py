@@ -1,4 +1,5 @@
-"""srflow-upscale over folders: structure, shards, what an interrupt or a kill leaves, and what is shown meanwhile."""
+"""srflow-upscale over folders: structure, shards, what an interrupt or a kill leaves, and what is
+shown meanwhile."""
 
 from __future__ import annotations
 
@@ -58,7 +59,9 @@ def start(model: list[str], photos: Path) -> Start:
             [sys.executable, "-c", UPSCALE, *arguments, *model],
             cwd=photos.parent,
             # A shell starts background jobs with Ctrl-C ignored, and that is inherited.
-            preexec_fn=None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            preexec_fn=None
+            if os.name == "nt"
+            else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             text=True,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **keywords},  # type: ignore[call-overload]
         )
@@ -67,15 +70,21 @@ def start(model: list[str], photos: Path) -> Start:
 
 
 def files(folder: Path | str) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file())
+    return sorted(
+        path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()
+    )
 
 
 def pixels(folder: Path | str) -> dict[str, bytes]:
     return {name: read_image(Path(folder) / name).pixels.tobytes() for name in files(folder)}
 
 
-def test_a_folder_is_taken_flat_or_whole_and_what_is_left_out_is_said(run: Run, photos: Path) -> None:
-    assert run("photos", "-o", "flat").stdout.split() == list(map(os.path.normpath, ["flat/a.png", "flat/b.png"]))
+def test_a_folder_is_taken_flat_or_whole_and_what_is_left_out_is_said(
+    run: Run, photos: Path
+) -> None:
+    assert run("photos", "-o", "flat").stdout.split() == list(
+        map(os.path.normpath, ["flat/a.png", "flat/b.png"])
+    )
     for name in ("x.tga", "sub/y.svg", "sub/z.dng"):
         (photos / name).touch()
     for _ in range(2):  # outputs inside the folder are not taken as inputs
@@ -86,19 +95,26 @@ def test_a_folder_is_taken_flat_or_whole_and_what_is_left_out_is_said(run: Run, 
         )
         *left_out, summary = result.stderr.splitlines()
         ends = "which is not read; convert it to PNG or TIFF"
-        assert sorted(left_out) == [f"left out: 1 {name}, {ends}" for name in ("SVG", "TGA", "camera raw")]
+        assert sorted(left_out) == [
+            f"left out: 1 {name}, {ends}" for name in ("SVG", "TGA", "camera raw")
+        ]
         assert summary == "4 done, 0 skipped, 0 failed"
     assert files("photos/large") == list(PHOTOS)
 
 
-def test_photos_of_one_stem_are_named_apart_also_when_resumed(run: Run, photos: Path, photo: np.ndarray) -> None:
+def test_photos_of_one_stem_are_named_apart_also_when_resumed(
+    run: Run, photos: Path, photo: np.ndarray
+) -> None:
     write_image(photos / "a.tif", photo[:12, :16])
     arguments = ["photos", "-o", "large.v2"]
     drawn = [os.path.normpath(f"large.v2/{name}") for name in ("a_png.png", "a_tif.png", "b.png")]
     assert run(*arguments).stdout.split() == drawn
     Path("large.v2/a_tif.png").unlink()
     result = run(*arguments, "--resume")
-    assert (result.stdout, result.stderr) == (os.path.normpath("large.v2/a_tif.png\n"), "1 done, 2 skipped, 0 failed\n")
+    assert (result.stdout, result.stderr) == (
+        os.path.normpath("large.v2/a_tif.png\n"),
+        "1 done, 2 skipped, 0 failed\n",
+    )
 
 
 @pytest.mark.not_on_windows("links and FIFOs")
@@ -115,7 +131,10 @@ def test_links_that_lead_nowhere_fail_alone(run: Run) -> None:
 
 
 def test_shards_divide_the_work(run: Run) -> None:
-    parts = [run("photos", "-o", "out", "--recursive", "--shard", f"{n}/3").stdout.split() for n in (1, 2, 3)]
+    parts = [
+        run("photos", "-o", "out", "--recursive", "--shard", f"{n}/3").stdout.split()
+        for n in (1, 2, 3)
+    ]
     assert sorted(name for names in parts for name in names) == sorted(
         os.path.normpath(f"out/{name}") for name in PHOTOS
     )
@@ -123,7 +142,8 @@ def test_shards_divide_the_work(run: Run) -> None:
 
 
 def _large(photos: Path, photo: np.ndarray) -> None:
-    """Make one of the photos take hundreds of tiles, so that whatever is sent arrives while it is being made."""
+    """Make one of the photos take hundreds of tiles, so that whatever is sent arrives while it is
+    being made."""
     write_image(photos / "b.png", np.tile(photo, (5, 5, 1)))
 
 
@@ -165,7 +185,13 @@ def test_a_signal_leaves_whole_files_only_and_says_how_to_go_on(
     assert [line for line in stderr.splitlines() if not line.startswith("warning: ")] == [end]
     assert files("out") == ["a.png"]
     report = json.loads(Path("report.json").read_text(encoding="utf-8"))
-    assert report["summary"] == {"inputs": 4, "done": 1, "skipped": 0, "failed": 0, "interrupted": True}
+    assert report["summary"] == {
+        "inputs": 4,
+        "done": 1,
+        "skipped": 0,
+        "failed": 0,
+        "interrupted": True,
+    }
     assert [file["source"] for file in report["files"]] == ["photos/a.png"]
 
     _, *rest = PHOTOS

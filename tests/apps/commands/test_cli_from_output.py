@@ -15,7 +15,14 @@ from srflow_sdk.files import Provenance, read_image, read_provenance, write_imag
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 Run = Callable[..., Result]
-_CONFLICTS = ("--tau=0.8", "--seed=0", "--samples=1", "--tile=auto", "--consistent", "--precision=int8")
+_CONFLICTS = (
+    "--tau=0.8",
+    "--seed=0",
+    "--samples=1",
+    "--tile=auto",
+    "--consistent",
+    "--precision=int8",
+)
 
 
 def test_a_picture_is_made_again_from_itself_alone(run: Run) -> None:
@@ -27,7 +34,9 @@ def test_a_picture_is_made_again_from_itself_alone(run: Run) -> None:
     assert read_provenance("again.png") == read_provenance("big.png")
 
 
-def test_a_temperature_from_the_picture_is_drawn_again_and_told_apart_from_its_number(run: Run) -> None:
+def test_a_temperature_from_the_picture_is_drawn_again_and_told_apart_from_its_number(
+    run: Run,
+) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
     noise[:, 20:] = 255
     write_image("half.png", noise)
@@ -37,7 +46,11 @@ def test_a_temperature_from_the_picture_is_drawn_again_and_told_apart_from_its_n
     assert (result.exit_code, result.stdout) == (0, "again.png\n")
     assert np.array_equal(read_image("again.png").pixels, read_image("big.png").pixels)
     assert not np.array_equal(read_image("fixed.png").pixels, read_image("big.png").pixels)
-    for target, tau, expected in (("big.png", "auto", 0), ("fixed.png", "auto", 1), ("big.png", "0.8", 1)):
+    for target, tau, expected in (
+        ("big.png", "auto", 0),
+        ("fixed.png", "auto", 1),
+        ("big.png", "0.8", 1),
+    ):
         made = run("half.png", "-o", target, "--tau", tau, "--resume").stdout
         assert made.count("\n") == expected, "made again only if the temperature was another"
 
@@ -59,7 +72,9 @@ def test_auto_is_drawn_again_with_the_temperature_that_it_had(run: Run) -> None:
     assert (made.tau, made.auto_tau) == (0.125, provenance.auto_tau)
 
 
-def test_the_source_is_looked_for_beside_the_picture_and_here_and_known_by_its_bytes(run: Run) -> None:
+def test_the_source_is_looked_for_beside_the_picture_and_here_and_known_by_its_bytes(
+    run: Run,
+) -> None:
     Path("sub").mkdir()
     run("a.png", "-o", "sub/big.png")
     again = ["--from-output", "sub/big.png", "-o", "sub/again.png"]
@@ -87,10 +102,23 @@ def test_no_folders_are_taken_from_the_recorded_name(run: Run) -> None:
     assert "was made from a.png" in result.stderr
 
 
-def test_a_picture_of_another_model_names_both(run: Run, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_picture_of_another_model_names_both(
+    run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     run("a.png", "-o", "big.png")
-    other = write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "other.srflow", gain=0.5, name="other")
-    arguments = ["--from-output", "big.png", "-o", "again.png", "--model", str(other), "--device", "cpu"]
+    other = write_tiny_bundle(
+        tmp_path_factory.mktemp("bundles") / "other.srflow", gain=0.5, name="other"
+    )
+    arguments = [
+        "--from-output",
+        "big.png",
+        "-o",
+        "again.png",
+        "--model",
+        str(other),
+        "--device",
+        "cpu",
+    ]
     result = CliRunner().invoke(cli.upscale, arguments)
     assert (result.exit_code, len(result.stderr.splitlines())) == (1, 1)
     assert all(word in result.stderr for word in ("tiny", "other", "--model"))
@@ -105,7 +133,9 @@ def test_a_picture_of_another_model_names_both(run: Run, tmp_path_factory: pytes
         (None, "does not say"),
     ],
 )
-def test_a_picture_that_cannot_be_made_again_says_why(run: Run, change: dict[str, object] | None, says: str) -> None:
+def test_a_picture_that_cannot_be_made_again_says_why(
+    run: Run, change: dict[str, object] | None, says: str
+) -> None:
     run("a.png", "-o", "big.png", "--tau", "auto")
     if change is None:
         write_image("big.png", read_image("big.png").pixels)
@@ -119,7 +149,10 @@ def test_a_picture_that_cannot_be_made_again_says_why(run: Run, change: dict[str
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        *((["--from-output", "big.png", "-o", "x.png", one], one.partition("=")[0]) for one in _CONFLICTS),
+        *(
+            (["--from-output", "big.png", "-o", "x.png", one], one.partition("=")[0])
+            for one in _CONFLICTS
+        ),
         (["--from-output", "big.png", "-o", "big.png"], "would overwrite"),
         (["a.png", "b.png", "--from-output", "big.png", "-o", "x.png"], "name one input, not 2"),
     ],

@@ -25,13 +25,18 @@ Run = Callable[..., Result]
 
 @pytest.fixture
 def run(flow_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """srflow-restore with a tiny flow, in a folder with a.png, b.png, and bad.png, which is no picture."""
+    """srflow-restore with a tiny flow, in a folder with a.png, b.png, and bad.png, which is no
+    picture."""
     monkeypatch.chdir(folder)
     model = ["--model", str(flow_bundle), "--device", "cpu", "--threads", "1"]
-    return lambda *arguments, **streams: CliRunner().invoke(cli.restore, [*arguments, *model], **streams)
+    return lambda *arguments, **streams: CliRunner().invoke(
+        cli.restore, [*arguments, *model], **streams
+    )
 
 
-def test_a_file_is_restored_as_the_method_does_it(run: Run, flow_bundle: Path, photo: np.ndarray) -> None:
+def test_a_file_is_restored_as_the_method_does_it(
+    run: Run, flow_bundle: Path, photo: np.ndarray
+) -> None:
     result = run("a.png", "-o", "clean.png", "--tau", "0.3", "--over", "spatial")
     assert (result.exit_code, result.stdout) == (0, "clean.png\n")
     with Upscaler(flow_bundle, device="cpu", threads=1) as upscaler:
@@ -43,13 +48,17 @@ def test_a_file_is_restored_as_the_method_does_it(run: Run, flow_bundle: Path, p
 def test_a_folder_is_resumed_by_its_settings(run: Run) -> None:
     first = run(".", "-o", "out", "--tau", "0.5")
     assert first.exit_code == 1
-    assert sorted(first.stdout.splitlines()) == [os.path.normpath(f"out/{name}") for name in ("a.png", "b.png")]
+    assert sorted(first.stdout.splitlines()) == [
+        os.path.normpath(f"out/{name}") for name in ("a.png", "b.png")
+    ]
     assert "bad.png" in first.stderr
     again = run(".", "-o", "out", "--tau", "0.5", "--resume")
     assert again.stdout == ""
     assert "2 skipped, 1 failed" in again.stderr
     for other in (["--tau", "0.4"], ["--tau", "0.5", "--over", "local"]):
-        assert run("a.png", "-o", "out/a.png", *other, "--resume").stdout == os.path.normpath("out/a.png\n")
+        assert run("a.png", "-o", "out/a.png", *other, "--resume").stdout == os.path.normpath(
+            "out/a.png\n"
+        )
         assert run("a.png", "-o", "out/a.png", *other, "--resume").stdout == ""
 
 
@@ -63,13 +72,21 @@ def test_a_picture_is_made_again_from_what_it_records(run: Run) -> None:
 def test_each_command_makes_only_its_own_pictures_again(run: Run, flow_bundle: Path) -> None:
     run("a.png", "-o", "clean.png")
     upscale = ["--model", str(flow_bundle), "--device", "cpu"]
-    result = CliRunner().invoke(cli.upscale, ["--from-output", "clean.png", "-o", "x.png", *upscale])
+    result = CliRunner().invoke(
+        cli.upscale, ["--from-output", "clean.png", "-o", "x.png", *upscale]
+    )
     assert result.exit_code == 1
-    assert "was made by srflow-restore; make it again with srflow-restore --from-output" in result.stderr
+    assert (
+        "was made by srflow-restore; make it again with srflow-restore --from-output"
+        in result.stderr
+    )
     CliRunner().invoke(cli.upscale, ["a.png", "-o", "large.png", *upscale])
     result = run("--from-output", "large.png", "-o", "x.png")
     assert result.exit_code == 1
-    assert "was made by srflow-upscale; make it again with srflow-upscale --from-output" in result.stderr
+    assert (
+        "was made by srflow-upscale; make it again with srflow-upscale --from-output"
+        in result.stderr
+    )
     assert not Path("x.png").exists()
 
 
@@ -78,7 +95,9 @@ def test_an_output_of_a_newer_method_is_refused_in_one_line(run: Run) -> None:
     made = read_provenance("clean.png")
     assert made is not None
     assert made.settings is not None
-    newer = dataclasses.replace(made, settings=made.settings.replace(f'"scheme": {RESTORE_SCHEME}', '"scheme": 99'))
+    newer = dataclasses.replace(
+        made, settings=made.settings.replace(f'"scheme": {RESTORE_SCHEME}', '"scheme": 99')
+    )
     write_image("newer.png", read_image("clean.png").pixels, provenance=newer)
     result = run("--from-output", "newer.png", "a.png", "-o", "again.png")
     assert result.exit_code == 2
@@ -86,9 +105,13 @@ def test_an_output_of_a_newer_method_is_refused_in_one_line(run: Run) -> None:
     assert not Path("again.png").exists()
 
 
-def test_a_model_without_an_inverter_is_refused_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+def test_a_model_without_an_inverter_is_refused_before_anything_is_written(
+    run: Run, tmp_path: Path
+) -> None:
     old = write_flow_bundle(tmp_path / "old.srflow", inverter=False)
-    result = CliRunner().invoke(cli.restore, ["a.png", "-o", "out/", "--model", str(old), "--device", "cpu"])
+    result = CliRunner().invoke(
+        cli.restore, ["a.png", "-o", "out/", "--model", str(old), "--device", "cpu"]
+    )
     assert result.exit_code == 1
     assert len(result.stderr.splitlines()) == 1
     assert "has no inverter.onnx" in result.stderr
@@ -96,7 +119,8 @@ def test_a_model_without_an_inverter_is_refused_before_anything_is_written(run: 
 
 
 @pytest.mark.parametrize(
-    ("deviation", "says"), [(0, "no damage found: copied unchanged"), (20, "noise of 19/255: spatial, τ 0.73")]
+    ("deviation", "says"),
+    [(0, "no damage found: copied unchanged"), (20, "noise of 19/255: spatial, τ 0.73")],
 )
 def test_a_line_and_the_report_say_what_was_decided(run: Run, deviation: int, says: str) -> None:
     noise = np.random.default_rng(0).normal(0, deviation, (96, 96))
@@ -107,11 +131,14 @@ def test_a_line_and_the_report_say_what_was_decided(run: Run, deviation: int, sa
 
 
 def test_names_have_the_fields_that_restoring_fills(run: Run) -> None:
-    assert run("a.png", "-o", "out/", "--name", "{stem}_{tau}.png", "--tau", "0.5").stdout == os.path.normpath(
-        "out/a_0.5.png\n"
-    )
+    assert run(
+        "a.png", "-o", "out/", "--name", "{stem}_{tau}.png", "--tau", "0.5"
+    ).stdout == os.path.normpath("out/a_0.5.png\n")
     for pattern, says in (
-        ("{stem}_{tau}.png", "cannot be filled in ('tau'); the fields are {stem}, {ending}, {sample}, numbers also"),
+        (
+            "{stem}_{tau}.png",
+            "cannot be filled in ('tau'); the fields are {stem}, {ending}, {sample}, numbers also",
+        ),
         ("{stem}_{scale}.png", "cannot be filled in ('scale')"),
     ):
         result = run("a.png", "-o", "out/", "--name", pattern)

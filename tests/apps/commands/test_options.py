@@ -1,4 +1,5 @@
-"""Options of commands: fields of dataclasses with a help; their help under headings; what the shell completes."""
+"""Options of commands: fields of dataclasses with a help; their help under headings; what the shell
+completes."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ Colour = Literal["red", "blue"]
 @dataclass(frozen=True, kw_only=True)
 class Choices:
     number: int = field(default=3, metadata={"help": "How many.", "least": 1})
-    colour: Colour | None = field(default=None, metadata={"help": "Which.  [default: any]", "most": True})
+    colour: Colour | None = field(
+        default=None, metadata={"help": "Which.  [default: any]", "most": True}
+    )
     big_one: bool = field(default=False, metadata={"help": "Large."})
     kept: bool = field(default=True, metadata={"help": "Leave out.", "flag": "--no-keep"})
     secret: int = 0
@@ -38,11 +41,19 @@ def command(**values: Any) -> None:
     ("arguments", "chosen"),
     [
         ([], {"number": 3, "colour": None, "big_one": False, "kept": True}),
-        (["--number", "7", "--big-one"], {"number": 7, "colour": None, "big_one": True, "kept": True}),
-        (["--colour", "blue", "--no-keep"], {"number": 3, "colour": "blue", "big_one": False, "kept": False}),
+        (
+            ["--number", "7", "--big-one"],
+            {"number": 7, "colour": None, "big_one": True, "kept": True},
+        ),
+        (
+            ["--colour", "blue", "--no-keep"],
+            {"number": 3, "colour": "blue", "big_one": False, "kept": False},
+        ),
     ],
 )
-def test_values_are_the_fields_or_their_defaults(arguments: list[str], chosen: dict[str, Any]) -> None:
+def test_values_are_the_fields_or_their_defaults(
+    arguments: list[str], chosen: dict[str, Any]
+) -> None:
     result = CliRunner().invoke(command, arguments)
     assert result.stdout == f"{sorted(chosen.items())}\n"
 
@@ -53,9 +64,23 @@ def test_what_a_field_cannot_be_is_wrong_usage(arguments: list[str]) -> None:
 
 
 def test_the_help_shows_each_with_its_default_under_headings_and_the_others_last() -> None:
-    lines = CliRunner().invoke(command, ["--help"], terminal_width=100).stdout.split("[OPTIONS]\n\n")[1].splitlines()
+    lines = (
+        CliRunner()
+        .invoke(command, ["--help"], terminal_width=100)
+        .stdout.split("[OPTIONS]\n\n")[1]
+        .splitlines()
+    )
     words = [line.split()[0] if line.startswith(" ") else line for line in lines]
-    assert words == ["Shown:", "--big-one", "--number", "", "Other options:", "--no-keep", "--colour", "--help"]
+    assert words == [
+        "Shown:",
+        "--big-one",
+        "--number",
+        "",
+        "Other options:",
+        "--no-keep",
+        "--colour",
+        "--help",
+    ]
     assert lines[2].split("  ", 2)[2].strip() == "How many.  [default: 3; x>=1]"
 
 
@@ -77,16 +102,22 @@ def test_a_commands_help_names_every_option_once(of: click.Command) -> None:
         (["a.png", "--model"], "x", "file,x"),
     ],
 )
-def test_options_choices_and_files_are_completed(words: list[str], last: str, expected: str) -> None:
+def test_options_choices_and_files_are_completed(
+    words: list[str], last: str, expected: str
+) -> None:
     shell = BashComplete(cli.upscale, {}, "srflow-upscale", "_SRFLOW_UPSCALE_COMPLETE")
-    assert [shell.format_completion(one) for one in shell.get_completions(words, last)] == [expected]
+    assert [shell.format_completion(one) for one in shell.get_completions(words, last)] == [
+        expected
+    ]
 
 
 def test_two_dashes_before_a_letter_suggest_one() -> None:
     assert "Did you mean '-o'?" in CliRunner().invoke(cli.upscale, ["a.png", "--o", "b.png"]).stderr
 
 
-def test_patterns_that_a_shell_left_alone_are_expanded_and_brackets_are_names(tmp_path, monkeypatch):
+def test_patterns_that_a_shell_left_alone_are_expanded_and_brackets_are_names(
+    tmp_path, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     for name in ("b.jpg", "a.jpg", "[1].jpg", "a.png"):
         (tmp_path / name).touch()

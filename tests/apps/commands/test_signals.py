@@ -31,7 +31,9 @@ def test_an_interrupt_waits_for_the_check_or_the_end_and_a_second_one_does_not(p
         reached.clear()
 
 
-def test_another_error_is_not_hidden_and_the_handler_is_restored_also_of_those_who_ignore_it(press_ctrl_c):
+def test_another_error_is_not_hidden_and_the_handler_is_restored_also_of_those_who_ignore_it(
+    press_ctrl_c,
+):
     with pytest.raises(ZeroDivisionError), deferred_interrupts():  # noqa: PT012
         press_ctrl_c()
         raise ZeroDivisionError

@@ -20,14 +20,20 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(flow_bundle: Path, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(
+    flow_bundle: Path, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Run:
     """srflow-transfer in a folder with target.png, source.png, mask.png."""
-    write_image(tmp_path / "target.png", pictures.target, metadata=Metadata(resolution=(10.0, 10.0)))
+    write_image(
+        tmp_path / "target.png", pictures.target, metadata=Metadata(resolution=(10.0, 10.0))
+    )
     write_image(tmp_path / "source.png", pictures.source)
     write_image(tmp_path / "mask.png", np.where(pictures.mask, 255, 0).astype(np.uint8))
     monkeypatch.chdir(tmp_path)
     machine = ["--model", str(flow_bundle), "--device", "cpu", "--threads", "1"]
-    return lambda *arguments, **streams: CliRunner().invoke(transfer, [*arguments, *machine], **streams)
+    return lambda *arguments, **streams: CliRunner().invoke(
+        transfer, [*arguments, *machine], **streams
+    )
 
 
 def digest(name: str) -> str:
@@ -35,19 +41,44 @@ def digest(name: str) -> str:
 
 
 def test_the_file_is_what_the_upscaler_makes(run: Run, flow: Upscaler, pictures: Pictures) -> None:
-    result = run("target.png", "source.png", "mask.png", "-o", "out.png", "--tau", "1=0.5,2=0.7", "--seed", "4")
+    result = run(
+        "target.png",
+        "source.png",
+        "mask.png",
+        "-o",
+        "out.png",
+        "--tau",
+        "1=0.5,2=0.7",
+        "--seed",
+        "4",
+    )
     assert (result.exit_code, result.stdout, result.stderr) == (0, "out.png\n", "")
-    expected = flow.transfer(pictures.target, pictures.source, pictures.mask, tau={1: 0.5, 2: 0.7}, seed=4)
+    expected = flow.transfer(
+        pictures.target, pictures.source, pictures.mask, tau={1: 0.5, 2: 0.7}, seed=4
+    )
     written = read_image("out.png")
     assert np.array_equal(written.pixels, expected)
     assert written.metadata.resolution == pytest.approx((10, 10), rel=1e-3)
 
 
-def test_a_true_lr_image_and_the_plain_way_can_be_chosen(run: Run, flow: Upscaler, pictures: Pictures) -> None:
+def test_a_true_lr_image_and_the_plain_way_can_be_chosen(
+    run: Run, flow: Upscaler, pictures: Pictures
+) -> None:
     lr = np.full((16, 14, 3), 60, np.uint8)
     write_image("lr.png", lr)
     assert (
-        run("target.png", "source.png", "mask.png", "-o", "o.png", "--lr", "lr.png", "--blend", "none").exit_code == 0
+        run(
+            "target.png",
+            "source.png",
+            "mask.png",
+            "-o",
+            "o.png",
+            "--lr",
+            "lr.png",
+            "--blend",
+            "none",
+        ).exit_code
+        == 0
     )
     expected = flow.transfer(pictures.target, pictures.source, pictures.mask, lr, blend="none")
     assert np.array_equal(read_image("o.png").pixels, expected)
@@ -69,24 +100,58 @@ def test_the_picture_says_how_it_was_made(run: Run, flow: Upscaler) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["target.png", "source.png", "missing.png", "-o", "out.png"], 1, "missing.png: there is no such file"),
-        (["target.png", ".", "mask.png", "-o", "out.png"], 2, ". is a folder, and SOURCE is one picture; name a file"),
-        (["target.png", "source.png", "small.png", "-o", "out.png"], 1, "mask has 9×9 pixels; for a target of 56×64"),
+        (
+            ["target.png", "source.png", "missing.png", "-o", "out.png"],
+            1,
+            "missing.png: there is no such file",
+        ),
+        (
+            ["target.png", ".", "mask.png", "-o", "out.png"],
+            2,
+            ". is a folder, and SOURCE is one picture; name a file",
+        ),
+        (
+            ["target.png", "source.png", "small.png", "-o", "out.png"],
+            1,
+            "mask has 9×9 pixels; for a target of 56×64",
+        ),
         (
             ["target.png", "source.png", "mask.png", "-o", "mask.png"],
             2,
             "mask.png is the mask and would be overwritten",
         ),
         (["target.png", "source.png", "mask.png", "-o", "out.xyz"], 2, "ending"),
-        (["target.png", "source.png", "mask.png", "-o", "out.png", "--quality", "80"], 2, "no quality"),
+        (
+            ["target.png", "source.png", "mask.png", "-o", "out.png", "--quality", "80"],
+            2,
+            "no quality",
+        ),
         (["-", "source.png", "-", "-o", "out.png"], 2, "- is standard input, one picture"),
-        (["target.png", "source.png", "mask.png", "-o", "out.png", "--format", "jpg"], 2, "two formats"),
-        (["target.png", "source.png", "mask.png", "-o", "out.png", "--tau", "1=a"], 2, "numbers by level"),
-        (["target.png", "source.png", "mask.png", "-o", "out.png", "--tau", "8=0.5"], 2, "tau names level 8"),
-        (["target.png", "source.png", "mask.png", "-o", "out.png", "--max-pixels", "99"], 1, "pixels"),
+        (
+            ["target.png", "source.png", "mask.png", "-o", "out.png", "--format", "jpg"],
+            2,
+            "two formats",
+        ),
+        (
+            ["target.png", "source.png", "mask.png", "-o", "out.png", "--tau", "1=a"],
+            2,
+            "numbers by level",
+        ),
+        (
+            ["target.png", "source.png", "mask.png", "-o", "out.png", "--tau", "8=0.5"],
+            2,
+            "tau names level 8",
+        ),
+        (
+            ["target.png", "source.png", "mask.png", "-o", "out.png", "--max-pixels", "99"],
+            1,
+            "pixels",
+        ),
     ],
 )
-def test_a_bad_input_is_one_line_and_nothing_is_written(run: Run, arguments: list[str], status: int, says: str) -> None:
+def test_a_bad_input_is_one_line_and_nothing_is_written(
+    run: Run, arguments: list[str], status: int, says: str
+) -> None:
     write_image("small.png", np.full((9, 9), 255, np.uint8))
     before = {path.name: path.read_bytes() for path in Path().iterdir()}
     result = run(*arguments)
@@ -96,7 +161,9 @@ def test_a_bad_input_is_one_line_and_nothing_is_written(run: Run, arguments: lis
 
 
 @pytest.mark.parametrize("name", ["target.png", "lr.png"])
-def test_an_input_that_changes_during_the_work_is_noticed(run: Run, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_an_input_that_changes_during_the_work_is_noticed(
+    run: Run, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     def changing(*arguments: Any) -> Any:
         result = transferred(*arguments)
         write_image("other.png", np.zeros((9, 9, 3), np.uint8))
@@ -112,7 +179,16 @@ def test_an_input_that_changes_during_the_work_is_noticed(run: Run, monkeypatch:
 
 
 def test_resume_makes_again_what_has_another_mask(run: Run, pictures: Pictures) -> None:
-    transferring = ["target.png", "source.png", "mask.png", "-o", "out.png", "--resume", "--report", "r.json"]
+    transferring = [
+        "target.png",
+        "source.png",
+        "mask.png",
+        "-o",
+        "out.png",
+        "--resume",
+        "--report",
+        "r.json",
+    ]
     assert run(*transferring).exit_code == 0
     report = json.loads(Path("r.json").read_text(encoding="utf-8"))
     assert report["settings"]["blend"] == "gradient"

@@ -1,6 +1,7 @@
 """srflow-upscale's --scale, --size, --max-size, --interval, --precision and --range.
 
-What they make, what their files say of it, what --resume and --from-output do then, and what they refuse.
+What they make, what their files say of it, what --resume and --from-output do then, and what they
+refuse.
 """
 
 from __future__ import annotations
@@ -46,12 +47,16 @@ def running(bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 @pytest.fixture
-def run_calibrated(calibrated_bundle: Path, folder: Path, small: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run_calibrated(
+    calibrated_bundle: Path, folder: Path, small: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> Run:
     return running(calibrated_bundle, folder, monkeypatch)
 
 
 @pytest.fixture
-def run_int8(tmp_path_factory: pytest.TempPathFactory, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run_int8(
+    tmp_path_factory: pytest.TempPathFactory, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Run:
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(folder / "cache"))
     bundle = write_tiny_bundle(tmp_path_factory.mktemp("bundle") / "int8.srflow", int8="near")
     return running(bundle, folder, monkeypatch)
@@ -90,7 +95,9 @@ def test_options_set_the_size(run: Run, arguments: list[str], size: tuple[int, i
     assert read_image("sr.png").pixels.shape == (size[1], size[0], 3)
 
 
-def test_a_photo_that_is_too_small_for_the_size_does_not_stop_the_others(run: Run, small: np.ndarray) -> None:
+def test_a_photo_that_is_too_small_for_the_size_does_not_stop_the_others(
+    run: Run, small: np.ndarray
+) -> None:
     result = run("small.png", "a.png", "-o", "out", "--size", "200x")
     assert (result.exit_code, result.stdout) == (1, os.path.normpath("out/a.png\n"))
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("error")]
@@ -99,7 +106,17 @@ def test_a_photo_that_is_too_small_for_the_size_does_not_stop_the_others(run: Ru
 
 
 def test_a_smaller_picture_is_made_again_from_itself_alone(run: Run) -> None:
-    run("a.png", "-o", "sr.png", "--size", "101x", "--reduction", "lanczos", "--linear-light", "--consistent")
+    run(
+        "a.png",
+        "-o",
+        "sr.png",
+        "--size",
+        "101x",
+        "--reduction",
+        "lanczos",
+        "--linear-light",
+        "--consistent",
+    )
     assert made_again(run, "sr.png")
     for option in (["--scale", "2"], ["--size", "9x"], ["--max-size", "9"], ["--linear-light"]):
         result = run("--from-output", "sr.png", "-o", "again.png", *option)
@@ -122,18 +139,34 @@ def test_resume_keeps_pictures_of_this_size_and_makes_others_again(run: Run) -> 
         assert resumed(*arguments) == "", arguments
     assert resumed("--size", "101x", "--linear-light") == ""  # the same picture
     run("a.png", "-o", "out/")
-    for arguments in (["--scale", "4"], ["--size", "244x"], ["--max-size", "300"], ["--linear-light"]):
+    for arguments in (
+        ["--scale", "4"],
+        ["--size", "244x"],
+        ["--max-size", "300"],
+        ["--linear-light"],
+    ):
         assert resumed(*arguments) == "", arguments
 
 
-def test_the_scale_can_be_in_names_and_is_in_the_report_and_in_files_that_were_reduced(run: Run) -> None:
+def test_the_scale_can_be_in_names_and_is_in_the_report_and_in_files_that_were_reduced(
+    run: Run,
+) -> None:
     name = ["--name", "{stem}_x{scale}.png"]
     for arguments, expected in (([], "a_x4"), (["--scale", "1.5"], "a_x1.5")):
-        assert run("a.png", "-o", "out", *name, *arguments).stdout == os.path.normpath(f"out/{expected}.png\n")
-    for size, scale in (("--scale=1.5", 1.5), ("--size=99x", {"width": 99, "height": None, "max_side": None})):
+        assert run("a.png", "-o", "out", *name, *arguments).stdout == os.path.normpath(
+            f"out/{expected}.png\n"
+        )
+    for size, scale in (
+        ("--scale=1.5", 1.5),
+        ("--size=99x", {"width": 99, "height": None, "max_side": None}),
+    ):
         run("a.png", "-o", "sr.png", "--report", "r.json", size, "--linear-light")
         settings = json.loads(Path("r.json").read_text(encoding="utf-8"))["settings"]
-        assert (settings["scale"], settings["reduction"], settings["linear_light"]) == (scale, "bicubic", True)
+        assert (settings["scale"], settings["reduction"], settings["linear_light"]) == (
+            scale,
+            "bicubic",
+            True,
+        )
     run("a.png", "-o", "sr.png", "--scale", "4", "--linear-light")
     assert b"linear_light" not in Path("sr.png").read_bytes()
     assert (made := read_provenance("sr.png")) is not None
@@ -158,7 +191,9 @@ def test_resume_makes_intervals_again_that_are_not_whole_or_of_another_coverage(
     run_calibrated: Run, calibrated_bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def done(run: Run, interval: str) -> int:
-        result = run("small.png", "-o", "out", "--resume", "--report", "report.json", "--interval", interval)
+        result = run(
+            "small.png", "-o", "out", "--resume", "--report", "report.json", "--interval", interval
+        )
         assert result.exit_code == 0, result.output
         report = json.loads(Path("report.json").read_text("utf-8"))
         assert report["settings"]["interval"] == float(interval)
@@ -171,7 +206,9 @@ def test_resume_makes_intervals_again_that_are_not_whole_or_of_another_coverage(
     manifest = Bundle.open(calibrated_bundle).manifest
     other = dataclasses.replace(INTERVALS, factors=(INTERVALS.factors[0],) * 2)
     changed = calibrated(calibrated_bundle, folder / "changed.srflow")
-    (changed / "manifest.json").write_text(dataclasses.replace(manifest, intervals=other).to_json(), encoding="utf-8")
+    (changed / "manifest.json").write_text(
+        dataclasses.replace(manifest, intervals=other).to_json(), encoding="utf-8"
+    )
     assert done(running(changed, folder, monkeypatch), "0.8") == 1, "after another calibration"
 
 
@@ -185,7 +222,10 @@ def test_a_picture_says_what_it_was_computed_in_and_is_made_again_in_that(run_in
     assert run_int8("a.png", "-o", "plain.png").exit_code == 0
     assert run_int8("a.png", "-o", "int8.png", "--precision", "int8").exit_code == 0
     made = [read_provenance(name) for name in ("plain.png", "int8.png")]
-    assert [(one.precision, one.device) for one in made if one] == [("bundle", None), ("int8", "cpu")]
+    assert [(one.precision, one.device) for one in made if one] == [
+        ("bundle", None),
+        ("int8", "cpu"),
+    ]
     pixels = [read_image(name).pixels for name in ("plain.png", "int8.png")]
     assert not np.array_equal(*pixels)
     for name, expected in zip(("plain.png", "int8.png"), pixels, strict=True):
@@ -223,7 +263,9 @@ def test_a_file_of_numbers_is_enlarged_resumed_and_made_again(run: Run, heights:
     assert "1 skipped" in run(heights, "--range", "-400", "850", "-o", "out.tif", "--resume").stderr
     assert "skipped" not in run(heights, "--range", "1%", "99%", "-o", "out.tif", "--resume").stderr
     assert made_again(run, "out.tif")
-    assert run(heights, "--range", "1%", "99%").stdout == "heights_x4.tif\n", "what nobody named is TIFF"
+    assert run(heights, "--range", "1%", "99%").stdout == "heights_x4.tif\n", (
+        "what nobody named is TIFF"
+    )
 
 
 @pytest.mark.parametrize(
@@ -234,7 +276,10 @@ def test_a_file_of_numbers_is_enlarged_resumed_and_made_again(run: Run, heights:
         (["--interval", "0.9", "--consistent"], "omit consistent"),
         (["--interval", "0.9", "--scale", "2"], "omit scale"),
         (["--interval", "90"], "coverage is 90; it must be a finite number from 0.5 to 0.9"),
-        (["--range", "9", "1"], "value_range is ('9', '1'); it must be two numbers, the smaller one"),
+        (
+            ["--range", "9", "1"],
+            "value_range is ('9', '1'); it must be two numbers, the smaller one",
+        ),
         (["--range", "1%", "200%"], "percentiles are from 0 to 100"),
         (["--range", "0", "1", "--dry-run"], "--dry-run cannot be chosen with --range"),
         (["--range", "0", "1", "-o", "out.png"], "end its name in .tif"),
@@ -243,10 +288,15 @@ def test_a_file_of_numbers_is_enlarged_resumed_and_made_again(run: Run, heights:
         (["--tau-map", "none.png"], "none.png: there is no such file"),
         (["--tau-map", "a.png", "--resume"], "--resume cannot be chosen with --tau-map"),
         (["--tau-map", "a.png", "--range", "0", "9"], "--tau-map cannot be chosen with --range"),
-        (["--tau-map", "a.png", "--from-output", "a.png"], "--tau-map cannot be chosen with --from-output"),
+        (
+            ["--tau-map", "a.png", "--from-output", "a.png"],
+            "--tau-map cannot be chosen with --from-output",
+        ),
     ],
 )
-def test_what_options_cannot_do_together_is_one_line(run_calibrated: Run, arguments: list[str], says: str) -> None:
+def test_what_options_cannot_do_together_is_one_line(
+    run_calibrated: Run, arguments: list[str], says: str
+) -> None:
     before = sorted(Path().iterdir())
     result = run_calibrated("small.png", *arguments)
     assert result.exit_code in (1, 2)
@@ -254,7 +304,9 @@ def test_what_options_cannot_do_together_is_one_line(run_calibrated: Run, argume
     assert sorted(Path().iterdir()) == before
 
 
-@pytest.mark.parametrize(("arguments", "wrap"), [("--wrap small.png", "xy"), ("--wrap x small.png", "x")])
+@pytest.mark.parametrize(
+    ("arguments", "wrap"), [("--wrap small.png", "xy"), ("--wrap x small.png", "x")]
+)
 def test_a_texture_is_wrapped_with_or_without_a_direction(
     run: Run, small: np.ndarray, upscaler: Upscaler, arguments: str, wrap: str
 ) -> None:
@@ -281,7 +333,9 @@ def test_a_map_protects_what_it_has_black(run: Run, masks: None, tau: str) -> No
         assert run("a.png", "-o", "sr.png", "--tau", *options).exit_code == 0
         pictures.append(read_image("sr.png").pixels.astype(int))
     smooth, plain, white, half = pictures
-    np.testing.assert_array_equal(white[:160, :220], plain[:160, :220])  # the last column of odd ones pads the map
+    np.testing.assert_array_equal(
+        white[:160, :220], plain[:160, :220]
+    )  # the last column of odd ones pads the map
     assert np.abs(half - smooth)[:, :64].max() <= 1
     assert np.abs(half - white)[:, -64:].max() <= 1
     assert np.abs(plain - smooth)[:, :64].max() > 3
@@ -290,7 +344,23 @@ def test_a_map_protects_what_it_has_black(run: Run, masks: None, tau: str) -> No
 
 
 def test_one_map_is_for_every_photo_of_its_size(run: Run, masks: None, small: np.ndarray) -> None:
-    result = run("a.png", "small.png", "b.png", "-o", "out", "--tau-map", "half.png", "--report", "report.json")
+    result = run(
+        "a.png",
+        "small.png",
+        "b.png",
+        "-o",
+        "out",
+        "--tau-map",
+        "half.png",
+        "--report",
+        "report.json",
+    )
     assert (result.exit_code, result.stdout) == (1, os.path.normpath("out/a.png\nout/b.png\n"))
-    assert "small.png: it has 17×13 pixels, and --tau-map 61×45; make the map as large" in result.stderr
-    assert json.loads(Path("report.json").read_text(encoding="utf-8"))["settings"]["tau_map"] == "half.png"
+    assert (
+        "small.png: it has 17×13 pixels, and --tau-map 61×45; make the map as large"
+        in result.stderr
+    )
+    assert (
+        json.loads(Path("report.json").read_text(encoding="utf-8"))["settings"]["tau_map"]
+        == "half.png"
+    )

@@ -31,9 +31,13 @@ def test_a_port_in_use_is_one_line() -> None:
 
 
 def test_an_address_of_no_machine_is_wrong_usage() -> None:
-    with pytest.raises(ArgumentError, match=r"no address of this machine .*try --host 127\.0\.0\.1"):
+    with pytest.raises(
+        ArgumentError, match=r"no address of this machine .*try --host 127\.0\.0\.1"
+    ):
         listening("nowhere.invalid", 0)
-    with pytest.raises(ArgumentError, match=r"192\.0\.2\.1 is no address of this machine .*try --host 127\.0\.0\.1"):
+    with pytest.raises(
+        ArgumentError, match=r"192\.0\.2\.1 is no address of this machine .*try --host 127\.0\.0\.1"
+    ):
         listening("192.0.2.1", 0)
 
 
@@ -46,20 +50,27 @@ def test_an_address_of_no_machine_is_wrong_usage() -> None:
     ],
 )
 def test_what_cannot_be_is_one_line(tiny_bundle, options, status, says) -> None:
-    result = CliRunner().invoke(demo, ["--port", "0", "--model", str(tiny_bundle), "--device", "cpu", *options])
+    result = CliRunner().invoke(
+        demo, ["--port", "0", "--model", str(tiny_bundle), "--device", "cpu", *options]
+    )
     assert result.exit_code == status
     assert says in result.stderr.splitlines()[-1]
 
 
 def test_loopback_is_recognised() -> None:
-    assert [is_loopback(host) for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost", "::ffff:127.0.0.1")] == [
-        True
-    ] * 5
-    assert [is_loopback(host) for host in ("0.0.0.0", "::", "192.168.1.5", "example.com")] == [False] * 4
+    assert [
+        is_loopback(host)
+        for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost", "::ffff:127.0.0.1")
+    ] == [True] * 5
+    assert [is_loopback(host) for host in ("0.0.0.0", "::", "192.168.1.5", "example.com")] == [
+        False
+    ] * 4
 
 
 @pytest.mark.not_on_windows("signals")
-@pytest.mark.parametrize("numbers", [[getattr(signal, "SIGHUP", None)], [signal.SIGINT, signal.SIGTERM]], ids=str)
+@pytest.mark.parametrize(
+    "numbers", [[getattr(signal, "SIGHUP", None)], [signal.SIGINT, signal.SIGTERM]], ids=str
+)
 def test_signals_end_it_cleanly_whatever_is_in_flight_and_leave_no_files(
     tiny_bundle, tmp_path, uploaded, numbers
 ) -> None:
@@ -93,7 +104,11 @@ def test_a_signal_while_it_starts_ends_it(tiny_bundle, tmp_path) -> None:
         timeout=60,
         env={**os.environ, "TMPDIR": str(tmp_path)},
     )
-    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "", "interrupted\n")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        128 + signal.SIGTERM,
+        "",
+        "interrupted\n",
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -101,7 +116,9 @@ def test_a_signal_while_it_starts_ends_it(tiny_bundle, tmp_path) -> None:
 def test_open_gives_the_browser_a_token_of_its_own(tiny_bundle, tmp_path) -> None:
     # Whoever lists the processes of the machine can read a browser's command line.
     browser = tmp_path / "browser"
-    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path}/new && mv {tmp_path}/new {tmp_path}/opened\n')
+    browser.write_text(
+        f'#!/bin/sh\necho "$1" > {tmp_path}/new && mv {tmp_path}/new {tmp_path}/opened\n'
+    )
     browser.chmod(0o755)
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("BROWSER", f"{browser} %s")
@@ -117,7 +134,9 @@ def test_open_gives_the_browser_a_token_of_its_own(tiny_bundle, tmp_path) -> Non
 def test_help_loads_nothing_heavy() -> None:
     imports = "import sys; from srflow_apps.demo.command import demo"
     code = f"{imports}; demo(['-h'], standalone_mode=False); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert not {"starlette", "uvicorn", "asyncio", "numpy", "onnxruntime", "PIL"} & set(
         done.stdout.splitlines()[-1].split()
     )

@@ -1,4 +1,5 @@
-"""What srflow-demo lets in, and what it keeps and gives: requests of strangers, of other pages, and hostile ones."""
+"""What srflow-demo lets in, and what it keeps and gives: requests of strangers, of other pages, and
+hostile ones."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ ROUTES = [
 
 @pytest.fixture(scope="module")
 def server(tiny_bundle, tmp_path_factory):
-    with served(tmp_path_factory.mktemp("demo"), "--model", tiny_bundle, "--max-upload", "100k") as running:
+    with served(
+        tmp_path_factory.mktemp("demo"), "--model", tiny_bundle, "--max-upload", "100k"
+    ) as running:
         yield running
 
 
@@ -75,8 +78,15 @@ def test_cookies_of_other_ports_do_not_lock_the_visitor_out(visitor) -> None:
 
 def test_a_cookie_that_nobody_set_is_read_at_once(server) -> None:
     start = time.monotonic()
-    assert Visitor(server.origin).ask("GET", "/", headers={"Cookie": 'a="' + "\\1" * 30_000 + '"'}).status == 403
-    assert time.monotonic() - start < 5  # Python's own cookies took 9 s, and nobody else had an answer meanwhile
+    assert (
+        Visitor(server.origin)
+        .ask("GET", "/", headers={"Cookie": 'a="' + "\\1" * 30_000 + '"'})
+        .status
+        == 403
+    )
+    assert (
+        time.monotonic() - start < 5
+    )  # Python's own cookies took 9 s, and nobody else had an answer meanwhile
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -84,11 +94,18 @@ def test_without_the_token_nothing_is_given(server, visitor, method, path) -> No
     place = path.format(page=visitor.page)
     stranger = Visitor(server.origin)
     name = visitor.cookie.partition("=")[0]
-    for headers in ({}, {"Cookie": f"{name}=0"}, {"Cookie": f"{name}="}, {"Cookie": "a" * 3000}, {"Cookie": ';="'}):
+    for headers in (
+        {},
+        {"Cookie": f"{name}=0"},
+        {"Cookie": f"{name}="},
+        {"Cookie": "a" * 3000},
+        {"Cookie": ';="'},
+    ):
         refused = stranger.ask(method, place, headers=headers)
         assert refused.status == 403
         assert refused.body.decode().splitlines() == [
-            "This address lacks its token. Open the whole address that srflow-demo printed in its terminal."
+            "This address lacks its token. Open the whole address that srflow-demo printed in its "
+            "terminal."
         ]
     for query in ("token=", "token=0", f"token={'0' * 43}", "Token=1", "token[]=1", "token=%00%ff"):
         assert stranger.ask(method, f"{place}?{query}").status == 403
@@ -97,9 +114,30 @@ def test_without_the_token_nothing_is_given(server, visitor, method, path) -> No
 @pytest.mark.parametrize(
     "path",
     [
-        *("/pages/", "/static/", "/static/page.html", "/static/routes.py", "/static/..%2froutes.py", "/static/../x"),
-        *("/docs", "/openapi.json", "/config", "/gradio_api/upload", "/gradio_api/file=/etc/passwd", "//", "/.env"),
-        *("/file=http://127.0.0.1:1/", "/etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/favicon.ico", "/pages/x"),
+        *(
+            "/pages/",
+            "/static/",
+            "/static/page.html",
+            "/static/routes.py",
+            "/static/..%2froutes.py",
+            "/static/../x",
+        ),
+        *(
+            "/docs",
+            "/openapi.json",
+            "/config",
+            "/gradio_api/upload",
+            "/gradio_api/file=/etc/passwd",
+            "//",
+            "/.env",
+        ),
+        *(
+            "/file=http://127.0.0.1:1/",
+            "/etc/passwd",
+            "/%2e%2e/%2e%2e/etc/passwd",
+            "/favicon.ico",
+            "/pages/x",
+        ),
     ],
 )
 def test_there_are_no_other_routes(visitor, path) -> None:
@@ -119,7 +157,9 @@ def test_there_are_no_other_methods(visitor, method, path) -> None:
 def test_the_page_may_load_nothing_from_elsewhere_and_run_no_inline_script(visitor) -> None:
     page = visitor.ask("GET", "/")
     policy = page.headers["content-security-policy"]
-    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;")
+    assert policy.startswith(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
+    )
     assert "unsafe" not in policy
     assert "http" not in policy
     assert b"http" not in page.body
@@ -130,7 +170,14 @@ def test_other_names_of_this_machine_are_refused(server, visitor) -> None:
     port = visitor.port
     for good in (f"localhost:{port}", f"LOCALHOST:{port}", "127.0.0.1"):
         assert visitor.ask("GET", "/", headers={"Host": good}).status == 200
-    for bad in ("attacker.example", "127.0.0.1.attacker.example", "192.168.1.5", "[::1]", "", "x" * 999):
+    for bad in (
+        "attacker.example",
+        "127.0.0.1.attacker.example",
+        "192.168.1.5",
+        "[::1]",
+        "",
+        "x" * 999,
+    ):
         for ask in (visitor, Visitor(server.url)):
             assert ask.ask("GET", f"/?{ask.query}", headers={"Host": f"{bad}:{port}"}).status == 421
 
@@ -142,14 +189,24 @@ def test_where_other_machines_may_ask_names_are_checked_too(tiny_bundle, tmp_pat
         visitor = Visitor(running.url).open()
         for host, status in (
             *(("127.0.0.1", 200), ("localhost", 200), ("lab.example", 200), ("LAB.example", 200)),
-            *(("attacker.example", 421), ("0.0.0.0", 421), ("10.0.0.1", 421), ("evil-lab.example", 421)),
+            *(
+                ("attacker.example", 421),
+                ("0.0.0.0", 421),
+                ("10.0.0.1", 421),
+                ("evil-lab.example", 421),
+            ),
         ):
-            assert visitor.ask("GET", "/", headers={"Host": f"{host}:{visitor.port}"}).status == status
+            assert (
+                visitor.ask("GET", "/", headers={"Host": f"{host}:{visitor.port}"}).status == status
+            )
         visitor.host = "127.0.0.2"  # another address of this machine
         assert visitor.ask("GET", "/", headers={"Host": f"127.0.0.2:{visitor.port}"}).status == 200
         assert visitor.ask("GET", "/", headers={"Host": f"127.0.0.1:{visitor.port}"}).status == 421
     warning = running.process.stderr.read()
-    assert "warning: other machines reach this page at 0.0.0.0; whoever has its address can use it" in warning
+    assert (
+        "warning: other machines reach this page at 0.0.0.0; whoever has its address can use it"
+        in warning
+    )
 
 
 @pytest.mark.parametrize(
@@ -157,15 +214,25 @@ def test_where_other_machines_may_ask_names_are_checked_too(tiny_bundle, tmp_pat
     [
         *(
             {"Origin": origin}
-            for origin in ("http://attacker.example", "null", "http://127.0.0.1:1", "http://127.0.0.1")
+            for origin in (
+                "http://attacker.example",
+                "null",
+                "http://127.0.0.1:1",
+                "http://127.0.0.1",
+            )
         ),
-        *({"Sec-Fetch-Site": site} for site in ("cross-site", "same-site", "nonsense")),  # same-site: another port
+        *(
+            {"Sec-Fetch-Site": site} for site in ("cross-site", "same-site", "nonsense")
+        ),  # same-site: another port
     ],
     ids=str,
 )
-def test_what_a_page_elsewhere_sends_is_refused_and_nothing_is_kept(server, visitor, photo_bytes, headers) -> None:
+def test_what_a_page_elsewhere_sends_is_refused_and_nothing_is_kept(
+    server, visitor, photo_bytes, headers
+) -> None:
     place = f"/pages/{visitor.page}/pictures/enlarge?name=sent.png"
-    # Without a body, which the server would not read: a reset of the connection could overtake its answer.
+    # Without a body, which the server would not read: a reset of the connection could overtake its
+    # answer.
     assert visitor.ask("PUT", place, headers=headers).status == 403
     assert visitor.ask("GET", "/", headers=headers).status == 403
     assert server.files() == []
@@ -192,7 +259,10 @@ def test_an_upload_that_is_too_large_is_refused_and_nothing_is_kept(server, visi
     for body in (iter([b"0" * 50_000] * 4), b"0" * 200_000):  # the first is sent in chunks
         refused = visitor.send("enlarge", "large.png", body)
         assert refused.status == 413
-        assert refused.json()["error"] == "large.png is larger than the limit of 0.1 MB; choose a smaller one"
+        assert (
+            refused.json()["error"]
+            == "large.png is larger than the limit of 0.1 MB; choose a smaller one"
+        )
     connection = visitor.begin("enlarge", b"", length=1_500_000_000)  # before it is sent
     assert connection.getresponse().status == 413
     connection.close()
@@ -209,11 +279,17 @@ def test_what_a_page_says_is_small_and_an_object(visitor, path) -> None:
     assert visitor.of_page("POST", path, {**CONTROLS, "side": 10**6}).status == 400
 
 
-def test_an_unfinished_upload_ends_when_another_takes_its_place_or_it_is_cut_off(server, visitor) -> None:
-    before, seen, slow = set(server.files()), set(server.files()), []
+def test_an_unfinished_upload_ends_when_another_takes_its_place_or_it_is_cut_off(
+    server, visitor
+) -> None:
+    before = set(server.files())
+    seen = set(server.files())
+    slow = []
     for _ in range(4):
         slow.append(visitor.begin("enlarge", b"x" * 50_000, length=60_000))
-        wait_until(lambda: [path.stat().st_size for path in server.files() if path not in seen] == [50_000])
+        wait_until(
+            lambda: [path.stat().st_size for path in server.files() if path not in seen] == [50_000]
+        )
         seen.update(server.files())
     for connection in slow[:3]:
         assert b"another picture was chosen meanwhile" in connection.getresponse().read()
@@ -223,11 +299,15 @@ def test_an_unfinished_upload_ends_when_another_takes_its_place_or_it_is_cut_off
     wait_until(lambda: set(server.files()) <= before)
 
 
-@pytest.mark.parametrize("name", ["../../../photo.png", "/etc/photo.png", "..", "%2e%2e/a", "a\0b", "C:\\x.png"])
+@pytest.mark.parametrize(
+    "name", ["../../../photo.png", "/etc/photo.png", "..", "%2e%2e/a", "a\0b", "C:\\x.png"]
+)
 def test_a_name_of_a_file_is_never_a_path(server, visitor, photo_bytes, name) -> None:
     assert visitor.send("enlarge", name, photo_bytes).status == 200
     (path,) = server.files()
-    assert len(path.relative_to(server.connections.parent / "tmp").parts) == 4  # root, page, folder, name
+    assert (
+        len(path.relative_to(server.connections.parent / "tmp").parts) == 4
+    )  # root, page, folder, name
     assert "/" not in path.name
 
 
@@ -235,10 +315,28 @@ def test_a_name_of_a_file_is_never_a_path(server, visitor, photo_bytes, name) ->
 def test_files_of_the_machine_are_not_given(server, visitor, tmp_path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)  # to open it would wait for ever
-    paths = ("/etc/passwd", __file__, str(fifo), "../../../../etc/passwd", "file:///etc/passwd", "http://127.0.0.1:1/")
-    for path in (place for one in paths for place in (one, quote(one, safe=""), quote(quote(one, safe=""), safe=""))):
-        for method, route in (("GET", "files"), ("PUT", "pictures"), ("DELETE", "pictures"), ("POST", "work")):
-            assert visitor.of_page(method, f"{route}/{path}", b"{}" if method != "GET" else None).status in (404, 405)
+    paths = (
+        "/etc/passwd",
+        __file__,
+        str(fifo),
+        "../../../../etc/passwd",
+        "file:///etc/passwd",
+        "http://127.0.0.1:1/",
+    )
+    for path in (
+        place
+        for one in paths
+        for place in (one, quote(one, safe=""), quote(quote(one, safe=""), safe=""))
+    ):
+        for method, route in (
+            ("GET", "files"),
+            ("PUT", "pictures"),
+            ("DELETE", "pictures"),
+            ("POST", "work"),
+        ):
+            assert visitor.of_page(
+                method, f"{route}/{path}", b"{}" if method != "GET" else None
+            ).status in (404, 405)
         assert visitor.ask("GET", f"/static/{path}").status == 404
         said = {**CONTROLS, "photo": path, "path": path, "meta": {"_type": "gradio.FileData"}}
         assert visitor.of_page("POST", "show", said).status == 400
@@ -255,7 +353,9 @@ def test_one_page_cannot_name_see_or_delete_what_another_has(server, visitor, ph
     assert visitor.of_page("GET", "files/%C3%A9").status == 404
     other = Visitor(server.url).open()
     assert other.of_page("GET", "files/enlarge").status == 404
-    assert other.of_page("POST", "show", CONTROLS).json() == {"error": "there is no photo yet; choose one first"}
+    assert other.of_page("POST", "show", CONTROLS).json() == {
+        "error": "there is no photo yet; choose one first"
+    }
     held = len(server.files())
     for name in ("enlarge", "own.png", f"..%2f{visitor.page}"):
         other.of_page("DELETE", f"pictures/{name}")
@@ -271,7 +371,9 @@ def test_without_an_inverter_there_is_nothing_to_restore(visitor, photo_bytes) -
     assert visitor.of_page("POST", "work/restore", {}).status == 404
 
 
-def test_requests_that_open_pages_and_never_live_lock_nobody_out(server, visitor, photo_bytes) -> None:
+def test_requests_that_open_pages_and_never_live_lock_nobody_out(
+    server, visitor, photo_bytes
+) -> None:
     crowd = Visitor(server.url)
     crowd.enter()
     for _ in range(2 * sessions.MOST_SESSIONS):

@@ -1,4 +1,5 @@
-"""Each page has its own files, photo and long work, and they go when it is closed or falls silent."""
+"""Each page has its own files, photo and long work, and they go when it is closed or falls
+silent."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ class Held:
     """Work that says that it has begun, and goes on when it is let, or is cancelled."""
 
     def __init__(self) -> None:
-        self.begun, self.let = threading.Event(), threading.Event()
+        self.begun = threading.Event()
+        self.let = threading.Event()
 
     def __call__(self, told: Any, cancel: threading.Event) -> str:
         told(1, 4)
@@ -51,10 +53,14 @@ def test_closing_a_page_ends_its_work_and_deletes_its_files(sessions, uploaded) 
     asyncio.run(sessions.close(key))  # harmless
 
 
-def test_a_picture_takes_the_place_of_the_older_one_and_withdraws_what_its_tab_made(session, uploaded) -> None:
+def test_a_picture_takes_the_place_of_the_older_one_and_withdraws_what_its_tab_made(
+    session, uploaded
+) -> None:
     first = sent(session, "enlarge", uploaded)
     target = session.new_file("large.png")
-    job = session.begin("enlarge", target, lambda told, cancel: target.write_bytes(b"0"), turn=ThreadPoolExecutor(1))
+    job = session.begin(
+        "enlarge", target, lambda told, cancel: target.write_bytes(b"0"), turn=ThreadPoolExecutor(1)
+    )
     job.join(10)
     sent(session, "restore", uploaded)  # of another tab
     assert target.exists()
@@ -83,7 +89,8 @@ def test_only_so_many_pages_hold_their_photo_in_memory_and_the_others_read_it_ag
     sessions, upscaler, uploaded, monkeypatch
 ) -> None:
     monkeypatch.setattr(module, "MOST_PHOTOS", 2)
-    tabs, pages = Tabs(upscaler, max_pixels=10**8), [asyncio.run(sessions.open()) for _ in range(3)]
+    tabs = Tabs(upscaler, max_pixels=10**8)
+    pages = [asyncio.run(sessions.open()) for _ in range(3)]
 
     def held() -> list[bool]:
         return [page.photo is not None for _, page in pages]
@@ -104,18 +111,24 @@ def test_only_pages_that_live_are_too_many(sessions) -> None:
     with pytest.raises(ArgumentError, match="close others first"):
         asyncio.run(sessions.open())
     asyncio.run(sessions.close(keys[0]))
-    silent = [asyncio.run(sessions.open())[0] for _ in range(2)]  # each takes the silent one's place
+    silent = [
+        asyncio.run(sessions.open())[0] for _ in range(2)
+    ]  # each takes the silent one's place
     with pytest.raises(RefusedError):
         sessions.get(silent[0])
     assert all(map(sessions.get, [*keys[1:], silent[-1]]))
 
 
-def test_messages_show_no_folders_of_the_server_and_advise_the_visitor(session, uploaded, upscaler) -> None:
+def test_messages_show_no_folders_of_the_server_and_advise_the_visitor(
+    session, uploaded, upscaler
+) -> None:
     path = session.new_file("photo.png")
     assert session.in_words(f"{path} is damaged, {path}") == "photo.png is damaged, photo.png"
     with pytest.raises(ImageError) as refused:
         LivePhoto(upscaler._painter, uploaded, max_pixels=10)
-    assert session.in_words(str(refused.value)).endswith("exceed the limit of 10; choose a smaller picture")
+    assert session.in_words(str(refused.value)).endswith(
+        "exceed the limit of 10; choose a smaller picture"
+    )
 
 
 @pytest.mark.parametrize(
@@ -138,10 +151,17 @@ def test_names_of_files_are_no_paths_and_short_enough_for_a_disk(name, plain) ->
 
 
 def test_work_tells_how_far_it_is_and_why_it_failed_and_only_one_of_a_turn_runs(session) -> None:
-    turn, first, second = ThreadPoolExecutor(1), Held(), Held()
+    turn = ThreadPoolExecutor(1)
+    first = Held()
+    second = Held()
     one, other = (Job(session.new_file("a.png"), work, turn=turn) for work in (first, second))
     assert first.begun.wait(10)
-    assert (one.state, one.fraction, other.state, other.left_s) == ("running", 0.25, "waiting", None)
+    assert (one.state, one.fraction, other.state, other.left_s) == (
+        "running",
+        0.25,
+        "waiting",
+        None,
+    )
     assert one.left_s >= 0
     first.let.set()
     second.let.set()
@@ -155,7 +175,10 @@ def test_work_tells_how_far_it_is_and_why_it_failed_and_only_one_of_a_turn_runs(
 
 @pytest.mark.parametrize("when", ["before it begins", "while it runs", "as it ends"])
 def test_work_that_is_cancelled_leaves_no_file(session, when) -> None:
-    turn, before, held, target = ThreadPoolExecutor(1), Held(), Held(), session.new_file("large.png")
+    turn = ThreadPoolExecutor(1)
+    before = Held()
+    held = Held()
+    target = session.new_file("large.png")
 
     def write(told: Any, cancel: threading.Event) -> None:
         target.write_bytes(b"whole")
@@ -175,11 +198,15 @@ def test_work_that_is_cancelled_leaves_no_file(session, when) -> None:
 
 
 def test_newer_work_of_a_tab_ends_the_older_and_what_it_wrote(session) -> None:
-    older, turn, targets = Held(), ThreadPoolExecutor(1), [session.new_file("large.png") for _ in range(2)]
+    older = Held()
+    turn = ThreadPoolExecutor(1)
+    targets = [session.new_file("large.png") for _ in range(2)]
     targets[0].write_bytes(b"half")
     first = session.begin("enlarge", targets[0], older, turn=turn)
     assert older.begun.wait(10)
-    second = session.begin("enlarge", targets[1], lambda told, cancel: targets[1].write_bytes(b"whole"), turn=turn)
+    second = session.begin(
+        "enlarge", targets[1], lambda told, cancel: targets[1].write_bytes(b"whole"), turn=turn
+    )
     for job in (first, second):
         job.join(10)
     assert (first.state, second.state) == ("cancelled", "done")

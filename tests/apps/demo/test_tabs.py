@@ -1,4 +1,5 @@
-"""What the tabs send to their page, the files that they write, what they refuse, and the crop that they draw."""
+"""What the tabs send to their page, the files that they write, what they refuse, and the crop that
+they draw."""
 
 from __future__ import annotations
 
@@ -55,7 +56,9 @@ def test_opening_shows_the_photo_and_its_middle(tabs, session, first, shown) -> 
     assert pixels(shown["before"]).shape == pixels(shown["after"]).shape == (96, 96, 3)
     assert (shown["name"], shown["why"]) == ("τ 0.8, seed 3, sample 0", "")
     assert shown["place"] == {"left": 18, "top": 10, "across": 24, "down": 24}
-    place = tabs.show(session, {**CONTROLS, "left": 999, "top": -5})["place"]  # moved into the photo
+    place = tabs.show(session, {**CONTROLS, "left": 999, "top": -5})[
+        "place"
+    ]  # moved into the photo
     assert (place["left"], place["top"]) == (38, 0)
 
 
@@ -73,18 +76,36 @@ def test_each_control_changes_the_picture(tabs, session, shown) -> None:
 @pytest.mark.parametrize(
     ("name", "values", "words"),
     [
-        ("seed", [None, -1, 2**32, 0.5, True, "1", []], "the seed is .* a whole number from 0 to 4294967295"),
+        (
+            "seed",
+            [None, -1, 2**32, 0.5, True, "1", []],
+            "the seed is .* a whole number from 0 to 4294967295",
+        ),
         ("sample", [None, -1, 8, "1", 1.0, True], "the sample is .* from 0 to 7"),
-        ("side", [None, 0, -8, 513, 10**9, 8.5, "256", True], "from 1 to 512"),  # a larger one takes all memory
-        ("tau", [None, float("nan"), "0.8", {}, True, 10**400], "the temperature is .*; it must be a fin"),
+        (
+            "side",
+            [None, 0, -8, 513, 10**9, 8.5, "256", True],
+            "from 1 to 512",
+        ),  # a larger one takes all memory
+        (
+            "tau",
+            [None, float("nan"), "0.8", {}, True, 10**400],
+            "the temperature is .*; it must be a fin",
+        ),
         ("tau", [-1, 3], "from 0 to 2"),
         ("left", [1, "0", 1.5, True], "the crop's place is"),
         ("model", ["x4-large", "", 1], "model is one of auto, "),
-        ("format", [None, "gif", "../png", "PNG", ["png"], {}], "format is one of png, jpg, webp, tif"),
+        (
+            "format",
+            [None, "gif", "../png", "PNG", ["png"], {}],
+            "format is one of png, jpg, webp, tif",
+        ),
         ("over", [None, "all", 1], "over is one of auto, spatial, local"),
     ],
 )
-def test_what_no_control_says_is_refused(tabs, session, first, uploaded, name, values, words) -> None:
+def test_what_no_control_says_is_refused(
+    tabs, session, first, uploaded, name, values, words
+) -> None:
     sent(session, "restore", uploaded)
 
     def asked(change: dict[str, object]) -> object:
@@ -109,15 +130,24 @@ def test_the_photo_is_sent_again_only_with_another_crop(tabs, session, shown) ->
     assert pixels(smaller["before"]).shape == pixels(smaller["after"]).shape == (48, 48, 3)
 
 
-def test_eight_samples_their_deviation_and_where_they_differ_most(tabs, session, shown, monkeypatch) -> None:
+def test_eight_samples_their_deviation_and_where_they_differ_most(
+    tabs, session, shown, monkeypatch
+) -> None:
     monkeypatch.setattr("srflow_apps.demo.tabs._THUMBNAIL_SIDE", 32)
-    every = [pixels(tabs.show(session, {**CONTROLS, "sample": number})["after"]) for number in range(SAMPLES)]
+    every = [
+        pixels(tabs.show(session, {**CONTROLS, "sample": number})["after"])
+        for number in range(SAMPLES)
+    ]
     std = np.std(np.array(every, float), axis=0, ddof=1).mean(axis=2)
     sums = np.lib.stride_tricks.sliding_window_view(std, (32, 32)).sum((2, 3))
     drawn = tabs.samples(session, {**CONTROLS, "sample": 2}, threading.Event())
     assert len({*drawn["images"]}) == SAMPLES
     part = pixels(drawn["images"][3])
-    places = [(y, x) for y, x in np.ndindex(sums.shape) if np.array_equal(every[3][y : y + 32, x : x + 32], part)]
+    places = [
+        (y, x)
+        for y, x in np.ndindex(sums.shape)
+        if np.array_equal(every[3][y : y + 32, x : x + 32], part)
+    ]
     assert sums[places[0]] >= 0.999 * sums.max()  # of rounded values
     spread = pixels(drawn["spread"]).astype(int)
     assert spread.shape == (96, 96, 3)
@@ -137,11 +167,18 @@ def test_the_busiest_square_has_the_largest_sum() -> None:
     assert busiest(values, 99) == (0, 0)
 
 
-def test_the_width_of_intervals_is_shown_at_the_default_temperature(tiny_bundle, tmp_path, session, uploaded) -> None:
-    with Upscaler(calibrated(tiny_bundle, tmp_path / "calibrated.srflow"), device="cpu", threads=1) as upscaler:
+def test_the_width_of_intervals_is_shown_at_the_default_temperature(
+    tiny_bundle, tmp_path, session, uploaded
+) -> None:
+    with Upscaler(
+        calibrated(tiny_bundle, tmp_path / "calibrated.srflow"), device="cpu", threads=1
+    ) as upscaler:
         tabs = Tabs(upscaler, max_pixels=10**8)
         tabs.take(session, "enlarge", copied(session, uploaded))
-        said = {tau: tabs.samples(session, {**CONTROLS, "tau": tau}, threading.Event()) for tau in (0.8, 0.5)}
+        said = {
+            tau: tabs.samples(session, {**CONTROLS, "tau": tau}, threading.Event())
+            for tau in (0.8, 0.5)
+        }
     assert "255.0 of 255" in said[0.8]["scale"]  # at most
     words = "90 % of such photographs' values lie within intervals as wide as"
     assert [words in said[tau]["scale"] for tau in said] == [True, False]
@@ -154,9 +191,22 @@ def test_the_rendered_file_is_what_the_command_writes_and_is_shown_reduced(
     monkeypatch.setattr("srflow_apps.demo.tabs._PREVIEW_SIDE", 100)
     job = finished(tabs, session, "enlarge", {**PNG, "sample": 2})
     assert (job.state, job.error, job.target.name) == ("done", None, "photo_x4.png")
-    arguments = ["--tau", "0.8", "--seed", "3", "--sample", "2", "--model", str(tiny_bundle), "--device", "cpu"]
+    arguments = [
+        "--tau",
+        "0.8",
+        "--seed",
+        "3",
+        "--sample",
+        "2",
+        "--model",
+        str(tiny_bundle),
+        "--device",
+        "cpu",
+    ]
     large = tmp_path / "large.png"
-    done = CliRunner().invoke(cli.upscale, [str(uploaded), "-o", str(large), "--threads", "1", *arguments])
+    done = CliRunner().invoke(
+        cli.upscale, [str(uploaded), "-o", str(large), "--threads", "1", *arguments]
+    )
     assert done.exit_code == 0, done.output
     assert job.target.read_bytes() == large.read_bytes()
     np.testing.assert_array_equal(pixels(job.shown["before"]), np.asarray(Image.open(uploaded)))
@@ -225,7 +275,9 @@ def test_a_restored_file_is_what_the_sdk_writes(flow, session, photo, tmp_path) 
         flow.restore_file(noisy, tmp_path / "restored.png", over=over)
         assert job.target.read_bytes() == (tmp_path / "restored.png").read_bytes()
         np.testing.assert_array_equal(pixels(job.shown["before"]), photo)
-        np.testing.assert_array_equal(pixels(job.shown["after"]), np.asarray(Image.open(job.target)))
+        np.testing.assert_array_equal(
+            pixels(job.shown["after"]), np.asarray(Image.open(job.target))
+        )
         assert job.shown["names"] == {"before": "noisy", "after": "restored"}
 
 
@@ -237,11 +289,15 @@ def test_a_preview_is_reduced_keeps_alpha_and_takes_results_of_any_size(tmp_path
     assert (seen.shape, width) == ((15, 100, 4), 2000)
     assert seen[7, 10, 3] == 0
     assert np.abs(seen[7, 90].astype(int) - (200, 100, 50, 255)).max() <= 1
-    Image.new("1", (12_500, 8_100)).save(tmp_path / "large.png")  # more pixels than files may have by themselves
+    Image.new("1", (12_500, 8_100)).save(
+        tmp_path / "large.png"
+    )  # more pixels than files may have by themselves
     assert preview(tmp_path / "large.png", most=100)[0].shape[:2] == (65, 100)
 
 
-def live_crop(upscaler, path: Path, *, place: tuple[int, int] | None = (0, 0), side: int = 24) -> LivePhoto:
+def live_crop(
+    upscaler, path: Path, *, place: tuple[int, int] | None = (0, 0), side: int = 24
+) -> LivePhoto:
     live = LivePhoto(upscaler._painter, path, max_pixels=10**8)
     live.show(place=place, side=side)
     return live
@@ -252,8 +308,12 @@ def part(whole: np.ndarray, live: LivePhoto, shape: tuple[int, ...]) -> np.ndarr
     return whole[top : top + shape[0], left : left + shape[1]]
 
 
-@pytest.mark.parametrize(("place", "tau"), [((13, 7), 0.8), ((999, 999), "auto"), ((-5, 20), 0.8), (None, "auto")])
-def test_a_crop_is_that_part_of_the_file_that_the_sdk_writes(upscaler, uploaded, tmp_path, tau, place) -> None:
+@pytest.mark.parametrize(
+    ("place", "tau"), [((13, 7), 0.8), ((999, 999), "auto"), ((-5, 20), 0.8), (None, "auto")]
+)
+def test_a_crop_is_that_part_of_the_file_that_the_sdk_writes(
+    upscaler, uploaded, tmp_path, tau, place
+) -> None:
     upscaler.upscale_file(uploaded, tmp_path / "large.png", tau=tau, seed=3, sample=2)
     live = live_crop(upscaler, uploaded, place=place)
     drawn = live.draw(DrawOptions(tau=tau, seed=3, sample=2))
@@ -277,7 +337,9 @@ def test_the_same_crop_is_encoded_once(upscaler, uploaded, monkeypatch) -> None:
     assert len(encoded) == 2
 
 
-def test_samples_of_a_photo_smaller_than_the_crop_are_those_of_an_encoding(upscaler, uploaded, photo) -> None:
+def test_samples_of_a_photo_smaller_than_the_crop_are_those_of_an_encoding(
+    upscaler, uploaded, photo
+) -> None:
     drawn, std = live_crop(upscaler, uploaded, side=128).samples(4, DrawOptions(tau=0.8, seed=5))
     encoding = upscaler.encode(photo)
     for picture, expected in zip(drawn, encoding.samples(4, tau=0.8, seed=5), strict=True):
@@ -298,7 +360,9 @@ def test_gray_and_transparent_photos_keep_their_channels(upscaler, tmp_path, pho
     upscaler.upscale_file(path, tmp_path / "large.png", tau=0.8)
     saved = read_image(tmp_path / "large.png").pixels[:96, :96]
     drawn = live.draw(DrawOptions(tau=0.8))
-    assert np.abs(drawn.astype(int) - saved)[:, :44].max() <= 1  # what is transparent has any colour
+    assert (
+        np.abs(drawn.astype(int) - saved)[:, :44].max() <= 1
+    )  # what is transparent has any colour
     assert live.bicubic().shape == drawn.shape == (96, 96, len(mode))
     if mode != "L":
         for picture in (drawn, live.bicubic(), *live.samples(2, DrawOptions(tau=0.8))[0]):
@@ -308,6 +372,8 @@ def test_gray_and_transparent_photos_keep_their_channels(upscaler, tmp_path, pho
 def test_bicubic_is_that_of_the_whole_photo(upscaler, uploaded, photo) -> None:
     live = live_crop(upscaler, uploaded, place=(10, 12), side=20)
     height, width = photo.shape[:2]
-    whole = np.asarray(Image.fromarray(photo).resize((4 * width, 4 * height), Image.Resampling.BICUBIC))
+    whole = np.asarray(
+        Image.fromarray(photo).resize((4 * width, 4 * height), Image.Resampling.BICUBIC)
+    )
     shown = live.bicubic()
     assert np.abs(shown.astype(int) - part(whole, live, shown.shape)).max() <= 1

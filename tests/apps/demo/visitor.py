@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-CONTROLS = {"tau": 0.8, "auto": False, "seed": 3, "side": 96, "sample": 0, "left": None, "top": None}
+CONTROLS = {
+    "tau": 0.8,
+    "auto": False,
+    "seed": 3,
+    "side": 96,
+    "sample": 0,
+    "left": None,
+    "top": None,
+}
 
 
 @dataclass(frozen=True)
@@ -25,24 +33,34 @@ class Answer:
 
 
 class Visitor:
-    """Asks a served page. url: the printed one, with its token. page: the key of its page, once there is one."""
+    """Asks a served page. url: the printed one, with its token. page: the key of its page, once
+    there is one."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
-        self.host, self.port, self.query = parts.hostname or "", parts.port or 0, parts.query
+        self.host = parts.hostname or ""
+        self.port = parts.port or 0
+        self.query = parts.query
         self.cookie = ""
         self.page = ""
 
-    def ask(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
-        """Send one request, with the visitor's cookie unless the headers have another. A dict is sent as JSON."""
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Send one request, with the visitor's cookie unless the headers have another. A dict is
+        sent as JSON."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=120)
         sent = {"Cookie": self.cookie, **(headers or {})}
         if isinstance(body, dict):
             body = json.dumps(body).encode()
         try:
-            connection.request(method, path, body, {name: value for name, value in sent.items() if value})
+            connection.request(
+                method, path, body, {name: value for name, value in sent.items() if value}
+            )
             answer = connection.getresponse()
-            return Answer(answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read())
+            return Answer(
+                answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+            )
         finally:
             connection.close()
 
@@ -60,7 +78,9 @@ class Visitor:
         assert self.of_page("POST", "alive").status == 200
         return self
 
-    def of_page(self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None) -> Answer:
+    def of_page(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """Ask for something of the visitor's page."""
         return self.ask(method, f"/pages/{self.page}/{path}", body, headers)
 

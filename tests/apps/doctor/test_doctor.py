@@ -19,7 +19,12 @@ from srflow_apps.doctor import examination as doctor
 from srflow_apps.doctor.examination import MISSING, OK, PROBLEM, Check, basics_work, examine
 from srflow_sdk.backends.providers import PROVIDERS
 
-CPU_RUNTIME = {"version": "1.32.0", "package": "onnxruntime", "cuda": "", "providers": ["CPUExecutionProvider"]}
+CPU_RUNTIME = {
+    "version": "1.32.0",
+    "package": "onnxruntime",
+    "cuda": "",
+    "providers": ["CPUExecutionProvider"],
+}
 GPU_RUNTIME = {
     "version": "1.32.0",
     "package": "onnxruntime-gpu",
@@ -44,7 +49,8 @@ Diagnose = Callable[..., dict[str, Check]]
 
 @pytest.fixture
 def diagnose(monkeypatch: pytest.MonkeyPatch) -> Diagnose:
-    """Check by name, on a CPU machine where all is well but for the given answers; those that are errors are raised."""
+    """Check by name, on a CPU machine where all is well but for the given answers; those that are
+    errors are raised."""
 
     def diagnosed(**other: Any) -> dict[str, Check]:
         answers = {**ANSWERS, **{name.replace("__", " "): answer for name, answer in other.items()}}
@@ -77,8 +83,12 @@ def test_a_cpu_machine_misses_the_gpu_parts_and_nothing_else(diagnose: Diagnose)
 
 
 @pytest.mark.parametrize("basic", ["runtime", "upscale__cpu"])
-def test_what_fails_is_a_problem_in_one_line_and_the_basics_do_not_work(diagnose: Diagnose, basic: str) -> None:
-    checks = diagnose(**{basic: RuntimeError("broken\nin two"), "upscale__cpu": RuntimeError("broken\nin two")})
+def test_what_fails_is_a_problem_in_one_line_and_the_basics_do_not_work(
+    diagnose: Diagnose, basic: str
+) -> None:
+    checks = diagnose(
+        **{basic: RuntimeError("broken\nin two"), "upscale__cpu": RuntimeError("broken\nin two")}
+    )
     (check, *_) = [check for check in checks.values() if check.state == PROBLEM]
     assert check.detail.endswith("broken in two")
     assert not basics_work(checks.values())
@@ -92,14 +102,50 @@ LOST = RuntimeError("libcublasLt.so.13: cannot open shared object file")
     ("answers", "name", "state", "says", "fix"),
     [
         ({"graphics": DRIVER}, "NVIDIA GPU", OK, "[gpu-cu13] and [tensorrt-cu13] fit it", None),
-        ({"graphics": RuntimeError("it sees no GPU")}, "NVIDIA GPU", PROBLEM, "it sees no GPU", None),
-        ({"graphics": DRIVER}, "upscale on CUDA", MISSING, "built without CUDA", "--no-deps onnxruntime-gpu"),
+        (
+            {"graphics": RuntimeError("it sees no GPU")},
+            "NVIDIA GPU",
+            PROBLEM,
+            "it sees no GPU",
+            None,
+        ),
+        (
+            {"graphics": DRIVER},
+            "upscale on CUDA",
+            MISSING,
+            "built without CUDA",
+            "--no-deps onnxruntime-gpu",
+        ),
         (GPU, "upscale on CUDA", OK, WORKS, None),
         ({"runtime": GPU_RUNTIME}, "upscale on CUDA", MISSING, "no NVIDIA GPU", None),
-        ({"runtime": RuntimeError("no module")}, "upscale on CUDA", MISSING, "ONNX Runtime does not work", None),
-        ({**GPU, "upscale": RuntimeError("it fails")}, "upscale on CUDA", PROBLEM, "it fails", None),
-        ({**GPU, "cuda_bindings": LOST}, "upscale on CUDA", PROBLEM, f"{WORKS}, but latents are drawn by the", None),
-        ({**GPU, "cuda_libraries": LOST}, "upscale on CUDA", MISSING, "libcublasLt.so.13", "-gpu[cuda,cudnn]"),
+        (
+            {"runtime": RuntimeError("no module")},
+            "upscale on CUDA",
+            MISSING,
+            "ONNX Runtime does not work",
+            None,
+        ),
+        (
+            {**GPU, "upscale": RuntimeError("it fails")},
+            "upscale on CUDA",
+            PROBLEM,
+            "it fails",
+            None,
+        ),
+        (
+            {**GPU, "cuda_bindings": LOST},
+            "upscale on CUDA",
+            PROBLEM,
+            f"{WORKS}, but latents are drawn by the",
+            None,
+        ),
+        (
+            {**GPU, "cuda_libraries": LOST},
+            "upscale on CUDA",
+            MISSING,
+            "libcublasLt.so.13",
+            "-gpu[cuda,cudnn]",
+        ),
         (
             {**GPU, "graphics": {**DRIVER, "cuda": "12.4"}},
             "upscale on CUDA",
@@ -107,14 +153,38 @@ LOST = RuntimeError("libcublasLt.so.13: cannot open shared object file")
             "is for CUDA 13.0, which the driver (up to 12.4) does not run",
             '--no-deps "onnxruntime-gpu<1.27"',
         ),
-        ({"graphics": {**DRIVER, "cuda": "12.4"}}, "TensorRT", MISSING, "not installed", "[tensorrt-cu12]"),
-        ({"graphics": DRIVER, "module_version": "10.15.1"}, "TensorRT", OK, "tensorrt 10.15.1 on NVIDIA L4", None),
+        (
+            {"graphics": {**DRIVER, "cuda": "12.4"}},
+            "TensorRT",
+            MISSING,
+            "not installed",
+            "[tensorrt-cu12]",
+        ),
+        (
+            {"graphics": DRIVER, "module_version": "10.15.1"},
+            "TensorRT",
+            OK,
+            "tensorrt 10.15.1 on NVIDIA L4",
+            None,
+        ),
         ({}, "TensorRT", MISSING, "no NVIDIA GPU", None),  # and so no command: it takes gigabytes
         ({}, "webgpu EP", MISSING, "not installed; it needs hardware", "pip install it"),
         ({"plugin": RuntimeError("it died")}, "webgpu EP", PROBLEM, "it died", None),
-        ({"runtime": RuntimeError("no module")}, "webgpu EP", MISSING, "ONNX Runtime does not work", None),
+        (
+            {"runtime": RuntimeError("no module")},
+            "webgpu EP",
+            MISSING,
+            "ONNX Runtime does not work",
+            None,
+        ),
         ({"plugin": RuntimeError("it died")}, "rtx EP", MISSING, "no NVIDIA GPU", None),
-        ({"plugin": RuntimeError("it died"), "graphics": DRIVER}, "rtx EP", PROBLEM, "it died", None),
+        (
+            {"plugin": RuntimeError("it died"), "graphics": DRIVER},
+            "rtx EP",
+            PROBLEM,
+            "it died",
+            None,
+        ),
     ],
 )
 def test_a_part_says_what_it_can_do_or_why_not_and_the_command(
@@ -122,18 +192,25 @@ def test_a_part_says_what_it_can_do_or_why_not_and_the_command(
 ) -> None:
     check = diagnose(**answers)[name]
     assert (check.state, says in check.detail) == (state, True), check
-    assert [command.endswith(fix) or fix in command for _, command in check.fixes] == ([] if fix is None else [True])
+    assert [command.endswith(fix) or fix in command for _, command in check.fixes] == (
+        [] if fix is None else [True]
+    )
 
 
 def test_a_plug_in_upscales_on_its_first_device(monkeypatch: pytest.MonkeyPatch) -> None:
     arc = SimpleNamespace(type=SimpleNamespace(name="GPU"), vendor="Intel")
     found: list[SimpleNamespace] = []
-    row: Any = SimpleNamespace(needs="hardware", package="it", version=lambda: "1.8.1", offered=lambda: True)
+    row: Any = SimpleNamespace(
+        needs="hardware", package="it", version=lambda: "1.8.1", offered=lambda: True
+    )
     monkeypatch.setitem(PROVIDERS, "webgpu", row)
     monkeypatch.setattr("srflow_sdk.backends.providers.find_devices", lambda _row: found)
     monkeypatch.setattr(doctor, "upscale", lambda _device: WORKS)
     plugin = doctor.plugin.__wrapped__  # type: ignore[attr-defined]
-    assert plugin("webgpu") == (MISSING, "1.8.1 is installed but offers no device here; it needs hardware")
+    assert plugin("webgpu") == (
+        MISSING,
+        "1.8.1 is installed but offers no device here; it needs hardware",
+    )
     found.append(SimpleNamespace(device=arc, ep_metadata={"FULL_DEVICE_NAME": "Arc"}))
     assert plugin("webgpu") == (OK, f"1.8.1 on GPU, Arc: {WORKS}")
     row.offered = lambda: False
@@ -151,7 +228,10 @@ def test_openvino_upscales_or_says_how_to_install_it(monkeypatch: pytest.MonkeyP
     assert (state, detail.endswith(f": {WORKS}")) == (OK, True)
     monkeypatch.setattr(doctor, "PARTS", {"OpenVINO": broken})
     (check,) = examine()
-    assert (check.state, check.fixes) == (PROBLEM, (("", "pip install -U --force-reinstall openvino"),))
+    assert (check.state, check.fixes) == (
+        PROBLEM,
+        (("", "pip install -U --force-reinstall openvino"),),
+    )
 
 
 def test_a_report_is_aligned_and_as_wide_as_the_terminal_and_never_breaks_a_command() -> None:
@@ -178,7 +258,16 @@ def test_programs_get_the_same_as_json(diagnose: Diagnose) -> None:
 
 def test_every_extra_has_its_line_or_a_check_elsewhere_or_is_for_a_clone() -> None:
     tensorrt = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
-    checked_elsewhere = ("gpu", "gpu-cu12", "gpu-cu13", "heic", "openvino", "rtx", *tensorrt, "webgpu")
+    checked_elsewhere = (
+        "gpu",
+        "gpu-cu12",
+        "gpu-cu13",
+        "heic",
+        "openvino",
+        "rtx",
+        *tensorrt,
+        "webgpu",
+    )
     placed = [*doctor.EXTRAS, *checked_elsewhere, "bench", "dev", "docs", "native"]
     assert sorted(placed) == sorted(metadata.metadata("srflow-sdk").get_all("Provides-Extra") or ())
 
@@ -188,7 +277,11 @@ def test_every_extra_has_its_line_or_a_check_elsewhere_or_is_for_a_clone() -> No
     [
         ({"starlette": "1.10"}, OK, "starlette 1.10"),
         ({"starlette": "1.10+cpu", "flip": "9"}, OK, "starlette 1.10+cpu"),
-        ({"starlette": "2.1"}, PROBLEM, "a local page: starlette 2.1 is installed, <2,>=0.40 is needed"),
+        (
+            {"starlette": "2.1"},
+            PROBLEM,
+            "a local page: starlette 2.1 is installed, <2,>=0.40 is needed",
+        ),
         ({}, MISSING, "a local page; not installed: starlette"),
     ],
 )
@@ -197,7 +290,8 @@ def test_versions_and_markers_of_an_extras_packages_are_evaluated(
 ) -> None:
     requires = ["starlette<2,>=0.40; extra == 'demo'", "numpy>=1"]
     requires += [
-        f'{one}; python_version < "3" and extra == "{extra}"' for one, extra in (("flip", "demo"), ("ray", "ray"))
+        f'{one}; python_version < "3" and extra == "{extra}"'
+        for one, extra in (("flip", "demo"), ("ray", "ray"))
     ]
     monkeypatch.setattr("importlib.metadata.requires", lambda _name: requires)
 
@@ -214,7 +308,13 @@ def test_a_question_brings_its_answer_or_one_line_of_error() -> None:
     assert doctor.module_version("json")
     with pytest.raises(RuntimeError, match=r"^No module named 'no_such_module'$"):
         doctor.module_version("no_such_module")
-    asked = (doctor.runtime, doctor.image_files, doctor.plugin, doctor.native_library, doctor.upscale)
+    asked = (
+        doctor.runtime,
+        doctor.image_files,
+        doctor.plugin,
+        doctor.native_library,
+        doctor.upscale,
+    )
     runtime, image_files, plugin, native_library, upscale = (one.__wrapped__ for one in asked)
     assert upscale("cpu").startswith("works: 32×32 to 128×128 in ")
     assert native_library()[0] in (OK, MISSING)
@@ -223,7 +323,9 @@ def test_a_question_brings_its_answer_or_one_line_of_error() -> None:
     assert plugin("webgpu")[0] in (OK, MISSING)
 
 
-def test_a_question_that_kills_python_is_answered_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_that_kills_python_is_answered_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "deadly.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(RuntimeError, match=r"^Python crashed \(exit status -?11\)$"):
@@ -270,7 +372,11 @@ def broken() -> dict[str, str]:
     [
         ([], "not installed; import onnxruntime fails: it has no", "pip install onnxruntime"),
         (["onnxruntime 1.2"], "onnxruntime 1.2 is installed and broken", "--no-deps onnxruntime"),
-        (["onnxruntime 1.2", "onnxruntime-gpu 1.3"], "overwrite each other's files; import", "--no-deps onnxruntime"),
+        (
+            ["onnxruntime 1.2", "onnxruntime-gpu 1.3"],
+            "overwrite each other's files; import",
+            "--no-deps onnxruntime",
+        ),
     ],
 )
 def test_a_runtime_that_does_not_import_is_told_what_is_wrong_and_the_command(

@@ -19,7 +19,9 @@ from .inference_server import InferenceServer
 
 @pytest.fixture(scope="session")
 def options() -> ServingOptions:
-    return ServingOptions(device="cpu", threads=1, max_pixels=4000, max_tile_pixels=2000, max_samples=4)
+    return ServingOptions(
+        device="cpu", threads=1, max_pixels=4000, max_tile_pixels=2000, max_samples=4
+    )
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +46,9 @@ def remote(server: InferenceServer) -> Iterator[RemoteUpscaler]:
 
 @pytest.fixture(scope="session")
 def other_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_bundle(tmp_path_factory.mktemp("bundles") / "other.srflow", name="other", gain=0.5)
+    return write_tiny_bundle(
+        tmp_path_factory.mktemp("bundles") / "other.srflow", name="other", gain=0.5
+    )
 
 
 def largest_difference(first: NDArray[Any], second: NDArray[Any]) -> float:

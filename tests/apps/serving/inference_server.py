@@ -1,7 +1,9 @@
-"""An HTTP server in this process, with Triton's protocol: what it answers, the SDK's own serving code draws.
+"""An HTTP server in this process, with Triton's protocol: what it answers, the SDK's own serving
+code draws.
 
-Fast enough for `make test`, and it can be stopped in the middle of a picture. Every answer can be spoiled before it is
-sent, as a hostile or broken server, or a proxy, would. tests/tritonserver runs against Triton itself.
+Fast enough for `make test`, and it can be stopped in the middle of a picture. Every answer can be
+spoiled before it is sent, as a hostile or broken server, or a proxy, would. tests/tritonserver runs
+against Triton itself.
 """
 
 from __future__ import annotations
@@ -28,11 +30,14 @@ DTYPES = {"FP32": np.float32, "INT64": np.int64, "INT32": np.int32}
 OPTIONS = ServingOptions(device="cpu", threads=1, sessions=1, max_samples=16)
 JSON_BYTES = "Inference-Header-Content-Length"
 
-_services: dict[tuple[str, ServingOptions], PictureService] = {}  # by their manifests, with the files' hashes
+_services: dict[
+    tuple[str, ServingOptions], PictureService
+] = {}  # by their manifests, with the files' hashes
 
 
 def service_of(bundle: Bundle, options: ServingOptions) -> PictureService:
-    """What draws this model: the same for all servers of this process, because its sessions take time to open."""
+    """What draws this model: the same for all servers of this process, because its sessions take
+    time to open."""
     key = bundle.manifest.to_json(), options
     if key not in _services:
         _services[key] = PictureService(bundle, options)
@@ -41,7 +46,8 @@ def service_of(bundle: Bundle, options: ServingOptions) -> PictureService:
 
 @dataclass
 class Answer:
-    """What is sent. kind: "config", "infer" or "index". head: the JSON before `tensors`, of "infer" alone."""
+    """What is sent. kind: "config", "infer" or "index". head: the JSON before `tensors`, of "infer"
+    alone."""
 
     kind: str
     status: int = 200
@@ -56,7 +62,12 @@ class Answer:
         headers = {"Content-Length": str(len(body)), **self.headers}
         if self.kind == "infer" and self.status == 200:
             headers = {JSON_BYTES: str(len(head)), **headers}
-        lines = [f"HTTP/1.1 {self.status} Whatever", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        lines = [
+            f"HTTP/1.1 {self.status} Whatever",
+            *(f"{name}: {value}" for name, value in headers.items()),
+            "",
+            "",
+        ]
         return "\r\n".join(lines).encode() + body
 
 
@@ -68,8 +79,9 @@ def as_it_is(answer: Answer) -> Iterable[bytes]:
 class InferenceServer:
     """Serves a bundle on a port of the loopback, and counts what it is asked for.
 
-    before: called with each request's inputs, by name; what it raises is answered. spoil: the bytes to send for each
-    answer, part by part. requests: the inputs of each inference; models: whose they were; headers: of every request.
+    before: called with each request's inputs, by name; what it raises is answered. spoil: the bytes
+    to send for each answer, part by part. requests: the inputs of each inference; models: whose
+    they were; headers: of every request.
     sent: bytes that clients took. others: models of other names, which it then has alone.
     """
 
@@ -93,7 +105,9 @@ class InferenceServer:
         self._options = options
         self.load(bundle)
         opened = {name: Bundle.open(path) for name, path in (others or {}).items()}
-        self._others = {name: (service_of(one, options), described(one)) for name, one in opened.items()}
+        self._others = {
+            name: (service_of(one, options), described(one)) for name, one in opened.items()
+        }
         self._connections: list[socket.socket] = []
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
@@ -119,18 +133,29 @@ class InferenceServer:
     def _answer(self, path: str, body: bytes, json_bytes: int) -> Answer:
         names = list(self._others or [NAME])
         if path == "/v2/repository/index":
-            return Answer("index", head=[{"name": name, "version": "1", "state": "READY"} for name in names])
+            return Answer(
+                "index", head=[{"name": name, "version": "1", "state": "READY"} for name in names]
+            )
         name, _, what = path.removeprefix("/v2/models/").partition("/")
         if name not in names or not self.loaded:
-            return Answer("index", status=404, head={"error": f"Request for unknown model: '{name}' is not found"})
+            return Answer(
+                "index",
+                status=404,
+                head={"error": f"Request for unknown model: '{name}' is not found"},
+            )
         if what == "config":
             own = {MODEL_PARAMETER: self._others[name][1]} if self._others else {}
-            parameters = {key: {"string_value": text} for key, text in (self.parameters | own).items()}
+            parameters = {
+                key: {"string_value": text} for key, text in (self.parameters | own).items()
+            }
             return Answer("config", head={"name": name, "parameters": parameters})
-        inputs, begin = {}, json_bytes
+        inputs = {}
+        begin = json_bytes
         for entry in json.loads(body[:json_bytes])["inputs"]:
             end = begin + entry["parameters"]["binary_data_size"]
-            inputs[entry["name"]] = np.frombuffer(body[begin:end], DTYPES[entry["datatype"]]).reshape(entry["shape"])
+            inputs[entry["name"]] = np.frombuffer(
+                body[begin:end], DTYPES[entry["datatype"]]
+            ).reshape(entry["shape"])
             begin = end
         self.requests.append(inputs)
         self.models.append(name)
@@ -139,7 +164,9 @@ class InferenceServer:
             outputs = (self._others[name][0] if self._others else self._service).answer(inputs)
         except SRFlowError as error:
             status = 400 if isinstance(error, ArgumentError) else 500
-            return Answer("infer", status=status, head={"error": f"{type(error).__name__}: {error}"})
+            return Answer(
+                "infer", status=status, head={"error": f"{type(error).__name__}: {error}"}
+            )
         except RuntimeError as error:
             return Answer("infer", status=500, head={"error": str(error)})
         described = [

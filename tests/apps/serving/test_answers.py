@@ -1,4 +1,5 @@
-"""Answers that fail, end, trickle, never end or are none, of a server that may go, come back or become another one."""
+"""Answers that fail, end, trickle, never end or are none, of a server that may go, come back or
+become another one."""
 
 from __future__ import annotations
 
@@ -41,14 +42,24 @@ from .inference_server import OPTIONS, Answer, InferenceServer
 @pytest.mark.parametrize(
     ("status", "message", "kind", "line"),
     [
-        (400, "ArgumentError: tau: it is nan", ArgumentError, "the server URL says: tau: it is nan"),
+        (
+            400,
+            "ArgumentError: tau: it is nan",
+            ArgumentError,
+            "the server URL says: tau: it is nan",
+        ),
         (400, "ImageError: tile: odd", ImageError, "the server URL says: tile: odd"),
         (500, "NonFiniteError: NaN", NonFiniteError, "the server URL says: NaN"),
         (500, "BundleError: damaged", RemoteError, "the server URL failed: BundleError: damaged"),
         (500, "the fan fell off", RemoteError, "the server URL failed: the fan fell off"),
         (502, "", UnavailableError, "URL is not available: HTTP status 502"),
         (503, "Server is stopping", UnavailableError, "URL is not available: Server is stopping"),
-        (404, "Request for unknown model", UnavailableError, "URL is not available: Request for unknown model"),
+        (
+            404,
+            "Request for unknown model",
+            UnavailableError,
+            "URL is not available: Request for unknown model",
+        ),
         (504, "Deadline Exceeded", RemoteError, "the server URL did not answer within 120 s"),
     ],
 )
@@ -99,9 +110,14 @@ def test_server_that_comes_back_continues_the_picture(
     def restart(done: int, total: int) -> None:
         if done == 1:
             server.stop()
-            threading.Timer(0.4, lambda: again.append(InferenceServer(tiny_bundle, port=server.port))).start()
+            threading.Timer(
+                0.4, lambda: again.append(InferenceServer(tiny_bundle, port=server.port))
+            ).start()
 
-    with RemoteUpscaler(server.url, tile=32) as remote, Upscaler(tiny_bundle, device="cpu", tile=32) as local:
+    with (
+        RemoteUpscaler(server.url, tile=32) as remote,
+        Upscaler(tiny_bundle, device="cpu", tile=32) as local,
+    ):
         assert np.array_equal(remote.upscale(photo, progress=restart), local.upscale(photo))
     again[0].stop()
     assert f"{server.url} is not available" in caplog.text
@@ -130,8 +146,13 @@ def test_another_model_in_the_middle_of_a_picture_is_refused(
     photo: NDArray[np.uint8], server: InferenceServer, other_bundle: Path
 ) -> None:
     with RemoteUpscaler(server.url, tile=32) as remote:
-        with pytest.raises(UnavailableError, match=r"now serves another model .*: other \(sha256 .* instead of tiny"):
-            remote.upscale(photo, progress=lambda done, total: server.load(other_bundle) if done == 2 else None)
+        with pytest.raises(
+            UnavailableError,
+            match=r"now serves another model .*: other \(sha256 .* instead of tiny",
+        ):
+            remote.upscale(
+                photo, progress=lambda done, total: server.load(other_bundle) if done == 2 else None
+            )
         with pytest.raises(UnavailableError, match="now serves another model"):
             remote.upscale(photo)
 
@@ -152,7 +173,9 @@ def test_files_record_the_servers_precision_and_a_change_of_it_is_refused(
     server.stop()
 
 
-def test_cancel_ends_the_waiting_for_a_server(photo: NDArray[np.uint8], server: InferenceServer) -> None:
+def test_cancel_ends_the_waiting_for_a_server(
+    photo: NDArray[np.uint8], server: InferenceServer
+) -> None:
     cancel = threading.Event()
     with RemoteUpscaler(server.url, retry_for=600) as remote:
         server.stop()
@@ -161,7 +184,9 @@ def test_cancel_ends_the_waiting_for_a_server(photo: NDArray[np.uint8], server: 
             remote.upscale(photo, cancel=cancel)
 
 
-def test_closed_one_says_so_and_cannot_be_pickled(photo: NDArray[np.uint8], server: InferenceServer) -> None:
+def test_closed_one_says_so_and_cannot_be_pickled(
+    photo: NDArray[np.uint8], server: InferenceServer
+) -> None:
     remote = RemoteUpscaler(server.url)
     with pytest.raises(TypeError, match="cannot be pickled"):
         pickle.dumps(remote)
@@ -241,8 +266,11 @@ def test_an_answer_beyond_the_limit_is_left_there(
     spoil: Callable[[Answer], Iterable[bytes]], photo: NDArray[np.uint8], server: InferenceServer
 ) -> None:
     with RemoteUpscaler(server.url, max_message_bytes=LIMIT, retry_for=0, timeout=20) as remote:
-        server.sent, server.spoil = 0, spoil
-        with pytest.raises(RemoteError, match=f"^{server.url} gave an answer that cannot be used: it"):
+        server.sent = 0
+        server.spoil = spoil
+        with pytest.raises(
+            RemoteError, match=f"^{server.url} gave an answer that cannot be used: it"
+        ):
             remote.upscale(photo)
         assert server.sent < LIMIT + (32 << 20)  # what the sockets of both sides may hold
 
@@ -252,13 +280,18 @@ def test_a_connection_that_ends_in_the_middle_is_unavailability(
 ) -> None:
     with RemoteUpscaler(server.url, retry_for=0) as remote:
         server.spoil = lambda answer: [answer.raw()[:-5]]
-        with pytest.raises(UnavailableError, match="the connection ended in the middle of an answer"):
+        with pytest.raises(
+            UnavailableError, match="the connection ended in the middle of an answer"
+        ):
             remote.upscale(photo)
 
 
 @pytest.mark.parametrize("how", ["cancel", "close"])
-def test_cancel_and_close_end_a_request_at_once(how: str, photo: NDArray[np.uint8], server: InferenceServer) -> None:
-    cancel, reached = threading.Event(), threading.Event()
+def test_cancel_and_close_end_a_request_at_once(
+    how: str, photo: NDArray[np.uint8], server: InferenceServer
+) -> None:
+    cancel = threading.Event()
+    reached = threading.Event()
 
     def held(answer: Answer) -> Iterable[bytes]:
         reached.set()
@@ -274,7 +307,8 @@ def test_cancel_and_close_end_a_request_at_once(how: str, photo: NDArray[np.uint
         cancel.set() if how == "cancel" else remote.close()
         expected: type[SRFlowError] = CancelledError if how == "cancel" else DeviceError
         with pytest.raises(
-            expected, match="cancelled by the caller" if how == "cancel" else "closed while it was used"
+            expected,
+            match="cancelled by the caller" if how == "cancel" else "closed while it was used",
         ):
             pending.result(10)
     assert time.monotonic() - begun < 3
@@ -341,9 +375,15 @@ INFERENCES: dict[str, Spoil] = {
     "a size beyond the end": output(parameters={"binary_data_size": 1 << 60}),
     "a size that is true": output(parameters={"binary_data_size": True}),
     "no length of the JSON": replaced(b"Inference-Header", b"Another-Header"),
-    "a length of the JSON beyond the end": replaced(b"Content-Length: ", b"Content-Length: 9999999"),
-    "half the tensor": lambda answer: answer.raw(json.dumps(answer.head).encode() + answer.tensors[:1000]),
-    "more than the tensor": lambda answer: answer.raw(json.dumps(answer.head).encode() + answer.tensors + b"more"),
+    "a length of the JSON beyond the end": replaced(
+        b"Content-Length: ", b"Content-Length: 9999999"
+    ),
+    "half the tensor": lambda answer: answer.raw(
+        json.dumps(answer.head).encode() + answer.tensors[:1000]
+    ),
+    "more than the tensor": lambda answer: answer.raw(
+        json.dumps(answer.head).encode() + answer.tensors + b"more"
+    ),
 }
 
 
@@ -360,7 +400,9 @@ def test_an_answer_that_is_none_is_one_line(
 ) -> None:
     write_image(tmp_path / "a.png", photo)
     with RemoteUpscaler(server.url, retry_for=0) as remote:
-        server.spoil = lambda answer: [INFERENCES[name](answer) if answer.kind == "infer" else answer.raw()]
+        server.spoil = lambda answer: [
+            INFERENCES[name](answer) if answer.kind == "infer" else answer.raw()
+        ]
         with pytest.raises(RemoteError, match=f"^.*{server.url}.*$"):
             remote.upscale_file(tmp_path / "a.png", tmp_path / "b.png")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
@@ -381,7 +423,10 @@ def test_values_that_no_picture_has_are_an_error_with_the_servers_name(
     server.spoil = spoiled
     write_image(tmp_path / "a.png", photo)
     with RemoteUpscaler(server.url) as remote:
-        line = f"^the server {server.url} gave NaN or infinite values, .* at tau 0.7, seed 3, sample 0, in rows 0 to 45"
+        line = (
+            f"^the server {server.url} gave NaN or infinite values, .* at tau 0.7, seed 3, sample "
+            "0, in rows 0 to 45"
+        )
         with pytest.raises(NonFiniteError, match=line):
             remote.upscale_file(tmp_path / "a.png", tmp_path / "b.png", tau=0.7, seed=3)
         with pytest.raises(NonFiniteError):

@@ -20,8 +20,11 @@ from .inference_server import InferenceServer
 
 
 @pytest.fixture
-def remotely(server: InferenceServer, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """srflow-upscale with the server, in the folder of photos; a server that is lost is soon given up."""
+def remotely(
+    server: InferenceServer, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Result]:
+    """srflow-upscale with the server, in the folder of photos; a server that is lost is soon given
+    up."""
     monkeypatch.chdir(folder)
     monkeypatch.setitem(RemoteUpscaler.__init__.__kwdefaults__, "retry_for", 0.5)
     return lambda *arguments: CliRunner().invoke(cli.upscale, [*arguments, "--server", server.url])
@@ -32,9 +35,14 @@ def pixels(path: Path) -> NDArray[Any]:
 
 
 def test_folder_becomes_what_it_becomes_here(
-    remotely: Callable[..., Result], run: Callable[..., Result], folder: Path, server: InferenceServer
+    remotely: Callable[..., Result],
+    run: Callable[..., Result],
+    folder: Path,
+    server: InferenceServer,
 ) -> None:
-    result = remotely(".", "-o", "there", "--tau", "auto", "--samples", "2", "--report", "there.json")
+    result = remotely(
+        ".", "-o", "there", "--tau", "auto", "--samples", "2", "--report", "there.json"
+    )
     assert result.exit_code == 1
     assert result.stderr.count("error: ") == 1  # bad.png
     assert run(".", "-o", "here", "--tau", "auto", "--samples", "2").exit_code == 1
@@ -46,7 +54,13 @@ def test_folder_becomes_what_it_becomes_here(
         assert read_provenance(folder / "there" / name) == read_provenance(folder / "here" / name)
     report = json.loads((folder / "there.json").read_text())
     assert report["settings"]["device"] == server.url
-    assert report["summary"] == {"inputs": 3, "done": 2, "skipped": 0, "failed": 1, "interrupted": False}
+    assert report["summary"] == {
+        "inputs": 3,
+        "done": 2,
+        "skipped": 0,
+        "failed": 1,
+        "interrupted": False,
+    }
 
 
 def test_outputs_are_kept_or_made_again_by_the_servers_model(
@@ -56,7 +70,9 @@ def test_outputs_are_kept_or_made_again_by_the_servers_model(
     server: InferenceServer,
     other_bundle: Path,
 ) -> None:
-    assert run("a.png", "-o", "a4.png", "--seed", "7", "--consistent", "--tile", "16").exit_code == 0
+    assert (
+        run("a.png", "-o", "a4.png", "--seed", "7", "--consistent", "--tile", "16").exit_code == 0
+    )
     kept = "a.png", "-o", "a4.png", "--seed", "7", "--consistent", "--resume"
     assert "0 done, 1 skipped, 0 failed" in remotely(*kept).stderr
     assert not server.requests
@@ -72,7 +88,11 @@ def test_outputs_are_kept_or_made_again_by_the_servers_model(
 
 
 def test_server_that_is_lost_ends_the_folder_and_what_is_done_stays(
-    remotely: Callable[..., Result], folder: Path, server: InferenceServer, tiny_bundle: Path, photo: NDArray[np.uint8]
+    remotely: Callable[..., Result],
+    folder: Path,
+    server: InferenceServer,
+    tiny_bundle: Path,
+    photo: NDArray[np.uint8],
 ) -> None:
     for name in ("c.png", "d.png"):
         write_image(folder / name, photo)
@@ -104,7 +124,8 @@ def test_server_that_is_lost_ends_the_folder_and_what_is_done_stays(
         (
             ["--ray", "auto"],
             2,
-            "--ray draws on the cluster's machines, --server on the server's; leave one of them out",
+            "--ray draws on the cluster's machines, --server on the server's; leave one of them "
+            "out",
         ),
         (["--model", "nope"], 1, "has no model 'nope'; its models are srflow_upscale"),
     ],
@@ -119,6 +140,9 @@ def test_options_of_this_machine_and_unknown_models_are_refused(
 
 
 def test_a_cluster_cannot_draw_with_a_servers_model(folder: Path, server: InferenceServer) -> None:
-    with RemoteUpscaler(server.url) as remote, pytest.raises(ArgumentError, match="upscaler is a server's"):
+    with (
+        RemoteUpscaler(server.url) as remote,
+        pytest.raises(ArgumentError, match="upscaler is a server's"),
+    ):
         upscale_folder(folder, folder / "out", upscaler=remote, ray="auto")
     assert not (folder / "out").exists()

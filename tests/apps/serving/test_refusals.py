@@ -21,7 +21,11 @@ from .inference_server import NAME, InferenceServer
 
 @pytest.mark.parametrize(
     ("url", "address"),
-    [("gpu", "http://gpu:8000"), (" Http://gpu:9/ ", "http://gpu:9"), ("http://[::1]:9", "http://[::1]:9")],
+    [
+        ("gpu", "http://gpu:8000"),
+        (" Http://gpu:9/ ", "http://gpu:9"),
+        ("http://[::1]:9", "http://[::1]:9"),
+    ],
 )
 def test_protocol_and_port_have_defaults(url: str, address: str) -> None:
     assert str(parse_address(url)) == address
@@ -30,16 +34,27 @@ def test_protocol_and_port_have_defaults(url: str, address: str) -> None:
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
-        *((url, "only a host and a port can be named") for url in ("http://gpu/v2", "http://:8000", "a b")),
-        *((f"{url}s3cr3t", "only a host and a port can be named") for url in ("http://gpu?token=", "gpu/v2#")),
-        *((f"{url}:s3cr3t@gpu", "only a host and a port can be named") for url in ("http://me", "me", "ftp://me")),
+        *(
+            (url, "only a host and a port can be named")
+            for url in ("http://gpu/v2", "http://:8000", "a b")
+        ),
+        *(
+            (f"{url}s3cr3t", "only a host and a port can be named")
+            for url in ("http://gpu?token=", "gpu/v2#")
+        ),
+        *(
+            (f"{url}:s3cr3t@gpu", "only a host and a port can be named")
+            for url in ("http://me", "me", "ftp://me")
+        ),
         *((url, "only a host and a port can be named") for url in ("  ", 8001, "gpu\x1b[2J")),
         *((url, "only HTTP is spoken here") for url in ("https://gpu", "grpc://gpu:8001")),
         ("gpu:port", "Port could not be cast"),
         ("gpu:99999", "Port out of range"),
     ],
 )
-def test_other_addresses_are_refused_in_one_line_without_passwords(url: object, reason: str) -> None:
+def test_other_addresses_are_refused_in_one_line_without_passwords(
+    url: object, reason: str
+) -> None:
     with pytest.raises(ArgumentError, match=reason) as caught:
         parse_address(url)
     assert "\n" not in str(caught.value)
@@ -49,8 +64,13 @@ def test_other_addresses_are_refused_in_one_line_without_passwords(url: object, 
 def test_what_needs_the_model_here_is_refused_with_what_to_use(
     photo: NDArray[np.uint8], remote: RemoteUpscaler, server: InferenceServer
 ) -> None:
-    small, large, manifest = photo[:16, :16], np.zeros((64, 64, 3), np.uint8), remote.bundle.manifest
-    zeros = {e.level: np.zeros((e.channels, 64 >> e.level, 64 >> e.level), np.float32) for e in manifest.latent_levels}
+    small = photo[:16, :16]
+    large = np.zeros((64, 64, 3), np.uint8)
+    manifest = remote.bundle.manifest
+    zeros = {
+        e.level: np.zeros((e.channels, 64 >> e.level, 64 >> e.level), np.float32)
+        for e in manifest.latent_levels
+    }
     latents = Latents(zeros, height=64, width=64, model_sha256=manifest.digest)
     for use in (
         lambda: remote.encode(small).invert(large),
@@ -59,14 +79,18 @@ def test_what_needs_the_model_here_is_refused_with_what_to_use(
         lambda: remote.transfer(large, large, np.ones((64, 64), bool)),
         lambda: remote.log_likelihood(large),
     ):
-        with pytest.raises(RemoteError, match=r"only upscales; .* use Upscaler with the bundle on this machine"):
+        with pytest.raises(
+            RemoteError, match=r"only upscales; .* use Upscaler with the bundle on this machine"
+        ):
             use()
     assert not server.requests
 
 
 def test_nothing_at_the_address_fails_at_once_with_what_to_check(server: InferenceServer) -> None:
     server.stop()
-    with pytest.raises(UnavailableError, match="cannot be reached: Connection refused; start the server, or check"):
+    with pytest.raises(
+        UnavailableError, match="cannot be reached: Connection refused; start the server, or check"
+    ):
         RemoteUpscaler(f"127.0.0.1:{server.port}")
 
 
@@ -74,7 +98,9 @@ def test_machine_that_does_not_answer_cannot_be_reached() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        with pytest.raises(UnavailableError, match=r"cannot be reached: no answer within 0\.4 s; start the server"):
+        with pytest.raises(
+            UnavailableError, match=r"cannot be reached: no answer within 0\.4 s; start the server"
+        ):
             RemoteUpscaler("{}:{}".format(*silent.getsockname()), timeout=0.4)
 
 
@@ -86,7 +112,9 @@ def test_a_port_that_speaks_another_protocol_says_which_one_to_name() -> None:
 
     with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Grpc) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
-        with pytest.raises(UnavailableError, match="it does not answer in HTTP; 8000 is Triton's port for HTTP"):
+        with pytest.raises(
+            UnavailableError, match="it does not answer in HTTP; 8000 is Triton's port for HTTP"
+        ):
             RemoteUpscaler("{}:{}".format(*other.server_address))
         other.shutdown()
 
@@ -116,27 +144,39 @@ def test_server_that_describes_its_model_badly_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("max_tile_pixels", "at most 500 pixels"), ("max_answer_bytes", "answers of 500 bytes")]
+    ("name", "reason"),
+    [("max_tile_pixels", "at most 500 pixels"), ("max_answer_bytes", "answers of 500 bytes")],
 )
 def test_a_server_that_takes_not_even_the_smallest_tile_is_refused(
     name: str, reason: str, server: InferenceServer
 ) -> None:
     server.parameters[name] = "500"
-    with pytest.raises(ArgumentError, match=f"{reason}.*; the smallest tile of this model, .*: raise max_tile_pixels"):
+    with pytest.raises(
+        ArgumentError,
+        match=f"{reason}.*; the smallest tile of this model, .*: raise max_tile_pixels",
+    ):
         RemoteUpscaler(server.url)
 
 
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"max_message_bytes": 100_000}, "max_message_bytes is 100,000; the smallest tile .* needs [0-9,]+$"),
-        ({"max_message_bytes": 1000}, "max_message_bytes is 1000; it must be a whole number from 65536"),
+        (
+            {"max_message_bytes": 100_000},
+            "max_message_bytes is 100,000; the smallest tile .* needs [0-9,]+$",
+        ),
+        (
+            {"max_message_bytes": 1000},
+            "max_message_bytes is 1000; it must be a whole number from 65536",
+        ),
         ({"timeout": 0}, "timeout is 0; it must be a finite number from 0.001 to 1e"),
         ({"retry_for": -1}, "retry_for is -1"),
         ({"model": ""}, "must be the name of a model"),
         ({"tile": 3}, "tile is 3"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options: dict[str, Any], reason: str, server: InferenceServer) -> None:
+def test_options_that_cannot_be_are_refused(
+    options: dict[str, Any], reason: str, server: InferenceServer
+) -> None:
     with pytest.raises(ArgumentError, match=reason):
         RemoteUpscaler(server.url, **options)

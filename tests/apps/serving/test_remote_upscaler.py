@@ -1,4 +1,5 @@
-"""The client's pictures are the local ones, also where a server has a model for each kind of picture."""
+"""The client's pictures are the local ones, also where a server has a model for each kind of
+picture."""
 
 from __future__ import annotations
 
@@ -58,9 +59,16 @@ def test_picture_is_the_local_one_to_the_bit_with_equal_tiles(
     kind: str, tile: Any, photo: NDArray[np.uint8], server: InferenceServer, tiny_bundle: Path
 ) -> None:
     image = kinds(photo)[kind]
-    with RemoteUpscaler(server.url, tile=tile) as remote, Upscaler(tiny_bundle, device="cpu", tile=tile) as local:
-        for options in OPTIONS if kind == "rgb" else OPTIONS[:2]:  # a kind of pixels is read, and projected
-            assert np.array_equal(remote.upscale(image, **options), local.upscale(image, **options)), options
+    with (
+        RemoteUpscaler(server.url, tile=tile) as remote,
+        Upscaler(tiny_bundle, device="cpu", tile=tile) as local,
+    ):
+        for options in (
+            OPTIONS if kind == "rgb" else OPTIONS[:2]
+        ):  # a kind of pixels is read, and projected
+            assert np.array_equal(
+                remote.upscale(image, **options), local.upscale(image, **options)
+            ), options
 
 
 def test_samples_share_a_request_as_far_as_they_fit_and_are_what_each_is_alone(
@@ -82,15 +90,21 @@ def test_file_is_the_local_one_and_names_the_servers_model(
 ) -> None:
     source = tmp_path / "a.tif"
     write_image(source, photo.astype(np.uint16) * 257)
-    (there,) = remote.upscale_file(source, tmp_path / "there.tif", report=True, consistent=True).outputs
-    (here,) = upscaler.upscale_file(source, tmp_path / "here.tif", report=True, consistent=True).outputs
+    (there,) = remote.upscale_file(
+        source, tmp_path / "there.tif", report=True, consistent=True
+    ).outputs
+    (here,) = upscaler.upscale_file(
+        source, tmp_path / "here.tif", report=True, consistent=True
+    ).outputs
     assert np.array_equal(read_image(there.path).pixels, read_image(here.path).pixels)
     assert there.provenance == here.provenance
     assert there.lr_psnr == here.lr_psnr
     assert there.provenance.model_sha256 == upscaler.bundle.model_sha256
 
 
-@pytest.mark.parametrize(("tile", "asked"), [(None, "whole pictures of this size"), (44, "tiles of 44 pixels")])
+@pytest.mark.parametrize(
+    ("tile", "asked"), [(None, "whole pictures of this size"), (44, "tiles of 44 pixels")]
+)
 def test_tile_that_does_not_fit_a_message_becomes_smaller_with_one_warning(
     tile: int | None,
     asked: str,
@@ -106,7 +120,9 @@ def test_tile_that_does_not_fit_a_message_becomes_smaller_with_one_warning(
     assert f"{asked} do not fit messages of 230000 bytes" in caplog.text
 
 
-def test_threads_share_one(photo: NDArray[np.uint8], server: InferenceServer, tiny_bundle: Path) -> None:
+def test_threads_share_one(
+    photo: NDArray[np.uint8], server: InferenceServer, tiny_bundle: Path
+) -> None:
     with (
         RemoteUpscaler(server.url, tile=32) as remote,
         Upscaler(tiny_bundle, device="cpu", tile=32) as local,
@@ -117,12 +133,19 @@ def test_threads_share_one(photo: NDArray[np.uint8], server: InferenceServer, ti
             assert np.array_equal(picture, local.upscale(photo, seed=seed))
 
 
-def test_the_servers_calibration_gives_intervals(tiny_bundle: Path, tmp_path: Path, photo: NDArray[np.uint8]) -> None:
+def test_the_servers_calibration_gives_intervals(
+    tiny_bundle: Path, tmp_path: Path, photo: NDArray[np.uint8]
+) -> None:
     bundle = calibrated(tiny_bundle, tmp_path / "calibrated.srflow")
     server = InferenceServer(bundle)
     try:
-        with RemoteUpscaler(server.url) as remote, Upscaler(bundle, device="cpu", threads=1) as here:
-            there, local = (upscaler.encode(photo[:13, :17]).interval(4) for upscaler in (remote, here))
+        with (
+            RemoteUpscaler(server.url) as remote,
+            Upscaler(bundle, device="cpu", threads=1) as here,
+        ):
+            there, local = (
+                upscaler.encode(photo[:13, :17]).interval(4) for upscaler in (remote, here)
+            )
     finally:
         server.stop()
     np.testing.assert_array_equal(there, local)
@@ -150,7 +173,13 @@ def test_no_window_of_any_plan_needs_a_larger_message(
 ) -> None:
     model: dict[str, int] = {"scale": scale, "multiple": multiple, "halo": halo}
     try:
-        limits = Limits(message_bytes=message_bytes, tile_pixels=tile_pixels, answer_bytes=1 << 22, samples=16, **model)
+        limits = Limits(
+            message_bytes=message_bytes,
+            tile_pixels=tile_pixels,
+            answer_bytes=1 << 22,
+            samples=16,
+            **model,
+        )
     except ArgumentError:
         return
     height, width = padded_size(height, multiple), padded_size(width, multiple)
@@ -161,7 +190,9 @@ def test_no_window_of_any_plan_needs_a_larger_message(
         assert 16 * pixels + ENVELOPE_BYTES <= message_bytes
         samples = limits.samples_at_once(pixels)
         assert 1 <= samples <= limits.samples
-        assert 12 * scale**2 * pixels * samples <= min(message_bytes - ENVELOPE_BYTES, limits.answer_bytes)
+        assert 12 * scale**2 * pixels * samples <= min(
+            message_bytes - ENVELOPE_BYTES, limits.answer_bytes
+        )
 
 
 MODELS = {"x4-small": "srflow_upscale-x4-small", "x4-photo": "srflow_upscale-x4-photo"}
@@ -176,11 +207,19 @@ def both(two_models: Path, tiny_bundle: Path) -> Iterator[InferenceServer]:
     server.stop()
 
 
-def test_each_picture_is_drawn_by_the_model_that_suits_it(both: InferenceServer, tmp_path: Path) -> None:
+def test_each_picture_is_drawn_by_the_model_that_suits_it(
+    both: InferenceServer, tmp_path: Path
+) -> None:
     Image.fromarray(smooth()).save(tmp_path / "photo.jpg", quality=60)
     with RemoteUpscaler(both.url) as remote, Upscaler(device="cpu", threads=1) as here:
-        for picture in (*PICTURES.values(), Image.open(tmp_path / "photo.jpg"), tmp_path / "photo.jpg"):
-            assert np.array_equal(np.asarray(remote.upscale(picture)), np.asarray(here.upscale(picture)))  # type: ignore[call-overload]
+        for picture in (
+            *PICTURES.values(),
+            Image.open(tmp_path / "photo.jpg"),
+            tmp_path / "photo.jpg",
+        ):
+            assert np.array_equal(
+                np.asarray(remote.upscale(picture)), np.asarray(here.upscale(picture))
+            )  # type: ignore[call-overload]
         assert set(both.models) == set(MODELS.values())
         with pytest.raises(ArgumentError, match="name 'x4-small' or 'x4-photo'"):
             remote.bundle  # noqa: B018
@@ -189,15 +228,27 @@ def test_each_picture_is_drawn_by_the_model_that_suits_it(both: InferenceServer,
         assert done.outputs[0].provenance.model == "x4-photo"
 
 
-def test_the_scale_chooses_of_the_models_that_the_server_has(five_models: Path, tiny_bundle: Path) -> None:
-    served = {f"srflow_upscale-{name}": five_models / f"{name}.srflow" for name in ("x8-small", "x4-photo", "x2-small")}
+def test_the_scale_chooses_of_the_models_that_the_server_has(
+    five_models: Path, tiny_bundle: Path
+) -> None:
+    served = {
+        f"srflow_upscale-{name}": five_models / f"{name}.srflow"
+        for name in ("x8-small", "x4-photo", "x2-small")
+    }
     server = InferenceServer(tiny_bundle, others={**served, "srflow_upscale-mine": tiny_bundle})
     try:
-        with RemoteUpscaler(server.url) as remote, Upscaler("x8-small", device="cpu", threads=1) as here:
-            assert np.array_equal(remote.upscale(smooth(32), scale=6), here.upscale(smooth(32), scale=6))
+        with (
+            RemoteUpscaler(server.url) as remote,
+            Upscaler("x8-small", device="cpu", threads=1) as here,
+        ):
+            assert np.array_equal(
+                remote.upscale(smooth(32), scale=6), here.upscale(smooth(32), scale=6)
+            )
             remote.upscale(noisy(10), scale=3)
             assert set(server.models) == {"srflow_upscale-x8-small", "srflow_upscale-x4-photo"}
-            with pytest.raises(ArgumentError, match="the models here enlarge 2, 4, 8 times: ask for at most 8"):
+            with pytest.raises(
+                ArgumentError, match="the models here enlarge 2, 4, 8 times: ask for at most 8"
+            ):
                 remote.upscale(smooth(), scale=16)
     finally:
         server.stop()
@@ -209,7 +260,9 @@ def test_a_name_is_the_only_model(both: InferenceServer) -> None:
         remote.upscale(smooth())
     assert set(both.models) == {MODELS["x4-photo"]}
     with pytest.raises(
-        RemoteError, match="no model 'srflow_upscale'; its models are srflow_upscale-x4-photo, srflow_upscale-x4"
+        RemoteError,
+        match="no model 'srflow_upscale'; its models are srflow_upscale-x4-photo, "
+        "srflow_upscale-x4",
     ):
         RemoteUpscaler(both.url, model="srflow_upscale")
 
@@ -227,17 +280,26 @@ def test_the_command_chooses_too_and_makes_pictures_again_and_numbers_by_the_mod
         return result
 
     there = "--server", both.url
-    assert "x4-photo drew 1, x4-small drew 1" in run("x4-photo.png", "x4-small.png", "-o", "out", *there).stderr
+    assert (
+        "x4-photo drew 1, x4-small drew 1"
+        in run("x4-photo.png", "x4-small.png", "-o", "out", *there).stderr
+    )
     for name in PICTURES:
         assert (made := read_provenance(f"out/{name}.png")) is not None
         assert made.model == name
     run("--from-output", "out/x4-photo.png", "-o", "b.png", *there)
-    tifffile.imwrite("in.tif", (np.indices((9, 9)).sum(axis=0) * 50 - 400).astype(np.int16), photometric="minisblack")
+    tifffile.imwrite(
+        "in.tif",
+        (np.indices((9, 9)).sum(axis=0) * 50 - 400).astype(np.int16),
+        photometric="minisblack",
+    )
     run("in.tif", "--range", "-400", "400", "-o", "there.tif", *there)
     run("in.tif", "--range", "-400", "400", "-o", "here.tif", "--device", "cpu")
     assert np.array_equal(tifffile.imread("there.tif"), tifffile.imread("here.tif"))
 
 
-def test_a_server_does_not_wrap_and_says_so(remote: RemoteUpscaler, photo: NDArray[np.uint8]) -> None:
+def test_a_server_does_not_wrap_and_says_so(
+    remote: RemoteUpscaler, photo: NDArray[np.uint8]
+) -> None:
     with pytest.raises(ArgumentError, match="a server does not wrap textures; leave out wrap"):
         remote.upscale(photo, wrap="xy")

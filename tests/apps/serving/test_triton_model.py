@@ -1,4 +1,5 @@
-"""What Triton's python backend loads, with a module in the place of the backend's own: see tests/tritonserver."""
+"""What Triton's python backend loads, with a module in the place of the backend's own: see
+tests/tritonserver."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ ANSWER_BYTES = 40 * 48 * 3
 
 class Tensor:
     def __init__(self, name: str, value: np.ndarray) -> None:
-        self._name, self.value = name, value
+        self._name = name
+        self.value = value
 
     def name(self) -> str:
         return self._name
@@ -35,10 +37,13 @@ class Tensor:
 
 
 class TritonError:
-    CANCELLED, INVALID_ARG, INTERNAL = "cancelled", "invalid", "internal"
+    CANCELLED = "cancelled"
+    INVALID_ARG = "invalid"
+    INTERNAL = "internal"
 
     def __init__(self, message: str, code: str = "") -> None:
-        self._message, self.code = message, code
+        self._message = message
+        self.code = code
 
     def message(self) -> str:
         return self._message
@@ -46,7 +51,8 @@ class TritonError:
 
 class Response:
     def __init__(self, tensors: Any = (), error: TritonError | None = None) -> None:
-        self.tensors, self._error = list(tensors), error
+        self.tensors = list(tensors)
+        self._error = error
 
     def error(self) -> TritonError | None:
         return self._error
@@ -57,7 +63,9 @@ class Sender:
 
     def __init__(self, room: int, *, cancelled: bool) -> None:
         self.sent: list[Response] = []
-        self._room, self._tried, self._cancelled = room, False, cancelled
+        self._room = room
+        self._tried = False
+        self._cancelled = cancelled
 
     def is_cancelled(self) -> bool:
         return self._cancelled
@@ -76,13 +84,18 @@ def backend(room: int, log: list[str]) -> Any:
     """The module. room: bytes of shared memory."""
 
     class Request:
-        def __init__(self, *, model_name: str, requested_output_names: list[str], inputs: list[Tensor]) -> None:
-            self._model, self._bytes = model_name, sum(tensor.value.nbytes for tensor in inputs)
+        def __init__(
+            self, *, model_name: str, requested_output_names: list[str], inputs: list[Tensor]
+        ) -> None:
+            self._model = model_name
+            self._bytes = sum(tensor.value.nbytes for tensor in inputs)
 
         def exec(self) -> Response:
             fits = self._bytes <= room
             reason = (
-                f"Model '{self._model}' is not ready." if fits else "Failed to increase the shared memory pool size"
+                f"Model '{self._model}' is not ready."
+                if fits
+                else "Failed to increase the shared memory pool size"
             )
             return Response(error=TritonError(reason))
 
@@ -105,7 +118,9 @@ def test_an_instance_on_the_cpu_draws_there_unless_a_device_is_named() -> None:
     assert _for_instance(ServingOptions(device="openvino"), placed("CPU", 0)).device == "openvino"
 
 
-@pytest.mark.parametrize(("visible", "number", "own"), [("", 1, "1"), ("3,5", 1, "5"), ("GPU-1a", 0, "GPU-1a")])
+@pytest.mark.parametrize(
+    ("visible", "number", "own"), [("", 1, "1"), ("3,5", 1, "5"), ("GPU-1a", 0, "GPU-1a")]
+)
 def test_an_instance_on_a_gpu_sees_that_gpu_alone(
     monkeypatch: pytest.MonkeyPatch, visible: str, number: int, own: str
 ) -> None:
@@ -114,7 +129,9 @@ def test_an_instance_on_a_gpu_sees_that_gpu_alone(
     assert os.environ["CUDA_VISIBLE_DEVICES"] == own
 
 
-def test_an_instance_on_a_gpu_that_is_not_visible_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_instance_on_a_gpu_that_is_not_visible_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(DeviceError, match="placed on GPU 1, but CUDA_VISIBLE_DEVICES is 3"):
         _for_instance(ServingOptions(), placed("GPU", 1))
@@ -122,26 +139,43 @@ def test_an_instance_on_a_gpu_that_is_not_visible_is_an_error(monkeypatch: pytes
         _for_instance(ServingOptions(device="cuda:1"), placed("GPU", 0))
 
 
-def test_an_instance_on_a_gpu_does_not_draw_on_the_cpu_unless_that_is_named(service: PictureService) -> None:
+def test_an_instance_on_a_gpu_does_not_draw_on_the_cpu_unless_that_is_named(
+    service: PictureService,
+) -> None:
     for device, kind in (("auto", "CPU"), ("cpu", "GPU")):
         _check_place(place_of(service, device), placed(kind, 0))
-    with pytest.raises(DeviceError, match="placed on a GPU, but this server would compute on the CPU: srflow-doctor"):
+    with pytest.raises(
+        DeviceError,
+        match="placed on a GPU, but this server would compute on the CPU: srflow-doctor",
+    ):
         _check_place(place_of(service, "auto"), placed("GPU", 0))
 
 
 def place_of(service: PictureService, device: str) -> Any:
-    return SimpleNamespace(options=ServingOptions(device=device), backend=service.backend, close=lambda: None)
+    return SimpleNamespace(
+        options=ServingOptions(device=device), backend=service.backend, close=lambda: None
+    )
 
 
 def answered(
-    service: Any, *, room: int = 1 << 30, sending: int = 1 << 30, cancelled: bool = False, **inputs: np.ndarray
+    service: Any,
+    *,
+    room: int = 1 << 30,
+    sending: int = 1 << 30,
+    cancelled: bool = False,
+    **inputs: np.ndarray,
 ) -> tuple[list[Response], list[str]]:
-    """What the model sends for one request, and what it logs. room: of shared memory, before and while it sends."""
+    """What the model sends for one request, and what it logs. room: of shared memory, before and
+    while it sends."""
     log: list[str] = []
     model = TritonPythonModel()
-    model.__dict__.update(_triton=backend(room, log), _service=service, _room=threading.Semaphore(0))
+    model.__dict__.update(
+        _triton=backend(room, log), _service=service, _room=threading.Semaphore(0)
+    )
     sender = Sender(sending, cancelled=cancelled)
-    model._answer(SimpleNamespace(inputs=lambda: [Tensor(*entry) for entry in inputs.items()]), sender)
+    model._answer(
+        SimpleNamespace(inputs=lambda: [Tensor(*entry) for entry in inputs.items()]), sender
+    )
     assert model._room.acquire(blocking=False)  # the next request has room
     return sender.sent, log
 
@@ -156,7 +190,9 @@ def error_of(sent: list[Response]) -> tuple[str, str]:
 def test_an_answer_is_sent_once_with_its_tensors(service: PictureService) -> None:
     ((response,), _) = answered(service, room=ANSWER_BYTES, image=PICTURE)
     assert response.error() is None
-    assert [(tensor.name(), tensor.value.shape) for tensor in response.tensors] == [("upscaled", (1, 40, 48, 3))]
+    assert [(tensor.name(), tensor.value.shape) for tensor in response.tensors] == [
+        ("upscaled", (1, 40, 48, 3))
+    ]
 
 
 def test_an_answer_that_does_not_fit_shared_memory_is_an_error_for_the_client_and_in_the_log(
@@ -166,17 +202,26 @@ def test_an_answer_that_does_not_fit_shared_memory_is_an_error_for_the_client_an
     sent, _ = answered(service, room=less, sending=less, image=PICTURE)
     code, message = error_of(sent)
     assert code == "internal"
-    assert message.startswith("OutOfMemoryError: the answer of 5,760 bytes does not fit the memory that the server")
+    assert message.startswith(
+        "OutOfMemoryError: the answer of 5,760 bytes does not fit the memory that the server"
+    )
     assert "Failed to increase the shared memory pool size" in caplog.text
 
 
-def test_an_answer_that_cannot_be_sent_is_in_the_log(service: PictureService, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_answer_that_cannot_be_sent_is_in_the_log(
+    service: PictureService, caplog: pytest.LogCaptureFixture
+) -> None:
     assert answered(service, sending=0, image=PICTURE)[0] == []
     assert caplog.records[0].levelno == logging.ERROR
-    assert "an answer cannot be sent, and its client waits for its own deadline: Failed to" in caplog.text
+    assert (
+        "an answer cannot be sent, and its client waits for its own deadline: Failed to"
+        in caplog.text
+    )
 
 
-def test_errors_reach_the_client_with_their_code(service: PictureService, caplog: pytest.LogCaptureFixture) -> None:
+def test_errors_reach_the_client_with_their_code(
+    service: PictureService, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("nobody thought of this")
 
@@ -200,7 +245,8 @@ def test_errors_reach_the_client_with_their_code(service: PictureService, caplog
 
 
 LOGS = ("log_error", "log_warn", "log_info")
-FORMER = "from srflow_sdk._serving.triton_model import TritonPythonModel"  # in repositories of earlier versions
+# in repositories of earlier versions
+FORMER = "from srflow_sdk._serving.triton_model import TritonPythonModel"
 
 
 @pytest.mark.parametrize("text", [FORMER, MODEL_PY], ids=["former", "today"])
@@ -210,7 +256,9 @@ def test_a_model_py_finds_the_model(text: str) -> None:
     assert names["TritonPythonModel"] is TritonPythonModel
 
 
-def test_a_repository_of_the_mode_that_is_gone_says_what_to_do_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_repository_of_the_mode_that_is_gone_says_what_to_do_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     said = dict.fromkeys(LOGS, (log := list[str]()).append)
     utils = SimpleNamespace(TritonModelException=RuntimeError, Logger=SimpleNamespace(**said))
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
@@ -219,8 +267,13 @@ def test_a_repository_of_the_mode_that_is_gone_says_what_to_do_in_one_line(monke
     monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "")  # so that it is put back
     monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
     config = json.dumps({"parameters": {"mode": {"string_value": "bls"}}})
-    with pytest.raises(RuntimeError, match=r"^the mode bls is gone, .*: srflow-export --bundle BUNDLE --triton REPO$"):
+    with pytest.raises(
+        RuntimeError,
+        match=r"^the mode bls is gone, .*: srflow-export --bundle BUNDLE --triton REPO$",
+    ):
         TritonPythonModel().initialize({"model_config": config})
     logging.getLogger("srflow_sdk").warning("the SDK's log is the server's")
     assert log == ["the SDK's log is the server's"]
-    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0", "float32 convolutions stay in float32 in the server"
+    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0", (
+        "float32 convolutions stay in float32 in the server"
+    )

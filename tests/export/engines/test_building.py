@@ -1,4 +1,5 @@
-"""Real TensorRT-RTX builds, for GPUs that this machine does not have, and what is checked: ends, types, plugins.
+"""Real TensorRT-RTX builds, for GPUs that this machine does not have, and what is checked: ends,
+types, plugins.
 
 No engine loads without a GPU: those that are inspected speak as engines do.
 """
@@ -39,7 +40,10 @@ def network(rtx, graph):
 
 def test_a_parsed_network_of_another_graph_is_refused(rtx, network, graph, exported):
     check_network(rtx, network, graph)
-    with pytest.raises(ExportError, match=r"sampler.onnx, as tensorrt_rtx reads .*input tau: none instead of float32"):
+    with pytest.raises(
+        ExportError,
+        match=r"sampler.onnx, as tensorrt_rtx reads .*input tau: none instead of float32",
+    ):
         check_network(rtx, network, read_graph(exported / "sampler.onnx", precision="fp16"))
 
 
@@ -51,7 +55,9 @@ def shapes(graph, text="16,88,168"):
 
 
 @pytest.mark.slow
-def test_engines_for_two_gpus_are_written_and_recorded_one_of_the_inverter_too(rtx, folder, manifest):
+def test_engines_for_two_gpus_are_written_and_recorded_one_of_the_inverter_too(
+    rtx, folder, manifest
+):
     graphs = graphs_of(dataclasses.replace(manifest, files={"inverter.onnx": {}}), "fp16")
     assert graphs == ("encoder.onnx", "sampler.onnx", "inverter.onnx")
     lines = []
@@ -75,15 +81,22 @@ def test_engines_for_two_gpus_are_written_and_recorded_one_of_the_inverter_too(r
 
 
 def test_a_graph_that_the_library_cannot_read_is_named_with_its_reason(rtx):
-    node = onnx.helper.make_node("NoSuchOperator", ["lr"], ["sr"], name="the_node", domain="elsewhere")
-    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, 3, 8, 8)) for name in ("lr", "sr")]
+    node = onnx.helper.make_node(
+        "NoSuchOperator", ["lr"], ["sr"], name="the_node", domain="elsewhere"
+    )
+    ends = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, (1, 3, 8, 8))
+        for name in ("lr", "sr")
+    ]
     model = onnx.helper.make_model(
         onnx.helper.make_graph([node], "g", ends[:1], ends[1:]),
         opset_imports=[onnx.helper.make_opsetid("", 18), onnx.helper.make_opsetid("elsewhere", 1)],
         ir_version=8,
     )
     graph = Graph(name="odd.onnx", precision="fp32", content=model.SerializeToString(), model=model)
-    with pytest.raises(ExportError, match=r"odd.onnx: tensorrt_rtx .* cannot read the graph: .*NoSuchOperator"):
+    with pytest.raises(
+        ExportError, match=r"odd.onnx: tensorrt_rtx .* cannot read the graph: .*NoSuchOperator"
+    ):
         build_engine(rtx, graph, {}, REQUEST)
 
 
@@ -98,18 +111,24 @@ def test_a_file_that_is_no_graph_is_named(folder, rtx, manifest):
 
 def test_sizes_that_the_library_refuses_are_told_in_its_words(rtx, graph):
     wrong = {name: (best, low, high) for name, (low, best, high) in shapes(graph).items()}
-    with pytest.raises(ExportError, match=r"encoder.onnx: .* does not accept these sizes: .*MIN<=OPT<=MAX"):
+    with pytest.raises(
+        ExportError, match=r"encoder.onnx: .* does not accept these sizes: .*MIN<=OPT<=MAX"
+    ):
         build_engine(rtx, graph, wrong, REQUEST)
 
 
 def test_a_build_that_fails_says_so_and_what_may_help(rtx, graph, monkeypatch):
     monkeypatch.setattr(building, "_in_background", lambda *_, **__: None)
-    with pytest.raises(ExportError, match=r"encoder.onnx: tensorrt_rtx .* cannot build it: .*smaller --shapes"):
+    with pytest.raises(
+        ExportError, match=r"encoder.onnx: tensorrt_rtx .* cannot build it: .*smaller --shapes"
+    ):
         build_engine(rtx, graph, shapes(graph), REQUEST)
 
 
 @pytest.mark.parametrize("name", ["encoder.onnx", "sampler.onnx"])
-def test_couplings_have_their_channels_last_between_engines_and_all_else_is_linear(rtx, exported, name, monkeypatch):
+def test_couplings_have_their_channels_last_between_engines_and_all_else_is_linear(
+    rtx, exported, name, monkeypatch
+):
     seen = []
 
     def noted(_trt, network, *_, **__):
@@ -140,7 +159,9 @@ def test_an_interrupt_ends_the_build_and_reaches_the_caller(rtx, graph, monkeypa
     monkeypatch.setattr(building, "_SAY_EVERY_S", 0.001)
     monitors = []
     build_monitor = building.build_monitor
-    monkeypatch.setattr(building, "build_monitor", lambda trt: monitors.append(build_monitor(trt)) or monitors[0])
+    monkeypatch.setattr(
+        building, "build_monitor", lambda trt: monitors.append(build_monitor(trt)) or monitors[0]
+    )
 
     def interrupt(line):
         raise KeyboardInterrupt
@@ -166,7 +187,10 @@ def test_engines_of_this_machines_gpu_are_named_and_recorded(monkeypatch, folder
     """TensorRT itself cannot run here: its builder is replaced, everything around it is real."""
     gpu = Gpu(name="NVIDIA H100 80GB HBM3", compute_capability="9.0", cuda="13.0")
     here = Library(runtime="tensorrt", module=SimpleNamespace(), version="11.4.0.106", gpu=gpu)
-    monkeypatch.setattr("srflow_export.engines.bundles.build_engine", lambda trt, graph, *_, **__: graph.name.encode())
+    monkeypatch.setattr(
+        "srflow_export.engines.bundles.build_engine",
+        lambda trt, graph, *_, **__: graph.name.encode(),
+    )
     request = EngineRequest(runtime="tensorrt", precision="fp16")
     record = build_engines(folder, manifest, request, library=here)
     assert record.encoder == "engines/trt-11.4.0.106-sm90-fp16.encoder.engine"

@@ -45,7 +45,9 @@ from tests.sdk.tiny_bundle import tiny_manifest
         ("tensorrt_rtx", 8 << 30, 240, ()),
     ],
 )
-def test_default_sizes_follow_the_gpu_and_pictures_are_in_one_piece(monkeypatch, runtime, free, side, whole):
+def test_default_sizes_follow_the_gpu_and_pictures_are_in_one_piece(
+    monkeypatch, runtime, free, side, whole
+):
     full_size = tiny_manifest(precision="fp16", halo=16, conditioning_bytes_per_pixel=16_896)
     monkeypatch.setattr("srflow_export.engines.bundles.gpu_free_memory", lambda: free)
     profile = default_profile(full_size, runtime)
@@ -73,7 +75,8 @@ GPU = Gpu(name="NVIDIA H100 80GB HBM3", compute_capability="9.0", cuda="13.0")
 
 
 class Registry:
-    """The rule of the parser: a node is a plugin only if its creator is there by then. See IPluginRegistry."""
+    """The rule of the parser: a node is a plugin only if its creator is there by then. See
+    IPluginRegistry."""
 
     def __init__(self):
         self.loaded = []
@@ -91,13 +94,16 @@ class Registry:
 def tensorrt():
     registry = Registry()
     module = ModuleType("tensorrt")
-    vars(module).update(__version__="10.15.1.29", get_plugin_registry=lambda: registry, registry=registry)
+    vars(module).update(
+        __version__="10.15.1.29", get_plugin_registry=lambda: registry, registry=registry
+    )
     return Library(runtime="tensorrt", module=module, version=module.__version__, gpu=GPU)
 
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Calls of the builder: graph, whether with plugins, whether they were loaded. Each gives another engine."""
+    """Calls of the builder: graph, whether with plugins, whether they were loaded. Each gives
+    another engine."""
     found = []
 
     def build(trt, graph, *_, plugins, **__):
@@ -111,7 +117,9 @@ def calls(monkeypatch):
 @pytest.fixture(scope="session")
 def with_nodes(exported, tmp_path_factory):
     folder = shutil.copytree(exported, tmp_path_factory.mktemp("nodes") / "exported")
-    sampler = onnx_models.sampler_model(random_srflow(tiny_config(steps=1)), "fp16", flow_nodes=True)
+    sampler = onnx_models.sampler_model(
+        random_srflow(tiny_config(steps=1)), "fp16", flow_nodes=True
+    )
     (folder / "sampler.onnx").write_bytes(onnx_models.finished(sampler, {}))
     return folder
 
@@ -130,12 +138,17 @@ def beside(monkeypatch, tmp_path):
     return tmp_path / "native"
 
 
-def test_the_library_is_loaded_before_the_graphs_are_parsed_and_recorded(tensorrt, calls, plugged, manifest, beside):
-    library, lines = write_plugin_library(beside / "libsrflow_trt.so", abi=PLUGINS_ABI), []
+def test_the_library_is_loaded_before_the_graphs_are_parsed_and_recorded(
+    tensorrt, calls, plugged, manifest, beside
+):
+    library = write_plugin_library(beside / "libsrflow_trt.so", abi=PLUGINS_ABI)
+    lines = []
     record = build_engines(plugged, manifest, TENSORRT, library=tensorrt, say=lines.append)
     assert calls == [("encoder.onnx", False, True), ("sampler.onnx", True, True)]
     assert record.plugins == PluginLibrary(version=__version__, tensorrt_major=10, abi=PLUGINS_ABI)
-    assert lines == [f"flow operations: 3 plugins of {library}, which the engines need wherever they run"]
+    assert lines == [
+        f"flow operations: 3 plugins of {library}, which the engines need wherever they run"
+    ]
 
 
 def test_without_a_library_functions_are_built_and_the_line_says_how_to_get_one(
@@ -146,7 +159,9 @@ def test_without_a_library_functions_are_built_and_the_line_says_how_to_get_one(
     assert record.plugins is None
     assert calls[1] == ("sampler.onnx", False, False)
     (line,) = lines
-    assert line.startswith("flow operations: 3 functions in standard operators, as there is no plugin library: ")
+    assert line.startswith(
+        "flow operations: 3 functions in standard operators, as there is no plugin library: "
+    )
     assert "python -m srflow_export.native tensorrt" in line
 
 
@@ -154,13 +169,16 @@ def test_tensorrt_rtx_gets_functions(rtx, plugged, manifest, beside, monkeypatch
     write_plugin_library(beside / "libsrflow_trt.so")
     found = []
     monkeypatch.setattr(
-        "srflow_export.engines.bundles.build_engine", lambda *_, plugins, **__: found.append(plugins) or b"engine"
+        "srflow_export.engines.bundles.build_engine",
+        lambda *_, plugins, **__: found.append(plugins) or b"engine",
     )
     lines = []
     request = EngineRequest(runtime="tensorrt_rtx", precision="fp16", sms=(89,))
     assert build_engines(plugged, manifest, request, say=lines.append).plugins is None
     assert found == [False, False]
-    assert lines == ["flow operations: 3 functions in standard operators, as TensorRT-RTX has no plugins"]
+    assert lines == [
+        "flow operations: 3 functions in standard operators, as TensorRT-RTX has no plugins"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -169,11 +187,24 @@ def test_tensorrt_rtx_gets_functions(rtx, plugged, manifest, beside, monkeypatch
         (
             {"major": 11},
             ExportError,
-            rf"is for TensorRT 11 \(ABI 2\), not 10 \(ABI {PLUGINS_ABI}\): build it again \(python -m",
+            rf"is for TensorRT 11 \(ABI 2\), not 10 \(ABI {PLUGINS_ABI}\): "
+            r"build it again \(python -m",
         ),
-        ({"abi": 1}, ExportError, rf"is for TensorRT 10 \(ABI 1\), not 10 \(ABI {PLUGINS_ABI}\): build it"),
-        ({"major": 0}, DeviceError, r"has no plugins for TensorRT: name a libsrflow_trt.so in SRFLOW_TENSORRT_PLUGINS"),
-        ({"version": "0.0.1"}, DeviceError, r"is from srflow-sdk 0.0.1, but .*, or set SRFLOW_TENSORRT_PLUGINS= to"),
+        (
+            {"abi": 1},
+            ExportError,
+            rf"is for TensorRT 10 \(ABI 1\), not 10 \(ABI {PLUGINS_ABI}\): build it",
+        ),
+        (
+            {"major": 0},
+            DeviceError,
+            r"has no plugins for TensorRT: name a libsrflow_trt.so in SRFLOW_TENSORRT_PLUGINS",
+        ),
+        (
+            {"version": "0.0.1"},
+            DeviceError,
+            r"is from srflow-sdk 0.0.1, but .*, or set SRFLOW_TENSORRT_PLUGINS= to",
+        ),
     ],
     ids=["other TensorRT", "other plugins", "custom ops", "other SDK"],
 )
@@ -235,8 +266,15 @@ def test_engines_are_added_and_replaced_for_the_same_gpus_only(no_builds, bundle
     )
 
 
-def test_the_inverters_engine_is_added_kept_and_replaced_with_the_others(no_builds, exported, manifest, tmp_path):
-    write_bundle(tmp_path / "tiny.srflow", exported, manifest, ("encoder.onnx", "sampler.onnx", "inverter.onnx"))
+def test_the_inverters_engine_is_added_kept_and_replaced_with_the_others(
+    no_builds, exported, manifest, tmp_path
+):
+    write_bundle(
+        tmp_path / "tiny.srflow",
+        exported,
+        manifest,
+        ("encoder.onnx", "sampler.onnx", "inverter.onnx"),
+    )
     for sm in (89, 120, 89):
         after = add_engines(tmp_path / "tiny.srflow", dataclasses.replace(REQUEST, sms=(sm,)))
     assert [record.compute_capabilities for record in after.engines] == [("8.9",), ("12.0",)]
@@ -287,7 +325,11 @@ def test_what_is_no_bundle_is_refused_without_a_lock_beside_it(tmp_path):
 
 def test_the_command_for_another_machine_asks_for_all_the_same(bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    request = EngineRequest(runtime="tensorrt", precision="fp16", profile=parse_shapes("16,32,64"), level=4)
+    request = EngineRequest(
+        runtime="tensorrt", precision="fp16", profile=parse_shapes("16,32,64"), level=4
+    )
     with pytest.raises(MissingExtraError) as caught:
         add_engines(bundle, request)
-    assert str(caught.value).endswith(f"--engines-for {bundle} --trt fp16 --shapes 16x16,32x32,64x64 --builder-level 4")
+    assert str(caught.value).endswith(
+        f"--engines-for {bundle} --trt fp16 --shapes 16x16,32x32,64x64 --builder-level 4"
+    )

@@ -1,4 +1,5 @@
-"""TensorRT's builders get other operators with plugins than the bundle's graph has, and the same results."""
+"""TensorRT's builders get other operators with plugins than the bundle's graph has, and the same
+results."""
 
 from __future__ import annotations
 
@@ -15,13 +16,16 @@ from tests.networks import random_srflow, tiny_config
 
 
 def run(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     (picture,) = session.run(None, inputs)
     return np.asarray(picture)
 
 
 def as_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose functions read and write as the plugins do, so that ONNX Runtime can compute it."""
+    """A copy whose functions read and write as the plugins do, so that ONNX Runtime can compute
+    it."""
     result = onnx.ModelProto.FromString(model.SerializeToString())
     for index, node in enumerate(result.graph.node):
         if node.domain == "srflow" and len(node.output) == 1:
@@ -32,9 +36,15 @@ def as_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
     function.node.insert(0, helper.make_node("Transpose", ["head"], ["planes"], perm=[0, 3, 1, 2]))
     function.attribute.extend(["channels_last", "h_a"])
     function.output.append("h_a_last")
-    function.node.append(helper.make_node("Slice", ["out", "none", "kept", "channel_axis"], ["first_half"]))
-    function.node.append(helper.make_node("Cast", ["first_half"], ["h_a_in_half"], to=onnx.TensorProto.FLOAT16))
-    function.node.append(helper.make_node("Transpose", ["h_a_in_half"], ["h_a_last"], perm=[0, 2, 3, 1]))
+    function.node.append(
+        helper.make_node("Slice", ["out", "none", "kept", "channel_axis"], ["first_half"])
+    )
+    function.node.append(
+        helper.make_node("Cast", ["first_half"], ["h_a_in_half"], to=onnx.TensorProto.FLOAT16)
+    )
+    function.node.append(
+        helper.make_node("Transpose", ["h_a_in_half"], ["h_a_last"], perm=[0, 2, 3, 1])
+    )
     return result
 
 
@@ -42,9 +52,14 @@ def test_plugins_take_heads_and_give_h_a_with_channels_last() -> None:
     before = onnx_models.sampler_model(random_srflow(tiny_config(steps=2)), "fp16", flow_nodes=True)
     after = for_plugins(before)
     counts = [Counter(node.op_type for node in model.graph.node) for model in (before, after)]
-    assert [[count[op] for op in ("Slice", "Cast", "Transpose")] for count in counts] == [[4, 10, 0], [1, 7, 9]]
+    assert [[count[op] for op in ("Slice", "Cast", "Transpose")] for count in counts] == [
+        [4, 10, 0],
+        [1, 7, 9],
+    ]
     tails = [node for node in after.graph.node if node.op_type == "FlowStepTail"]
-    assert [len(tail.output) for tail in tails] == [2, 1] * 3, "the last step of a level is unsqueezed"
+    assert [len(tail.output) for tail in tails] == [2, 1] * 3, (
+        "the last step of a level is unsqueezed"
+    )
     generator = np.random.default_rng(0)
     inputs = {"tau": np.ones(1, np.float32)}
     for entry in before.graph.input:
@@ -52,5 +67,7 @@ def test_plugins_take_heads_and_give_h_a_with_channels_last() -> None:
         if len(dimensions) == 4:
             side = 32 >> int(entry.name.partition("level")[2][0])
             type_ = helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type)
-            inputs[entry.name] = generator.normal(size=(1, dimensions[1].dim_value, side, side)).astype(type_)
+            inputs[entry.name] = generator.normal(
+                size=(1, dimensions[1].dim_value, side, side)
+            ).astype(type_)
     np.testing.assert_array_equal(run(as_plugins(after), inputs), run(before, inputs))

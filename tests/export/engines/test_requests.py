@@ -1,4 +1,5 @@
-"""Requests for engines: what they may ask for, what is refused, in which words, and the command for the same."""
+"""Requests for engines: what they may ask for, what is refused, in which words, and the command for
+the same."""
 
 import dataclasses
 import shlex
@@ -47,7 +48,16 @@ def test_the_command_says_all_that_was_asked_for_and_survives_the_shell():
         level=0,
     )
     assert shlex.split(command_of(request, bundle=Path("my models/x4.srflow"))) == [
-        *("srflow-export", "--engines-for", "my models/x4.srflow", "--rtx", "fp16", "--sm", "89", "120"),
+        *(
+            "srflow-export",
+            "--engines-for",
+            "my models/x4.srflow",
+            "--rtx",
+            "fp16",
+            "--sm",
+            "89",
+            "120",
+        ),
         *("--shapes", "16x16,88x120,256x256", "--builder-level", "0"),
     ]
     plain = EngineRequest(runtime="tensorrt", precision="fp32")
@@ -56,7 +66,9 @@ def test_the_command_says_all_that_was_asked_for_and_survives_the_shell():
 
 def test_shapes_are_squares_or_height_by_width():
     assert parse_shapes("16,88,256") == LrProfile(min=(16, 16), opt=(88, 88), max=(256, 256))
-    assert parse_shapes("16x20, 88X100, 256×300") == LrProfile(min=(16, 20), opt=(88, 100), max=(256, 300))
+    assert parse_shapes("16x20, 88X100, 256×300") == LrProfile(
+        min=(16, 20), opt=(88, 100), max=(256, 300)
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,30 +106,43 @@ def test_every_input_has_the_size_of_its_level(exported):
     assert len(sampler) == 3 * len(("coupling", "injector_scale", "injector_shift", "noise")) + 1
 
 
-def test_a_missing_library_says_what_is_missing_how_to_get_it_and_how_to_build_elsewhere(monkeypatch):
+def test_a_missing_library_says_what_is_missing_how_to_get_it_and_how_to_build_elsewhere(
+    monkeypatch,
+):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(requests, "find_gpu", lambda: None)
-    words = r"TensorRT is not installed: .*srflow-sdk\[tensorrt\].*this machine has none.*: srflow-export --this$"
+    words = (
+        r"TensorRT is not installed: .*srflow-sdk\[tensorrt\].*this machine has none.*: "
+        r"srflow-export --this$"
+    )
     with pytest.raises(MissingExtraError, match=words):
         load_library("tensorrt", elsewhere="srflow-export --this")
     monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
-    with pytest.raises(MissingExtraError, match=r'TensorRT-RTX is not installed.*"srflow-sdk\[rtx\]"') as caught:
+    with pytest.raises(
+        MissingExtraError, match=r'TensorRT-RTX is not installed.*"srflow-sdk\[rtx\]"'
+    ) as caught:
         load_library("tensorrt_rtx", elsewhere="")
     assert "NVIDIA GPU" not in str(caught.value)
 
 
 def test_bindings_without_their_libraries_are_told_apart(monkeypatch, tmp_path):
-    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.11: cannot open shared object file')")
+    (tmp_path / "tensorrt.py").write_text(
+        "raise ImportError('libnvinfer.so.11: cannot open shared object file')"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
-    with pytest.raises(MissingExtraError, match=r"does not load \(libnvinfer.so.11: .*--force-reinstall"):
+    with pytest.raises(
+        MissingExtraError, match=r"does not load \(libnvinfer.so.11: .*--force-reinstall"
+    ):
         load_library("tensorrt", elsewhere="")
 
 
 @pytest.mark.parametrize("version", ["10.14.1.48", "8.6.1", "9.3"])
 def test_an_old_library_is_refused(monkeypatch, version):
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version))
-    monkeypatch.setattr(requests, "find_gpu", lambda: Gpu(name="G", compute_capability="9.0", cuda="13.0"))
+    monkeypatch.setattr(
+        requests, "find_gpu", lambda: Gpu(name="G", compute_capability="9.0", cuda="13.0")
+    )
     with pytest.raises(ExportError, match=f"{version} is too old; 10.15 is the first.*--upgrade"):
         load_library("tensorrt", elsewhere="")
 
@@ -126,7 +151,10 @@ def test_an_old_library_is_refused(monkeypatch, version):
 def test_tensorrt_without_a_gpu_is_refused_and_with_one_is_taken(monkeypatch, version):
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt(version))
     monkeypatch.setattr(requests, "find_gpu", lambda: None)
-    with pytest.raises(ExportError, match=rf"{version} is installed, but there is no NVIDIA GPU.*--rtx.*another: X$"):
+    with pytest.raises(
+        ExportError,
+        match=rf"{version} is installed, but there is no NVIDIA GPU.*--rtx.*another: X$",
+    ):
         load_library("tensorrt", elsewhere="X")
     gpu = Gpu(name="G", compute_capability="9.0", cuda="13.0")
     monkeypatch.setattr(requests, "find_gpu", lambda: gpu)

@@ -1,11 +1,13 @@
-"""Every name of TensorRT that this code uses is there, from the oldest version that it takes to the newest known one.
+"""Every name of TensorRT that this code uses is there, from the oldest version that it takes to the
+newest known one.
 
-TensorRT cannot run here. What its module has was recorded where it is installed (no GPU is needed), by
+TensorRT cannot run here. What its module has was recorded where it is installed (no GPU is needed),
+by
 
     python -m tests.export.engines.test_tensorrt_surface
 
-What the code uses is read from the code: `config.clear_flag` is IBuilderConfig's, since in these modules `config` is
-always one.
+What the code uses is read from the code: `config.clear_flag` is IBuilderConfig's, since in these
+modules `config` is always one.
 """
 
 import ast
@@ -74,7 +76,9 @@ def test_tensorrt_has_every_name_that_is_used(used, version):
     assert len(used) > 40, "the reading of the code finds what it must"
     missing = {use for use in used - OF_RTX_ALONE if use[1] not in surface.get(use[0], ())}
     assert not missing
-    assert ("FP16" in surface["BuilderFlag"]) == version.startswith("10."), "names go, and none of those is used"
+    assert ("FP16" in surface["BuilderFlag"]) == version.startswith("10."), (
+        "names go, and none of those is used"
+    )
 
 
 def test_strong_typing_is_asked_for_where_it_is_a_choice_and_left_out_where_the_flag_is_gone():
@@ -88,10 +92,18 @@ def test_strong_typing_is_asked_for_where_it_is_a_choice_and_left_out_where_the_
 def main() -> None:
     """Record the TensorRT that is installed, as another version."""
     trt = importlib.import_module("tensorrt")
-    owners = {owner: functools.reduce(getattr, filter(None, owner.split(".")), trt) for owner in SURFACES["10.15.1.29"]}
-    found = {owner: [name for name in dir(thing) if not name.startswith("_")] for owner, thing in owners.items()}
+    owners = {
+        owner: functools.reduce(getattr, filter(None, owner.split(".")), trt)
+        for owner in SURFACES["10.15.1.29"]
+    }
+    found = {
+        owner: [name for name in dir(thing) if not name.startswith("_")]
+        for owner, thing in owners.items()
+    }
     found[""] = [name for name in found[""] if name in owners or name == "get_plugin_registry"]
-    RECORD.write_text(json.dumps({**SURFACES, trt.__version__: found}, indent=1) + "\n", encoding="utf-8")
+    RECORD.write_text(
+        json.dumps({**SURFACES, trt.__version__: found}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Two bundles, a bundle and a checkpoint, two devices: side by side, with the worse one's promise as the bound."""
+"""Two bundles, a bundle and a checkpoint, two devices: side by side, with the worse one's promise
+as the bound."""
 
 import shutil
 from types import SimpleNamespace
@@ -49,7 +50,9 @@ def test_a_device_gives_what_the_graphs_give(folder):
 
 def test_a_precision_is_compared_as_an_application_has_it(monkeypatch):
     monkeypatch.setattr(
-        comparing, "photo_patches", lambda *arguments, **limits: photo_patches(*arguments, **limits)[:1]
+        comparing,
+        "photo_patches",
+        lambda *arguments, **limits: photo_patches(*arguments, **limits)[:1],
     )
     (row, *_) = rows = compare("x4-small", "x4-small@openvino@bf16")
     assert row.graph == "x4-small@openvino@bf16"
@@ -64,7 +67,9 @@ def test_a_path_may_have_an_at(folder, tmp_path):
 def test_bundles_that_differ_are_shown_in_a_table_and_end_with_status_1(folder):
     result = run(folder / "one.srflow", folder / "brighter.srflow")
     assert result.exit_code == 1
-    *lines, error = (line for line in result.output.splitlines() if not line.startswith("comparing"))  # slow machines
+    *lines, error = (
+        line for line in result.output.splitlines() if not line.startswith("comparing")
+    )  # slow machines
     assert len(lines) == 1 + 4 * len(TAUS)
     assert error.startswith(f"error: {folder / 'brighter.srflow'} at tau ")
     assert f"dB against {folder / 'one.srflow'}, but 90 dB are needed" in error
@@ -89,14 +94,19 @@ def profile(low, high):
     return LrProfile(min=(low, low), opt=(high, high), max=(high, high))
 
 
-@pytest.mark.parametrize(("low", "high", "size"), [(2, 240, (40, 48)), (2, 32, (32, 32)), (64, 96, (64, 64))])
+@pytest.mark.parametrize(
+    ("low", "high", "size"), [(2, 240, (40, 48)), (2, 32, (32, 32)), (64, 96, (64, 64))]
+)
 def test_patches_fit_the_sizes_that_engines_take(low, high, size):
     patches = photo_patches(2, limits=[profile(low, high)])
     assert {patch.lr.shape[2:] for patch in patches} == {size}
 
 
 def test_photographs_that_are_too_small_for_engines_are_a_clear_refusal():
-    with pytest.raises(ArgumentError, match=r"no patch of a size that these engines accept, from 256×256 to 512×512"):
+    with pytest.raises(
+        ArgumentError,
+        match=r"no patch of a size that these engines accept, from 256×256 to 512×512",
+    ):
         photo_patches(2, limits=[profile(256, 512)])
 
 
@@ -105,7 +115,9 @@ def test_a_device_with_limits_is_compared_within_them(folder, monkeypatch):
     sizes = []
     encode = OnnxRuntimeBackend.encode_impl
     monkeypatch.setattr(
-        OnnxRuntimeBackend, "encode_impl", lambda self, lr: sizes.append(lr.shape[2:]) or encode(self, lr)
+        OnnxRuntimeBackend,
+        "encode_impl",
+        lambda self, lr: sizes.append(lr.shape[2:]) or encode(self, lr),
     )
     compare(str(folder / "one.srflow"), f"{folder / 'one.srflow'}@cpu")
     assert set(sizes) == {(32, 32)}
@@ -123,7 +135,9 @@ def test_engines_alone_are_run_by_polygraphys_runner(folder, monkeypatch):
 
     monkeypatch.setattr(trt, "TrtRunner", OnGraph)
     monkeypatch.setattr(trt, "EngineFromBytes", lambda graph: graph)
-    record = SimpleNamespace(encoder="encoder.onnx", sampler="sampler.onnx", runtime="tensorrt", profile=profile(2, 32))
+    record = SimpleNamespace(
+        encoder="encoder.onnx", sampler="sampler.onnx", runtime="tensorrt", profile=profile(2, 32)
+    )
     monkeypatch.setattr(comparing, "select_engines", lambda _: (record, None, None))
     rows = compare(str(folder / "one.srflow"), f"{folder / 'one.srflow'}@engines")
     assert len(rows) == 4 * len(TAUS)
@@ -137,7 +151,11 @@ def test_engines_alone_are_run_by_polygraphys_runner(folder, monkeypatch):
         ("x8.srflow", ArgumentError, "they differ in scale or in their latents"),
         ("one.srflow@gpu", ArgumentError, "'gpu' is not one of auto, cpu, cuda"),
         ("one.srflow@int8@cpu", ArgumentError, "name a device, a precision, or DEVICE@PRECISION"),
-        ("one.srflow@rounded@cpu", ArgumentError, "name a device, a precision, or DEVICE@PRECISION"),
+        (
+            "one.srflow@rounded@cpu",
+            ArgumentError,
+            "name a device, a precision, or DEVICE@PRECISION",
+        ),
         ("one.srflow@cpu@int8", BundleError, r"has no encoder\.int8\.onnx"),
         ("net2.safetensors@cpu", ArgumentError, "runs only in torch"),
         ("rrdb.safetensors", ExportError, "holds only an LR encoder"),

@@ -17,7 +17,14 @@ def rows_of(outputs, references):
 
 
 def row(**fields):
-    ours = {"graph": "fused", "photo": "cat", "tau": 0.8, "diverged": False, "psnr_db": 120.0, "max_abs": 0.0}
+    ours = {
+        "graph": "fused",
+        "photo": "cat",
+        "tau": 0.8,
+        "diverged": False,
+        "psnr_db": 120.0,
+        "max_abs": 0.0,
+    }
     return ParityRow(**{**ours, "nonfinite": 0, "levels_db": {}, **fields})
 
 
@@ -48,7 +55,9 @@ def test_values_that_are_not_finite_are_counted_and_are_the_worst_there_is():
     found = rows_of({"sr": sr}, {"sr": values(0.5)})
     assert [row.nonfinite for row in found] == [0, 4, 0, 0]
     assert found[1].psnr_db == -200
-    assert "4 values are not finite, unlike those of the checkpoint's network" in refused(*found, row(psnr_db=3.0))
+    assert "4 values are not finite, unlike those of the checkpoint's network" in refused(
+        *found, row(psnr_db=3.0)
+    )
 
 
 @pytest.mark.parametrize("wild", [np.nan, np.inf, 1e30])
@@ -59,11 +68,15 @@ def test_where_the_reference_itself_diverges_there_is_nothing_to_compare(wild):
     assert [row.diverged for row in found] == [False, False, False, True]
     check(found, bound_db=90, reference="it")
     assert "left out" in list(table(found))[-1]
-    assert "gives no finite picture of any photograph" in refused(row(tau=0.0, diverged=True, comparable=False))
+    assert "gives no finite picture of any photograph" in refused(
+        row(tau=0.0, diverged=True, comparable=False)
+    )
 
 
 def test_the_level_at_which_it_goes_wrong_is_the_first_below_the_bound():
-    levels = {"level3_decoded": np.linspace(-5, 5, 4 * 12 * 4, dtype=np.float32).reshape(4, 12, 2, 2)}
+    levels = {
+        "level3_decoded": np.linspace(-5, 5, 4 * 12 * 4, dtype=np.float32).reshape(4, 12, 2, 2)
+    }
     levels["level2_decoded"] = np.linspace(-1, 1, 4 * 6 * 16, dtype=np.float32).reshape(4, 6, 4, 4)
     sr = np.random.default_rng(0).random((4, 3, 8, 8), dtype=np.float32)
     wrong = {**levels, "level2_decoded": levels["level2_decoded"] + 0.1, "sr": sr + 0.05}
@@ -76,12 +89,32 @@ def test_the_level_at_which_it_goes_wrong_is_the_first_below_the_bound():
 
 
 def test_the_worst_row_is_named_with_its_photograph_and_tau():
-    message = refused(row(psnr_db=49.0), row(psnr_db=45.0, photo="sky", tau=1.0, graph="encoder+sampler"), row())
-    assert message.startswith("encoder+sampler at tau 1 on the photograph 'sky': 45.0 dB against the checkpoint's")
+    message = refused(
+        row(psnr_db=49.0), row(psnr_db=45.0, photo="sky", tau=1.0, graph="encoder+sampler"), row()
+    )
+    assert message.startswith(
+        "encoder+sampler at tau 1 on the photograph 'sky': 45.0 dB against the checkpoint's"
+    )
     check([row(psnr_db=50.0)], bound_db=50, reference="it")
 
 
 def test_the_table_has_a_line_for_each_row_under_a_head():
-    lines = list(table([row(), row(psnr_db=51.26, max_abs=0.0123, levels_db={3: 60.0, 2: 49.5, 1: 51.26})]))
-    assert " ".join(lines[0].split()) == "graph photo tau PSNR largest difference not finite worst level"
-    assert lines[2].split() == ["fused", "cat", "0.8", "51.3", "dB", "1.2e-02", "0", "2:", "49.5", "dB"]
+    lines = list(
+        table([row(), row(psnr_db=51.26, max_abs=0.0123, levels_db={3: 60.0, 2: 49.5, 1: 51.26})])
+    )
+    assert (
+        " ".join(lines[0].split())
+        == "graph photo tau PSNR largest difference not finite worst level"
+    )
+    assert lines[2].split() == [
+        "fused",
+        "cat",
+        "0.8",
+        "51.3",
+        "dB",
+        "1.2e-02",
+        "0",
+        "2:",
+        "49.5",
+        "dB",
+    ]

@@ -1,4 +1,5 @@
-"""Half precision on a machine without it: the same values as numpy's float16, operator by operator."""
+"""Half precision on a machine without it: the same values as numpy's float16, operator by
+operator."""
 
 import ml_dtypes
 import numpy as np
@@ -22,7 +23,9 @@ def typed_graph(half, weight):
         helper.make_node("Constant", [], ["three"], value=weight(3.0)),
         helper.make_node("Mul", ["a", "three"], ["b"]),
     ]
-    function = helper.make_function("srflow", "Triple", ["a"], ["b"], body, [helper.make_opsetid("", 18)])
+    function = helper.make_function(
+        "srflow", "Triple", ["a"], ["b"], body, [helper.make_opsetid("", 18)]
+    )
     nodes = [
         helper.make_node("Cast", ["x"], ["h"], to=half),
         helper.make_node("Mul", ["h", "w"], ["m"]),
@@ -42,7 +45,9 @@ def typed_graph(half, weight):
 
 
 def run(model, x):
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     return session.run(None, {"x": x})[0]
 
 
@@ -62,13 +67,17 @@ def test_every_half_value_is_rounded_after_its_operator(half, dtype):
 
 
 def test_what_overflows_in_half_overflows():
-    model = typed_graph(TensorProto.FLOAT16, lambda value: numpy_helper.from_array(np.array(value, np.float16), ""))
+    model = typed_graph(
+        TensorProto.FLOAT16, lambda value: numpy_helper.from_array(np.array(value, np.float16), "")
+    )
     x = np.float32([1, 30_000])  # 30,000 · 1.7 fits, and three times that does not
     assert np.isfinite(run(model, x)).all()
     assert run(rounded_as_on_gpus(model), x)[1] == np.inf
 
 
-@pytest.mark.parametrize(("arithmetic", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)])
+@pytest.mark.parametrize(
+    ("arithmetic", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)]
+)
 def test_the_network_in_half_is_as_far_from_itself_as_by_torchs_own_operators(arithmetic, dtype):
     model = random_srflow(tiny_config(variant="published"))
     hr = torch.from_numpy(photo_patches(8)[0].lr)

@@ -1,4 +1,5 @@
-"""A machine with a GPU and a library that runs engines, for one test, and drawings of the tiny bundle on it."""
+"""A machine with a GPU and a library that runs engines, for one test, and drawings of the tiny
+bundle on it."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ RTX_4090 = Gpu(name="NVIDIA GeForce RTX 4090", compute_capability="8.9", cuda="1
 
 
 class EngineMachine:
-    """The GPU is `gpu`; `found` is what its driver says of it. Neither library is there until it is installed."""
+    """The GPU is `gpu`; `found` is what its driver says of it. Neither library is there until it is
+    installed."""
 
     def __init__(self, monkeypatch):
         self._monkeypatch = monkeypatch
@@ -34,7 +36,9 @@ class EngineMachine:
         self.library: Any = None
         for module in (tensorrt, cuda):
             monkeypatch.setattr(module, "find_gpu", lambda number=0: self.found)
-        monkeypatch.setattr("srflow_sdk.drawing.painter.gpu_free_memory", lambda number=0: self.gpu.nbytes)
+        monkeypatch.setattr(
+            "srflow_sdk.drawing.painter.gpu_free_memory", lambda number=0: self.gpu.nbytes
+        )
         monkeypatch.setitem(sys.modules, "cuda.bindings.runtime", runtime_module(self.gpu))
         monkeypatch.setitem(sys.modules, "cuda.bindings.driver", driver_module(self.gpu))
         for name in ("tensorrt", "tensorrt_rtx"):
@@ -65,7 +69,9 @@ class EngineMachine:
 def noise(batch, height=24, width=30):
     rng = np.random.default_rng(3)
     return {
-        level: rng.standard_normal((batch, channels, height * SCALE >> level, width * SCALE >> level), np.float32)
+        level: rng.standard_normal(
+            (batch, channels, height * SCALE >> level, width * SCALE >> level), np.float32
+        )
         for level, channels in LEVELS.items()
     }
 
@@ -91,5 +97,8 @@ def drawing_of(bundle, **changes):
 
 def maps_of(bundle):
     rng = np.random.default_rng(1)
-    sizes = {entry.level: (96 >> entry.level, 120 >> entry.level) for entry in bundle.manifest.latent_levels}
+    sizes = {
+        entry.level: (96 >> entry.level, 120 >> entry.level)
+        for entry in bundle.manifest.latent_levels
+    }
     return {level: rng.random(size, np.float32) * np.float32(2) for level, size in sizes.items()}

@@ -1,7 +1,8 @@
-"""CUDA in main memory: work waits on streams until somebody waits for it, and what CUDA forbids fails here.
+"""CUDA in main memory: work waits on streams until somebody waits for it, and what CUDA forbids
+fails here.
 
-`FakeGpu` is what lies behind; `runtime_module` and `driver_module` give it the faces of `cuda.bindings.runtime` and
-`cuda.bindings.driver`. Kernels are PTX, which `fake_ptx` runs.
+`FakeGpu` is what lies behind; `runtime_module` and `driver_module` give it the faces of
+`cuda.bindings.runtime` and `cuda.bindings.driver`. Kernels are PTX, which `fake_ptx` runs.
 """
 # ruff: noqa: N801, N802, N803, N815
 
@@ -56,25 +57,36 @@ class _Stream:
 
 
 class FakeGpu:
-    """One GPU with so many bytes of memory. `violations` is what a real one would have answered with a crash."""
+    """One GPU with so many bytes of memory. `violations` is what a real one would have answered
+    with a crash."""
 
     def __init__(self, nbytes=1 << 30):
-        self.nbytes, self.devices, self.can_capture, self.ptx_version = nbytes, 1, True, 8.0
+        self.nbytes = nbytes
+        self.devices = 1
+        self.can_capture = True
+        self.ptx_version = 8.0
         self.violations: list[str] = []
         self.blocks: dict[int, np.ndarray] = {}
         self.pinned: dict[int, np.ndarray] = {}
         self.streams: dict[int, _Stream] = {}
         self.graphs: dict[int, list[Work]] = {}
-        self.events: dict[int, tuple[int, list[bool]]] = {}  # where each stands: a stream, and whether it got there
-        self.eager: set[int] = set()  # streams whose work is done at once, as early as a GPU may do it
+        self.events: dict[
+            int, tuple[int, list[bool]]
+        ] = {}  # where each stands: a stream, and whether it got there
+        self.eager: set[int] = (
+            set()
+        )  # streams whose work is done at once, as early as a GPU may do it
         self.modules: dict[int, dict[str, Kernel]] = {}
         self.kernels: dict[int, Kernel] = {}
         self.contexts: set[int] = set()  # GPUs whose primary context was initialised
-        # What happened so far: kernels that ran, bytes of copies to the host and from ordinary memory of it, and more.
+        # What happened so far: kernels that ran, bytes of copies to the host and from ordinary
+        # memory of it, and more.
         self.started: list[str] = []
         self.pageable: list[int] = []
         self.copied: list[tuple[bool, bool, int]] = []  # from the GPU, to it, bytes
-        self.waited: list[str] = []  # the functions by which the processor waited for work that was not done
+        self.waited: list[
+            str
+        ] = []  # the functions by which the processor waited for work that was not done
         self.allocations = self.launches = self.captures = self.outside_graphs = 0
         self._handles = itertools.count(1000)
         self._lock = threading.RLock()
@@ -101,7 +113,9 @@ class FakeGpu:
         with self._lock:
             target = self.streams[stream]
             if self.device_here() != target.device:
-                self.violated(f"a stream of GPU {target.device} is used where {self.device_here()} is current")
+                self.violated(
+                    f"a stream of GPU {target.device} is used where {self.device_here()} is current"
+                )
             (target.pending if target.captured is None else target.captured).append(work)
             if stream in self.eager and target.captured is None:
                 self._work(stream)
@@ -123,7 +137,9 @@ class FakeGpu:
         """The lock for a call that no capture may see: it spoils the one of its thread."""
         with self._lock:
             for stream in self.streams.values():
-                stream.spoiled |= stream.captured is not None and stream.capturing_thread == threading.get_ident()
+                stream.spoiled |= (
+                    stream.captured is not None and stream.capturing_thread == threading.get_ident()
+                )
         return self._lock
 
     # The runtime's functions: a status, then values.
@@ -145,7 +161,9 @@ class FakeGpu:
         return OK, text.encode()
 
     def cudaStreamCreateWithFlags(self, flags):
-        self.streams[handle := next(self._handles)] = _Stream(self._current.device)  # which an earlier call has made
+        self.streams[handle := next(self._handles)] = _Stream(
+            self._current.device
+        )  # which an earlier call has made
         return OK, handle
 
     def cudaStreamDestroy(self, stream):
@@ -175,7 +193,8 @@ class FakeGpu:
         return (OK,)
 
     def cudaStreamWaitEvent(self, stream, event, flags):
-        """It waits for what the event stands for now: recording it again changes nothing (CUDA runtime API)."""
+        """It waits for what the event stands for now: recording it again changes nothing (CUDA
+        runtime API)."""
         of, done = self.events[event]
         self.put(stream, lambda: self._work(of, lambda: done[0]) if not done[0] else None)
         return (OK,)
@@ -192,7 +211,9 @@ class FakeGpu:
         with self._not_captured():
             if self.used + size > self.nbytes:
                 return cudaError_t.cudaErrorMemoryAllocation, 0
-            block = np.full(size + 256, 0x7F, np.uint8)  # whoever reads what nobody wrote gets nonsense
+            block = np.full(
+                size + 256, 0x7F, np.uint8
+            )  # whoever reads what nobody wrote gets nonsense
             start = -block.ctypes.data % 256
             block = block[start : start + size]
             self.blocks[block.ctypes.data] = block
@@ -218,19 +239,28 @@ class FakeGpu:
         return (OK,)
 
     def cudaMemcpyAsync(self, dst, src, count, kind, stream):
-        """Ordinary memory is staged by the call, and pinned memory is read when the copy's turn has come (CUDA runtime
-        API, "API synchronization behavior", Memcpy, Asynchronous)."""
+        """Ordinary memory is staged by the call, and pinned memory is read when the copy's turn has
+        come (CUDA runtime API, "API synchronization behavior", Memcpy, Asynchronous)."""
         with self._not_captured():
-            on_gpu = [any(at <= one < at + len(block) for at, block in self.blocks.items()) for one in (src, dst)]
+            on_gpu = [
+                any(at <= one < at + len(block) for at, block in self.blocks.items())
+                for one in (src, dst)
+            ]
             self.copied.append((on_gpu[0], on_gpu[1], count))
             host = [one for one, here in zip((src, dst), on_gpu, strict=True) if not here]
             spans = [(start, start + memory.nbytes) for start, memory in self.pinned.items()]
-            pinned = all(any(start <= one and one + count <= end for start, end in spans) for one in host)
+            pinned = all(
+                any(start <= one and one + count <= end for start, end in spans) for one in host
+            )
             (self.pageable if not pinned else []).append(count)
             staged = ctypes.string_at(src, count) if not (pinned or on_gpu[0]) else None
 
             def copy():
-                data = self.view(src, count).tobytes() if on_gpu[0] else staged or ctypes.string_at(src, count)
+                data = (
+                    self.view(src, count).tobytes()
+                    if on_gpu[0]
+                    else staged or ctypes.string_at(src, count)
+                )
                 if on_gpu[1]:
                     self.view(dst, count)[...] = np.frombuffer(data, np.uint8)
                 else:
@@ -243,12 +273,15 @@ class FakeGpu:
         if not self.can_capture:
             return (cudaError_t.cudaErrorStreamCaptureUnsupported,)
         target = self.streams[stream]
-        target.captured, target.spoiled, target.capturing_thread = [], False, threading.get_ident()
+        target.captured = []
+        target.spoiled = False
+        target.capturing_thread = threading.get_ident()
         return (OK,)
 
     def cudaStreamEndCapture(self, stream):
         target = self.streams[stream]
-        work, target.captured = target.captured, None
+        work = target.captured
+        target.captured = None
         if work is None or target.spoiled:
             return cudaError_t.cudaErrorStreamCaptureInvalidated, None
         self.captures += 1
@@ -332,16 +365,22 @@ class FakeGpu:
 
 
 FUNCTIONS = tuple(name for name in vars(FakeGpu) if name.startswith("cuda"))
-DRIVER_FUNCTIONS = tuple(name for name in vars(FakeGpu) if name.startswith("cu") and name not in FUNCTIONS)
+DRIVER_FUNCTIONS = tuple(
+    name for name in vars(FakeGpu) if name.startswith("cu") and name not in FUNCTIONS
+)
 
 
 def runtime_module(gpu):
     """The GPU as `cuda.bindings.runtime` shows it."""
     kinds = {kind.__name__: kind for kind in (cudaError_t, cudaMemcpyKind, cudaStreamCaptureMode)}
     flags = {"cudaStreamNonBlocking": 1, "cudaEventDisableTiming": 2}
-    return types.SimpleNamespace(**flags, **kinds, **{name: getattr(gpu, name) for name in FUNCTIONS})
+    return types.SimpleNamespace(
+        **flags, **kinds, **{name: getattr(gpu, name) for name in FUNCTIONS}
+    )
 
 
 def driver_module(gpu):
     """The GPU as `cuda.bindings.driver` shows it."""
-    return types.SimpleNamespace(CUresult=CUresult, **{name: getattr(gpu, name) for name in DRIVER_FUNCTIONS})
+    return types.SimpleNamespace(
+        CUresult=CUresult, **{name: getattr(gpu, name) for name in DRIVER_FUNCTIONS}
+    )

@@ -1,7 +1,9 @@
-"""Kernels in PTX, run on the processor: as much of the language as `drawing.ptx` uses, and an error for the rest.
+"""Kernels in PTX, run on the processor: as much of the language as `drawing.ptx` uses, and an error
+for the rest.
 
-All threads of a launch go through the code together, as lanes of numpy arrays. Those furthest behind run to the
-end of their block, until all have returned. What is rounded, and how, is said by NVIDIA's "PTX ISA", chapter 9.7.
+All threads of a launch go through the code together, as lanes of numpy arrays. Those furthest
+behind run to the end of their block, until all have returned. What is rounded, and how, is said by
+NVIDIA's "PTX ISA", chapter 9.7.
 """
 
 from __future__ import annotations
@@ -29,8 +31,20 @@ _TYPES = {
     "b64": np.uint64,
     "f64": np.float64,
 }
-_REGISTERS = {"%p": np.bool_, "%r": np.uint32, "%f": np.float32, "%rd": np.uint64, "%fd": np.float64}
-_COMPARED = {"lt": np.less, "le": np.less_equal, "gt": np.greater, "ge": np.greater_equal, "eq": np.equal}
+_REGISTERS = {
+    "%p": np.bool_,
+    "%r": np.uint32,
+    "%f": np.float32,
+    "%rd": np.uint64,
+    "%fd": np.float64,
+}
+_COMPARED = {
+    "lt": np.less,
+    "le": np.less_equal,
+    "gt": np.greater,
+    "ge": np.greater_equal,
+    "eq": np.equal,
+}
 _COMPARED |= {"ne": np.not_equal}
 _PLAIN = {
     "add.s32": np.add,
@@ -49,8 +63,9 @@ _PLAIN = {
     "and.pred": np.logical_and,
     "xor.pred": np.logical_xor,
     "not.pred": np.logical_not,
-    # .rn: rounded to nearest even, and "never fused". Without it "mul/add sequences … may be optimized to use
-    # fused-multiply-add" (9.7.3, add), so that the operations without it are missing here.
+    # .rn: rounded to nearest even, and "never fused". Without it "mul/add sequences … may be
+    # optimized to use fused-multiply-add" (9.7.3, add), so that the operations without it are
+    # missing here.
     "add.rn.f64": np.add,
     "mul.rn.f64": np.multiply,
     "mul.rn.f32": np.multiply,
@@ -75,21 +90,29 @@ class Kernel:
 
     def run(self, grid, threads, arguments, memory):
         """Run every thread of the grid."""
-        _Lanes(self, grid, threads, dict(zip(self.parameters, arguments, strict=True)), memory).run()
+        _Lanes(
+            self, grid, threads, dict(zip(self.parameters, arguments, strict=True)), memory
+        ).run()
 
 
 def kernels_of(ptx):
     """The entries of a module by name."""
     found = {}
-    for name, parameters, body in re.findall(r"\.entry (\w+)\(([^)]*)\)\s*\{(.*?)\n\}", ptx, re.DOTALL):
+    for name, parameters, body in re.findall(
+        r"\.entry (\w+)\(([^)]*)\)\s*\{(.*?)\n\}", ptx, re.DOTALL
+    ):
         kernel = found[name] = Kernel(re.findall(r"\.param \.u64 (\w+)", parameters))
         assert len(kernel.parameters) == parameters.count(".param"), "all parameters have 64 bits"
         for line in filter(None, map(str.strip, body.splitlines())):
             if line.endswith(":"):
                 kernel.labels[line[:-1]] = len(kernel.instructions)
             elif not line.startswith((".reg", ".pragma")):
-                guard, operation, operands = re.fullmatch(r"(?:@(!?%p\d+) )?\s*(\S+)\s*(.*);", line).groups("")
-                kernel.instructions.append((guard, operation, re.findall(r"\[[^]]*\]|[^\s,]+", operands)))
+                guard, operation, operands = re.fullmatch(
+                    r"(?:@(!?%p\d+) )?\s*(\S+)\s*(.*);", line
+                ).groups("")
+                kernel.instructions.append(
+                    (guard, operation, re.findall(r"\[[^]]*\]|[^\s,]+", operands))
+                )
     return found
 
 
@@ -97,7 +120,9 @@ class _Lanes:
     """The threads of a launch: a place in the code and registers for each."""
 
     def __init__(self, kernel, grid, threads, parameters, memory):
-        self.kernel, self.memory, self.parameters = kernel, memory, parameters
+        self.kernel = kernel
+        self.memory = memory
+        self.parameters = parameters
         lane = np.arange(grid[0] * grid[1] * threads, dtype=np.uint32)
         block = lane // np.uint32(threads)
         self.special = {
@@ -111,7 +136,8 @@ class _Lanes:
         self.now: Any = slice(None)
 
     def run(self):
-        code, starts = self.kernel.instructions, set(self.kernel.labels.values())
+        code = self.kernel.instructions
+        starts = set(self.kernel.labels.values())
         with np.errstate(all="ignore"):
             while (at := int(self.place.min())) < len(code):
                 behind = self.place == at
@@ -120,7 +146,11 @@ class _Lanes:
                     guard, operation, operands = code[at]
                     if operation in ("bra", "bra.uni", "ret"):
                         to = len(code) if operation == "ret" else self.kernel.labels[operands[0]]
-                        taken = self.value(guard.lstrip("!"), "pred") ^ guard.startswith("!") if guard else True
+                        taken = (
+                            self.value(guard.lstrip("!"), "pred") ^ guard.startswith("!")
+                            if guard
+                            else True
+                        )
                         self.place[self.now] = np.where(taken, to, at + 1)
                         break
                     assert not guard, operation
@@ -137,18 +167,26 @@ class _Lanes:
             return self.special[operand][self.now].view(dtype)
         if operand.startswith("%"):
             held = self.registers[operand][self.now]
-            wider = held.dtype.itemsize // dtype().itemsize  # of a wider register, the lower bits (9.4.1)
+            wider = (
+                held.dtype.itemsize // dtype().itemsize
+            )  # of a wider register, the lower bits (9.4.1)
             return held.view(dtype)[::wider]
         if operand[:2] in ("0f", "0d"):
             bits = {"0f": np.uint32, "0d": np.uint64}[operand[:2]]
             return np.array([int(operand[2:], 16)], bits).view(dtype)
         if dtype is np.bool_:
             return np.array([int(operand) != 0])
-        return np.array([int(operand)], np.int64).astype(np.int32 if dtype().itemsize == 4 else np.int64).view(dtype)
+        return (
+            np.array([int(operand)], np.int64)
+            .astype(np.int32 if dtype().itemsize == 4 else np.int64)
+            .view(dtype)
+        )
 
     def put(self, register, values):
         if register not in self.registers:
-            self.registers[register] = np.zeros(len(self.place), _REGISTERS[register.rstrip("0123456789")])
+            self.registers[register] = np.zeros(
+                len(self.place), _REGISTERS[register.rstrip("0123456789")]
+            )
         target = self.registers[register]
         same = values.dtype == target.dtype or values.dtype.itemsize == target.itemsize
         target[self.now] = values.view(target.dtype) if same else values
@@ -168,7 +206,9 @@ class _Lanes:
         elif name.startswith("setp."):
             compared = name.removeprefix("setp.")
             a, b = (self.value(source, kind) for source in sources)
-            if compared.endswith("u") and compared[:-1] in _COMPARED:  # "unordered": true where one is NaN
+            if (
+                compared.endswith("u") and compared[:-1] in _COMPARED
+            ):  # "unordered": true where one is NaN
                 self.put(to, _COMPARED[compared[:-1]](a, b) | np.isnan(a) | np.isnan(b))
             else:
                 self.put(to, _COMPARED[compared](a, b))
@@ -177,13 +217,20 @@ class _Lanes:
             self.put(to, np.where(self.value(sources[2], "pred"), a, b))
         elif name in ("shl", "shr"):
             shift = self.value(sources[1], "u32").astype(_TYPES[kind])
-            self.put(to, (np.left_shift if name == "shl" else np.right_shift)(self.value(sources[0], kind), shift))
+            self.put(
+                to,
+                (np.left_shift if name == "shl" else np.right_shift)(
+                    self.value(sources[0], kind), shift
+                ),
+            )
         elif operation == "mul.hi.u64":
             self.put(to, _high(*(self.value(source, kind) for source in sources)))
         elif operation == "mul.wide.u32":
             a, b = (self.value(source, "u32").astype(np.uint64) for source in sources)
             self.put(to, a * b)
-        elif operation in ("cvt.u32.u64", "cvt.u64.u32", "cvt.s64.s32") or operation.startswith("cvt.rn."):
+        elif operation in ("cvt.u32.u64", "cvt.u64.u32", "cvt.s64.s32") or operation.startswith(
+            "cvt.rn."
+        ):
             self.put(to, self.value(sources[0], kind).astype(_TYPES[operation.split(".")[-2]]))
         elif operation == "cvt.rni.s32.f32":  # to the nearest integer, halves to even
             self.put(to, np.rint(self.value(sources[0], kind)).astype(np.int32))
@@ -194,7 +241,9 @@ class _Lanes:
             self.put(to, cells[index])
         elif name == "st.global":
             cells, index = self.cells(self.addresses(to), _TYPES[kind])
-            wide = {"u8": "u32", "u16": "u32"}.get(kind, kind)  # "a wider register … is truncated" (9.4.1)
+            wide = {"u8": "u32", "u16": "u32"}.get(
+                kind, kind
+            )  # "a wider register … is truncated" (9.4.1)
             cells[index] = self.value(sources[0], wide).astype(_TYPES[kind])
         else:
             raise AssertionError(f"{operation} is not emulated")
@@ -204,13 +253,19 @@ class _Lanes:
         size = dtype().itemsize
         assert not (addresses % np.uint64(size)).any(), "an access is not aligned"
         low, high = int(addresses.min()), int(addresses.max())
-        return self.memory(low, high - low + size).view(dtype), (addresses - np.uint64(low)) // np.uint64(size)
+        return self.memory(low, high - low + size).view(dtype), (
+            addresses - np.uint64(low)
+        ) // np.uint64(size)
 
 
 def _high(a, b):
     """The upper half of the product of 64-bit numbers."""
-    half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
-    a0, a1, b0, b1 = a & low, a >> half, b & low, b >> half
+    half = np.uint64(32)
+    low = np.uint64(0xFFFFFFFF)
+    a0 = a & low
+    a1 = a >> half
+    b0 = b & low
+    b1 = b >> half
     middle = a1 * b0 + (a0 * b0 >> half)
     other = a0 * b1 + (middle & low)
     return a1 * b1 + (middle >> half) + (other >> half)

@@ -1,7 +1,9 @@
-"""TensorRT and TensorRT-RTX over a FakeGpu: an engine is an ONNX graph that ONNX Runtime computes in "device" memory.
+"""TensorRT and TensorRT-RTX over a FakeGpu: an engine is an ONNX graph that ONNX Runtime computes
+in "device" memory.
 
-Public names are the libraries' own, checked against the real TensorRT-RTX in test_tensorrt_surface.py. What the
-libraries leave undefined fails here; what they refuse, they refuse here with a line in the log.
+Public names are the libraries' own, checked against the real TensorRT-RTX in
+test_tensorrt_surface.py. What the libraries leave undefined fails here; what they refuse, they
+refuse here with a line in the log.
 """
 
 from __future__ import annotations
@@ -94,20 +96,27 @@ class IRuntimeConfig:
 class IExecutionContext:
     def __init__(self, engine):
         self._engine = engine
-        self._gpu, self._log = engine._gpu, engine._log
+        self._gpu = engine._gpu
+        self._log = engine._log
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
         self._memory = (0, 0)
         self._version = 0  # of all that a graph captures
-        self._ready = -1  # the version that was enqueued, with all that the library does at the first time
+        self._ready = (
+            -1
+        )  # the version that was enqueued, with all that the library does at the first time
         self._stream_in_use: int | None = None
         self._busy = threading.Lock()
 
     def set_input_shape(self, name, shape):
         low, _, high = self._engine._profile[name]
-        fits = len(shape) == len(low) and all(a <= b <= c for a, b, c in zip(low, shape, high, strict=True))
+        fits = len(shape) == len(low) and all(
+            a <= b <= c for a, b, c in zip(low, shape, high, strict=True)
+        )
         if not fits:
-            self._log.log(ILogger.ERROR, f"setInputShape: {name} of {shape} is outside {low} … {high}")
+            self._log.log(
+                ILogger.ERROR, f"setInputShape: {name} of {shape} is outside {low} … {high}"
+            )
             return False
         self._version += 1
         self._shapes[name] = tuple(shape)
@@ -147,7 +156,9 @@ class IExecutionContext:
             self._busy.release()
 
     def _execute(self, stream):
-        runtime, capturing, version = self._engine._runtime, self._gpu.capturing(stream), self._version
+        runtime = self._engine._runtime
+        capturing = self._gpu.capturing(stream)
+        version = self._version
         if runtime._rendezvous is not None and self._ready < 0:
             runtime._rendezvous.wait(timeout=20)
         if runtime._failure:
@@ -155,28 +166,35 @@ class IExecutionContext:
             return False
         names = {*self._engine._inputs, *self._engine._outputs}
         for what, wrong in {
-            "an execution context is used on two streams at once": self._stream_in_use not in (None, stream),
+            "an execution context is used on two streams at once": self._stream_in_use
+            not in (None, stream),
             "shapes or addresses are not set": {*self._shapes} != {*self._engine._inputs}
             or {*self._addresses} != names,
-            "the activations do not fit the memory": self._memory[1] < self.update_device_memory_size_for_shapes(),
-            "what is not ready is captured": capturing and (self._ready != version or self._engine._own_graphs),
+            "the activations do not fit the memory": self._memory[1]
+            < self.update_device_memory_size_for_shapes(),
+            "what is not ready is captured": capturing
+            and (self._ready != version or self._engine._own_graphs),
         }.items():
             if wrong:
                 self._gpu.violated(what)
 
         def work():
             if version != self._version:
-                self._gpu.violated("a graph runs whose execution context was changed after the capture")
+                self._gpu.violated(
+                    "a graph runs whose execution context was changed after the capture"
+                )
             self._compute()
             self._stream_in_use = None
 
         self._gpu.put(stream, work)
         if not capturing:
-            self._ready, self._stream_in_use = version, stream
+            self._ready = version
+            self._stream_in_use = stream
         return True
 
     def _compute(self):
-        engine, gpu = self._engine, self._gpu
+        engine = self._engine
+        gpu = self._gpu
         gpu.view(*self._memory)[...] = 0x55  # activations: nothing else may lie there
         feeds = {}
         for name, dtype in engine._inputs.items():
@@ -184,20 +202,29 @@ class IExecutionContext:
             nbytes = int(np.prod(shape)) * dtype().itemsize
             feeds[name] = gpu.view(self._addresses[name], nbytes).view(dtype).reshape(shape).copy()
         for name, value in zip(engine._outputs, engine._session.run(None, feeds), strict=True):
-            gpu.view(self._addresses[name], value.nbytes)[...] = np.frombuffer(value.tobytes(), np.uint8)
+            gpu.view(self._addresses[name], value.nbytes)[...] = np.frombuffer(
+                value.tobytes(), np.uint8
+            )
 
 
 class ICudaEngine:
     def __init__(self, runtime, content):
         header, _, graph = content.removeprefix(_MAGIC).partition(b"\n")
         self._runtime = runtime
-        self._gpu, self._log, self._own_graphs = runtime._gpu, runtime._logger, runtime._own_graphs
+        self._gpu = runtime._gpu
+        self._log = runtime._logger
+        self._own_graphs = runtime._own_graphs
         self._profile = json.loads(header)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        self._inputs, self._outputs = ({one.name: _TYPES[one.type][1] for one in side} for side in (inputs, outputs))
+        self._session = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
+        inputs = self._session.get_inputs()
+        outputs = self._session.get_outputs()
+        self._inputs, self._outputs = (
+            {one.name: _TYPES[one.type][1] for one in side} for side in (inputs, outputs)
+        )
         self._types = {one.name: _TYPES[one.type][0] for one in (*inputs, *outputs)}
         self._known: dict[tuple[Any, ...], dict[str, tuple[int, ...]]] = {}
 
@@ -233,7 +260,9 @@ class ICudaEngine:
                 values = self._session.run(None, zeros)
             except Exception as error:
                 raise RuntimeError("infer_shapes error") from error
-            self._known[key] = {name: value.shape for name, value in zip(self._outputs, values, strict=True)}
+            self._known[key] = {
+                name: value.shape for name, value in zip(self._outputs, values, strict=True)
+            }
         return self._known[key]
 
 
@@ -247,7 +276,8 @@ class IPluginRegistry:
         self._registered = False
 
     def load_library(self, plugin_path):
-        """NvInferRuntimeCommon.h: "will fail and return nullptr if any of the plugins are already registered"."""
+        """NvInferRuntimeCommon.h: "will fail and return nullptr if any of the plugins are already
+        registered"."""
         self._loads.append(plugin_path)
         if self._registered or self._refuses:
             return None
@@ -260,7 +290,8 @@ class IPluginRegistry:
 
 
 class Runtime:
-    """`_failure`: what contexts log as they fail from now on. `_rendezvous`: threads meet at a context's first use."""
+    """`_failure`: what contexts log as they fail from now on. `_rendezvous`: threads meet at a
+    context's first use."""
 
     _gpu: FakeGpu
     _own_graphs: bool
@@ -278,30 +309,44 @@ class Runtime:
     def deserialize_cuda_engine(self, serialized_engine):
         if serialized_engine.startswith(_WITH_PLUGINS):
             if not self._registry._registered:
-                self._logger.log(ILogger.ERROR, "IPluginRegistry::getCreator: cannot find FlowStepTail version 1")
+                self._logger.log(
+                    ILogger.ERROR, "IPluginRegistry::getCreator: cannot find FlowStepTail version 1"
+                )
                 return None
             serialized_engine = serialized_engine.replace(_WITH_PLUGINS, _MAGIC, 1)
         if not serialized_engine.startswith(_MAGIC):
-            self._logger.log(ILogger.ERROR, "Error Code 1: Serialization\n(magic tag does not match)")
+            self._logger.log(
+                ILogger.ERROR, "Error Code 1: Serialization\n(magic tag does not match)"
+            )
             return None
         return ICudaEngine(self, serialized_engine)
 
 
 def write_plugin_library(file, version=__version__, major=10, abi=2):
-    """A real library with the C functions that are asked; the plugins are the registry's own. major 0: without."""
+    """A real library with the C functions that are asked; the plugins are the registry's own. major
+    0: without."""
     if shutil.which("cc") is None:
         pytest.skip("cc is not installed: apt-get install gcc")
     answers = {"srflow_tensorrt_major": major, "srflow_plugins_abi": abi} if major else {}
     source = f'const char *srflow_version(void) {{ return "{version}"; }}\n'
-    source += "".join(f"int {name}(void) {{ return {number}; }}\n" for name, number in answers.items())
+    source += "".join(
+        f"int {name}(void) {{ return {number}; }}\n" for name, number in answers.items()
+    )
     made = file.with_suffix(".made")  # not written into a file that is loaded
-    subprocess.run(["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(made)], input=source, text=True, check=True)
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-x", "c", "-", "-o", str(made)],
+        input=source,
+        text=True,
+        check=True,
+    )
     return made.replace(file)
 
 
 def library_module(gpu, runtime):
     """`tensorrt` or `tensorrt_rtx`. Its Runtime objects are in `_made`."""
-    module, registry, rtx = types.ModuleType(runtime), IPluginRegistry(), runtime == "tensorrt_rtx"
+    module = types.ModuleType(runtime)
+    registry = IPluginRegistry()
+    rtx = runtime == "tensorrt_rtx"
     fields = {"_gpu": gpu, "_own_graphs": rtx, "_made": [], "_registry": registry}
     vars(module).update(
         __version__=VERSION[runtime],
@@ -315,11 +360,14 @@ def library_module(gpu, runtime):
 
 
 def write_engine_bundle(tiny, target, *, spoil=lambda *engines: engines, **record):
-    """The tiny bundle, or another one of the same levels, with engines of its graphs, its inverter's among them.
+    """The tiny bundle, or another one of the same levels, with engines of its graphs, its
+    inverter's among them.
 
     spoil: what to put in place of the engines' bytes. record: fields to override.
     """
-    names = [name for name in ("encoder.onnx", "sampler.onnx", "inverter.onnx") if (tiny / name).exists()]
+    names = [
+        name for name in ("encoder.onnx", "sampler.onnx", "inverter.onnx") if (tiny / name).exists()
+    ]
     graphs = {name: (tiny / name).read_bytes() for name in names}
     profile = record.get("profile", PROFILE)
     with staged_bundle(target) as stage:
@@ -327,7 +375,10 @@ def write_engine_bundle(tiny, target, *, spoil=lambda *engines: engines, **recor
             (stage.path / name).write_bytes(content)
         (stage.path / "engines").mkdir()
         built = spoil(*(_engine(content, profile) for content in graphs.values()))
-        plans = {name.removesuffix(".onnx"): f"engines/{name.removesuffix('.onnx')}.plan" for name in graphs}
+        plans = {
+            name.removesuffix(".onnx"): f"engines/{name.removesuffix('.onnx')}.plan"
+            for name in graphs
+        }
         for plan, content in zip(plans.values(), built, strict=True):
             (stage.path / plan).write_bytes(content)
         fields = {

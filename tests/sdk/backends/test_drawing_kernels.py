@@ -43,10 +43,17 @@ def test_the_gpu_draws_numpys_latents_bit_for_bit(machine, engine_bundle, lr, mo
 
 
 def test_one_graph_draws_every_sample_and_window_of_a_size(machine, engine_bundle, lr):
-    """The arguments of a captured kernel stay (CUDA C++ Programming Guide, "Updating Instantiated Graphs"): what
-    changes must lie in memory."""
+    """The arguments of a captured kernel stay (CUDA C++ Programming Guide, "Updating Instantiated
+    Graphs"): what changes must lie in memory."""
     drawings = [
-        drawing_of(engine_bundle, seed=seed, sample=sample, tau=tau, window=replace(WINDOW, top=top), core=core)
+        drawing_of(
+            engine_bundle,
+            seed=seed,
+            sample=sample,
+            tau=tau,
+            window=replace(WINDOW, top=top),
+            core=core,
+        )
         for seed, sample, tau, top, core in (
             (1, 0, 0.3, 0, CORE),
             (2, 0, 0.4, 4, replace(CORE, height=70)),
@@ -59,22 +66,34 @@ def test_one_graph_draws_every_sample_and_window_of_a_size(machine, engine_bundl
         conditioning = backend.encode(lr)
         expected = [drawn_by_the_processor(backend, conditioning, drawing) for drawing in drawings]
         backend.begin(conditioning, drawings[0])()
-        outside, launches, captures = gpu.outside_graphs, gpu.launches, gpu.captures
+        outside = gpu.outside_graphs
+        launches = gpu.launches
+        captures = gpu.captures
         for drawing, picture in zip(drawings, expected, strict=True):
             np.testing.assert_array_equal(backend.begin(conditioning, drawing)(), picture)
-        assert (gpu.outside_graphs, gpu.launches, gpu.captures) == (outside, launches + 4, captures + 1)
+        assert (gpu.outside_graphs, gpu.launches, gpu.captures) == (
+            outside,
+            launches + 4,
+            captures + 1,
+        )
         with ThreadPoolExecutor(4) as pool:
-            pictures = list(pool.map(lambda drawing: backend.begin(conditioning, drawing)(), drawings * 2))
+            pictures = list(
+                pool.map(lambda drawing: backend.begin(conditioning, drawing)(), drawings * 2)
+            )
         for picture, wanted in zip(pictures, expected * 2, strict=True):
             np.testing.assert_array_equal(picture, wanted)
-        mapped = replace(drawings[0], maps=maps_of(engine_bundle))  # another argument: the graph is void
+        mapped = replace(
+            drawings[0], maps=maps_of(engine_bundle)
+        )  # another argument: the graph is void
         wanted = drawn_by_the_processor(backend, conditioning, mapped)
         np.testing.assert_array_equal(backend.begin(conditioning, mapped)(), wanted)
 
 
 def drawn_by_the_processor(backend, conditioning, drawing):
     rows, columns = drawing.core.slices
-    return backend.sample(conditioning, drawing.noise(), drawing.tau)[0, :, rows, columns].transpose(1, 2, 0)
+    return backend.sample(conditioning, drawing.noise(), drawing.tau)[
+        0, :, rows, columns
+    ].transpose(1, 2, 0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -82,7 +101,8 @@ def drawn_by_the_processor(backend, conditioning, drawing):
 def test_the_gpu_bounds_colours_and_rounds_as_the_processor_and_hands_back_levels_alone(
     machine, engine_bundle, lr, dtype, bounded
 ):
-    whole, dtype = Window(top=0, left=0, height=24, width=30), np.dtype(dtype)
+    whole = Window(top=0, left=0, height=24, width=30)
+    dtype = np.dtype(dtype)
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
         for number, core in enumerate((whole, Window(top=4, left=2, height=16, width=20), whole)):
@@ -96,22 +116,34 @@ def test_the_gpu_bounds_colours_and_rounds_as_the_processor_and_hands_back_level
             got = backend.begin(conditioning, drawing)()
             assert (got.dtype, got.shape) == (dtype, (core.height * 4, core.width * 4, 3))
             np.testing.assert_array_equal(got, from_unit(near, dtype))
-            to_host = sum(nbytes for *way, nbytes in machine.gpu.copied[before:] if way == [True, False])
+            to_host = sum(
+                nbytes for *way, nbytes in machine.gpu.copied[before:] if way == [True, False]
+            )
             assert to_host == got.nbytes + 256  # of float32 it would be 12 bytes a pixel
             before = len(machine.gpu.copied)
             np.testing.assert_array_equal(backend.begin(conditioning, drawing)(), got)
-            to_gpu = sum(nbytes for *way, nbytes in machine.gpu.copied[before:] if way == [False, True])
+            to_gpu = sum(
+                nbytes for *way, nbytes in machine.gpu.copied[before:] if way == [False, True]
+            )
             assert to_gpu == 260, "a tile's bounds go up once"
 
 
-@pytest.mark.parametrize(("channels", "dtype"), [(3, np.uint8), (4, np.uint8), (1, np.uint8), (3, np.uint16)])
-def test_pictures_of_the_gpu_are_the_processors(machine, engine_bundle, monkeypatch, channels, dtype):
+@pytest.mark.parametrize(
+    ("channels", "dtype"), [(3, np.uint8), (4, np.uint8), (1, np.uint8), (3, np.uint16)]
+)
+def test_pictures_of_the_gpu_are_the_processors(
+    machine, engine_bundle, monkeypatch, channels, dtype
+):
     image = np.random.default_rng(7).integers(0, np.iinfo(dtype).max, (36, 44, channels), dtype)
     tau = np.random.default_rng(2).random((36, 44))
 
     def drawn(upscaler):
         one = upscaler.upscale(image, seed=4, tau=tau)
-        return [one, upscaler.upscale(image, seed=4, consistent=True), upscaler.encode(image).mean(3)]
+        return [
+            one,
+            upscaler.upscale(image, seed=4, consistent=True),
+            upscaler.encode(image).mean(3),
+        ]
 
     with monkeypatch.context() as patched, machine.upscaler(engine_bundle, 32) as upscaler:
         patched.setattr(TensorRTBackend, "begin", Backend.begin)
@@ -121,11 +153,17 @@ def test_pictures_of_the_gpu_are_the_processors(machine, engine_bundle, monkeypa
     with machine.upscaler(engine_bundle, 32) as upscaler:
         for got, wanted in zip(drawn(upscaler), expected, strict=True):
             np.testing.assert_array_equal(got, wanted)
-    assert {"srflow_draw_latents", *(["srflow_finish"] if channels > 1 else [])} == {*machine.gpu.started}
+    assert {"srflow_draw_latents", *(["srflow_finish"] if channels > 1 else [])} == {
+        *machine.gpu.started
+    }
 
 
-def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(machine, tiny_bundle, tmp_path, caplog):
-    overflowing = write_tiny_bundle(tmp_path / "overflowing.srflow", half_overflow=True) / "sampler.onnx"
+def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(
+    machine, tiny_bundle, tmp_path, caplog
+):
+    overflowing = (
+        write_tiny_bundle(tmp_path / "overflowing.srflow", half_overflow=True) / "sampler.onnx"
+    )
     sampler = _engine(overflowing.read_bytes(), PROFILE)
     bundle = write_engine_bundle(
         tiny_bundle, tmp_path / "b.srflow", spoil=lambda first, _, *rest: (first, sampler, *rest)
@@ -142,7 +180,9 @@ def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(machine, t
     ]
 
 
-def test_a_driver_that_cannot_read_the_kernel_is_a_typed_error_and_nothing_is_left(machine, engine_bundle):
+def test_a_driver_that_cannot_read_the_kernel_is_a_typed_error_and_nothing_is_left(
+    machine, engine_bundle
+):
     machine.gpu.ptx_version = 7.8  # of CUDA 11.8
     with pytest.raises(DeviceError, match="cuModuleLoadData: CUDA_ERROR_UNSUPPORTED_PTX_VERSION"):
         TensorRTBackend(engine_bundle).activate()
@@ -157,20 +197,31 @@ def test_the_ptx_is_made_of_the_sources():
     spec.loader.exec_module(make_ptx)
     assert PTX == make_ptx.TARGET
     made, _, ptx = PTX.read_text("utf-8").partition("\n")
-    assert f"{made}\n" == make_ptx.first_line(ptx), "run runtime/cuda/make_ptx.py again, as its first lines say"
+    assert f"{made}\n" == make_ptx.first_line(ptx), (
+        "run runtime/cuda/make_ptx.py again, as its first lines say"
+    )
 
 
 def test_the_ptx_rounds_every_operation_and_is_old_enough_for_every_driver():
-    """PTX ISA, 9.7.3: "An add instruction with an explicit rounding modifier is treated conservatively by the code
-    optimizer", and mul and add without one "may be optimized to use fused-multiply-add instructions"."""
+    """PTX ISA, 9.7.3: "An add instruction with an explicit rounding modifier is treated
+    conservatively by the code optimizer", and mul and add without one "may be optimized to use
+    fused-multiply-add instructions"."""
     ptx = PTX.read_text("utf-8")
-    operations = set(re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.]*\.f(?:32|64))\b", ptx, re.MULTILINE))
-    rounded = {f"{name}.rn.{kind}" for name in ("add", "mul", "div") for kind in ("f32", "f64")} | {"sqrt.rn.f64"}
+    operations = set(
+        re.findall(r"^\s*(?:@!?%p\d+ )?([a-z][\w.]*\.f(?:32|64))\b", ptx, re.MULTILINE)
+    )
+    rounded = {f"{name}.rn.{kind}" for name in ("add", "mul", "div") for kind in ("f32", "f64")} | {
+        "sqrt.rn.f64"
+    }
     arithmetic = {
-        name for name in operations if re.match(r"add|sub|mul|mad|fma|div|rcp|sqrt|rsqrt|ex2|lg2|sin|cos", name)
+        name
+        for name in operations
+        if re.match(r"add|sub|mul|mad|fma|div|rcp|sqrt|rsqrt|ex2|lg2|sin|cos", name)
     }
     assert arithmetic == rounded
     assert ".ftz" not in ptx
     assert ".approx" not in ptx
-    assert re.search(r"^\.version 8\.0$", ptx, re.MULTILINE), "drivers from 525 on read 8.0 (PTX ISA, release notes)"
+    assert re.search(r"^\.version 8\.0$", ptx, re.MULTILINE), (
+        "drivers from 525 on read 8.0 (PTX ISA, release notes)"
+    )
     assert re.search(r"^\.target sm_75$", ptx, re.MULTILINE)

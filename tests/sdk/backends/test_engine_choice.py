@@ -26,7 +26,8 @@ L4 = {"gpu": "NVIDIA L4", "compute_capabilities": ("8.9", "12.0"), "precision": 
 RTX = {"runtime": "tensorrt_rtx", "compute_capabilities": ("8.9", "12.0")}
 OTHER_GRAPHS = {"graphs": dict.fromkeys(REQUIRED_FILES, "0" * 64)}
 TRT, TRT_FP16, RTX_BUILD = (
-    f"{how} --shapes 20x20,40x40,64x64" for how in ("--trt fp32", "--trt fp16", "--rtx fp32 --sm {}")
+    f"{how} --shapes 20x20,40x40,64x64"
+    for how in ("--trt fp32", "--trt fp16", "--rtx fp32 --sm {}")
 )
 
 
@@ -41,15 +42,22 @@ def refused(bundle):
 def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(machine, engine_bundle):
     (record,) = engine_bundle.manifest.engines
     old = dataclasses.replace(record, version="10.15.1.29", encoder="engines/old.plan")
-    foreign = dataclasses.replace(record, compute_capabilities=("12.0",), encoder="engines/foreign.plan")
+    foreign = dataclasses.replace(
+        record, compute_capabilities=("12.0",), encoder="engines/foreign.plan"
+    )
     last = dataclasses.replace(record, precision="fp16")
 
     def holding(*records):
         return dataclasses.replace(
-            engine_bundle, manifest=dataclasses.replace(engine_bundle.manifest, engines=tuple(records))
+            engine_bundle,
+            manifest=dataclasses.replace(engine_bundle.manifest, engines=tuple(records)),
         )
 
-    assert select_engines(holding(old, foreign, record, last)) == (record, machine.library, RTX_4090)
+    assert select_engines(holding(old, foreign, record, last)) == (
+        record,
+        machine.library,
+        RTX_4090,
+    )
     assert tensorrt_offered(engine_bundle)
     text = refused(holding(old, foreign))
     assert "engines/old.plan: built by TensorRT 10.15.1.29" in text
@@ -59,13 +67,49 @@ def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(machine
 @pytest.mark.parametrize(
     ("record", "found", "library", "says", "ends"),
     [
-        ({}, None, {}, "the driver shows no GPU 0 or is not installed", "run srflow-doctor for details"),
-        (OTHER_GRAPHS, RTX_4090, {}, "plan: built from a different encoder.onnx than the bundle's; build", TRT),
-        ({}, RTX_4090, {"__version__": "11.2.0.1"}, "built by TensorRT 11.1.0.106, but 11.2.0.1 is installed", TRT),
-        (L4, H100, {}, "capability 8.9 or 12.0 (NVIDIA L4), but this GPU, NVIDIA H100, has 9.0; build them", TRT_FP16),
-        (L4 | RTX, H100, {}, "this GPU, NVIDIA H100, has 9.0", TRT_FP16),  # TensorRT-RTX builds for no H100
+        (
+            {},
+            None,
+            {},
+            "the driver shows no GPU 0 or is not installed",
+            "run srflow-doctor for details",
+        ),
+        (
+            OTHER_GRAPHS,
+            RTX_4090,
+            {},
+            "plan: built from a different encoder.onnx than the bundle's; build",
+            TRT,
+        ),
+        (
+            {},
+            RTX_4090,
+            {"__version__": "11.2.0.1"},
+            "built by TensorRT 11.1.0.106, but 11.2.0.1 is installed",
+            TRT,
+        ),
+        (
+            L4,
+            H100,
+            {},
+            "capability 8.9 or 12.0 (NVIDIA L4), but this GPU, NVIDIA H100, has 9.0; build them",
+            TRT_FP16,
+        ),
+        (
+            L4 | RTX,
+            H100,
+            {},
+            "this GPU, NVIDIA H100, has 9.0",
+            TRT_FP16,
+        ),  # TensorRT-RTX builds for no H100
         (RTX, RTX_3080, {}, "has 8.6", RTX_BUILD.format(86)),
-        (RTX, RTX_4090, {"__version__": "1.8"}, "built by TensorRT-RTX 1.7.1.116, but 1.8", RTX_BUILD.format(89)),
+        (
+            RTX,
+            RTX_4090,
+            {"__version__": "1.8"},
+            "built by TensorRT-RTX 1.7.1.116, but 1.8",
+            RTX_BUILD.format(89),
+        ),
     ],
 )
 def test_engines_that_do_not_fit_are_refused_with_the_fix(
@@ -84,20 +128,34 @@ def test_engines_that_do_not_fit_are_refused_with_the_fix(
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_a_bundle_without_engines_is_refused_with_what_runs_it_and_what_builds_them(machine, tiny_bundle, precision):
+def test_a_bundle_without_engines_is_refused_with_what_runs_it_and_what_builds_them(
+    machine, tiny_bundle, precision
+):
     bundle = Bundle.open(tiny_bundle)
-    bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, precision=precision))
+    bundle = dataclasses.replace(
+        bundle, manifest=dataclasses.replace(bundle.manifest, precision=precision)
+    )
     assert not tensorrt_offered(bundle)
     text = refused(bundle)
-    assert 'has no TensorRT engines; use device="cuda" or device="cpu", which run its ONNX graphs' in text
+    assert (
+        'has no TensorRT engines; use device="cuda" or device="cpu", which run its ONNX graphs'
+        in text
+    )
     assert text.endswith(f"srflow-export --engines-for {bundle.path} --trt fp32")
 
 
 @pytest.mark.parametrize(
     ("runtime", "fix"),
     [
-        ("tensorrt", 'TensorRT 11.1.0.106, which is not installed: pip install "tensorrt-cu13==11.1.0.106"'),
-        ("tensorrt_rtx", 'TensorRT-RTX 1.7.1.116, which is not installed: pip install "tensorrt-rtx-cu13==1.7.1.116"'),
+        (
+            "tensorrt",
+            'TensorRT 11.1.0.106, which is not installed: pip install "tensorrt-cu13==11.1.0.106"',
+        ),
+        (
+            "tensorrt_rtx",
+            "TensorRT-RTX 1.7.1.116, which is not installed: pip install "
+            '"tensorrt-rtx-cu13==1.7.1.116"',
+        ),
     ],
 )
 def test_a_library_that_is_not_installed_is_named_with_its_version(
@@ -111,12 +169,18 @@ def test_a_library_that_is_not_installed_is_named_with_its_version(
     assert fix in refused(bundle)
 
 
-def test_a_library_that_cannot_be_loaded_is_to_be_installed_again(machine, monkeypatch, tmp_path, engine_bundle):
+def test_a_library_that_cannot_be_loaded_is_to_be_installed_again(
+    machine, monkeypatch, tmp_path, engine_bundle
+):
     """As the wheel of TensorRT's Python module is without the wheel of its libraries."""
-    (tmp_path / "tensorrt.py").write_text("raise FileNotFoundError('Could not find: libnvinfer.so.11')")
+    (tmp_path / "tensorrt.py").write_text(
+        "raise FileNotFoundError('Could not find: libnvinfer.so.11')"
+    )
     monkeypatch.delitem(sys.modules, "tensorrt")
     monkeypatch.syspath_prepend(tmp_path)
-    assert "which cannot be imported (Could not find: libnvinfer.so.11): pip install" in refused(engine_bundle)
+    assert "which cannot be imported (Could not find: libnvinfer.so.11): pip install" in refused(
+        engine_bundle
+    )
 
 
 def test_a_machine_on_which_cuda_does_not_start_is_told_why(machine, monkeypatch, engine_bundle):
@@ -127,8 +191,12 @@ def test_a_machine_on_which_cuda_does_not_start_is_told_why(machine, monkeypatch
 
 
 def test_engines_that_the_library_does_not_load_are_refused(machine, tiny_bundle, tmp_path):
-    bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", spoil=lambda encoder, _: (encoder, b"not a plan"))
-    with pytest.raises(DeviceError, match=r"sampler\.plan cannot be loaded: .*magic tag does not.*build it again"):
+    bundle = write_engine_bundle(
+        tiny_bundle, tmp_path / "b.srflow", spoil=lambda encoder, _: (encoder, b"not a plan")
+    )
+    with pytest.raises(
+        DeviceError, match=r"sampler\.plan cannot be loaded: .*magic tag does not.*build it again"
+    ):
         TensorRTBackend(bundle).activate()
     assert machine.gpu.used == 0
 
@@ -140,13 +208,16 @@ def test_engines_that_the_library_does_not_load_are_refused(machine, tiny_bundle
 def test_engines_are_used_if_they_draw_the_cpus_picture_and_released_if_not(
     machine, tiny_bundle, tmp_path, monkeypatch, wrong
 ):
-    profile = LrProfile(min=(2, 2), opt=(64, 64), max=(64, 64))  # as srflow-export builds them unless told otherwise
+    profile = LrProfile(
+        min=(2, 2), opt=(64, 64), max=(64, 64)
+    )  # as srflow-export builds them unless told otherwise
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "two.srflow", profile=profile)
     if wrong:
         begin = TensorRTBackend.begin
         monkeypatch.setattr(TensorRTBackend, "begin", lambda *these: lambda: 1 - begin(*these)())
         with pytest.raises(
-            DeviceError, match=r"a different picture from cpu .*build engines again: srflow-export --engines-for"
+            DeviceError,
+            match=r"a different picture from cpu .*again: srflow-export --engines-for",
         ):
             open_backend(bundle, device="tensorrt")
     else:
@@ -156,8 +227,12 @@ def test_engines_are_used_if_they_draw_the_cpus_picture_and_released_if_not(
     assert machine.gpu.used == 0
 
 
-@pytest.mark.parametrize("error", [DeviceError("another GPU"), BundleError("no engine of these graphs")])
-def test_auto_passes_over_engines_that_cannot_be_used(machine, engine_bundle, monkeypatch, caplog, error):
+@pytest.mark.parametrize(
+    "error", [DeviceError("another GPU"), BundleError("no engine of these graphs")]
+)
+def test_auto_passes_over_engines_that_cannot_be_used(
+    machine, engine_bundle, monkeypatch, caplog, error
+):
     def fail(_self):
         raise error
 
@@ -169,7 +244,8 @@ def test_auto_passes_over_engines_that_cannot_be_used(machine, engine_bundle, mo
     assert caplog.messages[0] == f"continuing without tensorrt: {error}"
 
 
-# Engines with plugins: the library is loaded before they are, and only the one that they were built with.
+# Engines with plugins: the library is loaded before they are, and only the one that they were built
+# with.
 
 
 @pytest.fixture
@@ -186,7 +262,9 @@ def with_library(library, tiny_bundle, **changes):
     """A bundle whose engines were built with that library."""
     fields = {"version": __version__, "tensorrt_major": 11, "abi": 2, **changes}
     target = library.parent / "tiny.srflow"
-    return write_engine_bundle(tiny_bundle, target, spoil=with_plugins, plugins=PluginLibrary(**fields))
+    return write_engine_bundle(
+        tiny_bundle, target, spoil=with_plugins, plugins=PluginLibrary(**fields)
+    )
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -211,14 +289,29 @@ def test_engines_without_plugins_load_nothing(machine, library, engine_bundle):
 @pytest.mark.parametrize(
     ("library_has", "record", "says"),
     [
-        (None, {}, "and here are none and TensorRT 11.1.0.106: name that file in SRFLOW_TENSORRT_PLUGINS, or build"),
+        (
+            None,
+            {},
+            "and here are none and TensorRT 11.1.0.106: name that file in SRFLOW_TENSORRT_PLUGINS, "
+            "or build",
+        ),
         ({"abi": 3}, {}, "(ABI 2) for TensorRT 11, and here are {library} (ABI 3, TensorRT 11)"),
-        ({}, {"abi": 0}, "(ABI 0) for TensorRT 11, and here are {library} (ABI 2, "),  # of before it had a number
-        ({}, {"tensorrt_major": 10}, "need the libsrflow_trt.so of srflow-sdk 0.1.0 (ABI 2) for TensorRT 10, and"),
+        (
+            {},
+            {"abi": 0},
+            "(ABI 0) for TensorRT 11, and here are {library} (ABI 2, ",
+        ),  # of before it had a number
+        (
+            {},
+            {"tensorrt_major": 10},
+            "need the libsrflow_trt.so of srflow-sdk 0.1.0 (ABI 2) for TensorRT 10, and",
+        ),
         ({"version": "0.0.1"}, {}, "{library} is from srflow-sdk 0.0.1, but this is"),
     ],
 )
-def test_another_library_is_refused_before_tensorrt_loads_it(machine, library, tiny_bundle, library_has, record, says):
+def test_another_library_is_refused_before_tensorrt_loads_it(
+    machine, library, tiny_bundle, library_has, record, says
+):
     bundle = with_library(library, tiny_bundle, **record)
     if library_has is None:
         library.unlink()

@@ -1,4 +1,5 @@
-"""The gate: a device whose picture differs is refused, and what a bundle promises in less precision."""
+"""The gate: a device whose picture differs is refused, and what a bundle promises in less
+precision."""
 
 import dataclasses
 import logging
@@ -43,7 +44,9 @@ class Wrong(OnnxRuntimeBackend):
         return sr * np.float32(1 + 1 / self.parts)
 
 
-def test_values_that_are_not_finite_disagree_unless_the_network_makes_them(bundle, tmp_path, monkeypatch):
+def test_values_that_are_not_finite_disagree_unless_the_network_makes_them(
+    bundle, tmp_path, monkeypatch
+):
     monkeypatch.setattr(Wrong, "parts", float("nan"))
     huge = Bundle.open(write_tiny_bundle(tmp_path / "huge.srflow", gain=float("inf")))
     with Wrong(huge, threads=1) as wrong, OnnxRuntimeBackend(huge, threads=1) as cpu:
@@ -64,10 +67,15 @@ def test_values_that_are_not_finite_disagree_unless_the_network_makes_them(bundl
         ([{"tau": 0.0, "own_db": 25.0}, {"tau": 0.8, "own_db": 44.0}], None),
         ([{"tau": 0.0, "own_db": 44.0}], "at least 34"),
         ([{"tau": 1.0, "own_db": 25.0}], "at least 38"),  # above the default
-        ([{"tau": 0.0, "own_db": None}, {"tau": 0.0, "own_db": -200.0}, {"own_db": 25.0}], "at least 38"),
+        (
+            [{"tau": 0.0, "own_db": None}, {"tau": 0.0, "own_db": -200.0}, {"own_db": 25.0}],
+            "at least 38",
+        ),
     ],
 )
-def test_a_network_that_multiplies_rounding_is_held_to_what_its_export_recorded(bundle, parity, message):
+def test_a_network_that_multiplies_rounding_is_held_to_what_its_export_recorded(
+    bundle, parity, message
+):
     """The tiny bundle's picture and an error of one part in ten are 20 to 30 dB apart."""
     manifest = dataclasses.replace(bundle.manifest, parity=parity, default_tau=0.8)
     with Wrong(bundle, threads=1) as wrong, OnnxRuntimeBackend(bundle, threads=1) as cpu:

@@ -1,4 +1,5 @@
-"""OpenVINO: the CPU's pictures, with bfloat16 in the encoder alone; its devices, its cache, and what goes wrong."""
+"""OpenVINO: the CPU's pictures, with bfloat16 in the encoder alone; its devices, its cache, and
+what goes wrong."""
 
 from __future__ import annotations
 
@@ -70,14 +71,18 @@ def opened(bundle, device):
 
 def image(height, width, batch=1):
     y, x = np.mgrid[:height, :width].astype(np.float32)
-    waves = [0.5 + 0.4 * np.sin(x / 4 + shift) * np.cos(y / 3 - shift) for shift in range(3 * batch)]
+    waves = [
+        0.5 + 0.4 * np.sin(x / 4 + shift) * np.cos(y / 3 - shift) for shift in range(3 * batch)
+    ]
     return np.stack(waves).reshape(batch, 3, height, width)
 
 
 def noise(bundle, height, width, batch=1):
-    levels, scale = bundle.manifest.latent_levels, bundle.manifest.scale
+    levels = bundle.manifest.latent_levels
+    scale = bundle.manifest.scale
     drawn = [
-        window_noise(levels, scale=scale, seed=7, sample=sample, height=height, width=width) for sample in range(batch)
+        window_noise(levels, scale=scale, seed=7, sample=sample, height=height, width=width)
+        for sample in range(batch)
     ]
     return {level: np.stack([one[level] for one in drawn]) for level in drawn[0]}
 
@@ -112,24 +117,32 @@ def test_pictures_of_any_size_are_the_cpus(name):
 @BOTH
 def test_bfloat16_changes_the_encoder_and_never_the_sampler(both):
     embedded = Bundle.embedded()
-    exact, coarse = (OpenVinoBackend(embedded, threads=1, both=both, hint=hint) for hint in ("f32", "bf16"))
+    exact, coarse = (
+        OpenVinoBackend(embedded, threads=1, both=both, hint=hint) for hint in ("f32", "bf16")
+    )
     with exact, coarse:
-        conditioning, drawn = exact.encode(image(16, 16)), noise(embedded, 16, 16)
+        conditioning = exact.encode(image(16, 16))
+        drawn = noise(embedded, 16, 16)
         expected = exact.sample(conditioning, drawn, 0.8)
         np.testing.assert_allclose(coarse.sample(conditioning, drawn, 0.8), expected, atol=1e-4)
         capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        differs = not np.array_equal(coarse.sample(coarse.encode(image(16, 16)), drawn, 0.8), expected)
+        differs = not np.array_equal(
+            coarse.sample(coarse.encode(image(16, 16)), drawn, 0.8), expected
+        )
         assert differs == ("BF16" in capabilities)
 
 
 def test_one_encoding_serves_a_batch_of_noise_and_a_batch_of_images(bundle, backend):
-    conditioning, drawn = backend.encode(image(8, 10)), noise(bundle, 8, 10, batch=3)
+    conditioning = backend.encode(image(8, 10))
+    drawn = noise(bundle, 8, 10, batch=3)
     assert conditioning.nbytes == 8 * 10 * bundle.manifest.conditioning_bytes_per_pixel
     together = backend.sample(conditioning, drawn, 0.7)
     several = backend.sample(backend.encode(image(8, 10, batch=3)), drawn, 0.7)
     for index in range(3):
         alone = {level: array[index : index + 1] for level, array in drawn.items()}
-        np.testing.assert_allclose(backend.sample(conditioning, alone, 0.7)[0], together[index], atol=1e-6)
+        np.testing.assert_allclose(
+            backend.sample(conditioning, alone, 0.7)[0], together[index], atol=1e-6
+        )
         one = backend.encode(image(8, 10, batch=3)[index : index + 1])
         np.testing.assert_allclose(backend.sample(one, alone, 0.7)[0], several[index], atol=1e-6)
 
@@ -143,15 +156,22 @@ def test_what_was_returned_does_not_change_with_later_runs_or_the_callers_arrays
     for size in ((16, 20), (40, 20)):
         picture(backend, bundle, *size, tau=0.1)
     np.testing.assert_array_equal(first, expected)
-    np.testing.assert_array_equal(backend.sample(conditioning, noise(bundle, 16, 20), 0.8), expected)
+    np.testing.assert_array_equal(
+        backend.sample(conditioning, noise(bundle, 16, 20), 0.8), expected
+    )
 
 
 @pytest.mark.parametrize(
-    ("precision", "bound", "both"), [("fp32", 1e-5, False), ("bf16", 1e-5, False), ("fp16", 0.02, True)]
+    ("precision", "bound", "both"),
+    [("fp32", 1e-5, False), ("bf16", 1e-5, False), ("fp16", 0.02, True)],
 )
-def test_bundles_of_every_precision_run_and_onnxruntime_draws_from_float32_graphs(tmp_path, precision, bound, both):
+def test_bundles_of_every_precision_run_and_onnxruntime_draws_from_float32_graphs(
+    tmp_path, precision, bound, both
+):
     """A bfloat16 bundle by the float32 graphs beside its own, like on the CPU."""
-    bundle = Bundle.open(write_tiny_bundle(tmp_path / "b.srflow", twins=precision == "bf16", precision=precision))
+    bundle = Bundle.open(
+        write_tiny_bundle(tmp_path / "b.srflow", twins=precision == "bf16", precision=precision)
+    )
     with OpenVinoBackend(bundle, threads=1) as found, OnnxRuntimeBackend(bundle, threads=1) as cpu:
         np.testing.assert_allclose(picture(found, bundle), picture(cpu, bundle), atol=bound)
         assert (isinstance(found._sampler, Graph), found.trims_memory) == (both, not both)
@@ -160,13 +180,20 @@ def test_bundles_of_every_precision_run_and_onnxruntime_draws_from_float32_graph
 def test_inverting_gives_the_cpus_latents_and_in_bfloat16_ones_that_give_the_picture_back():
     embedded = Bundle.embedded()
     hr = np.random.default_rng(2).random((1, 3, 64, 64), np.float32)
-    with OpenVinoBackend(embedded, threads=1) as found, OnnxRuntimeBackend(embedded, threads=1) as cpu:
-        (one, density), (two, expected) = (of.invert(of.encode(image(16, 16)), hr) for of in (found, cpu))
+    with (
+        OpenVinoBackend(embedded, threads=1) as found,
+        OnnxRuntimeBackend(embedded, threads=1) as cpu,
+    ):
+        (one, density), (two, expected) = (
+            of.invert(of.encode(image(16, 16)), hr) for of in (found, cpu)
+        )
         for level, latents in two.items():
             np.testing.assert_allclose(one[level], latents, atol=2e-3, rtol=1e-3)
         np.testing.assert_allclose(density, expected, rtol=1e-3)
     assert not OpenVinoBackend(embedded, both=True).can_invert
-    with OpenVinoBackend(embedded, threads=1, hint="bf16") as coarse:  # one conditioning for both, however coarse it is
+    with OpenVinoBackend(
+        embedded, threads=1, hint="bf16"
+    ) as coarse:  # one conditioning for both, however coarse it is
         conditioning = coarse.encode(image(16, 16))
         latents, _ = coarse.invert(conditioning, hr)
         assert decibels(coarse.sample(conditioning, latents, 1.0), hr) > 45
@@ -204,7 +231,10 @@ def test_a_tile_that_is_not_finite_is_computed_again_on_the_cpu(bundle, caplog):
 def test_threads_of_the_processor_and_its_precision_are_set(bundle):
     with OpenVinoBackend(bundle, both=True, threads=1, hint="bf16") as backend:
         encoder, sampler = (getattr(backend, name)._compiled for name in ("_encoder", "_sampler"))
-        assert [graph.get_property("INFERENCE_NUM_THREADS") for graph in (encoder, sampler)] == [1, 1]
+        assert [graph.get_property("INFERENCE_NUM_THREADS") for graph in (encoder, sampler)] == [
+            1,
+            1,
+        ]
         assert sampler.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
 
 
@@ -217,7 +247,11 @@ class Machine:
         self.core = openvino.Core()
 
     def get_property(self, device, name):
-        return f"{device} of a test" if name == "FULL_DEVICE_NAME" else self.core.get_property("CPU", name)
+        return (
+            f"{device} of a test"
+            if name == "FULL_DEVICE_NAME"
+            else self.core.get_property("CPU", name)
+        )
 
     def compile_model(self, path, device, settings):
         self.asked.append((device, settings))
@@ -227,7 +261,9 @@ class Machine:
 def on(monkeypatch, *devices):
     machine = Machine(*devices)
     monkeypatch.setattr(graphs, "openvino_core", lambda: machine)
-    monkeypatch.setattr(graphs, "_RENDERERS", (Path("/dev"), "null" if len(devices) > 1 else "none"))
+    monkeypatch.setattr(
+        graphs, "_RENDERERS", (Path("/dev"), "null" if len(devices) > 1 else "none")
+    )
     return machine
 
 
@@ -238,7 +274,9 @@ def test_the_first_gpu_is_taken_in_float32_and_bfloat16_is_the_processors(bundle
     assert [device for device, _ in machine.asked] == ["GPU.0", "GPU.0"]
     for _, settings in machine.asked:
         assert settings["INFERENCE_PRECISION_HINT"] == "f32"
-        assert not [name for name in settings if "THREADS" in name or "PINNING" in name], "of the CPU"
+        assert not [name for name in settings if "THREADS" in name or "PINNING" in name], (
+            "of the CPU"
+        )
     machine.asked.clear()
     with OpenVinoBackend(bundle, threads=1, hint="bf16"):
         assert [device for device, _ in machine.asked] == ["CPU"], "ONNX Runtime draws"
@@ -246,12 +284,18 @@ def test_the_first_gpu_is_taken_in_float32_and_bfloat16_is_the_processors(bundle
 
 def test_auto_takes_openvinos_gpu_and_leaves_the_processor_to_onnx_runtime(bundle, monkeypatch):
     monkeypatch.setattr(Provider, "offered", lambda self: self.device == "cpu")
-    for devices, expected in ((("CPU", "GPU"), "openvino"), (("CPU",), "cpu"), (("CPU", "NPU"), "cpu")):
+    for devices, expected in (
+        (("CPU", "GPU"), "openvino"),
+        (("CPU",), "cpu"),
+        (("CPU", "NPU"), "cpu"),
+    ):
         on(monkeypatch, *devices)
         with opened(bundle, "auto") as backend:
             assert backend.device == expected
     monkeypatch.setattr(graphs, "_RENDERERS", (Path("/dev"), "none"))
-    monkeypatch.setattr(graphs, "openvino_core", lambda: pytest.fail("without a GPU's file it is not even imported"))
+    monkeypatch.setattr(
+        graphs, "openvino_core", lambda: pytest.fail("without a GPU's file it is not even imported")
+    )
     assert not graphs.gpu_offered()
 
 
@@ -260,11 +304,15 @@ def test_auto_takes_openvinos_gpu_and_leaves_the_processor_to_onnx_runtime(bundl
 
 def from_cache(backend):
     return [
-        graph._compiled.get_property("LOADED_FROM_CACHE") for graph in (backend._encoder, backend._sampler) if graph
+        graph._compiled.get_property("LOADED_FROM_CACHE")
+        for graph in (backend._encoder, backend._sampler)
+        if graph
     ]
 
 
-def test_compiled_graphs_are_kept_and_another_precision_or_file_is_compiled_anew(bundle, cache, tmp_path):
+def test_compiled_graphs_are_kept_and_another_precision_or_file_is_compiled_anew(
+    bundle, cache, tmp_path
+):
     with OpenVinoBackend(bundle, both=True, threads=1) as first:
         assert from_cache(first) == [False, False]
         expected = picture(first, bundle)
@@ -279,7 +327,9 @@ def test_compiled_graphs_are_kept_and_another_precision_or_file_is_compiled_anew
         assert from_cache(third) == [False, False]
 
 
-@pytest.mark.parametrize("damaged", [lambda content: b"", lambda content: content[: len(content) // 2]])
+@pytest.mark.parametrize(
+    "damaged", [lambda content: b"", lambda content: content[: len(content) // 2]]
+)
 def test_a_damaged_cache_costs_only_time(bundle, cache, damaged):
     with OpenVinoBackend(bundle, both=True, threads=1) as backend:
         expected = picture(backend, bundle)
@@ -293,7 +343,8 @@ def test_a_damaged_cache_costs_only_time(bundle, cache, damaged):
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, cache, monkeypatch):
-    """OpenVINO would wait for ever for an entry that it could not write before, so a process does not ask again."""
+    """OpenVINO would wait for ever for an entry that it could not write before, so a process does
+    not ask again."""
     resource = pytest.importorskip("resource")
     monkeypatch.setattr(graphs, "_cache_works", True)
     own = Bundle.open(write_tiny_bundle(tmp_path / "own.srflow"))
@@ -305,7 +356,9 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, cache, monkeyp
                 picture(backend, own)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    if int(openvino.__version__[:4]) >= 2026:  # 2024.6 and 2025.4 do not say so, and later find it damaged
+    if (
+        int(openvino.__version__[:4]) >= 2026
+    ):  # 2024.6 and 2025.4 do not say so, and later find it damaged
         assert list(cache.iterdir()) == [], "nothing half written is kept"
 
 
@@ -320,7 +373,8 @@ def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(both):
         expected = picture(backend, embedded)
         encoder = backend._encoder
         assert encoder is not None
-        event, started = threading.Event(), threading.Event()
+        event = threading.Event()
+        started = threading.Event()
         real = encoder._compiled
 
         def create():
@@ -346,14 +400,17 @@ def test_a_cancelled_run_ends_soon_and_the_next_gives_the_right_picture(both):
         np.testing.assert_array_equal(picture(backend, embedded), expected)
 
 
-def test_freed_memory_is_returned_when_windows_change_their_size_and_kept_by_none_once_it_ran_out(bundle, monkeypatch):
+def test_freed_memory_is_returned_when_windows_change_their_size_and_kept_by_none_once_it_ran_out(
+    bundle, monkeypatch
+):
     returned = []
     monkeypatch.setattr(graphs, "return_freed_memory", lambda: returned.append(1))
     with OpenVinoBackend(bundle, threads=1) as backend:
         for size in ((16, 20), (16, 20), (20, 16), (20, 16), (16, 20)):
             backend.encode(image(*size))
         assert len(returned) == 3
-        real, asked = backend._encoder.run, []
+        real = backend._encoder.run
+        asked = []
 
         def run(*given, scarce):
             asked.append(scarce)
@@ -365,7 +422,9 @@ def test_freed_memory_is_returned_when_windows_change_their_size_and_kept_by_non
         with pytest.raises(OutOfMemoryError):
             picture(backend, bundle)
         picture(backend, bundle)
-        assert (asked, backend._scarce) == ([False, True], True), "ONNX Runtime is asked to keep none, too"
+        assert (asked, backend._scarce) == ([False, True], True), (
+            "ONNX Runtime is asked to keep none, too"
+        )
 
 
 def test_what_openvino_refuses_is_a_typed_error_in_one_line(bundle, backend, tmp_path):
@@ -412,18 +471,26 @@ def test_a_forked_process_is_refused_instead_of_waiting_for_ever(tiny_bundle):
     assert done.stdout.split() == ["0", "0", "0"], done.stderr
 
 
-def test_a_package_that_is_missing_or_does_not_load_is_named_with_the_fix(bundle, tmp_path, monkeypatch):
+def test_a_package_that_is_missing_or_does_not_load_is_named_with_the_fix(
+    bundle, tmp_path, monkeypatch
+):
     graphs._core.cache_clear()
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "openvino", None)
-        with pytest.raises(DeviceError, match=r'OpenVINO is not installed: pip install "srflow-sdk\[openvino\]"'):
+        with pytest.raises(
+            DeviceError, match=r'OpenVINO is not installed: pip install "srflow-sdk\[openvino\]"'
+        ):
             open_backend(bundle, device="openvino")
     (tmp_path / "openvino").mkdir()
-    (tmp_path / "openvino" / "__init__.py").write_text("import openvino.not_there", encoding="utf-8")
+    (tmp_path / "openvino" / "__init__.py").write_text(
+        "import openvino.not_there", encoding="utf-8"
+    )
     monkeypatch.syspath_prepend(tmp_path)
     for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
         monkeypatch.delitem(sys.modules, name)
-    with pytest.raises(DeviceError, match=r"OpenVINO does not load \(.*: pip install -U --force-reinstall openvino"):
+    with pytest.raises(
+        DeviceError, match=r"OpenVINO does not load \(.*: pip install -U --force-reinstall openvino"
+    ):
         open_backend(bundle, device="openvino")
     for name in [name for name in sys.modules if name.partition(".")[0] == "openvino"]:
         del sys.modules[name]
@@ -431,7 +498,9 @@ def test_a_package_that_is_missing_or_does_not_load_is_named_with_the_fix(bundle
 
 def test_a_wrong_picture_is_refused_and_the_fixes_name_the_cache(bundle, compiled, monkeypatch):
     sampling_gives(monkeypatch, times=1.1)
-    with pytest.raises(DeviceError, match=r"openvino computes a different picture from cpu ") as caught:
+    with pytest.raises(
+        DeviceError, match=r"openvino computes a different picture from cpu "
+    ) as caught:
         open_backend(bundle, device="openvino")
     message = str(caught.value)
     assert f"delete {compiled / 'openvino'}, " in message

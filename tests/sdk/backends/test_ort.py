@@ -24,7 +24,9 @@ from tests.sdk.tiny_bundle import LEVELS, write_stub_bundle, write_tiny_bundle
 def noise(batch, height=8, width=10):
     rng = np.random.default_rng(3)
     return {
-        level: rng.standard_normal((batch, channels, height * 4 >> level, width * 4 >> level), np.float32)
+        level: rng.standard_normal(
+            (batch, channels, height * 4 >> level, width * 4 >> level), np.float32
+        )
         for level, channels in LEVELS.items()
     }
 
@@ -41,21 +43,29 @@ def lr():
 
 def test_one_encoding_serves_a_batch_of_noise(bundle, lr):
     with OnnxRuntimeBackend(bundle, threads=1) as backend:
-        conditioning = backend.encode(np.asfortranarray(lr.astype(np.float64)))  # any layout and float
+        conditioning = backend.encode(
+            np.asfortranarray(lr.astype(np.float64))
+        )  # any layout and float
         assert conditioning.nbytes == 8 * 10 * bundle.manifest.conditioning_bytes_per_pixel
         batch = noise(3)
         together = backend.sample(conditioning, batch, 0.7)
         assert together.shape == (3, 3, 32, 40)
         for index in range(3):
-            alone = {level: np.asfortranarray(array[index : index + 1]) for level, array in batch.items()}
-            np.testing.assert_allclose(backend.sample(conditioning, alone, 0.7)[0], together[index], atol=1e-6)
+            alone = {
+                level: np.asfortranarray(array[index : index + 1]) for level, array in batch.items()
+            }
+            np.testing.assert_allclose(
+                backend.sample(conditioning, alone, 0.7)[0], together[index], atol=1e-6
+            )
 
 
 def test_a_cpu_runs_a_bfloat16_bundle_by_its_float32_graphs(tmp_path, lr):
     """ONNX Runtime has no convolution in bfloat16 there. Here the others would overflow."""
     pictures = {}
     for precision in ("bf16", "fp16"):
-        target = write_tiny_bundle(tmp_path / precision, half_overflow=True, twins=True, precision=precision)
+        target = write_tiny_bundle(
+            tmp_path / precision, half_overflow=True, twins=True, precision=precision
+        )
         with OnnxRuntimeBackend(Bundle.open(target), threads=1) as backend:
             pictures[precision] = backend.sample(backend.encode(np.ones_like(lr)), noise(1), 0.1)
     assert np.isfinite(pictures["bf16"]).all()
@@ -75,7 +85,10 @@ def test_use_outside_the_context_is_a_typed_error(bundle, lr):
 
 
 def test_a_shape_that_the_graph_refuses_is_a_typed_error(bundle, lr):
-    with OnnxRuntimeBackend(bundle, threads=1) as backend, pytest.raises(DeviceError, match="failed"):
+    with (
+        OnnxRuntimeBackend(bundle, threads=1) as backend,
+        pytest.raises(DeviceError, match="failed"),
+    ):
         backend.sample(backend.encode(lr), noise(1, height=10), 0.5)
 
 
@@ -129,10 +142,13 @@ def few_bytes_a_file():
 
 
 def drawn():
-    """What the embedded model drew on a backend of its own, and the kept weights that the process had mapped."""
+    """What the embedded model drew on a backend of its own, and the kept weights that the process
+    had mapped."""
     bundle = Bundle.embedded()
     with OnnxRuntimeBackend(bundle, threads=1) as backend:
-        lines = Path("/proc/self/maps").read_text("utf-8").splitlines()  # it may have others, of other tests' backends
+        lines = (
+            Path("/proc/self/maps").read_text("utf-8").splitlines()
+        )  # it may have others, of other tests' backends
         mapped = {line.split(maxsplit=5)[5] for line in lines if line.endswith("/weights.bin")}
         sr = picture(backend, photographs(2)[0][..., :16, :16], bundle.manifest)
         return sr, {path for path in mapped if path.startswith(os.environ["SRFLOW_CACHE_DIR"])}
@@ -209,13 +225,18 @@ def test_an_inverter_whose_weights_lie_in_another_sampler_is_another_graph(folde
     changed = mine.file("sampler.onnx").read_bytes()
     shared = onnx.load(mine.file("inverter.onnx"), load_external_data=False).graph.initializer
     place = next(
-        {entry.key: entry.value for entry in weight.external_data} for weight in shared if weight.external_data
+        {entry.key: entry.value for entry in weight.external_data}
+        for weight in shared
+        if weight.external_data
     )
-    start, length = int(place["offset"]), int(place["length"])
+    start = int(place["offset"])
+    length = int(place["length"])
     with staged_bundle(tmp_path / "other.srflow") as stage:
         for name in ("encoder.onnx", "inverter.onnx"):
             (stage.path / name).write_bytes(mine.file(name).read_bytes())
-        (stage.path / "sampler.onnx").write_bytes(changed[:start] + bytes(length) + changed[start + length :])
+        (stage.path / "sampler.onnx").write_bytes(
+            changed[:start] + bytes(length) + changed[start + length :]
+        )
         stage.commit(mine.manifest)
 
     def latents(bundle):
@@ -260,10 +281,15 @@ def test_the_variable_comes_before_the_package_and_empty_means_none(beside, tmp_
     [
         ("other.so", "only a whole path is taken"),
         ("../native/libsrflow_ort.so", "only a whole path is taken"),
-        ("/nowhere/libsrflow_ort.so", r"no such file; build the library \(docs/native.md\), or unset"),
+        (
+            "/nowhere/libsrflow_ort.so",
+            r"no such file; build the library \(docs/native.md\), or unset",
+        ),
     ],
 )
-def test_a_relative_path_or_no_file_is_refused_and_not_loaded(beside, tmp_path, monkeypatch, named, says):
+def test_a_relative_path_or_no_file_is_refused_and_not_loaded(
+    beside, tmp_path, monkeypatch, named, says
+):
     """Otherwise whoever can write to the current folder could run code."""
     (tmp_path / "other.so").touch()
     monkeypatch.chdir(tmp_path)

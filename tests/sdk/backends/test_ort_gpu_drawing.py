@@ -1,4 +1,5 @@
-"""ONNX Runtime's CUDA provider, the processor being the GPU: latents and levels are made where it computes."""
+"""ONNX Runtime's CUDA provider, the processor being the GPU: latents and levels are made where it
+computes."""
 
 import ctypes
 from dataclasses import replace
@@ -25,12 +26,15 @@ VALUE = onnxruntime.OrtValue
 @pytest.fixture
 def gpu(machine, monkeypatch):
     """The fake GPU, whose memory OrtValues lie in. `uploads`: bytes that were copied there."""
-    gpu, row = machine.gpu, replace(PROVIDERS["cpu"], device="cuda", title="CUDA")
-    gpu.uploads, held = [], []
+    gpu = machine.gpu
+    row = replace(PROVIDERS["cpu"], device="cuda", title="CUDA")
+    gpu.uploads = []
+    held = []
     monkeypatch.setitem(PROVIDERS, "cuda", row)
 
     def there(value):
-        nbytes, address = value.tensor_size_in_bytes(), value.data_ptr()
+        nbytes = value.tensor_size_in_bytes()
+        address = value.data_ptr()
         gpu.blocks[address] = np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
         return value
 
@@ -47,12 +51,16 @@ def gpu(machine, monkeypatch):
 
     monkeypatch.setattr(onnxruntime, "OrtValue", Values)
     outputs = IOBinding.get_outputs
-    monkeypatch.setattr(IOBinding, "get_outputs", lambda binding: list(map(there, outputs(binding))))
+    monkeypatch.setattr(
+        IOBinding, "get_outputs", lambda binding: list(map(there, outputs(binding)))
+    )
     gpu_drawing.cache_clear()
     return gpu
 
 
-def test_the_gpu_draws_numpys_latents_into_onnx_runtimes_memory(gpu, engine_bundle, lr, monkeypatch):
+def test_the_gpu_draws_numpys_latents_into_onnx_runtimes_memory(
+    gpu, engine_bundle, lr, monkeypatch
+):
     drawings = [drawing_of(engine_bundle, sample=number) for number in range(2)]
     drawings.append(drawing_of(engine_bundle, maps=maps_of(engine_bundle), tau=1.0))
     with OnnxRuntimeBackend(engine_bundle, threads=1) as backend:
@@ -68,11 +76,17 @@ def test_the_gpu_draws_numpys_latents_into_onnx_runtimes_memory(gpu, engine_bund
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_the_gpu_bounds_and_rounds_as_the_processor_and_a_tiles_bounds_go_up_once(gpu, engine_bundle, lr, dtype):
-    core, dtype = Window(top=4, left=2, height=16, width=20), np.dtype(dtype)
+def test_the_gpu_bounds_and_rounds_as_the_processor_and_a_tiles_bounds_go_up_once(
+    gpu, engine_bundle, lr, dtype
+):
+    core = Window(top=4, left=2, height=16, width=20)
+    dtype = np.dtype(dtype)
     bounds = ChromaBounds(lr[0] / 8 + np.float32(0.4), core, 6)
     finish = Finish(dtype, bounds.limits)
-    drawings = [drawing_of(engine_bundle, core=core.scaled(4), sample=number, finish=finish) for number in range(2)]
+    drawings = [
+        drawing_of(engine_bundle, core=core.scaled(4), sample=number, finish=finish)
+        for number in range(2)
+    ]
     with OnnxRuntimeBackend(engine_bundle, threads=1) as backend:
         values = [backend.begin(backend.encode(lr), drawing)() for drawing in drawings]
     with OnnxRuntimeBackend(engine_bundle, device="cuda", threads=1) as backend:
@@ -80,7 +94,9 @@ def test_the_gpu_bounds_and_rounds_as_the_processor_and_a_tiles_bounds_go_up_onc
         for drawing, picture in zip(drawings, values, strict=True):
             near = bounds.bounded(picture)
             assert (near != picture).any()
-            np.testing.assert_array_equal(backend.begin(conditioning, drawing)(), from_unit(near, dtype))
+            np.testing.assert_array_equal(
+                backend.begin(conditioning, drawing)(), from_unit(near, dtype)
+            )
         assert gpu.uploads == [256, finish.bounds.nbytes, 256]
         narrow = ChromaBounds(lr[0] / 16 + np.float32(0.4), core, 6)  # another tile's
         other = replace(drawings[0], finish=Finish(dtype, narrow.limits))
@@ -91,17 +107,24 @@ def test_the_gpu_bounds_and_rounds_as_the_processor_and_a_tiles_bounds_go_up_onc
     assert gpu.started.count("srflow_finish") == 4
 
 
-def test_where_the_driver_cannot_load_the_kernel_the_processor_draws_and_says_so(gpu, engine_bundle, lr, caplog):
+def test_where_the_driver_cannot_load_the_kernel_the_processor_draws_and_says_so(
+    gpu, engine_bundle, lr, caplog
+):
     gpu.ptx_version = 7.8
     with OnnxRuntimeBackend(engine_bundle, device="cuda", threads=1) as backend:
         drawn = backend.begin(backend.encode(lr), drawing_of(engine_bundle))()
-        np.testing.assert_array_equal(drawn, Backend.begin(backend, backend.encode(lr), drawing_of(engine_bundle))())
+        np.testing.assert_array_equal(
+            drawn, Backend.begin(backend, backend.encode(lr), drawing_of(engine_bundle))()
+        )
     (said,) = caplog.messages
-    assert said.startswith("latents are drawn, and pictures rounded, by the processor: cuModuleLoadData: CUDA_ERROR")
+    assert said.startswith(
+        "latents are drawn, and pictures rounded, by the processor: cuModuleLoadData: CUDA_ERROR"
+    )
 
 
 def test_convolutions_of_cuda_are_not_fused_with_activations(tmp_path):
-    """The name of the optimizer is ONNX Runtime's: here the processor, which fuses them otherwise, goes by it."""
+    """The name of the optimizer is ONNX Runtime's: here the processor, which fuses them otherwise,
+    goes by it."""
     kinds = []
     for device in ("cpu", "cuda"):
         options = onnxruntime.SessionOptions()
@@ -109,12 +132,16 @@ def test_convolutions_of_cuda_are_not_fused_with_activations(tmp_path):
         options.optimized_model_filepath = str(tmp_path / f"{device}.onnx")
         bundle = Bundle.embedded("x4-small")
         PROVIDERS[device].configure(options, bundle, 0)
-        onnxruntime.InferenceSession(bundle.file("encoder.onnx"), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(
+            bundle.file("encoder.onnx"), options, providers=["CPUExecutionProvider"]
+        )
         kinds.append({node.op_type for node in onnx.load(tmp_path / f"{device}.onnx").graph.node})
     assert [("FusedConv" in found) for found in kinds] == [True, False]
 
 
 @pytest.mark.parametrize(("precision", "tf32"), [("fp32", "0"), ("fp16", "1")])
-def test_float32_is_float32_on_cuda_and_half_precision_keeps_its_tensor_cores(engine_bundle, precision, tf32):
+def test_float32_is_float32_on_cuda_and_half_precision_keeps_its_tensor_cores(
+    engine_bundle, precision, tf32
+):
     bundle = replace(engine_bundle, manifest=replace(engine_bundle.manifest, precision=precision))
     assert PROVIDERS["cuda"].options(bundle, 0)["use_tf32"] == tf32

@@ -1,4 +1,5 @@
-"""The table of ONNX Runtime's providers: what each is given, what is refused and why, and the order of "auto"."""
+"""The table of ONNX Runtime's providers: what each is given, what is refused and why, and the order
+of "auto"."""
 
 import dataclasses
 import os
@@ -58,7 +59,11 @@ def offer(monkeypatch, *names, gpu=None):
     if gpu is not None:
         found = [Found("", GPU if gpu else onnxruntime.OrtHardwareDeviceType.CPU)]
         monkeypatch.setattr(providers, "find_devices", lambda _plugin: found)
-        monkeypatch.setattr(providers, "find_gpu", lambda: Gpu(name="NVIDIA L4", compute_capability="8.9", cuda="13.0"))
+        monkeypatch.setattr(
+            providers,
+            "find_gpu",
+            lambda: Gpu(name="NVIDIA L4", compute_capability="8.9", cuda="13.0"),
+        )
 
 
 class Found:
@@ -78,7 +83,9 @@ class Found:
         ([CPU], r"CUDA support but could not start it"),
     ],
 )
-def test_a_provider_that_takes_no_node_or_does_not_start_is_refused(bundle, monkeypatch, listed, says):
+def test_a_provider_that_takes_no_node_or_does_not_start_is_refused(
+    bundle, monkeypatch, listed, says
+):
     """ONNX Runtime makes a session without it, in silence, and may still list it."""
     real = onnxruntime.InferenceSession
 
@@ -118,7 +125,8 @@ def test_the_gpu_of_that_number_computes_and_keeps_the_conditioning(bundle, monk
 def test_after_an_out_of_memory_only_arenas_of_built_in_providers_are_asked_to_shrink(
     bundle, monkeypatch, device, gpu, arena
 ):
-    """ONNX Runtime ends a run that names an arena it does not have (ValidateAndParseShrinkArenaString)."""
+    """ONNX Runtime ends a run that names an arena it does not have
+    (ValidateAndParseShrinkArenaString)."""
     asked = []
     options = SimpleNamespace(add_run_config_entry=lambda _name, value: asked.append(value))
     monkeypatch.setattr(onnxruntime, "RunOptions", lambda: options)
@@ -131,9 +139,13 @@ def test_after_an_out_of_memory_only_arenas_of_built_in_providers_are_asked_to_s
 
 
 @pytest.mark.parametrize("device", get_args(PluginDevice))
-def test_an_absent_package_is_refused_with_the_command_that_installs_it(bundle, monkeypatch, device):
+def test_an_absent_package_is_refused_with_the_command_that_installs_it(
+    bundle, monkeypatch, device
+):
     offer(monkeypatch)
-    with pytest.raises(DeviceError, match=f"is not installed: pip install {PROVIDERS[device].package}; it needs"):
+    with pytest.raises(
+        DeviceError, match=f"is not installed: pip install {PROVIDERS[device].package}; it needs"
+    ):
         open_backend(bundle, device=device)
 
 
@@ -141,11 +153,16 @@ def test_an_absent_package_is_refused_with_the_command_that_installs_it(bundle, 
     ("content", "says"),
     [
         ("raise OSError('libcuda.so.1: cannot open')\n", r"libcuda\.so\.1: cannot open; it needs"),
-        ("def get_library_path():\n    return '/nowhere/lib.so'\n", "cannot be loaded: .*needs a GPU"),
+        (
+            "def get_library_path():\n    return '/nowhere/lib.so'\n",
+            "cannot be loaded: .*needs a GPU",
+        ),
         ("", "no attribute 'get_library_path'"),
     ],
 )
-def test_a_package_that_cannot_be_loaded_is_refused_and_tried_again_next_time(bundle, package, content, says):
+def test_a_package_that_cannot_be_loaded_is_refused_and_tried_again_next_time(
+    bundle, package, content, says
+):
     (package / "__init__.py").write_text(content)
     assert PROVIDERS["webgpu"].offered(), "it is found without importing it"
     for _ in range(2):
@@ -154,8 +171,10 @@ def test_a_package_that_cannot_be_loaded_is_refused_and_tried_again_next_time(bu
 
 
 def test_a_gpu_is_preferred_and_what_cannot_compute_float32_or_at_all_is_left_out(monkeypatch):
-    kinds, plugin = onnxruntime.OrtHardwareDeviceType, PROVIDERS["webgpu"]
-    cpu, gpu = Found(plugin.name, kinds.CPU), Found(plugin.name)
+    kinds = onnxruntime.OrtHardwareDeviceType
+    plugin = PROVIDERS["webgpu"]
+    cpu = Found(plugin.name, kinds.CPU)
+    gpu = Found(plugin.name)
     machine = [
         cpu,
         Found(plugin.name, kinds.NPU),
@@ -185,7 +204,8 @@ def test_no_device_is_refused_with_what_it_needs(bundle, monkeypatch):
 def test_each_plugin_gets_the_device_of_that_number_and_the_settings_that_keep_the_picture(
     bundle, monkeypatch, device, number, settings
 ):
-    machine, given = [Found(PROVIDERS[device].name) for _ in range(2)], []
+    machine = [Found(PROVIDERS[device].name) for _ in range(2)]
+    given = []
     monkeypatch.setattr(providers, "find_devices", lambda _plugin: machine)
     PROVIDERS[device].prepare(number)
     assert "NVIDIA_TF32_OVERRIDE" not in os.environ, "the program's own torch would be slower"
@@ -202,8 +222,11 @@ def test_each_plugin_gets_the_device_of_that_number_and_the_settings_that_keep_t
 def test_a_library_is_registered_once_and_not_if_the_application_did(package, monkeypatch):
     """ONNX Runtime refuses the same name twice, and shows every device twice for two names."""
     (package / "__init__.py").write_text("def get_library_path():\n    return 'lib.so'\n")
-    plugin, calls = PROVIDERS["webgpu"], list[Any]()
-    monkeypatch.setattr(onnxruntime, "register_execution_provider_library", lambda *names: calls.append(names))
+    plugin = PROVIDERS["webgpu"]
+    calls = list[Any]()
+    monkeypatch.setattr(
+        onnxruntime, "register_execution_provider_library", lambda *names: calls.append(names)
+    )
     monkeypatch.setattr(onnxruntime, "get_ep_devices", list)
     for _ in range(2):
         assert find_devices(plugin) == []
@@ -265,7 +288,9 @@ def test_auto_takes_the_bundles_own_engines_first_if_they_fit(bundle, engine_bun
     assert order(engine_bundle, monkeypatch, works="cuda") == ["cuda"]
 
 
-def test_engines_that_do_not_fit_are_the_error_and_run_on_the_gpu_of_that_number(engine_bundle, monkeypatch):
+def test_engines_that_do_not_fit_are_the_error_and_run_on_the_gpu_of_that_number(
+    engine_bundle, monkeypatch
+):
     def refuse(_bundle, *, gpu):
         raise DeviceError(f"built for another GPU than {gpu}")
 
@@ -283,20 +308,28 @@ def test_unknown_devices_are_refused_with_the_list_and_only_gpus_have_numbers(bu
             split_device(device)
 
 
-def test_auto_says_that_a_gpu_is_not_used_where_the_runtime_is_the_cpus(bundle, monkeypatch, caplog):
+def test_auto_says_that_a_gpu_is_not_used_where_the_runtime_is_the_cpus(
+    bundle, monkeypatch, caplog
+):
     monkeypatch.setattr(Provider, "offered", lambda self: self.device == "cpu")
-    monkeypatch.setattr(backends, "find_gpu", lambda: Gpu(name="NVIDIA L4", compute_capability="8.9", cuda="13.0"))
+    monkeypatch.setattr(
+        backends, "find_gpu", lambda: Gpu(name="NVIDIA L4", compute_capability="8.9", cuda="13.0")
+    )
     for device in ("auto", "cpu"):
         open_backend(bundle, device=device).deactivate()
     (said,) = caplog.messages
-    assert said.startswith("NVIDIA L4 is not used, as this ONNX Runtime is built without CUDA; srflow-doctor prints")
+    assert said.startswith(
+        "NVIDIA L4 is not used, as this ONNX Runtime is built without CUDA; srflow-doctor prints"
+    )
 
 
 def test_cuda_is_compared_with_the_cpu(bundle, monkeypatch):
     row = dataclasses.replace(PROVIDERS["cpu"], device="cuda", title="CUDA")
     monkeypatch.setitem(PROVIDERS, "cuda", row)
     compared = []
-    monkeypatch.setattr(backends, "check_agreement", lambda backend, *_, **__: compared.append(backend.device))
+    monkeypatch.setattr(
+        backends, "check_agreement", lambda backend, *_, **__: compared.append(backend.device)
+    )
     for device in ("cuda", "cpu"):
         open_backend(bundle, device=device).deactivate()
     assert compared == ["cuda"]

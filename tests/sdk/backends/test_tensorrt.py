@@ -1,4 +1,5 @@
-"""The backend over a GPU in main memory, which computes what the ONNX graphs compute: see fake_gpu, fake_tensorrt."""
+"""The backend over a GPU in main memory, which computes what the ONNX graphs compute: see fake_gpu,
+fake_tensorrt."""
 
 import gc
 import threading
@@ -22,9 +23,13 @@ from .fake_tensorrt import IExecutionContext, write_engine_bundle
 @pytest.mark.parametrize("runtime", ["tensorrt", "tensorrt_rtx"])
 def test_engines_give_what_the_graphs_give(machine, tiny_bundle, tmp_path, lr, expected, runtime):
     machine.install(runtime)
-    with TensorRTBackend(write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", runtime=runtime)) as backend:
+    with TensorRTBackend(
+        write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", runtime=runtime)
+    ) as backend:
         assert (backend.device, backend.gpu, backend.can_invert) == (runtime, 0, False)
-        conditioning = backend.encode(np.asfortranarray(lr.astype(np.float64)))  # any layout and float
+        conditioning = backend.encode(
+            np.asfortranarray(lr.astype(np.float64))
+        )  # any layout and float
         assert 0 <= conditioning.nbytes - 24 * 30 * 4 * 8 < 512
         for _ in range(4):  # plainly, as it is captured, and from the graph
             np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
@@ -40,18 +45,30 @@ def test_conditioning_of_half_engines_takes_half_the_memory(machine, tmp_path, l
     assert np.abs(got - expected).max() > 0
 
 
-def test_graphs_hold_for_every_picture_of_a_size_and_for_several_in_turn(machine, engine_bundle, lr):
-    gpu, images = machine.gpu, [lr, 1 - lr]
-    with TensorRTBackend(engine_bundle) as backend, OnnxRuntimeBackend(engine_bundle, threads=1) as graphs:
+def test_graphs_hold_for_every_picture_of_a_size_and_for_several_in_turn(
+    machine, engine_bundle, lr
+):
+    gpu = machine.gpu
+    images = [lr, 1 - lr]
+    with (
+        TensorRTBackend(engine_bundle) as backend,
+        OnnxRuntimeBackend(engine_bundle, threads=1) as graphs,
+    ):
         wanted = [graphs.sample(graphs.encode(image), noise(1), 0.7) for image in images]
         for turn in range(10):  # a picture after another, with two samples each
             conditioning = backend.encode(images[turn % 2])
             for _ in range(2):
-                np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), wanted[turn % 2])
+                np.testing.assert_array_equal(
+                    backend.sample(conditioning, noise(1), 0.7), wanted[turn % 2]
+                )
             del conditioning
-        assert (gpu.captures, gpu.launches) == (2, 8 + 19)  # the sampler's run first made the workspace larger
+        assert (gpu.captures, gpu.launches) == (
+            2,
+            8 + 19,
+        )  # the sampler's run first made the workspace larger
         first, second = map(backend.encode, images)
-        launches, copied = gpu.launches, len(gpu.copied)
+        launches = gpu.launches
+        copied = len(gpu.copied)
         for _ in range(10):  # two that live, in turn
             np.testing.assert_array_equal(backend.sample(first, noise(1), 0.7), wanted[0])
             np.testing.assert_array_equal(backend.sample(second, noise(1), 0.7), wanted[1])
@@ -73,7 +90,9 @@ def test_graphs_are_as_many_as_sizes_that_are_kept(machine, engine_bundle):
     assert machine.gpu.graphs == {}
 
 
-def test_where_a_graph_cannot_be_captured_pictures_come_without_one(machine, engine_bundle, lr, expected, caplog):
+def test_where_a_graph_cannot_be_captured_pictures_come_without_one(
+    machine, engine_bundle, lr, expected, caplog
+):
     gpu = machine.gpu
     gpu.can_capture = False
     with TensorRTBackend(engine_bundle) as backend:
@@ -86,7 +105,9 @@ def test_where_a_graph_cannot_be_captured_pictures_come_without_one(machine, eng
     ]
 
 
-def test_a_capture_that_is_interrupted_leaves_the_stream_usable(machine, engine_bundle, lr, monkeypatch):
+def test_a_capture_that_is_interrupted_leaves_the_stream_usable(
+    machine, engine_bundle, lr, monkeypatch
+):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -102,7 +123,9 @@ def test_a_capture_that_is_interrupted_leaves_the_stream_usable(machine, engine_
             np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
 
 
-def test_garbage_that_is_collected_during_a_capture_does_not_spoil_it(machine, engine_bundle, lr, monkeypatch):
+def test_garbage_that_is_collected_during_a_capture_does_not_spoil_it(
+    machine, engine_bundle, lr, monkeypatch
+):
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
         backend.sample(conditioning, noise(1), 0.7)
@@ -116,11 +139,15 @@ def test_garbage_that_is_collected_during_a_capture_does_not_spoil_it(machine, e
         monkeypatch.setattr(IExecutionContext, "execute_async_v3", collecting)
         before = len(machine.gpu.blocks)
         backend.sample(conditioning, noise(1), 0.7)
-        assert machine.gpu.captures == 2  # the encoder's and, while garbage came back, the sampler's
+        assert (
+            machine.gpu.captures == 2
+        )  # the encoder's and, while garbage came back, the sampler's
         assert len(machine.gpu.blocks) == before - 8  # but one, for the next
 
 
-def test_tensorrt_rtx_captures_by_itself_in_one_context_and_keeps_its_kernels(machine, tiny_bundle, tmp_path):
+def test_tensorrt_rtx_captures_by_itself_in_one_context_and_keeps_its_kernels(
+    machine, tiny_bundle, tmp_path
+):
     machine.install("tensorrt_rtx")
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", runtime="tensorrt_rtx")
 
@@ -145,7 +172,9 @@ def test_tensorrt_rtx_captures_by_itself_in_one_context_and_keeps_its_kernels(ma
     assert kept.read_bytes() == b"compiled"
 
 
-def test_threads_use_contexts_of_their_own_and_an_only_thread_the_same_one_again(machine, engine_bundle, lr, expected):
+def test_threads_use_contexts_of_their_own_and_an_only_thread_the_same_one_again(
+    machine, engine_bundle, lr, expected
+):
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)  # made by one thread, used by all
         contexts = machine.runtime._contexts
@@ -160,7 +189,9 @@ def test_threads_use_contexts_of_their_own_and_an_only_thread_the_same_one_again
 
 
 @pytest.mark.parametrize("before", [None, 0])
-def test_the_gpu_of_that_number_is_used_and_the_apps_own_choice_is_put_back(machine, engine_bundle, lr, before):
+def test_the_gpu_of_that_number_is_used_and_the_apps_own_choice_is_put_back(
+    machine, engine_bundle, lr, before
+):
     machine.gpu.devices = 2
     if before is not None:
         machine.gpu.cudaSetDevice(before)
@@ -175,20 +206,31 @@ def test_the_gpu_of_that_number_is_used_and_the_apps_own_choice_is_put_back(mach
 
 
 def test_what_does_not_fit_is_refused_and_the_next_call_works(machine, engine_bundle, lr):
-    with TensorRTBackend(engine_bundle) as backend, OnnxRuntimeBackend(engine_bundle, threads=1) as graphs:
+    with (
+        TensorRTBackend(engine_bundle) as backend,
+        OnnxRuntimeBackend(engine_bundle, threads=1) as graphs,
+    ):
         assert backend.window_limits == LrProfile(min=(20, 20), opt=(40, 40), max=(64, 64))
         for height, width in ((18, 40), (40, 66)):
-            words = rf"not built for lr of 1×3×{height}×{width}; use other tiles, or --shapes: setInputShape"
+            words = (
+                rf"not built for lr of 1×3×{height}×{width}; use other tiles, or --shapes: "
+                "setInputShape"
+            )
             with pytest.raises(DeviceError, match=words):
                 backend.encode(np.zeros((1, 3, height, width), np.float32))
         conditioning = backend.encode(lr)
         with pytest.raises(DeviceError, match=r"sampling on tensorrt failed.*do not fit together"):
             backend.sample(conditioning, noise(1, height=26), 0.5)
-        with pytest.raises(DeviceError, match=r"not built for noise_level1 of 1×6×160×60.*setInputShape"):
+        with pytest.raises(
+            DeviceError, match=r"not built for noise_level1 of 1×6×160×60.*setInputShape"
+        ):
             backend.sample(conditioning, noise(1, height=80), 0.5)
         with pytest.raises(DeviceError, match="OrtConditioning belongs to another backend"):
             backend.sample(graphs.encode(lr), noise(1), 0.5)
-        with TensorRTBackend(engine_bundle) as twin, pytest.raises(DeviceError, match="from another backend"):
+        with (
+            TensorRTBackend(engine_bundle) as twin,
+            pytest.raises(DeviceError, match="from another backend"),
+        ):
             backend.sample(twin.encode(lr), noise(1), 0.5)
         with pytest.raises(DeviceError, match="has no inverter"):
             backend.invert(conditioning, np.zeros((1, 3, 96, 120), np.float32))
@@ -215,7 +257,8 @@ def test_an_inverters_engine_gives_what_its_graph_gives(machine, tmp_path):
 
 
 def test_closing_frees_everything_and_conditioning_of_before_is_refused(machine, engine_bundle, lr):
-    backend, gpu = TensorRTBackend(engine_bundle), machine.gpu
+    backend = TensorRTBackend(engine_bundle)
+    gpu = machine.gpu
     with backend:
         old = backend.encode(lr)
         backend.sample(old, noise(1), 0.5)
@@ -223,7 +266,13 @@ def test_closing_frees_everything_and_conditioning_of_before_is_refused(machine,
         kept = [backend.encode(lr) for _ in range(20)]
         del kept  # freed with the object, but for one block
         assert len(gpu.blocks) == held + 1
-    assert (gpu.used, gpu.streams, gpu.modules, gpu.pinned, backend.window_limits) == (0, {}, {}, {}, None)
+    assert (gpu.used, gpu.streams, gpu.modules, gpu.pinned, backend.window_limits) == (
+        0,
+        {},
+        {},
+        {},
+        None,
+    )
     with backend:
         with pytest.raises(DeviceError, match=r"before this one was closed; encode again"):
             backend.sample(old, noise(1), 0.5)
@@ -236,7 +285,9 @@ def test_closing_frees_everything_and_conditioning_of_before_is_refused(machine,
     assert gpu.used == 0
 
 
-def test_a_backend_that_is_closed_while_it_is_in_use_ends_the_call_first(machine, engine_bundle, lr, expected):
+def test_a_backend_that_is_closed_while_it_is_in_use_ends_the_call_first(
+    machine, engine_bundle, lr, expected
+):
     backend = TensorRTBackend(engine_bundle)
     backend.activate()
     conditioning = backend.encode(lr)
@@ -255,12 +306,20 @@ def test_a_backend_that_is_closed_while_it_is_in_use_ends_the_call_first(machine
 @pytest.mark.parametrize(
     ("line", "kind"),
     [
-        ("[defaultAllocator.cpp::allocate::57] Error Code 1: Cuda Runtime (out of memory)", OutOfMemoryError),
-        ("[executionContext.cpp] Error Code 2: OutOfMemory (Requested size was 5000 bytes.)", OutOfMemoryError),
+        (
+            "[defaultAllocator.cpp::allocate::57] Error Code 1: Cuda Runtime (out of memory)",
+            OutOfMemoryError,
+        ),
+        (
+            "[executionContext.cpp] Error Code 2: OutOfMemory (Requested size was 5000 bytes.)",
+            OutOfMemoryError,
+        ),
         ("[myelin.cpp] Error Code 1: Myelin (kernel failed)", DeviceError),
     ],
 )
-def test_what_the_library_logs_decides_which_error_it_is(machine, engine_bundle, lr, expected, line, kind):
+def test_what_the_library_logs_decides_which_error_it_is(
+    machine, engine_bundle, lr, expected, line, kind
+):
     with TensorRTBackend(engine_bundle) as backend:
         conditioning = backend.encode(lr)
         machine.runtime._failure = line
@@ -273,13 +332,19 @@ def test_what_the_library_logs_decides_which_error_it_is(machine, engine_bundle,
         np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
 
 
-def test_memory_that_other_sizes_hold_is_given_up_before_memory_is_said_to_be_out(machine, engine_bundle):
+def test_memory_that_other_sizes_hold_is_given_up_before_memory_is_said_to_be_out(
+    machine, engine_bundle
+):
     with TensorRTBackend(engine_bundle) as backend:
         small = np.zeros((1, 3, 24, 30), np.float32)
         backend.sample(backend.encode(small), noise(1), 0.5)
         machine.gpu.nbytes = int(machine.gpu.used * 1.15)
-        backend.sample(backend.encode(np.zeros((1, 3, 24, 32), np.float32)), noise(1, width=32), 0.5)
-        with pytest.raises(OutOfMemoryError, match=r"encoding 64×64 pixels on tensorrt failed.*use smaller tiles"):
+        backend.sample(
+            backend.encode(np.zeros((1, 3, 24, 32), np.float32)), noise(1, width=32), 0.5
+        )
+        with pytest.raises(
+            OutOfMemoryError, match=r"encoding 64×64 pixels on tensorrt failed.*use smaller tiles"
+        ):
             backend.encode(np.zeros((1, 3, 64, 64), np.float32))
         assert machine.gpu.used == 0  # nothing is held back from those who try with less
         backend.encode(small)

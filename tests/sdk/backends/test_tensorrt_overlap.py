@@ -1,4 +1,5 @@
-"""Work that calls leave on the GPU: how seldom it is waited for, and that nothing is written over meanwhile."""
+"""Work that calls leave on the GPU: how seldom it is waited for, and that nothing is written over
+meanwhile."""
 
 import sys
 import threading
@@ -33,7 +34,9 @@ def backend(machine, engine_bundle):
     assert machine.gpu.pageable == []  # all copies go through pinned memory
 
 
-def test_the_processor_waits_once_for_a_picture_and_once_for_each_further_sample(machine, engine_bundle, backend, lr):
+def test_the_processor_waits_once_for_a_picture_and_once_for_each_further_sample(
+    machine, engine_bundle, backend, lr
+):
     for _ in range(4):  # until memory is allocated and graphs are captured
         backend.begin(backend.encode(lr), drawing(engine_bundle, 0))()
     machine.gpu.waited.clear()
@@ -51,9 +54,12 @@ def test_the_processor_waits_once_for_a_picture_and_once_for_each_further_sample
 
 
 @pytest.mark.parametrize("early", [False, True])
-def test_samples_are_copied_by_another_stream_while_the_next_ones_run(machine, engine_bundle, backend, lr, early):
+def test_samples_are_copied_by_another_stream_while_the_next_ones_run(
+    machine, engine_bundle, backend, lr, early
+):
     """early: the GPU computes as soon as it may, and copies as late."""
-    expected, conditioning = expected_of(engine_bundle, lr, range(4)), backend.encode(lr)
+    expected = expected_of(engine_bundle, lr, range(4))
+    conditioning = backend.encode(lr)
     backend.begin(conditioning, drawing(engine_bundle, 0))()
     (lane,) = backend._session._idle
     machine.gpu.eager = {lane.stream.handle} if early else set()
@@ -61,7 +67,9 @@ def test_samples_are_copied_by_another_stream_while_the_next_ones_run(machine, e
     begun = [backend.begin(conditioning, drawing(engine_bundle, sample)) for sample in range(2)]
     for number in range(4):
         np.testing.assert_array_equal(begun.pop(0)(), expected[number])
-        assert early or machine.gpu.started.count("srflow_finish") == number + 1, "a later sample was waited for"
+        assert early or machine.gpu.started.count("srflow_finish") == number + 1, (
+            "a later sample was waited for"
+        )
         if number < 2:
             begun.append(backend.begin(conditioning, drawing(engine_bundle, number + 2)))
     assert len(machine.gpu.pinned) == 4  # what the engines are given, and two pictures
@@ -76,7 +84,9 @@ def test_another_kind_of_run_waits_for_the_work_under_way(engine_bundle, backend
     np.testing.assert_array_equal(drawn(), *expected_of(engine_bundle, lr, [0]))
 
 
-def test_pictures_that_are_encoded_one_after_another_do_not_write_over_each_other(engine_bundle, backend, lr):
+def test_pictures_that_are_encoded_one_after_another_do_not_write_over_each_other(
+    engine_bundle, backend, lr
+):
     images = [lr, 1 - lr, lr / 2]
     encoded = [backend.encode(image) for image in images]
     for image, conditioning in zip(images, encoded, strict=True):
@@ -84,7 +94,9 @@ def test_pictures_that_are_encoded_one_after_another_do_not_write_over_each_othe
         np.testing.assert_array_equal(found, *expected_of(engine_bundle, image, [3]))
 
 
-def test_another_thread_draws_only_what_is_encoded_and_forgotten_pictures_harm_nobody(engine_bundle, backend, lr):
+def test_another_thread_draws_only_what_is_encoded_and_forgotten_pictures_harm_nobody(
+    engine_bundle, backend, lr
+):
     conditioning = backend.encode(lr)
     with backend._session._lane() as lane:  # so that others take another one
         found = backend.sample(conditioning, noise(1), 0.5)
@@ -99,11 +111,16 @@ def test_another_thread_draws_only_what_is_encoded_and_forgotten_pictures_harm_n
     np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.5), found)
 
 
-def test_results_that_were_begun_survive_that_the_lane_is_cleared_and_the_backend_closed(engine_bundle, machine, lr):
+def test_results_that_were_begun_survive_that_the_lane_is_cleared_and_the_backend_closed(
+    engine_bundle, machine, lr
+):
     backend = TensorRTBackend(engine_bundle)
     backend.activate()
-    expected, conditioning = expected_of(engine_bundle, lr, range(2)), backend.encode(lr)
-    first, second = (backend.begin(conditioning, drawing(engine_bundle, sample)) for sample in range(2))
+    expected = expected_of(engine_bundle, lr, range(2))
+    conditioning = backend.encode(lr)
+    first, second = (
+        backend.begin(conditioning, drawing(engine_bundle, sample)) for sample in range(2)
+    )
     with backend._session._lane() as lane:
         backend._session._clear(lane)  # as when memory runs out
     third = backend.begin(conditioning, drawing(engine_bundle, 0))
@@ -112,11 +129,14 @@ def test_results_that_were_begun_survive_that_the_lane_is_cleared_and_the_backen
     np.testing.assert_array_equal([first(), second(), third()], [*expected, expected[0]])
 
 
-def test_a_picture_that_is_cancelled_while_samples_are_under_way_leaves_the_next_one_right(machine, engine_bundle):
+def test_a_picture_that_is_cancelled_while_samples_are_under_way_leaves_the_next_one_right(
+    machine, engine_bundle
+):
     image = np.random.default_rng(7).integers(0, 255, (45, 61, 3), np.uint8)
     with machine.upscaler(engine_bundle, 32) as upscaler:
         expected = upscaler.upscale(image, seed=5)
-        encoding, pinned = upscaler.encode(image), []
+        encoding = upscaler.encode(image)
+        pinned = []
         for _ in range(3):
             cancel = threading.Event()
             with pytest.raises(CancelledError):
@@ -126,9 +146,15 @@ def test_a_picture_that_is_cancelled_while_samples_are_under_way_leaves_the_next
         assert pinned == pinned[:1] * 3
 
 
-def test_a_failure_of_the_gpu_is_raised_by_who_reads(machine, engine_bundle, backend, lr, monkeypatch):
+def test_a_failure_of_the_gpu_is_raised_by_who_reads(
+    machine, engine_bundle, backend, lr, monkeypatch
+):
     drawn = backend.begin(backend.encode(lr), drawing(engine_bundle, 0))
     kinds = sys.modules["cuda.bindings.runtime"]
-    monkeypatch.setattr(kinds, "cudaEventSynchronize", lambda event: (kinds.cudaError_t.cudaErrorNoDevice,))
-    with pytest.raises(DeviceError, match=r"^sampling on tensorrt failed: cudaEventSynchronize: cudaErrorNoDevice"):
+    monkeypatch.setattr(
+        kinds, "cudaEventSynchronize", lambda event: (kinds.cudaError_t.cudaErrorNoDevice,)
+    )
+    with pytest.raises(
+        DeviceError, match=r"^sampling on tensorrt failed: cudaEventSynchronize: cudaErrorNoDevice"
+    ):
         drawn()

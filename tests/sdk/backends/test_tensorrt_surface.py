@@ -1,8 +1,9 @@
-"""The fakes offer nothing that the real libraries do not: what runs on them calls functions that exist.
+"""The fakes offer nothing that the real libraries do not: what runs on them calls functions that
+exist.
 
-TensorRT-RTX and cuda-bindings import without a GPU. Of TensorRT there is a recording of its bindings' names, beside the
-exporter's tests. It lacks what `RTX_ALONE` lists and IRuntimeConfig's graphs and kernel cache, of which the backend
-makes use with TensorRT-RTX alone.
+TensorRT-RTX and cuda-bindings import without a GPU. Of TensorRT there is a recording of its
+bindings' names, beside the exporter's tests. It lacks what `RTX_ALONE` lists and IRuntimeConfig's
+graphs and kernel cache, of which the backend makes use with TensorRT-RTX alone.
 """
 
 import inspect
@@ -25,7 +26,9 @@ CLASSES = [
     "Runtime",
 ]
 RTX_ALONE = ["CudaGraphStrategy", "IRuntimeCache"]
-RECORDED = json.loads((Path(__file__).parents[2] / "export/engines/tensorrt_surface.json").read_text(encoding="utf-8"))
+RECORDED = json.loads(
+    (Path(__file__).parents[2] / "export/engines/tensorrt_surface.json").read_text(encoding="utf-8")
+)
 
 
 def public(kind):
@@ -76,15 +79,27 @@ def test_loggers_can_be_made_as_ours_is():
 
 @pytest.mark.parametrize("name", fake_gpu.FUNCTIONS + fake_gpu.DRIVER_FUNCTIONS)
 def test_cuda_has_every_function_that_the_fake_has(name):
-    cuda = pytest.importorskip("cuda.bindings." + ("driver" if name in fake_gpu.DRIVER_FUNCTIONS else "runtime"))
+    cuda = pytest.importorskip(
+        "cuda.bindings." + ("driver" if name in fake_gpu.DRIVER_FUNCTIONS else "runtime")
+    )
     heading = getattr(cuda, name).__doc__.splitlines()[0].replace("*", "")
-    arguments = [part.partition(":")[0].split()[-1] for part in heading[heading.index("(") + 1 : -1].split(",") if part]
+    arguments = [
+        part.partition(":")[0].split()[-1]
+        for part in heading[heading.index("(") + 1 : -1].split(",")
+        if part
+    ]
     wanted = list(inspect.signature(getattr(FakeGpu, name)).parameters)[1:]
     assert wanted == arguments
 
 
 @pytest.mark.parametrize(
-    "kind", [fake_gpu.cudaError_t, fake_gpu.CUresult, fake_gpu.cudaMemcpyKind, fake_gpu.cudaStreamCaptureMode]
+    "kind",
+    [
+        fake_gpu.cudaError_t,
+        fake_gpu.CUresult,
+        fake_gpu.cudaMemcpyKind,
+        fake_gpu.cudaStreamCaptureMode,
+    ],
 )
 def test_constants_are_cudas(kind):
     cuda = pytest.importorskip("cuda.bindings.runtime")

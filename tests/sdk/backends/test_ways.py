@@ -13,7 +13,13 @@ import pytest
 from srflow_sdk.backends import base, open_backend, ways
 from srflow_sdk.backends import openvino as graphs
 from srflow_sdk.backends.ways import REFERENCE, Measured, Way, choose, measured
-from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, DeviceError, OutOfMemoryError
+from srflow_sdk.errors import (
+    ArgumentError,
+    BundleError,
+    CancelledError,
+    DeviceError,
+    OutOfMemoryError,
+)
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.raising import PassingError, is_installed
 from srflow_sdk.upscaler import Upscaler
@@ -86,7 +92,11 @@ def test_what_was_measured_is_not_measured_again(bundle, measurements):
 
 @pytest.mark.parametrize(
     ("error", "name"),
-    [(OutOfMemoryError("memory ran out"), "_made"), (PassingError("no threads"), "_seconds"), (MemoryError(), "_made")],
+    [
+        (OutOfMemoryError("memory ran out"), "_made"),
+        (PassingError("no threads"), "_seconds"),
+        (MemoryError(), "_made"),
+    ],
 )
 def test_a_failure_that_may_pass_is_measured_at_the_next_start(bundle, monkeypatch, error, name):
     real = getattr(ways, name)
@@ -117,9 +127,13 @@ def test_a_way_is_timed_by_its_ratio_to_the_reference_at_that_moment(bundle, mon
     assert [one.seconds for one in both(bundle)] == [2.0, 0.5]
 
 
-def test_a_change_of_what_it_depends_on_and_a_damaged_entry_are_measured_again(bundle, monkeypatch, tmp_path, cache):
+def test_a_change_of_what_it_depends_on_and_a_damaged_entry_are_measured_again(
+    bundle, monkeypatch, tmp_path, cache
+):
     calls = []
-    monkeypatch.setattr(ways, "_measure", lambda *_: calls.append(1) or ([timed(REFERENCE, 1.0)], True))
+    monkeypatch.setattr(
+        ways, "_measure", lambda *_: calls.append(1) or ([timed(REFERENCE, 1.0)], True)
+    )
 
     def again(bundle=bundle, threads=1):
         before = len(calls)
@@ -130,7 +144,9 @@ def test_a_change_of_what_it_depends_on_and_a_damaged_entry_are_measured_again(b
     assert again()
     assert not again()
     assert again(threads=2)
-    assert again(Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", int8="near", default_tau=0.5)))
+    assert again(
+        Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", int8="near", default_tau=0.5))
+    )
     for name, value in (("processor", lambda: "another"), ("_version", lambda _: "0.0.1")):
         monkeypatch.setattr(ways, name, value)
         assert again()
@@ -142,7 +158,8 @@ def test_a_change_of_what_it_depends_on_and_a_damaged_entry_are_measured_again(b
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), CancelledError("cancelled")])
 def test_an_interrupted_measurement_leaves_nothing(bundle, cache, monkeypatch, error):
-    draw, calls = base.window_noise, []
+    draw = base.window_noise
+    calls = []
 
     def interrupted(*arguments, **keywords):
         calls.append(1)
@@ -192,7 +209,10 @@ def test_int8_with_other_pictures_than_recorded_is_not_chosen(tmp_path, int8):
     found = both(bundle)
     assert found[1].decibels < 38
     assert found[1].seconds == math.inf
-    with_time = {REFERENCE: found[0], INT8: Measured(way=INT8, seconds=1e-9, decibels=found[1].decibels)}
+    with_time = {
+        REFERENCE: found[0],
+        INT8: Measured(way=INT8, seconds=1e-9, decibels=found[1].decibels),
+    }
     assert choose(with_time, bundle.manifest, device="cpu") == REFERENCE
 
 
@@ -204,9 +224,21 @@ def test_int8_with_other_pictures_than_recorded_is_not_chosen(tmp_path, int8):
         ([timed(REFERENCE, 1.0), timed(INT8, 0.5, 40)], "auto", REFERENCE),
         ([timed(REFERENCE, 1.0), timed(OPENVINO, 0.5, 120)], "auto", OPENVINO),
         ([timed(REFERENCE, 1.0), timed(OPENVINO, 0.5, 60)], "auto", REFERENCE),
-        ([timed(REFERENCE, 1.0), timed(OPENVINO, 0.5, 120), timed(BF16, 0.48, 50)], "auto", OPENVINO),
-        ([timed(REFERENCE, 1.0), timed(INT8_OPENVINO, 0.5, 44), timed(BF16, 0.4, 50)], "auto", BF16),
-        ([timed(REFERENCE, 0.1), timed(OPENVINO, 1.0, 120), timed(BF16, 0.5, 50)], "openvino", BF16),
+        (
+            [timed(REFERENCE, 1.0), timed(OPENVINO, 0.5, 120), timed(BF16, 0.48, 50)],
+            "auto",
+            OPENVINO,
+        ),
+        (
+            [timed(REFERENCE, 1.0), timed(INT8_OPENVINO, 0.5, 44), timed(BF16, 0.4, 50)],
+            "auto",
+            BF16,
+        ),
+        (
+            [timed(REFERENCE, 0.1), timed(OPENVINO, 1.0, 120), timed(BF16, 0.5, 50)],
+            "openvino",
+            BF16,
+        ),
         ([timed(REFERENCE, 0.1), timed(OPENVINO, 1.0, 20)], "openvino", None),
     ],
 )
@@ -216,7 +248,9 @@ def test_the_fastest_within_the_gate_is_chosen(found, device, chosen):
 
 # What `precision=` computes, and what it refuses.
 
-needs_openvino = pytest.mark.skipif(not is_installed("openvino"), reason="openvino is not installed")
+needs_openvino = pytest.mark.skipif(
+    not is_installed("openvino"), reason="openvino is not installed"
+)
 
 
 @pytest.fixture
@@ -241,13 +275,21 @@ def decibels(one, other):
     return -10 * math.log10(error) if error else math.inf
 
 
-def test_bundle_is_what_was_exported_whatever_else_the_bundle_holds_and_was_measured(bundle, tiny_bundle, floats):
+def test_bundle_is_what_was_exported_whatever_else_the_bundle_holds_and_was_measured(
+    bundle, tiny_bundle, floats
+):
     known = (REFERENCE, INT8, BF16, OPENVINO)
-    remember(bundle, *(Measured(way=way, seconds=0.001 if way == INT8 else 1.0, decibels=60.0) for way in known))
+    remember(
+        bundle,
+        *(Measured(way=way, seconds=0.001 if way == INT8 else 1.0, decibels=60.0) for way in known),
+    )
     with Upscaler(bundle, threads=1, precision="fastest") as fastest:
         assert fastest.precision == "int8"
         rounded = fastest.upscale(floats)
-    with Upscaler(bundle, threads=1) as plain, Upscaler(tiny_bundle, device="cpu", threads=1) as without:
+    with (
+        Upscaler(bundle, threads=1) as plain,
+        Upscaler(tiny_bundle, device="cpu", threads=1) as without,
+    ):
         assert plain.precision == "bundle"
         picture = plain.upscale(floats)
         np.testing.assert_array_equal(picture, without.upscale(floats))
@@ -263,7 +305,10 @@ def test_bf16_runs_on_openvino_or_says_that_the_processor_cannot(bundle, floats)
         with pytest.raises(DeviceError, match="no bfloat16 arithmetic"):
             Upscaler(bundle, threads=1, precision="bf16")
         return
-    with Upscaler(bundle, threads=1, precision="bf16") as upscaler, Upscaler(bundle, device="cpu") as exact:
+    with (
+        Upscaler(bundle, threads=1, precision="bf16") as upscaler,
+        Upscaler(bundle, device="cpu") as exact,
+    ):
         assert (upscaler.device, upscaler.precision) == ("openvino", "bf16")
         assert 38 < decibels(upscaler.upscale(floats), exact.upscale(floats)) < 100
 
@@ -280,7 +325,9 @@ def test_fastest_does_not_take_bf16_where_the_processor_has_none(bundle, monkeyp
     assert ways._read(ways._file(bundle, 1)) == found, "it is not measured again"
 
 
-def test_a_tile_that_is_not_finite_in_int8_is_computed_again_in_float32(tmp_path, tiny_bundle, floats, caplog):
+def test_a_tile_that_is_not_finite_in_int8_is_computed_again_in_float32(
+    tmp_path, tiny_bundle, floats, caplog
+):
     overflowing = write_tiny_bundle(tmp_path / "infinite.srflow", int8="infinite")
     with Upscaler(overflowing, device="cpu", threads=1, precision="int8") as upscaler:
         assert (upscaler.device, upscaler.precision) == ("cpu", "int8")
@@ -298,7 +345,11 @@ def test_a_tile_that_is_not_finite_in_int8_is_computed_again_in_float32(tmp_path
     ("theirs", "our_db", "runs_on"),
     [
         (timed(INT8_OPENVINO, 0.01, 40.0), 42.0, "openvino"),
-        (timed(INT8_OPENVINO, 0.01, 44.0), 60.0, "openvino"),  # further than 3 dB, and still hard to see
+        (
+            timed(INT8_OPENVINO, 0.01, 44.0),
+            60.0,
+            "openvino",
+        ),  # further than 3 dB, and still hard to see
         (timed(INT8_OPENVINO, 0.11, 44.0), 45.0, "cpu"),
         (timed(INT8_OPENVINO, 0.01, 41.0), 45.0, "cpu"),
         (Measured(way=INT8_OPENVINO, error="it did not start"), 45.0, "cpu"),
@@ -336,9 +387,13 @@ def test_fastest_of_a_half_bundle_is_the_bundle(tmp_path):
         assert (upscaler.device, upscaler.precision) == ("cpu", "bundle")
 
 
-def test_without_openvino_bf16_names_the_extra_and_the_others_run_on_onnx_runtime(bundle, monkeypatch):
+def test_without_openvino_bf16_names_the_extra_and_the_others_run_on_onnx_runtime(
+    bundle, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "openvino", None)  # importing it fails
-    monkeypatch.setattr(graphs, "_core", functools.cache(graphs._core.__wrapped__))  # which may have started before
+    monkeypatch.setattr(
+        graphs, "_core", functools.cache(graphs._core.__wrapped__)
+    )  # which may have started before
     for options in ({"precision": "bf16"}, {"precision": "int8", "device": "openvino"}):
         with pytest.raises(DeviceError, match=r'pip install "srflow-sdk\[openvino\]"'):
             open_backend(bundle, **options)

@@ -16,7 +16,8 @@ from srflow_sdk.upscaler import Upscaler
 def scene(seed, height=400, width=500):
     """A picture with texture of several sizes, far from black and white, uint8 H×W×3."""
     random = np.random.default_rng(seed)
-    coarse, fine = random.random((height // 10, width // 10, 3)), random.random((height // 4, width // 4, 3))
+    coarse = random.random((height // 10, width // 10, 3))
+    fine = random.random((height // 4, width // 4, 3))
     large = sum(part.repeat(size, 0).repeat(size, 1) for part, size in ((coarse, 10), (fine, 4)))
     return np.rint(70 + large[:height, :width] * 60).astype(np.uint8)
 
@@ -37,7 +38,10 @@ def drawn(upscaler, frames, numbers, first=None, **options):
 
 
 def test_a_keyframe_is_what_upscale_draws(upscaler, pan):
-    for options in ({"tau": 0.6, "seed": 3, "sample": 2}, {"tau": "auto", "scale": 2, "consistent": True}):
+    for options in (
+        {"tau": 0.6, "seed": 3, "sample": 2},
+        {"tau": "auto", "scale": 2, "consistent": True},
+    ):
         (frame,) = drawn(upscaler, pan, range(1), **options)
         assert np.array_equal(frame, upscaler.upscale(pan(0), **options)), options
     first, second = drawn(upscaler, pan, range(2), keyframes=1)
@@ -52,7 +56,9 @@ def test_what_is_drawn_moves_with_the_picture(upscaler, pan):
         frames = drawn(upscaler, pan, range(6), tau=0.1, latents=latents)
         detail = [frame - mean for frame, mean in zip(frames, smooth, strict=True)]
         pairs = [(before[8:, 4:], now[:-8, :-4]) for before, now in pairwise(detail)]
-        changes[latents] = np.mean([np.abs(before - now)[24:-24, 24:-24].mean() for before, now in pairs])
+        changes[latents] = np.mean(
+            [np.abs(before - now)[24:-24, 24:-24].mean() for before, now in pairs]
+        )
     assert changes["motion"] < 0.5 * min(changes["fresh"], changes["screen"])
 
 
@@ -66,11 +72,16 @@ def test_detail_neither_fades_nor_grows_where_nothing_moves(upscaler, pan):
 
 def test_frames_that_see_the_same_are_averaged(upscaler, pan):
     random = np.random.default_rng(4)
-    noisy = [np.clip(pan(0) + random.normal(0, 4, pan(0).shape), 0, 255).astype(np.uint8) for _ in range(5)]
+    noisy = [
+        np.clip(pan(0) + random.normal(0, 4, pan(0).shape), 0, 255).astype(np.uint8)
+        for _ in range(5)
+    ]
     changes = []
     for latents in ("motion", "screen"):
         frames = drawn(upscaler, lambda t: noisy[t], range(5), tau=0.0, latents=latents)
-        changes.append(np.mean([np.abs(now - before) for before, now in pairwise(np.asarray(frames, float))]))
+        changes.append(
+            np.mean([np.abs(now - before) for before, now in pairwise(np.asarray(frames, float))])
+        )
     assert changes[0] < 0.6 * changes[1]
 
 
@@ -93,7 +104,11 @@ def test_tiles_do_not_show(tiny_bundle, pan):
         Upscaler(tiny_bundle, device="cpu", threads=1, tile=None) as one,
     ):
         options = {"tau": "auto", "scale": 3, "consistent": True}
-        pairs = zip(drawn(tiled, pan, range(2), **options), drawn(one, pan, range(2), **options), strict=True)
+        pairs = zip(
+            drawn(tiled, pan, range(2), **options),
+            drawn(one, pan, range(2), **options),
+            strict=True,
+        )
         assert all(np.abs(a.astype(int) - b).max() <= 1 for a, b in pairs)
 
 
@@ -120,7 +135,9 @@ def test_sixteen_bits_and_odd_sizes_come_back(upscaler, pan):
 
 def test_frames_that_do_not_follow_are_refused(upscaler, pan):
     clip = FrameUpscaler(upscaler, keyframes=10)
-    with pytest.raises(ArgumentError, match=r"frame 13 needs those before it, and none was: follow them from 10 on"):
+    with pytest.raises(
+        ArgumentError, match=r"frame 13 needs those before it, and none was: follow them from 10 on"
+    ):
         clip.draw(pan(3), 13)
     clip.follow(pan(0), 10)
     for number in (10 + 2, 11 + 2, 9):
@@ -151,7 +168,9 @@ def test_after_an_error_the_frame_is_drawn_again(upscaler, pan):
 
 def test_without_opencv_one_line_says_what_to_install(upscaler, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(MissingExtraError, match=r'^cv2 is not installed.*pip install "srflow-sdk\[video\]"$'):
+    with pytest.raises(
+        MissingExtraError, match=r'^cv2 is not installed.*pip install "srflow-sdk\[video\]"$'
+    ):
         FrameUpscaler(upscaler)
     FrameUpscaler(upscaler, latents="fresh")
     code = "import sys, srflow_sdk.clips; sys.exit('cv2' in sys.modules or 'torch' in sys.modules)"
@@ -170,4 +189,6 @@ def test_another_upscaler_goes_on_after_the_last_frame(upscaler, pan, tmp_path, 
     with np.load(tmp_path / "state.npz") as state:
         second.go_on(state)
     assert np.array_equal(second.draw(frames[3], 3), drawn[3])
-    assert not np.array_equal(FrameUpscaler(upscaler, tau=tau, keyframes=3).draw(frames[3], 3), drawn[3])
+    assert not np.array_equal(
+        FrameUpscaler(upscaler, tau=tau, keyframes=3).draw(frames[3], 3), drawn[3]
+    )

@@ -31,7 +31,9 @@ def test_every_target_holds_its_sample_and_says_how_it_was_made(tiled, tmp_path,
     write_image(tmp_path / "lr.png", photo)
     targets = [tmp_path / "a.png", tmp_path / "b.tif"]
     seed = (1 << 64) - 3
-    result = tiled.upscale_file(tmp_path / "lr.png", targets, tau=0.1 + 0.2, seed=seed, sample=7, report=True)
+    result = tiled.upscale_file(
+        tmp_path / "lr.png", targets, tau=0.1 + 0.2, seed=seed, sample=7, report=True
+    )
     for index, target in enumerate(targets):
         expected = tiled.upscale(photo, tau=0.1 + 0.2, seed=seed, sample=7 + index)
         np.testing.assert_array_equal(read_image(target).pixels, expected)
@@ -43,7 +45,9 @@ def test_every_target_holds_its_sample_and_says_how_it_was_made(tiled, tmp_path,
         assert made.source == "lr.png"
     tau = np.random.default_rng(0).random((45, 61))
     mapped = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "c.png", tau=tau)
-    np.testing.assert_array_equal(read_image(tmp_path / "c.png").pixels, tiled.upscale(photo, tau=tau))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / "c.png").pixels, tiled.upscale(photo, tau=tau)
+    )
     assert mapped.outputs[0].provenance.tau is None
     measured = [lr_psnr(read_image(target).pixels, photo) for target in targets]
     assert [output.lr_psnr for output in result.outputs] == pytest.approx(measured, abs=1e-6)
@@ -75,13 +79,17 @@ def test_nothing_remains_of_a_call_that_failed(tmp_path, photo, tiled):
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("srflow")]
 
 
-def test_a_thread_that_cannot_be_started_is_one_line_with_what_is_needed(tiled, tmp_path, monkeypatch):
+def test_a_thread_that_cannot_be_started_is_one_line_with_what_is_needed(
+    tiled, tmp_path, monkeypatch
+):
     def no_room(_thread):
         raise RuntimeError("can't start new thread")
 
     write_image(tmp_path / "lr.png", np.zeros((20, 20, 3), np.uint8))
     monkeypatch.setattr(threading.Thread, "start", no_room)
-    with pytest.raises(DeviceError, match="the system starts no more threads for this process: raise its limits"):
+    with pytest.raises(
+        DeviceError, match="the system starts no more threads for this process: raise its limits"
+    ):
         tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png")
     assert names(tmp_path) == ["lr.png"]
 
@@ -97,8 +105,12 @@ def test_rows_of_the_source_are_forgotten_as_they_are_done(tiled, tmp_path, monk
         held.append(len(self._held) if self._held is not None else 0)
 
     monkeypatch.setattr(RowBuffer, "append", remember)
-    result = tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.png", consistent=True, report=True)
-    assert 100 < max(held) < 4 * 120  # of HR rows, the context of the projection and a band; 2400 in all
+    result = tiled.upscale_file(
+        tmp_path / "lr.png", tmp_path / "sr.png", consistent=True, report=True
+    )
+    assert (
+        100 < max(held) < 4 * 120
+    )  # of HR rows, the context of the projection and a band; 2400 in all
     monkeypatch.undo()
     measured = lr_psnr(tiled.upscale(pixels, consistent=True), pixels)
     assert result.outputs[0].lr_psnr == pytest.approx(measured, abs=0.01)
@@ -121,12 +133,17 @@ def test_rows_of_the_source_are_forgotten_as_they_are_done(tiled, tmp_path, monk
         ({"progress": "x"}, ArgumentError, "progress is 'x'"),
     ],
 )
-def test_what_cannot_be_is_refused_before_the_work(tiled, tmp_path, monkeypatch, arguments, error, says):
+def test_what_cannot_be_is_refused_before_the_work(
+    tiled, tmp_path, monkeypatch, arguments, error, says
+):
     monkeypatch.chdir(tmp_path)
     write_image(tmp_path / "lr.png", np.full((8, 8, 4), 90, np.uint8))
     write_image(tmp_path / "wide.png", np.zeros((1, 4200, 3), np.uint8))
     before = (tmp_path / "lr.png").read_bytes()
-    monkeypatch.setattr("srflow_sdk.drawing.file_upscaling.draw_tiles", lambda *_, **__: pytest.fail("it went to work"))
+    monkeypatch.setattr(
+        "srflow_sdk.drawing.file_upscaling.draw_tiles",
+        lambda *_, **__: pytest.fail("it went to work"),
+    )
     with pytest.raises(error, match=says):
         tiled.upscale_file(**{"source": "lr.png", "targets": "sr.png", **arguments})
     assert names(tmp_path) == ["lr.png", "wide.png"]

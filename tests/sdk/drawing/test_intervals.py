@@ -29,7 +29,9 @@ def opened(path):
 
 def test_the_bounds_are_those_of_all_samples_at_once(opened, photo):
     """What streams, tile by tile, is what one would compute from all samples in float64."""
-    floats = np.clip(photo.astype(np.float32) / 127 - 0.5, 0, 1)  # black and white too, where bounds end
+    floats = np.clip(
+        photo.astype(np.float32) / 127 - 0.5, 0, 1
+    )  # black and white too, where bounds end
     encoding = opened.encode(floats)
     low, high = encoding.interval(8, coverage=0.8, seed=3)
     samples = np.stack(encoding.samples(8, seed=3)).astype(np.float64)
@@ -77,7 +79,8 @@ def test_what_has_no_interval_is_refused(opened, upscaler, photo):
 
 
 def test_files_have_the_bounds_that_memory_has(opened, photo, tmp_path):
-    source, targets = tmp_path / "photo.png", [tmp_path / f"{name}.png" for name in ("large", "low", "high")]
+    source = tmp_path / "photo.png"
+    targets = [tmp_path / f"{name}.png" for name in ("large", "low", "high")]
     write_image(source, photo)
     result = opened.upscale_file(source, targets, interval=0.9, seed=5, report=True)
     sample, low, high = (read_image(target).pixels for target in targets)

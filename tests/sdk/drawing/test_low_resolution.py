@@ -9,7 +9,13 @@ from PIL import Image, ImageCms
 from srflow_sdk import Upscaler, read_image
 from srflow_sdk.drawing.low_resolution import RowBuffer
 from srflow_sdk.pixels.colour import conversion_for
-from tests.sdk.pixels.icc_writer import ADOBE_RGB, DISPLAY_P3, SRGB_CURVE, gamma_curve, matrix_profile
+from tests.sdk.pixels.icc_writer import (
+    ADOBE_RGB,
+    DISPLAY_P3,
+    SRGB_CURVE,
+    gamma_curve,
+    matrix_profile,
+)
 
 P3 = matrix_profile(DISPLAY_P3, SRGB_CURVE)
 
@@ -22,11 +28,13 @@ def test_colour_under_transparency_does_not_show(tiny_bundle, photo, mode, tile)
     other = image.copy()
     other[12:30, 20:50, :-1] = 255 - image[12:30, 20:50, :-1]
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as opened:
-        one, two = opened.upscale(image, seed=1), opened.upscale(other, seed=1)
+        one = opened.upscale(image, seed=1)
+        two = opened.upscale(other, seed=1)
     np.testing.assert_array_equal(one[..., -1], two[..., -1])
     visible = one[..., -1] > 0
     assert 0.5 < visible.mean() < 0.9
-    # The bicubic alpha reaches two pixels into the hole, where the network sees filled colours as well.
+    # The bicubic alpha reaches two pixels into the hole, where the network sees filled colours as
+    # well.
     np.testing.assert_array_equal(one[visible], two[visible])
 
 
@@ -49,14 +57,18 @@ def test_what_srgb_cannot_hold_is_kept(upscaler):
     image = Image.new("RGB", (20, 20), (10, 250, 20))  # of Display P3: far outside sRGB
     image.info["icc_profile"] = P3
     answer = np.asarray(upscaler.upscale(image, tau=0), np.float32)
-    plain = np.asarray(upscaler.upscale(Image.new("RGB", (20, 20), (10, 250, 20)), tau=0), np.float32)
-    # The tiny network changes flat colours, so compare with how far it moves them without a profile.
+    plain = np.asarray(
+        upscaler.upscale(Image.new("RGB", (20, 20), (10, 250, 20)), tau=0), np.float32
+    )
+    # The tiny network changes flat colours, so compare with how far it moves them without a
+    # profile.
     moved = np.abs(plain - [10, 250, 20]).mean()
     assert np.abs(answer - [10, 250, 20]).mean() < moved + 8
 
 
 def test_rows_that_were_forgotten_are_gone():
-    buffer, pixels = RowBuffer(), np.arange(30 * 3 * 2, dtype=np.uint8).reshape(30, 3, 2)
+    buffer = RowBuffer()
+    pixels = np.arange(30 * 3 * 2, dtype=np.uint8).reshape(30, 3, 2)
     buffer.append(pixels[:20])
     buffer.append(pixels[20:])
     buffer.forget(18)
@@ -78,7 +90,10 @@ def up():
 @pytest.fixture(scope="module")
 def gray():
     """24×36×3, of noise and steps."""
-    picture = np.random.default_rng(0).normal(90, 25, (24, 36, 1)) + 60 * (np.arange(36) > 20)[None, :, None]
+    picture = (
+        np.random.default_rng(0).normal(90, 25, (24, 36, 1))
+        + 60 * (np.arange(36) > 20)[None, :, None]
+    )
     return np.clip(picture, 0, 255).astype(np.uint8).repeat(3, axis=2)
 
 
@@ -105,7 +120,9 @@ DOORS = {
     "std": lambda up, gray, _: up.encode(gray).std(2),
     "files": files,
     "restore": lambda up, gray, _: up.restore(gray, over="spatial", tau=0.5),
-    "transfer": lambda up, gray, _: up.transfer(gray, gray[::-1].copy(), gray[..., 0] > 100, blend="none"),
+    "transfer": lambda up, gray, _: up.transfer(
+        gray, gray[::-1].copy(), gray[..., 0] > 100, blend="none"
+    ),
 }
 
 
@@ -122,6 +139,8 @@ def test_a_picture_of_one_hue_keeps_it_and_tiles_do_not_show(up, gray):
         drawn = whole.upscale(sepia, tau=1.2)
     assert np.abs(up.upscale(sepia, tau=1.2).astype(int) - drawn).max() <= 1
     luma = drawn @ [0.299, 0.587, 0.114]
-    red, blue = ((drawn[..., channel] - luma)[(luma > 40) & (luma < 215)] for channel in (0, 2))  # none is clipped
+    red, blue = (
+        (drawn[..., channel] - luma)[(luma > 40) & (luma < 215)] for channel in (0, 2)
+    )  # none is clipped
     assert red.min() > -1
     assert blue.max() < -6

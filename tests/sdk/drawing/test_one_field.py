@@ -1,4 +1,5 @@
-"""One image is one random field: the same seed gives the same picture, however it is cut, ordered and counted."""
+"""One image is one random field: the same seed gives the same picture, however it is cut, ordered
+and counted."""
 
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from ..tiny_bundle import REACH, write_tiny_bundle
 
 PICTURE = np.random.default_rng(7).random((70, 70, 3), np.float32)
 SEEDS = st.integers(0, 2**64 - 1)
-slow_fixtures = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+slow_fixtures = settings(
+    max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture(scope="module")
@@ -42,14 +45,23 @@ def upscalers(tmp_path_factory):
     consistent=st.booleans(),
     wrap=st.sampled_from([None, "x", "xy"]),
 )
-def test_any_tile_and_overlap_give_the_same_picture(upscalers, height, width, tile, overlap, **options):
+def test_any_tile_and_overlap_give_the_same_picture(
+    upscalers, height, width, tile, overlap, **options
+):
     image = PICTURE[:height, :width]
-    whole, tiled = (upscalers[key].upscale(image, **options) for key in ((0, None), (overlap, tile)))
+    whole, tiled = (
+        upscalers[key].upscale(image, **options) for key in ((0, None), (overlap, tile))
+    )
     assert np.abs(np.clip(whole, 0, 1) - np.clip(tiled, 0, 1)).max() < 2e-5
 
 
 @settings(slow_fixtures, max_examples=4)
-@given(first=st.integers(0, 50), count=st.integers(2, 4), seed=SEEDS, wrap=st.sampled_from([None, "xy"]))
+@given(
+    first=st.integers(0, 50),
+    count=st.integers(2, 4),
+    seed=SEEDS,
+    wrap=st.sampled_from([None, "xy"]),
+)
 def test_a_sample_does_not_know_its_company(upscalers, first, count, **options):
     image = PICTURE[:10, :20]
     together = upscalers[0, 16].encode(image).samples(count, sample=first, **options)

@@ -61,7 +61,10 @@ def test_the_model_s_own_size_is_not_reduced(scale):
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        *(({"scale": scale}, r"scale is .*; it must be a number above 0") for scale in (0, float("nan"), True, "2")),
+        *(
+            ({"scale": scale}, r"scale is .*; it must be a number above 0")
+            for scale in (0, float("nan"), True, "2")
+        ),
         ({"reduction": "nearest"}, "reduction is .*; it must be"),
         ({"linear_light": 1}, "linear_light is .*; it must be"),
     ],
@@ -71,7 +74,9 @@ def test_odd_options_are_refused_before_any_image_is_seen(options, says):
         DrawOptions(**options)
 
 
-@pytest.mark.parametrize("sides", [{}, {"width": 0}, {"height": 1.5}, {"max_side": True}, {"width": 9, "max_side": 9}])
+@pytest.mark.parametrize(
+    "sides", [{}, {"width": 0}, {"height": 1.5}, {"max_side": True}, {"width": 9, "max_side": 9}]
+)
 def test_what_is_no_size_is_refused(sides):
     with pytest.raises(ArgumentError):
         OutputSize(**sides)
@@ -80,14 +85,21 @@ def test_what_is_no_size_is_refused(sides):
 def test_more_than_the_model_s_scale_is_refused_with_the_reason():
     with pytest.raises(ArgumentError, match=r"scale is 4.5, but the model tiny enlarges 4 times"):
         output(4.5, width=61, height=45)
-    with pytest.raises(ImageError, match=r"a width of 3840 pixels would be 62.95 times the image's 61×45.* to 244×180"):
+    with pytest.raises(
+        ImageError,
+        match=r"a width of 3840 pixels would be 62.95 times the image's 61×45.* to 244×180",
+    ):
         output(OutputSize(width=3840), width=61, height=45)
     with pytest.raises(ImageError, match=r"1000×181 pixels would be"):
         output(OutputSize(width=1000, height=181), width=61, height=45)
 
 
 def test_a_scale_s_name_is_a_number_if_all_images_have_the_same():
-    assert [repr(DrawOptions(scale=scale).named_scale(MANIFEST)) for scale in (None, 2.0, 1.5)] == ["4", "2", "1.5"]
+    assert [repr(DrawOptions(scale=scale).named_scale(MANIFEST)) for scale in (None, 2.0, 1.5)] == [
+        "4",
+        "2",
+        "1.5",
+    ]
     assert DrawOptions(scale=OutputSize(width=8)).named_scale(MANIFEST) is None
 
 
@@ -101,6 +113,8 @@ def test_a_scale_s_name_is_a_number_if_all_images_have_the_same():
 )
 def test_the_options_come_back_from_what_a_picture_records(options):
     fields = options.provenance_fields(MANIFEST, sample=options.sample, scale=options.scale)
-    painter = SimpleNamespace(manifest=MANIFEST, cleaner=None, backend=SimpleNamespace(precision="bundle"))
+    painter = SimpleNamespace(
+        manifest=MANIFEST, cleaner=None, backend=SimpleNamespace(precision="bundle")
+    )
     made = made_of(painter, source=Path("a.png"), source_sha256="", tile=None, **fields)
     assert DrawOptions.from_provenance(made) == options

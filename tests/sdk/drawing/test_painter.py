@@ -38,7 +38,9 @@ def small_device(monkeypatch, bundle, tile, **limits):
     return Upscaler(bundle, device="cpu", threads=1, tile=tile)
 
 
-@pytest.mark.parametrize(("limits", "tile"), [({"encode_limit": 1000}, None), ({"sample_limit": 1000}, 40)])
+@pytest.mark.parametrize(
+    ("limits", "tile"), [({"encode_limit": 1000}, None), ({"sample_limit": 1000}, 40)]
+)
 def test_out_of_memory_makes_tiles_smaller_and_says_so_once(
     monkeypatch, tiny_bundle, upscaler, floats, caplog, limits, tile
 ):
@@ -50,7 +52,9 @@ def test_out_of_memory_makes_tiles_smaller_and_says_so_once(
     expected = upscaler.encode(floats).samples(2, seed=3)
     np.testing.assert_allclose(got, expected, atol=2e-6)
     np.testing.assert_array_equal(got, again)
-    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    warnings = [
+        record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING
+    ]
     assert len(warnings) == 1
     assert "memory ran out with tiles of" in warnings[0]
     done = [step[0] for step in progress]
@@ -69,9 +73,13 @@ def test_memory_that_is_never_enough_is_a_typed_error(monkeypatch, tiny_bundle, 
 def test_an_encoding_keeps_what_fits(monkeypatch, tiny_bundle, upscaler):
     image = np.random.default_rng(0).random((100, 100, 3), np.float32)
     with small_device(monkeypatch, tiny_bundle, 34, encode_limit=1700) as opened:
-        encoding = opened.encode(image)  # the first tile lies in a corner and sees 40×40 pixels, the second 40×46
+        encoding = opened.encode(
+            image
+        )  # the first tile lies in a corner and sees 40×40 pixels, the second 40×46
         assert (encoding.kept_tiles, encoding.tiles) == (1, 9)
-        np.testing.assert_allclose(encoding.sample(seed=4), upscaler.upscale(image, seed=4), atol=2e-6)
+        np.testing.assert_allclose(
+            encoding.sample(seed=4), upscaler.upscale(image, seed=4), atol=2e-6
+        )
 
 
 RUN_OUT = """
@@ -111,12 +119,18 @@ def test_a_tile_that_overflows_in_half_is_computed_in_float32(tmp_path, floats, 
     bright = floats * np.float32(0.4)
     bright[30:, 40:] = 1.0
     arguments = {"tau": 0.2, "seed": 5}
-    with Upscaler(write_tiny_bundle(tmp_path / "exact.srflow"), device="cpu", tile=16, threads=1) as exact:
+    with Upscaler(
+        write_tiny_bundle(tmp_path / "exact.srflow"), device="cpu", tile=16, threads=1
+    ) as exact:
         expected = exact.upscale(bright, **arguments)
-    bundle = write_tiny_bundle(tmp_path / "half.srflow", half_overflow=True, twins=twins, precision="fp16")
+    bundle = write_tiny_bundle(
+        tmp_path / "half.srflow", half_overflow=True, twins=twins, precision="fp16"
+    )
     with Upscaler(bundle, device="cpu", tile=16, threads=1) as half:
         if not twins:
-            with pytest.raises(NonFiniteError, match=r"tau 0\.2, seed 5, sample 0, in rows \d+ to \d+ and columns"):
+            with pytest.raises(
+                NonFiniteError, match=r"tau 0\.2, seed 5, sample 0, in rows \d+ to \d+ and columns"
+            ):
                 half.upscale(bright, **arguments)
             return
         got = half.upscale(bright, **arguments)
@@ -144,13 +158,17 @@ def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch, tiny_bundle):
             opened._painter.manifest = dataclasses.replace(opened.bundle.manifest, **changes)
             found = []
             for each in free:
-                monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda each=each: each)
+                monkeypatch.setattr(
+                    "srflow_sdk.drawing.painter.available_memory", lambda each=each: each
+                )
                 found.append(opened._painter.core(3000, 4000))
             return found
 
         free = [64 << 30, 12 << 30, 4 << 30, 1 << 30, 1 << 20]
         assert cores(30_000, *free) == [144, 128, 80, 64, 16]
-        assert cores(15_000, *free, precision="fp16") == cores(30_000, *free), "a CPU computes half graphs in float32"
+        assert cores(15_000, *free, precision="fp16") == cores(30_000, *free), (
+            "a CPU computes half graphs in float32"
+        )
         usual = cores(12_000, 64 << 30)
         monkeypatch.setattr(type(opened._painter.backend), "device", "openvino")
         assert cores(12_000, 64 << 30) < usual, "which takes more memory"
@@ -211,7 +229,9 @@ def test_what_is_kept_follows_the_memory_that_is_free(flow, monkeypatch, gpu, fr
     assert least <= flow._painter.conditioning_budget() <= most
 
 
-def test_what_the_backend_holds_of_a_gpu_does_not_make_the_next_pictures_tiles_smaller(flow, monkeypatch):
+def test_what_the_backend_holds_of_a_gpu_does_not_make_the_next_pictures_tiles_smaller(
+    flow, monkeypatch
+):
     monkeypatch.setattr(type(flow._painter.backend), "gpu", 0)
     free = iter([4 << 30, 1 << 30])
     monkeypatch.setattr("srflow_sdk.drawing.painter.gpu_free_memory", lambda _gpu: next(free))

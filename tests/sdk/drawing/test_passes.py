@@ -18,7 +18,9 @@ SCALE = 4
 
 
 def unit(pixels):
-    return pixels.astype(np.float32) / (1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max)
+    return pixels.astype(np.float32) / (
+        1 if pixels.dtype == np.float32 else np.iinfo(pixels.dtype).max
+    )
 
 
 @pytest.fixture
@@ -46,19 +48,24 @@ def test_the_mean_is_of_the_images_kind_and_the_deviation_is_float(upscaler, pho
     assert 0 < deviation.mean() < 1
 
 
-def test_consistency_and_its_measure_are_of_the_reduction_that_the_model_was_trained_on(tmp_path, noise):
+def test_consistency_and_its_measure_are_of_the_reduction_that_the_model_was_trained_on(
+    tmp_path, noise
+):
     bundle = write_tiny_bundle(tmp_path / "bilinear.srflow", reduction="bilinear")
     write_image(tmp_path / "in.png", noise)
     with Upscaler(bundle, device="cpu", threads=1) as opened:
         answer = opened.upscale(noise, tau=0.3, consistent=True)
-        result = opened.upscale_file(tmp_path / "in.png", tmp_path / "out.png", tau=0.3, consistent=True, report=True)
+        result = opened.upscale_file(
+            tmp_path / "in.png", tmp_path / "out.png", tau=0.3, consistent=True, report=True
+        )
     exact = lr_psnr(answer, noise, reduction="bilinear")
     assert exact > 55 > 40 > lr_psnr(answer, noise)
     assert result.outputs[0].lr_psnr == pytest.approx(exact, abs=1e-3)
 
 
 @pytest.mark.parametrize(
-    ("dtype", "channels", "tile"), [(np.uint8, 3, 16), (np.uint16, 1, None), (np.float32, 3, None), (np.float32, 1, 32)]
+    ("dtype", "channels", "tile"),
+    [(np.uint8, 3, 16), (np.uint16, 1, None), (np.float32, 3, None), (np.float32, 1, 32)],
 )
 def test_a_consistent_answer_reduces_to_the_input(tiny_bundle, noise, dtype, channels, tile):
     steps = 255 if dtype is np.float32 else np.iinfo(dtype).max
@@ -67,7 +74,9 @@ def test_a_consistent_answer_reduces_to_the_input(tiny_bundle, noise, dtype, cha
     with Upscaler(tiny_bundle, device="cpu", threads=1, tile=tile) as opened:
         plain = opened.upscale(image, tau=0.3)
         answer = opened.upscale(image, tau=0.3, consistent=True)
-    np.testing.assert_array_less(np.abs(reduced(unit(answer), SCALE) - unit(image)), 0.5 / steps + 1e-4)
+    np.testing.assert_array_less(
+        np.abs(reduced(unit(answer), SCALE) - unit(image)), 0.5 / steps + 1e-4
+    )
     assert lr_psnr(answer, image) > 50 > lr_psnr(plain, image)
     assert answer.dtype == plain.dtype
 
@@ -78,7 +87,10 @@ def test_the_report_measures_every_answer_and_warns_under_40_db(upscaler, noise,
     outputs = upscaler.upscale_file(tmp_path / "lr.png", targets, report=True).outputs
     values = [output.lr_psnr for output in outputs]
     for output, value in zip(outputs, values, strict=True):
-        error = np.mean((reduced(unit(read_image(output.path).pixels), SCALE).astype(np.float64) - unit(noise)) ** 2)
+        error = np.mean(
+            (reduced(unit(read_image(output.path).pixels), SCALE).astype(np.float64) - unit(noise))
+            ** 2
+        )
         assert value == pytest.approx(-10 * np.log10(error), abs=0.001)
         assert value is not None
         assert value < 40
@@ -90,7 +102,8 @@ def test_the_report_measures_every_answer_and_warns_under_40_db(upscaler, noise,
 
 
 def test_drawing_and_encoding_are_cancelled_before_the_next_tile(tiny_bundle, photo):
-    cancel, seen = threading.Event(), list[tuple[int, int]]()
+    cancel = threading.Event()
+    seen = list[tuple[int, int]]()
 
     def stop_at_three(done, total):
         seen.append((done, total))
@@ -111,8 +124,12 @@ def test_drawing_and_encoding_are_cancelled_before_the_next_tile(tiny_bundle, ph
                     later()
             seen.clear()
             cancel.clear()
-        kept = opened.encode(photo, memory_budget=encoding.nbytes // 2, progress=lambda *step: seen.append(step))
-        assert seen == [(done, 12) for done in range(1, kept.kept_tiles + 1)], "of those that it keeps"
+        kept = opened.encode(
+            photo, memory_budget=encoding.nbytes // 2, progress=lambda *step: seen.append(step)
+        )
+        assert seen == [(done, 12) for done in range(1, kept.kept_tiles + 1)], (
+            "of those that it keeps"
+        )
         assert 1 <= kept.kept_tiles < 12
 
 
@@ -133,7 +150,8 @@ def random(*shape):
 
 
 def test_invisible_pixels_do_not_count():
-    image, answer = random(6, 8, 4), random(24, 32, 4)
+    image = random(6, 8, 4)
+    answer = random(24, 32, 4)
     image[..., 3] = 255
     image[:3, :, 3] = 0
     other = image.copy()
@@ -157,7 +175,12 @@ def test_paths_and_pil_images_are_taken(tmp_path, upscaler):
 @pytest.mark.parametrize(
     ("answer", "image", "error", "says"),
     [
-        (random(10, 8, 3), random(4, 4, 3), ImageError, "8×10 pixels does not match an image of 4×4"),
+        (
+            random(10, 8, 3),
+            random(4, 4, 3),
+            ImageError,
+            "8×10 pixels does not match an image of 4×4",
+        ),
         (random(8, 12, 3), random(4, 4, 3), ImageError, "not the same multiple"),
         (random(2, 2, 3), random(4, 4, 3), ImageError, "does not match"),
         (random(8, 8, 3), random(4, 4, 1), ImageError, "3 colour channels"),
@@ -171,7 +194,10 @@ def test_what_does_not_belong_together_is_a_typed_error(answer, image, error, sa
         lr_psnr(answer, image)
 
 
-NO_NEARER = "a consistent output came no nearer, as pixels cannot be darker than black or brighter than white"
+NO_NEARER = (
+    "a consistent output came no nearer, as pixels cannot be darker than black or brighter than "
+    "white"
+)
 
 
 @pytest.mark.parametrize(

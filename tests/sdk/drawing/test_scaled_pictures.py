@@ -1,4 +1,5 @@
-"""Outputs that are smaller than the model's picture, against a reduction of the whole picture in float64."""
+"""Outputs that are smaller than the model's picture, against a reduction of the whole picture in
+float64."""
 
 import numpy as np
 import pytest
@@ -23,7 +24,9 @@ def not_linear(light):
     return np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
 
 
-@pytest.mark.parametrize(("scale", "reduction"), [(2, "bicubic"), (1.5, "lanczos"), (3.9, "bicubic"), (0.3, "lanczos")])
+@pytest.mark.parametrize(
+    ("scale", "reduction"), [(2, "bicubic"), (1.5, "lanczos"), (3.9, "bicubic"), (0.3, "lanczos")]
+)
 def test_a_smaller_picture_is_the_reduction_of_the_model_s(tiled, floats, scale, reduction):
     expected = np.clip(whole(tiled.upscale(floats, seed=3), SIZES[scale], reduction), 0, 1)
     got = tiled.upscale(floats, seed=3, scale=scale, reduction=reduction)
@@ -34,13 +37,17 @@ def test_a_smaller_picture_is_the_reduction_of_the_model_s(tiled, floats, scale,
 def test_light_is_averaged_if_that_is_asked_for(tiled, floats):
     large = tiled.upscale(floats).astype(np.float64)
     got = tiled.upscale(floats, scale=2, linear_light=True)
-    np.testing.assert_allclose(got, not_linear(whole(linear(large), SIZES[2], "bicubic")), atol=NEARLY_GRAY)
+    np.testing.assert_allclose(
+        got, not_linear(whole(linear(large), SIZES[2], "bicubic")), atol=NEARLY_GRAY
+    )
     assert np.abs(got - tiled.upscale(floats, scale=2)).max() > 1e-3
 
 
 def test_linear_light_is_that_of_the_image_s_profile(tiled, photo, tmp_path):
     profile = matrix_profile(ADOBE_RGB, gamma_curve(1.8))
-    write_image(tmp_path / "lr.tif", photo.astype(np.uint16) * 257, metadata=Metadata(icc_profile=profile))
+    write_image(
+        tmp_path / "lr.tif", photo.astype(np.uint16) * 257, metadata=Metadata(icc_profile=profile)
+    )
     tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "large.tif")
     tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "sr.tif", scale=2, linear_light=True)
     large, out = (read_image(tmp_path / name).pixels / 65535 for name in ("large.tif", "sr.tif"))
@@ -63,7 +70,9 @@ def test_opaque_alpha_changes_nothing_and_transparent_colours_do_not_bleed(tiled
     mixed = tiled.upscale(faint, scale=0.5, tau=0)
     large = tiled.upscale(faint, tau=0).astype(np.float64) / 255
     alpha = large[..., 3:]
-    expected = whole(large[..., :3] * alpha, (23, 31), "bicubic") / whole(alpha, (23, 31), "bicubic")
+    expected = whole(large[..., :3] * alpha, (23, 31), "bicubic") / whole(
+        alpha, (23, 31), "bicubic"
+    )
     seen = mixed[..., 3] > 40
     assert np.abs(mixed[..., :3] / 255 - np.clip(expected, 0, 1))[seen].max() < 1.5 / 255
     unweighted = np.clip(whole(large[..., :3], (23, 31), "bicubic"), 0, 1)
@@ -74,9 +83,13 @@ def test_mean_is_reduced_and_a_deviation_of_smaller_samples_is_refused(tiled, fl
     encoding = tiled.encode(floats)
     samples = encoding.samples(2, seed=5, scale=1.5)
     for number, sample in enumerate(samples):
-        np.testing.assert_array_equal(sample, tiled.upscale(floats, seed=5, sample=number, scale=1.5))
+        np.testing.assert_array_equal(
+            sample, tiled.upscale(floats, seed=5, sample=number, scale=1.5)
+        )
     mean = encoding.mean(2, seed=5, scale=1.5)
-    np.testing.assert_allclose(mean, np.clip(whole(encoding.mean(2, seed=5), (68, 92), "bicubic"), 0, 1), atol=1e-6)
+    np.testing.assert_allclose(
+        mean, np.clip(whole(encoding.mean(2, seed=5), (68, 92), "bicubic"), 0, 1), atol=1e-6
+    )
     with pytest.raises(ArgumentError, match="omit consistent and scale"):
         encoding.std(2, seed=5, scale=1.5)
 
@@ -89,7 +102,13 @@ def test_what_is_consistent_and_measured_is_the_model_s_picture(tiled, tmp_path,
     np.testing.assert_allclose(got, np.clip(whole(large, (90, 122), "bicubic"), 0, 1), atol=1e-6)
     for consistent in (False, True):
         results = [
-            tiled.upscale_file(tmp_path / "lr.png", tmp_path / "a.png", report=True, consistent=consistent, scale=scale)
+            tiled.upscale_file(
+                tmp_path / "lr.png",
+                tmp_path / "a.png",
+                report=True,
+                consistent=consistent,
+                scale=scale,
+            )
             for scale in (None, 2)
         ]
         assert results[1].outputs[0].lr_psnr == results[0].outputs[0].lr_psnr
@@ -98,9 +117,14 @@ def test_what_is_consistent_and_measured_is_the_model_s_picture(tiled, tmp_path,
 
 def test_a_file_says_its_scale_and_prints_at_the_same_size(tiled, tmp_path, photo):
     profile = matrix_profile(DISPLAY_P3, SRGB_CURVE)
-    write_image(tmp_path / "lr.png", photo, metadata=Metadata(icc_profile=profile, resolution=(10.0, 12.0)))
-    tiled.upscale_file(tmp_path / "lr.png", tmp_path / "sr.tif", scale=1.5, reduction="lanczos", linear_light=True)
-    file, made = read_image(tmp_path / "sr.tif"), read_provenance(tmp_path / "sr.tif")
+    write_image(
+        tmp_path / "lr.png", photo, metadata=Metadata(icc_profile=profile, resolution=(10.0, 12.0))
+    )
+    tiled.upscale_file(
+        tmp_path / "lr.png", tmp_path / "sr.tif", scale=1.5, reduction="lanczos", linear_light=True
+    )
+    file = read_image(tmp_path / "sr.tif")
+    made = read_provenance(tmp_path / "sr.tif")
     assert file.pixels.shape == (68, 92, 3)
     assert file.metadata.icc_profile == profile
     assert file.metadata.resolution == pytest.approx((15, 18))

@@ -18,11 +18,17 @@ LOSSY = (".jpg", ".webp", ".avif")
 WRITTEN = (*LOSSLESS, *LOSSY)
 
 
-def picture(channels: int = 3, dtype: type = np.uint8, *, height: int = 40, width: int = 56) -> np.ndarray:
+def picture(
+    channels: int = 3, dtype: type = np.uint8, *, height: int = 40, width: int = 56
+) -> np.ndarray:
     y, x = np.mgrid[0:height, 0:width]
     planes = [(np.sin(x / 9 + shift) * np.cos(y / 7) + 1) / 2 for shift in range(channels)]
     unit = np.stack(planes, -1)
-    return unit.astype(dtype) if dtype == np.float32 else np.rint(unit * np.iinfo(dtype).max).astype(dtype)
+    return (
+        unit.astype(dtype)
+        if dtype == np.float32
+        else np.rint(unit * np.iinfo(dtype).max).astype(dtype)
+    )
 
 
 def noise(height: int, width: int, channels: int = 3) -> np.ndarray:
@@ -51,12 +57,17 @@ def profile(name: str = "sRGB") -> bytes:
 
 
 def read_by_another_library(path: Path, channels: int, dtype: type) -> np.ndarray:
-    """H×W×C: by tifffile for TIFF, by OpenCV for 16-bit PNG (Pillow keeps 8 bits of colour), else by Pillow."""
+    """H×W×C: by tifffile for TIFF, by OpenCV for 16-bit PNG (Pillow keeps 8 bits of colour), else
+    by Pillow."""
     if path.suffix == ".tif":
         array = tifffile.imread(path)
     elif path.suffix == ".png" and dtype == np.uint16:
         array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        array = array if channels == 1 else array[..., {2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]]
+        array = (
+            array
+            if channels == 1
+            else array[..., {2: [0, 3], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[channels]]
+        )
     else:
         with Image.open(path) as image:
             array = np.asarray(image)

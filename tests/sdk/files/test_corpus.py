@@ -1,4 +1,5 @@
-"""Every format and kind of pixels: written by another library and read by ours, and the other way round."""
+"""Every format and kind of pixels: written by another library and read by ours, and the other way
+round."""
 
 import struct
 
@@ -10,7 +11,14 @@ from skimage.color import rgb2lab
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import READABLE, WRITABLE, count_pixels, open_image, read_image, write_image
-from tests.sdk.files.pictures import LOSSLESS, LOSSY, WRITTEN, picture, profile, read_by_another_library
+from tests.sdk.files.pictures import (
+    LOSSLESS,
+    LOSSY,
+    WRITTEN,
+    picture,
+    profile,
+    read_by_another_library,
+)
 
 DTYPES = (np.uint8, np.uint16, np.float32)
 EXACT_WEBP = {"lossless": True, "exact": True}
@@ -27,7 +35,10 @@ def pillow(channels=3, **size):
     [
         *((pillow(channels), "a.png", {}) for channels in (1, 2, 3, 4)),
         *((pillow(channels), "a.webp", EXACT_WEBP) for channels in (3, 4)),
-        *((pillow(channels), "a.tif", {"compression": "tiff_adobe_deflate"}) for channels in (1, 4)),
+        *(
+            (pillow(channels), "a.tif", {"compression": "tiff_adobe_deflate"})
+            for channels in (1, 4)
+        ),
         (pillow(3), "a.tif", {"compression": "tiff_lzw"}),
         (pillow(), "a.bmp", {}),
         (pillow(1), "a.bmp", {}),
@@ -90,24 +101,32 @@ def test_bmps_with_rows_from_the_top_and_old_headers_are_read(tmp_path):
     pixels = picture(height=4, width=8)
     rows = pixels[..., ::-1].tobytes()
     top_down = struct.pack("<IiiHHIIiiII", 40, 8, -4, 1, 24, 0, len(rows), 0, 0, 0, 0)
-    (tmp_path / "a.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + top_down + rows)
+    (tmp_path / "a.bmp").write_bytes(
+        b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + top_down + rows
+    )
     old = struct.pack("<IHHHH", 12, 8, 4, 1, 24)
     upside_down = pixels[::-1, :, ::-1].tobytes()
-    (tmp_path / "b.bmp").write_bytes(b"BM" + struct.pack("<IHHI", 26 + len(rows), 0, 0, 26) + old + upside_down)
+    (tmp_path / "b.bmp").write_bytes(
+        b"BM" + struct.pack("<IHHI", 26 + len(rows), 0, 0, 26) + old + upside_down
+    )
     for name in ("a.bmp", "b.bmp"):
         file = read_image(tmp_path / name)
         np.testing.assert_array_equal(file.pixels, pixels)
         assert file.metadata.resolution is None
         assert count_pixels(tmp_path / name, max_pixels=100) == 32
     pillow().save(tmp_path / "c.bmp", dpi=(300, 150))
-    assert read_image(tmp_path / "c.bmp").metadata.resolution == pytest.approx((300 / 25.4, 150 / 25.4), rel=1e-3)
+    assert read_image(tmp_path / "c.bmp").metadata.resolution == pytest.approx(
+        (300 / 25.4, 150 / 25.4), rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("suffix", [".png", ".gif", ".bmp"])
 def test_palettes_become_rgb_and_with_transparency_rgba(tmp_path, suffix):
     image = pillow().quantize(16)
     image.save(tmp_path / f"p{suffix}")
-    np.testing.assert_array_equal(read_image(tmp_path / f"p{suffix}").pixels, np.asarray(image.convert("RGB")))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / f"p{suffix}").pixels, np.asarray(image.convert("RGB"))
+    )
     if suffix != ".bmp":
         image.save(tmp_path / f"p{suffix}", transparency=3)
         alpha = read_image(tmp_path / f"p{suffix}").pixels[..., 3]
@@ -118,21 +137,35 @@ def test_palettes_become_rgb_and_with_transparency_rgba(tmp_path, suffix):
 def test_gray_stays_gray_also_of_one_bit(tmp_path, suffix):
     image = pillow().convert("1", dither=Image.Dither.NONE)
     image.save(tmp_path / f"1{suffix}")
-    np.testing.assert_array_equal(read_image(tmp_path / f"1{suffix}").pixels[..., 0], np.where(image, 255, 0))
+    np.testing.assert_array_equal(
+        read_image(tmp_path / f"1{suffix}").pixels[..., 0], np.where(image, 255, 0)
+    )
 
 
 @pytest.mark.parametrize(("suffix", "icc"), [(".jpg", None), (".tif", b"broken" * 100)])
 def test_cmyk_becomes_srgb_and_loses_its_profile(tmp_path, suffix, icc):
     pillow().convert("CMYK").save(tmp_path / f"c{suffix}", quality=95, icc_profile=icc)
     file = read_image(tmp_path / f"c{suffix}")
-    assert (file.pixels.shape, file.pixels.dtype, file.metadata.icc_profile) == ((40, 56, 3), np.uint8, None)
+    assert (file.pixels.shape, file.pixels.dtype, file.metadata.icc_profile) == (
+        (40, 56, 3),
+        np.uint8,
+        None,
+    )
     assert np.corrcoef(file.pixels.ravel(), picture().ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize(("suffix", "most"), [(".jpg", 255), (".tif", 255), (".tif", 65535)])
-def test_cmyk_without_a_profile_has_the_colours_that_chromium_shows_and_says_so(tmp_path, suffix, most, caplog):
+def test_cmyk_without_a_profile_has_the_colours_that_chromium_shows_and_says_so(
+    tmp_path, suffix, most, caplog
+):
     inks = ((0, 0, 0, 0), (255, 0, 0, 0), (0, 255, 255, 0), (0, 0, 0, 255), (60, 120, 30, 40))
-    shown = ((255, 255, 255), (0, 255, 255), (255, 0, 0), (0, 0, 0), (164, 113, 189))  # by Chromium 156
+    shown = (
+        (255, 255, 255),
+        (0, 255, 255),
+        (255, 0, 0),
+        (0, 0, 0),
+        (164, 113, 189),
+    )  # by Chromium 156
     path = tmp_path / f"c{suffix}"
     pixels = np.repeat(np.array([inks], np.uint8), 16, axis=1).repeat(16, axis=0)
     if most == 255:
@@ -141,13 +174,18 @@ def test_cmyk_without_a_profile_has_the_colours_that_chromium_shows_and_says_so(
         tifffile.imwrite(path, pixels.astype(np.uint16) * 257, photometric="separated")
     seen = read_image(path).pixels[8, 8::16]
     assert np.abs(seen / (most / 255) - shown).max() <= 1
-    assert caplog.messages == [f"{path}: CMYK without a colour profile: its colours are those that browsers show"]
+    assert caplog.messages == [
+        f"{path}: CMYK without a colour profile: its colours are those that browsers show"
+    ]
 
 
 def test_lab_becomes_srgb_and_loses_its_profile(tmp_path):
     lab = rgb2lab(picture() / 255)
-    light, rest = lab[..., :1] * 65535 / 100, lab[..., 1:] * 256
-    stored = np.concatenate([np.rint(light).astype(np.uint16), np.rint(rest).astype(np.int16).view(np.uint16)], -1)
+    light = lab[..., :1] * 65535 / 100
+    rest = lab[..., 1:] * 256
+    stored = np.concatenate(
+        [np.rint(light).astype(np.uint16), np.rint(rest).astype(np.int16).view(np.uint16)], -1
+    )
     tifffile.imwrite(tmp_path / "l.tif", stored, photometric="cielab", iccprofile=profile("LAB"))
     file = read_image(tmp_path / "l.tif")
     assert file.metadata.icc_profile is None
@@ -156,18 +194,28 @@ def test_lab_becomes_srgb_and_loses_its_profile(tmp_path):
 
 @pytest.mark.parametrize(
     ("suffix", "orientation"),
-    [*((".png", orientation) for orientation in range(1, 9)), (".jpg", 6), (".tif", 5), (".webp", 8)],
+    [
+        *((".png", orientation) for orientation in range(1, 9)),
+        (".jpg", 6),
+        (".tif", 5),
+        (".webp", 8),
+    ],
 )
 def test_orientation_is_applied_and_reset(tmp_path, suffix, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}.get(suffix, {})
+    options = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}.get(
+        suffix, {}
+    )
     pillow().save(tmp_path / f"a{suffix}", exif=exif, **options)
     with Image.open(tmp_path / f"a{suffix}") as opened:
         upright = np.asarray(ImageOps.exif_transpose(opened)).astype(int)
     with open_image(tmp_path / f"a{suffix}") as reader:
         assert (reader.height, reader.width) == upright.shape[:2]
-        halves = [reader.read_rows(reader.height // 2), reader.read_rows(reader.height - reader.height // 2)]
+        halves = [
+            reader.read_rows(reader.height // 2),
+            reader.read_rows(reader.height - reader.height // 2),
+        ]
         metadata = reader.metadata
     assert np.abs(np.concatenate(halves) - upright).max() <= 2
     write_image(tmp_path / f"b{suffix}", np.concatenate(halves), metadata=metadata)
@@ -184,7 +232,8 @@ def test_lossless_formats_hold_the_exact_pixels(tmp_path, suffix, dtype, channel
     pixels = picture(channels, dtype, height=9, width=14)
     write_image(tmp_path / f"a{suffix}", pixels)
     if suffix == ".png" and dtype == np.float32:
-        pixels, dtype = np.rint(pixels * 65535).astype(np.uint16), np.uint16
+        pixels = np.rint(pixels * 65535).astype(np.uint16)
+        dtype = np.uint16
     back = read_by_another_library(tmp_path / f"a{suffix}", channels, dtype)
     assert back.dtype == dtype
     np.testing.assert_array_equal(back, pixels)
@@ -192,7 +241,9 @@ def test_lossless_formats_hold_the_exact_pixels(tmp_path, suffix, dtype, channel
 
 
 @pytest.mark.parametrize("suffix", LOSSY)
-@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 1), (np.uint16, 2), (np.uint8, 3), (np.float32, 4)])
+@pytest.mark.parametrize(
+    ("dtype", "channels"), [(np.uint8, 1), (np.uint16, 2), (np.uint8, 3), (np.float32, 4)]
+)
 def test_lossy_formats_come_close_in_eight_bits(tmp_path, suffix, dtype, channels):
     path = tmp_path / f"a{suffix}"
     if suffix == ".jpg" and channels in (2, 4):
@@ -204,7 +255,9 @@ def test_lossy_formats_come_close_in_eight_bits(tmp_path, suffix, dtype, channel
     with Image.open(path) as image:
         back = np.asarray(image.convert(kinds[channels])).reshape(40, 56, -1).astype(int)
     expected = picture(channels)[..., [0, 0, 0, 1]] if channels == 2 else picture(channels)
-    seen = expected[..., -1] > 32 if channels in (2, 4) else np.ones((40, 56), bool)  # colours under alpha 0 are free
+    seen = (
+        expected[..., -1] > 32 if channels in (2, 4) else np.ones((40, 56), bool)
+    )  # colours under alpha 0 are free
     assert np.abs(back - expected)[seen].mean() < 3
     assert read_image(path).pixels.dtype == np.uint8
 
@@ -221,5 +274,7 @@ def test_the_smallest_images(tmp_path, suffix, size):
 
 
 def test_all_endings_named_are_endings_tested():
-    assert {suffix.replace("jpeg", "jpg").replace("tiff", "tif") for suffix in WRITABLE} == set(WRITTEN)
+    assert {suffix.replace("jpeg", "jpg").replace("tiff", "tif") for suffix in WRITABLE} == set(
+        WRITTEN
+    )
     assert set(WRITABLE) < set(READABLE)

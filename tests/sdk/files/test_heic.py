@@ -1,4 +1,5 @@
-"""HEIC photographs, which libvips from PyPI cannot decode: the extra `heic` does, 10 bits and turned ones too."""
+"""HEIC photographs, which libvips from PyPI cannot decode: the extra `heic` does, 10 bits and
+turned ones too."""
 
 import base64
 import zlib
@@ -80,4 +81,6 @@ def test_without_a_decoder_the_error_says_what_helps(heic, monkeypatch):
         said = str(error)
     else:
         pytest.skip("this build of libvips has the decoder")
-    assert said.endswith('HEIC needs a decoder: pip install "srflow-sdk[heic]", or save the photo as JPEG')
+    assert said.endswith(
+        'HEIC needs a decoder: pip install "srflow-sdk[heic]", or save the photo as JPEG'
+    )

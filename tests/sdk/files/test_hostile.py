@@ -42,7 +42,10 @@ def test_truncated(tmp_path, capfd, suffix):
         (b"\0\0\0\x18ftypmp42" + bytes(90), "not an image file"),
         (b"\x89PNG\r\n\x1a\n", "damaged"),
         (b"BM" + bytes(12) + b"\x28" + bytes(30), "damaged"),
-        (b"BM" + bytes(12) + b"\x28\0\0\0\x9c\xff\xff\xff\x09\0\0\0\1\0\x18" + bytes(30), "damaged"),
+        (
+            b"BM" + bytes(12) + b"\x28\0\0\0\x9c\xff\xff\xff\x09\0\0\0\1\0\x18" + bytes(30),
+            "damaged",
+        ),
         (b"BMX is not a bitmap" + bytes(30), "not an image file"),
         (b"II*\0\x08\0\0\0", "damaged"),
         (b"\0\0\0\x18ftypavif" + bytes(12), "damaged"),
@@ -71,7 +74,9 @@ def test_what_is_no_regular_file(tmp_path):
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     assert "directory" in refusal(tmp_path / "folder.png")
-    assert "not a regular file" in refusal(tmp_path / "pipe.png")  # and does not wait for someone to write to it
+    assert "not a regular file" in refusal(
+        tmp_path / "pipe.png"
+    )  # and does not wait for someone to write to it
     assert "not a regular file" in refusal(Path("/dev/zero"))
     assert "no such file" in refusal(tmp_path / "absent.png")
     assert "no such file" in refusal(tmp_path / "dangling.png")
@@ -82,7 +87,9 @@ def test_what_is_no_regular_file(tmp_path):
 
 def test_more_pixels_than_the_limit_are_refused_before_decoding(tmp_path):
     write_image(tmp_path / "a.png", picture())
-    with pytest.raises(ImageError, match=r"56×40 pixels .* limit of 2,239; .* raise max_pixels \(--max-pixels\)"):
+    with pytest.raises(
+        ImageError, match=r"56×40 pixels .* limit of 2,239; .* raise max_pixels \(--max-pixels\)"
+    ):
         open_image(tmp_path / "a.png", max_pixels=40 * 56 - 1)
     assert read_image(tmp_path / "a.png", max_pixels=40 * 56).pixels.shape == (40, 56, 3)
 
@@ -100,7 +107,9 @@ def test_truncated_and_absurdly_large_bmps(tmp_path):
 @pytest.mark.parametrize("block", [b"", b"x", b"Exif\0\0II*\0\xff\xff\xff\xff", bytes(50_000)])
 def test_broken_metadata_does_not_stop_reading(tmp_path, block):
     for suffix in (".png", ".jpg", ".webp"):
-        Image.fromarray(picture()).save(tmp_path / f"a{suffix}", exif=block, icc_profile=block or b"?", xmp=block)
+        Image.fromarray(picture()).save(
+            tmp_path / f"a{suffix}", exif=block, icc_profile=block or b"?", xmp=block
+        )
         file = read_image(tmp_path / f"a{suffix}")
         write_image(tmp_path / f"b{suffix}", file.pixels, metadata=file.metadata)
         assert read_image(tmp_path / f"b{suffix}").metadata.icc_profile is None

@@ -16,9 +16,20 @@ from tests.sdk.files.test_provenance import EXAMPLE
 from tests.sdk.pixels.icc_writer import gamma_curve, gray_profile
 
 WITH_EXIF = (".png", ".jpg", ".webp", ".avif")
-DESCRIPTION, MAKE, MODEL, ORIENTATION, X_RESOLUTION, COPYRIGHT = 0x010E, 0x010F, 0x0110, 0x0112, 0x011A, 0x8298
-EXIF_IFD, GPS_IFD, THUMBNAIL_IFD = 0x8769, 0x8825, 1
-COLOUR_SPACE, PIXEL_WIDTH, PIXEL_HEIGHT, MAKER_NOTE, DATE = 0xA001, 0xA002, 0xA003, 0x927C, 0x9003
+DESCRIPTION = 0x010E
+MAKE = 0x010F
+MODEL = 0x0110
+ORIENTATION = 0x0112
+X_RESOLUTION = 0x011A
+COPYRIGHT = 0x8298
+EXIF_IFD = 0x8769
+GPS_IFD = 0x8825
+THUMBNAIL_IFD = 1
+COLOUR_SPACE = 0xA001
+PIXEL_WIDTH = 0xA002
+PIXEL_HEIGHT = 0xA003
+MAKER_NOTE = 0x927C
+DATE = 0x9003
 
 
 def exif_of(order="<"):
@@ -27,7 +38,9 @@ def exif_of(order="<"):
     exif.endian = order
     exif[MAKE], exif[COPYRIGHT], exif[DESCRIPTION] = "Acme", "someone", "a hill"
     exif_ifd = exif.get_ifd(EXIF_IFD)
-    exif_ifd.update({DATE: "2024:05:06 07:08:09", MAKER_NOTE: b"secret" * 20, 0x8827: 200, 0xA434: "A lens"})
+    exif_ifd.update(
+        {DATE: "2024:05:06 07:08:09", MAKER_NOTE: b"secret" * 20, 0x8827: 200, 0xA434: "A lens"}
+    )
     exif_ifd.update({PIXEL_WIDTH: 9, PIXEL_HEIGHT: 9, COLOUR_SPACE: 65535})
     exif.get_ifd(GPS_IFD).update({1: "N", 2: (52.0, 30.0, 1.5), 3: "E", 4: (13.0, 24.0, 0.0)})
     return exif
@@ -35,7 +48,8 @@ def exif_of(order="<"):
 
 def camera_exif(orientation=1):
     """That, with a turn, a print size and a thumbnail."""
-    exif, stream = exif_of(), io.BytesIO()
+    exif = exif_of()
+    stream = io.BytesIO()
     exif[MODEL], exif[ORIENTATION], exif[0x0128] = "Box 1", orientation, 2
     exif[X_RESOLUTION] = exif[X_RESOLUTION + 1] = 300.0
     Image.new("RGB", (8, 6)).save(stream, "JPEG")
@@ -60,7 +74,13 @@ def with_thumbnail(block, jpeg):
 
 @pytest.mark.parametrize(
     ("origin", "suffix", "orientation"),
-    [(".jpg", ".png", 1), (".png", ".jpg", 6), (".webp", ".webp", 6), (".jpg", ".avif", 6), (None, ".jpg", 6)],
+    [
+        (".jpg", ".png", 1),
+        (".png", ".jpg", 6),
+        (".webp", ".webp", 6),
+        (".jpg", ".avif", 6),
+        (None, ".jpg", 6),
+    ],
 )
 def test_exif_tells_of_the_camera_and_of_the_new_picture(tmp_path, origin, suffix, orientation):
     exif = camera_exif(orientation)
@@ -74,7 +94,8 @@ def test_exif_tells_of_the_camera_and_of_the_new_picture(tmp_path, origin, suffi
     with Image.open(tmp_path / f"b{suffix}") as image:
         new = image.getexif()
         block = image.info["exif"]
-    detail, gps = new.get_ifd(EXIF_IFD), new.get_ifd(GPS_IFD)
+    detail = new.get_ifd(EXIF_IFD)
+    gps = new.get_ifd(GPS_IFD)
     assert (new[MAKE], new[MODEL], new.get(ORIENTATION, 1)) == ("Acme", "Box 1", 1)
     assert detail[DATE] == "2024:05:06 07:08:09"
     assert detail[MAKER_NOTE] == b"secret" * 20
@@ -85,7 +106,9 @@ def test_exif_tells_of_the_camera_and_of_the_new_picture(tmp_path, origin, suffi
     assert b"\xff\xd8\xff" not in block
 
 
-@pytest.mark.parametrize(("origin", "suffix"), [(".png", ".tif"), (".jpg", ".png"), (".tif", ".png")])
+@pytest.mark.parametrize(
+    ("origin", "suffix"), [(".png", ".tif"), (".jpg", ".png"), (".tif", ".png")]
+)
 def test_the_print_size_stays_and_turns_with_the_picture(tmp_path, origin, suffix):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
@@ -98,7 +121,8 @@ def test_the_print_size_stays_and_turns_with_the_picture(tmp_path, origin, suffi
 
 
 @pytest.mark.parametrize(
-    ("origin", "suffix"), [(".png", ".jpg"), (".jpg", ".png"), (".tif", ".webp"), (".webp", ".tif"), (".png", ".avif")]
+    ("origin", "suffix"),
+    [(".png", ".jpg"), (".jpg", ".png"), (".tif", ".webp"), (".webp", ".tif"), (".png", ".avif")],
 )
 def test_a_file_without_resolution_and_exif_gets_neither(tmp_path, origin, suffix):
     Image.fromarray(picture()).save(tmp_path / f"a{origin}")
@@ -115,10 +139,13 @@ def test_a_file_without_resolution_and_exif_gets_neither(tmp_path, origin, suffi
 
 
 @pytest.mark.parametrize(
-    ("suffix", "channels"), [*((suffix, 3) for suffix in WRITTEN), (".png", 1), (".jpg", 1), (".tif", 1)]
+    ("suffix", "channels"),
+    [*((suffix, 3) for suffix in WRITTEN), (".png", 1), (".jpg", 1), (".tif", 1)],
 )
 def test_the_profile_travels_and_its_absence_too(tmp_path, suffix, channels):
-    icc = profile() if channels == 3 else profile()[:16] + b"GRAY" + profile()[20:]  # the header is what tells
+    icc = (
+        profile() if channels == 3 else profile()[:16] + b"GRAY" + profile()[20:]
+    )  # the header is what tells
     path = tmp_path / f"a{suffix}"
     for given in (icc, None):
         write_image(path, picture(channels), metadata=Metadata(icc_profile=given))
@@ -143,7 +170,9 @@ def test_iptc_travels_to_jpeg_without_what_photoshop_keeps_beside(tmp_path, orig
         caption = b"8BIM\x04\x04\0\0" + struct.pack(">I", len(records)) + records
         segment = b"Photoshop 3.0\0" + thumbnail + caption
         jpeg = stream.getvalue()
-        path.write_bytes(jpeg[:2] + b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:])
+        path.write_bytes(
+            jpeg[:2] + b"\xff\xed" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+        )
     file = read_image(path)
     assert file.metadata.iptc == records
     write_image(tmp_path / "b.jpg", file.pixels, metadata=file.metadata)
@@ -174,11 +203,17 @@ def test_gray_in_a_profile_looks_the_same_where_gray_becomes_rgb(tmp_path, suffi
         (".webp", profile()[:16] + b"CMYK" + profile()[20:], "b'CMYK' values"),
         (".tif", gray_profile(gamma_curve(1.8)), "b'GRAY' values"),
         (".avif", b"large" + bytes(36) + b"acsp" + bytes(6 << 20), "damaged"),
-        (".png", (5 << 20).to_bytes(4, "big") + profile()[4:] + bytes((5 << 20) - len(profile())), "exceed the limit"),
+        (
+            ".png",
+            (5 << 20).to_bytes(4, "big") + profile()[4:] + bytes((5 << 20) - len(profile())),
+            "exceed the limit",
+        ),
     ],
     ids=["nonsense", "cut", "CMYK", "gray", "zeros", "large"],
 )
-def test_a_profile_that_cannot_belong_to_the_pixels_is_named_once_and_left_out(tmp_path, suffix, icc, words, caplog):
+def test_a_profile_that_cannot_belong_to_the_pixels_is_named_once_and_left_out(
+    tmp_path, suffix, icc, words, caplog
+):
     path = tmp_path / f"a{suffix}"
     write_image(path, picture(), metadata=Metadata(icc_profile=icc))
     (message,) = caplog.messages
@@ -205,13 +240,17 @@ def test_exif_that_is_too_large_is_left_out_and_the_file_is_named(tmp_path, suff
     exif[MAKE] = "Acme"
     exif.get_ifd(EXIF_IFD).update({MAKER_NOTE: bytes(70_000), DATE: "2024:05:06 07:08:09"})
     Image.fromarray(picture()).save(tmp_path / "a.webp", exif=exif.tobytes())
-    write_image(tmp_path / f"a{suffix}", picture(), metadata=read_image(tmp_path / "a.webp").metadata)
+    write_image(
+        tmp_path / f"a{suffix}", picture(), metadata=read_image(tmp_path / "a.webp").metadata
+    )
     (message,) = caplog.messages
     assert message.startswith(f"{tmp_path / f'a{suffix}'}: EXIF block left out: its 70")
     caplog.clear()
     thumbnail = with_thumbnail(camera_exif(), bytes(300_000))  # which alone does not cost the rest
     Image.fromarray(picture()).save(tmp_path / "b.webp", exif=thumbnail)
-    write_image(tmp_path / f"c{suffix}", picture(), metadata=read_image(tmp_path / "b.webp").metadata)
+    write_image(
+        tmp_path / f"c{suffix}", picture(), metadata=read_image(tmp_path / "b.webp").metadata
+    )
     with Image.open(tmp_path / f"a{suffix}") as large, Image.open(tmp_path / f"c{suffix}") as image:
         assert MAKE not in large.getexif()
         assert image.getexif()[MAKE] == "Acme"
@@ -234,7 +273,9 @@ def test_exif_says_srgb_where_the_values_are(tmp_path, suffix, tagged, given):
     exif.get_ifd(EXIF_IFD)[COLOUR_SPACE] = 65535
     icc = profile() if tagged else None
     # Without a block of its own, one is written for the resolution.
-    metadata = Metadata(exif=exif.tobytes() if given else None, icc_profile=icc, resolution=(10, 10))
+    metadata = Metadata(
+        exif=exif.tobytes() if given else None, icc_profile=icc, resolution=(10, 10)
+    )
     write_image(tmp_path / f"a{suffix}", picture(), metadata=metadata)
     with Image.open(tmp_path / f"a{suffix}") as image:
         assert image.getexif().get_ifd(EXIF_IFD)[COLOUR_SPACE] == (65535 if tagged else 1)
@@ -255,14 +296,20 @@ def test_the_largest_blocks_that_are_kept_can_be_written(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    ("big", "order", "dtype"), [(False, "<", np.uint8), (True, ">", np.uint8), (True, "<", np.float32)]
+    ("big", "order", "dtype"),
+    [(False, "<", np.uint8), (True, ">", np.uint8), (True, "<", np.float32)],
 )
 @pytest.mark.filterwarnings("error")
-def test_others_find_what_was_written_and_all_that_was_there(tmp_path, monkeypatch, big, order, dtype):
+def test_others_find_what_was_written_and_all_that_was_there(
+    tmp_path, monkeypatch, big, order, dtype
+):
     if big:
         monkeypatch.setattr(writing, "_BIGTIFF_BYTES", 1)
-    path, pixels = tmp_path / "a.tif", picture(3, dtype, height=301)
-    metadata = Metadata(exif=exif_of(order).tobytes(), icc_profile=profile(), resolution=(10.0, 20.0))
+    path = tmp_path / "a.tif"
+    pixels = picture(3, dtype, height=301)
+    metadata = Metadata(
+        exif=exif_of(order).tobytes(), icc_profile=profile(), resolution=(10.0, 20.0)
+    )
     write_image(path, pixels, metadata=metadata, provenance=EXAMPLE)
     with tifffile.TiffFile(path) as file:
         assert file.is_bigtiff == big
@@ -294,7 +341,13 @@ def test_what_pillow_wrote_travels_on(tmp_path, suffix):
     file = read_image(tmp_path / "a.tif")
     block = Image.Exif()
     block.load(file.metadata.exif or b"")
-    assert set(block) == {DESCRIPTION, MAKE, COPYRIGHT, EXIF_IFD, GPS_IFD}  # nothing of how it keeps its pixels
+    assert set(block) == {
+        DESCRIPTION,
+        MAKE,
+        COPYRIGHT,
+        EXIF_IFD,
+        GPS_IFD,
+    }  # nothing of how it keeps its pixels
     write_image(tmp_path / f"b{suffix}", file.pixels, metadata=file.metadata)
     with Image.open(tmp_path / f"b{suffix}") as image:
         image.load()
@@ -308,8 +361,12 @@ def test_what_pillow_wrote_travels_on(tmp_path, suffix):
 
 
 def test_descriptions_of_the_array_stay_behind(tmp_path):
-    for number, description in enumerate([None, "ImageJ=1.54f\nimages=1\n", "<OME/>", json.dumps({"shape": [1]})]):
-        tifffile.imwrite(tmp_path / f"{number}.tif", picture(), photometric="rgb", description=description)
+    for number, description in enumerate(
+        [None, "ImageJ=1.54f\nimages=1\n", "<OME/>", json.dumps({"shape": [1]})]
+    ):
+        tifffile.imwrite(
+            tmp_path / f"{number}.tif", picture(), photometric="rgb", description=description
+        )
         block = read_image(tmp_path / f"{number}.tif").metadata.exif
         exif = Image.Exif()
         exif.load(block or b"")
@@ -324,7 +381,10 @@ def test_damaged_directories_are_left_out_without_a_word(tmp_path, capfd):
     with Image.open(io.BytesIO(data)) as image:
         pointers = {tag: image.getexif()[tag] for tag in (EXIF_IFD, GPS_IFD)}
     for tag, pointer in pointers.items():
-        at = data.index(tag.to_bytes(2, "little") + b"\4\0\1\0\0\0" + pointer.to_bytes(4, "little")) + 8
+        at = (
+            data.index(tag.to_bytes(2, "little") + b"\4\0\1\0\0\0" + pointer.to_bytes(4, "little"))
+            + 8
+        )
         for bad in (0, 4, 8, len(data) - 1, 2**31, 2**32 - 1):
             broken = data[:at] + bad.to_bytes(4, "little") + data[at + 4 :]
             (tmp_path / "a.tif").write_bytes(broken)
@@ -354,10 +414,13 @@ def test_text_and_fractions_stay_as_they_are(tmp_path):
     exif[COPYRIGHT] = "© Ünal".encode()
     exif.endian = "<"
     exif.get_ifd(EXIF_IFD)[0x829D] = IFDRational(14, 5)
-    fraction, reduced = struct.pack("<II", 28, 10), struct.pack("<II", 14, 5)
+    fraction = struct.pack("<II", 28, 10)
+    reduced = struct.pack("<II", 14, 5)
     block = exif.tobytes()
     assert reduced in block
-    write_image(tmp_path / "a.tif", picture(), metadata=Metadata(exif=block.replace(reduced, fraction)))
+    write_image(
+        tmp_path / "a.tif", picture(), metadata=Metadata(exif=block.replace(reduced, fraction))
+    )
     file = read_image(tmp_path / "a.tif")
     write_image(tmp_path / "b.tif", file.pixels, metadata=file.metadata)
     written = (tmp_path / "b.tif").read_bytes()
@@ -365,7 +428,9 @@ def test_text_and_fractions_stay_as_they_are(tmp_path):
     assert fraction in written
 
 
-@pytest.mark.parametrize("block", [b"x", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"])
+@pytest.mark.parametrize(
+    "block", [b"x", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\0\0\0\0\0"]
+)
 def test_blocks_that_are_no_exif_leave_the_file_as_it_is(tmp_path, block):
     write_image(tmp_path / "a.tif", picture())
     assert read_image(tmp_path / "a.tif").metadata.exif is None

@@ -25,16 +25,22 @@ EXAMPLE = Provenance(
     source_sha256="cd" * 32,
 )
 FOREIGN = (
-    b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    b'<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta '
+    b'xmlns:x="adobe:ns:meta/"><rdf:RDF '
     b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
-    b'xmlns:dc="http://purl.org/dc/elements/1.1/" dc:format="image/png"><dc:creator><rdf:Seq><rdf:li>A &amp; B</rdf:li>'
+    b'xmlns:dc="http://purl.org/dc/elements/1.1/" '
+    b'dc:format="image/png"><dc:creator><rdf:Seq><rdf:li>A &amp; B</rdf:li>'
     b'</rdf:Seq></dc:creator></rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
 )
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
-def test_every_format_gives_it_back_and_another_library_finds_it_beside_what_was_there(tmp_path, suffix):
-    write_image(tmp_path / f"a{suffix}", picture(), metadata=Metadata(xmp=FOREIGN), provenance=EXAMPLE)
+def test_every_format_gives_it_back_and_another_library_finds_it_beside_what_was_there(
+    tmp_path, suffix
+):
+    write_image(
+        tmp_path / f"a{suffix}", picture(), metadata=Metadata(xmp=FOREIGN), provenance=EXAMPLE
+    )
     assert read_provenance(tmp_path / f"a{suffix}") == EXAMPLE
     with Image.open(tmp_path / f"a{suffix}") as image:
         packet = image.info.get("xmp") or image.info["XML:com.adobe.xmp"]
@@ -72,7 +78,9 @@ def test_what_few_outputs_have_survives_and_others_say_nothing_of_it():
     assert provenance_in(packet.replace(repr(1 / 3).encode(), b"nan")) is None
 
 
-@pytest.mark.parametrize("source", ["\udcff\udcfe.png", "a\x01\n\t\r\x85.png", "%41%.png", "]]>", "<!DOCTYPE a>"])
+@pytest.mark.parametrize(
+    "source", ["\udcff\udcfe.png", "a\x01\n\t\r\x85.png", "%41%.png", "]]>", "<!DOCTYPE a>"]
+)
 def test_file_names_that_xml_cannot_hold_survive(source):
     provenance = dataclasses.replace(EXAMPLE, source=source)
     assert provenance_in(with_provenance(None, provenance)) == provenance
@@ -102,7 +110,9 @@ def test_a_file_without_provenance_says_none(tmp_path, suffix):
 )
 def test_malformed_provenance_is_none(old, new):
     packet = with_provenance(None, EXAMPLE).decode()
-    malformed = packet.replace(f"srflow:{old}" if "=" in old else old, f"srflow:{new}" if new[:1].isalpha() else new)
+    malformed = packet.replace(
+        f"srflow:{old}" if "=" in old else old, f"srflow:{new}" if new[:1].isalpha() else new
+    )
     assert malformed != packet
     assert provenance_in(malformed.encode()) is None
 
@@ -124,7 +134,11 @@ def test_packets_that_are_no_sound_xmp_are_replaced(packet):
 
 def test_it_is_read_from_the_header_alone(tmp_path):
     path = tmp_path / "a.png"
-    write_image(path, np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8), provenance=EXAMPLE)
+    write_image(
+        path,
+        np.random.default_rng(0).integers(0, 256, (600, 600, 3), dtype=np.uint8),
+        provenance=EXAMPLE,
+    )
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert read_provenance(path) == EXAMPLE
     with pytest.raises(ImageError):
@@ -132,9 +146,12 @@ def test_it_is_read_from_the_header_alone(tmp_path):
 
 
 STALE = (
-    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    b'<rdf:Description rdf:about="" xmlns:t="http://ns.adobe.com/tiff/1.0/" xmlns:exif="http://ns.adobe.com/exif/1.0/" '
-    b't:Orientation="6" t:ImageWidth="8" t:Make="Acme" exif:PixelXDimension="8" t:XResolution="72/1"/>'
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
+    b'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b'<rdf:Description rdf:about="" xmlns:t="http://ns.adobe.com/tiff/1.0/" '
+    b'xmlns:exif="http://ns.adobe.com/exif/1.0/" '
+    b't:Orientation="6" t:ImageWidth="8" t:Make="Acme" exif:PixelXDimension="8" '
+    b't:XResolution="72/1"/>'
     b'<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
     b'xmlns:exif="http://ns.adobe.com/exif/1.0/" xmlns:xmp="http://ns.adobe.com/xap/1.0/">'
     b"<tiff:Orientation>6</tiff:Orientation><tiff:ImageLength>8</tiff:ImageLength><tiff:YResolution>72/1"
@@ -149,13 +166,24 @@ NESTED = STALE.replace(b"<exif:ISO>200", b"<a>" * 50_000 + b"</a>" * 50_000 + b"
 
 
 @pytest.mark.parametrize(
-    ("suffix", "provenance"), [(".png", None), (".jpg", EXAMPLE), (".tif", EXAMPLE), (".webp", None)]
+    ("suffix", "provenance"),
+    [(".png", None), (".jpg", EXAMPLE), (".tif", EXAMPLE), (".webp", None)],
 )
 def test_a_packet_says_nothing_of_older_pixels(tmp_path, suffix, provenance):
-    write_image(tmp_path / f"a{suffix}", picture(), metadata=Metadata(xmp=STALE), provenance=provenance)
+    write_image(
+        tmp_path / f"a{suffix}", picture(), metadata=Metadata(xmp=STALE), provenance=provenance
+    )
     packet = read_image(tmp_path / f"a{suffix}").metadata.xmp
     assert packet is not None
-    for gone in (b"Thumbnail", b"/9j/", b"Dimension", b"ImageWidth", b"ImageLength", b"Orientation", b"Resolution"):
+    for gone in (
+        b"Thumbnail",
+        b"/9j/",
+        b"Dimension",
+        b"ImageWidth",
+        b"ImageLength",
+        b"Orientation",
+        b"Resolution",
+    ):
         assert gone not in packet
     for kept in (b't:Make="Acme"', b"<exif:ISO>200</exif:ISO>", b"<xmp:Rating>5</xmp:Rating>"):
         assert kept in packet

@@ -23,10 +23,17 @@ def test_rows_that_stream_in_any_thread_are_those_of_the_whole_file(tmp_path, su
     write_image(tmp_path / f"a{suffix}", noise(300, 17))
     whole = read_image(tmp_path / f"a{suffix}").pixels
     with open_image(tmp_path / f"a{suffix}") as reader:
-        assert (reader.width, reader.height, reader.channels, reader.dtype) == (17, 300, 3, np.uint8)
+        assert (reader.width, reader.height, reader.channels, reader.dtype) == (
+            17,
+            300,
+            3,
+            np.uint8,
+        )
         parts = []
         for count in (1, 1, 200, 98):
-            thread = threading.Thread(target=lambda count=count: parts.append(reader.read_rows(count)))
+            thread = threading.Thread(
+                target=lambda count=count: parts.append(reader.read_rows(count))
+            )
             thread.start()
             thread.join()
         np.testing.assert_array_equal(np.concatenate(parts), whole)
@@ -68,9 +75,12 @@ for name in sys.argv[1:]:
 def test_a_file_that_was_read_is_no_longer_open_and_can_be_deleted(tmp_path):
     for suffix in WRITTEN:
         write_image(tmp_path / f"a{suffix}", picture())
-    # In a process of its own: an application that imports pyvips first keeps libvips' cache, and so do tests.
+    # In a process of its own: an application that imports pyvips first keeps libvips' cache, and so
+    # do tests.
     files = [f"a{suffix}" for suffix in WRITTEN]
-    done = subprocess.run([sys.executable, "-c", READ_AND_LEFT, *files], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", READ_AND_LEFT, *files], cwd=tmp_path, capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr, list(tmp_path.iterdir())) == (0, "", [])
 
 
@@ -82,7 +92,12 @@ def test_a_file_that_changed_is_read_anew(tmp_path):
 
 @pytest.mark.parametrize(
     ("value", "says"),
-    [(-0.1, r"must be in \[0, 1\]"), (1.1, r"must be in \[0, 1\]"), (np.inf, "to inf"), (np.nan, "from nan")],
+    [
+        (-0.1, r"must be in \[0, 1\]"),
+        (1.1, r"must be in \[0, 1\]"),
+        (np.inf, "to inf"),
+        (np.nan, "from nan"),
+    ],
 )
 def test_floats_out_of_range_are_refused_with_the_range(tmp_path, value, says):
     pixels = picture(3, np.float32)
@@ -123,7 +138,9 @@ def test_a_page_that_is_a_smaller_version_is_no_second_picture(tmp_path, full_fi
             read_image(tmp_path / "a.tif")
 
 
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read where Linux has it")
+@pytest.mark.skipif(
+    not Path("/proc/self/status").exists(), reason="the peak of memory is read where Linux has it"
+)
 def test_memory_does_not_grow_with_the_height(tmp_path):
     code = """
 import sys
@@ -138,7 +155,9 @@ print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) /
     used = []
     for height in (500, 20_000):
         write_image(tmp_path / "a.jpg", np.zeros((height, 2000, 3), np.uint8))
-        run = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.jpg")], capture_output=True, check=True)
+        run = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "a.jpg")], capture_output=True, check=True
+        )
         used.append(int(run.stdout))
     assert used[1] < used[0] + 40  # the larger one has 120 MB of pixels
 
@@ -192,7 +211,10 @@ def test_a_file_that_becomes_shorter_is_an_error_and_not_a_signal(tmp_path):
         else:
             Image.fromarray(noise(600, 600)).save(path)
     done = subprocess.run(
-        [sys.executable, "-c", TRUNCATES, *map(str, paths)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", TRUNCATES, *map(str, paths)],
+        capture_output=True,
+        text=True,
+        timeout=120,
     )
     assert done.returncode == 0, done
     assert done.stdout.splitlines() == [f"{path}: {CHANGED}" for path in paths]
@@ -231,7 +253,8 @@ class Endless(io.RawIOBase):
         self.head = head
 
     def read(self, size=-1):
-        given, self.head = self.head, b""
+        given = self.head
+        self.head = b""
         return given or bytes(size)
 
 
@@ -242,7 +265,10 @@ def test_the_bytes_and_what_is_left_of_a_stream_are_a_file_meanwhile(spool):
         with spooled(given, name="stdin") as path:
             assert (path.name, path.read_bytes()) == ("stdin", b"abc")
         assert not list(spool.iterdir())
-    with pytest.raises(ArgumentError, match='open\\(path, "rb"\\)'), spooled(io.StringIO("abc"), name="image"):
+    with (
+        pytest.raises(ArgumentError, match='open\\(path, "rb"\\)'),
+        spooled(io.StringIO("abc"), name="image"),
+    ):
         pytest.fail("there is no file")
 
 
@@ -258,7 +284,10 @@ def test_errors_name_the_picture_and_not_the_file(spool, content):
 def test_a_stream_without_end_is_read_up_to_the_limit(monkeypatch):
     monkeypatch.setattr("srflow_sdk.files.passed_images._METADATA_BYTES", 1000)
     png = Endless(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(ImageError, match=r"over 17,000 bytes; .*--max-pixels"), spooled(png, name="a", max_pixels=1000):
+    with (
+        pytest.raises(ImageError, match=r"over 17,000 bytes; .*--max-pixels"),
+        spooled(png, name="a", max_pixels=1000),
+    ):
         pytest.fail("there is no file")
 
 
@@ -267,9 +296,14 @@ def test_a_folder_without_room_is_named(spool):
         def read(self, size=-1):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    with pytest.raises(ImageError, match=f"stdin cannot be copied to {re.escape(str(spool))}: No space left .* TMPDIR"):  # noqa: SIM117
-        with spooled(Full(), name="stdin"):
-            pytest.fail("there is no file")
+    with (
+        pytest.raises(
+            ImageError,
+            match=f"stdin cannot be copied to {re.escape(str(spool))}: No space left .* TMPDIR",
+        ),
+        spooled(Full(), name="stdin"),
+    ):
+        pytest.fail("there is no file")
 
 
 # libvips has threads, and a forked process does not: it would wait for them for ever.
@@ -313,10 +347,18 @@ sys.exit(os.waitpid(pid, 0)[1] != 0)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others do not fork")
 @pytest.mark.parametrize(
     ("parent", "child", "works"),
-    [("array", "rotated", True), ("file", "array", True), ("file", "rotated", False), ("rotated", "file", False)],
+    [
+        ("array", "rotated", True),
+        ("file", "array", True),
+        ("file", "rotated", False),
+        ("rotated", "file", False),
+    ],
 )
-def test_a_forked_process_works_or_says_at_once_what_to_do(tiny_bundle, tmp_path, parent, child, works):
-    image, exif = Image.fromarray(noise(20, 24)), Image.Exif()
+def test_a_forked_process_works_or_says_at_once_what_to_do(
+    tiny_bundle, tmp_path, parent, child, works
+):
+    image = Image.fromarray(noise(20, 24))
+    exif = Image.Exif()
     image.save(tmp_path / "lying.png")
     exif[0x112] = 6
     image.save(tmp_path / "rotated.jpg", exif=exif)

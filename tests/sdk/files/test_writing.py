@@ -57,8 +57,12 @@ def test_nothing_is_seen_under_the_target_before_the_end(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", WRITTEN)
-@pytest.mark.parametrize(("error", "written"), [(RuntimeError, 0), (KeyboardInterrupt, 250), (RuntimeError, 500)])
-def test_an_exception_in_the_block_leaves_the_old_file_and_no_other(tmp_path, suffix, error, written):
+@pytest.mark.parametrize(
+    ("error", "written"), [(RuntimeError, 0), (KeyboardInterrupt, 250), (RuntimeError, 500)]
+)
+def test_an_exception_in_the_block_leaves_the_old_file_and_no_other(
+    tmp_path, suffix, error, written
+):
     path = tmp_path / f"a{suffix}"
     path.write_bytes(b"old")
     threads = threading.active_count()
@@ -87,7 +91,8 @@ def test_rows_that_do_not_fit_are_errors_and_leave_no_file(tmp_path):
     assert names(tmp_path) == []
 
 
-# Beyond the limit every write fails, as on a full disk; in a process of its own, because limits do not end.
+# Beyond the limit every write fails, as on a full disk; in a process of its own, because limits do
+# not end.
 FAILING = """
 import resource, signal, sys, threading
 import numpy as np
@@ -96,14 +101,22 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.files import ImageWriter, libvips
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
-noise, reason = np.random.default_rng(0).integers(0, 256, (100, 600, 3), dtype=np.uint8), libvips.reason
-for suffix, height, said in ((".png", 20_000, ""), (".tif", 20_000, ""), (".tif", 20_000, "the TIFF is too large"),
-                             (".jpg", 20_000, ""), (".webp", 500, ""), (".avif", 500, "")):
+noise = np.random.default_rng(0).integers(0, 256, (100, 600, 3), dtype=np.uint8)
+reason = libvips.reason
+for suffix, height, said in (
+    (".png", 20_000, ""),
+    (".tif", 20_000, ""),
+    (".tif", 20_000, "the TIFF is too large"),
+    (".jpg", 20_000, ""),
+    (".webp", 500, ""),
+    (".avif", 500, ""),
+):
     rows = noise if suffix != ".tif" else noise / np.float32(255)
     libvips.reason = (lambda error: said) if said else reason  # whatever the encoder says
     number = 0
     try:
-        with ImageWriter(Path("a" + suffix), width=600, height=height, channels=3, dtype=rows.dtype) as writer:
+        size = {"width": 600, "height": height, "channels": 3}
+        with ImageWriter(Path("a" + suffix), **size, dtype=rows.dtype) as writer:
             for number in range(height // 100):
                 writer.write_rows(rows)
     except ImageError as error:
@@ -114,7 +127,9 @@ for suffix, height, said in ((".png", 20_000, ""), (".tif", 20_000, ""), (".tif"
 @pytest.mark.not_on_windows("limits of files")
 def test_a_full_disk_ends_writing_promptly_and_is_called_so(tmp_path):
     command = [sys.executable, "-c", FAILING]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path)
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path
+    )
     expected = "True 1 {} cannot be written: the disk is full, or a limit is reached"
     files = ("a.png", "a.tif", "a.tif", "a.jpg", "a.webp", "a.avif")
     assert run.stdout.splitlines() == [expected.format(name) for name in files]
@@ -140,7 +155,9 @@ def test_floats_beyond_the_range_are_clipped(tmp_path):
 
 def test_the_largest_sides(tmp_path):
     for name, size in {"a.webp": (16_383, 2), "a.jpg": (65_500, 2), "a.png": (600_000, 1)}.items():
-        write_image(tmp_path / name, np.zeros((size[1], size[0], 4 if name == "a.png" else 1), np.uint8))
+        write_image(
+            tmp_path / name, np.zeros((size[1], size[0], 4 if name == "a.png" else 1), np.uint8)
+        )
         assert read_image(tmp_path / name).pixels.shape[:2] == size[::-1]
     for name, size in {
         "a.webp": (16_384, 1),

@@ -20,8 +20,12 @@ def pictures():
     y, x = np.mgrid[0:64, 0:56]
     rng = np.random.default_rng(0)
     waves = np.stack([np.sin(x / 9 + shift) * np.cos(y / 7 - shift) for shift in (0, 1, 2)], -1)
-    target = np.clip(np.rint(150 + 50 * waves + rng.normal(0, 4, waves.shape)), 0, 255).astype(np.uint8)
-    source = np.clip(np.rint(90 + 60 * waves[::-1, ::-1] + rng.normal(0, 4, waves.shape)), 0, 255).astype(np.uint8)
+    target = np.clip(np.rint(150 + 50 * waves + rng.normal(0, 4, waves.shape)), 0, 255).astype(
+        np.uint8
+    )
+    source = np.clip(
+        np.rint(90 + 60 * waves[::-1, ::-1] + rng.normal(0, 4, waves.shape)), 0, 255
+    ).astype(np.uint8)
     mask = np.hypot(y - 24, x - 24) < 11
     mask[54:, 42:] = True
     return Pictures(target, source, mask)

@@ -1,4 +1,5 @@
-"""Encoding.invert and decode: the latents that make a picture, and the picture that latents make."""
+"""Encoding.invert and decode: the latents that make a picture, and the picture that latents
+make."""
 
 import threading
 
@@ -43,11 +44,15 @@ KINDS = {  # and how far each may be off
 def test_decoding_the_latents_of_a_picture_gives_the_picture(flow, hr, kind):
     make, tolerance = KINDS[kind]
     encoding = flow.encode(make(lr_of(hr, flow)))
-    np.testing.assert_allclose(encoding.decode(encoding.invert(make(hr))), make(hr), atol=tolerance, rtol=0)
+    np.testing.assert_allclose(
+        encoding.decode(encoding.invert(make(hr))), make(hr), atol=tolerance, rtol=0
+    )
 
 
 def test_decoding_drawn_latents_gives_the_sample_to_the_bit(flow, hr, monkeypatch):
-    monkeypatch.setattr(ChromaBounds, "bounded", lambda self, picture: picture)  # which samples alone have
+    monkeypatch.setattr(
+        ChromaBounds, "bounded", lambda self, picture: picture
+    )  # which samples alone have
     encoding = flow.encode(lr_of(hr, flow) / np.float32(255))
     manifest = flow.bundle.manifest
     drawn = window_noise(manifest.latent_levels, scale=SCALE, seed=5, sample=0, height=24, width=20)
@@ -88,12 +93,16 @@ def test_pictures_of_any_size_come_back_and_their_padding_counts_nothing(flow, h
 def test_the_log_likelihood_is_the_inversions(flow, hr):
     lr = lr_of(hr, flow)
     expected = flow.encode(lr).invert(hr).log_likelihood
-    assert flow.log_likelihood(hr) == flow.log_likelihood(hr, lr) == pytest.approx(expected, rel=1e-6)
+    assert (
+        flow.log_likelihood(hr) == flow.log_likelihood(hr, lr) == pytest.approx(expected, rel=1e-6)
+    )
     shifted = np.roll(hr, 5, axis=1)
     assert flow.log_likelihood(shifted, lr) < flow.log_likelihood(hr, lr), "it is not its reduction"
 
 
-def test_dequantisation_stays_within_each_level_and_is_the_same_for_any_tiles(flow, flow_bundle, hr):
+def test_dequantisation_stays_within_each_level_and_is_the_same_for_any_tiles(
+    flow, flow_bundle, hr
+):
     lr = lr_of(hr, flow)
     encoding = flow.encode(lr / np.float32(255))
     once, again = (encoding.invert(hr, dequantise=True) for _ in range(2))
@@ -115,7 +124,10 @@ def test_progress_counts_tiles_and_cancel_ends_it(flow_bundle, hr):
         assert calls == [(number, encoding.tiles) for number in range(1, encoding.tiles + 1)]
         cancel = threading.Event()
         cancel.set()
-        for call in (lambda: encoding.invert(hr, cancel=cancel), lambda: encoding.decode(latents, cancel=cancel)):
+        for call in (
+            lambda: encoding.invert(hr, cancel=cancel),
+            lambda: encoding.decode(latents, cancel=cancel),
+        ):
             with pytest.raises(CancelledError):
                 call()
 
@@ -127,8 +139,12 @@ def test_what_does_not_belong_together_is_a_typed_error(flow, hr, tmp_path):
     with Upscaler(write_flow_bundle(tmp_path / "other.srflow", name="other"), threads=1) as other:
         foreign = other.encode(lr_of(hr, other)).invert(hr)
     smaller = flow.encode(lr_of(hr[:40], flow)).invert(hr[:40])
-    without = Latents({level: array for level, array in latents.levels.items() if level != 2}, **usual)
-    broken = Latents({level: np.full_like(array, np.nan) for level, array in latents.levels.items()}, **usual)
+    without = Latents(
+        {level: array for level, array in latents.levels.items() if level != 2}, **usual
+    )
+    broken = Latents(
+        {level: np.full_like(array, np.nan) for level, array in latents.levels.items()}, **usual
+    )
     place = "from latents, in rows 0 to 23 and columns 0 to 19 of the LR image; "
     cases = [
         (lambda: encoding.invert(np.zeros((96, 84, 3), np.uint8)), ImageError, "needs 80×96"),
@@ -145,14 +161,26 @@ def test_what_does_not_belong_together_is_a_typed_error(flow, hr, tmp_path):
             call()
 
 
-def test_a_bundle_without_an_inverter_upscales_and_the_others_are_refused_before_any_work(hr, tmp_path, monkeypatch):
-    with Upscaler(write_flow_bundle(tmp_path / "old.srflow", inverter=False), device="cpu", threads=1) as upscaler:
+def test_a_bundle_without_an_inverter_upscales_and_the_others_are_refused_before_any_work(
+    hr, tmp_path, monkeypatch
+):
+    with Upscaler(
+        write_flow_bundle(tmp_path / "old.srflow", inverter=False), device="cpu", threads=1
+    ) as upscaler:
         encoding = upscaler.encode(lr_of(hr, upscaler))
         assert encoding.sample().shape == hr.shape
-        monkeypatch.setattr(upscaler._painter.backend, "encode", lambda *_, **__: pytest.fail("it went to work"))
+        monkeypatch.setattr(
+            upscaler._painter.backend, "encode", lambda *_, **__: pytest.fail("it went to work")
+        )
         mask = np.ones(hr.shape[:2], bool)
-        for call in (encoding.invert, upscaler.restore, lambda image: upscaler.transfer(image, image, mask)):
-            with pytest.raises(BundleError, match=r"has no inverter\.onnx.*export its checkpoint again"):
+        for call in (
+            encoding.invert,
+            upscaler.restore,
+            lambda image: upscaler.transfer(image, image, mask),
+        ):
+            with pytest.raises(
+                BundleError, match=r"has no inverter\.onnx.*export its checkpoint again"
+            ):
                 call(hr)
 
 
@@ -161,7 +189,8 @@ def test_decoding_in_another_precision_says_so(tmp_path, caplog):
     small = np.full((8, 8, 3), 0.4, np.float32)
     random = np.random.default_rng(0)
     levels = {
-        level: random.random((channels, 32 >> level, 32 >> level), np.float32) for level, channels in LEVELS.items()
+        level: random.random((channels, 32 >> level, 32 >> level), np.float32)
+        for level, channels in LEVELS.items()
     }
     with (
         Upscaler(bundle, device="cpu", threads=1) as exact,

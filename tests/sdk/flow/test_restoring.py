@@ -55,9 +55,15 @@ def written(text, *, size, on, ink):
 
 CAT = Image.open(Path(__file__).parents[3] / "examples" / "photos" / "cat.png").convert("RGB")
 CLEAN = {
-    "text": lambda: written("sphinx of black quartz", size=14, on=Image.new("RGB", (160, 128), "white"), ink="black"),
-    "terminal": lambda: written("judge my vow", size=11, on=Image.new("RGB", (160, 128), "#1e1e24"), ink="#dcdcdc"),
-    "caption": lambda: written("sphinx of black quartz", size=11, on=CAT.crop((0, 0, 160, 128)), ink="white"),
+    "text": lambda: written(
+        "sphinx of black quartz", size=14, on=Image.new("RGB", (160, 128), "white"), ink="black"
+    ),
+    "terminal": lambda: written(
+        "judge my vow", size=11, on=Image.new("RGB", (160, 128), "#1e1e24"), ink="#dcdcdc"
+    ),
+    "caption": lambda: written(
+        "sphinx of black quartz", size=11, on=CAT.crop((0, 0, 160, 128)), ink="white"
+    ),
     "photograph": lambda: np.asarray(CAT.crop((0, 0, 160, 128))),
 }
 
@@ -73,7 +79,8 @@ def error(one, other):
 
 
 def test_noise_and_dots_become_less(embedded):
-    photo, random = CLEAN["photograph"](), np.random.default_rng(0)
+    photo = CLEAN["photograph"]()
+    random = np.random.default_rng(0)
     noisy = np.clip(np.rint(photo + random.normal(0, 10, photo.shape)), 0, 255).astype(np.uint8)
     assert error(embedded.restore(noisy), photo) < 0.7 * error(noisy, photo)
     dotted = photo.copy()
@@ -87,7 +94,8 @@ def test_the_answer_has_the_kind_and_size_of_the_picture(flow, noisy, kind):
     image = KINDS[kind](noisy)
     restored = flow.restore(image, tau=0.5)
     assert type(restored) is type(image)
-    before, after = np.asarray(image), np.asarray(restored)
+    before = np.asarray(image)
+    after = np.asarray(restored)
     assert (after.shape, after.dtype) == (before.shape, before.dtype)
     assert not np.array_equal(after, before)
     if kind in ("RGBA", "LA"):
@@ -97,7 +105,9 @@ def test_the_answer_has_the_kind_and_size_of_the_picture(flow, noisy, kind):
 def test_it_does_not_depend_on_the_tiles(flow_bundle, flow, noisy):
     image = noisy / np.float32(255)
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as tiled:
-        np.testing.assert_allclose(tiled.restore(image, tau=0.4), flow.restore(image, tau=0.4), atol=1e-3)
+        np.testing.assert_allclose(
+            tiled.restore(image, tau=0.4), flow.restore(image, tau=0.4), atol=1e-3
+        )
 
 
 def test_progress_counts_the_tiles_of_all_three_passes(flow_bundle, noisy):
@@ -137,9 +147,13 @@ def test_best_of_is_the_sample_with_the_highest_score(flow, noisy):
     small = noisy[:20, :24]
     samples = flow.encode(small).samples(5, tau=1.5, sample=3)
     wanted = max(samples, key=lambda picture: picture.std())
-    np.testing.assert_array_equal(flow.best_of(small, lambda picture: picture.std(), 5, tau=1.5, sample=3), wanted)
+    np.testing.assert_array_equal(
+        flow.best_of(small, lambda picture: picture.std(), 5, tau=1.5, sample=3), wanted
+    )
     told = []
-    first = flow.best_of(small, lambda _: -np.inf, 3, tau=1, progress=lambda *step: told.append(step))
+    first = flow.best_of(
+        small, lambda _: -np.inf, 3, tau=1, progress=lambda *step: told.append(step)
+    )
     np.testing.assert_array_equal(first, flow.upscale(small, tau=1), "of equal scores")
     assert told == [(1, 3), (2, 3), (3, 3)]
 
@@ -159,9 +173,12 @@ def face():
 
 
 def cut_out(photo, hidden):
-    """The photo with alpha, a circle with other colours around it, and whether pixels are inside the circle."""
+    """The photo with alpha, a circle with other colours around it, and whether pixels are inside
+    the circle."""
     y, x = np.mgrid[: photo.shape[0], : photo.shape[1]]
-    inside = (y - photo.shape[0] / 2) ** 2 + (x - photo.shape[1] / 2) ** 2 < (0.4 * photo.shape[0]) ** 2
+    inside = (y - photo.shape[0] / 2) ** 2 + (x - photo.shape[1] / 2) ** 2 < (
+        0.4 * photo.shape[0]
+    ) ** 2
     colours = photo if hidden is None else np.where(inside[..., None], photo, np.uint8(hidden))
     return np.dstack([colours, np.where(inside, 255, 0).astype(np.uint8)]), inside
 
@@ -180,7 +197,9 @@ def test_a_cut_out_is_about_as_likely_as_its_photo(embedded, face):
 
 
 def test_a_file_with_a_profile_is_restored_as_its_picture_is(flow, noisy, tmp_path):
-    Image.fromarray(noisy).save(tmp_path / "wide.png", icc_profile=matrix_profile(ADOBE_RGB, gamma_curve(563 / 256)))
+    Image.fromarray(noisy).save(
+        tmp_path / "wide.png", icc_profile=matrix_profile(ADOBE_RGB, gamma_curve(563 / 256))
+    )
     with Image.open(tmp_path / "wide.png") as picture:
         wanted = flow.restore(picture.copy(), tau=0.4, over="spatial")
     flow.restore_file(tmp_path / "wide.png", tmp_path / "clean.png", tau=0.4, over="spatial")
@@ -194,19 +213,28 @@ def test_a_file_with_a_profile_is_restored_as_its_picture_is(flow, noisy, tmp_pa
 TAUS = {1: 0.9, 2: 0.9, 3: 0.9}
 
 
-@pytest.mark.parametrize(("over", "axes"), [("spatial", (1, 2)), ("local", 0), ("global", (0, 1, 2))])
-def test_collections_that_are_too_large_get_the_size_asked_for_and_others_stay_to_the_bit(over, axes):
+@pytest.mark.parametrize(
+    ("over", "axes"), [("spatial", (1, 2)), ("local", 0), ("global", (0, 1, 2))]
+)
+def test_collections_that_are_too_large_get_the_size_asked_for_and_others_stay_to_the_bit(
+    over, axes
+):
     def changed(level, array):
-        array *= {1: 0.7, 2: 0.3, 3: 3}[level] * np.linspace(0.2, 2, len(array))[:, None, None].astype(np.float32)
+        array *= {1: 0.7, 2: 0.3, 3: 3}[level] * np.linspace(0.2, 2, len(array))[
+            :, None, None
+        ].astype(np.float32)
         array[:, 3, 5] = 40
-        array[:, -(-90 >> level) :] = array[:, :, -(-70 >> level) :] = 1e6  # padding, which does not count
+        array[:, -(-90 >> level) :] = array[:, :, -(-70 >> level) :] = (
+            1e6  # padding, which does not count
+        )
         return array
 
     latents = changed_by(normal_latents(), changed)
     found = limited(latents, {1: 0.9, 2: 0.9}, over=over)
     for level in (1, 2):
         whole = (slice(None), slice(-(-90 >> level)), slice(-(-70 >> level)))
-        before, after = latents.levels[level][whole], found.levels[level][whole]
+        before = latents.levels[level][whole]
+        after = found.levels[level][whole]
         size = np.sqrt(np.square(before.astype(np.float64)).mean(axis=axes, keepdims=True))
         np.testing.assert_allclose(after, before * np.minimum(1, 0.9 / size), rtol=1e-5)
         small = np.broadcast_to(size <= 0.9, before.shape)
@@ -216,18 +244,26 @@ def test_collections_that_are_too_large_get_the_size_asked_for_and_others_stay_t
 
 def test_zeros_stay_zeros_and_the_precision_is_kept():
     zeros = {level: np.zeros_like(array) for level, array in normal_latents().levels.items()}
-    found = limited(Latents(zeros, height=90, width=70, model_sha256="0" * 64, precision="int8"), TAUS, over="global")
+    found = limited(
+        Latents(zeros, height=90, width=70, model_sha256="0" * 64, precision="int8"),
+        TAUS,
+        over="global",
+    )
     assert (found.precision, any(array.any() for array in found.levels.values())) == ("int8", False)
 
 
 def test_infinite_latents_are_an_error_that_names_the_level():
-    latents = changed_by(normal_latents(), lambda level, array: array * np.float32(np.inf if level == 2 else 1))
+    latents = changed_by(
+        normal_latents(), lambda level, array: array * np.float32(np.inf if level == 2 else 1)
+    )
     with pytest.raises(NonFiniteError, match="level 2"):
         limited(latents, TAUS, over="spatial")
 
 
 LEVELS = (1, 2, 3)
-SMOOTH = np.asarray(Image.fromarray(np.uint8([[[80, 90, 70], [160, 150, 140]]])).resize((160, 160), Image.BICUBIC))
+SMOOTH = np.asarray(
+    Image.fromarray(np.uint8([[[80, 90, 70], [160, 150, 140]]])).resize((160, 160), Image.BICUBIC)
+)
 
 
 def smooth_with_noise(deviation, shape=SMOOTH.shape):
@@ -237,7 +273,12 @@ def smooth_with_noise(deviation, shape=SMOOTH.shape):
 
 def test_noise_is_found_in_colour_in_gray_and_shared_by_the_channels():
     shared = smooth_with_noise(20, (160, 160, 1))
-    for picture in (smooth_with_noise(20), shared, np.repeat(shared[..., :1], 3, axis=2), shared[..., :1]):
+    for picture in (
+        smooth_with_noise(20),
+        shared,
+        np.repeat(shared[..., :1], 3, axis=2),
+        shared[..., :1],
+    ):
         decision = decide(picture, RestoreOptions(), LEVELS)
         assert decision.over == "spatial"
         assert decision.taus[1] == 0.8
@@ -248,7 +289,9 @@ def test_noise_is_found_in_colour_in_gray_and_shared_by_the_channels():
 def test_the_coarse_levels_shrink_with_noise_and_keep_texture():
     def tau(deviation, texture):
         waves = texture * np.sin(np.arange(160) / 5)
-        picture = np.clip(np.rint(smooth_with_noise(deviation) + waves[:, None]), 0, 255).astype(np.uint8)
+        picture = np.clip(np.rint(smooth_with_noise(deviation) + waves[:, None]), 0, 255).astype(
+            np.uint8
+        )
         return decide(picture, RestoreOptions(), LEVELS).taus[3]
 
     by_noise = [tau(deviation, 30) for deviation in (5, 10, 20, 40, 80)]
@@ -310,7 +353,10 @@ def test_records_of_another_version_and_damaged_ones_are_refused():
     with pytest.raises(ArgumentError, match="version 99"):
         RestoreOptions.from_record(newer)
     recorded = RestoreOptions(tau=1.0).recorded()
-    forged = [recorded.replace('"tau": 1.0', f'"tau": {tau}') for tau in ("1" + "0" * 400, "[" * 100_000, '{"x": 1}')]
+    forged = [
+        recorded.replace('"tau": 1.0', f'"tau": {tau}')
+        for tau in ("1" + "0" * 400, "[" * 100_000, '{"x": 1}')
+    ]
     long = recorded.replace('"auto"', f'"{"a" * 10_000}"')
     for damaged in ("", "[]", "{}", "null", long, *forged):
         with pytest.raises(ArgumentError) as caught:

@@ -36,7 +36,9 @@ def test_only_the_mask_and_its_edge_change(flow, pictures, blend):
 
 
 def test_without_normalising_the_content_arrives_as_it_was_blended(flow, pictures):
-    lighter = np.clip(pictures.target.astype(int) + 30, 0, 255).astype(np.uint8)  # the blend takes the 30 off again
+    lighter = np.clip(pictures.target.astype(int) + 30, 0, 255).astype(
+        np.uint8
+    )  # the blend takes the 30 off again
     for source, blend in ((lighter, "gradient"), (pictures.target, "none")):
         result = flow.transfer(pictures.target, source, pictures.mask, blend=blend, tau={})
         assert np.abs(result.astype(int) - pictures.target).max() <= 1
@@ -45,7 +47,9 @@ def test_without_normalising_the_content_arrives_as_it_was_blended(flow, picture
 @pytest.mark.parametrize("everywhere", [False, True])
 def test_the_content_is_what_the_public_methods_make_of_a_paste(flow, pictures, everywhere):
     mask = pictures.mask | everywhere
-    target, source = (picture.astype(np.float32) / 255 for picture in (pictures.target, pictures.source))
+    target, source = (
+        picture.astype(np.float32) / 255 for picture in (pictures.target, pictures.source)
+    )
     encoding = flow.encode(reduced_image(target, flow.bundle.manifest))
     latents = encoding.invert(np.where(mask[..., None], source, target))
     expected = encoding.decode(latents.normalised(0.9, over="local", where=mask, seed=3))
@@ -70,7 +74,9 @@ def test_a_true_lr_image_decides_what_the_plain_way_shows(flow, pictures):
     everywhere = np.ones_like(pictures.mask)
     encoding = flow.encode(lr // 2 / np.float32(255))
     latents = encoding.invert(pictures.source).normalised(0.5, over="local")
-    other = flow.transfer(pictures.target, pictures.source, everywhere, lr // 2, blend="none", tau=0.5)
+    other = flow.transfer(
+        pictures.target, pictures.source, everywhere, lr // 2, blend="none", tau=0.5
+    )
     np.testing.assert_allclose(other, encoding.decode(latents) * 255, atol=1)
 
 
@@ -86,8 +92,14 @@ def test_only_the_surroundings_of_the_mask_are_computed(flow_bundle):
     mask[500:510, 400:410] = True
     told = []
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=64) as tiled:
-        result = tiled.transfer(target, target + 50, mask, progress=lambda *counts: told.append(counts))
-    assert told == [(1, 3), (2, 3), (3, 3)]  # encoded, inverted, decoded; the whole picture has 16 tiles
+        result = tiled.transfer(
+            target, target + 50, mask, progress=lambda *counts: told.append(counts)
+        )
+    assert told == [
+        (1, 3),
+        (2, 3),
+        (3, 3),
+    ]  # encoded, inverted, decoded; the whole picture has 16 tiles
     assert np.array_equal(result[:400], target[:400])
 
 
@@ -105,7 +117,9 @@ def test_the_answer_is_of_the_targets_kind(flow, pictures, kind):
     result = flow.transfer(target, pictures.source, pictures.mask)
     assert (result.shape, result.dtype) == (target.shape, target.dtype)
     far = ~near(pictures.mask)
-    assert np.array_equal(result[far], target[far].astype(np.float32) if kind == "float64" else target[far])
+    assert np.array_equal(
+        result[far], target[far].astype(np.float32) if kind == "float64" else target[far]
+    )
     assert not np.array_equal(result, target)
     if "alpha" in kind:
         assert np.array_equal(result[..., -1], target[..., -1])
@@ -114,7 +128,8 @@ def test_the_answer_is_of_the_targets_kind(flow, pictures, kind):
 def test_a_target_keeps_its_colour_profile_and_its_colours_beyond_srgb(flow, pictures):
     vivid = pictures.target.copy()
     vivid[..., 0] = 10  # greens and blues that sRGB does not have
-    target, source = Image.fromarray(vivid), Image.fromarray(vivid)
+    target = Image.fromarray(vivid)
+    source = Image.fromarray(vivid)
     target.info["icc_profile"] = source.info["icc_profile"] = ADOBE
     result = flow.transfer(target, source, pictures.mask, tau={})  # the target's own content
     assert result.info["icc_profile"] == ADOBE
@@ -158,7 +173,9 @@ def test_masks_of_any_form_select_the_same(pictures, tmp_path):
 def test_what_is_transparent_in_the_source_is_left_out(flow, pictures):
     cut_out = np.dstack([pictures.source, np.where(pictures.mask, 255, 0).astype(np.uint8)])
     expected = flow.transfer(pictures.target, pictures.source, pictures.mask)
-    assert np.array_equal(flow.transfer(pictures.target, cut_out, np.ones_like(pictures.mask)), expected)
+    assert np.array_equal(
+        flow.transfer(pictures.target, cut_out, np.ones_like(pictures.mask)), expected
+    )
 
 
 def test_content_does_not_fit_the_invisible_colours_of_the_target(flow, pictures):
@@ -168,7 +185,9 @@ def test_content_does_not_fit_the_invisible_colours_of_the_target(flow, pictures
     target[:, 24:, :3] = 0
     lighter = np.clip(pictures.target.astype(int) + 30, 0, 255).astype(np.uint8)
     result = flow.transfer(target, lighter, pictures.mask, tau={})
-    change = np.abs(result[..., :3].astype(int) - pictures.target)[pictures.mask & (alpha[..., 0] > 0)]
+    change = np.abs(result[..., :3].astype(int) - pictures.target)[
+        pictures.mask & (alpha[..., 0] > 0)
+    ]
     assert change.max() <= 1
 
 
@@ -181,12 +200,28 @@ def test_an_empty_mask_gives_the_target_and_a_warning(flow, pictures, caplog):
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        ({"source": np.zeros((64, 50, 3), np.uint8)}, ImageError, "source has 50×64 pixels; for a target of 56×64"),
-        ({"mask": np.ones((64, 50), bool)}, ImageError, "mask has 50×64 pixels; for a target of 56×64"),
+        (
+            {"source": np.zeros((64, 50, 3), np.uint8)},
+            ImageError,
+            "source has 50×64 pixels; for a target of 56×64",
+        ),
+        (
+            {"mask": np.ones((64, 50), bool)},
+            ImageError,
+            "mask has 50×64 pixels; for a target of 56×64",
+        ),
         ({"mask": np.ones(64, bool)}, ImageError, "mask of bool is H×W"),
-        ({"mask": np.ones((64, 56), np.uint16)}, ImageError, r"multiply the mask by 255, .*mask\.astype\(bool\)"),
+        (
+            {"mask": np.ones((64, 56), np.uint16)},
+            ImageError,
+            r"multiply the mask by 255, .*mask\.astype\(bool\)",
+        ),
         ({"mask": Image.new("RGB", (56, 64), (1, 1, 1))}, ImageError, r"multiply the mask by 255"),
-        ({"lr": np.zeros((64, 56, 3), np.uint8)}, ImageError, "has 56×64 pixels; .* must have 14×16"),
+        (
+            {"lr": np.zeros((64, 56, 3), np.uint8)},
+            ImageError,
+            "has 56×64 pixels; .* must have 14×16",
+        ),
         ({"blend": "poisson"}, ArgumentError, "it must be one of gradient, none"),
         ({"tau": {9: 0.5}}, ArgumentError, "tau names level 9"),
         ({"tau": 2.5}, ArgumentError, "tau is 2.5"),
@@ -195,6 +230,11 @@ def test_an_empty_mask_gives_the_target_and_a_warning(flow, pictures, caplog):
     ],
 )
 def test_what_does_not_fit_is_one_line(flow, pictures, change, error, says):
-    arguments = {"target": pictures.target, "source": pictures.source, "mask": pictures.mask, **change}
+    arguments = {
+        "target": pictures.target,
+        "source": pictures.source,
+        "mask": pictures.mask,
+        **change,
+    }
     with pytest.raises(error, match=says):
         flow.transfer(**arguments)

@@ -8,7 +8,11 @@ from srflow_sdk import Latents
 from srflow_sdk.latents.random_field import LatentLevel, standard_normal
 
 MODEL = "0123456789abcdef" * 4
-LEVELS = (LatentLevel(level=1, channels=6), LatentLevel(level=2, channels=12), LatentLevel(level=3, channels=48))
+LEVELS = (
+    LatentLevel(level=1, channels=6),
+    LatentLevel(level=2, channels=12),
+    LatentLevel(level=3, channels=48),
+)
 
 
 def normal_arrays(*, padded_height: int, padded_width: int, seed: int = 0) -> dict[int, np.ndarray]:
@@ -27,13 +31,24 @@ def normal_arrays(*, padded_height: int, padded_width: int, seed: int = 0) -> di
     }
 
 
-def normal_latents(*, height: int = 90, width: int = 70, seed: int = 0, log_likelihood: float | None = None) -> Latents:
+def normal_latents(
+    *, height: int = 90, width: int = 70, seed: int = 0, log_likelihood: float | None = None
+) -> Latents:
     """Of a picture that needs padding to multiples of 8: true samples."""
-    arrays = normal_arrays(padded_height=-(-height // 8) * 8, padded_width=-(-width // 8) * 8, seed=seed)
-    return Latents(arrays, height=height, width=width, model_sha256=MODEL, log_likelihood=log_likelihood)
+    arrays = normal_arrays(
+        padded_height=-(-height // 8) * 8, padded_width=-(-width // 8) * 8, seed=seed
+    )
+    return Latents(
+        arrays, height=height, width=width, model_sha256=MODEL, log_likelihood=log_likelihood
+    )
 
 
 def changed_by(latents: Latents, change: object) -> Latents:
     """Latents whose arrays are what change(level, array) gives."""
-    arrays = {level: np.asarray(change(level, array.copy()), np.float32) for level, array in latents.levels.items()}
-    return Latents(arrays, height=latents.height, width=latents.width, model_sha256=latents.model_sha256)
+    arrays = {
+        level: np.asarray(change(level, array.copy()), np.float32)
+        for level, array in latents.levels.items()
+    }
+    return Latents(
+        arrays, height=latents.height, width=latents.width, model_sha256=latents.model_sha256
+    )

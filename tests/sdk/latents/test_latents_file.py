@@ -32,7 +32,8 @@ def write(path, header, data):
 
 
 def test_what_was_saved_is_loaded_bit_for_bit(saved):
-    latents, loaded = normal_latents(log_likelihood=-1234.5678901234567), Latents.load(str(saved))
+    latents = normal_latents(log_likelihood=-1234.5678901234567)
+    loaded = Latents.load(str(saved))
     for level, array in latents.levels.items():
         np.testing.assert_array_equal(loaded.levels[level].view(np.uint32), array.view(np.uint32))
     assert list(loaded.levels) == [1, 2, 3]
@@ -50,8 +51,15 @@ def test_the_safetensors_package_reads_the_file_and_writes_what_is_read(saved, t
     with safe_open(saved, "numpy") as file:
         metadata = file.metadata()
     numbers = {"height": "90", "width": "70", "log_likelihood": "-1234.5678901234567"}
-    assert metadata == {"format": "srflow-latents", "format_version": "1", "model_sha256": MODEL, **numbers}
-    safetensors.numpy.save_file(dict(reversed(arrays.items())), tmp_path / "other.safetensors", metadata)
+    assert metadata == {
+        "format": "srflow-latents",
+        "format_version": "1",
+        "model_sha256": MODEL,
+        **numbers,
+    }
+    safetensors.numpy.save_file(
+        dict(reversed(arrays.items())), tmp_path / "other.safetensors", metadata
+    )
     loaded = Latents.load(tmp_path / "other.safetensors")
     assert list(loaded.levels) == [1, 2, 3]
     for level, array in loaded.levels.items():
@@ -62,19 +70,30 @@ def test_the_safetensors_package_reads_the_file_and_writes_what_is_read(saved, t
 @pytest.mark.parametrize("nats", [None, 1.0, 123.25])
 def test_odd_values_and_the_precision_are_kept_and_values_are_aligned(saved, precision, nats):
     array = np.array([np.nan, np.inf, -np.inf, -0.0], np.float32).reshape(4, 1, 1)
-    given = {"height": 1, "width": 2, "model_sha256": MODEL, "log_likelihood": nats, "precision": precision}
+    given = {
+        "height": 1,
+        "width": 2,
+        "model_sha256": MODEL,
+        "log_likelihood": nats,
+        "precision": precision,
+    }
     Latents({1: array}, **given).save(saved)
     loaded = Latents.load(saved)
     np.testing.assert_array_equal(loaded.levels[1].view(np.uint32), array.view(np.uint32))
     assert (loaded.precision, loaded.scaled(0.5).precision) == (precision, precision)
     content = saved.read_bytes()
     assert struct.unpack("<Q", content[:8])[0] % 8 == 0
-    assert (b"precision" in content) == (precision != "bundle"), "exact latents are those of older versions"
+    assert (b"precision" in content) == (precision != "bundle"), (
+        "exact latents are those of older versions"
+    )
 
 
 def test_places_that_cannot_be_written_are_named(tmp_path):
     latents = normal_latents()
-    with pytest.raises(ImageError, match=r"b[/\\]a cannot be written: the folder .*[/\\]b is missing; make it first$"):
+    with pytest.raises(
+        ImageError,
+        match=r"b[/\\]a cannot be written: the folder .*[/\\]b is missing; make it first$",
+    ):
         latents.save(tmp_path / "b" / "a")
     with pytest.raises(ImageError, match="cannot be written"):
         latents.save(tmp_path)
@@ -85,14 +104,19 @@ def test_places_that_cannot_be_written_are_named(tmp_path):
 
 def test_a_model_accepts_its_own_latents_only(tiny_bundle, tmp_path):
     bundle = Bundle.open(tiny_bundle)
-    zeros = {level: np.zeros((channels, 64 >> level, 64 >> level), np.float32) for level, channels in LEVELS.items()}
+    zeros = {
+        level: np.zeros((channels, 64 >> level, 64 >> level), np.float32)
+        for level, channels in LEVELS.items()
+    }
     mine = Latents(zeros, height=60, width=60, model_sha256=bundle.model_sha256)
     mine.save(tmp_path / "mine")
     assert set(Latents.load(tmp_path / "mine", model=bundle).levels) == set(LEVELS)
     with Upscaler(tiny_bundle) as upscaler:
         Latents.load(tmp_path / "mine", model=upscaler)
     Latents(zeros, height=60, width=60, model_sha256=MODEL).save(tmp_path / "other")
-    with pytest.raises(ArgumentError, match=r"in .*other are of the model 0123\w+…, not of tiny \(\w+…\): "):
+    with pytest.raises(
+        ArgumentError, match=r"in .*other are of the model 0123\w+…, not of tiny \(\w+…\): "
+    ):
         Latents.load(tmp_path / "other", model=bundle)
     with pytest.raises(ArgumentError, match=r"^model is str; it must be a Bundle"):
         Latents.load(tmp_path / "mine", model=str(tiny_bundle))
@@ -118,7 +142,9 @@ HOSTILE = {
     "a negative shape": lambda h: h["level1"].update(shape=[-6, -48, 36]),
     "a huge shape": lambda h: h["level1"].update(shape=[6, 1 << 40, 1 << 40]),
     "many axes": lambda h: h["level1"].update(shape=[6, 48, 36, *[1] * 100]),
-    "a place outside": lambda h: h["level3"].update(data_offsets=[1 << 60, (1 << 60) + 4 * 48 * 12 * 9]),
+    "a place outside": lambda h: h["level3"].update(
+        data_offsets=[1 << 60, (1 << 60) + 4 * 48 * 12 * 9]
+    ),
     "overlapping places": lambda h: h["level2"].update(data_offsets=[0, 4 * 12 * 24 * 18]),
 }
 
@@ -128,7 +154,9 @@ def test_a_header_that_lies_gives_one_line(saved, name):
     header, data = parts(saved)
     HOSTILE[name](header)
     write(saved, header, data)
-    with pytest.raises(ImageError, match=r"a\.safetensors is not a file of latents: .*; Latents\.save") as caught:
+    with pytest.raises(
+        ImageError, match=r"a\.safetensors is not a file of latents: .*; Latents\.save"
+    ) as caught:
         Latents.load(saved)
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) < 300 + len(str(saved))
@@ -149,7 +177,9 @@ def test_a_header_that_lies_gives_one_line(saved, name):
 )
 def test_other_files_give_one_line(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(ImageError, match=r"a\.png is not a file of latents: .*; Latents\.save writes one$"):
+    with pytest.raises(
+        ImageError, match=r"a\.png is not a file of latents: .*; Latents\.save writes one$"
+    ):
         Latents.load(tmp_path / "a.png")
 
 
@@ -167,6 +197,11 @@ def test_links_are_followed_and_what_is_no_file_is_refused_at_once(saved, tmp_pa
     assert Latents.load(tmp_path / "link").height == 90
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")
-    for name, why in (("fifo", "not a regular file"), ("loop", "."), ("none", "No such file"), (".", "not a regular")):
+    for name, why in (
+        ("fifo", "not a regular file"),
+        ("loop", "."),
+        ("none", "No such file"),
+        (".", "not a regular"),
+    ):
         with pytest.raises(ImageError, match=f"cannot be read: .*{why}"):
             Latents.load(tmp_path / name)

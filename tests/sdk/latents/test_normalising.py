@@ -9,7 +9,8 @@ from srflow_sdk.latents.arrays import mask_positions
 from srflow_sdk.latents.normalising import STATISTICS_SCHEME, true_statistics
 from tests.sdk.latents.pictures import LEVELS, MODEL, changed_by, normal_latents
 
-HEIGHT, WIDTH = 90, 70
+HEIGHT = 90
+WIDTH = 70
 OVER = ["spatial", "local", "global"]
 
 
@@ -33,7 +34,9 @@ def unlikely():
     return changed_by(normal_latents(height=HEIGHT, width=WIDTH), change)
 
 
-@pytest.mark.parametrize(("over", "tau"), [("spatial", 0), ("spatial", 2.0), ("local", 0.8), ("global", 0.8)])
+@pytest.mark.parametrize(
+    ("over", "tau"), [("spatial", 0), ("spatial", 2.0), ("local", 0.8), ("global", 0.8)]
+)
 def test_a_collection_gets_the_drawn_mean_and_deviation(over, tau):
     result = unlikely().normalised(tau, over=over, seed=9)
     for entry in LEVELS:
@@ -44,17 +47,25 @@ def test_a_collection_gets_the_drawn_mean_and_deviation(over, tau):
         np.testing.assert_allclose(values.std(axis=1, ddof=1), tau * drawn.deviation, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("over", "axes"), [("spatial", (1, 2)), ("local", 0), ("global", (0, 1, 2))])
-def test_only_the_mean_and_the_scale_of_a_collection_change_and_padding_neither_counts_nor_changes(over, axes):
+@pytest.mark.parametrize(
+    ("over", "axes"), [("spatial", (1, 2)), ("local", 0), ("global", (0, 1, 2))]
+)
+def test_only_the_mean_and_the_scale_of_a_collection_change_and_padding_neither_counts_nor_changes(
+    over, axes
+):
     latents = unlikely()
     other = changed_by(latents, lambda level, array: np.where(array == 1000, -7, array))
     one, two = (each.normalised({1: 0.9, 2: 0.9}, over=over) for each in (latents, other))
 
     def standard(values):
-        return (values - values.mean(axis=axes, keepdims=True)) / values.std(axis=axes, keepdims=True)
+        return (values - values.mean(axis=axes, keepdims=True)) / values.std(
+            axis=axes, keepdims=True
+        )
 
     for level in (1, 2):
-        np.testing.assert_allclose(standard(real(one, level)), standard(real(latents, level)), atol=2e-5)
+        np.testing.assert_allclose(
+            standard(real(one, level)), standard(real(latents, level)), atol=2e-5
+        )
         np.testing.assert_array_equal(real(one, level), real(two, level))
         rows = -(-HEIGHT >> level)
         np.testing.assert_array_equal(one.levels[level][:, rows:], latents.levels[level][:, rows:])
@@ -76,7 +87,8 @@ def test_only_what_is_inside_where_counts_and_changes(over):
     two = changed_by(latents, outside_moved).normalised(0.7, over=over, where=where)
     for level in latents.levels:
         inside = mask_positions(where, level)
-        before, after = real(latents, level), real(one, level)
+        before = real(latents, level)
+        after = real(one, level)
         if over == "global":  # what is drawn is for the positions inside
             drawn = true_statistics(0, level, "global", size=len(after) * int(inside.sum()))
             assert after[:, inside].std(ddof=1) == pytest.approx(0.7 * drawn.deviation[0], rel=1e-5)
@@ -98,10 +110,14 @@ def test_result_does_not_depend_on_how_rows_are_cut(over, monkeypatch):
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -1000.3])
 def test_equal_latents_become_the_drawn_mean(value):
-    flat = changed_by(normal_latents(height=HEIGHT, width=WIDTH), lambda level, array: np.full_like(array, value))
+    flat = changed_by(
+        normal_latents(height=HEIGHT, width=WIDTH), lambda level, array: np.full_like(array, value)
+    )
     for over in ("spatial", "global", "local"):
         result = real(flat.normalised(1.0, over=over, seed=2), 1)
-        drawn = true_statistics(2, 1, over, size={"spatial": 45 * 35, "global": 6 * 45 * 35, "local": 6}[over])
+        drawn = true_statistics(
+            2, 1, over, size={"spatial": 45 * 35, "global": 6 * 45 * 35, "local": 6}[over]
+        )
         np.testing.assert_array_equal(result[0, 0, 0], np.float32(drawn.mean[0]))
         assert (result[:, 0, 0] == result[0, 0, 0]).all() == (over != "spatial")
         assert (result[0] == result[0, 0, 0]).all() == (over != "local")
@@ -127,7 +143,9 @@ def test_latents_that_are_not_finite_are_refused_if_they_count(over, values):
         return array
 
     latents = changed_by(normal_latents(height=HEIGHT, width=WIDTH), damaged)
-    with pytest.raises(NonFiniteError, match=r"^the latents of level 2 hold NaN or infinite values"):
+    with pytest.raises(
+        NonFiniteError, match=r"^the latents of level 2 hold NaN or infinite values"
+    ):
         latents.normalised(0.9, over=over)
     where = np.zeros((HEIGHT, WIDTH), bool)
     where[40:] = True
@@ -142,10 +160,19 @@ def test_odd_arguments_are_refused_in_one_line():
         ({"tau": "0.9"}, "^tau is '0.9'"),
         ({"tau": {1: -1}}, r"^tau of level 1 is -1"),
         ({"tau": {4: 1}}, r"^tau names level 4; these latents have 1, 2, 3$"),
-        ({"tau": 1, "over": "channel"}, r"^over is 'channel'; it must be one of spatial, local, global$"),
+        (
+            {"tau": 1, "over": "channel"},
+            r"^over is 'channel'; it must be one of spatial, local, global$",
+        ),
         ({"tau": 1, "seed": -1}, "^seed is -1"),
-        ({"tau": 1, "where": np.ones((70, 90), bool)}, r"^where is 70×90 of bool; it must .* 90×70$"),
-        ({"tau": 1, "where": np.ones((90, 70), np.uint8)}, r"^where is 90×70 of uint8; .* as where > 127 is"),
+        (
+            {"tau": 1, "where": np.ones((70, 90), bool)},
+            r"^where is 70×90 of bool; it must .* 90×70$",
+        ),
+        (
+            {"tau": 1, "where": np.ones((90, 70), np.uint8)},
+            r"^where is 90×70 of uint8; .* as where > 127 is",
+        ),
     ]
     for arguments, message in cases:
         with pytest.raises(ArgumentError, match=message):
@@ -156,11 +183,23 @@ def test_odd_arguments_are_refused_in_one_line():
 
 
 GOLDEN = {  # means and deviations of two collections
-    (0, 1, "spatial", 1000, 0): "0x1.cd7433d8dbdbep-5 0x1.ad34dcfd6fde0p-6 0x1.0716a0d1d41fdp+0 0x1.f73378b878ebdp-1",
+    (
+        0,
+        1,
+        "spatial",
+        1000,
+        0,
+    ): "0x1.cd7433d8dbdbep-5 0x1.ad34dcfd6fde0p-6 0x1.0716a0d1d41fdp+0 0x1.f73378b878ebdp-1",
     (2**63 + 7, 3, "local", 48, 123456): (
         "-0x1.4133888cb7df7p-4 -0x1.763b9e46471c0p-2 0x1.12ef8d51c4603p+0 0x1.0135d5ca6b3a3p+0"
     ),
-    (5, 2, "local", 2, 9): "0x1.821c120972f49p-1 0x1.6bf40beb293d2p-1 0x1.e65636d331a12p+0 0x1.1b9023408919dp-2",
+    (
+        5,
+        2,
+        "local",
+        2,
+        9,
+    ): "0x1.821c120972f49p-1 0x1.6bf40beb293d2p-1 0x1.e65636d331a12p+0 0x1.1b9023408919dp-2",
     (0, 2, "global", 5_000_000, 0): (
         "-0x1.1458a3d495dbcp-11 -0x1.bf9fbaa871195p-13 0x1.ffc5014ef1871p-1 0x1.ffe147feb5a16p-1"
     ),
@@ -172,11 +211,16 @@ def test_golden_values_of_statistics_1():
     assert STATISTICS_SCHEME == 1
     for (seed, level, over, size, first), expected in GOLDEN.items():
         drawn = true_statistics(seed, level, over, size=size, first=first, count=2)
-        assert " ".join(value.hex() for value in (*drawn.mean.tolist(), *drawn.deviation.tolist())) == expected
+        assert (
+            " ".join(value.hex() for value in (*drawn.mean.tolist(), *drawn.deviation.tolist()))
+            == expected
+        )
 
 
 def test_draws_do_not_depend_on_how_collections_are_grouped():
-    whole = true_statistics(3, 2, "local", size=3, count=40_000)  # enough for a few that need a second block
+    whole = true_statistics(
+        3, 2, "local", size=3, count=40_000
+    )  # enough for a few that need a second block
     for first, count in ((0, 1), (39_999, 1), (11_111, 20_000)):
         part = true_statistics(3, 2, "local", size=3, first=first, count=count)
         np.testing.assert_array_equal(part.mean, whole.mean[first : first + count])

@@ -21,7 +21,9 @@ def test_they_cannot_be_changed_from_outside():
     before = latents.levels[1].copy()
     frozen = arrays.read_only(normal_arrays(padded_height=96, padded_width=72))
     kept = Latents(frozen, height=90, width=70, model_sha256=MODEL)
-    assert all(np.shares_memory(kept.levels[level], array) for level, array in frozen.items())  # which need no copy
+    assert all(
+        np.shares_memory(kept.levels[level], array) for level, array in frozen.items()
+    )  # which need no copy
     given[1][:] = 5
     np.testing.assert_array_equal(latents.levels[1], before)
     for array in (latents.levels[1], latents.scaled(0.5).levels[1]):
@@ -41,7 +43,9 @@ def test_bits_per_dimension_is_for_8_bit_levels():
 
 def test_log_likelihood_is_forgotten_once_they_change():
     latents = normal_latents(log_likelihood=5.0)
-    assert [one.log_likelihood for one in (latents.scaled(0.5), latents.normalised(1))] == [None] * 2
+    assert [one.log_likelihood for one in (latents.scaled(0.5), latents.normalised(1))] == [
+        None
+    ] * 2
     assert [one.log_likelihood for one in (latents.scaled(1), latents.scaled({2: 1}))] == [5, 5]
     assert latents == latents.scaled(1)  # the same object: nothing changed
     assert latents != normal_latents(log_likelihood=5.0)
@@ -63,13 +67,29 @@ def test_odd_arrays_are_refused_in_one_line():
     cases = [
         ({}, {}, "^levels is empty"),
         ({0: good[1]}, {}, r"^a level is 0; it must be a whole number from 1 to 16$"),
-        ({1: good[1].astype(np.float64)}, {}, r"^level 1 is float64 \(6, 48, 36\); it must be a float32 array C×h×w$"),
+        (
+            {1: good[1].astype(np.float64)},
+            {},
+            r"^level 1 is float64 \(6, 48, 36\); it must be a float32 array C×h×w$",
+        ),
         ({1: good[1][0]}, {}, r"^level 1 is float32 \(48, 36\)"),
-        ({1: good[1], 2: good[1]}, {}, r"^the levels are of pictures of 96×72, 192×144, not of one"),
+        (
+            {1: good[1], 2: good[1]},
+            {},
+            r"^the levels are of pictures of 96×72, 192×144, not of one",
+        ),
         (good, {"height": 97}, r"^the levels are of pictures of 96×72, not of one of 97×70$"),
         (good, {"width": 0}, "^width is 0"),
-        (good, {"model_sha256": "x4-small"}, r"^model_sha256 is 'x4-small'; it must be 64 hexadecimal digits$"),
-        (good, {"log_likelihood": math.nan}, r"^log_likelihood is nan; it must be a finite number$"),
+        (
+            good,
+            {"model_sha256": "x4-small"},
+            r"^model_sha256 is 'x4-small'; it must be 64 hexadecimal digits$",
+        ),
+        (
+            good,
+            {"log_likelihood": math.nan},
+            r"^log_likelihood is nan; it must be a finite number$",
+        ),
         (good, {"precision": "fp8"}, "^precision is 'fp8'; it must be one of bundle, bf16, int8"),
     ]
     for levels, changed, message in cases:
@@ -79,4 +99,7 @@ def test_odd_arrays_are_refused_in_one_line():
 
 def test_repr_says_size_levels_and_bits():
     shown = repr(normal_latents(log_likelihood=0.0).scaled({1: 1}))
-    assert shown == ("Latents(90×70, level 1: 6×48×36, level 2: 12×24×18, level 3: 48×12×9, 8.000 bits per dimension)")
+    assert shown == (
+        "Latents(90×70, level 1: 6×48×36, level 2: 12×24×18, level 3: 48×12×9, 8.000 bits per "
+        "dimension)"
+    )

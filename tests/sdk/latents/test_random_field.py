@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.latents.random_field import LATENT_SCHEME, LatentLevel, normal_from_words, standard_normal, window_noise
+from srflow_sdk.latents.random_field import (
+    LATENT_SCHEME,
+    LatentLevel,
+    normal_from_words,
+    standard_normal,
+    window_noise,
+)
 
 MASK = (1 << 64) - 1
 GOLDEN_TRANSFORM = [
@@ -32,9 +38,14 @@ def philox4x64_10(counter, key):
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(10):
-        first, second = 0xD2E7470EE14C6C93 * c0, 0xCA5A826395121157 * c2
-        c0, c1, c2, c3 = (second >> 64) ^ c1 ^ k0, second & MASK, (first >> 64) ^ c3 ^ k1, first & MASK
-        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & MASK, (k1 + 0xBB67AE8584CAA73B) & MASK
+        first = 0xD2E7470EE14C6C93 * c0
+        second = 0xCA5A826395121157 * c2
+        c0 = (second >> 64) ^ c1 ^ k0
+        c1 = second & MASK
+        c2 = (first >> 64) ^ c3 ^ k1
+        c3 = first & MASK
+        k0 = (k0 + 0x9E3779B97F4A7C15) & MASK
+        k1 = (k1 + 0xBB67AE8584CAA73B) & MASK
     return c0, c1, c2, c3
 
 
@@ -53,12 +64,17 @@ def test_reference_philox_gives_random123s_known_answer():
     assert philox4x64_10((0, 0, 0, 0), (0, 0)) == expected
 
 
-@pytest.mark.parametrize(("seed", "sample", "level"), [(0, 0, 1), (MASK, 5, 3), (12345678901234567890, MASK, 2)])
+@pytest.mark.parametrize(
+    ("seed", "sample", "level"), [(0, 0, 1), (MASK, 5, 3), (12345678901234567890, MASK, 2)]
+)
 def test_bits_are_those_of_the_documented_philox_blocks(seed, sample, level):
     top, left = 1000, (1 << 32) - 4
     drawn = window(seed, sample, level, channels=19, top=top, left=left, height=2, width=3)
     words = [
-        [[reference_word(seed, sample, level, c, top + y, left + x) for x in range(3)] for y in range(2)]
+        [
+            [reference_word(seed, sample, level, c, top + y, left + x) for x in range(3)]
+            for y in range(2)
+        ]
         for c in range(19)
     ]
     np.testing.assert_array_equal(drawn, normal_from_words(np.array(words, np.uint32)))
@@ -69,7 +85,9 @@ def test_golden_values_of_scheme_1():
     assert LATENT_SCHEME == 1
     words = np.array([0, 1, 2**20, 2**30, 2**31, 3_973_344_665, 2**32 - 1], np.uint32)
     assert [value.hex() for value in normal_from_words(words).tolist()] == GOLDEN_TRANSFORM
-    assert [value.hex() for value in window(0, 0, 1, channels=3, height=1, width=2).ravel().tolist()] == GOLDEN_FIELD
+    assert [
+        value.hex() for value in window(0, 0, 1, channels=3, height=1, width=2).ravel().tolist()
+    ] == GOLDEN_FIELD
     large = window(2**63 + 7, 4, 3, channels=48, top=11, left=5, height=33, width=35)
     assert hashlib.sha256(large.astype("<f4").tobytes()).hexdigest() == GOLDEN_SHA256
 
@@ -87,7 +105,11 @@ def test_numbers_are_standard_normal_and_independent_of_their_neighbours():
     assert abs(field.mean()) < 5 / count**0.5
     assert abs(field.var() - 1) < 5 * (2 / count) ** 0.5
     assert abs((field**4).mean() - 3) < 5 * (96 / count) ** 0.5
-    for shifted, cut in ((field[1:], field[:-1]), (field[:, 1:], field[:, :-1]), (field[:, :, 1:], field[:, :, :-1])):
+    for shifted, cut in (
+        (field[1:], field[:-1]),
+        (field[:, 1:], field[:, :-1]),
+        (field[:, :, 1:], field[:, :, :-1]),
+    ):
         assert abs((shifted * cut).mean()) < 5 / count**0.5
 
 
@@ -116,7 +138,11 @@ def test_values_outside_the_field_are_refused(change):
         window(**change)
 
 
-LEVELS = (LatentLevel(level=1, channels=6), LatentLevel(level=2, channels=12), LatentLevel(level=3, channels=48))
+LEVELS = (
+    LatentLevel(level=1, channels=6),
+    LatentLevel(level=2, channels=12),
+    LatentLevel(level=3, channels=48),
+)
 
 
 def test_noise_of_a_window_is_the_field_at_its_place_on_every_level():
@@ -125,7 +151,16 @@ def test_noise_of_a_window_is_the_field_at_its_place_on_every_level():
     assert list(noise) == list(places)
     for entry in LEVELS:
         top, left, height, width = places[entry.level]
-        expected = window(5, 2, entry.level, channels=entry.channels, top=top, left=left, height=height, width=width)
+        expected = window(
+            5,
+            2,
+            entry.level,
+            channels=entry.channels,
+            top=top,
+            left=left,
+            height=height,
+            width=width,
+        )
         np.testing.assert_array_equal(noise[entry.level], expected)
 
 
@@ -135,7 +170,9 @@ def test_a_window_that_begins_before_the_image_joins_the_fields_end_to_its_begin
     for level, channels in ((entry.level, entry.channels) for entry in LEVELS):
         rows, columns = (16 >> level), (8 >> level)
         assert np.array_equal(around[level][:, rows:, columns:], inside[level])
-        last = standard_normal(1, 0, level, channels=channels, top=2**32 - rows, left=0, height=rows, width=32 >> level)
+        last = standard_normal(
+            1, 0, level, channels=channels, top=2**32 - rows, left=0, height=rows, width=32 >> level
+        )
         assert np.array_equal(around[level][:, :rows, columns:], last)
 
 

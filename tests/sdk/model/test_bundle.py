@@ -14,7 +14,8 @@ from ..tiny_bundle import STUB_FILES, hidden_files, tiny_manifest, write_stub_bu
 
 
 def edit(target, change, *, sign=True):
-    """Change manifest.json, by default with a digest that fits, as somebody who knows the format would."""
+    """Change manifest.json, by default with a digest that fits, as somebody who knows the format
+    would."""
     path = target / "manifest.json"
     raw = json.loads(path.read_text())
     change(raw)
@@ -29,13 +30,21 @@ def target(tmp_path):
 
 
 def test_a_written_bundle_opens_with_everything_that_was_said(target):
-    provenance = {"checkpoint": {"name": "m.pth", "sha256": "ab"}, "versions": {"torch": "2.13"}, "π": 3.5}
+    provenance = {
+        "checkpoint": {"name": "m.pth", "sha256": "ab"},
+        "versions": {"torch": "2.13"},
+        "π": 3.5,
+    }
     bundle = write_stub_bundle(
         target, provenance=provenance, model={"steps": 16}, parity=[{"tau": 0.8, "psnr_db": 91.5}]
     )
     manifest = bundle.manifest
     assert (manifest.name, manifest.scale, manifest.default_tau) == ("tiny", 4, 0.8)
-    assert [(entry.level, entry.channels) for entry in manifest.latent_levels] == [(1, 6), (2, 12), (3, 48)]
+    assert [(entry.level, entry.channels) for entry in manifest.latent_levels] == [
+        (1, 6),
+        (2, 12),
+        (3, 48),
+    ]
     assert manifest.provenance == provenance
     assert manifest.parity == [{"tau": 0.8, "psnr_db": 91.5}]
     assert manifest.files["encoder.onnx"]["bytes"] == len(b"encoderone")
@@ -43,8 +52,12 @@ def test_a_written_bundle_opens_with_everything_that_was_said(target):
     assert bundle.model_sha256 == manifest.digest
     assert len(manifest.digest) == 64
     assert hidden_files(target.parent) == []
-    assert write_stub_bundle(target.parent / "again", provenance=provenance, model={"steps": 16}).model_sha256 != (
-        write_stub_bundle(target.parent / "other", b"two", provenance=provenance, model={"steps": 16}).model_sha256
+    assert write_stub_bundle(
+        target.parent / "again", provenance=provenance, model={"steps": 16}
+    ).model_sha256 != (
+        write_stub_bundle(
+            target.parent / "other", b"two", provenance=provenance, model={"steps": 16}
+        ).model_sha256
     )
 
 
@@ -70,14 +83,20 @@ def test_only_listed_files_are_handed_out_which_may_lie_in_one_folder_and_be_lin
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda folder: (folder / "sampler.onnx").write_bytes(b"samplertwo"), r"sampler\.onnx differs .*again"),
+        (
+            lambda folder: (folder / "sampler.onnx").write_bytes(b"samplertwo"),
+            r"sampler\.onnx differs .*again",
+        ),
         (
             lambda folder: (folder / "encoder.onnx").write_bytes(b"enc"),
             r"encoder\.onnx has 3 bytes, not the manifest's 10",
         ),
         (lambda folder: (folder / "encoder.onnx").unlink(), r"encoder\.onnx is missing"),
         *(
-            (lambda folder, name=name, kind=kind: irregular(folder / name, kind), "not a regular file")
+            (
+                lambda folder, name=name, kind=kind: irregular(folder / name, kind),
+                "not a regular file",
+            )
             for name in ("sampler.onnx", "manifest.json")
             for kind in IRREGULAR
         ),
@@ -140,21 +159,40 @@ MISSING = object()
             ("files", {**GRAPHS, name: HASH}, "plain file name")
             for name in ("../out", "/etc/x", "a/b/c", ".hid", "C:x", "é")
         ),
-        *(("name", name, "no plain text") for name in ("\x1b[31mred", "two\nlines", "half \ud83d", "a\u202etxt.exe")),
+        *(
+            ("name", name, "no plain text")
+            for name in ("\x1b[31mred", "two\nlines", "half \ud83d", "a\u202etxt.exe")
+        ),
         *(("name", name, "could be the path of a file") for name in ("../../x", "a\\b", "..", "")),
-        *((field, MISSING, field) for field in ("schema", "digest", "scale", "files", "halo", "provenance")),
+        *(
+            (field, MISSING, field)
+            for field in ("schema", "digest", "scale", "files", "halo", "provenance")
+        ),
     ],
 )
 def test_values_that_cannot_be_are_refused(target, field, value, says):
     write_stub_bundle(target)
-    edit(target, lambda raw: raw.pop(field) if value is MISSING else raw.update({field: value}), sign=field != "digest")
+    edit(
+        target,
+        lambda raw: raw.pop(field) if value is MISSING else raw.update({field: value}),
+        sign=field != "digest",
+    )
     with pytest.raises(BundleError, match=says) as caught:
         Bundle.open(target)
     assert str(caught.value).isprintable()
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"schema": NaN}', "[" * 100_000, '{"a":' * 5000 + "1" + "}" * 5000, "\udcff\x80"]
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"schema": NaN}',
+        "[" * 100_000,
+        '{"a":' * 5000 + "1" + "}" * 5000,
+        "\udcff\x80",
+    ],
 )
 def test_hostile_json_is_refused(target, text):
     write_stub_bundle(target)
@@ -198,7 +236,10 @@ def test_an_embedded_model_names_its_licence_and_its_training_data(name):
     assert bundle.manifest.provenance["licence"] == "Apache-2.0"
     assert "examples/training_photos.py" in bundle.manifest.provenance["training_data"]
     for path in bundle.path.glob("*.onnx"):
-        metadata = {entry.key: entry.value for entry in onnx.load(path, load_external_data=False).metadata_props}
+        metadata = {
+            entry.key: entry.value
+            for entry in onnx.load(path, load_external_data=False).metadata_props
+        }
         assert metadata["srflow.licence"] == "Apache-2.0"
 
 

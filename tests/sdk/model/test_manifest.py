@@ -1,4 +1,5 @@
-"""What a manifest may say of its engines, intervals and model, to this SDK and to a server's clients."""
+"""What a manifest may say of its engines, intervals and model, to this SDK and to a server's
+clients."""
 
 import dataclasses
 import json
@@ -45,7 +46,9 @@ def test_a_record_is_read_as_it_was_written():
     del older["inverter"]
     assert _read_record(EngineRecord, older) == RECORD
     assert RECORD.files == ("engines/encoder.engine", "engines/sampler.engine")
-    inverter = raw(inverter="engines/inverter.engine", graphs={**RECORD.graphs, "inverter.onnx": "2" * 64})
+    inverter = raw(
+        inverter="engines/inverter.engine", graphs={**RECORD.graphs, "inverter.onnx": "2" * 64}
+    )
     assert _read_record(EngineRecord, inverter).files == (*RECORD.files, "engines/inverter.engine")
 
 
@@ -72,25 +75,42 @@ def test_a_command_says_all_that_was_asked_for_and_survives_the_shell():
         profile=RECORD.profile,
     )
     assert shlex.split(command) == [
-        *("srflow-export", "--engines-for", str(Path("my models/x4.srflow")), "--rtx", "fp16", "--sm", "89", "120"),
+        *(
+            "srflow-export",
+            "--engines-for",
+            str(Path("my models/x4.srflow")),
+            "--rtx",
+            "fp16",
+            "--sm",
+            "89",
+            "120",
+        ),
         *("--shapes", "16x16,88x120,256x256"),
     ]
-    assert engines_command("B", runtime="tensorrt", precision="fp32") == "srflow-export --engines-for B --trt fp32"
+    assert (
+        engines_command("B", runtime="tensorrt", precision="fp32")
+        == "srflow-export --engines-for B --trt fp32"
+    )
 
 
-@pytest.mark.parametrize(("system", "line"), [("posix", "a 'b c' 'C:\\d'"), ("nt", 'a "b c" C:\\d')])
+@pytest.mark.parametrize(
+    ("system", "line"), [("posix", "a 'b c' 'C:\\d'"), ("nt", 'a "b c" C:\\d')]
+)
 def test_a_command_suits_the_systems_shell(monkeypatch, system, line):
     monkeypatch.setattr(plain_text, "os", SimpleNamespace(name=system))
     assert plain_text.command_line(["a", "b c", "C:\\d"]) == line
 
 
 def test_the_gpus_of_tensorrt_rtx_are_those_that_it_names():
-    trt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13")
+    trt = pytest.importorskip(
+        "tensorrt_rtx", reason="TensorRT-RTX is not installed: pip install tensorrt-rtx-cu13"
+    )
     names = set(trt.ComputeCapability.__members__) - {"NONE", "CURRENT"}
     assert {f"SM{sm}" for sm in RTX_SMS} <= names
 
 
-# The calibration in a manifest: what it says of a pixel, and that it changes neither the model nor older bundles.
+# The calibration in a manifest: what it says of a pixel, and that it changes neither the model nor
+# older bundles.
 
 
 def test_a_calibration_comes_back_and_the_model_stays_the_same(tiny_bundle, tmp_path):
@@ -101,7 +121,9 @@ def test_a_calibration_comes_back_and_the_model_stays_the_same(tiny_bundle, tmp_
     assert after.model_sha256 == before.model_sha256
     without = dataclasses.replace(after.manifest, intervals=None)
     assert without.to_json() == (tiny_bundle / "manifest.json").read_text(encoding="utf-8")
-    content = json.loads((after.path / "manifest.json").read_text("utf-8"))  # as examples/web reads it
+    content = json.loads(
+        (after.path / "manifest.json").read_text("utf-8")
+    )  # as examples/web reads it
     assert content["digest"] == manifest_digest(content) == before.model_sha256
     assert Manifest.from_description(described(after)).intervals == INTERVALS, "as a server tells"
 
@@ -118,7 +140,9 @@ def test_factors_are_those_of_the_next_smaller_number_of_samples_and_between_two
     np.testing.assert_allclose(INTERVALS.factors_of(8, 0.85), [4.0, 2.3, 2.3, 1.9])
 
 
-@pytest.mark.parametrize(("n", "coverage"), [(3, 0.9), (8, 0.4), (8, 0.95), (8, float("nan")), (8, 90)])
+@pytest.mark.parametrize(
+    ("n", "coverage"), [(3, 0.9), (8, 0.4), (8, 0.95), (8, float("nan")), (8, 90)]
+)
 def test_what_was_not_calibrated_is_refused(n, coverage):
     with pytest.raises(ArgumentError, match=r"^(n|coverage) is .*; it must be"):
         INTERVALS.band(n, coverage)
@@ -129,9 +153,19 @@ def test_what_was_not_calibrated_is_refused(n, coverage):
 
 def test_description_has_all_that_drawing_needs(tiny_bundle):
     bundle = Bundle.open(tiny_bundle)
-    told, whole = Manifest.from_description(described(bundle)), bundle.manifest
+    told = Manifest.from_description(described(bundle))
+    whole = bundle.manifest
     flags = ("auto_tau", "removes_damage")
-    for name in ("name", "scale", "size_multiple", "halo", "latent_levels", "default_tau", "reduction", *flags):
+    for name in (
+        "name",
+        "scale",
+        "size_multiple",
+        "halo",
+        "latent_levels",
+        "default_tau",
+        "reduction",
+        *flags,
+    ):
         assert getattr(told, name) == getattr(whole, name)
     assert told.digest == bundle.model_sha256
     assert not told.files

@@ -1,4 +1,5 @@
-"""Which model suits a picture: what its file says, what its pixels show beyond doubt, and what is no damage."""
+"""Which model suits a picture: what its file says, what its pixels show beyond doubt, and what is
+no damage."""
 
 from pathlib import Path
 
@@ -6,7 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFilter
 
-from srflow_sdk import ArgumentError, Bundle, BundleError, ImageError, ModelChoice, Upscaler, choose_model
+from srflow_sdk import (
+    ArgumentError,
+    Bundle,
+    BundleError,
+    ImageError,
+    ModelChoice,
+    Upscaler,
+    choose_model,
+)
 from srflow_sdk.files import write_image
 from tests.sdk.files.pictures import IRREGULAR, make_irregular
 
@@ -24,13 +33,23 @@ def damaged(why):
 def page():
     drawn = Image.new("RGB", (400, 300), "white")
     for line in range(12):
-        ImageDraw.Draw(drawn).text((8, 8 + 24 * line), "sphinx of black quartz, judge my vow", "black")
+        ImageDraw.Draw(drawn).text(
+            (8, 8 + 24 * line), "sphinx of black quartz, judge my vow", "black"
+        )
     return drawn
 
 
 def test_clean_pictures_of_every_kind_get_the_model_for_clean_ones():
     clean = smooth()
-    for picture in (clean, clean / 255, clean.astype(np.uint16) * 257, clean[..., :1], clean[..., 0], page(), cat()):
+    for picture in (
+        clean,
+        clean / 255,
+        clean.astype(np.uint16) * 257,
+        clean[..., :1],
+        clean[..., 0],
+        page(),
+        cat(),
+    ):
         assert choose_model(picture) == CLEAN
     assert choose_model(np.zeros((1, 1, 3), np.uint8)) == CLEAN
     assert choose_model(np.full((40, 7, 4), 255, np.uint8)) == CLEAN
@@ -42,7 +61,9 @@ def test_a_jpeg_s_tables_decide_whatever_its_pixels_show(tmp_path, monkeypatch):
     for quality in (30, 85, 92):
         cat().save(path, quality=quality)
         assert choose_model(path) == damaged(f"JPEG of quality {quality}")
-        assert choose_model(path.read_bytes()) == choose_model(Image.open(path)) == choose_model(path)
+        assert (
+            choose_model(path.read_bytes()) == choose_model(Image.open(path)) == choose_model(path)
+        )
     with monkeypatch.context() as patch:
         patch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)  # a large picture is no bomb
         assert choose_model(path).name == "x4-photo"
@@ -89,7 +110,9 @@ def test_noise_and_dots_are_damage_and_texture_is_none():
     assert choose_model(noisy(8)) == damaged("noise of 4/255")
     assert choose_model(texture()) == CLEAN
     noise = np.random.default_rng(0).normal(0, 30, texture().shape)
-    assert choose_model(np.clip(texture() + noise, 0, 255).astype(np.uint8)).why.startswith("noise of ")
+    assert choose_model(np.clip(texture() + noise, 0, 255).astype(np.uint8)).why.startswith(
+        "noise of "
+    )
     clipped = noisy(8)
     clipped[:40] = 255
     assert choose_model(clipped).name == "x4-photo"
@@ -103,7 +126,9 @@ def test_noise_and_dots_are_damage_and_texture_is_none():
 
 
 def test_a_soft_photograph_is_drawn_by_the_model_for_such():
-    assert choose_model(cat().filter(ImageFilter.GaussianBlur(1.2))) == damaged("soft: no sharp edge")
+    assert choose_model(cat().filter(ImageFilter.GaussianBlur(1.2))) == damaged(
+        "soft: no sharp edge"
+    )
 
 
 def test_a_photograph_that_no_model_sharpens_says_that_it_stays_soft(tmp_path):
@@ -146,7 +171,9 @@ def test_names_of_embedded_models_resolve(two_models, tmp_path, monkeypatch):
         assert upscaler.bundle.manifest.name == "x4-photo"
     monkeypatch.chdir(tmp_path)
     write_tiny_bundle(tmp_path / "x4-photo", name="mine")
-    assert Bundle.open("x4-photo").manifest.name == "x4-photo", "what lies in the current directory changes nothing"
+    assert Bundle.open("x4-photo").manifest.name == "x4-photo", (
+        "what lies in the current directory changes nothing"
+    )
     for path in ("./x4-photo", Path("x4-photo"), str(tmp_path / "x4-photo")):
         assert Bundle.open(path).manifest.name == "mine"
     with pytest.raises(BundleError, match=r"no such bundle.*installed: x4-small, x4-photo"):

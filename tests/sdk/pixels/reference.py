@@ -16,15 +16,21 @@ def weight(kernel: Kernel, x: float) -> float:
     if kernel == "lanczos":
         if x >= 3:
             return 0.0
-        return 1.0 if x == 0 else 3 * math.sin(math.pi * x) * math.sin(math.pi * x / 3) / (math.pi * x) ** 2
+        return (
+            1.0
+            if x == 0
+            else 3 * math.sin(math.pi * x) * math.sin(math.pi * x / 3) / (math.pi * x) ** 2
+        )
     if x <= 1:
         return 1.5 * x**3 - 2.5 * x**2 + 1
     return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
 
 
 def axis_matrix(n: int, m: int, kernel: Kernel) -> np.ndarray:
-    """m×n: how much of every pixel of the axis, mirrored as far as the kernel reaches, is in each of the result."""
-    matrix, ratio = np.zeros((m, n)), n / m
+    """m×n: how much of every pixel of the axis, mirrored as far as the kernel reaches, is in each
+    of the result."""
+    matrix = np.zeros((m, n))
+    ratio = n / m
     reach = math.ceil(3 * ratio) + 1
     for i in range(m):
         centre = (i + 0.5) * ratio - 0.5

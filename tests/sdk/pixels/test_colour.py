@@ -1,4 +1,5 @@
-"""Pixels of other profiles reach the network as sRGB and come back; sRGB in all its forms is left alone."""
+"""Pixels of other profiles reach the network as sRGB and come back; sRGB in all its forms is left
+alone."""
 
 import io
 import logging
@@ -38,7 +39,9 @@ MATRICES = {"p3": P3, "adobe": ADOBE, "linear": LINEAR, "sampled": SAMPLED}
 def lab_from_adobe(rgb):
     xyz = rgb ** (563 / 256) @ primaries_matrix(ADOBE_RGB).T / D50
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
-    return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
+    return np.stack(
+        [116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1
+    )
 
 
 def adobe_from_lab(lab):
@@ -50,7 +53,9 @@ def adobe_from_lab(lab):
 
 
 TABLES = table_profile(lab_from_adobe, adobe_from_lab)
-CMYK = table_profile(lambda cmyk: lab_from_adobe((1 - cmyk[:, :3]) * (1 - cmyk[:, 3:])), None, device=b"CMYK")
+CMYK = table_profile(
+    lambda cmyk: lab_from_adobe((1 - cmyk[:, :3]) * (1 - cmyk[:, 3:])), None, device=b"CMYK"
+)
 ALL = MATRICES | {"tables": TABLES}
 
 
@@ -82,7 +87,9 @@ def pillow_to_srgb(pixels, profile):
     return np.asarray(image)
 
 
-@pytest.mark.parametrize(("name", "tolerance"), [("p3", 1.1), ("adobe", 1.1), ("linear", 1.1), ("tables", 2.5)])
+@pytest.mark.parametrize(
+    ("name", "tolerance"), [("p3", 1.1), ("adobe", 1.1), ("linear", 1.1), ("tables", 2.5)]
+)
 def test_to_srgb_agrees_with_another_engine(name, tolerance):
     pixels = cube()
     expected = pillow_to_srgb(pixels, ALL[name]).astype(np.float32)
@@ -104,10 +111,16 @@ def test_colours_that_srgb_holds_come_back(profile, dtype):
     white = 1 if dtype == np.float32 else np.iinfo(dtype).max
     pixels = (colours * white).round(0 if white > 1 else 9).astype(dtype)
     there = conversion(profile).to_srgb(pixels)
-    held = ((there > 0) & (there < 1)).all(axis=2) | (pixels == 0).all(axis=2) | (pixels == white).all(axis=2)
+    held = (
+        ((there > 0) & (there < 1)).all(axis=2)
+        | (pixels == 0).all(axis=2)
+        | (pixels == white).all(axis=2)
+    )
     assert held.sum() > 200
     back = conversion(profile).from_srgb(there)
-    assert np.abs(back - pixels / white)[held].max() <= 0.3 / 255  # a sampled curve may begin with several zeros
+    assert (
+        np.abs(back - pixels / white)[held].max() <= 0.3 / 255
+    )  # a sampled curve may begin with several zeros
 
 
 def test_colours_come_back_from_lookup_tables_within_their_grid():
@@ -131,7 +144,9 @@ def test_every_kind_of_curve_is_inverted():
     grays = np.repeat(np.linspace(0.2, 0.95, 50, dtype=np.float32)[None, :, None], 3, axis=2)
     for curve in curves:
         there = conversion(matrix_profile(DISPLAY_P3, curve)).to_srgb(grays)
-        np.testing.assert_allclose(conversion(matrix_profile(DISPLAY_P3, curve)).from_srgb(there), grays, atol=1e-4)
+        np.testing.assert_allclose(
+            conversion(matrix_profile(DISPLAY_P3, curve)).from_srgb(there), grays, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +181,9 @@ def srgb_profiles():
 def test_srgb_profiles_in_their_many_forms_need_no_conversion(profile, caplog):
     assert conversion_for(profile, channels=3) is None
     assert conversion_for(profile, channels=4) is None
-    assert conversion_for(matrix_profile(SRGB, gamma_curve(2.2)), channels=3) is not None, "a plain gamma is another"
+    assert conversion_for(matrix_profile(SRGB, gamma_curve(2.2)), channels=3) is not None, (
+        "a plain gamma is another"
+    )
     assert not caplog.records
 
 
@@ -195,7 +212,9 @@ def test_unusable_profiles_warn_once_and_keep_the_values(profile, caplog):
     with caplog.at_level(logging.WARNING, "srflow_sdk"):
         for _ in range(3):
             assert conversion_for(profile, channels=3) is None
-    messages = [record.getMessage() for record in caplog.records if record.name.startswith("srflow_sdk")]
+    messages = [
+        record.getMessage() for record in caplog.records if record.name.startswith("srflow_sdk")
+    ]
     assert len(messages) == 1
     assert "colour profile" in messages[0]
     assert "\n" not in messages[0]
@@ -204,7 +223,9 @@ def test_unusable_profiles_warn_once_and_keep_the_values(profile, caplog):
 @pytest.mark.parametrize("profile", [ADOBE, TABLES], ids=["formulas", "libvips"])
 def test_many_threads_and_strips_get_what_one_gets(profile, monkeypatch):
     pictures = [np.random.default_rng(seed).random((40, 60, 3), np.float32) for seed in range(4)]
-    expected = [conversion(profile).from_srgb(conversion(profile).to_srgb(picture)) for picture in pictures]
+    expected = [
+        conversion(profile).from_srgb(conversion(profile).to_srgb(picture)) for picture in pictures
+    ]
     monkeypatch.setattr(colour, "_STRIP", 200)  # as of large pictures
     colour._conversion.cache_clear()
     start = threading.Barrier(4)

@@ -1,4 +1,5 @@
-"""The bicubic reduction agrees with MATLAB's convention; projections reduce to the LR picture, however they are cut."""
+"""The bicubic reduction agrees with MATLAB's convention; projections reduce to the LR picture,
+however they are cut."""
 
 import numpy as np
 import pytest
@@ -22,7 +23,10 @@ def smooth_picture(height, width, channels, *, seed=0, low=0.2, high=0.8):
     """Random blobs with some grain, within [low, high]."""
     rng = np.random.default_rng(seed)
     coarse = rng.random((channels, max(height // 6, 1), max(width // 6, 1)), np.float32)
-    blobs = [np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR)) for plane in coarse]
+    blobs = [
+        np.asarray(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
+        for plane in coarse
+    ]
     picture = np.stack(blobs, axis=2) * 0.9 + 0.1 * rng.random((height, width, channels))
     return (low + (high - low) * picture).astype(np.float32)
 
@@ -34,12 +38,20 @@ def noise(*shape, seed=0):
 @pytest.mark.parametrize(("scale", "height", "width"), [(2, 20, 23), (3, 1, 5), (8, 1, 1)])
 def test_reduction_agrees_with_the_trainers(scale, height, width):
     hr = noise(height * scale, width * scale, 3)
-    trained_on = reduce_bicubic(torch.from_numpy(hr.transpose(2, 0, 1)[None].copy()), scale)[0].permute(1, 2, 0)
+    trained_on = reduce_bicubic(torch.from_numpy(hr.transpose(2, 0, 1)[None].copy()), scale)[
+        0
+    ].permute(1, 2, 0)
     np.testing.assert_allclose(reduced(hr, scale), trained_on.numpy(), atol=2e-6)
 
 
 @QUICK
-@given(height=SIDES, width=SIDES, scale=SCALES, channels=st.sampled_from([1, 3]), seed=st.integers(0, 99))
+@given(
+    height=SIDES,
+    width=SIDES,
+    scale=SCALES,
+    channels=st.sampled_from([1, 3]),
+    seed=st.integers(0, 99),
+)
 def test_projection_reduces_to_the_lr_picture(height, width, scale, channels, seed):
     hr = smooth_picture(height * scale, width * scale, channels, seed=seed, low=0.3, high=0.7)
     lr = reduced(hr, scale) + 0.05 * (noise(height, width, channels, seed=seed) - 0.5)
@@ -52,7 +64,9 @@ def test_projection_reduces_to_the_lr_picture(height, width, scale, channels, se
 def test_a_bilinear_reduction_is_the_trainers_and_pictures_are_projected_onto_it(scale):
     hr = smooth_picture(12 * scale, 9 * scale, 3)
     lr = smooth_picture(12, 9, 3, seed=1, low=0.35, high=0.65)
-    trained = REDUCTIONS["bilinear"](torch.from_numpy(hr).permute(2, 0, 1)[None].double(), scale)[0].permute(1, 2, 0)
+    trained = REDUCTIONS["bilinear"](torch.from_numpy(hr).permute(2, 0, 1)[None].double(), scale)[
+        0
+    ].permute(1, 2, 0)
     np.testing.assert_allclose(reduced(hr, scale, kernel="bilinear"), trained.numpy(), atol=1e-6)
     assert np.abs(reduced(hr, scale) - trained.numpy()).max() > 1e-3
     again = reduced(projected(hr, lr, scale, kernel="bilinear"), scale, kernel="bilinear")
@@ -60,9 +74,13 @@ def test_a_bilinear_reduction_is_the_trainers_and_pictures_are_projected_onto_it
 
 
 def test_projection_is_the_smallest_change_that_reduces_to_the_lr_picture():
-    scale, hr = 3, smooth_picture(18, 15, 1)
+    scale = 3
+    hr = smooth_picture(18, 15, 1)
     lr = np.clip(reduced(hr, scale) + 0.02, 0, 1)
-    columns = [reduced(np.eye(270, dtype=np.float32)[i].reshape(18, 15, 1), scale).ravel() for i in range(270)]
+    columns = [
+        reduced(np.eye(270, dtype=np.float32)[i].reshape(18, 15, 1), scale).ravel()
+        for i in range(270)
+    ]
     matrix = np.stack(columns, axis=1).astype(np.float64)
     change = np.linalg.pinv(matrix) @ (lr - reduced(hr, scale)).ravel()
     before = hr.copy(), lr.copy()
@@ -96,14 +114,18 @@ def test_projection_reaches_the_lr_picture_within_rounding_although_much_is_clip
     saturated=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_projection_of_a_cut_equals_the_whole_beyond_its_context(scale, top, bottom, width, saturated, seed):
+def test_projection_of_a_cut_equals_the_whole_beyond_its_context(
+    scale, top, bottom, width, saturated, seed
+):
     height = top + bottom + 2 * CONTEXT + 3
     hr, lr = noise(height * scale, width * scale, 1, seed=seed), noise(height, width, 1, seed=seed)
     if saturated:
         hr, lr = np.rint(hr), np.rint(lr)  # not even a picture that reduces to this lr need exist
     whole = projected(hr, lr, scale)
     end = height - bottom
-    cut = projected(hr[top * scale : end * scale], lr[top:end], scale, top=top == 0, bottom=bottom == 0)
+    cut = projected(
+        hr[top * scale : end * scale], lr[top:end], scale, top=top == 0, bottom=bottom == 0
+    )
     first, last = (CONTEXT if top else 0), len(cut) // scale - (CONTEXT if bottom else 0)
     known = slice(first * scale, last * scale)
     np.testing.assert_allclose(cut[known], whole[top * scale : end * scale][known], atol=1e-5)
@@ -122,11 +144,15 @@ def test_unknown_scales_are_refused(scale):
 
 def in_bands(picture, to, kernel, band):
     reducer = RowReducer((picture.shape[0], picture.shape[1]), to, kernel)
-    return np.concatenate([reducer.push(picture[top : top + band]) for top in range(0, len(picture), band)])
+    return np.concatenate(
+        [reducer.push(picture[top : top + band]) for top in range(0, len(picture), band)]
+    )
 
 
 @pytest.mark.parametrize("kernel", ["bicubic", "lanczos"])
-@pytest.mark.parametrize(("size", "to"), [((48, 64), (37, 50)), ((48, 64), (5, 3)), ((4, 200), (1, 199))])
+@pytest.mark.parametrize(
+    ("size", "to"), [((48, 64), (37, 50)), ((48, 64), (5, 3)), ((4, 200), (1, 199))]
+)
 def test_a_reduction_in_bands_is_what_the_formula_says_of_the_whole_picture(kernel, size, to):
     picture = np.random.default_rng(1).random((*size, 3), np.float32)
     got = in_bands(picture, to, kernel, 7)

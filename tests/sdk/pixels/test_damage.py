@@ -1,4 +1,5 @@
-"""What is measured in a picture's pixels: each kind of damage alone, and what only looks like it."""
+"""What is measured in a picture's pixels: each kind of damage alone, and what only looks like
+it."""
 
 from pathlib import Path
 
@@ -63,12 +64,16 @@ def test_the_grid_of_a_jpeg_is_found_wherever_it_begins(tmp_path):
 
 def test_lines_of_drawings_are_no_grid():
     boxes = np.full((256, 256, 3), 200, np.uint8)
-    boxes[32:128, 40:200], boxes[136:224, 16:120] = 90, 30  # on a grid of eight pixels, as user interfaces are
+    boxes[32:128, 40:200], boxes[136:224, 16:120] = (
+        90,
+        30,
+    )  # on a grid of eight pixels, as user interfaces are
     assert measured(boxes).grid < 2
 
 
 def test_dots_are_counted():
-    dotted, place = smooth(256), np.random.default_rng(0).random((256, 256))
+    dotted = smooth(256)
+    place = np.random.default_rng(0).random((256, 256))
     assert measured(dotted).dots == 0
     dotted[place < 0.002], dotted[place > 0.998] = 0, 255
     assert measured(dotted).dots == pytest.approx(0.2, rel=0.4)
@@ -86,4 +91,10 @@ def test_the_sharpest_edges_tell_a_soft_picture():
 def test_small_and_empty_pictures_show_nothing():
     for shape in ((1, 1, 3), (1, 300, 3), (300, 5, 1), (7, 40, 4), (40, 7, 2)):
         damage = measured(np.full(shape, 255, np.uint8))
-        assert (damage.noise, damage.grid, damage.dots, damage.sharp, damage.sharp_at_half) == (0, 0, 0, 1, 1), shape
+        assert (damage.noise, damage.grid, damage.dots, damage.sharp, damage.sharp_at_half) == (
+            0,
+            0,
+            0,
+            1,
+            1,
+        ), shape

@@ -20,7 +20,11 @@ def identity_upscale(image):
 
 def random_array(*shape, dtype=np.uint8):
     values = np.random.default_rng(1).random(shape)
-    return values.astype(np.float32) if dtype is np.float32 else (values * np.iinfo(dtype).max).astype(dtype)
+    return (
+        values.astype(np.float32)
+        if dtype is np.float32
+        else (values * np.iinfo(dtype).max).astype(dtype)
+    )
 
 
 def test_an_animation_is_refused_and_a_copy_of_a_frame_is_not(tmp_path):
@@ -41,22 +45,41 @@ def test_arrays_come_back_of_the_same_kind_with_exact_values(shape, dtype):
     out = identity_upscale(array)
     assert out.dtype == dtype
     assert out.shape == (shape[0] * SCALE, shape[1] * SCALE, *shape[2:])
-    np.testing.assert_allclose(out[::SCALE, ::SCALE], before, atol=1e-6 if dtype is np.float32 else 0)
+    np.testing.assert_allclose(
+        out[::SCALE, ::SCALE], before, atol=1e-6 if dtype is np.float32 else 0
+    )
     if dtype is np.float32:  # float64 is computed as float32, and comes back
         double = identity_upscale(array.astype(np.float64))
         assert double.dtype == np.float64
         np.testing.assert_array_equal(double, out)
     np.testing.assert_array_equal(array, before)
     kind = unpacked(array)[1]
-    assert (kind.colours, kind.has_alpha) == {1: (1, False), 2: (1, True), 3: (3, False), 4: (3, True)}[kind.channels]
+    assert (kind.colours, kind.has_alpha) == {
+        1: (1, False),
+        2: (1, True),
+        3: (3, False),
+        4: (3, True),
+    }[kind.channels]
 
 
 @pytest.mark.parametrize(
     ("mode", "expected"),
-    [("L", "L"), ("RGBA", "RGBA"), ("1", "L"), ("P", "RGB"), ("CMYK", "RGB"), ("YCbCr", "RGB"), ("RGBa", "RGBA")],
+    [
+        ("L", "L"),
+        ("RGBA", "RGBA"),
+        ("1", "L"),
+        ("P", "RGB"),
+        ("CMYK", "RGB"),
+        ("YCbCr", "RGB"),
+        ("RGBa", "RGBA"),
+    ],
 )
 def test_modes_that_the_network_cannot_see_are_converted(mode, expected):
-    image = Image.fromarray(random_array(6, 9, 4)).convert("RGBA" if mode == "RGBa" else "RGB").convert(mode)
+    image = (
+        Image.fromarray(random_array(6, 9, 4))
+        .convert("RGBA" if mode == "RGBa" else "RGB")
+        .convert(mode)
+    )
     out = identity_upscale(image)
     assert out.mode == expected
     np.testing.assert_array_equal(
@@ -81,7 +104,9 @@ def test_big_endian_and_strided_arrays_are_read_as_what_they_are():
     swapped = identity_upscale(array.astype(">u2"))
     np.testing.assert_array_equal(swapped, identity_upscale(array))
     assert swapped.dtype == np.uint16
-    np.testing.assert_array_equal(identity_upscale(array[:, ::2]), identity_upscale(array[:, ::2].copy()))
+    np.testing.assert_array_equal(
+        identity_upscale(array[:, ::2]), identity_upscale(array[:, ::2].copy())
+    )
 
 
 def test_values_are_clipped_and_rounded():
@@ -99,7 +124,9 @@ def test_profile_and_exif_of_a_pil_image_are_kept():
     printed = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
     printed.info = dict(image.info)
     out = identity_upscale(printed)
-    assert (out.info, out.getpixel((0, 0))) == ({"exif": b"Exif"}, (255, 0, 0)), "by Pillow's formula"
+    assert (out.info, out.getpixel((0, 0))) == ({"exif": b"Exif"}, (255, 0, 0)), (
+        "by Pillow's formula"
+    )
 
 
 ONE_NAN = np.zeros((9, 9, 3), np.float32)
@@ -139,7 +166,9 @@ def test_what_damaged_files_raise_in_pillow_is_a_typed_error(kind):
         del data[-100:]
     else:
         after = 10 + 12 * data[8]
-        data[after : after + 4] = len(data).to_bytes(4, "little")  # TypeError: a second page, which has no size
+        data[after : after + 4] = len(data).to_bytes(
+            4, "little"
+        )  # TypeError: a second page, which has no size
         data += bytes(6)
     with pytest.raises(ImageError, match="damaged"):
         unpacked(Image.open(io.BytesIO(bytes(data))))

@@ -24,13 +24,18 @@ def masks(height, width):
         "parts": ((y // 9) % 2 == 1) & ((x // 13) % 2 == 1) & (y < height - 1) & (x < width - 1),
         "line": (y == height // 2) & (x > 2) & (x < width - 3),
         "pixel": (y == 3) & (x == 5),
-        "specks": (rng.random((height, width)) < 0.4) & (y > 0) & (x > 0) & (y < height - 1) & (x < width - 1),
+        "specks": (rng.random((height, width)) < 0.4)
+        & (y > 0)
+        & (x > 0)
+        & (y < height - 1)
+        & (x < width - 1),
     }
 
 
 @pytest.mark.parametrize("name", list(masks(9, 9)))
 def test_a_harmonic_function_is_found_again_from_its_border(name):
-    exact, mask = harmonic_function(75, 131), masks(75, 131)[name]
+    exact = harmonic_function(75, 131)
+    mask = masks(75, 131)[name]
     found = Grid(mask).solved(np.where(mask, 7.0, exact))
     assert np.abs(found - exact).max() < 0.05 * STEP
     assert np.array_equal(found[~mask], exact[~mask])
@@ -53,7 +58,9 @@ def test_without_a_border_there_is_no_correction():
     assert not Grid(np.ones((20, 30), bool)).solved(np.ones((20, 30))).any()
     source = np.random.default_rng(0).random((20, 30, 3), np.float32)
     assert np.array_equal(blended(np.zeros_like(source), source, np.ones((20, 30), bool)), source)
-    assert np.array_equal(blended(source, 1 - source, np.zeros((20, 30), bool)), source), "an empty mask"
+    assert np.array_equal(blended(source, 1 - source, np.zeros((20, 30), bool)), source), (
+        "an empty mask"
+    )
 
 
 def test_content_that_differs_by_a_constant_arrives_without_a_step():
@@ -66,7 +73,9 @@ def test_content_that_differs_by_a_constant_arrives_without_a_step():
     detail = np.zeros((60, 80, 1), np.float32)
     detail[25:35, 35:45] = 0.5  # which keeps its gradients
     result = blended(np.full_like(detail, 0.2), detail, masks(60, 80)["disc"])
-    assert np.allclose(result[masks(60, 80)["disc"]], 0.2 + detail[masks(60, 80)["disc"]], atol=0.05 * STEP)
+    assert np.allclose(
+        result[masks(60, 80)["disc"]], 0.2 + detail[masks(60, 80)["disc"]], atol=0.05 * STEP
+    )
 
 
 def test_a_cancelled_blend_ends_before_its_next_step():

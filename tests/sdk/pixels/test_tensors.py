@@ -1,4 +1,5 @@
-"""Arrays of other libraries, through DLPack: as numpy's, in the machine's memory only, and without importing them."""
+"""Arrays of other libraries, through DLPack: as numpy's, in the machine's memory only, and without
+importing them."""
 
 import numpy as np
 import pytest
@@ -45,20 +46,40 @@ def test_a_tensor_gives_what_its_array_gives(upscaler, photo, dtype):
         np.testing.assert_array_equal(got, expected)
     encoding = upscaler.encode(Foreign(values))
     np.testing.assert_array_equal(encoding.samples(2)[1], upscaler.upscale(values, sample=1))
-    assert lr_psnr(Foreign(upscaler.upscale(values)), Foreign(values)) == lr_psnr(upscaler.upscale(values), values)
+    assert lr_psnr(Foreign(upscaler.upscale(values)), Foreign(values)) == lr_psnr(
+        upscaler.upscale(values), values
+    )
 
 
 @pytest.mark.parametrize(
     ("tensor", "why"),
     [
-        (Foreign(np.zeros((4, 4, 3), np.uint8), device=2), r"on a GPU or another device \(DLPack type 2\).*tensor.cpu"),
-        (Unreadable(np.zeros((4, 4, 3), np.uint8)), r"the tensor of dtype bfloat16 cannot be read: Unsupported dtype;"),
-        (Foreign(np.zeros((4, 4, 3), np.float16)), r"the tensor's dtype is float16; it must be uint8, uint16, float32"),
+        (
+            Foreign(np.zeros((4, 4, 3), np.uint8), device=2),
+            r"on a GPU or another device \(DLPack type 2\).*tensor.cpu",
+        ),
+        (
+            Unreadable(np.zeros((4, 4, 3), np.uint8)),
+            r"the tensor of dtype bfloat16 cannot be read: Unsupported dtype;",
+        ),
+        (
+            Foreign(np.zeros((4, 4, 3), np.float16)),
+            r"the tensor's dtype is float16; it must be uint8, uint16, float32",
+        ),
         (Foreign, r"must be a PIL\.Image, an array, a tensor or a path, not type"),
-        (Foreign(np.zeros((3, 9, 9), np.uint8)), r'shape is \(3, 9, 9\).* channels last; or say layout="chw"$'),
-        (Foreign(np.zeros((1, 3, 9, 9), np.uint8)), r"shape is \(1, 3, 9, 9\).* one image at a time, channels last$"),
+        (
+            Foreign(np.zeros((3, 9, 9), np.uint8)),
+            r'shape is \(3, 9, 9\).* channels last; or say layout="chw"$',
+        ),
+        (
+            Foreign(np.zeros((1, 3, 9, 9), np.uint8)),
+            r"shape is \(1, 3, 9, 9\).* one image at a time, channels last$",
+        ),
         (Foreign(np.full((4, 4, 3), np.nan, np.float32)), "the tensor holds NaN"),
-        (Foreign(np.full((4, 4, 3), 255, np.float32)), "the tensor's values run from 255 to 255; images of floats are"),
+        (
+            Foreign(np.full((4, 4, 3), 255, np.float32)),
+            "the tensor's values run from 255 to 255; images of floats are",
+        ),
     ],
 )
 def test_a_tensor_that_is_no_image_is_one_clear_line(upscaler, tensor, why):
@@ -78,7 +99,9 @@ def test_torch_s_tensors_are_read(upscaler, photo):
     assert isinstance(drawn, torch.Tensor)
     assert drawn.dtype == torch.float64
     assert torch.equal(drawn, torch.from_numpy(upscaler.upscale(floats.numpy())))
-    assert torch.equal(upscaler.upscale(channels_first, layout="chw"), torch.from_numpy(expected).permute(2, 0, 1))
+    assert torch.equal(
+        upscaler.upscale(channels_first, layout="chw"), torch.from_numpy(expected).permute(2, 0, 1)
+    )
     for tensor, why in (
         (channels_first, r'the tensor\'s shape is \(3, 45, 61\).*or say layout="chw"$'),
         (floats.float().requires_grad_(), "cannot be read: .*detach"),
@@ -97,7 +120,8 @@ def test_channels_first_are_the_same_picture(upscaler, photo):
     assert drawn.flags.c_contiguous
     np.testing.assert_array_equal(drawn, np.moveaxis(upscaler.upscale(photo, seed=2), -1, 0))
     assert upscaler.upscale(photo[..., 0], layout="chw").shape == (180, 244)
-    encoding, same = upscaler.encode(first, layout="chw"), upscaler.encode(photo)
+    encoding = upscaler.encode(first, layout="chw")
+    same = upscaler.encode(photo)
     np.testing.assert_array_equal(encoding.std(2), np.moveaxis(same.std(2), -1, 0))
     best = upscaler.best_of(first, lambda picture: picture.shape[0], 1, layout="chw")
     np.testing.assert_array_equal(best, np.moveaxis(same.sample(), -1, 0))

@@ -1,4 +1,5 @@
-"""Colour under transparency reaches nothing that is seen, however the picture is cut; alpha grows smoothly."""
+"""Colour under transparency reaches nothing that is seen, however the picture is cut; alpha grows
+smoothly."""
 
 import numpy as np
 import pytest
@@ -27,7 +28,11 @@ def alpha_with_holes(height, width, *, seed):
 def within_reach(alpha, reach):
     """Pixels at most `reach` away from a visible one, by looking at every square."""
     padded = np.pad(alpha > 0, reach)
-    return np.asarray(np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1)).any(axis=(2, 3)))
+    return np.asarray(
+        np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1)).any(
+            axis=(2, 3)
+        )
+    )
 
 
 def times(plane, scale):
@@ -35,13 +40,18 @@ def times(plane, scale):
 
 
 @QUICK
-@given(height=SIDES, width=SIDES, channels=st.sampled_from([1, 3]), reach=st.integers(1, 8), seed=SEEDS)
-def test_hidden_colours_change_nothing_within_reach_of_what_is_seen(height, width, channels, reach, seed):
+@given(
+    height=SIDES, width=SIDES, channels=st.sampled_from([1, 3]), reach=st.integers(1, 8), seed=SEEDS
+)
+def test_hidden_colours_change_nothing_within_reach_of_what_is_seen(
+    height, width, channels, reach, seed
+):
     alpha = alpha_with_holes(height, width, seed=seed)
     colour = noise(height, width, channels, seed=seed)
     other = np.where(alpha[..., None] > 0, colour, noise(height, width, channels, seed=seed + 1))
     near = within_reach(alpha, reach)
-    first, second = filled(colour, alpha, reach), filled(other, alpha, reach)
+    first = filled(colour, alpha, reach)
+    second = filled(other, alpha, reach)
     np.testing.assert_array_equal(first[near], second[near])
     np.testing.assert_array_equal(first[~near], colour[~near])
     np.testing.assert_array_equal(first[alpha > 0], colour[alpha > 0])
@@ -49,7 +59,13 @@ def test_hidden_colours_change_nothing_within_reach_of_what_is_seen(height, widt
 
 
 @QUICK
-@given(above=st.integers(0, 12), below=st.integers(0, 12), rows=st.integers(1, 8), reach=st.integers(1, 6), seed=SEEDS)
+@given(
+    above=st.integers(0, 12),
+    below=st.integers(0, 12),
+    rows=st.integers(1, 8),
+    reach=st.integers(1, 6),
+    seed=SEEDS,
+)
 def test_cut_with_reach_rows_of_context_gives_the_same_bits(above, below, rows, reach, seed):
     top, bottom = min(above, reach), min(below, reach)
     alpha = alpha_with_holes(above + rows + below, 13, seed=seed)
@@ -60,7 +76,9 @@ def test_cut_with_reach_rows_of_context_gives_the_same_bits(above, below, rows, 
 
 
 def test_hidden_pixels_take_the_mean_of_their_neighbours_growing_outwards():
-    colour = np.array([[[0.2], [0.9], [0.9], [0.9], [0.9]], [[0.6], [0.9], [0.9], [0.9], [0.9]]], np.float32)
+    colour = np.array(
+        [[[0.2], [0.9], [0.9], [0.9], [0.9]], [[0.6], [0.9], [0.9], [0.9], [0.9]]], np.float32
+    )
     alpha = np.array([[255, 0, 0, 0, 0], [1, 0, 0, 0, 0]], np.uint8)
     expected = np.array([[0.2, 0.4, 0.4, 0.9, 0.9], [0.6, 0.4, 0.4, 0.9, 0.9]], np.float32)
     np.testing.assert_allclose(filled(colour, alpha, 2)[..., 0], expected, atol=1e-7)
@@ -74,7 +92,9 @@ def test_enlarging_is_pillows_bicubic_of_each_channel(height, width, channels, s
     plane = noise(height, width, channels) * 3 - 1
     result = times(plane, scale)
     for c in range(channels):
-        image = Image.fromarray(plane[..., c].copy()).resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+        image = Image.fromarray(plane[..., c].copy()).resize(
+            (width * scale, height * scale), Image.Resampling.BICUBIC
+        )
         np.testing.assert_array_equal(result[..., c], np.asarray(image))
 
 

@@ -1,4 +1,5 @@
-"""Free memory and GPUs: control groups as files of real machines, and a driver that is not there, made up or ill."""
+"""Free memory and GPUs: control groups as files of real machines, and a driver that is not there,
+made up or ill."""
 
 from __future__ import annotations
 
@@ -35,13 +36,22 @@ def write(root, **files):
 
 
 def write_group(root, group, **files):
-    write(root / "sys/fs/cgroup" / group, **{f"memory.{name}": content for name, content in files.items()})
+    write(
+        root / "sys/fs/cgroup" / group,
+        **{f"memory.{name}": content for name, content in files.items()},
+    )
 
 
 def test_a_containers_limit_counts_less_what_it_uses_and_cannot_drop(root):
     assert hardware.available_memory(root) == MACHINE
     write(root, proc__self__cgroup="0::/")
-    write_group(root, "", max=500 * MIB, current=300 * MIB, stat=f"anon 1\ninactive_file {50 * MIB}\nactive_file 7")
+    write_group(
+        root,
+        "",
+        max=500 * MIB,
+        current=300 * MIB,
+        stat=f"anon 1\ninactive_file {50 * MIB}\nactive_file 7",
+    )
     assert hardware.available_memory(root) == 250 * MIB
 
 
@@ -59,7 +69,9 @@ def test_the_tightest_group_on_the_way_up_decides(root):
 
 @pytest.mark.parametrize("controllers", ["memory", "cpu,memory"])
 def test_version_1_groups_count_by_their_own_names(root, controllers):
-    write(root, proc__self__cgroup=f"9:name=systemd:/\n4:{controllers}:/job/7\n3:cpuset:/tight\n0::/")
+    write(
+        root, proc__self__cgroup=f"9:name=systemd:/\n4:{controllers}:/job/7\n3:cpuset:/tight\n0::/"
+    )
     stat = f"inactive_file 0\ntotal_inactive_file {10 * MIB}"
     write_group(root, "memory", limit_in_bytes=NO_LIMIT_V1, usage_in_bytes=800 * MIB)
     write_group(root, "memory/job", limit_in_bytes=300 * MIB, usage_in_bytes=100 * MIB, stat=stat)
@@ -93,7 +105,8 @@ def test_what_cannot_be_read_limits_nothing(root, files):
 
 
 class FakeDriver:
-    """NVIDIA's driver: functions that write through their pointers, as its do. failing: the one that fails."""
+    """NVIDIA's driver: functions that write through their pointers, as its do. failing: the one
+    that fails."""
 
     def __init__(self, failing=""):
         self.calls: list[str] = []
@@ -106,14 +119,18 @@ class FakeDriver:
             if name == "cuDeviceGetName":
                 pointer.value = b"NVIDIA GeForce RTX 5090"
             elif name in self.answers:
-                pointer._obj.value = self.answers[name](*(one.value for one in rest if hasattr(one, "value")))
+                pointer._obj.value = self.answers[name](
+                    *(one.value for one in rest if hasattr(one, "value"))
+                )
             return 100 if name == self._failing else 0
 
         return function
 
     answers: ClassVar[dict[str, Callable[..., int]]] = {
         "cuDeviceGet": lambda number: number + 40,
-        "cuDeviceGetAttribute": lambda number, device: {75: 12, 76: 1}[number] if device == 41 else 0,
+        "cuDeviceGetAttribute": lambda number, device: (
+            {75: 12, 76: 1}[number] if device == 41 else 0
+        ),
         "cuDriverGetVersion": lambda: 13020,
         "cuDevicePrimaryCtxRetain": lambda device: device,
         "cuMemGetInfo_v2": lambda: 5 << 32,
@@ -128,14 +145,21 @@ IDENTITY = [
     "cuDeviceGetAttribute",
     "cuDriverGetVersion",
 ]
-CONTEXT = ["cuDevicePrimaryCtxRetain", "cuCtxPushCurrent_v2", "cuMemGetInfo_v2", "cuCtxPopCurrent_v2"]
+CONTEXT = [
+    "cuDevicePrimaryCtxRetain",
+    "cuCtxPushCurrent_v2",
+    "cuMemGetInfo_v2",
+    "cuCtxPopCurrent_v2",
+]
 MEMORY = [*IDENTITY[:2], *CONTEXT, "cuDevicePrimaryCtxRelease_v2"]
 
 
 def test_the_driver_tells_a_gpu_and_its_free_memory_in_a_context_that_is_given_back(monkeypatch):
     driver = FakeDriver()
     monkeypatch.setattr(hardware, "cuda_driver", lambda: driver)
-    assert find_gpu(1) == Gpu(name="NVIDIA GeForce RTX 5090", compute_capability="12.1", cuda="13.2")
+    assert find_gpu(1) == Gpu(
+        name="NVIDIA GeForce RTX 5090", compute_capability="12.1", cuda="13.2"
+    )
     assert driver.calls == IDENTITY
     driver.calls.clear()
     assert hardware.gpu_free_memory(1) == 5 << 32
@@ -153,7 +177,9 @@ def test_whatever_fails_there_is_no_figure_and_no_context_left(monkeypatch, fail
     assert (CONTEXT[3] in driver.calls, MEMORY[-1] in driver.calls) == (pushed, retained)
 
 
-@pytest.mark.parametrize("library", ["no_such_library.so.1", "kernel32" if os.name == "nt" else None])
+@pytest.mark.parametrize(
+    "library", ["no_such_library.so.1", "kernel32" if os.name == "nt" else None]
+)
 def test_without_a_driver_or_its_functions_there_is_no_gpu(monkeypatch, library):
     monkeypatch.setattr(hardware, "cuda_driver", lambda: ctypes.CDLL(library))
     assert (find_gpu(), hardware.gpu_free_memory()) == (None, None)
@@ -163,7 +189,10 @@ def test_processors_with_other_instructions_have_places_of_their_own(tmp_path):
     told = tmp_path / "cpuinfo"
     found = set()
     for flags in ("avx2", "avx2 avx512f"):
-        told.write_text(f"processor : 0\nmodel name : X\nflags : {flags}\ncpu MHz : 1\n\nprocessor : 1\nflags : none\n")
+        told.write_text(
+            f"processor : 0\nmodel name : X\nflags : {flags}\ncpu MHz : 1\n\nprocessor : 1\nflags "
+            ": none\n"
+        )
         found.add(hardware.processor.__wrapped__(told))
     assert found == {"X | avx2", "X | avx2 avx512f"}
     told.write_text("")

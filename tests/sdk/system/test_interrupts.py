@@ -16,8 +16,12 @@ pytestmark = pytest.mark.not_on_windows("Windows cannot send itself these signal
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "cancel", "cancel in a thread"])
-def test_a_run_ends_at_its_next_operator_and_the_backend_still_works(press_ctrl_c, tiny_bundle, how):
-    event, lr, ended_early = threading.Event(), np.ones((1, 3, 8, 8), np.float32), []
+def test_a_run_ends_at_its_next_operator_and_the_backend_still_works(
+    press_ctrl_c, tiny_bundle, how
+):
+    event = threading.Event()
+    lr = np.ones((1, 3, 8, 8), np.float32)
+    ended_early = []
 
     class LongCall:
         """In place of a session: a run that only ends once it is told to."""
@@ -38,13 +42,17 @@ def test_a_run_ends_at_its_next_operator_and_the_backend_still_works(press_ctrl_
                 threading.Event().wait(0.01)
 
     with OnnxRuntimeBackend(Bundle.open(tiny_bundle), threads=1) as backend:
-        session, backend._encoder = backend._encoder, LongCall()
+        session = backend._encoder
+        backend._encoder = LongCall()
 
         def encode():
             with cancelled_by(None if how == "ctrl-c" else event):
                 backend.encode(lr)
 
-        with pytest.raises(KeyboardInterrupt if how == "ctrl-c" else CancelledError), ThreadPoolExecutor(1) as pool:
+        with (
+            pytest.raises(KeyboardInterrupt if how == "ctrl-c" else CancelledError),
+            ThreadPoolExecutor(1) as pool,
+        ):
             pool.submit(encode).result() if "thread" in how else encode()
         assert ended_early == [True], "it is raised once the call has ended, and not before"
         backend._encoder = session
@@ -62,7 +70,9 @@ def test_other_threads_make_the_call_themselves():
     thread.start()
     thread.join()
     assert found == [True]
-    assert interruptible(lambda: threading.current_thread() is not threading.main_thread(), stop=lambda: None)
+    assert interruptible(
+        lambda: threading.current_thread() is not threading.main_thread(), stop=lambda: None
+    )
 
 
 def test_errors_of_the_call_are_the_callers():
@@ -71,7 +81,9 @@ def test_errors_of_the_call_are_the_callers():
 
 
 def test_a_call_that_waits_for_others_is_left_after_its_time_or_once_it_is_cancelled(press_ctrl_c):
-    silent, cancel, stopped = threading.Event(), threading.Event(), []
+    silent = threading.Event()
+    cancel = threading.Event()
+    stopped = []
     assert abandonable(lambda: 5, seconds=30) == 5
     with pytest.raises(ZeroDivisionError):
         abandonable(lambda: 1 // 0, stop=lambda: stopped.append("failed"))

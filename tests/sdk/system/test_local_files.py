@@ -1,4 +1,5 @@
-"""A reader finds the old content or the new; what killed processes left goes, and what is in work stays."""
+"""A reader finds the old content or the new; what killed processes left goes, and what is in work
+stays."""
 
 import contextlib
 import errno
@@ -58,7 +59,8 @@ def test_a_folder_is_asked_whether_files_can_be_made_and_nothing_stays_in_it(tmp
 @pytest.mark.parametrize("exists", [True, False])
 def test_a_link_stays_and_the_file_behind_it_is_replaced(target, tmp_path, exists):
     (tmp_path / "links").mkdir()
-    link, further = tmp_path / "links" / "b.json", tmp_path / "links" / "c.json"
+    link = tmp_path / "links" / "b.json"
+    further = tmp_path / "links" / "c.json"
     link.symlink_to("c.json")
     further.symlink_to(target)
     if not exists:
@@ -74,7 +76,8 @@ def test_a_link_stays_and_the_file_behind_it_is_replaced(target, tmp_path, exist
 @pytest.mark.not_on_windows("FIFOs")
 @pytest.mark.parametrize("linked", [True, False])
 def test_a_pipe_is_never_replaced(tmp_path, linked):
-    fifo, link = tmp_path / "fifo", tmp_path / "link"
+    fifo = tmp_path / "fifo"
+    link = tmp_path / "link"
     os.mkfifo(fifo)
     link.symlink_to(fifo)
     with pytest.raises(OSError, match="it is a pipe or a device; name a file"):
@@ -132,21 +135,25 @@ def test_a_folder_is_cleared_of_stale_parts_alone(tmp_path):
 @pytest.mark.parametrize("call", ["upscale_file", "restore_file", "transfer_file"])
 @pytest.mark.parametrize("name", ["loop.png", "folder/a.png", "nul\0.png"])
 def test_names_that_lead_nowhere_are_one_line(flow, tmp_path, call, name):
-    good, bad = tmp_path / "lr.png", tmp_path / name
+    good = tmp_path / "lr.png"
+    bad = tmp_path / name
     write_image(good, np.zeros((8, 8, 3), np.uint8))
     (tmp_path / "loop.png").symlink_to("loop.png")
     (tmp_path / "folder").symlink_to("folder")
     before = sorted(tmp_path.iterdir())
     others = [good, good] if call == "transfer_file" else []
     for source, target in ((bad, tmp_path / "sr.png"), (good, bad)):
-        with pytest.raises(ImageError, match=r"Too many levels of symbolic links|null byte|has a NUL") as caught:
+        with pytest.raises(
+            ImageError, match=r"Too many levels of symbolic links|null byte|has a NUL"
+        ) as caught:
             getattr(flow, call)(source, *others, target)
         assert str(bad).partition("\0")[0] in str(caught.value)
     assert sorted(tmp_path.iterdir()) == before
 
 
 @pytest.mark.parametrize(
-    "name", ["nul.png", "con.png", "aux.jpg", "d" * 100 + "/" + "f" * 160 + ".png", "g" * 300 + ".png"]
+    "name",
+    ["nul.png", "con.png", "aux.jpg", "d" * 100 + "/" + "f" * 160 + ".png", "g" * 300 + ".png"],
 )
 def test_devices_and_paths_too_long_for_windows_are_written_or_refused_in_one_line(
     upscaler, tmp_path, name, monkeypatch
@@ -155,7 +162,8 @@ def test_devices_and_paths_too_long_for_windows_are_written_or_refused_in_one_li
         raise OSError(errno.EINVAL, "General failure", path)  # as Windows does for these
 
     monkeypatch.setattr(os.path, "realpath", refuse)
-    good, odd = tmp_path / "lr.png", tmp_path / name
+    good = tmp_path / "lr.png"
+    odd = tmp_path / name
     odd.parent.mkdir(exist_ok=True)
     write_image(good, np.zeros((8, 8, 3), np.uint8))
     for source, target in ((good, odd), (odd, tmp_path / "sr.png")):
@@ -201,12 +209,16 @@ def test_without_it_the_folder_is_where_the_system_keeps_caches(tmp_path, monkey
 
 @pytest.mark.usefixtures("no_cache")
 @pytest.mark.parametrize("home", [True, False])
-def test_a_folder_that_cannot_be_made_costs_the_cache_and_one_warning(tmp_path, monkeypatch, caplog, home):
+def test_a_folder_that_cannot_be_made_costs_the_cache_and_one_warning(
+    tmp_path, monkeypatch, caplog, home
+):
     if home:
         (tmp_path / "file").touch()
         monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
     else:
-        monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_, **__: Path("~/.cache/srflow-sdk"))
+        monkeypatch.setattr(
+            platformdirs, "user_cache_path", lambda *_, **__: Path("~/.cache/srflow-sdk")
+        )
     assert cache_folder("a") is None
     assert cache_folder("b") is None
     (record,) = caplog.records

@@ -12,7 +12,12 @@ import torch
 from srflow_sdk.errors import CheckpointError
 from srflow_training import RRDB, SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
 from srflow_training.checkpoints import detect_srflow, load_encoder, load_with_notes
-from srflow_training.checkpoints.keys import esrgan_name, old_esrgan_name, published_rrdb_name, to_published
+from srflow_training.checkpoints.keys import (
+    esrgan_name,
+    old_esrgan_name,
+    published_rrdb_name,
+    to_published,
+)
 from tests.networks import random_srflow, tiny_config
 
 PRESETS = {
@@ -58,9 +63,14 @@ def test_a_published_layout_file_gives_the_same_network(published, variant):
 @pytest.mark.parametrize("wrapper", ["params", "params_ema", "state_dict"])
 def test_wrapped_and_prefixed_files_load(published, wrapper):
     model = random_srflow(tiny_config("published"))
-    state = {f"module.{name}": tensor.half() for name, tensor in to_published(model.state_dict(), model.config).items()}
+    state = {
+        f"module.{name}": tensor.half()
+        for name, tensor in to_published(model.state_dict(), model.config).items()
+    }
     loaded = load_checkpoint(published({wrapper: state}))
-    assert torch.equal(loaded.encoder.conv_first.weight, model.encoder.conv_first.weight.half().float())
+    assert torch.equal(
+        loaded.encoder.conv_first.weight, model.encoder.conv_first.weight.half().float()
+    )
 
 
 def test_stacked_blocks_can_be_named_where_the_rule_is_wrong(published):
@@ -126,7 +136,8 @@ class Hostile:
 
 @pytest.mark.parametrize("how", ["torch.save", "pickle"])
 def test_nothing_in_a_hostile_file_is_executed(tmp_path, how):
-    path, target = tmp_path / "evil.pth", tmp_path / "executed"
+    path = tmp_path / "evil.pth"
+    target = tmp_path / "executed"
     if how == "torch.save":
         torch.save({"RRDB.conv_first.weight": Hostile(target)}, path)
     else:
@@ -138,12 +149,21 @@ def test_nothing_in_a_hostile_file_is_executed(tmp_path, how):
 
 @pytest.mark.parametrize(
     "pickled",
-    [b"\x80\x02X\x05\x00", b"\x80\x7fN.", b"\x80\x02cco\x11llections\nOrderedDict\n.", b"\x80\x02J\x00."],
+    [
+        b"\x80\x02X\x05\x00",
+        b"\x80\x7fN.",
+        b"\x80\x02cco\x11llections\nOrderedDict\n.",
+        b"\x80\x02J\x00.",
+    ],
     ids=["cut off", "another protocol", "a name with a control character", "half a number"],
 )
 def test_odd_pickles_are_refused_in_one_line_and_torch_prints_nothing(tmp_path, recwarn, pickled):
     with zipfile.ZipFile(tmp_path / "m.pth", "w") as archive:
-        for name, content in (("m/data.pkl", pickled), ("m/version", b"3\n"), ("m/byteorder", b"little")):
+        for name, content in (
+            ("m/data.pkl", pickled),
+            ("m/version", b"3\n"),
+            ("m/byteorder", b"little"),
+        ):
             archive.writestr(name, content)
     with pytest.raises(CheckpointError) as caught:
         load_checkpoint(tmp_path / "m.pth")
@@ -172,7 +192,10 @@ def test_truncated_files_are_refused(tmp_path, suffix, keep):
         ({"weight": torch.zeros(3)}, "expected an SRFlow checkpoint"),
         ({"epoch": 3}, "only tensors"),
         ([torch.zeros(3)], "holds a list"),
-        ({"conv_first.weight": torch.zeros(8, 12, 3, 3), "conv_body.weight": torch.zeros(8)}, "12 input channels"),
+        (
+            {"conv_first.weight": torch.zeros(8, 12, 3, 3), "conv_body.weight": torch.zeros(8)},
+            "12 input channels",
+        ),
         ({}, "none"),
     ],
 )
@@ -187,7 +210,10 @@ def test_a_missing_tensor_file_or_name_is_told(published, tmp_path):
     del state["flowUpsamplerNet.layers.4.invconv.weight"]
     with pytest.raises(CheckpointError, match="invconv"):
         load_checkpoint(published(state))
-    for path, message in (("nowhere.pth", "no such file"), (tmp_path, "is a folder: name a file in it")):
+    for path, message in (
+        ("nowhere.pth", "no such file"),
+        (tmp_path, "is a folder: name a file in it"),
+    ):
         with pytest.raises(CheckpointError, match=message):
             load_checkpoint(path)
 
@@ -205,7 +231,10 @@ NO_NETWORKS = {  # a tensor's name, and what takes its place
     "sparse": (FIRST, lambda t: t.to_sparse()),
     "integers": (FIRST, lambda t: t.int()),
     "no channels": (FIRST, lambda t: t[:0]),
-    "a single number": ("flowUpsamplerNet.layers.3.affine.fAffine.4.weight", lambda t: torch.tensor(1.0)),
+    "a single number": (
+        "flowUpsamplerNet.layers.3.affine.fAffine.4.weight",
+        lambda t: torch.tensor(1.0),
+    ),
     "thousands of blocks": ("RRDB.RRDB_trunk.9999.RDB1.conv1.weight", torch.zeros),
     "another encoder": ("RRDB.attention.weight", torch.zeros),
     "a number of 5000 digits": ("flowUpsamplerNet.layers." + "9" * 5000 + ".affine.x", torch.zeros),
@@ -231,7 +260,14 @@ def test_a_1x1_without_inverse_is_refused(published):
 
 @pytest.mark.parametrize(
     "change",
-    [{"levels": 10**9}, {"hidden": 1.5}, {"nf": -1}, {"nf": float("nan")}, {"level_feature": "x"}, {"kind": 3}],
+    [
+        {"levels": 10**9},
+        {"hidden": 1.5},
+        {"nf": -1},
+        {"nf": float("nan")},
+        {"level_feature": "x"},
+        {"kind": 3},
+    ],
 )
 def test_own_files_with_an_absurd_network_are_refused_at_once(tmp_path, change):
     model = random_srflow(tiny_config())
@@ -260,7 +296,11 @@ def test_own_files_take_no_configuration_from_outside(tmp_path):
 
 @pytest.mark.parametrize("legacy", [True, False])
 def test_a_file_with_more_than_tensors_is_refused_without_advice_to_execute_it(tmp_path, legacy):
-    torch.save({"where": os.getcwd}, tmp_path / "whole.pth", _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(CheckpointError, match=r"more than tensors \(\w+\.getcwd\);.*state_dict$") as error:
+    torch.save(
+        {"where": os.getcwd}, tmp_path / "whole.pth", _use_new_zipfile_serialization=not legacy
+    )
+    with pytest.raises(
+        CheckpointError, match=r"more than tensors \(\w+\.getcwd\);.*state_dict$"
+    ) as error:
         load_checkpoint(tmp_path / "whole.pth")
     assert "weights_only" not in str(error.value)

@@ -1,4 +1,5 @@
-"""Weights that trainings begin with, where the repository has some, are networks that draw better than bicubic."""
+"""Weights that trainings begin with, where the repository has some, are networks that draw better
+than bicubic."""
 
 from pathlib import Path
 
@@ -20,8 +21,15 @@ def test_a_start_is_named_and_draws(start):
     assert start.name in (start.parent / "README.md").read_text("utf-8")
     model = load_checkpoint(start)
     scale = model.scale if isinstance(model, Encoder) else model.config.scale
-    photo = next(path for path in sorted((ROOT / "examples" / "photos").iterdir()) if path.suffix in (".jpg", ".png"))
+    photo = next(
+        path
+        for path in sorted((ROOT / "examples" / "photos").iterdir())
+        if path.suffix in (".jpg", ".png")
+    )
     hr = to_image(read_photo(photo))[..., :128, :128]
     lr = round_to_8_bit(reduce_bicubic(hr, scale))
     drawn = model(lr) if isinstance(model, Encoder) else model.sample(lr, tau=0.0)
-    assert psnr(drawn.clamp(0, 1), hr, border=scale) > psnr(enlarge_bicubic(lr, scale), hr, border=scale) + 0.3
+    assert (
+        psnr(drawn.clamp(0, 1), hr, border=scale)
+        > psnr(enlarge_bicubic(lr, scale), hr, border=scale) + 0.3
+    )

@@ -26,13 +26,17 @@ def with_disk(monkeypatch, size, folder):
     """A disk with this much free beside what the folder holds."""
 
     def usage(_path):
-        return SimpleNamespace(free=size - sum(file.stat().st_size for file in folder.glob("*.npy")))
+        return SimpleNamespace(
+            free=size - sum(file.stat().st_size for file in folder.glob("*.npy"))
+        )
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
 
 
 @pytest.mark.parametrize(("free", "kept"), [(2 * 27_500, 3), (2 * 27_000, 2)])
-def test_the_users_cache_takes_half_of_the_free_disk_and_no_more(folder, users_folder, monkeypatch, free, kept):
+def test_the_users_cache_takes_half_of_the_free_disk_and_no_more(
+    folder, users_folder, monkeypatch, free, kept
+):
     with_disk(monkeypatch, free, users_folder)
     batch = crops_of(folder, cache="auto", batch=16)[0]
     assert len(list(users_folder.glob("*.npy"))) == kept

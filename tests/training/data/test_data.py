@@ -1,4 +1,5 @@
-"""Training sees reproducible crops of photographs, each with the LR image that the photograph would have."""
+"""Training sees reproducible crops of photographs, each with the LR image that the photograph would
+have."""
 
 import hashlib
 import itertools
@@ -10,7 +11,16 @@ import torch
 from srflow_sdk.errors import ImageError
 from srflow_training.data import halved, loader
 from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to_8_bit
-from tests.training.crops import SCALE, as_image, crops_of, equal, places, save, texture, three_photographs
+from tests.training.crops import (
+    SCALE,
+    as_image,
+    crops_of,
+    equal,
+    places,
+    save,
+    texture,
+    three_photographs,
+)
 
 GOLDEN = ["49985e9c4f7e4f46", "9ffb3e1709f3c553", "dc312ddb5a62cc1b"]  # hr, lr, noise
 
@@ -23,15 +33,23 @@ def folder(tmp_path):
 # LR images
 
 
-@pytest.mark.parametrize(("reduction", "reduce"), [("bicubic", reduce_bicubic), ("bilinear", reduce_bilinear)])
+@pytest.mark.parametrize(
+    ("reduction", "reduce"), [("bicubic", reduce_bicubic), ("bilinear", reduce_bilinear)]
+)
 @pytest.mark.parametrize("shift", [0, 2])
-def test_the_lr_of_a_crop_is_its_part_of_the_photographs_reduction(tmp_path, reduction, reduce, shift):
-    """Inside and at the photograph's borders; with a shift, HR alone moves, by every offset up to it."""
+def test_the_lr_of_a_crop_is_its_part_of_the_photographs_reduction(
+    tmp_path, reduction, reduce, shift
+):
+    """Inside and at the photograph's borders; with a shift, HR alone moves, by every offset up to
+    it."""
     pixels = texture(28, 60)
     save(tmp_path / "a.png", pixels)
-    crops = crops_of(tmp_path, batch=400, hr_shift=shift, reduction=reduction, flip="none", transposes=False)
+    crops = crops_of(
+        tmp_path, batch=400, hr_shift=shift, reduction=reduction, flip="none", transposes=False
+    )
     whole = round_to_8_bit(reduce(as_image(pixels), SCALE))[0]
-    offsets, tops = set(), set()
+    offsets = set()
+    tops = set()
     for hr, lr in zip(*crops[0][:2], strict=True):
         [(top, left)] = places(pixels, hr)
         for down, right in itertools.product(range(-shift, shift + 1), repeat=2):
@@ -65,7 +83,9 @@ def test_flips_and_transposes_turn_hr_and_lr_alike(tmp_path):
     hr, lr, *_ = crops_of(tmp_path, batch=64)[0]
     ways = {}
     for image, small in zip(hr, lr, strict=True):
-        assert torch.allclose(round_to_8_bit(reduce_bicubic(image[None], SCALE))[0], small, atol=1.01 / 255)
+        assert torch.allclose(
+            round_to_8_bit(reduce_bicubic(image[None], SCALE))[0], small, atol=1.01 / 255
+        )
         ways[image.numpy().tobytes()] = True
     assert len(ways) == 8
     plain = crops_of(tmp_path, batch=64, flip="none", transposes=False)[0].hr
@@ -80,8 +100,14 @@ def test_bilinear_reduction_is_a_triangle_of_twice_the_scale():
     """By hand: at ×2 the weights are 1/8, 3/8, 3/8, 1/8; the border repeats its pixel."""
     row = torch.tensor([0.0, 0.8, 0.4, 0.0, 1.0, 0.2])
     image = row.expand(1, 1, 6, 6)
-    expected = [0.0 / 8 + 3 * 0.0 / 8 + 3 * 0.8 / 8 + 0.4 / 8, 0.8 / 8 + 3 * 0.4 / 8 + 1 / 8, 3 * 1.2 / 8 + 0.2 / 8]
-    assert torch.allclose(reduce_bilinear(image, 2)[0, 0], torch.tensor(expected).expand(3, 3), atol=1e-6)
+    expected = [
+        0.0 / 8 + 3 * 0.0 / 8 + 3 * 0.8 / 8 + 0.4 / 8,
+        0.8 / 8 + 3 * 0.4 / 8 + 1 / 8,
+        3 * 1.2 / 8 + 0.2 / 8,
+    ]
+    assert torch.allclose(
+        reduce_bilinear(image, 2)[0, 0], torch.tensor(expected).expand(3, 3), atol=1e-6
+    )
 
 
 # LR files
@@ -89,10 +115,18 @@ def test_bilinear_reduction_is_a_triangle_of_twice_the_scale():
 
 @pytest.mark.parametrize("name", ["{}.png", "{}x4.bmp"])
 def test_lr_files_are_found_by_name_and_cut_on_their_grid(tmp_path, name):
-    hr_pixels, lr_pixels = texture(50, 47), texture(12, 11, seed=1)
+    hr_pixels = texture(50, 47)
+    lr_pixels = texture(12, 11, seed=1)
     save(tmp_path / "hr" / "sub" / "0001.png", hr_pixels)
     save(tmp_path / "lr" / "sub" / name.format("0001"), lr_pixels)
-    crops = crops_of(tmp_path / "hr", lr=str(tmp_path / "lr"), hr_shift=3, batch=60, flip="none", transposes=False)
+    crops = crops_of(
+        tmp_path / "hr",
+        lr=str(tmp_path / "lr"),
+        hr_shift=3,
+        batch=60,
+        flip="none",
+        transposes=False,
+    )
     offsets = set()
     for hr, lr in zip(*crops[0][:2], strict=True):
         [(top, left)], [(small_top, small_left)] = places(hr_pixels, hr), places(lr_pixels, lr)
@@ -101,7 +135,9 @@ def test_lr_files_are_found_by_name_and_cut_on_their_grid(tmp_path, name):
     assert {abs(offset) for pair in offsets for offset in pair} == {0, 1, 2, 3}
 
 
-def test_lr_files_that_are_missing_or_of_another_size_are_reported_and_their_photographs_skipped(tmp_path):
+def test_lr_files_that_are_missing_or_of_another_size_are_reported_and_their_photographs_skipped(
+    tmp_path,
+):
     for name in ("good", "alone", "wrong"):
         save(tmp_path / "hr" / f"{name}.png", texture(32, 32))
     save(tmp_path / "lr" / "goodx4.png", texture(8, 8))
@@ -120,11 +156,15 @@ def test_lr_files_that_are_missing_or_of_another_size_are_reported_and_their_pho
 
 
 def test_a_teachers_crop_lies_where_the_photographs_lies_and_is_turned_alike(tmp_path):
-    """The teacher's picture is the photograph's negative, so a crop of any other place or turn differs."""
+    """The teacher's picture is the photograph's negative, so a crop of any other place or turn
+    differs."""
     for name, size in (("a", (50, 47)), ("b", (128, 96))):  # b is also used halved
         pixels = texture(*size, seed=len(name))
         save(tmp_path / "hr" / f"{name}.png", pixels)
-        save(tmp_path / "teacher" / f"{name}.png", 255 - pixels[: size[0] // 4 * 4, : size[1] // 4 * 4])
+        save(
+            tmp_path / "teacher" / f"{name}.png",
+            255 - pixels[: size[0] // 4 * 4, : size[1] // 4 * 4],
+        )
     save(tmp_path / "teacher" / "b-halved1.png", 255 - halved(pixels))
     crops = crops_of(tmp_path / "hr", teacher=str(tmp_path / "teacher"), narrowest=48, batch=64)
     assert len(crops.photos.sizes) == 3
@@ -139,7 +179,10 @@ def test_photographs_without_a_teachers_picture_of_their_size_are_reported_and_s
     save(tmp_path / "teacher" / "good.png", texture(32, 32))
     save(tmp_path / "teacher" / "wrong.png", texture(33, 32))
     reports = []
-    assert len(crops_of(tmp_path / "hr", teacher=str(tmp_path / "teacher"), reports=reports).photos) == 1
+    assert (
+        len(crops_of(tmp_path / "hr", teacher=str(tmp_path / "teacher"), reports=reports).photos)
+        == 1
+    )
     assert "no teacher's picture alone" in reports[0]
     assert "is not 32×32 px" in reports[1]
 
@@ -148,7 +191,9 @@ def test_photographs_without_a_teachers_picture_of_their_size_are_reported_and_s
 
 
 def test_crops_follow_from_seed_and_iteration_alone(folder):
-    first, again, other = crops_of(folder), crops_of(folder), crops_of(folder, seed=1)
+    first = crops_of(folder)
+    again = crops_of(folder)
+    other = crops_of(folder, seed=1)
     again[3]  # having drawn before must not matter
     assert equal(first[7], again[7])
     for index in range(3):
@@ -162,7 +207,9 @@ def test_crops_follow_from_seed_and_iteration_alone(folder):
 def test_a_seed_gives_the_crops_that_it_always_gave(folder):
     """So that a run that was begun with an older version goes on with the same ones."""
     batch = crops_of(folder, choose_of=3, hr_shift=1)[5]
-    found = [hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest()[:16] for part in batch[:3]]
+    found = [
+        hashlib.sha256(part.contiguous().numpy().tobytes()).hexdigest()[:16] for part in batch[:3]
+    ]
     assert found == GOLDEN
 
 
@@ -178,7 +225,9 @@ def test_ranks_share_the_batch_that_one_would_have(folder, ranks):
 def test_workers_change_nothing_and_a_resumed_run_goes_on(folder, tmp_path):
     torch_state = torch.get_rng_state()
     in_process = list(loader(crops_of(folder, iterations=6), start=0, workers=0))
-    resumed = list(loader(crops_of(folder, iterations=6, cache=str(tmp_path / "cache")), start=2, workers=2))
+    resumed = list(
+        loader(crops_of(folder, iterations=6, cache=str(tmp_path / "cache")), start=2, workers=2)
+    )
     assert len(in_process) == 6
     assert len(resumed) == 4
     assert all(equal(a, b) for a, b in zip(in_process[2:], resumed, strict=True))

@@ -1,4 +1,5 @@
-"""Which photographs of a folder are used, at which sizes, and what becomes of files that are broken, cached or odd."""
+"""Which photographs of a folder are used, at which sizes, and what becomes of files that are
+broken, cached or odd."""
 
 import os
 
@@ -57,12 +58,20 @@ def test_many_skipped_files_are_summed_up(tmp_path):
 
 @pytest.mark.parametrize(
     ("widest", "narrowest", "widths"),
-    [(0, 0, [200]), (0, 40, [200, 100, 50]), (100, 0, [100]), (99, 25, [50, 25]), (0, 13, [200, 100, 50, 25])],
+    [
+        (0, 0, [200]),
+        (0, 40, [200, 100, 50]),
+        (100, 0, [100]),
+        (99, 25, [50, 25]),
+        (0, 13, [200, 100, 50, 25]),
+    ],
 )
 def test_photographs_are_used_at_the_sizes_asked_for(tmp_path, widest, narrowest, widths):
     pixels = texture(130, 200)
     save(tmp_path / "a.png", pixels)
-    crops = crops_of(tmp_path, widest=widest, narrowest=narrowest, batch=40, flip="none", transposes=False)
+    crops = crops_of(
+        tmp_path, widest=widest, narrowest=narrowest, batch=40, flip="none", transposes=False
+    )
     assert [photo.width for photo in crops.photos.sizes] == widths
     assert len(crops.photos) == 1
     sizes = [pixels]
@@ -135,12 +144,16 @@ def test_a_cache_changes_nothing_and_spares_decoding(folder, tmp_path, monkeypat
     assert list(cache.glob("*.npy"))
     assert all(path.suffix == ".npy" for path in cache.iterdir())
     with monkeypatch.context() as patched:
-        patched.setattr("srflow_training.data.photographs.read_photo", lambda path: pytest.fail("decoded again"))
+        patched.setattr(
+            "srflow_training.data.photographs.read_photo", lambda path: pytest.fail("decoded again")
+        )
         warm = crops_of(folder, cache=str(cache), **data)[0]
     assert equal(warm, without[0])
 
 
-@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00\x02\x00{[", b"something else", None])
+@pytest.mark.parametrize(
+    "damage", [b"", b"\x93NUMPY\x01\x00", b"\x93NUMPY\x01\x00\x02\x00{[", b"something else", None]
+)
 def test_a_damaged_cache_file_is_made_anew(folder, tmp_path, damage):
     cache = tmp_path / "cache"
     expected = crops_of(folder, cache=str(cache), batch=16)[0]
@@ -186,7 +199,9 @@ def test_any_colour_mode_becomes_rgb(tmp_path, mode):
 def test_of_16_bits_the_upper_8_are_kept(tmp_path):
     grey = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
     Image.fromarray(grey).save(tmp_path / "a.png")
-    assert np.array_equal(read_photo(tmp_path / "a.png"), np.repeat((grey >> 8)[..., None], 3, axis=2))
+    assert np.array_equal(
+        read_photo(tmp_path / "a.png"), np.repeat((grey >> 8)[..., None], 3, axis=2)
+    )
 
 
 @pytest.mark.parametrize(("suffix", "orientation"), [("png", 6), ("jpg", 3), ("tif", 6)])
@@ -204,13 +219,19 @@ def test_orientation_is_applied_and_known_from_the_header(tmp_path, suffix, orie
 
 def test_halving_is_the_bicubic_reduction():
     pixels = texture(33, 22)
-    expected = F.interpolate(as_image(pixels)[..., :32, :], scale_factor=0.5, mode="bicubic", antialias=True)
-    difference = np.abs(halved(pixels).astype(float) - expected[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255)
+    expected = F.interpolate(
+        as_image(pixels)[..., :32, :], scale_factor=0.5, mode="bicubic", antialias=True
+    )
+    difference = np.abs(
+        halved(pixels).astype(float) - expected[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
+    )
     assert halved(pixels).shape == (16, 11, 3)
     assert difference[3:-3, 3:-3].max() < 0.51  # borders are mirrored, not cut
 
 
-@pytest.mark.parametrize(("name", "why"), [("nowhere", "no such folder"), ("file", "is a file, not a folder")])
+@pytest.mark.parametrize(
+    ("name", "why"), [("nowhere", "no such folder"), ("file", "is a file, not a folder")]
+)
 def test_the_option_that_named_a_wrong_folder_is_told(folder, tmp_path, name, why):
     (tmp_path / "file").touch()
     with pytest.raises(ImageError, match=f"^--data .*{name}: {why}: name a folder of pictures$"):

@@ -1,4 +1,5 @@
-"""LR images damaged as photographs are: what each operation does, and that crops stay reproducible and aligned."""
+"""LR images damaged as photographs are: what each operation does, and that crops stay reproducible
+and aligned."""
 
 import pickle
 
@@ -21,13 +22,17 @@ EVERYTHING = {"preset": "strong", "clean": 0, "blur": 1, "resize": 1, "noise": 1
 
 
 def crops_of(photos, degradation=None, **fields):
-    return crops.crops_of(photos, degradation=degradation, **{"crop": 32, "iterations": 6, **fields})
+    return crops.crops_of(
+        photos, degradation=degradation, **{"crop": 32, "iterations": 6, **fields}
+    )
 
 
 def damaged(image, *, seed=0, scale=1, **fields):
     """1×3×h×w → 1×3×h/scale×w/scale. At scale 1 the last resize changes nothing."""
     settings = Degradation(**{**NOTHING, **fields})
-    return degrade(mirror_pad(image, MARGIN * scale), settings, scale=scale, rng=np.random.default_rng(seed))
+    return degrade(
+        mirror_pad(image, MARGIN * scale), settings, scale=scale, rng=np.random.default_rng(seed)
+    )
 
 
 def flat(level, side=64):
@@ -59,26 +64,37 @@ def high_frequencies(image):
 
 
 def test_direct_damage_is_of_lr_pixels_and_comes_once():
-    """Blur, noise and compression are as large as a camera's pixels; nothing is resized but the plain reduction."""
+    """Blur, noise and compression are as large as a camera's pixels; nothing is resized but the
+    plain reduction."""
     hr = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
     plain = reduce_bicubic(mirror_pad(hr, MARGIN * 4), 4)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
     assert torch.equal(damaged(hr, scale=4, direct=1, resize=1), plain)
-    noisy = damaged(hr, scale=4, direct=1, noise=1, noise_sigma=(10, 10), poisson=0, gray=0, passes=4)
-    assert 255 * (noisy - plain).std() == pytest.approx(10, rel=0.05), "not less, as of noise that is reduced with HR"
+    noisy = damaged(
+        hr, scale=4, direct=1, noise=1, noise_sigma=(10, 10), poisson=0, gray=0, passes=4
+    )
+    assert 255 * (noisy - plain).std() == pytest.approx(10, rel=0.05), (
+        "not less, as of noise that is reduced with HR"
+    )
     blocks = damaged(hr, scale=4, direct=1, compression=1, quality=(10, 10), webp=0)
     assert not torch.equal(blocks, plain)
     assert torch.equal(255 * blocks, (255 * blocks).round()), "compression comes last"
 
 
 def test_direct_damage_begins_with_the_reduction_of_the_data(photos):
-    """The network of a run with `data.reduction: bilinear` must see bilinear reductions, in training and validation."""
+    """The network of a run with `data.reduction: bilinear` must see bilinear reductions, in
+    training and validation."""
     direct = Degradation(**NOTHING, direct=1)
-    bicubic, bilinear = (crops_of(photos, NOTHING | {"direct": 1}, reduction=way)[0] for way in ("bicubic", "bilinear"))
+    bicubic, bilinear = (
+        crops_of(photos, NOTHING | {"direct": 1}, reduction=way)[0]
+        for way in ("bicubic", "bilinear")
+    )
     plain = crops_of(photos, reduction="bilinear")[0]
     assert torch.equal(bicubic.hr, bilinear.hr)
     assert not torch.equal(bicubic.lr, bilinear.lr)
     assert torch.equal(plain.lr, bilinear.lr)
-    validation = Validation(photos, scale=4, multiple=8, degradation=direct, reduction="bilinear", count=1)
+    validation = Validation(
+        photos, scale=4, multiple=8, degradation=direct, reduction="bilinear", count=1
+    )
     [hr] = validation.crops
     assert torch.equal(validation._reduced(hr, 0), round_to_8_bit(reduce_bilinear(hr, 4)))
 
@@ -88,18 +104,27 @@ def test_a_gaussian_blur_has_its_width_and_keeps_the_light():
     assert np.allclose(covariance(round_blur), np.eye(2) * 1.5**2, atol=0.03)
     assert float(round_blur.sum()) == pytest.approx(3, abs=1e-3)
     for seed in range(5):
-        found = covariance(damaged(impulse(), seed=seed, blur=1, sinc=0, anisotropic=0, blur_sigma=(0.8, 2.5)))
+        found = covariance(
+            damaged(impulse(), seed=seed, blur=1, sinc=0, anisotropic=0, blur_sigma=(0.8, 2.5))
+        )
         assert np.allclose(found, np.eye(2) * found[0, 0], atol=0.03)
-    assert high_frequencies(damaged(random_image(), blur=1, sinc=0)) < high_frequencies(random_image())
+    assert high_frequencies(damaged(random_image(), blur=1, sinc=0)) < high_frequencies(
+        random_image()
+    )
 
 
 @pytest.mark.parametrize("passes", [1, 2, 4])
 def test_the_widest_blurs_do_not_carry_light_round_the_window(passes):
-    """White from a crop's right border on, to the end of the window: the left border stays black."""
-    sigma, scale, side = 3 / passes**0.5, 4, 20 + 2 * MARGIN
+    """White from a crop's right border on, to the end of the window: the left border stays
+    black."""
+    sigma = 3 / passes**0.5
+    scale = 4
+    side = 20 + 2 * MARGIN
     window = torch.zeros(1, 3, side * scale, side * scale)
     window[..., -MARGIN * scale :] = 1
-    settings = Degradation(**{**NOTHING, "passes": passes, "blur": 1, "sinc": 0, "blur_sigma": (sigma, sigma)})
+    settings = Degradation(
+        **{**NOTHING, "passes": passes, "blur": 1, "sinc": 0, "blur_sigma": (sigma, sigma)}
+    )
     for seed in range(4):
         lr = degrade(window, settings, scale=scale, rng=np.random.default_rng(seed))
         assert float(lr[..., 0].abs().max()) * 255 < 0.7
@@ -108,7 +133,9 @@ def test_the_widest_blurs_do_not_carry_light_round_the_window(passes):
 def test_an_anisotropic_blur_has_two_widths_at_any_angle():
     angles = []
     for seed in range(20):
-        blurred = damaged(impulse(), seed=seed, blur=1, sinc=0, anisotropic=1, blur_sigma=(0.8, 2.5))
+        blurred = damaged(
+            impulse(), seed=seed, blur=1, sinc=0, anisotropic=1, blur_sigma=(0.8, 2.5)
+        )
         values, vectors = np.linalg.eigh(covariance(blurred))
         assert 0.75**2 < values[0] < values[1] < 2.55**2
         angles.append(np.degrees(np.arctan2(*vectors[:, 1])) % 180)
@@ -151,7 +178,12 @@ def test_jpeg_makes_blocks_of_eight_pixels_anywhere():
     ramp = torch.linspace(0, 1, 64).expand(1, 3, 64, 64)
     phases = set()
     for seed in range(20):
-        steps = damaged(ramp, seed=seed, compression=1, webp=0, quality=(3, 3)).diff(dim=3).abs().mean(dim=(0, 1, 2))
+        steps = (
+            damaged(ramp, seed=seed, compression=1, webp=0, quality=(3, 3))
+            .diff(dim=3)
+            .abs()
+            .mean(dim=(0, 1, 2))
+        )
         by_phase = [float(steps[phase::8].mean()) for phase in range(8)]
         assert max(by_phase) > 4 * np.median(by_phase)
         phases.add(int(np.argmax(by_phase)))
@@ -170,14 +202,26 @@ def test_lr_is_not_shifted_against_hr():
     """The centre of a spot, in the mean of many LR images with all operations on."""
     scale = 4
     side = 24 * scale
-    rows, columns = torch.meshgrid(torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij")
+    rows, columns = torch.meshgrid(
+        torch.arange(side) + 0.5, torch.arange(side) + 0.5, indexing="ij"
+    )
     centre = 5.3 * scale, 18.6 * scale
-    spot = torch.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / (2 * (1.5 * scale) ** 2))
+    spot = torch.exp(
+        -((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / (2 * (1.5 * scale) ** 2)
+    )
     image = 0.2 + 0.6 * spot.expand(1, 3, -1, -1)
-    mean = torch.stack([damaged(image, seed=seed, scale=scale, **{**EVERYTHING, "passes": 2}) for seed in range(40)])
+    mean = torch.stack(
+        [
+            damaged(image, seed=seed, scale=scale, **{**EVERYTHING, "passes": 2})
+            for seed in range(40)
+        ]
+    )
     weights = (mean.mean(dim=(0, 1, 2)) - 0.2).double()
     weights *= weights > 0.05  # the noise far from the spot
-    found = [float((weights.sum(1 - axis) * (torch.arange(24) + 0.5)).sum() / weights.sum()) for axis in (0, 1)]
+    found = [
+        float((weights.sum(1 - axis) * (torch.arange(24) + 0.5)).sum() / weights.sum())
+        for axis in (0, 1)
+    ]
     assert found == pytest.approx([5.3, 18.6], abs=0.1)
 
 
@@ -215,10 +259,14 @@ def test_validation_damages_each_photograph_in_its_own_way_always(photos):
     model = RRDB(scale=4, nf=8, growth=4, blocks=1)
     clean = Validation(photos, scale=4, multiple=8)
     first, again = (
-        Validation(photos, scale=4, multiple=8, degradation=Degradation(clean=1, preset="strong")) for _ in range(2)
+        Validation(photos, scale=4, multiple=8, degradation=Degradation(clean=1, preset="strong"))
+        for _ in range(2)
     )
     assert first.figures(model) == again.figures(model) == first.figures(model)
-    assert first.figures(model)["validation/psnr_bicubic"] < clean.figures(model)["validation/psnr_bicubic"]
+    assert (
+        first.figures(model)["validation/psnr_bicubic"]
+        < clean.figures(model)["validation/psnr_bicubic"]
+    )
     assert torch.equal(first.grid(model), again.grid(model))
     first.crops = [first.crops[0]] * 2
     one, other = first.grid(model).split(128, dim=1)
@@ -227,7 +275,9 @@ def test_validation_damages_each_photograph_in_its_own_way_always(photos):
 
 def test_the_validations_lr_psnr_is_that_against_the_clean_reduction(photos):
     """Against a damaged LR image, reproducing its noise and blocks would score best."""
-    validation = Validation(photos, scale=4, multiple=8, degradation=Degradation(**EVERYTHING), count=1)
+    validation = Validation(
+        photos, scale=4, multiple=8, degradation=Degradation(**EVERYTHING), count=1
+    )
     [hr], flow = validation.crops, random_srflow(tiny_config())
     lr = validation._reduced(hr, 0)
     with torch.no_grad():

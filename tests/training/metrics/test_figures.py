@@ -1,4 +1,5 @@
-"""The figures against what their definitions give in NumPy, and what values that no file can hold do to them."""
+"""The figures against what their definitions give in NumPy, and what values that no file can hold
+do to them."""
 
 import numpy as np
 import pytest
@@ -34,7 +35,9 @@ def test_psnr_is_of_8_bit_values_inside_the_border(hr):
     image = noisy(hr, 0.1)
     image[..., :4, :] = 0.0
     error = np.mean((levels(image) - levels(hr))[..., 4:-4, 4:-4] ** 2)
-    assert figures.psnr(image, hr, border=4) == pytest.approx(10 * np.log10(255**2 / error), abs=1e-3)
+    assert figures.psnr(image, hr, border=4) == pytest.approx(
+        10 * np.log10(255**2 / error), abs=1e-3
+    )
     assert figures.psnr(hr, hr, border=4) == 100
 
 
@@ -43,7 +46,12 @@ def test_ssim_is_scikit_images_at_full_size(side):
     hr = random_photo(side)
     image = noisy(hr, 0.1)
     inner = [levels(x)[0, :, 4:-4, 4:-4] / 255 for x in (image, hr)]
-    settings = {"data_range": 1.0, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    settings = {
+        "data_range": 1.0,
+        "gaussian_weights": True,
+        "sigma": 1.5,
+        "use_sample_covariance": False,
+    }
     maps = structural_similarity(*inner, channel_axis=0, full=True, **settings)[1]
     assert figures.ssim(image, hr, border=4) == pytest.approx(maps[:, 5:-5, 5:-5].mean(), abs=1e-4)
     assert figures.ssim(hr, hr, border=4) == pytest.approx(1)
@@ -55,11 +63,16 @@ def test_figures_of_flat_images_are_those_of_equality(level):
     convention = Convention(scale=4)
     metrics = convention.metrics()
     picture = Picture(name="flat", hr=flat, lr=flat[..., ::4, ::4])
-    equal = {metric.name: 100 if "psnr" in metric.name else 1 if metric.better == "higher" else 0 for metric in metrics}
+    equal = {
+        metric.name: 100 if "psnr" in metric.name else 1 if metric.better == "higher" else 0
+        for metric in metrics
+    }
     found = {metric.name: metric.measure(flat, picture, convention) for metric in metrics}
     assert found == pytest.approx(equal, abs=1e-4)
     others = [metric.measure(noisy(flat, 0.1), picture, convention) for metric in metrics]
-    others += [metric.measure(torch.full_like(flat, 0.25), picture, convention) for metric in metrics]
+    others += [
+        metric.measure(torch.full_like(flat, 0.25), picture, convention) for metric in metrics
+    ]
     assert np.isfinite(others).all()
 
 
@@ -80,7 +93,9 @@ def test_diversity_is_the_standard_deviation_over_samples():
     samples = [noisy(photo, size) for size in (0.01, 0.1, 0.3)]
     stacked = np.stack([levels(sample) for sample in samples])
     c4 = np.pi**0.5 / 2  # of 3 values
-    assert figures.diversity(samples) == pytest.approx(stacked.std(axis=0, ddof=1).mean() / c4, rel=1e-4)
+    assert figures.diversity(samples) == pytest.approx(
+        stacked.std(axis=0, ddof=1).mean() / c4, rel=1e-4
+    )
     assert figures.variance(samples) == pytest.approx(stacked.var(axis=0, ddof=1).mean(), rel=1e-4)
     assert figures.diversity([photo, photo]) == 0
     grey = torch.full((1, 3, 32, 32), 100 / 255)
@@ -103,7 +118,9 @@ def test_values_that_are_not_finite_are_counted_and_spoil_no_figure(hr):
 
 def test_y_psnr_is_that_of_the_unrounded_bt_601_luma():
     rng = np.random.default_rng(0)
-    image, reference = (torch.from_numpy(rng.integers(0, 256, (1, 3, 24, 20)) / 255).float() for _ in range(2))
+    image, reference = (
+        torch.from_numpy(rng.integers(0, 256, (1, 3, 24, 20)) / 255).float() for _ in range(2)
+    )
     luma = [
         16 + 65.481 * x[0, 0].double() + 128.553 * x[0, 1].double() + 24.966 * x[0, 2].double()
         for x in (image[..., 4:-4, 4:-4], reference[..., 4:-4, 4:-4])
@@ -119,7 +136,9 @@ def test_ssim_with_uniform_windows_is_scikit_images():
     one, other = (levels(x)[0] / 255 for x in (image, hr))
     expected = structural_similarity(one, other, channel_axis=0, data_range=1.0, win_size=7)
     assert figures.uniform_ssim(image, hr, border=0) == pytest.approx(expected, abs=1e-5)
-    inner = structural_similarity(one[:, 4:-4, 4:-4], other[:, 4:-4, 4:-4], channel_axis=0, data_range=1.0, win_size=7)
+    inner = structural_similarity(
+        one[:, 4:-4, 4:-4], other[:, 4:-4, 4:-4], channel_axis=0, data_range=1.0, win_size=7
+    )
     assert figures.uniform_ssim(image, hr, border=4) == pytest.approx(inner, abs=1e-5)
 
 
@@ -129,7 +148,9 @@ def test_specks_are_lone_pixels_where_the_photograph_has_none():
     for place in (10, 30, 50):
         sand[..., place, place] += 10 / 255
     assert figures.specks(sand, photograph) == pytest.approx(3)
-    assert figures.specks(photograph + (sand - photograph) / 2, photograph) == 0  # nobody sees 5/255
+    assert (
+        figures.specks(photograph + (sand - photograph) / 2, photograph) == 0
+    )  # nobody sees 5/255
     assert figures.specks(sand, sand) == 0
     line = photograph.clone()
     line[..., 40:42, :] += 0.3  # an edge is no speck

@@ -12,7 +12,9 @@ from srflow_training.lpips_weights import weights_file
 from tests.training import lpips_files
 from tests.training.lpips_files import SMALL, small_shapes
 
-SHIFT, SCALE = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])  # as LPIPS is published
+# as LPIPS is published
+SHIFT = np.array([-0.030, -0.088, -0.188])
+SCALE = np.array([0.458, 0.448, 0.450])
 ALEXNET = [(11, 4, 2), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1)]  # kernel, stride, padding
 SHAPES = {
     "alex": [(6, 3, 11, 11), (8, 6, 5, 5), (7, 8, 3, 3), (9, 7, 3, 3), (5, 9, 3, 3)],
@@ -26,11 +28,17 @@ def case(request):
     """The network, and its convolutions and heads in float64."""
     rng = np.random.default_rng(0)
     convolutions = [
-        (rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:])), 0.1 * rng.standard_normal(shape[0]))
+        (
+            rng.standard_normal(shape) * np.sqrt(2 / np.prod(shape[1:])),
+            0.1 * rng.standard_normal(shape[0]),
+        )
         for shape in SHAPES[request.param]
     ]
     heads = [rng.random(channels) for channels in CHANNELS[request.param]]
-    as_tensors = [(torch.from_numpy(weight).float(), torch.from_numpy(bias).float()) for weight, bias in convolutions]
+    as_tensors = [
+        (torch.from_numpy(weight).float(), torch.from_numpy(bias).float())
+        for weight, bias in convolutions
+    ]
     features = (AlexNetFeatures if request.param == "alex" else VGG16Features)(as_tensors)
     network = LPIPS(features, [torch.from_numpy(head).float() for head in heads])
     return request.param, network, convolutions, heads
@@ -39,12 +47,16 @@ def case(request):
 def convolved(x, weight, bias, stride, padding):
     x = np.pad(x, ((0, 0), (padding, padding), (padding, padding)))
     size = weight.shape[2]
-    windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[:, ::stride, ::stride]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[
+        :, ::stride, ::stride
+    ]
     return np.maximum(np.einsum("cyxij,ocij->oyx", windows, weight) + bias[:, None, None], 0)
 
 
 def pooled(x, size):
-    return np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[:, ::2, ::2].max(axis=(3, 4))
+    return np.lib.stride_tricks.sliding_window_view(x, (size, size), axis=(1, 2))[:, ::2, ::2].max(
+        axis=(3, 4)
+    )
 
 
 def layers_of(backbone, image, convolutions):
@@ -52,7 +64,9 @@ def layers_of(backbone, image, convolutions):
     x = (2 * image - 1 - SHIFT[:, None, None]) / SCALE[:, None, None]
     found = []
     if backbone == "alex":
-        for number, ((weight, bias), (_, stride, padding)) in enumerate(zip(convolutions, ALEXNET, strict=True)):
+        for number, ((weight, bias), (_, stride, padding)) in enumerate(
+            zip(convolutions, ALEXNET, strict=True)
+        ):
             x = convolved(pooled(x, 3) if number in (1, 2) else x, weight, bias, stride, padding)
             found.append(x)
         return found
@@ -68,7 +82,9 @@ def layers_of(backbone, image, convolutions):
 def distances(backbone, image, reference, convolutions, heads):
     """LPIPS's sum over channels at each position of each layer."""
     found = []
-    pairs = zip(*(layers_of(backbone, x, convolutions) for x in (image, reference)), heads, strict=True)
+    pairs = zip(
+        *(layers_of(backbone, x, convolutions) for x in (image, reference)), heads, strict=True
+    )
     for one, other, head in pairs:
         one, other = (x / (np.sqrt((x**2).sum(axis=0)) + 1e-10) for x in (one, other))
         found.append((head[:, None, None] * (one - other) ** 2).sum(axis=0))
@@ -87,18 +103,29 @@ def tensor(image):
 def test_the_distance_is_what_its_definition_gives(case):
     backbone, network, convolutions, heads = case
     image, reference = pair()
-    expected = sum(layer.mean() for layer in distances(backbone, image, reference, convolutions, heads))
-    assert figures.lpips(network, tensor(image), tensor(reference)) == pytest.approx(expected, rel=1e-4)
-    both = network(torch.cat([tensor(image), tensor(reference)]), torch.cat([tensor(reference)] * 2))
+    expected = sum(
+        layer.mean() for layer in distances(backbone, image, reference, convolutions, heads)
+    )
+    assert figures.lpips(network, tensor(image), tensor(reference)) == pytest.approx(
+        expected, rel=1e-4
+    )
+    both = network(
+        torch.cat([tensor(image), tensor(reference)]), torch.cat([tensor(reference)] * 2)
+    )
     assert both.tolist() == [pytest.approx(expected, rel=1e-4), 0.0]
-    assert float(figures.lpips_loss(network, tensor(image), tensor(reference))) == pytest.approx(expected, rel=1e-4)
+    assert float(figures.lpips_loss(network, tensor(image), tensor(reference))) == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 def test_the_map_is_the_sum_of_the_enlarged_layers(case):
     backbone, network, convolutions, heads = case
     image, reference = pair()
     layers = distances(backbone, image, reference, convolutions, heads)
-    enlarged = [F.interpolate(torch.from_numpy(layer)[None, None], size=(64, 73), mode="bilinear") for layer in layers]
+    enlarged = [
+        F.interpolate(torch.from_numpy(layer)[None, None], size=(64, 73), mode="bilinear")
+        for layer in layers
+    ]
     found = figures.lpips_map(network, tensor(image), tensor(reference))
     torch.testing.assert_close(found.double(), sum(enlarged), rtol=1e-4, atol=1e-6)
 
@@ -106,7 +133,8 @@ def test_the_map_is_the_sum_of_the_enlarged_layers(case):
 def test_what_is_not_finite_counts_as_black_and_what_is_outside_is_clipped(case):
     _, network, *_ = case
     image, reference = (tensor(x) for x in pair())
-    black, broken = image.clone(), image.clone()
+    black = image.clone()
+    broken = image.clone()
     black[..., :8, :8], broken[..., :8, :8] = 0, float("nan")
     broken[..., 8:16, :8], black[..., 8:16, :8] = 7, 1
     assert figures.lpips(network, broken, reference) == figures.lpips(network, black, reference) > 0
@@ -115,15 +143,21 @@ def test_what_is_not_finite_counts_as_black_and_what_is_outside_is_clipped(case)
 def test_weights_in_the_cache_are_opened(tmp_path, monkeypatch):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
     assert LPIPS.for_measuring() is None
-    with pytest.raises(CheckpointError, match=r"not on this machine: python -m srflow_training\.lpips_weights$"):
+    with pytest.raises(
+        CheckpointError, match=r"not on this machine: python -m srflow_training\.lpips_weights$"
+    ):
         LPIPS.open("alex")
     lpips_files.write_weights(tmp_path, "alex")
     weights = lpips_files.random_weights("alex")
     image, reference = pair()
     convolutions = [(weights[f"{number}.weight"], weights[f"{number}.bias"]) for number in range(5)]
     heads = [weights[f"head{number}"] for number in range(5)]
-    expected = sum(layer.mean() for layer in distances("alex", image, reference, convolutions, heads))
-    assert figures.lpips(LPIPS.for_measuring(), tensor(image), tensor(reference)) == pytest.approx(expected, rel=1e-4)
+    expected = sum(
+        layer.mean() for layer in distances("alex", image, reference, convolutions, heads)
+    )
+    assert figures.lpips(LPIPS.for_measuring(), tensor(image), tensor(reference)) == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("content", ["other tensors", b"", b"no safetensors"])

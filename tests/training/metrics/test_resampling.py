@@ -9,11 +9,14 @@ from srflow_training.resampling import enlarge_bicubic, mirror_pad, reduce_bicub
 
 
 def pillow_on_a_mirrored_border(channel, scale, *, enlarge=False):
-    """Pillow's float bicubic with a symmetric pad of 4·scale pixels, then cropped: within 1.6e-5/255 of imresize."""
+    """Pillow's float bicubic with a symmetric pad of 4·scale pixels, then cropped: within
+    1.6e-5/255 of imresize."""
     pad = 4 * scale
     padded = np.pad(channel, pad, mode="symmetric")
     size = [side * scale if enlarge else side // scale for side in padded.shape]
-    resized = np.asarray(Image.fromarray(padded.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC))
+    resized = np.asarray(
+        Image.fromarray(padded.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC)
+    )
     margin = pad * scale if enlarge else pad // scale
     return resized[margin:-margin, margin:-margin]
 
@@ -38,4 +41,6 @@ def test_enlargement_is_matlabs_up_to_the_border(scale):
 def test_padding_wider_than_the_image_goes_on_mirroring():
     image = np.arange(6, dtype=np.float32).reshape(2, 3)
     expected = np.pad(image, 7, mode="symmetric")
-    assert np.array_equal(mirror_pad(torch.from_numpy(image)[None, None], 7)[0, 0].numpy(), expected)
+    assert np.array_equal(
+        mirror_pad(torch.from_numpy(image)[None, None], 7)[0, 0].numpy(), expected
+    )

@@ -1,4 +1,5 @@
-"""Conditions of their own width by level, and nets of their own size, against computations of another form."""
+"""Conditions of their own width by level, and nets of their own size, against computations of
+another form."""
 
 import pytest
 import torch
@@ -10,7 +11,12 @@ from tests.networks import random_srflow, tiny_config
 from tests.training.model.test_plain_encoder import plain_config
 from tests.training.model.test_transforms import normal
 
-BY_LEVEL = {"steps": (1, 2, 3), "hidden": (8, 12, 16), "injector_hidden": (4, 8, 12), "condition_kernel": 1}
+BY_LEVEL = {
+    "steps": (1, 2, 3),
+    "hidden": (8, 12, 16),
+    "injector_hidden": (4, 8, 12),
+    "condition_kernel": 1,
+}
 CONFIGS = {
     "plain": plain_config(**BY_LEVEL),
     "plain, 3×3": plain_config(**{**BY_LEVEL, "condition_kernel": 3}),
@@ -27,7 +33,8 @@ CONFIGS = {
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 @torch.no_grad()
 def test_u_is_a_shuffled_1x1_convolution_of_the_trunk_and_decoding_inverts_encoding(config):
-    model, lr = random_srflow(config).double(), normal(2, 3, 8, 4)
+    model = random_srflow(config).double()
+    lr = normal(2, 3, 8, 4)
     hr = normal(2, 3, 8 * config.scale, 4 * config.scale)
     torch.testing.assert_close(model.decode(lr, model.encode(hr, lr)[0]), hr, rtol=0, atol=1e-9)
     found = model.encoder.features(lr, block_indices=config.stacked_blocks)
@@ -35,10 +42,12 @@ def test_u_is_a_shuffled_1x1_convolution_of_the_trunk_and_decoding_inverts_encod
     for shape, features, projection in zip(
         config.level_shapes, model.features(lr).levels, model.projections, strict=True
     ):
-        x, cell = trunk, 2 ** abs(shape.lr_exponent)
+        x = trunk
+        cell = 2 ** abs(shape.lr_exponent)
         if shape.lr_exponent < 0:
             x = F.pixel_unshuffle(x, cell)
-        weight, bias = projection.conv.weight[..., 0, 0], projection.conv.bias
+        weight = projection.conv.weight[..., 0, 0]
+        bias = projection.conv.bias
         x = F.leaky_relu(torch.einsum("oc,nchw->nohw", weight, x) + bias[:, None, None], 0.2)
         if shape.lr_exponent > 0:
             x = F.pixel_shuffle(x, cell)
@@ -68,12 +77,16 @@ def test_gradients_reach_the_projections_even_if_the_encoder_is_frozen():
 
 @torch.no_grad()
 def test_conditioning_of_unequal_nets_can_be_computed_when_needed_and_is_counted():
-    model, lr = random_srflow(CONFIGS["plain"]), torch.rand(1, 3, 8, 4)
-    whole, later = model.condition(lr), model.condition_when_needed(lr)
+    model = random_srflow(CONFIGS["plain"])
+    lr = torch.rand(1, 3, 8, 4)
+    whole = model.condition(lr)
+    later = model.condition_when_needed(lr)
     held = 0
     for one, other in zip(whole.levels, later.levels, strict=True):
         for part, again in zip(one, other, strict=True):
-            torch.testing.assert_close(part, again, rtol=1e-5, atol=1e-6)  # processors round it differently
+            torch.testing.assert_close(
+                part, again, rtol=1e-5, atol=1e-6
+            )  # processors round it differently
             held += sum(4 * tensor.numel() for tensor in part)
     assert model.conditioning_bytes(lr) == held
 
@@ -90,20 +103,30 @@ def test_files_of_networks_without_these_options_name_none_of_them():
     assert not known & set(SRFlowConfig.of_variant("published").to_dict())
     assert not known & set(tiny_config().to_dict())
     written = CONFIGS["plain"].to_dict()
-    assert (written["encoder"], written["condition"], written["hidden"]) == ("plain", [8, 12, 16], [8, 12, 16])
+    assert (written["encoder"], written["condition"], written["hidden"]) == (
+        "plain",
+        [8, 12, 16],
+        [8, 12, 16],
+    )
     assert SRFlowConfig.from_dict(written) == CONFIGS["plain"]
 
 
 def test_a_last_kernel_of_1_makes_the_nets_last_convolutions_1x1_and_leaves_priors_as_they_are():
     model = random_srflow(tiny_config(last_kernel=1))
-    sizes = {name: module.weight.shape[2:] for name, module in model.named_modules() if isinstance(module, ZerosConv)}
+    sizes = {
+        name: module.weight.shape[2:]
+        for name, module in model.named_modules()
+        if isinstance(module, ZerosConv)
+    }
     assert {size for name, size in sizes.items() if name.endswith("conv3")} == {(1, 1)}
     assert {size for name, size in sizes.items() if name.endswith("split.conv")} == {(3, 3)}
 
 
 @torch.no_grad()
 def test_a_residual_flow_models_hr_less_the_encoders_own_image():
-    model, lr, hr = random_srflow(CONFIGS["residual"]).double(), normal(2, 3, 8, 4), normal(2, 3, 32, 16)
+    model = random_srflow(CONFIGS["residual"]).double()
+    lr = normal(2, 3, 8, 4)
+    hr = normal(2, 3, 32, 16)
     latents, log_likelihood = model.encode(hr, lr)
     torch.testing.assert_close(model.decode(lr, latents), hr, rtol=0, atol=1e-9)
     other = SRFlow(plain_config(image_base="nearest")).double()

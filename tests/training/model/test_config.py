@@ -40,10 +40,18 @@ def test_latents_have_as_many_values_as_the_image(variant, scale):
 
 @pytest.mark.parametrize(
     ("scale", "blocks", "expected"),
-    [(4, 23, (1, 8, 15, 22)), (8, 23, (1, 3, 5, 7)), (8, 8, (1, 3, 5, 7)), (4, 4, (0, 1, 2, 3)), (16, 8, (1, 3, 5, 7))],
+    [
+        (4, 23, (1, 8, 15, 22)),
+        (8, 23, (1, 3, 5, 7)),
+        (8, 8, (1, 3, 5, 7)),
+        (4, 4, (0, 1, 2, 3)),
+        (16, 8, (1, 3, 5, 7)),
+    ],
 )
 def test_stacked_blocks_follow_from_scale_and_depth(scale, blocks, expected):
-    assert SRFlowConfig.of_variant("published", scale=scale, blocks=blocks).stacked_blocks == expected
+    assert (
+        SRFlowConfig.of_variant("published", scale=scale, blocks=blocks).stacked_blocks == expected
+    )
 
 
 def test_variants_mix():
@@ -73,15 +81,27 @@ def test_variants_mix():
         ({"split_levels": [1.0]}, r"split_levels is \[1.0\]: Input should be a valid integer"),
         ({"condition": (8, 8)}, "condition has 2 values; 3 levels need as many"),
         ({"hidden": (8, 0, 8)}, r"hidden is \[8, 0, 8\]; each must be at least 1"),
-        ({"injector_hidden": 0}, "injector_hidden is 0: Input should be greater than or equal to 1"),
+        (
+            {"injector_hidden": 0},
+            "injector_hidden is 0: Input should be greater than or equal to 1",
+        ),
         ({"condition_kernel": 1}, "condition_kernel is 1, which needs a condition"),
         ({"level_feature": False, "stacked_blocks": ()}, "the flow has no condition"),
         ({"stacked_blocks": (1, 1)}, "it names a block twice"),
-        ({**PLAIN, "condition": ()}, r"a plain encoder needs a condition, e.g. condition: \[64, 64, 64\]"),
-        ({**PLAIN, "growth": 4}, "growth belongs to rrdb encoders: leave it out with encoder: plain"),
+        (
+            {**PLAIN, "condition": ()},
+            r"a plain encoder needs a condition, e.g. condition: \[64, 64, 64\]",
+        ),
+        (
+            {**PLAIN, "growth": 4},
+            "growth belongs to rrdb encoders: leave it out with encoder: plain",
+        ),
         ({"encoder": "dense"}, "encoder is 'dense': Input should be 'rrdb' or 'plain'"),
         ({"residual": True}, "residual needs encoder: plain, and image_base: nearest or none"),
-        ({**PLAIN, "residual": True, "image_base": "bicubic"}, "residual needs encoder: plain, and image_base: "),
+        (
+            {**PLAIN, "residual": True, "image_base": "bicubic"},
+            "residual needs encoder: plain, and image_base: ",
+        ),
     ],
 )
 def test_bad_values_are_named(overrides, message):

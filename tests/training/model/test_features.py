@@ -1,4 +1,5 @@
-"""Convolutions on u, without enlarging what nearest interpolation repeats, equal those on the enlarged u."""
+"""Convolutions on u, without enlarging what nearest interpolation repeats, equal those on the
+enlarged u."""
 
 import pytest
 import torch
@@ -19,27 +20,36 @@ def features(factor, *, own=3, small=4, height=3, width=5):
 @pytest.mark.parametrize("factor", [2, 4, 8])
 @pytest.mark.parametrize("own", [0, 3])
 def test_the_small_kernels_compute_the_convolution_of_the_enlarged_features(factor, own):
-    u, weight, bias = features(factor, own=own), normal(6, own + 4, 3, 3, seed=2), normal(6, seed=3)
+    u = features(factor, own=own)
+    weight = normal(6, own + 4, 3, 3, seed=2)
+    bias = normal(6, seed=3)
     expected = F.conv2d(u.u(), weight, bias, padding=1)
     torch.testing.assert_close(u.conv(weight, bias), expected, rtol=0, atol=1e-12)
-    torch.testing.assert_close(u.conv(weight), F.conv2d(u.u(), weight, padding=1), rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        u.conv(weight), F.conv2d(u.u(), weight, padding=1), rtol=0, atol=1e-12
+    )
 
 
 def test_features_without_enlarged_ones_are_convolved_as_they_are():
-    u, weight, bias = features(1, small=0), normal(6, 3, 3, 3, seed=2), normal(6, seed=3)
+    u = features(1, small=0)
+    weight = normal(6, 3, 3, 3, seed=2)
+    bias = normal(6, seed=3)
     assert torch.equal(u.conv(weight, bias), F.conv2d(u.u(), weight, bias, padding=1))
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("factor", [2, 4])
 def test_gradients_are_those_of_the_plain_convolution(factor, layout):
-    u, upstream = features(factor), normal(2, 6, 3 * factor, 5 * factor, seed=5)
+    u = features(factor)
+    upstream = normal(2, 6, 3 * factor, 5 * factor, seed=5)
     inputs = [u.own, u.small, normal(6, 7, 3, 3, seed=2), normal(6, seed=3)]
     inputs = [x.contiguous(memory_format=layout) if x.ndim == 4 else x for x in inputs]
 
     def gradients(convolve):
         own, small, weight, bias = leaves = [x.clone().requires_grad_() for x in inputs]
-        convolve(LevelFeatures(own=own, small=small, factor=factor), weight, bias).backward(upstream)
+        convolve(LevelFeatures(own=own, small=small, factor=factor), weight, bias).backward(
+            upstream
+        )
         return [leaf.grad for leaf in leaves]
 
     ours = gradients(lambda given, weight, bias: given.conv(weight, bias))

@@ -1,4 +1,5 @@
-"""The whole network: inverse, log-likelihood, gradients, initialisation, and what inference must not do."""
+"""The whole network: inverse, log-likelihood, gradients, initialisation, and what inference must
+not do."""
 
 import importlib
 import math
@@ -20,7 +21,9 @@ def images(config, *, batch=2, lr_size=None, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     height, width = lr_size or (config.size_multiple, 2 * config.size_multiple)
     lr = torch.rand((batch, 3, height, width), generator=generator, dtype=dtype)
-    hr = torch.rand((batch, 3, config.scale * height, config.scale * width), generator=generator, dtype=dtype)
+    hr = torch.rand(
+        (batch, 3, config.scale * height, config.scale * width), generator=generator, dtype=dtype
+    )
     return hr, lr
 
 
@@ -32,7 +35,9 @@ def test_decode_inverts_encode_and_encode_inverts_decode(variant, scale):
     model = random_srflow(config).double()
     hr, lr = images(config)
     latents, _ = model.encode(hr, lr)
-    assert {level: tuple(z.shape[1:]) for level, z in latents.items()} == model.latent_shapes(*lr.shape[2:])
+    assert {level: tuple(z.shape[1:]) for level, z in latents.items()} == model.latent_shapes(
+        *lr.shape[2:]
+    )
     torch.testing.assert_close(model.decode(lr, latents), hr, rtol=0, atol=1e-9)
     drawn = {level: 0.5 * torch.randn_like(z) for level, z in latents.items()}
     again, _ = model.encode(model.decode(lr, drawn), lr)
@@ -42,10 +47,14 @@ def test_decode_inverts_encode_and_encode_inverts_decode(variant, scale):
 
 @torch.no_grad()
 def test_what_lies_far_from_the_border_is_the_same_in_a_part_of_the_picture():
-    """The network is fully convolutional, so that it takes pictures of any size, and parts of them."""
+    """The network is fully convolutional, so that it takes pictures of any size, and parts of
+    them."""
     model = random_srflow(tiny_config("paper", blocks=1, steps=1, stacked_blocks=(0,))).double()
     _, lr = images(model.config, batch=1, lr_size=(40, 52))
-    latents = {level: torch.randn(1, *shape).double() for level, shape in model.latent_shapes(40, 52).items()}
+    latents = {
+        level: torch.randn(1, *shape).double()
+        for level, shape in model.latent_shapes(40, 52).items()
+    }
     whole = model.decode(lr, latents)[..., 16 * 4 : -16 * 4, 22 * 4 : -16 * 4]
     parts = {level: z[..., 6 * z.shape[3] // 52 :] for level, z in latents.items()}
     part = model.decode(lr[..., 6:], parts)[..., 16 * 4 : -16 * 4, 16 * 4 : -16 * 4]
@@ -76,7 +85,9 @@ def test_gradients_reach_every_parameter_but_the_encoders_image_head(variant):
     model = random_srflow(config)
     hr, lr = images(config, dtype=torch.float32)
     (-model(hr, lr).mean() + model.encoder(lr).square().mean()).backward()
-    silent = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    silent = [
+        name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0
+    ]
     assert silent == []
 
 
@@ -85,9 +96,14 @@ def test_one_lr_image_serves_a_batch_of_latents():
     config = tiny_config()
     model = random_srflow(config).double()
     _, lr = images(config, batch=1)
-    latents = {level: torch.randn(3, *shape).double() for level, shape in model.latent_shapes(*lr.shape[2:]).items()}
+    latents = {
+        level: torch.randn(3, *shape).double()
+        for level, shape in model.latent_shapes(*lr.shape[2:]).items()
+    }
     together = model.decode(lr, latents)
-    alone = torch.cat([model.decode(lr, {level: z[i : i + 1] for level, z in latents.items()}) for i in range(3)])
+    alone = torch.cat(
+        [model.decode(lr, {level: z[i : i + 1] for level, z in latents.items()}) for i in range(3)]
+    )
     torch.testing.assert_close(together, alone)
 
 
@@ -115,7 +131,9 @@ def published_network(monkeypatch):
 
 @pytest.mark.parametrize("scale", [4, 8])
 @pytest.mark.parametrize("variant", ["published", "bounded"])
-def test_the_likelihood_and_its_gradients_are_those_of_a_plain_computation(variant, scale, published_network):
+def test_the_likelihood_and_its_gradients_are_those_of_a_plain_computation(
+    variant, scale, published_network
+):
     model = random_srflow(tiny_config(variant, scale=scale)).double()
     hr, lr = images(model.config)
 
@@ -123,7 +141,9 @@ def test_the_likelihood_and_its_gradients_are_those_of_a_plain_computation(varia
         model.zero_grad()
         log_likelihood(hr, lr).mean().backward()
         return {
-            name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None
+            name: parameter.grad.clone()
+            for name, parameter in model.named_parameters()
+            if parameter.grad is not None
         }
 
     plain = partial(published_network.log_likelihood, model)
@@ -135,7 +155,9 @@ def test_the_likelihood_and_its_gradients_are_those_of_a_plain_computation(varia
 
 
 @pytest.mark.parametrize("variant", ["published", "bounded"])
-def test_actnorms_are_set_once_from_data_to_zero_mean_and_unit_variance(variant, published_network, monkeypatch):
+def test_actnorms_are_set_once_from_data_to_zero_mean_and_unit_variance(
+    variant, published_network, monkeypatch
+):
     torch.manual_seed(0)
     config = tiny_config(variant)
     model = SRFlow(config).double()
@@ -143,7 +165,8 @@ def test_actnorms_are_set_once_from_data_to_zero_mean_and_unit_variance(variant,
     assert not any(actnorm.initialized for actnorm in model.actnorms())
     model.initialize_actnorms(hr, lr)
     assert all(actnorm.initialized for actnorm in model.actnorms())
-    seen, encode = [], ActnormTransform.encode
+    seen = []
+    encode = ActnormTransform.encode
 
     def watched(actnorm, h):
         seen.append(encode(actnorm, h)[0])
@@ -153,7 +176,9 @@ def test_actnorms_are_set_once_from_data_to_zero_mean_and_unit_variance(variant,
     published_network.log_likelihood(model, hr, lr)  # which computes each actnorm on its own
     assert len(seen) == len(model.actnorms())
     for h in seen:
-        torch.testing.assert_close(h.mean(dim=(0, 2, 3)), torch.zeros(h.shape[1]).double(), rtol=0, atol=1e-6)
+        torch.testing.assert_close(
+            h.mean(dim=(0, 2, 3)), torch.zeros(h.shape[1]).double(), rtol=0, atol=1e-6
+        )
         torch.testing.assert_close(
             h.var(dim=(0, 2, 3), correction=0), torch.ones(h.shape[1]).double(), rtol=0, atol=1e-3
         )

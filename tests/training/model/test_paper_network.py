@@ -1,4 +1,5 @@
-"""The variant `paper` computes what the publication's text says: compared with a plain network, written anew."""
+"""The variant `paper` computes what the publication's text says: compared with a plain network,
+written anew."""
 
 import pytest
 import torch
@@ -24,7 +25,8 @@ def pictures(scale):
 def drawn(network, lr):
     torch.manual_seed(0)
     return {
-        level: torch.randn(len(lr), *shape).double() for level, shape in network.latent_shapes(*lr.shape[2:]).items()
+        level: torch.randn(len(lr), *shape).double()
+        for level, shape in network.latent_shapes(*lr.shape[2:]).items()
     }
 
 
@@ -34,4 +36,6 @@ def test_likelihoods_and_pictures_are_those_of_the_plain_network(network):
     plain = PaperNetwork(network.state_dict(), scale=network.config.scale)
     torch.testing.assert_close(network(hr, lr), plain.log_likelihood(hr, lr), rtol=1e-10, atol=0)
     latents = drawn(network, lr)
-    torch.testing.assert_close(network.decode(lr, latents), plain.decode(lr, latents), rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(
+        network.decode(lr, latents), plain.decode(lr, latents), rtol=1e-7, atol=1e-9
+    )

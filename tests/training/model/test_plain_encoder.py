@@ -38,16 +38,20 @@ def convs_of(model):
 
 @torch.no_grad()
 def test_a_composed_kernel_is_three_convolutions_and_a_skip():
-    conv, x = composed_conv(), normal(2, 3, 7, 6)
+    conv = composed_conv()
+    x = normal(2, 3, 7, 6)
     wide = F.conv2d(F.conv2d(x, conv.expand[..., None, None]), conv.middle, padding=1)
-    expected = F.conv2d(wide, conv.reduce[..., None, None]) + F.conv2d(x, conv.skip[..., None, None])
+    expected = F.conv2d(wide, conv.reduce[..., None, None]) + F.conv2d(
+        x, conv.skip[..., None, None]
+    )
     torch.testing.assert_close(conv(x), expected + conv.bias[:, None, None], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [2, 4, 8, 16])
 @torch.no_grad()
 def test_the_image_is_the_base_and_a_shuffled_convolution_of_the_trunk(scale):
-    model, lr = encoder(scale=scale, image_base="bicubic", condition=(8,) * scale.bit_length()), normal(1, 3, 6, 4)
+    model = encoder(scale=scale, image_base="bicubic", condition=(8,) * scale.bit_length())
+    lr = normal(1, 3, 6, 4)
     first = x = model.conv_first(lr)
     for block in model.blocks:
         x = x + block.conv2(F.leaky_relu(block.conv1(x), 0.2))
@@ -77,8 +81,10 @@ def test_the_training_error_is_that_of_the_image_and_so_is_its_gradient(scale, i
 
 @torch.no_grad()
 def test_collapsing_and_composing_again_change_nothing_that_is_computed():
-    model, lr = encoder(), normal(1, 3, 8, 6)
-    image, composed = model(lr), len(convs_of(model))
+    model = encoder()
+    lr = normal(1, 3, 8, 6)
+    image = model(lr)
+    composed = len(convs_of(model))
     assert model.composed()
     parameters = sum(parameter.numel() for parameter in model.parameters())
     for _ in range(2):
@@ -89,7 +95,9 @@ def test_collapsing_and_composing_again_change_nothing_that_is_computed():
     assert sum(parameter.numel() for parameter in model.parameters()) < parameters / 3
     model.compose()
     assert len(convs_of(model)) == composed == 2 + 2 * 2 + 1
-    torch.testing.assert_close(model.double()(lr), image, rtol=0, atol=1e-5)  # composed anew in float32
+    torch.testing.assert_close(
+        model.double()(lr), image, rtol=0, atol=1e-5
+    )  # composed anew in float32
 
 
 def test_every_parameter_learns_also_after_a_collapse():
@@ -98,8 +106,10 @@ def test_every_parameter_learns_also_after_a_collapse():
     model.compose()
     model.double()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
-    lr, target = normal(1, 3, 6, 6), normal(1, 3, 24, 24)
-    before, losses = copy.deepcopy(model.state_dict()), []
+    lr = normal(1, 3, 6, 6)
+    target = normal(1, 3, 24, 24)
+    before = copy.deepcopy(model.state_dict())
+    losses = []
     for _ in range(3):
         optimiser.zero_grad()
         loss = (model(lr) - target).abs().mean()
@@ -107,11 +117,14 @@ def test_every_parameter_learns_also_after_a_collapse():
         optimiser.step()
         losses.append(loss.item())
     assert losses[2] < losses[0]
-    assert [name for name, values in model.state_dict().items() if torch.equal(values, before[name])] == []
+    assert [
+        name for name, values in model.state_dict().items() if torch.equal(values, before[name])
+    ] == []
 
 
 def test_kernels_are_composed_in_float32_where_convolutions_round():
-    conv, x = composed_conv().float(), torch.randn(1, 3, 6, 6)
+    conv = composed_conv().float()
+    x = torch.randn(1, 3, 6, 6)
     exact = conv.kernel()
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(conv.kernel(), exact)
@@ -121,7 +134,8 @@ def test_kernels_are_composed_in_float32_where_convolutions_round():
 @pytest.mark.parametrize("collapsed", [False, True])
 @torch.no_grad()
 def test_files_hold_composed_or_collapsed_kernels(tmp_path, collapsed):
-    flow, lr = random_srflow(plain_config()), torch.rand(1, 3, 8, 6)
+    flow = random_srflow(plain_config())
+    lr = torch.rand(1, 3, 8, 6)
     if collapsed:
         flow.encoder.collapse()
     image = flow.encoder(lr)
@@ -140,7 +154,8 @@ def test_files_hold_composed_or_collapsed_kernels(tmp_path, collapsed):
 def test_a_run_that_starts_from_a_collapsed_file_composes_it_again(tmp_path):
     source = random_srflow(plain_config())
     source.encoder.collapse()
-    fresh, lr = SRFlow(plain_config()), torch.rand(1, 3, 8, 6)
+    fresh = SRFlow(plain_config())
+    lr = torch.rand(1, 3, 8, 6)
     image = source.encoder(lr).detach()
     copy_weights(source, fresh, "collapsed.safetensors")
     assert fresh.encoder.composed()

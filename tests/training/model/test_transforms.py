@@ -42,8 +42,12 @@ TRANSFORMS = {
     "squeeze": lambda: Squeeze(),
     "actnorm": lambda: ActnormTransform(normal(1, 8, 1, 1), 0.3 * normal(1, 8, 1, 1, seed=1)),
     "mix": lambda: MixChannels(normal(8, 8), normal(8, seed=1)),
-    "affine, scale first": lambda: ElementwiseAffine(0.3 * normal(*SHAPE), normal(*SHAPE, seed=1), "scale_first"),
-    "affine, shift first": lambda: ElementwiseAffine(0.3 * normal(*SHAPE), normal(*SHAPE, seed=1), "shift_first"),
+    "affine, scale first": lambda: ElementwiseAffine(
+        0.3 * normal(*SHAPE), normal(*SHAPE, seed=1), "scale_first"
+    ),
+    "affine, shift first": lambda: ElementwiseAffine(
+        0.3 * normal(*SHAPE), normal(*SHAPE, seed=1), "shift_first"
+    ),
     **{
         f"coupling, {variant}": lambda variant=variant: CouplingTransform(
             partial(conditional_net(tiny_config(variant), 4, 4), 0.1 * normal(1, 8, 4, 6, seed=3))
@@ -57,15 +61,20 @@ def jacobian_log_det(function, h):
     """log|det ∂function/∂h| of each image in the batch, from autograd."""
     log_dets = []
     for image in h:
-        jacobian = torch.autograd.functional.jacobian(lambda x: function(x[None])[0].flatten(), image)
-        log_dets.append(torch.linalg.slogdet(jacobian.reshape(image.numel(), image.numel())).logabsdet)
+        jacobian = torch.autograd.functional.jacobian(
+            lambda x: function(x[None])[0].flatten(), image
+        )
+        log_dets.append(
+            torch.linalg.slogdet(jacobian.reshape(image.numel(), image.numel())).logabsdet
+        )
     return torch.stack(log_dets)
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 @torch.no_grad()
 def test_decode_inverts_encode(name):
-    transform, h = TRANSFORMS[name](), normal(*SHAPE, seed=2)
+    transform = TRANSFORMS[name]()
+    h = normal(*SHAPE, seed=2)
     encoded, _ = transform.encode(h)
     torch.testing.assert_close(transform.decode(encoded), h, rtol=0, atol=1e-10)
     torch.testing.assert_close(transform.encode(transform.decode(h))[0], h, rtol=0, atol=1e-10)
@@ -73,12 +82,15 @@ def test_decode_inverts_encode(name):
 
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_log_det_is_autograds(name):
-    transform, h = TRANSFORMS[name](), normal(*SHAPE, seed=2)[:1]
+    transform = TRANSFORMS[name]()
+    h = normal(*SHAPE, seed=2)[:1]
     if name.startswith("affine"):
         transform = ElementwiseAffine(transform.log_scale[:1], transform.shift[:1], transform.order)
     with torch.no_grad():
         log_det = transform.encode(h)[1]
-    torch.testing.assert_close(log_det.expand(1), jacobian_log_det(lambda x: transform.encode(x)[0], h))
+    torch.testing.assert_close(
+        log_det.expand(1), jacobian_log_det(lambda x: transform.encode(x)[0], h)
+    )
 
 
 def test_squeeze_puts_row_offset_before_column_offset():
@@ -102,7 +114,8 @@ def test_a_level_inverts_and_its_log_det_is_autograds(variant):
     level = Level(config.level_shapes[0], config).double()
     for parameter in level.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
-    h, u = normal(1, 3, 4, 8), normal(1, config.feature_channels, 2, 4, seed=1)
+    h = normal(1, 3, 4, 8)
+    u = normal(1, config.feature_channels, 2, 4, seed=1)
     parts = level.parts_on_u(LevelFeatures(own=u))
 
     def encode(x):
@@ -117,15 +130,25 @@ def test_a_level_inverts_and_its_log_det_is_autograds(variant):
 
 @torch.no_grad()
 def test_an_actnorm_and_the_mixing_after_it_are_one_map():
-    h, weights = normal(*SHAPE), [normal(8, 8, seed=seed) for seed in (1, 2)]
-    actnorms = [ActnormTransform(normal(1, 8, 1, 1, seed=3), normal(1, 8, 1, 1, seed=seed)) for seed in (4, 5)]
-    forward, backward = (mix_channels(actnorms, weights, direction) for direction in ("encode", "decode"))
-    for actnorm, weight, encoding, decoding in zip(actnorms, weights, forward, backward, strict=True):
+    h = normal(*SHAPE)
+    weights = [normal(8, 8, seed=seed) for seed in (1, 2)]
+    actnorms = [
+        ActnormTransform(normal(1, 8, 1, 1, seed=3), normal(1, 8, 1, 1, seed=seed))
+        for seed in (4, 5)
+    ]
+    forward, backward = (
+        mix_channels(actnorms, weights, direction) for direction in ("encode", "decode")
+    )
+    for actnorm, weight, encoding, decoding in zip(
+        actnorms, weights, forward, backward, strict=True
+    ):
         normalised, log_det = actnorm.encode(h)
         expected = torch.einsum("oi,nihw->nohw", weight, normalised)
         encoded, folded_log_det = encoding.encode(h)
         torch.testing.assert_close(encoded, expected)
-        torch.testing.assert_close(folded_log_det, log_det + torch.linalg.slogdet(weight).logabsdet * 4 * 6)
+        torch.testing.assert_close(
+            folded_log_det, log_det + torch.linalg.slogdet(weight).logabsdet * 4 * 6
+        )
         torch.testing.assert_close(decoding.decode(encoded), h)
 
 
@@ -166,7 +189,9 @@ def test_large_matrices_are_exact_with_several_threads():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        forward, backward = (mix_channels(actnorms, weights, direction) for direction in ("encode", "decode"))
+        forward, backward = (
+            mix_channels(actnorms, weights, direction) for direction in ("encode", "decode")
+        )
     finally:
         torch.set_num_threads(threads)
     for encoding, decoding, weight in zip(forward, backward, weights, strict=True):

@@ -1,4 +1,5 @@
-"""A run's settings: every preset, every variant, and errors of one line that name field and reason."""
+"""A run's settings: every preset, every variant, and errors of one line that name field and
+reason."""
 
 import itertools
 import re
@@ -30,7 +31,9 @@ def test_the_help_says_of_each_preset_what_it_is_and_how_large():
         line = next(line for line in told.splitlines() if re.match(rf" +{name} ", line))
         with torch.device("meta"):
             model = SRFlow(load_settings(name).config())
-        assert f" {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M " in line, name
+        assert (
+            f" {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M " in line
+        ), name
         assert re.search(r" [\d,]+ \+ [\d,]+ h +[\d.]+ GB  ×\d", line), name
 
 
@@ -44,40 +47,68 @@ def test_the_help_says_of_each_preset_what_it_is_and_how_large():
 )
 def test_published_presets_have_nothing_of_ours(name, scale, blocks, stacked, batch, rate):
     settings = load_settings(name, ["schedule.encoder=rrdb.pth"])
-    config, data, schedule = settings.config(), settings.data, settings.schedule
+    config = settings.config()
+    data = settings.data
+    schedule = settings.schedule
     assert config == SRFlowConfig.of_variant("published", scale=scale, blocks=blocks)
     assert (config.variant, config.steps, config.stacked_blocks) == ("published", 16, stacked)
     assert (data.crop, data.batch, data.transposes, data.choose_of) == (160, batch, False, 1)
-    assert (data.flip, settings.hardware.precision) == ("horizontal", "fp32")  # no face stands on its head
+    assert (data.flip, settings.hardware.precision) == (
+        "horizontal",
+        "fp32",
+    )  # no face stands on its head
     assert (data.widest, data.narrowest, data.hr_shift, data.reduction) == (0, 0, 0, "bicubic")
-    assert (schedule.learning_rate, schedule.betas, schedule.decay, schedule.warmup) == (rate, (0.9, 0.999), "steps", 0)
-    assert (schedule.clip_norm, schedule.ema, schedule.iterations, schedule.freeze_encoder) == (0, 0, 200_000, 0.5)
+    assert (schedule.learning_rate, schedule.betas, schedule.decay, schedule.warmup) == (
+        rate,
+        (0.9, 0.999),
+        "steps",
+        0,
+    )
+    assert (schedule.clip_norm, schedule.ema, schedule.iterations, schedule.freeze_encoder) == (
+        0,
+        0,
+        200_000,
+        0.5,
+    )
     assert (settings.objective.noise, settings.objective.l1) == (pytest.approx(4 / 3**0.5), 0)
 
 
 @pytest.mark.parametrize(
     ("name", "scale", "blocks", "stacked"),
-    [("x4", 4, 23, (2, 7, 12, 17, 22)), ("x8", 8, 23, (2, 7, 12, 17, 22)), ("x8-faces", 8, 8, (3, 4, 5, 6, 7))],
+    [
+        ("x4", 4, 23, (2, 7, 12, 17, 22)),
+        ("x8", 8, 23, (2, 7, 12, 17, 22)),
+        ("x8-faces", 8, 8, (3, 4, 5, 6, 7)),
+    ],
 )
-def test_a_preset_of_the_text_is_the_released_one_with_the_texts_network_and_rate(name, scale, blocks, stacked):
-    settings, released = load_settings(f"paper-{name}"), load_settings(f"published-{name}")
+def test_a_preset_of_the_text_is_the_released_one_with_the_texts_network_and_rate(
+    name, scale, blocks, stacked
+):
+    settings = load_settings(f"paper-{name}")
+    released = load_settings(f"published-{name}")
     assert settings.config() == SRFlowConfig.of_variant("paper", scale=scale, blocks=blocks)
     assert (settings.config().stacked_blocks, settings.config().hidden) == (stacked, 64)
     assert (settings.data, settings.objective) == (released.data, released.objective)
     assert settings.schedule == released.schedule.model_copy(update={"learning_rate": 5e-4})
 
 
-@pytest.mark.parametrize(("name", "levels"), [("published-x8-faces", 4), ("paper-x8-faces", 5), ("x8-faces", 5)])
+@pytest.mark.parametrize(
+    ("name", "levels"), [("published-x8-faces", 4), ("paper-x8-faces", 5), ("x8-faces", 5)]
+)
 def test_faces_are_enlarged_16_times_by_one_setting_and_never_turned_upside_down(name, levels):
     settings = load_settings(name, ["network.scale=16"])
-    assert (settings.config().levels, settings.config().variant) == (levels, load_settings(name).config().variant)
+    assert (settings.config().levels, settings.config().variant) == (
+        levels,
+        load_settings(name).config().variant,
+    )
     assert settings.data.crop % (16 * settings.config().size_multiple) == 0
     assert settings.data.flip == "horizontal"
 
 
 @pytest.mark.parametrize("name", preset_names())
 def test_the_encoder_of_a_flow_is_a_stage_of_its_preset(name):
-    encoder, flow = load_settings(name, stage="encoder"), load_settings(name)
+    encoder = load_settings(name, stage="encoder")
+    flow = load_settings(name)
     assert encoder.kind == flow.config().encoder
     for field in ENCODER_FIELDS[encoder.kind]:
         assert getattr(encoder.config(), field) == getattr(flow.config(), field)
@@ -94,7 +125,7 @@ def test_every_preset_has_every_variant(name):
         assert (config.variant, config.scale) == (variant, int(name[1 : name.index("-")]))
 
 
-def test_our_networks_stack_equally_spaced_blocks_published_ones_their_own_and_saved_runs_keep_them():
+def test_our_networks_stack_equally_spaced_blocks_and_published_ones_their_own():
     for name, variant, blocks in (
         ("x4-general", "bounded", (1, 8, 15, 22)),
         ("x8-general", "bounded", (1, 8, 15, 22)),
@@ -113,13 +144,20 @@ def test_our_networks_stack_equally_spaced_blocks_published_ones_their_own_and_s
 def test_the_rate_is_halved_as_published_rises_in_the_warmup_and_falls_by_a_cosine():
     schedule = load_settings("x8-general", ["schedule.encoder=rrdb.pth"]).schedule
     assert (schedule.iterations, schedule.freeze_encoder) == (200_000, 0.5)
-    rates = [schedule.learning_rate_at(int(share * 200_000)) for share in (0, 0.499, 0.5, 0.75, 0.9, 0.95)]
+    rates = [
+        schedule.learning_rate_at(int(share * 200_000))
+        for share in (0, 0.499, 0.5, 0.75, 0.9, 0.95)
+    ]
     assert rates == pytest.approx([5e-4, 5e-4, 2.5e-4, 1.25e-4, 6.25e-5, 3.125e-5])
     scratch = load_settings("x8-general").schedule
     assert (scratch.iterations, scratch.freeze_encoder) == (300_000, 0)
-    rising = load_settings("x4-small", ["schedule.warmup=4", "schedule.learning_rate=1e-3"]).schedule
+    rising = load_settings(
+        "x4-small", ["schedule.warmup=4", "schedule.learning_rate=1e-3"]
+    ).schedule
     assert [rising.learning_rate_at(i) for i in (0, 4, 5)] == pytest.approx([2e-4, 1e-3, 1e-3])
-    cosine = load_settings("x4-small", ["schedule.decay=cosine", "schedule.iterations=100"]).schedule
+    cosine = load_settings(
+        "x4-small", ["schedule.decay=cosine", "schedule.iterations=100"]
+    ).schedule
     assert cosine.learning_rate_at(50) == pytest.approx(2.5e-4)
 
 
@@ -131,7 +169,9 @@ def test_an_encoder_is_trained_on_a_clean_target_unless_told_otherwise():
 
 def test_a_degradation_is_a_preset_fields_or_off():
     for name, fields in DEGRADATIONS.items():
-        assert load_settings("x4-small", [f"data.degradation={name}"]).data.degradation == Degradation(**fields)
+        assert load_settings(
+            "x4-small", [f"data.degradation={name}"]
+        ).data.degradation == Degradation(**fields)
         changed = load_settings("x4-small", [f"data.degradation={{preset: {name}, clean: 0.25}}"])
         assert changed.data.degradation == Degradation(**{**fields, "clean": 0.25})
     for off in ("off", "false", "null", "''", ""):
@@ -149,7 +189,11 @@ def test_degradation_is_saved_published_and_compared():
 
 
 def test_what_is_handed_on_with_a_model_says_nothing_of_the_machine():
-    overrides = ["schedule.encoder=/home/me/rrdb.pth", "data.cache=/scratch/me", "hardware.devices=2"]
+    overrides = [
+        "schedule.encoder=/home/me/rrdb.pth",
+        "data.cache=/scratch/me",
+        "hardware.devices=2",
+    ]
     settings = without_paths(load_settings("x4-small", overrides))
     assert settings.schedule.encoder == "rrdb.pth"
     assert "/" not in dump_settings(settings)
@@ -171,9 +215,15 @@ def test_resolved_settings_are_settings(tmp_path):
 def test_what_a_stage_sets_is_its_own_and_overrides_come_last(tmp_path):
     text = "base: x4-small\nencoder_data: {batch: 3}\nencoder_schedule: {warmup: 7}\n"
     (tmp_path / "run.yaml").write_text(text)
-    encoder = load_settings(str(tmp_path / "run.yaml"), ["data.crop=64", "network.blocks=2"], stage="encoder")
+    encoder = load_settings(
+        str(tmp_path / "run.yaml"), ["data.crop=64", "network.blocks=2"], stage="encoder"
+    )
     assert (encoder.data.batch, encoder.data.crop, encoder.data.choose_of) == (3, 64, 3)
-    assert (encoder.schedule.warmup, encoder.schedule.decay, encoder.config().blocks) == (7, "cosine", 2)
+    assert (encoder.schedule.warmup, encoder.schedule.decay, encoder.config().blocks) == (
+        7,
+        "cosine",
+        2,
+    )
     assert load_settings(str(tmp_path / "run.yaml")) == load_settings("x4-small")
     (tmp_path / "saved.yaml").write_text(dump_settings(encoder))
     assert load_settings(str(tmp_path / "saved.yaml"), stage="encoder") == encoder
@@ -183,10 +233,17 @@ def test_what_a_stage_sets_is_its_own_and_overrides_come_last(tmp_path):
 
 
 def test_a_file_takes_what_it_does_not_set_from_its_base(tmp_path):
-    (tmp_path / "mine.yaml").write_text("base: x4-small\nnetwork: {hidden: 48}\nschedule:\nobjective: {l1: 1}\n")
+    (tmp_path / "mine.yaml").write_text(
+        "base: x4-small\nnetwork: {hidden: 48}\nschedule:\nobjective: {l1: 1}\n"
+    )
     (tmp_path / "longer.yaml").write_text("base: mine.yaml\nschedule: {iterations: 9000}\n")
     found = load_settings(str(tmp_path / "longer.yaml"), ["network.steps=4"])
-    overrides = ["network.hidden=48", "objective.l1=1", "schedule.iterations=9000", "network.steps=4"]
+    overrides = [
+        "network.hidden=48",
+        "objective.l1=1",
+        "schedule.iterations=9000",
+        "network.steps=4",
+    ]
     assert found == load_settings("x4-small", overrides)
 
 
@@ -194,13 +251,19 @@ def test_a_file_takes_what_it_does_not_set_from_its_base(tmp_path):
     ("base", "own", "expected"),
     [
         ("strong", "{clean: 0.5}", {"preset": "strong", "clean": 0.5}),
-        ("{preset: strong, blur: 0.2}", "{clean: 0.5}", {"preset": "strong", "blur": 0.2, "clean": 0.5}),
+        (
+            "{preset: strong, blur: 0.2}",
+            "{clean: 0.5}",
+            {"preset": "strong", "blur": 0.2, "clean": 0.5},
+        ),
         ("{preset: strong, blur: 0.2}", "{preset: photo, clean: 0.5}", {"clean": 0.5}),
         ("off", "{clean: 0.5}", {"clean": 0.5}),
         ("{preset: strong, blur: 0.2}", "photo", {}),
     ],
 )
-def test_fields_of_a_degradation_change_what_the_base_has_and_a_preset_starts_anew(tmp_path, base, own, expected):
+def test_fields_of_a_degradation_change_what_the_base_has_and_a_preset_starts_anew(
+    tmp_path, base, own, expected
+):
     (tmp_path / "base.yaml").write_text(f"base: x4-small\ndata: {{degradation: {base}}}\n")
     (tmp_path / "own.yaml").write_text(f"base: base.yaml\ndata: {{degradation: {own}}}\n")
     assert load_settings(str(tmp_path / "own.yaml")).data.degradation == Degradation(**expected)
@@ -208,23 +271,36 @@ def test_fields_of_a_degradation_change_what_the_base_has_and_a_preset_starts_an
 
 def test_a_field_of_a_degradation_is_set_by_its_dotted_name_and_returned_to_its_presets():
     def found(*overrides):
-        return load_settings("x4-small", [f"data.degradation{override}" for override in overrides]).data.degradation
+        return load_settings(
+            "x4-small", [f"data.degradation{override}" for override in overrides]
+        ).data.degradation
 
     assert found("=strong", ".clean=0.2") == Degradation(preset="strong", clean=0.2)
-    assert found("={preset: strong, clean: 0.2}", ".clean=") == found("=strong", ".clean=") == found("=strong")
+    assert (
+        found("={preset: strong, clean: 0.2}", ".clean=")
+        == found("=strong", ".clean=")
+        == found("=strong")
+    )
     assert found(".clean=0.2") == Degradation(clean=0.2)
     assert found(".clean=") is None
     assert found("=strong", ".preset=photo") == Degradation()
 
 
 def test_a_field_that_is_set_to_nothing_returns_to_its_default_and_not_the_bases():
-    cleared = ["network.condition_kernel=", "network.hidden=", "data.choose_of=", "schedule.iterations="]
+    cleared = [
+        "network.condition_kernel=",
+        "network.hidden=",
+        "data.choose_of=",
+        "schedule.iterations=",
+    ]
     settings = load_settings("x4-small", cleared)
     config = settings.config()
     assert (config.hidden, config.condition_kernel, settings.data.choose_of) == (64, 3, 1)
     assert settings.schedule.iterations == 300_000  # from scratch
     assert load_settings("x4-small", ["network.split_clamp=null"]).config().split_clamp is None
-    assert load_settings("x4-small", ["schedule.learning_rate=1e-3"]).schedule.learning_rate == 1e-3  # YAML: a text
+    assert (
+        load_settings("x4-small", ["schedule.learning_rate=1e-3"]).schedule.learning_rate == 1e-3
+    )  # YAML: a text
 
 
 # Errors
@@ -247,12 +323,30 @@ REFUSED = [  # what is set beside x4-small, and what is said of it
     ("hardware.devices=3", "must be a multiple of the 3 devices"),
     ("iterations=3", "section.field=value"),
     ("network.nf=2001-99-99", r"^--set network\.nf: cannot be read as YAML"),
-    ("data.degradation=phone", r"data\.degradation: 'phone' is no preset: take photo or strong \(or .*=off\)"),
-    ("data.degradation=3", r"data\.degradation: Input should be a valid dictionary or instance .* \(it is 3\)"),
-    ("data.degradation.blurr=1", r"unknown field data\.degradation\.blurr; the fields are preset, passes, clean, "),
-    ("data.degradation={noise_sigma: [5, 1]}", r"noise_sigma: the first number must not be above the second"),
-    ("data.degradation={blur_sigma: [1, 2.2]}", "blur_sigma is above 2.12, the most for passes=2: .*: lower either"),
-    ("data.degradation={resize_factor: [1, 3], passes: 3}", "resize_factor is above 2, the most for passes=3"),
+    (
+        "data.degradation=phone",
+        r"data\.degradation: 'phone' is no preset: take photo or strong \(or .*=off\)",
+    ),
+    (
+        "data.degradation=3",
+        r"data\.degradation: Input should be a valid dictionary or instance .* \(it is 3\)",
+    ),
+    (
+        "data.degradation.blurr=1",
+        r"unknown field data\.degradation\.blurr; the fields are preset, passes, clean, ",
+    ),
+    (
+        "data.degradation={noise_sigma: [5, 1]}",
+        r"noise_sigma: the first number must not be above the second",
+    ),
+    (
+        "data.degradation={blur_sigma: [1, 2.2]}",
+        "blur_sigma is above 2.12, the most for passes=2: .*: lower either",
+    ),
+    (
+        "data.degradation={resize_factor: [1, 3], passes: 3}",
+        "resize_factor is above 2, the most for passes=3",
+    ),
 ]
 
 
@@ -266,10 +360,22 @@ def test_wrong_settings_are_named_in_one_line(override, message):
 @pytest.mark.parametrize(
     ("stage", "overrides", "message"),
     [
-        ("flow", ["network.stacked_blocks=[10]", "network.blocks=2"], r"0 … 1: --set network\.stacked_blocks= chooses"),
-        ("flow", ["data.lr=lr", "data.degradation=photo"], r"data: lr: LR files are used as they are: set "),
+        (
+            "flow",
+            ["network.stacked_blocks=[10]", "network.blocks=2"],
+            r"0 … 1: --set network\.stacked_blocks= chooses",
+        ),
+        (
+            "flow",
+            ["data.lr=lr", "data.degradation=photo"],
+            r"data: lr: LR files are used as they are: set ",
+        ),
         ("encoder", ["network.hidden=3"], r"unknown field network\.hidden"),
-        ("flow", ["objective.grid=1"], "objective.grid is for images that objective.l1 or perceptual decodes"),
+        (
+            "flow",
+            ["objective.grid=1"],
+            "objective.grid is for images that objective.l1 or perceptual decodes",
+        ),
         ("encoder", ["data.teacher=pictures"], "set both"),
         ("encoder", ["objective.teacher=0.5"], "set both"),
     ],

@@ -13,7 +13,9 @@ DATA = {"crop": 32, "batch": 6}
 
 def exact(out, photos, *, accumulate=1):
     """A run in float64, except for the loss itself, which Fabric returns in float32."""
-    run = trainer(out, photos, data=DATA, objective=ALL, schedule={"accumulate": accumulate, "ema": 0})
+    run = trainer(
+        out, photos, data=DATA, objective=ALL, schedule={"accumulate": accumulate, "ema": 0}
+    )
     run.model.double()
     return run
 
@@ -31,7 +33,8 @@ def test_parts_give_the_update_of_the_whole_batch(tmp_path, photos, parts):
     sizes = []
     split.objective.module.register_forward_pre_hook(lambda _, part: sizes.append(len(part[0])))
     for iteration in range(2):
-        terms, expected = step(split, iteration), step(whole, iteration)
+        terms = step(split, iteration)
+        expected = step(whole, iteration)
         assert set(terms) == set(expected)
         for name, term in expected.items():
             torch.testing.assert_close(terms[name], term, rtol=1e-6, atol=1e-7)

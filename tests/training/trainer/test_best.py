@@ -14,13 +14,21 @@ def best_of(metric, values, kind="srflow"):
 
 
 def test_each_metric_has_its_direction():
-    assert best_of("gmsd_tau0.8", [0.3, 0.2, 0.25, float("nan"), 0.1]) == [True, True, False, False, True]
+    assert best_of("gmsd_tau0.8", [0.3, 0.2, 0.25, float("nan"), 0.1]) == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
     assert best_of("psnr", [20, 25, 24, 25], kind="rrdb") == [True, True, False, False]
     assert not Best("", kind="srflow", validates=False).improves({"validation/nll": 1.0})
 
 
 @pytest.mark.parametrize("resumed", [False, True])
-def test_the_best_checkpoint_stays_when_later_ones_are_worse(tmp_path, photos, monkeypatch, resumed):
+def test_the_best_checkpoint_stays_when_later_ones_are_worse(
+    tmp_path, photos, monkeypatch, resumed
+):
     gmsd = {2: 0.3, 4: 0.1, 6: 0.2}
 
     def run_to(iterations, *, resume=False):
@@ -28,7 +36,9 @@ def test_the_best_checkpoint_stays_when_later_ones_are_worse(tmp_path, photos, m
         run = trainer(tmp_path, photos, val=photos / "2", resume=resume, schedule=schedule)
         figures = run.validation.figures
         monkeypatch.setattr(
-            run.validation, "figures", lambda model: figures(model) | {"validation/gmsd_tau0.8": gmsd[run.iteration]}
+            run.validation,
+            "figures",
+            lambda model: figures(model) | {"validation/gmsd_tau0.8": gmsd[run.iteration]},
         )
         run.run()
         return run
@@ -41,7 +51,9 @@ def test_the_best_checkpoint_stays_when_later_ones_are_worse(tmp_path, photos, m
 
 
 def test_a_metric_that_is_not_measured_is_refused(tmp_path, photos):
-    with pytest.raises(ArgumentError, match=r"schedule\.best is 'psnr'; for this network it can be nll, "):
+    with pytest.raises(
+        ArgumentError, match=r"schedule\.best is 'psnr'; for this network it can be nll, "
+    ):
         trainer(tmp_path, photos, val=photos, schedule={"best": "psnr"})
     with pytest.raises(ArgumentError, match="add --val"):
         trainer(tmp_path, photos, schedule={"best": "nll"})

@@ -13,7 +13,9 @@ from tests.training.runs import ranks_command, run_two, settings, trainer
 
 
 def test_bfloat16_leaves_the_flows_state_in_float32(tmp_path, photos):
-    exact, rounded = (trainer(tmp_path / p, photos, hardware={"precision": p}) for p in ("fp32", "bf16"))
+    exact, rounded = (
+        trainer(tmp_path / p, photos, hardware={"precision": p}) for p in ("fp32", "bf16")
+    )
     for run in (exact, rounded):
         run.run()
     batch = exact.crops[0]
@@ -42,7 +44,9 @@ def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
     endless = settings(schedule={"iterations": 10**6, "save_every": 10**6}, hardware={"devices": 2})
     (tmp_path / "two.yaml").write_text(dump_settings(endless))
     command = ranks_command(tmp_path, photos)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as run:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    ) as run:
         run.stdout.readline()  # a step was reported: both are under way
         os.killpg(run.pid, signal.SIGINT)
         errors = run.communicate(timeout=120)[1].decode()
@@ -55,7 +59,8 @@ def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_two_processes_train_as_one_does(tmp_path, photos, precision):
-    """Two gloo processes: actnorms see the whole batch, as one process's do; the weights are the same on both."""
+    """Two gloo processes: actnorms see the whole batch, as one process's do; the weights are the
+    same on both."""
     changes = {
         "data": {"batch": 4, "cache": str(tmp_path / "decoded")},
         "schedule": {"iterations": 4, "freeze_encoder": 0.5, "log_every": 1},
@@ -78,7 +83,9 @@ def test_two_processes_train_as_one_does(tmp_path, photos, precision):
     for mine, theirs in zip(figures, first["figures"], strict=True):
         for name in ("loss", "gradient_norm"):  # of the whole batch, although each has seen a half
             assert theirs[name] == pytest.approx(mine[name], rel=0.02), (name, mine["iteration"])
-    assert not torch.equal(first["trained"]["encoder.conv_first.weight"], whole["encoder.conv_first.weight"])
+    assert not torch.equal(
+        first["trained"]["encoder.conv_first.weight"], whole["encoder.conv_first.weight"]
+    )
 
 
 def test_more_processes_than_the_batch_can_be_shared_by_are_refused():

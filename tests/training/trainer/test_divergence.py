@@ -14,14 +14,28 @@ from srflow_training.trainer import DivergedError
 from tests.training.runs import trainer
 
 OVERRIDES = [
-    *("network.nf=8", "network.blocks=2", "network.steps=1", "network.hidden=8", "data.crop=16", "data.batch=2"),
+    *(
+        "network.nf=8",
+        "network.blocks=2",
+        "network.steps=1",
+        "network.hidden=8",
+        "data.crop=16",
+        "data.batch=2",
+    ),
     *("data.workers=0", "data.narrowest=0", "objective.l1=0"),
-    *("hardware.accelerator=cpu", "schedule.iterations=120", "schedule.log_every=5", "schedule.save_every=5"),
+    *(
+        "hardware.accelerator=cpu",
+        "schedule.iterations=120",
+        "schedule.log_every=5",
+        "schedule.save_every=5",
+    ),
 ]
 
 
 def finite(path):
-    return all(bool(tensor.isfinite().all()) for tensor in load_checkpoint(path).state_dict().values())
+    return all(
+        bool(tensor.isfinite().all()) for tensor in load_checkpoint(path).state_dict().values()
+    )
 
 
 def run_command(arguments):
@@ -31,9 +45,15 @@ def run_command(arguments):
 @pytest.mark.slow
 def test_the_advice_after_a_divergence_works_as_printed(tmp_path, photos):
     out = tmp_path / "a run"
-    overrides = [part for override in [*OVERRIDES, "schedule.learning_rate=1"] for part in ("--set", override)]
+    overrides = [
+        part
+        for override in [*OVERRIDES, "schedule.learning_rate=1"]
+        for part in ("--set", override)
+    ]
     val = ["--val", str(photos)]
-    diverged = run_command(["--config", "x4-small", "--data", str(photos), *val, "--out", str(out), *overrides])
+    diverged = run_command(
+        ["--config", "x4-small", "--data", str(photos), *val, "--out", str(out), *overrides]
+    )
     assert diverged.exit_code == 1, diverged.output
     advice = diverged.output.strip().splitlines()[-1]
     assert advice.startswith("error: ")
@@ -45,10 +65,15 @@ def test_the_advice_after_a_divergence_works_as_printed(tmp_path, photos):
     assert finite(out / "model.safetensors")
 
 
-def test_a_run_that_ends_collapsed_saves_nothing_after_its_last_healthy_state(tmp_path, photos, monkeypatch, caplog):
+def test_a_run_that_ends_collapsed_saves_nothing_after_its_last_healthy_state(
+    tmp_path, photos, monkeypatch, caplog
+):
     run = trainer(tmp_path, photos, schedule={"save_every": 2})
     monkeypatch.setattr(run.health, "judge", lambda: run.iteration < 4)
-    with pytest.raises(DivergedError, match=r"collapsed at iteration 6: continue from iteration 2, the last healthy"):
+    with pytest.raises(
+        DivergedError,
+        match=r"collapsed at iteration 6: continue from iteration 2, the last healthy",
+    ):
         run.run()
     assert [file.name for file in run.states.files()] == ["iteration-00000002.pt"]
     assert load_with_notes(run.checkpoint)[1]["iterations"] == 2
@@ -69,7 +94,10 @@ def test_the_newest_states_are_kept(tmp_path):
     assert states.newest() is None
     for iteration in (1, 2, 3):
         states.save(iteration, {"iteration": iteration})
-    assert [file.name for file in states.files()] == ["iteration-00000002.pt", "iteration-00000003.pt"]
+    assert [file.name for file in states.files()] == [
+        "iteration-00000002.pt",
+        "iteration-00000003.pt",
+    ]
     assert states.load()["iteration"] == states.newest() == 3
 
 

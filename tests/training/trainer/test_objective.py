@@ -1,4 +1,5 @@
-"""Losses beyond the likelihood: on decodings with the batch's own latents, with gradients that a step can use."""
+"""Losses beyond the likelihood: on decodings with the batch's own latents, with gradients that a
+step can use."""
 
 import math
 import re
@@ -17,7 +18,15 @@ from tests.networks import random_srflow, tiny_config
 from tests.training import lpips_files
 from tests.training.crops import save
 from tests.training.lpips_files import SMALL, small_shapes
-from tests.training.runs import PLAIN, SCHEDULE, TINY, assert_same_weights, scalars, settings, trainer
+from tests.training.runs import (
+    PLAIN,
+    SCHEDULE,
+    TINY,
+    assert_same_weights,
+    scalars,
+    settings,
+    trainer,
+)
 
 DATA = {"crop": 32, "batch": 2}
 KINDS = ["gmsd", "lpips_vgg", "ms_lpips_vgg"]
@@ -51,13 +60,25 @@ def photograph(side=64, seed=0):
 
 
 @pytest.mark.parametrize("network", [PLAIN, {"kind": "rrdb", **TINY}])
-def test_an_encoders_loss_is_the_mean_of_its_differences_to_photograph_and_teacher_by_share(network):
+def test_an_encoders_loss_is_the_mean_of_its_differences_to_photograph_and_teacher_by_share(
+    network,
+):
     of_run = settings(network=network, data={"teacher": "pictures"}, objective={"teacher": 0.25})
-    model, hr, teacher, lr = of_run.build().double(), *torch.rand(2, 2, 3, 32, 32).double(), torch.rand(2, 3, 8, 8)
+    model, hr, teacher, lr = (
+        of_run.build().double(),
+        *torch.rand(2, 2, 3, 32, 32).double(),
+        torch.rand(2, 3, 8, 8),
+    )
     given = hr, lr.double(), torch.empty(2, 0, 32, 32), teacher
     terms = objective_of(model, of_run)(*given, with_l1=False)
-    to_photograph, to_teacher = ((model(lr.double()) - wanted).abs().mean() for wanted in (hr, teacher))
-    expected = {"loss": 0.75 * to_photograph + 0.25 * to_teacher, "photograph": to_photograph, "teacher": to_teacher}
+    to_photograph, to_teacher = (
+        (model(lr.double()) - wanted).abs().mean() for wanted in (hr, teacher)
+    )
+    expected = {
+        "loss": 0.75 * to_photograph + 0.25 * to_teacher,
+        "photograph": to_photograph,
+        "teacher": to_teacher,
+    }
     torch.testing.assert_close(terms, expected)
 
 
@@ -65,8 +86,11 @@ def test_a_run_with_a_teacher_learns_its_pictures(tmp_path):
     """Taught by black pictures alone, of photographs that are white."""
     for folder, level in (("photos", 255), ("teacher", 0)):
         save(tmp_path / folder / "a.png", np.full((32, 32, 3), level, np.uint8))
-    data, objective = {"teacher": str(tmp_path / "teacher")}, {"teacher": 1.0}
-    run = trainer(tmp_path / "run", tmp_path / "photos", network=PLAIN, data=data, objective=objective)
+    data = {"teacher": str(tmp_path / "teacher")}
+    objective = {"teacher": 1.0}
+    run = trainer(
+        tmp_path / "run", tmp_path / "photos", network=PLAIN, data=data, objective=objective
+    )
     run.run()
     losses = scalars(tmp_path / "run")["training/teacher"]
     assert losses[6] < losses[2]
@@ -93,7 +117,9 @@ def test_noise_becomes_latents_value_by_value(scale):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_perceptual_loss_is_the_figure_without_rounding_averaged_over_the_batch(kind, weights):
-    image, other, distance = photograph(), photograph(seed=1), perceptual_loss(kind)
+    image = photograph()
+    other = photograph(seed=1)
+    distance = perceptual_loss(kind)
     figure = {
         "gmsd": figures.gmsd,
         "lpips_vgg": lambda *pair: figures.lpips(distance.lpips, *pair),
@@ -108,7 +134,10 @@ def three_sizes(lpips, image, reference):
     """LPIPS of the middle of a 64×64 image and of all of it at a half and at a quarter."""
     found = [figures.lpips(lpips, image[..., 16:48, 16:48], reference[..., 16:48, 16:48])]
     for side in (32, 16):
-        small = [torch.nn.functional.interpolate(x, size=(side, side), mode="area") for x in (image, reference)]
+        small = [
+            torch.nn.functional.interpolate(x, size=(side, side), mode="area")
+            for x in (image, reference)
+        ]
         found.append(float(figures.lpips_loss(lpips, *small)))
     return sum(found) / 3
 
@@ -150,7 +179,9 @@ def test_grid_measures_waves_of_its_period_and_little_else():
     slope = 0.5 + 0.005 * (rows + columns - 63.0).expand(1, 3, -1, -1)
     assert float(figures.grid_loss(slope, period=4)) < 0.01 * grid
     checkers = 0.01 * (-1.0) ** (rows + columns)
-    assert float(figures.grid_loss(photo + checkers, period=4)) > 2 * float(figures.grid_loss(photo, period=4))
+    assert float(figures.grid_loss(photo + checkers, period=4)) > 2 * float(
+        figures.grid_loss(photo, period=4)
+    )
 
 
 # Terms
@@ -165,7 +196,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, ph
         terms = run.objective(*batch[:3], with_l1=run.settings.objective.l1 > 0)
         zeros = latents_of(0 * batch.noise, run.model.latent_shapes(8, 8))
         sample = run.model.decode(
-            batch.lr, {k: 0.5 * z for k, z in latents_of(batch.noise, run.model.latent_shapes(8, 8)).items()}
+            batch.lr,
+            {k: 0.5 * z for k, z in latents_of(batch.noise, run.model.latent_shapes(8, 8)).items()},
         )
         mean = run.model.decode(batch.lr, zeros)
     close = {"rtol": 1e-4, "atol": 1e-5}
@@ -175,13 +207,21 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, ph
     torch.testing.assert_close(terms["lr_consistency"], error, **close)
     grids = figures.grid_loss(mean, period=4) + figures.grid_loss(sample, period=4)
     torch.testing.assert_close(terms["grid"], grids, **close)
-    total = terms["nll"] + 2 * terms["l1"] + 5 * terms["grid"] + 3 * terms["perceptual"] + 4 * terms["lr_consistency"]
+    total = (
+        terms["nll"]
+        + 2 * terms["l1"]
+        + 5 * terms["grid"]
+        + 3 * terms["perceptual"]
+        + 4 * terms["lr_consistency"]
+    )
     torch.testing.assert_close(terms["loss"], total, **close)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("name", ["l1", "grid", "perceptual", "lr_consistency"])
-def test_each_term_trains_the_flow_and_an_encoder_that_is_not_frozen(tmp_path, photos, name, frozen):
+def test_each_term_trains_the_flow_and_an_encoder_that_is_not_frozen(
+    tmp_path, photos, name, frozen
+):
     run = trainer(tmp_path, photos, data=DATA, objective={"l1": 1.0, name: 1.0})
     batch = run.crops[0]
     run.step(batch)  # actnorms, and a ZerosConv that is no longer zero
@@ -199,8 +239,13 @@ def test_terms_are_printed_beside_the_loss(tmp_path, photos, capsys):
     schedule = {"iterations": 2, "log_every": 1}
     trainer(tmp_path, photos, data=DATA, objective=ALL, schedule=schedule).run(_report)
     first, second = capsys.readouterr().out.splitlines()
-    assert re.search(r"loss \S+ \(l1 [\d.]+, grid [\d.]+, perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", first)
-    assert re.search(r"loss \S+ \(grid [\d.]+, perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", second)
+    assert re.search(
+        r"loss \S+ \(l1 [\d.]+, grid [\d.]+, perceptual [\d.]+, lr_consistency [\d.]+\)  gradient",
+        first,
+    )
+    assert re.search(
+        r"loss \S+ \(grid [\d.]+, perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", second
+    )
 
 
 # Runs
@@ -224,7 +269,10 @@ def test_perceptual_losses_train_in_bfloat16(tmp_path, photos, kind, weights):
 
 def test_lpips_stays_as_it_is_and_out_of_the_checkpoint(tmp_path, photos, weights):
     run = trainer(tmp_path / "run", photos, data=DATA, objective=of_kind("lpips_vgg"))
-    before = {name: tensor.clone() for name, tensor in run.objective.module.perceptual.state_dict().items()}
+    before = {
+        name: tensor.clone()
+        for name, tensor in run.objective.module.perceptual.state_dict().items()
+    }
     run.run()
     after = run.objective.module.perceptual.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
@@ -237,7 +285,9 @@ def test_lpips_stays_as_it_is_and_out_of_the_checkpoint(tmp_path, photos, weight
 
 def test_lpips_without_its_weights_is_refused_before_anything_starts(tmp_path, photos, monkeypatch):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
-    with pytest.raises(CheckpointError, match=r"not on this machine: python -m srflow_training\.lpips_weights$"):
+    with pytest.raises(
+        CheckpointError, match=r"not on this machine: python -m srflow_training\.lpips_weights$"
+    ):
         trainer(tmp_path / "run", photos, data=DATA, objective=of_kind("lpips_vgg"))
     assert not (tmp_path / "run").exists()
 
@@ -254,7 +304,10 @@ def test_lpips_without_its_weights_is_refused_before_anything_starts(tmp_path, p
             {"objective": {"l1": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}},
             "an LR encoder's whole loss is L1",
         ),
-        ({"objective": {"lr_consistency": 1.0}}, "lr_consistency is for images that objective.l1 or perceptual decod"),
+        (
+            {"objective": {"lr_consistency": 1.0}},
+            "lr_consistency is for images that objective.l1 or perceptual decod",
+        ),
         ({"objective": {"perceptual_loss": "lpips"}}, r"perceptual_loss: .*\(it is 'lpips'\)"),
         ({"objective": {"perceptual_tau": 3.0}}, "perceptual_tau: "),
     ],

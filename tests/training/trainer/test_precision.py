@@ -13,7 +13,14 @@ from srflow_training.presets import load_settings
 from srflow_training.trainer import Trainer
 
 CPU = torch.device("cpu")
-TINY = ["network.nf=8", "network.growth=4", "network.blocks=2", "data.crop=16", "data.batch=2", "data.workers=0"]
+TINY = [
+    "network.nf=8",
+    "network.growth=4",
+    "network.blocks=2",
+    "data.crop=16",
+    "data.batch=2",
+    "data.workers=0",
+]
 TINY += ["schedule.iterations=2", "schedule.log_every=1", "hardware.accelerator=cpu"]
 FLOW = ["network.stacked_blocks=[0,1]", "network.steps=1", "network.hidden=8"]
 
@@ -25,15 +32,22 @@ def tiny(*overrides, stage="encoder"):
 @pytest.fixture
 def timings(monkeypatch):
     """Replaces the timing: the times that the next ones give, and the settings that were timed."""
-    times, timed = [StepTimes(2.0, 1.0)], []
-    monkeypatch.setattr(hardware, "time_steps", lambda settings, device: timed.append(settings) or times[0])
+    times = [StepTimes(2.0, 1.0)]
+    timed = []
+    monkeypatch.setattr(
+        hardware, "time_steps", lambda settings, device: timed.append(settings) or times[0]
+    )
     return times, timed
 
 
 def run(photos, out, *arguments, overrides=()):
     config = [] if "--resume" in arguments else ["--config", "x4-general", "--stage", "encoder"]
-    changes = [part for override in (*(TINY if config else ()), *overrides) for part in ("--set", override)]
-    result = CliRunner().invoke(train, [*config, "--data", str(photos), "--out", str(out), *arguments, *changes])
+    changes = [
+        part for override in (*(TINY if config else ()), *overrides) for part in ("--set", override)
+    ]
+    result = CliRunner().invoke(
+        train, [*config, "--data", str(photos), "--out", str(out), *arguments, *changes]
+    )
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -53,7 +67,8 @@ def test_bf16_must_be_clearly_faster():
 @pytest.mark.parametrize("stage", ["encoder", "flow"])
 def test_timing_leaves_random_numbers_and_threads_alone(stage):
     torch.manual_seed(5)
-    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    state = torch.get_rng_state()
+    threads = torch.get_num_threads()
     times = time_steps(tiny(*(FLOW if stage == "flow" else ()), stage=stage), CPU)
     assert times.fp32 > 0
     assert times.bf16 > 0
@@ -82,7 +97,9 @@ def test_a_run_holds_its_precision_and_keeps_it_when_resumed(tmp_path, photos, t
     timings[0][0] = StepTimes(1.0, 2.0)
     run(photos, out, "--resume", overrides=["schedule.iterations=3"])
     assert precision_in(out) == "bf16"
-    output = run(photos, out, "--resume", overrides=["schedule.iterations=4", "hardware.precision=auto"])
+    output = run(
+        photos, out, "--resume", overrides=["schedule.iterations=4", "hardware.precision=auto"]
+    )
     assert "precision: bf16 (as in the run so far)" in output
     assert "precision:" not in run(photos, out, "--resume", overrides=["hardware.precision=fp32"])
     assert precision_in(out) == "fp32"
@@ -90,17 +107,23 @@ def test_a_run_holds_its_precision_and_keeps_it_when_resumed(tmp_path, photos, t
 
 
 def test_the_loss_is_computed_in_the_precision_that_was_chosen(tmp_path, photos, timings):
-    for times, dtype in ((StepTimes(2.0, 1.0), torch.bfloat16), (StepTimes(1.0, 2.0), torch.float32)):
+    for times, dtype in (
+        (StepTimes(2.0, 1.0), torch.bfloat16),
+        (StepTimes(1.0, 2.0), torch.float32),
+    ):
         timings[0][0] = times
         trainer = Trainer(tiny(), data=photos, out=tmp_path / str(dtype), val=None, resume=False)
         seen = []
-        trainer.model.conv_first.register_forward_hook(lambda *arguments, seen=seen: seen.append(arguments[2].dtype))
+        trainer.model.conv_first.register_forward_hook(
+            lambda *arguments, seen=seen: seen.append(arguments[2].dtype)
+        )
         trainer.step(trainer.crops[0])
         assert seen == [dtype]
 
 
 def test_the_parts_of_a_batch_are_timed():
     whole, part = (
-        hardware._TimedStep(tiny("data.batch=5", f"schedule.accumulate={parts}"), CPU).images[0] for parts in (1, 2)
+        hardware._TimedStep(tiny("data.batch=5", f"schedule.accumulate={parts}"), CPU).images[0]
+        for parts in (1, 2)
     )
     assert (len(whole), len(part)) == (5, 3)

@@ -30,7 +30,9 @@ EVERYTHING = {
 }
 
 
-def trained_with_everything(out: Path, photos: Path, cache: Path, *, killed_at: int, resume: bool = False) -> None:
+def trained_with_everything(
+    out: Path, photos: Path, cache: Path, *, killed_at: int, resume: bool = False
+) -> None:
     """Run in a process of its own; SIGKILL ends it in this iteration, before its state is saved."""
     os.environ["SRFLOW_CACHE_DIR"] = str(cache)
     for module in (lpips, lpips_weights):
@@ -46,19 +48,30 @@ def trained_with_everything(out: Path, photos: Path, cache: Path, *, killed_at: 
 
 
 def digest(weights: dict[str, torch.Tensor]) -> str:
-    return hashlib.sha256(b"".join(weights[name].numpy().tobytes() for name in sorted(weights))).hexdigest()
+    return hashlib.sha256(
+        b"".join(weights[name].numpy().tobytes() for name in sorted(weights))
+    ).hexdigest()
 
 
 def test_a_run_killed_and_resumed_gives_the_weights_of_one_never_killed(tmp_path, photos):
-    for name, killed_at, resume, status in (("whole", 0, False, 0), ("killed", 5, False, -9), ("killed", 0, True, 0)):
+    for name, killed_at, resume, status in (
+        ("whole", 0, False, 0),
+        ("killed", 5, False, -9),
+        ("killed", 0, True, 0),
+    ):
         how = {"killed_at": killed_at, "resume": resume}
-        process = context.Process(target=trained_with_everything, args=(tmp_path / name, photos, tmp_path), kwargs=how)
+        process = context.Process(
+            target=trained_with_everything, args=(tmp_path / name, photos, tmp_path), kwargs=how
+        )
         process.start()
         process.join()
         assert process.exitcode == status
         assert (tmp_path / name / "states" / "iteration-00000008.pt").exists() == (status == 0)
     files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("whole", "killed")]
-    states = [torch.load(tmp_path / name / "states" / "iteration-00000008.pt") for name in ("whole", "killed")]
+    states = [
+        torch.load(tmp_path / name / "states" / "iteration-00000008.pt")
+        for name in ("whole", "killed")
+    ]
     assert len({digest(safetensors.torch.load(content)) for content in files}) == 1
     assert len({digest(state["model"]) for state in states}) == 1
 
@@ -100,17 +113,24 @@ def test_an_interrupted_run_saves_the_step_it_has_done(tmp_path, photos, number,
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with pytest.raises(KeyboardInterrupt):
-            trainer(tmp_path, photos, schedule={"save_every": 100}, data={"workers": workers}).run(press)
+            trainer(tmp_path, photos, schedule={"save_every": 100}, data={"workers": workers}).run(
+                press
+            )
     finally:
         signal.signal(signal.SIGINT, before)
-    resumed = trainer(tmp_path, photos, resume=True, schedule={"save_every": 100}, data={"workers": workers})
+    resumed = trainer(
+        tmp_path, photos, resume=True, schedule={"save_every": 100}, data={"workers": workers}
+    )
     assert resumed.iteration == 4
 
 
 @pytest.mark.slow
 def test_a_job_in_the_background_saves_its_step_when_it_is_told_to_end(tmp_path, photos):
-    """A script starts one with Ctrl-C ignored. Slurm and systemd tell the processes that load photographs too."""
-    trainer(tmp_path / "one", photos, schedule={"iterations": 5000, "save_every": 5000})  # writes config.yaml
+    """A script starts one with Ctrl-C ignored. Slurm and systemd tell the processes that load
+    photographs too."""
+    trainer(
+        tmp_path / "one", photos, schedule={"iterations": 5000, "save_every": 5000}
+    )  # writes config.yaml
     command = [
         "sh",
         "-c",
@@ -122,7 +142,12 @@ def test_a_job_in_the_background_saves_its_step_when_it_is_told_to_end(tmp_path,
         "--out",
         str(tmp_path / "two"),
     ]
-    command += ["--config", str(tmp_path / "one" / "config.yaml"), "--set=schedule.log_every=1", "--set=data.workers=2"]
+    command += [
+        "--config",
+        str(tmp_path / "one" / "config.yaml"),
+        "--set=schedule.log_every=1",
+        "--set=data.workers=2",
+    ]
     with (tmp_path / "log").open("wb") as log:
         run = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 120

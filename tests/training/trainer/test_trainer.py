@@ -6,7 +6,13 @@ from click.testing import CliRunner
 
 from srflow_sdk.errors import CheckpointError
 from srflow_training import SRFlow, load_checkpoint
-from srflow_training.checkpoints import ENCODER_NOTE, default_tau_of, load_with_notes, reduction_of, save_checkpoint
+from srflow_training.checkpoints import (
+    ENCODER_NOTE,
+    default_tau_of,
+    load_with_notes,
+    reduction_of,
+    save_checkpoint,
+)
 from srflow_training.cli import train
 from srflow_training.model.layers import ZerosConv
 from srflow_training.trainer import DivergedError, start_from_files
@@ -19,12 +25,25 @@ def test_a_run_gives_a_checkpoint_that_loads_and_curves(tmp_path, photos):
     assert isinstance(model, SRFlow)
     assert all(actnorm.initialized for actnorm in model.actnorms())
     curves = scalars(tmp_path)
-    names = ["loss", "nll", "prior", "log_det", "l1", "gradient_norm", "learning_rate", "iterations_per_second"]
+    names = [
+        "loss",
+        "nll",
+        "prior",
+        "log_det",
+        "l1",
+        "gradient_norm",
+        "learning_rate",
+        "iterations_per_second",
+    ]
     for name in names:
         assert set(curves[f"training/{name}"]) == {2, 4, 6}, name
     for step, nll in curves["training/nll"].items():
-        assert nll == pytest.approx(curves["training/prior"][step] + curves["training/log_det"][step], abs=1e-4)
-        assert curves["training/loss"][step] == pytest.approx(nll + curves["training/l1"][step], abs=1e-4)
+        assert nll == pytest.approx(
+            curves["training/prior"][step] + curves["training/log_det"][step], abs=1e-4
+        )
+        assert curves["training/loss"][step] == pytest.approx(
+            nll + curves["training/l1"][step], abs=1e-4
+        )
     for name in ("nll", "psnr_tau0", "ssim_tau0", "lr_psnr_tau0.8", "sample_difference_tau0.8"):
         assert set(curves[f"validation/{name}"]) == {2, 4, 6}, name
     assert sorted(curves["images"]) == ["training/crops", "validation/pictures"]
@@ -44,13 +63,16 @@ def test_a_run_says_after_two_steps_how_long_it_takes(tmp_path, photos):
     def say(line):
         raise SaidError(line)
 
-    with pytest.raises(SaidError, match=r"^the other 99,999,998 iterations take about [\d.]+ hours$"):
+    with pytest.raises(
+        SaidError, match=r"^the other 99,999,998 iterations take about [\d.]+ hours$"
+    ):
         trainer(tmp_path, photos, schedule={"iterations": 10**8}).run(say=say)
 
 
 def test_the_checkpoint_holds_the_moving_average_of_the_weights(tmp_path, photos):
     run = trainer(tmp_path, photos)
-    history, original = [], run.step
+    history = []
+    original = run.step
 
     def step(batch):
         terms = original(batch)
@@ -79,7 +101,10 @@ def test_an_encoder_is_given_noise_only_if_its_objective_adds_it(tmp_path, photo
 
 def test_weights_and_their_average_are_laid_out_alike(tmp_path, photos):
     run = trainer(tmp_path, photos, network=PLAIN)
-    layouts = [[parameter.stride() for parameter in model.parameters()] for model in (run.model, run.average.module)]
+    layouts = [
+        [parameter.stride() for parameter in model.parameters()]
+        for model in (run.model, run.average.module)
+    ]
     assert layouts[0] == layouts[1]
 
 
@@ -92,7 +117,8 @@ def test_without_an_average_the_checkpoint_holds_the_weights_themselves(tmp_path
 def test_a_frozen_encoder_stays_and_then_trains(tmp_path, photos):
     run = trainer(tmp_path, photos, schedule={"iterations": 4, "freeze_encoder": 0.5})
     start = run.model.encoder.conv_first.weight.detach().clone()
-    seen, original = [], run.step
+    seen = []
+    original = run.step
 
     def step(batch):
         terms = original(batch)
@@ -105,7 +131,9 @@ def test_a_frozen_encoder_stays_and_then_trains(tmp_path, photos):
 
 
 def test_the_first_step_moves_the_encoder_and_the_flow_by_one_rate_as_adam_does(tmp_path, photos):
-    run = trainer(tmp_path, photos, schedule={"learning_rate": 1e-3, "warmup": 0, "freeze_encoder": 0})
+    run = trainer(
+        tmp_path, photos, schedule={"learning_rate": 1e-3, "warmup": 0, "freeze_encoder": 0}
+    )
     for module in run.model.modules():
         if isinstance(module, ZerosConv):  # at zero, nothing behind it has a gradient
             module.weight.data.normal_(std=0.1)
@@ -130,16 +158,23 @@ def test_an_encoder_is_pretrained_and_handed_on(tmp_path, photos):
     run = trainer(tmp_path / "flow", photos, schedule={"encoder": str(checkpoint)})
     run._write_checkpoint(run.checkpoint)
     assert str(tmp_path) not in str(load_with_notes(run.checkpoint)[1])
-    assert torch.equal(run.model.encoder.conv_first.weight, load_checkpoint(checkpoint).conv_first.weight)
+    assert torch.equal(
+        run.model.encoder.conv_first.weight, load_checkpoint(checkpoint).conv_first.weight
+    )
     assert load_with_notes(checkpoint)[1][ENCODER_NOTE] == ""
     save_checkpoint(tmp_path / "bare.safetensors", run.model)
-    for start, noted in {run.checkpoint: checkpoint.name, tmp_path / "bare.safetensors": None}.items():
+    for start, noted in {
+        run.checkpoint: checkpoint.name,
+        tmp_path / "bare.safetensors": None,
+    }.items():
         assert start_from_files(run.model, start=str(start), encoder="").get(ENCODER_NOTE) == noted
 
 
 def test_a_whole_network_is_fine_tuned_and_its_actnorms_and_default_tau_stay(tmp_path, photos):
     checkpoint = trainer(tmp_path / "first", photos).run()
-    save_checkpoint(checkpoint, load_checkpoint(checkpoint), notes={"default_tau": 0.9, "auto_tau": True})
+    save_checkpoint(
+        checkpoint, load_checkpoint(checkpoint), notes={"default_tau": 0.9, "auto_tau": True}
+    )
     schedule = {"start": str(checkpoint), "learning_rate": 1e-9, "iterations": 3}
     trainer(tmp_path / "second", photos, schedule=schedule).run()
     run = trainer(tmp_path / "second", photos, schedule={**schedule, "iterations": 4}, resume=True)
@@ -147,11 +182,16 @@ def test_a_whole_network_is_fine_tuned_and_its_actnorms_and_default_tau_stay(tmp
     assert default_tau_of(load_with_notes(run.checkpoint)[1]) == (0.9, True)
     assert [default_tau_of({"default_tau": tau}) for tau in (None, "0.9", 7)] == [(None, False)] * 3
     torch.testing.assert_close(
-        load_checkpoint(checkpoint).actnorms()[0].bias, run.model.actnorms()[0].bias, rtol=0, atol=1e-6
+        load_checkpoint(checkpoint).actnorms()[0].bias,
+        run.model.actnorms()[0].bias,
+        rtol=0,
+        atol=1e-6,
     )
 
 
-def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(tmp_path, photos, monkeypatch, caplog):
+def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(
+    tmp_path, photos, monkeypatch, caplog
+):
     run = trainer(tmp_path, photos, schedule={"iterations": 100})
     original = run.objective
 
@@ -165,7 +205,9 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(tmp
 
     monkeypatch.setattr(run, "objective", broken_at(2))
     monkeypatch.setattr(
-        run.fabric, "clip_gradients", lambda *a, **k: torch.nn.utils.clip_grad_norm_(run.model.parameters(), 5.0)
+        run.fabric,
+        "clip_gradients",
+        lambda *a, **k: torch.nn.utils.clip_grad_norm_(run.model.parameters(), 5.0),
     )
     batches = [run.crops[index] for index in range(4)]
     for batch in batches[:2]:
@@ -180,12 +222,16 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(tmp
     monkeypatch.setattr(run, "objective", broken_at(*range(100)))
     for _ in range(19):
         run.step(batches[0])
-    with pytest.raises(DivergedError, match=r"again at a lower rate: srflow-train .*learning_rate=0\.000125"):
+    with pytest.raises(
+        DivergedError, match=r"again at a lower rate: srflow-train .*learning_rate=0\.000125"
+    ):
         run.step(batches[0])
 
 
 def test_the_checkpoint_says_how_its_lr_images_were_made(tmp_path, photos):
-    run = trainer(tmp_path, photos, val=photos, data={"reduction": "bilinear", "degradation": "photo"})
+    run = trainer(
+        tmp_path, photos, val=photos, data={"reduction": "bilinear", "degradation": "photo"}
+    )
     assert run.validation.reduction == "bilinear"
     run._write_checkpoint(run.checkpoint)
     notes = load_with_notes(run.checkpoint)[1]
@@ -195,7 +241,9 @@ def test_the_checkpoint_says_how_its_lr_images_were_made(tmp_path, photos):
 
 def test_clipping_can_be_switched_off(tmp_path, photos):
     figures = []
-    run = trainer(tmp_path, photos, schedule={"iterations": 1, "clip_norm": 0}, objective={"l1": 1e4})
+    run = trainer(
+        tmp_path, photos, schedule={"iterations": 1, "clip_norm": 0}, objective={"l1": 1e4}
+    )
     run.run(figures.append)
     norm = torch.stack([p.grad.norm() for p in run.model.parameters() if p.grad is not None]).norm()
     assert float(norm) == pytest.approx(figures[0]["gradient_norm"], rel=1e-5)
@@ -213,10 +261,21 @@ def test_an_encoder_of_another_shape_is_refused(tmp_path, photos):
 
 def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):
     out = ["--data", str(photos), "--out", str(tmp_path / "run")]
-    overrides = ["network.nf=8", "network.blocks=2", "network.steps=1", "network.hidden=8", "data.crop=16"]
+    overrides = [
+        "network.nf=8",
+        "network.blocks=2",
+        "network.steps=1",
+        "network.hidden=8",
+        "data.crop=16",
+    ]
     overrides += ["data.batch=2", "data.workers=0", "data.narrowest=0", "schedule.iterations=2"]
     overrides += ["schedule.log_every=1", "hardware.accelerator=cpu"]
-    arguments = ["--config", "x4-small", *out, *(part for override in overrides for part in ("--set", override))]
+    arguments = [
+        "--config",
+        "x4-small",
+        *out,
+        *(part for override in overrides for part in ("--set", override)),
+    ]
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 0, result.output
     assert "srflow-export --ckpt" in result.output
@@ -228,19 +287,39 @@ def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):
     assert "--resume" in again.output
     resumed = CliRunner().invoke(train, [*out, "--resume"])  # with the run's own configuration
     assert (resumed.exit_code, resumed.output.count("warning")) == (0, 0)
-    wrong = CliRunner().invoke(train, ["--config", "x5", "--data", str(photos), "--out", str(tmp_path / "other")])
+    wrong = CliRunner().invoke(
+        train, ["--config", "x5", "--data", str(photos), "--out", str(tmp_path / "other")]
+    )
     assert wrong.exit_code == 1
     assert "x4-small" in wrong.output
     assert not (tmp_path / "other").exists()
-    assert CliRunner().invoke(train, ["--data", str(photos), "--out", str(tmp_path / "other")]).exit_code == 1
+    assert (
+        CliRunner()
+        .invoke(train, ["--data", str(photos), "--out", str(tmp_path / "other")])
+        .exit_code
+        == 1
+    )
 
 
 def test_a_residual_flow_refuses_an_encoder_whose_image_has_another_base(tmp_path, photos):
-    network = {**FLOW, **PLAIN, "kind": "srflow", "encoder": "plain", "stacked_blocks": [], "condition": [8, 8, 8]}
+    network = {
+        **FLOW,
+        **PLAIN,
+        "kind": "srflow",
+        "encoder": "plain",
+        "stacked_blocks": [],
+        "condition": [8, 8, 8],
+    }
     del network["growth"]
     encoder = trainer(tmp_path / "encoder", photos, network=PLAIN).run()
-    begun = {"network": {**network, "image_base": "nearest", "residual": True}, "schedule": {"encoder": str(encoder)}}
-    with pytest.raises(CheckpointError, match=r"has the base 'bicubic', and a residual flow needs .* 'nearest': train"):
+    begun = {
+        "network": {**network, "image_base": "nearest", "residual": True},
+        "schedule": {"encoder": str(encoder)},
+    }
+    with pytest.raises(
+        CheckpointError,
+        match=r"has the base 'bicubic', and a residual flow needs .* 'nearest': train",
+    ):
         trainer(tmp_path / "flow", photos, **begun)
     trainer(tmp_path / "flow", photos, **{**begun, "network": {**network, "image_base": "nearest"}})
 
@@ -250,7 +329,12 @@ def test_a_flow_goes_on_with_a_deeper_encoder(tmp_path, photos):
     deeper = {"kind": "rrdb", "scale": 4, **TINY, "blocks": 3}
     encoder = trainer(tmp_path / "rrdb", photos, network=deeper).run()
     start = {"start": str(flow), "encoder": str(encoder)}
-    run = trainer(tmp_path / "second", photos, network={**FLOW, "blocks": 3, "stacked_blocks": [0, 2]}, schedule=start)
+    run = trainer(
+        tmp_path / "second",
+        photos,
+        network={**FLOW, "blocks": 3, "stacked_blocks": [0, 2]},
+        schedule=start,
+    )
     assert_same_weights(run.model.encoder, load_checkpoint(encoder))
     assert_same_weights(run.model.levels, load_checkpoint(flow).levels)
     network = {**FLOW, "blocks": 3, "stacked_blocks": [2]}

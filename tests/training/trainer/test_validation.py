@@ -1,4 +1,5 @@
-"""A run is watched by the same figures as after it, from the same latents, at one encoding a photograph."""
+"""A run is watched by the same figures as after it, from the same latents, at one encoding a
+photograph."""
 
 import math
 
@@ -11,14 +12,21 @@ from srflow_sdk.errors import ImageError
 from srflow_training import figures
 from srflow_training.data import read_photo, to_image
 from srflow_training.model import RRDB
-from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, reduce_bilinear, round_to_8_bit
+from srflow_training.resampling import (
+    enlarge_bicubic,
+    reduce_bicubic,
+    reduce_bilinear,
+    round_to_8_bit,
+)
 from srflow_training.validation import Validation, runtime_noise
 from tests.networks import random_srflow, tiny_config
 from tests.training.crops import places
 
 
 def save_photo(path, height, width, *, seed=0):
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
+    coarse = np.random.default_rng(seed).integers(
+        0, 256, (height // 4, width // 4, 3), dtype=np.uint8
+    )
     Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path)
 
 
@@ -41,7 +49,9 @@ def lr_of(hr):
 
 def sample(flow, lr, tau, seed=0):
     with torch.no_grad():
-        return flow.decode(lr, {level: tau * noise for level, noise in runtime_noise(flow, lr, seed=seed).items()})
+        return flow.decode(
+            lr, {level: tau * noise for level, noise in runtime_noise(flow, lr, seed=seed).items()}
+        )
 
 
 def test_a_flows_figures_are_those_of_the_runtimes_samples(validation, flow):
@@ -51,7 +61,8 @@ def test_a_flows_figures_are_those_of_the_runtimes_samples(validation, flow):
     def of_one(hr, lr):
         with torch.no_grad():
             bits = -float(flow.encode(hr, lr)[1]) / hr.numel() / math.log(2)
-        mean, drawn = sample(flow, lr, 0), sample(flow, lr, 0.8)
+        mean = sample(flow, lr, 0)
+        drawn = sample(flow, lr, 0.8)
         return {
             "nll": bits,
             "bits_per_dimension": 8 + bits,
@@ -62,7 +73,9 @@ def test_a_flows_figures_are_those_of_the_runtimes_samples(validation, flow):
             "gmsd_tau0.8": figures.gmsd(drawn, hr),
             "haarpsi_tau0.8": figures.haarpsi(drawn, hr),
             "lr_psnr_tau0.8": figures.lr_psnr(drawn, lr),
-            "sample_difference_tau0.8": figures.sample_difference(drawn, sample(flow, lr, 0.8, seed=1)),
+            "sample_difference_tau0.8": figures.sample_difference(
+                drawn, sample(flow, lr, 0.8, seed=1)
+            ),
             "nonfinite_tau0.8": 0,
         }
 
@@ -79,7 +92,9 @@ def test_validation_reduces_as_the_training_reduces(tmp_path, flow):
     lr = round_to_8_bit(reduce_bilinear(hr, 4))
     assert not torch.equal(lr, lr_of(hr))
     found = validation.figures(flow)
-    assert found["validation/psnr_bicubic"] == pytest.approx(figures.psnr(enlarge_bicubic(lr, 4), hr, border=4))
+    assert found["validation/psnr_bicubic"] == pytest.approx(
+        figures.psnr(enlarge_bicubic(lr, 4), hr, border=4)
+    )
     image = sample(flow, lr, 0.8)
     expected = figures.psnr(reduce_bilinear(figures.as_shown(image), 4), lr, border=1)
     assert found["validation/lr_psnr_tau0.8"] == pytest.approx(expected, rel=1e-4)
@@ -161,9 +176,14 @@ def test_with_fewer_photographs_than_crops_each_gives_several_places(tmp_path):
     assert [tuple(crop.shape) for crop in crops] == [(1, 3, 64, 64)] * 7
     assert len({crop.numpy().tobytes() for crop in crops}) == 7
     photos = [read_photo(tmp_path / f"{index}.png") for index in range(3)]
-    found = [[(index, *place) for index in range(3) for place in places(photos[index], crop[0])] for crop in crops]
+    found = [
+        [(index, *place) for index in range(3) for place in places(photos[index], crop[0])]
+        for crop in crops
+    ]
     assert [index for [(index, _, _)] in found] == [0, 0, 0, 1, 1, 2, 2]
-    assert {found[first][0][1:] for first in (0, 3, 5)} == {(68, 118)}  # each photograph's centre first
+    assert {found[first][0][1:] for first in (0, 3, 5)} == {
+        (68, 118)
+    }  # each photograph's centre first
     again = Validation(tmp_path, scale=4, multiple=8, count=7, size=64).crops
     assert all(torch.equal(crop, other) for crop, other in zip(crops, again, strict=True))
 
@@ -171,7 +191,9 @@ def test_with_fewer_photographs_than_crops_each_gives_several_places(tmp_path):
 @pytest.mark.parametrize(("side", "multiple", "shown"), [(120, 32, 96), (300, 256, 128)])
 def test_a_grid_has_cells_of_the_sizes_that_the_network_takes(tmp_path, side, multiple, shown):
     save_photo(tmp_path / "face.png", side, side)
-    grid = Validation(tmp_path, scale=16, multiple=multiple, count=1).grid(RRDB(scale=16, nf=8, growth=4, blocks=1))
+    grid = Validation(tmp_path, scale=16, multiple=multiple, count=1).grid(
+        RRDB(scale=16, nf=8, growth=4, blocks=1)
+    )
     assert grid.shape == (3, 128, 4 * 128)
     white = (grid[:, :, -128:] == 1).all(dim=0)
     assert white.sum() == 128**2 - shown**2
@@ -187,6 +209,6 @@ def test_files_that_cannot_be_used_are_reported_and_skipped(tmp_path):
     save_photo(tmp_path / "usable.png", 64, 64)
     lines = []
     assert len(Validation(tmp_path, scale=4, multiple=8, report=lines.append).crops) == 1
-    assert [next(name for name in ("broken", "small", "truncated") if name in line) for line in lines] == [
-        *("broken", "small", "truncated")
-    ]
+    assert [
+        next(name for name in ("broken", "small", "truncated") if name in line) for line in lines
+    ] == [*("broken", "small", "truncated")]

@@ -1,4 +1,6 @@
-"""Checkpoint files: read published ones and our own, detect the network they hold, write our own."""
+"""Checkpoint files: read published ones and our own, detect the network they hold, write our
+own.
+"""
 
 from srflow_training.checkpoints.detection import detect_rrdb, detect_srflow
 from srflow_training.checkpoints.files import (

@@ -23,7 +23,8 @@ _EXPECTED = (
 
 
 _SIDE = 24
-_SMALL = 0.05  # of values in [0, 1]; the other skip misses by more, because every block adds a fifth of its input
+# of values in [0, 1]; the other skip misses by more, because every block adds a fifth of its input
+_SMALL = 0.05
 
 
 NameOf = Callable[[str], str]
@@ -48,58 +49,91 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], NameOf]:
     Raises: CheckpointError if it is another network, or not ×2, ×4, ×8 or ×16 on RGB.
     """
     if "conv_first.weight" in state and "trunk_conv.weight" in state:
-        first, dense = "conv_first", "RRDB_trunk.0.RDB1.conv1"
-        blocks, doublings = _count(state, r"RRDB_trunk\.(\d{1,4})\."), _count(state, r"upconv(\d)\.") - 1
+        first = "conv_first"
+        dense = "RRDB_trunk.0.RDB1.conv1"
+        blocks = _count(state, r"RRDB_trunk\.(\d{1,4})\.")
+        doublings = _count(state, r"upconv(\d)\.") - 1
         name_of: NameOf = published_rrdb_name
         trunk_skip: TrunkSkip = "last_block"
     elif "conv_first.weight" in state and "conv_body.weight" in state:
-        first, dense = "conv_first", "body.0.rdb1.conv1"
-        blocks, doublings = _count(state, r"body\.(\d{1,4})\."), _count(state, r"conv_up(\d)\.") - 1
-        name_of, trunk_skip = esrgan_name, "first_conv"
+        first = "conv_first"
+        dense = "body.0.rdb1.conv1"
+        blocks = _count(state, r"body\.(\d{1,4})\.")
+        doublings = _count(state, r"conv_up(\d)\.") - 1
+        name_of = esrgan_name
+        trunk_skip = "first_conv"
     elif "model.0.weight" in state and "model.1.sub.0.RDB1.conv1.0.weight" in state:
-        first, dense = "model.0", "model.1.sub.0.RDB1.conv1.0"
+        first = "model.0"
+        dense = "model.1.sub.0.RDB1.conv1.0"
         blocks = _count(state, r"model\.1\.sub\.(\d{1,4})\.RDB")
         doublings = (_count(state, r"model\.(\d{1,2})\.") - 1 - 4) // 3
-        name_of, trunk_skip = old_esrgan_name(blocks, 2**doublings), "first_conv"
+        name_of = old_esrgan_name(blocks, 2**doublings)
+        trunk_skip = "first_conv"
     else:
         first_keys = ", ".join(list(state)[:3]) or "(none)"
         raise CheckpointError(f"no known network: the first keys are {first_keys}; {_EXPECTED}")
-    if (colours := _channels(state, f"{first}.weight", 1)) != 3 or doublings not in (1, 2, 3, 4) or not blocks:
+    if (
+        (colours := _channels(state, f"{first}.weight", 1)) != 3
+        or doublings not in (1, 2, 3, 4)
+        or not blocks
+    ):
         raise CheckpointError(
-            f"an RRDB network with {blocks} blocks, {colours} input channels and ×{2 ** max(doublings, 0)} upsampling; "
+            f"an RRDB network with {blocks} blocks, {colours} input channels and "
+            f"×{2 ** max(doublings, 0)} upsampling; "
             "only ×2, ×4, ×8 and ×16 networks on RGB are supported"
         )
-    nf, growth = _channels(state, f"{first}.weight"), _channels(state, f"{dense}.weight")
-    fields = {"scale": 2**doublings, "nf": nf, "growth": growth, "blocks": blocks, "trunk_skip": trunk_skip}
+    nf = _channels(state, f"{first}.weight")
+    growth = _channels(state, f"{dense}.weight")
+    fields = {
+        "scale": 2**doublings,
+        "nf": nf,
+        "growth": growth,
+        "blocks": blocks,
+        "trunk_skip": trunk_skip,
+    }
     return fields, name_of
 
 
-def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...] | None = None) -> SRFlowConfig:
+def detect_srflow(
+    state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...] | None = None
+) -> SRFlowConfig:
     """Detect the configuration of a network of any variant in the published key layout.
 
-    The scale, nf, growth, blocks, K, L, splits and the shape of f are read from keys and shapes. The weights do
-    not show which RRDB blocks condition the flow: variant, scale and block count select them unless `stacked_blocks`
-    is given.
-    An f with a 3×3 middle convolution means `paper`; splits after every level except the last mean `bounded`;
-    otherwise the variant is `published`.
+    The scale, nf, growth, blocks, K, L, splits and the shape of f are read from keys and shapes.
+    The weights do not show which RRDB blocks condition the flow: variant, scale and block count
+    select them unless `stacked_blocks` is given. An f with a 3×3 middle convolution means `paper`;
+    splits after every level except the last mean `bounded`; otherwise the variant is `published`.
 
     Raises: CheckpointError saying what is missing or does not fit.
     """
-    of_encoder = {key.removeprefix("RRDB."): value for key, value in state.items() if key.startswith("RRDB.")}
+    of_encoder = {
+        key.removeprefix("RRDB."): value for key, value in state.items() if key.startswith("RRDB.")
+    }
     encoder, _ = detect_rrdb(of_encoder)
     conditional, plain, splits = _flow_layers(state)
     levels, steps, transitions = _level_structure(conditional, plain, splits)
-    split_levels = tuple(level for level, end in enumerate(_level_ends(conditional), start=1) if end + 1 in splits)
+    split_levels = tuple(
+        level for level, end in enumerate(_level_ends(conditional), start=1) if end + 1 in splits
+    )
     prefix = f"flowUpsamplerNet.layers.{conditional[0]}.affine.fFeatures"
     kernel = _channels(state, f"{prefix}.2.weight", 2)
     actnorm = f"{prefix}.0.actnorm.bias" in state
     hidden, condition = (_channels(state, f"{prefix}.0.weight", axis) for axis in (0, 1))
-    variant: Variant = "paper" if kernel == 3 else "bounded" if split_levels == tuple(range(1, levels)) else "published"
+    variant: Variant = (
+        "paper"
+        if kernel == 3
+        else "bounded"
+        if split_levels == tuple(range(1, levels))
+        else "published"
+    )
     groups = condition // encoder["nf"] - (variant != "paper")
     try:
         if stacked_blocks is None:
-            scale, blocks = encoder["scale"], encoder["blocks"]
-            stacked_blocks = default_stacked_blocks(variant, scale=scale, blocks=blocks, count=groups)
+            scale = encoder["scale"]
+            blocks = encoder["blocks"]
+            stacked_blocks = default_stacked_blocks(
+                variant, scale=scale, blocks=blocks, count=groups
+            )
         config = SRFlowConfig.of_variant(
             variant,
             **{name: encoder[name] for name in ("scale", "nf", "growth", "blocks")},
@@ -113,10 +147,13 @@ def detect_srflow(state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...
             stacked_blocks=stacked_blocks,
         )
     except ArgumentError as error:
-        raise CheckpointError(f"the checkpoint's shapes do not form an SRFlow network: {error}") from error
+        raise CheckpointError(
+            f"the checkpoint's shapes do not form an SRFlow network: {error}"
+        ) from error
     if config.feature_channels != condition:
         raise CheckpointError(
-            f"the flow is conditioned on {condition} channels, but stacked blocks {list(config.stacked_blocks)} give "
+            f"the flow is conditioned on {condition} channels, but stacked blocks "
+            f"{list(config.stacked_blocks)} give "
             f"{config.feature_channels}: name the right blocks (srflow-export --blocks 1,8,15,22)"
         )
     return config
@@ -129,7 +166,9 @@ def _flow_layers(state: Mapping[str, Tensor]) -> tuple[list[int], list[int], set
         if match := re.match(r"flowUpsamplerNet\.layers\.(\d{1,4})\.(affine|invconv|conv)\.", key):
             found[match[2]].add(int(match[1]))
     if not found["affine"]:
-        raise CheckpointError(f"no conditional flow steps (flowUpsamplerNet.layers.*.affine.*) found; {_EXPECTED}")
+        raise CheckpointError(
+            f"no conditional flow steps (flowUpsamplerNet.layers.*.affine.*) found; {_EXPECTED}"
+        )
     return sorted(found["affine"]), sorted(found["invconv"] - found["affine"]), found["conv"]
 
 
@@ -138,10 +177,13 @@ def _level_ends(conditional: list[int]) -> list[int]:
     return [layer for layer in conditional if layer + 1 not in conditional]
 
 
-def _level_structure(conditional: list[int], plain: list[int], splits: set[int]) -> tuple[int, int, int]:
+def _level_structure(
+    conditional: list[int], plain: list[int], splits: set[int]
+) -> tuple[int, int, int]:
     """L, K and the number of transition steps, which must be the same for every level."""
     levels = len(_level_ends(conditional))
-    steps, transitions = len(conditional) // levels, len(plain) // levels
+    steps = len(conditional) // levels
+    transitions = len(plain) // levels
     expected: list[int] = []
     layer = 0
     for _ in range(levels):
@@ -158,11 +200,14 @@ def _level_structure(conditional: list[int], plain: list[int], splits: set[int])
 
 @torch.no_grad()
 def fit_trunk_skip(model: RRDB) -> None:
-    """Give the network the skip with which it enlarges: its picture of a smooth image reduces to that image.
+    """Give the network the skip with which it enlarges: its picture of a smooth image reduces to
+    that image.
 
-    `last_block`, as SRFlow's encoders have it, unless `first_conv`, as ESRGAN's networks have it, clearly fits better.
+    `last_block`, as SRFlow's encoders have it, unless `first_conv`, as ESRGAN's networks have it,
+    clearly fits better.
     """
-    last, first = _error(model, "last_block"), _error(model, "first_conv")
+    last = _error(model, "last_block")
+    first = _error(model, "first_conv")
     model.trunk_skip = "first_conv" if first <= _SMALL and not last < 2 * first else "last_block"
 
 
@@ -170,7 +215,9 @@ def _error(model: RRDB, skip: TrunkSkip) -> float:
     """Root mean square error of the reduced picture, for values in [0, 1]."""
     lr = _smooth_image()
     model.trunk_skip = skip
-    inner = (F.avg_pool2d(model(lr), model.scale) - lr)[..., 4:-4, 4:-4]  # networks do not enlarge well at borders
+    inner = (F.avg_pool2d(model(lr), model.scale) - lr)[
+        ..., 4:-4, 4:-4
+    ]  # networks do not enlarge well at borders
     return float(inner.square().mean().sqrt())
 
 
@@ -179,7 +226,13 @@ def _smooth_image() -> Tensor:
     place = torch.arange(_SIDE) / _SIDE * 2 * math.pi
     rows, columns = place[:, None], place[None, :]
     return (
-        torch.stack([torch.sin(rows + columns), torch.cos(rows - columns), torch.sin(rows).expand(_SIDE, _SIDE)])[None]
+        torch.stack(
+            [
+                torch.sin(rows + columns),
+                torch.cos(rows - columns),
+                torch.sin(rows).expand(_SIDE, _SIDE),
+            ]
+        )[None]
         .mul(0.25)
         .add(0.5)
     )

@@ -1,8 +1,9 @@
 """Map our tensor names to those of published checkpoints.
 
-The published layout numbers every flow layer in encoding order (squeeze, transition steps, conditional steps, split).
-It interleaves what we keep in halves: even output channels of an affine head are shifts (for a split, means), odd ones
-are scales (logs). Each layout is one function from our names to its own; loading and writing both use it.
+The published layout numbers every flow layer in encoding order (squeeze, transition steps,
+conditional steps, split). It interleaves what we keep in halves: even output channels of an affine
+head are shifts (for a split, means), odd ones are scales (logs). Each layout is one function from
+our names to its own; loading and writing both use it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def esrgan_name(name: str) -> str:
 
 
 def old_esrgan_name(blocks: int, scale: int) -> Callable[[str], str]:
-    """The older ESRGAN layout, positions in a Sequential: model.0, model.1.sub.*, model.3, model.6, … ."""
+    """The older ESRGAN layout, positions in a Sequential: model.0, model.1.sub.*, model.3, model.6,
+    … .
+    """
     end = 3 * (scale.bit_length() - 1)  # of the upsamplings
     others = {f"upconvs.{number}": f"model.{3 * (number + 1)}" for number in range(4)}
     others |= {"conv_first": "model.0", "conv_trunk": f"model.1.sub.{blocks}"}
@@ -49,7 +52,9 @@ def old_esrgan_name(blocks: int, scale: int) -> Callable[[str], str]:
 
 
 def _renamed(name: str, in_block: str, others: Mapping[str, str]) -> str:
-    """The name of an RRDB's tensor in a layout. in_block: of those of blocks. others: of layers beside them."""
+    """The name of an RRDB's tensor in a layout. in_block: of those of blocks. others: of layers
+    beside them.
+    """
     if match := re.fullmatch(r"blocks\.(\d+)\.dense\.(\d)\.convs\.(\d)\.(\w+)", name):
         block, dense, conv, kind = match.groups()
         return in_block.format(block, int(dense) + 1, int(conv) + 1, kind)
@@ -58,12 +63,17 @@ def _renamed(name: str, in_block: str, others: Mapping[str, str]) -> str:
 
 
 def published_srflow_name(config: SRFlowConfig) -> Callable[[str], str | None]:
-    """Our name of an SRFlow tensor → its published name, or None if published files do not hold it."""
+    """Our name of an SRFlow tensor → its published name, or None if published files do not hold
+    it.
+    """
     numbers: dict[str, int] = {}
     layer = 0
     for level in range(config.levels):
         layer += 1  # the squeeze
-        for kind, count in (("transitions", config.transition_steps), ("steps", config.steps_at(level + 1))):
+        for kind, count in (
+            ("transitions", config.transition_steps),
+            ("steps", config.steps_at(level + 1)),
+        ):
             for index in range(count):
                 numbers[f"levels.{level}.{kind}.{index}"] = layer
                 layer += 1
@@ -96,23 +106,30 @@ def _is_interleaved(name: str) -> bool:
 def from_published(
     state: Mapping[str, Tensor], names: Iterable[str], name_of: Callable[[str], str | None]
 ) -> dict[str, Tensor]:
-    """Convert a published state dict to our names, with heads in halves. Raises: KeyError naming a missing tensor."""
+    """Convert a published state dict to our names, with heads in halves. Raises: KeyError naming a
+    missing tensor.
+    """
     converted = {}
     for name in names:
         published = name_of(name)
         if published is None:
-            converted[name] = torch.tensor(True)  # a published network was initialised when it was trained
+            converted[name] = torch.tensor(
+                True
+            )  # a published network was initialised when it was trained
         else:
             tensor = state[published]
             if not tensor.ndim:
                 raise CheckpointError(f"tensor {published!r} is a single number")
-            converted[name] = torch.cat([tensor[0::2], tensor[1::2]]) if _is_interleaved(name) else tensor
+            converted[name] = (
+                torch.cat([tensor[0::2], tensor[1::2]]) if _is_interleaved(name) else tensor
+            )
     return converted
 
 
 def to_published(state: Mapping[str, Tensor], config: SRFlowConfig) -> dict[str, Tensor]:
     """Convert our SRFlow state dict to the published layout, for tools that read it."""
-    name_of, converted = published_srflow_name(config), {}
+    name_of = published_srflow_name(config)
+    converted = {}
     for name, tensor in state.items():
         published = name_of(name)
         if published is not None:

@@ -1,4 +1,6 @@
-"""Random crops of photographs and their LR images, in batches that can be made again, and are made ahead."""
+"""Random crops of photographs and their LR images, in batches that can be made again, and are made
+ahead.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +32,13 @@ _GRACE_S = 60
 
 
 class Batch(NamedTuple):
-    """One process's share of an iteration's crops, all float32; as processes exchange it, its images are uint8.
+    """One process's share of an iteration's crops, all float32; as processes exchange it, its
+    images are uint8.
 
-    hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255. lr: N×3×crop/s×crop/s, likewise. teacher: the same places of
-    the pictures of `data.teacher`, like hr; without channels if there are none. noise: standard normal, shaped like
-    hr, or without channels if it was not asked for. problems: one line for each problem that this process has found
+    hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255. lr: N×3×crop/s×crop/s, likewise. teacher:
+    the same places of the pictures of `data.teacher`, like hr; without channels if there are none.
+    noise: standard normal, shaped like hr, or without channels if it was not asked for. problems:
+    one line for each problem that this process has found
     so far: a photograph that cannot be decoded and is skipped, or a cache that cannot be written.
     """
 
@@ -52,7 +56,9 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class _Crop:
-    """One crop. hr, lr, teacher: H×W×3 uint8, not turned yet. lr: None if it is the reduction of `window`."""
+    """One crop. hr, lr, teacher: H×W×3 uint8, not turned yet. lr: None if it is the reduction of
+    `window`.
+    """
 
     hr: Pixels
     teacher: Pixels
@@ -64,18 +70,22 @@ class _Crop:
 
     def turned(self, pixels: Pixels) -> Pixels:
         """Pixels as the crop is flipped and transposed, 3×H×W."""
-        turned: Pixels = np.flip(pixels, self.flipped).transpose((2, 1, 0) if self.transposed else (2, 0, 1))
+        turned: Pixels = np.flip(pixels, self.flipped).transpose(
+            (2, 1, 0) if self.transposed else (2, 0, 1)
+        )
         return turned
 
 
 class Crops(Dataset[Batch]):
-    """`crops[iteration]` is this rank's share of the iteration's batch; `len` is the number of iterations.
+    """`crops[iteration]` is this rank's share of the iteration's batch; `len` is the number of
+    iterations.
 
-    Crop i of a batch depends only on (seed, iteration, i) and the photographs. Rank r takes crops r, r + ranks, …,
-    so the batch is the same for any number of ranks and workers, and after resuming. noise: whether it is drawn; all
-    else is the same.
+    Crop i of a batch depends only on (seed, iteration, i) and the photographs. Rank r takes crops
+    r, r + ranks, …, so the batch is the same for any number of ranks and workers, and after
+    resuming. noise: whether it is drawn; all else is the same.
 
-    Raises: ArgumentError if the cache folder cannot be created; on reading, ImageError if no photograph can be decoded.
+    Raises: ArgumentError if the cache folder cannot be created; on reading, ImageError if no
+        photograph can be decoded.
     """
 
     def __init__(
@@ -96,7 +106,8 @@ class Crops(Dataset[Batch]):
         self.seed = seed
         self.iterations = iterations
         self.noise = noise
-        self.rank, self.ranks = rank, ranks
+        self.rank = rank
+        self.ranks = ranks
         self.decoder = Decoder(settings.cache)
         self._broken: dict[Path, str] = {}
 
@@ -136,9 +147,13 @@ class Crops(Dataset[Batch]):
         hr = _square(pixels, top + down, left + right, size)
         teacher = hr[..., :0] if taught is None else _square(taught, top, left, size)
         if lr_pixels is None:
-            lr, window = self._seen(pixels, top, left, size, rng.spawn(1)[0])  # leaves rng's own numbers as they are
+            lr, window = self._seen(
+                pixels, top, left, size, rng.spawn(1)[0]
+            )  # leaves rng's own numbers as they are
         else:
-            lr = window = _square(lr_pixels, top // self.scale, left // self.scale, size // self.scale)
+            lr = window = _square(
+                lr_pixels, top // self.scale, left // self.scale, size // self.scale
+            )
         flipped = tuple(axis for axis in _FLIPPED[self.settings.flip] if rng.random() < 0.5)
         transposed = self.settings.transposes and rng.random() < 0.5
         noise = torch.empty(0, size, size)
@@ -147,7 +162,9 @@ class Crops(Dataset[Batch]):
         return _Crop(hr, teacher, lr, window, flipped, transposed, noise)
 
     def _draw(self, rng: np.random.Generator) -> tuple[Pixels, Pixels | None, Pixels | None]:
-        """Draw a photograph that can be decoded: its pixels, and those of its LR file and its teacher's, if any."""
+        """Draw a photograph that can be decoded: its pixels, and those of its LR file and its
+        teacher's, if any.
+        """
         while len(self._broken) < len(self.photos):
             photo = self.photos.draw(rng)
             if photo.path in self._broken:
@@ -157,10 +174,15 @@ class Crops(Dataset[Batch]):
             except ImageError as error:
                 self._broken[photo.path] = str(error)
         first = next(iter(self._broken.values()))
-        raise ImageError(f"{self.photos.folder}: no photograph can be decoded; the first problem: {first}")
+        raise ImageError(
+            f"{self.photos.folder}: no photograph can be decoded; the first problem: {first}"
+        )
 
     def _decoded(self, photo: Photo) -> tuple[Pixels, Pixels | None, Pixels | None]:
-        read, (rows, columns) = self.decoder.pixels, (photo.height // self.scale, photo.width // self.scale)
+        read, (rows, columns) = (
+            self.decoder.pixels,
+            (photo.height // self.scale, photo.width // self.scale),
+        )
         pixels = read(photo.path, height=photo.height, width=photo.width, halvings=photo.halvings)
         lr = None if photo.lr is None else read(photo.lr, height=rows, width=columns)
         if photo.teacher is None:
@@ -169,16 +191,21 @@ class Crops(Dataset[Batch]):
 
     def _place(self, rng: np.random.Generator, pixels: Pixels, crop: int) -> tuple[int, int]:
         """Top and left of the most detailed of `choose_of` random squares."""
-        edge, step = self.photos.edge, self.photos.step
+        edge = self.photos.edge
+        step = self.photos.step
         choices = [(size - crop - 2 * edge) // step + 1 for size in pixels.shape[:2]]
         places = [edge + step * rng.integers(choices) for _ in range(self.settings.choose_of)]
-        top, left = max(places, key=lambda place: _detail(_square(pixels, place[0], place[1], crop)))
+        top, left = max(
+            places, key=lambda place: _detail(_square(pixels, place[0], place[1], crop))
+        )
         return int(top), int(left)
 
     def _seen(
         self, pixels: Pixels, top: int, left: int, size: int, rng: np.random.Generator
     ) -> tuple[Pixels | None, Pixels]:
-        """The damaged LR image of a square, or None; and its window, of which a clean one is reduced."""
+        """The damaged LR image of a square, or None; and its window, of which a clean one is
+        reduced.
+        """
         degradation = self.settings.degradation
         clean = degradation is None or rng.random() < degradation.clean
         soft = degradation is not None and rng.random() < degradation.soft
@@ -187,15 +214,27 @@ class Crops(Dataset[Batch]):
         window = _surroundings(pixels, top, left, size, MARGIN * self.scale)
         reduction = self.settings.reduction
         lr = degrade(
-            to_image(window), degradation, scale=self.scale, rng=rng, reduction=reduction, clean=clean, soft=soft
+            to_image(window),
+            degradation,
+            scale=self.scale,
+            rng=rng,
+            reduction=reduction,
+            clean=clean,
+            soft=soft,
         )
         return to_8_bit(lr)[0].permute(1, 2, 0).numpy(), window
 
     def _reduced(self, windows: list[Pixels]) -> Iterator[Pixels]:
-        """The squares' parts of the reduced photographs, whose borders depend on the pixels around the squares."""
+        """The squares' parts of the reduced photographs, whose borders depend on the pixels around
+        the squares.
+        """
         if windows:
-            images = of_8_bit(torch.from_numpy(_stacked([window.transpose(2, 0, 1) for window in windows])))
-            reduced = reduce_window(images, self.scale, margin=_MARGIN, reduction=self.settings.reduction)
+            images = of_8_bit(
+                torch.from_numpy(_stacked([window.transpose(2, 0, 1) for window in windows]))
+            )
+            reduced = reduce_window(
+                images, self.scale, margin=_MARGIN, reduction=self.settings.reduction
+            )
             yield from to_8_bit(reduced).permute(0, 2, 3, 1).numpy()
 
 
@@ -209,14 +248,23 @@ def _square(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
 
 
 def _surroundings(pixels: Pixels, top: int, left: int, side: int, margin: int) -> Pixels:
-    """A square with a margin around it; beyond its borders the photograph is mirrored, as in reductions."""
+    """A square with a margin around it; beyond its borders the photograph is mirrored, as in
+    reductions.
+    """
     spans = [(start - margin, start + side + margin) for start in (top, left)]
-    inside = [(max(0, start), min(end, size)) for (start, end), size in zip(spans, pixels.shape[:2], strict=True)]
+    inside = [
+        (max(0, start), min(end, size))
+        for (start, end), size in zip(spans, pixels.shape[:2], strict=True)
+    ]
     (first_row, end_row), (first_column, end_column) = inside
     if inside == spans:
         return pixels[first_row:end_row, first_column:end_column]
-    missing = [(start - span[0], span[1] - end) for span, (start, end) in zip(spans, inside, strict=True)]
-    return np.pad(pixels[first_row:end_row, first_column:end_column], [*missing, (0, 0)], mode="symmetric")
+    missing = [
+        (start - span[0], span[1] - end) for span, (start, end) in zip(spans, inside, strict=True)
+    ]
+    return np.pad(
+        pixels[first_row:end_row, first_column:end_column], [*missing, (0, 0)], mode="symmetric"
+    )
 
 
 def _detail(crop: Pixels) -> float:
@@ -226,7 +274,9 @@ def _detail(crop: Pixels) -> float:
 
 
 def pairs_picture(batch: Batch) -> Tensor:
-    """Draw 3×H×W in [0, 1]: for each of the first eight crops a row, LR (pixels as squares) beside HR."""
+    """Draw 3×H×W in [0, 1]: for each of the first eight crops a row, LR (pixels as squares) beside
+    HR.
+    """
     hr = batch.hr[:_MOST]
     scale = hr.shape[3] // batch.lr.shape[3]
     lr = batch.lr[:_MOST].repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
@@ -236,11 +286,12 @@ def pairs_picture(batch: Batch) -> Tensor:
 def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
     """Yield the batches of iterations start, start + 1, … up to the last one, in order.
 
-    workers: processes that prepare batches, two ahead and with one thread each, at most one per core; 0: this process
-    prepares each batch when asked. The batches are the same for any number. Each problem found is reported once,
-    through `Photos.report`.
+    workers: processes that prepare batches, two ahead and with one thread each, at most one per
+    core; 0: this process prepares each batch when asked. The batches are the same for any number.
+    Each problem found is reported once, through `Photos.report`.
 
-    Raises: the SRFlowError raised while preparing a batch, e.g. ImageError if no photograph can be decoded.
+    Raises: the SRFlowError raised while preparing a batch, e.g. ImageError if no photograph can be
+        decoded.
     """
     workers = min(workers, _cores())
     batches = DataLoader(
@@ -250,10 +301,12 @@ def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
         num_workers=workers,
         prefetch_factor=2 if workers else None,
         pin_memory=torch.cuda.is_available(),  # lets copies to a GPU overlap with its work
-        # Children of this process, which end within seconds if it is killed; those of a fork server would not.
+        # Children of this process, which end within seconds if it is killed; those of a fork server
+        # would not.
         multiprocessing_context="fork" if workers and sys.platform == "linux" else None,
         worker_init_fn=_leave_interrupts_to_the_main_process,
-        generator=torch.Generator(),  # otherwise it draws from PyTorch's global one, which training may use
+        # otherwise it draws from PyTorch's global one, which training may use
+        generator=torch.Generator(),
     )
     reported: set[str] = set()
     for outcome in batches:
@@ -267,7 +320,9 @@ def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
 
 
 class _Outcomes(Dataset[Batch | SRFlowError]):
-    """Returns errors as values, because a DataLoader would put their traceback into their message."""
+    """Returns errors as values, because a DataLoader would put their traceback into their
+    message.
+    """
 
     def __init__(self, crops: Crops) -> None:
         self.crops = crops
@@ -285,11 +340,15 @@ def _cores() -> int:
 
 
 def _leave_interrupts_to_the_main_process(_worker: int) -> None:
-    """Terminals, Slurm and systemd send a signal to all processes of a run. The main one ends its step and saves it.
+    """Terminals, Slurm and systemd send a signal to all processes of a run. The main one ends its
+    step and saves it.
 
-    Until then it needs the workers, which it stops itself. One that it cannot stop ends after a minute.
+    Until then it needs the workers, which it stops itself. One that it cannot stop ends after a
+    minute.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":  # which has no such signals
         for each in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(each, lambda *_: signal.alarm(_GRACE_S))  # ends the process unless it is handled
+            signal.signal(
+                each, lambda *_: signal.alarm(_GRACE_S)
+            )  # ends the process unless it is handled

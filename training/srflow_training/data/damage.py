@@ -1,6 +1,9 @@
-"""Damage LR images as cameras, telephones and web sites do. See :class:`Degradation` for the sources."""
+"""Damage LR images as cameras, telephones and web sites do. See :class:`Degradation` for the
+sources.
+"""
 
-# kornia has most of this, but needs Python 3.11 and has neither sinc filters nor WebP: not worth the dependency.
+# kornia has most of this, but needs Python 3.11 and has neither sinc filters nor WebP: not worth
+# the dependency.
 
 from __future__ import annotations
 
@@ -19,10 +22,12 @@ from srflow_training.resampling import REDUCTIONS
 from srflow_training.settings import Degradation
 
 MARGIN = 8
-"""LR pixels that a window must have around what is wanted, more than the operations reach together."""
+"""LR pixels that a window must have around what is wanted, more than the operations reach
+together."""
 
 Values = npt.NDArray[np.floating]
-_SINC_EDGE = 0.02  # cycles per LR pixel in which a sinc filter falls; keeps its kernel as short as the margin
+# cycles per LR pixel in which a sinc filter falls; keeps its kernel as short as the margin
+_SINC_EDGE = 0.02
 _CODING_BLOCK = 16  # pixels; of JPEG with halved chroma, and of WebP
 
 
@@ -38,9 +43,12 @@ def degrade(
 ) -> Tensor:
     """Reduce a window to a damaged LR image, without its margin.
 
-    window: 1×3×scale·(h + 2·MARGIN)×scale·(w + 2·MARGIN), RGB in [0, 1], float32. Returns 1×3×h×w, not rounded, not
-    clipped, and not shifted: blurs have no phase, and resizes keep the centre. Everything random comes from rng.
-    reduction: of what is damaged directly. soft: blur the window first. clean: do no more than that.
+    window: 1×3×scale·(h + 2·MARGIN)×scale·(w + 2·MARGIN), RGB in [0, 1], float32. Returns 1×3×h×w,
+    not rounded, not
+    clipped, and not shifted: blurs have no phase, and resizes keep the centre. Everything random
+    comes from rng.
+    reduction: of what is damaged directly. soft: blur the window first. clean: do no more than
+        that.
     """
     height, width = (side // scale for side in window.shape[2:])
     sigma = rng.uniform(*settings.soft_sigma) if soft else 0.0
@@ -49,7 +57,9 @@ def degrade(
         image = REDUCTIONS[reduction](window, scale)
         image = gaussian_blur(image, (sigma, sigma)) if soft else image
         if mild:
-            image = _compression(image, settings.model_copy(update={"quality": settings.mild_quality}), 1.0, rng)
+            image = _compression(
+                image, settings.model_copy(update={"quality": settings.mild_quality}), 1.0, rng
+            )
         elif not clean:
             image = _damage_once(image, settings, rng)
         return image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
@@ -76,15 +86,22 @@ def _damage_once(image: Tensor, settings: Degradation, rng: np.random.Generator)
     return image
 
 
-def gaussian_blur(image: Tensor, widths: tuple[float, float], *, angle: float = 0.0, zoom: float = 1.0) -> Tensor:
-    """Blur N×C×H×W by a Gaussian; widths: its deviations along a direction and across it, in pixels/zoom.
+def gaussian_blur(
+    image: Tensor, widths: tuple[float, float], *, angle: float = 0.0, zoom: float = 1.0
+) -> Tensor:
+    """Blur N×C×H×W by a Gaussian; widths: its deviations along a direction and across it, in
+    pixels/zoom.
 
     The image is taken as periodic: give it a margin of a few deviations, and cut that off.
     """
     down, right = _frequencies(image, zoom)
-    cos, sin = math.cos(angle), math.sin(angle)
-    along, across = cos * right + sin * down, cos * down - sin * right
-    return _passed(image, np.exp(-2 * math.pi**2 * ((widths[0] * along) ** 2 + (widths[1] * across) ** 2)))
+    cos = math.cos(angle)
+    sin = math.sin(angle)
+    along = cos * right + sin * down
+    across = cos * down - sin * right
+    return _passed(
+        image, np.exp(-2 * math.pi**2 * ((widths[0] * along) ** 2 + (widths[1] * across) ** 2))
+    )
 
 
 def gaussian_noise(image: Tensor, deviation: float, rng: np.random.Generator) -> Tensor:
@@ -107,7 +124,9 @@ def _passed(image: Tensor, shares: Values) -> Tensor:
 def _blur(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
     """A Gaussian, or a sinc filter's disc in the spectrum. zoom: pixels per LR pixel."""
     if rng.random() < settings.sinc:
-        excess = (np.hypot(*_frequencies(image, zoom)) - rng.uniform(*settings.sinc_cutoff)) / _SINC_EDGE
+        excess = (
+            np.hypot(*_frequencies(image, zoom)) - rng.uniform(*settings.sinc_cutoff)
+        ) / _SINC_EDGE
         return _passed(image, 0.5 - 0.5 * np.tanh(excess))
     first, second = rng.uniform(*settings.blur_sigma, size=2)
     widths = (first, second) if rng.random() < settings.anisotropic else (first, first)
@@ -137,19 +156,27 @@ def _noise(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Gen
     sigma = rng.uniform(*settings.noise_sigma) / 255
     if rng.random() < settings.poisson:
         white = sigma**-2  # photons
-        noise = torch.from_numpy(rng.poisson(light.double().numpy() * white) / white).float() - light
+        noise = (
+            torch.from_numpy(rng.poisson(light.double().numpy() * white) / white).float() - light
+        )
     else:
         noise = gaussian_noise(light, sigma, rng)
     return (pixels + noise).clamp(0, 1)
 
 
-def _compression(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
-    """Encode as JPEG or WebP and decode, with the blocks anywhere, because crops lie anywhere in photographs."""
+def _compression(
+    image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator
+) -> Tensor:
+    """Encode as JPEG or WebP and decode, with the blocks anywhere, because crops lie anywhere in
+    photographs.
+    """
     quality = int(rng.integers(*settings.quality, endpoint=True))
     top, left = rng.integers(_CODING_BLOCK, size=2)
     pixels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     padded = np.pad(pixels, [(top, 0), (left, 0), (0, 0)], mode="edge")
-    decoded = coded(padded, "WEBP" if rng.random() < settings.webp else "JPEG", quality=quality)[top:, left:]
+    decoded = coded(padded, "WEBP" if rng.random() < settings.webp else "JPEG", quality=quality)[
+        top:, left:
+    ]
     return torch.from_numpy(decoded).permute(2, 0, 1)[None].float() / 255
 
 

@@ -1,6 +1,8 @@
-"""Photographs to train on: which files of a folder, at which sizes, and their pixels, 8-bit sRGB, upright.
+"""Photographs to train on: which files of a folder, at which sizes, and their pixels, 8-bit sRGB,
+upright.
 
-Of a folder only the headers are read. Pixels are decoded on demand, or kept decoded in a cache folder.
+Of a folder only the headers are read. Pixels are decoded on demand, or kept decoded in a cache
+folder.
 """
 
 from __future__ import annotations
@@ -36,34 +38,45 @@ _16_BIT_GREY = ("I", "I;16", "I;16B")
 _MOST_REPORTS = 10
 _SHARE_OF_FREE_DISK = 0.5
 _NOT_KEPT = (
-    "photographs not yet in it are decoded for every crop, which is slow; free some space and resume, or name a folder "
+    "photographs not yet in it are decoded for every crop, which is slow; free some space and "
+    "resume, or name a folder "
     "with data.cache=FOLDER"
 )
 
 
 def image_files(folder: Path, *, option: str = "") -> list[Path]:
-    """List image files under a folder at any depth, sorted, following links. Raises: ImageError if there are none.
+    """List image files under a folder at any depth, sorted, following links. Raises: ImageError if
+    there are none.
 
     option: how the user named the folder, e.g. "--data", for the errors.
     """
     check_folder(folder, option=option)
     named = f"{option} {folder}".lstrip()
-    files, seen = [], set()
+    files = []
+    seen = set()
     for name, folders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(name)
         if real in seen:  # a link back to a folder already listed
             folders.clear()
             continue
         seen.add(real)
-        files += [path for path in (Path(name) / file for file in names) if path.suffix.lower() in _SUFFIXES]
+        files += [
+            path
+            for path in (Path(name) / file for file in names)
+            if path.suffix.lower() in _SUFFIXES
+        ]
     files = sorted(path for path in files if path.is_file())
     if not files:
-        raise ImageError(f"{named}: no images found (looked for {', '.join(sorted(_SUFFIXES))}): name another folder")
+        raise ImageError(
+            f"{named}: no images found (looked for {', '.join(sorted(_SUFFIXES))}): name another "
+            "folder"
+        )
     return files
 
 
 def read_photo(path: Path) -> npt.NDArray[np.uint8]:
-    """Read H×W×3, 8-bit sRGB, upright: without alpha, the upper 8 bits of 16, and only the first frame.
+    """Read H×W×3, 8-bit sRGB, upright: without alpha, the upper 8 bits of 16, and only the first
+    frame.
 
     Raises: ImageError if the file cannot be read.
     """
@@ -76,10 +89,13 @@ def read_photo(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Read (height, width) of the upright photograph from the file's header only. Raises: ImageError."""
+    """Read (height, width) of the upright photograph from the file's header only. Raises:
+    ImageError.
+    """
     with _opened(path) as image:
         width, height = image.size
-        # the base class's getexif, because that of PNG files decodes the pixels; TIFF sizes are already upright
+        # the base class's getexif, because that of PNG files decodes the pixels; TIFF sizes are
+        # already upright
         orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation)
         on_its_side = image.format != "TIFF" and orientation in _ON_THEIR_SIDE
     return (width, height) if on_its_side else (height, width)
@@ -104,7 +120,9 @@ def of_8_bit(levels: Tensor) -> Tensor:
     return levels.float().div_(255)
 
 
-def coded(photo: npt.NDArray[np.uint8], codec: Literal["JPEG", "WEBP"], *, quality: int) -> npt.NDArray[np.uint8]:
+def coded(
+    photo: npt.NDArray[np.uint8], codec: Literal["JPEG", "WEBP"], *, quality: int
+) -> npt.NDArray[np.uint8]:
     """Encode H×W×3, 8-bit sRGB, with losses as Pillow does, and decode it. quality: 1 … 100."""
     file = io.BytesIO()
     Image.fromarray(photo).save(file, codec, quality=quality)
@@ -112,9 +130,15 @@ def coded(photo: npt.NDArray[np.uint8], codec: Literal["JPEG", "WEBP"], *, quali
 
 
 def halved(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Halve an H×W×3 uint8 image, bicubic, in the same type; an odd last row or column is left out."""
+    """Halve an H×W×3 uint8 image, bicubic, in the same type; an odd last row or column is left
+    out.
+    """
     height, width = (size // 2 * 2 for size in photo.shape[:2])
-    small = (reduce_bicubic(to_image(photo[:height, :width]), 2).clamp(0, 1) * 255).round().to(torch.uint8)
+    small = (
+        (reduce_bicubic(to_image(photo[:height, :width]), 2).clamp(0, 1) * 255)
+        .round()
+        .to(torch.uint8)
+    )
     return small[0].permute(1, 2, 0).contiguous().numpy()
 
 
@@ -122,8 +146,8 @@ def halved(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 class Photo:
     """A photograph at one of its sizes: whole (0 halvings), halved once, twice …
 
-    path: its file. height, width: in pixels, upright and after the halvings. lr, teacher: its files in the folders of
-    `DataSettings.lr` and `DataSettings.teacher`, if it has them.
+    path: its file. height, width: in pixels, upright and after the halvings. lr, teacher: its files
+    in the folders of `DataSettings.lr` and `DataSettings.teacher`, if it has them.
     """
 
     path: Path
@@ -135,7 +159,9 @@ class Photo:
 
 
 def teacher_name(photo: Photo, folder: Path) -> Path:
-    """The name of the teacher's picture of a photograph under folder, without a suffix: halved ones have a mark."""
+    """The name of the teacher's picture of a photograph under folder, without a suffix: halved ones
+    have a mark.
+    """
     name = photo.path.relative_to(folder).with_suffix("")
     return name.with_name(f"{name.name}-halved{photo.halvings}") if photo.halvings else name
 
@@ -143,18 +169,22 @@ def teacher_name(photo: Photo, folder: Path) -> Path:
 class Photos:
     """The photographs in a folder that can be trained on; `len` is their number of files.
 
-    sizes: every file at each of its sizes (see `DataSettings.widest` and `narrowest`). step: crops are placed
-    at multiples of this many pixels (the scale if files of LR images or a teacher are given, otherwise 1). edge:
-    distance in pixels that crops keep from every border, for `DataSettings.hr_shift`.
+    sizes: every file at each of its sizes (see `DataSettings.widest` and `narrowest`). step: crops
+    are placed at multiples of this many pixels (the scale if files of LR images or a teacher are
+    given, otherwise 1). edge: distance in pixels that crops keep from every border, for
+    `DataSettings.hr_shift`.
 
-    Only the header of each file is read, once. Files that cannot be read, are too small for a crop or have no
-    matching LR file are skipped: `report` is called with one line for each of the first ten and one line for the
-    rest. Later, `loader` calls it with problems found when decoding pixels.
+    Only the header of each file is read, once. Files that cannot be read, are too small for a crop
+    or have no matching LR file are skipped: `report` is called with one line for each of the first
+    ten and one line for the rest. Later, `loader` calls it with problems found when decoding
+    pixels.
 
     Raises: ImageError if there is no image file, or none that can be used.
     """
 
-    def __init__(self, folder: Path, settings: DataSettings, scale: int, report: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, settings: DataSettings, scale: int, report: Callable[[str], None]
+    ) -> None:
         self.folder = folder
         self.report = report
         self.step = scale if settings.lr or settings.teacher else 1
@@ -162,7 +192,9 @@ class Photos:
         self.sizes: list[Photo] = []
         kinds: tuple[Literal["lr", "teacher"], ...] = ("lr", "teacher")
         companions = [
-            _Companions(kind, folder, Path(named), scale) for kind in kinds if (named := getattr(settings, kind))
+            _Companions(kind, folder, Path(named), scale)
+            for kind in kinds
+            if (named := getattr(settings, kind))
         ]
         needed = settings.crop + 2 * self.edge
         skipped = []
@@ -173,7 +205,9 @@ class Photos:
                 skipped.append(str(error))
         report_skipped(skipped, report)
         if not self.sizes:
-            raise ImageError(f"--data {folder}: no photograph can be used; the first problem: {skipped[0]}")
+            raise ImageError(
+                f"--data {folder}: no photograph can be used; the first problem: {skipped[0]}"
+            )
         self._files = len({photo.path for photo in self.sizes})
         # large photographs show more, but should not crowd out the others
         self._weights = np.cumsum([(photo.height * photo.width) ** 0.5 for photo in self.sizes])
@@ -186,12 +220,18 @@ class Photos:
         return {**self.__dict__, "report": None}
 
     def draw(self, rng: np.random.Generator) -> Photo:
-        """Draw a photograph at one of its sizes, with probability proportional to the square root of its area."""
-        position = np.searchsorted(self._weights[:-1], rng.random() * self._weights[-1], side="right")
+        """Draw a photograph at one of its sizes, with probability proportional to the square root
+        of its area.
+        """
+        position = np.searchsorted(
+            self._weights[:-1], rng.random() * self._weights[-1], side="right"
+        )
         return self.sizes[int(position)]
 
 
-def report_skipped(skipped: Sequence[str], report: Callable[[str], None], *, start: str = "skipped:") -> None:
+def report_skipped(
+    skipped: Sequence[str], report: Callable[[str], None], *, start: str = "skipped:"
+) -> None:
     """Report a line for each of the first ten files, and one for the rest; start: of every line."""
     for line in skipped[:_MOST_REPORTS]:
         report(f"{start} {line}")
@@ -199,7 +239,9 @@ def report_skipped(skipped: Sequence[str], report: Callable[[str], None], *, sta
         report(f"{start} {len(skipped) - _MOST_REPORTS} more files for reasons like these")
 
 
-def _sizes_of(path: Path, settings: DataSettings, needed: int, companions: Sequence[_Companions]) -> list[Photo]:
+def _sizes_of(
+    path: Path, settings: DataSettings, needed: int, companions: Sequence[_Companions]
+) -> list[Photo]:
     """The sizes at which a file is used. Raises: ImageError if it cannot be used."""
     height, width = size_of(path)
     sizes = [
@@ -216,7 +258,9 @@ def _sizes_of(path: Path, settings: DataSettings, needed: int, companions: Seque
 
 
 def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
-    """The number of halvings for each size at which a photograph of this width is used, largest size first."""
+    """The number of halvings for each size at which a photograph of this width is used, largest
+    size first.
+    """
     halvings = 0
     while 0 < settings.widest < width >> halvings:
         halvings += 1
@@ -227,69 +271,93 @@ def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
 
 
 class _Companions:
-    """Files beside the photographs, of the same names: LR images, or a teacher's pictures. Their suffix is any.
+    """Files beside the photographs, of the same names: LR images, or a teacher's pictures. Their
+    suffix is any.
 
-    An LR image may have the scale appended (e.g. "x4"); a teacher's picture is named by :func:`teacher_name`, and as
-    large as what the scale divides of its photograph.
+    An LR image may have the scale appended (e.g. "x4"); a teacher's picture is named by
+    :func:`teacher_name`, and as large as what the scale divides of its photograph.
     """
 
-    def __init__(self, kind: Literal["lr", "teacher"], hr_folder: Path, folder: Path, scale: int) -> None:
-        self.kind, self.hr_folder, self.folder, self.scale = kind, hr_folder, folder, scale
+    def __init__(
+        self, kind: Literal["lr", "teacher"], hr_folder: Path, folder: Path, scale: int
+    ) -> None:
+        self.kind = kind
+        self.hr_folder = hr_folder
+        self.folder = folder
+        self.scale = scale
         files = image_files(folder, option=f"data.{kind}")
         self.files = {path.relative_to(folder).with_suffix(""): path for path in files}
 
     def beside(self, photo: Photo) -> Photo:
-        """The photograph with its file. Raises: ImageError if there is none or it has the wrong size."""
+        """The photograph with its file. Raises: ImageError if there is none or it has the wrong
+        size.
+        """
         name = teacher_name(photo, self.hr_folder)
         names = [name.with_name(f"{name.name}x{self.scale}"), name] if self.kind == "lr" else [name]
         file = next((self.files[each] for each in names if each in self.files), None)
         what = "LR image" if self.kind == "lr" else "teacher's picture"
         if file is None:
-            raise ImageError(f"{photo.path}: no {what} {' or '.join(map(str, reversed(names)))} under {self.folder}")
+            raise ImageError(
+                f"{photo.path}: no {what} {' or '.join(map(str, reversed(names)))} under "
+                f"{self.folder}"
+            )
         height, width = (side // self.scale for side in (photo.height, photo.width))
         if self.kind == "teacher":
             height, width = self.scale * height, self.scale * width
         if size_of(file) != (height, width):
             raise ImageError(
-                f"{photo.path}: its {what} {file} is not {width}×{height} px, as of 1/{self.scale} of the photograph"
+                f"{photo.path}: its {what} {file} is not {width}×{height} px, as of 1/{self.scale} "
+                "of the photograph"
             )
         return replace(photo, lr=file) if self.kind == "lr" else replace(photo, teacher=file)
 
 
 class Decoder:
-    """Reads photographs, and keeps them decoded in a cache folder if one is given (uncompressed .npy files).
+    """Reads photographs, and keeps them decoded in a cache folder if one is given (uncompressed
+    .npy files).
 
-    Cached photographs are memory-mapped, so only the pixels in use are read. Their file names are derived from the
-    photograph's path, size in bytes and modification time, so a changed photograph is decoded again. Any number of
-    processes can share the folder and can be killed; the folder can be deleted when no training is running.
+    Cached photographs are memory-mapped, so only the pixels in use are read. Their file names are
+    derived from the photograph's path, size in bytes and modification time, so a changed photograph
+    is decoded again. Any number of processes can share the folder and can be killed; the folder can
+    be deleted when no training is running.
 
-    setting: `DataSettings.cache`. folder: of the cache; None: there is none. failure: one line on why the cache is no
-    longer written, e.g. a full disk; empty if it is.
+    setting: `DataSettings.cache`. folder: of the cache; None: there is none. failure: one line on
+    why the cache is no longer written, e.g. a full disk; empty if it is.
 
     Raises: ArgumentError if the cache folder cannot be created.
     """
 
     def __init__(self, setting: str = "off") -> None:
-        self.failure, self._reserve = "", 0.0  # bytes of the disk that stay free
+        # bytes of the disk that stay free
+        self.failure = ""
+        self._reserve = 0.0
         if setting == "auto":
             self.folder = cache_folder("photographs")
         else:
             self.folder = None if setting == "off" else Path(setting)
         if self.folder is None:
-            self.failure = "" if setting == "off" else f"data.cache: this user has no cache folder: {_NOT_KEPT}"
+            self.failure = (
+                ""
+                if setting == "off"
+                else f"data.cache: this user has no cache folder: {_NOT_KEPT}"
+            )
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ArgumentError(
-                f"data.cache: {self.folder} cannot be created ({error.strerror}): name another folder"
+                f"data.cache: {self.folder} cannot be created ({error.strerror}): name another "
+                "folder"
             ) from error
         if setting == "auto":
             remove_stale_parts_in(self.folder)
             self._reserve = _SHARE_OF_FREE_DISK * shutil.disk_usage(self.folder).free
 
-    def pixels(self, path: Path, *, height: int, width: int, halvings: int = 0) -> npt.NDArray[np.uint8]:
-        """Read height×width×3, 8-bit sRGB, upright, read-only; height and width are expected after the halvings.
+    def pixels(
+        self, path: Path, *, height: int, width: int, halvings: int = 0
+    ) -> npt.NDArray[np.uint8]:
+        """Read height×width×3, 8-bit sRGB, upright, read-only; height and width are expected after
+        the halvings.
 
         Raises: ImageError if the file cannot be read or its image has another size.
         """
@@ -313,7 +381,9 @@ class Decoder:
                 raise OSError(errno.ENOSPC, "half of the disk that was free is taken")
             write_atomically(file, content.getvalue())
         except OSError as error:
-            self.failure = f"data.cache: {self.folder} cannot be written ({error.strerror}): {_NOT_KEPT}"
+            self.failure = (
+                f"data.cache: {self.folder} cannot be written ({error.strerror}): {_NOT_KEPT}"
+            )
 
 
 def _decoded(path: Path, shape: tuple[int, int, int], halvings: int) -> npt.NDArray[np.uint8]:
@@ -322,19 +392,24 @@ def _decoded(path: Path, shape: tuple[int, int, int], halvings: int) -> npt.NDAr
         photo = halved(photo)
     if photo.shape != shape:
         raise ImageError(
-            f"{path}: has {photo.shape[1]}×{photo.shape[0]} pixels, but {shape[1]}×{shape[0]} by its header: "
+            f"{path}: has {photo.shape[1]}×{photo.shape[0]} pixels, but {shape[1]}×{shape[0]} by "
+            "its header: "
             "it changed during the run, or stores its orientation after its pixels"
         )
     return photo
 
 
 def _cache_name(path: Path, halvings: int) -> str:
-    """Name of a photograph's file in a cache. Raises: ImageError if the photograph cannot be read."""
+    """Name of a photograph's file in a cache. Raises: ImageError if the photograph cannot be
+    read.
+    """
     try:
         status = path.stat()
     except OSError as error:
         raise ImageError(f"{path}: cannot be read as an image: {error}") from error
-    identity = f"{status.st_size} {status.st_mtime_ns} {halvings} ".encode() + os.fsencode(path.absolute())
+    identity = f"{status.st_size} {status.st_mtime_ns} {halvings} ".encode() + os.fsencode(
+        path.absolute()
+    )
     return hashlib.sha256(identity).hexdigest()[:32] + ".npy"
 
 
@@ -342,7 +417,14 @@ def _mapped(file: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8] | 
     """The cached pixels; None if the file is missing or damaged."""
     try:
         pixels = np.lib.format.open_memmap(file, mode="r")
-    except (OSError, ValueError, EOFError, TypeError, SyntaxError, tokenize.TokenError):  # all seen with bad headers
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        TypeError,
+        SyntaxError,
+        tokenize.TokenError,
+    ):  # all seen with bad headers
         return None
     if pixels.shape != shape or pixels.dtype != np.uint8:
         return None

@@ -43,7 +43,8 @@ UNUSED: dict[str, Any] = {
     "last_kernel": 3,
     "residual": False,
 }
-"""Options of later versions, which files leave out at these values, so that earlier versions read them."""
+"""Options of later versions, which files leave out at these values, so that earlier versions read
+them."""
 
 
 @dataclass(frozen=True)
@@ -64,32 +65,42 @@ class LevelShape:
 
 @dataclass(frozen=True, kw_only=True)
 class SRFlowConfig:
-    """An SRFlow network. Build one with :meth:`of_variant`; each field can be set on its own, to mix variants.
+    """An SRFlow network. Build one with :meth:`of_variant`; each field can be set on its own, to
+    mix variants.
 
     scale: HR size / LR size, 2, 4, 8 or 16.
-    levels: L, number of flow levels. steps: K, conditional steps per level. transition_steps: unconditional ones.
-    hidden: channels inside the conditional nets f. injector_hidden: the injectors' own; None: the same. Steps and both
-    are one for all levels, or L of them.
+    levels: L, number of flow levels. steps: K, conditional steps per level. transition_steps:
+    unconditional ones.
+    hidden: channels inside the conditional nets f. injector_hidden: the injectors' own; None: the
+    same. Steps and both are one for all levels, or L of them.
     encoder: of the LR image: rrdb (published), or plain (ours: small and fast).
-    nf, growth, blocks: the encoder's channels, channels added by a dense layer (rrdb alone), number of blocks.
-    trunk_skip: what the encoder adds to its trunk convolution: the last block's output (published), or the first
-    convolution's (ESRGAN).
+    nf, growth, blocks: the encoder's channels, channels added by a dense layer (rrdb alone), number
+    of blocks.
+    trunk_skip: what the encoder adds to its trunk convolution: the last block's output (published),
+    or the first convolution's (ESRGAN).
     stacked_blocks: indices of the RRDB blocks whose outputs condition the flow.
     level_feature: the condition u starts with the encoder's feature at the level's own resolution.
     feature_resize: how block outputs (the LR image's resolution) reach a level's resolution.
-    condition: channels of u at levels 1 … L, which a 1×1 convolution computes from the features at the LR size;
-    pixel shuffle or its inverse brings them to the level's. Empty: u is the features themselves (published).
-    condition_kernel: kernel of f's first convolution where it sees u, 3 (published) or 1, which needs a `condition`.
+    condition: channels of u at levels 1 … L, which a 1×1 convolution computes from the features at
+    the LR size; pixel shuffle or its inverse brings them to the level's. Empty: u is the features
+    themselves (published).
+    condition_kernel: kernel of f's first convolution where it sees u, 3 (published) or 1, which
+    needs a `condition`.
     net_actnorm: f's first two convolutions have no bias and are followed by an actnorm.
-    net_middle_kernel: kernel of f's second convolution, 1 or 3. last_kernel: of its last one, 3 (published) or 1.
-    scale_map: how f's output s becomes the affine scale: exp(s), sigmoid(s + 2) + 1e-4, exp(c·tanh(s/c)).
+    net_middle_kernel: kernel of f's second convolution, 1 or 3. last_kernel: of its last one, 3
+    (published) or 1.
+    scale_map: how f's output s becomes the affine scale: exp(s), sigmoid(s + 2) + 1e-4,
+    exp(c·tanh(s/c)).
     affine_order: encoding is scale·h + shift (scale_first) or (h + shift)·scale (shift_first).
-    clamp: c of the tanh scale map; a step's scale stays in [exp(−c), exp(c)]. One for all levels, or L of them.
+    clamp: c of the tanh scale map; a step's scale stays in [exp(−c), exp(c)]. One for all levels,
+    or L of them.
     split_clamp: bound b of the split's logs, b·tanh(logs/b); None: no bound.
-    split_levels: levels after which half the channels leave as a latent (the last level always ends in one).
+    split_levels: levels after which half the channels leave as a latent (the last level always ends
+    in one).
     image_base: image that the output of the encoder's own image head is added to.
-    residual: the flow models HR less the encoder's own image, so that the image at τ = 0 begins as the encoder's. It
-    needs a plain encoder, and an image_base other than bicubic, which exported graphs do not have.
+    residual: the flow models HR less the encoder's own image, so that the image at τ = 0 begins as
+    the encoder's. It needs a plain encoder, and an image_base other than bicubic, which exported
+    graphs do not have.
     """
 
     scale: Literal[2, 4, 8, 16] = 4
@@ -124,22 +135,37 @@ class SRFlowConfig:
             object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
         for name in sorted({*ENCODER_FIELDS["rrdb"]} - {*ENCODER_FIELDS[self.encoder]}):
             if getattr(self, name) != getattr(type(self), name):
-                raise ArgumentError(f"{name} belongs to rrdb encoders: leave it out with encoder: {self.encoder}")
+                raise ArgumentError(
+                    f"{name} belongs to rrdb encoders: leave it out with encoder: {self.encoder}"
+                )
         if len(set(self.stacked_blocks)) < len(self.stacked_blocks):
-            raise ArgumentError(f"stacked_blocks is {list(self.stacked_blocks)}; it names a block twice")
+            raise ArgumentError(
+                f"stacked_blocks is {list(self.stacked_blocks)}; it names a block twice"
+            )
         if any(not 0 <= block < self.blocks for block in self.stacked_blocks):
             raise ArgumentError(
-                f"stacked_blocks is {list(self.stacked_blocks)}, but the encoder has blocks 0 … {self.blocks - 1}"
+                f"stacked_blocks is {list(self.stacked_blocks)}, but the encoder has blocks 0 … "
+                f"{self.blocks - 1}"
             )
         if any(not 1 <= level < self.levels for level in self.split_levels):
-            raise ArgumentError(f"split_levels is {list(self.split_levels)}; splits can only follow levels 1 … L − 1")
+            raise ArgumentError(
+                f"split_levels is {list(self.split_levels)}; splits can only follow levels 1 … L − "
+                "1"
+            )
         if not self.level_feature and not self.stacked_blocks:
-            raise ArgumentError("the flow has no condition: set level_feature or name stacked_blocks")
+            raise ArgumentError(
+                "the flow has no condition: set level_feature or name stacked_blocks"
+            )
         self._check_condition()
         clamps = self.clamp if isinstance(self.clamp, tuple) else (self.clamp,)
         if len(clamps) not in (1, self.levels):
-            raise ArgumentError(f"clamp has {len(clamps)} values; give one, or one for each of {self.levels} levels")
-        if not all(0 < clamp < math.inf for clamp in (*clamps, 1.0 if self.split_clamp is None else self.split_clamp)):
+            raise ArgumentError(
+                f"clamp has {len(clamps)} values; give one, or one for each of {self.levels} levels"
+            )
+        if not all(
+            0 < clamp < math.inf
+            for clamp in (*clamps, 1.0 if self.split_clamp is None else self.split_clamp)
+        ):
             raise ArgumentError("clamp and split_clamp must be positive and finite")
 
     def _check_condition(self) -> None:
@@ -149,31 +175,44 @@ class SRFlowConfig:
             if not isinstance(value, tuple) or (name == "condition" and not value):
                 continue
             if len(value) != self.levels:
-                raise ArgumentError(f"{name} has {len(value)} values; {self.levels} levels need as many")
+                raise ArgumentError(
+                    f"{name} has {len(value)} values; {self.levels} levels need as many"
+                )
             if not all(1 <= count <= 1024 for count in value):
-                raise ArgumentError(f"{name} is {list(value)}; each must be at least 1 and at most 1024")
+                raise ArgumentError(
+                    f"{name} is {list(value)}; each must be at least 1 and at most 1024"
+                )
         if self.encoder == "plain" and not self.condition:
-            raise ArgumentError(f"a plain encoder needs a condition, e.g. condition: {[self.nf] * self.levels}")
+            raise ArgumentError(
+                f"a plain encoder needs a condition, e.g. condition: {[self.nf] * self.levels}"
+            )
         if self.residual and (self.encoder != "plain" or self.image_base == "bicubic"):
             raise ArgumentError("residual needs encoder: plain, and image_base: nearest or none")
         if self.condition_kernel == 1 and not self.condition:
-            raise ArgumentError("condition_kernel is 1, which needs a condition: the channels of u by level")
+            raise ArgumentError(
+                "condition_kernel is 1, which needs a condition: the channels of u by level"
+            )
 
     @classmethod
     def of_variant(cls, variant: Variant, **overrides: Any) -> SRFlowConfig:
-        """Configure the network as the publication describes it (`paper`), as its checkpoints compute it (`published`),
-        or with bounded scales (`bounded`, what we train). Omitted fields follow from scale and blocks.
+        """Configure the network as the publication describes it (`paper`), as its checkpoints
+        compute it (`published`), or with bounded scales (`bounded`, what we train). Omitted fields
+        follow from scale and blocks.
         """
         if variant not in VARIANTS:
             raise ArgumentError(f"variant is {variant!r}; it must be one of {', '.join(VARIANTS)}")
         known = {field.name for field in fields(cls)}
         for name in overrides:
             if name not in known:
-                raise ArgumentError(f"unknown field {name!r}; the network's fields are {', '.join(sorted(known))}")
+                raise ArgumentError(
+                    f"unknown field {name!r}; the network's fields are {', '.join(sorted(known))}"
+                )
             overrides[name] = _checked(name, overrides[name])
         scale = overrides.get("scale", 4)
         most = 4 if variant == "published" else 5
-        levels = overrides.setdefault("levels", min(scale.bit_length(), most))  # ×4: 3, ×8: 4, ×16: 5, or 4 as released
+        levels = overrides.setdefault(
+            "levels", min(scale.bit_length(), most)
+        )  # ×4: 3, ×8: 4, ×16: 5, or 4 as released
         blocks = overrides.setdefault("blocks", 23)
         last_split = levels - 2 if variant == "published" else levels - 1
         if overrides.get("encoder") == "plain":
@@ -191,7 +230,9 @@ class SRFlowConfig:
         """`paper`, `published` or `bounded`; `mixed` if the fields match none of them."""
         for variant in VARIANTS:
             last_split = self.levels - 2 if variant == "published" else self.levels - 1
-            same = all(getattr(self, name) == value for name, value in _VARIANT_FIELDS[variant].items())
+            same = all(
+                getattr(self, name) == value for name, value in _VARIANT_FIELDS[variant].items()
+            )
             if same and self.split_levels == tuple(range(1, last_split + 1)):
                 return variant
         return "mixed"
@@ -231,7 +272,9 @@ class SRFlowConfig:
     @property
     def level_shapes(self) -> tuple[LevelShape, ...]:
         """Shapes of levels 1 … L."""
-        shapes, channels, exponent = [], 3, self.scale.bit_length() - 1
+        shapes = []
+        channels = 3
+        exponent = self.scale.bit_length() - 1
         for level in range(1, self.levels + 1):
             channels *= 4
             if level == self.levels:
@@ -244,12 +287,21 @@ class SRFlowConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields without `UNUSED` ones; :meth:`from_dict` reads them back."""
-        values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
-        return {name: value for name, value in values.items() if name not in UNUSED or value != UNUSED[name]}
+        values = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in UNUSED or value != UNUSED[name]
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SRFlowConfig:
-        """Read what :meth:`to_dict` returns. Raises: ArgumentError for unknown fields or values out of range."""
+        """Read what :meth:`to_dict` returns. Raises: ArgumentError for unknown fields or values out
+        of range.
+        """
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
             raise ArgumentError(f"unknown network fields: {', '.join(sorted(unknown))}")
@@ -306,11 +358,14 @@ _VARIANT_FIELDS: dict[str, dict[str, Any]] = {
 }
 
 
-def default_stacked_blocks(variant: Variant, *, scale: int, blocks: int, count: int | None = None) -> tuple[int, ...]:
-    """Choose the RRDB blocks that condition the flow if nothing says which: count, or five in `paper`, four otherwise.
+def default_stacked_blocks(
+    variant: Variant, *, scale: int, blocks: int, count: int | None = None
+) -> tuple[int, ...]:
+    """Choose the RRDB blocks that condition the flow if nothing says which: count, or five in
+    `paper`, four otherwise.
 
-    They end with the last and have the largest equal gap that fits. The published ×8 network with 23 blocks uses
-    1, 3, 5, 7, although these are only the first third.
+    They end with the last and have the largest equal gap that fits. The published ×8 network with
+    23 blocks uses 1, 3, 5, 7, although these are only the first third.
     """
     if (variant, scale, blocks) == ("published", 8, 23) and count in (None, 4):
         return 1, 3, 5, 7

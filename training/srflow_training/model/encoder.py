@@ -1,4 +1,6 @@
-"""LR encoders, whose inner features condition the flow; the published one, an RRDB network (ESRGAN's generator)."""
+"""LR encoders, whose inner features condition the flow; the published one, an RRDB network
+(ESRGAN's generator).
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def enlarged(lr: Tensor, scale: int, base: ImageBase) -> Tensor:
     with torch.autocast(lr.device.type, enabled=False):
         rows, columns = (_enlarging(size, scale, lr) for size in (height, width))
         wide = lr.reshape(-1, width) @ columns
-        return (rows.t() @ wide.view(-1, height, scale * width)).view(n, channels, scale * height, scale * width)
+        return (rows.t() @ wide.view(-1, height, scale * width)).view(
+            n, channels, scale * height, scale * width
+        )
 
 
 def _enlarging(size: int, scale: int, like: Tensor) -> Tensor:
@@ -45,11 +49,15 @@ def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class DenseBlock(nn.Module):
-    """Five densely connected convolutions; the last one's output is added to the input with weight 0.2."""
+    """Five densely connected convolutions; the last one's output is added to the input with weight
+    0.2.
+    """
 
     def __init__(self, nf: int, growth: int) -> None:
         super().__init__()
-        self.convs = nn.ModuleList(_conv3x3(nf + i * growth, growth if i < 4 else nf) for i in range(5))
+        self.convs = nn.ModuleList(
+            _conv3x3(nf + i * growth, growth if i < 4 else nf) for i in range(5)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """N×nf×h×w → same."""
@@ -89,10 +97,13 @@ class EncoderFeatures:
 
 
 class Encoder(nn.Module, ABC):
-    """An LR encoder: features for the flow, and an image head of its own, by which it is pretrained with L1.
+    """An LR encoder: features for the flow, and an image head of its own, by which it is pretrained
+    with L1.
 
-    kind: its name in `SRFlowConfig.encoder` and in files. scale: HR size / LR size. nf: channels of its features.
-    image_base: what the image head's output is added to. conv_first, blocks, conv_trunk: the trunk, in this order.
+    kind: its name in `SRFlowConfig.encoder` and in files. scale: HR size / LR size. nf: channels of
+    its features.
+    image_base: what the image head's output is added to. conv_first, blocks, conv_trunk: the trunk,
+        in this order.
     """
 
     kind: ClassVar[EncoderKind]
@@ -104,10 +115,16 @@ class Encoder(nn.Module, ABC):
     conv_trunk: nn.Module
 
     @abstractmethod
-    def features(self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0) -> EncoderFeatures:
-        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent LR sides."""
+    def features(
+        self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0
+    ) -> EncoderFeatures:
+        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent
+        LR sides.
+        """
 
-    def _through_blocks(self, x: Tensor, block_indices: tuple[int, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _through_blocks(
+        self, x: Tensor, block_indices: tuple[int, ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The last block's output, and those of the named blocks; the others' are not kept."""
         outputs = {}
         for index, block in enumerate(self.blocks):
@@ -121,7 +138,9 @@ class Encoder(nn.Module, ABC):
         """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
 
     def errors(self, lr: Tensor, references: Sequence[Tensor]) -> list[Tensor]:
-        """The differences of the own image to each reference, N×3×sh×sw, for a loss: values may be in any order."""
+        """The differences of the own image to each reference, N×3×sh×sw, for a loss: values may be
+        in any order.
+        """
         image = self(lr)
         return [image - reference for reference in references]
 
@@ -136,15 +155,19 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
-        """JSON-ready keyword arguments that build this network again, without options that only later versions know."""
+        """JSON-ready keyword arguments that build this network again, without options that only
+        later versions know.
+        """
 
 
 class RRDB(Encoder):
-    """RRDB super-resolution network (Wang et al., ESRGAN, ECCV-W 2018); on its own, SRFlow's L1-trained baseline.
+    """RRDB super-resolution network (Wang et al., ESRGAN, ECCV-W 2018); on its own, SRFlow's
+    L1-trained baseline.
 
-    scale: 2, 4, 8 or 16. image_base: "bicubic" or "nearest" adds the image head's output to that enlargement.
-    trunk_skip: what is added to the trunk convolution's output: the last block's output (as SRFlow's published
-    networks compute it) or the first convolution's (as ESRGAN does).
+    scale: 2, 4, 8 or 16. image_base: "bicubic" or "nearest" adds the image head's output to that
+    enlargement.
+    trunk_skip: what is added to the trunk convolution's output: the last block's output (as
+    SRFlow's published networks compute it) or the first convolution's (as ESRGAN does).
     """
 
     kind = "rrdb"
@@ -160,8 +183,11 @@ class RRDB(Encoder):
         image_base: ImageBase = "none",
     ) -> None:
         super().__init__()
-        self.scale, self.nf, self.growth = scale, nf, growth
-        self.trunk_skip, self.image_base = trunk_skip, image_base
+        self.scale = scale
+        self.nf = nf
+        self.growth = growth
+        self.trunk_skip = trunk_skip
+        self.image_base = image_base
         self.conv_first = _conv3x3(3, nf)
         self.blocks = nn.ModuleList(ResidualBlock(nf, growth) for _ in range(blocks))
         self.conv_trunk = _conv3x3(nf, nf)
@@ -169,14 +195,21 @@ class RRDB(Encoder):
         self.conv_hr = _conv3x3(nf, nf)
         self.conv_last = _conv3x3(nf, 3)
 
-    def features(self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0) -> EncoderFeatures:
-        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent LR sides."""
+    def features(
+        self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0
+    ) -> EncoderFeatures:
+        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent
+        LR sides.
+        """
         first = self.conv_first(lr)
         x, outputs = self._through_blocks(first, block_indices)
         last = (x if self.trunk_skip == "last_block" else first) + self.conv_trunk(x)
-        upsampled, up = {}, last
+        upsampled = {}
+        up = last
         for exponent in range(1, max_exponent + 1):
-            up = lrelu(self.upconvs[exponent - 1](F.interpolate(up, scale_factor=2.0, mode="nearest")))
+            up = lrelu(
+                self.upconvs[exponent - 1](F.interpolate(up, scale_factor=2.0, mode="nearest"))
+            )
             upsampled[exponent] = up
         return EncoderFeatures(last, outputs, upsampled)
 
@@ -186,7 +219,11 @@ class RRDB(Encoder):
         image: Tensor = self.conv_last(
             lrelu(self.conv_hr(self.features(lr, max_exponent=exponent).upsampled[exponent]))
         )
-        return image if self.image_base == "none" else image + enlarged(lr, self.scale, self.image_base)
+        return (
+            image
+            if self.image_base == "none"
+            else image + enlarged(lr, self.scale, self.image_base)
+        )
 
     @property
     def image_layer(self) -> nn.Module:
@@ -195,7 +232,9 @@ class RRDB(Encoder):
 
     @torch.no_grad()
     def initialize(self) -> None:
-        """Initialise for training from scratch: He initialisation scaled by 0.1, as usual for residual networks."""
+        """Initialise for training from scratch: He initialisation scaled by 0.1, as usual for
+        residual networks.
+        """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, a=0.2)

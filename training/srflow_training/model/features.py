@@ -1,4 +1,6 @@
-"""The condition u of a level, and convolutions on it that never enlarge what nearest interpolation repeats."""
+"""The condition u of a level, and convolutions on it that never enlarge what nearest interpolation
+repeats.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from srflow_training.model.encoder import lrelu
 class LevelFeatures:
     """u = [own, small enlarged by `factor`], the condition of a level with H×W pixels.
 
-    own: N×C₁×H×W, or None. small: N×C₂×H/factor×W/factor, enlarged by nearest interpolation, or None. One is given.
+    own: N×C₁×H×W, or None. small: N×C₂×H/factor×W/factor, enlarged by nearest interpolation, or
+        None. One is given.
     """
 
     own: Tensor | None
@@ -33,11 +36,12 @@ class LevelFeatures:
         return enlarged if self.own is None else torch.cat([self.own, enlarged], dim=1)
 
     def conv(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The convolution of u, N×out×H×W; weight: out×(C₁ + C₂)×3×3, or out×C₁×1×1 if nothing is enlarged.
+        """The convolution of u, N×out×H×W; weight: out×(C₁ + C₂)×3×3, or out×C₁×1×1 if nothing is
+        enlarged.
 
-        Pixels of a cell of factor×factor equal ones need no kernel of 9 taps: those at its edges see two cells, the
-        others one. That leaves 4 of 9 multiply-adds at factor 2, and 2.25 at 4, in smaller kernels that are sums of
-        the taps.
+        Pixels of a cell of factor×factor equal ones need no kernel of 9 taps: those at its edges
+        see two cells, the others one. That leaves 4 of 9 multiply-adds at factor 2, and 2.25 at 4,
+        in smaller kernels that are sums of the taps.
         """
         if self.small is None:
             assert self.own is not None
@@ -45,7 +49,9 @@ class LevelFeatures:
         small, weight = _as_autocast(self.small, weight)
         if self.own is None:
             height, width = (self.factor * size for size in small.shape[2:])
-            part = small.new_zeros(len(small), len(weight), height, width).contiguous(memory_format=_layout(small))
+            part = small.new_zeros(len(small), len(weight), height, width).contiguous(
+                memory_format=_layout(small)
+            )
             if bias is not None:
                 part = part + bias[:, None, None].to(part.dtype)
             return _add_enlarged(part, small, weight, self.factor)
@@ -55,9 +61,11 @@ class LevelFeatures:
 
 
 class Projection(nn.Module):
-    """u of a level from the encoder's features at the LR size: a 1×1 convolution, LeakyReLU, and pixel shuffle.
+    """u of a level from the encoder's features at the LR size: a 1×1 convolution, LeakyReLU, and
+    pixel shuffle.
 
-    exponent: the level has 2^exponent times the LR image's sides. Smaller levels see all of its pixels, as channels.
+    exponent: the level has 2^exponent times the LR image's sides. Smaller levels see all of its
+        pixels, as channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, exponent: int) -> None:
@@ -80,9 +88,9 @@ class Projection(nn.Module):
 class CellRows(NamedTuple):
     """Rows (or columns) of a cell that see the same rows of cells.
 
-    name: "first", "inside" or "last". positions: in the cell. before, after: 1 if they see the row of cells before
-    theirs, or after it. spread: for each of the kernel's three taps, the row of cells that it meets, counted from the
-    first that they see.
+    name: "first", "inside" or "last". positions: in the cell. before, after: 1 if they see the row
+    of cells before theirs, or after it. spread: for each of the kernel's three taps, the row of
+    cells that it meets, counted from the first that they see.
     """
 
     name: str
@@ -95,17 +103,28 @@ class CellRows(NamedTuple):
         """Sum the three taps of `weight` along a dimension that meet the same row of cells."""
         taps = list(zip(weight.unbind(dim), self.spread, strict=True))
         rows = range(1 + self.before + self.after)
-        return torch.stack([torch.stack([tap for tap, row in taps if row == index]).sum(dim=0) for index in rows], dim)
+        return torch.stack(
+            [torch.stack([tap for tap, row in taps if row == index]).sum(dim=0) for index in rows],
+            dim,
+        )
 
 
 def rows_of_cell(factor: int) -> list[CellRows]:
     """All rows of a cell of factor×factor equal pixels, factor ≥ 2, in order."""
-    inside = [CellRows("inside", tuple(range(1, factor - 1)), 0, 0, (0, 0, 0))] if factor > 2 else []
-    return [CellRows("first", (0,), 1, 0, (0, 1, 1)), *inside, CellRows("last", (factor - 1,), 0, 1, (0, 0, 1))]
+    inside = (
+        [CellRows("inside", tuple(range(1, factor - 1)), 0, 0, (0, 0, 0))] if factor > 2 else []
+    )
+    return [
+        CellRows("first", (0,), 1, 0, (0, 1, 1)),
+        *inside,
+        CellRows("last", (factor - 1,), 0, 1, (0, 0, 1)),
+    ]
 
 
 class _AddEnlarged(torch.autograd.Function):
-    """part + the convolution of the enlarged `small`, in place of part; backward keeps no enlarged tensor either."""
+    """part + the convolution of the enlarged `small`, in place of part; backward keeps no enlarged
+    tensor either.
+    """
 
     @staticmethod
     def forward(ctx: Any, part: Tensor, small: Tensor, weight: Tensor, factor: int) -> Tensor:
@@ -131,10 +150,26 @@ class _AddEnlarged(torch.autograd.Function):
         to_weight = torch.zeros_like(weight) if needs_weight else None
         for rows, columns, kernel in _kernels(weight, factor, layout):
             window = _window(padded, rows, columns).contiguous(memory_format=layout)
-            cells = [gradient[:, :, i::factor, j::factor] for i in rows.positions for j in columns.positions]
-            cell = (cells[0] if len(cells) == 1 else torch.stack(cells).sum(dim=0)).contiguous(memory_format=layout)
+            cells = [
+                gradient[:, :, i::factor, j::factor]
+                for i in rows.positions
+                for j in columns.positions
+            ]
+            cell = (cells[0] if len(cells) == 1 else torch.stack(cells).sum(dim=0)).contiguous(
+                memory_format=layout
+            )
             to_window, to_kernel, _ = torch.ops.aten.convolution_backward(
-                cell, window, kernel, None, (1, 1), (0, 0), (1, 1), False, (0, 0), 1, (needs_small, needs_weight, False)
+                cell,
+                window,
+                kernel,
+                None,
+                (1, 1),
+                (0, 0),
+                (1, 1),
+                False,
+                (0, 0),
+                1,
+                (needs_small, needs_weight, False),
             )
             if to_small is not None:
                 _window(to_small, rows, columns).add_(to_window)
@@ -149,7 +184,9 @@ def _add_enlarged(part: Tensor, small: Tensor, weight: Tensor, factor: int) -> T
     return added
 
 
-def _kernels(weight: Tensor, factor: int, layout: torch.memory_format) -> Iterator[tuple[CellRows, CellRows, Tensor]]:
+def _kernels(
+    weight: Tensor, factor: int, layout: torch.memory_format
+) -> Iterator[tuple[CellRows, CellRows, Tensor]]:
     """For each kind of pixel in a cell: its rows and columns, and its kernel."""
     for rows in rows_of_cell(factor):
         by_rows = rows.sum_taps(weight, dim=2)
@@ -167,7 +204,9 @@ def _window(padded: Tensor, rows: CellRows, columns: CellRows) -> Tensor:
 
 
 def _layout(tensor: Tensor) -> torch.memory_format:
-    rows_of_pixels = tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+    rows_of_pixels = (
+        tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+    )
     return torch.channels_last if rows_of_pixels else torch.contiguous_format
 
 

@@ -1,4 +1,6 @@
-"""The modules that hold the flow's parameters. Each builds a pure transform from them (and from the condition u)."""
+"""The modules that hold the flow's parameters. Each builds a pure transform from them (and from the
+condition u).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ Average = Callable[[Tensor], Tensor]
 
 
 class Actnorm(nn.Module):
-    """Activation normalisation (Glow, section 3.1): (h + bias)·exp(logs), folded into the convolution beside it.
+    """Activation normalisation (Glow, section 3.1): (h + bias)·exp(logs), folded into the
+    convolution beside it.
 
     `initialized` is part of the saved state.
     """
@@ -42,15 +45,19 @@ class Actnorm(nn.Module):
         return ActnormTransform(self.bias, self.logs)
 
     def fold(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution that is followed by this actnorm, given its weight out×in×k×k."""
+        """Weight and bias of a convolution that is followed by this actnorm, given its weight
+        out×in×k×k.
+        """
         gain = self.logs.exp()
         return weight * gain.view(-1, 1, 1, 1), (self.bias * gain).flatten()
 
     @torch.no_grad()
     def initialize(self, h: Tensor) -> None:
-        """Set bias and logs so that this batch leaves with zero mean and unit variance in every channel.
+        """Set bias and logs so that this batch leaves with zero mean and unit variance in every
+        channel.
 
-        Does nothing unless `average` is set: the mean of a statistic over all processes that hold a share of the batch.
+        Does nothing unless `average` is set: the mean of a statistic over all processes that hold a
+        share of the batch.
         """
         if self.average is None:
             return
@@ -70,7 +77,9 @@ class InvertibleConv(nn.Module):
 
 
 class ZerosConv(nn.Module):
-    """Convolution whose output is multiplied by exp(3·logs) per channel; weight, bias and logs start at zero."""
+    """Convolution whose output is multiplied by exp(3·logs) per channel; weight, bias and logs
+    start at zero.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3) -> None:
         super().__init__()
@@ -83,21 +92,27 @@ class ZerosConv(nn.Module):
         gain = torch.exp(3 * self.logs)
         weight = self.weight * gain[..., None]
         y = F.conv2d(x, weight, self.bias * gain.flatten(), padding=weight.shape[-1] // 2)
-        return y.to(self.logs.dtype)  # mixed precision rounds the convolution, not what the flow's state meets
+        return y.to(
+            self.logs.dtype
+        )  # mixed precision rounds the convolution, not what the flow's state meets
 
 
 class ConditionalNet(nn.Module):
     """f: 3×3 convolution, ReLU, 1×1 or 3×3 convolution, ReLU, zeros convolution; output [shift, s].
 
-    The first convolution sees [h_A, u]. Convolution is linear, so its part on u can be computed separately, for
-    several nets at once (`Level.parts_on_u`); with a `condition_kernel` of 1 that part is a 1×1. With actnorm
-    (`published`, `bounded`) the first two convolutions have no bias and an actnorm of their own.
+    The first convolution sees [h_A, u]. Convolution is linear, so its part on u can be computed
+    separately, for several nets at once (`Level.parts_on_u`); with a `condition_kernel` of 1 that
+    part is a 1×1. With actnorm (`published`, `bounded`) the first two convolutions have no bias and
+    an actnorm of their own.
     """
 
-    def __init__(self, state_channels: int, out_channels: int, config: SRFlowConfig, *, level: int) -> None:
+    def __init__(
+        self, state_channels: int, out_channels: int, config: SRFlowConfig, *, level: int
+    ) -> None:
         super().__init__()
         hidden = config.hidden_at(level) if state_channels else config.injector_hidden_at(level)
-        kernel, bias = config.net_middle_kernel, not config.net_actnorm
+        kernel = config.net_middle_kernel
+        bias = not config.net_actnorm
         self.state_channels = state_channels  # of h_A; 0 if f sees only u
         condition = config.condition_channels_at(level)
         self.conv1: nn.Conv2d | None = None
@@ -112,10 +127,14 @@ class ConditionalNet(nn.Module):
         self.actnorm1 = Actnorm(hidden) if config.net_actnorm else None
         self.actnorm2 = Actnorm(hidden) if config.net_actnorm else None
         self.conv3 = ZerosConv(hidden, 2 * out_channels, kernel=config.last_kernel)
-        self.scale_map, self.order, self.clamp = config.scale_map, config.affine_order, config.clamp_at(level)
+        self.scale_map = config.scale_map
+        self.order = config.affine_order
+        self.clamp = config.clamp_at(level)
 
     def first_on_u(self) -> tuple[Tensor, Tensor | None]:
-        """Weight, hidden×condition×k×k, and bias of the first convolution's part on u, before its actnorm."""
+        """Weight, hidden×condition×k×k, and bias of the first convolution's part on u, before its
+        actnorm.
+        """
         if self.conv1_on_u is not None:
             return self.conv1_on_u.weight, self.conv1_on_u.bias
         assert self.conv1 is not None  # for the type checker: there is one of both
@@ -135,13 +154,20 @@ class ConditionalNet(nn.Module):
         return weight, bias
 
     def forward(self, on_u: Tensor, h_a: Tensor | None = None) -> ElementwiseAffine:
-        """The affine map, given the first convolution's part on u, N×hidden×H×W, and h_a, N×state×H×W."""
+        """The affine map, given the first convolution's part on u, N×hidden×H×W, and h_a,
+        N×state×H×W.
+        """
         x = on_u if h_a is None else on_u + self._on_state(h_a)
         x = F.relu(_first_normalised(x, self.actnorm1))
-        weight, bias = self.conv2.weight, self.conv2.bias
+        weight = self.conv2.weight
+        bias = self.conv2.bias
         if self.actnorm2 is not None:
             weight, bias = self.actnorm2.fold(weight)
-        x = conv1x1(x, weight[..., 0, 0], bias) if weight.shape[2] == 1 else F.conv2d(x, weight, bias, padding=1)
+        x = (
+            conv1x1(x, weight[..., 0, 0], bias)
+            if weight.shape[2] == 1
+            else F.conv2d(x, weight, bias, padding=1)
+        )
         x = F.relu(_first_normalised(x, self.actnorm2))
         shift, s = self.conv3(x).chunk(2, dim=1)
         return ElementwiseAffine(self.log_scale(s), shift, self.order)
@@ -162,7 +188,9 @@ class ConditionalNet(nn.Module):
 
 
 def _first_normalised(x: Tensor, actnorm: Actnorm | None) -> Tensor:
-    """x as it is, because its actnorm is folded into the convolution; the first time, initialise the actnorm from x."""
+    """x as it is, because its actnorm is folded into the convolution; the first time, initialise
+    the actnorm from x.
+    """
     if actnorm is None or actnorm.average is None:
         return x
     actnorm.initialize(x)
@@ -175,9 +203,13 @@ def bounded(x: Tensor, bound: float | None) -> Tensor:
 
 
 class Step(nn.Module):
-    """One flow step. Encoding: actnorm, invertible 1×1 convolution and, if conditional, injector and coupling."""
+    """One flow step. Encoding: actnorm, invertible 1×1 convolution and, if conditional, injector
+    and coupling.
+    """
 
-    def __init__(self, channels: int, config: SRFlowConfig, *, level: int, conditional: bool) -> None:
+    def __init__(
+        self, channels: int, config: SRFlowConfig, *, level: int, conditional: bool
+    ) -> None:
         super().__init__()
         self.actnorm = Actnorm(channels)
         self.mix = InvertibleConv(channels)
@@ -195,7 +227,8 @@ class Step(nn.Module):
     def encode(self, h: Tensor, mix: MixChannels, on_u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Encode h, N×C×H×W; return it with the step's log-determinant, [N] or a scalar.
 
-        mix: actnorm and 1×1 convolution. on_u: the first convolutions' parts on u, one for each of :meth:`nets`.
+        mix: actnorm and 1×1 convolution. on_u: the first convolutions' parts on u, one for each of
+            :meth:`nets`.
         """
         if self.actnorm.average is not None:
             self.actnorm.initialize(h)
@@ -215,14 +248,18 @@ class Step(nn.Module):
     def _conditional_transforms(self, on_u: Sequence[Tensor]) -> list[Transform]:
         if self.injector is None or self.coupling is None:
             return []
-        injector, coupling = self.injector, self.coupling
-        # Each part on u is taken where it is needed: if it is computed only then, one of them is in memory at a time.
+        injector = self.injector
+        coupling = self.coupling
+        # Each part on u is taken where it is needed: if it is computed only then, one of them is in
+        # memory at a time.
         affine_of_h_a = CouplingTransform(lambda h_a: coupling(on_u[1], h_a))
         return [injector(on_u[0]), affine_of_h_a]
 
 
 class Split(nn.Module):
-    """Moves the second half of the channels to a latent, normalised by a mean and a scale predicted from the rest."""
+    """Moves the second half of the channels to a latent, normalised by a mean and a scale predicted
+    from the rest.
+    """
 
     def __init__(self, kept: int, leaving: int, config: SRFlowConfig) -> None:
         super().__init__()

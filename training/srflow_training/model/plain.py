@@ -1,4 +1,6 @@
-"""A small LR encoder: plain residual blocks, whose 3×3 kernels are composed of several in training."""
+"""A small LR encoder: plain residual blocks, whose 3×3 kernels are composed of several in
+training.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +16,24 @@ from srflow_training.model.config import ImageBase
 from srflow_training.model.encoder import Encoder, EncoderFeatures, enlarged, lrelu
 
 _WIDER = 2  # channels inside a composition, in channels outside
-_RESIDUAL_START, _HEAD_START = 0.2, 0.1
+_RESIDUAL_START = 0.2
+_HEAD_START = 0.1
 
 
 class ComposedConv(nn.Module):
-    """A 3×3 convolution whose kernel is composed: 1×1 to twice the channels, 3×3, 1×1 back, and a 1×1 skip.
+    """A 3×3 convolution whose kernel is composed: 1×1 to twice the channels, 3×3, 1×1 back, and a
+    1×1 skip.
 
-    All of it is linear, so the kernels are composed, and one convolution runs: training costs what inference costs.
-    There is no bias before the 3×3, because padding would then see zeros where the three convolutions see the bias.
-    Such compositions train better than their sum (Ding et al., "Diverse Branch Block", CVPR 2021).
+    All of it is linear, so the kernels are composed, and one convolution runs: training costs what
+    inference costs. There is no bias before the 3×3, because padding would then see zeros where the
+    three convolutions see the bias. Such compositions train better than their sum (Ding et al.,
+    "Diverse Branch Block", CVPR 2021).
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        wide_in, wide_out = _WIDER * in_channels, _WIDER * out_channels
+        wide_in = _WIDER * in_channels
+        wide_out = _WIDER * out_channels
         self.expand = nn.Parameter(torch.zeros(wide_in, in_channels))
         self.middle = nn.Parameter(torch.zeros(wide_out, wide_in, 3, 3))
         self.reduce = nn.Parameter(torch.zeros(out_channels, wide_out))
@@ -49,8 +55,15 @@ class ComposedConv(nn.Module):
 
     @torch.no_grad()
     def initialize(self, gain: float = 1.0) -> None:
-        """He initialisation, half of the variance from the composition and half from the skip; gain: of the output."""
-        for weight, fan_in in ((self.expand, 1), (self.middle, 9), (self.reduce, 1), (self.skip, 1)):
+        """He initialisation, half of the variance from the composition and half from the skip;
+        gain: of the output.
+        """
+        for weight, fan_in in (
+            (self.expand, 1),
+            (self.middle, 9),
+            (self.reduce, 1),
+            (self.skip, 1),
+        ):
             weight.normal_(0, 1 / math.sqrt(fan_in * weight.shape[1]))
         self.reduce.mul_(gain)
         self.skip.mul_(gain)
@@ -59,9 +72,11 @@ class ComposedConv(nn.Module):
     @classmethod
     @torch.no_grad()
     def of(cls, conv: nn.Conv2d) -> ComposedConv:
-        """Compose what `conv` computes. Its kernel is what a fresh composition lacks, in the first channels inside.
+        """Compose what `conv` computes. Its kernel is what a fresh composition lacks, in the first
+        channels inside.
 
-        All parameters can be trained: the other channels inside are random ones, which no output reads yet.
+        All parameters can be trained: the other channels inside are random ones, which no output
+            reads yet.
         """
         assert conv.bias is not None  # for the type checker: collapsed convolutions have one
         out_channels, in_channels = conv.weight.shape[:2]
@@ -91,7 +106,8 @@ class PlainBlock(nn.Module):
 
     def __init__(self, nf: int) -> None:
         super().__init__()
-        self.conv1, self.conv2 = ComposedConv(nf, nf), ComposedConv(nf, nf)
+        self.conv1 = ComposedConv(nf, nf)
+        self.conv2 = ComposedConv(nf, nf)
 
     def forward(self, x: Tensor) -> Tensor:
         """N×nf×h×w → same."""
@@ -100,27 +116,36 @@ class PlainBlock(nn.Module):
 
 
 class PlainEncoder(Encoder):
-    """Residual blocks at the LR size, with a skip around all of them; the image head is one convolution.
+    """Residual blocks at the LR size, with a skip around all of them; the image head is one
+    convolution.
 
-    Few channels and no dense connections: in the same hours it sees far more pixels than an RRDB of the same quality.
-    scale: 2, 4, 8 or 16. image_base: "bicubic" or "nearest" adds the image head's output to that enlargement.
+    Few channels and no dense connections: in the same hours it sees far more pixels than an RRDB of
+    the same quality.
+    scale: 2, 4, 8 or 16. image_base: "bicubic" or "nearest" adds the image head's output to that
+        enlargement.
 
-    A fresh one has composed kernels (`ComposedConv`), for training. :meth:`collapse` makes them ordinary ones, which
-    exported networks have; :meth:`composed` tells which.
+    A fresh one has composed kernels (`ComposedConv`), for training. :meth:`collapse` makes them
+    ordinary ones, which exported networks have; :meth:`composed` tells which.
     """
 
     kind = "plain"
 
     def __init__(self, *, scale: int, nf: int, blocks: int, image_base: ImageBase = "none") -> None:
         super().__init__()
-        self.scale, self.nf, self.image_base = scale, nf, image_base
+        self.scale = scale
+        self.nf = nf
+        self.image_base = image_base
         self.conv_first = ComposedConv(3, nf)
         self.blocks = nn.ModuleList(PlainBlock(nf) for _ in range(blocks))
         self.conv_trunk = ComposedConv(nf, nf)
         self.conv_image = ComposedConv(nf, 3 * scale**2)
 
-    def features(self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0) -> EncoderFeatures:
-        """Compute features of lr, N×3×h×w in [0, 1], at the LR size: there are no others (max_exponent is 0)."""
+    def features(
+        self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0
+    ) -> EncoderFeatures:
+        """Compute features of lr, N×3×h×w in [0, 1], at the LR size: there are no others
+        (max_exponent is 0).
+        """
         first = self.conv_first(lr)
         x, outputs = self._through_blocks(first, block_indices)
         return EncoderFeatures(first + self.conv_trunk(x), outputs, {})
@@ -132,16 +157,25 @@ class PlainEncoder(Encoder):
     def image_of(self, features: Tensor, lr: Tensor) -> Tensor:
         """The same, given the trunk's output, N×nf×h×w."""
         image: Tensor = F.pixel_shuffle(self.conv_image(features), self.scale)
-        return image if self.image_base == "none" else image + enlarged(lr, self.scale, self.image_base)
+        return (
+            image
+            if self.image_base == "none"
+            else image + enlarged(lr, self.scale, self.image_base)
+        )
 
     def errors(self, lr: Tensor, references: Sequence[Tensor]) -> list[Tensor]:
-        """The differences, N×3s²×h×w each, before the pixel shuffle: no gradient passes through the HR size."""
+        """The differences, N×3s²×h×w each, before the pixel shuffle: no gradient passes through the
+        HR size.
+        """
         base = None if self.image_base == "none" else enlarged(lr, self.scale, self.image_base)
         n, _, height, width = lr.shape
-        image, differences = self.conv_image(self.features(lr).last), []
+        image = self.conv_image(self.features(lr).last)
+        differences = []
         for reference in references:
             wanted = reference.contiguous() if base is None else reference.contiguous() - base
-            cells = wanted.view(n, 3, height, self.scale, width, self.scale).permute(0, 2, 4, 1, 3, 5)
+            cells = wanted.view(n, 3, height, self.scale, width, self.scale).permute(
+                0, 2, 4, 1, 3, 5
+            )
             # channels last, unlike F.pixel_unshuffle's
             differences.append(image - cells.reshape(n, height, width, -1).permute(0, 3, 1, 2))
         return differences
@@ -156,24 +190,34 @@ class PlainEncoder(Encoder):
         return isinstance(self.conv_first, ComposedConv)
 
     def collapse(self) -> None:
-        """Replace every composed kernel by an ordinary one that computes the same. Does nothing the second time."""
+        """Replace every composed kernel by an ordinary one that computes the same. Does nothing the
+        second time.
+        """
         for module in list(self.modules()):
             for name, child in module.named_children():
                 if isinstance(child, ComposedConv):
                     setattr(module, name, child.collapsed())
 
     def compose(self) -> None:
-        """Undo :meth:`collapse`, to train on: composed kernels, drawn anew, that compute the same."""
+        """Undo :meth:`collapse`, to train on: composed kernels, drawn anew, that compute the
+        same.
+        """
         for module in list(self.modules()):
             for name, child in module.named_children():
                 if isinstance(child, nn.Conv2d):
                     setattr(module, name, ComposedConv.of(child))
 
     def initialize(self) -> None:
-        """Initialise for training from scratch: blocks start near the identity, and the image head near zero."""
+        """Initialise for training from scratch: blocks start near the identity, and the image head
+        near zero.
+        """
         for name, module in self.named_modules():
             if isinstance(module, ComposedConv):
-                gains = {"conv2": _RESIDUAL_START, "conv_trunk": _RESIDUAL_START, "conv_image": _HEAD_START}
+                gains = {
+                    "conv2": _RESIDUAL_START,
+                    "conv_trunk": _RESIDUAL_START,
+                    "conv_image": _HEAD_START,
+                }
                 module.initialize(gains.get(name.rsplit(".", 1)[-1], 1.0))
 
     def settings(self) -> dict[str, Any]:

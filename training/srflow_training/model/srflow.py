@@ -1,4 +1,6 @@
-"""SRFlow: a conditional normalizing flow over HR images, given the LR image (Lugmayr et al., ECCV 2020)."""
+"""SRFlow: a conditional normalizing flow over HR images, given the LR image (Lugmayr et al., ECCV
+2020).
+"""
 
 from __future__ import annotations
 
@@ -16,36 +18,49 @@ from srflow_training.model.encoder import RRDB, Encoder, EncoderFeatures
 from srflow_training.model.features import LevelFeatures, Projection
 from srflow_training.model.layers import Actnorm, Average, ConditionalNet, Split, Step
 from srflow_training.model.plain import PlainEncoder
-from srflow_training.model.transforms import MixChannels, Squeeze, mix_channels, standard_normal_log_density
+from srflow_training.model.transforms import (
+    MixChannels,
+    Squeeze,
+    mix_channels,
+    standard_normal_log_density,
+)
 
 Parts = Sequence[Sequence[Tensor]]
 """For each step of a level, the parts on u of its nets' first convolutions, N×hidden×H×W each."""
 
-_NETS_AT_ONCE = 4  # of which one convolution computes the parts on u: more channels leave a processor's cache
+_NETS_AT_ONCE = (
+    4  # of which one convolution computes the parts on u: more channels leave a processor's cache
+)
 
 
 class Level(nn.Module):
-    """One level: squeeze, transition steps, K conditional steps and, if half the channels leave, a split."""
+    """One level: squeeze, transition steps, K conditional steps and, if half the channels leave, a
+    split.
+    """
 
     def __init__(self, shape: LevelShape, config: SRFlowConfig) -> None:
         super().__init__()
         self.transitions = nn.ModuleList(
-            Step(shape.channels, config, level=shape.level, conditional=False) for _ in range(config.transition_steps)
+            Step(shape.channels, config, level=shape.level, conditional=False)
+            for _ in range(config.transition_steps)
         )
         self.steps = nn.ModuleList(
             Step(shape.channels, config, level=shape.level, conditional=True)
             for _ in range(config.steps_at(shape.level))
         )
         kept = shape.channels - shape.latent_channels
-        self.split = Split(kept, shape.latent_channels, config) if 0 < kept < shape.channels else None
+        self.split = (
+            Split(kept, shape.latent_channels, config) if 0 < kept < shape.channels else None
+        )
 
     def all_steps(self) -> list[Step]:
         """Transition and conditional steps in encoding order."""
         return [step for step in (*self.transitions, *self.steps) if isinstance(step, Step)]
 
     def encode(self, h: Tensor, parts: Parts) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Encode h of the level below, N×C/4×2H×2W, given :meth:`parts_on_u`; return h, N×C×H×W without the latent's
-        channels, this level's latent (None without a split) and the log-determinant, [N] or a scalar.
+        """Encode h of the level below, N×C/4×2H×2W, given :meth:`parts_on_u`; return h, N×C×H×W
+        without the latent's channels, this level's latent (None without a split) and the
+        log-determinant, [N] or a scalar.
         """
         h, log_likelihood = Squeeze().encode(h)
         for step, mix, on_u in zip(self.all_steps(), self.mixes("encode"), parts, strict=True):
@@ -60,7 +75,8 @@ class Level(nn.Module):
         """Exact inverse of :meth:`encode`."""
         if self.split is not None and latent is not None:
             h = self.split.decode(h, latent)
-        steps, mixes = self.all_steps(), self.mixes("decode")
+        steps = self.all_steps()
+        mixes = self.mixes("decode")
         for step, mix, on_u in zip(reversed(steps), reversed(mixes), reversed(parts), strict=True):
             h = step.decode(h, mix, on_u)
         return Squeeze().decode(h)
@@ -69,7 +85,9 @@ class Level(nn.Module):
         """The actnorms and 1×1 convolutions of all steps."""
         steps = self.all_steps()
         return mix_channels(
-            [step.actnorm.transform() for step in steps], [step.mix.weight for step in steps], direction
+            [step.actnorm.transform() for step in steps],
+            [step.mix.weight for step in steps],
+            direction,
         )
 
     def parts_on_u(self, features: LevelFeatures) -> Parts:
@@ -114,7 +132,8 @@ def _parts(nets: Sequence[ConditionalNet], features: LevelFeatures) -> Sequence[
 class Features:
     """The LR encoder's part of the condition.
 
-    levels: u of levels 1 … L. trunk: what a `residual` network's own image is made of, N×nf×h×w; else None.
+    levels: u of levels 1 … L. trunk: what a `residual` network's own image is made of, N×nf×h×w;
+        else None.
     """
 
     levels: list[LevelFeatures]
@@ -125,7 +144,8 @@ class Features:
 class Condition:
     """All that depends on the LR image alone.
 
-    levels: the parts on u of levels 1 … L. image: what the flow models HR less, N×3×H×W; None: nothing.
+    levels: the parts on u of levels 1 … L. image: what the flow models HR less, N×3×H×W; None:
+        nothing.
     """
 
     levels: list[Parts]
@@ -133,7 +153,9 @@ class Condition:
 
 
 def build_encoder(kind: EncoderKind, fields: Mapping[str, Any]) -> Encoder:
-    """Build an LR encoder with the fields that :meth:`Encoder.settings` returns, and fresh weights."""
+    """Build an LR encoder with the fields that :meth:`Encoder.settings` returns, and fresh
+    weights.
+    """
     encoders: dict[EncoderKind, type[Encoder]] = {"rrdb": RRDB, "plain": PlainEncoder}
     return encoders[kind](**fields)
 
@@ -141,7 +163,8 @@ def build_encoder(kind: EncoderKind, fields: Mapping[str, Any]) -> Encoder:
 class SRFlow(nn.Module):
     """The SRFlow network. Images are float RGB in [0, 1], N×3×H×W; LR is N×3×h×w with H = scale·h.
 
-    h and w must be multiples of `config.size_multiple`. Latents are a dict {level: N×C×H/2^level×W/2^level}.
+    h and w must be multiples of `config.size_multiple`. Latents are a dict {level:
+    N×C×H/2^level×W/2^level}.
     """
 
     def __init__(self, config: SRFlowConfig) -> None:
@@ -158,38 +181,50 @@ class SRFlow(nn.Module):
     def condition(self, lr: Tensor) -> Condition:
         """Compute all that depends on the LR image alone; lr: N×3×h×w in [0, 1].
 
-        Any number of images are encoded and decoded with it. Raises: ArgumentError if lr has the wrong shape.
+        Any number of images are encoded and decoded with it. Raises: ArgumentError if lr has the
+        wrong shape.
         """
         return self._condition(lr, Level.parts_on_u)
 
     def condition_when_needed(self, lr: Tensor) -> Condition:
-        """Like :meth:`condition`, and as exact, for pictures whose conditioning does not fit into memory.
+        """Like :meth:`condition`, and as exact, for pictures whose conditioning does not fit into
+        memory.
 
-        It holds the LR encoder's features, a twentieth of that or so; the flow's part is computed in every pass again.
+        It holds the LR encoder's features, a twentieth of that or so; the flow's part is computed
+        in every pass again.
         """
         return self._condition(lr, Level.parts_when_needed)
 
-    def _condition(self, lr: Tensor, parts_of: Callable[[Level, LevelFeatures], Parts]) -> Condition:
-        features, encoder = self.features(lr), self.encoder
-        levels = [parts_of(level, u) for level, u in zip(self.flow_levels(), features.levels, strict=True)]
+    def _condition(
+        self, lr: Tensor, parts_of: Callable[[Level, LevelFeatures], Parts]
+    ) -> Condition:
+        features = self.features(lr)
+        encoder = self.encoder
+        levels = [
+            parts_of(level, u) for level, u in zip(self.flow_levels(), features.levels, strict=True)
+        ]
         if features.trunk is None or not isinstance(encoder, PlainEncoder):
             return Condition(levels)
         return Condition(levels, encoder.image_of(features.trunk, lr))
 
     def conditioning_bytes(self, lr: Tensor) -> int:
         """The bytes that :meth:`condition` would hold for this LR image, in float32."""
-        config, values = self.config, 0.0
+        config = self.config
+        values = 0.0
         for shape in config.level_shapes:
             hidden = config.hidden_at(shape.level) + config.injector_hidden_at(shape.level)
             values += 4.0**shape.lr_exponent * config.steps_at(shape.level) * hidden
         return round(lr.shape[0] * lr.shape[2] * lr.shape[3] * values * 4)
 
     def features(self, lr: Tensor) -> Features:
-        """The first half of :meth:`condition`: u of each level has its channels×H/2^level×W/2^level."""
+        """The first half of :meth:`condition`: u of each level has its
+        channels×H/2^level×W/2^level.
+        """
         multiple = self.config.size_multiple
         if lr.ndim != 4 or lr.shape[1] != 3 or lr.shape[2] % multiple or lr.shape[3] % multiple:
             raise ArgumentError(
-                f"lr has shape {list(lr.shape)}; it must be N×3×h×w with h and w multiples of {multiple}: pad it"
+                f"lr has shape {list(lr.shape)}; it must be N×3×h×w with h and w multiples of "
+                f"{multiple}: pad it"
             )
         if self.config.condition:
             found = self.encoder.features(lr, block_indices=self.config.stacked_blocks)
@@ -208,7 +243,11 @@ class SRFlow(nn.Module):
     def _level_features(self, features: EncoderFeatures, exponent: int) -> LevelFeatures:
         own = []
         if self.config.level_feature:
-            own.append(features.upsampled[exponent] if exponent > 0 else _resize(features.last, exponent, "bilinear"))
+            own.append(
+                features.upsampled[exponent]
+                if exponent > 0
+                else _resize(features.last, exponent, "bilinear")
+            )
         if exponent > 0 and self.config.feature_resize == "nearest" and features.blocks:
             small = torch.cat(features.blocks, dim=1)
             return LevelFeatures(own=own[0] if own else None, small=small, factor=2**exponent)
@@ -221,17 +260,29 @@ class SRFlow(nn.Module):
         No dequantisation noise is added. Raises: ArgumentError if the shapes do not fit.
         """
         scale = self.config.scale
-        if hr.ndim != 4 or hr.shape[2:] != (scale * lr.shape[-2], scale * lr.shape[-1]) or len(hr) != len(lr):
+        if (
+            hr.ndim != 4
+            or hr.shape[2:] != (scale * lr.shape[-2], scale * lr.shape[-1])
+            or len(hr) != len(lr)
+        ):
             raise ArgumentError(
-                f"hr has shape {list(hr.shape)} and lr {list(lr.shape)}; hr must be {scale} times as high and wide"
+                f"hr has shape {list(hr.shape)} and lr {list(lr.shape)}; hr must be {scale} times "
+                "as high and wide"
             )
         return self.encode_conditioned(hr, self.condition(lr))
 
-    def encode_conditioned(self, hr: Tensor, condition: Condition) -> tuple[dict[int, Tensor], Tensor]:
-        """Like :meth:`encode`, given the result of :meth:`condition` (a frozen encoder need not run twice)."""
+    def encode_conditioned(
+        self, hr: Tensor, condition: Condition
+    ) -> tuple[dict[int, Tensor], Tensor]:
+        """Like :meth:`encode`, given the result of :meth:`condition` (a frozen encoder need not run
+        twice).
+        """
         latents: dict[int, Tensor] = {}
-        h, log_likelihood = hr if condition.image is None else hr - condition.image, hr.new_zeros(len(hr))
-        for number, (level, parts) in enumerate(zip(self.flow_levels(), condition.levels, strict=True), start=1):
+        h = hr if condition.image is None else hr - condition.image
+        log_likelihood = hr.new_zeros(len(hr))
+        for number, (level, parts) in enumerate(
+            zip(self.flow_levels(), condition.levels, strict=True), start=1
+        ):
             h, latent, log_det = level.encode(h, parts)
             log_likelihood = log_likelihood + log_det
             if latent is not None:
@@ -248,21 +299,28 @@ class SRFlow(nn.Module):
     def decode(self, lr: Tensor, latents: Mapping[int, Tensor]) -> Tensor:
         """Decode latents, already scaled by τ, to an image N×3×H×W, not clipped.
 
-        lr: N×3×h×w, or batch 1 for any latent batch. Raises: ArgumentError if the shapes do not fit.
+        lr: N×3×h×w, or batch 1 for any latent batch. Raises: ArgumentError if the shapes do not
+            fit.
         """
         expected = self.latent_shapes(lr.shape[2], lr.shape[3])
         given = {level: tuple(latent.shape[1:]) for level, latent in latents.items()}
         batches = {len(latent) for latent in latents.values()}
         if given != expected or len(batches) != 1 or len(lr) not in (1, *batches):
-            raise ArgumentError(f"latents have shapes {given}; this lr needs {expected}, with one batch size")
+            raise ArgumentError(
+                f"latents have shapes {given}; this lr needs {expected}, with one batch size"
+            )
         return self.decode_conditioned(self.condition(lr), latents)
 
     def decode_conditioned(self, condition: Condition, latents: Mapping[int, Tensor]) -> Tensor:
         """Like :meth:`decode`, given the result of :meth:`condition`."""
         return self.decoded_levels(condition, latents)[1]
 
-    def decoded_levels(self, condition: Condition, latents: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """Like :meth:`decode_conditioned`, but return the output of every level, L first; level 1's is the image."""
+    def decoded_levels(
+        self, condition: Condition, latents: Mapping[int, Tensor]
+    ) -> dict[int, Tensor]:
+        """Like :meth:`decode_conditioned`, but return the output of every level, L first; level 1's
+        is the image.
+        """
         decoded: dict[int, Tensor] = {}
         h = latents[self.config.levels]
         levels = list(zip(self.flow_levels(), condition.levels, strict=True))
@@ -281,14 +339,17 @@ class SRFlow(nn.Module):
         return shapes
 
     @torch.no_grad()
-    def sample(self, lr: Tensor, tau: float = 0.8, generator: torch.Generator | None = None) -> Tensor:
+    def sample(
+        self, lr: Tensor, tau: float = 0.8, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Sample one image for each LR image, with latents from N(0, τ²): N×3×H×W, not clipped.
 
-        Deterministic for a seeded generator on the same device; the SDK's runtime has its own latents, which do not
-        depend on the device or on tiles (srflow_sdk.latents.random_field).
+        Deterministic for a seeded generator on the same device; the SDK's runtime has its own
+        latents, which do not depend on the device or on tiles (srflow_sdk.latents.random_field).
         """
         latents = {
-            level: tau * torch.randn((len(lr), *shape), generator=generator, device=lr.device, dtype=lr.dtype)
+            level: tau
+            * torch.randn((len(lr), *shape), generator=generator, device=lr.device, dtype=lr.dtype)
             for level, shape in self.latent_shapes(lr.shape[2], lr.shape[3]).items()
         }
         return self.decode(lr, latents)
@@ -302,14 +363,20 @@ class SRFlow(nn.Module):
         return [module for module in self.modules() if isinstance(module, Actnorm)]
 
     @torch.no_grad()
-    def initialize_actnorms(self, hr: Tensor, lr: Tensor, average: Average = lambda statistic: statistic) -> None:
-        """Initialise every actnorm from this batch, in encoding order. Call it once, before training.
+    def initialize_actnorms(
+        self, hr: Tensor, lr: Tensor, average: Average = lambda statistic: statistic
+    ) -> None:
+        """Initialise every actnorm from this batch, in encoding order. Call it once, before
+        training.
 
         average: mean of a statistic over all processes that hold a share of the batch.
         Raises: ArgumentError if they are already initialised.
         """
         if any(bool(actnorm.initialized) for actnorm in self.actnorms()):
-            raise ArgumentError("the actnorms are initialised already: a trained model must not be initialised again")
+            raise ArgumentError(
+                "the actnorms are initialised already: a trained model must not be initialised "
+                "again"
+            )
         for actnorm in self.actnorms():
             actnorm.average = average
         try:
@@ -322,7 +389,8 @@ class SRFlow(nn.Module):
 def _resize(x: Tensor, exponent: int, mode: str) -> Tensor:
     """N×C×h×w → N×C×2^exponent·h×2^exponent·w, "nearest" or "bilinear" (corners not aligned).
 
-    Reductions are written out: nearest takes the first pixel of each cell, bilinear the mean of its middle 2×2.
+    Reductions are written out: nearest takes the first pixel of each cell, bilinear the mean of its
+        middle 2×2.
     """
     if exponent == 0:
         return x

@@ -1,8 +1,10 @@
-"""The invertible maps of SRFlow as pure mathematics: no parameters of their own, no state, no modes.
+"""The invertible maps of SRFlow as pure mathematics: no parameters of their own, no state, no
+modes.
 
-Every transform has `encode(h) -> (h, log_det)`, in the direction image → latents, and `decode(h) -> h`, its exact
-inverse. h is N×C×H×W; log_det is log|det ∂encode/∂h|, in nats, a scalar or [N].
-Equations: Lugmayr et al., "SRFlow: Learning the Super-Resolution Space with Normalizing Flow", ECCV 2020, section 3.3.
+Every transform has `encode(h) -> (h, log_det)`, in the direction image → latents, and `decode(h) ->
+h`, its exact inverse. h is N×C×H×W; log_det is log|det ∂encode/∂h|, in nats, a scalar or [N].
+Equations: Lugmayr et al., "SRFlow: Learning the Super-Resolution Space with Normalizing Flow", ECCV
+2020, section 3.3.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class Transform(Protocol):
 
 
 class Squeeze:
-    """2×2 pixels into channels: output channel 4c + 2i + j is input channel c at row offset i, column offset j."""
+    """2×2 pixels into channels: output channel 4c + 2i + j is input channel c at row offset i,
+    column offset j.
+    """
 
     def encode(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """N×C×H×W → N×4C×H/2×W/2, volume-preserving."""
@@ -58,9 +62,11 @@ class ActnormTransform:
 
 @dataclass(frozen=True)
 class MixChannels:
-    """Invertible 1×1 convolution h ← W h + shift; weight is C×C, shift [C]; determinant and inverse are in float64.
+    """Invertible 1×1 convolution h ← W h + shift; weight is C×C, shift [C]; determinant and inverse
+    are in float64.
 
-    :func:`mix_channels` builds several of the same size at once, and fills in the field that its direction needs.
+    :func:`mix_channels` builds several of the same size at once, and fills in the field that its
+    direction needs.
     """
 
     weight: Tensor
@@ -73,7 +79,9 @@ class MixChannels:
         log_abs_det = self.log_abs_det
         if log_abs_det is None:
             log_abs_det = torch.linalg.slogdet(self.weight.double()).logabsdet
-        return _in_its_precision(h, self.weight, self.shift), log_abs_det.to(h.dtype) * (h.shape[2] * h.shape[3])
+        return _in_its_precision(h, self.weight, self.shift), log_abs_det.to(h.dtype) * (
+            h.shape[2] * h.shape[3]
+        )
 
     def decode(self, h: Tensor) -> Tensor:
         """W⁻¹ (h − shift)."""
@@ -83,12 +91,16 @@ class MixChannels:
 
 
 def mix_channels(
-    actnorms: Sequence[ActnormTransform], weights: Sequence[Tensor], direction: Literal["encode", "decode"]
+    actnorms: Sequence[ActnormTransform],
+    weights: Sequence[Tensor],
+    direction: Literal["encode", "decode"],
 ) -> list[MixChannels]:
-    """Build one map for each actnorm and the C×C weight after it, which are linear, so they are folded into one.
+    """Build one map for each actnorm and the C×C weight after it, which are linear, so they are
+    folded into one.
 
-    All determinants (encode) or inverses (decode) are computed in one batched call, except of large matrices on CPUs:
-    there, torch's batched LU decomposition is wrong with several threads (https://github.com/pytorch/pytorch/issues/142815).
+    All determinants (encode) or inverses (decode) are computed in one batched call, except of large
+    matrices on CPUs: there, torch's batched LU decomposition is wrong with several threads
+    (https://github.com/pytorch/pytorch/issues/142815).
     """
     bias = torch.stack([actnorm.bias.flatten() for actnorm in actnorms])
     gain = torch.stack([actnorm.logs.flatten() for actnorm in actnorms]).exp()
@@ -99,9 +111,14 @@ def mix_channels(
     batches = [matrix[None] for matrix in matrices] if one_by_one else [matrices]
     if direction == "encode":
         determinants = torch.cat([torch.linalg.slogdet(batch).logabsdet for batch in batches])
-        return [MixChannels(*each, log_abs_det=det) for each, det in zip(maps, determinants, strict=True)]
+        return [
+            MixChannels(*each, log_abs_det=det)
+            for each, det in zip(maps, determinants, strict=True)
+        ]
     inverses = torch.cat([torch.linalg.inv(batch) for batch in batches])
-    return [MixChannels(*each, inverse=inverse) for each, inverse in zip(maps, inverses, strict=True)]
+    return [
+        MixChannels(*each, inverse=inverse) for each, inverse in zip(maps, inverses, strict=True)
+    ]
 
 
 def conv1x1(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -132,12 +149,18 @@ class ElementwiseAffine:
     def decode(self, h: Tensor) -> Tensor:
         """(h − shift)/scale, or h/scale − shift."""
         inverse_scale = (-self.log_scale).exp()
-        return (h - self.shift) * inverse_scale if self.order == "scale_first" else h * inverse_scale - self.shift
+        return (
+            (h - self.shift) * inverse_scale
+            if self.order == "scale_first"
+            else h * inverse_scale - self.shift
+        )
 
 
 @dataclass(frozen=True)
 class CouplingTransform:
-    """The first ⌊C/2⌋ channels h_A stay; the rest goes through the affine map that `affine_of(h_A)` returns."""
+    """The first ⌊C/2⌋ channels h_A stay; the rest goes through the affine map that `affine_of(h_A)`
+    returns.
+    """
 
     affine_of: Callable[[Tensor], ElementwiseAffine]
 

@@ -1,6 +1,7 @@
 """The presets, and what else a run's settings come from: YAML files and `--set`.
 
-A preset is a file of this folder. Its first line, a comment, is what `srflow-train --help` says of it.
+A preset is a file of this folder. Its first line, a comment, is what `srflow-train --help` says of
+it.
 """
 
 from __future__ import annotations
@@ -23,25 +24,34 @@ Stage = Literal["flow", "encoder"]
 def preset_names() -> list[str]:
     """The presets that `--config` takes by name, sorted."""
     folder = resources.files("srflow_training") / "presets"
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml")
+        for entry in folder.iterdir()
+        if entry.name.endswith(".yaml")
+    )
 
 
-def load_settings(config: str, overrides: Sequence[str] = (), *, stage: Stage = "flow") -> RunSettings:
-    """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises: ArgumentError.
+def load_settings(
+    config: str, overrides: Sequence[str] = (), *, stage: Stage = "flow"
+) -> RunSettings:
+    """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises:
+    ArgumentError.
 
-    stage: "encoder" takes the flow's LR encoder alone, with `encoder_data` and `encoder_schedule` in place of fields of
-    `data` and `schedule`.
+    stage: "encoder" takes the flow's LR encoder alone, with `encoder_data` and `encoder_schedule`
+    in place of fields of `data` and `schedule`.
 
-    `base: PRESET|FILE.yaml` at the top of a file (by a path relative to it) takes all fields of another, except those
-    that the file sets. An override without a value, `section.field=`, returns the field to its default, not the base's.
-    `data.degradation.field=value` sets one of its fields.
+    `base: PRESET|FILE.yaml` at the top of a file (by a path relative to it) takes all fields of
+    another, except those that the file sets. An override without a value, `section.field=`, returns
+    the field to its default, not the base's. `data.degradation.field=value` sets one of its fields.
     """
     raw = _at_stage(_read_sections(config), stage, config)
     for override in overrides:
         name, separator, value = override.partition("=")
         section, *keys = name.split(".")
         if not separator or not keys or not all(keys):
-            raise ArgumentError(f"--set {override}: section.field=value was expected, e.g. schedule.iterations=2000")
+            raise ArgumentError(
+                f"--set {override}: section.field=value was expected, e.g. schedule.iterations=2000"
+            )
         if value.strip():
             own = parse_yaml(value, where=f"--set {name}")
         else:  # an unknown field stays, to be refused
@@ -65,16 +75,26 @@ def _at_stage(raw: dict[str, Any], stage: Stage, config: str) -> dict[str, Any]:
         return raw
     kind = network.get("encoder", "rrdb")
     if kind not in ENCODERS or not all(isinstance(section, dict) for section in own.values()):
-        raise ArgumentError(f"{config}: --stage encoder needs network.encoder: rrdb or plain, and sections of fields")
-    stages = {name: _merged(raw[name], own[name]) for name in own if isinstance(raw.setdefault(name, {}), dict)}
+        raise ArgumentError(
+            f"{config}: --stage encoder needs network.encoder: rrdb or plain, and sections of "
+            "fields"
+        )
+    stages = {
+        name: _merged(raw[name], own[name])
+        for name in own
+        if isinstance(raw.setdefault(name, {}), dict)
+    }
     encoder = {name: network[name] for name in ENCODER_FIELDS[kind] if name in network}
     return {**raw, **stages, "network": {"kind": kind, **encoder}, "objective": {}}
 
 
 def _merged(inherited: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A section's fields in place of its base's; those of a degradation likewise, unless they name a preset."""
+    """A section's fields in place of its base's; those of a degradation likewise, unless they name
+    a preset.
+    """
     fields = {**own}
-    mine, theirs = fields.get("degradation"), inherited.get("degradation")
+    mine = fields.get("degradation")
+    theirs = inherited.get("degradation")
     if isinstance(theirs, str) and theirs not in OFF:
         theirs = {"preset": theirs}
     if isinstance(mine, dict) and "preset" not in mine:
@@ -83,11 +103,15 @@ def _merged(inherited: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
 
 
 def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a preset or file, with its fields in place of those of its `base`. heirs: the files whose base it is."""
+    """Read a preset or file, with its fields in place of those of its `base`. heirs: the files
+    whose base it is.
+    """
     preset = config in preset_names()
     source = config if preset else str(real_path(Path(config)))
     if source in heirs:
-        raise ArgumentError(f"{heirs[-1]}: base {config} is based on this file itself: name another base")
+        raise ArgumentError(
+            f"{heirs[-1]}: base {config} is based on this file itself: name another base"
+        )
     if preset:
         file = resources.files("srflow_training") / "presets" / f"{config}.yaml"
         raw = parse_yaml(file.read_text(encoding="utf-8"), where=config)
@@ -96,21 +120,29 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
     else:
         where = f"{heirs[-1]}: base: " if heirs else ""
         names = ", ".join(preset_names())
-        raise ArgumentError(f"{where}no configuration {config!r}: name a YAML file or a preset ({names})")
+        raise ArgumentError(
+            f"{where}no configuration {config!r}: name a YAML file or a preset ({names})"
+        )
     if not isinstance(raw, dict):
-        raise ArgumentError(f"{config}: the sections {', '.join(RunSettings.model_fields)} were expected")
+        raise ArgumentError(
+            f"{config}: the sections {', '.join(RunSettings.model_fields)} were expected"
+        )
     base = raw.pop("base", None)
     merged: dict[str, Any] = {}
     if base is not None:
         if not isinstance(base, str):
-            raise ArgumentError(f"{config}: base is {base!r:.80}; the name of a preset or a YAML file was expected")
+            raise ArgumentError(
+                f"{config}: base is {base!r:.80}; the name of a preset or a YAML file was expected"
+            )
         beside = base if base in preset_names() else str(Path(config).parent / base)
         merged = _read_sections(beside, heirs=(*heirs, source))
     for name, section in raw.items():
         inherited = merged.get(name) or {}
         if isinstance(inherited, dict) and isinstance(section, dict):
             merged[name] = _merged(inherited, section)
-        elif section is not None or name not in merged:  # YAML reads a section without fields as None
+        elif (
+            section is not None or name not in merged
+        ):  # YAML reads a section without fields as None
             merged[name] = section
     return merged
 
@@ -122,7 +154,9 @@ def read_yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ArgumentError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        raise ArgumentError(
+            f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     return parse_yaml(text, where=str(path))
 
 
@@ -131,4 +165,6 @@ def parse_yaml(text: str, *, where: str) -> Any:
     try:
         return yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
-        raise ArgumentError(f"{where}: cannot be read as YAML: {' '.join(str(error).split())[:300]}") from error
+        raise ArgumentError(
+            f"{where}: cannot be read as YAML: {' '.join(str(error).split())[:300]}"
+        ) from error

@@ -42,7 +42,9 @@ def choose_and_rest(page, photo: Path):
 
 
 def of_url(url: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,")))))
+    return np.asarray(
+        Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
+    )
 
 
 def shown(page) -> np.ndarray:
@@ -53,7 +55,10 @@ def changed(page, act) -> None:
     """Do something, and wait until another picture is shown."""
     before = page.locator(AFTER).get_attribute("src")
     act()
-    script = "(old) => { const i = document.querySelectorAll('.sf-layer img')[1]; return i.src !== old && i.complete; }"
+    script = (
+        "(old) => { const i = document.querySelectorAll('.sf-layer img')[1]; return i.src !== old "
+        "&& i.complete; }"
+    )
     page.wait_for_function(script, arg=before)
 
 

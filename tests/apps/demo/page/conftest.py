@@ -29,9 +29,11 @@ def chromium():
 
 @pytest.fixture
 def open_page(chromium, server):
-    """Opens pages; at the end, none of them complained, and nothing but the server was asked for anything.
+    """Opens pages; at the end, none of them complained, and nothing but the server was asked for
+    anything.
 
-    A browser complains of every status above 399. Those that a test expects stand in `open_page.refused`.
+    A browser complains of every status above 399. Those that a test expects stand in
+    `open_page.refused`.
     """
     complaints: list[str] = []
     asked: list[str] = []
@@ -54,7 +56,8 @@ def open_page(chromium, server):
     for context in contexts:
         context.close()
     expected = tuple(
-        f"error: Failed to load resource: the server responded with a status of {n}" for n in open_one.refused
+        f"error: Failed to load resource: the server responded with a status of {n}"
+        for n in open_one.refused
     )
     assert [line for line in complaints if not line.startswith(expected)] == []
     assert asked
@@ -69,7 +72,8 @@ def page(open_page):
 
 @pytest.fixture(scope="package")
 def photos(tmp_path_factory) -> Path:
-    """cat.png, 96×80, with a hint of noise; medium.png, 200×160; large.png, 400×300; huge.png, 1200×900.
+    """cat.png, 96×80, with a hint of noise; medium.png, 200×160; large.png, 400×300; huge.png,
+    1200×900.
 
     own.png, 96×80, is of one test at a time.
     """
@@ -77,7 +81,9 @@ def photos(tmp_path_factory) -> Path:
     random = np.random.default_rng(3)
     y, x = np.mgrid[0:300, 0:400]
     waves = [np.sin(x / 7 + shift) * np.cos(y / 5 - shift) for shift in (0, 1, 2)]
-    large = np.clip(np.rint(127 + 90 * np.stack(waves, -1) + random.normal(0, 6, (300, 400, 3))), 0, 255)
+    large = np.clip(
+        np.rint(127 + 90 * np.stack(waves, -1) + random.normal(0, 6, (300, 400, 3))), 0, 255
+    )
     large = large.astype(np.uint8)
     write_image(folder / "large.png", large)
     write_image(folder / "cat.png", large[:80, :96])

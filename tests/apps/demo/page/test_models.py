@@ -23,7 +23,9 @@ def both(tmp_path_factory):
         yield running
 
 
-def test_the_page_says_which_model_suits_the_photo_and_takes_another(both, chromium, tmp_path) -> None:
+def test_the_page_says_which_model_suits_the_photo_and_takes_another(
+    both, chromium, tmp_path
+) -> None:
     Image.fromarray(smooth(64)).save(tmp_path / "small.jpg", quality=60)
     page = chromium.new_page()
     page.set_default_timeout(60_000)
@@ -34,7 +36,9 @@ def test_the_page_says_which_model_suits_the_photo_and_takes_another(both, chrom
     assert page.get_by_label("Model").locator("option").all_inner_texts() == [
         *("what suits the photo", *Bundle.embedded_names())
     ]
-    assert page.locator("output[for=tau]").inner_text() == page.locator("#tau").input_value() == "0.6"
+    assert (
+        page.locator("output[for=tau]").inner_text() == page.locator("#tau").input_value() == "0.6"
+    )
     first = shown(page)
     changed(page, lambda: page.get_by_label("Model").select_option("x4-small"))
     assert said.inner_text() == "x4-small, ×4"

@@ -26,7 +26,9 @@ def test_a_file_is_not_offered_once_another_photo_is_chosen(page, photos, server
     wait_until(lambda: not files_of(server, "cat_x4.png"))
 
 
-def test_a_broken_file_is_an_error_in_words_and_the_next_one_works(open_page, photos, tmp_path) -> None:
+def test_a_broken_file_is_an_error_in_words_and_the_next_one_works(
+    open_page, photos, tmp_path
+) -> None:
     page = open_page()
     open_page.refused.add(400)
     choose_and_rest(page, photos / "cat.png")
@@ -68,15 +70,18 @@ def test_a_pasted_or_dropped_photo_replaces_the_one_that_is_there(page, photos, 
           ? new ClipboardEvent("paste", { clipboardData: files, bubbles: true })
           : new DragEvent("drop", { dataTransfer: files, bubbles: true, cancelable: true });
         const free = document.querySelector("body").dispatchEvent(event);
-        if (free && by === "drop") throw new Error("the browser would show the file in place of the page");
+        if (free && by === "drop") throw new Error("the browser would show the file itself");
         }""",
         [base64.b64encode((photos / "cat.png").read_bytes()).decode(), by],
     )
-    page.wait_for_function("() => document.querySelector('.sf-where').innerText === 'The whole photo is shown.'")
+    page.wait_for_function(
+        "() => document.querySelector('.sf-where').innerText === 'The whole photo is shown.'"
+    )
 
 
 def test_leaving_the_page_deletes_its_files_and_no_others(open_page, photos, server) -> None:
-    one, other = open_page(), open_page()
+    one = open_page()
+    other = open_page()
     choose_and_rest(one, photos / "own.png")
     choose_and_rest(other, photos / "large.png")
     before = len(files_of(server, "large.png"))
@@ -86,7 +91,9 @@ def test_leaving_the_page_deletes_its_files_and_no_others(open_page, photos, ser
     changed(other, other.get_by_role("button", name="Another seed").click)
 
 
-def test_a_page_whose_session_was_ended_says_so_and_goes_on_with_another_photo(open_page, photos, server) -> None:
+def test_a_page_whose_session_was_ended_says_so_and_goes_on_with_another_photo(
+    open_page, photos, server
+) -> None:
     page = open_page()
     open_page.refused.add(410)
     keys: list[str] = []
@@ -111,7 +118,8 @@ def test_a_browser_without_the_token_learns_where_the_address_is(chromium, serve
 
 
 def test_a_page_of_another_port_of_this_machine_changes_nothing(page, photos, server) -> None:
-    # Browsers send SameSite cookies to all ports of a name. Suppose that it even knows the key of the visitor's page.
+    # Browsers send SameSite cookies to all ports of a name. Suppose that it even knows the key of
+    # the visitor's page.
     class Other(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -126,7 +134,9 @@ def test_a_page_of_another_port_of_this_machine_changes_nothing(page, photos, se
         other = page.context.new_page()
         other.goto(f"http://127.0.0.1:{listener.server_port}/")
         other.evaluate(
-            """(url) => fetch(url, { method: "POST", mode: "no-cors", credentials: "include" }).catch(() => 0)""",
+            """(url) =>
+              fetch(url, { method: "POST", mode: "no-cors", credentials: "include" }).catch(() => 0)
+            """,
             asked.value.url.replace("/show", "/close"),
         )
         listener.shutdown()
