@@ -104,9 +104,11 @@ def test_a_picture_passes_the_functions_of_its_path_in_their_order() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "path.py"), "--list"]
     listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     passed = re.findall(r"^srflow_sdk\.([\w.]+)\.(\w+):\d+$", listed, re.MULTILINE)
-    places = [passed.index((module.replace("/", "."), name)) for module, name in steps]
+    places = {name: passed.index((module.replace("/", "."), name)) for module, name in steps}
     assert len(steps) > 15
-    assert places == sorted(places)
+    drawn = places.pop("window_noise")  # by another thread, beside the encoder
+    assert places["on_levels"] < drawn < places["sample"]
+    assert list(places.values()) == sorted(places.values())
 
 
 def test_the_marked_tables_of_all_pages_are_whole() -> None:
