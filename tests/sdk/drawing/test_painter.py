@@ -3,6 +3,8 @@ import gc
 import logging
 import subprocess
 import sys
+import threading
+import time
 import weakref
 
 import numpy as np
@@ -269,3 +271,36 @@ def test_where_memory_runs_out_kept_tiles_are_encoded_again(flow, picture, monke
     monkeypatch.setattr(Painter, "shrink", lambda *_: pytest.fail("tiles became smaller instead"))
     assert np.array_equal(flow.restore(picture, tau=0.5), wanted)
     assert failed
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_two_samples_of_a_small_tile_run_at_once_by_two_threads(
+    monkeypatch, tiny_bundle, floats, threads
+):
+    running = set()
+    most = 0
+    sample_impl = OnnxRuntimeBackend.sample_impl
+
+    def sample(self, conditioning, noise, tau):
+        nonlocal most
+        running.add(threading.get_ident())
+        most = max(most, len(running))
+        time.sleep(0.05)
+        picture = sample_impl(self, conditioning, noise, tau)
+        running.discard(threading.get_ident())
+        return picture
+
+    small = floats[:24, :32]
+    with Upscaler(tiny_bundle, device="cpu", threads=threads) as opened:
+        encoding = opened.encode(small)
+        expected = [encoding.sample(seed=3, sample=number) for number in range(4)]
+        monkeypatch.setattr(OnnxRuntimeBackend, "sample_impl", sample)
+        np.testing.assert_array_equal(encoding.samples(4, seed=3), expected)
+    assert most == threads
+
+
+def test_an_encoder_that_fails_ends_the_samples_that_wait_for_it(monkeypatch, tiny_bundle, floats):
+    with small_device(monkeypatch, tiny_bundle, 16, encode_limit=1) as opened:
+        monkeypatch.setattr(SmallDevice, "samples_at_once", True)
+        with pytest.raises(OutOfMemoryError, match="the smallest possible"):
+            opened.encode(floats, memory_budget=0).samples(4)
