@@ -45,7 +45,7 @@ from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, luma
 from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
-from srflow_sdk.system.interrupts import cancelled_by
+from srflow_sdk.system.interrupts import cancelled_by, in_thread
 from srflow_sdk.system.raising import stop_if_set
 
 _FLOAT32 = np.dtype(np.float32)
@@ -462,42 +462,40 @@ class Painter:
         at_once = backend.samples_at_once and len(wanted) > 1 and lr[0].size <= _LITTLE
         # What devices draw themselves does not repeat.
         by_device = backend.gpu is not None and request.latents is None and not request.options.wrap
-        encoded: Future[Conditioning] = Future()
 
-        def begin(sample: int, temperature: Temperature) -> Callable[[], NDArray[Any]]:
-            drawing = self._drawing(tile, request, sample, temperature, finish)
+        def draw_noise(drawing: Drawing) -> Callable[[], dict[int, NDArray[np.float32]]]:
+            return in_thread(lambda: _noise(drawing, request, tile))
+
+        def begin(
+            drawing: Drawing, noise: Callable[[], dict[int, NDArray[np.float32]]] | None
+        ) -> Callable[[], NDArray[Any]]:
             if by_device:
-                return backend.begin(encoded.result(), drawing)
-            noise = pool.submit(_noise, drawing, request, tile)
+                return backend.begin(conditioning, drawing)
+            latents = noise or draw_noise(drawing)
 
             def draw() -> NDArray[Any]:
-                return _core(backend, encoded.result(), noise.result(), drawing)
+                return _core(backend, conditioning, latents(), drawing)
 
-            return pool.submit(copy_context().run, draw).result if at_once else draw
+            context = copy_context()
+            return in_thread(lambda: context.run(draw)) if at_once else draw
 
-        def encode() -> None:
-            encoded.set_result(kept.tiles.get(tile) or backend.encode(lr[None]))
-
-        with ThreadPoolExecutor(2, thread_name_prefix="srflow-sample") as pool:
+        stop_if_set(cancel)
+        with cancelled_by(cancel):
+            first = self._drawing(tile, request, *wanted[0], finish)
+            noise = None if by_device else draw_noise(first)
+            conditioning = kept.tiles.get(tile) or backend.encode(lr[None])
+            begun = begin(first, noise)
+        for which, following in zip(wanted, [*wanted[1:], None], strict=True):
             stop_if_set(cancel)
-            try:
-                with cancelled_by(cancel):
-                    if by_device:
-                        encode()
-                    begun = begin(*wanted[0])
-                    if not by_device:
-                        encode()
-                for which, following in zip(wanted, [*wanted[1:], None], strict=True):
-                    stop_if_set(cancel)
-                    with cancelled_by(cancel):
-                        after = begun if following is None else begin(*following)
-                        core = begun()
-                        if core.dtype == np.float32 and not is_usable(core):
-                            core = self._core_again(tile, lr, request, *which)
-                    begun = after
-                    yield core
-            finally:
-                encoded.cancel()  # nobody waits for what was not encoded
+            with cancelled_by(cancel):
+                after = begun
+                if following is not None:
+                    after = begin(self._drawing(tile, request, *following, finish), None)
+                core = begun()
+                if core.dtype == np.float32 and not is_usable(core):
+                    core = self._core_again(tile, lr, request, *which)
+            begun = after
+            yield core
 
     def _drawing(
         self,

@@ -60,7 +60,7 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
                 event = None
     except BaseException:
         stop()
-        ended.get()
+        thread.join()  # the signal may have come when the result was taken already
         raise
     thread.join()  # its end, too: the next call's thread then takes over its heap
     return result.result()
@@ -92,6 +92,15 @@ def abandonable(
     except BaseException:
         stop()
         raise
+
+
+def in_thread(call: Callable[[], _T]) -> Callable[[], _T]:
+    """Begin a call in another thread; what is returned waits for it, once.
+
+    A signal in the main thread leaves no lock held, as one in an executor's `submit` may.
+    """
+    _, ended = _begun(call)
+    return lambda: ended.get().result()
 
 
 def _begun(call: Callable[[], _T]) -> tuple[threading.Thread, SimpleQueue[Future[_T]]]:
