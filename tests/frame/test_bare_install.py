@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from docs.site.reference import project
 from srflow_sdk import __version__
 
 from .bare_environment import ROOT, BareEnvironment
-from .public_api import commands
 
 PHOTO = ROOT / "examples" / "photos" / "cat.png"
 IMPORT_LIMIT_S = 0.3
@@ -103,7 +103,7 @@ def test_a_missing_extra_is_one_line_that_names_the_command(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("command", commands())
+@pytest.mark.parametrize("command", project()["scripts"])
 def test_help_and_version_need_no_extra(bare: BareEnvironment, command: str) -> None:
     done = bare.run(command, "--help")
     assert done.returncode == 0, done.stderr
