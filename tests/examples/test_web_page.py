@@ -446,21 +446,6 @@ def test_a_gpu_that_computes_otherwise_or_fails_is_left_for_the_processor(
     opened.close()
 
 
-def test_a_page_without_its_model_says_so(chromium, address):
-    context = chromium.new_context()
-    page = context.new_page()
-    page.route("**/sampler.onnx", lambda route: route.fulfill(status=404))
-    opened = Opened.__new__(Opened)
-    opened.page = page
-    page.goto(address)
-    opened.refuses(
-        r"^The model could not be loaded: model/x4-small/sampler.onnx could not be loaded "
-        r"\(status 404\). Reload "
-        "the page.$"
-    )
-    context.close()
-
-
 def test_the_photo_gets_the_model_that_suits_it_which_is_fetched_when_it_is_needed(
     opened, bundles, tmp_path
 ):

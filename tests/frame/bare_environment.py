@@ -81,19 +81,6 @@ def make_bare_environment(path: Path, wheel: Path) -> BareEnvironment:
     return environment
 
 
-def copy_of(environment: BareEnvironment, path: Path) -> BareEnvironment:
-    """Copy an environment by hard links, so that a test can add files to it and remove some."""
-    shutil.copytree(environment.path, path, symlinks=True, copy_function=os.link)
-    for script in (path / "bin").iterdir():
-        if not script.is_symlink():
-            text = script.read_text()
-            script.unlink()
-            # Its first line names its Python.
-            script.write_text(text.replace(str(environment.path), str(path)))
-            script.chmod(0o755)
-    return BareEnvironment(path)
-
-
 def base_distributions() -> list[metadata.Distribution]:
     """The dependencies that `pip install srflow-sdk` also installs, as installed here."""
     found: dict[str, metadata.Distribution] = {}

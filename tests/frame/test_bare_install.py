@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -120,40 +119,3 @@ def test_doctor_finds_a_working_cpu_install_and_the_extras_absent(bare: BareEnvi
         assert any(line.startswith(f"ok       {name}") for line in lines), done.stdout
     assert any(line.startswith("missing  srflow-export") and "torch" in line for line in lines)
     assert 'fix: pip install "srflow-sdk[export]"' in done.stdout
-
-
-def test_what_uninstalling_one_of_two_onnxruntimes_leaves_is_recognised(
-    make_bare: Callable[[], BareEnvironment], tmp_path: Path
-) -> None:
-    """With both installed, two dist-info folders claim `onnxruntime/`; then what both had goes with
-    the first."""
-    bare = make_bare()
-    info = bare.site_packages / "onnxruntime_gpu-1.31.1.dist-info"
-    only_gpu = bare.site_packages / "onnxruntime/capi/libonnxruntime_providers_cuda.so"
-    info.mkdir()
-    (info / "METADATA").write_text(
-        "Metadata-Version: 2.4\nName: onnxruntime-gpu\nVersion: 1.31.1\n"
-    )
-    (info / "top_level.txt").write_text("onnxruntime\n")
-    record = next(bare.site_packages.glob("onnxruntime-*.dist-info")) / "RECORD"
-    claimed = [line for line in record.read_text().splitlines() if line.startswith("onnxruntime/")]
-    (info / "RECORD").write_text("\n".join([*claimed, f"{info.name}/RECORD,,"]) + "\n")
-    (bare.site_packages / "onnxruntime").unlink()
-    record.parent.unlink()
-    only_gpu.parent.mkdir(parents=True)
-    only_gpu.touch()
-    done = bare.run("srflow-doctor")
-    said = " ".join(done.stdout.split())
-    assert "problem ONNX Runtime" in said
-    assert "onnxruntime-gpu 1.31.1 is installed and broken" in said
-    assert (
-        "pip uninstall -y onnxruntime onnxruntime-gpu && pip install --force-reinstall --no-deps"
-        in said
-    )
-    assert done.returncode == 1
-    assert "Traceback" not in done.stdout + done.stderr
-    done = bare.run("srflow-upscale", PHOTO, "-o", tmp_path / "large.png")
-    (line,) = (
-        line for line in done.stderr.splitlines() if line != "preparing"
-    )  # which a slow machine says
-    assert (done.returncode, line.startswith("error: "), "srflow-doctor" in line) == (1, True, True)

@@ -3,10 +3,8 @@ promised."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import zipfile
 from email import message_from_bytes
@@ -109,27 +107,6 @@ def test_the_wheels_classifiers_exist_and_name_the_pythons_that_are_tried(built:
     }
     assert versions == set(PYTHONS)
     assert {"Typing :: Typed", "Operating System :: POSIX :: Linux"} <= set(named)
-
-
-@pytest.mark.slow
-def test_the_tests_run_from_the_sdist(built: Path, tmp_path: Path) -> None:
-    (sdist,) = built.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
-    (root,) = tmp_path.iterdir()
-    places = [root, root / "apps", root / "training", root / "export"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
-    for arguments in (
-        ["--collect-only", "-m", ""],
-        [
-            "tests/sdk/latents/test_random_field.py",
-            "tests/docs/test_pages.py",
-            "tests/frame/test_layers.py",
-        ],
-    ):
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-6000:] + done.stderr
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from PIL import Image, ImageOps
 from skimage.color import rgb2lab
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import READABLE, WRITABLE, count_pixels, open_image, read_image, write_image
+from srflow_sdk.files import count_pixels, open_image, read_image, write_image
 from tests.sdk.files.pictures import (
     LOSSLESS,
     LOSSY,
@@ -271,10 +271,3 @@ def test_the_smallest_images(tmp_path, suffix, size):
         assert image.size == size[::-1]
     back = read_image(tmp_path / f"a{suffix}").pixels
     assert np.abs(back.astype(int) - pixels).mean() <= (0 if suffix in LOSSLESS else 4)
-
-
-def test_all_endings_named_are_endings_tested():
-    assert {suffix.replace("jpeg", "jpg").replace("tiff", "tif") for suffix in WRITABLE} == set(
-        WRITTEN
-    )
-    assert set(WRITABLE) < set(READABLE)

@@ -9,11 +9,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from srflow_sdk import Upscaler
-from srflow_sdk.errors import ArgumentError, CancelledError, NonFiniteError
+from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.flow.inverting import reduced_image
 from srflow_sdk.flow.options import RESTORE_SCHEME, RestoreOptions
 from srflow_sdk.flow.restoring import decide, limited
-from srflow_sdk.latents.picture_latents import Latents
 from tests.sdk.latents.pictures import changed_by, normal_latents
 from tests.sdk.pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
 
@@ -240,24 +239,6 @@ def test_collections_that_are_too_large_get_the_size_asked_for_and_others_stay_t
         small = np.broadcast_to(size <= 0.9, before.shape)
         np.testing.assert_array_equal(after[small], before[small])
     np.testing.assert_array_equal(found.levels[3], latents.levels[3])  # without a temperature
-
-
-def test_zeros_stay_zeros_and_the_precision_is_kept():
-    zeros = {level: np.zeros_like(array) for level, array in normal_latents().levels.items()}
-    found = limited(
-        Latents(zeros, height=90, width=70, model_sha256="0" * 64, precision="int8"),
-        TAUS,
-        over="global",
-    )
-    assert (found.precision, any(array.any() for array in found.levels.values())) == ("int8", False)
-
-
-def test_infinite_latents_are_an_error_that_names_the_level():
-    latents = changed_by(
-        normal_latents(), lambda level, array: array * np.float32(np.inf if level == 2 else 1)
-    )
-    with pytest.raises(NonFiniteError, match="level 2"):
-        limited(latents, TAUS, over="spatial")
 
 
 LEVELS = (1, 2, 3)

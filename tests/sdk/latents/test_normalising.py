@@ -108,21 +108,6 @@ def test_result_does_not_depend_on_how_rows_are_cut(over, monkeypatch):
             np.testing.assert_array_equal(result.levels[level], array)
 
 
-@pytest.mark.parametrize("value", [0.0, 0.1, -1000.3])
-def test_equal_latents_become_the_drawn_mean(value):
-    flat = changed_by(
-        normal_latents(height=HEIGHT, width=WIDTH), lambda level, array: np.full_like(array, value)
-    )
-    for over in ("spatial", "global", "local"):
-        result = real(flat.normalised(1.0, over=over, seed=2), 1)
-        drawn = true_statistics(
-            2, 1, over, size={"spatial": 45 * 35, "global": 6 * 45 * 35, "local": 6}[over]
-        )
-        np.testing.assert_array_equal(result[0, 0, 0], np.float32(drawn.mean[0]))
-        assert (result[:, 0, 0] == result[0, 0, 0]).all() == (over != "spatial")
-        assert (result[0] == result[0, 0, 0]).all() == (over != "local")
-
-
 def test_a_single_latent_stays_as_it_is():
     latents = Latents({1: np.full((1, 1, 1), 7, np.float32)}, height=2, width=2, model_sha256=MODEL)
     for over in ("spatial", "local", "global"):

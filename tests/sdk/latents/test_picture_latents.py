@@ -95,11 +95,3 @@ def test_odd_arrays_are_refused_in_one_line():
     for levels, changed, message in cases:
         with pytest.raises(ArgumentError, match=message):
             Latents(levels, **{**usual, **changed})
-
-
-def test_repr_says_size_levels_and_bits():
-    shown = repr(normal_latents(log_likelihood=0.0).scaled({1: 1}))
-    assert shown == (
-        "Latents(90×70, level 1: 6×48×36, level 2: 12×24×18, level 3: 48×12×9, 8.000 bits per "
-        "dimension)"
-    )

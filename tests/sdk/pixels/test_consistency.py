@@ -8,7 +8,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels.resizing import CONTEXT, RowReducer, projected
 from srflow_training.resampling import REDUCTIONS, reduce_bicubic
 
@@ -131,12 +130,6 @@ def test_projection_of_a_cut_equals_the_whole_beyond_its_context(
     np.testing.assert_allclose(cut[known], whole[top * scale : end * scale][known], atol=1e-5)
     assert np.isnan(cut[: first * scale]).all()
     assert np.isnan(cut[last * scale :]).all()
-
-
-@pytest.mark.parametrize("scale", [1, 17])
-def test_unknown_scales_are_refused(scale):
-    with pytest.raises(ArgumentError, match="scale is"):
-        projected(noise(17, 17, 1), noise(1, 1, 1), scale)
 
 
 # Reduction by any factor, row by row.

@@ -103,12 +103,8 @@ def test_torch_s_tensors_are_read(upscaler, photo):
         upscaler.upscale(channels_first, layout="chw"), torch.from_numpy(expected).permute(2, 0, 1)
     )
     for tensor, why in (
-        (channels_first, r'the tensor\'s shape is \(3, 45, 61\).*or say layout="chw"$'),
         (floats.float().requires_grad_(), "cannot be read: .*detach"),
         (floats.bfloat16(), "the tensor of dtype torch.bfloat16 cannot be read"),
-        (floats.half(), "the tensor's dtype is float16"),
-        (floats.to_sparse(), "the tensor of dtype torch.float64 cannot be read"),
-        (floats.to("meta"), "the tensor of dtype torch.float64 cannot be read"),
     ):
         with pytest.raises(ImageError, match=why):
             upscaler.upscale(tensor)
