@@ -381,17 +381,6 @@ def test_it_fits_the_screen_and_works_with_the_keyboard_alone(chromium, address,
             )
             == name
         )
-    view = opened.page.locator(".sf-view").first
-    opened.page.locator(".sf-slide input").focus()
-    opened.page.keyboard.press("Home")
-    after = view.screenshot()
-    opened.page.keyboard.press("End")
-    before = view.screenshot()
-    pictures = [
-        np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
-        for shot in (before, after)
-    ]
-    assert np.abs(pictures[0] - pictures[1]).mean() > 1
     assert opened.complaints == []
     opened.close()
 

