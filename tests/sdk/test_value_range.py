@@ -164,7 +164,8 @@ def corners(path):
             a, b, _, d, e, f, _, h = tags[34264][:8]
             found.append((a * i + b * j + d, e * i + f * j + h))
         else:
-            x, y = tags[33922][3] + (i - tags[33922][0]) * tags[33550][0], tags[33922][4]
+            x = tags[33922][3] + (i - tags[33922][0]) * tags[33550][0]
+            y = tags[33922][4]
             found.append((x, y - (j - tags[33922][1]) * tags[33550][1]))
     return found
 

@@ -240,7 +240,8 @@ def test_what_does_not_fit_is_refused_and_the_next_call_works(machine, engine_bu
 def test_an_inverters_engine_gives_what_its_graph_gives(machine, tmp_path):
     flow = Bundle.open(write_flow_bundle(tmp_path / "flow.srflow"))
     draws = np.random.default_rng(5)
-    lr, hr = draws.random((1, 3, 24, 30), np.float32), draws.random((1, 3, 96, 120), np.float32)
+    lr = draws.random((1, 3, 24, 30), np.float32)
+    hr = draws.random((1, 3, 96, 120), np.float32)
     bundle = write_engine_bundle(flow.path, tmp_path / "b.srflow")
     with TensorRTBackend(bundle) as backend, OnnxRuntimeBackend(flow, threads=1) as graphs:
         assert backend.can_invert

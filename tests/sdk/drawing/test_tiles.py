@@ -34,10 +34,8 @@ def test_cores_cover_every_pixel_once_and_windows_hold_the_halo(height, width, c
         inner = tile.core
         window = tile.window
         covered[inner.slices] += 1
-        bottom, right = (
-            min(inner.top + inner.height + reach, height),
-            min(inner.left + inner.width + reach, width),
-        )
+        bottom = min(inner.top + inner.height + reach, height)
+        right = min(inner.left + inner.width + reach, width)
         assert 0 <= window.top <= max(inner.top - reach, 0)
         assert 0 <= window.left <= max(inner.left - reach, 0)
         assert bottom <= window.top + window.height <= height

@@ -35,7 +35,9 @@ def exif_of(order="<"):
     """With camera, lens, exposure and GPS, as a camera writes it."""
     exif = Image.Exif()
     exif.endian = order
-    exif[MAKE], exif[COPYRIGHT], exif[DESCRIPTION] = "Acme", "someone", "a hill"
+    exif[MAKE] = "Acme"
+    exif[COPYRIGHT] = "someone"
+    exif[DESCRIPTION] = "a hill"
     exif_ifd = exif.get_ifd(EXIF_IFD)
     exif_ifd.update(
         {DATE: "2024:05:06 07:08:09", MAKER_NOTE: b"secret" * 20, 0x8827: 200, 0xA434: "A lens"}
@@ -49,7 +51,9 @@ def camera_exif(orientation=1):
     """That, with a turn, a print size and a thumbnail."""
     exif = exif_of()
     stream = io.BytesIO()
-    exif[MODEL], exif[ORIENTATION], exif[0x0128] = "Box 1", orientation, 2
+    exif[MODEL] = "Box 1"
+    exif[ORIENTATION] = orientation
+    exif[0x0128] = 2
     exif[X_RESOLUTION] = exif[X_RESOLUTION + 1] = 300.0
     Image.new("RGB", (8, 6)).save(stream, "JPEG")
     return with_thumbnail(exif.tobytes(), stream.getvalue())

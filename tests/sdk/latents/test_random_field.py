@@ -68,7 +68,8 @@ def test_reference_philox_gives_random123s_known_answer():
     ("seed", "sample", "level"), [(0, 0, 1), (MASK, 5, 3), (12345678901234567890, MASK, 2)]
 )
 def test_bits_are_those_of_the_documented_philox_blocks(seed, sample, level):
-    top, left = 1000, (1 << 32) - 4
+    top = 1000
+    left = (1 << 32) - 4
     drawn = window(seed, sample, level, channels=19, top=top, left=left, height=2, width=3)
     words = [
         [
@@ -168,7 +169,8 @@ def test_a_window_that_begins_before_the_image_joins_the_fields_end_to_its_begin
     around = window_noise(LEVELS, scale=4, seed=1, sample=0, top=-4, left=-2, height=12, width=10)
     inside = window_noise(LEVELS, scale=4, seed=1, sample=0, height=8, width=8)
     for level, channels in ((entry.level, entry.channels) for entry in LEVELS):
-        rows, columns = (16 >> level), (8 >> level)
+        rows = 16 >> level
+        columns = 8 >> level
         assert np.array_equal(around[level][:, rows:, columns:], inside[level])
         last = standard_normal(
             1, 0, level, channels=channels, top=2**32 - rows, left=0, height=rows, width=32 >> level

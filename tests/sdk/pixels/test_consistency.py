@@ -117,7 +117,8 @@ def test_projection_of_a_cut_equals_the_whole_beyond_its_context(
     scale, top, bottom, width, saturated, seed
 ):
     height = top + bottom + 2 * CONTEXT + 3
-    hr, lr = noise(height * scale, width * scale, 1, seed=seed), noise(height, width, 1, seed=seed)
+    hr = noise(height * scale, width * scale, 1, seed=seed)
+    lr = noise(height, width, 1, seed=seed)
     if saturated:
         hr, lr = np.rint(hr), np.rint(lr)  # not even a picture that reduces to this lr need exist
     whole = projected(hr, lr, scale)
@@ -125,7 +126,8 @@ def test_projection_of_a_cut_equals_the_whole_beyond_its_context(
     cut = projected(
         hr[top * scale : end * scale], lr[top:end], scale, top=top == 0, bottom=bottom == 0
     )
-    first, last = (CONTEXT if top else 0), len(cut) // scale - (CONTEXT if bottom else 0)
+    first = CONTEXT if top else 0
+    last = len(cut) // scale - (CONTEXT if bottom else 0)
     known = slice(first * scale, last * scale)
     np.testing.assert_allclose(cut[known], whole[top * scale : end * scale][known], atol=1e-5)
     assert np.isnan(cut[: first * scale]).all()

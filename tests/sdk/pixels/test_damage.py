@@ -47,10 +47,9 @@ def test_noise_that_grows_with_brightness_is_found_where_it_is():
 
 def test_lines_of_drawings_are_no_grid():
     boxes = np.full((256, 256, 3), 200, np.uint8)
-    boxes[32:128, 40:200], boxes[136:224, 16:120] = (
-        90,
-        30,
-    )  # on a grid of eight pixels, as user interfaces are
+    # On a grid of eight pixels, as user interfaces are
+    boxes[32:128, 40:200] = 90
+    boxes[136:224, 16:120] = 30
     assert measured(boxes).grid < 2
 
 
