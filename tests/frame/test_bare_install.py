@@ -61,15 +61,8 @@ def test_upscale_enlarges_a_real_photo_with_the_embedded_model(
     bare: BareEnvironment, tmp_path: Path
 ) -> None:
     Image.open(PHOTO).crop((60, 40, 108, 80)).save(tmp_path / "photo.png")
-    done = bare.run(
-        "srflow-upscale",
-        tmp_path / "photo.png",
-        "-o",
-        tmp_path / "large.png",
-        "--device",
-        "cpu",
-        "--quiet",
-    )
+    arguments = ["photo.png", "-o", "large.png", "--device", "cpu", "--quiet"]
+    done = bare.run("srflow-upscale", *arguments, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     small = Image.open(tmp_path / "photo.png")
     large = Image.open(tmp_path / "large.png")
@@ -95,9 +88,8 @@ def test_a_missing_extra_is_one_line_that_names_the_command(
 ) -> None:
     done = bare.run(*command, cwd=tmp_path)
     assert done.returncode == 1
-    [error] = [
-        line for line in done.stderr.splitlines() if line != "preparing"
-    ]  # of the progress, on a busy machine
+    # A busy machine tells of its progress, too.
+    [error] = [line for line in done.stderr.splitlines() if line != "preparing"]
     assert f'pip install "srflow-sdk[{extra}]"' in error
     assert not list(tmp_path.iterdir())
 

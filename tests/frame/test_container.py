@@ -16,12 +16,7 @@ from .audit import LOCKS, verdict
 from .bare_environment import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-TARGET = {
-    "python_version": "3.12",
-    "python_full_version": "3.12.13",
-    "sys_platform": "linux",
-    "os_name": "posix",
-}
+TARGET = {"python_version": "3.12", "sys_platform": "linux", "os_name": "posix"}
 
 
 def locked(name: str) -> dict[str, tuple[str, list[str]]]:

@@ -105,24 +105,6 @@ def test_where_a_graph_cannot_be_captured_pictures_come_without_one(
     ]
 
 
-def test_a_capture_that_is_interrupted_leaves_the_stream_usable(
-    machine, engine_bundle, lr, monkeypatch
-):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    with TensorRTBackend(engine_bundle) as backend:
-        conditioning = backend.encode(lr)
-        expected = backend.sample(conditioning, noise(1), 0.7)
-        with monkeypatch.context() as patched:
-            patched.setattr(IExecutionContext, "execute_async_v3", interrupted)
-            with pytest.raises(KeyboardInterrupt):
-                backend.sample(conditioning, noise(1), 0.7)
-        assert not any(machine.gpu.capturing(stream) for stream in machine.gpu.streams)
-        for _ in range(3):
-            np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
-
-
 def test_garbage_that_is_collected_during_a_capture_does_not_spoil_it(
     machine, engine_bundle, lr, monkeypatch
 ):

@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 
@@ -204,13 +202,3 @@ def test_draws_do_not_depend_on_how_collections_are_grouped():
         part = true_statistics(3, 2, "local", size=3, first=first, count=count)
         np.testing.assert_array_equal(part.mean, whole.mean[first : first + count])
         np.testing.assert_array_equal(part.deviation, whole.deviation[first : first + count])
-
-
-@pytest.mark.parametrize("size", [2, 3, 48])
-def test_draws_are_distributed_as_the_mean_and_deviation_of_normal_numbers(size):
-    stats = pytest.importorskip("scipy.stats")
-    drawn = true_statistics(1, 1, "local", size=size, count=100_000)
-    squares = drawn.deviation**2 * (size - 1)
-    assert stats.kstest(drawn.mean * math.sqrt(size), "norm").pvalue > 0.001
-    assert stats.kstest(squares, "chi2", args=(size - 1,)).pvalue > 0.001
-    assert abs(np.corrcoef(drawn.mean, drawn.deviation)[0, 1]) < 5 / math.sqrt(100_000)

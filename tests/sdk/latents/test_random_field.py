@@ -100,20 +100,6 @@ def test_any_window_is_cut_out_of_the_same_field():
     np.testing.assert_array_equal(window(top=39, left=49, height=1, width=1), whole[:12, 39:, 49:])
 
 
-def test_numbers_are_standard_normal_and_independent_of_their_neighbours():
-    field = window(channels=16, height=200, width=200).astype(np.float64)
-    count = field.size
-    assert abs(field.mean()) < 5 / count**0.5
-    assert abs(field.var() - 1) < 5 * (2 / count) ** 0.5
-    assert abs((field**4).mean() - 3) < 5 * (96 / count) ** 0.5
-    for shifted, cut in (
-        (field[1:], field[:-1]),
-        (field[:, 1:], field[:, :-1]),
-        (field[:, :, 1:], field[:, :, :-1]),
-    ):
-        assert abs((shifted * cut).mean()) < 5 / count**0.5
-
-
 def test_transform_is_the_inverse_normal_distribution_to_float32():
     special = pytest.importorskip("scipy.special")
     words = np.random.default_rng(0).integers(0, 2**32, 200_000, dtype=np.uint32)
