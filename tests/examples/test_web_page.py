@@ -20,7 +20,7 @@ from PIL import Image
 from srflow_apps.commands import cli
 from srflow_sdk import Upscaler, __version__, read_image, read_provenance
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
-from tests.chromium import CHROMIUM, SCREENS, in_chromium, running_chromium
+from tests.chromium import CHROMIUM, in_chromium, running_chromium
 from tests.sdk.clean_and_noisy import smooth
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -358,31 +358,6 @@ def test_a_gray_photo_becomes_upscalers_gray_picture(opened, upscaler):
     opened.choose(gray)
     opened.says("136×120 pixels in")
     assert_same(opened.downloaded()[1], np.dstack([upscaler.upscale(gray, tau="auto")] * 3))
-
-
-@pytest.mark.parametrize(("screen", "scheme"), [("phone", "dark"), ("desktop", "light")])
-def test_it_fits_the_screen_and_works_with_the_keyboard_alone(chromium, address, screen, scheme):
-    opened = Opened(chromium, address, viewport=SCREENS[screen], color_scheme=scheme)
-    opened.says("Ready")
-    opened.page.keyboard.press("Tab")
-    opened.page.keyboard.press("Tab")
-    opened.page.keyboard.press("Enter")
-    opened.says("256×256 pixels in")
-    assert opened.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-    screenshot = Image.open(io.BytesIO(opened.page.screenshot())).convert("L")
-    paper = screenshot.getpixel((2, 2))
-    assert paper < 60 if scheme == "dark" else paper > 200
-    opened.page.locator(".sf-remove").focus()
-    for name in ("sf-overview", "tau", "auto", "seed", "another"):
-        opened.page.keyboard.press("Tab")
-        assert (
-            opened.page.evaluate(
-                "() => document.activeElement.id || document.activeElement.className"
-            )
-            == name
-        )
-    assert opened.complaints == []
-    opened.close()
 
 
 def test_an_isolated_page_uses_all_cores_and_draws_the_same(chromium, site, upscaler):

@@ -130,7 +130,12 @@ def test_arguments_out_of_range_are_typed_errors(upscaler, floats):
 
 
 def test_options_out_of_range_are_typed_errors(tiny_bundle):
-    wrong = {"tile": (4, np.zeros(3)), "device": ("npu",), "threads": (0,), "bundle": (3, "")}
+    wrong = {
+        "tile": (4, "all", 15, 64.0, True, np.zeros(3)),
+        "device": ("npu",),
+        "threads": (0,),
+        "bundle": (3, ""),
+    }
     for name, values in wrong.items():
         for value in values:
             with pytest.raises(ArgumentError):

@@ -322,10 +322,3 @@ def test_another_library_is_refused_before_tensorrt_loads_it(
     if "version" not in (library_has or {}):
         assert text.endswith(f"srflow-export --engines-for {bundle.path} {TRT}")
     assert machine.library.get_plugin_registry()._loads == []
-
-
-def test_a_file_that_tensorrt_cannot_load_is_named(machine, library, tiny_bundle):
-    machine.library.get_plugin_registry()._refuses = True
-    assert f"TensorRT 11.1.0.106 cannot load {library}; build it again (docs/native.md)" in refused(
-        with_library(library, tiny_bundle)
-    )
