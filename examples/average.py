@@ -25,7 +25,8 @@ def average(one: Path, other: Path, target: Path, share: float) -> str:
     """Write (1 − share) · one + share · other, tensor by tensor, with the second's notes. Raises:
     CheckpointError.
     """
-    model, (trained, notes) = load_checkpoint(one), load_with_notes(other)
+    model = load_checkpoint(one)
+    trained, notes = load_with_notes(other)
     mine = model.state_dict()
     second = trained.state_dict()
     if {name: values.shape for name, values in mine.items()} != {

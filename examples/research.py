@@ -130,7 +130,8 @@ def middle(path: Path, scale: int) -> Image.Image:
             f"{path} has {unit.shape[1]}×{unit.shape[0]} pixels: choose photos of at least "
             f"{4 * scale} pixels a side"
         )
-    top, left = (unit.shape[0] - height) // 2, (unit.shape[1] - width) // 2
+    top = (unit.shape[0] - height) // 2
+    left = (unit.shape[1] - width) // 2
     part = np.repeat(unit[top : top + height, left : left + width], 3 // channels, axis=2)
     return Image.fromarray(np.rint(255 * part).astype(np.uint8))
 

@@ -42,7 +42,8 @@ def upscale(
             np.asarray(large[plane])[:] = drawn
         return large
 
-    width, height = clip.width * upscaler.scale, clip.height * upscaler.scale
+    width = clip.width * upscaler.scale
+    height = clip.height * upscaler.scale
     empty = vs.core.std.BlankClip(clip, width=width, height=height, keep=True).std.CopyFrameProps(
         clip
     )

@@ -47,7 +47,6 @@ def test_links_and_anchors_of_a_page_lead_somewhere(page: str) -> None:
 MOST_PAGES = 30
 MOST_WORDS = 40_000
 MOST_WORDS_OF_A_PAGE = 2000
-LINE = 120
 SLACK = 1.02  # so that a fix never needs a raise
 
 
@@ -64,15 +63,6 @@ def test_the_pages_are_few_and_short() -> None:
         if words > MOST_WORDS_OF_A_PAGE * SLACK and "notes" not in name.parts
     }
     assert long <= {Path("docs/publication.md")}, "that one has a row for each statement"
-
-
-def test_a_change_is_one_line() -> None:
-    _, *releases = re.split(
-        r"^## ", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE
-    )
-    lines = [line for release in releases for line in release.splitlines()[1:]]
-    assert not [line for line in lines if line.startswith((" ", "\t"))]
-    assert not [line for line in lines if line.startswith("- ") and len(line) > LINE]
 
 
 def test_pypis_page_is_made_from_the_readme() -> None:

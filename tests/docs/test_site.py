@@ -59,19 +59,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return site
 
 
-def test_docstrings_become_markdown() -> None:
-    pytest.importorskip("griffe")
-    from docs.site.docstrings import as_markdown
-
-    text = (
-        "Do it.\n\nArgs:\n    image: what\n        more\n\nRaises:\n    Error: then.\n\nExample:\n "
-        "   up(1)\n"
-    )
-    raised = "**Raises**\n\n\n**Error**: then.\n\n**Example**\n\n    up(1)\n"
-    wanted = f"Do it.\n\n**Args**\n\n\n**image**: what\n    more\n\n{raised}"
-    assert as_markdown(text) == wanted
-
-
 @pytest.mark.slow
 def test_reading_the_site_asks_nobody_outside_and_the_search_works_from_the_disk(
     site: Path,

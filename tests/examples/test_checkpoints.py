@@ -73,7 +73,8 @@ def test_new_steps_do_nothing_yet(run, capsys):
     assert capsys.readouterr().out.endswith(
         f"larger.safetensors: {model.config.steps + 4} steps per level\n"
     )
-    hr, lr = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 8, 8)
+    hr = torch.rand(1, 3, 32, 32)
+    lr = torch.rand(1, 3, 8, 8)
     latents, nats = model.encode(hr, lr)
     same_latents, same_nats = larger.encode(hr, lr)
     torch.testing.assert_close(same_latents, latents)
@@ -116,7 +117,8 @@ def test_what_1x1s_and_a_linear_map_can_compute_stays_the_same(run, option):
     run(f"last_kernel.py flow.safetensors made.safetensors photos {option}")
     cheap = load_checkpoint("made.safetensors")
     assert (cheap.config.last_kernel, cheap.config.steps_at(1)) == (1, 1 if option else 2)
-    hr, lr = torch.rand(1, 3, 32, 32), torch.rand(1, 3, 8, 8)
+    hr = torch.rand(1, 3, 32, 32)
+    lr = torch.rand(1, 3, 8, 8)
     latents, nats = model.encode(hr, lr)
     torch.testing.assert_close(cheap.encode(hr, lr)[1], nats, rtol=1e-3, atol=0.5)
     torch.testing.assert_close(
@@ -132,11 +134,6 @@ def test_what_1x1s_and_a_linear_map_can_compute_stays_the_same(run, option):
             "are different networks",
         ),
         ("grow.py steps small.safetensors made.safetensors 3", "3 steps cannot be added"),
-        ("grow.py blocks small.safetensors made.safetensors 0", "0 blocks cannot be added"),
-        (
-            "grow.py scale small.safetensors made.safetensors 5",
-            "scale is 5; encoders are for ×2, ×4, ×8 or ×16",
-        ),
         (
             "grow.py steps encoder.safetensors made.safetensors 2",
             "is an LR encoder, which has no flow",
@@ -149,10 +146,6 @@ def test_what_1x1s_and_a_linear_map_can_compute_stays_the_same(run, option):
         (
             "last_kernel.py encoder.safetensors made.safetensors photos",
             "has no flow with last convolutions of 3×3",
-        ),
-        (
-            "last_kernel.py plain.safetensors made.safetensors photos --leave-out",
-            "has one step at level 1",
         ),
         (
             "last_kernel.py plain.safetensors made.safetensors icons",

@@ -53,7 +53,8 @@ def files(folder):
         place = random.random(pixels.shape[:2])
         damaged["soft"] = np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(2.5)))
         damaged["dots"] = pixels.copy()
-        damaged["dots"][place < 0.002], damaged["dots"][place > 0.998] = 0, 255
+        damaged["dots"][place < 0.002] = 0
+        damaged["dots"][place > 0.998] = 255
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "JPEG", quality=40)
         damaged["blocks"] = np.asarray(Image.open(stream))

@@ -20,7 +20,7 @@ from PIL import Image
 from srflow_apps.commands import cli
 from srflow_sdk import Upscaler, __version__, read_image, read_provenance
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
-from tests.chromium import CHROMIUM, SCREENS, in_chromium, running_chromium
+from tests.chromium import CHROMIUM, in_chromium, running_chromium
 from tests.sdk.clean_and_noisy import smooth
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -360,42 +360,6 @@ def test_a_gray_photo_becomes_upscalers_gray_picture(opened, upscaler):
     assert_same(opened.downloaded()[1], np.dstack([upscaler.upscale(gray, tau="auto")] * 3))
 
 
-@pytest.mark.parametrize(("screen", "scheme"), [("phone", "dark"), ("desktop", "light")])
-def test_it_fits_the_screen_and_works_with_the_keyboard_alone(chromium, address, screen, scheme):
-    opened = Opened(chromium, address, viewport=SCREENS[screen], color_scheme=scheme)
-    opened.says("Ready")
-    opened.page.keyboard.press("Tab")
-    opened.page.keyboard.press("Tab")
-    opened.page.keyboard.press("Enter")
-    opened.says("256×256 pixels in")
-    assert opened.page.evaluate("() => document.documentElement.scrollWidth <= innerWidth")
-    screenshot = Image.open(io.BytesIO(opened.page.screenshot())).convert("L")
-    paper = screenshot.getpixel((2, 2))
-    assert paper < 60 if scheme == "dark" else paper > 200
-    opened.page.locator(".sf-remove").focus()
-    for name in ("sf-overview", "tau", "auto", "seed", "another"):
-        opened.page.keyboard.press("Tab")
-        assert (
-            opened.page.evaluate(
-                "() => document.activeElement.id || document.activeElement.className"
-            )
-            == name
-        )
-    view = opened.page.locator(".sf-view").first
-    opened.page.locator(".sf-slide input").focus()
-    opened.page.keyboard.press("Home")
-    after = view.screenshot()
-    opened.page.keyboard.press("End")
-    before = view.screenshot()
-    pictures = [
-        np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
-        for shot in (before, after)
-    ]
-    assert np.abs(pictures[0] - pictures[1]).mean() > 1
-    assert opened.complaints == []
-    opened.close()
-
-
 def test_an_isolated_page_uses_all_cores_and_draws_the_same(chromium, site, upscaler):
     command = [NODE, "serve.mjs", "--port", "0", "--folder", site / "docs" / "play"]
     with subprocess.Popen(command, cwd=WEB, stdout=subprocess.PIPE, text=True) as server:
@@ -444,21 +408,6 @@ def test_a_gpu_that_computes_otherwise_or_fails_is_left_for_the_processor(
     opened.says("48×48 pixels in .* on one thread")
     assert_same(opened.downloaded()[1], upscaler.upscale(tiny, tau="auto"))
     opened.close()
-
-
-def test_a_page_without_its_model_says_so(chromium, address):
-    context = chromium.new_context()
-    page = context.new_page()
-    page.route("**/sampler.onnx", lambda route: route.fulfill(status=404))
-    opened = Opened.__new__(Opened)
-    opened.page = page
-    page.goto(address)
-    opened.refuses(
-        r"^The model could not be loaded: model/x4-small/sampler.onnx could not be loaded "
-        r"\(status 404\). Reload "
-        "the page.$"
-    )
-    context.close()
 
 
 def test_the_photo_gets_the_model_that_suits_it_which_is_fetched_when_it_is_needed(

@@ -1,5 +1,4 @@
-"""One campaign that attacks the commands: names, containers, pipes, kills, full disks, and demo's
-port.
+"""One campaign that attacks the commands: names, containers, pipes, kills, full disks.
 
 `make faults`, or `python -m tests.faults --help`. Each part makes seeded attempts and counts those
 survived. An attempt is *lost* if any of this happens:
@@ -9,6 +8,5 @@ survived. An attempt is *lost* if any of this happens:
 - a picture, bundle or checkpoint under its visible name that is not whole, or not what an
 undisturbed run makes;
 - something stays behind. After SIGKILL, hidden files beside the target may stay until the next
-  complete run of the same command; after everything else nothing may;
-- a stranger gets a file from srflow-demo, or touches what another page has.
+  complete run of the same command; after everything else nothing may.
 """

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import click
 
-from tests.faults import clips, demo, names, pipes, runs
+from tests.faults import clips, names, pipes, runs
 
 
 class Part(NamedTuple):
@@ -37,7 +37,6 @@ PARTS = {
     "export": Part(partial(runs.kill, "export"), 30, 4),
     "training": Part(partial(runs.kill, "training"), 30, 4),
     "disk": Part(runs.starve, 48, 4),
-    "demo": Part(demo.attack, 400, 40),
 }
 
 

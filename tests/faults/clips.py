@@ -79,12 +79,15 @@ def _clip(place: Path, chance: random.Random) -> tuple[Path, int, str] | None:
     layout = chance.choice(("mono", "stereo", "5.1"))
     damage = chance.choice((None, None, None, *_DAMAGES))
     count = chance.choice((1, 2, 9, 25))
-    width, height = chance.choice((16, 32, 34, 48)), chance.choice((16, 24, 26))
+    width = chance.choice((16, 32, 34, 48))
+    height = chance.choice((16, 24, 26))
     if ending == ".y4m":
         codec = "rawvideo"
         sound = ""
     if codec == "libx265":
-        width, height = 64, 64  # of smaller ones it writes beyond its memory
+        # Of smaller ones it writes beyond its memory
+        width = 64
+        height = 64
     how: dict[str, Any] = {
         "codec": codec,
         "pixel_format": _FORMATS.get(codec, "yuv420p"),

@@ -1,5 +1,4 @@
-"""Looks for known vulnerabilities of what containers and the folder for Windows install: make
-audit."""
+"""Looks for known vulnerabilities of what containers and Windows' folder install: make audit."""
 
 from __future__ import annotations
 
@@ -13,8 +12,7 @@ LOCKS = ("build", "cpu", "cuda", "windows")
 
 
 def verdict(lock: str, answer: str, complaint: str) -> tuple[bool, list[str]]:
-    """(whether nothing is known, lines to print), out of what pip-audit printed about
-    docker/{lock}.txt."""
+    """Judge what pip-audit printed about a lock: (whether nothing is known, lines to print)."""
     try:
         packages = json.loads(answer)["dependencies"]
     except ValueError:
@@ -40,23 +38,9 @@ def main() -> None:
     """Ask about every lock. Exit status: 1 if a vulnerability is known."""
     fine = True
     for lock in LOCKS:
-        command = [
-            sys.executable,
-            "-m",
-            "pip_audit",
-            "--disable-pip",
-            "--require-hashes",
-            "--format",
-            "json",
-        ]
-        command += [
-            "--progress-spinner",
-            "off",
-            "--timeout",
-            "30",
-            "-r",
-            str(ROOT / "docker" / f"{lock}.txt"),
-        ]
+        options = "--disable-pip --require-hashes --format json --progress-spinner off --timeout 30"
+        file = str(ROOT / "docker" / f"{lock}.txt")
+        command = [sys.executable, "-m", "pip_audit", *options.split(), "-r", file]
         asked = subprocess.run(command, capture_output=True, text=True, check=False)
         nothing_known, lines = verdict(lock, asked.stdout, asked.stderr)
         fine &= nothing_known

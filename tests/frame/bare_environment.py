@@ -16,41 +16,18 @@ from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (
-    *(
-        ".ci",
-        "srflow_sdk",
-        "apps",
-        "training",
-        "export",
-        "runtime",
-        "examples",
-        "benchmarks",
-        "docker",
-        "docs",
-    ),
-    *("tests", "windows"),
-)
-BESIDE = (
-    *(
-        "LICENSE",
-        "NOTICE",
-        "README.md",
-        "PYPI.md",
-        "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "CITATION.cff",
-        "SECURITY.md",
-    ),
-    *(
-        "RELEASE.md",
-        "CMakeLists.txt",
-        "CMakePresets.json",
-        "Dockerfile",
-        "Makefile",
-        "MANIFEST.in",
-        "pyproject.toml",
-    ),
-    *(".dockerignore", ".gitattributes", ".gitignore"),
+    ".ci",
+    "srflow_sdk",
+    "apps",
+    "training",
+    "export",
+    "runtime",
+    "examples",
+    "benchmarks",
+    "docker",
+    "docs",
+    "tests",
+    "windows",
 )
 # by Python, and by npm in examples/web
 BUILT = ("__pycache__", "*.egg-info", "*.pyc", "node_modules", "dist")
@@ -81,43 +58,27 @@ class BareEnvironment:
 
 
 def build_distributions(folder: Path) -> None:
-    """Build both as a release does, the sdist from a clean copy of the tree and the wheel from the
-    sdist."""
+    """Build as a release does: an sdist from a clean copy of the tree, the wheel from that."""
     source = folder / "source"
     source.mkdir()
     for name in FOLDERS:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns(*BUILT))
-    for name in BESIDE:
-        shutil.copy(ROOT / name, source / name)
+    for path in ROOT.iterdir():
+        if path.is_file() and path.name != ".git":  # of a worktree
+            shutil.copy(path, source)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, source]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 def make_bare_environment(path: Path, wheel: Path) -> BareEnvironment:
-    """Make a new environment with the wheel installed and the base dependencies linked from this
-    one."""
+    """Install the wheel in a new environment, and link the base dependencies from this one."""
     venv.create(path, with_pip=False, symlinks=True)
     environment = BareEnvironment(path)
     _pip("--python", str(path / "bin" / "python"), "install", "--no-deps", "--no-index", str(wheel))
     for distribution in base_distributions():
         link_distribution(distribution, environment.site_packages)
     return environment
-
-
-def copy_of(environment: BareEnvironment, path: Path) -> BareEnvironment:
-    """The same environment elsewhere, to add files to and to remove some from; its files are those
-    of the other."""
-    shutil.copytree(environment.path, path, symlinks=True, copy_function=os.link)
-    for script in (path / "bin").iterdir():
-        if not script.is_symlink():
-            text = script.read_text()
-            script.unlink()
-            script.write_text(
-                text.replace(str(environment.path), str(path))
-            )  # its first line names its Python
-            script.chmod(0o755)
-    return BareEnvironment(path)
 
 
 def base_distributions() -> list[metadata.Distribution]:
@@ -163,21 +124,13 @@ def make_environment_of(version: str, path: Path, *requirements: str | Path) -> 
     if (python := interpreter(version)) is None:
         pytest.skip(f"this machine has no Python {version}")
     subprocess.run([python, "-m", "venv", "--without-pip", path], check=True, capture_output=True)
-    pip = [
-        sys.executable,
-        "-m",
-        "pip",
-        "--python",
-        path / "bin/python",
-        "--disable-pip-version-check",
-    ]
+    pip = [sys.executable, "-m", "pip", "--python", path / "bin/python"]
     # To compile all takes longest.
-    done = subprocess.run(
-        [*pip, "install", "--quiet", "--no-compile", *requirements], capture_output=True, text=True
-    )
-    if done.returncode and (
-        "No matching distribution found for click" in done.stderr or "onnection" in done.stderr
-    ):
+    options = ["--disable-pip-version-check", "--quiet", "--no-compile"]
+    command = [*pip, "install", *options, *requirements]
+    done = subprocess.run(command, capture_output=True, text=True)
+    offline = ("No matching distribution found for click", "onnection")
+    if done.returncode and any(text in done.stderr for text in offline):
         pytest.skip("no package index can be reached")
     assert done.returncode == 0, done.stderr
     return path / "bin"

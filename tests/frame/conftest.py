@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,7 +7,7 @@ from filelock import FileLock
 
 from tests.conftest import shared_folder
 
-from .bare_environment import BareEnvironment, build_distributions, copy_of, make_bare_environment
+from .bare_environment import BareEnvironment, build_distributions, make_bare_environment
 
 
 @pytest.fixture(scope="session")
@@ -35,9 +34,3 @@ def bare(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> BareEnvironme
             make_bare_environment(folder / "env", wheel)
             (folder / "is-made").touch()
     return BareEnvironment(folder / "env")
-
-
-@pytest.fixture
-def make_bare(tmp_path: Path, bare: BareEnvironment) -> Callable[[], BareEnvironment]:
-    """Make a bare environment that a test may add files to and remove some from."""
-    return lambda: copy_of(bare, tmp_path / "env")

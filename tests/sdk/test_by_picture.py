@@ -3,7 +3,6 @@ whatever the door."""
 
 import asyncio
 import io
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +16,6 @@ from srflow_sdk import (
     BundleError,
     CancelledError,
     DeviceError,
-    ImageError,
     OutputSize,
     Upscaler,
     choose_model,
@@ -262,24 +260,6 @@ def test_manifests_decide_not_names(tmp_path, monkeypatch):
     assert choose_model(noisy(10), scale=3).name == "a"
 
 
-@pytest.mark.parametrize(
-    ("lacks", "scale", "clean", "damaged"),
-    [
-        (["x2-small"], 2, "x4-small", "x4-photo"),
-        (["x4-small"], 4, "x8-small", "x4-photo"),
-        (["x4-photo"], 2, "x2-small", "x2-small"),
-        (["x8-small"], 8, "x16-small", "x16-small"),
-    ],
-)
-def test_without_a_model_the_next_larger_serves(five_models, lacks, scale, clean, damaged):
-    for name in lacks:
-        shutil.rmtree(five_models / f"{name}.srflow")
-    assert [choose_model(picture, scale=scale).name for picture in (smooth(), noisy(10))] == [
-        clean,
-        damaged,
-    ]
-
-
 def test_a_damaged_picture_is_cleaned_before_a_model_for_clean_ones_enlarges_it(
     five_models, tmp_path
 ):
@@ -317,8 +297,6 @@ def test_a_scale_above_all_is_refused_with_those_that_there_are(five_models, two
             match=f"scale is 17, but the models here enlarge 2, 4, 8, 16 times: {fix}",
         ):
             up.upscale(smooth(), scale=17)
-        with pytest.raises(ImageError, match="the model x16-small enlarges 16 times"):
-            up.upscale(smooth(), scale=OutputSize(width=5000))
         with pytest.raises(
             ArgumentError, match="x4-small enlarges 4 times; ask for at most 4, name a model that"
         ):

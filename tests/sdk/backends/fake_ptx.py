@@ -252,7 +252,8 @@ class _Lanes:
         """Memory that holds all the addresses, as cells of this type, and the index of each."""
         size = dtype().itemsize
         assert not (addresses % np.uint64(size)).any(), "an access is not aligned"
-        low, high = int(addresses.min()), int(addresses.max())
+        low = int(addresses.min())
+        high = int(addresses.max())
         return self.memory(low, high - low + size).view(dtype), (
             addresses - np.uint64(low)
         ) // np.uint64(size)

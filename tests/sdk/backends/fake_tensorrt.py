@@ -267,9 +267,7 @@ class ICudaEngine:
 
 
 class IPluginRegistry:
-    """`_loads`: what it was asked to load. `_refuses`: it cannot."""
-
-    _refuses = False
+    """`_loads`: what it was asked to load."""
 
     def __init__(self):
         self._loads: list[str] = []
@@ -279,7 +277,7 @@ class IPluginRegistry:
         """NvInferRuntimeCommon.h: "will fail and return nullptr if any of the plugins are already
         registered"."""
         self._loads.append(plugin_path)
-        if self._registered or self._refuses:
+        if self._registered:
             return None
         self._registered = True
         return object()

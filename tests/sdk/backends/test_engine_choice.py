@@ -322,17 +322,3 @@ def test_another_library_is_refused_before_tensorrt_loads_it(
     if "version" not in (library_has or {}):
         assert text.endswith(f"srflow-export --engines-for {bundle.path} {TRT}")
     assert machine.library.get_plugin_registry()._loads == []
-
-
-def test_a_library_that_was_compiled_again_runs_the_engines(machine, library, tiny_bundle):
-    bundle = with_library(library, tiny_bundle)
-    library.write_bytes(library.read_bytes() + b"other debug symbols")
-    with TensorRTBackend(bundle):
-        assert machine.library.get_plugin_registry()._loads == [str(library)]
-
-
-def test_a_file_that_tensorrt_cannot_load_is_named(machine, library, tiny_bundle):
-    machine.library.get_plugin_registry()._refuses = True
-    assert f"TensorRT 11.1.0.106 cannot load {library}; build it again (docs/native.md)" in refused(
-        with_library(library, tiny_bundle)
-    )

@@ -471,16 +471,8 @@ def test_a_forked_process_is_refused_instead_of_waiting_for_ever(tiny_bundle):
     assert done.stdout.split() == ["0", "0", "0"], done.stderr
 
 
-def test_a_package_that_is_missing_or_does_not_load_is_named_with_the_fix(
-    bundle, tmp_path, monkeypatch
-):
+def test_a_package_that_does_not_load_is_named_with_the_fix(bundle, tmp_path, monkeypatch):
     graphs._core.cache_clear()
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "openvino", None)
-        with pytest.raises(
-            DeviceError, match=r'OpenVINO is not installed: pip install "srflow-sdk\[openvino\]"'
-        ):
-            open_backend(bundle, device="openvino")
     (tmp_path / "openvino").mkdir()
     (tmp_path / "openvino" / "__init__.py").write_text(
         "import openvino.not_there", encoding="utf-8"

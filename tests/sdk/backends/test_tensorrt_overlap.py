@@ -111,24 +111,6 @@ def test_another_thread_draws_only_what_is_encoded_and_forgotten_pictures_harm_n
     np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.5), found)
 
 
-def test_results_that_were_begun_survive_that_the_lane_is_cleared_and_the_backend_closed(
-    engine_bundle, machine, lr
-):
-    backend = TensorRTBackend(engine_bundle)
-    backend.activate()
-    expected = expected_of(engine_bundle, lr, range(2))
-    conditioning = backend.encode(lr)
-    first, second = (
-        backend.begin(conditioning, drawing(engine_bundle, sample)) for sample in range(2)
-    )
-    with backend._session._lane() as lane:
-        backend._session._clear(lane)  # as when memory runs out
-    third = backend.begin(conditioning, drawing(engine_bundle, 0))
-    backend.deactivate()
-    assert (machine.gpu.used, machine.gpu.pinned, machine.gpu.events) == (0, {}, {})
-    np.testing.assert_array_equal([first(), second(), third()], [*expected, expected[0]])
-
-
 def test_a_picture_that_is_cancelled_while_samples_are_under_way_leaves_the_next_one_right(
     machine, engine_bundle
 ):

@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 
 from srflow_export.engines.bundles import default_profile
-from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.engine_records import LrProfile
 
 from .fake_tensorrt import write_engine_bundle
 
@@ -41,49 +39,3 @@ def test_engines_of_the_default_sizes_take_any_small_picture(
     with machine.upscaler(bundle) as engines:
         got = engines.upscale(image, seed=5)
     np.testing.assert_allclose(got, upscaler.upscale(image, seed=5), atol=2e-6)
-
-
-@pytest.mark.slow
-def test_memory_that_runs_out_makes_tiles_smaller(machine, engine_bundle, upscaler, caplog):
-    image = picture(120, 120)
-    machine.gpu.nbytes = (
-        1_600_000  # of which activations of the encoder for 64×64 pixels alone would take 2.4 MB
-    )
-    with machine.upscaler(engine_bundle, 52) as engines:
-        got = engines.upscale(image, seed=5)
-    np.testing.assert_allclose(got, upscaler.upscale(image, seed=5), atol=2e-6)
-    assert [record.getMessage() for record in caplog.records] == [
-        "memory ran out with tiles of 40 pixels; continuing with 20"
-    ]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("nbytes", [1 << 30, 2_300_000])
-def test_windows_are_never_smaller_than_the_engines_take(
-    machine, tiny_bundle, tmp_path, upscaler, nbytes
-):
-    profile = LrProfile(min=(36, 36), opt=(40, 40), max=(64, 64))
-    bundle = write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", profile=profile)
-    image = picture(100, 64)
-    machine.gpu.nbytes = nbytes  # the second: so little that tiles are divided
-    with machine.upscaler(bundle, 16 if nbytes == 1 << 30 else 40) as engines:
-        got = engines.upscale(image, seed=5)
-    np.testing.assert_allclose(got, upscaler.upscale(image, seed=5), atol=2e-6)
-
-
-@pytest.mark.parametrize(
-    ("tile", "words"), [(None, r"the image, 100×70,"), (54, r"tile=54 with its halo, 66×66,")]
-)
-def test_tiles_larger_than_the_engines_take_are_refused_with_the_largest(
-    machine, engine_bundle, tile, words
-):
-    image = picture(70, 100)
-    with (
-        machine.upscaler(engine_bundle, tile) as engines,
-        pytest.raises(
-            DeviceError, match=rf'{words}.*64×64.*tile="auto" or tile=52.*--shapes 20x20,40x40,\d+'
-        ),
-    ):
-        engines.upscale(image)
-    with machine.upscaler(engine_bundle, tile) as engines:
-        engines.upscale(image[:64, :64])  # which fits whole

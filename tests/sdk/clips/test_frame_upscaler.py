@@ -145,14 +145,12 @@ def test_frames_that_do_not_follow_are_refused(upscaler, pan):
             clip.follow(pan(2), number)
     with pytest.raises(ArgumentError, match="frame 11 has 47×40 pixels, and the last one 48×40"):
         clip.draw(pan(1)[:, :-1], 11)
-    for frame in (pan(0).astype(np.float32), pan(0)[..., :1], pan(0)[0], None):
-        with pytest.raises(ArgumentError, match="must be"):
-            clip.draw(frame, 11)
+    with pytest.raises(ArgumentError, match="must be"):
+        clip.draw(pan(0).astype(np.float32), 11)
     clip.draw(pan(1), 11)
     clip.draw(pan(0), 20)  # a keyframe needs no other
-    for wrong in ({"latents": "still"}, {"keyframes": 0}, {"tau": 3}):
-        with pytest.raises(ArgumentError):
-            FrameUpscaler(upscaler, **wrong)
+    with pytest.raises(ArgumentError):
+        FrameUpscaler(upscaler, keyframes=0)
 
 
 def test_after_an_error_the_frame_is_drawn_again(upscaler, pan):

@@ -143,15 +143,6 @@ def test_a_tile_that_overflows_in_half_is_computed_in_float32(tmp_path, floats, 
     ]
 
 
-def test_values_that_are_not_finite_in_float32_either_are_a_typed_error(tmp_path, floats):
-    bundle = write_tiny_bundle(tmp_path / "b.srflow", gain=3e38, half_overflow=True, twins=True)
-    with (
-        Upscaler(bundle, device="cpu", tile=16, threads=1) as opened,
-        pytest.raises(NonFiniteError, match="in float32 too"),
-    ):
-        opened.upscale(np.ones_like(floats), tau=1.2, seed=9)
-
-
 def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch, tiny_bundle):
     with Upscaler(tiny_bundle, device="cpu", threads=1) as opened:
 

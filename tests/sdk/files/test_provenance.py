@@ -102,9 +102,7 @@ def test_a_file_without_provenance_says_none(tmp_path, suffix):
         ('seed="18446744073709551615"', 'seed="' + "9" * 9000 + '"'),
         ('seed="18446744073709551615"', ""),
         ('tau="0.30000000000000004"', 'tau="nan"'),
-        ('consistent="False"', 'consistent="perhaps"'),
         ("<x:xmpmeta", "<!DOCTYPE x [<!ENTITY a 'b'>]><x:xmpmeta"),
-        ("</rdf:RDF>", ""),
         ("<x:xmpmeta", "<x:xmpmeta" + " " * 2_000_000),
     ],
 )
@@ -154,8 +152,9 @@ STALE = (
     b't:XResolution="72/1"/>'
     b'<rdf:Description rdf:about="" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
     b'xmlns:exif="http://ns.adobe.com/exif/1.0/" xmlns:xmp="http://ns.adobe.com/xap/1.0/">'
-    b"<tiff:Orientation>6</tiff:Orientation><tiff:ImageLength>8</tiff:ImageLength><tiff:YResolution>72/1"
-    b"</tiff:YResolution><exif:PixelYDimension>8</exif:PixelYDimension><exif:ISO>200</exif:ISO>"
+    b"<tiff:Orientation>6</tiff:Orientation><tiff:ImageLength>8</tiff:ImageLength>"
+    b"<tiff:YResolution>72/1</tiff:YResolution><exif:PixelYDimension>8</exif:PixelYDimension>"
+    b"<exif:ISO>200</exif:ISO>"
     b"<xmp:Thumbnails><rdf:Alt><rdf:li><image>/9j/4AAQ</image></rdf:li></rdf:Alt></xmp:Thumbnails>"
     b"<xmp:ThumbnailImage>/9j/4AAQ</xmp:ThumbnailImage><xmp:Rating>5</xmp:Rating>"
     b"</rdf:Description></rdf:RDF></x:xmpmeta>"

@@ -193,9 +193,7 @@ NAN = np.full((4, 4, 3), np.nan, np.float32)
     ("name", "pixels", "options", "says"),
     [
         ("a.png", np.zeros((4, 4, 3), bool), {}, "cannot be written"),
-        ("a.png", np.zeros((0, 4), np.uint8), {}, "cannot be written"),
         ("a.png", NAN, {}, "NaN or infinite"),
-        ("a.webp", NAN, {}, "NaN or infinite"),
         ("a.bmp", picture(), {}, r"\.png, \.jpg"),
         ("absent/a.png", picture(), {}, "cannot be written: No such file"),
         ("folder.png", picture(), {}, "cannot be written: (Is a directory|Access)"),
@@ -203,7 +201,6 @@ NAN = np.full((4, 4, 3), np.nan, np.float32)
         ("a.jpg", picture(), {"lossless": True}, "JPEG cannot be lossless; use .png"),
         ("a.webp", picture(), {"lossless": True, "quality": 90}, "leave out one of them"),
         ("a.jpg", picture(), {"quality": 101}, "quality is 101"),
-        ("a.webp", picture(), {"lossless": "yes"}, "lossless is 'yes'"),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused(tmp_path, name, pixels, options, says):

@@ -14,7 +14,6 @@ from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.upscaler import Upscaler
 
 from ..flow_bundle import write_flow_bundle
-from ..tiny_bundle import LEVELS, write_tiny_bundle
 
 SCALE = 4
 
@@ -182,23 +181,3 @@ def test_a_bundle_without_an_inverter_upscales_and_the_others_are_refused_before
                 BundleError, match=r"has no inverter\.onnx.*export its checkpoint again"
             ):
                 call(hr)
-
-
-def test_decoding_in_another_precision_says_so(tmp_path, caplog):
-    bundle = write_tiny_bundle(tmp_path / "int8.srflow", int8="near")
-    small = np.full((8, 8, 3), 0.4, np.float32)
-    random = np.random.default_rng(0)
-    levels = {
-        level: random.random((channels, 32 >> level, 32 >> level), np.float32)
-        for level, channels in LEVELS.items()
-    }
-    with (
-        Upscaler(bundle, device="cpu", threads=1) as exact,
-        Upscaler(bundle, device="cpu", threads=1, precision="int8") as rounded,
-    ):
-        sha256 = exact.bundle.model_sha256
-        latents = Latents(levels, height=32, width=32, model_sha256=sha256, precision="int8")
-        rounded.encode(small).decode(latents)
-        assert caplog.messages == []
-        assert exact.encode(small).decode(latents).shape == (32, 32, 3)
-    assert "made with precision int8 and are decoded with bundle" in caplog.text

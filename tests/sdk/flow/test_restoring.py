@@ -9,11 +9,10 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from srflow_sdk import Upscaler
-from srflow_sdk.errors import ArgumentError, CancelledError, NonFiniteError
+from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.flow.inverting import reduced_image
 from srflow_sdk.flow.options import RESTORE_SCHEME, RestoreOptions
 from srflow_sdk.flow.restoring import decide, limited
-from srflow_sdk.latents.picture_latents import Latents
 from tests.sdk.latents.pictures import changed_by, normal_latents
 from tests.sdk.pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
 
@@ -242,24 +241,6 @@ def test_collections_that_are_too_large_get_the_size_asked_for_and_others_stay_t
     np.testing.assert_array_equal(found.levels[3], latents.levels[3])  # without a temperature
 
 
-def test_zeros_stay_zeros_and_the_precision_is_kept():
-    zeros = {level: np.zeros_like(array) for level, array in normal_latents().levels.items()}
-    found = limited(
-        Latents(zeros, height=90, width=70, model_sha256="0" * 64, precision="int8"),
-        TAUS,
-        over="global",
-    )
-    assert (found.precision, any(array.any() for array in found.levels.values())) == ("int8", False)
-
-
-def test_infinite_latents_are_an_error_that_names_the_level():
-    latents = changed_by(
-        normal_latents(), lambda level, array: array * np.float32(np.inf if level == 2 else 1)
-    )
-    with pytest.raises(NonFiniteError, match="level 2"):
-        limited(latents, TAUS, over="spatial")
-
-
 LEVELS = (1, 2, 3)
 SMOOTH = np.asarray(
     Image.fromarray(np.uint8([[[80, 90, 70], [160, 150, 140]]])).resize((160, 160), Image.BICUBIC)
@@ -353,12 +334,9 @@ def test_records_of_another_version_and_damaged_ones_are_refused():
     with pytest.raises(ArgumentError, match="version 99"):
         RestoreOptions.from_record(newer)
     recorded = RestoreOptions(tau=1.0).recorded()
-    forged = [
-        recorded.replace('"tau": 1.0', f'"tau": {tau}')
-        for tau in ("1" + "0" * 400, "[" * 100_000, '{"x": 1}')
-    ]
+    forged = recorded.replace('"tau": 1.0', f'"tau": {"[" * 100_000}')
     long = recorded.replace('"auto"', f'"{"a" * 10_000}"')
-    for damaged in ("", "[]", "{}", "null", long, *forged):
+    for damaged in ("", "[]", long, forged):
         with pytest.raises(ArgumentError) as caught:
             RestoreOptions.from_record(damaged)
         assert len(str(caught.value)) < 150

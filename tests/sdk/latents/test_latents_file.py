@@ -124,24 +124,15 @@ def test_a_model_accepts_its_own_latents_only(tiny_bundle, tmp_path):
 
 HOSTILE = {
     "no metadata": lambda h: h.pop("__metadata__"),
-    "metadata that are a list": lambda h: h.update(__metadata__=[1]),
     "another format": lambda h: h["__metadata__"].update(format="pt"),
     "a newer version": lambda h: h["__metadata__"].update(format_version="2"),
-    "no height": lambda h: h["__metadata__"].pop("height"),
     "a strange width": lambda h: h["__metadata__"].update(width="7\n0\x1b[31m" * 50),
     "NaN nats": lambda h: h["__metadata__"].update(log_likelihood="nan"),
-    "no model": lambda h: h["__metadata__"].pop("model_sha256"),
-    "an unknown precision": lambda h: h["__metadata__"].update(precision="fp8"),
-    "no tensors": lambda h: [h.pop(f"level{level}") for level in (1, 2, 3)],
     "a missing level": lambda h: h.pop("level3"),
-    "another name": lambda h: h.update({"w\n\x1b[31m" * 50: h.pop("level3")}),
     "level 17": lambda h: h.update(level17=h.pop("level3")),
-    "levels exchanged": lambda h: h.update(level1=h["level2"], level2=h["level1"]),
     "another dtype": lambda h: h["level1"].update(dtype="F16"),
-    "no entry": lambda h: h.update(level1=[1]),
     "a negative shape": lambda h: h["level1"].update(shape=[-6, -48, 36]),
     "a huge shape": lambda h: h["level1"].update(shape=[6, 1 << 40, 1 << 40]),
-    "many axes": lambda h: h["level1"].update(shape=[6, 48, 36, *[1] * 100]),
     "a place outside": lambda h: h["level3"].update(
         data_offsets=[1 << 60, (1 << 60) + 4 * 48 * 12 * 9]
     ),
@@ -168,11 +159,8 @@ def test_a_header_that_lies_gives_one_line(saved, name):
         b"",
         b"\xff" * 8 + b"{}",
         struct.pack("<Q", 1 << 20) + b" " * (1 << 20),
-        struct.pack("<Q", 2) + b"[]",
         struct.pack("<Q", 4) + b"\xff\xfe\xff\xfe",
         struct.pack("<Q", 60_000) + b"[" * 60_000,
-        struct.pack("<Q", 9_010) + b'{"a":' + b"9" * 9_004 + b"}",
-        struct.pack("<Q", 13) + b'{"a":1,"a":2}',
     ],
 )
 def test_other_files_give_one_line(tmp_path, content):

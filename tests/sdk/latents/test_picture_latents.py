@@ -66,25 +66,17 @@ def test_odd_arrays_are_refused_in_one_line():
     usual = {"height": 90, "width": 70, "model_sha256": MODEL}
     cases = [
         ({}, {}, "^levels is empty"),
-        ({0: good[1]}, {}, r"^a level is 0; it must be a whole number from 1 to 16$"),
         (
             {1: good[1].astype(np.float64)},
             {},
             r"^level 1 is float64 \(6, 48, 36\); it must be a float32 array C×h×w$",
         ),
-        ({1: good[1][0]}, {}, r"^level 1 is float32 \(48, 36\)"),
         (
             {1: good[1], 2: good[1]},
             {},
             r"^the levels are of pictures of 96×72, 192×144, not of one",
         ),
         (good, {"height": 97}, r"^the levels are of pictures of 96×72, not of one of 97×70$"),
-        (good, {"width": 0}, "^width is 0"),
-        (
-            good,
-            {"model_sha256": "x4-small"},
-            r"^model_sha256 is 'x4-small'; it must be 64 hexadecimal digits$",
-        ),
         (
             good,
             {"log_likelihood": math.nan},
@@ -95,11 +87,3 @@ def test_odd_arrays_are_refused_in_one_line():
     for levels, changed, message in cases:
         with pytest.raises(ArgumentError, match=message):
             Latents(levels, **{**usual, **changed})
-
-
-def test_repr_says_size_levels_and_bits():
-    shown = repr(normal_latents(log_likelihood=0.0).scaled({1: 1}))
-    assert shown == (
-        "Latents(90×70, level 1: 6×48×36, level 2: 12×24×18, level 3: 48×12×9, 8.000 bits per "
-        "dimension)"
-    )

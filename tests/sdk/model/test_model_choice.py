@@ -118,7 +118,8 @@ def test_noise_and_dots_are_damage_and_texture_is_none():
     assert choose_model(clipped).name == "x4-photo"
     place = np.random.default_rng(0).random((256, 256))
     dotted = smooth(256)
-    dotted[place < 0.002], dotted[place > 0.998] = 0, 255
+    dotted[place < 0.002] = 0
+    dotted[place > 0.998] = 255
     assert choose_model(dotted) == damaged("black and white dots")
     stars = np.full((256, 256, 3), 20, np.uint8)
     stars[place > 0.995] = 255

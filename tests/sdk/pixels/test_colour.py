@@ -149,22 +149,6 @@ def test_every_kind_of_curve_is_inverted():
         )
 
 
-@pytest.mark.parametrize(
-    "curve",
-    [
-        sampled_curve([1, 0.5, 0]),
-        sampled_curve([0, 0.6, 0.4, 1]),
-        parametric_curve(0, -1.0),
-        parametric_curve(1, 2.0, -1.0, 1.0),
-        parametric_curve(9, 2.0),
-        gamma_curve(0),
-    ],
-    ids=["falling", "not monotone", "negative power", "mirrored", "unknown kind", "no power"],
-)
-def test_curves_without_an_inverse_are_left_to_libvips(curve):
-    assert colour._formulas(matrix_profile(SRGB, curve)) is None
-
-
 def srgb_profiles():
     plain = libvips.pyvips().Image.black(1, 1, bands=3).copy(interpretation="srgb")
     samples = [n / 1023 for n in range(1024)]

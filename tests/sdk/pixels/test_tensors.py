@@ -66,19 +66,9 @@ def test_a_tensor_gives_what_its_array_gives(upscaler, photo, dtype):
             Foreign(np.zeros((4, 4, 3), np.float16)),
             r"the tensor's dtype is float16; it must be uint8, uint16, float32",
         ),
-        (Foreign, r"must be a PIL\.Image, an array, a tensor or a path, not type"),
         (
             Foreign(np.zeros((3, 9, 9), np.uint8)),
             r'shape is \(3, 9, 9\).* channels last; or say layout="chw"$',
-        ),
-        (
-            Foreign(np.zeros((1, 3, 9, 9), np.uint8)),
-            r"shape is \(1, 3, 9, 9\).* one image at a time, channels last$",
-        ),
-        (Foreign(np.full((4, 4, 3), np.nan, np.float32)), "the tensor holds NaN"),
-        (
-            Foreign(np.full((4, 4, 3), 255, np.float32)),
-            "the tensor's values run from 255 to 255; images of floats are",
         ),
     ],
 )
@@ -103,12 +93,8 @@ def test_torch_s_tensors_are_read(upscaler, photo):
         upscaler.upscale(channels_first, layout="chw"), torch.from_numpy(expected).permute(2, 0, 1)
     )
     for tensor, why in (
-        (channels_first, r'the tensor\'s shape is \(3, 45, 61\).*or say layout="chw"$'),
         (floats.float().requires_grad_(), "cannot be read: .*detach"),
         (floats.bfloat16(), "the tensor of dtype torch.bfloat16 cannot be read"),
-        (floats.half(), "the tensor's dtype is float16"),
-        (floats.to_sparse(), "the tensor of dtype torch.float64 cannot be read"),
-        (floats.to("meta"), "the tensor of dtype torch.float64 cannot be read"),
     ):
         with pytest.raises(ImageError, match=why):
             upscaler.upscale(tensor)

@@ -67,7 +67,8 @@ def test_hidden_colours_change_nothing_within_reach_of_what_is_seen(
     seed=SEEDS,
 )
 def test_cut_with_reach_rows_of_context_gives_the_same_bits(above, below, rows, reach, seed):
-    top, bottom = min(above, reach), min(below, reach)
+    top = min(above, reach)
+    bottom = min(below, reach)
     alpha = alpha_with_holes(above + rows + below, 13, seed=seed)
     colour = noise(*alpha.shape, 3, seed=seed)
     window = slice(above - top, above + rows + bottom)

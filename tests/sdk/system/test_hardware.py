@@ -67,19 +67,6 @@ def test_the_tightest_group_on_the_way_up_decides(root):
     assert hardware.available_memory(root) == 0, "rather than less"
 
 
-@pytest.mark.parametrize("controllers", ["memory", "cpu,memory"])
-def test_version_1_groups_count_by_their_own_names(root, controllers):
-    write(
-        root, proc__self__cgroup=f"9:name=systemd:/\n4:{controllers}:/job/7\n3:cpuset:/tight\n0::/"
-    )
-    stat = f"inactive_file 0\ntotal_inactive_file {10 * MIB}"
-    write_group(root, "memory", limit_in_bytes=NO_LIMIT_V1, usage_in_bytes=800 * MIB)
-    write_group(root, "memory/job", limit_in_bytes=300 * MIB, usage_in_bytes=100 * MIB, stat=stat)
-    write_group(root, "memory/job/7", limit_in_bytes=NO_LIMIT_V1, usage_in_bytes=100 * MIB)
-    write_group(root, "memory/tight", limit_in_bytes=1, usage_in_bytes=0)
-    assert hardware.available_memory(root) == 210 * MIB
-
-
 @pytest.mark.parametrize("path", ["/docker/0123abcd", "/../../elsewhere"])
 def test_in_a_container_whose_path_is_the_hosts_the_mount_itself_decides(root, path):
     write(root, proc__self__cgroup=f"4:memory:{path}\n0::{path}")

@@ -12,9 +12,8 @@ import yaml
 
 from srflow_apps.commands.cli import upscale
 
-from .bare_environment import ROOT
-
-MANIFESTS = sorted((ROOT / "examples" / "kubernetes").glob("*.yaml"))
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MANIFESTS = sorted((EXAMPLES / "kubernetes").glob("*.yaml"))
 VERSIONS = ("1.31", "1.34")
 
 
