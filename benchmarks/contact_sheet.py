@@ -1,8 +1,7 @@
-"""Draw a model's results on photographs that it never saw: LR, bicubic, τ = 0, two default samples,
-the truth.
+"""Draw a model's results on photographs that it never saw, beside bicubic and the truth.
 
-    python benchmarks/unseen_photos.py data/unseen python benchmarks/contact_sheet.py data/unseen -o
-    docs/images/contact_sheet.jpg [--model BUNDLE|CKPT]
+    python benchmarks/unseen_photos.py data/unseen
+    python benchmarks/contact_sheet.py data/unseen -o contact_sheet.jpg [--model BUNDLE|CKPT]
 
 Each row is a 128×128 crop at its own size, so that a page shows its pixels: from the photographs
 above a face, lettering, fur, a building …, from others the most detailed crop. It is reduced

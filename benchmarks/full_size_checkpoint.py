@@ -1,9 +1,8 @@
-"""A network with random weights, in the published layout or as .safetensors, to measure exports and
-engines on.
+"""Write a network with random weights, to measure exports and engines on.
 
-    python benchmarks/full_size_checkpoint.py full.pth [--preset published-x4] srflow-export --ckpt
-    full.pth --rtx fp16 --sm 89 120 python benchmarks/full_size_checkpoint.py wide.safetensors
-    --preset x4-small --set network.hidden=[48,48,64]
+    python benchmarks/full_size_checkpoint.py full.pth [--preset published-x4]
+    srflow-export --ckpt full.pth --rtx fp16 --sm 89 120
+    python benchmarks/full_size_checkpoint.py x.safetensors --preset x4-small --set network.nf=48
 
 No published weights may be shipped. These weights are like those at the start of training: actnorms
 are initialised from photographs, so that nothing explodes, and heads are a little away from zero,

@@ -1,7 +1,7 @@
 """Time a bundle's sampler with and without the native CPU library, in pairs.
 
-    python benchmarks/native_ops.py --library build/cpu/runtime/ort/libsrflow_ort.so --model
-                                    full.srflow [--size 64] [--runs 15] [--threads 2]
+    python benchmarks/native_ops.py --library libsrflow_ort.so --model full.srflow
+                                    [--size 64] [--runs 15] [--threads 2]
 
 Runs with and without the library alternate; a ratio above 1 means that the library is faster. Use
 an idle machine: if other processes use a core, threads wait for each other.

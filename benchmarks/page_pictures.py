@@ -1,9 +1,10 @@
 """Photograph the project's pages as a browser shows them, for the docs.
 
-    python benchmarks/page_pictures.py report OUT/report.html docs/images/report.jpg    #
-    srflow-eval report -o OUT python benchmarks/page_pictures.py demo data/unseen/chelsea.png
-    docs/images/demo    # srflow-demo python benchmarks/page_pictures.py web data/unseen/chelsea.png
-    docs/images/web.jpg  # examples/web, built
+    python benchmarks/page_pictures.py report OUT/report.html docs/images/report.jpg
+    python benchmarks/page_pictures.py demo data/unseen/chelsea.png docs/images/demo
+    python benchmarks/page_pictures.py web data/unseen/chelsea.png docs/images/web.jpg
+
+The report is of `srflow-eval report -o OUT`, the demo is srflow-demo, the web page examples/web.
 
 It needs Chromium (`apt install chromium`) and the developers' tools.
 """

@@ -1,5 +1,4 @@
-"""A plain ONNX file (`srflow-export --plain`) in the programs that are installed, beside the
-runtime: what works.
+"""Try a plain ONNX file (`srflow-export --plain`) in the programs that are installed.
 
     python benchmarks/plain.py                            x4-small at tau 0.8, a picture of 64×64
     python benchmarks/plain.py --model m.srflow --tau 0 --side 128 --only tract

@@ -10,11 +10,12 @@ against other ways.
 Every photograph is taken as it is and at half its size (Pillow's bicubic), cut to multiples of the
 scale. The figures are RGB PSNR in dB over all pixels, in 8 bits, averaged over the pictures:
 
-degraded     the damaged picture upscaled     its reduction, super-resolved at temperature 0: what
-that alone gives published    its latents normalised as the publication does (spatial, temperature
-0.9) restored     Upscaler.restore, which is srflow-restore, by default classical    scikit-image's
-non-local means, told how strong the noise is; its 3×3 median for dots worse        of how many
-pictures the restored one is worse than the degraded one, by more than 0.01 dB
+degraded     the damaged picture
+upscaled     its reduction, super-resolved at temperature 0: what that alone gives
+published    its latents normalised as the publication does (spatial, temperature 0.9)
+restored     Upscaler.restore, which is srflow-restore, by default
+classical    scikit-image's non-local means, told how strong the noise is; its 3×3 median for dots
+worse        how many pictures restoring makes worse, by more than 0.01 dB
 
 --sheet draws the middle of the first photograph, damaged and restored, in a row for each of SHEET.
 """

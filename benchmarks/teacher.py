@@ -1,8 +1,6 @@
-"""Let another network draw the photographs that one trains on, from their reductions: the pictures
-of `data.teacher`.
+"""Draw the pictures of `data.teacher`: training photographs, by another network.
 
     python benchmarks/teacher.py MODEL.onnx PHOTOS OUT [--config x4-small] [--orientations 8]
-    [--threads 1]
 
 MODEL takes N×3×h×w, RGB in [0, 1], and returns the enlargement. Its eight orientations (or the
 first of them) are averaged. What OUT has already is kept, so that the command can be stopped and

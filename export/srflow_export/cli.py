@@ -577,8 +577,7 @@ _TASKS: dict[str, Callable[..., bool]] = {
 def main(
     context: click.Context, /, checkpoint: Path | None, ckpt: Path | None, **options: Any
 ) -> None:
-    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use. Options add
-    engines.
+    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use.
 
     CHECKPOINT is a published .pth, or a .safetensors of srflow-train.
 
@@ -588,17 +587,18 @@ def main(
     for, cannot be made, the bundle is still written, and the exit status is 1. A checkpoint written
     with --checkpoint-of gives the same images as the bundle and can be trained further.
 
-    \b srflow-export SRFlow_DF2K_4X.pth            writes SRFlow_DF2K_4X.srflow srflow-upscale
-      photo.png -o big.png --model SRFlow_DF2K_4X.srflow srflow-export SRFlow_DF2K_4X.pth --trt fp16
-               for the GPU in this machine srflow-export SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120
-           for GeForce 40 and 50 srflow-export --bundle SRFlow_DF2K_4X.srflow --triton models/
-        for Triton Inference Server srflow-export --bundle x4-small --bundle x4-photo --triton
-      models/    each picture gets what suits it srflow-export --bundle SRFlow_DF2K_4X.srflow --also
-      int8       faster on CPUs, see --precision of srflow-upscale srflow-export --bundle x4-small
-      --plain --tau 0.7 -o plain.onnx       for editors and frame servers srflow-export --compare
-      SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda srflow-export --compare SRFlow_DF2K_4X.srflow
-      SRFlow_DF2K_4X.srflow@openvino@int8 srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o
-      start.safetensors
+    \b
+      srflow-export SRFlow_DF2K_4X.pth            writes SRFlow_DF2K_4X.srflow
+      srflow-upscale photo.png -o big.png --model SRFlow_DF2K_4X.srflow
+      srflow-export SRFlow_DF2K_4X.pth --trt fp16          for the GPU in this machine
+      srflow-export SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120        for GeForce 40 and 50
+      srflow-export --bundle SRFlow_DF2K_4X.srflow --triton models/    for Triton
+      srflow-export --bundle x4-small --bundle x4-photo --triton models/    for both
+      srflow-export --bundle SRFlow_DF2K_4X.srflow --also int8       faster on CPUs
+      srflow-export --bundle x4-small --plain --tau 0.7 -o plain.onnx       for editors
+      srflow-export --compare SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda
+      srflow-export --compare SRFlow_DF2K_4X.srflow SRFlow_DF2K_4X.srflow@openvino@int8
+      srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
     """
     mode = _mode(context)
     subjects = {option: options.pop(_parameter(option)) for option in _MODES} | {

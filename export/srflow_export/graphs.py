@@ -5,16 +5,16 @@ Because a convolution is linear, the u-half of every coupling's first convolutio
 encoder; what is left for each sample is small convolutions on h_A. Names of a level's conditioning,
 all at HR/2^level:
   level{ℓ}_step{k}_coupling         B×hidden  pre-activations of a coupling's first convolution
-  (u-half and bias), k < K level{ℓ}_step{k}_injector_scale   B×C       decoding is h·scale + shift
+  level{ℓ}_step{k}_injector_scale   B×C       decoding is h·scale + shift
   level{ℓ}_step{k}_injector_shift   B×C
 Each step has tensors of its own, because a slice of one tensor would be copied for every sample.
 
 These modules decide the precision, so exported graphs are typed: `dtype` is the type of the
 encoder, of the convolutions in conditional nets and priors, and of the conditioning. A convolution
 computes in the type of its weights, whatever the type of its input. Everything else (the flow's
-state with its scales, divisions and 1×1s, latents, tau) is
-float32: rounding errors in it would pass through tens of inverse steps, each of which may enlarge
-them, and half precision would overflow.
+state with its scales, divisions and 1×1s, latents, tau) is float32: rounding errors in it would
+pass through tens of inverse steps, each of which may enlarge them, and half precision would
+overflow.
 """
 
 from __future__ import annotations

@@ -94,22 +94,23 @@ def write_repository(
     *,
     say: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Add `srflow_upscale` with a bundle to a Triton model repository, as a new version; older
-    versions stay.
+    """Add `srflow_upscale` with a bundle to a Triton model repository, as a new version.
 
     Limits and other parameters that somebody changed in its config.pbtxt are kept. A config that
     was edited stays beside the new one, with its version and .old after its name. Models that were
     there before an error stay whole.
 
-    Args: bundle: one, or several: then each has a model, whose name ends in a hyphen and the
-        bundle's name, as in
-            srflow_upscale-x4-photo, and a client that names none draws each picture with the one
-            that suits it.
+    Args:
+        bundle: one, or several. Of several, each has a model, whose name ends in a hyphen and the
+            bundle's name, as in srflow_upscale-x4-photo; a client that names none draws each
+            picture with the one that suits it.
         repository: its folder, which need not exist.
         say: receives a line for each model.
 
-    Raises: BundleError: a bundle cannot be read. ArgumentError: the folder cannot be a repository,
-        or the names of several bundles do not tell them. ExportError: it cannot be written.
+    Raises:
+        BundleError: a bundle cannot be read.
+        ArgumentError: the folder cannot be a repository, or several bundles have one name.
+        ExportError: it cannot be written.
     """
     shown = Path(repository)
     target = Path(os.path.realpath(repository))
