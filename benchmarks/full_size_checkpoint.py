@@ -90,8 +90,8 @@ def main() -> None:
     else:
         torch.save(to_published(model.state_dict(), model.config), target)
     print(
-        f"wrote {target}: {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M "
-        "parameters"
+        f"wrote {target}: {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} "
+        "M parameters"
     )
 
 

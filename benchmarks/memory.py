@@ -98,8 +98,7 @@ def main() -> None:
         peaks.append((found["peak_bytes"] - found["before"]) / 1e9)
         print(
             f"{megapixels:g} megapixels, {width}×{height}: {peaks[-1]:.3f} GB beyond the loaded "
-            "model "
-            f"({found['before'] / 1e9:.3f} GB), {found['seconds']:.0f} s",
+            f"model ({found['before'] / 1e9:.3f} GB), {found['seconds']:.0f} s",
             flush=True,
         )
     print(f"the last takes {peaks[-1] / peaks[0]:.2f} times the memory of the first")

@@ -133,8 +133,8 @@ def main() -> None:
             for name, picture in made.items():
                 figures = seam(picture, pair.mask), detail(picture, pair.source, pair.mask)
                 print(
-                    f"| {pair.name} | {name} | {' | '.join(f'{figure:.2f}' for figure in figures)} "
-                    "|",
+                    f"| {pair.name} | {name} | "
+                    f"{' | '.join(f'{figure:.2f}' for figure in figures)} |",
                     flush=True,
                 )
             if options.output is not None:

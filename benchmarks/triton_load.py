@@ -35,8 +35,8 @@ def line(what: str, load: Load) -> str:
     )
     count = len(load.seconds)
     return (
-        f"{what}: {count} pictures in {load.duration:.0f} s, {count / load.duration:.2f} a second; "
-        f"{latencies}"
+        f"{what}: {count} pictures in {load.duration:.0f} s, {count / load.duration:.2f} a "
+        f"second; {latencies}"
     )
 
 

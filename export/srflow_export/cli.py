@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -31,20 +32,12 @@ if TYPE_CHECKING:
 _REPOSITORY_MODULES = ("filelock",)
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
-_FILE_SUFFIXES = (
-    ".onnx",
-    ".pth",
-    ".pt",
-    ".ckpt",
-    ".safetensors",
-    ".engine",
-    ".plan",
-)  # a bundle is a directory
+# A bundle is a directory.
+_FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level")
 _PLAIN = ("--plain", "--seed", "--size", "--io", "--opset")
-_MODES: dict[
-    str, tuple[str, ...]
-] = {  # tasks other than exporting, and the options that each takes
+# Tasks other than exporting, and the options that each takes.
+_MODES: dict[str, tuple[str, ...]] = {
     "--bundle": ("--triton", "--also", "-o", "--gate", *_PLAIN, "--tau"),
     "--checkpoint-of": ("-o",),
     "--engines-for": _ENGINES,
@@ -92,7 +85,7 @@ class _Number(click.FloatRange):
         return self.fail(f"{value!r} is not a number", param, ctx) if number != number else number
 
 
-def _blocks(
+def _parse_blocks(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> tuple[int, ...] | None:
     if value is None:
@@ -110,7 +103,7 @@ def _parameter(option: str) -> str:
     return option.removeprefix("--").replace("-", "_")
 
 
-def _mode(context: click.Context) -> str:
+def _choose_mode(context: click.Context) -> str:
     """Return --ckpt, or the one other mode, given with options that it takes. Raises:
     click.UsageError.
     """
@@ -180,9 +173,9 @@ def _export(
     """Write a checkpoint's bundle. engines, plain: the options on them. more: as ExportOptions has
     them.
     """
-    target = _target(ckpt, output)  # before seconds of loading torch
-    _get_ready(*_MODULES)
-    requests = _engine_requests(**engines)
+    target = _choose_target(ckpt, output)  # before seconds of loading torch
+    _check_modules(*_MODULES)
+    requests = _make_requests(**engines)
     from srflow_export.exporter import ExportOptions, export_checkpoint
 
     if triton is not None:
@@ -190,7 +183,7 @@ def _export(
 
         check_repository(triton)  # before minutes of work
     options = ExportOptions(
-        inverter=not no_inverter, precision=_graphs_precision(precision, requests), **more
+        inverter=not no_inverter, precision=_choose_precision(precision, requests), **more
     )
     manifest = export_checkpoint(ckpt, target, options, say=click.echo)
     click.echo(f"wrote {target}")
@@ -226,12 +219,12 @@ def _use_bundle(
     """
     for bundle in bundles:
         Bundle._described(bundle)
-    _get_ready(*(_MODULES if also or plain is not None else _REPOSITORY_MODULES))
+    _check_modules(*(_MODULES if also or plain is not None else _REPOSITORY_MODULES))
     if also:
         from srflow_export.exporter import add_int8_encoder
 
         (source,) = bundles
-        bundles = [_bundle_name(output or source)]
+        bundles = [_check_name(output or source)]
         add_int8_encoder(source, bundles[0], gate=gate, say=click.echo)
         click.echo(f"wrote {bundles[0]}")
     if plain is not None:
@@ -243,13 +236,13 @@ def _use_bundle(
 
 def _build_engines(bundle: Path, *, engines: Mapping[str, Any], **_: Any) -> bool:
     """Build engines for a bundle, on the machine that will run it."""
-    _get_ready(*_ENGINE_MODULES)
-    return _add_engines(bundle, _engine_requests(**engines))
+    _check_modules(*_ENGINE_MODULES)
+    return _add_engines(bundle, _make_requests(**engines))
 
 
 def _compare(models: tuple[str, str], **_: Any) -> bool:
     """Compare two models on photographs."""
-    _get_ready(*_MODULES)
+    _check_modules(*_MODULES)
     from srflow_export.parity.compare import compare
 
     compare(*models, say=click.echo)
@@ -259,7 +252,7 @@ def _compare(models: tuple[str, str], **_: Any) -> bool:
 def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     """Write a bundle's network as a checkpoint, and how to train it further."""
     Bundle._described(bundle)
-    _get_ready(*_MODULES)
+    _check_modules(*_MODULES)
     from srflow_export.unfolding import write_checkpoint_of
 
     config = write_checkpoint_of(bundle, output)
@@ -280,22 +273,21 @@ def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     return False
 
 
-def _get_ready(*modules: str) -> None:
+def _check_modules(*modules: str) -> None:
     """Check that the modules of the extra are installed. Raises: MissingExtraError."""
     wait_asleep()
     for module in modules:
         require_extra(module, "export")
 
 
-def _target(ckpt: Path, output: Path | None) -> Path:
+def _choose_target(ckpt: Path, output: Path | None) -> Path:
     """The bundle to write. Raises: CheckpointError if there is no checkpoint, ArgumentError for an
     odd name.
     """
     if (ckpt / "manifest.json").is_file():
         raise CheckpointError(
-            f"{ckpt} is a bundle already: --engines-for {ckpt} adds engines to it, --checkpoint-of "
-            f"{ckpt} writes its "
-            "checkpoint"
+            f"{ckpt} is a bundle already: --engines-for {ckpt} adds engines to it, "
+            f"--checkpoint-of {ckpt} writes its checkpoint"
         )
     if not ckpt.is_file():
         raise CheckpointError(
@@ -306,21 +298,20 @@ def _target(ckpt: Path, output: Path | None) -> Path:
         raise ArgumentError(
             f"{ckpt}: the bundle would replace its checkpoint: choose another name with -o"
         )
-    return _bundle_name(target)
+    return _check_name(target)
 
 
-def _bundle_name(target: Path) -> Path:
+def _check_name(target: Path) -> Path:
     """The name, if a bundle may have it. Raises: ArgumentError if it looks like a file's."""
     if target.suffix.lower() in _FILE_SUFFIXES:
         raise ArgumentError(
             f"{target}: a bundle is a directory that holds encoder.onnx, sampler.onnx and more: "
-            "name it "
-            f"{target.with_suffix('.srflow').name}"
+            f"name it {target.with_suffix('.srflow').name}"
         )
     return target
 
 
-def _engine_requests(
+def _make_requests(
     *,
     trt: Any,
     rtx: Any,
@@ -331,22 +322,20 @@ def _engine_requests(
     """The engines that the options ask for. Raises: ArgumentError."""
     from srflow_export.engines.requests import EngineRequest, check_request, parse_shapes
 
-    more: dict[str, Any] = {
-        "profile": None if shapes is None else parse_shapes(shapes),
-        "level": builder_level,
-    }
+    profile = None if shapes is None else parse_shapes(shapes)
+    request = partial(EngineRequest, profile=profile, level=builder_level)
     requests = []
     if trt is not None:
         mine = () if rtx is not None else sm
-        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, **more))
+        requests.append(request(runtime="tensorrt", precision=trt, sms=mine))
     if rtx is not None:
-        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, **more))
-    for request in requests:
-        check_request(request)
+        requests.append(request(runtime="tensorrt_rtx", precision=rtx, sms=sm))
+    for each in requests:
+        check_request(each)
     return requests
 
 
-def _graphs_precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
+def _choose_precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
     """Precision of the bundle's graphs: as asked for, otherwise as the engines need it. Raises:
     ArgumentError.
     """
@@ -357,8 +346,8 @@ def _graphs_precision(asked: Precision | None, requests: list[EngineRequest]) ->
         return "fp16" if "fp16" in wanted else "fp32"
     if odd := sorted(wanted - {asked, "fp32"}):
         raise ArgumentError(
-            f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or use "
-            f"--precision {odd[0]}"
+            f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or "
+            f"use --precision {odd[0]}"
         )
     return asked
 
@@ -470,7 +459,7 @@ _TASKS: dict[str, Callable[..., bool]] = {
 @click.option(
     "--blocks",
     "stacked_blocks",
-    callback=_blocks,
+    callback=_parse_blocks,
     metavar="1,8,15,22",
     help="RRDB blocks that condition the flow.",
 )
@@ -479,8 +468,7 @@ _TASKS: dict[str, Callable[..., bool]] = {
     "default_tau",
     type=_Number(0, 1),
     help="The bundle's default tau, or the plain file's of --bundle.  [default: that of the bundle "
-    "which the training "
-    "began with, or 0.8; less if the network's pictures are not finite there]",
+    "which the training began with, or 0.8; less if the network's pictures are not finite there]",
 )
 @click.option(
     "--auto-tau",
@@ -547,8 +535,7 @@ _TASKS: dict[str, Callable[..., bool]] = {
     metavar="NAME|BUNDLE",
     multiple=True,
     help="Instead of --ckpt: use an existing bundle for --triton, --also or --plain; -o names what "
-    "is written. For "
-    "--triton it may be repeated: a model for each.",
+    "is written. For --triton it may be repeated: a model for each.",
 )
 @click.option(
     "--engines-for",
@@ -562,8 +549,8 @@ _TASKS: dict[str, Callable[..., bool]] = {
     nargs=2,
     metavar="A B",
     help="Instead of --ckpt: compare B with A on photographs; each is a bundle, a checkpoint, "
-    "BUNDLE@DEVICE, "
-    "BUNDLE@PRECISION, BUNDLE@DEVICE@PRECISION, or BUNDLE@engines: TensorRT's alone.",
+    "BUNDLE@DEVICE, BUNDLE@PRECISION, BUNDLE@DEVICE@PRECISION, or BUNDLE@engines: TensorRT's "
+    "alone.",
 )
 @click.option(
     "--checkpoint-of",
@@ -600,7 +587,7 @@ def main(
       srflow-export --compare SRFlow_DF2K_4X.srflow SRFlow_DF2K_4X.srflow@openvino@int8
       srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
     """
-    mode = _mode(context)
+    mode = _choose_mode(context)
     subjects = {option: options.pop(_parameter(option)) for option in _MODES} | {
         "--ckpt": ckpt or checkpoint
     }

@@ -20,7 +20,7 @@ from onnx import ModelProto
 import srflow_sdk
 from srflow_export import graphs, onnx_models
 from srflow_export.bundle_writer import staged_bundle
-from srflow_export.halo import with_halo, with_inverter_halo
+from srflow_export.halo import add_halo, add_inverter_halo
 from srflow_export.parity.gate import (
     FUSED,
     INT8_GRAPHS,
@@ -129,11 +129,11 @@ def export_checkpoint(
     the target cannot be written, OSError if there can be no `keep_inputs`. In each case no part of
     a bundle is left behind and an older one stays.
     """
-    _check_together(options)
+    _check_options(options)
     if options.keep_inputs is not None:
         options.keep_inputs.mkdir(parents=True, exist_ok=True)  # before minutes of work
     model, notes = _read_network(checkpoint, options)
-    say(_described(model))
+    say(_describe(model))
     manifest = _manifest(model, checkpoint, target, options, notes=notes)
     with staged_bundle(target, say=say) as stage:
         staged = Bundle(path=stage.path, manifest=manifest)
@@ -143,7 +143,7 @@ def export_checkpoint(
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
         return stage.commit(
-            _proved(model, staged, options, optional, say, failed=target.with_suffix(".gate"))
+            _prove(model, staged, options, optional, say, failed=target.with_suffix(".gate"))
         )
 
 
@@ -168,16 +168,15 @@ def add_int8_encoder(
     if (precision := Bundle.open(source).manifest.precision) != "fp32":
         raise ArgumentError(
             f"{source} has graphs in {precision}; a second encoder in int8 goes with float32 "
-            "graphs: export the "
-            "checkpoint with --precision fp32 --also int8"
+            "graphs: export the checkpoint with --precision fp32 --also int8"
         )
     with staged_bundle(target, say=say) as stage:
         bundle = Bundle.open(source)
         model = trainable_network(bundle)
         stage.copy(bundle, bundle.manifest.files)
         say(_QUANTISING)
-        content = onnx_models.finished(
-            int8_encoder(model), _metadata_of(bundle.manifest, precision="int8")
+        content = onnx_models.serialise(
+            int8_encoder(model), _make_metadata(bundle.manifest, precision="int8")
         )
         (stage.path / INT8_ENCODER).write_bytes(content)
         say(f"{INT8_ENCODER}: {len(content) / 1e6:.1f} MB")
@@ -185,17 +184,19 @@ def add_int8_encoder(
             bundle.manifest, files={**bundle.manifest.files, INT8_ENCODER: {}}
         )
         staged = Bundle(path=stage.path, manifest=manifest)
-        comparison = _comparison(
+        comparison = _make_comparison(
             manifest, graphs_runner(bundle), gate, name="the float32 graphs", say=say
         )
-        with _kept(comparison, staged, INT8_ENCODER, failed=stage.target.with_suffix(".gate")):
+        with _keep_inputs(
+            comparison, staged, INT8_ENCODER, failed=stage.target.with_suffix(".gate")
+        ):
             rows = prove_int8_encoder(comparison, staged)
         kept = [row for row in manifest.parity if row.get("graph") != INT8_GRAPHS]
         parity = [*kept, *map(asdict, rows)]
         return stage.commit(dataclasses.replace(manifest, parity=parity, files={}))
 
 
-def _check_together(options: ExportOptions) -> None:
+def _check_options(options: ExportOptions) -> None:
     """Raises: ArgumentError for options that exclude each other."""
     if options.plugins and options.precision == "bf16":
         raise ArgumentError(
@@ -204,8 +205,7 @@ def _check_together(options: ExportOptions) -> None:
     if options.also and options.precision != "fp32":
         raise ArgumentError(
             f"a second encoder in int8 goes with float32 graphs, not with {options.precision}: "
-            "leave --also int8 out, "
-            "or use --precision fp32"
+            "leave --also int8 out, or use --precision fp32"
         )
 
 
@@ -217,13 +217,12 @@ def _read_network(checkpoint: Path, options: ExportOptions) -> tuple[SRFlow, dic
     if isinstance(model, Encoder):
         raise ExportError(
             f"{checkpoint} holds only an LR encoder, without a flow to sample from; train a flow "
-            "with "
-            "srflow-train --set schedule.encoder=FILE, or name an SRFlow checkpoint"
+            "with srflow-train --set schedule.encoder=FILE, or name an SRFlow checkpoint"
         )
     return model, notes
 
 
-def _proved(
+def _prove(
     model: SRFlow,
     staged: Bundle,
     options: ExportOptions,
@@ -239,22 +238,24 @@ def _proved(
     """
     reference = torch_runner(model)
     name = "the checkpoint's network"
-    comparison = _comparison(
+    comparison = _make_comparison(
         staged.manifest, reference, options.gate, name=name, model=model, say=say
     )
-    with _kept(comparison, staged, REQUIRED_FILES[0], asked=options.keep_inputs, failed=failed):
+    with _keep_inputs(
+        comparison, staged, REQUIRED_FILES[0], asked=options.keep_inputs, failed=failed
+    ):
         rows = prove(comparison, staged)
     for name, prove_part in ((FUSED, prove_fused), (INT8_ENCODER, prove_int8_encoder)):
         if name in staged.manifest.files:
-            rows += optional.tried(name, partial(prove_part, comparison, staged), otherwise=[])
-    manifest = _with_finite_tau(staged.manifest, rows, options, say=say)
+            rows += optional.attempt(name, partial(prove_part, comparison, staged), otherwise=[])
+    manifest = _set_finite_tau(staged.manifest, rows, options, say=say)
     with float32_backend(staged) as backend:
         if options.halo is None:
-            manifest = with_halo(manifest, backend, say=say)
+            manifest = add_halo(manifest, backend, say=say)
         if INVERTER in manifest.files:
             bundle = dataclasses.replace(staged, manifest=manifest)
-            proving = partial(_with_proved_inverter, model, bundle, backend, options, say)
-            manifest = optional.tried(INVERTER, proving, otherwise=manifest)
+            proving = partial(_prove_inverter, model, bundle, backend, options, say)
+            manifest = optional.attempt(INVERTER, proving, otherwise=manifest)
     left_out = {"left_out": optional.left_out} if optional.left_out else {}
     return dataclasses.replace(
         manifest,
@@ -265,7 +266,7 @@ def _proved(
 
 
 @contextmanager
-def _kept(
+def _keep_inputs(
     comparison: Comparison, staged: Bundle, encoder: str, *, failed: Path, asked: Path | None = None
 ) -> Iterator[None]:
     """Leave what a gate compared in the folder that was asked for; in any case, if it fails."""
@@ -286,7 +287,7 @@ def _kept(
             comparison.keep(folder, graph, bound_db=min_psnr_db(precision, manifest.weights))
 
 
-def _comparison(
+def _make_comparison(
     manifest: Manifest,
     reference: Runner,
     gate: Gate,
@@ -302,7 +303,7 @@ def _comparison(
     return Comparison(photos, manifest, reference, name=name, model=model, say=say)
 
 
-def _with_finite_tau(
+def _set_finite_tau(
     manifest: Manifest,
     rows: Sequence[ParityRow],
     options: ExportOptions,
@@ -324,7 +325,7 @@ def _with_finite_tau(
     return dataclasses.replace(manifest, default_tau=tau)
 
 
-def _with_proved_inverter(
+def _prove_inverter(
     model: SRFlow,
     bundle: Bundle,
     backend: Backend,
@@ -341,15 +342,14 @@ def _with_proved_inverter(
     worst = poor_round_trip(rows, manifest)
     if worst is not None:
         say(
-            f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} dB: "
-            "what is restored, "
-            "transferred or decoded has this error, too"
+            f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} "
+            "dB: what is restored, transferred or decoded has this error, too"
         )
     provenance = {**manifest.provenance, "inverter": [asdict(row) for row in rows]}
     manifest = dataclasses.replace(manifest, provenance=provenance, round_trip_db=worst)
     if options.halo is not None:
         return dataclasses.replace(manifest, inverter_halo=options.halo)
-    return with_inverter_halo(manifest, backend, say=say)
+    return add_inverter_halo(manifest, backend, say=say)
 
 
 @dataclass
@@ -362,7 +362,7 @@ class _OptionalParts:
     say: Callable[[str], None]
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def tried(self, name: str, make_or_prove: Callable[[], _T], *, otherwise: _T) -> _T:
+    def attempt(self, name: str, make_or_prove: Callable[[], _T], *, otherwise: _T) -> _T:
         """The result for a file; if that fails, the staged bundle loses the file, and the result is
         `otherwise`.
         """
@@ -386,13 +386,13 @@ def _onnx_files(
     say: Callable[[str], None],
 ) -> Iterator[tuple[str, bytes]]:
     """Trace the parts of the network, quantise, and yield the files in the manifest's order."""
-    traced = _traced(model, options, optional, say)
+    traced = _trace(model, options, optional, say)
     if options.precision == "int8":
         say(_QUANTISING)
         traced["encoder.onnx"] = int8_encoder(model)
     if options.fused:
-        joining = partial(onnx_models.joined, traced["encoder.onnx"], traced["sampler.onnx"])
-        traced = optional.tried(FUSED, lambda: traced | {FUSED: joining()}, otherwise=traced)
+        joining = partial(onnx_models.join, traced["encoder.onnx"], traced["sampler.onnx"])
+        traced = optional.attempt(FUSED, lambda: traced | {FUSED: joining()}, otherwise=traced)
     written: dict[str, bytes] = {}
     for name in ("encoder.onnx", "sampler.onnx", INVERTER, FUSED, *FP32_GRAPHS):
         if name in traced:
@@ -400,23 +400,23 @@ def _onnx_files(
                 name == "encoder.onnx" and options.precision == "int8"
             ):
                 onnx_models.store_weights_in_half(traced[name])
-            written[name] = onnx_models.finished(traced[name], _metadata_of(manifest))
+            written[name] = onnx_models.serialise(traced[name], _make_metadata(manifest))
             if name == INVERTER:
-                written[name] = onnx_models.sharing_weights(
+                written[name] = onnx_models.share_weights(
                     written[name], "sampler.onnx", written["sampler.onnx"]
                 )
             yield name, written[name]
     if "int8" in options.also:
         say(_QUANTISING)
-        integers = optional.tried(INT8_ENCODER, lambda: int8_encoder(model), otherwise=None)
+        integers = optional.attempt(INT8_ENCODER, lambda: int8_encoder(model), otherwise=None)
         if integers is not None:
             yield (
                 INT8_ENCODER,
-                onnx_models.finished(integers, _metadata_of(manifest, precision="int8")),
+                onnx_models.serialise(integers, _make_metadata(manifest, precision="int8")),
             )
 
 
-def _traced(
+def _trace(
     model: SRFlow, options: ExportOptions, optional: _OptionalParts, say: Callable[[str], None]
 ) -> dict[str, ModelProto]:
     """Trace the parts that the options ask for, by the names of their files."""
@@ -424,20 +424,22 @@ def _traced(
     if options.precision != "fp32":
         files.append((*FP32_GRAPHS, "fp32", False))
     progress = Progress("tracing", 2 * len(files) + options.inverter, say)
-    found = {}
+    graphs = {}
     for encoder, sampler, precision, flow_nodes in files:
-        found[encoder] = onnx_models.encoder_model(model, precision)
+        graphs[encoder] = onnx_models.encoder_model(model, precision)
         progress.step()
-        found[sampler] = onnx_models.sampler_model(model, precision, flow_nodes=flow_nodes)
+        graphs[sampler] = onnx_models.sampler_model(model, precision, flow_nodes=flow_nodes)
         progress.step()
     if options.inverter:
         tracing = partial(onnx_models.inverter_model, model, options.precision)
-        found = optional.tried(INVERTER, lambda: found | {INVERTER: tracing()}, otherwise=found)
+        graphs = optional.attempt(
+            INVERTER, lambda: graphs | {INVERTER: tracing()}, otherwise=graphs
+        )
         progress.step()
-    return found
+    return graphs
 
 
-def _metadata_of(manifest: Manifest, *, precision: Precision | None = None) -> dict[str, str]:
+def _make_metadata(manifest: Manifest, *, precision: Precision | None = None) -> dict[str, str]:
     """Metadata that explains an .onnx file on its own. precision: the graph's, if it is not the
     manifest's.
     """
@@ -501,7 +503,7 @@ def _provenance(
     }
 
 
-def _described(model: SRFlow) -> str:
+def _describe(model: SRFlow) -> str:
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
     name = {"rrdb": "RRDB", "plain": "plain"}[config.encoder]
@@ -511,7 +513,7 @@ def _described(model: SRFlow) -> str:
     steps = "/".join(str(config.steps_at(level)) for level in range(1, config.levels + 1))
     return (
         f"×{config.scale} {config.variant}: {config.blocks} {name} blocks of {config.nf} "
-        f"channels{stacked}, "
-        f"L = {config.levels}, K = {steps if isinstance(config.steps, tuple) else config.steps}, "
-        f"{parameters / 1e6:.2f} M parameters"
+        f"channels{stacked}, L = {config.levels}, K = "
+        f"{steps if isinstance(config.steps, tuple) else config.steps}, {parameters / 1e6:.2f} M "
+        "parameters"
     )

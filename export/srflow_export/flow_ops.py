@@ -103,8 +103,8 @@ flow_step_tail = torch.library.custom_op(
     f"{DOMAIN}::flow_step_tail",
     mutates_args=(),
     schema="(Tensor h, Tensor head, Tensor injector_scale, Tensor injector_shift, Tensor "
-    "mixing_weight, "
-    "Tensor mixing_bias, *, int step, str scale_map, str order, float clamp) -> Tensor",
+    "mixing_weight, Tensor mixing_bias, *, int step, str scale_map, str order, float clamp) -> "
+    "Tensor",
 )(decoded_tail)
 """:func:`decoded_tail`; in an exported graph, a single FlowStepTail node."""
 

@@ -39,7 +39,7 @@ from srflow_export.folding import (
     fold_zeros_conv,
     side_by_side,
 )
-from srflow_export.on_features import PhaseConv, enlargement, interleaved, keep_blocked_layout
+from srflow_export.on_features import PhaseConv, enlargement, interleave, keep_blocked_layout
 from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.manifest import Precision
 from srflow_training.model import PlainEncoder, SRFlow, SRFlowConfig
@@ -160,7 +160,7 @@ def affine_settings(net: ConditionalNet) -> AffineSettings:
     return AffineSettings(scale_map=net.scale_map, order=net.order, clamp=net.clamp)
 
 
-def folded_nets(level: Level) -> tuple[list[FoldedNet], list[FoldedNet], AffineSettings]:
+def fold_nets(level: Level) -> tuple[list[FoldedNet], list[FoldedNet], AffineSettings]:
     """A level's injectors and couplings, folded, and how injectors' raw outputs become affine
     maps.
     """
@@ -193,7 +193,7 @@ class _LevelEncoder(nn.Module):
         self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype
     ) -> None:
         super().__init__()
-        injectors, couplings, self.affine = folded_nets(level)
+        injectors, couplings, self.affine = fold_nets(level)
         on_u = {
             "injector": [net.on_u for net in injectors],
             "coupling": [net.on_u for net in couplings],
@@ -220,8 +220,8 @@ class _LevelEncoder(nn.Module):
             small = features.small
             assert small is not None  # for the type checker: the level's features are enlarged
             phases = {place: self._hidden(x) for place, x in injector(features.own, small).items()}
-            hidden = interleaved(phases)
-            pre_activation = interleaved(coupling(features.own, small))
+            hidden = interleave(phases)
+            pre_activation = interleave(coupling(features.own, small))
         else:
             u = features.u()
             hidden = self._hidden(injector(u))

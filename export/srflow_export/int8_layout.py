@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_export.folding import FoldedConv
-from srflow_export.graphs import Conv, EncoderGraph, folded_nets, injectors_maps
+from srflow_export.graphs import Conv, EncoderGraph, fold_nets, injectors_maps
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.encoder import DenseBlock, ResidualBlock
 from srflow_training.model.features import LevelFeatures
@@ -60,7 +60,7 @@ class IntegerEncoderGraph(EncoderGraph):
 
     def __init__(self, model: SRFlow, crops: Sequence[Array]) -> None:
         super().__init__(model)
-        sizes = _measured(model, crops)
+        sizes = _measure(model, crops)
         self.levels = nn.ModuleList(
             _PlainLevel(level, model.config, largest)
             for level, largest in zip(model.flow_levels(), sizes.u, strict=True)
@@ -83,12 +83,12 @@ class _Sizes:
 
 
 @torch.no_grad()
-def _measured(model: SRFlow, crops: Sequence[Array]) -> _Sizes:
-    found: dict[nn.Module, Tensor] = {}
+def _measure(model: SRFlow, crops: Sequence[Array]) -> _Sizes:
+    in_blocks: dict[nn.Module, Tensor] = {}
 
     def note(module: nn.Module, x: Tensor) -> None:
         largest = _largest(x)
-        found[module] = torch.maximum(largest, found.get(module, largest))
+        in_blocks[module] = torch.maximum(largest, in_blocks.get(module, largest))
 
     hooks = []
     for block in model.encoder.modules():
@@ -110,7 +110,9 @@ def _measured(model: SRFlow, crops: Sequence[Array]) -> _Sizes:
     finally:
         for hook in hooks:
             hook.remove()
-    return _Sizes([torch.stack(level).amax(dim=0) for level in zip(*levels, strict=True)], found)
+    return _Sizes(
+        [torch.stack(level).amax(dim=0) for level in zip(*levels, strict=True)], in_blocks
+    )
 
 
 def _largest(x: Tensor) -> Tensor:
@@ -137,7 +139,7 @@ class _PlainLevel(nn.Module):
 
     def __init__(self, level: Level, config: SRFlowConfig, largest: Tensor) -> None:
         super().__init__()
-        injectors, couplings, self.affine = folded_nets(level)
+        injectors, couplings, self.affine = fold_nets(level)
         self.steps = len(injectors)
         on_u, conv1 = ([net.on_u for net in nets] for nets in (couplings, injectors))
         by = _balance(largest, [conv.weight for conv in (*conv1, *on_u)])

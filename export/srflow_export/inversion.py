@@ -111,11 +111,12 @@ class _LevelInverter(nn.Module):
         nats = nats + constant
         if self.prior is None:
             return h, None, nats
-        h, leaving = h[:, : self.kept], h[:, self.kept :]
-        mean, logs = self.prior(h).to(h.dtype).chunk(2, dim=1)
+        kept = h[:, : self.kept]
+        leaving = h[:, self.kept :]
+        mean, logs = self.prior(kept).to(h.dtype).chunk(2, dim=1)
         logs = bounded(logs, self.split_clamp)
         latent = (leaving - mean) * torch.exp(-logs)
-        return h, latent, nats - logs.sum(dim=1, keepdim=True)
+        return kept, latent, nats - logs.sum(dim=1, keepdim=True)
 
 
 class InverterGraph(nn.Module):

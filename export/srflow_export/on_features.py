@@ -5,7 +5,7 @@ takes few values in each cell of factor×factor equal pixels: pixels at its edge
 others one. So the nine taps become 4 at factor 2 and 2.25 on average at factor 4, as smaller
 kernels that are sums of the taps, one for each kind of pixel (:class:`PhaseConv`). Their results,
 one tensor for each pixel of the cell, stay apart as long as convolutions are 1×1;
-:func:`interleaved` then joins them.
+:func:`interleave` then joins them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def kernel_shapes(factor: int) -> dict[str, tuple[int, int]]:
     }
 
 
-def summed_kernels(weight: Tensor, factor: int) -> dict[str, Tensor]:
+def sum_kernels(weight: Tensor, factor: int) -> dict[str, Tensor]:
     """The kernels for the pixels of a cell, by name, whose taps are sums of those of `weight`,
     out×in×3×3.
     """
@@ -66,7 +66,7 @@ def summed_kernels(weight: Tensor, factor: int) -> dict[str, Tensor]:
 
 
 def kernel_of_sums(kernels: Mapping[str, Tensor]) -> Tensor:
-    """The inverse of :func:`summed_kernels`: out×in×3×3."""
+    """The inverse of :func:`sum_kernels`: out×in×3×3."""
     by_rows = {
         rows: _taps(
             kernels[_kernel_name(rows, "first")], kernels[_kernel_name(rows, "last")], dim=3
@@ -92,7 +92,7 @@ class PhaseConv(nn.Module):
         own = conv.weight[:, :own_channels].to(dtype).contiguous() if own_channels else None
         self.register_buffer("own_weight", own)
         self.register_buffer("bias", conv.bias.to(dtype))
-        for name, kernel in summed_kernels(conv.weight[:, own_channels:], factor).items():
+        for name, kernel in sum_kernels(conv.weight[:, own_channels:], factor).items():
             self.register_buffer(name, kernel.to(dtype).contiguous())
 
     def forward(self, own: Tensor | None, small: Tensor) -> Phases:
@@ -126,14 +126,15 @@ class PhaseConv(nn.Module):
         assert (
             self.own_weight is not None
         )  # for the type checker: with own features there is a weight
-        top, left = max(0, 1 - row), max(0, 1 - column)
+        top = max(0, 1 - row)
+        left = max(0, 1 - column)
         if row > 1 or column > 1:  # padding cannot be negative
             own = own[..., max(0, row - 1) :, max(0, column - 1) :]
         pads = (top, left, 2 - top, 2 - left)
         return _conv(own, self.own_weight, self.bias, pads=pads, stride=self.factor)
 
 
-def interleaved(phases: Phases) -> Tensor:
+def interleave(phases: Phases) -> Tensor:
     """N×C×factor·h×factor·w. Concatenating rows, then pixels, copies faster than DepthToSpace in
     ONNX Runtime.
     """

@@ -47,17 +47,17 @@ def encoder_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelPro
     :mod:`srflow_export.graphs`.
     """
     dtype = DTYPES[precision]
-    return _traced_encoder(EncoderGraph(model, dtype), model.config, opset=_opset(dtype))
+    return _trace_encoder(EncoderGraph(model, dtype), model.config, opset=_opset(dtype))
 
 
 def integer_encoder_model(model: SRFlow, crops: Sequence[Array]) -> onnx.ModelProto:
     """The same in float32, laid out for integer convolutions; see
     :mod:`srflow_export.int8_layout`.
     """
-    return _traced_encoder(IntegerEncoderGraph(model, crops), model.config, opset=_OPSET)
+    return _trace_encoder(IntegerEncoderGraph(model, crops), model.config, opset=_OPSET)
 
 
-def _traced_encoder(graph: EncoderGraph, config: SRFlowConfig, *, opset: int) -> onnx.ModelProto:
+def _trace_encoder(graph: EncoderGraph, config: SRFlowConfig, *, opset: int) -> onnx.ModelProto:
     height, width = _example_size(config)
     return onnx_graph(
         graph,
@@ -77,7 +77,7 @@ def sampler_model(
 
     Traced with a conditioning batch and tau of size 1, so that nothing ties them to N; ONNX
     broadcasting does the rest. What levels L … 2 decode to is named inside the graph, see
-    :func:`with_decoded_levels`. flow_nodes: steps end in nodes of :mod:`srflow_export.flow_ops`,
+    :func:`add_decoded_levels`. flow_nodes: steps end in nodes of :mod:`srflow_export.flow_ops`,
     with their function.
     """
     config = model.config
@@ -125,7 +125,7 @@ def inverter_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelPr
     )
 
 
-def joined(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProto:
+def join(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProto:
     """An encoder and a graph that takes its conditioning as one: `lr` and the second's other inputs
     → its outputs.
     """
@@ -145,7 +145,7 @@ def joined(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProt
     )
 
 
-def with_decoded_levels(proto: onnx.ModelProto) -> onnx.ModelProto:
+def add_decoded_levels(proto: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a sampler or fused graph that also outputs what its levels decode to,
     `level{ℓ}_decoded`, L first.
 
@@ -215,7 +215,7 @@ def compute_in_float32(proto: onnx.ModelProto) -> None:
                 attribute.i = onnx.TensorProto.FLOAT
 
 
-def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
+def serialise(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     """Check and serialise a graph, with metadata_props. Raises: onnx.checker.ValidationError if it
     is not valid.
     """
@@ -225,7 +225,7 @@ def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
     return bytes(proto.SerializeToString())
 
 
-def sharing_weights(graph: bytes, file: str, content: bytes) -> bytes:
+def share_weights(graph: bytes, file: str, content: bytes) -> bytes:
     """A finished graph whose large weights stay, as external data, in a file beside it that holds
     them too.
 

@@ -80,9 +80,9 @@ def write_plain(
         )
     bundle = Bundle.open(source)
     model = plain_model(bundle, options)
-    facts = _facts(bundle, options, model.opset_import[0].version)
-    content = onnx_models.finished(model, {f"srflow.{name}": text for name, text in facts.items()})
-    decibels = _compared(content, bundle, options)
+    facts = _make_metadata(bundle, options, model.opset_import[0].version)
+    content = onnx_models.serialise(model, {f"srflow.{name}": text for name, text in facts.items()})
+    decibels = _compare(content, bundle, options)
     if decibels < _LEAST_DB:
         raise ExportError(
             f"{target} is not written: its picture is {decibels:.1f} dB from the runtime's; try "
@@ -107,7 +107,7 @@ def plain_model(bundle: Bundle, options: PlainOptions) -> onnx.ModelProto:
     names = bundle.manifest.float32_graphs
     if names is None:
         raise ArgumentError(f"{bundle.path} has no float32 graphs: export its checkpoint again")
-    joined = onnx_models.joined(*(onnx.load(bundle.file(name)) for name in names))
+    joined = onnx_models.join(*(onnx.load(bundle.file(name)) for name in names))
     proto = inliner.inline_local_functions(joined)
     opset = min(options.opset, *(entry.version for entry in proto.opset_import if not entry.domain))
     _rewrite(proto.graph, opset)
@@ -168,27 +168,27 @@ class _Surroundings:
         graph.output.append(helper.make_tensor_value_info("output", io, (1, 3, *large)))
         self._constant("tau", np.ones(1, np.float32))  # the latents have it
         picture = self._node("Cast", "input", to=TensorProto.FLOAT)
-        ends = self._any_size(picture) if size is None else self._fixed(picture, size)
+        ends = self._pad_any(picture) if size is None else self._pad_fixed(picture, size)
         graph.node.extend(self._inner)
         result = self._node(
-            "Slice", self._bounded(), self._integers(0, 0), ends, self._integers(2, 3)
+            "Slice", self._bound_colours(), self._integers(0, 0), ends, self._integers(2, 3)
         )
-        self._node("Cast", self._clipped(result), to=io, output="output")
+        self._node("Cast", self._clip(result), to=io, output="output")
         used = {name for node in graph.node for name in node.input}
         kept = [tensor for tensor in graph.initializer if tensor.name in used]
         graph.ClearField("initializer")
         graph.initializer.extend(kept)
 
-    def _fixed(self, picture: str, size: int) -> str:
+    def _pad_fixed(self, picture: str, size: int) -> str:
         """Pad a picture of known size, and give the network its latents. Returns where to crop."""
         padded = padded_size(size, self._manifest.size_multiple)
         for level, values in self._latents(padded).items():
-            self._kept(f"noise_level{level}", values)
+            self._store_in_half(f"noise_level{level}", values)
         margins = self._integers(*[0] * 6, *[padded - size] * 2)
         self._node("Pad", picture, margins, mode="edge", output="lr")
         return self._integers(*[self._manifest.scale * size] * 2)
 
-    def _any_size(self, picture: str) -> str:
+    def _pad_any(self, picture: str) -> str:
         """The same for any size; latents repeat beyond their window. (m − 1)·size is −size modulo
         m, not negative.
         """
@@ -204,47 +204,48 @@ class _Surroundings:
         zero, one = (self._constant(f"plain.number{number}", np.array(number)) for number in (0, 1))
         window = padded_size(WINDOW if self._tau else 1, multiple)  # without τ, all latents are 0
         for level, values in self._latents(window).items():
-            repeated = self._kept(f"plain.window{level}", values)
+            repeated = self._store_in_half(f"plain.window{level}", values)
             extents = self._node("Div", large, self._integers(1 << level))
             for axis, index, name in ((2, zero, None), (3, one, f"noise_level{level}")):
-                places = self._node(
-                    "Range", zero, self._node("Gather", extents, index, axis=0), one
-                )
+                extent = self._node("Gather", extents, index, axis=0)
+                places = self._node("Range", zero, extent, one)
                 places = self._node("Mod", places, self._integers(values.shape[axis - 1]))
                 repeated = self._node("Gather", repeated, places, axis=axis, output=name)
         return self._node("Mul", size, scale)
 
-    def _bounded(self) -> str:
+    def _bound_colours(self) -> str:
         """The network's picture with colours as :class:`ChromaBounds` keeps them, and so gray where
         the input is.
         """
         luma = np.array([LUMA], np.float32)
         chroma = np.eye(3, dtype=np.float32)[[2, 0]] - luma  # blue less luma, red less luma
-        limits = self._limits(chroma)
+        limits = self._limit_colours(chroma)
         channels = self._integers(1)
         high = self._node("Slice", limits, self._integers(0), self._integers(2), channels)
         low = self._node(
             "Neg", self._node("Slice", limits, self._integers(2), self._integers(4), channels)
         )
-        colours = self._node("Max", self._node("Min", self._mixed("sr", chroma), high), low)
+        colours = self._node("Max", self._node("Min", self._mix_channels("sr", chroma), high), low)
         red, green, blue = LUMA
         back = np.array([[0, 1], [-blue / green, -red / green], [1, 0]], np.float32)
         return self._node(
-            "Add", self._mixed(colours, back), self._mixed("sr", luma.repeat(3, axis=0))
+            "Add",
+            self._mix_channels(colours, back),
+            self._mix_channels("sr", luma.repeat(3, axis=0)),
         )
 
-    def _limits(self, chroma: NDArray[np.float32]) -> str:
+    def _limit_colours(self, chroma: NDArray[np.float32]) -> str:
         """The most of both differences and of their negatives, for each pixel of the output: 4
         channels.
         """
         reach = min(CHROMA_REACH, self._manifest.halo)
-        both = self._mixed("lr", np.concatenate([chroma, -chroma]))
+        both = self._mix_channels("lr", np.concatenate([chroma, -chroma]))
         most = self._node("MaxPool", both, kernel_shape=[2 * reach + 1] * 2, pads=[reach] * 4)
         unfolded = self._node("DepthToSpace", most, blocksize=2, mode="CRD")
         strongest = self._node(
             "MaxPool", unfolded, kernel_shape=[2, 2], strides=[2, 2]
         )  # of all channels
-        coloured = self._clipped(
+        coloured = self._clip(
             self._node("Mul", self._node("Sub", strongest, self._float(GRAY)), self._float(1e9))
         )
         slack = self._node("Mul", strongest, self._float(CHROMA_SLACK))
@@ -264,12 +265,12 @@ class _Surroundings:
             nearest_mode="floor",
         )
 
-    def _mixed(self, picture: str, matrix: NDArray[np.float32]) -> str:
+    def _mix_channels(self, picture: str, matrix: NDArray[np.float32]) -> str:
         """A matrix times the channels of each pixel."""
         name = f"plain.matrix{len(self._graph.node)}"
         return self._node("Conv", picture, self._constant(name, matrix[..., None, None]))
 
-    def _clipped(self, values: str) -> str:
+    def _clip(self, values: str) -> str:
         return self._node("Clip", values, self._float(0), self._float(1))
 
     def _float(self, value: float) -> str:
@@ -277,13 +278,17 @@ class _Surroundings:
 
     def _latents(self, side: int) -> dict[int, NDArray[np.float32]]:
         """τ times the field's window at (0, 0), by level."""
-        place: Any = {"scale": self._manifest.scale, "height": side, "width": side}
         noise = window_noise(
-            self._manifest.latent_levels, seed=self._options.seed, sample=0, **place
+            self._manifest.latent_levels,
+            scale=self._manifest.scale,
+            seed=self._options.seed,
+            sample=0,
+            height=side,
+            width=side,
         )
         return {level: np.float32(self._tau) * values for level, values in noise.items()}
 
-    def _kept(self, name: str, values: NDArray[np.float32]) -> str:
+    def _store_in_half(self, name: str, values: NDArray[np.float32]) -> str:
         half = self._constant(f"{name}.half", values[None].astype(np.float16))  # half the file
         return self._node("Cast", half, to=TensorProto.FLOAT, output=name)
 
@@ -303,7 +308,7 @@ class _Surroundings:
         return output
 
 
-def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
+def _compare(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
     """The least PSNR of the file's pictures of a photograph, in colour and in gray, against the
     runtime's, in dB.
     """
@@ -315,7 +320,7 @@ def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     decibels = []
     for image in (colour, colour[..., 1:2].repeat(3, axis=2)):
-        expected = runtime_picture(
+        expected = draw_as_runtime(
             bundle, image.astype(np.float32), tau=options.tau_of(bundle), seed=options.seed
         )
         (picture,) = session.run(["output"], {"input": image.transpose(2, 0, 1)[None]})
@@ -325,31 +330,34 @@ def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
     return min(decibels)
 
 
-def runtime_picture(
+def draw_as_runtime(
     bundle: Bundle, image: NDArray[np.float32], *, tau: float, seed: int = 0
 ) -> NDArray[np.float32]:
     """Draw a picture h×w×3 in one tile with a bundle's float32 graphs, as the runtime does."""
-    manifest, (height, width) = bundle.manifest, image.shape[:2]
+    manifest = bundle.manifest
+    height, width = image.shape[:2]
     rows, columns = (padded_size(side, manifest.size_multiple) for side in (height, width))
     padded = np.pad(
         image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge"
     ).transpose(2, 0, 1)[None]
-    place: Any = {"scale": manifest.scale, "height": rows, "width": columns}
-    noise = window_noise(manifest.latent_levels, seed=seed, sample=0, **place)
+    noise = window_noise(
+        manifest.latent_levels,
+        scale=manifest.scale,
+        seed=seed,
+        sample=0,
+        height=rows,
+        width=columns,
+    )
     inputs = {f"noise_level{level}": values[None] for level, values in noise.items()}
     with graphs_runner(bundle, *(manifest.float32_graphs or ()))() as draw:
-        (sr,) = draw(
-            {"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32), **inputs}
-        )["sr"]
-    bounds = ChromaBounds(
-        padded[0], Window(top=0, left=0, height=rows, width=columns), manifest.halo
-    )
-    return bounds.bounded(sr.transpose(1, 2, 0))[
-        : manifest.scale * height, : manifest.scale * width
-    ].clip(0, 1)
+        inputs |= {"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32)}
+        (sr,) = draw(inputs)["sr"]
+    everything = Window(top=0, left=0, height=rows, width=columns)
+    picture = ChromaBounds(padded[0], everything, manifest.halo).bounded(sr.transpose(1, 2, 0))
+    return picture[: manifest.scale * height, : manifest.scale * width].clip(0, 1)
 
 
-def _facts(bundle: Bundle, options: PlainOptions, opset: int) -> dict[str, str]:
+def _make_metadata(bundle: Bundle, options: PlainOptions, opset: int) -> dict[str, str]:
     """The file's metadata: what open photo editors ask of a model is named."""
     manifest = bundle.manifest
     size = options.size

@@ -72,10 +72,10 @@ def int8_encoder(model: SRFlow) -> onnx.ModelProto:
         if is_large
         else calibration_crops(multiple)
     )
-    return quantised_encoder(onnx_models.integer_encoder_model(model, crops), crops)
+    return quantise_encoder(onnx_models.integer_encoder_model(model, crops), crops)
 
 
-def quantised_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.ModelProto:
+def quantise_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.ModelProto:
     """Quantise the convolutions of a float32 encoder graph, all but the first. `encoder` is
     changed.
 
@@ -83,7 +83,7 @@ def quantised_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.
 
     Raises: ExportError if activations are not finite on them.
     """
-    ranges = activation_ranges(encoder, crops)
+    ranges = measure_ranges(encoder, crops)
     graph = encoder.graph
     produced = {name: node for node in graph.node for name in node.output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -192,7 +192,7 @@ def calibration_crops(size_multiple: int, *, side: int = _SIDE) -> list[Array]:
     ]
 
 
-def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[str, Range]:
+def measure_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[str, Range]:
     """The range of every convolution's input by name. Deterministic.
 
     Raises: ExportError if one is not finite. That is a bad network, to which int8 cannot be fitted;
@@ -213,17 +213,16 @@ def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[
                 if not np.isfinite(values).all():
                     raise ExportError(
                         "the network's features are not finite on photographs, so int8 has no "
-                        "ranges for them: train "
-                        "it further, or leave int8 out"
+                        "ranges for them: train it further, or leave int8 out"
                     )
                 low, high = ends[name]
                 ends[name] = min(low, float(values.min())), max(high, float(values.max()))
                 flat = values.reshape(-1)
                 samples[name].append(flat[:: max(1, flat.size // _SAMPLES) | 1].copy())
-    return {name: _least_error(np.concatenate(samples[name]), ends[name]) for name in names}
+    return {name: _choose_range(np.concatenate(samples[name]), ends[name]) for name in names}
 
 
-def _least_error(values: Array, ends: Range) -> Range:
+def _choose_range(values: Array, ends: Range) -> Range:
     """The range with the least mean fourth power of the rounding error; both ends are tried."""
     low, high = ends
     if low == high:

@@ -58,7 +58,7 @@ def onnx_graph(
     """
     module.eval()
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    traced = _traced(module, state, [example[name] for name in inputs])
+    traced = _trace(module, state, [example[name] for name in inputs])
     graph = _Graph(traced, nodes)
     placeholders = [node for node in traced.nodes if node.op == "placeholder"]
     for node, target in zip(placeholders, (*state, *inputs), strict=True):
@@ -81,7 +81,7 @@ def onnx_graph(
     return helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
-def _traced(module: nn.Module, state: Mapping[str, Tensor], example: Sequence[Tensor]) -> fx.Graph:
+def _trace(module: nn.Module, state: Mapping[str, Tensor], example: Sequence[Tensor]) -> fx.Graph:
     """A module's operators, before decomposition, as a function of the values of its state and of
     its inputs.
     """

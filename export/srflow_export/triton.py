@@ -119,15 +119,15 @@ def write_repository(
     for source in sources:
         check_repository(shown, bundle=Path(os.path.realpath(source)))
     try:
-        places = [target / f"{NAME}{suffix}" for suffix in _suffixes(opened)]
+        places = [target / f"{NAME}{suffix}" for suffix in _choose_suffixes(opened)]
         models = [
-            _Model(bundle=each, place=place, options=_options(place, each, say))
+            _Model(bundle=each, place=place, options=_choose_options(place, each, say))
             for each, place in zip(opened, places, strict=True)
         ]
         target.mkdir(parents=True, exist_ok=True)
         with bundle_lock(target, say=say):
             for model in models:
-                version, edited = _add(model)
+                version, edited = _add_version(model)
                 place = shown / model.place.name
                 say(f"wrote {place}, version {version}")
                 for name, old in edited.items():
@@ -146,8 +146,7 @@ def check_repository(repository: Path, *, bundle: Path | None = None) -> None:
         url = re.sub(":/+", "://", repository.as_posix(), count=1)  # a Path has one slash
         raise ArgumentError(
             f"{url} is a URL; a model repository is written into a folder: name one, then copy it "
-            "there, for example "
-            "with: aws s3 sync FOLDER s3://BUCKET/FOLDER"
+            "there, for example with: aws s3 sync FOLDER s3://BUCKET/FOLDER"
         )
     target = Path(os.path.realpath(repository))
     if target.exists() and not target.is_dir():
@@ -170,12 +169,11 @@ def check_repository(repository: Path, *, bundle: Path | None = None) -> None:
         if folder.is_dir() and not (folder / "config.pbtxt").is_file():
             raise ArgumentError(
                 f"{folder} has no config.pbtxt, and a server does not start with such a folder in "
-                "its repository: "
-                "choose another folder, or remove it"
+                "its repository: choose another folder, or remove it"
             )
 
 
-def _suffixes(bundles: Sequence[Bundle]) -> list[str]:
+def _choose_suffixes(bundles: Sequence[Bundle]) -> list[str]:
     """The ends of the models' names: none for one bundle. Raises: ArgumentError if bundles' names
     cannot tell them.
     """
@@ -184,13 +182,12 @@ def _suffixes(bundles: Sequence[Bundle]) -> list[str]:
         if names.count(name) > 1 or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             raise ArgumentError(
                 "several bundles need names of their own, of letters, digits and ._-, and one is "
-                f"{name!r}: give it "
-                "another with --name when it is exported"
+                f"{name!r}: give it another with --name when it is exported"
             )
     return [f"-{name}" for name in names] if len(names) > 1 else [""]
 
 
-def _options(place: Path, bundle: Bundle, say: Callable[[str], None]) -> ServingOptions:
+def _choose_options(place: Path, bundle: Bundle, say: Callable[[str], None]) -> ServingOptions:
     """By default the largest tile that takes about 2 GiB; and what somebody set in the older
     version's config.
     """
@@ -202,11 +199,11 @@ def _options(place: Path, bundle: Bundle, say: Callable[[str], None]) -> Serving
     config = place / "config.pbtxt"
     if not config.is_file():
         return options
-    found = parameters_in(config.read_text(encoding="utf-8"))
+    written = read_parameters(config.read_text(encoding="utf-8"))
     defaults = options.parameters()
     kept = {
         key: text
-        for key, text in found.items()
+        for key, text in written.items()
         if key not in _OF_THE_MODEL and defaults.get(key, text) != text
     }
     if kept:
@@ -217,12 +214,12 @@ def _options(place: Path, bundle: Bundle, say: Callable[[str], None]) -> Serving
         raise ArgumentError(f"{config}: {error}; correct it, then export again") from error
 
 
-def parameters_in(config: str) -> dict[str, str]:
-    """The parameters of a config that :func:`_config` wrote, whatever was edited since."""
+def read_parameters(config: str) -> dict[str, str]:
+    """The parameters of a config that :func:`_make_config` wrote, whatever was edited since."""
     return dict(re.findall(r'key:\s*"(\w+)"\s*value:?\s*\{\s*string_value:\s*"([^"\\]*)"', config))
 
 
-def _config(model: _Model, kind: str) -> str:
+def _make_config(model: _Model, kind: str) -> str:
     """A config in protobuf's text format, without batches: Triton's need equal shapes, and the SDK
     batches tiles.
 
@@ -238,15 +235,14 @@ def _config(model: _Model, kind: str) -> str:
         ],
         "output": [_tensor(name, *declared) for name, declared in _OUTPUTS.items()],
         "parameters": [
-            f"{{ key: {_quoted(key)} value: {{ string_value: {_quoted(own[key])} }} }}"
-            for key in own
+            f"{{ key: {_quote(key)} value: {{ string_value: {_quote(own[key])} }} }}" for key in own
         ],
     }
     fields = {
         name: f"{name} [\n" + ",\n".join(f"  {entry}" for entry in entries) + "\n]"
         for name, entries in ends.items()
     }
-    text = f"""name: {_quoted(model.place.name)}
+    text = f"""name: {_quote(model.place.name)}
 backend: "python"
 max_batch_size: 0
 {fields["input"]}
@@ -255,19 +251,19 @@ instance_group [ {{ kind: {kind} count: 1 }} ]
 version_policy: {{ latest: {{ num_versions: 1 }} }}
 {fields["parameters"]}
 """
-    return _stamped(text)
+    return _stamp(text)
 
 
 def _tensor(name: str, dtype: str, dims: str, more: str = "") -> str:
-    return f"{{ name: {_quoted(name)} data_type: TYPE_{dtype} dims: [{dims}]{more} }}"
+    return f"{{ name: {_quote(name)} data_type: TYPE_{dtype} dims: [{dims}]{more} }}"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 
-def _stamped(text: str) -> str:
+def _stamp(text: str) -> str:
     return (
         "# Written by srflow-export; sha256 of what follows: "
         f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
@@ -278,10 +274,10 @@ def _is_edited(config: Path) -> bool:
     if not config.is_file():
         return False
     text = config.read_text(encoding="utf-8", errors="replace")
-    return text != _stamped(text.partition("\n")[2])
+    return text != _stamp(text.partition("\n")[2])
 
 
-def _add(model: _Model) -> tuple[int, dict[str, str]]:
+def _add_version(model: _Model) -> tuple[int, dict[str, str]]:
     """Put a new version of the model beside its older ones, all at once.
 
     Returns its number, and the new names of configs that somebody had edited, by the old ones.
@@ -296,7 +292,7 @@ def _add(model: _Model) -> tuple[int, dict[str, str]]:
     with staging_directory(repository, into=repository) as stage:
         staged = stage / place.name
         if place.is_dir():
-            shutil.copytree(place, staged, copy_function=_linked, symlinks=True)
+            shutil.copytree(place, staged, copy_function=_link_or_copy, symlinks=True)
         version = 1 + max((int(path.name) for path in _versions(staged)), default=0)
         edited = {
             name: f"{name}.{version - 1}.old" for name in CONFIGS if _is_edited(staged / name)
@@ -304,7 +300,7 @@ def _add(model: _Model) -> tuple[int, dict[str, str]]:
         for name, old in edited.items():
             (staged / name).replace(staged / old)  # a server reads names that end in .pbtxt
         for name, kind in CONFIGS.items():
-            _write(staged / name, _config(model, kind).encode())
+            _write(staged / name, _make_config(model, kind).encode())
         for name, content in files.items():
             _write(staged / str(version) / name, content)
         for folder in [path for path in staged.rglob("*") if path.is_dir()] + [staged]:
@@ -326,7 +322,7 @@ def _versions(model: Path) -> list[Path]:
     ]
 
 
-def _linked(source: str, target: str) -> None:
+def _link_or_copy(source: str, target: str) -> None:
     """The same file under another name, or a copy where that cannot be. Files of versions are never
     changed.
     """

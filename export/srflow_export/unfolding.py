@@ -148,9 +148,8 @@ class GraphWeights:
         if weight is None or list(weight.dims) != list(shape):
             raise BundleError(
                 f"{self._file} is not what srflow-export writes for the network in its manifest: "
-                "it has no weight "
-                f"{name} of shape {list(shape)}; export the checkpoint again, or fetch the bundle "
-                "again"
+                f"it has no weight {name} of shape {list(shape)}; export the checkpoint again, or "
+                "fetch the bundle again"
             )
         return torch.from_numpy(numpy_helper.to_array(weight).astype(np.float64))
 
@@ -168,9 +167,8 @@ class GraphWeights:
 def _config(bundle: Bundle) -> SRFlowConfig:
     if not bundle.manifest.model:
         raise BundleError(
-            f"{bundle.path}: its manifest does not say what network it holds; train the checkpoint "
-            "that it was "
-            "exported from instead"
+            f"{bundle.path}: its manifest does not say what network it holds; train the "
+            "checkpoint that it was exported from instead"
         )
     return SRFlowConfig.from_dict(bundle.manifest.model)
 

@@ -179,10 +179,10 @@ def sha256_of_graphs(checkpoint):
     protos = [
         encoder,
         sampler,
-        onnx_models.joined(encoder, sampler),
+        onnx_models.join(encoder, sampler),
         quantisation.int8_encoder(model),
     ]
-    return [hashlib.sha256(onnx_models.finished(proto, {})).hexdigest() for proto in protos]
+    return [hashlib.sha256(onnx_models.serialise(proto, {})).hexdigest() for proto in protos]
 
 
 @pytest.mark.slow

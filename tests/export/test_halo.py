@@ -19,9 +19,9 @@ from srflow_export.halo import (
     HaloRow,
     InverterHaloRow,
     difference,
-    drawn,
-    measured_halo,
-    measured_inverter_halo,
+    draw_window,
+    measure_halo,
+    measure_inverter_halo,
 )
 from srflow_export.parity.gate import float32_backend
 from srflow_export.parity.photographs import collage, photographs
@@ -38,22 +38,22 @@ CAT = Path(__file__).resolve().parents[2] / "examples" / "photos" / "cat.png"
 
 def measured(bundle):
     with float32_backend(bundle) as backend:
-        return measured_halo(backend, bundle.manifest)
+        return measure_halo(backend, bundle.manifest)
 
 
 def measured_inverter(bundle):
     with float32_backend(bundle) as backend:
-        return measured_inverter_halo(backend, bundle.manifest)
+        return measure_inverter_halo(backend, bundle.manifest)
 
 
 def with_measured_halo(bundle, say=lambda _: None):
     with float32_backend(bundle) as backend:
-        return halo.with_halo(bundle.manifest, backend, say=say)
+        return halo.add_halo(bundle.manifest, backend, say=say)
 
 
 def with_inverter_halo(bundle, say=lambda _: None):
     with float32_backend(bundle) as backend:
-        return halo.with_inverter_halo(bundle.manifest, backend, say=say)
+        return halo.add_inverter_halo(bundle.manifest, backend, say=say)
 
 
 @pytest.fixture(scope="module")
@@ -80,15 +80,17 @@ def worst(bundle, lr, *, core, reach, tau):
         scale = bundle.manifest.scale
         parts = []
         (everything,) = plan_tiles(*lr.shape[2:], core=None, halo=0, multiple=multiple)
-        whole = drawn(backend, bundle.manifest, lr, everything.window, taus=(tau,), seed=9)[tau]
+        whole = draw_window(backend, bundle.manifest, lr, everything.window, taus=(tau,), seed=9)[
+            tau
+        ]
         for tile in plan_tiles(*lr.shape[2:], core=core, halo=reach, multiple=multiple):
             (rows, columns), place = (
                 tile.core.within(tile.window).scaled(scale).slices,
                 tile.core.scaled(scale).slices,
             )
-            picture = drawn(backend, bundle.manifest, lr, tile.window, taus=(tau,), seed=9)[tau][
-                :, rows, columns
-            ]
+            picture = draw_window(backend, bundle.manifest, lr, tile.window, taus=(tau,), seed=9)[
+                tau
+            ][:, rows, columns]
             parts.append(difference(picture, whole[(slice(None), *place)]))
     values = np.concatenate([part.ravel() for part in parts])
     assert values.size == whole.size
@@ -114,11 +116,11 @@ def test_a_photograph_that_needs_a_larger_halo_is_measured_again_and_later_ones_
     bundle, found, monkeypatch
 ):
     largest = []
-    real = halo._picture_rows
+    real = halo._measure_photo
     monkeypatch.setattr(halo, "_LARGEST", (found[0].halo - 2, 64))
     monkeypatch.setattr(
         halo,
-        "_picture_rows",
+        "_measure_photo",
         lambda *args, **size: largest.append(size["largest"]) or real(*args, **size),
     )
     row, smaller = measured(bundle)
@@ -271,13 +273,13 @@ def test_where_rounding_is_above_the_bounds_the_halo_ends_where_a_wider_one_does
     rounding = rows(
         (0.1, 1e-2), (4e-3, 1e-4), (3e-3, 8e-5), (3e-3, 7e-5), (3e-3, 7e-5), (3e-3, 7e-5)
     )
-    assert halo._chosen(rounding) == 1
+    assert halo._choose_row(rounding) == 1
     still_falling = rows(
         (0.1, 1e-2), (5e-2, 5e-3), (2e-2, 2e-3), (1e-2, 1e-3), (5e-3, 5e-4), (2e-3, 2e-4)
     )
-    assert halo._chosen(still_falling) is None
+    assert halo._choose_row(still_falling) is None
     good = rows((0.1, 1e-2), (4e-3, 1e-4), (9e-5, 1e-6), (1e-5, 9e-7), (1e-5, 9e-7), (1e-5, 9e-7))
-    assert halo._chosen(good) == 2
+    assert halo._choose_row(good) == 2
 
 
 def test_a_network_that_no_halo_of_latents_is_enough_for_gets_the_largest_and_a_warning(

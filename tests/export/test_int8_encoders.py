@@ -99,8 +99,7 @@ def test_only_float32_graphs_can_have_it(checkpoint, tmp_path, how):
     assert result.exit_code == 1
     assert result.output == (
         f"error: a second encoder in int8 goes with float32 graphs, not with {how[1]}: leave "
-        "--also int8 out, or use "
-        "--precision fp32\n"
+        "--also int8 out, or use --precision fp32\n"
     )
     assert not list(tmp_path.iterdir())
 

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from srflow_export import ExportOptions, export_checkpoint, plain
 from srflow_export.cli import main
-from srflow_export.plain import runtime_picture
+from srflow_export.plain import draw_as_runtime
 from srflow_sdk import Bundle, Upscaler
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config
@@ -60,7 +60,7 @@ def decibels(one, other):
 
 
 def of_runtime(bundle, lr, **how):
-    return runtime_picture(Bundle.open(bundle), lr, **how)
+    return draw_as_runtime(Bundle.open(bundle), lr, **how)
 
 
 @pytest.mark.parametrize("opset", [18, 17])
@@ -144,9 +144,8 @@ def test_pictures_in_half(tiny, tmp_path):
 
 def test_slices_with_steps_become_pools_of_the_same_values(tmp_path):
     graph = onnx.parser.parse_graph(
-        "g (float[1, 1, 5, 7] x) => (float[1, 1, 5, 3] y) "
-        "<int64[1] start = {0}, int64[1] end = {9223372036854775807}, int64[1] axis = {3}, "
-        "int64[1] step = {3}> "
+        "g (float[1, 1, 5, 7] x) => (float[1, 1, 5, 3] y) <int64[1] start = {0}, int64[1] end = "
+        "{9223372036854775807}, int64[1] axis = {3}, int64[1] step = {3}> "
         "{ y = Slice(x, start, end, axis, step) }"
     )
     plain._rewrite(graph, 18)
@@ -230,7 +229,7 @@ def test_folders_are_made_and_what_a_killed_export_left_is_removed(tiny, tmp_pat
 
 def test_the_commands_own_check_draws_a_gray_picture_too(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        plain._Surroundings, "_bounded", lambda _: "sr"
+        plain._Surroundings, "_bound_colours", lambda _: "sr"
     )  # which changes no ordinary photograph
     result = run("--bundle", "x4-small", "--plain", "-o", tmp_path / "plain.onnx")
     assert (result.exit_code, list(tmp_path.iterdir())) == (1, [])

@@ -13,7 +13,7 @@ from onnx import TensorProto, numpy_helper
 from srflow_export import onnx_models
 from srflow_export.graphs import EncoderGraph
 from srflow_export.int8_layout import IntegerEncoderGraph
-from srflow_export.quantisation import _least_error, calibration_crops, int8_encoder
+from srflow_export.quantisation import _choose_range, calibration_crops, int8_encoder
 from srflow_sdk.errors import ExportError
 from tests.networks import PLAIN, random_srflow, tiny_config
 
@@ -151,7 +151,7 @@ def test_a_range_cuts_off_rare_values_only_as_far_as_that_lessens_the_error(outl
     values = np.random.default_rng(0).standard_normal(20_000).astype(np.float32)
     values[0] = outlier
     ends = float(values.min()), float(values.max())
-    found = _least_error(values, ends)
+    found = _choose_range(values, ends)
     assert ends[0] <= found[0] < 0 < found[1] <= ends[1]
     others = [(share * ends[0], other * ends[1]) for share in (0.7, 1) for other in (0.4, 0.7, 1)]
     best = min(_fourth_power(values, each) for each in others)

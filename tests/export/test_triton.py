@@ -58,8 +58,8 @@ def test_a_bad_repository_is_refused_before_the_export(tmp_path: Path) -> None:
     done = run(checkpoint, "--triton", tmp_path / "models")
     assert done.exit_code == 1
     assert done.output == (
-        f"error: {tmp_path / 'models'} is a file; a model repository is a folder: choose "
-        "another name\n"
+        f"error: {tmp_path / 'models'} is a file; a model repository is a folder: choose another "
+        "name\n"
     )
     assert not (tmp_path / "m.srflow").exists()
 
@@ -123,8 +123,8 @@ def test_importing_model_py_changes_nothing_in_its_folder(bundle: Path, tmp_path
     folder = tmp_path / "models" / "srflow_upscale" / "1"
     before = folder.stat().st_mtime_ns
     code = (
-        f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = False; import "
-        "model"
+        f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = False; "
+        "import model"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert folder.stat().st_mtime_ns == before

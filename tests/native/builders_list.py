@@ -83,7 +83,7 @@ def export(folder: Path, *, steps: int, preset: str = "published-x4") -> None:
         ("encoder.onnx", onnx_models.encoder_model(model, "fp16")),
         ("sampler.onnx", onnx_models.sampler_model(model, "fp16", flow_nodes=True)),
     ):
-        (folder / name).write_bytes(onnx_models.finished(proto, {}))
+        (folder / name).write_bytes(onnx_models.serialise(proto, {}))
 
 
 def build_plugins(folder: Path) -> Path:

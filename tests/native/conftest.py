@@ -99,10 +99,8 @@ def tensorrt_headers() -> Path:
             return Path(folder)
     pytest.skip(
         "TensorRT's headers are not here: set TENSORRT_INCLUDE_DIR, or take those of a wheel: pip "
-        "download --no-deps "
-        "-d build/tensorrt-headers kernel-lens==2.0.1 && python3 -m zipfile -e "
-        "build/tensorrt-headers/*.whl "
-        "build/tensorrt-headers"
+        "download --no-deps -d build/tensorrt-headers kernel-lens==2.0.1 && python3 -m zipfile -e "
+        "build/tensorrt-headers/*.whl build/tensorrt-headers"
     )
 
 

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from srflow_export.engines.graphs import Graph, Shape, for_plugins
+from srflow_export.engines.graphs import Graph, Shape, convert_for_plugins
 from srflow_export.engines.requests import EngineRequest
 from srflow_sdk.errors import ExportError
 
@@ -53,31 +53,17 @@ def build_engine(
     log = build_logger(trt)
     builder = trt.Builder(log)
     network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse((for_plugins(graph.model) if plugins else graph.model).SerializeToString()):
-        errors = "; ".join(
-            _parser_error(parser.get_error(index)) for index in range(parser.num_errors)
-        )
+    parser = trt.OnnxParser(network, log)  # the network needs it for as long as it lives
+    model = convert_for_plugins(graph.model) if plugins else graph.model
+    if not parser.parse(model.SerializeToString()):
+        errors = map(parser.get_error, range(parser.num_errors))
+        reasons = "; ".join(map(_parser_error, errors)) or log.said()
         raise ExportError(
-            f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: "
-            f"{errors or log.said()}; export the "
-            "checkpoint again with this srflow-sdk, or use another version of the library"
+            f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: {reasons}; export "
+            "the checkpoint again with this srflow-sdk, or use another version of the library"
         )
     check_network(trt, network, graph, plugins=plugins)
-    for count, get in (
-        (network.num_inputs, network.get_input),
-        (network.num_outputs, network.get_output),
-    ):
-        for tensor in map(get, range(count)):
-            # Linear, as the runtime has room for what a shape says, and HWC8 pads channels; but
-            # couplings of 16 bits as convolutions write and read them, as a linear one would be
-            # copied for every sample.
-            vectors = (
-                tensor.name.endswith("_coupling")
-                and tensor.dtype.itemsize == 2
-                and tensor.shape[1] % 8 == 0
-            )
-            tensor.allowed_formats = _HWC8 if vectors else _LINEAR
+    _set_formats(network)
     config = builder.create_builder_config()
     _configure(trt, config, request)
     profile = builder.create_optimization_profile()
@@ -86,24 +72,37 @@ def build_engine(
     if config.add_optimization_profile(profile) < 0:
         raise ExportError(
             f"{name}: {trt.__name__} {trt.__version__} does not accept these sizes: {log.said()}; "
-            "choose others "
-            "with --shapes"
+            "choose others with --shapes"
         )
     monitor = build_monitor(trt)
     config.progress_monitor = monitor
     start = time.monotonic()
-    plan = _in_background(
+    plan = _build_in_background(
         lambda: builder.build_serialized_network(network, config), monitor, name=name, say=say
     )
     if plan is None:
         raise ExportError(
             f"{name}: {trt.__name__} {trt.__version__} cannot build it: "
-            f"{log.said() or 'it gives no reason'}; other or "
-            "smaller --shapes may work, or closing other programs that use the GPU"
+            f"{log.said() or 'it gives no reason'}; other or smaller --shapes may work, or "
+            "closing other programs that use the GPU"
         )
     engine = bytes(plan)
     say(f"{name}: built in {time.monotonic() - start:.0f} s, {len(engine) / 1e6:.1f} MB")
     return engine
+
+
+def _set_formats(network: Any) -> None:
+    """Make the ends linear, and couplings as convolutions write and read them.
+
+    Linear, as the runtime has room for what a shape says, and HWC8 pads channels. A linear coupling
+    of 16 bits would be copied for every sample.
+    """
+    tensors = [network.get_input(index) for index in range(network.num_inputs)]
+    tensors += [network.get_output(index) for index in range(network.num_outputs)]
+    for tensor in tensors:
+        is_half_coupling = tensor.name.endswith("_coupling") and tensor.dtype.itemsize == 2
+        vectors = is_half_coupling and tensor.shape[1] % 8 == 0
+        tensor.allowed_formats = _HWC8 if vectors else _LINEAR
 
 
 def _network_flags(trt: Any) -> int:
@@ -134,7 +133,7 @@ def _configure(trt: Any, config: Any, request: EngineRequest) -> None:
     config.clear_flag(trt.BuilderFlag.TF32)
 
 
-def _in_background(
+def _build_in_background(
     build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]
 ) -> Any:
     """Run the build in another thread, and report its progress from this one.
@@ -208,9 +207,8 @@ def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False
     operations are plugins.
     """
     layers = map(network.get_layer, range(network.num_layers))
-    found: dict[str, str | int] = {
-        "plugins": sum(layer.type.name == "PLUGIN_V3" for layer in layers)
-    }
+    plugin_layers = sum(layer.type.name == "PLUGIN_V3" for layer in layers)
+    parsed: dict[str, str | int] = {"plugins": plugin_layers}
     wanted: dict[str, str | int] = {"plugins": graph.flow_nodes if plugins else 0}
     for end, count, tensor_of, expected in zip(
         ("input", "output"),
@@ -220,19 +218,18 @@ def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False
         strict=True,
     ):
         tensors = [tensor_of(index) for index in range(count)]
-        found |= {f"{end} {tensor.name}": _type_name(tensor.dtype) for tensor in tensors}
+        parsed |= {f"{end} {tensor.name}": _type_name(tensor.dtype) for tensor in tensors}
         wanted |= {f"{end} {name}": type_ for name, type_ in expected.items()}
     faults = [
-        f"{name}: {found.get(name, 'none')} instead of {wanted.get(name, 'none')}"
-        for name in dict.fromkeys((*wanted, *found))
-        if found.get(name) != wanted.get(name)
+        f"{name}: {parsed.get(name, 'none')} instead of {wanted.get(name, 'none')}"
+        for name in dict.fromkeys((*wanted, *parsed))
+        if parsed.get(name) != wanted.get(name)
     ]
     if faults:
         raise ExportError(
             f"{graph.name}, as {trt.__name__} reads it, is not the graph that was exported: "
-            f"{'; '.join(faults)}; "
-            f"export the checkpoint again with --precision {graph.precision}, or use another "
-            "version of the library"
+            f"{'; '.join(faults)}; export the checkpoint again with --precision "
+            f"{graph.precision}, or use another version of the library"
         )
 
 

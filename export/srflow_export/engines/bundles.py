@@ -99,8 +99,7 @@ def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, ...]
         return manifest.float32_graphs
     raise ArgumentError(
         f"engines in {precision} need graphs in {precision}, and this bundle has "
-        f"{manifest.precision}: export the "
-        f"checkpoint with --precision {precision}"
+        f"{manifest.precision}: export the checkpoint with --precision {precision}"
     )
 
 
@@ -130,24 +129,22 @@ def build_engines(
     elsewhere = elsewhere or command_of(request)
     if library is None:
         library = load_library(request.runtime, elsewhere=elsewhere)
-    own = (library.gpu.compute_capability,) if library.gpu else ()
     request = dataclasses.replace(request, sms=tuple(sorted(set(request.sms))), profile=profile)
-    capabilities = tuple(f"{sm // 10}.{sm % 10}" for sm in request.sms) or own
+    capabilities = tuple(f"{sm // 10}.{sm % 10}" for sm in request.sms)
+    if library.gpu and not capabilities:
+        capabilities = (library.gpu.compute_capability,)
     read = [read_graph(folder / name, precision=request.precision) for name in graphs]
-    plugins = plugins_for(
+    plugins = load_plugin_library(
         library, nodes=sum(graph.flow_nodes for graph in read), rebuild=elsewhere, say=say
     )
-    targets = [f"sm{capability.replace('.', '')}" for capability in capabilities]
-    stem = "-".join([_SHORT[library.runtime], library.version, *targets, request.precision])
+    stem = _name_engines(library, capabilities, request.precision)
     names: dict[str, str] = {}
     (folder / "engines").mkdir(exist_ok=True)
     for graph in read:
         part = graph.name.partition(".")[0]
         shapes = graph.input_shapes(profile, scale=manifest.scale)
         with_plugins = plugins is not None and graph.flow_nodes > 0
-        names[part] = (
-            f"engines/{stem}.{part}.engine"  # such as rtx-1.7.1.116-sm89-sm120-fp16.encoder.engine
-        )
+        names[part] = f"engines/{stem}.{part}.engine"
         engine = build_engine(library.module, graph, shapes, request, plugins=with_plugins, say=say)
         (folder / names[part]).write_bytes(engine)
     return EngineRecord(
@@ -165,7 +162,13 @@ def build_engines(
     )
 
 
-def plugins_for(
+def _name_engines(library: Library, capabilities: Sequence[str], precision: str) -> str:
+    """What engines' files begin with, such as rtx-1.7.1.116-sm89-sm120-fp16."""
+    targets = [f"sm{capability.replace('.', '')}" for capability in capabilities]
+    return "-".join([_SHORT[library.runtime], library.version, *targets, precision])
+
+
+def load_plugin_library(
     library: Library, *, nodes: int, rebuild: str, say: Callable[[str], None]
 ) -> PluginLibrary | None:
     """Load the plugin library, if there is one (:func:`find_native_library`), before graphs are
@@ -195,9 +198,8 @@ def plugins_for(
     if (str(plugins.tensorrt_major), plugins.abi) != (major, PLUGINS_ABI):
         raise ExportError(
             f"{path} is for TensorRT {plugins.tensorrt_major} (ABI {plugins.abi}), not {major} "
-            f"(ABI {PLUGINS_ABI}): "
-            f"build it again (python -m srflow_export.native tensorrt), or set {PLUGINS}= to do "
-            "without"
+            f"(ABI {PLUGINS_ABI}): build it again (python -m srflow_export.native tensorrt), or "
+            f"set {PLUGINS}= to do without"
         )
     load_plugins(library.module, plugins, rebuild=rebuild)
     say(f"flow operations: {nodes} plugins of {path}, which the engines need wherever they run")

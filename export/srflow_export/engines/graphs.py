@@ -20,7 +20,7 @@ from onnx import external_data_helper, helper
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import LrProfile
 
-PLUGINS_ABI = 4  # of srflow/srflow.h: the plugins that take what for_plugins makes
+PLUGINS_ABI = 4  # of srflow/srflow.h: the plugins that take what convert_for_plugins makes
 _LEVEL = re.compile(r"(?:noise_)?level([0-9]{1,2})(?:_[a-z0-9_]+)?", re.ASCII)
 
 Shape = tuple[int, ...]
@@ -104,7 +104,7 @@ def _type_name(entry: onnx.ValueInfoProto) -> str:
     return str(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type))
 
 
-def for_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
+def convert_for_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose flow operations read heads as convolutions write them, with channels last.
 
     They also give h_A so, in half precision, where a Slice and a Cast make it for a coupling. A

@@ -80,8 +80,7 @@ def check_request(request: EngineRequest) -> None:
     if is_rtx and not request.sms:
         raise ArgumentError(
             "TensorRT-RTX must know which GPUs to build for: add --sm with their compute "
-            "capabilities, such as "
-            "--sm 89 120 for GeForce 40 and 50"
+            "capabilities, such as --sm 89 120 for GeForce 40 and 50"
         )
     if request.sms and not is_rtx:
         raise ArgumentError(
@@ -104,10 +103,8 @@ def check_sms(trt: Any, sms: Iterable[int]) -> None:
         if sm not in known:
             raise ArgumentError(
                 f"--sm {sm}: {trt.__name__} {trt.__version__} does not build for this GPU, only "
-                "for "
-                f"{', '.join(map(str, known))}. Others, such as data-centre GPUs, need TensorRT "
-                "itself: "
-                "--trt on a machine that has one"
+                f"for {', '.join(map(str, known))}. Others, such as data-centre GPUs, need "
+                "TensorRT itself: --trt on a machine that has one"
             )
 
 
@@ -152,25 +149,21 @@ def load_library(runtime: EngineRuntime, *, elsewhere: str) -> Library:
     except (ImportError, OSError, AttributeError) as error:
         raise MissingExtraError(
             f"no engines: {title} is installed but does not load ({error}). Its Python module and "
-            "its libraries are "
-            f"separate packages that must have the same version: {install} --force-reinstall. "
-            f"{rest}"
+            f"its libraries are separate packages that must have the same version: {install} "
+            f"--force-reinstall. {rest}"
         ) from error
     if _release(version) < OLDEST[runtime]:
         oldest = ".".join(map(str, OLDEST[runtime]))
         raise ExportError(
             f"no engines: {title} {version} is too old; {oldest} is the first version that builds "
-            "these "
-            f"graphs: {install} --upgrade. {rest}"
+            f"these graphs: {install} --upgrade. {rest}"
         )
     if runtime == "tensorrt" and gpu is None:
         raise ExportError(
             f"no engines: {title} {version} is installed, but there is no NVIDIA GPU that this "
-            "process may use. It "
-            "times kernels on the GPU that will run them, so it cannot build without one. "
-            "srflow-doctor says what the "
-            "driver sees; a container needs --gpus all. TensorRT-RTX (--rtx) builds without a "
-            f"GPU. {rest}"
+            "process may use. It times kernels on the GPU that will run them, so it cannot build "
+            "without one. srflow-doctor says what the driver sees; a container needs --gpus all. "
+            f"TensorRT-RTX (--rtx) builds without a GPU. {rest}"
         )
     return Library(runtime=runtime, module=module, version=version, gpu=gpu)
 
@@ -189,7 +182,7 @@ def parse_shapes(text: str) -> LrProfile:
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 3:
         raise _bad_shapes(text, f"expected three sizes, not {len(parts)}")
-    low, best, high = (_parsed_size(text, part) for part in parts)
+    low, best, high = (_parse_size(text, part) for part in parts)
     return _ordered(LrProfile(min=low, opt=best, max=high), said=text)
 
 
@@ -204,12 +197,11 @@ def check_profile(profile: LrProfile, manifest: Manifest) -> None:
             fix = tiles.padded_size(size[0], multiple), tiles.padded_size(size[1], multiple)
             raise ArgumentError(
                 f"--shapes {profile}: this model needs LR sides that are multiples of {multiple}, "
-                "and "
-                f"{_size_text(size)} is not; use {_size_text(fix)}"
+                f"and {_size_text(size)} is not; use {_size_text(fix)}"
             )
 
 
-def _parsed_size(text: str, part: str) -> tuple[int, int]:
+def _parse_size(text: str, part: str) -> tuple[int, int]:
     sides = part.lower().replace("×", "x").split("x")
     if len(sides) > 2 or not all(_SIDE.fullmatch(side) for side in sides):
         raise _bad_shapes(text, f"{part!r} is not a size")
@@ -231,6 +223,6 @@ def _size_text(size: tuple[int, int]) -> str:
 
 def _bad_shapes(text: str, why: str) -> ArgumentError:
     return ArgumentError(
-        f"--shapes {text}: {why}; give the smallest, best and largest LR size, such as "
-        "16,88,256 for squares or 16x16,88x120,256x256 as height x width"
+        f"--shapes {text}: {why}; give the smallest, best and largest LR size, such as 16,88,256 "
+        "for squares or 16x16,88x120,256x256 as height x width"
     )

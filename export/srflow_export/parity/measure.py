@@ -72,14 +72,19 @@ class Progress:
 class ParityRow:
     """One decoder compared with a reference on one photograph at one τ, with the same latents.
 
-    graph: what was compared. diverged: the reference itself gives values that are not finite, or a
-    thousand times out of range, as published networks can at large τ; such rows count only if there
-    are no others. comparable: the reference is finite; otherwise the other values mean nothing.
-    psnr_db: in image space, relative to the reference's spread (at least 1). max_abs: largest
-    difference, image values in [0, 1]. nonfinite: how many values are not finite. levels_db: PSNR
-    of what each level decodes to, by level, L first; empty if only the image is known. own_db:
-    where psnr_db is below the bound of a healthy network, the PSNR of the network itself in the
-    same arithmetic, which excuses it; -200 if that is not finite.
+    Attributes:
+        graph: what was compared.
+        photo: the photograph's name.
+        tau: the temperature.
+        diverged: the reference itself is not finite, or a thousand times out of range, as published
+            networks can be at large τ; such rows count only if there are no others.
+        psnr_db: in image space, relative to the reference's spread (at least 1).
+        max_abs: largest difference, image values in [0, 1].
+        nonfinite: how many values are not finite.
+        levels_db: PSNR of what each level decodes to, L first; empty if only the image is known.
+        comparable: the reference is finite; otherwise the other values mean nothing.
+        own_db: where psnr_db is below the bound of a healthy network, the PSNR of the network
+            itself in the same arithmetic, which excuses it; -200 if that is not finite.
     """
 
     graph: str
@@ -126,7 +131,7 @@ def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
     return {"lr": lr, **many, "tau": np.array(TAUS, np.float32)}
 
 
-def compared(
+def compare_taus(
     graph: str, photo: str, outputs: Mapping[str, Array], references: Mapping[str, Array]
 ) -> Iterator[ParityRow]:
     """A row for each τ of one photograph, from the outputs of two runners for one :func:`feed`."""
@@ -180,20 +185,19 @@ class Comparison:
         self._references: list[Mapping[str, Array]] = []
         self._own: dict[Arithmetic, dict[tuple[str, float], ParityRow]] = {}
 
-    def rows(self, graph: str, decoder: Runner) -> list[ParityRow]:
+    def compare(self, graph: str, decoder: Runner) -> list[ParityRow]:
         """Compare a decoder on every photograph at every τ of TAUS. Only one runner is active at a
         time.
         """
-        self._references = self._references or self._outputs(self._reference, self.name)
-        outputs = self._outputs(decoder, graph)
-        found = zip(self._photos, outputs, self._references, strict=True)
+        self._references = self._references or self._run(self._reference, self.name)
+        outputs = self._run(decoder, graph)
         return [
             row
-            for photo, ours, theirs in found
-            for row in compared(graph, photo.name, ours, theirs)
+            for photo, ours, theirs in zip(self._photos, outputs, self._references, strict=True)
+            for row in compare_taus(graph, photo.name, ours, theirs)
         ]
 
-    def checked(
+    def check(
         self, graph: str, decoder: Runner, *, bound_db: float, arithmetic: Arithmetic | None
     ) -> list[ParityRow]:
         """Compare a decoder, show the table, and check that it is good enough; see :func:`check`.
@@ -201,19 +205,18 @@ class Comparison:
         arithmetic: what the network shows in torch of what rounding as in these graphs makes of it;
             None if nothing.
         """
-        rows = self.rows(graph, decoder)
+        rows = self.compare(graph, decoder)
         for line in table(rows):
             self.say(line)
 
         def own(row: ParityRow) -> ParityRow | None:
-            return self._itself(row, arithmetic)
+            return self._compare_network(row, arithmetic)
 
         rows = check(rows, bound_db=bound_db, reference=self.name, own=own)
         if excused := [row.own_db for row in rows if row.own_db is not None]:
             self.say(
                 "the network multiplies rounding: its own pictures in the bundle's arithmetic are "
-                f"{min(excused):.1f} "
-                "dB from its float32 ones, and the graphs are as near"
+                f"{min(excused):.1f} dB from its float32 ones, and the graphs are as near"
             )
         return rows
 
@@ -242,23 +245,24 @@ class Comparison:
         path = command_line([str(folder)])
         self.say(
             f"to look into what was compared: polygraphy run {path}/graph.onnx --onnxrt{trt} "
-            "--load-inputs "
-            f"{path}/inputs.json --load-outputs {path}/outputs.json --compare psnr "
+            f"--load-inputs {path}/inputs.json --load-outputs {path}/outputs.json --compare psnr "
             f"--psnr-threshold {bound_db:g}"
         )
 
-    def _itself(self, row: ParityRow, arithmetic: Arithmetic | None) -> ParityRow | None:
+    def _compare_network(self, row: ParityRow, arithmetic: Arithmetic | None) -> ParityRow | None:
         """The row of the torch network in another arithmetic beside its float32 self, computed when
         first asked for.
         """
         if arithmetic is None or self.model is None:
             return None
         if arithmetic not in self._own:
-            rows = self.rows(f"the network in {arithmetic}", torch_runner(self.model, arithmetic))
+            rows = self.compare(
+                f"the network in {arithmetic}", torch_runner(self.model, arithmetic)
+            )
             self._own[arithmetic] = {(row.photo, row.tau): row for row in rows}
         return self._own[arithmetic][row.photo, row.tau]
 
-    def _outputs(self, runner: Runner, name: str) -> list[Mapping[str, Array]]:
+    def _run(self, runner: Runner, name: str) -> list[Mapping[str, Array]]:
         progress = Progress(f"comparing {name}", len(self._feeds), self.say)
         outputs = []
         with runner() as infer:
@@ -289,8 +293,8 @@ def check(
     if not counted:
         raise ExportError(
             f"{reference} itself gives no finite picture of any photograph, at any tau: there is "
-            "nothing to compare; "
-            "train it further, or check that its file is the right one and whole"
+            "nothing to compare; train it further, or check that its file is the right one and "
+            "whole"
         )
     excused: dict[int, float] = {}
     for row in sorted(counted, key=lambda row: (not row.nonfinite, row.psnr_db)):
@@ -320,9 +324,8 @@ def check(
         )
     if all(row.nonfinite for row in counted):
         raise ExportError(
-            f"{counted[0].graph}: {reference} itself gives no finite picture in this precision, on "
-            "any photograph; use "
-            "another one, such as --precision fp32"
+            f"{counted[0].graph}: {reference} itself gives no finite picture in this precision, "
+            "on any photograph; use another one, such as --precision fp32"
         )
     return [replace(row, own_db=excused.get(id(row))) for row in rows]
 

@@ -63,10 +63,8 @@ def photo_patches(
         if not profile.holds(*photo.lr.shape[2:]):
             raise ArgumentError(
                 f"the photograph '{photo.name}' has no patch of a size that these engines accept, "
-                "from "
-                f"{profile.min[1]}×{profile.min[0]} to {profile.max[1]}×{profile.max[0]} LR "
-                "pixels: build engines with "
-                "other --shapes to compare them"
+                f"from {profile.min[1]}×{profile.min[0]} to {profile.max[1]}×{profile.max[0]} LR "
+                "pixels: build engines with other --shapes to compare them"
             )
     return patches
 
@@ -77,7 +75,8 @@ def collage(side: int) -> Array:
     """
     photos = [photo.lr for photo in photographs(1)]
     height, width = (min(photo.shape[axis] for photo in photos) for axis in (2, 3))
-    rows, columns = -(-side // height), -(-side // width)
+    rows = -(-side // height)
+    columns = -(-side // width)
     cells = [
         [
             photos[(2 * row + row // 2 + column) % len(photos)][..., :height, :width]
@@ -94,5 +93,6 @@ def _middle(photo: Array, size: tuple[int, int], size_multiple: int) -> Array:
         max(min(side, most) // size_multiple, 1) * size_multiple
         for side, most in zip(size, photo.shape[2:], strict=True)
     )
-    top, left = (photo.shape[2] - height) // 2, (photo.shape[3] - width) // 2
+    top = (photo.shape[2] - height) // 2
+    left = (photo.shape[3] - width) // 2
     return np.ascontiguousarray(photo[:, :, top : top + height, left : left + width])

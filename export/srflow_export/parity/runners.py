@@ -7,7 +7,7 @@ float32.
 
 ONNX Runtime has hardly any half-precision operators for CPUs: it casts to float32, computes there,
 and rounds nothing in between, so a graph that overflows in half looks flawless.
-:func:`rounded_as_on_gpus` rounds every value that a graph declares as float16 or bfloat16 after its
+:func:`round_as_on_gpus` rounds every value that a graph declares as float16 or bfloat16 after its
 operator. The operators themselves work in float32, like the matrix units of GPUs, which multiply in
 half and add in float32. Fused kernels round less often, so this is the stricter test.
 """
@@ -215,11 +215,11 @@ def graph_of(bundle: Bundle, *names: str, rounded: bool = False) -> onnx.ModelPr
     default the required files. rounded: compute as GPUs do in half precision.
     """
     *encoders, last = (onnx.load(bundle.file(name)) for name in names or REQUIRED_FILES)
-    proto = onnx_models.joined(encoders[0], last) if encoders else last
-    return onnx_models.with_decoded_levels(rounded_as_on_gpus(proto) if rounded else proto)
+    proto = onnx_models.join(encoders[0], last) if encoders else last
+    return onnx_models.add_decoded_levels(round_as_on_gpus(proto) if rounded else proto)
 
 
-def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
+def round_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Rewrite a graph with float32 operators, with values rounded to half where the graph says so.
 
     Model-local functions are inlined.
@@ -231,13 +231,13 @@ def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
     values = (*graph.value_info, *graph.input, *graph.output)
     types |= {value.name: value.type.tensor_type.elem_type for value in values}
     onnx_models.compute_in_float32(flat)
-    nodes = [rounded for node in flat.graph.node for rounded in _with_rounding(node, types)]
+    nodes = [rounded for node in flat.graph.node for rounded in _add_rounding(node, types)]
     del flat.graph.node[:], flat.graph.value_info[:]
     flat.graph.node.extend(nodes)
     return flat
 
 
-def _with_rounding(node: onnx.NodeProto, types: dict[str, int]) -> Iterator[onnx.NodeProto]:
+def _add_rounding(node: onnx.NodeProto, types: dict[str, int]) -> Iterator[onnx.NodeProto]:
     """The node, and a rounding behind each of its outputs that is in half."""
     half = (
         []

@@ -118,7 +118,7 @@ def test_sizes_that_the_library_refuses_are_told_in_its_words(rtx, graph):
 
 
 def test_a_build_that_fails_says_so_and_what_may_help(rtx, graph, monkeypatch):
-    monkeypatch.setattr(building, "_in_background", lambda *_, **__: None)
+    monkeypatch.setattr(building, "_build_in_background", lambda *_, **__: None)
     with pytest.raises(
         ExportError, match=r"encoder.onnx: tensorrt_rtx .* cannot build it: .*smaller --shapes"
     ):

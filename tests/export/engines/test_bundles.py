@@ -120,7 +120,7 @@ def with_nodes(exported, tmp_path_factory):
     sampler = onnx_models.sampler_model(
         random_srflow(tiny_config(steps=1)), "fp16", flow_nodes=True
     )
-    (folder / "sampler.onnx").write_bytes(onnx_models.finished(sampler, {}))
+    (folder / "sampler.onnx").write_bytes(onnx_models.serialise(sampler, {}))
     return folder
 
 

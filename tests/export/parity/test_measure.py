@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from srflow_export.parity.measure import TAUS, ParityRow, check, compared, table
+from srflow_export.parity.measure import TAUS, ParityRow, check, compare_taus, table
 from srflow_sdk.errors import ExportError
 
 
@@ -13,7 +13,7 @@ def values(value):
 
 
 def rows_of(outputs, references):
-    return list(compared("graph", "cat", outputs, references))
+    return list(compare_taus("graph", "cat", outputs, references))
 
 
 def row(**fields):
