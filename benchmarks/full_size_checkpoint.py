@@ -27,11 +27,11 @@ def full_size_network(preset: str = "published-x4", overrides: Sequence[str] = (
     """The network of a preset; deterministic."""
     from srflow_training.presets import load_settings
 
-    return initialised(load_settings(preset, overrides).config())
+    return initialise(load_settings(preset, overrides).config())
 
 
 @torch.no_grad()
-def initialised(config: SRFlowConfig) -> SRFlow:
+def initialise(config: SRFlowConfig) -> SRFlow:
     """A network with random weights as at the start of training; deterministic."""
     from srflow_export.parity.photographs import photographs
 
@@ -48,11 +48,11 @@ def initialised(config: SRFlowConfig) -> SRFlow:
 
 
 @torch.no_grad()
-def steady(config: SRFlowConfig) -> SRFlow:
+def make_steady(config: SRFlowConfig) -> SRFlow:
     """A network with random weights whose decoding neither explodes nor vanishes; deterministic.
     For timings.
 
-    With the weights of :func:`initialised`, ×8 gives NaN.
+    With the weights of :func:`initialise`, ×8 gives NaN.
     """
     torch.manual_seed(0)
     model = SRFlow(config)

@@ -92,13 +92,13 @@ def main() -> None:
         with TemporaryDirectory() as folder, Worker(variant, module="benchmarks.memory") as worker:
             source = Path(folder) / "photo.jpg"
             width, height = write_photo(source, megapixels)
-            found = worker.run(
+            measured = worker.run(
                 limit_s=7200, source=str(source), target=str(Path(folder) / "large.png")
             )
-        peaks.append((found["peak_bytes"] - found["before"]) / 1e9)
+        peaks.append((measured["peak_bytes"] - measured["before"]) / 1e9)
         print(
             f"{megapixels:g} megapixels, {width}×{height}: {peaks[-1]:.3f} GB beyond the loaded "
-            f"model ({found['before'] / 1e9:.3f} GB), {found['seconds']:.0f} s",
+            f"model ({measured['before'] / 1e9:.3f} GB), {measured['seconds']:.0f} s",
             flush=True,
         )
     print(f"the last takes {peaks[-1] / peaks[0]:.2f} times the memory of the first")

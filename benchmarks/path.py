@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT / "srflow_sdk", ROOT / "apps" / "srflow_apps")
 
 
-def functions(arguments: list[str]) -> list[tuple[str, str]]:
+def trace_functions(arguments: list[str]) -> list[tuple[str, str]]:
     """Run srflow-upscale; return its functions as (module, name and line), in the order of their
     first calls.
     """
@@ -66,7 +66,7 @@ def main() -> None:
                 (160, 120)
             ).save(photo)
             arguments = [str(photo), "-o", str(Path(folder) / "large.png")]
-        seen = functions(arguments)
+        seen = trace_functions(arguments)
     if listed:
         print(*(f"{module}.{name}" for module, name in seen), sep="\n")
     for house in ("srflow_sdk", "srflow_apps", ""):

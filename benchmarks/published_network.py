@@ -81,10 +81,8 @@ def _conditions(model: SRFlow, lr: Tensor) -> list[Tensor]:
 def _step(step: Step, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     h, nats = step.actnorm.transform().encode(h)
     log_abs_det = torch.linalg.slogdet(step.mix.weight).logabsdet
-    h, nats = (
-        F.conv2d(h, step.mix.weight[:, :, None, None]),
-        nats + log_abs_det * h.shape[2] * h.shape[3],
-    )
+    h = F.conv2d(h, step.mix.weight[:, :, None, None])
+    nats = nats + log_abs_det * h.shape[2] * h.shape[3]
     if step.injector is None or step.coupling is None:
         return h, nats
     h, log_det = _affine(step.injector, h, u)

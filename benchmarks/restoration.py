@@ -56,7 +56,7 @@ SHEET = ("noise:20", "dots:2", "jpeg:30")
 SHEET_SIDE = 256
 
 
-def halved(picture: Picture) -> Picture:
+def halve(picture: Picture) -> Picture:
     """The picture at half its size."""
     height, width = picture.shape[:2]
     return np.asarray(
@@ -64,17 +64,17 @@ def halved(picture: Picture) -> Picture:
     )
 
 
-def damaged(picture: Picture, damage: str, seed: int) -> Picture:
+def damage_picture(picture: Picture, damage: str, seed: int) -> Picture:
     """One of DAMAGES; bicubic is reduced to half the size and enlarged again."""
     if damage == "none":
         return picture
     if damage == "bicubic":
         size = picture.shape[1], picture.shape[0]
-        return np.asarray(Image.fromarray(halved(picture)).resize(size, Image.Resampling.BICUBIC))
+        return np.asarray(Image.fromarray(halve(picture)).resize(size, Image.Resampling.BICUBIC))
     return Damage.parse(damage).of(picture, np.random.default_rng(seed))
 
 
-def cut(picture: Picture, scale: int) -> Picture:
+def cut_to_multiple(picture: Picture, scale: int) -> Picture:
     """The picture without the rows and columns beyond multiples of the scale."""
     return picture[: picture.shape[0] // scale * scale, : picture.shape[1] // scale * scale]
 
@@ -85,7 +85,7 @@ def psnr(one: Picture | None, other: Picture) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-def classical(damage: str, picture: Picture) -> Picture | None:
+def restore_classically(damage: str, picture: Picture) -> Picture | None:
     """The picture as a classical filter restores it; None where there is none for the damage."""
     kind, _, amount = damage.partition(":")
     if kind == "dots":
@@ -93,12 +93,19 @@ def classical(damage: str, picture: Picture) -> Picture | None:
     if kind != "noise":
         return None
     sigma = float(amount) / 255
-    patches = {"patch_size": 5, "patch_distance": 6, "fast_mode": True}
-    clean = denoise_nl_means(picture / 255, h=0.8 * sigma, sigma=sigma, channel_axis=-1, **patches)
+    clean = denoise_nl_means(
+        picture / 255,
+        patch_size=5,
+        patch_distance=6,
+        h=0.8 * sigma,
+        fast_mode=True,
+        sigma=sigma,
+        channel_axis=-1,
+    )
     return np.rint(np.clip(clean, 0, 1) * 255).astype(np.uint8)
 
 
-def measured(damage: str, truth: Picture, picture: Picture, upscaler: Upscaler) -> list[float]:
+def measure(damage: str, truth: Picture, picture: Picture, upscaler: Upscaler) -> list[float]:
     """The PSNR of each column; NaN where there is no answer."""
     encoding = upscaler.encode(
         to_pixels(reduce_bicubic(to_image(picture), upscaler.scale).clamp(0, 1))
@@ -109,7 +116,7 @@ def measured(damage: str, truth: Picture, picture: Picture, upscaler: Upscaler) 
         encoding.sample(tau=0),
         published,
         upscaler.restore(picture),
-        classical(damage, picture),
+        restore_classically(damage, picture),
     )
     return [psnr(answer, truth) for answer in answers]
 
@@ -139,11 +146,11 @@ def main() -> None:
         )
     with Upscaler(options.model) as upscaler:
         if options.sheet is not None:
-            photo = cut(photos[0], upscaler.scale)
+            photo = cut_to_multiple(photos[0], upscaler.scale)
             rows = []
             top, left = ((side - SHEET_SIDE) // 2 for side in photo.shape[:2])
             for damage in SHEET:
-                bad = damaged(photo, damage, 0)
+                bad = damage_picture(photo, damage, 0)
                 views = (
                     view[top : top + SHEET_SIDE, left : left + SHEET_SIDE] for view in (photo, bad)
                 )
@@ -152,13 +159,15 @@ def main() -> None:
             Image.fromarray(np.concatenate(rows)).save(options.sheet)
             return
         pictures = [
-            cut(version, upscaler.scale) for photo in photos for version in (photo, halved(photo))
+            cut_to_multiple(version, upscaler.scale)
+            for photo in photos
+            for version in (photo, halve(photo))
         ]
         print(f"| | {' | '.join((*COLUMNS, 'worse'))} |")
         print("|---" * (len(COLUMNS) + 2) + "|")
         for damage in options.damage or DAMAGES:
             rows = [
-                measured(damage, picture, damaged(picture, damage, number), upscaler)
+                measure(damage, picture, damage_picture(picture, damage, number), upscaler)
                 for number, picture in enumerate(pictures)
             ]
             worse = sum(row[COLUMNS.index("restored")] < row[0] - 0.01 for row in rows)

@@ -24,7 +24,7 @@ from srflow_training.presets import load_settings
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 
-def drawn(
+def draw(
     session: ort.InferenceSession, lr: npt.NDArray[np.float32], orientations: int
 ) -> npt.NDArray[np.float32]:
     """The network's picture of lr, 1×3×h×w, as the mean of this many orientations."""
@@ -76,7 +76,7 @@ def main() -> None:
             pixels = halved(pixels)
         height, width = (side // scale * scale for side in pixels.shape[:2])
         lr = round_to_8_bit(reduce(to_image(pixels[:height, :width]), scale))
-        picture = drawn(session, lr.numpy(), asked.orientations)[0].transpose(1, 2, 0)
+        picture = draw(session, lr.numpy(), asked.orientations)[0].transpose(1, 2, 0)
         if picture.shape != (height, width, 3):
             parser.error(
                 f"{asked.model} enlarges to {picture.shape[:2]}, not to {height, width}: give a "

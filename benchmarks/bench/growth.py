@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.bench.parts import Settings, table
 from benchmarks.bench.processes import MissingError, Worker
-from benchmarks.bench.timing import Times, in_turn
+from benchmarks.bench.timing import Times, call_in_turn
 
 WAYS = {
     "ONNX Runtime": ("cpu", "bundle"),
@@ -72,7 +72,7 @@ def _series(
             answers.append(worker.run(limit_s=3600, **job))
             return float(answers[-1]["seconds"])
 
-        times = in_turn({x: seconds}, runs=settings.runs)[x]
+        times = call_in_turn({x: seconds}, runs=settings.runs)[x]
         points.append(
             {
                 "x": x,

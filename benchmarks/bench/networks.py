@@ -31,7 +31,7 @@ def sources_digest() -> str:
     return digest.hexdigest()[:12]
 
 
-def prepared(root: Path, say: Callable[[str], None], *, tiny: bool = False) -> Path:
+def prepare(root: Path, say: Callable[[str], None], *, tiny: bool = False) -> Path:
     """The folder with network.pth, network.srflow and int8.srflow, made where they are missing.
 
     tiny: a network of seconds. Raises: MissingError if one cannot be made; without int8.srflow only

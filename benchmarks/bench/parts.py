@@ -69,17 +69,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def texts(results: Mapping[str, Any]) -> dict[str, str]:
     """What stands between the markers: the tables of each part, and how they were measured."""
-    found = {}
+    written = {}
     for name in PARTS:
-        found[name] = (
+        written[name] = (
             f"Not measured yet: `make bench BENCH_ARGS='--only {name}'` writes this table."
         )
         if name in results:
-            foot = (
-                f"`python -m benchmarks.bench --only {name}`. {one_line(results[name]['machine'])}"
-            )
-            found[name] = f"{module(name).tables(results[name]['result'])}\n\n{foot}"
-    return found
+            machine = one_line(results[name]["machine"])
+            foot = f"`python -m benchmarks.bench --only {name}`. {machine}"
+            written[name] = f"{module(name).tables(results[name]['result'])}\n\n{foot}"
+    return written
 
 
 def parts_of(page: str) -> dict[str, str]:
@@ -87,12 +86,12 @@ def parts_of(page: str) -> dict[str, str]:
     return {match["name"]: match["text"] for match in _PART.finditer(page)}
 
 
-def write_parts(found: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None:
+def write_parts(written: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None:
     """Write texts into the pages. Ends the program before anything is written if a part has no
     markers.
     """
     sources = {page: page.read_text(encoding="utf-8") for page in pages}
-    for name in found:
+    for name in written:
         if not any(name in parts_of(source) for source in sources.values()):
             names = " or ".join(page.name for page in pages)
             markers = f'"<!-- make bench: {name} -->" and "<!-- end of {name} -->"'
@@ -103,7 +102,7 @@ def write_parts(found: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None
         page.write_text(
             _PART.sub(
                 lambda match: (
-                    f"{match[1]}{found.get(match['name'], match['text'])}\n{match[4].lstrip()}"
+                    f"{match[1]}{written.get(match['name'], match['text'])}\n{match[4].lstrip()}"
                 ),
                 source,
             ),

@@ -31,10 +31,10 @@ class MissingError(Exception):
     """A variant cannot be measured here; the message says why, for its row in the table."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(without_paths(why))
+        super().__init__(remove_paths(why))
 
 
-def without_paths(text: str) -> str:
+def remove_paths(text: str) -> str:
     """The text with paths as seen from the repository's root: tables are for other machines."""
     return text.replace(f"{ROOT}{os.sep}", "")
 
@@ -142,7 +142,7 @@ class Worker:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if line.strip():
-                self.said.append(without_paths(line.strip()))
+                self.said.append(remove_paths(line.strip()))
             del self.said[:-50]
 
     def _end(self) -> None:

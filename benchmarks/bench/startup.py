@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.bench.parts import Settings, table
 from benchmarks.bench.processes import ROOT
-from benchmarks.bench.timing import Times, in_turn, seconds_of
+from benchmarks.bench.timing import Times, call_in_turn, seconds_of
 
 _PICTURE = (
     "from PIL import Image; from srflow_sdk import Upscaler; "
@@ -40,7 +40,9 @@ def run(settings: Settings) -> dict[str, Any]:
         for name, script in SCRIPTS.items()
     }
     runs = 1 if settings.quick else 9
-    return {"seconds": {name: times.seconds for name, times in in_turn(calls, runs=runs).items()}}
+    return {
+        "seconds": {name: times.seconds for name, times in call_in_turn(calls, runs=runs).items()}
+    }
 
 
 def _process(script: str, environment: dict[str, str]) -> None:

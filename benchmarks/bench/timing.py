@@ -45,7 +45,7 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def in_turn(calls: Mapping[_Name, Callable[[], float]], *, runs: int) -> dict[_Name, Times]:
+def call_in_turn(calls: Mapping[_Name, Callable[[], float]], *, runs: int) -> dict[_Name, Times]:
     """Make each call once as a warm-up, then all of them in turn, `runs` times. A call returns its
     own seconds.
     """

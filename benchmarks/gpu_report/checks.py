@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench.processes import MissingError, serve, without_paths
+from benchmarks.bench.processes import MissingError, remove_paths, serve
 from benchmarks.gpu_report.network import Setting, make_references, picture
 from benchmarks.gpu_report.report import FURTHER, PICTURE, Row, Verdict
 from srflow_sdk.backends.gate import psnr
@@ -111,7 +111,7 @@ class Checks(logging.Handler):
             yield {}  # for warnings after the last row
 
     def _row(self, name: str, words: str, verdict: Verdict = "") -> dict[str, Any]:
-        value = " ".join(without_paths(words).split())[:400]
+        value = " ".join(remove_paths(words).split())[:400]
         return {"row": asdict(Row(name, self.runs_on, value, verdict=verdict))}
 
 
@@ -143,7 +143,7 @@ def loading(of: Checks) -> Iterator[Row]:
 def pictures(of: Checks) -> Iterator[Row]:
     """Pictures of several sizes are the CPU's."""
     for name, size in of.setting.pictures().items():
-        yield judged(
+        yield judge(
             f"{name}, {size[1]}×{size[0]}",
             of,
             of.engine.draw(picture(*size)),
@@ -222,7 +222,7 @@ def milliseconds(call: Callable[[], object], rounds: int) -> float:
     return statistics.median(times)
 
 
-def judged(name: str, of: Checks, drawn: np.ndarray, expected: np.ndarray) -> Row:
+def judge(name: str, of: Checks, drawn: np.ndarray, expected: np.ndarray) -> Row:
     """A row about a picture."""
     limit = f"≥ {LEAST_DB:.0f} dB"
     if drawn.shape != expected.shape:

@@ -82,12 +82,12 @@ def network(setting: Setting) -> SRFlow:
     """
     import torch
 
-    from benchmarks.full_size_checkpoint import steady
+    from benchmarks.full_size_checkpoint import make_steady
     from srflow_training import SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
 
     if not setting.checkpoint.is_file():
         config = SRFlowConfig.of_variant("published", scale=4)
-        made = steady(dataclasses.replace(config, **_TINY) if setting.quick else config)
+        made = make_steady(dataclasses.replace(config, **_TINY) if setting.quick else config)
         if setting.quick:
             first = next(
                 module for module in made.encoder.modules() if isinstance(module, torch.nn.Conv2d)

@@ -89,7 +89,7 @@ class Report:
             file.write(text)
 
 
-def aims(rows: Sequence[Row]) -> Iterator[Row]:
+def judge_aims(rows: Sequence[Row]) -> Iterator[Row]:
     """The two aims, judged by the fastest engine of the full-size network that was timed."""
     for what, most in ((PICTURE, PICTURE_MS), (FURTHER, FURTHER_MS)):
         name = f"aim: {what}"
@@ -121,7 +121,7 @@ def exit_status(rows: Sequence[Row]) -> int:
     return NO_VERDICT if unjudged or "no verdict" in verdicts or "fine" not in verdicts else FINE
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summarise(rows: Sequence[Row]) -> str:
     """The last line of the file, and of what is printed."""
     words = {FINE: "fine", WRONG: "wrong", NO_VERDICT: "no verdict", SLOW: "slow"}
     counts = Counter(row.verdict for row in rows)
@@ -141,7 +141,7 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(clean)} |"
 
 
-def order() -> Iterator[tuple[str, str]]:
+def order_checks() -> Iterator[tuple[str, str]]:
     """(engine, check): first what most people have, and what the verdict needs, engine by engine;
     then the rest.
     """
@@ -179,7 +179,7 @@ class Runner:
         lacking: dict[str, str] = {}
         skipped: dict[tuple[str, str], list[str]] = {}
         try:
-            for engine, check in order():
+            for engine, check in order_checks():
                 began = time.monotonic()
                 rows = len(self.report.rows)
                 why = lacking.get(CPU) or lacking.get(engine)

@@ -45,7 +45,7 @@ def check_present(kind: str) -> None:
         raise MissingError("this machine has no NVIDIA GPU")
 
 
-def exported(setting: Setting) -> Bundle:
+def export_bundle(setting: Setting) -> Bundle:
     """The bundle that all engines share, in fp16 and with the flow's operations as nodes; for
     TensorRT, with engines.
 
@@ -91,7 +91,7 @@ class SdkEngine:
         check_present(setting.kind)
         self.in_levels = setting.engine == EMBEDDED
         started = time.perf_counter()
-        self.bundle = Bundle.open(MODEL) if setting.engine == EMBEDDED else exported(setting)
+        self.bundle = Bundle.open(MODEL) if setting.engine == EMBEDDED else export_bundle(setting)
         made = time.perf_counter()
         device: Any = setting.kind
         self.upscaler = Upscaler(self.bundle, device=device, tile=None)

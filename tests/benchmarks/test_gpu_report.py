@@ -28,9 +28,9 @@ from benchmarks.gpu_report.report import (
     Report,
     Row,
     Runner,
-    aims,
     exit_status,
-    order,
+    judge_aims,
+    order_checks,
 )
 from srflow_sdk.system.hardware import Gpu
 
@@ -91,11 +91,11 @@ def test_the_driver_decides_which_wheels_are_installed(cuda, found, monkeypatch,
 def test_the_exit_status_says_wrong_before_slow_and_slow_before_fine(
     rows: list[Row], status: int
 ) -> None:
-    assert exit_status([*rows, *aims(rows)]) == status
+    assert exit_status([*rows, *judge_aims(rows)]) == status
 
 
 def test_every_check_is_known_and_what_the_verdict_needs_comes_first() -> None:
-    jobs = list(order())
+    jobs = list(order_checks())
     assert {check for _, check in jobs} == CHECKS.keys()
     assert len(set(jobs)) == len(jobs)
     assert [*dict.fromkeys(engine for engine, _ in jobs)][:2] == [EMBEDDED, CPU]
@@ -189,7 +189,7 @@ def test_what_does_not_fit_the_budget_is_said_and_building_is_outside_of_it(tmp_
     ended = rows.index(Row("pictures", TORCH, "it did not end within 0 s", verdict="no verdict"))
     assert str(rows[ended]).endswith("| it did not end within 0 s |  | **no verdict** |")
     assert {row.value for row in rows[ended + 1 :]} == {"the budget of 0 s was used up"}
-    assert sum(len(row.check.split(", ")) for row in rows) == len(list(order()))
+    assert sum(len(row.check.split(", ")) for row in rows) == len(list(order_checks()))
 
 
 def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(
