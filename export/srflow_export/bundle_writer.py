@@ -18,11 +18,12 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from srflow_export.progress import Say
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES, Manifest
@@ -80,7 +81,7 @@ class BundleStage:
 
 @contextlib.contextmanager
 def staged_bundle(
-    target: str | os.PathLike[str], *, say: Callable[[str], None] = lambda _: None
+    target: str | os.PathLike[str], *, say: Say = lambda _: None
 ) -> Iterator[BundleStage]:
     """Open a stage for writing the bundle `target`, which does not change until
     :meth:`BundleStage.commit`.
@@ -210,9 +211,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 @contextlib.contextmanager
-def bundle_lock(
-    target: str | os.PathLike[str], *, say: Callable[[str], None] = lambda _: None
-) -> Iterator[None]:
+def bundle_lock(target: str | os.PathLike[str], *, say: Say = lambda _: None) -> Iterator[None]:
     """Hold the right to write a bundle, or to replace one by another made from it.
 
     It is held from reading to commit; otherwise the work of another process in between would be

@@ -86,7 +86,9 @@ class _Number(click.FloatRange):
 
 
 def _parse_blocks(
-    _context: click.Context, _parameter: click.Parameter, value: str | None
+    _context: click.Context,
+    _parameter: click.Parameter,
+    value: str | None,
 ) -> tuple[int, ...] | None:
     if value is None:
         return None
@@ -183,7 +185,9 @@ def _export(
 
         check_repository(triton)  # before minutes of work
     options = ExportOptions(
-        inverter=not no_inverter, precision=_choose_precision(precision, requests), **more
+        inverter=not no_inverter,
+        precision=_choose_precision(precision, requests),
+        **more,
     )
     manifest = export_checkpoint(ckpt, target, options, say=click.echo)
     click.echo(f"wrote {target}")
@@ -404,7 +408,9 @@ _TASKS: dict[str, Callable[..., bool]] = {
     help="Leave out inverter.onnx, which makes latents from HR pictures.",
 )
 @click.option(
-    "--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph."
+    "--fused",
+    is_flag=True,
+    help="Also write fused.onnx: the whole reverse pass in one graph.",
 )
 @click.option(
     "--precision",
@@ -451,10 +457,14 @@ _TASKS: dict[str, Callable[..., bool]] = {
     help="Compute capabilities that --rtx builds for.",
 )
 @click.option(
-    "--shapes", metavar="MIN,OPT,MAX", help="LR sizes for engines.  [default: the runtime's tiles]"
+    "--shapes",
+    metavar="MIN,OPT,MAX",
+    help="LR sizes for engines.  [default: the runtime's tiles]",
 )
 @click.option(
-    "--builder-level", type=click.IntRange(0, 5), help="Effort to find fast kernels.  [default: 3]"
+    "--builder-level",
+    type=click.IntRange(0, 5),
+    help="Effort to find fast kernels.  [default: 3]",
 )
 @click.option(
     "--blocks",
@@ -498,7 +508,9 @@ _TASKS: dict[str, Callable[..., bool]] = {
 @click.option("--name", default="", help="Model's name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
 @click.option(
-    "--training-data", default="unknown", help="Note on the training data, for the manifest."
+    "--training-data",
+    default="unknown",
+    help="Note on the training data, for the manifest.",
 )
 @click.option(
     "--plain",
@@ -506,10 +518,15 @@ _TASKS: dict[str, Callable[..., bool]] = {
     help="Also write plain.onnx, picture to picture, for programs without latents.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, help="Seed of its latents."
+    "--seed",
+    type=click.IntRange(0, (1 << 64) - 1),
+    default=0,
+    help="Seed of its latents.",
 )
 @click.option(
-    "--size", type=click.IntRange(16, 2048), help="LR pixels of both its sides.  [default: any]"
+    "--size",
+    type=click.IntRange(16, 2048),
+    help="LR pixels of both its sides.  [default: any]",
 )
 @click.option(
     "--io",

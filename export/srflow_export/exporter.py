@@ -34,9 +34,10 @@ from srflow_export.parity.gate import (
     prove_inverse,
     tau_of_finite_pictures,
 )
-from srflow_export.parity.measure import Comparison, ParityRow, Progress
+from srflow_export.parity.measure import Comparison, ParityRow
 from srflow_export.parity.photographs import PATCHES, photo_patches
 from srflow_export.parity.runners import Runner, graph_of, graphs_runner, torch_runner
+from srflow_export.progress import Progress, Say
 from srflow_export.quantisation import int8_encoder
 from srflow_export.unfolding import trainable_network
 from srflow_sdk.backends import Backend
@@ -116,7 +117,7 @@ def export_checkpoint(
     target: Path,
     options: ExportOptions,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Manifest:
     """Write the bundle `target`, replacing an older one once all is proved; `say` receives lines of
     progress.
@@ -152,7 +153,7 @@ def add_int8_encoder(
     target: str | os.PathLike[str],
     *,
     gate: Gate = "quick",
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Manifest:
     """Write the bundle `target`: that of `source` with encoder.int8.onnx, in place of an older one.
 
@@ -185,10 +186,17 @@ def add_int8_encoder(
         )
         staged = Bundle(path=stage.path, manifest=manifest)
         comparison = _make_comparison(
-            manifest, graphs_runner(bundle), gate, name="the float32 graphs", say=say
+            manifest,
+            graphs_runner(bundle),
+            gate,
+            name="the float32 graphs",
+            say=say,
         )
         with _keep_inputs(
-            comparison, staged, INT8_ENCODER, failed=stage.target.with_suffix(".gate")
+            comparison,
+            staged,
+            INT8_ENCODER,
+            failed=stage.target.with_suffix(".gate"),
         ):
             rows = prove_int8_encoder(comparison, staged)
         kept = [row for row in manifest.parity if row.get("graph") != INT8_GRAPHS]
@@ -227,7 +235,7 @@ def _prove(
     staged: Bundle,
     options: ExportOptions,
     optional: _OptionalParts,
-    say: Callable[[str], None],
+    say: Say,
     *,
     failed: Path,
 ) -> Manifest:
@@ -239,10 +247,19 @@ def _prove(
     reference = torch_runner(model)
     name = "the checkpoint's network"
     comparison = _make_comparison(
-        staged.manifest, reference, options.gate, name=name, model=model, say=say
+        staged.manifest,
+        reference,
+        options.gate,
+        name=name,
+        model=model,
+        say=say,
     )
     with _keep_inputs(
-        comparison, staged, REQUIRED_FILES[0], asked=options.keep_inputs, failed=failed
+        comparison,
+        staged,
+        REQUIRED_FILES[0],
+        asked=options.keep_inputs,
+        failed=failed,
     ):
         rows = prove(comparison, staged)
     for name, prove_part in ((FUSED, prove_fused), (INT8_ENCODER, prove_int8_encoder)):
@@ -267,7 +284,12 @@ def _prove(
 
 @contextmanager
 def _keep_inputs(
-    comparison: Comparison, staged: Bundle, encoder: str, *, failed: Path, asked: Path | None = None
+    comparison: Comparison,
+    staged: Bundle,
+    encoder: str,
+    *,
+    failed: Path,
+    asked: Path | None = None,
 ) -> Iterator[None]:
     """Leave what a gate compared in the folder that was asked for; in any case, if it fails."""
     folder = asked
@@ -281,7 +303,10 @@ def _keep_inputs(
         if folder is not None:
             # ONNX Runtime has no bfloat16 convolution for CPUs
             graph = graph_of(
-                staged, encoder, REQUIRED_FILES[1], rounded=manifest.precision == "bf16"
+                staged,
+                encoder,
+                REQUIRED_FILES[1],
+                rounded=manifest.precision == "bf16",
             )
             precision = "int8" if encoder == INT8_ENCODER else manifest.precision
             comparison.keep(folder, graph, bound_db=min_psnr_db(precision, manifest.weights))
@@ -294,7 +319,7 @@ def _make_comparison(
     *,
     name: str,
     model: SRFlow | None = None,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Comparison:
     height, width = (
         length * 4 // max(manifest.scale, 4) for length in PATCHES[gate]
@@ -308,7 +333,7 @@ def _set_finite_tau(
     rows: Sequence[ParityRow],
     options: ExportOptions,
     *,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Manifest:
     """The manifest with a default tau at which the network's pictures are finite. One that is asked
     for stays.
@@ -330,7 +355,7 @@ def _prove_inverter(
     bundle: Bundle,
     backend: Backend,
     options: ExportOptions,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Manifest:
     """The manifest with the inverter's halo and rows. Raises: ExportError if it differs from the
     network.
@@ -359,7 +384,7 @@ class _OptionalParts:
     """
 
     staged: Bundle
-    say: Callable[[str], None]
+    say: Say
     left_out: dict[str, str] = field(default_factory=dict)
 
     def attempt(self, name: str, make_or_prove: Callable[[], _T], *, otherwise: _T) -> _T:
@@ -383,7 +408,7 @@ def _onnx_files(
     manifest: Manifest,
     options: ExportOptions,
     optional: _OptionalParts,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Iterator[tuple[str, bytes]]:
     """Trace the parts of the network, quantise, and yield the files in the manifest's order."""
     traced = _trace(model, options, optional, say)
@@ -417,7 +442,10 @@ def _onnx_files(
 
 
 def _trace(
-    model: SRFlow, options: ExportOptions, optional: _OptionalParts, say: Callable[[str], None]
+    model: SRFlow,
+    options: ExportOptions,
+    optional: _OptionalParts,
+    say: Say,
 ) -> dict[str, ModelProto]:
     """Trace the parts that the options ask for, by the names of their files."""
     files = [("encoder.onnx", "sampler.onnx", options.precision, options.plugins)]
@@ -433,7 +461,9 @@ def _trace(
     if options.inverter:
         tracing = partial(onnx_models.inverter_model, model, options.precision)
         graphs = optional.attempt(
-            INVERTER, lambda: graphs | {INVERTER: tracing()}, otherwise=graphs
+            INVERTER,
+            lambda: graphs | {INVERTER: tracing()},
+            otherwise=graphs,
         )
         progress.step()
     return graphs
@@ -461,7 +491,12 @@ def _make_metadata(manifest: Manifest, *, precision: Precision | None = None) ->
 
 
 def _manifest(
-    model: SRFlow, checkpoint: Path, target: Path, options: ExportOptions, *, notes: dict[str, Any]
+    model: SRFlow,
+    checkpoint: Path,
+    target: Path,
+    options: ExportOptions,
+    *,
+    notes: dict[str, Any],
 ) -> Manifest:
     config = model.config
     tau, auto_tau = (
@@ -490,7 +525,10 @@ def _manifest(
 
 
 def _provenance(
-    checkpoint: Path, options: ExportOptions, *, notes: dict[str, Any]
+    checkpoint: Path,
+    options: ExportOptions,
+    *,
+    notes: dict[str, Any],
 ) -> dict[str, Any]:
     tools = {"srflow-sdk": srflow_sdk, "torch": torch, "onnx": onnx, "onnxruntime": onnxruntime}
     return {

@@ -30,7 +30,12 @@ OPSET = 18
 
 
 def affine_inverse(
-    shift: Tensor, s: Tensor, *, scale_map: ScaleMap, order: AffineOrder, clamp: float
+    shift: Tensor,
+    s: Tensor,
+    *,
+    scale_map: ScaleMap,
+    order: AffineOrder,
+    clamp: float,
 ) -> tuple[Tensor, Tensor]:
     """Raw outputs of a conditional net → multiplier and addend of the decoding affine map, of the
     same shape.

@@ -122,7 +122,12 @@ class Conv(nn.Module):
     bias: Tensor | None
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, *, dtype: torch.dtype, groups: int = 1
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        dtype: torch.dtype,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         self.register_buffer("weight", weight.to(dtype).contiguous())
@@ -141,7 +146,11 @@ class Conv(nn.Module):
         """N×in×H×W of any type → N×out×H×W of the weights'."""
         x = x.to(self.weight.dtype)
         return F.conv2d(
-            x, self.weight, self.bias, padding=self.weight.shape[-1] // 2, groups=self.groups
+            x,
+            self.weight,
+            self.bias,
+            padding=self.weight.shape[-1] // 2,
+            groups=self.groups,
         )
 
 
@@ -190,7 +199,11 @@ class _LevelEncoder(nn.Module):
     """
 
     def __init__(
-        self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype
+        self,
+        level: Level,
+        shape: LevelShape,
+        config: SRFlowConfig,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
         injectors, couplings, self.affine = fold_nets(level)
@@ -264,7 +277,9 @@ class _OwnImage(nn.Module):
         if config.image_base == "none":
             of_lr.zero_()
         self.on_lr = Conv(
-            self.at_level(of_lr[:, :, None, None], mixing.encoding), None, dtype=dtype
+            self.at_level(of_lr[:, :, None, None], mixing.encoding),
+            None,
+            dtype=dtype,
         )
 
     def at_level(self, part: Tensor, matrix: Tensor) -> Tensor:
@@ -362,7 +377,12 @@ class _StepSampler(CouplingNet):
         self.flow_nodes = flow_nodes
 
     def forward(
-        self, h: Tensor, h_a: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor
+        self,
+        h: Tensor,
+        h_a: Tensor,
+        coupling: Tensor,
+        scale: Tensor,
+        shift: Tensor,
     ) -> Tensor:
         """h: float32 N×C×H×W; h_a: its first half. coupling: B×hidden×H×W. scale, shift: B×C×H×W; B
         is 1 or N.
@@ -399,7 +419,12 @@ class _LevelSampler(nn.Module):
     """Decode one level: the inverse of its split, and its steps, up to the unsqueeze."""
 
     def __init__(
-        self, level: Level, config: SRFlowConfig, dtype: torch.dtype, *, flow_nodes: bool
+        self,
+        level: Level,
+        config: SRFlowConfig,
+        dtype: torch.dtype,
+        *,
+        flow_nodes: bool,
     ) -> None:
         super().__init__()
         self.steps = nn.ModuleList(
@@ -424,7 +449,10 @@ class _LevelSampler(nn.Module):
         return torch.cat([unsqueezed, drawn], dim=1), kept
 
     def forward(
-        self, h: Tensor, conditioning: Sequence[Tensor], kept: Tensor | None = None
+        self,
+        h: Tensor,
+        conditioning: Sequence[Tensor],
+        kept: Tensor | None = None,
     ) -> Tensor:
         """Run the level's steps on its state h. kept: its first channels, if they are at hand."""
         count = len(self.steps)
@@ -447,7 +475,11 @@ class SamplerGraph(nn.Module):
     """
 
     def __init__(
-        self, model: SRFlow, dtype: torch.dtype = torch.float32, *, flow_nodes: bool = False
+        self,
+        model: SRFlow,
+        dtype: torch.dtype = torch.float32,
+        *,
+        flow_nodes: bool = False,
     ) -> None:
         super().__init__()
         self.levels = nn.ModuleList(

@@ -17,14 +17,15 @@ halo for it: graphs of lower precision are measured in float32.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 
-from srflow_export.parity.measure import DIVERGED, Progress
+from srflow_export.parity.measure import DIVERGED
 from srflow_export.parity.photographs import Array, collage, photographs
+from srflow_export.progress import Progress, Say
 from srflow_sdk.backends import Backend
 from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.latents.random_field import window_noise
@@ -129,9 +130,7 @@ class InverterHaloRow:
         return self.max_latent <= _MAX_LATENT and self.mean_nats <= _MEAN_NATS
 
 
-def add_halo(
-    manifest: Manifest, backend: Backend, *, say: Callable[[str], None] = lambda _: None
-) -> Manifest:
+def add_halo(manifest: Manifest, backend: Backend, *, say: Say = lambda _: None) -> Manifest:
     """The manifest with the halo that its graphs need, and the measurement as
     `provenance["halo"]`.
     """
@@ -153,12 +152,17 @@ def add_halo(
             row.halo,
         )
     return replace(
-        manifest, halo=row.halo, provenance=manifest.provenance | {"halo": _record(row, smaller)}
+        manifest,
+        halo=row.halo,
+        provenance=manifest.provenance | {"halo": _record(row, smaller)},
     )
 
 
 def add_inverter_halo(
-    manifest: Manifest, backend: Backend, *, say: Callable[[str], None] = lambda _: None
+    manifest: Manifest,
+    backend: Backend,
+    *,
+    say: Say = lambda _: None,
 ) -> Manifest:
     """The same for the inverter: `inverter_halo`, in provenance too."""
     row, smaller = measure_inverter_halo(backend, manifest, say=say)
@@ -184,7 +188,10 @@ def _record(
 
 
 def measure_halo(
-    backend: Backend, manifest: Manifest, *, say: Callable[[str], None] = lambda _: None
+    backend: Backend,
+    manifest: Manifest,
+    *,
+    say: Say = lambda _: None,
 ) -> tuple[HaloRow, HaloRow | None]:
     """Find the smallest halo that is enough, and the next smaller one.
 
@@ -241,7 +248,13 @@ def _merge_rows(rows: Sequence[HaloRow]) -> HaloRow:
 
 
 def _measure_photo(
-    backend: Backend, manifest: Manifest, photo: Array, number: int, *, largest: int, room: int
+    backend: Backend,
+    manifest: Manifest,
+    photo: Array,
+    number: int,
+    *,
+    largest: int,
+    room: int,
 ) -> list[HaloRow]:
     """Measure one photograph: a row for each multiple up to the largest halo.
 
@@ -268,7 +281,12 @@ def _measure_photo(
 
 
 def _differences(
-    backend: Backend, manifest: Manifest, lr: Array, part: Window, *, seed: int
+    backend: Backend,
+    manifest: Manifest,
+    lr: Array,
+    part: Window,
+    *,
+    seed: int,
 ) -> Iterator[Array]:
     """How a part without the rest differs at each tau: 3×h×scale×w×scale, where it can be told."""
     side = lr.shape[2]
@@ -320,7 +338,11 @@ def draw_window(
     rows, columns = window.slices
     conditioning = backend.encode(lr[:, :, rows, columns])
     field = window_noise(
-        manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, **vars(window)
+        manifest.latent_levels,
+        scale=manifest.scale,
+        seed=seed,
+        sample=0,
+        **vars(window),
     )
     noise = {level: array[None] for level, array in field.items()}
     return {tau: backend.sample(conditioning, noise, tau)[0] for tau in taus}
@@ -335,7 +357,10 @@ def difference(part: Array, whole: Array) -> Array:
 
 
 def measure_inverter_halo(
-    backend: Backend, manifest: Manifest, *, say: Callable[[str], None] = lambda _: None
+    backend: Backend,
+    manifest: Manifest,
+    *,
+    say: Say = lambda _: None,
 ) -> tuple[InverterHaloRow, InverterHaloRow | None]:
     """Find the smallest halo that is enough for inverter.onnx, and the next smaller one.
 
@@ -392,7 +417,10 @@ def _measure_latents(backend: Backend, manifest: Manifest, largest: int) -> list
 
 
 def _invert_and_cut(
-    backend: Backend, manifest: Manifest, hr: Array, inside: int
+    backend: Backend,
+    manifest: Manifest,
+    hr: Array,
+    inside: int,
 ) -> tuple[dict[int, Array], Array]:
     """How latents and the log density change without what lies beyond so many LR pixels."""
     scale = manifest.scale

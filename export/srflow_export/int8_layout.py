@@ -153,7 +153,9 @@ class _PlainLevel(nn.Module):
         self.shares: Tensor
         self.register_buffer("shares", (1 / by).float()[:, None, None])
         self.conv2 = Conv.of(
-            [net.conv2 for net in injectors], dtype=torch.float32, groups=self.steps
+            [net.conv2 for net in injectors],
+            dtype=torch.float32,
+            groups=self.steps,
         )
         self.head = Conv.of([net.head for net in injectors], dtype=torch.float32, groups=self.steps)
 

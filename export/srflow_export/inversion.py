@@ -42,7 +42,11 @@ class _StepInverter(CouplingNet):
     """
 
     def __init__(
-        self, step: Step, mixing: FoldedMixing, config: SRFlowConfig, dtype: torch.dtype
+        self,
+        step: Step,
+        mixing: FoldedMixing,
+        config: SRFlowConfig,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__(step, config, dtype)
         encoding = mixing.encoding
@@ -53,7 +57,11 @@ class _StepInverter(CouplingNet):
         self.log_det_of_mixing = float(torch.linalg.slogdet(encoding).logabsdet)
 
     def forward(
-        self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor
+        self,
+        h: Tensor,
+        coupling: Tensor,
+        scale: Tensor,
+        shift: Tensor,
     ) -> tuple[Tensor, Tensor]:
         """As the sampler's step takes them; returns the encoded h and the log-determinant by
         position, N×1×H×W.
@@ -79,7 +87,11 @@ class _LevelInverter(nn.Module):
     """Encode one level: its steps, and its split."""
 
     def __init__(
-        self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype
+        self,
+        level: Level,
+        shape: LevelShape,
+        config: SRFlowConfig,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
         self.steps = nn.ModuleList(

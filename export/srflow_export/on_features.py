@@ -69,7 +69,9 @@ def kernel_of_sums(kernels: Mapping[str, Tensor]) -> Tensor:
     """The inverse of :func:`sum_kernels`: out×in×3×3."""
     by_rows = {
         rows: _taps(
-            kernels[_kernel_name(rows, "first")], kernels[_kernel_name(rows, "last")], dim=3
+            kernels[_kernel_name(rows, "first")],
+            kernels[_kernel_name(rows, "last")],
+            dim=3,
         )
         for rows in ("first", "last")
     }
@@ -85,7 +87,12 @@ class PhaseConv(nn.Module):
     bias: Tensor
 
     def __init__(
-        self, conv: FoldedConv, *, own_channels: int, factor: int, dtype: torch.dtype
+        self,
+        conv: FoldedConv,
+        *,
+        own_channels: int,
+        factor: int,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
         self.factor = factor
@@ -105,7 +112,10 @@ class PhaseConv(nn.Module):
                 name = _kernel_name(rows.name, columns.name)
                 if name not in on_small:  # the pixels inside a cell share one
                     on_small[name] = self._on_small(
-                        small, rows, columns, None if own is not None else self.bias
+                        small,
+                        rows,
+                        columns,
+                        None if own is not None else self.bias,
                     )
                 phases[i, j] = (
                     on_small[name] if own is None else self._on_own(own, i, j) + on_small[name]
@@ -113,7 +123,11 @@ class PhaseConv(nn.Module):
         return phases
 
     def _on_small(
-        self, small: Tensor, rows: CellRows, columns: CellRows, bias: Tensor | None
+        self,
+        small: Tensor,
+        rows: CellRows,
+        columns: CellRows,
+        bias: Tensor | None,
     ) -> Tensor:
         kernel = self.get_buffer(_kernel_name(rows.name, columns.name))
         pads = (rows.before, columns.before, rows.after, columns.after)

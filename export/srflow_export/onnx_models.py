@@ -70,7 +70,10 @@ def _trace_encoder(graph: EncoderGraph, config: SRFlowConfig, *, opset: int) -> 
 
 
 def sampler_model(
-    model: SRFlow, precision: Precision = "fp32", *, flow_nodes: bool = False
+    model: SRFlow,
+    precision: Precision = "fp32",
+    *,
+    flow_nodes: bool = False,
 ) -> onnx.ModelProto:
     """Conditioning (lr_batch 1 or N), `noise_level{ℓ}` (N), `tau` ([1] or [N]) → `sr`
     (N×3×sr_height×sr_width).
@@ -132,7 +135,11 @@ def join(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProto:
     names = [output.name for output in encoder.graph.output]
     first, second = (
         compose.add_prefix(
-            part, prefix, rename_inputs=False, rename_outputs=False, rename_functions=False
+            part,
+            prefix,
+            rename_inputs=False,
+            rename_outputs=False,
+            rename_functions=False,
         )
         for part, prefix in ((encoder, _ENCODER), (sampler, _SAMPLER))
     )
@@ -141,7 +148,10 @@ def join(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProto:
             :
         ]  # a graph in int8 and one in float32 describe themselves differently
     return compose.merge_models(
-        first, second, io_map=[(name, name) for name in names], name="srflow"
+        first,
+        second,
+        io_map=[(name, name) for name in names],
+        name="srflow",
     )
 
 
@@ -179,7 +189,11 @@ def store_weights_in_half(proto: onnx.ModelProto) -> None:
             weight.CopyFrom(half)
             casts.append(
                 onnx.helper.make_node(
-                    "Cast", [half.name], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT
+                    "Cast",
+                    [half.name],
+                    [name],
+                    f"{name}.cast",
+                    to=onnx.TensorProto.FLOAT,
                 )
             )
     nodes = list(proto.graph.node)
@@ -248,7 +262,11 @@ def _example_size(config: SRFlowConfig) -> tuple[int, int]:
 
 
 def _zeros(
-    config: SRFlowConfig, batch: int, name: str, channels: int, dtype: torch.dtype
+    config: SRFlowConfig,
+    batch: int,
+    name: str,
+    channels: int,
+    dtype: torch.dtype,
 ) -> Tensor:
     """An example of one of a level's tensors."""
     shape = config.level_shapes[level_of(name) - 1]

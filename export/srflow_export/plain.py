@@ -8,7 +8,6 @@ operators alone, no model-local functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from srflow_export import onnx_models
 from srflow_export.parity.measure import psnr
 from srflow_export.parity.photographs import photographs
 from srflow_export.parity.runners import graphs_runner
+from srflow_export.progress import Say
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.low_resolution import CHROMA_REACH, CHROMA_SLACK, GRAY, ChromaBounds
 from srflow_sdk.drawing.tiles import Window, padded_size
@@ -64,9 +64,7 @@ class PlainOptions:
         return bundle.manifest.default_tau if self.tau is None else self.tau
 
 
-def write_plain(
-    source: Path, target: Path, options: PlainOptions, *, say: Callable[[str], None]
-) -> None:
+def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Say) -> None:
     """Write a bundle's plain file, whose metadata say what it is, once it draws the runtime's
     picture.
 
@@ -137,7 +135,11 @@ def _rewrite(graph: onnx.GraphProto, opset: int) -> None:
             if start == [0] and end[0] >= 2**31 - 1 and axis in ([2], [3]) and step[0] > 1:
                 strides = [step[0] if axis == [side] else 1 for side in (2, 3)]
                 pool = helper.make_node(
-                    "MaxPool", node.input[:1], node.output, kernel_shape=[1, 1], strides=strides
+                    "MaxPool",
+                    node.input[:1],
+                    node.output,
+                    kernel_shape=[1, 1],
+                    strides=strides,
                 )
                 node.CopyFrom(pool)
 
@@ -171,7 +173,11 @@ class _Surroundings:
         ends = self._pad_any(picture) if size is None else self._pad_fixed(picture, size)
         graph.node.extend(self._inner)
         result = self._node(
-            "Slice", self._bound_colours(), self._integers(0, 0), ends, self._integers(2, 3)
+            "Slice",
+            self._bound_colours(),
+            self._integers(0, 0),
+            ends,
+            self._integers(2, 3),
         )
         self._node("Cast", self._clip(result), to=io, output="output")
         used = {name for node in graph.node for name in node.input}
@@ -196,7 +202,9 @@ class _Surroundings:
         scale = self._integers(self._manifest.scale)
         size = self._node("Shape", picture, start=2)
         margin = self._node(
-            "Mod", self._node("Mul", size, self._integers(multiple - 1)), self._integers(multiple)
+            "Mod",
+            self._node("Mul", size, self._integers(multiple - 1)),
+            self._integers(multiple),
         )
         margins = self._node("Concat", self._integers(*[0] * 6), margin, axis=0)
         self._node("Pad", picture, margins, mode="edge", output="lr")
@@ -321,7 +329,10 @@ def _compare(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
     decibels = []
     for image in (colour, colour[..., 1:2].repeat(3, axis=2)):
         expected = draw_as_runtime(
-            bundle, image.astype(np.float32), tau=options.tau_of(bundle), seed=options.seed
+            bundle,
+            image.astype(np.float32),
+            tau=options.tau_of(bundle),
+            seed=options.seed,
         )
         (picture,) = session.run(["output"], {"input": image.transpose(2, 0, 1)[None]})
         decibels.append(
@@ -331,14 +342,20 @@ def _compare(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
 
 
 def draw_as_runtime(
-    bundle: Bundle, image: NDArray[np.float32], *, tau: float, seed: int = 0
+    bundle: Bundle,
+    image: NDArray[np.float32],
+    *,
+    tau: float,
+    seed: int = 0,
 ) -> NDArray[np.float32]:
     """Draw a picture h×w×3 in one tile with a bundle's float32 graphs, as the runtime does."""
     manifest = bundle.manifest
     height, width = image.shape[:2]
     rows, columns = (padded_size(side, manifest.size_multiple) for side in (height, width))
     padded = np.pad(
-        image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge"
+        image,
+        ((0, rows - height), (0, columns - width), (0, 0)),
+        mode="edge",
     ).transpose(2, 0, 1)[None]
     noise = window_noise(
         manifest.latent_levels,

@@ -117,7 +117,9 @@ _Place = tuple[onnx.NodeProto, int]
 
 
 def _places(
-    node: onnx.NodeProto, index: int, produced: dict[str, onnx.NodeProto]
+    node: onnx.NodeProto,
+    index: int,
+    produced: dict[str, onnx.NodeProto],
 ) -> Iterator[_Place]:
     """The place itself, or those of what it is concatenated from, in the end."""
     source = produced[node.input[index]]
@@ -137,7 +139,11 @@ def _store_in_int8(graph: onnx.GraphProto, weight: onnx.TensorProto) -> None:
     step[step == 0] = 1
     integers = np.round(values / step.reshape(-1, 1, 1, 1)).astype(np.int8)
     names = _named(
-        graph, weight.name, integers, step.astype(np.float32), np.zeros(len(step), np.int8)
+        graph,
+        weight.name,
+        integers,
+        step.astype(np.float32),
+        np.zeros(len(step), np.int8),
     )
     graph.node.insert(
         0, helper.make_node("DequantizeLinear", names, [f"{weight.name}_rounded"], axis=0)
@@ -157,12 +163,18 @@ def _with_rounding(graph: onnx.GraphProto, rounded: dict[str, Range]) -> Iterato
                 of = _named(graph, name, None, np.array(step), zero)[1:]
                 yield helper.make_node("QuantizeLinear", [name, *of], [f"{name}_integers"])
                 yield helper.make_node(
-                    "DequantizeLinear", [f"{name}_integers", *of], [f"{name}_rounded"]
+                    "DequantizeLinear",
+                    [f"{name}_integers", *of],
+                    [f"{name}_rounded"],
                 )
 
 
 def _named(
-    graph: onnx.GraphProto, of: str, values: np.ndarray | None, step: np.ndarray, zero: np.ndarray
+    graph: onnx.GraphProto,
+    of: str,
+    values: np.ndarray | None,
+    step: np.ndarray,
+    zero: np.ndarray,
 ) -> list[str]:
     """Put them into the graph; their names."""
     names = [f"{of}_{part}" for part in ("integers", "step", "zero")]

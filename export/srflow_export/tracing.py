@@ -75,7 +75,10 @@ def onnx_graph(
         for name, axes in (*inputs.items(), *outputs.items())
     }
     proto = helper.make_graph(
-        graph.nodes, "main", [values[name] for name in inputs], [values[name] for name in outputs]
+        graph.nodes,
+        "main",
+        [values[name] for name in inputs],
+        [values[name] for name in outputs],
     )
     proto.initializer.extend(graph.constants.values())
     return helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
@@ -88,7 +91,9 @@ def _trace(module: nn.Module, state: Mapping[str, Tensor], example: Sequence[Ten
 
     def called(*tensors: Tensor) -> Any:
         return functional_call(
-            module, dict(zip(state, tensors, strict=False)), tensors[len(state) :]
+            module,
+            dict(zip(state, tensors, strict=False)),
+            tensors[len(state) :],
         )
 
     with warnings.catch_warnings(), torch.no_grad():
@@ -208,7 +213,10 @@ def _tensor(name: str, values: Tensor) -> onnx.TensorProto:
         else values.reshape(1).view(torch.uint8)
     )
     return TensorProto(
-        name=name, data_type=_TYPES[values.dtype], dims=values.shape, raw_data=raw.numpy().tobytes()
+        name=name,
+        data_type=_TYPES[values.dtype],
+        dims=values.shape,
+        raw_data=raw.numpy().tobytes(),
     )
 
 
@@ -372,7 +380,11 @@ def _resize(mode: str, **attributes: str) -> _Translation:
         ]
         scales = graph.constant(torch.tensor(factors, dtype=torch.float32))
         return graph.add(
-            "Resize", [graph.names[source.name], "", scales], node.name, mode=mode, **attributes
+            "Resize",
+            [graph.names[source.name], "", scales],
+            node.name,
+            mode=mode,
+            **attributes,
         )
 
     return translate
@@ -450,6 +462,8 @@ _OPERATORS: dict[Any, _Translation] = {
     _aten.unsqueeze.default: _unsqueeze,
     _aten.upsample_bilinear2d.vec: _resize("linear", coordinate_transformation_mode="half_pixel"),
     _aten.upsample_nearest2d.vec: _resize(
-        "nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+        "nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
     ),
 }

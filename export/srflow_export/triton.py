@@ -12,11 +12,12 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from srflow_export.bundle_writer import bundle_lock, staging_directory, swap_in
+from srflow_export.progress import Say
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
@@ -92,7 +93,7 @@ def write_repository(
     bundle: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     repository: str | os.PathLike[str],
     *,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> None:
     """Add `srflow_upscale` with a bundle to a Triton model repository, as a new version.
 
@@ -187,7 +188,7 @@ def _choose_suffixes(bundles: Sequence[Bundle]) -> list[str]:
     return [f"-{name}" for name in names] if len(names) > 1 else [""]
 
 
-def _choose_options(place: Path, bundle: Bundle, say: Callable[[str], None]) -> ServingOptions:
+def _choose_options(place: Path, bundle: Bundle, say: Say) -> ServingOptions:
     """By default the largest tile that takes about 2 GiB; and what somebody set in the older
     version's config.
     """

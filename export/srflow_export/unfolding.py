@@ -257,7 +257,11 @@ def _unfold_own_image(model: SRFlow, encoder: GraphWeights) -> None:
 
 
 def _convs_on_u(
-    encoder: GraphWeights, prefix: str, count: int, config: SRFlowConfig, shape: LevelShape
+    encoder: GraphWeights,
+    prefix: str,
+    count: int,
+    config: SRFlowConfig,
+    shape: LevelShape,
 ) -> tuple[list[FoldedConv], list[FoldedConv]]:
     """The first convolutions of a level's injectors, and their couplings' parts on u."""
     level = shape.level
@@ -277,7 +281,12 @@ def _convs_on_u(
 
 
 def _convs_of_phases(
-    encoder: GraphWeights, prefix: str, count: int, hidden: int, config: SRFlowConfig, factor: int
+    encoder: GraphWeights,
+    prefix: str,
+    count: int,
+    hidden: int,
+    config: SRFlowConfig,
+    factor: int,
 ) -> list[FoldedConv]:
     """The convolutions behind a :class:`srflow_export.on_features.PhaseConv`."""
     out = count * hidden
@@ -295,7 +304,10 @@ def _convs_of_phases(
 
 
 def _folded_coupling(
-    net: ConditionalNet, from_u: FoldedConv, sampler: GraphWeights, prefix: str
+    net: ConditionalNet,
+    from_u: FoldedConv,
+    sampler: GraphWeights,
+    prefix: str,
 ) -> FoldedNet:
     """A coupling; its first convolution is in the encoder for u and in the sampler for h_A."""
     on_h_a = sampler.take(f"{prefix}.on_h_a.weight", net.first_on_state().shape)

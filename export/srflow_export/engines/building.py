@@ -17,6 +17,7 @@ from typing import Any
 
 from srflow_export.engines.graphs import Graph, Shape, convert_for_plugins
 from srflow_export.engines.requests import EngineRequest
+from srflow_export.progress import Say
 from srflow_sdk.errors import ExportError
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,7 @@ def build_engine(
     request: EngineRequest,
     *,
     plugins: bool = False,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> bytes:
     """Build an engine, after checking that the library read the graph correctly.
 
@@ -78,7 +79,10 @@ def build_engine(
     config.progress_monitor = monitor
     start = time.monotonic()
     plan = _build_in_background(
-        lambda: builder.build_serialized_network(network, config), monitor, name=name, say=say
+        lambda: builder.build_serialized_network(network, config),
+        monitor,
+        name=name,
+        say=say,
     )
     if plan is None:
         raise ExportError(
@@ -133,9 +137,7 @@ def _configure(trt: Any, config: Any, request: EngineRequest) -> None:
     config.clear_flag(trt.BuilderFlag.TF32)
 
 
-def _build_in_background(
-    build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]
-) -> Any:
+def _build_in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Say) -> Any:
     """Run the build in another thread, and report its progress from this one.
 
     Python delivers signals to the main thread: a KeyboardInterrupt raised inside the library's

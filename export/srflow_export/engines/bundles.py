@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from srflow_export.bundle_writer import staged_bundle
@@ -20,6 +20,7 @@ from srflow_export.engines.requests import (
     command_of,
     load_library,
 )
+from srflow_export.progress import Say
 from srflow_sdk.backends.native_library import (
     PLUGINS,
     find_native_library,
@@ -50,7 +51,7 @@ def add_engines(
     target: str | os.PathLike[str],
     request: EngineRequest,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Manifest:
     """Build engines from a bundle's graphs and add them to the bundle, in place of older ones for
     the same GPUs.
@@ -75,7 +76,12 @@ def add_engines(
         elsewhere = command_of(request, bundle=target)
         graphs = graphs_of(manifest, request.precision)
         record = build_engines(
-            stage.path, manifest, request, graphs=graphs, elsewhere=elsewhere, say=say
+            stage.path,
+            manifest,
+            request,
+            graphs=graphs,
+            elsewhere=elsewhere,
+            say=say,
         )
         kept = [other for other in manifest.engines if _machines(other) != _machines(record)]
         stage.copy(bundle, [name for other in kept for name in other.files])
@@ -110,7 +116,7 @@ def build_engines(
     *,
     graphs: Sequence[str] = REQUIRED_FILES,
     elsewhere: str = "",
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
     library: Library | None = None,
 ) -> EngineRecord:
     """Build engines from the graphs in a bundle's folder, and write them under its `engines/`.
@@ -135,7 +141,10 @@ def build_engines(
         capabilities = (library.gpu.compute_capability,)
     read = [read_graph(folder / name, precision=request.precision) for name in graphs]
     plugins = load_plugin_library(
-        library, nodes=sum(graph.flow_nodes for graph in read), rebuild=elsewhere, say=say
+        library,
+        nodes=sum(graph.flow_nodes for graph in read),
+        rebuild=elsewhere,
+        say=say,
     )
     stem = _name_engines(library, capabilities, request.precision)
     names: dict[str, str] = {}
@@ -169,7 +178,7 @@ def _name_engines(library: Library, capabilities: Sequence[str], precision: str)
 
 
 def load_plugin_library(
-    library: Library, *, nodes: int, rebuild: str, say: Callable[[str], None]
+    library: Library, *, nodes: int, rebuild: str, say: Say
 ) -> PluginLibrary | None:
     """Load the plugin library, if there is one (:func:`find_native_library`), before graphs are
     parsed.

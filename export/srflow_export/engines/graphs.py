@@ -127,7 +127,11 @@ def convert_for_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         own.input[1] = f"{node.output[0]}/head"
         to_last = helper.make_node(
-            "Transpose", [node.input[1]], [own.input[1]], own.input[1], perm=[0, 2, 3, 1]
+            "Transpose",
+            [node.input[1]],
+            [own.input[1]],
+            own.input[1],
+            perm=[0, 2, 3, 1],
         )
         own.attribute.append(helper.make_attribute("channels_last", 1))
         result.graph.node.insert(len(result.graph.node) - 1, to_last)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from srflow_export.parity.runners import (
     graphs_runner,
     torch_runner,
 )
+from srflow_export.progress import Say
 from srflow_sdk.backends import Device, Precision, open_backend
 from srflow_sdk.backends.tensorrt import select_engines
 from srflow_sdk.errors import ArgumentError, ExportError
@@ -53,9 +53,7 @@ class Side:
     limits: LrProfile | None = None
 
 
-def compare(
-    first: str, second: str, *, say: Callable[[str], None] = lambda _: None
-) -> list[ParityRow]:
+def compare(first: str, second: str, *, say: Say = lambda _: None) -> list[ParityRow]:
     """Compare the second with the first; `say` receives progress and a table, a line at a time.
 
     Each is `PATH` or `PATH@HOW`. PATH: a bundle or the name of an embedded one, or a checkpoint,
@@ -118,7 +116,11 @@ def open_side(text: str) -> Side:
             bound_db = min(bound_db, LEAST_DB)
             arithmetic = "bf16" if precision == "bf16" else None
     return Side(
-        runner=runner, manifest=manifest, bound_db=bound_db, arithmetic=arithmetic, limits=limits
+        runner=runner,
+        manifest=manifest,
+        bound_db=bound_db,
+        arithmetic=arithmetic,
+        limits=limits,
     )
 
 

@@ -22,9 +22,10 @@ import onnx
 import torch
 
 from srflow_export import onnx_models
-from srflow_export.parity.measure import MARGIN_DB, TAUS, Comparison, ParityRow, Progress, psnr
+from srflow_export.parity.measure import MARGIN_DB, TAUS, Comparison, ParityRow, psnr
 from srflow_export.parity.photographs import Array, photographs
 from srflow_export.parity.runners import Arithmetic, computing_in, graphs_runner
+from srflow_export.progress import Progress, Say
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest
@@ -151,16 +152,25 @@ def _check_graphs(
     runner = graphs_runner(bundle, *names, rounded=rounded)
     bound = min_psnr_db(precision, weights)
     return comparison.check(
-        graph, runner, bound_db=bound, arithmetic=arithmetic_of(precision, weights)
+        graph,
+        runner,
+        bound_db=bound,
+        arithmetic=arithmetic_of(precision, weights),
     )
 
 
 def _check_int8(
-    comparison: Comparison, bundle: Bundle, names: tuple[str, str], graph: str
+    comparison: Comparison,
+    bundle: Bundle,
+    names: tuple[str, str],
+    graph: str,
 ) -> list[ParityRow]:
     try:
         return comparison.check(
-            graph, graphs_runner(bundle, *names), bound_db=MIN_PSNR_DB["int8"], arithmetic=None
+            graph,
+            graphs_runner(bundle, *names),
+            bound_db=MIN_PSNR_DB["int8"],
+            arithmetic=None,
         )
     except ExportError as error:
         raise ExportError(
@@ -219,9 +229,7 @@ class InverseRow:
     diverged: bool
 
 
-def prove_inverse(
-    model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] = lambda _: None
-) -> list[InverseRow]:
+def prove_inverse(model: SRFlow, bundle: Bundle, *, say: Say = lambda _: None) -> list[InverseRow]:
     """Compare inverter.onnx with the network on the exporter's photographs, taken as HR images.
 
     Half precision is computed as on GPUs. An inverter for an int8 encoder is itself in float32, so
@@ -312,7 +320,9 @@ def poor_round_trip(rows: Sequence[InverseRow], manifest: Manifest) -> float | N
 
 
 def _check_rows(
-    rows: Sequence[InverseRow], manifest: Manifest, itself: Callable[[int], InverseRow]
+    rows: Sequence[InverseRow],
+    manifest: Manifest,
+    itself: Callable[[int], InverseRow],
 ) -> None:
     """Raises: ExportError where graphs and network differ. itself: the row of the network, for a
     row's index.
@@ -372,7 +382,11 @@ class _Inverse:
 
 
 def _invert_by_graphs(
-    bundle: Bundle, pairs: Sequence[_Pair], encoder: str, *, rounded: bool = False
+    bundle: Bundle,
+    pairs: Sequence[_Pair],
+    encoder: str,
+    *,
+    rounded: bool = False,
 ) -> Iterator[_Inverse]:
     levels = [f"level{entry.level}" for entry in bundle.manifest.latent_levels]
     with graphs_runner(bundle, encoder, rounded=rounded)() as encode:
@@ -399,7 +413,10 @@ def _read_pairs(manifest: Manifest) -> Iterator[_Pair]:
 
 
 def _invert_by_network(
-    model: SRFlow, pairs: Sequence[_Pair], arithmetic: Arithmetic, say: Callable[[str], None]
+    model: SRFlow,
+    pairs: Sequence[_Pair],
+    arithmetic: Arithmetic,
+    say: Say,
 ) -> list[_Inverse]:
     """All photographs, inverted by the torch network."""
     progress = Progress(f"proving the inverter, by the network in {arithmetic}", len(pairs), say)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from polygraphy.logger import G_LOGGER
 from srflow_export.graphs import level_of
 from srflow_export.parity.photographs import Array, LrPhoto
 from srflow_export.parity.runners import Arithmetic, Runner, torch_runner
+from srflow_export.progress import Progress, Say
 from srflow_sdk.errors import ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
@@ -43,29 +43,6 @@ below.
 
 _MAX_DB = 200.0  # reported for equality
 _MIN_DB = -200.0  # reported for values that are not finite
-_QUIET_SECONDS = 3.0
-
-
-class Progress:
-    """Say, at most every three seconds, how many equal steps of a stage are done and how long the
-    rest will take.
-    """
-
-    def __init__(self, stage: str, steps: int, say: Callable[[str], None]) -> None:
-        self._stage = stage
-        self._steps = steps
-        self._say = say
-        self._begun = self._said = time.monotonic()
-        self._done = 0
-
-    def step(self) -> None:
-        """Another step is done."""
-        self._done += 1
-        now = time.monotonic()
-        if now - self._said >= _QUIET_SECONDS and self._done < self._steps:
-            self._said = now
-            left = (now - self._begun) / self._done * (self._steps - self._done)
-            self._say(f"{self._stage}: {self._done} of {self._steps}, about {left:.0f} s left")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +109,10 @@ def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
 
 
 def compare_taus(
-    graph: str, photo: str, outputs: Mapping[str, Array], references: Mapping[str, Array]
+    graph: str,
+    photo: str,
+    outputs: Mapping[str, Array],
+    references: Mapping[str, Array],
 ) -> Iterator[ParityRow]:
     """A row for each τ of one photograph, from the outputs of two runners for one :func:`feed`."""
     for index, tau in enumerate(TAUS):
@@ -174,7 +154,7 @@ class Comparison:
         *,
         name: str,
         model: SRFlow | None = None,
-        say: Callable[[str], None] = lambda _: None,
+        say: Say = lambda _: None,
     ) -> None:
         self.name = name
         self.model = model
@@ -198,7 +178,12 @@ class Comparison:
         ]
 
     def check(
-        self, graph: str, decoder: Runner, *, bound_db: float, arithmetic: Arithmetic | None
+        self,
+        graph: str,
+        decoder: Runner,
+        *,
+        bound_db: float,
+        arithmetic: Arithmetic | None,
     ) -> list[ParityRow]:
         """Compare a decoder, show the table, and check that it is good enough; see :func:`check`.
 
@@ -278,7 +263,11 @@ there is none."""
 
 
 def check(
-    rows: Sequence[ParityRow], *, bound_db: float, reference: str, own: Own = lambda _: None
+    rows: Sequence[ParityRow],
+    *,
+    bound_db: float,
+    reference: str,
+    own: Own = lambda _: None,
 ) -> list[ParityRow]:
     """Return the rows, those that the network itself excuses with their `own_db`.
 

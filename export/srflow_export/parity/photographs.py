@@ -44,7 +44,10 @@ def photographs(size_multiple: int) -> list[LrPhoto]:
 
 
 def photo_patches(
-    size_multiple: int, *, size: tuple[int, int] = PATCHES["full"], limits: Sequence[LrProfile] = ()
+    size_multiple: int,
+    *,
+    size: tuple[int, int] = PATCHES["full"],
+    limits: Sequence[LrProfile] = (),
 ) -> list[LrPhoto]:
     """About this many LR pixels from the middle of each photograph, or the nearest size within the
     limits.
