@@ -97,22 +97,3 @@ def test_an_exported_op_runs_without_a_library_and_equals_torch(
             None, {name: tensor.numpy() for name, tensor in zip(NAMES, inputs, strict=True)}
         )[0]
         np.testing.assert_allclose(out, module(*inputs)[0].numpy(), rtol=1e-4, atol=1e-4)
-
-
-def test_nodes_carry_what_kernels_and_plugins_read() -> None:
-    proto = exported(Tail("tanh", "scale_first"), half=False)
-    (node,), (function,) = proto.graph.node, proto.functions
-    tail = {
-        attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
-    }
-    plugin = {"plugin_namespace": b"srflow", "plugin_version": b"1"}
-    assert tail == {
-        "scale_map": b"tanh",
-        "order": b"scale_first",
-        "clamp": 1.5,
-        "begin": [5],
-        "end": [10],
-        **plugin,
-    }
-    assert (function.name, set(function.attribute)) == ("FlowStepTail", set(tail))
-    assert {opset.domain: opset.version for opset in proto.opset_import} == {"": 18, "srflow": 1}

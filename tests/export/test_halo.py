@@ -84,10 +84,8 @@ def worst(bundle, lr, *, core, reach, tau):
             tau
         ]
         for tile in plan_tiles(*lr.shape[2:], core=core, halo=reach, multiple=multiple):
-            (rows, columns), place = (
-                tile.core.within(tile.window).scaled(scale).slices,
-                tile.core.scaled(scale).slices,
-            )
+            rows, columns = tile.core.within(tile.window).scaled(scale).slices
+            place = tile.core.scaled(scale).slices
             picture = draw_window(backend, bundle.manifest, lr, tile.window, taus=(tau,), seed=9)[
                 tau
             ][:, rows, columns]
@@ -282,19 +280,6 @@ def test_where_rounding_is_above_the_bounds_the_halo_ends_where_a_wider_one_does
     assert halo._choose_row(good) == 2
 
 
-def test_a_network_that_no_halo_of_latents_is_enough_for_gets_the_largest_and_a_warning(
-    inverting: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(halo, "_MAX_LATENT", -1.0)
-    monkeypatch.setattr(halo, "_SETTLED", 1.0)
-    with caplog.at_level(logging.WARNING):
-        manifest = with_inverter_halo(inverting)
-    assert manifest.inverter_halo > 16
-    (record,) = caplog.records
-    assert "a wider one does not help" in record.message
-    assert "\n" not in record.message
-
-
 @pytest.mark.parametrize(
     "good",
     [
@@ -306,20 +291,6 @@ def test_either_bound_alone_makes_a_halo_too_small(good: HaloRow | InverterHaloR
     assert good.is_enough
     for name, value in list(dataclasses.asdict(good).items())[1:3]:
         assert not dataclasses.replace(good, **{name: 1.01 * value}).is_enough
-
-
-def test_latents_that_are_no_numbers_are_no_proof(
-    inverting: Bundle, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = OnnxRuntimeBackend.invert
-
-    def broken(self: OnnxRuntimeBackend, conditioning: object, hr: np.ndarray) -> object:
-        latents, density = real(self, conditioning, hr)  # type: ignore[arg-type]
-        return {level: np.full_like(latent, np.nan) for level, latent in latents.items()}, density
-
-    monkeypatch.setattr(OnnxRuntimeBackend, "invert", broken)
-    row, _ = measured_inverter(inverting)
-    assert not row.is_enough
 
 
 def test_a_halo_that_is_named_is_the_inverters_too_and_not_measured(inverting: Bundle) -> None:

@@ -15,7 +15,6 @@ from srflow_sdk.backends.openvino import OpenVinoBackend
 from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config
-from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
 def run(*arguments):
@@ -102,14 +101,6 @@ def test_only_float32_graphs_can_have_it(checkpoint, tmp_path, how):
         "--also int8 out, or use --precision fp32\n"
     )
     assert not list(tmp_path.iterdir())
-
-
-def test_a_bundle_in_half_is_refused_with_the_way_out(tmp_path):
-    half = write_tiny_bundle(tmp_path / "half.srflow", precision="fp16")
-    result = run("--bundle", half, "--also", "int8")
-    assert result.exit_code == 1
-    assert result.output.startswith(f"error: {half} has graphs in fp16")
-    assert "--precision fp32 --also int8" in result.output
 
 
 @pytest.fixture(scope="module")

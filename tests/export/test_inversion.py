@@ -37,7 +37,8 @@ def test_in_float64_it_is_the_networks_encoding_to_rounding(
 ) -> None:
     model = random_srflow(tiny_config(variant, **overrides)).double()
     scale = model.config.scale
-    height, width = 2 * model.config.size_multiple, 3 * model.config.size_multiple
+    height = 2 * model.config.size_multiple
+    width = 3 * model.config.size_multiple
     generator = torch.Generator().manual_seed(0)
     lr = torch.rand(2, 3, height, width, dtype=torch.float64, generator=generator)
     hr = torch.rand(2, 3, scale * height, scale * width, dtype=torch.float64, generator=generator)

@@ -158,21 +158,6 @@ def test_slices_with_steps_become_pools_of_the_same_values(tmp_path):
     assert np.array_equal(y, x[..., ::3])
 
 
-def test_metadata_say_what_the_file_is(tiny, tmp_path):
-    model = written(tiny, tmp_path, "--tau", 0.6, "--seed", 3)
-    facts = {entry.key.removeprefix("srflow."): entry.value for entry in model.metadata_props}
-    assert facts["model"] == "tiny"
-    assert facts["licence"] == "CC0-1.0"
-    assert facts["training_data"] == "two photographs | of a cat"
-    assert (facts["tau"], facts["seed"], facts["scale"]) == ("0.6", "3", str(SCALE))
-    assert facts["range"] == "0 to 1, both"
-    assert facts["halo"].startswith("6 input pixels")
-    assert "up to 256 pixels a side" in facts["latents"]
-    assert facts["training_code"] == "unknown"
-    assert "arXiv:2006.14200" in facts["paper"]
-    assert {"scope", "architecture", "limitations"} <= set(facts)
-
-
 def test_the_command_in_the_metadata_writes_the_file_again(tmp_path):
     choices = ("--tau", 0.1, "--seed", 3, "--size", 18, "--io", "float16", "--opset", 17)
     (made_by,) = (
@@ -184,12 +169,6 @@ def test_the_command_in_the_metadata_writes_the_file_again(tmp_path):
     assert by.startswith("srflow-sdk ")
     assert run(*command.split(), "-o", tmp_path / "again.onnx").exit_code == 0
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "plain.onnx").read_bytes()
-
-
-def test_of_tau_auto_the_number_is_baked_and_that_is_said(tmp_path):
-    bundle = write_tiny_bundle(tmp_path / "auto.srflow", default_tau=0.7, auto_tau=True)
-    result = run("--bundle", bundle, "--plain", "-o", tmp_path / "plain.onnx")
-    assert "tau 0.7, everywhere, where the model's default follows the picture" in result.output
 
 
 def test_a_checkpoints_plain_file_stands_beside_its_bundle(tmp_path):
@@ -243,18 +222,3 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tiny, tmp_path):
     assert "plain.onnx: the file cannot be written: Is a directory" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["plain.onnx"]
     assert not hidden_files(tmp_path)
-
-
-def test_bad_bundles_and_names_are_one_line(tiny, tmp_path):
-    other = write_tiny_bundle(tmp_path / "half.srflow", precision="fp16")
-    for bundle, name, says in (
-        (other, "plain.onnx", "has no float32 graphs"),
-        (tiny, "plain.pb", "name it plain.onnx"),
-        (tmp_path / "missing", "plain.onnx", "there is no such bundle"),
-    ):
-        result = run("--bundle", bundle, "--plain", "-o", tmp_path / name)
-        assert result.exit_code == 1
-        assert result.output.startswith("error: ")
-        assert says in result.output
-        assert result.output.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["half.srflow"]

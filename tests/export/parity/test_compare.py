@@ -102,14 +102,6 @@ def test_patches_fit_the_sizes_that_engines_take(low, high, size):
     assert {patch.lr.shape[2:] for patch in patches} == {size}
 
 
-def test_photographs_that_are_too_small_for_engines_are_a_clear_refusal():
-    with pytest.raises(
-        ArgumentError,
-        match=r"no patch of a size that these engines accept, from 256×256 to 512×512",
-    ):
-        photo_patches(2, limits=[profile(256, 512)])
-
-
 def test_a_device_with_limits_is_compared_within_them(folder, monkeypatch):
     monkeypatch.setattr(OnnxRuntimeBackend, "window_limits", property(lambda _self: profile(2, 32)))
     sizes = []

@@ -96,25 +96,3 @@ def test_the_worst_row_is_named_with_its_photograph_and_tau():
         "encoder+sampler at tau 1 on the photograph 'sky': 45.0 dB against the checkpoint's"
     )
     check([row(psnr_db=50.0)], bound_db=50, reference="it")
-
-
-def test_the_table_has_a_line_for_each_row_under_a_head():
-    lines = list(
-        table([row(), row(psnr_db=51.26, max_abs=0.0123, levels_db={3: 60.0, 2: 49.5, 1: 51.26})])
-    )
-    assert (
-        " ".join(lines[0].split())
-        == "graph photo tau PSNR largest difference not finite worst level"
-    )
-    assert lines[2].split() == [
-        "fused",
-        "cat",
-        "0.8",
-        "51.3",
-        "dB",
-        "1.2e-02",
-        "0",
-        "2:",
-        "49.5",
-        "dB",
-    ]
