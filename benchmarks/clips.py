@@ -1,5 +1,4 @@
-"""Write three short clips whose motion is known, for `srflow-eval clips`, from photographs that
-trained nothing.
+"""Write three short clips whose motion is known, for `srflow-eval clips`.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/clips.py data/clips

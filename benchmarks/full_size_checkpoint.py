@@ -49,8 +49,7 @@ def initialise(config: SRFlowConfig) -> SRFlow:
 
 @torch.no_grad()
 def make_steady(config: SRFlowConfig) -> SRFlow:
-    """A network with random weights whose decoding neither explodes nor vanishes; deterministic.
-    For timings.
+    """A network with random weights whose decoding neither explodes nor vanishes, for timings.
 
     With the weights of :func:`initialise`, ×8 gives NaN.
     """

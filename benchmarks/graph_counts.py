@@ -36,9 +36,7 @@ class Counts:
 
 
 def count_convolutions(proto: onnx.ModelProto, *, scale: int) -> list[tuple[str, float]]:
-    """Each convolution of a graph that srflow-export wrote: its weight's name, and its
-    multiply-adds per LR pixel.
-    """
+    """Each convolution of a graph: its weight's name, and its multiply-adds per LR pixel."""
     folded = _fold(_set_sizes(proto, scale=scale))
     graph = onnx.shape_inference.infer_shapes(folded, strict_mode=True).graph
     kernels = {weight.name: weight.dims for weight in graph.initializer}
@@ -55,9 +53,7 @@ def count_convolutions(proto: onnx.ModelProto, *, scale: int) -> list[tuple[str,
 
 
 def count(proto: onnx.ModelProto, *, scale: int) -> Counts:
-    """Count a graph that srflow-export wrote, of a network of this scale. The graph stays as it
-    is.
-    """
+    """Count a graph that srflow-export wrote, of a network of this scale."""
     multiply_adds = sum(each for _, each in count_convolutions(proto, scale=scale))
     weights = {weight.name for weight in proto.graph.initializer}
     computing = [

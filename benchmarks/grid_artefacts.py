@@ -1,5 +1,4 @@
-"""Measure the regular grid in a model's pictures: energy at the frequencies of a 4-pixel pattern,
-against the others.
+"""Measure the regular grid in a model's pictures: energy at the frequencies of 4 pixels.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/grid_artefacts.py data/unseen [--model BUNDLE|CKPT]

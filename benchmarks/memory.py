@@ -1,5 +1,4 @@
-"""Peak memory of srflow-upscale's work on a file, beyond the loaded model, for a small photograph
-and a large one.
+"""Peak memory of srflow-upscale's work on a small and a large file.
 
     python -m benchmarks.memory [--megapixels 1 12] [--model BUNDLE] [--threads 2] [--restore]
 
@@ -35,9 +34,7 @@ CAT = ROOT / "examples" / "photos" / "cat.png"
 
 
 def write_photo(target: Path, megapixels: float) -> tuple[int, int]:
-    """Write a 4:3 JPEG of mirrored copies of a photograph, which is as sharp at any size; return
-    width and height.
-    """
+    """Write a 4:3 JPEG of mirrored copies of a photograph; return width and height."""
     width = round(math.sqrt(megapixels * 4e6 / 3))
     height = round(width * 3 / 4)
     with Image.open(CAT) as photo:

@@ -1,5 +1,4 @@
-"""How good the pictures of `--model auto` are beside those of each ×4 model, on inputs as users
-have them.
+"""How good the pictures of `--model auto` are beside those of each ×4 model.
 
     python benchmarks/model_choice.py data/unseen data/kodak data/standard/BSD100/HR
 
@@ -47,9 +46,13 @@ SLACK = 0.03
 class Row:
     """A kind of input.
 
-    ending, quality: of its file. damage: what its pixels suffer before, as `srflow-eval
-    --degradation` has it.
-    of: what it shows. side: in pixels.
+    Attributes:
+        name: of the row.
+        ending: of its file.
+        quality: of its file.
+        damage: what its pixels suffer before, as `srflow-eval --degradation` has it.
+        of: what it shows.
+        side: in pixels.
     """
 
     name: str

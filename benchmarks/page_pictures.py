@@ -45,9 +45,7 @@ def report(browser: Browser, page: Path, target: Path) -> None:
 
 
 def demo(browser: Browser, photo: Path, folder: Path) -> None:
-    """srflow-demo with its eight samples: in light and dark colours, and its upper and lower half
-    on a phone.
-    """
+    """srflow-demo with its eight samples: in light and dark colours, and on a phone."""
     command = [str(Path(sys.executable).with_name("srflow-demo")), "--port", "0"]
     with _serve(command) as address:
 

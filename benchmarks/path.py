@@ -1,5 +1,6 @@
-"""Which functions of ours one photograph passes: ``python benchmarks/path.py [--list]
-[srflow-upscale's arguments]``.
+"""Which functions of ours one photograph passes.
+
+``python benchmarks/path.py [--list] [srflow-upscale's arguments]``
 
 It upscales a photograph of 160×120, or what the arguments name, in this process, with a profiler in
 every thread. It counts the functions that ran and the modules that they stand in, by package;
@@ -29,9 +30,7 @@ FOLDERS = (ROOT / "srflow_sdk", ROOT / "apps" / "srflow_apps")
 
 
 def trace_functions(arguments: list[str]) -> list[tuple[str, str]]:
-    """Run srflow-upscale; return its functions as (module, name and line), in the order of their
-    first calls.
-    """
+    """Run srflow-upscale; return its functions in the order of their first calls."""
     for package in (srflow_sdk, srflow_apps):
         for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not found.name.endswith("__main__"):

@@ -1,5 +1,4 @@
-"""Draw the pictures of README.md and docs/concepts.md, by x4-small, which saw none of the
-photographs.
+"""Draw the pictures of README.md and docs/concepts.md, by x4-small.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/pictures.py landing docs/images/demo.jpg

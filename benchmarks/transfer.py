@@ -44,9 +44,7 @@ class Pair:
 
 
 def photo(folder: Path, name: str, left: int, top: int, height: int = SIDE) -> Array:
-    """A crop of a photograph, SIDE pixels wide. Beyond the photograph, its last rows and columns
-    are repeated.
-    """
+    """A crop of a photograph, SIDE pixels wide, whose last rows and columns are repeated."""
     with Image.open(folder / f"{name}.png") as image:
         rgb = np.asarray(image.convert("RGB"))
     rows = np.clip(np.arange(top, top + height), 0, rgb.shape[0] - 1)

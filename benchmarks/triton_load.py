@@ -1,5 +1,4 @@
-"""Load on a real Triton Inference Server on loopback, beside a bare loop of the SDK in the same
-run.
+"""Load on a real Triton Inference Server, beside a bare loop of the SDK.
 
 python benchmarks/triton_load.py [--model BUNDLE] [--seconds 120] [--clients 16]
 

@@ -1,5 +1,4 @@
-"""What users would run instead of the embedded model, on the same photographs: speed, and what
-comes out.
+"""What users would run instead of the embedded model, on the same photographs.
 
 Photographs (by default those of `benchmarks/unseen_photos.py`, which no training of the embedded
 model used) are reduced to a quarter as MATLAB's bicubic does it, enlarged ×4 by each tool on the
@@ -206,8 +205,9 @@ def _run(command: list[str], *, limit_s: float) -> str:
 
 
 def _compare(outputs: Iterable[Path], originals: list[np.ndarray]) -> dict[str, float]:
-    """Means over the photographs: PSNR without a border of 4 pixels, in dB; LPIPS, NaN without its
-    weights.
+    """Return means over the photographs: PSNR in dB without a border, and LPIPS.
+
+    LPIPS is NaN without its weights.
     """
     from srflow_evaluation.bench import open_networks
     from srflow_evaluation.options import Options

@@ -1,6 +1,4 @@
-"""How the embedded model's time and memory grow: with the picture, samples and threads; inverting
-and restoring too.
-"""
+"""How the embedded model's time and memory grow with the picture, samples and threads."""
 
 from __future__ import annotations
 
@@ -84,9 +82,7 @@ def _series(
 
 
 def tables(result: dict[str, Any]) -> str:
-    """Times by the sides of the input, then by samples and threads, then a photograph at the rate
-    of the largest.
-    """
+    """Times by the sides of the input, then by samples and threads, then for a photograph."""
     series = {f"pictures, {name}": points for name, points in result["sizes"].items()}
     series |= {"inverting": result["invert"], "restoring": result["restore"]}
     sizes = sorted({point["x"] for points in series.values() for point in points})

@@ -1,5 +1,6 @@
-"""The full-size ×4 network with random weights that is timed, and its exports; kept in build/bench
-for the next run.
+"""The full-size ×4 network with random weights that is timed, and its exports.
+
+They are kept in build/bench for the next run.
 
 Time and memory do not depend on the weights.
 """

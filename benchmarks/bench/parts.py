@@ -36,9 +36,12 @@ _PART = re.compile(
 class Settings:
     """What a part is given.
 
-    quick: tiny networks and sizes. threads: of what is not compared by threads. work: where
-    networks and other tools are kept. photos: folder of photographs for `competitors`. say:
-    receives lines of progress.
+    Attributes:
+        quick: tiny networks and sizes.
+        threads: of what is not compared by threads.
+        work: where networks and other tools are kept.
+        photos: folder of photographs for `competitors`.
+        say: receives lines of progress.
     """
 
     quick: bool = False
@@ -87,9 +90,7 @@ def parts_of(page: str) -> dict[str, str]:
 
 
 def write_parts(written: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None:
-    """Write texts into the pages. Ends the program before anything is written if a part has no
-    markers.
-    """
+    """Write texts into the pages, or end the program if a part has no markers."""
     sources = {page: page.read_text(encoding="utf-8") for page in pages}
     for name in written:
         if not any(name in parts_of(source) for source in sources.values()):

@@ -1,5 +1,4 @@
-"""A child process that holds one variant of a network, so that its memory, threads and failures are
-its own.
+"""A child process that holds one variant of a network: its memory and failures are its own.
 
 The child answers one line of JSON for each line that it reads: `Worker` here, :func:`serve` there.
 Its peak of memory is VmHWM of /proc, reset before each run; ru_maxrss would keep the peak of the
@@ -91,16 +90,12 @@ class Worker:
         return self._process.pid
 
     def run(self, *, limit_s: float = 600, **job: Any) -> dict[str, Any]:
-        """Do a job and return its figures: seconds, peak_bytes. Raises: MissingError if it fails or
-        takes too long.
-        """
+        """Do a job and return its figures: seconds, peak_bytes. Raises: MissingError."""
         *_, figures = self.answers(limit_s=limit_s, **job)
         return figures
 
     def answers(self, *, limit_s: float = 600, **job: Any) -> Iterator[dict[str, Any]]:
-        """Do a job and give what the child says of it as it comes, the figures of :meth:`run` last.
-        Raises as that.
-        """
+        """Do a job and give what the child says as it comes, the figures of :meth:`run` last."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
@@ -158,16 +153,15 @@ class Job(Protocol):
     runs_on: str
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
-        """Make the inputs, which is not timed, and return the work. If that gives an iterator, each
-        dict is said.
+        """Make the inputs, which is not timed, and return the work.
+
+        If that gives an iterator, each dict is said.
         """
         ...
 
 
 def resident(field: str) -> int:
-    """Bytes of a line of /proc/self/status: VmRSS, or VmHWM, the largest so far. 0 where there is
-    no /proc.
-    """
+    """Bytes of a line of /proc/self/status: VmRSS, or VmHWM, the largest so far; else 0."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
@@ -185,8 +179,9 @@ def reset_peak() -> None:
 def serve(
     load: Callable[[Mapping[str, Any]], Job], missing: Callable[[Exception], str | None]
 ) -> None:
-    """Load the variant of the command line and answer jobs; `missing` tells which errors are
-    reasons for a table.
+    """Load the variant of the command line and answer jobs.
+
+    `missing` tells which errors are reasons for a table.
     """
     variant = json.loads(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")

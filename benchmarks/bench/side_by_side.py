@@ -25,8 +25,9 @@ OURS = {
 
 
 def points(side: int) -> dict[str, dict[str, Any]]:
-    """What is measured, by the headings of columns; more memory after less: runtimes keep what they
-    had.
+    """What is measured, by the headings of columns.
+
+    More memory comes after less: runtimes keep what they had.
     """
     square = f"{side}×{side}"
     return {

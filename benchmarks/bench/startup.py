@@ -1,6 +1,4 @@
-"""What a program waits for: importing the SDK, the help of the command, and the first picture of a
-new process.
-"""
+"""What a program waits for: the import, a command's help, and the first picture."""
 
 from __future__ import annotations
 
@@ -56,9 +54,7 @@ def _process(script: str, environment: dict[str, str]) -> None:
 
 
 def beyond_python(result: dict[str, Any], name: str) -> float:
-    """Seconds of a process beyond those of one that does nothing: medians of runs made next to each
-    other.
-    """
+    """Seconds of a process beyond those of one that does nothing, as medians."""
     own, nothing = (Times(tuple(result["seconds"][each])) for each in (name, "Python itself"))
     return own.median - nothing.median
 

@@ -46,8 +46,9 @@ def seconds_of(call: Callable[[], object]) -> float:
 
 
 def call_in_turn(calls: Mapping[_Name, Callable[[], float]], *, runs: int) -> dict[_Name, Times]:
-    """Make each call once as a warm-up, then all of them in turn, `runs` times. A call returns its
-    own seconds.
+    """Make each call once as a warm-up, then all of them in turn, `runs` times.
+
+    A call returns its own seconds.
     """
     first = {name: call() for name, call in calls.items()}
     found: dict[_Name, list[float]] = {
@@ -61,9 +62,7 @@ def call_in_turn(calls: Mapping[_Name, Callable[[], float]], *, runs: int) -> di
 
 
 def paired_ratio(slow: Times, fast: Times) -> float:
-    """Median of the ratios of runs made next to each other; the ratio of medians if one has fewer
-    runs.
-    """
+    """Median of the ratios of paired runs; the ratio of medians if one has fewer runs."""
     if len(slow.seconds) != len(fast.seconds):
         return slow.median / fast.median
     return statistics.median(a / b for a, b in zip(slow.seconds, fast.seconds, strict=True))

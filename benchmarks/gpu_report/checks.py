@@ -1,5 +1,4 @@
-"""Checks: each gives rows, of one engine or of our kernels; and the process in which those of one
-engine run.
+"""Checks of an engine or of our kernels, each of which gives rows; and their process.
 
 That is `python -m benchmarks.gpu_report.checks`, see `report.py`.
 """
@@ -32,8 +31,7 @@ _WARM_UP_S = 0.2  # until the GPU's clocks are up
 
 
 class Checks(logging.Handler):
-    """The process of an engine: answers {"check": NAME} with that check's rows, and takes what the
-    SDK warns of.
+    """The process of an engine, which answers {"check": NAME} with that check's rows.
 
     said: what it warned of so far. free: bytes of GPU memory, before anything is opened.
 
@@ -77,8 +75,7 @@ class Checks(logging.Handler):
         return lambda: self.answers(job["check"])
 
     def answers(self, check: str) -> Iterator[dict[str, Any]]:
-        """{"row": fields} as each row is known, and {"absent": why} if no other check of the engine
-        can run.
+        """{"row": fields} as each row is known; {"absent": why} if no other check can run.
 
         What a check raises is a row, and so is each of the SDK's warnings, once.
         """
@@ -132,9 +129,7 @@ def kernels(of: Checks) -> Iterator[Row]:
 
 
 def loading(of: Checks) -> Iterator[Row]:
-    """Say what the engine took to be there: building, which the budget leaves out, has a row of its
-    own.
-    """
+    """Say what the engine took to be there; building, which the budget leaves out, is a row."""
     if (built := getattr(of.engine, "built", "")) != "":
         yield Row("building", of.runs_on, built, "not of the budget")
     yield Row("loading", of.runs_on, of.engine.about, verdict="fine")
@@ -152,9 +147,7 @@ def pictures(of: Checks) -> Iterator[Row]:
 
 
 def repeats(of: Checks) -> Iterator[Row]:
-    """The same call gives the same bits, in eight threads too, and a sample those that it has among
-    others.
-    """
+    """The same call gives the same bits, in eight threads too; so does a sample among others."""
     pixels = picture(*of.setting.pictures()["square"])
     first = of.engine.draw(pixels)
     with ThreadPoolExecutor(THREADS) as pool:

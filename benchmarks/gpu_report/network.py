@@ -1,5 +1,4 @@
-"""The network that all engines run, the pictures that they draw, and what float32 on the CPU makes
-of those.
+"""The network that all engines run, and what float32 on the CPU makes of its pictures.
 
 A full-size published ×4 network (23 blocks, K = 16) with random weights: times do not depend on
 them. Everything lies in one folder, made by the first check and read by the processes of the
@@ -36,9 +35,7 @@ _TINY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """An engine's name, `KIND PRECISION`, the folder of networks, and the size of what is timed, LR
-    pixels a side.
-    """
+    """An engine's name, `KIND PRECISION`, the folder of networks, and the size that is timed."""
 
     engine: str
     folder: Path
@@ -56,16 +53,12 @@ class Setting:
         return self.folder / "network.safetensors"
 
     def pictures(self) -> dict[str, tuple[int, int]]:
-        """Height and width of each picture that is compared. "odd" has odd sides at the coarsest
-        level.
-        """
+        """Height and width of each picture that is compared; "odd" is odd at the coarsest level."""
         side = min(64, self.size // 2)
         return {"square": (side, side), "odd": (side + 2, side + 6), "upright": (2 * side, side)}
 
     def expected(self, name: str) -> np.ndarray:
-        """What the processor makes of one of :meth:`pictures` in float32: H×W×3. Raises:
-        OSError.
-        """
+        """What the processor makes of one of :meth:`pictures` in float32. Raises: OSError."""
         if self.engine == EMBEDDED:
             with Upscaler(MODEL, device="cpu") as upscaler:
                 return drawn(upscaler, picture(*self.pictures()[name]), in_levels=True)
@@ -74,8 +67,7 @@ class Setting:
 
 
 def network(setting: Setting) -> SRFlow:
-    """The network with the weights of the folder, which are written there if it has none; float32,
-    on the CPU.
+    """The network with the weights of the folder, written there if it has none.
 
     The tiny encoder begins with large weights: its pictures would hardly depend on their LR images
         otherwise.
@@ -117,8 +109,9 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 def drawn(upscaler: Upscaler, pixels: np.ndarray, *, in_levels: bool) -> np.ndarray:
-    """A picture, float32 in [0, 1]. in_levels: from 8 bits to 8 bits, which a GPU then rounds
-    itself.
+    """A picture, float32 in [0, 1].
+
+    in_levels: from 8 bits to 8 bits, which a GPU then rounds itself.
     """
     if not in_levels:
         floats: np.ndarray = upscaler.upscale(pixels, tau=TAU, seed=SEED)

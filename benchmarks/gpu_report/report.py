@@ -1,6 +1,4 @@
-"""Rows, the file that grows by one for each, what they amount to, and the checks that give them, in
-their order.
-"""
+"""Rows, the file that grows by one for each, their verdict, and the order of the checks."""
 
 from __future__ import annotations
 
@@ -65,8 +63,7 @@ class Row:
 
 
 class Report:
-    """The file: Markdown with a table, to which each row is added at once, so that whoever stops it
-    loses nothing.
+    """The file: Markdown with a table, to which each row is added at once.
 
     It is replaced when the report begins. `rows` has all rows so far.
     """
@@ -109,8 +106,9 @@ def judge_aims(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def exit_status(rows: Sequence[Row]) -> int:
-    """WRONG before SLOW before NO_VERDICT: an aim was not judged, a check did not end, or none
-    ended well.
+    """WRONG before SLOW before NO_VERDICT.
+
+    The last: an aim was not judged, a check did not end, or none ended well.
     """
     verdicts = {row.verdict for row in rows}
     if "wrong" in verdicts:
@@ -142,9 +140,7 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def order_checks() -> Iterator[tuple[str, str]]:
-    """(engine, check): first what most people have, and what the verdict needs, engine by engine;
-    then the rest.
-    """
+    """(engine, check): first what most people have and the verdict needs, then the rest."""
     yield from ((EMBEDDED, check) for check in ("loading", "pictures", "times", "repeats"))
     yield CPU, "reference"
     yield NVCC, "kernels"
@@ -172,9 +168,7 @@ class Runner:
     _held: tuple[str, Worker] | None = None
 
     def run(self) -> None:
-        """Run all checks that the budget allows; the others are rows too, one for each engine and
-        reason.
-        """
+        """Run all checks that the budget allows; the others are rows too."""
         until = time.monotonic() + self.budget_s
         lacking: dict[str, str] = {}
         skipped: dict[tuple[str, str], list[str]] = {}
@@ -202,9 +196,7 @@ class Runner:
                 self.report.add(Row(", ".join(checks), engine, why, verdict="not run"))
 
     def _asked(self, engine: str, check: str, until: float) -> str:
-        """Run one check and report its rows. Returns why those that need it cannot run, or an empty
-        text.
-        """
+        """Run one check and report its rows; returns why others cannot run, or an empty text."""
         lacking = ""
         try:
             if self._held is None or self._held[0] != engine:

@@ -46,8 +46,7 @@ def check_present(kind: str) -> None:
 
 
 def export_bundle(setting: Setting) -> Bundle:
-    """The bundle that all engines share, in fp16 and with the flow's operations as nodes; for
-    TensorRT, with engines.
+    """Export the bundle that all engines share, in fp16; for TensorRT, with engines.
 
     Its name has the TensorRT and the library of plugins that are here, as engines run with no
     others. Raises: RuntimeError if that fails.
@@ -124,8 +123,7 @@ class SdkEngine:
 
 
 def plugin_layers(bundle: Bundle) -> tuple[int, int]:
-    """Layers of the sampler's engine that are plugins, and nodes of our own in the graph that it
-    was built from.
+    """Count plugins in the sampler's engine, and nodes of our own in its graph.
 
     Raises: MissingError if it was built without the library of plugins.
     """

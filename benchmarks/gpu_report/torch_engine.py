@@ -1,6 +1,4 @@
-"""What torch and nvcc alone show: our kernels are right, and the exported graphs in fp16 with
-channels last.
-"""
+"""What torch and nvcc alone show: our kernels, and the exported graphs in fp16."""
 
 from __future__ import annotations
 
@@ -66,9 +64,7 @@ def build(folder: Path, architecture: str) -> Path:
 
 
 def wrong_kernels(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each of our kernels, built for this GPU, with a line for each case that is wrong. Raises: as
-    :func:`build`.
-    """
+    """Build each of our kernels for this GPU, and give a line for each wrong case."""
     card = torch.cuda.get_device_properties(gpu())
     library = ctypes.CDLL(str(build(folder, f"sm_{card.major}{card.minor}")))
     for name, wrong in (("latents", wrong_latents), ("FlowStepTail", wrong_steps)):
@@ -90,9 +86,7 @@ def wrong_latents(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
 
 
 def wrong_steps(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
-    """Compare FlowStepTail with torch in float64: one step of three over the conditioning of one
-    image of two.
-    """
+    """Compare FlowStepTail, one step of three, with torch in float64."""
     for channels, side, kind, scale_map, order in itertools.product(
         (1, 12, 24, 48, 96, 192, 384),
         (13, 40),  # an odd and an even number of pixels

@@ -1,5 +1,4 @@
-"""Write bundles atomically: at any moment, and after any crash, a reader finds the whole old or the
-whole new one.
+"""Write bundles atomically: a reader always sees the whole old or the whole new one.
 
 Who writes a bundle holds its lock, by name, since it may not exist yet. The operating system frees
 the locks of a process that dies. Their files stay in the user's cache folder: removing one that
@@ -83,8 +82,7 @@ class BundleStage:
 def staged_bundle(
     target: str | os.PathLike[str], *, say: Say = lambda _: None
 ) -> Iterator[BundleStage]:
-    """Open a stage for writing the bundle `target`, which does not change until
-    :meth:`BundleStage.commit`.
+    """Open a stage for writing the bundle `target`, which stays as it is until the commit.
 
         with staged_bundle("model.srflow") as stage:
             (stage.path / "encoder.onnx").write_bytes(...)
@@ -123,8 +121,9 @@ def staged_bundle(
 
 @contextlib.contextmanager
 def staging_directory(target: Path, *, into: Path) -> Iterator[Path]:
-    """Make a hidden directory beside the target, which is removed at the end. The caller holds the
-    target's lock.
+    """Make a hidden directory beside the target, and remove it at the end.
+
+    The caller holds the target's lock.
 
     into: the folder into which :func:`swap_in` moves things from it. What killed processes left of
     such directories is removed first, and what they had moved away is put back. Raises: OSError.
@@ -143,9 +142,7 @@ def staging_directory(target: Path, *, into: Path) -> Iterator[Path]:
 
 
 def _remove(stage: Path, into: Path) -> None:
-    """Remove a staging directory, once what was moved away for something that never came is put
-    back.
-    """
+    """Put back what was moved away for something that never came, and remove the directory."""
     replaced = stage / _REPLACED
     for moved in replaced.iterdir() if replaced.is_dir() else []:
         if not (into / moved.name).exists():
@@ -154,9 +151,7 @@ def _remove(stage: Path, into: Path) -> None:
 
 
 def refuse_target_that_is_no_bundle(target: Path) -> None:
-    """Raises: BundleError if something is at this path that is not a bundle, and must not be
-    replaced.
-    """
+    """Refuse to replace what is no bundle. Raises: BundleError."""
     if not target.exists():
         return
     if not target.is_dir():

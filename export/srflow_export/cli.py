@@ -1,5 +1,4 @@
-"""The srflow-export command: its options, which of them go together, and the task that each use of
-it starts.
+"""The srflow-export command: its options, which go together, and the tasks that they start.
 
 A task returns True if a part that was asked for could not be made. Heavy modules are imported only
 once the extra is known to be installed.
@@ -106,9 +105,7 @@ def _parameter(option: str) -> str:
 
 
 def _choose_mode(context: click.Context) -> str:
-    """Return --ckpt, or the one other mode, given with options that it takes. Raises:
-    click.UsageError.
-    """
+    """Return --ckpt, or the one other mode that is given. Raises: click.UsageError."""
     given = [
         parameter.opts[0]
         for parameter in context.command.params
@@ -172,8 +169,9 @@ def _export(
     plain: Mapping[str, Any] | None,
     **more: Any,
 ) -> bool:
-    """Write a checkpoint's bundle. engines, plain: the options on them. more: as ExportOptions has
-    them.
+    """Write a checkpoint's bundle.
+
+    engines, plain: the options on them. more: as ExportOptions has them.
     """
     target = _choose_target(ckpt, output)  # before seconds of loading torch
     _check_modules(*_MODULES)
@@ -218,9 +216,7 @@ def _use_bundle(
     default_tau: float | None,
     **_: Any,
 ) -> bool:
-    """Write a bundle with a second encoder or a plain file, or add it, or several, to a repository
-    of models.
-    """
+    """Write a second encoder or a plain file for a bundle, or add bundles to a repository."""
     for bundle in bundles:
         Bundle._described(bundle)
     _check_modules(*(_MODULES if also or plain is not None else _REPOSITORY_MODULES))
@@ -285,9 +281,7 @@ def _check_modules(*modules: str) -> None:
 
 
 def _choose_target(ckpt: Path, output: Path | None) -> Path:
-    """The bundle to write. Raises: CheckpointError if there is no checkpoint, ArgumentError for an
-    odd name.
-    """
+    """Return the bundle to write. Raises: CheckpointError, or ArgumentError for an odd name."""
     if (ckpt / "manifest.json").is_file():
         raise CheckpointError(
             f"{ckpt} is a bundle already: --engines-for {ckpt} adds engines to it, "
@@ -340,8 +334,9 @@ def _make_requests(
 
 
 def _choose_precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
-    """Precision of the bundle's graphs: as asked for, otherwise as the engines need it. Raises:
-    ArgumentError.
+    """Return the precision of the graphs that was asked for, or that engines need.
+
+    Raises: ArgumentError.
     """
     wanted = {request.precision for request in requests}
     if asked is None:

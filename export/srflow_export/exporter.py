@@ -73,26 +73,29 @@ _T = TypeVar("_T")
 class ExportOptions:
     """How a checkpoint becomes a bundle.
 
-    fused: also write fused.onnx. inverter: write inverter.onnx.
-    precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32 graphs are
-    written as well, and the runtime uses them to recompute tiles whose values are not finite.
-    weights: how large weights of float32 graphs are stored; "fp16" halves the files (the arithmetic
-    stays float32).
-    also: "int8" adds a second encoder to float32 graphs, see :func:`add_int8_encoder`. fused.onnx,
-    inverter.onnx and the second encoder are optional parts: one that cannot be made or proved is
-    left out.
-    plugins: write flow operations as nodes that a native library can run, see
-    :mod:`srflow_export.flow_ops`.
-    stacked_blocks: see load_checkpoint.
-    default_tau: what the runtime uses if no tau is given; None: that of the bundle which the
-    training began with, or 0.8, or less if the network's pictures are not finite there. auto_tau:
-    scaled by the picture's texture, as ``tau="auto"``.
-    halo: LR pixels of context around a tile; None measures it and the inverter's own, see
-    :mod:`srflow_export.halo`.
-    gate: how much of the photographs is compared.
-    keep_inputs: a folder in which the gate leaves what it compared, for Polygraphy. A gate that
-    fails does so in any case, beside the bundle in a folder that ends in .gate.
-    name, licence, training_data: for the manifest.
+    fused.onnx, inverter.onnx and a second encoder are optional parts: one that cannot be made or
+    proved is left out.
+
+    Attributes:
+        fused: also write fused.onnx.
+        inverter: write inverter.onnx.
+        precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32 graphs
+            are written as well, with which the runtime draws tiles that are not finite again.
+        weights: how large weights of float32 graphs are stored; "fp16" halves the files.
+        also: "int8" adds a second encoder to float32 graphs, see :func:`add_int8_encoder`.
+        plugins: write flow operations as nodes for a native library, see
+            :mod:`srflow_export.flow_ops`.
+        stacked_blocks: see load_checkpoint.
+        default_tau: used where no tau is given; None: that of the bundle which the training began
+            with, or 0.8, or less if the network's pictures are not finite there.
+        auto_tau: scale it by the picture's texture, as ``tau="auto"``.
+        halo: LR pixels of context around a tile; None measures it and the inverter's own.
+        gate: how much of the photographs is compared.
+        keep_inputs: a folder in which the gate leaves what it compared, for Polygraphy. A gate that
+            fails does so in any case, beside the bundle in a folder that ends in .gate.
+        name: for the manifest.
+        licence: for the manifest.
+        training_data: for the manifest.
     """
 
     fused: bool = False
@@ -119,16 +122,27 @@ def export_checkpoint(
     *,
     say: Say = lambda _: None,
 ) -> Manifest:
-    """Write the bundle `target`, replacing an older one once all is proved; `say` receives lines of
-    progress.
+    """Write the bundle `target`, replacing an older one once all is proved.
 
     An optional part that cannot be made, or differs from the network, ends nothing: it is left out,
-    `say` receives one line, and `provenance["left_out"]` has the reason by the file's name.
+    `say` receives one line, and `provenance["left_out"]` has the reason by the file's name. On any
+    error no part of a bundle is left behind, and an older one stays.
 
-    Raises: ArgumentError for options that exclude each other, CheckpointError if the checkpoint
-    cannot be used, ExportError if the required graphs do not agree with its network, BundleError if
-    the target cannot be written, OSError if there can be no `keep_inputs`. In each case no part of
-    a bundle is left behind and an older one stays.
+    Args:
+        checkpoint: a published .pth, or a .safetensors of srflow-train.
+        target: the bundle.
+        options: how.
+        say: receives lines of progress.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        ArgumentError: options exclude each other.
+        CheckpointError: the checkpoint cannot be used.
+        ExportError: the required graphs do not agree with its network.
+        BundleError: the target cannot be written.
+        OSError: there can be no `keep_inputs`.
     """
     _check_options(options)
     if options.keep_inputs is not None:
@@ -158,13 +172,20 @@ def add_int8_encoder(
     """Write the bundle `target`: that of `source` with encoder.int8.onnx, in place of an older one.
 
     The network is taken from the bundle's graphs, and the new encoder is compared with the bundle's
-    float32 one on photographs; `gate` is how much of them. Other files, engines included, are
-    copied as they are. `target` may be `source`: it changes once all is proved, under the bundle's
-    lock. Deterministic. `say` receives lines of progress.
+    float32 one on photographs. Other files, engines included, are copied as they are. The target
+    changes once all is proved, under the bundle's lock, and stays as it was on any error.
+    Deterministic.
 
-    Raises: ArgumentError if the bundle's graphs are not float32, BundleError if it cannot be read
-    or written, or has an older exporter's layout, ExportError if int8 is too coarse for the
-    network. In each case the target stays as it was.
+    Args:
+        source: a bundle.
+        target: the bundle to write; it may be `source`.
+        gate: how much of the photographs is compared.
+        say: receives lines of progress.
+
+    Raises:
+        ArgumentError: the bundle's graphs are not float32.
+        BundleError: it cannot be read or written, or has an older exporter's layout.
+        ExportError: int8 is too coarse for the network.
     """
     if (precision := Bundle.open(source).manifest.precision) != "fp32":
         raise ArgumentError(
@@ -218,9 +239,7 @@ def _check_options(options: ExportOptions) -> None:
 
 
 def _read_network(checkpoint: Path, options: ExportOptions) -> tuple[SRFlow, dict[str, Any]]:
-    """Read a checkpoint's network and notes. Raises: CheckpointError, ExportError if it has no
-    flow.
-    """
+    """Read a checkpoint's network and notes. Raises: CheckpointError, ExportError for no flow."""
     model, notes = load_with_notes(checkpoint, stacked_blocks=options.stacked_blocks)
     if isinstance(model, Encoder):
         raise ExportError(
@@ -239,8 +258,9 @@ def _prove(
     *,
     failed: Path,
 ) -> Manifest:
-    """Compare the graphs with the network and measure their halos; return the manifest. Raises:
-    ExportError.
+    """Compare the graphs with the network and measure their halos; return the manifest.
+
+    Raises: ExportError.
 
     failed: where a gate that fails leaves what it compared.
     """
@@ -335,9 +355,7 @@ def _set_finite_tau(
     *,
     say: Say,
 ) -> Manifest:
-    """The manifest with a default tau at which the network's pictures are finite. One that is asked
-    for stays.
-    """
+    """Give the manifest a default tau at which pictures are finite, unless one is asked for."""
     wanted = manifest.default_tau
     tau = tau_of_finite_pictures(rows, manifest.default_tau)
     if tau == wanted:
@@ -357,9 +375,7 @@ def _prove_inverter(
     options: ExportOptions,
     say: Say,
 ) -> Manifest:
-    """The manifest with the inverter's halo and rows. Raises: ExportError if it differs from the
-    network.
-    """
+    """Return the manifest with the inverter's halo and rows. Raises: ExportError if it differs."""
     rows = prove_inverse(model, bundle, say=say)
     for line in inverse_table(rows):
         say(line)
@@ -379,18 +395,14 @@ def _prove_inverter(
 
 @dataclass
 class _OptionalParts:
-    """Makes and proves files that a bundle can do without. `say` receives a line for each that is
-    left out, and why.
-    """
+    """Makes and proves files that a bundle can do without, and says which are left out, and why."""
 
     staged: Bundle
     say: Say
     left_out: dict[str, str] = field(default_factory=dict)
 
     def attempt(self, name: str, make_or_prove: Callable[[], _T], *, otherwise: _T) -> _T:
-        """The result for a file; if that fails, the staged bundle loses the file, and the result is
-        `otherwise`.
-        """
+        """Return what makes or proves a file; if it fails, drop the file and return `otherwise`."""
         try:
             return make_or_prove()
         except Exception as error:  # of whichever library
@@ -470,8 +482,9 @@ def _trace(
 
 
 def _make_metadata(manifest: Manifest, *, precision: Precision | None = None) -> dict[str, str]:
-    """Metadata that explains an .onnx file on its own. precision: the graph's, if it is not the
-    manifest's.
+    """Describe an .onnx file on its own.
+
+    precision: the graph's, if it is not the manifest's.
     """
     checkpoint = manifest.provenance["checkpoint"]
     return {

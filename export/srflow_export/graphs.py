@@ -59,9 +59,7 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 
 def level_conditioning(config: SRFlowConfig, shape: LevelShape) -> dict[str, int]:
-    """The channels of a level's conditioning tensors by name, in the order of the encoder's
-    outputs.
-    """
+    """Return the channels of a level's conditioning by name, in the encoder's order."""
     hidden = config.hidden_at(shape.level)
     channels = {
         "coupling": hidden,
@@ -109,9 +107,7 @@ def conditioning_bytes_per_pixel(config: SRFlowConfig, dtype: torch.dtype = torc
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type of the flow's state if convolutions compute in this one: float32, or float64 (for
-    tests).
-    """
+    """Return the type of the flow's state for one of convolutions: float32, or float64 in tests."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -136,9 +132,7 @@ class Conv(nn.Module):
 
     @classmethod
     def of(cls, convs: Sequence[FoldedConv], *, dtype: torch.dtype, groups: int = 1) -> Conv:
-        """Several convolutions side by side: all on the same input, or each on its own part of it
-        (groups).
-        """
+        """Put convolutions side by side: all on one input, or each on its own part (groups)."""
         conv = side_by_side(convs)
         return cls(conv.weight, conv.bias, dtype=dtype, groups=groups)
 
@@ -155,9 +149,7 @@ class Conv(nn.Module):
 
 
 class AffineSettings(TypedDict):
-    """How a conditional net's raw outputs become an affine map, see
-    :func:`srflow_export.flow_ops.affine_inverse`.
-    """
+    """How a net's raw outputs become an affine map, see :func:`flow_ops.affine_inverse`."""
 
     scale_map: ScaleMap
     order: AffineOrder
@@ -170,9 +162,7 @@ def affine_settings(net: ConditionalNet) -> AffineSettings:
 
 
 def fold_nets(level: Level) -> tuple[list[FoldedNet], list[FoldedNet], AffineSettings]:
-    """A level's injectors and couplings, folded, and how injectors' raw outputs become affine
-    maps.
-    """
+    """Fold a level's injectors and couplings; return the injectors' affine settings too."""
     steps = [step for step in level.steps if isinstance(step, Step)]
     injectors = [step.injector for step in steps if step.injector is not None]
     couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
@@ -191,8 +181,9 @@ def injectors_maps(head: Tensor, steps: int, affine: AffineSettings) -> tuple[Te
 
 
 class _LevelEncoder(nn.Module):
-    """A level's features → its conditioning, all K steps at once: convolutions on u, then grouped
-    ones.
+    """A level's features → its conditioning, all K steps at once.
+
+    Convolutions on u come first, then grouped ones.
 
     Where u is enlarged, the injectors' first two convolutions work on phases, see
     :mod:`srflow_export.on_features`.
@@ -248,8 +239,7 @@ class _LevelEncoder(nn.Module):
 
 
 class _OwnImage(nn.Module):
-    """The image of a `residual` network's encoder, as an addend of the first step's injector shift
-    at level 1.
+    """The image of a `residual` network's encoder, added to the first injector's shift at level 1.
 
     The flow there decodes h to M·h + b, the squeezed picture, so M⁻¹ times the squeezed image has
     to be added to h. All of it is linear, and folded into the head's convolution and into one of
@@ -283,9 +273,7 @@ class _OwnImage(nn.Module):
         )
 
     def at_level(self, part: Tensor, matrix: Tensor) -> Tensor:
-        """A weight whose rows are an HR pixel's channels in a pixel shuffle, [3·scale², …]: to rows
-        of level 1.
-        """
+        """Turn a weight with the rows of a pixel shuffle, [3·scale², …], into rows of level 1."""
         cells = (
             part.double()
             .reshape(3, self.factor, 2, self.factor, 2, -1)
@@ -300,8 +288,7 @@ class _OwnImage(nn.Module):
 
 
 class EncoderGraph(nn.Module):
-    """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of
-    :func:`level_conditioning`.
+    """lr (float32 B×3×h×w in [0, 1]) → conditioning, ordered as by :func:`level_conditioning`.
 
     dtype: the type of the encoder, of all convolutions on u, and of the conditioning.
     """
@@ -336,9 +323,7 @@ class EncoderGraph(nn.Module):
 
 
 class CouplingNet(nn.Module):
-    """The rest of a coupling's net once its first convolution's u-half is conditioning; the base of
-    steps.
-    """
+    """What is left of a coupling's net once its first convolution's u-half is conditioning."""
 
     def __init__(self, step: Step, config: SRFlowConfig, dtype: torch.dtype) -> None:
         super().__init__()
@@ -357,8 +342,7 @@ class CouplingNet(nn.Module):
 
 
 class _StepSampler(CouplingNet):
-    """Decode one conditional step: coupling, injector, and the 1×1 that everything linear after it
-    folds into.
+    """Decode a conditional step: coupling, injector, and the 1×1 that follows them.
 
     flow_nodes: what follows the coupling's net is one node.
     """
@@ -384,8 +368,9 @@ class _StepSampler(CouplingNet):
         scale: Tensor,
         shift: Tensor,
     ) -> Tensor:
-        """h: float32 N×C×H×W; h_a: its first half. coupling: B×hidden×H×W. scale, shift: B×C×H×W; B
-        is 1 or N.
+        """Decode h, float32 N×C×H×W, whose first half is h_a.
+
+        coupling: B×hidden×H×W. scale, shift: B×C×H×W; B is 1 or N.
         """
         assert self.mixing.bias is not None  # for the type checker: it has one
         weights = self.mixing.weight, self.mixing.bias
@@ -394,8 +379,7 @@ class _StepSampler(CouplingNet):
 
 
 def conditional_steps(level: Level, config: SRFlowConfig) -> list[tuple[Step, FoldedMixing]]:
-    """A level's conditional steps, first to last in encoding order, each with the 1×1 that ends its
-    decoding.
+    """Return a level's conditional steps in encoding order, each with the 1×1 that ends decoding.
 
     Everything linear after the first step's injector is one 1×1.
     """
@@ -465,8 +449,9 @@ class _LevelSampler(nn.Module):
 
 
 class SamplerGraph(nn.Module):
-    """Conditioning, noise and tau → what levels L … 1 decode to; the last is sr (float32 N×3×sh×sw,
-    not clipped).
+    """Conditioning, noise and tau → what levels L … 1 decode to; the last is sr.
+
+    sr is float32 N×3×sh×sw, not clipped.
 
     Inputs in the order of :func:`level_conditioning`, then :func:`noise_names` (standard normal,
     N×C×H×W), then tau ([1] or [N]). dtype: that of convolutions in conditional nets and priors, and

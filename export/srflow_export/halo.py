@@ -1,5 +1,4 @@
-"""Measure the halo that a model's tiles need: cut real photographs, and see how far from the cuts
-results change.
+"""Measure the halo that a model's tiles need, by cutting real photographs.
 
 Each convolution lets a network see a pixel further, and the full-size encoder has hundreds. Distant
 pixels hardly matter, though, and how distant that is depends on the weights. Pictures and latents
@@ -131,9 +130,7 @@ class InverterHaloRow:
 
 
 def add_halo(manifest: Manifest, backend: Backend, *, say: Say = lambda _: None) -> Manifest:
-    """The manifest with the halo that its graphs need, and the measurement as
-    `provenance["halo"]`.
-    """
+    """Give the manifest the halo that its graphs need, and the measurement in its provenance."""
     row, smaller = measure_halo(backend, manifest, say=say)
     say(
         f"halo {row.halo}: tiles differ from the untiled picture by at most "
@@ -330,8 +327,7 @@ def draw_window(
     taus: Sequence[float],
     seed: int,
 ) -> dict[float, Array]:
-    """A window of a photograph, upscaled without the rest of it: by tau, float32 3×sh×sw, not
-    clipped.
+    """Upscale a window of a photograph without the rest: by tau, float32 3×sh×sw, not clipped.
 
     lr: float32 1×3×h×w in [0, 1].
     """
@@ -349,9 +345,7 @@ def draw_window(
 
 
 def difference(part: Array, whole: Array) -> Array:
-    """The absolute difference of two pictures, clipped to [0, 1], as files are; 1 where the part is
-    NaN.
-    """
+    """The absolute difference of two pictures, clipped as files are; 1 where the part is NaN."""
     change: Array = np.nan_to_num(np.abs(part.clip(0, 1) - whole.clip(0, 1)), nan=1.0)
     return change
 
@@ -382,9 +376,7 @@ def measure_inverter_halo(
 
 
 def _choose_row(rows: Sequence[InverterHaloRow]) -> int | None:
-    """The first row that is enough, or from which on differences do not fall; None if they still do
-    at the end.
-    """
+    """Return the first row that is enough, or from which on nothing falls, if there is one."""
     enough = next((index for index, row in enumerate(rows) if row.is_enough), None)
     settled = next(
         index for index, row in enumerate(rows) if row.mean_nats <= _SETTLED * rows[-1].mean_nats

@@ -1,5 +1,4 @@
-"""The encoder graph, laid out for runtimes that compute convolutions on integers: OpenVINO, ONNX
-Runtime.
+"""The encoder graph, laid out for runtimes that compute convolutions on integers.
 
 Its values are those of :class:`srflow_export.graphs.EncoderGraph` up to float32 rounding. Five
 things differ, because integer convolutions are so fast that everything between them counts, and
@@ -51,8 +50,7 @@ quarter, pictures of an earlier x4-small came out 0.8 dB worse on other photogra
 
 
 class IntegerEncoderGraph(EncoderGraph):
-    """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of
-    `level_conditioning`.
+    """lr (float32 B×3×h×w in [0, 1]) → conditioning, ordered as by `level_conditioning`.
 
     Float32; :mod:`srflow_export.quantisation` turns its convolutions into integer ones.
     crops: float32 1×3×h×w in [0, 1], on which the sizes of features are measured.
@@ -74,8 +72,10 @@ class IntegerEncoderGraph(EncoderGraph):
 class _Sizes:
     """Largest absolute values of channels, [C] float64.
 
-    u: level by level. in_blocks: by a dense block, of what it takes; by one of its convolutions, of
-    its result behind the LeakyReLU.
+    Attributes:
+        u: level by level.
+        in_blocks: by a dense block, of what it takes; by one of its convolutions, of its result
+            behind the LeakyReLU.
     """
 
     u: list[Tensor]
@@ -120,9 +120,7 @@ def _largest(x: Tensor) -> Tensor:
 
 
 def _balance(largest: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """By what to divide each channel of u, and multiply its weights: [C], positive, geometric mean
-    1.
-    """
+    """Return by what to divide each channel of u: [C], positive, geometric mean 1."""
     of_weights = torch.stack([weight.abs().amax(dim=(0, 2, 3)) for weight in weights]).amax(dim=0)
     activations, of_weights = (
         each.clamp(min=1e-4 * float(each.max()) + 1e-12) for each in (largest, of_weights)
@@ -176,8 +174,7 @@ class _PlainLevel(nn.Module):
 
 
 class _PlainDense(nn.Module):
-    """A dense block whose features are of similar size, with its share of 0.2 in the last
-    convolution.
+    """A dense block whose features are of similar size, with its share of 0.2 in a convolution.
 
     What a LeakyReLU gives is enlarged by the weights before it, and reduced again by those that
     take it.

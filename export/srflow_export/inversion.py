@@ -37,9 +37,7 @@ def _log_scale(s: Tensor, *, scale_map: ScaleMap, clamp: float) -> Tensor:
 
 
 class _StepInverter(CouplingNet):
-    """Encode one conditional step: the 1×1 that everything linear before it folds into, injector,
-    coupling.
-    """
+    """Encode a conditional step: the 1×1 before it, injector, coupling."""
 
     def __init__(
         self,
@@ -63,9 +61,7 @@ class _StepInverter(CouplingNet):
         scale: Tensor,
         shift: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """As the sampler's step takes them; returns the encoded h and the log-determinant by
-        position, N×1×H×W.
-        """
+        """Encode h; return it with the log-determinant by position, N×1×H×W."""
         scale = scale.to(h.dtype)
         h = (self.mixing(h) - shift.to(h.dtype)) / scale
         log_det = -torch.log(scale).sum(dim=1, keepdim=True)
@@ -106,8 +102,9 @@ class _LevelInverter(nn.Module):
     def forward(
         self, h: Tensor, conditioning: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """h: N×C×H×W, squeezed. Returns h without the latent, the latent if there is a split, and
-        nats by position.
+        """Encode h, N×C×H×W, squeezed.
+
+        Returns h without the latent, the latent if there is a split, and nats by position.
         """
         steps = [step for step in self.steps if isinstance(step, _StepInverter)]
         parts = (
@@ -132,8 +129,9 @@ class _LevelInverter(nn.Module):
 
 
 class InverterGraph(nn.Module):
-    """hr (float32 N×3×sh×sw) and conditioning → latents of levels 1 … L, then the log density
-    N×1×h×w in nats.
+    """hr (float32 N×3×sh×sw) and conditioning → latents of levels 1 … L, and the log density.
+
+    The log density is N×1×h×w, in nats.
 
     Latents in the order of their levels. The log density of the image given its LR image is the
     map's sum; at a position it is what the LR pixel's cell contributes. What belongs to a latent

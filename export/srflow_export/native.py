@@ -1,5 +1,4 @@
-"""`python -m srflow_export.native cpu|cuda|tensorrt`: build native libraries, and place them in the
-installed SDK.
+"""`python -m srflow_export.native cpu|cuda|tensorrt`: build native libraries for the SDK.
 
 It runs in a clone of srflow-sdk, or in its unpacked sdist, which have the sources in runtime/.
 """
@@ -56,8 +55,9 @@ def main(preset: str, options: tuple[str, ...]) -> None:
 
 
 def build(source: Path, preset: str, *options: str, into: Path) -> None:
-    """Build below `source`/build/, and place all libraries in the folder `into`. CMake's output
-    passes through.
+    """Build below `source`/build/, and place all libraries in the folder `into`.
+
+    CMake's output passes through.
 
     TensorRT's headers and nvcc come from PyPI where the options name none and there is none.
     Raises: ArgumentError for sources of another version, MissingExtraError without CMake or nvcc,

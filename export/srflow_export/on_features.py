@@ -27,9 +27,7 @@ Phases = dict[tuple[int, int], Tensor]
 
 
 def enlargement(config: SRFlowConfig, shape: LevelShape) -> int:
-    """How many times as wide and high as the blocks' outputs the level's u is, if it repeats
-    pixels; else 1.
-    """
+    """Return how often u repeats the blocks' outputs in both directions; 1 if it does not."""
     if (
         config.condition
         or shape.lr_exponent <= 0
@@ -41,9 +39,7 @@ def enlargement(config: SRFlowConfig, shape: LevelShape) -> int:
 
 
 def kernel_shapes(factor: int) -> dict[str, tuple[int, int]]:
-    """The kernels of a :class:`PhaseConv` by name, `kernel_{rows}_{columns}`, with their height and
-    width.
-    """
+    """Return the kernels of a :class:`PhaseConv` by name, with their height and width."""
     return {
         _kernel_name(rows.name, columns.name): (
             1 + rows.before + rows.after,
@@ -55,9 +51,7 @@ def kernel_shapes(factor: int) -> dict[str, tuple[int, int]]:
 
 
 def sum_kernels(weight: Tensor, factor: int) -> dict[str, Tensor]:
-    """The kernels for the pixels of a cell, by name, whose taps are sums of those of `weight`,
-    out×in×3×3.
-    """
+    """Sum taps of a weight, out×in×3×3, into the kernels for the pixels of a cell, by name."""
     return {
         _kernel_name(rows.name, columns.name): columns.sum_taps(rows.sum_taps(weight, dim=2), dim=3)
         for rows in rows_of_cell(factor)
@@ -79,9 +73,7 @@ def kernel_of_sums(kernels: Mapping[str, Tensor]) -> Tensor:
 
 
 class PhaseConv(nn.Module):
-    """A 3×3 convolution with padding 1 on u = [own, small enlarged by `factor`], whose result is
-    phases.
-    """
+    """A 3×3 convolution on u = [own, small enlarged by `factor`], whose result is phases."""
 
     own_weight: Tensor | None
     bias: Tensor
@@ -134,8 +126,9 @@ class PhaseConv(nn.Module):
         return _conv(small, kernel, bias, pads=pads)
 
     def _on_own(self, own: Tensor, row: int, column: int) -> Tensor:
-        """Pixels (row, column) of the cells. Runtimes know a convolution's size best if its padding
-        is 2 in all.
+        """Convolve pixels (row, column) of the cells.
+
+        Runtimes know a convolution's size best if its padding is 2 in all.
         """
         assert (
             self.own_weight is not None
@@ -149,8 +142,9 @@ class PhaseConv(nn.Module):
 
 
 def interleave(phases: Phases) -> Tensor:
-    """N×C×factor·h×factor·w. Concatenating rows, then pixels, copies faster than DepthToSpace in
-    ONNX Runtime.
+    """Join phases into N×C×factor·h×factor·w.
+
+    Concatenating rows, then pixels, copies faster than DepthToSpace in ONNX Runtime.
     """
     factor = 1 + max(row for row, _ in phases)
     columns = [torch.cat([phases[i, j] for i in range(factor)], dim=3) for j in range(factor)]
@@ -178,8 +172,7 @@ class _ResidualBlock(nn.Module):
 
 
 def keep_blocked_layout(model: SRFlow) -> None:
-    """Make a network's LR encoder one that ONNX Runtime computes in one layout; its features stay
-    the same. In place.
+    """Make a network's LR encoder one that ONNX Runtime computes in one layout, in place.
 
     Parameters keep their names.
     """

@@ -1,5 +1,4 @@
-"""One ONNX file from picture to picture, for programs that know nothing of latents: `srflow-export
---plain`.
+"""One ONNX file from picture to picture, for programs without latents: `--plain`.
 
 The bundle's float32 graphs in one, with τ and a window of the latent field at (0, 0) as constants,
 which a picture larger than the window sees repeated, and the runtime's bounds of colours. Standard
@@ -65,8 +64,7 @@ class PlainOptions:
 
 
 def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Say) -> None:
-    """Write a bundle's plain file, whose metadata say what it is, once it draws the runtime's
-    picture.
+    """Write a bundle's plain file once it draws the runtime's picture.
 
     Missing folders are made. Raises: ArgumentError for another suffix than .onnx, or a bundle
     without float32 graphs; BundleError; ExportError if its picture of a photograph is not the
@@ -99,8 +97,9 @@ def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Say) 
 
 
 def plain_model(bundle: Bundle, options: PlainOptions) -> onnx.ModelProto:
-    """`input` (1×3×h×w in [0, 1]) → `output` (1×3×sh×sw, clipped to [0, 1]). Raises: ArgumentError,
-    BundleError.
+    """Make `input` (1×3×h×w in [0, 1]) → `output` (1×3×sh×sw, clipped).
+
+    Raises: ArgumentError, BundleError.
     """
     names = bundle.manifest.float32_graphs
     if names is None:
@@ -117,9 +116,7 @@ def plain_model(bundle: Bundle, options: PlainOptions) -> onnx.ModelProto:
 
 
 def _rewrite(graph: onnx.GraphProto, opset: int) -> None:
-    """Every n-th row or column becomes a MaxPool, as ncnn slices without steps; opset 17's Split
-    counts its outputs.
-    """
+    """Make every slice with steps a MaxPool, for ncnn, and a Split one of opset 17."""
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Split" and opset < 18:
@@ -145,9 +142,7 @@ def _rewrite(graph: onnx.GraphProto, opset: int) -> None:
 
 
 class _Surroundings:
-    """The nodes around the network: constants, padding, repetition of the latents, bounds of
-    colours, cropping.
-    """
+    """The nodes around the network: padding, repetition of latents, bounds of colours, cropping."""
 
     def __init__(self, graph: onnx.GraphProto, bundle: Bundle, options: PlainOptions) -> None:
         self._graph = graph
@@ -195,8 +190,9 @@ class _Surroundings:
         return self._integers(*[self._manifest.scale * size] * 2)
 
     def _pad_any(self, picture: str) -> str:
-        """The same for any size; latents repeat beyond their window. (m − 1)·size is −size modulo
-        m, not negative.
+        """Do the same for any size; latents repeat beyond their window.
+
+        (m − 1)·size is −size modulo m, not negative.
         """
         multiple = self._manifest.size_multiple
         scale = self._integers(self._manifest.scale)
@@ -222,9 +218,7 @@ class _Surroundings:
         return self._node("Mul", size, scale)
 
     def _bound_colours(self) -> str:
-        """The network's picture with colours as :class:`ChromaBounds` keeps them, and so gray where
-        the input is.
-        """
+        """Bound the network's colours as :class:`ChromaBounds` does, so that gray stays gray."""
         luma = np.array([LUMA], np.float32)
         chroma = np.eye(3, dtype=np.float32)[[2, 0]] - luma  # blue less luma, red less luma
         limits = self._limit_colours(chroma)
@@ -243,9 +237,7 @@ class _Surroundings:
         )
 
     def _limit_colours(self, chroma: NDArray[np.float32]) -> str:
-        """The most of both differences and of their negatives, for each pixel of the output: 4
-        channels.
-        """
+        """Find the most of both differences and of their negatives, for each pixel: 4 channels."""
         reach = min(CHROMA_REACH, self._manifest.halo)
         both = self._mix_channels("lr", np.concatenate([chroma, -chroma]))
         most = self._node("MaxPool", both, kernel_shape=[2 * reach + 1] * 2, pads=[reach] * 4)
@@ -317,9 +309,7 @@ class _Surroundings:
 
 
 def _compare(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
-    """The least PSNR of the file's pictures of a photograph, in colour and in gray, against the
-    runtime's, in dB.
-    """
+    """Return the least PSNR of the file's pictures, in colour and gray, against the runtime's."""
     height, width = _PATCH if options.size is None else (options.size, options.size)
     photo = photographs(1)[1].lr[0].transpose(1, 2, 0)
     colour = np.pad(photo, ((0, height), (0, width), (0, 0)), mode="wrap")[:height, :width].astype(

@@ -76,8 +76,7 @@ def int8_encoder(model: SRFlow) -> onnx.ModelProto:
 
 
 def quantise_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.ModelProto:
-    """Quantise the convolutions of a float32 encoder graph, all but the first. `encoder` is
-    changed.
+    """Quantise a float32 encoder graph's convolutions but for the first, in place.
 
     crops: float32 1×3×h×w in [0, 1], from which activations get their ranges.
 
@@ -131,9 +130,7 @@ def _places(
 
 
 def _store_in_int8(graph: onnx.GraphProto, weight: onnx.TensorProto) -> None:
-    """Replace a weight by int8 values with a step for each output channel, and a node that
-    multiplies them out.
-    """
+    """Store a weight as int8 values with a step for each output channel."""
     values = numpy_helper.to_array(weight)
     step = np.abs(values).reshape(len(values), -1).max(axis=1) / _WEIGHT_STEPS
     step[step == 0] = 1

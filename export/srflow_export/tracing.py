@@ -49,8 +49,7 @@ def onnx_graph(
     opset: int,
     nodes: Mapping[Any, _OwnTranslation],
 ) -> onnx.ModelProto:
-    """Trace a module that takes tensors in the order of `inputs` and returns a tuple in the order
-    of `outputs`.
+    """Trace a module of tensors, in the order of `inputs`, that returns those of `outputs`.
 
     Initializers are named as in the module's state_dict. nodes: for operators of the caller's own,
     what turns their arguments (names instead of tensors) and a tensor like their result into a node
@@ -85,9 +84,7 @@ def onnx_graph(
 
 
 def _trace(module: nn.Module, state: Mapping[str, Tensor], example: Sequence[Tensor]) -> fx.Graph:
-    """A module's operators, before decomposition, as a function of the values of its state and of
-    its inputs.
-    """
+    """Trace a module's operators as a function of the values of its state and of its inputs."""
 
     def called(*tensors: Tensor) -> Any:
         return functional_call(
@@ -168,9 +165,7 @@ class _Graph:
         return self.constant(torch.tensor(values, dtype=torch.int64))
 
     def operand(self, value: Any, *, like: Tensor) -> str:
-        """The name of an arithmetic operator's operand: a tensor's, or that of a number in another
-        operand's type.
-        """
+        """Return the name of an operand: a tensor's, or a number's in another operand's type."""
         return (
             self.names[value.name]
             if isinstance(value, fx.Node)
@@ -261,8 +256,9 @@ def _leaky_relu(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
 
 
 def _conv2d(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    """A convolution, with the padding of its input if that is an operator of its own: torch pads
-    unequally so.
+    """Translate a convolution, with the padding of its input if that is an operator.
+
+    Torch pads unequally so.
     """
     source = arguments["input"]
     weight = arguments["weight"]
@@ -323,9 +319,7 @@ def _slice(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str | Non
 
 
 def _reshape(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    """Copy the dimensions that stay, take the channels' as it is, and infer the one that is
-    left.
-    """
+    """Copy dimensions that stay, take the channels' as it is, and infer the one that is left."""
     source = arguments["self"]
     before = _shape(source)
     after = _shape(node)
@@ -414,8 +408,7 @@ def _pixel_shuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> s
 
 
 def _pixel_unshuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    """ONNX puts a cell's pixels before the channels, torch after them: so each channel is a picture
-    of its own here.
+    """Make each channel a picture, as ONNX puts a cell's pixels before the channels.
 
     A Gather of SpaceToDepth's channels would be the same; OpenVINO 2024.6 and 2026.4.1 compute it
     wrongly.

@@ -1,5 +1,4 @@
-"""Model repositories for NVIDIA Triton Inference Server, made from bundles: a model for clients
-from each.
+"""Model repositories for NVIDIA Triton Inference Server, made from bundles.
 
 At any moment, a server that scans a repository finds whole models only.
 """
@@ -175,9 +174,7 @@ def check_repository(repository: Path, *, bundle: Path | None = None) -> None:
 
 
 def _choose_suffixes(bundles: Sequence[Bundle]) -> list[str]:
-    """The ends of the models' names: none for one bundle. Raises: ArgumentError if bundles' names
-    cannot tell them.
-    """
+    """Return the ends of the models' names: none for one bundle. Raises: ArgumentError."""
     names = [bundle.manifest.name for bundle in bundles]
     for name in names if len(names) > 1 else []:
         if names.count(name) > 1 or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
@@ -189,9 +186,7 @@ def _choose_suffixes(bundles: Sequence[Bundle]) -> list[str]:
 
 
 def _choose_options(place: Path, bundle: Bundle, say: Say) -> ServingOptions:
-    """By default the largest tile that takes about 2 GiB; and what somebody set in the older
-    version's config.
-    """
+    """Choose the largest tile of about 2 GiB, and keep what the older version's config has."""
     affordable = _TILE_BYTES // (_ACTIVATIONS * bundle.manifest.conditioning_bytes_per_pixel)
     least = (
         _LEAST_CORE + 2 * padded_size(bundle.manifest.halo, bundle.manifest.size_multiple)
@@ -221,8 +216,9 @@ def read_parameters(config: str) -> dict[str, str]:
 
 
 def _make_config(model: _Model, kind: str) -> str:
-    """A config in protobuf's text format, without batches: Triton's need equal shapes, and the SDK
-    batches tiles.
+    """Make a config in protobuf's text format, without batches.
+
+    Triton's batches need equal shapes, and the SDK batches tiles.
 
     Its first line is a comment from which :func:`_is_edited` tells whether somebody changed it.
     """
@@ -324,9 +320,7 @@ def _versions(model: Path) -> list[Path]:
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """The same file under another name, or a copy where that cannot be. Files of versions are never
-    changed.
-    """
+    """Link a file under another name, or copy it where that cannot be."""
     try:
         os.link(source, target)
     except OSError:

@@ -1,5 +1,4 @@
-"""Undo folding: turn a bundle's graphs into a network that decodes as they do and can be trained
-further.
+"""Undo folding: turn a bundle's graphs into a network that can be trained further.
 
 Folding (:mod:`srflow_export.folding`) cannot be undone parameter by parameter, but its result is
 another network of the same architecture: a folded convolution becomes the convolution itself, with
@@ -69,8 +68,7 @@ def trainable_network(bundle: Bundle) -> SRFlow:
 
 
 def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> str:
-    """Write :func:`trainable_network` as a `.safetensors`; its notes say under "bundle" where it
-    comes from.
+    """Write :func:`trainable_network` as a `.safetensors`, with its origin in the notes.
 
     Returns what `srflow-train --config` takes to train it further: the preset of the bundle's name
     if that has its network, or a `.yaml` that was written beside it, with data and schedule of a
@@ -141,9 +139,7 @@ class GraphWeights:
         }
 
     def take(self, name: str, shape: Sequence[int]) -> Tensor:
-        """Take a weight, stored in float32 or in half. Raises: BundleError if none has this name
-        and shape.
-        """
+        """Take a weight, stored in float32 or half. Raises: BundleError if there is none such."""
         weight = self._left.pop(name, None)
         if weight is None or list(weight.dims) != list(shape):
             raise BundleError(
@@ -154,9 +150,7 @@ class GraphWeights:
         return torch.from_numpy(numpy_helper.to_array(weight).astype(np.float64))
 
     def take_convs(self, name: str, count: int, shape: Sequence[int]) -> list[FoldedConv]:
-        """Take `count` convolutions stored side by side, each with a weight of this shape. Raises:
-        as :meth:`take`.
-        """
+        """Take `count` convolutions stored side by side. Raises: as :meth:`take`."""
         weight = self.take(f"{name}.weight", (count * shape[0], *shape[1:]))
         bias = self.take(f"{name}.bias", (count * shape[0],))
         return [
@@ -187,9 +181,7 @@ def _fresh(config: SRFlowConfig) -> SRFlow:
 
 
 def _conditioning_parameters(model: SRFlow) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters that u depends on, by name in the model; others of the LR encoder are not in
-    any graph.
-    """
+    """Return the parameters that u depends on, by name; others are in no graph."""
     config = model.config
     encoder = model.encoder
     used: list[nn.Module] = [encoder.conv_first, model.projections]
@@ -317,9 +309,7 @@ def _folded_coupling(
 
 
 def _unfold_net(net: ConditionalNet, folded: FoldedNet) -> None:
-    """The inverse of :func:`srflow_export.folding.fold_net`, with all logs 0, as they are in a new
-    network.
-    """
+    """Undo :func:`srflow_export.folding.fold_net`, with all logs 0 as in a new network."""
     on_u, bias_on_u = net.first_on_u()
     if folded.on_h_a is not None:
         net.first_on_state().copy_(folded.on_h_a)
@@ -336,9 +326,7 @@ def _unfold_net(net: ConditionalNet, folded: FoldedNet) -> None:
 
 
 def _unfold_mixing(step: Step, sampler: GraphWeights, name: str) -> None:
-    """The inverse of :func:`srflow_export.folding.fold_mixing` for one step: W = M⁻¹ and actnorm
-    bias −b.
-    """
+    """Undo :func:`srflow_export.folding.fold_mixing`: W = M⁻¹ and actnorm bias −b."""
     channels = len(step.mix.weight)
     (mixing,) = sampler.take_convs(name, 1, (channels, channels, 1, 1))
     matrix = mixing.weight[:, :, 0, 0]

@@ -1,5 +1,4 @@
-"""Build an engine from an ONNX graph with TensorRT 10.15 to 11 or TensorRT-RTX; `trt` is either
-module.
+"""Build an engine from an ONNX graph; `trt` is TensorRT 10.15 to 11 or TensorRT-RTX.
 
 Types come from the graph alone. Both libraries keep them ("strongly typed"), so nothing here
 chooses a precision. What a library read is checked by the names and types of its ends and its
@@ -176,8 +175,9 @@ def build_monitor(trt: Any) -> Any:
 
 
 def build_logger(trt: Any) -> Any:
-    """A `trt.ILogger` that keeps errors for `said()`, and sends all but verbose messages to
-    :mod:`logging` as debug.
+    """Make a `trt.ILogger` that keeps errors for `said()`.
+
+    It sends all but verbose messages to :mod:`logging` as debug.
     """
     severity = trt.ILogger.Severity
 
@@ -205,9 +205,7 @@ def build_logger(trt: Any) -> Any:
 
 
 def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False) -> None:
-    """Raises: ExportError unless a parsed network has the graph's ends, and all or no flow
-    operations are plugins.
-    """
+    """Check that a parsed network has the graph's ends and plugins. Raises: ExportError."""
     layers = map(network.get_layer, range(network.num_layers))
     plugin_layers = sum(layer.type.name == "PLUGIN_V3" for layer in layers)
     parsed: dict[str, str | int] = {"plugins": plugin_layers}
@@ -236,7 +234,5 @@ def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False
 
 
 def _type_name(dtype: Any) -> str:
-    """numpy's name of a `trt.DataType`: "float32", "float16", "bfloat16", "int32" …; others in
-    lower case.
-    """
+    """Return numpy's name of a `trt.DataType`, such as "float16"; of others in lower case."""
     return _TYPES.get(dtype.name, str(dtype.name).lower())

@@ -1,6 +1,4 @@
-"""Add engines to an existing bundle, without its checkpoint or torch, on the machine that will run
-it.
-"""
+"""Add engines to an existing bundle, on the machine that will run it, without torch."""
 
 from __future__ import annotations
 
@@ -53,8 +51,7 @@ def add_engines(
     *,
     say: Say = lambda _: None,
 ) -> Manifest:
-    """Build engines from a bundle's graphs and add them to the bundle, in place of older ones for
-    the same GPUs.
+    """Build engines from a bundle's graphs, and add them in place of older ones for these GPUs.
 
     The bundle changes once everything is built, and stays as it was on any error. If several
     processes do this to one bundle at once, one builds and the others wait, and then build for what
@@ -94,8 +91,7 @@ def _machines(record: EngineRecord) -> tuple[object, ...]:
 
 
 def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, ...]:
-    """File names of a bundle's encoder and sampler in this precision, and of its inverter if it has
-    one in it.
+    """Name a bundle's encoder and sampler in this precision, and its inverter if it has one.
 
     Raises: ArgumentError if it has no graphs in this precision.
     """
@@ -121,14 +117,23 @@ def build_engines(
 ) -> EngineRecord:
     """Build engines from the graphs in a bundle's folder, and write them under its `engines/`.
 
-    manifest: its scale, size multiple and halo give the shapes. graphs: file names of an encoder, a
-    sampler and perhaps an inverter in the request's precision, in this order. elsewhere: the
-    command that builds the engines on another machine, for errors. library: None loads the
-    request's. The files are exactly what the library built; the record says what they are for.
+    The files are exactly what the library built; the record says what they are for.
 
-    Raises: ArgumentError for sizes that the model does not take; MissingExtraError or ExportError,
-    see :func:`load_library` and :func:`build_engine`; BundleError for a graph with inputs that this
-    exporter does not write; OSError if an engine cannot be written.
+    Args:
+        folder: the bundle's.
+        manifest: its scale, size multiple and halo give the shapes.
+        request: which engines.
+        graphs: an encoder, a sampler and perhaps an inverter in the request's precision.
+        elsewhere: the command that builds the engines on another machine, for errors.
+        say: receives lines of progress.
+        library: None loads the request's.
+
+    Raises:
+        ArgumentError: the model does not take the sizes.
+        MissingExtraError: see :func:`load_library`.
+        ExportError: see :func:`load_library` and :func:`build_engine`.
+        BundleError: a graph has inputs that this exporter does not write.
+        OSError: an engine cannot be written.
     """
     profile = request.profile or default_profile(manifest, request.runtime)
     check_profile(profile, manifest)
@@ -180,8 +185,7 @@ def _name_engines(library: Library, capabilities: Sequence[str], precision: str)
 def load_plugin_library(
     library: Library, *, nodes: int, rebuild: str, say: Say
 ) -> PluginLibrary | None:
-    """Load the plugin library, if there is one (:func:`find_native_library`), before graphs are
-    parsed.
+    """Load the plugin library, if there is one, before graphs are parsed.
 
     The parser takes a plugin only if its creator is registered by then, and inlines the node's
     function otherwise. nodes: how many there are in all graphs; without any, nothing is loaded or
@@ -216,8 +220,7 @@ def load_plugin_library(
 
 
 def default_profile(manifest: Manifest, runtime: EngineRuntime) -> LrProfile:
-    """The smallest image; as optimum and maximum the largest window that `tile="auto"` uses on this
-    machine's GPU.
+    """Return the smallest image, and the window of `tile="auto"` here as optimum and maximum.
 
     TensorRT-RTX builds for GPUs that are elsewhere: the optimum is that of one with 8 GB, and the
     maximum that of any, as its engines take memory for the sizes at hand.

@@ -58,8 +58,7 @@ class Graph:
     def input_shapes(
         self, profile: LrProfile, *, scale: int
     ) -> dict[str, tuple[Shape, Shape, Shape]]:
-        """The smallest, best and largest shape of each input for these LR sizes, by name: one
-        image, one sample.
+        """Return each input's smallest, best and largest shape, of one image and one sample.
 
         For more samples at once than images, builders fuse less: TensorRT-RTX 1.7 adds a kernel to
             each coupling.

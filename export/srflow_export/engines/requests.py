@@ -1,6 +1,4 @@
-"""Requests for engines: libraries, GPUs and LR sizes; checks before anything is exported; the
-command.
-"""
+"""Requests for engines: their libraries, GPUs and LR sizes, checked before any export."""
 
 from __future__ import annotations
 
@@ -37,11 +35,14 @@ _NO_CAPABILITIES = ("NONE", "CURRENT")  # CURRENT needs a GPU
 class EngineRequest:
     """Which engines to build.
 
-    runtime: the library. precision: of the graphs that they are built from. sms: GPUs that
-    TensorRT-RTX builds for, as compute capabilities without the dot, such as (89, 120); empty for
-    TensorRT, which builds for this machine's GPU.
-    profile: LR sizes; None: those of :func:`srflow_export.engines.bundles.default_profile`. level:
-    0 to 5, the effort to find fast kernels; None: the library's default.
+    Attributes:
+        runtime: the library.
+        precision: of the graphs that they are built from.
+        sms: GPUs that TensorRT-RTX builds for, as compute capabilities without the dot, such as
+            (89, 120); empty for TensorRT, which builds for this machine's GPU.
+        profile: LR sizes; None: those of
+            :func:`srflow_export.engines.bundles.default_profile`.
+        level: 0 to 5, the effort to find fast kernels; None: the library's default.
     """
 
     runtime: EngineRuntime
@@ -55,8 +56,11 @@ class EngineRequest:
 class Library:
     """A library that can build engines on this machine.
 
-    module: the builder's `trt`. version: the library's own. gpu: the GPU that TensorRT builds for
-    and times kernels on; None for TensorRT-RTX, which needs none to build.
+    Attributes:
+        runtime: its name in a request.
+        module: the builder's `trt`.
+        version: the library's own.
+        gpu: the GPU that TensorRT builds for and times kernels on; None for TensorRT-RTX.
     """
 
     runtime: EngineRuntime
@@ -71,8 +75,7 @@ class Library:
 
 
 def check_request(request: EngineRequest) -> None:
-    """Refuse impossible requests before anything is exported, GPUs too if the library can be
-    loaded.
+    """Refuse impossible requests, and GPUs too if the library can be loaded.
 
     Raises: ArgumentError.
     """
@@ -94,9 +97,7 @@ def check_request(request: EngineRequest) -> None:
 
 
 def check_sms(trt: Any, sms: Iterable[int]) -> None:
-    """Raises: ArgumentError for the first that the library does not build for by name, listing
-    those it does.
-    """
+    """Refuse the first GPU that the library does not build for. Raises: ArgumentError."""
     names = trt.ComputeCapability.__members__
     known = sorted(int(name.removeprefix("SM")) for name in names if name not in _NO_CAPABILITIES)
     for sm in sms:
@@ -123,10 +124,13 @@ def command_of(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUND
 def load_library(runtime: EngineRuntime, *, elsewhere: str) -> Library:
     """Import a library and make sure that it can build on this machine.
 
-    elsewhere: the command that builds the same engines on another machine, for the message.
-    Raises: MissingExtraError if it is not installed or incomplete, ExportError if it is too old or
-    finds no GPU but needs one. Each says what is missing, how to get it, and how to build from the
-    written graphs elsewhere.
+    Args:
+        runtime: the library.
+        elsewhere: the command that builds the same engines on another machine, for errors.
+
+    Raises:
+        MissingExtraError: it is not installed, or incomplete.
+        ExportError: it is too old, or finds no GPU but needs one.
     """
     title = _TITLES[runtime]
     rest = f"The ONNX graphs work on any machine; to build engines on another: {elsewhere}"
@@ -174,8 +178,9 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def parse_shapes(text: str) -> LrProfile:
-    """Parse `--shapes`: three LR sizes, such as "16,88,256" for squares or "16x16,88x120,256x256"
-    as height×width.
+    """Parse `--shapes`: three LR sizes, such as "16,88,256" or "16x16,88x120,256x256".
+
+    The latter are height×width.
 
     Raises: ArgumentError for anything else, and for sizes that are not in order.
     """
@@ -187,9 +192,7 @@ def parse_shapes(text: str) -> LrProfile:
 
 
 def check_profile(profile: LrProfile, manifest: Manifest) -> None:
-    """Raises: ArgumentError unless the sizes are in order and multiples of the model's size
-    multiple.
-    """
+    """Check that sizes are in order and the model takes them. Raises: ArgumentError."""
     _ordered(profile, said=str(profile))
     multiple = manifest.size_multiple
     for size in (profile.min, profile.opt, profile.max):

@@ -83,8 +83,9 @@ def compare(first: str, second: str, *, say: Say = lambda _: None) -> list[Parit
 
 
 def open_side(text: str) -> Side:
-    """Open a side as in :func:`compare`. Raises: ArgumentError, CheckpointError, BundleError,
-    ExportError.
+    """Open a side as in :func:`compare`.
+
+    Raises: ArgumentError, CheckpointError, BundleError, ExportError.
     """
     path, how = _split_words(text)
     if path.is_file():

@@ -1,5 +1,4 @@
-"""The gate that an export must pass before its bundle is written: pictures, and for an inverter
-latents and nats.
+"""The gate that an export must pass before its bundle is written.
 
 Every bound compares graphs with the network; none judges the network. The absolute ones are what
 graphs of a healthy network reach. Where graphs are below one, the network itself is computed in the
@@ -131,8 +130,7 @@ def prove_fused(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
 
 
 def prove_int8_encoder(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
-    """The same for a second encoder, with the bundle's own sampler; the reference may be float32
-    graphs.
+    """Compare a second encoder, with the bundle's own sampler.
 
     Raises: ExportError if a photograph and tau are below what int8 promises, or not finite.
     """
@@ -181,17 +179,14 @@ def _check_int8(
 
 
 def arithmetic_of(precision: Precision, weights: Weights) -> Arithmetic | None:
-    """In what the torch network shows what rounding as in these graphs makes of it; None if torch
-    has none such.
-    """
+    """Return in what the torch network rounds as these graphs do; None if torch has none such."""
     if precision == "fp32":
         return "half weights" if weights == "fp16" else "fp64"
     return None if precision == "int8" else precision
 
 
 def tau_of_finite_pictures(rows: Sequence[ParityRow], wanted: float) -> float:
-    """The largest tau up to `wanted` at which the network diverges on no more photographs than at
-    tau 0.
+    """Return the largest tau up to `wanted` at which the network diverges no more than at 0.
 
     Published networks can give values that are not finite at large tau: that is no fault of an
         export.
@@ -289,9 +284,7 @@ def _difference_of_nats(one: _Inverse, other: _Inverse, hr: Array) -> float:
 
 
 def _difference_of_squares(one: _Inverse, other: _Inverse, hr: Array) -> float:
-    """The most that the latents' differences can change log densities, in nats a value: none
-    cancels another.
-    """
+    """The most that latents' differences change log densities, in nats a value."""
     pairs = zip(one.latents, other.latents, strict=True)
     halves = (
         np.abs(a.astype(np.float64) ** 2 - b.astype(np.float64) ** 2).sum() / 2 for a, b in pairs
@@ -324,8 +317,9 @@ def _check_rows(
     manifest: Manifest,
     itself: Callable[[int], InverseRow],
 ) -> None:
-    """Raises: ExportError where graphs and network differ. itself: the row of the network, for a
-    row's index.
+    """Check that graphs and network agree. Raises: ExportError.
+
+    itself: the row of the network, for a row's index.
     """
     if all(row.diverged for row in rows):
         raise ExportError(
@@ -451,8 +445,7 @@ def _invert_pair(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Inverse
 
 @contextmanager
 def float32_backend(bundle: Bundle) -> Iterator[Backend]:
-    """A bundle's float32 graphs on the CPU; its inverter, if it is in half, with the same weights
-    in float32.
+    """Open a bundle's float32 graphs on the CPU, with its inverter in float32 too.
 
     Raises: BundleError if there are no float32 graphs.
     """

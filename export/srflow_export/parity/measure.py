@@ -81,18 +81,14 @@ class ParityRow:
         return min(self.levels_db, key=lambda level: self.levels_db[level], default=None)
 
     def origin(self, bound_db: float) -> int | None:
-        """Where it goes wrong: the first level, in decoding order, that is below the bound;
-        otherwise the worst.
-        """
+        """Return the first level, in decoding order, below the bound; otherwise the worst."""
         return next(
             (level for level, db in self.levels_db.items() if db < bound_db), self.worst_level
         )
 
 
 def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
-    """Inputs of a runner for one LR photograph 1×3×h×w at all TAUS, each with the same noise, the
-    runtime's.
-    """
+    """Make a runner's inputs for an LR photograph 1×3×h×w at all TAUS, with runtime noise."""
     height, width = lr.shape[2:]
     noise = window_noise(
         manifest.latent_levels,
@@ -166,9 +162,7 @@ class Comparison:
         self._own: dict[Arithmetic, dict[tuple[str, float], ParityRow]] = {}
 
     def compare(self, graph: str, decoder: Runner) -> list[ParityRow]:
-        """Compare a decoder on every photograph at every τ of TAUS. Only one runner is active at a
-        time.
-        """
+        """Compare a decoder on every photograph at every τ, with one runner active at a time."""
         self._references = self._references or self._run(self._reference, self.name)
         outputs = self._run(decoder, graph)
         return [
@@ -206,9 +200,7 @@ class Comparison:
         return rows
 
     def keep(self, folder: Path, graph: onnx.ModelProto, *, bound_db: float) -> None:
-        """Write a graph, its inputs and what the reference makes of them, and say how Polygraphy
-        takes them up.
-        """
+        """Write a graph, its inputs and the reference's outputs, for Polygraphy, and say how."""
         results = RunResults()
         results.add(self._references, runner_name=self.name)
         try:
@@ -235,9 +227,7 @@ class Comparison:
         )
 
     def _compare_network(self, row: ParityRow, arithmetic: Arithmetic | None) -> ParityRow | None:
-        """The row of the torch network in another arithmetic beside its float32 self, computed when
-        first asked for.
-        """
+        """Return the row of the torch network in another arithmetic, computed once."""
         if arithmetic is None or self.model is None:
             return None
         if arithmetic not in self._own:
@@ -335,9 +325,7 @@ def table(rows: Sequence[ParityRow]) -> Iterator[str]:
 
 
 def psnr(values: Array, reference: Array, *, least_spread: float) -> float:
-    """PSNR in dB, −200 … 200, relative to the reference's spread, which counts as at least this
-    much.
-    """
+    """PSNR in dB, −200 … 200, relative to the reference's spread, at least this much."""
     if not np.isfinite(values).all() or not np.isfinite(reference).all():
         return _MIN_DB
     expected = reference.astype(np.float64)

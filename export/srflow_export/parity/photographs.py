@@ -49,8 +49,7 @@ def photo_patches(
     size: tuple[int, int] = PATCHES["full"],
     limits: Sequence[LrProfile] = (),
 ) -> list[LrPhoto]:
-    """About this many LR pixels from the middle of each photograph, or the nearest size within the
-    limits.
+    """Cut about this many LR pixels from the middle of each photograph, within the limits.
 
     Raises: ArgumentError if the photographs have no patch that fits all of them.
     """
@@ -73,9 +72,7 @@ def photo_patches(
 
 
 def collage(side: int) -> Array:
-    """The photographs side by side, in another order in every row: float32 1×3×side×side in [0,
-    1].
-    """
+    """Put the photographs side by side, each row in another order: float32 1×3×side×side."""
     photos = [photo.lr for photo in photographs(1)]
     height, width = (min(photo.shape[axis] for photo in photos) for axis in (2, 3))
     rows = -(-side // height)

@@ -106,9 +106,7 @@ class _SumInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
 
 
 def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
-    """The torch network: in float32 the reference, otherwise what becomes of itself in another
-    arithmetic.
-    """
+    """Run the torch network: in float32 as the reference, otherwise as its own rounded twin."""
 
     @contextmanager
     def runner() -> Iterator[Infer]:
@@ -128,9 +126,7 @@ def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
 
 
 def backend_runner(open_one: Callable[[], Backend]) -> Runner:
-    """A bundle on one of the SDK's devices, drawing samples one by one as an application does. It
-    gives only `sr`.
-    """
+    """Run a bundle on one of the SDK's devices, sample by sample; it gives only `sr`."""
 
     @contextmanager
     def runner() -> Iterator[Infer]:
