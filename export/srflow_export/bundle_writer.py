@@ -110,10 +110,6 @@ def staged_bundle(
         try:
             yield BundleStage(path=path, target=final)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise BundleError(
-                    f"{final}: the disk is full; free some space and export again"
-                ) from error
             raise BundleError(
                 f"{final}: the bundle cannot be written: {error.strerror or error}"
             ) from error
@@ -169,9 +165,14 @@ def refuse_target_that_is_no_bundle(target: Path) -> None:
         )
 
 
-def _hash_and_sync(path: Path) -> dict[str, str | int]:
+def sync_file(path: Path) -> None:
+    """Flush a file to disk."""
     with path.open("r+b") as file:  # Windows flushes no file that is open for reading alone
         os.fsync(file.fileno())
+
+
+def _hash_and_sync(path: Path) -> dict[str, str | int]:
+    sync_file(path)
     return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
 
 

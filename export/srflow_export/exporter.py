@@ -357,7 +357,7 @@ def _set_finite_tau(
 ) -> Manifest:
     """Give the manifest a default tau at which pictures are finite, unless one is asked for."""
     wanted = manifest.default_tau
-    tau = tau_of_finite_pictures(rows, manifest.default_tau)
+    tau = tau_of_finite_pictures(rows, wanted)
     if tau == wanted:
         return manifest
     fault = f"the network itself diverges on more photographs at tau {wanted:g} than at {tau:g}"
@@ -558,13 +558,7 @@ def _describe(model: SRFlow) -> str:
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
     name = {"rrdb": "RRDB", "plain": "plain"}[config.encoder]
-    stacked = (
-        f" (stacked {', '.join(map(str, config.stacked_blocks))})" if config.stacked_blocks else ""
-    )
-    steps = "/".join(str(config.steps_at(level)) for level in range(1, config.levels + 1))
     return (
         f"×{config.scale} {config.variant}: {config.blocks} {name} blocks of {config.nf} "
-        f"channels{stacked}, L = {config.levels}, K = "
-        f"{steps if isinstance(config.steps, tuple) else config.steps}, {parameters / 1e6:.2f} M "
-        "parameters"
+        f"channels, L = {config.levels}, K = {config.steps}, {parameters / 1e6:.2f} M parameters"
     )

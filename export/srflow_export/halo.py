@@ -393,8 +393,7 @@ def _measure_latents(backend: Backend, manifest: Manifest, largest: int) -> list
     inside = largest + core
     corner = max(0, _PLACE // step * step - inside - beyond)
     hr = collage(scale * (corner + inside + beyond))[..., scale * corner :, scale * corner :]
-    changes, density = _invert_and_cut(backend, manifest, np.ascontiguousarray(hr), inside)
-    nats = density / (3 * scale**2)
+    changes, nats = _invert_and_cut(backend, manifest, np.ascontiguousarray(hr), inside)
     rows = []
     for halo in range(step, largest + 1, step):
         seen = inside - halo
@@ -423,7 +422,7 @@ def _invert_and_cut(
         np.ascontiguousarray(hr[..., : scale * inside, : scale * inside]),
     )
     changes = {level: np.abs(_subtract(cut[level], latent)) for level, latent in latents.items()}
-    return changes, np.abs(_subtract(cut_density, density))
+    return changes, np.abs(_subtract(cut_density, density)) / np.float32(3 * scale**2)
 
 
 def _subtract(cut: Array, whole: Array) -> Array:

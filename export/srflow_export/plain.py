@@ -205,17 +205,21 @@ class _Surroundings:
         margins = self._node("Concat", self._integers(*[0] * 6), margin, axis=0)
         self._node("Pad", picture, margins, mode="edge", output="lr")
         large = self._node("Mul", self._node("Add", size, margin), scale)
-        zero, one = (self._constant(f"plain.number{number}", np.array(number)) for number in (0, 1))
         window = padded_size(WINDOW if self._tau else 1, multiple)  # without τ, all latents are 0
         for level, values in self._latents(window).items():
-            repeated = self._store_in_half(f"plain.window{level}", values)
-            extents = self._node("Div", large, self._integers(1 << level))
-            for axis, index, name in ((2, zero, None), (3, one, f"noise_level{level}")):
-                extent = self._node("Gather", extents, index, axis=0)
-                places = self._node("Range", zero, extent, one)
-                places = self._node("Mod", places, self._integers(values.shape[axis - 1]))
-                repeated = self._node("Gather", repeated, places, axis=axis, output=name)
+            self._repeat(level, values, large)
         return self._node("Mul", size, scale)
+
+    def _repeat(self, level: int, values: NDArray[np.float32], large: str) -> None:
+        """Repeat a level's latents up to the size of a picture that is so large."""
+        zero, one = (self._constant(f"plain.number{number}", np.array(number)) for number in (0, 1))
+        repeated = self._store_in_half(f"plain.window{level}", values)
+        extents = self._node("Div", large, self._integers(1 << level))
+        for axis, index, name in ((2, zero, None), (3, one, f"noise_level{level}")):
+            extent = self._node("Gather", extents, index, axis=0)
+            places = self._node("Range", zero, extent, one)
+            places = self._node("Mod", places, self._integers(values.shape[axis - 1]))
+            repeated = self._node("Gather", repeated, places, axis=axis, output=name)
 
     def _bound_colours(self) -> str:
         """Bound the network's colours as :class:`ChromaBounds` does, so that gray stays gray."""

@@ -55,7 +55,6 @@ _LEVELS = 255  # steps between the ends of a range
 _BINS = 2048
 _SHARES = np.linspace(0.4, 1.0, 13)  # of the largest value, tried as ends of a range
 _SAMPLES = 16_384  # values of a tensor that a photograph contributes
-_ACTIVATION_STEPS = 255
 _WEIGHT_STEPS = 127
 
 
@@ -155,7 +154,7 @@ def _with_rounding(graph: onnx.GraphProto, rounded: dict[str, Range]) -> Iterato
         for name in node.output:
             if name in rounded:
                 low, high = rounded[name]
-                step = np.float32((high - low) / _ACTIVATION_STEPS) or np.float32(1)
+                step = np.float32((high - low) / _LEVELS) or np.float32(1)
                 zero = np.array(np.round(-low / step), np.uint8)
                 of = _named(graph, name, None, np.array(step), zero)[1:]
                 yield helper.make_node("QuantizeLinear", [name, *of], [f"{name}_integers"])

@@ -234,9 +234,13 @@ def _shape(node: fx.Node) -> list[int]:
     return list(node.meta["val"].shape)
 
 
+def _source(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    return graph.names[arguments["self"].name]
+
+
 def _simple(op: str) -> _Translation:
     def translate(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-        return graph.add(op, [graph.names[arguments["self"].name]], node.name)
+        return graph.add(op, [_source(graph, node, arguments)], node.name)
 
     return translate
 
@@ -252,7 +256,7 @@ def _arithmetic(op: str) -> _Translation:
 
 def _leaky_relu(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     slope = float(arguments["negative_slope"])
-    return graph.add("LeakyRelu", [graph.names[arguments["self"].name]], node.name, alpha=slope)
+    return graph.add("LeakyRelu", [_source(graph, node, arguments)], node.name, alpha=slope)
 
 
 def _conv2d(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
@@ -299,7 +303,7 @@ def _chunk(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
     count = arguments["chunks"]
     axis = arguments["dim"]
     graph.parts[node.name] = parts = [f"{node.name}.{index}" for index in range(count)]
-    whole = graph.names[arguments["self"].name]
+    whole = _source(graph, node, arguments)
     split = helper.make_node("Split", [whole], parts, name=node.name, axis=axis, num_outputs=count)
     graph.nodes.append(split)
 
@@ -308,7 +312,7 @@ def _slice(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str | Non
     axis = arguments["dim"]
     start = arguments["start"] or 0
     end = arguments["end"]
-    source = graph.names[arguments["self"].name]
+    source = _source(graph, node, arguments)
     size = _shape(arguments["self"])[axis]
     if end is None or end >= size:
         end = 2**63 - 1
@@ -335,7 +339,7 @@ def _sum(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     axes = graph.integers(*arguments["dim"])
     return graph.add(
         "ReduceSum",
-        [graph.names[arguments["self"].name], axes],
+        [_source(graph, node, arguments), axes],
         node.name,
         keepdims=int(arguments["keepdim"]),
     )
@@ -344,7 +348,7 @@ def _sum(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
 def _unsqueeze(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     return graph.add(
         "Unsqueeze",
-        [graph.names[arguments["self"].name], graph.integers(arguments["dim"])],
+        [_source(graph, node, arguments), graph.integers(arguments["dim"])],
         node.name,
     )
 
@@ -355,10 +359,6 @@ def _to(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     if source.meta["val"].dtype == dtype:
         return graph.names[source.name]
     return graph.add("Cast", [graph.names[source.name]], node.name, to=_TYPES[dtype])
-
-
-def _same(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    return graph.names[arguments["self"].name]
 
 
 def _full(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
@@ -389,7 +389,7 @@ def _avg_pool(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     stride = list(arguments["stride"] or arguments["kernel_size"])
     return graph.add(
         "AveragePool",
-        [graph.names[arguments["self"].name]],
+        [_source(graph, node, arguments)],
         node.name,
         kernel_shape=kernel,
         strides=stride,
@@ -400,7 +400,7 @@ def _pixel_shuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> s
     factor = arguments["upscale_factor"]
     return graph.add(
         "DepthToSpace",
-        [graph.names[arguments["self"].name]],
+        [_source(graph, node, arguments)],
         node.name,
         blocksize=factor,
         mode="CRD",
@@ -427,7 +427,7 @@ def _pixel_unshuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) ->
 
 _OPERATORS: dict[Any, _Translation] = {
     _aten.add.Tensor: _arithmetic("Add"),
-    _aten.alias.default: _same,
+    _aten.alias.default: _source,
     _aten.avg_pool2d.default: _avg_pool,
     _aten.cat.default: _cat,
     _aten.chunk.default: _chunk,

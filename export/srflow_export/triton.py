@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from srflow_export.bundle_writer import bundle_lock, staging_directory, swap_in
+from srflow_export.bundle_writer import bundle_lock, staging_directory, swap_in, sync_file
 from srflow_export.progress import Say
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import padded_size
@@ -226,29 +226,25 @@ def _make_config(model: _Model, kind: str) -> str:
         VERSION_PARAMETER: __version__,
         MODEL_PARAMETER: described(model.bundle),
     } | model.options.parameters()
-    ends = {
-        "input": [
-            _tensor(name, *declared, " optional: true") for name, declared in _INPUTS.items()
-        ],
-        "output": [_tensor(name, *declared) for name, declared in _OUTPUTS.items()],
-        "parameters": [
-            f"{{ key: {_quote(key)} value: {{ string_value: {_quote(own[key])} }} }}" for key in own
-        ],
-    }
-    fields = {
-        name: f"{name} [\n" + ",\n".join(f"  {entry}" for entry in entries) + "\n]"
-        for name, entries in ends.items()
-    }
+    inputs = [_tensor(name, *declared, " optional: true") for name, declared in _INPUTS.items()]
+    outputs = [_tensor(name, *declared) for name, declared in _OUTPUTS.items()]
+    parameters = [
+        f"{{ key: {_quote(key)} value: {{ string_value: {_quote(own[key])} }} }}" for key in own
+    ]
     text = f"""name: {_quote(model.place.name)}
 backend: "python"
 max_batch_size: 0
-{fields["input"]}
-{fields["output"]}
+{_list("input", inputs)}
+{_list("output", outputs)}
 instance_group [ {{ kind: {kind} count: 1 }} ]
 version_policy: {{ latest: {{ num_versions: 1 }} }}
-{fields["parameters"]}
+{_list("parameters", parameters)}
 """
     return _stamp(text)
+
+
+def _list(field: str, entries: Sequence[str]) -> str:
+    return f"{field} [\n  " + ",\n  ".join(entries) + "\n]"
 
 
 def _tensor(name: str, dtype: str, dims: str, more: str = "") -> str:
@@ -334,5 +330,4 @@ def _write(path: Path, content: bytes | Path) -> None:
         shutil.copyfile(content, path)
     else:
         path.write_bytes(content)
-    with path.open("r+b") as file:  # Windows flushes no file that is open for reading alone
-        os.fsync(file.fileno())
+    sync_file(path)

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
 from srflow_export.engines.graphs import Graph, Shape, convert_for_plugins
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 _SAY_EVERY_S = (
     10.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
 )
-_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 
 # of TensorFormat, each alone
 _LINEAR = 1 << 0
@@ -57,9 +58,9 @@ def build_engine(
     model = convert_for_plugins(graph.model) if plugins else graph.model
     if not parser.parse(model.SerializeToString()):
         errors = map(parser.get_error, range(parser.num_errors))
-        reasons = "; ".join(map(_parser_error, errors)) or log.said()
+        why = "; ".join(map(_parser_error, errors)) or log.said()
         raise ExportError(
-            f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: {reasons}; export "
+            f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: {why}; export "
             "the checkpoint again with this srflow-sdk, or use another version of the library"
         )
     check_network(trt, network, graph, plugins=plugins)
@@ -100,12 +101,16 @@ def _set_formats(network: Any) -> None:
     Linear, as the runtime has room for what a shape says, and HWC8 pads channels. A linear coupling
     of 16 bits would be copied for every sample.
     """
-    tensors = [network.get_input(index) for index in range(network.num_inputs)]
-    tensors += [network.get_output(index) for index in range(network.num_outputs)]
-    for tensor in tensors:
+    for tensor in chain(*_ends(network)):
         is_half_coupling = tensor.name.endswith("_coupling") and tensor.dtype.itemsize == 2
         vectors = is_half_coupling and tensor.shape[1] % 8 == 0
         tensor.allowed_formats = _HWC8 if vectors else _LINEAR
+
+
+def _ends(network: Any) -> tuple[list[Any], list[Any]]:
+    """Return a network's inputs and outputs."""
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    return inputs, [network.get_output(index) for index in range(network.num_outputs)]
 
 
 def _network_flags(trt: Any) -> int:
@@ -210,14 +215,9 @@ def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False
     plugin_layers = sum(layer.type.name == "PLUGIN_V3" for layer in layers)
     parsed: dict[str, str | int] = {"plugins": plugin_layers}
     wanted: dict[str, str | int] = {"plugins": graph.flow_nodes if plugins else 0}
-    for end, count, tensor_of, expected in zip(
-        ("input", "output"),
-        (network.num_inputs, network.num_outputs),
-        (network.get_input, network.get_output),
-        graph.types(),
-        strict=True,
+    for end, tensors, expected in zip(
+        ("input", "output"), _ends(network), graph.types(), strict=True
     ):
-        tensors = [tensor_of(index) for index in range(count)]
         parsed |= {f"{end} {tensor.name}": _type_name(tensor.dtype) for tensor in tensors}
         wanted |= {f"{end} {name}": type_ for name, type_ in expected.items()}
     faults = [

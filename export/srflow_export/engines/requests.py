@@ -137,9 +137,8 @@ def load_library(runtime: EngineRuntime, *, elsewhere: str) -> Library:
     gpu = find_gpu() if runtime == "tensorrt" else None
     extra = f"tensorrt-cu{cuda_of_wheels(gpu.cuda)}" if gpu else _EXTRAS[runtime]
     install = f'pip install "srflow-sdk[{extra}]"'
-    none = "; this machine has none" if gpu is None else ""
     needs = (
-        f" It also needs an NVIDIA GPU of the kind that will run the engines{none}."
+        " It also needs an NVIDIA GPU of the kind that will run the engines."
         if runtime == "tensorrt"
         else ""
     )

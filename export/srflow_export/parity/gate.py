@@ -78,12 +78,6 @@ to compare."""
 
 _Pair = tuple[str, Array, Array]
 
-_WIDER: dict[Precision, int] = {
-    "fp16": 2,
-    "bf16": 2,
-    "int8": 1,
-}  # float32 conditioning / the precision's
-
 _AS_IT_IS = "encoder+sampler"
 _ROUNDED = "rounded as on GPUs"
 _FUSED = "fused"
@@ -463,11 +457,11 @@ def float32_backend(bundle: Bundle) -> Iterator[Backend]:
             onnx_models.compute_in_float32(proto)
             onnx.save(proto, Path(folder) / INVERTER)
             files[INVERTER] = INVERTER
+        wider = 1 if manifest.precision == "int8" else 2  # than in half
         exact = dataclasses.replace(
             manifest,
             precision="fp32",
-            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel
-            * _WIDER[manifest.precision],
+            conditioning_bytes_per_pixel=wider * manifest.conditioning_bytes_per_pixel,
             files={name: {} for name in files},
         )
         with OnnxRuntimeBackend(Bundle(path=Path(folder), manifest=exact), device="cpu") as backend:

@@ -20,7 +20,6 @@ from srflow_sdk.errors import ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
 from srflow_sdk.system.plain_text import command_line
-from srflow_sdk.system.raising import is_installed
 from srflow_training.model import SRFlow
 
 G_LOGGER.module_severity = G_LOGGER.WARNING  # it announces every file
@@ -211,17 +210,9 @@ class Comparison:
         except OSError as error:
             self.say(f"{folder}: the gate's inputs cannot be kept: {error.strerror or error}")
             return
-        shapes = [
-            f"{name}:{list(value.shape)}".replace(" ", "") for name, value in self._feeds[0].items()
-        ]
-        trt = (
-            f" --trt --strongly-typed --input-shapes {command_line(shapes)}"
-            if is_installed("tensorrt")
-            else ""
-        )
         path = command_line([str(folder)])
         self.say(
-            f"to look into what was compared: polygraphy run {path}/graph.onnx --onnxrt{trt} "
+            f"to look into what was compared: polygraphy run {path}/graph.onnx --onnxrt "
             f"--load-inputs {path}/inputs.json --load-outputs {path}/outputs.json --compare psnr "
             f"--psnr-threshold {bound_db:g}"
         )

@@ -53,20 +53,25 @@ _SUMMING = (
 """Torch's operators that multiply and add in half precision."""
 
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-_MOVING = {  # operators that only move rounded values, or take the larger of two
-    *(
-        "Concat",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "MaxPool",
-        "Pad",
-        "Relu",
-        "Reshape",
-    ),
-    *("Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+# Operators that only move rounded values, or take the larger of two.
+_MOVING = {
+    "Concat",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "MaxPool",
+    "Pad",
+    "Relu",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
 }
 
 
