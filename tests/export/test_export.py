@@ -208,7 +208,7 @@ def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(
     assert 0 < np.abs(pictures[0] - pictures[1]).max() < 5e-3
 
 
-def compared_again(output):
+def compare_again(output):
     """Run the command that an export printed, by the real Polygraphy."""
     line = next(line for line in output.splitlines() if "polygraphy run " in line)
     program, *arguments = shlex.split(line[line.index("polygraphy run ") :])
@@ -234,7 +234,7 @@ def test_polygraphy_takes_up_the_inputs_that_are_kept(folder, least):
         "inputs.json",
         "outputs.json",
     ]
-    done = compared_again(result.output)
+    done = compare_again(result.output)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Passed: 4/4 iterations" in done.stdout
 
@@ -258,7 +258,7 @@ def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(
     assert result.exit_code == 1
     assert "dB against the checkpoint's network, but 90 dB are needed" in result.output
     assert Bundle.open(target).model_sha256 == before
-    done = compared_again(result.output)
+    done = compare_again(result.output)
     assert (done.returncode, "Passed: 0/4 iterations" in done.stdout) == (1, True), done.stdout
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 

@@ -53,7 +53,7 @@ def example(
     ]
 
 
-def exported(module: Tail, *, half: bool) -> onnx.ModelProto:
+def export(module: Tail, *, half: bool) -> onnx.ModelProto:
     tensors = dict(zip(NAMES, example(2, 1, 4, 6, half), strict=True))
     axes = {name: ("batch", tensor.shape[1], "height", "width") for name, tensor in tensors.items()}
     for name in (
@@ -85,7 +85,7 @@ def test_an_exported_op_runs_without_a_library_and_equals_torch(
     scale_map: ScaleMap, order: AffineOrder, half: bool
 ) -> None:
     module = Tail(scale_map, order)
-    proto = exported(module, half=half)
+    proto = export(module, half=half)
     onnx.checker.check_model(proto, full_check=True)
     assert [(node.domain, node.op_type) for node in proto.graph.node] == [
         ("srflow", "FlowStepTail")

@@ -37,13 +37,13 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def written(bundle, folder, *arguments):
+def write(bundle, folder, *arguments):
     result = run("--bundle", bundle, "--plain", "-o", folder / "plain.onnx", *arguments)
     assert result.exit_code == 0, result.output
     return onnx.load(folder / "plain.onnx")
 
 
-def drawn(model, lr):
+def draw(model, lr):
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -59,35 +59,35 @@ def decibels(one, other):
     return -10 * np.log10(np.mean((one.astype(np.float64) - other) ** 2) + 1e-20)
 
 
-def of_runtime(bundle, lr, **how):
+def draw_by_runtime(bundle, lr, **how):
     return draw_as_runtime(Bundle.open(bundle), lr, **how)
 
 
 @pytest.mark.parametrize("opset", [18, 17])
 @pytest.mark.parametrize("tau", [0, 0.8])
 def test_pictures_of_any_size_are_the_runtimes(native, tmp_path, tau, opset):
-    model = written(native, tmp_path, "--tau", tau, "--seed", 7, "--opset", opset)
+    model = write(native, tmp_path, "--tau", tau, "--seed", 7, "--opset", opset)
     for height, width in ((1, 1), (33, 20), (18, 47)):
         lr = picture(height, width)
-        assert decibels(drawn(model, lr), of_runtime(native, lr, tau=tau, seed=7)) > 60
-    assert decibels(drawn(model, lr), of_runtime(native, lr, tau=tau, seed=8)) < 40 or tau == 0
+        assert decibels(draw(model, lr), draw_by_runtime(native, lr, tau=tau, seed=7)) > 60
+    assert decibels(draw(model, lr), draw_by_runtime(native, lr, tau=tau, seed=8)) < 40 or tau == 0
 
 
 @pytest.mark.parametrize("opset", [18, 17])
 def test_gray_stays_gray_and_faint_colours_faint(native, tmp_path, opset):
-    model = written(native, tmp_path, "--tau", 0.8, "--opset", opset)
+    model = write(native, tmp_path, "--tau", 0.8, "--opset", opset)
     gray = picture(18, 23)[..., :1].repeat(3, axis=2)
-    large = drawn(model, gray)
+    large = draw(model, gray)
     assert np.ptp(large, axis=2).max() == 0
     assert np.ptp(large) > 0.5
     with Upscaler(native, device="cpu", tile=None) as upscaler:
         for lr in (gray, 0.9 * gray + 0.1 * picture(18, 23)):
-            assert decibels(drawn(model, lr), upscaler.upscale(lr, tau=0.8)) > 60
+            assert decibels(draw(model, lr), upscaler.upscale(lr, tau=0.8)) > 60
 
 
 def test_standard_operators_alone(native, tmp_path):
     for opset in (17, 18):
-        model = written(native, tmp_path, "--opset", opset)
+        model = write(native, tmp_path, "--opset", opset)
         assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
         assert {node.domain for node in model.graph.node} == {""}
         assert not model.functions
@@ -103,9 +103,9 @@ def test_standard_operators_alone(native, tmp_path):
 def test_beyond_the_window_its_latents_repeat(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(plain, "WINDOW", 16)
     monkeypatch.setattr(plain, "_PATCH", (15, 13))
-    model = written(tiny, tmp_path, "--tau", 0.8)
+    model = write(tiny, tmp_path, "--tau", 0.8)
     flat = np.full((48, 40, 3), 0.5, np.float32)
-    large = drawn(model, flat)
+    large = draw(model, flat)
     period = SCALE * 16
     inside = large[
         period // 2 : period // 2 + 8, period // 2 : period // 2 + 8
@@ -113,18 +113,18 @@ def test_beyond_the_window_its_latents_repeat(tiny, tmp_path, monkeypatch):
     again = large[period // 2 + period : period // 2 + period + 8, period // 2 : period // 2 + 8]
     assert np.abs(inside - again).max() < 1e-5
     assert np.ptp(inside) > 0.01
-    assert decibels(large, of_runtime(tiny, flat, tau=0.8)) < 60
+    assert decibels(large, draw_by_runtime(tiny, flat, tau=0.8)) < 60
 
 
 def test_without_tau_the_file_has_no_window_to_leave(tiny, tmp_path):
-    model = written(tiny, tmp_path, "--tau", 0)
+    model = write(tiny, tmp_path, "--tau", 0)
     assert len(model.SerializeToString()) < 50_000
     lr = picture(300, 6)
-    assert decibels(drawn(model, lr), of_runtime(tiny, lr, tau=0)) > 80
+    assert decibels(draw(model, lr), draw_by_runtime(tiny, lr, tau=0)) > 80
 
 
 def test_a_fixed_size_has_no_shapes_to_compute(tiny, tmp_path):
-    model = written(tiny, tmp_path, "--size", 17)
+    model = write(tiny, tmp_path, "--size", 17)
     shapes = [
         [side.dim_value for side in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
@@ -132,14 +132,14 @@ def test_a_fixed_size_has_no_shapes_to_compute(tiny, tmp_path):
     assert shapes == [[1, 3, 17, 17], [1, 3, 17 * SCALE, 17 * SCALE]]
     assert not {"Shape", "Range", "Gather", "Mod"} & {node.op_type for node in model.graph.node}
     lr = picture(17, 17)
-    assert decibels(drawn(model, lr), of_runtime(tiny, lr, tau=0.8)) > 60
+    assert decibels(draw(model, lr), draw_by_runtime(tiny, lr, tau=0.8)) > 60
 
 
 def test_pictures_in_half(tiny, tmp_path):
     half = picture(9, 12).astype(np.float16)
-    found = drawn(written(tiny, tmp_path, "--io", "float16"), half)
+    found = draw(write(tiny, tmp_path, "--io", "float16"), half)
     assert found.dtype == np.float16
-    assert decibels(found, of_runtime(tiny, half.astype(np.float32), tau=0.8)) > 60
+    assert decibels(found, draw_by_runtime(tiny, half.astype(np.float32), tau=0.8)) > 60
 
 
 def test_slices_with_steps_become_pools_of_the_same_values(tmp_path):
@@ -162,7 +162,7 @@ def test_the_command_in_the_metadata_writes_the_file_again(tmp_path):
     choices = ("--tau", 0.1, "--seed", 3, "--size", 18, "--io", "float16", "--opset", 17)
     (made_by,) = (
         entry.value
-        for entry in written("x4-small", tmp_path, *choices).metadata_props
+        for entry in write("x4-small", tmp_path, *choices).metadata_props
         if entry.key == "srflow.made_by"
     )
     by, _, command = made_by.partition(": srflow-export ")
@@ -200,9 +200,9 @@ def test_another_picture_than_the_runtimes_leaves_nothing(tiny, tmp_path, monkey
 
 def test_folders_are_made_and_what_a_killed_export_left_is_removed(tiny, tmp_path):
     folder = tmp_path / "new" / "folder"
-    written(tiny, folder)
+    write(tiny, folder)
     (folder / ".plain.onnx.0123abcd.part").write_bytes(b"half")
-    written(tiny, folder, "--seed", 1)
+    write(tiny, folder, "--seed", 1)
     assert [path.name for path in folder.iterdir()] == ["plain.onnx"]
 
 

@@ -8,7 +8,7 @@ import subprocess
 import onnxruntime
 import pytest
 
-from tests.native.conftest import ARCHITECTURE, DEBIAN, ROOT, built_plugins, skip_without_nvcc
+from tests.native.conftest import ARCHITECTURE, DEBIAN, ROOT, build_cuda_plugins, skip_without_nvcc
 
 MOST = (1 << 63) - 1
 C_INTERFACE = {"srflow_version", "srflow_standard_normal", "srflow_standard_normal_cuda"}
@@ -24,7 +24,7 @@ INVALID_VALUE = 1  # cudaErrorInvalidValue
 
 @pytest.fixture(scope="module")
 def build(native_tree):
-    return built_plugins(native_tree)
+    return build_cuda_plugins(native_tree)
 
 
 @pytest.mark.slow
@@ -226,9 +226,9 @@ def test_every_gpu_of_these_years_has_machine_code_or_ptx(native_tree, configure
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["cpu", "asan"])
 def test_preset_builds_and_passes_its_tests_from_a_fresh_clone(native_tree, preset):
-    if not native_tree.found(preset, "GTest_DIR"):
+    if not native_tree.has(preset, "GTest_DIR"):
         pytest.skip(f"GoogleTest is not installed: {DEBIAN}")
-    native_tree.built(preset)
+    native_tree.build(preset)
     assert "100% tests passed" in native_tree.run(["ctest", "--preset", preset])
 
 

@@ -24,7 +24,7 @@ def assert_tails_equal(library, scale_map, order, **shapes):
     clamp = 1.5 if scale_map == "tanh" else 0.0
     step = {"step": models.STEP, "scale_map": scale_map, "order": order, "clamp": clamp}
     results = [
-        flow_ops.flow_step_tail(**given, **step) for given in (inputs, models.in_double(inputs))
+        flow_ops.flow_step_tail(**given, **step) for given in (inputs, models.to_double(inputs))
     ]
     size = models.tail_size(inputs, scale_map, order, clamp=clamp)
     proto = models.tail_model(inputs, scale_map, order, clamp=clamp)

@@ -28,7 +28,7 @@ def row(**fields):
     return ParityRow(**{**ours, "nonfinite": 0, "levels_db": {}, **fields})
 
 
-def refused(*rows, bound=50):
+def refuse(*rows, bound=50):
     with pytest.raises(ExportError) as error:
         check(
             rows,
@@ -55,7 +55,7 @@ def test_values_that_are_not_finite_are_counted_and_are_the_worst_there_is():
     found = rows_of({"sr": sr}, {"sr": values(0.5)})
     assert [row.nonfinite for row in found] == [0, 4, 0, 0]
     assert found[1].psnr_db == -200
-    assert "4 values are not finite, unlike those of the checkpoint's network" in refused(
+    assert "4 values are not finite, unlike those of the checkpoint's network" in refuse(
         *found, row(psnr_db=3.0)
     )
 
@@ -68,7 +68,7 @@ def test_where_the_reference_itself_diverges_there_is_nothing_to_compare(wild):
     assert [row.diverged for row in found] == [False, False, False, True]
     check(found, bound_db=90, reference="it")
     assert "left out" in list(table(found))[-1]
-    assert "gives no finite picture of any photograph" in refused(
+    assert "gives no finite picture of any photograph" in refuse(
         row(tau=0.0, diverged=True, comparable=False)
     )
 
@@ -84,12 +84,12 @@ def test_the_level_at_which_it_goes_wrong_is_the_first_below_the_bound():
     assert list(found.levels_db) == [3, 2, 1]
     assert found.levels_db[3] == 200
     assert found.levels_db[2] < 20
-    assert "it goes wrong at level 2" in refused(row(psnr_db=30.0, levels_db=found.levels_db))
+    assert "it goes wrong at level 2" in refuse(row(psnr_db=30.0, levels_db=found.levels_db))
     assert found.worst_level == min(found.levels_db, key=found.levels_db.get)
 
 
 def test_the_worst_row_is_named_with_its_photograph_and_tau():
-    message = refused(
+    message = refuse(
         row(psnr_db=49.0), row(psnr_db=45.0, photo="sky", tau=1.0, graph="encoder+sampler"), row()
     )
     assert message.startswith(
