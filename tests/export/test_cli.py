@@ -100,7 +100,13 @@ def test_a_bundle_is_no_checkpoint_and_both_ways_on_are_named(tmp_path):
 def test_auto_tau_makes_the_pictures_texture_the_bundles_default(tmp_path):
     save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
     result = run(
-        tmp_path / "tiny.safetensors", "--no-inverter", "--halo", 8, "--tau", 0.7, "--auto-tau"
+        tmp_path / "tiny.safetensors",
+        "--no-inverter",
+        "--halo",
+        8,
+        "--tau",
+        0.7,
+        "--auto-tau",
     )
     assert result.exit_code == 0, result.output
     manifest = Bundle.open(tmp_path / "tiny.srflow").manifest

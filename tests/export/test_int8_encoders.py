@@ -23,7 +23,15 @@ def run(*arguments):
 
 def export(checkpoint, target, *arguments):
     result = run(
-        checkpoint, "-o", target, "--halo", 16, "--no-inverter", "--name", "tiny", *arguments
+        checkpoint,
+        "-o",
+        target,
+        "--halo",
+        16,
+        "--no-inverter",
+        "--name",
+        "tiny",
+        *arguments,
     )
     assert result.exit_code == 0, result.output
     return Bundle.open(target)
@@ -132,7 +140,14 @@ def rough(tmp_path_factory):
 @pytest.mark.slow
 def test_a_network_that_int8_is_too_coarse_for_is_refused(rough, tmp_path):
     result = run(
-        rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", "--precision", "int8"
+        rough,
+        "-o",
+        tmp_path / "m.srflow",
+        "--halo",
+        16,
+        "--no-inverter",
+        "--precision",
+        "int8",
     )
     assert result.exit_code == 1
     *_, error = result.output.splitlines()
@@ -161,7 +176,14 @@ def test_a_trained_networks_encoder_is_near_float32_and_its_pictures_come_back_f
     """x4-small's: far more than the 43 dB that users are promised, to notice a loss."""
     pytest.importorskip("openvino")
     result = run(
-        "--bundle", "x4-small", "--also", "int8", "--gate", "full", "-o", tmp_path / "both.srflow"
+        "--bundle",
+        "x4-small",
+        "--also",
+        "int8",
+        "--gate",
+        "full",
+        "-o",
+        tmp_path / "both.srflow",
     )
     assert result.exit_code == 0, result.output
     rows = int8_rows(both := Bundle.open(tmp_path / "both.srflow"))

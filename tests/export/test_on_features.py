@@ -36,7 +36,10 @@ def test_interleaved_phases_are_the_convolution_of_the_enlarged_features(factor,
     )
     u = LevelFeatures(own=own, small=small, factor=factor).u()
     torch.testing.assert_close(
-        interleave(phases), F.conv2d(u, conv.weight, conv.bias, padding=1), atol=1e-12, rtol=1e-12
+        interleave(phases),
+        F.conv2d(u, conv.weight, conv.bias, padding=1),
+        atol=1e-12,
+        rtol=1e-12,
     )
 
 

@@ -144,7 +144,9 @@ def test_a_residual_networks_graphs_draw_on_its_encoders_own_image(scale):
     encoder = EncoderGraph(model, torch.float64)
     sampler = SamplerGraph(model, torch.float64)
     drawn = sampler(
-        *encoder(lr), *(noise[level] for level in sorted(noise)), torch.tensor([0.8]).double()
+        *encoder(lr),
+        *(noise[level] for level in sorted(noise)),
+        torch.tensor([0.8]).double(),
     )[-1]
     torch.testing.assert_close(
         drawn, model.decode(lr, {level: 0.8 * z for level, z in noise.items()})

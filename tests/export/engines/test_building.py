@@ -144,7 +144,9 @@ def test_an_interrupt_ends_the_build_and_reaches_the_caller(rtx, graph, monkeypa
     monitors = []
     build_monitor = building.build_monitor
     monkeypatch.setattr(
-        building, "build_monitor", lambda trt: monitors.append(build_monitor(trt)) or monitors[0]
+        building,
+        "build_monitor",
+        lambda trt: monitors.append(build_monitor(trt)) or monitors[0],
     )
 
     def interrupt(line):

@@ -128,7 +128,10 @@ def test_engines_alone_are_run_by_polygraphys_runner(folder, monkeypatch):
     monkeypatch.setattr(trt, "TrtRunner", OnGraph)
     monkeypatch.setattr(trt, "EngineFromBytes", lambda graph: graph)
     record = SimpleNamespace(
-        encoder="encoder.onnx", sampler="sampler.onnx", runtime="tensorrt", profile=profile(2, 32)
+        encoder="encoder.onnx",
+        sampler="sampler.onnx",
+        runtime="tensorrt",
+        profile=profile(2, 32),
     )
     monkeypatch.setattr(comparing, "select_engines", lambda _: (record, None, None))
     rows = compare(str(folder / "one.srflow"), f"{folder / 'one.srflow'}@engines")

@@ -90,7 +90,9 @@ def test_the_level_at_which_it_goes_wrong_is_the_first_below_the_bound():
 
 def test_the_worst_row_is_named_with_its_photograph_and_tau():
     message = refuse(
-        row(psnr_db=49.0), row(psnr_db=45.0, photo="sky", tau=1.0, graph="encoder+sampler"), row()
+        row(psnr_db=49.0),
+        row(psnr_db=45.0, photo="sky", tau=1.0, graph="encoder+sampler"),
+        row(),
     )
     assert message.startswith(
         "encoder+sampler at tau 1 on the photograph 'sky': 45.0 dB against the checkpoint's"
