@@ -32,9 +32,9 @@ FOLDERS = (ROOT / "srflow_sdk", ROOT / "apps" / "srflow_apps")
 def trace_functions(arguments: list[str]) -> list[tuple[str, str]]:
     """Run srflow-upscale; return its functions in the order of their first calls."""
     for package in (srflow_sdk, srflow_apps):
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__"):
-                importlib.import_module(found.name)
+        for part in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not part.name.endswith("__main__"):
+                importlib.import_module(part.name)
     seen: dict[tuple[str, str], None] = {}
     starts = {f"{folder}/": f"{folder.parent}/" for folder in FOLDERS}
 

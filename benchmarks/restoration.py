@@ -121,6 +121,18 @@ def measure(damage: str, truth: Picture, picture: Picture, upscaler: Upscaler) -
     return [psnr(answer, truth) for answer in answers]
 
 
+def draw_sheet(photo: Picture, upscaler: Upscaler) -> Picture:
+    """The middle of a photograph, as it is, damaged and restored, in a row for each of SHEET."""
+    top, left = ((side - SHEET_SIDE) // 2 for side in photo.shape[:2])
+    rows = []
+    for damage in SHEET:
+        bad = damage_picture(photo, damage, 0)
+        views = (photo, bad, upscaler.restore(bad))
+        middles = [view[top:, left:][:SHEET_SIDE, :SHEET_SIDE] for view in views]
+        rows.append(np.concatenate(middles, axis=1))
+    return np.concatenate(rows)
+
+
 def main() -> None:
     """Print a row for each damage, or draw the sheet."""
     parser = argparse.ArgumentParser(
@@ -146,17 +158,8 @@ def main() -> None:
         )
     with Upscaler(options.model) as upscaler:
         if options.sheet is not None:
-            photo = cut_to_multiple(photos[0], upscaler.scale)
-            rows = []
-            top, left = ((side - SHEET_SIDE) // 2 for side in photo.shape[:2])
-            for damage in SHEET:
-                bad = damage_picture(photo, damage, 0)
-                views = (
-                    view[top : top + SHEET_SIDE, left : left + SHEET_SIDE] for view in (photo, bad)
-                )
-                good = upscaler.restore(bad)[top : top + SHEET_SIDE, left : left + SHEET_SIDE]
-                rows.append(np.concatenate([*views, good], axis=1))
-            Image.fromarray(np.concatenate(rows)).save(options.sheet)
+            sheet = draw_sheet(cut_to_multiple(photos[0], upscaler.scale), upscaler)
+            Image.fromarray(sheet).save(options.sheet)
             return
         pictures = [
             cut_to_multiple(version, upscaler.scale)

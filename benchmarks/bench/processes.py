@@ -166,8 +166,8 @@ def resident(field: str) -> int:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
         return 0
-    found = re.search(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE)
-    return int(found[1]) << 10 if found else 0
+    line = re.search(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE)
+    return int(line[1]) << 10 if line else 0
 
 
 def reset_peak() -> None:

@@ -51,14 +51,14 @@ def call_in_turn(calls: Mapping[_Name, Callable[[], float]], *, runs: int) -> di
     A call returns its own seconds.
     """
     first = {name: call() for name, call in calls.items()}
-    found: dict[_Name, list[float]] = {
+    taken: dict[_Name, list[float]] = {
         name: [first[name]] if first[name] > LONG_S else [] for name in calls
     }
-    short = [name for name in calls if not found[name]]
+    short = [name for name in calls if not taken[name]]
     for _ in range(runs):
         for name in short:
-            found[name].append(calls[name]())
-    return {name: Times(tuple(seconds)) for name, seconds in found.items()}
+            taken[name].append(calls[name]())
+    return {name: Times(tuple(seconds)) for name, seconds in taken.items()}
 
 
 def paired_ratio(slow: Times, fast: Times) -> float:

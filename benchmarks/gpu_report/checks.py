@@ -158,17 +158,17 @@ def repeats(of: Checks) -> Iterator[Row]:
     }
     if of.setting.kind != "torch":
         pairs["samples at once and alone"] = list(of.engine.samples(pixels))
-    for name, found in pairs.items():
-        differ = sum(not np.array_equal(*pair) for pair in found)
-        yield of.row(name, f"{differ} of {len(found)} differ", "0", not differ)
+    for name, results in pairs.items():
+        differ = sum(not np.array_equal(*pair) for pair in results)
+        yield of.row(name, f"{differ} of {len(results)} differ", "0", not differ)
 
 
 def plugins(of: Checks) -> Iterator[Row]:
     """The plan of TensorRT has a plugin layer for each of the flow's operations."""
     from benchmarks.gpu_report.sdk_engine import plugin_layers
 
-    found, wanted = plugin_layers(of.engine.bundle)
-    yield of.row("plugin layers", str(found), f"= {wanted}", found == wanted > 0)
+    layers, wanted = plugin_layers(of.engine.bundle)
+    yield of.row("plugin layers", str(layers), f"= {wanted}", layers == wanted > 0)
 
 
 def times(of: Checks) -> Iterator[Row]:

@@ -61,9 +61,9 @@ class Setting:
         """What the processor makes of one of :meth:`pictures` in float32. Raises: OSError."""
         if self.engine == EMBEDDED:
             with Upscaler(MODEL, device="cpu") as upscaler:
-                return drawn(upscaler, picture(*self.pictures()[name]), in_levels=True)
-        found: np.ndarray = np.load(self.folder / f"{name}.npy")
-        return found
+                return draw(upscaler, picture(*self.pictures()[name]), in_levels=True)
+        expected: np.ndarray = np.load(self.folder / f"{name}.npy")
+        return expected
 
 
 def network(setting: Setting) -> SRFlow:
@@ -108,7 +108,7 @@ def picture(height: int, width: int) -> np.ndarray:
     ).astype(np.float32)
 
 
-def drawn(upscaler: Upscaler, pixels: np.ndarray, *, in_levels: bool) -> np.ndarray:
+def draw(upscaler: Upscaler, pixels: np.ndarray, *, in_levels: bool) -> np.ndarray:
     """A picture, float32 in [0, 1].
 
     in_levels: from 8 bits to 8 bits, which a GPU then rounds itself.
@@ -125,17 +125,15 @@ def latents(model: SRFlow, height: int, width: int) -> dict[int, np.ndarray]:
     from srflow_export.graphs import latent_levels
     from srflow_sdk.latents.random_field import window_noise
 
-    place: dict[str, int] = {
-        "scale": model.config.scale,
-        "seed": SEED,
-        "sample": 0,
-        "height": height,
-        "width": width,
-    }
-    return {
-        level: array[None]
-        for level, array in window_noise(latent_levels(model.config), **place).items()
-    }
+    noise = window_noise(
+        latent_levels(model.config),
+        scale=model.config.scale,
+        seed=SEED,
+        sample=0,
+        height=height,
+        width=width,
+    )
+    return {level: array[None] for level, array in noise.items()}
 
 
 def make_references(setting: Setting) -> None:
@@ -153,6 +151,6 @@ def make_references(setting: Setting) -> None:
                 for level, array in latents(model, *size).items()
             }
             with torch.inference_mode():
-                found = model.decode(lr, noise)[0].numpy().transpose(1, 2, 0)
-            np.save(setting.folder / "part.npy", found)
+                expected = model.decode(lr, noise)[0].numpy().transpose(1, 2, 0)
+            np.save(setting.folder / "part.npy", expected)
             (setting.folder / "part.npy").replace(file)

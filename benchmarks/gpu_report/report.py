@@ -123,14 +123,14 @@ def summarise(rows: Sequence[Row]) -> str:
     """The last line of the file, and of what is printed."""
     words = {FINE: "fine", WRONG: "wrong", NO_VERDICT: "no verdict", SLOW: "slow"}
     counts = Counter(row.verdict for row in rows)
-    found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if verdict)
+    sums = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if verdict)
     reached = "; ".join(
         f"{row.check.removeprefix('aim: ')} {row.value}"
         for row in rows
         if row.check.startswith("aim")
     )
     return (
-        f"Verdict: {words[exit_status(rows)]}. {f'{reached}. ' if reached else ''}Checks: {found}."
+        f"Verdict: {words[exit_status(rows)]}. {f'{reached}. ' if reached else ''}Checks: {sums}."
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench.processes import ROOT, MissingError
-from benchmarks.gpu_report.network import MODEL, SEED, TAU, Setting, drawn, network, picture
+from benchmarks.gpu_report.network import MODEL, SEED, TAU, Setting, draw, network, picture
 from benchmarks.gpu_report.report import EMBEDDED, FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends.native_library import PLUGINS, find_native_library, plugins_of
@@ -33,12 +33,12 @@ def check_present(kind: str) -> None:
     """Raises: MissingError if a package behind a device is not installed, or there is no GPU."""
     for module, name in _NEEDED[kind].items():
         try:
-            found = importlib.import_module(module)
+            library = importlib.import_module(module)
         except ModuleNotFoundError:
             raise MissingError(f"{name} is not installed") from None
         if (
             module == "onnxruntime"
-            and "CUDAExecutionProvider" not in found.get_available_providers()
+            and "CUDAExecutionProvider" not in library.get_available_providers()
         ):
             raise MissingError(f"{name} is not installed")
     if find_gpu() is None:
@@ -103,7 +103,7 @@ class SdkEngine:
 
     def draw(self, pixels: np.ndarray) -> np.ndarray:
         """See `checks.Checks`."""
-        return drawn(self.upscaler, pixels, in_levels=self.in_levels)
+        return draw(self.upscaler, pixels, in_levels=self.in_levels)
 
     def samples(self, pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Pairs of a sample that is drawn with three others and the same one alone."""
