@@ -1,5 +1,4 @@
-"""Write three short clips whose motion is known, for `srflow-eval clips`, from photographs that
-trained nothing.
+"""Write three short clips whose motion is known, for `srflow-eval clips`.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/clips.py data/clips
@@ -31,7 +30,7 @@ Camera = NDArray[np.float64]
 frame."""
 
 
-def seen(photo: Image.Image, camera: Camera) -> Image.Image:
+def photograph(photo: Image.Image, camera: Camera) -> Image.Image:
     top, left, step = camera
     # Pillow counts from the corners of pixels, at which both have their zero.
     return photo.transform(
@@ -42,14 +41,14 @@ def seen(photo: Image.Image, camera: Camera) -> Image.Image:
     )
 
 
-def motion(before: Camera, now: Camera) -> NDArray[np.float64]:
+def find_motion(before: Camera, now: Camera) -> NDArray[np.float64]:
     """2×H×W: where each pixel was, less where it is."""
     own = np.indices((SIDE, SIDE)) + 0.5
     place = now[:2, None, None] + own * now[2]
     return (place - before[:2, None, None]) / before[2] - own
 
 
-def inside(flow: NDArray[np.float64]) -> NDArray[np.bool_]:
+def find_inside(flow: NDArray[np.float64]) -> NDArray[np.bool_]:
     there = np.indices((SIDE, SIDE)) + flow
     return ((there >= 0) & (there <= SIDE - 1)).all(0)
 
@@ -58,11 +57,11 @@ def pan(photo: Image.Image) -> tuple[list[Image.Image], NDArray[np.float64], NDA
     speed = np.linspace(0.15, 7.3, FRAMES - 1)[:, None] * [0.35, 0.9]
     corners = np.cumsum([[100.0, 100.0], *speed], axis=0)
     cameras = [np.array([*corner, 0.8]) for corner in corners]
-    flows = [motion(*pair) for pair in pairwise([cameras[0], *cameras])]
+    flows = [find_motion(*pair) for pair in pairwise([cameras[0], *cameras])]
     return (
-        [seen(photo, camera) for camera in cameras],
+        [photograph(photo, camera) for camera in cameras],
         np.stack(flows),
-        np.stack([inside(flow) for flow in flows]),
+        np.stack([find_inside(flow) for flow in flows]),
     )
 
 
@@ -73,9 +72,8 @@ def zoom(
     steps = [0.99**number for number in range(FRAMES)]
     cameras = [np.array([*(middle - step * SIDE / 2), step]) for step in steps]
     centres = np.array([[120.0 + 0.7 * number, -20 + 12.3 * number] for number in range(FRAMES)])
-    discs = [
-        np.array([*([150, 225] - centre), 1.0]) for centre in centres
-    ]  # the other photograph moves with its disc
+    # The other photograph moves with its disc.
+    discs = [np.array([*([150, 225] - centre), 1.0]) for centre in centres]
     distance = np.stack(
         [np.hypot(*(np.indices((SIDE, SIDE)) + 0.5 - c[:, None, None])) - 45 for c in centres]
     )
@@ -86,10 +84,12 @@ def zoom(
         share = Image.fromarray(
             np.rint(255 * np.clip(0.5 - distance[number], 0, 1)).astype(np.uint8)
         )
-        frames.append(Image.composite(seen(other, discs[number]), seen(photo, camera), share))
+        frames.append(
+            Image.composite(photograph(other, discs[number]), photograph(photo, camera), share)
+        )
         last = max(number - 1, 0)
-        behind = motion(cameras[last], camera)
-        before = motion(discs[last], discs[number])
+        behind = find_motion(cameras[last], camera)
+        before = find_motion(discs[last], discs[number])
         flow = np.where(distance[number] < 0, before, behind)
         y, x = np.clip(np.rint(np.indices((SIDE, SIDE)) + flow), 0, SIDE - 1).astype(int)
         there = distance[last][y, x]
@@ -99,7 +99,7 @@ def zoom(
             -np.minimum(distance[number], there),
         )
         flows.append(flow)
-        visible.append(inside(flow) & (same < -_EDGE))
+        visible.append(find_inside(flow) & (same < -_EDGE))
     return frames, np.stack(flows), np.stack(visible)
 
 

@@ -1,8 +1,7 @@
-"""Draw a model's results on photographs that it never saw: LR, bicubic, τ = 0, two default samples,
-the truth.
+"""Draw a model's results on photographs that it never saw, beside bicubic and the truth.
 
-    python benchmarks/unseen_photos.py data/unseen python benchmarks/contact_sheet.py data/unseen -o
-    docs/images/contact_sheet.jpg [--model BUNDLE|CKPT]
+    python benchmarks/unseen_photos.py data/unseen
+    python benchmarks/contact_sheet.py data/unseen -o contact_sheet.jpg [--model BUNDLE|CKPT]
 
 Each row is a 128×128 crop at its own size, so that a page shows its pixels: from the photographs
 above a face, lettering, fur, a building …, from others the most detailed crop. It is reduced
@@ -91,7 +90,14 @@ def main() -> None:
         for path in image_files(arguments.photos)
         for what, truth in crops(path)
     ]
-    width, height = CROP + GAP, CAPTION + CROP
+    draw_sheet(rows).save(arguments.output, quality=92)
+    print(arguments.output)
+
+
+def draw_sheet(rows: list[tuple[str, dict[str, torch.Tensor]]]) -> Image.Image:
+    """All rows, each image under its caption."""
+    width = CROP + GAP
+    height = CAPTION + CROP
     sheet = Image.new("RGB", (width * len(rows[0][1]) - GAP, height * len(rows)), "white")
     draw = ImageDraw.Draw(sheet)
     for line, (what, images) in enumerate(rows):
@@ -100,9 +106,7 @@ def main() -> None:
             draw.text((column * width + 2, line * height + 3), label, fill="black")
             pixels = shown_pixels(image).resize((CROP, CROP), Image.Resampling.NEAREST)
             sheet.paste(pixels, (column * width, line * height + CAPTION))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(arguments.output, quality=92)
-    print(arguments.output)
+    return sheet
 
 
 if __name__ == "__main__":

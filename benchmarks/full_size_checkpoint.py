@@ -1,9 +1,8 @@
-"""A network with random weights, in the published layout or as .safetensors, to measure exports and
-engines on.
+"""Write a network with random weights, to measure exports and engines on.
 
-    python benchmarks/full_size_checkpoint.py full.pth [--preset published-x4] srflow-export --ckpt
-    full.pth --rtx fp16 --sm 89 120 python benchmarks/full_size_checkpoint.py wide.safetensors
-    --preset x4-small --set network.hidden=[48,48,64]
+    python benchmarks/full_size_checkpoint.py full.pth [--preset published-x4]
+    srflow-export --ckpt full.pth --rtx fp16 --sm 89 120
+    python benchmarks/full_size_checkpoint.py x.safetensors --preset x4-small --set network.nf=48
 
 No published weights may be shipped. These weights are like those at the start of training: actnorms
 are initialised from photographs, so that nothing explodes, and heads are a little away from zero,
@@ -28,11 +27,11 @@ def full_size_network(preset: str = "published-x4", overrides: Sequence[str] = (
     """The network of a preset; deterministic."""
     from srflow_training.presets import load_settings
 
-    return initialised(load_settings(preset, overrides).config())
+    return initialise(load_settings(preset, overrides).config())
 
 
 @torch.no_grad()
-def initialised(config: SRFlowConfig) -> SRFlow:
+def initialise(config: SRFlowConfig) -> SRFlow:
     """A network with random weights as at the start of training; deterministic."""
     from srflow_export.parity.photographs import photographs
 
@@ -49,11 +48,10 @@ def initialised(config: SRFlowConfig) -> SRFlow:
 
 
 @torch.no_grad()
-def steady(config: SRFlowConfig) -> SRFlow:
-    """A network with random weights whose decoding neither explodes nor vanishes; deterministic.
-    For timings.
+def make_steady(config: SRFlowConfig) -> SRFlow:
+    """A network with random weights whose decoding neither explodes nor vanishes, for timings.
 
-    With the weights of :func:`initialised`, ×8 gives NaN.
+    With the weights of :func:`initialise`, ×8 gives NaN.
     """
     torch.manual_seed(0)
     model = SRFlow(config)
@@ -91,8 +89,8 @@ def main() -> None:
     else:
         torch.save(to_published(model.state_dict(), model.config), target)
     print(
-        f"wrote {target}: {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M "
-        "parameters"
+        f"wrote {target}: {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} "
+        "M parameters"
     )
 
 

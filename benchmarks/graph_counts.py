@@ -35,11 +35,9 @@ class Counts:
     nodes: Counter[str]
 
 
-def convolutions(proto: onnx.ModelProto, *, scale: int) -> list[tuple[str, float]]:
-    """Each convolution of a graph that srflow-export wrote: its weight's name, and its
-    multiply-adds per LR pixel.
-    """
-    folded = _folded(_with_sizes(proto, scale=scale))
+def count_convolutions(proto: onnx.ModelProto, *, scale: int) -> list[tuple[str, float]]:
+    """Each convolution of a graph: its weight's name, and its multiply-adds per LR pixel."""
+    folded = _fold(_set_sizes(proto, scale=scale))
     graph = onnx.shape_inference.infer_shapes(folded, strict_mode=True).graph
     kernels = {weight.name: weight.dims for weight in graph.initializer}
     sizes = {
@@ -54,11 +52,9 @@ def convolutions(proto: onnx.ModelProto, *, scale: int) -> list[tuple[str, float
     return [(name, math.prod(kernels[name]) * pixels) for name, pixels in named]
 
 
-def counts(proto: onnx.ModelProto, *, scale: int) -> Counts:
-    """Count a graph that srflow-export wrote, of a network of this scale. The graph stays as it
-    is.
-    """
-    multiply_adds = sum(each for _, each in convolutions(proto, scale=scale))
+def count(proto: onnx.ModelProto, *, scale: int) -> Counts:
+    """Count a graph that srflow-export wrote, of a network of this scale."""
+    multiply_adds = sum(each for _, each in count_convolutions(proto, scale=scale))
     weights = {weight.name for weight in proto.graph.initializer}
     computing = [
         node for node in proto.graph.node if node.op_type != "Cast" or node.input[0] not in weights
@@ -66,7 +62,7 @@ def counts(proto: onnx.ModelProto, *, scale: int) -> Counts:
     return Counts(multiply_adds, Counter(node.op_type for node in computing))
 
 
-def _with_sizes(proto: onnx.ModelProto, *, scale: int) -> onnx.ModelProto:
+def _set_sizes(proto: onnx.ModelProto, *, scale: int) -> onnx.ModelProto:
     """A copy for a 64×64 LR image and batches of 1."""
     sized = onnx.ModelProto()
     sized.CopyFrom(proto)
@@ -86,7 +82,7 @@ def _with_sizes(proto: onnx.ModelProto, *, scale: int) -> onnx.ModelProto:
     return sized
 
 
-def _folded(proto: onnx.ModelProto) -> onnx.ModelProto:
+def _fold(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The graph without what its sizes make constant, so that all shapes can be inferred."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
@@ -116,7 +112,7 @@ def main() -> None:
         scale = next(
             int(entry.value) for entry in proto.metadata_props if entry.key == "srflow.scale"
         )
-        counted = counts(proto, scale=scale)
+        counted = count(proto, scale=scale)
         layout = sum(
             counted.nodes[op]
             for op in ("Split", "Slice", "Concat", "Reshape", "Transpose", "DepthToSpace")

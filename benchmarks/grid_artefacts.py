@@ -1,5 +1,4 @@
-"""Measure the regular grid in a model's pictures: energy at the frequencies of a 4-pixel pattern,
-against the others.
+"""Measure the regular grid in a model's pictures: energy at the frequencies of 4 pixels.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/grid_artefacts.py data/unseen [--model BUNDLE|CKPT]
@@ -29,20 +28,17 @@ WINDOW = 3
 FAR = 6
 
 
-def energies(image: Tensor) -> list[float]:
-    """For each frequency of the grid, the ratio of its energy to that of its surroundings; image:
-    1×3×H×W.
-    """
+def measure_energies(image: Tensor) -> list[float]:
+    """For each frequency of the grid, its energy beside that around it. image: 1×3×H×W."""
     grey = image.detach()[0].mean(dim=0).double().numpy()
     height, width = grey.shape
     window = np.outer(np.hanning(height), np.hanning(width))
     energy = np.abs(np.fft.fft2((grey - grey.mean()) * window)) ** 2
+    near = np.arange(-FAR, FAR + 1)
     ratios = []
     for row, column in GRID:
-        rows, columns = (
-            row * height // 4 + np.arange(-FAR, FAR + 1),
-            column * width // 4 + np.arange(-FAR, FAR + 1),
-        )
+        rows = row * height // 4 + near
+        columns = column * width // 4 + near
         around = energy[np.ix_(rows % height, columns % width)]
         distance = np.maximum(*np.abs(np.mgrid[-FAR : FAR + 1, -FAR : FAR + 1]))
         ratios.append(float(around[distance <= PEAK].mean() / around[distance > WINDOW].mean()))
@@ -51,7 +47,7 @@ def energies(image: Tensor) -> list[float]:
 
 def median_energy(images: Iterable[Tensor]) -> float:
     """The median of `energies` over images and frequencies."""
-    return float(np.median([energies(image.clamp(0, 1)) for image in images]))
+    return float(np.median([measure_energies(image.clamp(0, 1)) for image in images]))
 
 
 def main() -> None:

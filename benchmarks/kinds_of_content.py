@@ -1,5 +1,4 @@
-"""Write pictures of many kinds, a folder for each, on which `srflow-eval default-tau` measures a
-model.
+"""Write pictures of many kinds, a folder for each, for `srflow-eval default-tau`.
 
     python benchmarks/kinds_of_content.py data/kinds
 

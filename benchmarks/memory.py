@@ -1,5 +1,4 @@
-"""Peak memory of srflow-upscale's work on a file, beyond the loaded model, for a small photograph
-and a large one.
+"""Peak memory of srflow-upscale's work on a small and a large file.
 
     python -m benchmarks.memory [--megapixels 1 12] [--model BUNDLE] [--threads 2] [--restore]
 
@@ -35,9 +34,7 @@ CAT = ROOT / "examples" / "photos" / "cat.png"
 
 
 def write_photo(target: Path, megapixels: float) -> tuple[int, int]:
-    """Write a 4:3 JPEG of mirrored copies of a photograph, which is as sharp at any size; return
-    width and height.
-    """
+    """Write a 4:3 JPEG of mirrored copies of a photograph; return width and height."""
     width = round(math.sqrt(megapixels * 4e6 / 3))
     height = round(width * 3 / 4)
     with Image.open(CAT) as photo:
@@ -92,14 +89,13 @@ def main() -> None:
         with TemporaryDirectory() as folder, Worker(variant, module="benchmarks.memory") as worker:
             source = Path(folder) / "photo.jpg"
             width, height = write_photo(source, megapixels)
-            found = worker.run(
+            measured = worker.run(
                 limit_s=7200, source=str(source), target=str(Path(folder) / "large.png")
             )
-        peaks.append((found["peak_bytes"] - found["before"]) / 1e9)
+        peaks.append((measured["peak_bytes"] - measured["before"]) / 1e9)
         print(
             f"{megapixels:g} megapixels, {width}×{height}: {peaks[-1]:.3f} GB beyond the loaded "
-            "model "
-            f"({found['before'] / 1e9:.3f} GB), {found['seconds']:.0f} s",
+            f"model ({measured['before'] / 1e9:.3f} GB), {measured['seconds']:.0f} s",
             flush=True,
         )
     print(f"the last takes {peaks[-1] / peaks[0]:.2f} times the memory of the first")

@@ -1,5 +1,4 @@
-"""How good the pictures of `--model auto` are beside those of each ×4 model, on inputs as users
-have them.
+"""How good the pictures of `--model auto` are beside those of each ×4 model.
 
     python benchmarks/model_choice.py data/unseen data/kodak data/standard/BSD100/HR
 
@@ -47,9 +46,13 @@ SLACK = 0.03
 class Row:
     """A kind of input.
 
-    ending, quality: of its file. damage: what its pixels suffer before, as `srflow-eval
-    --degradation` has it.
-    of: what it shows. side: in pixels.
+    Attributes:
+        name: of the row.
+        ending: of its file.
+        quality: of its file.
+        damage: what its pixels suffer before, as `srflow-eval --degradation` has it.
+        of: what it shows.
+        side: in pixels.
     """
 
     name: str
@@ -108,7 +111,7 @@ def photographs(folders: Sequence[Path], most: int) -> Iterator[tuple[str, Pixel
             yield files[number].stem, read_photo(files[number])
 
 
-def drawn(kind: str, count: int) -> Iterator[tuple[str, Pixels]]:
+def draw_pages(kind: str, count: int) -> Iterator[tuple[str, Pixels]]:
     """Pages of text, or drawings."""
     kinds = ("large-text", "dark-text") if kind == "text" else ("line-art", "flat")
     for number in range(count):
@@ -117,7 +120,7 @@ def drawn(kind: str, count: int) -> Iterator[tuple[str, Pixels]]:
         yield f"{which} {number}", np.asarray(page)
 
 
-def middle(hr: Pixels, side: int) -> Pixels:
+def crop_middle(hr: Pixels, side: int) -> Pixels:
     """A square of this side, in LR pixels, or what there is, in whole LR pixels."""
     height, width = (min(SCALE * side, length // SCALE * SCALE) for length in hr.shape[:2])
     top = (hr.shape[0] - height) // 2
@@ -125,11 +128,11 @@ def middle(hr: Pixels, side: int) -> Pixels:
     return hr[top : top + height, left : left + width]
 
 
-def case_of(
+def measure_case(
     row: Row, name: str, hr: Pixels, models: tuple[Upscaler, Upscaler], network: LPIPS
 ) -> Case:
     """Write one picture as a row's input, and measure what is drawn of it."""
-    truth = to_image(middle(hr, row.side))
+    truth = to_image(crop_middle(hr, row.side))
     with tempfile.TemporaryDirectory() as folder:
         path = row.write(to_pixels(reduce_bicubic(truth, SCALE).clamp(0, 1)), name, Path(folder))
         drawn = [to_image(np.asarray(model.upscale(path).convert("RGB"))) for model in models]
@@ -142,7 +145,7 @@ def case_of(
     return photo, np.array(measured)
 
 
-def line(row: Row, some: Sequence[Case]) -> str:
+def format_row(row: Row, some: Sequence[Case]) -> str:
     """A row of the table."""
     bicubic, *models = np.mean([measured for _, measured in some], axis=0)
     means = [np.mean([measured[1 + photo] for photo, measured in some], axis=0), *models]
@@ -176,13 +179,14 @@ def main() -> None:
         Upscaler(CLEAN, device="cpu", threads=1) as clean,
         Upscaler(PHOTO, device="cpu", threads=1) as photo,
     ):
-        pictures = {kind: list(drawn(kind, options.photos)) for kind in ("text", "drawings")}
+        pictures = {kind: list(draw_pages(kind, options.photos)) for kind in ("text", "drawings")}
         pictures["photographs"] = list(photographs(options.folders, options.photos))
         for row in ROWS:
             some = [
-                case_of(row, name, hr, (clean, photo), network) for name, hr in pictures[row.of]
+                measure_case(row, name, hr, (clean, photo), network)
+                for name, hr in pictures[row.of]
             ]
-            print(line(row, some), flush=True)
+            print(format_row(row, some), flush=True)
 
 
 if __name__ == "__main__":

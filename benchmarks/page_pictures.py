@@ -1,9 +1,10 @@
 """Photograph the project's pages as a browser shows them, for the docs.
 
-    python benchmarks/page_pictures.py report OUT/report.html docs/images/report.jpg    #
-    srflow-eval report -o OUT python benchmarks/page_pictures.py demo data/unseen/chelsea.png
-    docs/images/demo    # srflow-demo python benchmarks/page_pictures.py web data/unseen/chelsea.png
-    docs/images/web.jpg  # examples/web, built
+    python benchmarks/page_pictures.py report OUT/report.html docs/images/report.jpg
+    python benchmarks/page_pictures.py demo data/unseen/chelsea.png docs/images/demo
+    python benchmarks/page_pictures.py web data/unseen/chelsea.png docs/images/web.jpg
+
+The report is of `srflow-eval report -o OUT`, the demo is srflow-demo, the web page examples/web.
 
 It needs Chromium (`apt install chromium`) and the developers' tools.
 """
@@ -40,15 +41,13 @@ def report(browser: Browser, page: Path, target: Path) -> None:
         tab.goto(page.resolve().as_uri())
         tab.evaluate("document.querySelector('.crops').scrollIntoView()")
         shots.append(_shot(tab))
-    _save(_beside(shots), target)
+    _save(_join(shots), target)
 
 
 def demo(browser: Browser, photo: Path, folder: Path) -> None:
-    """srflow-demo with its eight samples: in light and dark colours, and its upper and lower half
-    on a phone.
-    """
+    """srflow-demo with its eight samples: in light and dark colours, and on a phone."""
     command = [str(Path(sys.executable).with_name("srflow-demo")), "--port", "0"]
-    with _served(command) as address:
+    with _serve(command) as address:
 
         def opened(width: int, height: int, colours: Colours) -> Page:
             tab = _tab(browser, width, height, colours)
@@ -66,12 +65,12 @@ def demo(browser: Browser, photo: Path, folder: Path) -> None:
         upper = _shot(opened(PHONE, 812, "light"))
         tab = opened(PHONE, 812, "dark")
         tab.evaluate("document.querySelector('.sf-slide').scrollIntoView()")
-        _save(_beside([upper, _shot(tab)]), folder / "phone.jpg")
+        _save(_join([upper, _shot(tab)]), folder / "phone.jpg")
 
 
 def web(browser: Browser, photo: Path, target: Path) -> None:
     """examples/web with a part of a photo, wide and in the dark on a phone."""
-    with _served(["node", str(ROOT / "examples/web/serve.mjs"), "--port", "0"]) as address:
+    with _serve(["node", str(ROOT / "examples/web/serve.mjs"), "--port", "0"]) as address:
         shots = []
         for width, colours in ((1100, "light"), (PHONE, "dark")):
             tab = _tab(browser, width, 980, colours)
@@ -79,11 +78,11 @@ def web(browser: Browser, photo: Path, target: Path) -> None:
             tab.locator(".sf-photo input").set_input_files(photo)
             tab.locator("#status").filter(has_text=re.compile(r" in [\d.]+ s ")).wait_for()
             shots.append(_shot(tab))
-    _save(_beside(shots), target)
+    _save(_join(shots), target)
 
 
 @contextlib.contextmanager
-def _served(command: Sequence[str]) -> Iterator[str]:
+def _serve(command: Sequence[str]) -> Iterator[str]:
     """The address that the server prints first, while it runs."""
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
@@ -108,7 +107,7 @@ def _shot(tab: Page, *, whole: bool = False) -> Image.Image:
     return Image.open(io.BytesIO(tab.screenshot(full_page=whole))).convert("RGB")
 
 
-def _beside(shots: Sequence[Image.Image]) -> Image.Image:
+def _join(shots: Sequence[Image.Image]) -> Image.Image:
     width = sum(shot.width for shot in shots) + GAP * (len(shots) - 1)
     picture = Image.new("RGB", (width, max(shot.height for shot in shots)), "white")
     left = 0

@@ -1,5 +1,6 @@
-"""Which functions of ours one photograph passes: ``python benchmarks/path.py [--list]
-[srflow-upscale's arguments]``.
+"""Which functions of ours one photograph passes.
+
+``python benchmarks/path.py [--list] [srflow-upscale's arguments]``
 
 It upscales a photograph of 160×120, or what the arguments name, in this process, with a profiler in
 every thread. It counts the functions that ran and the modules that they stand in, by package;
@@ -28,14 +29,12 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = (ROOT / "srflow_sdk", ROOT / "apps" / "srflow_apps")
 
 
-def functions(arguments: list[str]) -> list[tuple[str, str]]:
-    """Run srflow-upscale; return its functions as (module, name and line), in the order of their
-    first calls.
-    """
+def trace_functions(arguments: list[str]) -> list[tuple[str, str]]:
+    """Run srflow-upscale; return its functions in the order of their first calls."""
     for package in (srflow_sdk, srflow_apps):
-        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not found.name.endswith("__main__"):
-                importlib.import_module(found.name)
+        for part in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not part.name.endswith("__main__"):
+                importlib.import_module(part.name)
     seen: dict[tuple[str, str], None] = {}
     starts = {f"{folder}/": f"{folder.parent}/" for folder in FOLDERS}
 
@@ -66,7 +65,7 @@ def main() -> None:
                 (160, 120)
             ).save(photo)
             arguments = [str(photo), "-o", str(Path(folder) / "large.png")]
-        seen = functions(arguments)
+        seen = trace_functions(arguments)
     if listed:
         print(*(f"{module}.{name}" for module, name in seen), sep="\n")
     for house in ("srflow_sdk", "srflow_apps", ""):

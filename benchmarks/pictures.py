@@ -1,5 +1,4 @@
-"""Draw the pictures of README.md and docs/concepts.md, by x4-small, which saw none of the
-photographs.
+"""Draw the pictures of README.md and docs/concepts.md, by x4-small.
 
     python benchmarks/unseen_photos.py data/unseen
     python benchmarks/pictures.py landing docs/images/demo.jpg
@@ -124,7 +123,8 @@ def squeeze() -> str:
         drawn += grid(
             after[0, channel], right + channel * (2 * CELL + 22), top + CELL, f"channel {channel}"
         )
-    width, height = right + 4 * (2 * CELL + 22), top + 4 * CELL + 10
+    width = right + 4 * (2 * CELL + 22)
+    height = top + 4 * CELL + 10
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}"'

@@ -1,5 +1,4 @@
-"""A plain ONNX file (`srflow-export --plain`) in the programs that are installed, beside the
-runtime: what works.
+"""Try a plain ONNX file (`srflow-export --plain`) in the programs that are installed.
 
     python benchmarks/plain.py                            x4-small at tau 0.8, a picture of 64×64
     python benchmarks/plain.py --model m.srflow --tau 0 --side 128 --only tract
@@ -23,7 +22,6 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,18 +155,16 @@ def child(program: str, folder: str, path: str, option: str) -> None:
 
 def attempt(*arguments: str) -> tuple[float, float] | str:
     """The child's seconds and peak, or its last line."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "OPENCV_LOG_LEVEL": "ERROR",
-        "TVM_NUM_THREADS": "1",
-    }
-    command: dict[str, Any] = {
-        "args": [sys.executable, __file__, "--child", *arguments],
-        "env": environment,
-    }
+    quiet = {"OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "ERROR", "TVM_NUM_THREADS": "1"}
     try:
-        done = subprocess.run(**command, capture_output=True, text=True, timeout=400, check=False)
+        done = subprocess.run(
+            [sys.executable, __file__, "--child", *arguments],
+            env=os.environ | quiet,
+            capture_output=True,
+            text=True,
+            timeout=400,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return "not within 400 s"
     if done.returncode:
@@ -178,6 +174,22 @@ def attempt(*arguments: str) -> tuple[float, float] | str:
         return lines[-1].strip()[:110].replace("|", "/")
     seconds, peak = json.loads(done.stdout.splitlines()[-1])
     return seconds, peak
+
+
+def write_files(folder: str, model: str, tau: str, side: str) -> dict[str, str]:
+    """Write the LR picture and both plain files, whose paths are returned by their names."""
+    with Image.open(PHOTO) as opened:
+        photo = opened.convert("RGB").resize((int(side), int(side)))
+    lr = (np.asarray(photo, np.float32) / 255).transpose(2, 0, 1)[None]
+    np.save(f"{folder}/lr.npy", np.ascontiguousarray(lr))
+    command = [str(Path(sys.executable).with_name("srflow-export")), "--bundle", model]
+    command += ["--plain", "--tau", tau]
+    files = {"any sides": f"{folder}/any.onnx", "fixed": f"{folder}/fixed.onnx"}
+    for name, file in files.items():
+        size = ["--size", side] if name == "fixed" else []
+        subprocess.run([*command, *size, "-o", file], check=True, capture_output=True)
+        print(f"{name}: {Path(file).stat().st_size / 1e6:.1f} MB")
+    return files
 
 
 def main() -> None:
@@ -193,32 +205,9 @@ def main() -> None:
     parser.add_argument("--only", choices=PROGRAMS, metavar="PROGRAM", help="one program")
     options = parser.parse_args()
     side = str(options.side)
-    export = str(Path(sys.executable).with_name("srflow-export"))
+    tau = str(options.tau)
     with tempfile.TemporaryDirectory() as folder:
-        with Image.open(PHOTO) as opened:
-            photo = (
-                np.asarray(opened.convert("RGB").resize((options.side, options.side)), np.float32)
-                / 255
-            )
-        np.save(f"{folder}/lr.npy", np.ascontiguousarray(photo.transpose(2, 0, 1)[None]))
-        files = {"any sides": f"{folder}/any.onnx", "fixed": f"{folder}/fixed.onnx"}
-        for name, file in files.items():
-            command = [
-                export,
-                "--bundle",
-                options.model,
-                "--plain",
-                "-o",
-                file,
-                "--tau",
-                str(options.tau),
-            ]
-            subprocess.run(
-                [*command, *(["--size", side] if name == "fixed" else [])],
-                check=True,
-                capture_output=True,
-            )
-            print(f"{name}: {Path(file).stat().st_size / 1e6:.1f} MB")
+        files = write_files(folder, options.model, tau, side)
         print("\n| program | file | PSNR, dB | seconds | peak MB |\n|---|---|---|---|---|")
         expected = np.zeros(0)
         for program, (module, _) in PROGRAMS.items():
@@ -229,16 +218,16 @@ def main() -> None:
                 print(f"| {program} | not installed | | | |")
                 continue
             for name, file in {"two graphs": options.model}.items() if own else files.items():
-                found = attempt(program, folder, file, str(options.tau) if own else side)
-                if isinstance(found, str):
-                    print(f"| {program} | {name}: {found} | | | |", flush=True)
+                cost = attempt(program, folder, file, tau if own else side)
+                if isinstance(cost, str):
+                    print(f"| {program} | {name}: {cost} | | | |", flush=True)
                     continue
                 picture = np.load(f"{folder}/found.npy").astype(np.float64)
                 expected = picture if own else expected
                 error = np.mean((picture - expected) ** 2)
                 decibels = f"{-10 * np.log10(error):.1f}" if error else "–" if own else "equal"
                 print(
-                    f"| {program} | {name} | {decibels} | {found[0]:.2f} | {found[1]:.0f} |",
+                    f"| {program} | {name} | {decibels} | {cost[0]:.2f} | {cost[1]:.0f} |",
                     flush=True,
                 )
                 break

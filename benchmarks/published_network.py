@@ -1,5 +1,4 @@
-"""The network as the publication's authors compute it, in eager PyTorch, with the weights of ours:
-the speed to beat.
+"""The network as the publication's authors compute it, in eager PyTorch: the speed to beat.
 
 Each conditional net convolves the whole of [h_A, u], each actnorm and each 1×1 convolution is
 computed on its own, and the LR encoder draws its image although nothing needs it. Written from the
@@ -81,10 +80,8 @@ def _conditions(model: SRFlow, lr: Tensor) -> list[Tensor]:
 def _step(step: Step, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     h, nats = step.actnorm.transform().encode(h)
     log_abs_det = torch.linalg.slogdet(step.mix.weight).logabsdet
-    h, nats = (
-        F.conv2d(h, step.mix.weight[:, :, None, None]),
-        nats + log_abs_det * h.shape[2] * h.shape[3],
-    )
+    h = F.conv2d(h, step.mix.weight[:, :, None, None])
+    nats = nats + log_abs_det * h.shape[2] * h.shape[3]
     if step.injector is None or step.coupling is None:
         return h, nats
     h, log_det = _affine(step.injector, h, u)
@@ -104,9 +101,7 @@ def _inverse_step(step: Step, h: Tensor, u: Tensor) -> Tensor:
 
 
 def _affine(net: ConditionalNet, h: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
-    """Transform h by the affine map that a net computes from what it sees; return it with the
-    log-determinant.
-    """
+    """Transform h by the affine map that a net computes; return the log-determinant too."""
     scale, log_scale, shift = _scale_and_shift(net, seen)
     h = h * scale + shift if net.order == "scale_first" else (h + shift) * scale
     return h, log_scale.sum(dim=(1, 2, 3))

@@ -10,11 +10,12 @@ against other ways.
 Every photograph is taken as it is and at half its size (Pillow's bicubic), cut to multiples of the
 scale. The figures are RGB PSNR in dB over all pixels, in 8 bits, averaged over the pictures:
 
-degraded     the damaged picture upscaled     its reduction, super-resolved at temperature 0: what
-that alone gives published    its latents normalised as the publication does (spatial, temperature
-0.9) restored     Upscaler.restore, which is srflow-restore, by default classical    scikit-image's
-non-local means, told how strong the noise is; its 3×3 median for dots worse        of how many
-pictures the restored one is worse than the degraded one, by more than 0.01 dB
+degraded     the damaged picture
+upscaled     its reduction, super-resolved at temperature 0: what that alone gives
+published    its latents normalised as the publication does (spatial, temperature 0.9)
+restored     Upscaler.restore, which is srflow-restore, by default
+classical    scikit-image's non-local means, told how strong the noise is; its 3×3 median for dots
+worse        how many pictures restoring makes worse, by more than 0.01 dB
 
 --sheet draws the middle of the first photograph, damaged and restored, in a row for each of SHEET.
 """
@@ -55,7 +56,7 @@ SHEET = ("noise:20", "dots:2", "jpeg:30")
 SHEET_SIDE = 256
 
 
-def halved(picture: Picture) -> Picture:
+def halve(picture: Picture) -> Picture:
     """The picture at half its size."""
     height, width = picture.shape[:2]
     return np.asarray(
@@ -63,17 +64,17 @@ def halved(picture: Picture) -> Picture:
     )
 
 
-def damaged(picture: Picture, damage: str, seed: int) -> Picture:
+def damage_picture(picture: Picture, damage: str, seed: int) -> Picture:
     """One of DAMAGES; bicubic is reduced to half the size and enlarged again."""
     if damage == "none":
         return picture
     if damage == "bicubic":
         size = picture.shape[1], picture.shape[0]
-        return np.asarray(Image.fromarray(halved(picture)).resize(size, Image.Resampling.BICUBIC))
+        return np.asarray(Image.fromarray(halve(picture)).resize(size, Image.Resampling.BICUBIC))
     return Damage.parse(damage).of(picture, np.random.default_rng(seed))
 
 
-def cut(picture: Picture, scale: int) -> Picture:
+def cut_to_multiple(picture: Picture, scale: int) -> Picture:
     """The picture without the rows and columns beyond multiples of the scale."""
     return picture[: picture.shape[0] // scale * scale, : picture.shape[1] // scale * scale]
 
@@ -84,7 +85,7 @@ def psnr(one: Picture | None, other: Picture) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(255**2 / error))
 
 
-def classical(damage: str, picture: Picture) -> Picture | None:
+def restore_classically(damage: str, picture: Picture) -> Picture | None:
     """The picture as a classical filter restores it; None where there is none for the damage."""
     kind, _, amount = damage.partition(":")
     if kind == "dots":
@@ -92,12 +93,19 @@ def classical(damage: str, picture: Picture) -> Picture | None:
     if kind != "noise":
         return None
     sigma = float(amount) / 255
-    patches = {"patch_size": 5, "patch_distance": 6, "fast_mode": True}
-    clean = denoise_nl_means(picture / 255, h=0.8 * sigma, sigma=sigma, channel_axis=-1, **patches)
+    clean = denoise_nl_means(
+        picture / 255,
+        patch_size=5,
+        patch_distance=6,
+        h=0.8 * sigma,
+        fast_mode=True,
+        sigma=sigma,
+        channel_axis=-1,
+    )
     return np.rint(np.clip(clean, 0, 1) * 255).astype(np.uint8)
 
 
-def measured(damage: str, truth: Picture, picture: Picture, upscaler: Upscaler) -> list[float]:
+def measure(damage: str, truth: Picture, picture: Picture, upscaler: Upscaler) -> list[float]:
     """The PSNR of each column; NaN where there is no answer."""
     encoding = upscaler.encode(
         to_pixels(reduce_bicubic(to_image(picture), upscaler.scale).clamp(0, 1))
@@ -108,9 +116,21 @@ def measured(damage: str, truth: Picture, picture: Picture, upscaler: Upscaler) 
         encoding.sample(tau=0),
         published,
         upscaler.restore(picture),
-        classical(damage, picture),
+        restore_classically(damage, picture),
     )
     return [psnr(answer, truth) for answer in answers]
+
+
+def draw_sheet(photo: Picture, upscaler: Upscaler) -> Picture:
+    """The middle of a photograph, as it is, damaged and restored, in a row for each of SHEET."""
+    top, left = ((side - SHEET_SIDE) // 2 for side in photo.shape[:2])
+    rows = []
+    for damage in SHEET:
+        bad = damage_picture(photo, damage, 0)
+        views = (photo, bad, upscaler.restore(bad))
+        middles = [view[top:, left:][:SHEET_SIDE, :SHEET_SIDE] for view in views]
+        rows.append(np.concatenate(middles, axis=1))
+    return np.concatenate(rows)
 
 
 def main() -> None:
@@ -138,26 +158,19 @@ def main() -> None:
         )
     with Upscaler(options.model) as upscaler:
         if options.sheet is not None:
-            photo = cut(photos[0], upscaler.scale)
-            rows = []
-            top, left = ((side - SHEET_SIDE) // 2 for side in photo.shape[:2])
-            for damage in SHEET:
-                bad = damaged(photo, damage, 0)
-                views = (
-                    view[top : top + SHEET_SIDE, left : left + SHEET_SIDE] for view in (photo, bad)
-                )
-                good = upscaler.restore(bad)[top : top + SHEET_SIDE, left : left + SHEET_SIDE]
-                rows.append(np.concatenate([*views, good], axis=1))
-            Image.fromarray(np.concatenate(rows)).save(options.sheet)
+            sheet = draw_sheet(cut_to_multiple(photos[0], upscaler.scale), upscaler)
+            Image.fromarray(sheet).save(options.sheet)
             return
         pictures = [
-            cut(version, upscaler.scale) for photo in photos for version in (photo, halved(photo))
+            cut_to_multiple(version, upscaler.scale)
+            for photo in photos
+            for version in (photo, halve(photo))
         ]
         print(f"| | {' | '.join((*COLUMNS, 'worse'))} |")
         print("|---" * (len(COLUMNS) + 2) + "|")
         for damage in options.damage or DAMAGES:
             rows = [
-                measured(damage, picture, damaged(picture, damage, number), upscaler)
+                measure(damage, picture, damage_picture(picture, damage, number), upscaler)
                 for number, picture in enumerate(pictures)
             ]
             worse = sum(row[COLUMNS.index("restored")] < row[0] - 0.01 for row in rows)

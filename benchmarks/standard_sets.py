@@ -1,9 +1,9 @@
 """Lay out the field's test sets as `srflow-eval standard` reads them: OUT/SET/HR and OUT/SET/LR.
 
-    git clone https://github.com/jbhuang0604/SelfExSR        # Set5, Set14, BSD100 and Urban100,
-    with LR images python benchmarks/standard_sets.py data/standard --selfexsr SelfExSR --kodak
-    kodak srflow-eval standard --hr data/standard -o out/standard srflow-eval calibrate --model
-    my.srflow --hr data/standard/calibration    # Kodak's, whole and halved
+    git clone https://github.com/jbhuang0604/SelfExSR
+    python benchmarks/standard_sets.py data/standard --selfexsr SelfExSR --kodak kodak
+    srflow-eval standard --hr data/standard -o out/standard
+    srflow-eval calibrate --model my.srflow --hr data/standard/calibration
 
 The pictures are their owners', and none is part of this project: Set5 (Bevilacqua and others,
 2012), Set14 (Zeyde and others, 2010), BSD100 (Berkeley's segmentation data set, Martin and others,

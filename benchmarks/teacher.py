@@ -1,8 +1,6 @@
-"""Let another network draw the photographs that one trains on, from their reductions: the pictures
-of `data.teacher`.
+"""Draw the pictures of `data.teacher`: training photographs, by another network.
 
     python benchmarks/teacher.py MODEL.onnx PHOTOS OUT [--config x4-small] [--orientations 8]
-    [--threads 1]
 
 MODEL takes N×3×h×w, RGB in [0, 1], and returns the enlargement. Its eight orientations (or the
 first of them) are averaged. What OUT has already is kept, so that the command can be stopped and
@@ -26,7 +24,7 @@ from srflow_training.presets import load_settings
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
 
-def drawn(
+def draw(
     session: ort.InferenceSession, lr: npt.NDArray[np.float32], orientations: int
 ) -> npt.NDArray[np.float32]:
     """The network's picture of lr, 1×3×h×w, as the mean of this many orientations."""
@@ -78,7 +76,7 @@ def main() -> None:
             pixels = halved(pixels)
         height, width = (side // scale * scale for side in pixels.shape[:2])
         lr = round_to_8_bit(reduce(to_image(pixels[:height, :width]), scale))
-        picture = drawn(session, lr.numpy(), asked.orientations)[0].transpose(1, 2, 0)
+        picture = draw(session, lr.numpy(), asked.orientations)[0].transpose(1, 2, 0)
         if picture.shape != (height, width, 3):
             parser.error(
                 f"{asked.model} enlarges to {picture.shape[:2]}, not to {height, width}: give a "

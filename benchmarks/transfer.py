@@ -44,9 +44,7 @@ class Pair:
 
 
 def photo(folder: Path, name: str, left: int, top: int, height: int = SIDE) -> Array:
-    """A crop of a photograph, SIDE pixels wide. Beyond the photograph, its last rows and columns
-    are repeated.
-    """
+    """A crop of a photograph, SIDE pixels wide, whose last rows and columns are repeated."""
     with Image.open(folder / f"{name}.png") as image:
         rgb = np.asarray(image.convert("RGB"))
     rows = np.clip(np.arange(top, top + height), 0, rgb.shape[0] - 1)
@@ -133,8 +131,8 @@ def main() -> None:
             for name, picture in made.items():
                 figures = seam(picture, pair.mask), detail(picture, pair.source, pair.mask)
                 print(
-                    f"| {pair.name} | {name} | {' | '.join(f'{figure:.2f}' for figure in figures)} "
-                    "|",
+                    f"| {pair.name} | {name} | "
+                    f"{' | '.join(f'{figure:.2f}' for figure in figures)} |",
                     flush=True,
                 )
             if options.output is not None:

@@ -1,5 +1,4 @@
-"""Load on a real Triton Inference Server on loopback, beside a bare loop of the SDK in the same
-run.
+"""Load on a real Triton Inference Server, beside a bare loop of the SDK.
 
 python benchmarks/triton_load.py [--model BUNDLE] [--seconds 120] [--clients 16]
 
@@ -27,7 +26,7 @@ from tests.tritonserver.load import Load, Question, questions, served
 from tests.tritonserver.server import running_server
 
 
-def line(what: str, load: Load) -> str:
+def format_load(what: str, load: Load) -> str:
     """Throughput and latency of a load."""
     percentiles = statistics.quantiles(load.seconds, n=100, method="inclusive")
     latencies = ", ".join(
@@ -35,12 +34,12 @@ def line(what: str, load: Load) -> str:
     )
     count = len(load.seconds)
     return (
-        f"{what}: {count} pictures in {load.duration:.0f} s, {count / load.duration:.2f} a second; "
-        f"{latencies}"
+        f"{what}: {count} pictures in {load.duration:.0f} s, {count / load.duration:.2f} a "
+        f"second; {latencies}"
     )
 
 
-def bare(upscaler: Upscaler, asked: Sequence[Question], *, seconds: float) -> Load:
+def run_bare(upscaler: Upscaler, asked: Sequence[Question], *, seconds: float) -> Load:
     """The same pictures in a loop of the SDK in this process, one after another."""
     load = Load()
     start = time.perf_counter()
@@ -76,15 +75,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Upscaler(bundle, device="cpu") as upscaler:
         asked = questions(upscaler)
         print(
-            line(
+            format_load(
                 "bare Upscaler, one after another",
-                bare(upscaler, asked, seconds=arguments.seconds / 4),
+                run_bare(upscaler, asked, seconds=arguments.seconds / 4),
             )
         )
         write_repository(bundle.path, Path(folder) / "models")
         with running_server(environment, Path(folder) / "models", Path(folder), *flags) as server:
             load = served(server, asked, seconds=arguments.seconds, clients=arguments.clients)
-    print(line(f"Triton, {arguments.clients} clients", load))
+    print(format_load(f"Triton, {arguments.clients} clients", load))
     grown = (
         f"{min(load.memory) / 2**20:.0f} to {max(load.memory) / 2**20:.0f} MiB, "
         f"{load.growth():+.1%} after warm-up"

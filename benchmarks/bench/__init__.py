@@ -1,10 +1,9 @@
-"""What `make bench` runs: speed and memory on a CPU, beside other programs and beside the published
-network.
+"""What `make bench` runs: speed and memory on a CPU, beside other programs.
 
-    python -m benchmarks.bench                      all parts; prints tables, writes
-    build/bench/performance.json python -m benchmarks.bench --only competitors   one part python -m
-    benchmarks.bench --quick              small sizes and tiny networks, to try it python -m
-    benchmarks.bench --write              also writes tables and figures into docs/ (make bench)
+    python -m benchmarks.bench                      all parts; prints, writes build/bench/
+    python -m benchmarks.bench --only competitors   one part
+    python -m benchmarks.bench --quick              small sizes and tiny networks, to try it
+    python -m benchmarks.bench --write              also writes tables and figures into docs/
 
 A part is a module with `run(settings)`, which measures, and `tables(result)`, which makes Markdown
 of that: `startup`, `competitors`, `growth`, `side_by_side`; `parts.py` lists them, and puts their

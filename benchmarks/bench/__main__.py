@@ -77,12 +77,12 @@ def main(arguments: list[str] | None = None) -> None:
             continue
         print(f"\n{name}: {about}", file=sys.stderr, flush=True)
         try:
-            found = module(name).run(settings)
+            result = module(name).run(settings)
         except Exception as error:  # the other parts are measured all the same
             failed.append(name)
             print(f"{name} failed: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
             continue
-        results[name] = {"machine": here, "result": found}
+        results[name] = {"machine": here, "result": result}
         write_results(figures, results)  # after each part: a run that is stopped keeps what it has
         print(f"\n{texts(results)[name]}", flush=True)
     if options.write:

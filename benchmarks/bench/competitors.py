@@ -1,5 +1,4 @@
-"""What users would run instead of the embedded model, on the same photographs: speed, and what
-comes out.
+"""What users would run instead of the embedded model, on the same photographs.
 
 Photographs (by default those of `benchmarks/unseen_photos.py`, which no training of the embedded
 model used) are reduced to a quarter as MATLAB's bicubic does it, enlarged ×4 by each tool on the
@@ -54,19 +53,19 @@ def run(settings: Settings) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         originals = _photographs(settings, folder)
-        small = _reduced(originals, folder)
+        small = _reduce(originals, folder)
         with Image.open(small[0]) as first:
             first.crop((0, 0, 32, 32)).save(folder / "warm-up.png")
         pixels = sum(_area(path) for path in small) * SCALE**2
         rows: dict[str, Any] = {}
-        for label, runner in _tools(settings).items():
+        for label, runner in _list_tools(settings).items():
             settings.say(f"competitors: {label}")
             outputs = [folder / f"output-{index}.png" for index in range(len(small))]
             try:
-                rows[label] = runner(small, outputs) | _quality(outputs, originals)
+                rows[label] = runner(small, outputs) | _compare(outputs, originals)
             except MissingError as error:
                 rows[label] = {"missing": str(error)}
-        rows["bicubic (MATLAB's)"] = _bicubic(small, originals)
+        rows["bicubic (MATLAB's)"] = _enlarge_bicubic(small, originals)
     return {
         "photographs": len(originals),
         "megapixels": pixels / 1e6,
@@ -90,18 +89,18 @@ def _photographs(settings: Settings, folder: Path) -> list[np.ndarray]:
         raise SystemExit(
             f"error: {source} holds no PNG or JPEG: name a folder with photographs after --photos"
         )
-    found = []
+    photographs = []
     for path in paths[: 2 if settings.quick else None]:
         with Image.open(path) as file:
             pixels = np.asarray(file.convert("RGB"))
         if settings.quick:
             pixels = pixels[:128, :192]
         height, width = (side // 8 * 8 for side in pixels.shape[:2])
-        found.append(pixels[:height, :width])
-    return found
+        photographs.append(pixels[:height, :width])
+    return photographs
 
 
-def _reduced(originals: list[np.ndarray], folder: Path) -> list[Path]:
+def _reduce(originals: list[np.ndarray], folder: Path) -> list[Path]:
     from srflow_training.resampling import reduce_bicubic
 
     paths = []
@@ -111,7 +110,7 @@ def _reduced(originals: list[np.ndarray], folder: Path) -> list[Path]:
     return paths
 
 
-def _tools(settings: Settings) -> dict[str, Any]:
+def _list_tools(settings: Settings) -> dict[str, Any]:
     tools: dict[str, Any] = {}
     threads = "1 thread" if settings.threads == 1 else f"{settings.threads} threads"
     for label, how in _OURS.items():
@@ -121,40 +120,34 @@ def _tools(settings: Settings) -> dict[str, Any]:
             "threads": settings.threads,
             **how,
         }
-        tools[f"{label}, {threads}"] = partial(_in_worker, variant)
-    one = {
-        "way": "sdk",
-        "model": "x4-small",
-        "threads": 1,
-        "device": "cpu",
-        "precision": "bundle",
-        "tau": "auto",
-    }
-    tools["x4-small, τ = auto, ONNX Runtime, 1 thread"] = partial(_in_worker, one)
+        tools[f"{label}, {threads}"] = partial(_run_worker, variant)
+    label = "x4-small, τ = auto, ONNX Runtime"
+    one = {"way": "sdk", "model": "x4-small", "threads": 1, **_OURS[label]}
+    tools[f"{label}, 1 thread"] = partial(_run_worker, one)
     for model in _REALESRGAN:
         variant = {"way": "realesrgan", "model": model, "threads": settings.threads}
-        tools[f"{model}, ncnn on the CPU, {threads}"] = partial(_in_worker, variant)
+        tools[f"{model}, ncnn on the CPU, {threads}"] = partial(_run_worker, variant)
     span = {"way": "span", "model": "spanx4_ch48", "threads": settings.threads}
-    tools[f"SPAN, 48 channels, ncnn on the CPU, {threads}"] = partial(_in_worker, span)
+    tools[f"SPAN, 48 channels, ncnn on the CPU, {threads}"] = partial(_run_worker, span)
     for model in _UPSCALERJS:
         tools[f"@upscalerjs/{model}, WebAssembly, 1 thread"] = partial(
-            _in_node, model, settings.work / "upscalerjs"
+            _run_node, model, settings.work / "upscalerjs"
         )
     return tools
 
 
-def _in_worker(variant: dict[str, Any], inputs: list[Path], outputs: list[Path]) -> dict[str, Any]:
+def _run_worker(variant: dict[str, Any], inputs: list[Path], outputs: list[Path]) -> dict[str, Any]:
     warm_up = inputs[0].with_name("warm-up.png")
     with Worker(variant) as worker:
         worker.run(inputs=[str(warm_up)], outputs=[str(outputs[0])])
         answer = worker.run(
             inputs=[str(path) for path in inputs], outputs=[str(path) for path in outputs]
         )
-        found = {"seconds": answer["tool_seconds"], "peak_bytes": answer["peak_bytes"]}
-        return found | {name: worker.loaded[name] for name in ("load_seconds", "disk_bytes")}
+        figures = {"seconds": answer["tool_seconds"], "peak_bytes": answer["peak_bytes"]}
+        return figures | {name: worker.loaded[name] for name in ("load_seconds", "disk_bytes")}
 
 
-def _in_node(model: str, home: Path, inputs: list[Path], outputs: list[Path]) -> dict[str, Any]:
+def _run_node(model: str, home: Path, inputs: list[Path], outputs: list[Path]) -> dict[str, Any]:
     """One run; the script makes its own warm-up."""
     install(home)
     jobs = []
@@ -174,7 +167,7 @@ def _in_node(model: str, home: Path, inputs: list[Path], outputs: list[Path]) ->
         model,
         str(listed),
     ]
-    answer = json.loads(_output(command, limit_s=300).splitlines()[-1])
+    answer = json.loads(_run(command, limit_s=300).splitlines()[-1])
     for job, target in zip(jobs, outputs, strict=True):
         size_of = (SCALE * int(job["width"]), SCALE * int(job["height"]))
         Image.frombytes("RGB", size_of, Path(str(job["output"])).read_bytes()).save(target)
@@ -194,11 +187,11 @@ def install(home: Path) -> None:
     home.mkdir(parents=True, exist_ok=True)
     (home / "package.json").write_text('{"private": true}\n', encoding="utf-8")
     quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error", "--save-exact"]
-    _output(["npm", "install", "--prefix", str(home), *quiet, *_NPM], limit_s=180)
+    _run(["npm", "install", "--prefix", str(home), *quiet, *_NPM], limit_s=180)
     done.write_text(" ".join(_NPM), encoding="utf-8")
 
 
-def _output(command: list[str], *, limit_s: float) -> str:
+def _run(command: list[str], *, limit_s: float) -> str:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
     except subprocess.TimeoutExpired:
@@ -211,26 +204,26 @@ def _output(command: list[str], *, limit_s: float) -> str:
     return done.stdout
 
 
-def _quality(outputs: Iterable[Path], originals: list[np.ndarray]) -> dict[str, float]:
-    """Means over the photographs: PSNR without a border of 4 pixels, in dB; LPIPS, NaN without its
-    weights.
+def _compare(outputs: Iterable[Path], originals: list[np.ndarray]) -> dict[str, float]:
+    """Return means over the photographs: PSNR in dB without a border, and LPIPS.
+
+    LPIPS is NaN without its weights.
     """
     from srflow_evaluation.bench import open_networks
     from srflow_evaluation.options import Options
     from srflow_training.figures import lpips, psnr
 
     network = open_networks(Options(hr=Path()), SCALE, "bicubic")[0].lpips
-    found = []
+    figures = []
     for path, original in zip(outputs, originals, strict=True):
         with Image.open(path) as file:
             pair = _tensor(np.asarray(file.convert("RGB"))), _tensor(original)
-        found.append(
-            (psnr(*pair, border=SCALE), float("nan") if network is None else lpips(network, *pair))
-        )
-    return dict(zip(("psnr", "lpips"), np.mean(found, axis=0).tolist(), strict=True))
+        perceptual = float("nan") if network is None else lpips(network, *pair)
+        figures.append((psnr(*pair, border=SCALE), perceptual))
+    return dict(zip(("psnr", "lpips"), np.mean(figures, axis=0).tolist(), strict=True))
 
 
-def _bicubic(small: list[Path], originals: list[np.ndarray]) -> dict[str, Any]:
+def _enlarge_bicubic(small: list[Path], originals: list[np.ndarray]) -> dict[str, Any]:
     from srflow_training.resampling import enlarge_bicubic
 
     large = []
@@ -238,7 +231,7 @@ def _bicubic(small: list[Path], originals: list[np.ndarray]) -> dict[str, Any]:
         large.append(path.with_name(f"bicubic-{path.name}"))
         with Image.open(path) as file:
             _save(enlarge_bicubic(_tensor(np.asarray(file.convert("RGB"))), SCALE), large[-1])
-    return _quality(large, originals)
+    return _compare(large, originals)
 
 
 def _tensor(pixels: np.ndarray) -> Any:

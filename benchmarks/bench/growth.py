@@ -1,6 +1,4 @@
-"""How the embedded model's time and memory grow: with the picture, samples and threads; inverting
-and restoring too.
-"""
+"""How the embedded model's time and memory grow with the picture, samples and threads."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from typing import Any
 
 from benchmarks.bench.parts import Settings, table
 from benchmarks.bench.processes import MissingError, Worker
-from benchmarks.bench.timing import Times, in_turn
+from benchmarks.bench.timing import Times, call_in_turn
 
 WAYS = {
     "ONNX Runtime": ("cpu", "bundle"),
@@ -23,15 +21,15 @@ def run(settings: Settings) -> dict[str, Any]:
     """Sizes for every way; samples, inverting, restoring and threads on ONNX Runtime."""
     sides = [16, 32, 64] if settings.quick else [64, 128, 256, 512, 1024]
     small, counts = (16, [1, 2, 4]) if settings.quick else (64, [1, 2, 4, 8])
-    found: dict[str, Any] = {"sizes": {}, "missing": {}, "threads": []}
+    result: dict[str, Any] = {"sizes": {}, "missing": {}, "threads": []}
     for name, (device, precision) in WAYS.items():
         settings.say(f"{name}, {sides[0]} to {sides[-1]} pixels a side")
         try:
             with _worker(device, precision, settings.threads) as worker:
                 jobs = [(side * side, {"size": side}) for side in sides]
-                found["sizes"][name] = _series(worker, jobs, settings)
+                result["sizes"][name] = _series(worker, jobs, settings)
         except MissingError as error:
-            found["missing"][name] = str(error)
+            result["missing"][name] = str(error)
     series = {
         "samples": [(n, {"size": small, "samples": n}) for n in counts],
         "invert": [(side * side, {"size": side, "op": "invert"}) for side in sides[:3]],
@@ -42,12 +40,12 @@ def run(settings: Settings) -> dict[str, Any]:
         with _worker(
             "cpu", "bundle", settings.threads
         ) as worker:  # its own: runtimes keep the memory that they had
-            found[name] = _series(worker, jobs, settings)
+            result[name] = _series(worker, jobs, settings)
     cores = os.cpu_count() or 1
     for threads in sorted({*(count for count in (1, 2, 4, 8, 16, 32, 64) if count < cores), cores}):
         with _worker("cpu", "bundle", threads) as worker:
-            found["threads"] += _series(worker, [(threads, {"size": small})], settings)
-    return found
+            result["threads"] += _series(worker, [(threads, {"size": small})], settings)
+    return result
 
 
 def _worker(device: str, precision: str, threads: int) -> Worker:
@@ -72,7 +70,7 @@ def _series(
             answers.append(worker.run(limit_s=3600, **job))
             return float(answers[-1]["seconds"])
 
-        times = in_turn({x: seconds}, runs=settings.runs)[x]
+        times = call_in_turn({x: seconds}, runs=settings.runs)[x]
         points.append(
             {
                 "x": x,
@@ -84,9 +82,7 @@ def _series(
 
 
 def tables(result: dict[str, Any]) -> str:
-    """Times by the sides of the input, then by samples and threads, then a photograph at the rate
-    of the largest.
-    """
+    """Times by the sides of the input, then by samples and threads, then for a photograph."""
     series = {f"pictures, {name}": points for name, points in result["sizes"].items()}
     series |= {"inverting": result["invert"], "restoring": result["restore"]}
     sizes = sorted({point["x"] for points in series.values() for point in points})

@@ -1,6 +1,4 @@
-"""What figures depend on: the processor and what it can do, and the versions of everything that
-computes.
-"""
+"""What figures depend on: the processor, and the versions of everything that computes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The full-size ×4 network with random weights that is timed, and its exports; kept in build/bench
-for the next run.
+"""The full-size ×4 network with random weights that is timed, and its exports.
+
+They are kept in build/bench for the next run.
 
 Time and memory do not depend on the weights.
 """
@@ -31,7 +32,7 @@ def sources_digest() -> str:
     return digest.hexdigest()[:12]
 
 
-def prepared(root: Path, say: Callable[[str], None], *, tiny: bool = False) -> Path:
+def prepare(root: Path, say: Callable[[str], None], *, tiny: bool = False) -> Path:
     """The folder with network.pth, network.srflow and int8.srflow, made where they are missing.
 
     tiny: a network of seconds. Raises: MissingError if one cannot be made; without int8.srflow only

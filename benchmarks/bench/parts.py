@@ -36,9 +36,12 @@ _PART = re.compile(
 class Settings:
     """What a part is given.
 
-    quick: tiny networks and sizes. threads: of what is not compared by threads. work: where
-    networks and other tools are kept. photos: folder of photographs for `competitors`. say:
-    receives lines of progress.
+    Attributes:
+        quick: tiny networks and sizes.
+        threads: of what is not compared by threads.
+        work: where networks and other tools are kept.
+        photos: folder of photographs for `competitors`.
+        say: receives lines of progress.
     """
 
     quick: bool = False
@@ -69,17 +72,16 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def texts(results: Mapping[str, Any]) -> dict[str, str]:
     """What stands between the markers: the tables of each part, and how they were measured."""
-    found = {}
+    written = {}
     for name in PARTS:
-        found[name] = (
+        written[name] = (
             f"Not measured yet: `make bench BENCH_ARGS='--only {name}'` writes this table."
         )
         if name in results:
-            foot = (
-                f"`python -m benchmarks.bench --only {name}`. {one_line(results[name]['machine'])}"
-            )
-            found[name] = f"{module(name).tables(results[name]['result'])}\n\n{foot}"
-    return found
+            machine = one_line(results[name]["machine"])
+            foot = f"`python -m benchmarks.bench --only {name}`. {machine}"
+            written[name] = f"{module(name).tables(results[name]['result'])}\n\n{foot}"
+    return written
 
 
 def parts_of(page: str) -> dict[str, str]:
@@ -87,12 +89,10 @@ def parts_of(page: str) -> dict[str, str]:
     return {match["name"]: match["text"] for match in _PART.finditer(page)}
 
 
-def write_parts(found: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None:
-    """Write texts into the pages. Ends the program before anything is written if a part has no
-    markers.
-    """
+def write_parts(written: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None:
+    """Write texts into the pages, or end the program if a part has no markers."""
     sources = {page: page.read_text(encoding="utf-8") for page in pages}
-    for name in found:
+    for name in written:
         if not any(name in parts_of(source) for source in sources.values()):
             names = " or ".join(page.name for page in pages)
             markers = f'"<!-- make bench: {name} -->" and "<!-- end of {name} -->"'
@@ -103,7 +103,7 @@ def write_parts(found: Mapping[str, str], pages: Sequence[Path] = PAGES) -> None
         page.write_text(
             _PART.sub(
                 lambda match: (
-                    f"{match[1]}{found.get(match['name'], match['text'])}\n{match[4].lstrip()}"
+                    f"{match[1]}{written.get(match['name'], match['text'])}\n{match[4].lstrip()}"
                 ),
                 source,
             ),

@@ -1,5 +1,4 @@
-"""A child process that holds one variant of a network, so that its memory, threads and failures are
-its own.
+"""A child process that holds one variant of a network: its memory and failures are its own.
 
 The child answers one line of JSON for each line that it reads: `Worker` here, :func:`serve` there.
 Its peak of memory is VmHWM of /proc, reset before each run; ru_maxrss would keep the peak of the
@@ -31,10 +30,10 @@ class MissingError(Exception):
     """A variant cannot be measured here; the message says why, for its row in the table."""
 
     def __init__(self, why: str) -> None:
-        super().__init__(without_paths(why))
+        super().__init__(remove_paths(why))
 
 
-def without_paths(text: str) -> str:
+def remove_paths(text: str) -> str:
     """The text with paths as seen from the repository's root: tables are for other machines."""
     return text.replace(f"{ROOT}{os.sep}", "")
 
@@ -91,16 +90,12 @@ class Worker:
         return self._process.pid
 
     def run(self, *, limit_s: float = 600, **job: Any) -> dict[str, Any]:
-        """Do a job and return its figures: seconds, peak_bytes. Raises: MissingError if it fails or
-        takes too long.
-        """
+        """Do a job and return its figures: seconds, peak_bytes. Raises: MissingError."""
         *_, figures = self.answers(limit_s=limit_s, **job)
         return figures
 
     def answers(self, *, limit_s: float = 600, **job: Any) -> Iterator[dict[str, Any]]:
-        """Do a job and give what the child says of it as it comes, the figures of :meth:`run` last.
-        Raises as that.
-        """
+        """Do a job and give what the child says as it comes, the figures of :meth:`run` last."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
@@ -142,7 +137,7 @@ class Worker:
         assert self._process.stderr is not None
         for line in self._process.stderr:
             if line.strip():
-                self.said.append(without_paths(line.strip()))
+                self.said.append(remove_paths(line.strip()))
             del self.said[:-50]
 
     def _end(self) -> None:
@@ -158,22 +153,21 @@ class Job(Protocol):
     runs_on: str
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
-        """Make the inputs, which is not timed, and return the work. If that gives an iterator, each
-        dict is said.
+        """Make the inputs, which is not timed, and return the work.
+
+        If that gives an iterator, each dict is said.
         """
         ...
 
 
 def resident(field: str) -> int:
-    """Bytes of a line of /proc/self/status: VmRSS, or VmHWM, the largest so far. 0 where there is
-    no /proc.
-    """
+    """Bytes of a line of /proc/self/status: VmRSS, or VmHWM, the largest so far; else 0."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
     except OSError:
         return 0
-    found = re.search(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE)
-    return int(found[1]) << 10 if found else 0
+    line = re.search(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE)
+    return int(line[1]) << 10 if line else 0
 
 
 def reset_peak() -> None:
@@ -185,8 +179,9 @@ def reset_peak() -> None:
 def serve(
     load: Callable[[Mapping[str, Any]], Job], missing: Callable[[Exception], str | None]
 ) -> None:
-    """Load the variant of the command line and answer jobs; `missing` tells which errors are
-    reasons for a table.
+    """Load the variant of the command line and answer jobs.
+
+    `missing` tells which errors are reasons for a table.
     """
     variant = json.loads(sys.argv[1])
     answers = os.fdopen(os.dup(1), "w")

@@ -9,10 +9,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
-from benchmarks.bench.networks import prepared
+from benchmarks.bench.networks import prepare
 from benchmarks.bench.parts import Settings, table
 from benchmarks.bench.processes import MissingError, Worker
-from benchmarks.bench.timing import Times, in_turn, paired_ratio
+from benchmarks.bench.timing import Times, call_in_turn, paired_ratio
 
 AUTHORS = "the authors' network, eager PyTorch"
 OURS = {
@@ -25,8 +25,9 @@ OURS = {
 
 
 def points(side: int) -> dict[str, dict[str, Any]]:
-    """What is measured, by the headings of columns; more memory after less: runtimes keep what they
-    had.
+    """What is measured, by the headings of columns.
+
+    More memory comes after less: runtimes keep what they had.
     """
     square = f"{side}×{side}"
     return {
@@ -39,7 +40,7 @@ def points(side: int) -> dict[str, dict[str, Any]]:
 
 def run(settings: Settings) -> dict[str, Any]:
     """Rows by label: loading, and times and peaks by the points' names; or why a row is missing."""
-    folder = prepared(settings.work, settings.say, tiny=settings.quick)
+    folder = prepare(settings.work, settings.say, tiny=settings.quick)
     variants: dict[str, dict[str, Any]] = {AUTHORS: {"way": "authors", "file": "network.pth"}}
     for label, (device, precision) in OURS.items():
         bundle = "int8.srflow" if precision == "int8" else "network.srflow"
@@ -54,7 +55,8 @@ def run(settings: Settings) -> dict[str, Any]:
                 worker = stack.enter_context(
                     Worker({**variant, "file": file, "threads": settings.threads})
                 )
-                workers[label], rows[label] = worker, {**worker.loaded, "points": {}}
+                workers[label] = worker
+                rows[label] = {**worker.loaded, "points": {}}
             except MissingError as error:
                 rows[label] = {"missing": str(error)}
         for name, job in points(16 if settings.quick else 64).items():
@@ -83,7 +85,7 @@ def _measure(
         return float(answer["seconds"])
 
     labels = [label for label in workers if label != AUTHORS or "op" not in job]
-    times = in_turn({label: partial(seconds, label) for label in labels}, runs=runs)
+    times = call_in_turn({label: partial(seconds, label) for label in labels}, runs=runs)
     for label in labels:
         if name in rows[label].get("failed", {}):
             del workers[label]  # its process is gone
@@ -150,5 +152,7 @@ def _memory(row: dict[str, Any], peaks: list[str]) -> list[str]:
         f"{row['load_seconds']:.2f} s",
         f"{row['loaded_bytes'] / 1e9:.2f} GB",
     ]
-    found = [row["points"].get(name) for name in peaks]
-    return files + ["–" if peak is None else f"{peak['peak_bytes'] / 1e9:.2f} GB" for peak in found]
+    points = [row["points"].get(name) for name in peaks]
+    return files + [
+        "–" if each is None else f"{each['peak_bytes'] / 1e9:.2f} GB" for each in points
+    ]

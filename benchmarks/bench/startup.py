@@ -1,6 +1,4 @@
-"""What a program waits for: importing the SDK, the help of the command, and the first picture of a
-new process.
-"""
+"""What a program waits for: the import, a command's help, and the first picture."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from typing import Any
 
 from benchmarks.bench.parts import Settings, table
 from benchmarks.bench.processes import ROOT
-from benchmarks.bench.timing import Times, in_turn, seconds_of
+from benchmarks.bench.timing import Times, call_in_turn, seconds_of
 
 _PICTURE = (
     "from PIL import Image; from srflow_sdk import Upscaler; "
@@ -40,7 +38,9 @@ def run(settings: Settings) -> dict[str, Any]:
         for name, script in SCRIPTS.items()
     }
     runs = 1 if settings.quick else 9
-    return {"seconds": {name: times.seconds for name, times in in_turn(calls, runs=runs).items()}}
+    return {
+        "seconds": {name: times.seconds for name, times in call_in_turn(calls, runs=runs).items()}
+    }
 
 
 def _process(script: str, environment: dict[str, str]) -> None:
@@ -54,9 +54,7 @@ def _process(script: str, environment: dict[str, str]) -> None:
 
 
 def beyond_python(result: dict[str, Any], name: str) -> float:
-    """Seconds of a process beyond those of one that does nothing: medians of runs made next to each
-    other.
-    """
+    """Seconds of a process beyond those of one that does nothing, as medians."""
     own, nothing = (Times(tuple(result["seconds"][each])) for each in (name, "Python itself"))
     return own.median - nothing.median
 

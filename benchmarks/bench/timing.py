@@ -45,25 +45,24 @@ def seconds_of(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def in_turn(calls: Mapping[_Name, Callable[[], float]], *, runs: int) -> dict[_Name, Times]:
-    """Make each call once as a warm-up, then all of them in turn, `runs` times. A call returns its
-    own seconds.
+def call_in_turn(calls: Mapping[_Name, Callable[[], float]], *, runs: int) -> dict[_Name, Times]:
+    """Make each call once as a warm-up, then all of them in turn, `runs` times.
+
+    A call returns its own seconds.
     """
     first = {name: call() for name, call in calls.items()}
-    found: dict[_Name, list[float]] = {
+    taken: dict[_Name, list[float]] = {
         name: [first[name]] if first[name] > LONG_S else [] for name in calls
     }
-    short = [name for name in calls if not found[name]]
+    short = [name for name in calls if not taken[name]]
     for _ in range(runs):
         for name in short:
-            found[name].append(calls[name]())
-    return {name: Times(tuple(seconds)) for name, seconds in found.items()}
+            taken[name].append(calls[name]())
+    return {name: Times(tuple(seconds)) for name, seconds in taken.items()}
 
 
 def paired_ratio(slow: Times, fast: Times) -> float:
-    """Median of the ratios of runs made next to each other; the ratio of medians if one has fewer
-    runs.
-    """
+    """Median of the ratios of paired runs; the ratio of medians if one has fewer runs."""
     if len(slow.seconds) != len(fast.seconds):
         return slow.median / fast.median
     return statistics.median(a / b for a, b in zip(slow.seconds, fast.seconds, strict=True))

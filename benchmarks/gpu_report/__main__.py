@@ -18,9 +18,9 @@ from benchmarks.gpu_report.report import (
     PICTURE_MS,
     Report,
     Runner,
-    aims,
     exit_status,
-    summary,
+    judge_aims,
+    summarise,
 )
 from srflow_sdk.system.hardware import cuda_of_wheels, find_gpu, gpu_free_memory
 
@@ -37,8 +37,8 @@ built outside of the budget.
 """
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Check and time everything, write the file, and return the exit status."""
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the options; a wrong one ends the program."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.gpu_report",
         description="Check and time everything on this machine's NVIDIA GPU, and write one file "
@@ -69,14 +69,19 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"--size {options.size}: name a multiple of 4 that is at least 16")
     if not options.budget > 0:
         parser.error(f"--budget {options.budget:g}: name a number of seconds")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check and time everything, write the file, and return the exit status."""
+    options = parse(arguments)
     gpu = find_gpu()
     about = "No NVIDIA GPU."
     if gpu is not None:
         about = (
             f"{gpu.name}, {(gpu_free_memory() or 0) / 2**30:.0f} GiB free, a driver for CUDA "
-            f"{gpu.cuda}, "
+            f"{gpu.cuda}, compute capability {gpu.compute_capability}."
         )
-        about += f"compute capability {gpu.compute_capability}."
     try:
         report = Report(options.target, f"{about}\n\n{one_line(machine())} {date.today()}.")
     except OSError as error:
@@ -101,10 +106,10 @@ def main(arguments: list[str] | None = None) -> int:
         print("\nstopped; the file has what was found so far", file=sys.stderr)
         return NO_VERDICT
     if options.size == AIMED_SIZE and not options.quick:
-        for row in [*aims(report.rows)]:
+        for row in list(judge_aims(report.rows)):
             report.add(row)
-    report.append(f"\n{summary(report.rows)}\n")
-    print(summary(report.rows))
+    report.append(f"\n{summarise(report.rows)}\n")
+    print(summarise(report.rows))
     print(
         f"wrote {options.target}{': please send it to us, for docs/performance.md' if gpu else ''}"
     )

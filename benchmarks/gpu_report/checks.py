@@ -1,5 +1,4 @@
-"""Checks: each gives rows, of one engine or of our kernels; and the process in which those of one
-engine run.
+"""Checks of an engine or of our kernels, each of which gives rows; and their process.
 
 That is `python -m benchmarks.gpu_report.checks`, see `report.py`.
 """
@@ -18,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench.processes import MissingError, serve, without_paths
+from benchmarks.bench.processes import MissingError, remove_paths, serve
 from benchmarks.gpu_report.network import Setting, make_references, picture
 from benchmarks.gpu_report.report import FURTHER, PICTURE, Row, Verdict
 from srflow_sdk.backends.gate import psnr
@@ -32,8 +31,7 @@ _WARM_UP_S = 0.2  # until the GPU's clocks are up
 
 
 class Checks(logging.Handler):
-    """The process of an engine: answers {"check": NAME} with that check's rows, and takes what the
-    SDK warns of.
+    """The process of an engine, which answers {"check": NAME} with that check's rows.
 
     said: what it warned of so far. free: bytes of GPU memory, before anything is opened.
 
@@ -77,8 +75,7 @@ class Checks(logging.Handler):
         return lambda: self.answers(job["check"])
 
     def answers(self, check: str) -> Iterator[dict[str, Any]]:
-        """{"row": fields} as each row is known, and {"absent": why} if no other check of the engine
-        can run.
+        """{"row": fields} as each row is known; {"absent": why} if no other check can run.
 
         What a check raises is a row, and so is each of the SDK's warnings, once.
         """
@@ -111,7 +108,7 @@ class Checks(logging.Handler):
             yield {}  # for warnings after the last row
 
     def _row(self, name: str, words: str, verdict: Verdict = "") -> dict[str, Any]:
-        value = " ".join(without_paths(words).split())[:400]
+        value = " ".join(remove_paths(words).split())[:400]
         return {"row": asdict(Row(name, self.runs_on, value, verdict=verdict))}
 
 
@@ -132,9 +129,7 @@ def kernels(of: Checks) -> Iterator[Row]:
 
 
 def loading(of: Checks) -> Iterator[Row]:
-    """Say what the engine took to be there: building, which the budget leaves out, has a row of its
-    own.
-    """
+    """Say what the engine took to be there; building, which the budget leaves out, is a row."""
     if (built := getattr(of.engine, "built", "")) != "":
         yield Row("building", of.runs_on, built, "not of the budget")
     yield Row("loading", of.runs_on, of.engine.about, verdict="fine")
@@ -143,7 +138,7 @@ def loading(of: Checks) -> Iterator[Row]:
 def pictures(of: Checks) -> Iterator[Row]:
     """Pictures of several sizes are the CPU's."""
     for name, size in of.setting.pictures().items():
-        yield judged(
+        yield judge(
             f"{name}, {size[1]}×{size[0]}",
             of,
             of.engine.draw(picture(*size)),
@@ -152,9 +147,7 @@ def pictures(of: Checks) -> Iterator[Row]:
 
 
 def repeats(of: Checks) -> Iterator[Row]:
-    """The same call gives the same bits, in eight threads too, and a sample those that it has among
-    others.
-    """
+    """The same call gives the same bits, in eight threads too; so does a sample among others."""
     pixels = picture(*of.setting.pictures()["square"])
     first = of.engine.draw(pixels)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -165,17 +158,17 @@ def repeats(of: Checks) -> Iterator[Row]:
     }
     if of.setting.kind != "torch":
         pairs["samples at once and alone"] = list(of.engine.samples(pixels))
-    for name, found in pairs.items():
-        differ = sum(not np.array_equal(*pair) for pair in found)
-        yield of.row(name, f"{differ} of {len(found)} differ", "0", not differ)
+    for name, results in pairs.items():
+        differ = sum(not np.array_equal(*pair) for pair in results)
+        yield of.row(name, f"{differ} of {len(results)} differ", "0", not differ)
 
 
 def plugins(of: Checks) -> Iterator[Row]:
     """The plan of TensorRT has a plugin layer for each of the flow's operations."""
     from benchmarks.gpu_report.sdk_engine import plugin_layers
 
-    found, wanted = plugin_layers(of.engine.bundle)
-    yield of.row("plugin layers", str(found), f"= {wanted}", found == wanted > 0)
+    layers, wanted = plugin_layers(of.engine.bundle)
+    yield of.row("plugin layers", str(layers), f"= {wanted}", layers == wanted > 0)
 
 
 def times(of: Checks) -> Iterator[Row]:
@@ -222,7 +215,7 @@ def milliseconds(call: Callable[[], object], rounds: int) -> float:
     return statistics.median(times)
 
 
-def judged(name: str, of: Checks, drawn: np.ndarray, expected: np.ndarray) -> Row:
+def judge(name: str, of: Checks, drawn: np.ndarray, expected: np.ndarray) -> Row:
     """A row about a picture."""
     limit = f"≥ {LEAST_DB:.0f} dB"
     if drawn.shape != expected.shape:

@@ -1,5 +1,4 @@
-"""The network that all engines run, the pictures that they draw, and what float32 on the CPU makes
-of those.
+"""The network that all engines run, and what float32 on the CPU makes of its pictures.
 
 A full-size published ×4 network (23 blocks, K = 16) with random weights: times do not depend on
 them. Everything lies in one folder, made by the first check and read by the processes of the
@@ -36,9 +35,7 @@ _TINY: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Setting:
-    """An engine's name, `KIND PRECISION`, the folder of networks, and the size of what is timed, LR
-    pixels a side.
-    """
+    """An engine's name, `KIND PRECISION`, the folder of networks, and the size that is timed."""
 
     engine: str
     folder: Path
@@ -56,38 +53,33 @@ class Setting:
         return self.folder / "network.safetensors"
 
     def pictures(self) -> dict[str, tuple[int, int]]:
-        """Height and width of each picture that is compared. "odd" has odd sides at the coarsest
-        level.
-        """
+        """Height and width of each picture that is compared; "odd" is odd at the coarsest level."""
         side = min(64, self.size // 2)
         return {"square": (side, side), "odd": (side + 2, side + 6), "upright": (2 * side, side)}
 
     def expected(self, name: str) -> np.ndarray:
-        """What the processor makes of one of :meth:`pictures` in float32: H×W×3. Raises:
-        OSError.
-        """
+        """What the processor makes of one of :meth:`pictures` in float32. Raises: OSError."""
         if self.engine == EMBEDDED:
             with Upscaler(MODEL, device="cpu") as upscaler:
-                return drawn(upscaler, picture(*self.pictures()[name]), in_levels=True)
-        found: np.ndarray = np.load(self.folder / f"{name}.npy")
-        return found
+                return draw(upscaler, picture(*self.pictures()[name]), in_levels=True)
+        expected: np.ndarray = np.load(self.folder / f"{name}.npy")
+        return expected
 
 
 def network(setting: Setting) -> SRFlow:
-    """The network with the weights of the folder, which are written there if it has none; float32,
-    on the CPU.
+    """The network with the weights of the folder, written there if it has none.
 
     The tiny encoder begins with large weights: its pictures would hardly depend on their LR images
         otherwise.
     """
     import torch
 
-    from benchmarks.full_size_checkpoint import steady
+    from benchmarks.full_size_checkpoint import make_steady
     from srflow_training import SRFlow, SRFlowConfig, load_checkpoint, save_checkpoint
 
     if not setting.checkpoint.is_file():
         config = SRFlowConfig.of_variant("published", scale=4)
-        made = steady(dataclasses.replace(config, **_TINY) if setting.quick else config)
+        made = make_steady(dataclasses.replace(config, **_TINY) if setting.quick else config)
         if setting.quick:
             first = next(
                 module for module in made.encoder.modules() if isinstance(module, torch.nn.Conv2d)
@@ -116,9 +108,10 @@ def picture(height: int, width: int) -> np.ndarray:
     ).astype(np.float32)
 
 
-def drawn(upscaler: Upscaler, pixels: np.ndarray, *, in_levels: bool) -> np.ndarray:
-    """A picture, float32 in [0, 1]. in_levels: from 8 bits to 8 bits, which a GPU then rounds
-    itself.
+def draw(upscaler: Upscaler, pixels: np.ndarray, *, in_levels: bool) -> np.ndarray:
+    """A picture, float32 in [0, 1].
+
+    in_levels: from 8 bits to 8 bits, which a GPU then rounds itself.
     """
     if not in_levels:
         floats: np.ndarray = upscaler.upscale(pixels, tau=TAU, seed=SEED)
@@ -132,17 +125,15 @@ def latents(model: SRFlow, height: int, width: int) -> dict[int, np.ndarray]:
     from srflow_export.graphs import latent_levels
     from srflow_sdk.latents.random_field import window_noise
 
-    place: dict[str, int] = {
-        "scale": model.config.scale,
-        "seed": SEED,
-        "sample": 0,
-        "height": height,
-        "width": width,
-    }
-    return {
-        level: array[None]
-        for level, array in window_noise(latent_levels(model.config), **place).items()
-    }
+    noise = window_noise(
+        latent_levels(model.config),
+        scale=model.config.scale,
+        seed=SEED,
+        sample=0,
+        height=height,
+        width=width,
+    )
+    return {level: array[None] for level, array in noise.items()}
 
 
 def make_references(setting: Setting) -> None:
@@ -160,6 +151,6 @@ def make_references(setting: Setting) -> None:
                 for level, array in latents(model, *size).items()
             }
             with torch.inference_mode():
-                found = model.decode(lr, noise)[0].numpy().transpose(1, 2, 0)
-            np.save(setting.folder / "part.npy", found)
+                expected = model.decode(lr, noise)[0].numpy().transpose(1, 2, 0)
+            np.save(setting.folder / "part.npy", expected)
             (setting.folder / "part.npy").replace(file)

@@ -1,6 +1,4 @@
-"""Rows, the file that grows by one for each, what they amount to, and the checks that give them, in
-their order.
-"""
+"""Rows, the file that grows by one for each, their verdict, and the order of the checks."""
 
 from __future__ import annotations
 
@@ -65,8 +63,7 @@ class Row:
 
 
 class Report:
-    """The file: Markdown with a table, to which each row is added at once, so that whoever stops it
-    loses nothing.
+    """The file: Markdown with a table, to which each row is added at once.
 
     It is replaced when the report begins. `rows` has all rows so far.
     """
@@ -89,7 +86,7 @@ class Report:
             file.write(text)
 
 
-def aims(rows: Sequence[Row]) -> Iterator[Row]:
+def judge_aims(rows: Sequence[Row]) -> Iterator[Row]:
     """The two aims, judged by the fastest engine of the full-size network that was timed."""
     for what, most in ((PICTURE, PICTURE_MS), (FURTHER, FURTHER_MS)):
         name = f"aim: {what}"
@@ -109,8 +106,9 @@ def aims(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def exit_status(rows: Sequence[Row]) -> int:
-    """WRONG before SLOW before NO_VERDICT: an aim was not judged, a check did not end, or none
-    ended well.
+    """WRONG before SLOW before NO_VERDICT.
+
+    The last: an aim was not judged, a check did not end, or none ended well.
     """
     verdicts = {row.verdict for row in rows}
     if "wrong" in verdicts:
@@ -121,18 +119,18 @@ def exit_status(rows: Sequence[Row]) -> int:
     return NO_VERDICT if unjudged or "no verdict" in verdicts or "fine" not in verdicts else FINE
 
 
-def summary(rows: Sequence[Row]) -> str:
+def summarise(rows: Sequence[Row]) -> str:
     """The last line of the file, and of what is printed."""
     words = {FINE: "fine", WRONG: "wrong", NO_VERDICT: "no verdict", SLOW: "slow"}
     counts = Counter(row.verdict for row in rows)
-    found = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if verdict)
+    sums = ", ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict) if verdict)
     reached = "; ".join(
         f"{row.check.removeprefix('aim: ')} {row.value}"
         for row in rows
         if row.check.startswith("aim")
     )
     return (
-        f"Verdict: {words[exit_status(rows)]}. {f'{reached}. ' if reached else ''}Checks: {found}."
+        f"Verdict: {words[exit_status(rows)]}. {f'{reached}. ' if reached else ''}Checks: {sums}."
     )
 
 
@@ -141,10 +139,8 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(clean)} |"
 
 
-def order() -> Iterator[tuple[str, str]]:
-    """(engine, check): first what most people have, and what the verdict needs, engine by engine;
-    then the rest.
-    """
+def order_checks() -> Iterator[tuple[str, str]]:
+    """(engine, check): first what most people have and the verdict needs, then the rest."""
     yield from ((EMBEDDED, check) for check in ("loading", "pictures", "times", "repeats"))
     yield CPU, "reference"
     yield NVCC, "kernels"
@@ -172,14 +168,12 @@ class Runner:
     _held: tuple[str, Worker] | None = None
 
     def run(self) -> None:
-        """Run all checks that the budget allows; the others are rows too, one for each engine and
-        reason.
-        """
+        """Run all checks that the budget allows; the others are rows too."""
         until = time.monotonic() + self.budget_s
         lacking: dict[str, str] = {}
         skipped: dict[tuple[str, str], list[str]] = {}
         try:
-            for engine, check in order():
+            for engine, check in order_checks():
                 began = time.monotonic()
                 rows = len(self.report.rows)
                 why = lacking.get(CPU) or lacking.get(engine)
@@ -202,9 +196,7 @@ class Runner:
                 self.report.add(Row(", ".join(checks), engine, why, verdict="not run"))
 
     def _asked(self, engine: str, check: str, until: float) -> str:
-        """Run one check and report its rows. Returns why those that need it cannot run, or an empty
-        text.
-        """
+        """Run one check and report its rows; returns why others cannot run, or an empty text."""
         lacking = ""
         try:
             if self._held is None or self._held[0] != engine:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench.processes import ROOT, MissingError
-from benchmarks.gpu_report.network import MODEL, SEED, TAU, Setting, drawn, network, picture
+from benchmarks.gpu_report.network import MODEL, SEED, TAU, Setting, draw, network, picture
 from benchmarks.gpu_report.report import EMBEDDED, FURTHER, PICTURE
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.backends.native_library import PLUGINS, find_native_library, plugins_of
@@ -33,21 +33,20 @@ def check_present(kind: str) -> None:
     """Raises: MissingError if a package behind a device is not installed, or there is no GPU."""
     for module, name in _NEEDED[kind].items():
         try:
-            found = importlib.import_module(module)
+            library = importlib.import_module(module)
         except ModuleNotFoundError:
             raise MissingError(f"{name} is not installed") from None
         if (
             module == "onnxruntime"
-            and "CUDAExecutionProvider" not in found.get_available_providers()
+            and "CUDAExecutionProvider" not in library.get_available_providers()
         ):
             raise MissingError(f"{name} is not installed")
     if find_gpu() is None:
         raise MissingError("this machine has no NVIDIA GPU")
 
 
-def exported(setting: Setting) -> Bundle:
-    """The bundle that all engines share, in fp16 and with the flow's operations as nodes; for
-    TensorRT, with engines.
+def export_bundle(setting: Setting) -> Bundle:
+    """Export the bundle that all engines share, in fp16; for TensorRT, with engines.
 
     Its name has the TensorRT and the library of plugins that are here, as engines run with no
     others. Raises: RuntimeError if that fails.
@@ -91,7 +90,7 @@ class SdkEngine:
         check_present(setting.kind)
         self.in_levels = setting.engine == EMBEDDED
         started = time.perf_counter()
-        self.bundle = Bundle.open(MODEL) if setting.engine == EMBEDDED else exported(setting)
+        self.bundle = Bundle.open(MODEL) if setting.engine == EMBEDDED else export_bundle(setting)
         made = time.perf_counter()
         device: Any = setting.kind
         self.upscaler = Upscaler(self.bundle, device=device, tile=None)
@@ -104,7 +103,7 @@ class SdkEngine:
 
     def draw(self, pixels: np.ndarray) -> np.ndarray:
         """See `checks.Checks`."""
-        return drawn(self.upscaler, pixels, in_levels=self.in_levels)
+        return draw(self.upscaler, pixels, in_levels=self.in_levels)
 
     def samples(self, pixels: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Pairs of a sample that is drawn with three others and the same one alone."""
@@ -124,8 +123,7 @@ class SdkEngine:
 
 
 def plugin_layers(bundle: Bundle) -> tuple[int, int]:
-    """Layers of the sampler's engine that are plugins, and nodes of our own in the graph that it
-    was built from.
+    """Count plugins in the sampler's engine, and nodes of our own in its graph.
 
     Raises: MissingError if it was built without the library of plugins.
     """

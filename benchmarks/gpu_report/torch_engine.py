@@ -1,6 +1,4 @@
-"""What torch and nvcc alone show: our kernels are right, and the exported graphs in fp16 with
-channels last.
-"""
+"""What torch and nvcc alone show: our kernels, and the exported graphs in fp16."""
 
 from __future__ import annotations
 
@@ -66,9 +64,7 @@ def build(folder: Path, architecture: str) -> Path:
 
 
 def wrong_kernels(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each of our kernels, built for this GPU, with a line for each case that is wrong. Raises: as
-    :func:`build`.
-    """
+    """Build each of our kernels for this GPU, and give a line for each wrong case."""
     card = torch.cuda.get_device_properties(gpu())
     library = ctypes.CDLL(str(build(folder, f"sm_{card.major}{card.minor}")))
     for name, wrong in (("latents", wrong_latents), ("FlowStepTail", wrong_steps)):
@@ -78,38 +74,25 @@ def wrong_kernels(folder: Path) -> Iterator[tuple[str, list[str]]]:
 def wrong_latents(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
     """Compare the latents with numpy's, bit for bit."""
     seed = (1 << 64) - 1
-    sample = 3
-    level = 2
-    channels = 19
-    window = (5, (1 << 32) - 700, 300, 700)
-    out = torch.empty(channels, *window[2:], device=device)
-    begin = [
-        ctypes.c_uint64(seed),
-        ctypes.c_uint64(sample),
-        level,
-        channels,
-        *map(ctypes.c_int64, window),
-    ]
+    window = {"top": 5, "left": (1 << 32) - 700, "height": 300, "width": 700}
+    out = torch.empty(19, 300, 700, device=device)
+    numbers = map(ctypes.c_int64, window.values())
+    begin = [ctypes.c_uint64(seed), ctypes.c_uint64(3), 2, 19, *numbers]
     _call(library.srflow_standard_normal_cuda, begin, [out], [])
-    named = dict(zip(("top", "left", "height", "width"), window, strict=True))
     got = out.cpu().numpy()
-    expected = standard_normal(seed, sample, level, channels=channels, **named)
+    expected = standard_normal(seed, 3, 2, channels=19, **window)
     if differ := int(np.sum(got.view(np.uint32) != expected.view(np.uint32))):
         yield f"{differ} of {got.size} are not those of srflow_sdk.latents.random_field"
 
 
 def wrong_steps(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
-    """Compare FlowStepTail with torch in float64: one step of three over the conditioning of one
-    image of two.
-    """
-    # odd and even numbers of pixels
-    counts = (1, 12, 24, 48, 96, 192, 384)
-    sides = (13, 40)
-    maps = get_args(ScaleMap)
-    orders = get_args(AffineOrder)
-    kinds = (torch.float32, torch.float16)
+    """Compare FlowStepTail, one step of three, with torch in float64."""
     for channels, side, kind, scale_map, order in itertools.product(
-        counts, sides, kinds, maps, orders
+        (1, 12, 24, 48, 96, 192, 384),
+        (13, 40),  # an odd and an even number of pixels
+        (torch.float32, torch.float16),
+        get_args(ScaleMap),
+        get_args(AffineOrder),
     ):
         h = torch.randn(2, channels, side, side, device=device)
         head = torch.randn(2, 2 * (channels - channels // 2), side, side, device=device).to(kind)
@@ -128,11 +111,12 @@ def wrong_steps(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
             ctypes.c_float(0.7),
         ]
         _call(library.srflow_flow_step_tail_cuda, [], [*inputs, out], rest)
-        keywords: dict[str, Any] = {"step": 1, "scale_map": scale_map, "order": order, "clamp": 0.7}
-        expected = flow_ops.decoded_tail(*(tensor.double() for tensor in inputs), **keywords)
-        yield from _difference(
-            f"{channels} channels, {side}×{side}, {kind}, {scale_map}, {order}", out, expected
+        exact = (tensor.double() for tensor in inputs)
+        expected = flow_ops.decoded_tail(
+            *exact, step=1, scale_map=scale_map, order=order, clamp=0.7
         )
+        name = f"{channels} channels, {side}×{side}, {kind}, {scale_map}, {order}"
+        yield from _difference(name, out, expected)
 
 
 def _call(
@@ -159,9 +143,10 @@ class TorchEngine:
         self._device = gpu()
         self._model = network(setting)
         self.about = f"torch {torch.__version__}, channels last"
-        as_exported: dict[str, Any] = {"device": self._device, "memory_format": torch.channels_last}
-        self._encoder = graphs.EncoderGraph(self._model, torch.float16).to(**as_exported).eval()
-        self._sampler = graphs.SamplerGraph(self._model, torch.float16).to(**as_exported).eval()
+        self._encoder = graphs.EncoderGraph(self._model, torch.float16).eval()
+        self._sampler = graphs.SamplerGraph(self._model, torch.float16).eval()
+        for graph in (self._encoder, self._sampler):
+            graph.to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def draw(self, pixels: np.ndarray) -> np.ndarray:

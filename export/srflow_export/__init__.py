@@ -1,6 +1,4 @@
-"""Export a checkpoint as a bundle: ONNX graphs of the reverse pass, proved equal to the network on
-real photographs.
-"""
+"""Export a checkpoint as a bundle of ONNX graphs, proved equal to the network on photographs."""
 
 from __future__ import annotations
 

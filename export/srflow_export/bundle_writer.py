@@ -1,5 +1,4 @@
-"""Write bundles atomically: at any moment, and after any crash, a reader finds the whole old or the
-whole new one.
+"""Write bundles atomically: a reader always sees the whole old or the whole new one.
 
 Who writes a bundle holds its lock, by name, since it may not exist yet. The operating system frees
 the locks of a process that dies. Their files stay in the user's cache folder: removing one that
@@ -18,11 +17,12 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from srflow_export.progress import Say
 from srflow_sdk.errors import BundleError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES, Manifest
@@ -80,10 +80,9 @@ class BundleStage:
 
 @contextlib.contextmanager
 def staged_bundle(
-    target: str | os.PathLike[str], *, say: Callable[[str], None] = lambda _: None
+    target: str | os.PathLike[str], *, say: Say = lambda _: None
 ) -> Iterator[BundleStage]:
-    """Open a stage for writing the bundle `target`, which does not change until
-    :meth:`BundleStage.commit`.
+    """Open a stage for writing the bundle `target`, which stays as it is until the commit.
 
         with staged_bundle("model.srflow") as stage:
             (stage.path / "encoder.onnx").write_bytes(...)
@@ -111,10 +110,6 @@ def staged_bundle(
         try:
             yield BundleStage(path=path, target=final)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise BundleError(
-                    f"{final}: the disk is full; free some space and export again"
-                ) from error
             raise BundleError(
                 f"{final}: the bundle cannot be written: {error.strerror or error}"
             ) from error
@@ -122,8 +117,9 @@ def staged_bundle(
 
 @contextlib.contextmanager
 def staging_directory(target: Path, *, into: Path) -> Iterator[Path]:
-    """Make a hidden directory beside the target, which is removed at the end. The caller holds the
-    target's lock.
+    """Make a hidden directory beside the target, and remove it at the end.
+
+    The caller holds the target's lock.
 
     into: the folder into which :func:`swap_in` moves things from it. What killed processes left of
     such directories is removed first, and what they had moved away is put back. Raises: OSError.
@@ -142,9 +138,7 @@ def staging_directory(target: Path, *, into: Path) -> Iterator[Path]:
 
 
 def _remove(stage: Path, into: Path) -> None:
-    """Remove a staging directory, once what was moved away for something that never came is put
-    back.
-    """
+    """Put back what was moved away for something that never came, and remove the directory."""
     replaced = stage / _REPLACED
     for moved in replaced.iterdir() if replaced.is_dir() else []:
         if not (into / moved.name).exists():
@@ -153,9 +147,7 @@ def _remove(stage: Path, into: Path) -> None:
 
 
 def refuse_target_that_is_no_bundle(target: Path) -> None:
-    """Raises: BundleError if something is at this path that is not a bundle, and must not be
-    replaced.
-    """
+    """Refuse to replace what is no bundle. Raises: BundleError."""
     if not target.exists():
         return
     if not target.is_dir():
@@ -173,9 +165,14 @@ def refuse_target_that_is_no_bundle(target: Path) -> None:
         )
 
 
-def _hash_and_sync(path: Path) -> dict[str, str | int]:
+def sync_file(path: Path) -> None:
+    """Flush a file to disk."""
     with path.open("r+b") as file:  # Windows flushes no file that is open for reading alone
         os.fsync(file.fileno())
+
+
+def _hash_and_sync(path: Path) -> dict[str, str | int]:
+    sync_file(path)
     return {"sha256": file_sha256(path), "bytes": path.stat().st_size}
 
 
@@ -210,9 +207,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 @contextlib.contextmanager
-def bundle_lock(
-    target: str | os.PathLike[str], *, say: Callable[[str], None] = lambda _: None
-) -> Iterator[None]:
+def bundle_lock(target: str | os.PathLike[str], *, say: Say = lambda _: None) -> Iterator[None]:
     """Hold the right to write a bundle, or to replace one by another made from it.
 
     It is held from reading to commit; otherwise the work of another process in between would be

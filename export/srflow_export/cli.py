@@ -1,5 +1,4 @@
-"""The srflow-export command: its options, which of them go together, and the task that each use of
-it starts.
+"""The srflow-export command: its options, which go together, and the tasks that they start.
 
 A task returns True if a part that was asked for could not be made. Heavy modules are imported only
 once the extra is known to be installed.
@@ -9,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -31,20 +31,12 @@ if TYPE_CHECKING:
 _REPOSITORY_MODULES = ("filelock",)
 _ENGINE_MODULES = ("onnx", "filelock")  # machines that build their own engines often have no torch
 _MODULES = (*_ENGINE_MODULES, "torch", "safetensors", "yaml", "polygraphy")
-_FILE_SUFFIXES = (
-    ".onnx",
-    ".pth",
-    ".pt",
-    ".ckpt",
-    ".safetensors",
-    ".engine",
-    ".plan",
-)  # a bundle is a directory
+# A bundle is a directory.
+_FILE_SUFFIXES = (".onnx", ".pth", ".pt", ".ckpt", ".safetensors", ".engine", ".plan")
 _ENGINES = ("--trt", "--rtx", "--sm", "--shapes", "--builder-level")
 _PLAIN = ("--plain", "--seed", "--size", "--io", "--opset")
-_MODES: dict[
-    str, tuple[str, ...]
-] = {  # tasks other than exporting, and the options that each takes
+# Tasks other than exporting, and the options that each takes.
+_MODES: dict[str, tuple[str, ...]] = {
     "--bundle": ("--triton", "--also", "-o", "--gate", *_PLAIN, "--tau"),
     "--checkpoint-of": ("-o",),
     "--engines-for": _ENGINES,
@@ -92,8 +84,10 @@ class _Number(click.FloatRange):
         return self.fail(f"{value!r} is not a number", param, ctx) if number != number else number
 
 
-def _blocks(
-    _context: click.Context, _parameter: click.Parameter, value: str | None
+def _parse_blocks(
+    _context: click.Context,
+    _parameter: click.Parameter,
+    value: str | None,
 ) -> tuple[int, ...] | None:
     if value is None:
         return None
@@ -110,10 +104,8 @@ def _parameter(option: str) -> str:
     return option.removeprefix("--").replace("-", "_")
 
 
-def _mode(context: click.Context) -> str:
-    """Return --ckpt, or the one other mode, given with options that it takes. Raises:
-    click.UsageError.
-    """
+def _choose_mode(context: click.Context) -> str:
+    """Return --ckpt, or the one other mode that is given. Raises: click.UsageError."""
     given = [
         parameter.opts[0]
         for parameter in context.command.params
@@ -177,12 +169,13 @@ def _export(
     plain: Mapping[str, Any] | None,
     **more: Any,
 ) -> bool:
-    """Write a checkpoint's bundle. engines, plain: the options on them. more: as ExportOptions has
-    them.
+    """Write a checkpoint's bundle.
+
+    engines, plain: the options on them. more: as ExportOptions has them.
     """
-    target = _target(ckpt, output)  # before seconds of loading torch
-    _get_ready(*_MODULES)
-    requests = _engine_requests(**engines)
+    target = _choose_target(ckpt, output)  # before seconds of loading torch
+    _check_modules(*_MODULES)
+    requests = _make_requests(**engines)
     from srflow_export.exporter import ExportOptions, export_checkpoint
 
     if triton is not None:
@@ -190,18 +183,16 @@ def _export(
 
         check_repository(triton)  # before minutes of work
     options = ExportOptions(
-        inverter=not no_inverter, precision=_graphs_precision(precision, requests), **more
+        inverter=not no_inverter,
+        precision=_choose_precision(precision, requests),
+        **more,
     )
     manifest = export_checkpoint(ckpt, target, options, say=click.echo)
     click.echo(f"wrote {target}")
-    asked = {"fused.onnx": "--fused"} if options.fused else {}
-    asked |= {INT8_ENCODER: "--also int8"} if options.also else {}
-    missing = [name for name in asked if name not in manifest.files]
+    wanted = {"fused.onnx": options.fused, INT8_ENCODER: options.also}
+    missing = [name for name in wanted if wanted[name] and name not in manifest.files]
     for name in missing:  # the bundle is good without them, but a script must notice
-        click.echo(
-            f"error: the bundle has no {name}, which {asked[name]} asks for: it was left out",
-            err=True,
-        )
+        click.echo(f"error: {name} was asked for, and was left out", err=True)
     failed = _add_engines(target, requests) or bool(missing)
     if plain is not None:
         _write_plain(target, target.with_name("plain.onnx"), plain)
@@ -221,17 +212,15 @@ def _use_bundle(
     default_tau: float | None,
     **_: Any,
 ) -> bool:
-    """Write a bundle with a second encoder or a plain file, or add it, or several, to a repository
-    of models.
-    """
+    """Write a second encoder or a plain file for a bundle, or add bundles to a repository."""
     for bundle in bundles:
         Bundle._described(bundle)
-    _get_ready(*(_MODULES if also or plain is not None else _REPOSITORY_MODULES))
+    _check_modules(*(_MODULES if also or plain is not None else _REPOSITORY_MODULES))
     if also:
         from srflow_export.exporter import add_int8_encoder
 
         (source,) = bundles
-        bundles = [_bundle_name(output or source)]
+        bundles = [_check_name(output or source)]
         add_int8_encoder(source, bundles[0], gate=gate, say=click.echo)
         click.echo(f"wrote {bundles[0]}")
     if plain is not None:
@@ -243,13 +232,13 @@ def _use_bundle(
 
 def _build_engines(bundle: Path, *, engines: Mapping[str, Any], **_: Any) -> bool:
     """Build engines for a bundle, on the machine that will run it."""
-    _get_ready(*_ENGINE_MODULES)
-    return _add_engines(bundle, _engine_requests(**engines))
+    _check_modules(*_ENGINE_MODULES)
+    return _add_engines(bundle, _make_requests(**engines))
 
 
 def _compare(models: tuple[str, str], **_: Any) -> bool:
     """Compare two models on photographs."""
-    _get_ready(*_MODULES)
+    _check_modules(*_MODULES)
     from srflow_export.parity.compare import compare
 
     compare(*models, say=click.echo)
@@ -259,7 +248,7 @@ def _compare(models: tuple[str, str], **_: Any) -> bool:
 def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     """Write a bundle's network as a checkpoint, and how to train it further."""
     Bundle._described(bundle)
-    _get_ready(*_MODULES)
+    _check_modules(*_MODULES)
     from srflow_export.unfolding import write_checkpoint_of
 
     config = write_checkpoint_of(bundle, output)
@@ -280,22 +269,19 @@ def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     return False
 
 
-def _get_ready(*modules: str) -> None:
+def _check_modules(*modules: str) -> None:
     """Check that the modules of the extra are installed. Raises: MissingExtraError."""
     wait_asleep()
     for module in modules:
         require_extra(module, "export")
 
 
-def _target(ckpt: Path, output: Path | None) -> Path:
-    """The bundle to write. Raises: CheckpointError if there is no checkpoint, ArgumentError for an
-    odd name.
-    """
+def _choose_target(ckpt: Path, output: Path | None) -> Path:
+    """Return the bundle to write. Raises: CheckpointError, or ArgumentError for an odd name."""
     if (ckpt / "manifest.json").is_file():
         raise CheckpointError(
-            f"{ckpt} is a bundle already: --engines-for {ckpt} adds engines to it, --checkpoint-of "
-            f"{ckpt} writes its "
-            "checkpoint"
+            f"{ckpt} is a bundle already: --engines-for {ckpt} adds engines to it, "
+            f"--checkpoint-of {ckpt} writes its checkpoint"
         )
     if not ckpt.is_file():
         raise CheckpointError(
@@ -306,21 +292,20 @@ def _target(ckpt: Path, output: Path | None) -> Path:
         raise ArgumentError(
             f"{ckpt}: the bundle would replace its checkpoint: choose another name with -o"
         )
-    return _bundle_name(target)
+    return _check_name(target)
 
 
-def _bundle_name(target: Path) -> Path:
+def _check_name(target: Path) -> Path:
     """The name, if a bundle may have it. Raises: ArgumentError if it looks like a file's."""
     if target.suffix.lower() in _FILE_SUFFIXES:
         raise ArgumentError(
             f"{target}: a bundle is a directory that holds encoder.onnx, sampler.onnx and more: "
-            "name it "
-            f"{target.with_suffix('.srflow').name}"
+            f"name it {target.with_suffix('.srflow').name}"
         )
     return target
 
 
-def _engine_requests(
+def _make_requests(
     *,
     trt: Any,
     rtx: Any,
@@ -331,24 +316,23 @@ def _engine_requests(
     """The engines that the options ask for. Raises: ArgumentError."""
     from srflow_export.engines.requests import EngineRequest, check_request, parse_shapes
 
-    more: dict[str, Any] = {
-        "profile": None if shapes is None else parse_shapes(shapes),
-        "level": builder_level,
-    }
+    profile = None if shapes is None else parse_shapes(shapes)
+    request = partial(EngineRequest, profile=profile, level=builder_level)
     requests = []
     if trt is not None:
         mine = () if rtx is not None else sm
-        requests.append(EngineRequest(runtime="tensorrt", precision=trt, sms=mine, **more))
+        requests.append(request(runtime="tensorrt", precision=trt, sms=mine))
     if rtx is not None:
-        requests.append(EngineRequest(runtime="tensorrt_rtx", precision=rtx, sms=sm, **more))
-    for request in requests:
-        check_request(request)
+        requests.append(request(runtime="tensorrt_rtx", precision=rtx, sms=sm))
+    for each in requests:
+        check_request(each)
     return requests
 
 
-def _graphs_precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
-    """Precision of the bundle's graphs: as asked for, otherwise as the engines need it. Raises:
-    ArgumentError.
+def _choose_precision(asked: Precision | None, requests: list[EngineRequest]) -> Precision:
+    """Return the precision of the graphs that was asked for, or that engines need.
+
+    Raises: ArgumentError.
     """
     wanted = {request.precision for request in requests}
     if asked is None:
@@ -357,8 +341,8 @@ def _graphs_precision(asked: Precision | None, requests: list[EngineRequest]) ->
         return "fp16" if "fp16" in wanted else "fp32"
     if odd := sorted(wanted - {asked, "fp32"}):
         raise ArgumentError(
-            f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or use "
-            f"--precision {odd[0]}"
+            f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or "
+            f"use --precision {odd[0]}"
         )
     return asked
 
@@ -415,7 +399,9 @@ _TASKS: dict[str, Callable[..., bool]] = {
     help="Leave out inverter.onnx, which makes latents from HR pictures.",
 )
 @click.option(
-    "--fused", is_flag=True, help="Also write fused.onnx: the whole reverse pass in one graph."
+    "--fused",
+    is_flag=True,
+    help="Also write fused.onnx: the whole reverse pass in one graph.",
 )
 @click.option(
     "--precision",
@@ -462,15 +448,19 @@ _TASKS: dict[str, Callable[..., bool]] = {
     help="Compute capabilities that --rtx builds for.",
 )
 @click.option(
-    "--shapes", metavar="MIN,OPT,MAX", help="LR sizes for engines.  [default: the runtime's tiles]"
+    "--shapes",
+    metavar="MIN,OPT,MAX",
+    help="LR sizes for engines.  [default: the runtime's tiles]",
 )
 @click.option(
-    "--builder-level", type=click.IntRange(0, 5), help="Effort to find fast kernels.  [default: 3]"
+    "--builder-level",
+    type=click.IntRange(0, 5),
+    help="Effort to find fast kernels.  [default: 3]",
 )
 @click.option(
     "--blocks",
     "stacked_blocks",
-    callback=_blocks,
+    callback=_parse_blocks,
     metavar="1,8,15,22",
     help="RRDB blocks that condition the flow.",
 )
@@ -479,8 +469,7 @@ _TASKS: dict[str, Callable[..., bool]] = {
     "default_tau",
     type=_Number(0, 1),
     help="The bundle's default tau, or the plain file's of --bundle.  [default: that of the bundle "
-    "which the training "
-    "began with, or 0.8; less if the network's pictures are not finite there]",
+    "which the training began with, or 0.8; less if the network's pictures are not finite there]",
 )
 @click.option(
     "--auto-tau",
@@ -510,7 +499,9 @@ _TASKS: dict[str, Callable[..., bool]] = {
 @click.option("--name", default="", help="Model's name in the manifest.  [default: the bundle's]")
 @click.option("--licence", default="unknown", help="Licence of the weights, for the manifest.")
 @click.option(
-    "--training-data", default="unknown", help="Note on the training data, for the manifest."
+    "--training-data",
+    default="unknown",
+    help="Note on the training data, for the manifest.",
 )
 @click.option(
     "--plain",
@@ -518,10 +509,15 @@ _TASKS: dict[str, Callable[..., bool]] = {
     help="Also write plain.onnx, picture to picture, for programs without latents.",
 )
 @click.option(
-    "--seed", type=click.IntRange(0, (1 << 64) - 1), default=0, help="Seed of its latents."
+    "--seed",
+    type=click.IntRange(0, (1 << 64) - 1),
+    default=0,
+    help="Seed of its latents.",
 )
 @click.option(
-    "--size", type=click.IntRange(16, 2048), help="LR pixels of both its sides.  [default: any]"
+    "--size",
+    type=click.IntRange(16, 2048),
+    help="LR pixels of both its sides.  [default: any]",
 )
 @click.option(
     "--io",
@@ -547,8 +543,7 @@ _TASKS: dict[str, Callable[..., bool]] = {
     metavar="NAME|BUNDLE",
     multiple=True,
     help="Instead of --ckpt: use an existing bundle for --triton, --also or --plain; -o names what "
-    "is written. For "
-    "--triton it may be repeated: a model for each.",
+    "is written. For --triton it may be repeated: a model for each.",
 )
 @click.option(
     "--engines-for",
@@ -562,8 +557,8 @@ _TASKS: dict[str, Callable[..., bool]] = {
     nargs=2,
     metavar="A B",
     help="Instead of --ckpt: compare B with A on photographs; each is a bundle, a checkpoint, "
-    "BUNDLE@DEVICE, "
-    "BUNDLE@PRECISION, BUNDLE@DEVICE@PRECISION, or BUNDLE@engines: TensorRT's alone.",
+    "BUNDLE@DEVICE, BUNDLE@PRECISION, BUNDLE@DEVICE@PRECISION, or BUNDLE@engines: TensorRT's "
+    "alone.",
 )
 @click.option(
     "--checkpoint-of",
@@ -577,8 +572,7 @@ _TASKS: dict[str, Callable[..., bool]] = {
 def main(
     context: click.Context, /, checkpoint: Path | None, ckpt: Path | None, **options: Any
 ) -> None:
-    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use. Options add
-    engines.
+    """Turn a checkpoint into a bundle that the runtime, or any ONNX runtime, can use.
 
     CHECKPOINT is a published .pth, or a .safetensors of srflow-train.
 
@@ -588,19 +582,20 @@ def main(
     for, cannot be made, the bundle is still written, and the exit status is 1. A checkpoint written
     with --checkpoint-of gives the same images as the bundle and can be trained further.
 
-    \b srflow-export SRFlow_DF2K_4X.pth            writes SRFlow_DF2K_4X.srflow srflow-upscale
-      photo.png -o big.png --model SRFlow_DF2K_4X.srflow srflow-export SRFlow_DF2K_4X.pth --trt fp16
-               for the GPU in this machine srflow-export SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120
-           for GeForce 40 and 50 srflow-export --bundle SRFlow_DF2K_4X.srflow --triton models/
-        for Triton Inference Server srflow-export --bundle x4-small --bundle x4-photo --triton
-      models/    each picture gets what suits it srflow-export --bundle SRFlow_DF2K_4X.srflow --also
-      int8       faster on CPUs, see --precision of srflow-upscale srflow-export --bundle x4-small
-      --plain --tau 0.7 -o plain.onnx       for editors and frame servers srflow-export --compare
-      SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda srflow-export --compare SRFlow_DF2K_4X.srflow
-      SRFlow_DF2K_4X.srflow@openvino@int8 srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o
-      start.safetensors
+    \b
+      srflow-export SRFlow_DF2K_4X.pth            writes SRFlow_DF2K_4X.srflow
+      srflow-upscale photo.png -o big.png --model SRFlow_DF2K_4X.srflow
+      srflow-export SRFlow_DF2K_4X.pth --trt fp16          for the GPU in this machine
+      srflow-export SRFlow_DF2K_4X.pth --rtx fp16 --sm 89 120        for GeForce 40 and 50
+      srflow-export --bundle SRFlow_DF2K_4X.srflow --triton models/    for Triton
+      srflow-export --bundle x4-small --bundle x4-photo --triton models/    for both
+      srflow-export --bundle SRFlow_DF2K_4X.srflow --also int8       faster on CPUs
+      srflow-export --bundle x4-small --plain --tau 0.7 -o plain.onnx       for editors
+      srflow-export --compare SRFlow_DF2K_4X.pth SRFlow_DF2K_4X.srflow@cuda
+      srflow-export --compare SRFlow_DF2K_4X.srflow SRFlow_DF2K_4X.srflow@openvino@int8
+      srflow-export --checkpoint-of SRFlow_DF2K_4X.srflow -o start.safetensors
     """
-    mode = _mode(context)
+    mode = _choose_mode(context)
     subjects = {option: options.pop(_parameter(option)) for option in _MODES} | {
         "--ckpt": ckpt or checkpoint
     }

@@ -20,7 +20,7 @@ from onnx import ModelProto
 import srflow_sdk
 from srflow_export import graphs, onnx_models
 from srflow_export.bundle_writer import staged_bundle
-from srflow_export.halo import with_halo, with_inverter_halo
+from srflow_export.halo import add_halo, add_inverter_halo
 from srflow_export.parity.gate import (
     FUSED,
     INT8_GRAPHS,
@@ -34,9 +34,10 @@ from srflow_export.parity.gate import (
     prove_inverse,
     tau_of_finite_pictures,
 )
-from srflow_export.parity.measure import Comparison, ParityRow, Progress
+from srflow_export.parity.measure import Comparison, ParityRow
 from srflow_export.parity.photographs import PATCHES, photo_patches
 from srflow_export.parity.runners import Runner, graph_of, graphs_runner, torch_runner
+from srflow_export.progress import Progress, Say
 from srflow_export.quantisation import int8_encoder
 from srflow_export.unfolding import trainable_network
 from srflow_sdk.backends import Backend
@@ -72,26 +73,29 @@ _T = TypeVar("_T")
 class ExportOptions:
     """How a checkpoint becomes a bundle.
 
-    fused: also write fused.onnx. inverter: write inverter.onnx.
-    precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32 graphs are
-    written as well, and the runtime uses them to recompute tiles whose values are not finite.
-    weights: how large weights of float32 graphs are stored; "fp16" halves the files (the arithmetic
-    stays float32).
-    also: "int8" adds a second encoder to float32 graphs, see :func:`add_int8_encoder`. fused.onnx,
-    inverter.onnx and the second encoder are optional parts: one that cannot be made or proved is
-    left out.
-    plugins: write flow operations as nodes that a native library can run, see
-    :mod:`srflow_export.flow_ops`.
-    stacked_blocks: see load_checkpoint.
-    default_tau: what the runtime uses if no tau is given; None: that of the bundle which the
-    training began with, or 0.8, or less if the network's pictures are not finite there. auto_tau:
-    scaled by the picture's texture, as ``tau="auto"``.
-    halo: LR pixels of context around a tile; None measures it and the inverter's own, see
-    :mod:`srflow_export.halo`.
-    gate: how much of the photographs is compared.
-    keep_inputs: a folder in which the gate leaves what it compared, for Polygraphy. A gate that
-    fails does so in any case, beside the bundle in a folder that ends in .gate.
-    name, licence, training_data: for the manifest.
+    fused.onnx, inverter.onnx and a second encoder are optional parts: one that cannot be made or
+    proved is left out.
+
+    Attributes:
+        fused: also write fused.onnx.
+        inverter: write inverter.onnx.
+        precision: of the arithmetic, see :mod:`srflow_export.graphs`; below "fp32", float32 graphs
+            are written as well, with which the runtime draws tiles that are not finite again.
+        weights: how large weights of float32 graphs are stored; "fp16" halves the files.
+        also: "int8" adds a second encoder to float32 graphs, see :func:`add_int8_encoder`.
+        plugins: write flow operations as nodes for a native library, see
+            :mod:`srflow_export.flow_ops`.
+        stacked_blocks: see load_checkpoint.
+        default_tau: used where no tau is given; None: that of the bundle which the training began
+            with, or 0.8, or less if the network's pictures are not finite there.
+        auto_tau: scale it by the picture's texture, as ``tau="auto"``.
+        halo: LR pixels of context around a tile; None measures it and the inverter's own.
+        gate: how much of the photographs is compared.
+        keep_inputs: a folder in which the gate leaves what it compared, for Polygraphy. A gate that
+            fails does so in any case, beside the bundle in a folder that ends in .gate.
+        name: for the manifest.
+        licence: for the manifest.
+        training_data: for the manifest.
     """
 
     fused: bool = False
@@ -116,24 +120,35 @@ def export_checkpoint(
     target: Path,
     options: ExportOptions,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Manifest:
-    """Write the bundle `target`, replacing an older one once all is proved; `say` receives lines of
-    progress.
+    """Write the bundle `target`, replacing an older one once all is proved.
 
     An optional part that cannot be made, or differs from the network, ends nothing: it is left out,
-    `say` receives one line, and `provenance["left_out"]` has the reason by the file's name.
+    `say` receives one line, and `provenance["left_out"]` has the reason by the file's name. On any
+    error no part of a bundle is left behind, and an older one stays.
 
-    Raises: ArgumentError for options that exclude each other, CheckpointError if the checkpoint
-    cannot be used, ExportError if the required graphs do not agree with its network, BundleError if
-    the target cannot be written, OSError if there can be no `keep_inputs`. In each case no part of
-    a bundle is left behind and an older one stays.
+    Args:
+        checkpoint: a published .pth, or a .safetensors of srflow-train.
+        target: the bundle.
+        options: how.
+        say: receives lines of progress.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        ArgumentError: options exclude each other.
+        CheckpointError: the checkpoint cannot be used.
+        ExportError: the required graphs do not agree with its network.
+        BundleError: the target cannot be written.
+        OSError: there can be no `keep_inputs`.
     """
-    _check_together(options)
+    _check_options(options)
     if options.keep_inputs is not None:
         options.keep_inputs.mkdir(parents=True, exist_ok=True)  # before minutes of work
     model, notes = _read_network(checkpoint, options)
-    say(_described(model))
+    say(_describe(model))
     manifest = _manifest(model, checkpoint, target, options, notes=notes)
     with staged_bundle(target, say=say) as stage:
         staged = Bundle(path=stage.path, manifest=manifest)
@@ -143,7 +158,7 @@ def export_checkpoint(
             say(f"{name}: {len(content) / 1e6:.1f} MB")
             manifest.files[name] = {}  # the stage fills in size and hash
         return stage.commit(
-            _proved(model, staged, options, optional, say, failed=target.with_suffix(".gate"))
+            _prove(model, staged, options, optional, say, failed=target.with_suffix(".gate"))
         )
 
 
@@ -152,32 +167,38 @@ def add_int8_encoder(
     target: str | os.PathLike[str],
     *,
     gate: Gate = "quick",
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Manifest:
     """Write the bundle `target`: that of `source` with encoder.int8.onnx, in place of an older one.
 
     The network is taken from the bundle's graphs, and the new encoder is compared with the bundle's
-    float32 one on photographs; `gate` is how much of them. Other files, engines included, are
-    copied as they are. `target` may be `source`: it changes once all is proved, under the bundle's
-    lock. Deterministic. `say` receives lines of progress.
+    float32 one on photographs. Other files, engines included, are copied as they are. The target
+    changes once all is proved, under the bundle's lock, and stays as it was on any error.
+    Deterministic.
 
-    Raises: ArgumentError if the bundle's graphs are not float32, BundleError if it cannot be read
-    or written, or has an older exporter's layout, ExportError if int8 is too coarse for the
-    network. In each case the target stays as it was.
+    Args:
+        source: a bundle.
+        target: the bundle to write; it may be `source`.
+        gate: how much of the photographs is compared.
+        say: receives lines of progress.
+
+    Raises:
+        ArgumentError: the bundle's graphs are not float32.
+        BundleError: it cannot be read or written, or has an older exporter's layout.
+        ExportError: int8 is too coarse for the network.
     """
     if (precision := Bundle.open(source).manifest.precision) != "fp32":
         raise ArgumentError(
             f"{source} has graphs in {precision}; a second encoder in int8 goes with float32 "
-            "graphs: export the "
-            "checkpoint with --precision fp32 --also int8"
+            "graphs: export the checkpoint with --precision fp32 --also int8"
         )
     with staged_bundle(target, say=say) as stage:
         bundle = Bundle.open(source)
         model = trainable_network(bundle)
         stage.copy(bundle, bundle.manifest.files)
         say(_QUANTISING)
-        content = onnx_models.finished(
-            int8_encoder(model), _metadata_of(bundle.manifest, precision="int8")
+        content = onnx_models.serialise(
+            int8_encoder(model), _make_metadata(bundle.manifest, precision="int8")
         )
         (stage.path / INT8_ENCODER).write_bytes(content)
         say(f"{INT8_ENCODER}: {len(content) / 1e6:.1f} MB")
@@ -185,17 +206,26 @@ def add_int8_encoder(
             bundle.manifest, files={**bundle.manifest.files, INT8_ENCODER: {}}
         )
         staged = Bundle(path=stage.path, manifest=manifest)
-        comparison = _comparison(
-            manifest, graphs_runner(bundle), gate, name="the float32 graphs", say=say
+        comparison = _make_comparison(
+            manifest,
+            graphs_runner(bundle),
+            gate,
+            name="the float32 graphs",
+            say=say,
         )
-        with _kept(comparison, staged, INT8_ENCODER, failed=stage.target.with_suffix(".gate")):
+        with _keep_inputs(
+            comparison,
+            staged,
+            INT8_ENCODER,
+            failed=stage.target.with_suffix(".gate"),
+        ):
             rows = prove_int8_encoder(comparison, staged)
         kept = [row for row in manifest.parity if row.get("graph") != INT8_GRAPHS]
         parity = [*kept, *map(asdict, rows)]
         return stage.commit(dataclasses.replace(manifest, parity=parity, files={}))
 
 
-def _check_together(options: ExportOptions) -> None:
+def _check_options(options: ExportOptions) -> None:
     """Raises: ArgumentError for options that exclude each other."""
     if options.plugins and options.precision == "bf16":
         raise ArgumentError(
@@ -204,57 +234,65 @@ def _check_together(options: ExportOptions) -> None:
     if options.also and options.precision != "fp32":
         raise ArgumentError(
             f"a second encoder in int8 goes with float32 graphs, not with {options.precision}: "
-            "leave --also int8 out, "
-            "or use --precision fp32"
+            "leave --also int8 out, or use --precision fp32"
         )
 
 
 def _read_network(checkpoint: Path, options: ExportOptions) -> tuple[SRFlow, dict[str, Any]]:
-    """Read a checkpoint's network and notes. Raises: CheckpointError, ExportError if it has no
-    flow.
-    """
+    """Read a checkpoint's network and notes. Raises: CheckpointError, ExportError for no flow."""
     model, notes = load_with_notes(checkpoint, stacked_blocks=options.stacked_blocks)
     if isinstance(model, Encoder):
         raise ExportError(
             f"{checkpoint} holds only an LR encoder, without a flow to sample from; train a flow "
-            "with "
-            "srflow-train --set schedule.encoder=FILE, or name an SRFlow checkpoint"
+            "with srflow-train --set schedule.encoder=FILE, or name an SRFlow checkpoint"
         )
     return model, notes
 
 
-def _proved(
+def _prove(
     model: SRFlow,
     staged: Bundle,
     options: ExportOptions,
     optional: _OptionalParts,
-    say: Callable[[str], None],
+    say: Say,
     *,
     failed: Path,
 ) -> Manifest:
-    """Compare the graphs with the network and measure their halos; return the manifest. Raises:
-    ExportError.
+    """Compare the graphs with the network and measure their halos; return the manifest.
+
+    Raises: ExportError.
 
     failed: where a gate that fails leaves what it compared.
     """
     reference = torch_runner(model)
     name = "the checkpoint's network"
-    comparison = _comparison(
-        staged.manifest, reference, options.gate, name=name, model=model, say=say
+    comparison = _make_comparison(
+        staged.manifest,
+        reference,
+        options.gate,
+        name=name,
+        model=model,
+        say=say,
     )
-    with _kept(comparison, staged, REQUIRED_FILES[0], asked=options.keep_inputs, failed=failed):
+    with _keep_inputs(
+        comparison,
+        staged,
+        REQUIRED_FILES[0],
+        asked=options.keep_inputs,
+        failed=failed,
+    ):
         rows = prove(comparison, staged)
     for name, prove_part in ((FUSED, prove_fused), (INT8_ENCODER, prove_int8_encoder)):
         if name in staged.manifest.files:
-            rows += optional.tried(name, partial(prove_part, comparison, staged), otherwise=[])
-    manifest = _with_finite_tau(staged.manifest, rows, options, say=say)
+            rows += optional.attempt(name, partial(prove_part, comparison, staged), otherwise=[])
+    manifest = _set_finite_tau(staged.manifest, rows, options, say=say)
     with float32_backend(staged) as backend:
         if options.halo is None:
-            manifest = with_halo(manifest, backend, say=say)
+            manifest = add_halo(manifest, backend, say=say)
         if INVERTER in manifest.files:
             bundle = dataclasses.replace(staged, manifest=manifest)
-            proving = partial(_with_proved_inverter, model, bundle, backend, options, say)
-            manifest = optional.tried(INVERTER, proving, otherwise=manifest)
+            proving = partial(_prove_inverter, model, bundle, backend, options, say)
+            manifest = optional.attempt(INVERTER, proving, otherwise=manifest)
     left_out = {"left_out": optional.left_out} if optional.left_out else {}
     return dataclasses.replace(
         manifest,
@@ -265,8 +303,13 @@ def _proved(
 
 
 @contextmanager
-def _kept(
-    comparison: Comparison, staged: Bundle, encoder: str, *, failed: Path, asked: Path | None = None
+def _keep_inputs(
+    comparison: Comparison,
+    staged: Bundle,
+    encoder: str,
+    *,
+    failed: Path,
+    asked: Path | None = None,
 ) -> Iterator[None]:
     """Leave what a gate compared in the folder that was asked for; in any case, if it fails."""
     folder = asked
@@ -280,20 +323,23 @@ def _kept(
         if folder is not None:
             # ONNX Runtime has no bfloat16 convolution for CPUs
             graph = graph_of(
-                staged, encoder, REQUIRED_FILES[1], rounded=manifest.precision == "bf16"
+                staged,
+                encoder,
+                REQUIRED_FILES[1],
+                rounded=manifest.precision == "bf16",
             )
             precision = "int8" if encoder == INT8_ENCODER else manifest.precision
             comparison.keep(folder, graph, bound_db=min_psnr_db(precision, manifest.weights))
 
 
-def _comparison(
+def _make_comparison(
     manifest: Manifest,
     reference: Runner,
     gate: Gate,
     *,
     name: str,
     model: SRFlow | None = None,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Comparison:
     height, width = (
         length * 4 // max(manifest.scale, 4) for length in PATCHES[gate]
@@ -302,18 +348,16 @@ def _comparison(
     return Comparison(photos, manifest, reference, name=name, model=model, say=say)
 
 
-def _with_finite_tau(
+def _set_finite_tau(
     manifest: Manifest,
     rows: Sequence[ParityRow],
     options: ExportOptions,
     *,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Manifest:
-    """The manifest with a default tau at which the network's pictures are finite. One that is asked
-    for stays.
-    """
+    """Give the manifest a default tau at which pictures are finite, unless one is asked for."""
     wanted = manifest.default_tau
-    tau = tau_of_finite_pictures(rows, manifest.default_tau)
+    tau = tau_of_finite_pictures(rows, wanted)
     if tau == wanted:
         return manifest
     fault = f"the network itself diverges on more photographs at tau {wanted:g} than at {tau:g}"
@@ -324,16 +368,14 @@ def _with_finite_tau(
     return dataclasses.replace(manifest, default_tau=tau)
 
 
-def _with_proved_inverter(
+def _prove_inverter(
     model: SRFlow,
     bundle: Bundle,
     backend: Backend,
     options: ExportOptions,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Manifest:
-    """The manifest with the inverter's halo and rows. Raises: ExportError if it differs from the
-    network.
-    """
+    """Return the manifest with the inverter's halo and rows. Raises: ExportError if it differs."""
     rows = prove_inverse(model, bundle, say=say)
     for line in inverse_table(rows):
         say(line)
@@ -341,31 +383,26 @@ def _with_proved_inverter(
     worst = poor_round_trip(rows, manifest)
     if worst is not None:
         say(
-            f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} dB: "
-            "what is restored, "
-            "transferred or decoded has this error, too"
+            f"the network itself comes back badly from its latents; the graphs, to {worst:.1f} "
+            "dB: what is restored, transferred or decoded has this error, too"
         )
     provenance = {**manifest.provenance, "inverter": [asdict(row) for row in rows]}
     manifest = dataclasses.replace(manifest, provenance=provenance, round_trip_db=worst)
     if options.halo is not None:
         return dataclasses.replace(manifest, inverter_halo=options.halo)
-    return with_inverter_halo(manifest, backend, say=say)
+    return add_inverter_halo(manifest, backend, say=say)
 
 
 @dataclass
 class _OptionalParts:
-    """Makes and proves files that a bundle can do without. `say` receives a line for each that is
-    left out, and why.
-    """
+    """Makes and proves files that a bundle can do without, and says which are left out, and why."""
 
     staged: Bundle
-    say: Callable[[str], None]
+    say: Say
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def tried(self, name: str, make_or_prove: Callable[[], _T], *, otherwise: _T) -> _T:
-        """The result for a file; if that fails, the staged bundle loses the file, and the result is
-        `otherwise`.
-        """
+    def attempt(self, name: str, make_or_prove: Callable[[], _T], *, otherwise: _T) -> _T:
+        """Return what makes or proves a file; if it fails, drop the file and return `otherwise`."""
         try:
             return make_or_prove()
         except Exception as error:  # of whichever library
@@ -383,16 +420,16 @@ def _onnx_files(
     manifest: Manifest,
     options: ExportOptions,
     optional: _OptionalParts,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Iterator[tuple[str, bytes]]:
     """Trace the parts of the network, quantise, and yield the files in the manifest's order."""
-    traced = _traced(model, options, optional, say)
+    traced = _trace(model, options, optional, say)
     if options.precision == "int8":
         say(_QUANTISING)
         traced["encoder.onnx"] = int8_encoder(model)
     if options.fused:
-        joining = partial(onnx_models.joined, traced["encoder.onnx"], traced["sampler.onnx"])
-        traced = optional.tried(FUSED, lambda: traced | {FUSED: joining()}, otherwise=traced)
+        joining = partial(onnx_models.join, traced["encoder.onnx"], traced["sampler.onnx"])
+        traced = optional.attempt(FUSED, lambda: traced | {FUSED: joining()}, otherwise=traced)
     written: dict[str, bytes] = {}
     for name in ("encoder.onnx", "sampler.onnx", INVERTER, FUSED, *FP32_GRAPHS):
         if name in traced:
@@ -400,46 +437,54 @@ def _onnx_files(
                 name == "encoder.onnx" and options.precision == "int8"
             ):
                 onnx_models.store_weights_in_half(traced[name])
-            written[name] = onnx_models.finished(traced[name], _metadata_of(manifest))
+            written[name] = onnx_models.serialise(traced[name], _make_metadata(manifest))
             if name == INVERTER:
-                written[name] = onnx_models.sharing_weights(
+                written[name] = onnx_models.share_weights(
                     written[name], "sampler.onnx", written["sampler.onnx"]
                 )
             yield name, written[name]
     if "int8" in options.also:
         say(_QUANTISING)
-        integers = optional.tried(INT8_ENCODER, lambda: int8_encoder(model), otherwise=None)
+        integers = optional.attempt(INT8_ENCODER, lambda: int8_encoder(model), otherwise=None)
         if integers is not None:
             yield (
                 INT8_ENCODER,
-                onnx_models.finished(integers, _metadata_of(manifest, precision="int8")),
+                onnx_models.serialise(integers, _make_metadata(manifest, precision="int8")),
             )
 
 
-def _traced(
-    model: SRFlow, options: ExportOptions, optional: _OptionalParts, say: Callable[[str], None]
+def _trace(
+    model: SRFlow,
+    options: ExportOptions,
+    optional: _OptionalParts,
+    say: Say,
 ) -> dict[str, ModelProto]:
     """Trace the parts that the options ask for, by the names of their files."""
     files = [("encoder.onnx", "sampler.onnx", options.precision, options.plugins)]
     if options.precision != "fp32":
         files.append((*FP32_GRAPHS, "fp32", False))
     progress = Progress("tracing", 2 * len(files) + options.inverter, say)
-    found = {}
+    graphs = {}
     for encoder, sampler, precision, flow_nodes in files:
-        found[encoder] = onnx_models.encoder_model(model, precision)
+        graphs[encoder] = onnx_models.encoder_model(model, precision)
         progress.step()
-        found[sampler] = onnx_models.sampler_model(model, precision, flow_nodes=flow_nodes)
+        graphs[sampler] = onnx_models.sampler_model(model, precision, flow_nodes=flow_nodes)
         progress.step()
     if options.inverter:
         tracing = partial(onnx_models.inverter_model, model, options.precision)
-        found = optional.tried(INVERTER, lambda: found | {INVERTER: tracing()}, otherwise=found)
+        graphs = optional.attempt(
+            INVERTER,
+            lambda: graphs | {INVERTER: tracing()},
+            otherwise=graphs,
+        )
         progress.step()
-    return found
+    return graphs
 
 
-def _metadata_of(manifest: Manifest, *, precision: Precision | None = None) -> dict[str, str]:
-    """Metadata that explains an .onnx file on its own. precision: the graph's, if it is not the
-    manifest's.
+def _make_metadata(manifest: Manifest, *, precision: Precision | None = None) -> dict[str, str]:
+    """Describe an .onnx file on its own.
+
+    precision: the graph's, if it is not the manifest's.
     """
     checkpoint = manifest.provenance["checkpoint"]
     return {
@@ -459,7 +504,12 @@ def _metadata_of(manifest: Manifest, *, precision: Precision | None = None) -> d
 
 
 def _manifest(
-    model: SRFlow, checkpoint: Path, target: Path, options: ExportOptions, *, notes: dict[str, Any]
+    model: SRFlow,
+    checkpoint: Path,
+    target: Path,
+    options: ExportOptions,
+    *,
+    notes: dict[str, Any],
 ) -> Manifest:
     config = model.config
     tau, auto_tau = (
@@ -488,7 +538,10 @@ def _manifest(
 
 
 def _provenance(
-    checkpoint: Path, options: ExportOptions, *, notes: dict[str, Any]
+    checkpoint: Path,
+    options: ExportOptions,
+    *,
+    notes: dict[str, Any],
 ) -> dict[str, Any]:
     tools = {"srflow-sdk": srflow_sdk, "torch": torch, "onnx": onnx, "onnxruntime": onnxruntime}
     return {
@@ -501,17 +554,11 @@ def _provenance(
     }
 
 
-def _described(model: SRFlow) -> str:
+def _describe(model: SRFlow) -> str:
     config = model.config
     parameters = sum(parameter.numel() for parameter in model.parameters())
     name = {"rrdb": "RRDB", "plain": "plain"}[config.encoder]
-    stacked = (
-        f" (stacked {', '.join(map(str, config.stacked_blocks))})" if config.stacked_blocks else ""
-    )
-    steps = "/".join(str(config.steps_at(level)) for level in range(1, config.levels + 1))
     return (
         f"×{config.scale} {config.variant}: {config.blocks} {name} blocks of {config.nf} "
-        f"channels{stacked}, "
-        f"L = {config.levels}, K = {steps if isinstance(config.steps, tuple) else config.steps}, "
-        f"{parameters / 1e6:.2f} M parameters"
+        f"channels, L = {config.levels}, K = {config.steps}, {parameters / 1e6:.2f} M parameters"
     )

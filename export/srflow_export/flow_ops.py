@@ -1,5 +1,4 @@
-"""The flow op: what a step does after its coupling's last convolution, as a single node of the
-exported graph.
+"""The flow op: a step after its coupling's last convolution, as one node of the graph.
 
 In torch it is an operator of its own. In an exported graph it becomes one node of domain `srflow`
 (:data:`NODES`), which is also a model-local ONNX function in standard operators
@@ -30,10 +29,14 @@ OPSET = 18
 
 
 def affine_inverse(
-    shift: Tensor, s: Tensor, *, scale_map: ScaleMap, order: AffineOrder, clamp: float
+    shift: Tensor,
+    s: Tensor,
+    *,
+    scale_map: ScaleMap,
+    order: AffineOrder,
+    clamp: float,
 ) -> tuple[Tensor, Tensor]:
-    """Raw outputs of a conditional net → multiplier and addend of the decoding affine map, of the
-    same shape.
+    """Raw outputs of a conditional net → multiplier and addend of the decoding affine map.
 
     (h − shift)/scale (scale_first) or h/scale − shift (shift_first), as h·multiplier + addend.
     clamp: c of the tanh map; the others ignore it.
@@ -73,8 +76,7 @@ def decoded_tail(
     order: AffineOrder,
     clamp: float,
 ) -> Tensor:
-    """Decode a step after its coupling's last convolution (coupling, injector, mixing) in torch's
-    operators: N×C×H×W.
+    """Decode a step after its coupling's last convolution, in torch's operators: N×C×H×W.
 
     h: N×C×H×W, h_A its first ⌊C/2⌋ channels. head: N×2·(C−⌊C/2⌋)×H×W, [shift; s].
     injector_scale, injector_shift: the step's own, B×C×H×W, B is 1 or N, and step is 0; or those of
@@ -103,8 +105,8 @@ flow_step_tail = torch.library.custom_op(
     f"{DOMAIN}::flow_step_tail",
     mutates_args=(),
     schema="(Tensor h, Tensor head, Tensor injector_scale, Tensor injector_shift, Tensor "
-    "mixing_weight, "
-    "Tensor mixing_bias, *, int step, str scale_map, str order, float clamp) -> Tensor",
+    "mixing_weight, Tensor mixing_bias, *, int step, str scale_map, str order, float clamp) -> "
+    "Tensor",
 )(decoded_tail)
 """:func:`decoded_tail`; in an exported graph, a single FlowStepTail node."""
 
@@ -142,9 +144,7 @@ NODES: dict[Any, Callable[[dict[str, Any], Tensor], onnx.NodeProto]] = {
 
 
 def append_function(proto: onnx.ModelProto, *, scale_map: ScaleMap, order: AffineOrder) -> None:
-    """Add the function behind the model's flow ops, so that it runs everywhere. In place; no nodes,
-    no change.
-    """
+    """Add the function behind a model's flow ops, if it has any, so that it runs everywhere."""
     if any(node.domain == DOMAIN for node in proto.graph.node):
         proto.functions.append(_flow_step_tail_function(scale_map, order))
         proto.opset_import.append(helper.make_opsetid(DOMAIN, _DOMAIN_VERSION))

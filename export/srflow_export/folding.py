@@ -1,6 +1,4 @@
-"""Fold a trained network's weights exactly, in float64: actnorms into convolutions, chains of 1×1s
-into one.
-"""
+"""Fold a trained network's weights exactly, in float64: actnorms into convolutions."""
 
 from __future__ import annotations
 
@@ -25,8 +23,11 @@ class FoldedConv:
 class FoldedNet:
     """A conditional net f as plain convolutions.
 
-    on_u: the first convolution's part on u, with its bias. on_h_a: its part on h_A,
-    hidden×state×3×3; None if f sees only u. head: gives [shift; s], s the raw scale.
+    Attributes:
+        on_u: the first convolution's part on u, with its bias.
+        on_h_a: its part on h_A, hidden×state×3×3; None if f sees only u.
+        conv2: the second convolution.
+        head: gives [shift; s], s the raw scale.
     """
 
     on_u: FoldedConv
@@ -83,8 +84,7 @@ class FoldedMixing(FoldedConv):
 
 
 def fold_mixing(steps: list[Step]) -> FoldedMixing:
-    """Fold the decoding 1×1s and actnorms of consecutive steps, in decoding order, into one 1×1
-    with bias.
+    """Fold the decoding 1×1s and actnorms of consecutive steps into one 1×1 with bias.
 
     The encoding matrix is a product too: inverting the product loses digits that its factors have,
     with three 1×1s of condition 1e4 all but four.

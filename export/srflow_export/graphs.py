@@ -5,16 +5,16 @@ Because a convolution is linear, the u-half of every coupling's first convolutio
 encoder; what is left for each sample is small convolutions on h_A. Names of a level's conditioning,
 all at HR/2^level:
   level{ℓ}_step{k}_coupling         B×hidden  pre-activations of a coupling's first convolution
-  (u-half and bias), k < K level{ℓ}_step{k}_injector_scale   B×C       decoding is h·scale + shift
+  level{ℓ}_step{k}_injector_scale   B×C       decoding is h·scale + shift
   level{ℓ}_step{k}_injector_shift   B×C
 Each step has tensors of its own, because a slice of one tensor would be copied for every sample.
 
 These modules decide the precision, so exported graphs are typed: `dtype` is the type of the
 encoder, of the convolutions in conditional nets and priors, and of the conditioning. A convolution
 computes in the type of its weights, whatever the type of its input. Everything else (the flow's
-state with its scales, divisions and 1×1s, latents, tau) is
-float32: rounding errors in it would pass through tens of inverse steps, each of which may enlarge
-them, and half precision would overflow.
+state with its scales, divisions and 1×1s, latents, tau) is float32: rounding errors in it would
+pass through tens of inverse steps, each of which may enlarge them, and half precision would
+overflow.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from srflow_export.folding import (
     fold_zeros_conv,
     side_by_side,
 )
-from srflow_export.on_features import PhaseConv, enlargement, interleaved, keep_blocked_layout
+from srflow_export.on_features import PhaseConv, enlargement, interleave, keep_blocked_layout
 from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.manifest import Precision
 from srflow_training.model import PlainEncoder, SRFlow, SRFlowConfig
@@ -59,9 +59,7 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 
 def level_conditioning(config: SRFlowConfig, shape: LevelShape) -> dict[str, int]:
-    """The channels of a level's conditioning tensors by name, in the order of the encoder's
-    outputs.
-    """
+    """Return the channels of a level's conditioning by name, in the encoder's order."""
     hidden = config.hidden_at(shape.level)
     channels = {
         "coupling": hidden,
@@ -109,9 +107,7 @@ def conditioning_bytes_per_pixel(config: SRFlowConfig, dtype: torch.dtype = torc
 
 
 def state_dtype(dtype: torch.dtype) -> torch.dtype:
-    """The type of the flow's state if convolutions compute in this one: float32, or float64 (for
-    tests).
-    """
+    """Return the type of the flow's state for one of convolutions: float32, or float64 in tests."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -122,7 +118,12 @@ class Conv(nn.Module):
     bias: Tensor | None
 
     def __init__(
-        self, weight: Tensor, bias: Tensor | None, *, dtype: torch.dtype, groups: int = 1
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        *,
+        dtype: torch.dtype,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         self.register_buffer("weight", weight.to(dtype).contiguous())
@@ -131,9 +132,7 @@ class Conv(nn.Module):
 
     @classmethod
     def of(cls, convs: Sequence[FoldedConv], *, dtype: torch.dtype, groups: int = 1) -> Conv:
-        """Several convolutions side by side: all on the same input, or each on its own part of it
-        (groups).
-        """
+        """Put convolutions side by side: all on one input, or each on its own part (groups)."""
         conv = side_by_side(convs)
         return cls(conv.weight, conv.bias, dtype=dtype, groups=groups)
 
@@ -141,14 +140,16 @@ class Conv(nn.Module):
         """N×in×H×W of any type → N×out×H×W of the weights'."""
         x = x.to(self.weight.dtype)
         return F.conv2d(
-            x, self.weight, self.bias, padding=self.weight.shape[-1] // 2, groups=self.groups
+            x,
+            self.weight,
+            self.bias,
+            padding=self.weight.shape[-1] // 2,
+            groups=self.groups,
         )
 
 
 class AffineSettings(TypedDict):
-    """How a conditional net's raw outputs become an affine map, see
-    :func:`srflow_export.flow_ops.affine_inverse`.
-    """
+    """How a net's raw outputs become an affine map, see :func:`flow_ops.affine_inverse`."""
 
     scale_map: ScaleMap
     order: AffineOrder
@@ -160,10 +161,8 @@ def affine_settings(net: ConditionalNet) -> AffineSettings:
     return AffineSettings(scale_map=net.scale_map, order=net.order, clamp=net.clamp)
 
 
-def folded_nets(level: Level) -> tuple[list[FoldedNet], list[FoldedNet], AffineSettings]:
-    """A level's injectors and couplings, folded, and how injectors' raw outputs become affine
-    maps.
-    """
+def fold_nets(level: Level) -> tuple[list[FoldedNet], list[FoldedNet], AffineSettings]:
+    """Fold a level's injectors and couplings; return the injectors' affine settings too."""
     steps = [step for step in level.steps if isinstance(step, Step)]
     injectors = [step.injector for step in steps if step.injector is not None]
     couplings = [fold_net(step.coupling) for step in steps if step.coupling is not None]
@@ -182,18 +181,23 @@ def injectors_maps(head: Tensor, steps: int, affine: AffineSettings) -> tuple[Te
 
 
 class _LevelEncoder(nn.Module):
-    """A level's features → its conditioning, all K steps at once: convolutions on u, then grouped
-    ones.
+    """A level's features → its conditioning, all K steps at once.
+
+    Convolutions on u come first, then grouped ones.
 
     Where u is enlarged, the injectors' first two convolutions work on phases, see
     :mod:`srflow_export.on_features`.
     """
 
     def __init__(
-        self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype
+        self,
+        level: Level,
+        shape: LevelShape,
+        config: SRFlowConfig,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
-        injectors, couplings, self.affine = folded_nets(level)
+        injectors, couplings, self.affine = fold_nets(level)
         on_u = {
             "injector": [net.on_u for net in injectors],
             "coupling": [net.on_u for net in couplings],
@@ -220,8 +224,8 @@ class _LevelEncoder(nn.Module):
             small = features.small
             assert small is not None  # for the type checker: the level's features are enlarged
             phases = {place: self._hidden(x) for place, x in injector(features.own, small).items()}
-            hidden = interleaved(phases)
-            pre_activation = interleaved(coupling(features.own, small))
+            hidden = interleave(phases)
+            pre_activation = interleave(coupling(features.own, small))
         else:
             u = features.u()
             hidden = self._hidden(injector(u))
@@ -235,8 +239,7 @@ class _LevelEncoder(nn.Module):
 
 
 class _OwnImage(nn.Module):
-    """The image of a `residual` network's encoder, as an addend of the first step's injector shift
-    at level 1.
+    """The image of a `residual` network's encoder, added to the first injector's shift at level 1.
 
     The flow there decodes h to M·h + b, the squeezed picture, so M⁻¹ times the squeezed image has
     to be added to h. All of it is linear, and folded into the head's convolution and into one of
@@ -264,13 +267,13 @@ class _OwnImage(nn.Module):
         if config.image_base == "none":
             of_lr.zero_()
         self.on_lr = Conv(
-            self.at_level(of_lr[:, :, None, None], mixing.encoding), None, dtype=dtype
+            self.at_level(of_lr[:, :, None, None], mixing.encoding),
+            None,
+            dtype=dtype,
         )
 
     def at_level(self, part: Tensor, matrix: Tensor) -> Tensor:
-        """A weight whose rows are an HR pixel's channels in a pixel shuffle, [3·scale², …]: to rows
-        of level 1.
-        """
+        """Turn a weight with the rows of a pixel shuffle, [3·scale², …], into rows of level 1."""
         cells = (
             part.double()
             .reshape(3, self.factor, 2, self.factor, 2, -1)
@@ -285,8 +288,7 @@ class _OwnImage(nn.Module):
 
 
 class EncoderGraph(nn.Module):
-    """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of
-    :func:`level_conditioning`.
+    """lr (float32 B×3×h×w in [0, 1]) → conditioning, ordered as by :func:`level_conditioning`.
 
     dtype: the type of the encoder, of all convolutions on u, and of the conditioning.
     """
@@ -321,9 +323,7 @@ class EncoderGraph(nn.Module):
 
 
 class CouplingNet(nn.Module):
-    """The rest of a coupling's net once its first convolution's u-half is conditioning; the base of
-    steps.
-    """
+    """What is left of a coupling's net once its first convolution's u-half is conditioning."""
 
     def __init__(self, step: Step, config: SRFlowConfig, dtype: torch.dtype) -> None:
         super().__init__()
@@ -342,8 +342,7 @@ class CouplingNet(nn.Module):
 
 
 class _StepSampler(CouplingNet):
-    """Decode one conditional step: coupling, injector, and the 1×1 that everything linear after it
-    folds into.
+    """Decode a conditional step: coupling, injector, and the 1×1 that follows them.
 
     flow_nodes: what follows the coupling's net is one node.
     """
@@ -362,10 +361,16 @@ class _StepSampler(CouplingNet):
         self.flow_nodes = flow_nodes
 
     def forward(
-        self, h: Tensor, h_a: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor
+        self,
+        h: Tensor,
+        h_a: Tensor,
+        coupling: Tensor,
+        scale: Tensor,
+        shift: Tensor,
     ) -> Tensor:
-        """h: float32 N×C×H×W; h_a: its first half. coupling: B×hidden×H×W. scale, shift: B×C×H×W; B
-        is 1 or N.
+        """Decode h, float32 N×C×H×W, whose first half is h_a.
+
+        coupling: B×hidden×H×W. scale, shift: B×C×H×W; B is 1 or N.
         """
         assert self.mixing.bias is not None  # for the type checker: it has one
         weights = self.mixing.weight, self.mixing.bias
@@ -374,8 +379,7 @@ class _StepSampler(CouplingNet):
 
 
 def conditional_steps(level: Level, config: SRFlowConfig) -> list[tuple[Step, FoldedMixing]]:
-    """A level's conditional steps, first to last in encoding order, each with the 1×1 that ends its
-    decoding.
+    """Return a level's conditional steps in encoding order, each with the 1×1 that ends decoding.
 
     Everything linear after the first step's injector is one 1×1.
     """
@@ -399,7 +403,12 @@ class _LevelSampler(nn.Module):
     """Decode one level: the inverse of its split, and its steps, up to the unsqueeze."""
 
     def __init__(
-        self, level: Level, config: SRFlowConfig, dtype: torch.dtype, *, flow_nodes: bool
+        self,
+        level: Level,
+        config: SRFlowConfig,
+        dtype: torch.dtype,
+        *,
+        flow_nodes: bool,
     ) -> None:
         super().__init__()
         self.steps = nn.ModuleList(
@@ -424,7 +433,10 @@ class _LevelSampler(nn.Module):
         return torch.cat([unsqueezed, drawn], dim=1), kept
 
     def forward(
-        self, h: Tensor, conditioning: Sequence[Tensor], kept: Tensor | None = None
+        self,
+        h: Tensor,
+        conditioning: Sequence[Tensor],
+        kept: Tensor | None = None,
     ) -> Tensor:
         """Run the level's steps on its state h. kept: its first channels, if they are at hand."""
         count = len(self.steps)
@@ -437,8 +449,9 @@ class _LevelSampler(nn.Module):
 
 
 class SamplerGraph(nn.Module):
-    """Conditioning, noise and tau → what levels L … 1 decode to; the last is sr (float32 N×3×sh×sw,
-    not clipped).
+    """Conditioning, noise and tau → what levels L … 1 decode to; the last is sr.
+
+    sr is float32 N×3×sh×sw, not clipped.
 
     Inputs in the order of :func:`level_conditioning`, then :func:`noise_names` (standard normal,
     N×C×H×W), then tau ([1] or [N]). dtype: that of convolutions in conditional nets and priors, and
@@ -447,7 +460,11 @@ class SamplerGraph(nn.Module):
     """
 
     def __init__(
-        self, model: SRFlow, dtype: torch.dtype = torch.float32, *, flow_nodes: bool = False
+        self,
+        model: SRFlow,
+        dtype: torch.dtype = torch.float32,
+        *,
+        flow_nodes: bool = False,
     ) -> None:
         super().__init__()
         self.levels = nn.ModuleList(

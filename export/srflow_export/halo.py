@@ -1,5 +1,4 @@
-"""Measure the halo that a model's tiles need: cut real photographs, and see how far from the cuts
-results change.
+"""Measure the halo that a model's tiles need, by cutting real photographs.
 
 Each convolution lets a network see a pixel further, and the full-size encoder has hundreds. Distant
 pixels hardly matter, though, and how distant that is depends on the weights. Pictures and latents
@@ -17,14 +16,15 @@ halo for it: graphs of lower precision are measured in float32.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
 
-from srflow_export.parity.measure import DIVERGED, Progress
+from srflow_export.parity.measure import DIVERGED
 from srflow_export.parity.photographs import Array, collage, photographs
+from srflow_export.progress import Progress, Say
 from srflow_sdk.backends import Backend
 from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.latents.random_field import window_noise
@@ -89,12 +89,13 @@ halos up to 32."""
 
 @dataclass(frozen=True, kw_only=True)
 class HaloRow:
-    """How tiles with a halo of this many LR pixels differ from no tiles, in float32 pictures with
-    values in [0, 1].
+    """How tiles with a halo differ from no tiles, in float32 pictures with values in [0, 1].
 
-    max_abs: largest difference. mean_abs: largest mean difference of a photograph and tau.
-    compared: how many pairs of photograph and tau; those at which the network itself diverges, as
-    in :mod:`srflow_export.parity`, are left out.
+    Attributes:
+        halo: in LR pixels.
+        max_abs: largest difference.
+        mean_abs: largest mean difference of a photograph and tau.
+        compared: pairs of photograph and tau, without those at which the network itself diverges.
     """
 
     halo: int
@@ -110,11 +111,12 @@ class HaloRow:
 
 @dataclass(frozen=True, kw_only=True)
 class InverterHaloRow:
-    """How latents of tiles with a halo of this many LR pixels differ from those of no tiles.
+    """How latents of tiles with a halo differ from those of no tiles.
 
-    max_latent: largest difference of a latent; at tau 1 they have a standard deviation of 1.
-    mean_nats: mean absolute difference of the log density, in nats for each value of the HR
-    picture.
+    Attributes:
+        halo: in LR pixels.
+        max_latent: largest difference of a latent; at tau 1 their standard deviation is 1.
+        mean_nats: mean difference of the log density, in nats for each value of the HR picture.
     """
 
     halo: int
@@ -127,52 +129,48 @@ class InverterHaloRow:
         return self.max_latent <= _MAX_LATENT and self.mean_nats <= _MEAN_NATS
 
 
-def with_halo(
-    manifest: Manifest, backend: Backend, *, say: Callable[[str], None] = lambda _: None
-) -> Manifest:
-    """The manifest with the halo that its graphs need, and the measurement as
-    `provenance["halo"]`.
-    """
-    row, smaller = measured_halo(backend, manifest, say=say)
+def add_halo(manifest: Manifest, backend: Backend, *, say: Say = lambda _: None) -> Manifest:
+    """Give the manifest the halo that its graphs need, and the measurement in its provenance."""
+    row, smaller = measure_halo(backend, manifest, say=say)
     say(
         f"halo {row.halo}: tiles differ from the untiled picture by at most "
-        f"{255 * row.max_abs:.2g}/255, "
-        f"on average {255 * row.mean_abs:.2g}/255"
+        f"{255 * row.max_abs:.2g}/255, on average {255 * row.mean_abs:.2g}/255"
     )
     if not row.compared:
         _logger.warning(
-            "the halo could not be measured, as the network itself diverges on the photographs, or "
-            "takes larger ones: "
-            "it is %d LR pixels",
+            "the halo could not be measured, as the network itself diverges on the photographs, "
+            "or takes larger ones: it is %d LR pixels",
             row.halo,
         )
     elif not row.is_enough:
         _logger.warning(
             "tiles of this network differ from the untiled picture even with a halo of %d LR "
-            "pixels: expect seams, or "
-            "use tile=None (--tile none)",
+            "pixels: expect seams, or use tile=None (--tile none)",
             row.halo,
         )
     return replace(
-        manifest, halo=row.halo, provenance=manifest.provenance | {"halo": _record(row, smaller)}
+        manifest,
+        halo=row.halo,
+        provenance=manifest.provenance | {"halo": _record(row, smaller)},
     )
 
 
-def with_inverter_halo(
-    manifest: Manifest, backend: Backend, *, say: Callable[[str], None] = lambda _: None
+def add_inverter_halo(
+    manifest: Manifest,
+    backend: Backend,
+    *,
+    say: Say = lambda _: None,
 ) -> Manifest:
     """The same for the inverter: `inverter_halo`, in provenance too."""
-    row, smaller = measured_inverter_halo(backend, manifest, say=say)
+    row, smaller = measure_inverter_halo(backend, manifest, say=say)
     say(
         f"inverter's halo {row.halo}: latents of tiles differ from untiled ones by at most "
-        f"{row.max_latent:.1g}, the "
-        f"log density by {row.mean_nats:.1g} nats a value"
+        f"{row.max_latent:.1g}, the log density by {row.mean_nats:.1g} nats a value"
     )
     if not row.is_enough:
         _logger.warning(
             "latents of tiles differ from those of the untiled picture by up to %.1g with a halo "
-            "of %d LR pixels, and "
-            "a wider one does not help: use tile=None where that is too much",
+            "of %d LR pixels, and a wider one does not help: use tile=None where that is too much",
             row.max_latent,
             row.halo,
         )
@@ -186,8 +184,11 @@ def _record(
     return {"measured": asdict(row), "next_smaller": None if smaller is None else asdict(smaller)}
 
 
-def measured_halo(
-    backend: Backend, manifest: Manifest, *, say: Callable[[str], None] = lambda _: None
+def measure_halo(
+    backend: Backend,
+    manifest: Manifest,
+    *,
+    say: Say = lambda _: None,
 ) -> tuple[HaloRow, HaloRow | None]:
     """Find the smallest halo that is enough, and the next smaller one.
 
@@ -209,23 +210,23 @@ def measured_halo(
     tries = sorted({max(largest // step, 1) * step for largest in _LARGEST})
     progress = Progress("measuring the halo", len(photos), say)
     needed = tries[0]
-    found = []
+    measured = []
     for number, photo in enumerate(photos):
         for largest in (needed, *(larger for larger in tries if larger > needed)):
-            rows = _picture_rows(backend, manifest, photo.lr, number, largest=largest, room=room)
+            rows = _measure_photo(backend, manifest, photo.lr, number, largest=largest, room=room)
             if not rows or not rows[-1].compared or rows[-1].is_enough:
                 break
         if rows and rows[-1].compared:
-            found.append(rows)
+            measured.append(rows)
             needed = max(needed, next((row.halo for row in rows if row.is_enough), rows[-1].halo))
         progress.step()
-    if not found:
+    if not measured:
         return HaloRow(halo=tries[-1], max_abs=0.0, mean_abs=0.0, compared=0), None
     # A photograph whose part was too small for a row counts with its last one, as a wider halo
     # changes less.
     worst = [
-        _worst([rows[min(index, len(rows) - 1)] for rows in found])
-        for index in range(max(map(len, found)))
+        _merge_rows([rows[min(index, len(rows) - 1)] for rows in measured])
+        for index in range(max(map(len, measured)))
     ]
     for index, row in enumerate(worst):
         if row.is_enough:
@@ -233,7 +234,7 @@ def measured_halo(
     return worst[-1], None
 
 
-def _worst(rows: Sequence[HaloRow]) -> HaloRow:
+def _merge_rows(rows: Sequence[HaloRow]) -> HaloRow:
     """All photographs in one row, whose halo is the largest."""
     return HaloRow(
         halo=max(row.halo for row in rows),
@@ -243,58 +244,72 @@ def _worst(rows: Sequence[HaloRow]) -> HaloRow:
     )
 
 
-def _picture_rows(
-    backend: Backend, manifest: Manifest, photo: Array, number: int, *, largest: int, room: int
+def _measure_photo(
+    backend: Backend,
+    manifest: Manifest,
+    photo: Array,
+    number: int,
+    *,
+    largest: int,
+    room: int,
 ) -> list[HaloRow]:
-    """Of one photograph, a row for each halo up to the largest that is a multiple; room: the
-    smallest one's side.
+    """Measure one photograph: a row for each multiple up to the largest halo.
+
+    room: the side of the smallest photograph. The upper left part of one photograph is taken, and
+    the lower right one of the next.
     """
     step = manifest.size_multiple
     core, beyond = _core_and_beyond(manifest)
     side = min(largest + core + beyond, room)
     inside = side - beyond
+    halos = range(step, min(largest, inside - step) + 1, step)
+    if not halos:
+        return []
     is_odd = number % 2 == 1
     corner = 0 if is_odd else max(0, min(_PLACE // step * step, room) - side)
-    rows = [
-        HaloRow(halo=halo, max_abs=0.0, mean_abs=0.0, compared=0)
-        for halo in range(step, min(largest, inside - step) + 1, step)
-    ]
-    if not rows:
-        return rows
     lr = np.ascontiguousarray(photo[..., corner : corner + side, corner : corner + side])
-    start = (
-        beyond if is_odd else 0
-    )  # the upper left part of one photograph, the lower right of the next
+    start = beyond if is_odd else 0
     part = Window(top=start, left=start, height=inside, width=inside)
-    ys, xs = part.scaled(manifest.scale).slices
-    everything, cut = (
-        drawn(
-            backend,
-            manifest,
-            lr,
-            window,
-            taus=sorted({0.0, manifest.default_tau, 1.0}),
-            seed=number,
-        )
+    rows = [HaloRow(halo=halo, max_abs=0.0, mean_abs=0.0, compared=0) for halo in halos]
+    for pixels in _differences(backend, manifest, lr, part, seed=number):
+        from_cuts = pixels[:, ::-1, :, ::-1] if is_odd else pixels  # the cuts come last
+        rows = [_count(row, from_cuts, core) for row in rows]
+    return rows
+
+
+def _differences(
+    backend: Backend,
+    manifest: Manifest,
+    lr: Array,
+    part: Window,
+    *,
+    seed: int,
+) -> Iterator[Array]:
+    """How a part without the rest differs at each tau: 3×h×scale×w×scale, where it can be told."""
+    side = lr.shape[2]
+    taus = sorted({0.0, manifest.default_tau, 1.0})
+    whole, cut = (
+        draw_window(backend, manifest, lr, window, taus=taus, seed=seed)
         for window in (Window(top=0, left=0, height=side, width=side), part)
     )
-    for tau, whole in everything.items():
-        if not np.abs(whole).max() < DIVERGED:  # true for NaN
-            continue
-        pixels = difference(cut[tau], whole[:, ys, xs]).reshape(
-            3, inside, manifest.scale, inside, manifest.scale
-        )
-        if start:
-            pixels = pixels[:, ::-1, :, ::-1]  # the cuts come last
-        for index, row in enumerate(rows):
-            seen = inside - row.halo
-            border = slice(max(0, seen - core), seen)
-            mean = float(pixels[:, border, :, border].mean(dtype=np.float64)) * min(1, core / _CORE)
-            most = max(row.max_abs, float(pixels[:, :seen, :, :seen].max()))
-            rows[index] = replace(
-                row, max_abs=most, mean_abs=max(row.mean_abs, mean), compared=row.compared + 1
-            )
-    return rows
+    rows, columns = part.scaled(manifest.scale).slices
+    size = (3, part.height, manifest.scale, part.width, manifest.scale)
+    for tau, picture in whole.items():
+        if np.abs(picture).max() < DIVERGED:  # false for NaN
+            yield difference(cut[tau], picture[:, rows, columns]).reshape(size)
+
+
+def _count(row: HaloRow, pixels: Array, core: int) -> HaloRow:
+    """The row with another picture's differences, whose cuts come last."""
+    seen = pixels.shape[1] - row.halo
+    border = slice(max(0, seen - core), seen)
+    mean = float(pixels[:, border, :, border].mean(dtype=np.float64)) * min(1, core / _CORE)
+    return replace(
+        row,
+        max_abs=max(row.max_abs, float(pixels[:, :seen, :, :seen].max())),
+        mean_abs=max(row.mean_abs, mean),
+        compared=row.compared + 1,
+    )
 
 
 def _core_and_beyond(manifest: Manifest) -> tuple[int, int]:
@@ -303,7 +318,7 @@ def _core_and_beyond(manifest: Manifest) -> tuple[int, int]:
     return padded_size(_CORE * 4 // max(manifest.scale, 4), step), padded_size(_BEYOND, step)
 
 
-def drawn(
+def draw_window(
     backend: Backend,
     manifest: Manifest,
     lr: Array,
@@ -312,34 +327,38 @@ def drawn(
     taus: Sequence[float],
     seed: int,
 ) -> dict[float, Array]:
-    """A window of a photograph, upscaled without the rest of it: by tau, float32 3×sh×sw, not
-    clipped.
+    """Upscale a window of a photograph without the rest: by tau, float32 3×sh×sw, not clipped.
 
     lr: float32 1×3×h×w in [0, 1].
     """
     rows, columns = window.slices
     conditioning = backend.encode(lr[:, :, rows, columns])
     field = window_noise(
-        manifest.latent_levels, scale=manifest.scale, seed=seed, sample=0, **vars(window)
+        manifest.latent_levels,
+        scale=manifest.scale,
+        seed=seed,
+        sample=0,
+        **vars(window),
     )
     noise = {level: array[None] for level, array in field.items()}
     return {tau: backend.sample(conditioning, noise, tau)[0] for tau in taus}
 
 
 def difference(part: Array, whole: Array) -> Array:
-    """The absolute difference of two pictures, clipped to [0, 1], as files are; 1 where the part is
-    NaN.
-    """
+    """The absolute difference of two pictures, clipped as files are; 1 where the part is NaN."""
     change: Array = np.nan_to_num(np.abs(part.clip(0, 1) - whole.clip(0, 1)), nan=1.0)
     return change
 
 
-def measured_inverter_halo(
-    backend: Backend, manifest: Manifest, *, say: Callable[[str], None] = lambda _: None
+def measure_inverter_halo(
+    backend: Backend,
+    manifest: Manifest,
+    *,
+    say: Say = lambda _: None,
 ) -> tuple[InverterHaloRow, InverterHaloRow | None]:
     """Find the smallest halo that is enough for inverter.onnx, and the next smaller one.
 
-    backend: as for :func:`measured_halo`. Candidates are the multiples of the manifest's
+    backend: as for :func:`measure_halo`. Candidates are the multiples of the manifest's
     size_multiple up to :data:`_LARGEST_OF_INVERTERS`. If none is enough, the first row's
     `is_enough` is false, and its halo is the one from which on only rounding is left, or else the
     largest. There is no second row if the smallest candidate is taken.
@@ -350,16 +369,14 @@ def measured_inverter_halo(
     rows: list[InverterHaloRow] = []
     for largest in _LARGEST_OF_INVERTERS:
         say(f"measuring the inverter's halo, up to {largest}")
-        rows = _latent_rows(backend, manifest, largest)
-        if (index := _chosen(rows)) is not None:
+        rows = _measure_latents(backend, manifest, largest)
+        if (index := _choose_row(rows)) is not None:
             return rows[index], rows[index - 1] if index else None
     return rows[-1], rows[-2] if len(rows) > 1 else None
 
 
-def _chosen(rows: Sequence[InverterHaloRow]) -> int | None:
-    """The first row that is enough, or from which on differences do not fall; None if they still do
-    at the end.
-    """
+def _choose_row(rows: Sequence[InverterHaloRow]) -> int | None:
+    """Return the first row that is enough, or from which on nothing falls, if there is one."""
     enough = next((index for index, row in enumerate(rows) if row.is_enough), None)
     settled = next(
         index for index, row in enumerate(rows) if row.mean_nats <= _SETTLED * rows[-1].mean_nats
@@ -367,25 +384,16 @@ def _chosen(rows: Sequence[InverterHaloRow]) -> int | None:
     return settled if enough is None and settled < len(rows) // 2 else enough
 
 
-def _latent_rows(backend: Backend, manifest: Manifest, largest: int) -> list[InverterHaloRow]:
-    """A row for each halo up to the largest that is a multiple."""
+def _measure_latents(backend: Backend, manifest: Manifest, largest: int) -> list[InverterHaloRow]:
+    """Measure a collage of photographs: a row for each multiple up to the largest halo."""
     step = manifest.size_multiple
     scale = manifest.scale
     core, beyond = _core_and_beyond(manifest)
     largest = padded_size(largest, step)
     inside = largest + core
     corner = max(0, _PLACE // step * step - inside - beyond)
-    hr = np.ascontiguousarray(
-        collage(scale * (corner + inside + beyond))[..., scale * corner :, scale * corner :]
-    )
-    lr = round_to_8_bit(REDUCTIONS[manifest.reduction](torch.from_numpy(hr), scale)).numpy()
-    latents, density = backend.invert(backend.encode(lr), hr)
-    cut, cut_density = backend.invert(
-        backend.encode(np.ascontiguousarray(lr[..., :inside, :inside])),
-        np.ascontiguousarray(hr[..., : scale * inside, : scale * inside]),
-    )
-    nats = np.abs(_change(cut_density, density)) / (3 * scale**2)
-    changes = {level: np.abs(_change(cut[level], latent)) for level, latent in latents.items()}
+    hr = collage(scale * (corner + inside + beyond))[..., scale * corner :, scale * corner :]
+    changes, nats = _invert_and_cut(backend, manifest, np.ascontiguousarray(hr), inside)
     rows = []
     for halo in range(step, largest + 1, step):
         seen = inside - halo
@@ -399,10 +407,26 @@ def _latent_rows(backend: Backend, manifest: Manifest, largest: int) -> list[Inv
     return rows
 
 
-def _change(cut: Array, whole: Array) -> Array:
-    """The difference of a cut array from the same part of the whole one; 1e9 where it is not a
-    number.
-    """
+def _invert_and_cut(
+    backend: Backend,
+    manifest: Manifest,
+    hr: Array,
+    inside: int,
+) -> tuple[dict[int, Array], Array]:
+    """How latents and the log density change without what lies beyond so many LR pixels."""
+    scale = manifest.scale
+    lr = round_to_8_bit(REDUCTIONS[manifest.reduction](torch.from_numpy(hr), scale)).numpy()
+    latents, density = backend.invert(backend.encode(lr), hr)
+    cut, cut_density = backend.invert(
+        backend.encode(np.ascontiguousarray(lr[..., :inside, :inside])),
+        np.ascontiguousarray(hr[..., : scale * inside, : scale * inside]),
+    )
+    changes = {level: np.abs(_subtract(cut[level], latent)) for level, latent in latents.items()}
+    return changes, np.abs(_subtract(cut_density, density)) / np.float32(3 * scale**2)
+
+
+def _subtract(cut: Array, whole: Array) -> Array:
+    """Subtract the same part of a whole array from a cut one; 1e9 where that is no number."""
     height, width = cut.shape[2:]
     difference: Array = np.nan_to_num(cut - whole[..., :height, :width], nan=1e9)
     return difference

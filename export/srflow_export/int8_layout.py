@@ -1,5 +1,4 @@
-"""The encoder graph, laid out for runtimes that compute convolutions on integers: OpenVINO, ONNX
-Runtime.
+"""The encoder graph, laid out for runtimes that compute convolutions on integers.
 
 Its values are those of :class:`srflow_export.graphs.EncoderGraph` up to float32 rounding. Five
 things differ, because integer convolutions are so fast that everything between them counts, and
@@ -32,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_export.folding import FoldedConv
-from srflow_export.graphs import Conv, EncoderGraph, folded_nets, injectors_maps
+from srflow_export.graphs import Conv, EncoderGraph, fold_nets, injectors_maps
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.encoder import DenseBlock, ResidualBlock
 from srflow_training.model.features import LevelFeatures
@@ -51,8 +50,7 @@ quarter, pictures of an earlier x4-small came out 0.8 dB worse on other photogra
 
 
 class IntegerEncoderGraph(EncoderGraph):
-    """lr (float32 B×3×h×w in [0, 1]) → the conditioning of all levels, in the order of
-    `level_conditioning`.
+    """lr (float32 B×3×h×w in [0, 1]) → conditioning, ordered as by `level_conditioning`.
 
     Float32; :mod:`srflow_export.quantisation` turns its convolutions into integer ones.
     crops: float32 1×3×h×w in [0, 1], on which the sizes of features are measured.
@@ -60,7 +58,7 @@ class IntegerEncoderGraph(EncoderGraph):
 
     def __init__(self, model: SRFlow, crops: Sequence[Array]) -> None:
         super().__init__(model)
-        sizes = _measured(model, crops)
+        sizes = _measure(model, crops)
         self.levels = nn.ModuleList(
             _PlainLevel(level, model.config, largest)
             for level, largest in zip(model.flow_levels(), sizes.u, strict=True)
@@ -74,8 +72,10 @@ class IntegerEncoderGraph(EncoderGraph):
 class _Sizes:
     """Largest absolute values of channels, [C] float64.
 
-    u: level by level. in_blocks: by a dense block, of what it takes; by one of its convolutions, of
-    its result behind the LeakyReLU.
+    Attributes:
+        u: level by level.
+        in_blocks: by a dense block, of what it takes; by one of its convolutions, of its result
+            behind the LeakyReLU.
     """
 
     u: list[Tensor]
@@ -83,12 +83,12 @@ class _Sizes:
 
 
 @torch.no_grad()
-def _measured(model: SRFlow, crops: Sequence[Array]) -> _Sizes:
-    found: dict[nn.Module, Tensor] = {}
+def _measure(model: SRFlow, crops: Sequence[Array]) -> _Sizes:
+    in_blocks: dict[nn.Module, Tensor] = {}
 
     def note(module: nn.Module, x: Tensor) -> None:
         largest = _largest(x)
-        found[module] = torch.maximum(largest, found.get(module, largest))
+        in_blocks[module] = torch.maximum(largest, in_blocks.get(module, largest))
 
     hooks = []
     for block in model.encoder.modules():
@@ -110,7 +110,9 @@ def _measured(model: SRFlow, crops: Sequence[Array]) -> _Sizes:
     finally:
         for hook in hooks:
             hook.remove()
-    return _Sizes([torch.stack(level).amax(dim=0) for level in zip(*levels, strict=True)], found)
+    return _Sizes(
+        [torch.stack(level).amax(dim=0) for level in zip(*levels, strict=True)], in_blocks
+    )
 
 
 def _largest(x: Tensor) -> Tensor:
@@ -118,9 +120,7 @@ def _largest(x: Tensor) -> Tensor:
 
 
 def _balance(largest: Tensor, weights: Sequence[Tensor]) -> Tensor:
-    """By what to divide each channel of u, and multiply its weights: [C], positive, geometric mean
-    1.
-    """
+    """Return by what to divide each channel of u: [C], positive, geometric mean 1."""
     of_weights = torch.stack([weight.abs().amax(dim=(0, 2, 3)) for weight in weights]).amax(dim=0)
     activations, of_weights = (
         each.clamp(min=1e-4 * float(each.max()) + 1e-12) for each in (largest, of_weights)
@@ -137,7 +137,7 @@ class _PlainLevel(nn.Module):
 
     def __init__(self, level: Level, config: SRFlowConfig, largest: Tensor) -> None:
         super().__init__()
-        injectors, couplings, self.affine = folded_nets(level)
+        injectors, couplings, self.affine = fold_nets(level)
         self.steps = len(injectors)
         on_u, conv1 = ([net.on_u for net in nets] for nets in (couplings, injectors))
         by = _balance(largest, [conv.weight for conv in (*conv1, *on_u)])
@@ -151,7 +151,9 @@ class _PlainLevel(nn.Module):
         self.shares: Tensor
         self.register_buffer("shares", (1 / by).float()[:, None, None])
         self.conv2 = Conv.of(
-            [net.conv2 for net in injectors], dtype=torch.float32, groups=self.steps
+            [net.conv2 for net in injectors],
+            dtype=torch.float32,
+            groups=self.steps,
         )
         self.head = Conv.of([net.head for net in injectors], dtype=torch.float32, groups=self.steps)
 
@@ -172,8 +174,7 @@ class _PlainLevel(nn.Module):
 
 
 class _PlainDense(nn.Module):
-    """A dense block whose features are of similar size, with its share of 0.2 in the last
-    convolution.
+    """A dense block whose features are of similar size, with its share of 0.2 in a convolution.
 
     What a LeakyReLU gives is enlarged by the weights before it, and reduced again by those that
     take it.

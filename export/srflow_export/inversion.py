@@ -37,12 +37,14 @@ def _log_scale(s: Tensor, *, scale_map: ScaleMap, clamp: float) -> Tensor:
 
 
 class _StepInverter(CouplingNet):
-    """Encode one conditional step: the 1×1 that everything linear before it folds into, injector,
-    coupling.
-    """
+    """Encode a conditional step: the 1×1 before it, injector, coupling."""
 
     def __init__(
-        self, step: Step, mixing: FoldedMixing, config: SRFlowConfig, dtype: torch.dtype
+        self,
+        step: Step,
+        mixing: FoldedMixing,
+        config: SRFlowConfig,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__(step, config, dtype)
         encoding = mixing.encoding
@@ -53,11 +55,13 @@ class _StepInverter(CouplingNet):
         self.log_det_of_mixing = float(torch.linalg.slogdet(encoding).logabsdet)
 
     def forward(
-        self, h: Tensor, coupling: Tensor, scale: Tensor, shift: Tensor
+        self,
+        h: Tensor,
+        coupling: Tensor,
+        scale: Tensor,
+        shift: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """As the sampler's step takes them; returns the encoded h and the log-determinant by
-        position, N×1×H×W.
-        """
+        """Encode h; return it with the log-determinant by position, N×1×H×W."""
         scale = scale.to(h.dtype)
         h = (self.mixing(h) - shift.to(h.dtype)) / scale
         log_det = -torch.log(scale).sum(dim=1, keepdim=True)
@@ -79,7 +83,11 @@ class _LevelInverter(nn.Module):
     """Encode one level: its steps, and its split."""
 
     def __init__(
-        self, level: Level, shape: LevelShape, config: SRFlowConfig, dtype: torch.dtype
+        self,
+        level: Level,
+        shape: LevelShape,
+        config: SRFlowConfig,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
         self.steps = nn.ModuleList(
@@ -94,8 +102,9 @@ class _LevelInverter(nn.Module):
     def forward(
         self, h: Tensor, conditioning: Sequence[Tensor]
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """h: N×C×H×W, squeezed. Returns h without the latent, the latent if there is a split, and
-        nats by position.
+        """Encode h, N×C×H×W, squeezed.
+
+        Returns h without the latent, the latent if there is a split, and nats by position.
         """
         steps = [step for step in self.steps if isinstance(step, _StepInverter)]
         parts = (
@@ -111,16 +120,18 @@ class _LevelInverter(nn.Module):
         nats = nats + constant
         if self.prior is None:
             return h, None, nats
-        h, leaving = h[:, : self.kept], h[:, self.kept :]
-        mean, logs = self.prior(h).to(h.dtype).chunk(2, dim=1)
+        kept = h[:, : self.kept]
+        leaving = h[:, self.kept :]
+        mean, logs = self.prior(kept).to(h.dtype).chunk(2, dim=1)
         logs = bounded(logs, self.split_clamp)
         latent = (leaving - mean) * torch.exp(-logs)
-        return h, latent, nats - logs.sum(dim=1, keepdim=True)
+        return kept, latent, nats - logs.sum(dim=1, keepdim=True)
 
 
 class InverterGraph(nn.Module):
-    """hr (float32 N×3×sh×sw) and conditioning → latents of levels 1 … L, then the log density
-    N×1×h×w in nats.
+    """hr (float32 N×3×sh×sw) and conditioning → latents of levels 1 … L, and the log density.
+
+    The log density is N×1×h×w, in nats.
 
     Latents in the order of their levels. The log density of the image given its LR image is the
     map's sum; at a position it is what the LR pixel's cell contributes. What belongs to a latent

@@ -1,5 +1,4 @@
-"""`python -m srflow_export.native cpu|cuda|tensorrt`: build native libraries, and place them in the
-installed SDK.
+"""`python -m srflow_export.native cpu|cuda|tensorrt`: build native libraries for the SDK.
 
 It runs in a clone of srflow-sdk, or in its unpacked sdist, which have the sources in runtime/.
 """
@@ -56,8 +55,9 @@ def main(preset: str, options: tuple[str, ...]) -> None:
 
 
 def build(source: Path, preset: str, *options: str, into: Path) -> None:
-    """Build below `source`/build/, and place all libraries in the folder `into`. CMake's output
-    passes through.
+    """Build below `source`/build/, and place all libraries in the folder `into`.
+
+    CMake's output passes through.
 
     TensorRT's headers and nvcc come from PyPI where the options name none and there is none.
     Raises: ArgumentError for sources of another version, MissingExtraError without CMake or nvcc,
@@ -70,38 +70,9 @@ def build(source: Path, preset: str, *options: str, into: Path) -> None:
             f"{source} is no clone or sdist of the srflow-sdk that is installed in {_SDK}; go to "
             "the folder of one"
         )
-    tensorrt = [each.version for name in _TENSORRT for each in metadata.distributions(name=name)]
-    wanted = [
-        f"-DSRFLOW_TENSORRT_VERSION={version}" for version in tensorrt[:1]
-    ]  # CMake asks for its headers
-    tools = source / "build" / "native-tools"
-    named = " ".join(options)
-    major = tensorrt[0].partition(".")[0] if tensorrt else "10"
-    if (
-        preset == "tensorrt"
-        and "TensorRT_INCLUDE_DIR" not in named
-        and "TENSORRT_INCLUDE_DIR" not in os.environ
-    ):
-        headers = tools / "kernel_lens" / "include" / "tensorrt"
-        if major in _HEADERS:  # otherwise CMake says where they are
-            wanted += [
-                f"-DTensorRT_INCLUDE_DIR={_from_pypi(headers, tools, '--no-deps', _HEADERS[major])}"
-            ]
-    if (
-        preset != "cpu"
-        and "CMAKE_CUDA_COMPILER" not in named
-        and not (_tool("nvcc") or "CUDACXX" in os.environ)
-    ):
-        if (gpu := find_gpu()) is not None and cuda_of_wheels(gpu.cuda) < 13:
-            raise MissingExtraError(
-                f"nvcc is not on the PATH, and this driver needs one of CUDA {gpu.cuda} or older"
-            )
-        wanted += [
-            "-DCMAKE_CUDA_COMPILER="
-            f"{_from_pypi(tools / 'nvidia' / 'cu13' / 'bin' / 'nvcc', tools, *_NVCC)}"
-        ]
-    generator = ("-G", "Ninja") if _tool("ninja") else ()
-    _cmake(
+    wanted = _fetch_tools(source / "build" / "native-tools", preset, " ".join(options))
+    generator = ("-G", "Ninja") if _find_tool("ninja") else ()
+    _run_cmake(
         "--fresh",
         "-S",
         source,
@@ -114,9 +85,9 @@ def build(source: Path, preset: str, *options: str, into: Path) -> None:
         *wanted,
         *options,
     )
-    _cmake("--build", folder, "--parallel", os.cpu_count() or 1)
+    _run_cmake("--build", folder, "--parallel", os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as stage:
-        _cmake("--install", folder, "--prefix", stage)
+        _run_cmake("--install", folder, "--prefix", stage)
         built = sorted(Path(stage, "lib").glob("libsrflow_*"))
         if _NEEDED[preset] not in {path.stem for path in built}:
             raise ExportError(
@@ -130,8 +101,33 @@ def build(source: Path, preset: str, *options: str, into: Path) -> None:
             click.echo(f"wrote {into / path.name}")
 
 
-def _from_pypi(wanted: Path, tools: Path, *packages: str) -> Path:
-    """What packages bring into a folder of tools. Raises: ExportError if pip fails."""
+def _fetch_tools(tools: Path, preset: str, given: str) -> list[str]:
+    """Fetch TensorRT's headers and nvcc where there are none; returns CMake's options for them.
+
+    Raises: MissingExtraError if the driver is too old for this nvcc, ExportError if pip fails.
+    """
+    tensorrt = [each.version for name in _TENSORRT for each in metadata.distributions(name=name)]
+    wanted = [f"-DSRFLOW_TENSORRT_VERSION={version}" for version in tensorrt[:1]]
+    major = tensorrt[0].partition(".")[0] if tensorrt else "10"
+    has_headers = "TensorRT_INCLUDE_DIR" in given or "TENSORRT_INCLUDE_DIR" in os.environ
+    if preset == "tensorrt" and not has_headers and major in _HEADERS:  # else CMake names them
+        headers = tools / "kernel_lens" / "include" / "tensorrt"
+        _fetch(headers, tools, "--no-deps", _HEADERS[major])
+        wanted.append(f"-DTensorRT_INCLUDE_DIR={headers}")
+    has_nvcc = "CMAKE_CUDA_COMPILER" in given or _find_tool("nvcc") or "CUDACXX" in os.environ
+    if preset != "cpu" and not has_nvcc:
+        if (gpu := find_gpu()) is not None and cuda_of_wheels(gpu.cuda) < 13:
+            raise MissingExtraError(
+                f"nvcc is not on the PATH, and this driver needs one of CUDA {gpu.cuda} or older"
+            )
+        nvcc = tools / "nvidia" / "cu13" / "bin" / "nvcc"
+        _fetch(nvcc, tools, *_NVCC)
+        wanted.append(f"-DCMAKE_CUDA_COMPILER={nvcc}")
+    return wanted
+
+
+def _fetch(wanted: Path, tools: Path, *packages: str) -> None:
+    """Install packages into a folder of tools. Raises: ExportError if pip fails."""
     if not wanted.exists():
         click.echo(f"fetching {' '.join(packages)} into {tools}")
         command = [
@@ -149,18 +145,17 @@ def _from_pypi(wanted: Path, tools: Path, *packages: str) -> Path:
                 f"pip did not bring {wanted}; its output above says why, and docs/native.md the "
                 "way without"
             )
-    return wanted
 
 
-def _tool(name: str) -> str | None:
+def _find_tool(name: str) -> str | None:
     """The environment's own first, even if it is not active."""
     return shutil.which(
         name, path=os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
     )
 
 
-def _cmake(*arguments: object) -> None:
-    if (cmake := _tool("cmake")) is None:
+def _run_cmake(*arguments: object) -> None:
+    if (cmake := _find_tool("cmake")) is None:
         raise MissingExtraError("CMake is not installed: pip install '.[native]'")
     if (status := subprocess.run([cmake, *map(str, arguments)], check=False).returncode) != 0:
         raise ExportError(

@@ -5,7 +5,7 @@ takes few values in each cell of factor×factor equal pixels: pixels at its edge
 others one. So the nine taps become 4 at factor 2 and 2.25 on average at factor 4, as smaller
 kernels that are sums of the taps, one for each kind of pixel (:class:`PhaseConv`). Their results,
 one tensor for each pixel of the cell, stay apart as long as convolutions are 1×1;
-:func:`interleaved` then joins them.
+:func:`interleave` then joins them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,7 @@ Phases = dict[tuple[int, int], Tensor]
 
 
 def enlargement(config: SRFlowConfig, shape: LevelShape) -> int:
-    """How many times as wide and high as the blocks' outputs the level's u is, if it repeats
-    pixels; else 1.
-    """
+    """Return how often u repeats the blocks' outputs in both directions; 1 if it does not."""
     if (
         config.condition
         or shape.lr_exponent <= 0
@@ -41,9 +39,7 @@ def enlargement(config: SRFlowConfig, shape: LevelShape) -> int:
 
 
 def kernel_shapes(factor: int) -> dict[str, tuple[int, int]]:
-    """The kernels of a :class:`PhaseConv` by name, `kernel_{rows}_{columns}`, with their height and
-    width.
-    """
+    """Return the kernels of a :class:`PhaseConv` by name, with their height and width."""
     return {
         _kernel_name(rows.name, columns.name): (
             1 + rows.before + rows.after,
@@ -54,10 +50,8 @@ def kernel_shapes(factor: int) -> dict[str, tuple[int, int]]:
     }
 
 
-def summed_kernels(weight: Tensor, factor: int) -> dict[str, Tensor]:
-    """The kernels for the pixels of a cell, by name, whose taps are sums of those of `weight`,
-    out×in×3×3.
-    """
+def sum_kernels(weight: Tensor, factor: int) -> dict[str, Tensor]:
+    """Sum taps of a weight, out×in×3×3, into the kernels for the pixels of a cell, by name."""
     return {
         _kernel_name(rows.name, columns.name): columns.sum_taps(rows.sum_taps(weight, dim=2), dim=3)
         for rows in rows_of_cell(factor)
@@ -66,10 +60,12 @@ def summed_kernels(weight: Tensor, factor: int) -> dict[str, Tensor]:
 
 
 def kernel_of_sums(kernels: Mapping[str, Tensor]) -> Tensor:
-    """The inverse of :func:`summed_kernels`: out×in×3×3."""
+    """The inverse of :func:`sum_kernels`: out×in×3×3."""
     by_rows = {
         rows: _taps(
-            kernels[_kernel_name(rows, "first")], kernels[_kernel_name(rows, "last")], dim=3
+            kernels[_kernel_name(rows, "first")],
+            kernels[_kernel_name(rows, "last")],
+            dim=3,
         )
         for rows in ("first", "last")
     }
@@ -77,22 +73,25 @@ def kernel_of_sums(kernels: Mapping[str, Tensor]) -> Tensor:
 
 
 class PhaseConv(nn.Module):
-    """A 3×3 convolution with padding 1 on u = [own, small enlarged by `factor`], whose result is
-    phases.
-    """
+    """A 3×3 convolution on u = [own, small enlarged by `factor`], whose result is phases."""
 
     own_weight: Tensor | None
     bias: Tensor
 
     def __init__(
-        self, conv: FoldedConv, *, own_channels: int, factor: int, dtype: torch.dtype
+        self,
+        conv: FoldedConv,
+        *,
+        own_channels: int,
+        factor: int,
+        dtype: torch.dtype,
     ) -> None:
         super().__init__()
         self.factor = factor
         own = conv.weight[:, :own_channels].to(dtype).contiguous() if own_channels else None
         self.register_buffer("own_weight", own)
         self.register_buffer("bias", conv.bias.to(dtype))
-        for name, kernel in summed_kernels(conv.weight[:, own_channels:], factor).items():
+        for name, kernel in sum_kernels(conv.weight[:, own_channels:], factor).items():
             self.register_buffer(name, kernel.to(dtype).contiguous())
 
     def forward(self, own: Tensor | None, small: Tensor) -> Phases:
@@ -105,7 +104,10 @@ class PhaseConv(nn.Module):
                 name = _kernel_name(rows.name, columns.name)
                 if name not in on_small:  # the pixels inside a cell share one
                     on_small[name] = self._on_small(
-                        small, rows, columns, None if own is not None else self.bias
+                        small,
+                        rows,
+                        columns,
+                        None if own is not None else self.bias,
                     )
                 phases[i, j] = (
                     on_small[name] if own is None else self._on_own(own, i, j) + on_small[name]
@@ -113,29 +115,36 @@ class PhaseConv(nn.Module):
         return phases
 
     def _on_small(
-        self, small: Tensor, rows: CellRows, columns: CellRows, bias: Tensor | None
+        self,
+        small: Tensor,
+        rows: CellRows,
+        columns: CellRows,
+        bias: Tensor | None,
     ) -> Tensor:
         kernel = self.get_buffer(_kernel_name(rows.name, columns.name))
         pads = (rows.before, columns.before, rows.after, columns.after)
         return _conv(small, kernel, bias, pads=pads)
 
     def _on_own(self, own: Tensor, row: int, column: int) -> Tensor:
-        """Pixels (row, column) of the cells. Runtimes know a convolution's size best if its padding
-        is 2 in all.
+        """Convolve pixels (row, column) of the cells.
+
+        Runtimes know a convolution's size best if its padding is 2 in all.
         """
         assert (
             self.own_weight is not None
         )  # for the type checker: with own features there is a weight
-        top, left = max(0, 1 - row), max(0, 1 - column)
+        top = max(0, 1 - row)
+        left = max(0, 1 - column)
         if row > 1 or column > 1:  # padding cannot be negative
             own = own[..., max(0, row - 1) :, max(0, column - 1) :]
         pads = (top, left, 2 - top, 2 - left)
         return _conv(own, self.own_weight, self.bias, pads=pads, stride=self.factor)
 
 
-def interleaved(phases: Phases) -> Tensor:
-    """N×C×factor·h×factor·w. Concatenating rows, then pixels, copies faster than DepthToSpace in
-    ONNX Runtime.
+def interleave(phases: Phases) -> Tensor:
+    """Join phases into N×C×factor·h×factor·w.
+
+    Concatenating rows, then pixels, copies faster than DepthToSpace in ONNX Runtime.
     """
     factor = 1 + max(row for row, _ in phases)
     columns = [torch.cat([phases[i, j] for i in range(factor)], dim=3) for j in range(factor)]
@@ -163,8 +172,7 @@ class _ResidualBlock(nn.Module):
 
 
 def keep_blocked_layout(model: SRFlow) -> None:
-    """Make a network's LR encoder one that ONNX Runtime computes in one layout; its features stay
-    the same. In place.
+    """Make a network's LR encoder one that ONNX Runtime computes in one layout, in place.
 
     Parameters keep their names.
     """

@@ -1,6 +1,4 @@
-"""The graphs as ONNX models: tracing, names of dimensions, composition, weight storage,
-metadata.
-"""
+"""The graphs as ONNX models: tracing, composition, weight storage, metadata."""
 
 from __future__ import annotations
 
@@ -43,21 +41,17 @@ _SHARED_FROM = 1024  # bytes; fewer are not worth sharing
 
 
 def encoder_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelProto:
-    """`lr` (lr_batch×3×height×width) → conditioning, named and typed as in
-    :mod:`srflow_export.graphs`.
-    """
+    """Trace `lr` (lr_batch×3×height×width) → conditioning, see :mod:`srflow_export.graphs`."""
     dtype = DTYPES[precision]
-    return _traced_encoder(EncoderGraph(model, dtype), model.config, opset=_opset(dtype))
+    return _trace_encoder(EncoderGraph(model, dtype), model.config, opset=_opset(dtype))
 
 
 def integer_encoder_model(model: SRFlow, crops: Sequence[Array]) -> onnx.ModelProto:
-    """The same in float32, laid out for integer convolutions; see
-    :mod:`srflow_export.int8_layout`.
-    """
-    return _traced_encoder(IntegerEncoderGraph(model, crops), model.config, opset=_OPSET)
+    """Trace the same in float32, laid out for integer convolutions."""
+    return _trace_encoder(IntegerEncoderGraph(model, crops), model.config, opset=_OPSET)
 
 
-def _traced_encoder(graph: EncoderGraph, config: SRFlowConfig, *, opset: int) -> onnx.ModelProto:
+def _trace_encoder(graph: EncoderGraph, config: SRFlowConfig, *, opset: int) -> onnx.ModelProto:
     height, width = _example_size(config)
     return onnx_graph(
         graph,
@@ -70,14 +64,16 @@ def _traced_encoder(graph: EncoderGraph, config: SRFlowConfig, *, opset: int) ->
 
 
 def sampler_model(
-    model: SRFlow, precision: Precision = "fp32", *, flow_nodes: bool = False
+    model: SRFlow,
+    precision: Precision = "fp32",
+    *,
+    flow_nodes: bool = False,
 ) -> onnx.ModelProto:
-    """Conditioning (lr_batch 1 or N), `noise_level{ℓ}` (N), `tau` ([1] or [N]) → `sr`
-    (N×3×sr_height×sr_width).
+    """Trace conditioning (lr_batch 1 or N), `noise_level{ℓ}` (N) and `tau` ([1] or [N]) → `sr`.
 
     Traced with a conditioning batch and tau of size 1, so that nothing ties them to N; ONNX
     broadcasting does the rest. What levels L … 2 decode to is named inside the graph, see
-    :func:`with_decoded_levels`. flow_nodes: steps end in nodes of :mod:`srflow_export.flow_ops`,
+    :func:`add_decoded_levels`. flow_nodes: steps end in nodes of :mod:`srflow_export.flow_ops`,
     with their function.
     """
     config = model.config
@@ -103,9 +99,7 @@ def sampler_model(
 
 
 def inverter_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelProto:
-    """`hr` (N×3×sr_height×sr_width), conditioning (lr_batch 1 or N) → `latent_level{ℓ}`…,
-    `log_density`.
-    """
+    """Trace `hr` and conditioning (lr_batch 1 or N) → `latent_level{ℓ}`…, `log_density`."""
     config = model.config
     dtype = DTYPES[precision]
     height, width = _example_size(config)
@@ -125,14 +119,16 @@ def inverter_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelPr
     )
 
 
-def joined(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProto:
-    """An encoder and a graph that takes its conditioning as one: `lr` and the second's other inputs
-    → its outputs.
-    """
+def join(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProto:
+    """Join an encoder and a graph that takes its conditioning into one."""
     names = [output.name for output in encoder.graph.output]
     first, second = (
         compose.add_prefix(
-            part, prefix, rename_inputs=False, rename_outputs=False, rename_functions=False
+            part,
+            prefix,
+            rename_inputs=False,
+            rename_outputs=False,
+            rename_functions=False,
         )
         for part, prefix in ((encoder, _ENCODER), (sampler, _SAMPLER))
     )
@@ -141,13 +137,15 @@ def joined(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProt
             :
         ]  # a graph in int8 and one in float32 describe themselves differently
     return compose.merge_models(
-        first, second, io_map=[(name, name) for name in names], name="srflow"
+        first,
+        second,
+        io_map=[(name, name) for name in names],
+        name="srflow",
     )
 
 
-def with_decoded_levels(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a sampler or fused graph that also outputs what its levels decode to,
-    `level{ℓ}_decoded`, L first.
+def add_decoded_levels(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of a graph that also outputs what its levels decode to, L first.
 
     Graphs of older exporters do not have these names; their copy has no further outputs.
     """
@@ -163,8 +161,7 @@ def with_decoded_levels(proto: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def store_weights_in_half(proto: onnx.ModelProto) -> None:
-    """Store large float32 weights as float16, each followed by a cast; the arithmetic stays
-    float32. In place.
+    """Store large float32 weights as float16, each with a cast; arithmetic stays float32.
 
     Runtimes fold the casts when they load the graph, so only the file and the precision of the
     weights are halved.
@@ -179,7 +176,11 @@ def store_weights_in_half(proto: onnx.ModelProto) -> None:
             weight.CopyFrom(half)
             casts.append(
                 onnx.helper.make_node(
-                    "Cast", [half.name], [name], f"{name}.cast", to=onnx.TensorProto.FLOAT
+                    "Cast",
+                    [half.name],
+                    [name],
+                    f"{name}.cast",
+                    to=onnx.TensorProto.FLOAT,
                 )
             )
     nodes = list(proto.graph.node)
@@ -188,9 +189,7 @@ def store_weights_in_half(proto: onnx.ModelProto) -> None:
 
 
 def compute_in_float32(proto: onnx.ModelProto) -> None:
-    """Turn all half precision of a graph into float32: inputs, outputs, weights and casts; rounded
-    weights stay so.
-    """
+    """Turn a graph's half precision into float32; rounded weights stay so."""
     graph = proto.graph
     halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
     for value in (*graph.input, *graph.output, *graph.value_info):
@@ -215,19 +214,16 @@ def compute_in_float32(proto: onnx.ModelProto) -> None:
                 attribute.i = onnx.TensorProto.FLOAT
 
 
-def finished(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
-    """Check and serialise a graph, with metadata_props. Raises: onnx.checker.ValidationError if it
-    is not valid.
-    """
+def serialise(proto: onnx.ModelProto, metadata: Mapping[str, str]) -> bytes:
+    """Check and serialise a graph with metadata. Raises: onnx.checker.ValidationError."""
     onnx.helper.set_model_props(proto, dict(metadata))
     proto.producer_name = "srflow-export"
     onnx.checker.check_model(proto, full_check=True)
     return bytes(proto.SerializeToString())
 
 
-def sharing_weights(graph: bytes, file: str, content: bytes) -> bytes:
-    """A finished graph whose large weights stay, as external data, in a file beside it that holds
-    them too.
+def share_weights(graph: bytes, file: str, content: bytes) -> bytes:
+    """Keep a graph's large weights, as external data, in a file beside it that holds them too.
 
     file, content: that file. Its sha256 is in the graph's metadata: a graph with other weights has
         other bytes.
@@ -248,7 +244,11 @@ def _example_size(config: SRFlowConfig) -> tuple[int, int]:
 
 
 def _zeros(
-    config: SRFlowConfig, batch: int, name: str, channels: int, dtype: torch.dtype
+    config: SRFlowConfig,
+    batch: int,
+    name: str,
+    channels: int,
+    dtype: torch.dtype,
 ) -> Tensor:
     """An example of one of a level's tensors."""
     shape = config.level_shapes[level_of(name) - 1]

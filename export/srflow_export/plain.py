@@ -1,5 +1,4 @@
-"""One ONNX file from picture to picture, for programs that know nothing of latents: `srflow-export
---plain`.
+"""One ONNX file from picture to picture, for programs without latents: `--plain`.
 
 The bundle's float32 graphs in one, with τ and a window of the latent field at (0, 0) as constants,
 which a picture larger than the window sees repeated, and the runtime's bounds of colours. Standard
@@ -8,7 +7,6 @@ operators alone, no model-local functions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +21,7 @@ from srflow_export import onnx_models
 from srflow_export.parity.measure import psnr
 from srflow_export.parity.photographs import photographs
 from srflow_export.parity.runners import graphs_runner
+from srflow_export.progress import Say
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.low_resolution import CHROMA_REACH, CHROMA_SLACK, GRAY, ChromaBounds
 from srflow_sdk.drawing.tiles import Window, padded_size
@@ -64,11 +63,8 @@ class PlainOptions:
         return bundle.manifest.default_tau if self.tau is None else self.tau
 
 
-def write_plain(
-    source: Path, target: Path, options: PlainOptions, *, say: Callable[[str], None]
-) -> None:
-    """Write a bundle's plain file, whose metadata say what it is, once it draws the runtime's
-    picture.
+def write_plain(source: Path, target: Path, options: PlainOptions, *, say: Say) -> None:
+    """Write a bundle's plain file once it draws the runtime's picture.
 
     Missing folders are made. Raises: ArgumentError for another suffix than .onnx, or a bundle
     without float32 graphs; BundleError; ExportError if its picture of a photograph is not the
@@ -80,9 +76,9 @@ def write_plain(
         )
     bundle = Bundle.open(source)
     model = plain_model(bundle, options)
-    facts = _facts(bundle, options, model.opset_import[0].version)
-    content = onnx_models.finished(model, {f"srflow.{name}": text for name, text in facts.items()})
-    decibels = _compared(content, bundle, options)
+    facts = _make_metadata(bundle, options, model.opset_import[0].version)
+    content = onnx_models.serialise(model, {f"srflow.{name}": text for name, text in facts.items()})
+    decibels = _compare(content, bundle, options)
     if decibels < _LEAST_DB:
         raise ExportError(
             f"{target} is not written: its picture is {decibels:.1f} dB from the runtime's; try "
@@ -101,13 +97,14 @@ def write_plain(
 
 
 def plain_model(bundle: Bundle, options: PlainOptions) -> onnx.ModelProto:
-    """`input` (1×3×h×w in [0, 1]) → `output` (1×3×sh×sw, clipped to [0, 1]). Raises: ArgumentError,
-    BundleError.
+    """Make `input` (1×3×h×w in [0, 1]) → `output` (1×3×sh×sw, clipped).
+
+    Raises: ArgumentError, BundleError.
     """
     names = bundle.manifest.float32_graphs
     if names is None:
         raise ArgumentError(f"{bundle.path} has no float32 graphs: export its checkpoint again")
-    joined = onnx_models.joined(*(onnx.load(bundle.file(name)) for name in names))
+    joined = onnx_models.join(*(onnx.load(bundle.file(name)) for name in names))
     proto = inliner.inline_local_functions(joined)
     opset = min(options.opset, *(entry.version for entry in proto.opset_import if not entry.domain))
     _rewrite(proto.graph, opset)
@@ -119,9 +116,7 @@ def plain_model(bundle: Bundle, options: PlainOptions) -> onnx.ModelProto:
 
 
 def _rewrite(graph: onnx.GraphProto, opset: int) -> None:
-    """Every n-th row or column becomes a MaxPool, as ncnn slices without steps; opset 17's Split
-    counts its outputs.
-    """
+    """Make every slice with steps a MaxPool, for ncnn, and a Split one of opset 17."""
     values = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     for node in graph.node:
         if node.op_type == "Split" and opset < 18:
@@ -137,15 +132,17 @@ def _rewrite(graph: onnx.GraphProto, opset: int) -> None:
             if start == [0] and end[0] >= 2**31 - 1 and axis in ([2], [3]) and step[0] > 1:
                 strides = [step[0] if axis == [side] else 1 for side in (2, 3)]
                 pool = helper.make_node(
-                    "MaxPool", node.input[:1], node.output, kernel_shape=[1, 1], strides=strides
+                    "MaxPool",
+                    node.input[:1],
+                    node.output,
+                    kernel_shape=[1, 1],
+                    strides=strides,
                 )
                 node.CopyFrom(pool)
 
 
 class _Surroundings:
-    """The nodes around the network: constants, padding, repetition of the latents, bounds of
-    colours, cropping.
-    """
+    """The nodes around the network: padding, repetition of latents, bounds of colours, cropping."""
 
     def __init__(self, graph: onnx.GraphProto, bundle: Bundle, options: PlainOptions) -> None:
         self._graph = graph
@@ -168,83 +165,91 @@ class _Surroundings:
         graph.output.append(helper.make_tensor_value_info("output", io, (1, 3, *large)))
         self._constant("tau", np.ones(1, np.float32))  # the latents have it
         picture = self._node("Cast", "input", to=TensorProto.FLOAT)
-        ends = self._any_size(picture) if size is None else self._fixed(picture, size)
+        ends = self._pad_any(picture) if size is None else self._pad_fixed(picture, size)
         graph.node.extend(self._inner)
         result = self._node(
-            "Slice", self._bounded(), self._integers(0, 0), ends, self._integers(2, 3)
+            "Slice",
+            self._bound_colours(),
+            self._integers(0, 0),
+            ends,
+            self._integers(2, 3),
         )
-        self._node("Cast", self._clipped(result), to=io, output="output")
+        self._node("Cast", self._clip(result), to=io, output="output")
         used = {name for node in graph.node for name in node.input}
         kept = [tensor for tensor in graph.initializer if tensor.name in used]
         graph.ClearField("initializer")
         graph.initializer.extend(kept)
 
-    def _fixed(self, picture: str, size: int) -> str:
+    def _pad_fixed(self, picture: str, size: int) -> str:
         """Pad a picture of known size, and give the network its latents. Returns where to crop."""
         padded = padded_size(size, self._manifest.size_multiple)
         for level, values in self._latents(padded).items():
-            self._kept(f"noise_level{level}", values)
+            self._store_in_half(f"noise_level{level}", values)
         margins = self._integers(*[0] * 6, *[padded - size] * 2)
         self._node("Pad", picture, margins, mode="edge", output="lr")
         return self._integers(*[self._manifest.scale * size] * 2)
 
-    def _any_size(self, picture: str) -> str:
-        """The same for any size; latents repeat beyond their window. (m − 1)·size is −size modulo
-        m, not negative.
+    def _pad_any(self, picture: str) -> str:
+        """Do the same for any size; latents repeat beyond their window.
+
+        (m − 1)·size is −size modulo m, not negative.
         """
         multiple = self._manifest.size_multiple
         scale = self._integers(self._manifest.scale)
         size = self._node("Shape", picture, start=2)
         margin = self._node(
-            "Mod", self._node("Mul", size, self._integers(multiple - 1)), self._integers(multiple)
+            "Mod",
+            self._node("Mul", size, self._integers(multiple - 1)),
+            self._integers(multiple),
         )
         margins = self._node("Concat", self._integers(*[0] * 6), margin, axis=0)
         self._node("Pad", picture, margins, mode="edge", output="lr")
         large = self._node("Mul", self._node("Add", size, margin), scale)
-        zero, one = (self._constant(f"plain.number{number}", np.array(number)) for number in (0, 1))
         window = padded_size(WINDOW if self._tau else 1, multiple)  # without τ, all latents are 0
         for level, values in self._latents(window).items():
-            repeated = self._kept(f"plain.window{level}", values)
-            extents = self._node("Div", large, self._integers(1 << level))
-            for axis, index, name in ((2, zero, None), (3, one, f"noise_level{level}")):
-                places = self._node(
-                    "Range", zero, self._node("Gather", extents, index, axis=0), one
-                )
-                places = self._node("Mod", places, self._integers(values.shape[axis - 1]))
-                repeated = self._node("Gather", repeated, places, axis=axis, output=name)
+            self._repeat(level, values, large)
         return self._node("Mul", size, scale)
 
-    def _bounded(self) -> str:
-        """The network's picture with colours as :class:`ChromaBounds` keeps them, and so gray where
-        the input is.
-        """
+    def _repeat(self, level: int, values: NDArray[np.float32], large: str) -> None:
+        """Repeat a level's latents up to the size of a picture that is so large."""
+        zero, one = (self._constant(f"plain.number{number}", np.array(number)) for number in (0, 1))
+        repeated = self._store_in_half(f"plain.window{level}", values)
+        extents = self._node("Div", large, self._integers(1 << level))
+        for axis, index, name in ((2, zero, None), (3, one, f"noise_level{level}")):
+            extent = self._node("Gather", extents, index, axis=0)
+            places = self._node("Range", zero, extent, one)
+            places = self._node("Mod", places, self._integers(values.shape[axis - 1]))
+            repeated = self._node("Gather", repeated, places, axis=axis, output=name)
+
+    def _bound_colours(self) -> str:
+        """Bound the network's colours as :class:`ChromaBounds` does, so that gray stays gray."""
         luma = np.array([LUMA], np.float32)
         chroma = np.eye(3, dtype=np.float32)[[2, 0]] - luma  # blue less luma, red less luma
-        limits = self._limits(chroma)
+        limits = self._limit_colours(chroma)
         channels = self._integers(1)
         high = self._node("Slice", limits, self._integers(0), self._integers(2), channels)
         low = self._node(
             "Neg", self._node("Slice", limits, self._integers(2), self._integers(4), channels)
         )
-        colours = self._node("Max", self._node("Min", self._mixed("sr", chroma), high), low)
+        colours = self._node("Max", self._node("Min", self._mix_channels("sr", chroma), high), low)
         red, green, blue = LUMA
         back = np.array([[0, 1], [-blue / green, -red / green], [1, 0]], np.float32)
         return self._node(
-            "Add", self._mixed(colours, back), self._mixed("sr", luma.repeat(3, axis=0))
+            "Add",
+            self._mix_channels(colours, back),
+            self._mix_channels("sr", luma.repeat(3, axis=0)),
         )
 
-    def _limits(self, chroma: NDArray[np.float32]) -> str:
-        """The most of both differences and of their negatives, for each pixel of the output: 4
-        channels.
-        """
+    def _limit_colours(self, chroma: NDArray[np.float32]) -> str:
+        """Find the most of both differences and of their negatives, for each pixel: 4 channels."""
         reach = min(CHROMA_REACH, self._manifest.halo)
-        both = self._mixed("lr", np.concatenate([chroma, -chroma]))
+        both = self._mix_channels("lr", np.concatenate([chroma, -chroma]))
         most = self._node("MaxPool", both, kernel_shape=[2 * reach + 1] * 2, pads=[reach] * 4)
         unfolded = self._node("DepthToSpace", most, blocksize=2, mode="CRD")
         strongest = self._node(
             "MaxPool", unfolded, kernel_shape=[2, 2], strides=[2, 2]
         )  # of all channels
-        coloured = self._clipped(
+        coloured = self._clip(
             self._node("Mul", self._node("Sub", strongest, self._float(GRAY)), self._float(1e9))
         )
         slack = self._node("Mul", strongest, self._float(CHROMA_SLACK))
@@ -264,12 +269,12 @@ class _Surroundings:
             nearest_mode="floor",
         )
 
-    def _mixed(self, picture: str, matrix: NDArray[np.float32]) -> str:
+    def _mix_channels(self, picture: str, matrix: NDArray[np.float32]) -> str:
         """A matrix times the channels of each pixel."""
         name = f"plain.matrix{len(self._graph.node)}"
         return self._node("Conv", picture, self._constant(name, matrix[..., None, None]))
 
-    def _clipped(self, values: str) -> str:
+    def _clip(self, values: str) -> str:
         return self._node("Clip", values, self._float(0), self._float(1))
 
     def _float(self, value: float) -> str:
@@ -277,13 +282,17 @@ class _Surroundings:
 
     def _latents(self, side: int) -> dict[int, NDArray[np.float32]]:
         """τ times the field's window at (0, 0), by level."""
-        place: Any = {"scale": self._manifest.scale, "height": side, "width": side}
         noise = window_noise(
-            self._manifest.latent_levels, seed=self._options.seed, sample=0, **place
+            self._manifest.latent_levels,
+            scale=self._manifest.scale,
+            seed=self._options.seed,
+            sample=0,
+            height=side,
+            width=side,
         )
         return {level: np.float32(self._tau) * values for level, values in noise.items()}
 
-    def _kept(self, name: str, values: NDArray[np.float32]) -> str:
+    def _store_in_half(self, name: str, values: NDArray[np.float32]) -> str:
         half = self._constant(f"{name}.half", values[None].astype(np.float16))  # half the file
         return self._node("Cast", half, to=TensorProto.FLOAT, output=name)
 
@@ -303,10 +312,8 @@ class _Surroundings:
         return output
 
 
-def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
-    """The least PSNR of the file's pictures of a photograph, in colour and in gray, against the
-    runtime's, in dB.
-    """
+def _compare(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
+    """Return the least PSNR of the file's pictures, in colour and gray, against the runtime's."""
     height, width = _PATCH if options.size is None else (options.size, options.size)
     photo = photographs(1)[1].lr[0].transpose(1, 2, 0)
     colour = np.pad(photo, ((0, height), (0, width), (0, 0)), mode="wrap")[:height, :width].astype(
@@ -315,8 +322,11 @@ def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     decibels = []
     for image in (colour, colour[..., 1:2].repeat(3, axis=2)):
-        expected = runtime_picture(
-            bundle, image.astype(np.float32), tau=options.tau_of(bundle), seed=options.seed
+        expected = draw_as_runtime(
+            bundle,
+            image.astype(np.float32),
+            tau=options.tau_of(bundle),
+            seed=options.seed,
         )
         (picture,) = session.run(["output"], {"input": image.transpose(2, 0, 1)[None]})
         decibels.append(
@@ -325,31 +335,40 @@ def _compared(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
     return min(decibels)
 
 
-def runtime_picture(
-    bundle: Bundle, image: NDArray[np.float32], *, tau: float, seed: int = 0
+def draw_as_runtime(
+    bundle: Bundle,
+    image: NDArray[np.float32],
+    *,
+    tau: float,
+    seed: int = 0,
 ) -> NDArray[np.float32]:
     """Draw a picture h×w×3 in one tile with a bundle's float32 graphs, as the runtime does."""
-    manifest, (height, width) = bundle.manifest, image.shape[:2]
+    manifest = bundle.manifest
+    height, width = image.shape[:2]
     rows, columns = (padded_size(side, manifest.size_multiple) for side in (height, width))
     padded = np.pad(
-        image, ((0, rows - height), (0, columns - width), (0, 0)), mode="edge"
+        image,
+        ((0, rows - height), (0, columns - width), (0, 0)),
+        mode="edge",
     ).transpose(2, 0, 1)[None]
-    place: Any = {"scale": manifest.scale, "height": rows, "width": columns}
-    noise = window_noise(manifest.latent_levels, seed=seed, sample=0, **place)
+    noise = window_noise(
+        manifest.latent_levels,
+        scale=manifest.scale,
+        seed=seed,
+        sample=0,
+        height=rows,
+        width=columns,
+    )
     inputs = {f"noise_level{level}": values[None] for level, values in noise.items()}
     with graphs_runner(bundle, *(manifest.float32_graphs or ()))() as draw:
-        (sr,) = draw(
-            {"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32), **inputs}
-        )["sr"]
-    bounds = ChromaBounds(
-        padded[0], Window(top=0, left=0, height=rows, width=columns), manifest.halo
-    )
-    return bounds.bounded(sr.transpose(1, 2, 0))[
-        : manifest.scale * height, : manifest.scale * width
-    ].clip(0, 1)
+        inputs |= {"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32)}
+        (sr,) = draw(inputs)["sr"]
+    everything = Window(top=0, left=0, height=rows, width=columns)
+    picture = ChromaBounds(padded[0], everything, manifest.halo).bounded(sr.transpose(1, 2, 0))
+    return picture[: manifest.scale * height, : manifest.scale * width].clip(0, 1)
 
 
-def _facts(bundle: Bundle, options: PlainOptions, opset: int) -> dict[str, str]:
+def _make_metadata(bundle: Bundle, options: PlainOptions, opset: int) -> dict[str, str]:
     """The file's metadata: what open photo editors ask of a model is named."""
     manifest = bundle.manifest
     size = options.size

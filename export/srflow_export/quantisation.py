@@ -55,7 +55,6 @@ _LEVELS = 255  # steps between the ends of a range
 _BINS = 2048
 _SHARES = np.linspace(0.4, 1.0, 13)  # of the largest value, tried as ends of a range
 _SAMPLES = 16_384  # values of a tensor that a photograph contributes
-_ACTIVATION_STEPS = 255
 _WEIGHT_STEPS = 127
 
 
@@ -72,18 +71,17 @@ def int8_encoder(model: SRFlow) -> onnx.ModelProto:
         if is_large
         else calibration_crops(multiple)
     )
-    return quantised_encoder(onnx_models.integer_encoder_model(model, crops), crops)
+    return quantise_encoder(onnx_models.integer_encoder_model(model, crops), crops)
 
 
-def quantised_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.ModelProto:
-    """Quantise the convolutions of a float32 encoder graph, all but the first. `encoder` is
-    changed.
+def quantise_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.ModelProto:
+    """Quantise a float32 encoder graph's convolutions but for the first, in place.
 
     crops: float32 1×3×h×w in [0, 1], from which activations get their ranges.
 
     Raises: ExportError if activations are not finite on them.
     """
-    ranges = activation_ranges(encoder, crops)
+    ranges = measure_ranges(encoder, crops)
     graph = encoder.graph
     produced = {name: node for node in graph.node for name in node.output}
     weights = {tensor.name: tensor for tensor in graph.initializer}
@@ -117,7 +115,9 @@ _Place = tuple[onnx.NodeProto, int]
 
 
 def _places(
-    node: onnx.NodeProto, index: int, produced: dict[str, onnx.NodeProto]
+    node: onnx.NodeProto,
+    index: int,
+    produced: dict[str, onnx.NodeProto],
 ) -> Iterator[_Place]:
     """The place itself, or those of what it is concatenated from, in the end."""
     source = produced[node.input[index]]
@@ -129,15 +129,17 @@ def _places(
 
 
 def _store_in_int8(graph: onnx.GraphProto, weight: onnx.TensorProto) -> None:
-    """Replace a weight by int8 values with a step for each output channel, and a node that
-    multiplies them out.
-    """
+    """Store a weight as int8 values with a step for each output channel."""
     values = numpy_helper.to_array(weight)
     step = np.abs(values).reshape(len(values), -1).max(axis=1) / _WEIGHT_STEPS
     step[step == 0] = 1
     integers = np.round(values / step.reshape(-1, 1, 1, 1)).astype(np.int8)
     names = _named(
-        graph, weight.name, integers, step.astype(np.float32), np.zeros(len(step), np.int8)
+        graph,
+        weight.name,
+        integers,
+        step.astype(np.float32),
+        np.zeros(len(step), np.int8),
     )
     graph.node.insert(
         0, helper.make_node("DequantizeLinear", names, [f"{weight.name}_rounded"], axis=0)
@@ -152,17 +154,23 @@ def _with_rounding(graph: onnx.GraphProto, rounded: dict[str, Range]) -> Iterato
         for name in node.output:
             if name in rounded:
                 low, high = rounded[name]
-                step = np.float32((high - low) / _ACTIVATION_STEPS) or np.float32(1)
+                step = np.float32((high - low) / _LEVELS) or np.float32(1)
                 zero = np.array(np.round(-low / step), np.uint8)
                 of = _named(graph, name, None, np.array(step), zero)[1:]
                 yield helper.make_node("QuantizeLinear", [name, *of], [f"{name}_integers"])
                 yield helper.make_node(
-                    "DequantizeLinear", [f"{name}_integers", *of], [f"{name}_rounded"]
+                    "DequantizeLinear",
+                    [f"{name}_integers", *of],
+                    [f"{name}_rounded"],
                 )
 
 
 def _named(
-    graph: onnx.GraphProto, of: str, values: np.ndarray | None, step: np.ndarray, zero: np.ndarray
+    graph: onnx.GraphProto,
+    of: str,
+    values: np.ndarray | None,
+    step: np.ndarray,
+    zero: np.ndarray,
 ) -> list[str]:
     """Put them into the graph; their names."""
     names = [f"{of}_{part}" for part in ("integers", "step", "zero")]
@@ -192,7 +200,7 @@ def calibration_crops(size_multiple: int, *, side: int = _SIDE) -> list[Array]:
     ]
 
 
-def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[str, Range]:
+def measure_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[str, Range]:
     """The range of every convolution's input by name. Deterministic.
 
     Raises: ExportError if one is not finite. That is a bad network, to which int8 cannot be fitted;
@@ -213,17 +221,16 @@ def activation_ranges(encoder: onnx.ModelProto, crops: Sequence[Array]) -> dict[
                 if not np.isfinite(values).all():
                     raise ExportError(
                         "the network's features are not finite on photographs, so int8 has no "
-                        "ranges for them: train "
-                        "it further, or leave int8 out"
+                        "ranges for them: train it further, or leave int8 out"
                     )
                 low, high = ends[name]
                 ends[name] = min(low, float(values.min())), max(high, float(values.max()))
                 flat = values.reshape(-1)
                 samples[name].append(flat[:: max(1, flat.size // _SAMPLES) | 1].copy())
-    return {name: _least_error(np.concatenate(samples[name]), ends[name]) for name in names}
+    return {name: _choose_range(np.concatenate(samples[name]), ends[name]) for name in names}
 
 
-def _least_error(values: Array, ends: Range) -> Range:
+def _choose_range(values: Array, ends: Range) -> Range:
     """The range with the least mean fourth power of the rounding error; both ends are tried."""
     low, high = ends
     if low == high:

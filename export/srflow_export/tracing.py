@@ -49,8 +49,7 @@ def onnx_graph(
     opset: int,
     nodes: Mapping[Any, _OwnTranslation],
 ) -> onnx.ModelProto:
-    """Trace a module that takes tensors in the order of `inputs` and returns a tuple in the order
-    of `outputs`.
+    """Trace a module of tensors, in the order of `inputs`, that returns those of `outputs`.
 
     Initializers are named as in the module's state_dict. nodes: for operators of the caller's own,
     what turns their arguments (names instead of tensors) and a tensor like their result into a node
@@ -58,7 +57,7 @@ def onnx_graph(
     """
     module.eval()
     state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    traced = _traced(module, state, [example[name] for name in inputs])
+    traced = _trace(module, state, [example[name] for name in inputs])
     graph = _Graph(traced, nodes)
     placeholders = [node for node in traced.nodes if node.op == "placeholder"]
     for node, target in zip(placeholders, (*state, *inputs), strict=True):
@@ -75,20 +74,23 @@ def onnx_graph(
         for name, axes in (*inputs.items(), *outputs.items())
     }
     proto = helper.make_graph(
-        graph.nodes, "main", [values[name] for name in inputs], [values[name] for name in outputs]
+        graph.nodes,
+        "main",
+        [values[name] for name in inputs],
+        [values[name] for name in outputs],
     )
     proto.initializer.extend(graph.constants.values())
     return helper.make_model(proto, opset_imports=[helper.make_opsetid("", opset)], ir_version=10)
 
 
-def _traced(module: nn.Module, state: Mapping[str, Tensor], example: Sequence[Tensor]) -> fx.Graph:
-    """A module's operators, before decomposition, as a function of the values of its state and of
-    its inputs.
-    """
+def _trace(module: nn.Module, state: Mapping[str, Tensor], example: Sequence[Tensor]) -> fx.Graph:
+    """Trace a module's operators as a function of the values of its state and of its inputs."""
 
     def called(*tensors: Tensor) -> Any:
         return functional_call(
-            module, dict(zip(state, tensors, strict=False)), tensors[len(state) :]
+            module,
+            dict(zip(state, tensors, strict=False)),
+            tensors[len(state) :],
         )
 
     with warnings.catch_warnings(), torch.no_grad():
@@ -163,9 +165,7 @@ class _Graph:
         return self.constant(torch.tensor(values, dtype=torch.int64))
 
     def operand(self, value: Any, *, like: Tensor) -> str:
-        """The name of an arithmetic operator's operand: a tensor's, or that of a number in another
-        operand's type.
-        """
+        """Return the name of an operand: a tensor's, or a number's in another operand's type."""
         return (
             self.names[value.name]
             if isinstance(value, fx.Node)
@@ -208,7 +208,10 @@ def _tensor(name: str, values: Tensor) -> onnx.TensorProto:
         else values.reshape(1).view(torch.uint8)
     )
     return TensorProto(
-        name=name, data_type=_TYPES[values.dtype], dims=values.shape, raw_data=raw.numpy().tobytes()
+        name=name,
+        data_type=_TYPES[values.dtype],
+        dims=values.shape,
+        raw_data=raw.numpy().tobytes(),
     )
 
 
@@ -231,9 +234,13 @@ def _shape(node: fx.Node) -> list[int]:
     return list(node.meta["val"].shape)
 
 
+def _source(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
+    return graph.names[arguments["self"].name]
+
+
 def _simple(op: str) -> _Translation:
     def translate(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-        return graph.add(op, [graph.names[arguments["self"].name]], node.name)
+        return graph.add(op, [_source(graph, node, arguments)], node.name)
 
     return translate
 
@@ -249,12 +256,13 @@ def _arithmetic(op: str) -> _Translation:
 
 def _leaky_relu(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     slope = float(arguments["negative_slope"])
-    return graph.add("LeakyRelu", [graph.names[arguments["self"].name]], node.name, alpha=slope)
+    return graph.add("LeakyRelu", [_source(graph, node, arguments)], node.name, alpha=slope)
 
 
 def _conv2d(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    """A convolution, with the padding of its input if that is an operator of its own: torch pads
-    unequally so.
+    """Translate a convolution, with the padding of its input if that is an operator.
+
+    Torch pads unequally so.
     """
     source = arguments["input"]
     weight = arguments["weight"]
@@ -295,7 +303,7 @@ def _chunk(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> None:
     count = arguments["chunks"]
     axis = arguments["dim"]
     graph.parts[node.name] = parts = [f"{node.name}.{index}" for index in range(count)]
-    whole = graph.names[arguments["self"].name]
+    whole = _source(graph, node, arguments)
     split = helper.make_node("Split", [whole], parts, name=node.name, axis=axis, num_outputs=count)
     graph.nodes.append(split)
 
@@ -304,7 +312,7 @@ def _slice(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str | Non
     axis = arguments["dim"]
     start = arguments["start"] or 0
     end = arguments["end"]
-    source = graph.names[arguments["self"].name]
+    source = _source(graph, node, arguments)
     size = _shape(arguments["self"])[axis]
     if end is None or end >= size:
         end = 2**63 - 1
@@ -315,9 +323,7 @@ def _slice(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str | Non
 
 
 def _reshape(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    """Copy the dimensions that stay, take the channels' as it is, and infer the one that is
-    left.
-    """
+    """Copy dimensions that stay, take the channels' as it is, and infer the one that is left."""
     source = arguments["self"]
     before = _shape(source)
     after = _shape(node)
@@ -333,7 +339,7 @@ def _sum(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     axes = graph.integers(*arguments["dim"])
     return graph.add(
         "ReduceSum",
-        [graph.names[arguments["self"].name], axes],
+        [_source(graph, node, arguments), axes],
         node.name,
         keepdims=int(arguments["keepdim"]),
     )
@@ -342,7 +348,7 @@ def _sum(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
 def _unsqueeze(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     return graph.add(
         "Unsqueeze",
-        [graph.names[arguments["self"].name], graph.integers(arguments["dim"])],
+        [_source(graph, node, arguments), graph.integers(arguments["dim"])],
         node.name,
     )
 
@@ -353,10 +359,6 @@ def _to(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     if source.meta["val"].dtype == dtype:
         return graph.names[source.name]
     return graph.add("Cast", [graph.names[source.name]], node.name, to=_TYPES[dtype])
-
-
-def _same(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    return graph.names[arguments["self"].name]
 
 
 def _full(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
@@ -372,7 +374,11 @@ def _resize(mode: str, **attributes: str) -> _Translation:
         ]
         scales = graph.constant(torch.tensor(factors, dtype=torch.float32))
         return graph.add(
-            "Resize", [graph.names[source.name], "", scales], node.name, mode=mode, **attributes
+            "Resize",
+            [graph.names[source.name], "", scales],
+            node.name,
+            mode=mode,
+            **attributes,
         )
 
     return translate
@@ -383,7 +389,7 @@ def _avg_pool(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
     stride = list(arguments["stride"] or arguments["kernel_size"])
     return graph.add(
         "AveragePool",
-        [graph.names[arguments["self"].name]],
+        [_source(graph, node, arguments)],
         node.name,
         kernel_shape=kernel,
         strides=stride,
@@ -394,7 +400,7 @@ def _pixel_shuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> s
     factor = arguments["upscale_factor"]
     return graph.add(
         "DepthToSpace",
-        [graph.names[arguments["self"].name]],
+        [_source(graph, node, arguments)],
         node.name,
         blocksize=factor,
         mode="CRD",
@@ -402,8 +408,7 @@ def _pixel_shuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> s
 
 
 def _pixel_unshuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) -> str:
-    """ONNX puts a cell's pixels before the channels, torch after them: so each channel is a picture
-    of its own here.
+    """Make each channel a picture, as ONNX puts a cell's pixels before the channels.
 
     A Gather of SpaceToDepth's channels would be the same; OpenVINO 2024.6 and 2026.4.1 compute it
     wrongly.
@@ -422,7 +427,7 @@ def _pixel_unshuffle(graph: _Graph, node: fx.Node, arguments: dict[str, Any]) ->
 
 _OPERATORS: dict[Any, _Translation] = {
     _aten.add.Tensor: _arithmetic("Add"),
-    _aten.alias.default: _same,
+    _aten.alias.default: _source,
     _aten.avg_pool2d.default: _avg_pool,
     _aten.cat.default: _cat,
     _aten.chunk.default: _chunk,
@@ -450,6 +455,8 @@ _OPERATORS: dict[Any, _Translation] = {
     _aten.unsqueeze.default: _unsqueeze,
     _aten.upsample_bilinear2d.vec: _resize("linear", coordinate_transformation_mode="half_pixel"),
     _aten.upsample_nearest2d.vec: _resize(
-        "nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+        "nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
     ),
 }

@@ -1,5 +1,4 @@
-"""Model repositories for NVIDIA Triton Inference Server, made from bundles: a model for clients
-from each.
+"""Model repositories for NVIDIA Triton Inference Server, made from bundles.
 
 At any moment, a server that scans a repository finds whole models only.
 """
@@ -12,11 +11,12 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from srflow_export.bundle_writer import bundle_lock, staging_directory, swap_in
+from srflow_export.bundle_writer import bundle_lock, staging_directory, swap_in, sync_file
+from srflow_export.progress import Say
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
@@ -92,24 +92,25 @@ def write_repository(
     bundle: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     repository: str | os.PathLike[str],
     *,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> None:
-    """Add `srflow_upscale` with a bundle to a Triton model repository, as a new version; older
-    versions stay.
+    """Add `srflow_upscale` with a bundle to a Triton model repository, as a new version.
 
     Limits and other parameters that somebody changed in its config.pbtxt are kept. A config that
     was edited stays beside the new one, with its version and .old after its name. Models that were
     there before an error stay whole.
 
-    Args: bundle: one, or several: then each has a model, whose name ends in a hyphen and the
-        bundle's name, as in
-            srflow_upscale-x4-photo, and a client that names none draws each picture with the one
-            that suits it.
+    Args:
+        bundle: one, or several. Of several, each has a model, whose name ends in a hyphen and the
+            bundle's name, as in srflow_upscale-x4-photo; a client that names none draws each
+            picture with the one that suits it.
         repository: its folder, which need not exist.
         say: receives a line for each model.
 
-    Raises: BundleError: a bundle cannot be read. ArgumentError: the folder cannot be a repository,
-        or the names of several bundles do not tell them. ExportError: it cannot be written.
+    Raises:
+        BundleError: a bundle cannot be read.
+        ArgumentError: the folder cannot be a repository, or several bundles have one name.
+        ExportError: it cannot be written.
     """
     shown = Path(repository)
     target = Path(os.path.realpath(repository))
@@ -118,15 +119,15 @@ def write_repository(
     for source in sources:
         check_repository(shown, bundle=Path(os.path.realpath(source)))
     try:
-        places = [target / f"{NAME}{suffix}" for suffix in _suffixes(opened)]
+        places = [target / f"{NAME}{suffix}" for suffix in _choose_suffixes(opened)]
         models = [
-            _Model(bundle=each, place=place, options=_options(place, each, say))
+            _Model(bundle=each, place=place, options=_choose_options(place, each, say))
             for each, place in zip(opened, places, strict=True)
         ]
         target.mkdir(parents=True, exist_ok=True)
         with bundle_lock(target, say=say):
             for model in models:
-                version, edited = _add(model)
+                version, edited = _add_version(model)
                 place = shown / model.place.name
                 say(f"wrote {place}, version {version}")
                 for name, old in edited.items():
@@ -145,8 +146,7 @@ def check_repository(repository: Path, *, bundle: Path | None = None) -> None:
         url = re.sub(":/+", "://", repository.as_posix(), count=1)  # a Path has one slash
         raise ArgumentError(
             f"{url} is a URL; a model repository is written into a folder: name one, then copy it "
-            "there, for example "
-            "with: aws s3 sync FOLDER s3://BUCKET/FOLDER"
+            "there, for example with: aws s3 sync FOLDER s3://BUCKET/FOLDER"
         )
     target = Path(os.path.realpath(repository))
     if target.exists() and not target.is_dir():
@@ -169,30 +169,24 @@ def check_repository(repository: Path, *, bundle: Path | None = None) -> None:
         if folder.is_dir() and not (folder / "config.pbtxt").is_file():
             raise ArgumentError(
                 f"{folder} has no config.pbtxt, and a server does not start with such a folder in "
-                "its repository: "
-                "choose another folder, or remove it"
+                "its repository: choose another folder, or remove it"
             )
 
 
-def _suffixes(bundles: Sequence[Bundle]) -> list[str]:
-    """The ends of the models' names: none for one bundle. Raises: ArgumentError if bundles' names
-    cannot tell them.
-    """
+def _choose_suffixes(bundles: Sequence[Bundle]) -> list[str]:
+    """Return the ends of the models' names: none for one bundle. Raises: ArgumentError."""
     names = [bundle.manifest.name for bundle in bundles]
     for name in names if len(names) > 1 else []:
         if names.count(name) > 1 or not re.fullmatch(r"[A-Za-z0-9._-]+", name):
             raise ArgumentError(
                 "several bundles need names of their own, of letters, digits and ._-, and one is "
-                f"{name!r}: give it "
-                "another with --name when it is exported"
+                f"{name!r}: give it another with --name when it is exported"
             )
     return [f"-{name}" for name in names] if len(names) > 1 else [""]
 
 
-def _options(place: Path, bundle: Bundle, say: Callable[[str], None]) -> ServingOptions:
-    """By default the largest tile that takes about 2 GiB; and what somebody set in the older
-    version's config.
-    """
+def _choose_options(place: Path, bundle: Bundle, say: Say) -> ServingOptions:
+    """Choose the largest tile of about 2 GiB, and keep what the older version's config has."""
     affordable = _TILE_BYTES // (_ACTIVATIONS * bundle.manifest.conditioning_bytes_per_pixel)
     least = (
         _LEAST_CORE + 2 * padded_size(bundle.manifest.halo, bundle.manifest.size_multiple)
@@ -201,11 +195,11 @@ def _options(place: Path, bundle: Bundle, say: Callable[[str], None]) -> Serving
     config = place / "config.pbtxt"
     if not config.is_file():
         return options
-    found = parameters_in(config.read_text(encoding="utf-8"))
+    written = read_parameters(config.read_text(encoding="utf-8"))
     defaults = options.parameters()
     kept = {
         key: text
-        for key, text in found.items()
+        for key, text in written.items()
         if key not in _OF_THE_MODEL and defaults.get(key, text) != text
     }
     if kept:
@@ -216,14 +210,15 @@ def _options(place: Path, bundle: Bundle, say: Callable[[str], None]) -> Serving
         raise ArgumentError(f"{config}: {error}; correct it, then export again") from error
 
 
-def parameters_in(config: str) -> dict[str, str]:
-    """The parameters of a config that :func:`_config` wrote, whatever was edited since."""
+def read_parameters(config: str) -> dict[str, str]:
+    """The parameters of a config that :func:`_make_config` wrote, whatever was edited since."""
     return dict(re.findall(r'key:\s*"(\w+)"\s*value:?\s*\{\s*string_value:\s*"([^"\\]*)"', config))
 
 
-def _config(model: _Model, kind: str) -> str:
-    """A config in protobuf's text format, without batches: Triton's need equal shapes, and the SDK
-    batches tiles.
+def _make_config(model: _Model, kind: str) -> str:
+    """Make a config in protobuf's text format, without batches.
+
+    Triton's batches need equal shapes, and the SDK batches tiles.
 
     Its first line is a comment from which :func:`_is_edited` tells whether somebody changed it.
     """
@@ -231,42 +226,37 @@ def _config(model: _Model, kind: str) -> str:
         VERSION_PARAMETER: __version__,
         MODEL_PARAMETER: described(model.bundle),
     } | model.options.parameters()
-    ends = {
-        "input": [
-            _tensor(name, *declared, " optional: true") for name, declared in _INPUTS.items()
-        ],
-        "output": [_tensor(name, *declared) for name, declared in _OUTPUTS.items()],
-        "parameters": [
-            f"{{ key: {_quoted(key)} value: {{ string_value: {_quoted(own[key])} }} }}"
-            for key in own
-        ],
-    }
-    fields = {
-        name: f"{name} [\n" + ",\n".join(f"  {entry}" for entry in entries) + "\n]"
-        for name, entries in ends.items()
-    }
-    text = f"""name: {_quoted(model.place.name)}
+    inputs = [_tensor(name, *declared, " optional: true") for name, declared in _INPUTS.items()]
+    outputs = [_tensor(name, *declared) for name, declared in _OUTPUTS.items()]
+    parameters = [
+        f"{{ key: {_quote(key)} value: {{ string_value: {_quote(own[key])} }} }}" for key in own
+    ]
+    text = f"""name: {_quote(model.place.name)}
 backend: "python"
 max_batch_size: 0
-{fields["input"]}
-{fields["output"]}
+{_list("input", inputs)}
+{_list("output", outputs)}
 instance_group [ {{ kind: {kind} count: 1 }} ]
 version_policy: {{ latest: {{ num_versions: 1 }} }}
-{fields["parameters"]}
+{_list("parameters", parameters)}
 """
-    return _stamped(text)
+    return _stamp(text)
+
+
+def _list(field: str, entries: Sequence[str]) -> str:
+    return f"{field} [\n  " + ",\n  ".join(entries) + "\n]"
 
 
 def _tensor(name: str, dtype: str, dims: str, more: str = "") -> str:
-    return f"{{ name: {_quoted(name)} data_type: TYPE_{dtype} dims: [{dims}]{more} }}"
+    return f"{{ name: {_quote(name)} data_type: TYPE_{dtype} dims: [{dims}]{more} }}"
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 
-def _stamped(text: str) -> str:
+def _stamp(text: str) -> str:
     return (
         "# Written by srflow-export; sha256 of what follows: "
         f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}"
@@ -277,10 +267,10 @@ def _is_edited(config: Path) -> bool:
     if not config.is_file():
         return False
     text = config.read_text(encoding="utf-8", errors="replace")
-    return text != _stamped(text.partition("\n")[2])
+    return text != _stamp(text.partition("\n")[2])
 
 
-def _add(model: _Model) -> tuple[int, dict[str, str]]:
+def _add_version(model: _Model) -> tuple[int, dict[str, str]]:
     """Put a new version of the model beside its older ones, all at once.
 
     Returns its number, and the new names of configs that somebody had edited, by the old ones.
@@ -295,7 +285,7 @@ def _add(model: _Model) -> tuple[int, dict[str, str]]:
     with staging_directory(repository, into=repository) as stage:
         staged = stage / place.name
         if place.is_dir():
-            shutil.copytree(place, staged, copy_function=_linked, symlinks=True)
+            shutil.copytree(place, staged, copy_function=_link_or_copy, symlinks=True)
         version = 1 + max((int(path.name) for path in _versions(staged)), default=0)
         edited = {
             name: f"{name}.{version - 1}.old" for name in CONFIGS if _is_edited(staged / name)
@@ -303,7 +293,7 @@ def _add(model: _Model) -> tuple[int, dict[str, str]]:
         for name, old in edited.items():
             (staged / name).replace(staged / old)  # a server reads names that end in .pbtxt
         for name, kind in CONFIGS.items():
-            _write(staged / name, _config(model, kind).encode())
+            _write(staged / name, _make_config(model, kind).encode())
         for name, content in files.items():
             _write(staged / str(version) / name, content)
         for folder in [path for path in staged.rglob("*") if path.is_dir()] + [staged]:
@@ -325,10 +315,8 @@ def _versions(model: Path) -> list[Path]:
     ]
 
 
-def _linked(source: str, target: str) -> None:
-    """The same file under another name, or a copy where that cannot be. Files of versions are never
-    changed.
-    """
+def _link_or_copy(source: str, target: str) -> None:
+    """Link a file under another name, or copy it where that cannot be."""
     try:
         os.link(source, target)
     except OSError:
@@ -342,5 +330,4 @@ def _write(path: Path, content: bytes | Path) -> None:
         shutil.copyfile(content, path)
     else:
         path.write_bytes(content)
-    with path.open("r+b") as file:  # Windows flushes no file that is open for reading alone
-        os.fsync(file.fileno())
+    sync_file(path)

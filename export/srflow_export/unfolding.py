@@ -1,5 +1,4 @@
-"""Undo folding: turn a bundle's graphs into a network that decodes as they do and can be trained
-further.
+"""Undo folding: turn a bundle's graphs into a network that can be trained further.
 
 Folding (:mod:`srflow_export.folding`) cannot be undone parameter by parameter, but its result is
 another network of the same architecture: a folded convolution becomes the convolution itself, with
@@ -69,8 +68,7 @@ def trainable_network(bundle: Bundle) -> SRFlow:
 
 
 def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> str:
-    """Write :func:`trainable_network` as a `.safetensors`; its notes say under "bundle" where it
-    comes from.
+    """Write :func:`trainable_network` as a `.safetensors`, with its origin in the notes.
 
     Returns what `srflow-train --config` takes to train it further: the preset of the bundle's name
     if that has its network, or a `.yaml` that was written beside it, with data and schedule of a
@@ -141,23 +139,18 @@ class GraphWeights:
         }
 
     def take(self, name: str, shape: Sequence[int]) -> Tensor:
-        """Take a weight, stored in float32 or in half. Raises: BundleError if none has this name
-        and shape.
-        """
+        """Take a weight, stored in float32 or half. Raises: BundleError if there is none such."""
         weight = self._left.pop(name, None)
         if weight is None or list(weight.dims) != list(shape):
             raise BundleError(
                 f"{self._file} is not what srflow-export writes for the network in its manifest: "
-                "it has no weight "
-                f"{name} of shape {list(shape)}; export the checkpoint again, or fetch the bundle "
-                "again"
+                f"it has no weight {name} of shape {list(shape)}; export the checkpoint again, or "
+                "fetch the bundle again"
             )
         return torch.from_numpy(numpy_helper.to_array(weight).astype(np.float64))
 
     def take_convs(self, name: str, count: int, shape: Sequence[int]) -> list[FoldedConv]:
-        """Take `count` convolutions stored side by side, each with a weight of this shape. Raises:
-        as :meth:`take`.
-        """
+        """Take `count` convolutions stored side by side. Raises: as :meth:`take`."""
         weight = self.take(f"{name}.weight", (count * shape[0], *shape[1:]))
         bias = self.take(f"{name}.bias", (count * shape[0],))
         return [
@@ -168,9 +161,8 @@ class GraphWeights:
 def _config(bundle: Bundle) -> SRFlowConfig:
     if not bundle.manifest.model:
         raise BundleError(
-            f"{bundle.path}: its manifest does not say what network it holds; train the checkpoint "
-            "that it was "
-            "exported from instead"
+            f"{bundle.path}: its manifest does not say what network it holds; train the "
+            "checkpoint that it was exported from instead"
         )
     return SRFlowConfig.from_dict(bundle.manifest.model)
 
@@ -189,9 +181,7 @@ def _fresh(config: SRFlowConfig) -> SRFlow:
 
 
 def _conditioning_parameters(model: SRFlow) -> Iterator[tuple[str, nn.Parameter]]:
-    """The parameters that u depends on, by name in the model; others of the LR encoder are not in
-    any graph.
-    """
+    """Return the parameters that u depends on, by name; others are in no graph."""
     config = model.config
     encoder = model.encoder
     used: list[nn.Module] = [encoder.conv_first, model.projections]
@@ -259,7 +249,11 @@ def _unfold_own_image(model: SRFlow, encoder: GraphWeights) -> None:
 
 
 def _convs_on_u(
-    encoder: GraphWeights, prefix: str, count: int, config: SRFlowConfig, shape: LevelShape
+    encoder: GraphWeights,
+    prefix: str,
+    count: int,
+    config: SRFlowConfig,
+    shape: LevelShape,
 ) -> tuple[list[FoldedConv], list[FoldedConv]]:
     """The first convolutions of a level's injectors, and their couplings' parts on u."""
     level = shape.level
@@ -279,7 +273,12 @@ def _convs_on_u(
 
 
 def _convs_of_phases(
-    encoder: GraphWeights, prefix: str, count: int, hidden: int, config: SRFlowConfig, factor: int
+    encoder: GraphWeights,
+    prefix: str,
+    count: int,
+    hidden: int,
+    config: SRFlowConfig,
+    factor: int,
 ) -> list[FoldedConv]:
     """The convolutions behind a :class:`srflow_export.on_features.PhaseConv`."""
     out = count * hidden
@@ -297,7 +296,10 @@ def _convs_of_phases(
 
 
 def _folded_coupling(
-    net: ConditionalNet, from_u: FoldedConv, sampler: GraphWeights, prefix: str
+    net: ConditionalNet,
+    from_u: FoldedConv,
+    sampler: GraphWeights,
+    prefix: str,
 ) -> FoldedNet:
     """A coupling; its first convolution is in the encoder for u and in the sampler for h_A."""
     on_h_a = sampler.take(f"{prefix}.on_h_a.weight", net.first_on_state().shape)
@@ -307,9 +309,7 @@ def _folded_coupling(
 
 
 def _unfold_net(net: ConditionalNet, folded: FoldedNet) -> None:
-    """The inverse of :func:`srflow_export.folding.fold_net`, with all logs 0, as they are in a new
-    network.
-    """
+    """Undo :func:`srflow_export.folding.fold_net`, with all logs 0 as in a new network."""
     on_u, bias_on_u = net.first_on_u()
     if folded.on_h_a is not None:
         net.first_on_state().copy_(folded.on_h_a)
@@ -326,9 +326,7 @@ def _unfold_net(net: ConditionalNet, folded: FoldedNet) -> None:
 
 
 def _unfold_mixing(step: Step, sampler: GraphWeights, name: str) -> None:
-    """The inverse of :func:`srflow_export.folding.fold_mixing` for one step: W = M⁻¹ and actnorm
-    bias −b.
-    """
+    """Undo :func:`srflow_export.folding.fold_mixing`: W = M⁻¹ and actnorm bias −b."""
     channels = len(step.mix.weight)
     (mixing,) = sampler.take_convs(name, 1, (channels, channels, 1, 1))
     matrix = mixing.weight[:, :, 0, 0]

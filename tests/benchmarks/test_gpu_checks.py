@@ -20,7 +20,7 @@ from benchmarks.bench.processes import ROOT, MissingError
 from benchmarks.gpu_report import checks, sdk_engine
 from benchmarks.gpu_report.checks import CHECKS, Checks
 from benchmarks.gpu_report.network import Setting
-from benchmarks.gpu_report.report import TORCH, Row, order
+from benchmarks.gpu_report.report import TORCH, Row, order_checks
 from srflow_sdk.errors import DeviceError
 from tests.sdk.backends.engine_machine import EngineMachine
 from tests.sdk.backends.fake_tensorrt import write_engine_bundle, write_plugin_library
@@ -35,7 +35,7 @@ def process(engine: str = TORCH, folder: Path = Path("none"), of: Any = None) ->
     return made
 
 
-def answered(engine: str, folder: Path, names: list[str]) -> dict[str, list[Row]]:
+def answer(engine: str, folder: Path, names: list[str]) -> dict[str, list[Row]]:
     """Rows of these checks, by name, in one process as in a report."""
     of = process(engine, folder)
     found = {}
@@ -55,9 +55,7 @@ def test_a_picture_is_right_within_the_bound_of_fp16() -> None:
     # 54 and 26 dB
     near = expected + 0.002
     far = expected + 0.05
-    found = [
-        checks.judged("picture", process(), drawn, expected) for drawn in (near, far, near[:4])
-    ]
+    found = [checks.judge("picture", process(), drawn, expected) for drawn in (near, far, near[:4])]
     assert verdicts(found) == ["fine", "wrong", "wrong"]
     assert found[1].value == "26.0 dB"
 
@@ -169,7 +167,7 @@ def test_an_export_that_lacks_a_package_is_not_wrong(
     monkeypatch.setattr(sdk_engine.subprocess, "run", lambda *_, **__: done)
     monkeypatch.setattr(sdk_engine, "network", lambda setting: None)
     with pytest.raises(kind, match=said):
-        sdk_engine.exported(Setting("cuda fp16", tmp_path))
+        sdk_engine.export_bundle(Setting("cuda fp16", tmp_path))
 
 
 def test_engines_are_built_once_for_each_tensorrt_and_library_of_plugins(
@@ -196,7 +194,7 @@ def test_engines_are_built_once_for_each_tensorrt_and_library_of_plugins(
         if version != "none":
             machine.install(__version__=version)
         for _ in range(2):
-            sdk_engine.exported(Setting("tensorrt fp16", tmp_path))
+            sdk_engine.export_bundle(Setting("tensorrt fp16", tmp_path))
     assert made == ["--ckpt"] * 4
 
 
@@ -204,7 +202,7 @@ def test_engines_are_built_once_for_each_tensorrt_and_library_of_plugins(
 def cpu_work(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny network, and what is expected of it."""
     folder = tmp_path_factory.mktemp("gpu") / "work"
-    answered("cpu fp32", folder, ["reference"])
+    answer("cpu fp32", folder, ["reference"])
     return folder
 
 
@@ -224,7 +222,7 @@ def test_all_checks_of_torch_run_and_are_right(
 ) -> None:
     from benchmarks.gpu_report.torch_engine import TorchEngine
 
-    found = answered(TORCH, cpu_work, [check for engine, check in order() if engine == TORCH])
+    found = answer(TORCH, cpu_work, [check for engine, check in order_checks() if engine == TORCH])
     assert verdicts(found["pictures"]) == ["fine"] * 3
     assert [(row.value, row.verdict) for row in found["repeats"]] == [
         ("0 of 3 differ", "fine"),
@@ -234,7 +232,7 @@ def test_all_checks_of_torch_run_and_are_right(
     assert not any(row.figure for row in found["times"]), "stages are not judged"
     draw = TorchEngine.draw
     monkeypatch.setattr(TorchEngine, "draw", lambda self, pixels: draw(self, 1 - pixels))
-    found = answered(TORCH, cpu_work, ["pictures", "repeats"])
+    found = answer(TORCH, cpu_work, ["pictures", "repeats"])
     assert verdicts(found["pictures"]) == ["wrong"] * 3
     assert verdicts(found["repeats"]) == ["fine"] * 2
 
@@ -245,7 +243,7 @@ def test_one_export_serves_the_engines_and_onnx_runtime_draws_its_pictures(
 ) -> None:
     """The CPU in the place of CUDA."""
     monkeypatch.setattr(sdk_engine, "check_present", lambda kind: None)
-    found = answered("cpu fp16", cpu_work, ["loading", "pictures", "times", "repeats"])
+    found = answer("cpu fp16", cpu_work, ["loading", "pictures", "times", "repeats"])
     building, opening = found["loading"]
     assert (building.check, building.verdict, opening.verdict) == ("building", "", "fine")
     assert building.value.endswith(" s for the export and its engines")

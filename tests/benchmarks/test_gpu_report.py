@@ -28,9 +28,9 @@ from benchmarks.gpu_report.report import (
     Report,
     Row,
     Runner,
-    aims,
     exit_status,
-    order,
+    judge_aims,
+    order_checks,
 )
 from srflow_sdk.system.hardware import Gpu
 
@@ -91,11 +91,11 @@ def test_the_driver_decides_which_wheels_are_installed(cuda, found, monkeypatch,
 def test_the_exit_status_says_wrong_before_slow_and_slow_before_fine(
     rows: list[Row], status: int
 ) -> None:
-    assert exit_status([*rows, *aims(rows)]) == status
+    assert exit_status([*rows, *judge_aims(rows)]) == status
 
 
 def test_every_check_is_known_and_what_the_verdict_needs_comes_first() -> None:
-    jobs = list(order())
+    jobs = list(order_checks())
     assert {check for _, check in jobs} == CHECKS.keys()
     assert len(set(jobs)) == len(jobs)
     assert [*dict.fromkeys(engine for engine, _ in jobs)][:2] == [EMBEDDED, CPU]
@@ -133,7 +133,7 @@ class Children:
     def __exit__(self, *_: Any) -> None: ...
 
 
-def reported(tmp_path: Path, children: Children, *, budget: float = 60) -> list[Row]:
+def report(tmp_path: Path, children: Children, *, budget: float = 60) -> list[Row]:
     report = Report(tmp_path / "report.md", "A card.")
     Runner(report, {}, budget, lambda _: None, start=children).run()
     return report.rows
@@ -141,7 +141,7 @@ def reported(tmp_path: Path, children: Children, *, budget: float = 60) -> list[
 
 def test_an_engine_that_is_not_there_is_one_row_that_names_its_checks(tmp_path: Path) -> None:
     children = Children({("tensorrt fp16", "loading"): [{"absent": "tensorrt is not installed"}]})
-    [row] = [row for row in reported(tmp_path, children) if row.engine == "tensorrt fp16"]
+    [row] = [row for row in report(tmp_path, children) if row.engine == "tensorrt fp16"]
     assert str(row).startswith("| loading, pictures, times, repeats, plugins | ")
     assert str(row).endswith("| tensorrt fp16 |  |  | not run: tensorrt is not installed |")
     assert children.started.count("tensorrt fp16") == 1
@@ -153,7 +153,7 @@ def test_the_rows_of_a_process_that_dies_are_kept_and_the_next_check_gets_anothe
     picture, _ = timed(TORCH, 12.0)
     crash = MissingError("its process ended with status -11")
     children = Children({(TORCH, "pictures"): [{"row": vars(picture)}, crash]})
-    rows = reported(tmp_path, children)
+    rows = report(tmp_path, children)
     found = rows.index(picture)
     assert rows[found + 1] == Row("pictures", TORCH, str(crash), verdict="wrong")
     assert rows[found + 2] == Row("times", TORCH, "", verdict="fine")
@@ -169,7 +169,7 @@ def test_without_its_reference_nothing_is_compared(tmp_path: Path) -> None:
             ]
         }
     )
-    rows = reported(tmp_path, children)
+    rows = report(tmp_path, children)
     assert children.asked[-1] == (CPU, "reference")
     assert {row.verdict for row in rows if row.engine != EMBEDDED} == {"not run"}
 
@@ -183,13 +183,13 @@ def test_what_does_not_fit_the_budget_is_said_and_building_is_outside_of_it(tmp_
         time.sleep(0.3)
         return MissingError("it did not end within 0 s")
 
-    rows = reported(tmp_path, Children({(TORCH, "loading"): [building]}), budget=0.25)
+    rows = report(tmp_path, Children({(TORCH, "loading"): [building]}), budget=0.25)
     assert {row.verdict for row in rows} == {"fine"}
-    rows = reported(tmp_path, Children({(TORCH, "pictures"): [too_long]}), budget=0.25)
+    rows = report(tmp_path, Children({(TORCH, "pictures"): [too_long]}), budget=0.25)
     ended = rows.index(Row("pictures", TORCH, "it did not end within 0 s", verdict="no verdict"))
     assert str(rows[ended]).endswith("| it did not end within 0 s |  | **no verdict** |")
     assert {row.value for row in rows[ended + 1 :]} == {"the budget of 0 s was used up"}
-    assert sum(len(row.check.split(", ")) for row in rows) == len(list(order()))
+    assert sum(len(row.check.split(", ")) for row in rows) == len(list(order_checks()))
 
 
 def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(
@@ -217,7 +217,7 @@ def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(
     assert line.startswith("gpu-report: the file cannot be written: [Errno 21] Is a directory")
 
 
-def started(tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
+def start(tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
     """The command on a machine without a GPU."""
     arguments = [
         sys.executable,
@@ -236,7 +236,7 @@ def started(tmp_path: Path, **environment: str) -> subprocess.Popen[str]:
 def test_a_machine_without_a_gpu_gets_the_reference_and_what_each_engine_lacks(
     tmp_path: Path,
 ) -> None:
-    report = started(tmp_path)
+    report = start(tmp_path)
     report.communicate(timeout=300)
     assert report.returncode == NO_VERDICT
     lines = (tmp_path / "report.md").read_text().splitlines()
@@ -259,9 +259,9 @@ def test_a_run_that_is_told_to_end_ends_its_processes_and_has_no_verdict(
         f"import os, time\nopen({str(tmp_path / 'pid')!r}, "
         f"'w').write(f'{{os.getpid()}}\\n')\ntime.sleep(60)\n"
     )
-    report = started(tmp_path, PYTHONPATH=str(tmp_path))
+    report = start(tmp_path, PYTHONPATH=str(tmp_path))
     try:
-        pid = waited_for(tmp_path / "pid")
+        pid = wait_for(tmp_path / "pid")
         report.send_signal(number)
         _, said = report.communicate(timeout=30)
         assert report.returncode == NO_VERDICT
@@ -272,7 +272,7 @@ def test_a_run_that_is_told_to_end_ends_its_processes_and_has_no_verdict(
         report.kill()
 
 
-def waited_for(file: Path) -> int:
+def wait_for(file: Path) -> int:
     """The number in a file, once it is there."""
     until = time.monotonic() + 60
     while time.monotonic() < until:

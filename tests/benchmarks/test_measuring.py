@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench.processes import ROOT, MissingError, Worker, without_paths
-from benchmarks.bench.timing import LONG_S, Times, in_turn
+from benchmarks.bench.processes import ROOT, MissingError, Worker, remove_paths
+from benchmarks.bench.timing import LONG_S, Times, call_in_turn
 
 
 def test_calls_are_made_in_turn_after_a_warm_up_and_long_ones_once() -> None:
@@ -18,7 +18,7 @@ def test_calls_are_made_in_turn_after_a_warm_up_and_long_ones_once() -> None:
         made.append(name)
         return seconds
 
-    times = in_turn(
+    times = call_in_turn(
         {
             "a": lambda: call("a", 1.0),
             "b": lambda: call("b", 2.0),
@@ -53,7 +53,7 @@ def test_what_a_machine_lacks_is_a_clause_without_its_paths() -> None:
         Worker(missing),
     ):
         pass
-    assert without_paths(f"see {ROOT}{os.sep}docs") == "see docs"
+    assert remove_paths(f"see {ROOT}{os.sep}docs") == "see docs"
 
 
 def test_a_worker_that_takes_too_long_is_ended_with_its_children() -> None:

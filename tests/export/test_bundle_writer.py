@@ -136,17 +136,6 @@ def test_what_is_not_a_bundle_is_never_replaced(target: Path, kind: str) -> None
     assert hidden_files(target.parent) == []
 
 
-def test_a_folder_made_during_the_export_is_not_replaced(target: Path) -> None:
-    with staged_bundle(target) as stage:
-        for name in STUB_FILES:
-            (stage.path / name).write_bytes(b"new")
-        target.mkdir()
-        (target / "precious.txt").write_text("precious")
-        with pytest.raises(BundleError, match="not replaced"):
-            stage.commit(tiny_manifest())
-    assert (target / "precious.txt").exists()
-
-
 def run_and_kill(target: Path, *, kill_at: str) -> None:
     """Export over the target in another process, which is killed when it reaches a function of the
     writer."""
@@ -260,16 +249,3 @@ def test_who_waits_for_a_lock_says_so_and_a_killed_process_lets_the_next_one_in(
     assert {path.name for path in tmp_path.iterdir()} <= {"cache", "file"}, (
         "nothing is left beside the bundle"
     )
-
-
-@pytest.mark.not_on_windows("links and FIFOs")
-def test_a_bundle_has_one_lock_by_whichever_path_it_is_reached(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "cache"))
-    (tmp_path / "m.srflow").mkdir()
-    (tmp_path / "linked").symlink_to(tmp_path / "m.srflow")
-    for path in ("m.srflow", "linked"):
-        with bundle_lock(tmp_path / path):
-            pass
-    (_lock,) = (tmp_path / "cache" / "locks").iterdir()

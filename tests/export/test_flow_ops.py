@@ -53,7 +53,7 @@ def example(
     ]
 
 
-def exported(module: Tail, *, half: bool) -> onnx.ModelProto:
+def export(module: Tail, *, half: bool) -> onnx.ModelProto:
     tensors = dict(zip(NAMES, example(2, 1, 4, 6, half), strict=True))
     axes = {name: ("batch", tensor.shape[1], "height", "width") for name, tensor in tensors.items()}
     for name in (
@@ -85,7 +85,7 @@ def test_an_exported_op_runs_without_a_library_and_equals_torch(
     scale_map: ScaleMap, order: AffineOrder, half: bool
 ) -> None:
     module = Tail(scale_map, order)
-    proto = exported(module, half=half)
+    proto = export(module, half=half)
     onnx.checker.check_model(proto, full_check=True)
     assert [(node.domain, node.op_type) for node in proto.graph.node] == [
         ("srflow", "FlowStepTail")
@@ -97,22 +97,3 @@ def test_an_exported_op_runs_without_a_library_and_equals_torch(
             None, {name: tensor.numpy() for name, tensor in zip(NAMES, inputs, strict=True)}
         )[0]
         np.testing.assert_allclose(out, module(*inputs)[0].numpy(), rtol=1e-4, atol=1e-4)
-
-
-def test_nodes_carry_what_kernels_and_plugins_read() -> None:
-    proto = exported(Tail("tanh", "scale_first"), half=False)
-    (node,), (function,) = proto.graph.node, proto.functions
-    tail = {
-        attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
-    }
-    plugin = {"plugin_namespace": b"srflow", "plugin_version": b"1"}
-    assert tail == {
-        "scale_map": b"tanh",
-        "order": b"scale_first",
-        "clamp": 1.5,
-        "begin": [5],
-        "end": [10],
-        **plugin,
-    }
-    assert (function.name, set(function.attribute)) == ("FlowStepTail", set(tail))
-    assert {opset.domain: opset.version for opset in proto.opset_import} == {"": 18, "srflow": 1}

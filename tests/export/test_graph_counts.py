@@ -3,7 +3,7 @@ machine's speed."""
 
 import pytest
 
-from benchmarks.graph_counts import counts
+from benchmarks.graph_counts import count
 from srflow_export import onnx_models
 from srflow_training import SRFlowConfig
 from srflow_training.presets import load_settings
@@ -64,7 +64,7 @@ def test_networks_with_a_plain_encoder_stay_within_their_budget(preset, encoder,
     config = load_settings(preset).config()
     model = random_srflow(config)
     found = [
-        counts(export(model), scale=config.scale).multiply_adds
+        count(export(model), scale=config.scale).multiply_adds
         for export in (onnx_models.encoder_model, onnx_models.sampler_model)
     ]
     assert found[0] <= encoder
@@ -80,7 +80,7 @@ def test_graphs_compute_no_more_than_they_must(scale, encoder_nodes, sampler_nod
     config = tiny_config(scale=scale)
     model = random_srflow(config)
     graphs = (onnx_models.encoder_model, onnx_models.sampler_model, onnx_models.inverter_model)
-    encoder, sampler, inverter = (counts(graph(model), scale=scale) for graph in graphs)
+    encoder, sampler, inverter = (count(graph(model), scale=scale) for graph in graphs)
     assert encoder.multiply_adds == encoder_multiply_adds(config)
     assert sampler.multiply_adds == sampler_multiply_adds(config)
     assert encoder.nodes.total() <= encoder_nodes

@@ -37,7 +37,8 @@ def test_in_float64_it_is_the_networks_encoding_to_rounding(
 ) -> None:
     model = random_srflow(tiny_config(variant, **overrides)).double()
     scale = model.config.scale
-    height, width = 2 * model.config.size_multiple, 3 * model.config.size_multiple
+    height = 2 * model.config.size_multiple
+    width = 3 * model.config.size_multiple
     generator = torch.Generator().manual_seed(0)
     lr = torch.rand(2, 3, height, width, dtype=torch.float64, generator=generator)
     hr = torch.rand(2, 3, scale * height, scale * width, dtype=torch.float64, generator=generator)
@@ -57,10 +58,10 @@ def test_the_samplers_weights_are_stored_once_and_change_the_inverters_bytes() -
     for seed in range(2):
         model = random_srflow(tiny_config(hidden=64), seed=seed)
         sampler, inverter = (
-            onnx_models.finished(proto, {})
+            onnx_models.serialise(proto, {})
             for proto in (onnx_models.sampler_model(model), onnx_models.inverter_model(model))
         )
-        graphs.append(onnx_models.sharing_weights(inverter, "sampler.onnx", sampler))
+        graphs.append(onnx_models.share_weights(inverter, "sampler.onnx", sampler))
         assert len(graphs[-1]) < len(inverter) / 2
         weights = (onnx.load_from_string(each).graph.initializer for each in (graphs[-1], inverter))
         for shared, weight in zip(*weights, strict=True):
@@ -78,7 +79,7 @@ def test_the_graph_takes_any_size_and_a_conditioning_of_one_image_for_many(tmp_p
     encoder = onnx_models.encoder_model(model)
     inverter = onnx_models.inverter_model(model)
     sessions = [
-        ort.InferenceSession(onnx_models.finished(proto, {})) for proto in (encoder, inverter)
+        ort.InferenceSession(onnx_models.serialise(proto, {})) for proto in (encoder, inverter)
     ]
     lr, hr = torch.rand(1, 3, 6, 10), torch.rand(3, 3, 24, 40)
     names = [output.name for output in sessions[0].get_outputs()]

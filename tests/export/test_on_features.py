@@ -8,11 +8,11 @@ from torch.nn import functional as F
 from srflow_export.folding import FoldedConv
 from srflow_export.on_features import (
     PhaseConv,
-    interleaved,
+    interleave,
     keep_blocked_layout,
     kernel_of_sums,
     kernel_shapes,
-    summed_kernels,
+    sum_kernels,
 )
 from srflow_training.model.features import LevelFeatures
 from tests.networks import random_srflow, tiny_config
@@ -36,14 +36,17 @@ def test_interleaved_phases_are_the_convolution_of_the_enlarged_features(factor,
     )
     u = LevelFeatures(own=own, small=small, factor=factor).u()
     torch.testing.assert_close(
-        interleaved(phases), F.conv2d(u, conv.weight, conv.bias, padding=1), atol=1e-12, rtol=1e-12
+        interleave(phases),
+        F.conv2d(u, conv.weight, conv.bias, padding=1),
+        atol=1e-12,
+        rtol=1e-12,
     )
 
 
 @pytest.mark.parametrize(("factor", "taps"), [(2, 4 * 4), (4, 25), (8, 25)])
 def test_kernels_of_phases_have_few_taps_and_give_the_kernel_back(factor, taps):
     weight = torch.randn(6, 5, 3, 3, dtype=torch.float64)
-    kernels = summed_kernels(weight, factor)
+    kernels = sum_kernels(weight, factor)
     assert {name: tuple(kernel.shape[2:]) for name, kernel in kernels.items()} == kernel_shapes(
         factor
     )

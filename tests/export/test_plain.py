@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from srflow_export import ExportOptions, export_checkpoint, plain
 from srflow_export.cli import main
-from srflow_export.plain import runtime_picture
+from srflow_export.plain import draw_as_runtime
 from srflow_sdk import Bundle, Upscaler
 from srflow_training import save_checkpoint
 from tests.networks import random_srflow, tiny_config
@@ -37,13 +37,13 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def written(bundle, folder, *arguments):
+def write(bundle, folder, *arguments):
     result = run("--bundle", bundle, "--plain", "-o", folder / "plain.onnx", *arguments)
     assert result.exit_code == 0, result.output
     return onnx.load(folder / "plain.onnx")
 
 
-def drawn(model, lr):
+def draw(model, lr):
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -59,35 +59,35 @@ def decibels(one, other):
     return -10 * np.log10(np.mean((one.astype(np.float64) - other) ** 2) + 1e-20)
 
 
-def of_runtime(bundle, lr, **how):
-    return runtime_picture(Bundle.open(bundle), lr, **how)
+def draw_by_runtime(bundle, lr, **how):
+    return draw_as_runtime(Bundle.open(bundle), lr, **how)
 
 
 @pytest.mark.parametrize("opset", [18, 17])
 @pytest.mark.parametrize("tau", [0, 0.8])
 def test_pictures_of_any_size_are_the_runtimes(native, tmp_path, tau, opset):
-    model = written(native, tmp_path, "--tau", tau, "--seed", 7, "--opset", opset)
+    model = write(native, tmp_path, "--tau", tau, "--seed", 7, "--opset", opset)
     for height, width in ((1, 1), (33, 20), (18, 47)):
         lr = picture(height, width)
-        assert decibels(drawn(model, lr), of_runtime(native, lr, tau=tau, seed=7)) > 60
-    assert decibels(drawn(model, lr), of_runtime(native, lr, tau=tau, seed=8)) < 40 or tau == 0
+        assert decibels(draw(model, lr), draw_by_runtime(native, lr, tau=tau, seed=7)) > 60
+    assert decibels(draw(model, lr), draw_by_runtime(native, lr, tau=tau, seed=8)) < 40 or tau == 0
 
 
 @pytest.mark.parametrize("opset", [18, 17])
 def test_gray_stays_gray_and_faint_colours_faint(native, tmp_path, opset):
-    model = written(native, tmp_path, "--tau", 0.8, "--opset", opset)
+    model = write(native, tmp_path, "--tau", 0.8, "--opset", opset)
     gray = picture(18, 23)[..., :1].repeat(3, axis=2)
-    large = drawn(model, gray)
+    large = draw(model, gray)
     assert np.ptp(large, axis=2).max() == 0
     assert np.ptp(large) > 0.5
     with Upscaler(native, device="cpu", tile=None) as upscaler:
         for lr in (gray, 0.9 * gray + 0.1 * picture(18, 23)):
-            assert decibels(drawn(model, lr), upscaler.upscale(lr, tau=0.8)) > 60
+            assert decibels(draw(model, lr), upscaler.upscale(lr, tau=0.8)) > 60
 
 
 def test_standard_operators_alone(native, tmp_path):
     for opset in (17, 18):
-        model = written(native, tmp_path, "--opset", opset)
+        model = write(native, tmp_path, "--opset", opset)
         assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", opset)]
         assert {node.domain for node in model.graph.node} == {""}
         assert not model.functions
@@ -103,9 +103,9 @@ def test_standard_operators_alone(native, tmp_path):
 def test_beyond_the_window_its_latents_repeat(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(plain, "WINDOW", 16)
     monkeypatch.setattr(plain, "_PATCH", (15, 13))
-    model = written(tiny, tmp_path, "--tau", 0.8)
+    model = write(tiny, tmp_path, "--tau", 0.8)
     flat = np.full((48, 40, 3), 0.5, np.float32)
-    large = drawn(model, flat)
+    large = draw(model, flat)
     period = SCALE * 16
     inside = large[
         period // 2 : period // 2 + 8, period // 2 : period // 2 + 8
@@ -113,18 +113,18 @@ def test_beyond_the_window_its_latents_repeat(tiny, tmp_path, monkeypatch):
     again = large[period // 2 + period : period // 2 + period + 8, period // 2 : period // 2 + 8]
     assert np.abs(inside - again).max() < 1e-5
     assert np.ptp(inside) > 0.01
-    assert decibels(large, of_runtime(tiny, flat, tau=0.8)) < 60
+    assert decibels(large, draw_by_runtime(tiny, flat, tau=0.8)) < 60
 
 
 def test_without_tau_the_file_has_no_window_to_leave(tiny, tmp_path):
-    model = written(tiny, tmp_path, "--tau", 0)
+    model = write(tiny, tmp_path, "--tau", 0)
     assert len(model.SerializeToString()) < 50_000
     lr = picture(300, 6)
-    assert decibels(drawn(model, lr), of_runtime(tiny, lr, tau=0)) > 80
+    assert decibels(draw(model, lr), draw_by_runtime(tiny, lr, tau=0)) > 80
 
 
 def test_a_fixed_size_has_no_shapes_to_compute(tiny, tmp_path):
-    model = written(tiny, tmp_path, "--size", 17)
+    model = write(tiny, tmp_path, "--size", 17)
     shapes = [
         [side.dim_value for side in value.type.tensor_type.shape.dim]
         for value in (*model.graph.input, *model.graph.output)
@@ -132,21 +132,20 @@ def test_a_fixed_size_has_no_shapes_to_compute(tiny, tmp_path):
     assert shapes == [[1, 3, 17, 17], [1, 3, 17 * SCALE, 17 * SCALE]]
     assert not {"Shape", "Range", "Gather", "Mod"} & {node.op_type for node in model.graph.node}
     lr = picture(17, 17)
-    assert decibels(drawn(model, lr), of_runtime(tiny, lr, tau=0.8)) > 60
+    assert decibels(draw(model, lr), draw_by_runtime(tiny, lr, tau=0.8)) > 60
 
 
 def test_pictures_in_half(tiny, tmp_path):
     half = picture(9, 12).astype(np.float16)
-    found = drawn(written(tiny, tmp_path, "--io", "float16"), half)
+    found = draw(write(tiny, tmp_path, "--io", "float16"), half)
     assert found.dtype == np.float16
-    assert decibels(found, of_runtime(tiny, half.astype(np.float32), tau=0.8)) > 60
+    assert decibels(found, draw_by_runtime(tiny, half.astype(np.float32), tau=0.8)) > 60
 
 
 def test_slices_with_steps_become_pools_of_the_same_values(tmp_path):
     graph = onnx.parser.parse_graph(
-        "g (float[1, 1, 5, 7] x) => (float[1, 1, 5, 3] y) "
-        "<int64[1] start = {0}, int64[1] end = {9223372036854775807}, int64[1] axis = {3}, "
-        "int64[1] step = {3}> "
+        "g (float[1, 1, 5, 7] x) => (float[1, 1, 5, 3] y) <int64[1] start = {0}, int64[1] end = "
+        "{9223372036854775807}, int64[1] axis = {3}, int64[1] step = {3}> "
         "{ y = Slice(x, start, end, axis, step) }"
     )
     plain._rewrite(graph, 18)
@@ -159,38 +158,17 @@ def test_slices_with_steps_become_pools_of_the_same_values(tmp_path):
     assert np.array_equal(y, x[..., ::3])
 
 
-def test_metadata_say_what_the_file_is(tiny, tmp_path):
-    model = written(tiny, tmp_path, "--tau", 0.6, "--seed", 3)
-    facts = {entry.key.removeprefix("srflow."): entry.value for entry in model.metadata_props}
-    assert facts["model"] == "tiny"
-    assert facts["licence"] == "CC0-1.0"
-    assert facts["training_data"] == "two photographs | of a cat"
-    assert (facts["tau"], facts["seed"], facts["scale"]) == ("0.6", "3", str(SCALE))
-    assert facts["range"] == "0 to 1, both"
-    assert facts["halo"].startswith("6 input pixels")
-    assert "up to 256 pixels a side" in facts["latents"]
-    assert facts["training_code"] == "unknown"
-    assert "arXiv:2006.14200" in facts["paper"]
-    assert {"scope", "architecture", "limitations"} <= set(facts)
-
-
 def test_the_command_in_the_metadata_writes_the_file_again(tmp_path):
     choices = ("--tau", 0.1, "--seed", 3, "--size", 18, "--io", "float16", "--opset", 17)
     (made_by,) = (
         entry.value
-        for entry in written("x4-small", tmp_path, *choices).metadata_props
+        for entry in write("x4-small", tmp_path, *choices).metadata_props
         if entry.key == "srflow.made_by"
     )
     by, _, command = made_by.partition(": srflow-export ")
     assert by.startswith("srflow-sdk ")
     assert run(*command.split(), "-o", tmp_path / "again.onnx").exit_code == 0
     assert (tmp_path / "again.onnx").read_bytes() == (tmp_path / "plain.onnx").read_bytes()
-
-
-def test_of_tau_auto_the_number_is_baked_and_that_is_said(tmp_path):
-    bundle = write_tiny_bundle(tmp_path / "auto.srflow", default_tau=0.7, auto_tau=True)
-    result = run("--bundle", bundle, "--plain", "-o", tmp_path / "plain.onnx")
-    assert "tau 0.7, everywhere, where the model's default follows the picture" in result.output
 
 
 def test_a_checkpoints_plain_file_stands_beside_its_bundle(tmp_path):
@@ -222,15 +200,15 @@ def test_another_picture_than_the_runtimes_leaves_nothing(tiny, tmp_path, monkey
 
 def test_folders_are_made_and_what_a_killed_export_left_is_removed(tiny, tmp_path):
     folder = tmp_path / "new" / "folder"
-    written(tiny, folder)
+    write(tiny, folder)
     (folder / ".plain.onnx.0123abcd.part").write_bytes(b"half")
-    written(tiny, folder, "--seed", 1)
+    write(tiny, folder, "--seed", 1)
     assert [path.name for path in folder.iterdir()] == ["plain.onnx"]
 
 
 def test_the_commands_own_check_draws_a_gray_picture_too(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        plain._Surroundings, "_bounded", lambda _: "sr"
+        plain._Surroundings, "_bound_colours", lambda _: "sr"
     )  # which changes no ordinary photograph
     result = run("--bundle", "x4-small", "--plain", "-o", tmp_path / "plain.onnx")
     assert (result.exit_code, list(tmp_path.iterdir())) == (1, [])
@@ -244,18 +222,3 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tiny, tmp_path):
     assert "plain.onnx: the file cannot be written: Is a directory" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["plain.onnx"]
     assert not hidden_files(tmp_path)
-
-
-def test_bad_bundles_and_names_are_one_line(tiny, tmp_path):
-    other = write_tiny_bundle(tmp_path / "half.srflow", precision="fp16")
-    for bundle, name, says in (
-        (other, "plain.onnx", "has no float32 graphs"),
-        (tiny, "plain.pb", "name it plain.onnx"),
-        (tmp_path / "missing", "plain.onnx", "there is no such bundle"),
-    ):
-        result = run("--bundle", bundle, "--plain", "-o", tmp_path / name)
-        assert result.exit_code == 1
-        assert result.output.startswith("error: ")
-        assert says in result.output
-        assert result.output.count("\n") == 1
-    assert [path.name for path in tmp_path.iterdir()] == ["half.srflow"]

@@ -12,7 +12,7 @@ from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_export.graphs import EncoderGraph, SamplerGraph
 from srflow_export.halo import _MAX_ABS
 from srflow_export.parity.photographs import photographs
-from srflow_export.plain import runtime_picture
+from srflow_export.plain import draw_as_runtime
 from srflow_sdk import Bundle
 from srflow_sdk.drawing.low_resolution import ChromaBounds
 from srflow_sdk.drawing.tiles import Window
@@ -88,7 +88,7 @@ def test_the_sdk_draws_the_networks_pictures_of_sides_that_are_no_multiples(bund
         expected.numpy().transpose(1, 2, 0)
     )
     height, width = 11 * model.config.scale, 7 * model.config.scale
-    actual = runtime_picture(bundle, image, tau=0.7, seed=5)
+    actual = draw_as_runtime(bundle, image, tau=0.7, seed=5)
     np.testing.assert_allclose(actual, expected.clip(0, 1)[:height, :width], atol=1e-4)
 
 
@@ -144,7 +144,9 @@ def test_a_residual_networks_graphs_draw_on_its_encoders_own_image(scale):
     encoder = EncoderGraph(model, torch.float64)
     sampler = SamplerGraph(model, torch.float64)
     drawn = sampler(
-        *encoder(lr), *(noise[level] for level in sorted(noise)), torch.tensor([0.8]).double()
+        *encoder(lr),
+        *(noise[level] for level in sorted(noise)),
+        torch.tensor([0.8]).double(),
     )[-1]
     torch.testing.assert_close(
         drawn, model.decode(lr, {level: 0.8 * z for level, z in noise.items()})

@@ -30,7 +30,7 @@ class Called(nn.Module):
         return (self.function(x, self.conv),)
 
 
-def traced(function: Callable[[Tensor, nn.Conv2d], Tensor]) -> tuple[Called, onnx.ModelProto]:
+def trace(function: Callable[[Tensor, nn.Conv2d], Tensor]) -> tuple[Called, onnx.ModelProto]:
     module = Called(function)
     axes = ("batch", "channels", "height", "width")
     proto = onnx_graph(
@@ -55,7 +55,7 @@ def rows_by_group(x: Tensor, conv: nn.Conv2d) -> Tensor:
     return (first - second).reshape(batch, 2, height, width)
 
 
-def interleaved(x: Tensor, conv: nn.Conv2d) -> Tensor:
+def interleave(x: Tensor, conv: nn.Conv2d) -> Tensor:
     batch, channels, height, width = x.shape
     return torch.stack([x, -x], dim=4).reshape(batch, channels, height, 2 * width)
 
@@ -65,7 +65,7 @@ FUNCTIONS = {
     "convolution": lambda x, conv: F.leaky_relu(conv(x), 0.2),
     "unequal padding": unequal_padding,
     "rows by group": rows_by_group,
-    "interleaved": interleaved,
+    "interleaved": interleave,
     "every second pixel": lambda x, conv: x[..., ::2, ::2],
     "channels": lambda x, conv: torch.cat([x[:, 2:], x[:, :2] * 0.5 + 1], dim=1),
     "enlarged": lambda x, conv: F.interpolate(x, scale_factor=2.0, mode="nearest"),
@@ -81,7 +81,7 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_graph_computes_what_the_module_does_at_other_sizes(name):
-    module, proto = traced(FUNCTIONS[name])
+    module, proto = trace(FUNCTIONS[name])
     session = ort.InferenceSession(proto.SerializeToString())
     for batch, height, width in ((2, 12, 16), (1, 8, 20), (3, 28, 4)):
         x = torch.randn(batch, 4, height, width)
@@ -90,15 +90,15 @@ def test_a_graph_computes_what_the_module_does_at_other_sizes(name):
 
 
 def test_weights_keep_their_names_and_unused_ones_stay_out():
-    _, proto = traced(FUNCTIONS["convolution"])
+    _, proto = trace(FUNCTIONS["convolution"])
     assert [weight.name for weight in proto.graph.initializer] == ["conv.weight", "conv.bias"]
 
 
 def test_equal_operations_are_done_once():
-    _, proto = traced(lambda x, conv: x[:, 2:] + torch.relu(x[:, 2:]))
+    _, proto = trace(lambda x, conv: x[:, 2:] + torch.relu(x[:, 2:]))
     assert [node.op_type for node in proto.graph.node] == ["Slice", "Relu", "Add"]
 
 
 def test_an_operator_that_it_does_not_know_is_refused():
     with pytest.raises(ExportError, match="cumsum"):
-        traced(lambda x, conv: torch.cumsum(x, dim=1))
+        trace(lambda x, conv: torch.cumsum(x, dim=1))

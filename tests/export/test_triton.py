@@ -12,7 +12,6 @@ from srflow_export.cli import main
 from srflow_export.triton import write_repository
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.serving_config import ServingOptions
 from tests.networks import golden_checkpoint
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -58,8 +57,8 @@ def test_a_bad_repository_is_refused_before_the_export(tmp_path: Path) -> None:
     done = run(checkpoint, "--triton", tmp_path / "models")
     assert done.exit_code == 1
     assert done.output == (
-        f"error: {tmp_path / 'models'} is a file; a model repository is a folder: choose "
-        "another name\n"
+        f"error: {tmp_path / 'models'} is a file; a model repository is a folder: choose another "
+        "name\n"
     )
     assert not (tmp_path / "m.srflow").exists()
 
@@ -123,8 +122,8 @@ def test_importing_model_py_changes_nothing_in_its_folder(bundle: Path, tmp_path
     folder = tmp_path / "models" / "srflow_upscale" / "1"
     before = folder.stat().st_mtime_ns
     code = (
-        f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = False; import "
-        "model"
+        f"import sys; sys.path.insert(0, {str(folder)!r}); sys.dont_write_bytecode = False; "
+        "import model"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
     assert folder.stat().st_mtime_ns == before
@@ -190,19 +189,6 @@ triton.write_repository({str(bundle)!r}, {str(tmp_path / "models")!r})
     write_repository(bundle, tmp_path / "models")
     assert (tmp_path / "models" / "srflow_upscale" / "2").exists()
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".models.staging")]
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "message"),
-    [
-        ("device", "gpu", "device is 'gpu'; it must be one of"),
-        ("tile", "big", "tile is 'big'; it must be a whole number"),
-        ("in_flight", "-1", "in_flight is -1; it must be a whole number"),
-    ],
-)
-def test_a_parameter_that_cannot_be_is_named(name: str, text: str, message: str) -> None:
-    with pytest.raises(ArgumentError, match=message):
-        ServingOptions.of_parameters({name: text})
 
 
 def test_several_bundles_have_a_model_each(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def kernels_of(log: str) -> list[Kernel]:
     return kernels
 
 
-def moved(kernels: list[Kernel]) -> int:
+def count_bytes(kernels: list[Kernel]) -> int:
     """Bytes that kernels read and write in all."""
     return sum(each.nbytes for each in kernels)
 
@@ -83,7 +83,7 @@ def export(folder: Path, *, steps: int, preset: str = "published-x4") -> None:
         ("encoder.onnx", onnx_models.encoder_model(model, "fp16")),
         ("sampler.onnx", onnx_models.sampler_model(model, "fp16", flow_nodes=True)),
     ):
-        (folder / name).write_bytes(onnx_models.finished(proto, {}))
+        (folder / name).write_bytes(onnx_models.serialise(proto, {}))
 
 
 def build_plugins(folder: Path) -> Path:
@@ -138,7 +138,7 @@ def run_rtx_builder(
     )
 
 
-def listed(links: Path, model: Path, plugins: Path | None = None) -> list[Kernel]:
+def list_kernels(links: Path, model: Path, plugins: Path | None = None) -> list[Kernel]:
     """The kernels of the engine that srflow-export would build of a graph."""
     variables = {} if plugins is None else {PLUGINS: str(plugins)}
     result = run_rtx_builder(links, "without" if plugins is None else "with", model, **variables)
@@ -159,13 +159,13 @@ def main(preset: str = "published-x4") -> None:
                 ("sampler, plugins", "sampler.onnx", library),
                 ("encoder, two blocks in the trunk", "encoder.onnx", None),
             ):
-                counted.setdefault(what, []).append(listed(links, links / graph, plugins))
+                counted.setdefault(what, []).append(list_kernels(links, links / graph, plugins))
     lines = ["| | kernels | GB |", "|---|---|---|"]
     for what, (small, large) in counted.items():
         kernels = len(small)
-        nbytes = moved(small)
+        nbytes = count_bytes(small)
         kernels += (STEPS - 2) // 2 * (len(large) - kernels)
-        nbytes += (STEPS - 2) // 2 * (moved(large) - nbytes)
+        nbytes += (STEPS - 2) // 2 * (count_bytes(large) - nbytes)
         lines.append(f"| {what} | {kernels} | {nbytes / 1e9:.2f} |")
     sys.stdout.write("\n".join(lines) + "\n")
 

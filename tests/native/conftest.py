@@ -36,24 +36,24 @@ class NativeTree:
         assert result.returncode == 0, f"{' '.join(command)}\n{result.stdout}\n{result.stderr}"
         return result.stdout + result.stderr
 
-    def configured(self, preset: str) -> Path:
+    def configure(self, preset: str) -> Path:
         """Configure a preset, unless that was done, and return its build folder."""
         folder = self.path / "build" / preset
         if not (folder / "CMakeCache.txt").exists():
             self.run(["cmake", "--preset", preset])
         return folder
 
-    def built(self, preset: str, *targets: str) -> Path:
+    def build(self, preset: str, *targets: str) -> Path:
         """Configure a preset, build these targets of it or all, and return its build folder."""
-        folder = self.configured(preset)
+        folder = self.configure(preset)
         self.run(
             ["cmake", "--build", "--preset", preset, *(("--target", *targets) if targets else ())]
         )
         return folder
 
-    def found(self, preset: str, variable: str) -> bool:
+    def has(self, preset: str, variable: str) -> bool:
         """Whether the preset's configuration found what this cache variable points to."""
-        lines = (self.configured(preset) / "CMakeCache.txt").read_text().splitlines()
+        lines = (self.configure(preset) / "CMakeCache.txt").read_text().splitlines()
         values = [line.partition("=")[2] for line in lines if line.startswith(f"{variable}:")]
         return bool(values) and not values[0].endswith("NOTFOUND")
 
@@ -81,9 +81,9 @@ def native_tree(tmp_path_factory):
 @pytest.fixture(scope="session")
 def ort_library(native_tree):
     """libsrflow_ort, built by the preset cpu without the C++ tests, which take most of a build."""
-    if not native_tree.found("cpu", "OnnxRuntime_INCLUDE_DIR"):
+    if not native_tree.has("cpu", "OnnxRuntime_INCLUDE_DIR"):
         pytest.skip(f"ONNX Runtime's headers are not installed: {DEBIAN}")
-    (library,) = native_tree.built("cpu", "srflow_ort").glob("runtime/ort/libsrflow_ort.*")
+    (library,) = native_tree.build("cpu", "srflow_ort").glob("runtime/ort/libsrflow_ort.*")
     return library
 
 
@@ -99,10 +99,8 @@ def tensorrt_headers() -> Path:
             return Path(folder)
     pytest.skip(
         "TensorRT's headers are not here: set TENSORRT_INCLUDE_DIR, or take those of a wheel: pip "
-        "download --no-deps "
-        "-d build/tensorrt-headers kernel-lens==2.0.1 && python3 -m zipfile -e "
-        "build/tensorrt-headers/*.whl "
-        "build/tensorrt-headers"
+        "download --no-deps -d build/tensorrt-headers kernel-lens==2.0.1 && python3 -m zipfile -e "
+        "build/tensorrt-headers/*.whl build/tensorrt-headers"
     )
 
 
@@ -113,11 +111,11 @@ def skip_without_nvcc() -> None:
 
 
 @lru_cache(maxsize=1)
-def built_plugins(tree: NativeTree) -> Path:
+def build_cuda_plugins(tree: NativeTree) -> Path:
     """The build folder of the preset tensorrt, with TARGETS built for ARCHITECTURE."""
     skip_without_nvcc()
     headers = tensorrt_headers()
-    if not (tree.found("cpu", "GTest_DIR") and tree.found("cpu", "OnnxRuntime_INCLUDE_DIR")):
+    if not (tree.has("cpu", "GTest_DIR") and tree.has("cpu", "OnnxRuntime_INCLUDE_DIR")):
         pytest.skip(f"GoogleTest or ONNX Runtime's headers are not installed: {DEBIAN}")
     architecture = f"-DSRFLOW_CUDA_ARCHITECTURES={ARCHITECTURE}"
     # CMake tests nvcc by compiling for some architecture; use the same one, so that it tests only

@@ -125,7 +125,7 @@ def run(
     return output
 
 
-def in_double(inputs: Inputs) -> Inputs:
+def to_double(inputs: Inputs) -> Inputs:
     """The same numbers as float64."""
     return {name: tensor.double() for name, tensor in inputs.items()}
 
@@ -135,7 +135,7 @@ def tail_size(
 ) -> np.ndarray:
     """Sum of the magnitudes of everything that FlowStepTail adds up: float32's rounding is relative
     to it."""
-    values = in_double(inputs)
+    values = to_double(inputs)
     h = values["h"].abs()
     channels = inputs["h"].shape[1]
     shift, s = values["head"].chunk(2, dim=1)

@@ -30,10 +30,10 @@ from srflow_sdk.model.engine_records import PluginLibrary
 RTX = PluginLibrary(version="", tensorrt_major=int(trt.__version__.split(".")[0]))
 
 
-def built(model: Path, *, plugins: bool) -> dict[str, str]:
+def build(model: Path, *, plugins: bool) -> dict[str, str]:
     log = list[str]()
-    building.build_logger = lambda _: detailed_log(log)
-    building._configure = detailed(building._configure)
+    building.build_logger = lambda _: keep_log(log)
+    building._configure = add_details(building._configure)
     library = find_native_library(PLUGINS)
     if library is not None:
         native_library.plugins_of = lambda _: RTX  # it is for TensorRT
@@ -50,7 +50,7 @@ def built(model: Path, *, plugins: bool) -> dict[str, str]:
     return {**said, "log": "\n".join(log)}
 
 
-def detailed_log(lines: list[str]) -> Any:
+def keep_log(lines: list[str]) -> Any:
     """The exporter's logger, which keeps every line."""
 
     class Detailed(type(build_logger(trt))):
@@ -61,7 +61,7 @@ def detailed_log(lines: list[str]) -> Any:
     return Detailed()
 
 
-def detailed(configure: Callable[..., None]) -> Callable[..., None]:
+def add_details(configure: Callable[..., None]) -> Callable[..., None]:
     """Let the builder list its kernels, too."""
 
     def configured(trt: Any, config: Any, request: EngineRequest) -> None:
@@ -73,4 +73,4 @@ def detailed(configure: Callable[..., None]) -> Callable[..., None]:
 
 if __name__ == "__main__":
     what, model = sys.argv[1:]
-    sys.stdout.write(json.dumps(built(Path(model), plugins=what == "with")) + "\n")
+    sys.stdout.write(json.dumps(build(Path(model), plugins=what == "with")) + "\n")

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from tests.native.builders_list import build_plugins, export, listed, moved, rtx_links
+from tests.native.builders_list import build_plugins, count_bytes, export, list_kernels, rtx_links
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 def test_a_coupling_is_four_kernels_with_plugins(folder):
     if shutil.which("c++") is None:
         pytest.skip("c++ is not installed: apt-get install g++")
-    kernels = listed(folder, folder / "sampler.onnx", build_plugins(folder))
+    kernels = list_kernels(folder, folder / "sampler.onnx", build_plugins(folder))
     kinds, names = (Counter(getattr(each, of) for each in kernels) for of in ("kind", "name"))
     assert kinds["correlation"] == 3 * 6 + 1, "of six steps and one split"
     assert kinds["custom_layer"] == 6
@@ -32,10 +32,10 @@ def test_a_coupling_is_four_kernels_with_plugins(folder):
     assert names["AddRelu"] == 0, "a convolution takes the conditioning in"
     assert names["Tran"] == 2, "of unsqueezes: no head and no h_A is transposed"
     assert len(kernels) == 31
-    assert moved(kernels) <= 0.78e9
+    assert count_bytes(kernels) <= 0.78e9
 
 
 def test_steps_add_no_kernels_to_an_encoder(folder):
-    kernels = listed(folder, folder / "encoder.onnx")
+    kernels = list_kernels(folder, folder / "encoder.onnx")
     assert len(kernels) <= 99
-    assert moved(kernels) <= 2.95e9
+    assert count_bytes(kernels) <= 2.95e9

@@ -16,7 +16,7 @@ from srflow_sdk.errors import ExportError
 from srflow_sdk.system.hardware import Gpu
 from tests.native.conftest import ROOT
 
-FROM_PYPI = native._from_pypi
+FROM_PYPI = native._fetch
 
 # Stands in for CMake: writes its arguments down, and installs what BUILT names.
 CMAKE = """#!{python}
@@ -52,13 +52,12 @@ def pip(monkeypatch):
     """What PyPI was asked for; it brings everything but what CUDA 12 would need."""
     asked = []
 
-    def brought(wanted, _tools, *packages):
+    def install(_wanted, _tools, *packages):
         asked.append(packages)
-        return wanted
 
     for name in ("TENSORRT_INCLUDE_DIR", "CUDACXX"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(native, "_from_pypi", brought)
+    monkeypatch.setattr(native, "_fetch", install)
     monkeypatch.setattr(native, "find_gpu", lambda: None)
     return asked
 

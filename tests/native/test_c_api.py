@@ -24,7 +24,7 @@ def library(ort_library):
     return loaded
 
 
-def drawn(library, seed, sample, level, **window):
+def draw(library, seed, sample, level, **window):
     out = np.full((window["channels"], window["height"], window["width"]), np.nan, np.float32)
     places = [window[name] for name in ("channels", "top", "left", "height", "width")]
     assert library.srflow_standard_normal(seed, sample, level, *places, out.ctypes.data) == 0
@@ -40,7 +40,7 @@ def test_latents_are_those_of_python_bit_for_bit(library):
     ends = {"channels": 17, "top": LIMIT - 2, "left": LIMIT - 3, "height": 2, "width": 3}
     for seed, sample, level in ((0, 0, 1), (U64, U64, 63)):
         expected = standard_normal(seed, sample, level, **ends)
-        np.testing.assert_array_equal(drawn(library, seed, sample, level, **ends), expected)
+        np.testing.assert_array_equal(draw(library, seed, sample, level, **ends), expected)
     for _ in range(40):
         seed, sample = (
             int(value) for value in random.integers(0, U64, 2, np.uint64, endpoint=True)
@@ -50,14 +50,14 @@ def test_latents_are_those_of_python_bit_for_bit(library):
         place = {"channels": channels, "top": top, "left": left, "height": height, "width": width}
         level = int(random.integers(1, 64))
         expected = standard_normal(seed, sample, level, **place)
-        np.testing.assert_array_equal(drawn(library, seed, sample, level, **place), expected)
+        np.testing.assert_array_equal(draw(library, seed, sample, level, **place), expected)
 
 
 def test_a_million_latents_are_the_same_bits(library):
     """Enough words to cover both branches of the transform fully."""
     place = {"channels": 8, "top": 0, "left": 0, "height": 350, "width": 360}
     np.testing.assert_array_equal(
-        drawn(library, 7, 0, 2, **place), standard_normal(7, 0, 2, **place)
+        draw(library, 7, 0, 2, **place), standard_normal(7, 0, 2, **place)
     )
 
 

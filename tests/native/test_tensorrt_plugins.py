@@ -33,7 +33,7 @@ def sampler():
     return onnx_models.sampler_model(random_srflow(tiny_config(steps=2)), "fp16", flow_nodes=True)
 
 
-def built(links, model, how, **variables):
+def build(links, model, how, **variables):
     """The refusal of a model, or "", and what the plugins say; a crash is a failure for any
     file."""
     onnx.save(model, links / "model.onnx")
@@ -61,7 +61,7 @@ def test_what_does_not_fit_is_refused_in_one_line(links, library, sampler, attri
     tail.attribute.extend(
         kept + ([] if value is None else [helper.make_attribute(attribute, value)])
     )
-    refusal, said = built(links, model, "with", **{PLUGINS: library})
+    refusal, said = build(links, model, "with", **{PLUGINS: library})
     assert "cannot read the graph" in refusal
     assert f"srflow: FlowStepTail {tail.name}: {words}" in said.splitlines()
 
@@ -71,8 +71,8 @@ def test_srflow_exports_builder_takes_a_plugin_for_each_flow_operation_and_no_fu
 ):
     named = {PLUGINS: library}
     nodes = sum(node.domain == "srflow" for node in sampler.graph.node)
-    assert built(links, sampler, "with", **named)[0] == ""
-    assert f"plugins: {nodes} instead of 0" in built(links, sampler, "without", **named)[0]
-    refusal, _ = built(links, sampler, "with")  # which has functions in their place
+    assert build(links, sampler, "with", **named)[0] == ""
+    assert f"plugins: {nodes} instead of 0" in build(links, sampler, "without", **named)[0]
+    refusal, _ = build(links, sampler, "with")  # which has functions in their place
     assert "cannot read the graph" in refusal, "a function has no second output"
-    assert built(links, sampler, "without")[0] == ""
+    assert build(links, sampler, "without")[0] == ""

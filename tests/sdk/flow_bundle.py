@@ -23,7 +23,7 @@ def _graph(name: str, variant: str, scale: int) -> bytes:
         "sampler.onnx": onnx_models.sampler_model,
         "inverter.onnx": onnx_models.inverter_model,
     }[name]
-    return onnx_models.finished(export(random_srflow(tiny_config(variant, scale=scale))), {})
+    return onnx_models.serialise(export(random_srflow(tiny_config(variant, scale=scale))), {})
 
 
 def write_flow_bundle(

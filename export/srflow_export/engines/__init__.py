@@ -1,3 +1,1 @@
-"""Build TensorRT and TensorRT-RTX engines from a bundle's graphs, and check and record them. No
-torch.
-"""
+"""Build TensorRT and TensorRT-RTX engines from a bundle's graphs, without torch."""

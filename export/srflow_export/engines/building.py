@@ -1,5 +1,4 @@
-"""Build an engine from an ONNX graph with TensorRT 10.15 to 11 or TensorRT-RTX; `trt` is either
-module.
+"""Build an engine from an ONNX graph; `trt` is TensorRT 10.15 to 11 or TensorRT-RTX.
 
 Types come from the graph alone. Both libraries keep them ("strongly typed"), so nothing here
 chooses a precision. What a library read is checked by the names and types of its ends and its
@@ -13,10 +12,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
+from itertools import chain
 from typing import Any
 
-from srflow_export.engines.graphs import Graph, Shape, for_plugins
+from srflow_export.engines.graphs import Graph, Shape, convert_for_plugins
 from srflow_export.engines.requests import EngineRequest
+from srflow_export.progress import Say
 from srflow_sdk.errors import ExportError
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,7 @@ logger = logging.getLogger(__name__)
 _SAY_EVERY_S = (
     10.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
 )
-_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16", "FP8": "float8"}
+_TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 
 # of TensorFormat, each alone
 _LINEAR = 1 << 0
@@ -38,7 +39,7 @@ def build_engine(
     request: EngineRequest,
     *,
     plugins: bool = False,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> bytes:
     """Build an engine, after checking that the library read the graph correctly.
 
@@ -53,31 +54,17 @@ def build_engine(
     log = build_logger(trt)
     builder = trt.Builder(log)
     network = builder.create_network(_network_flags(trt))
-    parser = trt.OnnxParser(network, log)
-    if not parser.parse((for_plugins(graph.model) if plugins else graph.model).SerializeToString()):
-        errors = "; ".join(
-            _parser_error(parser.get_error(index)) for index in range(parser.num_errors)
-        )
+    parser = trt.OnnxParser(network, log)  # the network needs it for as long as it lives
+    model = convert_for_plugins(graph.model) if plugins else graph.model
+    if not parser.parse(model.SerializeToString()):
+        errors = map(parser.get_error, range(parser.num_errors))
+        why = "; ".join(map(_parser_error, errors)) or log.said()
         raise ExportError(
-            f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: "
-            f"{errors or log.said()}; export the "
-            "checkpoint again with this srflow-sdk, or use another version of the library"
+            f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: {why}; export "
+            "the checkpoint again with this srflow-sdk, or use another version of the library"
         )
     check_network(trt, network, graph, plugins=plugins)
-    for count, get in (
-        (network.num_inputs, network.get_input),
-        (network.num_outputs, network.get_output),
-    ):
-        for tensor in map(get, range(count)):
-            # Linear, as the runtime has room for what a shape says, and HWC8 pads channels; but
-            # couplings of 16 bits as convolutions write and read them, as a linear one would be
-            # copied for every sample.
-            vectors = (
-                tensor.name.endswith("_coupling")
-                and tensor.dtype.itemsize == 2
-                and tensor.shape[1] % 8 == 0
-            )
-            tensor.allowed_formats = _HWC8 if vectors else _LINEAR
+    _set_formats(network)
     config = builder.create_builder_config()
     _configure(trt, config, request)
     profile = builder.create_optimization_profile()
@@ -86,24 +73,44 @@ def build_engine(
     if config.add_optimization_profile(profile) < 0:
         raise ExportError(
             f"{name}: {trt.__name__} {trt.__version__} does not accept these sizes: {log.said()}; "
-            "choose others "
-            "with --shapes"
+            "choose others with --shapes"
         )
     monitor = build_monitor(trt)
     config.progress_monitor = monitor
     start = time.monotonic()
-    plan = _in_background(
-        lambda: builder.build_serialized_network(network, config), monitor, name=name, say=say
+    plan = _build_in_background(
+        lambda: builder.build_serialized_network(network, config),
+        monitor,
+        name=name,
+        say=say,
     )
     if plan is None:
         raise ExportError(
             f"{name}: {trt.__name__} {trt.__version__} cannot build it: "
-            f"{log.said() or 'it gives no reason'}; other or "
-            "smaller --shapes may work, or closing other programs that use the GPU"
+            f"{log.said() or 'it gives no reason'}; other or smaller --shapes may work, or "
+            "closing other programs that use the GPU"
         )
     engine = bytes(plan)
     say(f"{name}: built in {time.monotonic() - start:.0f} s, {len(engine) / 1e6:.1f} MB")
     return engine
+
+
+def _set_formats(network: Any) -> None:
+    """Make the ends linear, and couplings as convolutions write and read them.
+
+    Linear, as the runtime has room for what a shape says, and HWC8 pads channels. A linear coupling
+    of 16 bits would be copied for every sample.
+    """
+    for tensor in chain(*_ends(network)):
+        is_half_coupling = tensor.name.endswith("_coupling") and tensor.dtype.itemsize == 2
+        vectors = is_half_coupling and tensor.shape[1] % 8 == 0
+        tensor.allowed_formats = _HWC8 if vectors else _LINEAR
+
+
+def _ends(network: Any) -> tuple[list[Any], list[Any]]:
+    """Return a network's inputs and outputs."""
+    inputs = [network.get_input(index) for index in range(network.num_inputs)]
+    return inputs, [network.get_output(index) for index in range(network.num_outputs)]
 
 
 def _network_flags(trt: Any) -> int:
@@ -134,9 +141,7 @@ def _configure(trt: Any, config: Any, request: EngineRequest) -> None:
     config.clear_flag(trt.BuilderFlag.TF32)
 
 
-def _in_background(
-    build: Callable[[], Any], monitor: Any, *, name: str, say: Callable[[str], None]
-) -> Any:
+def _build_in_background(build: Callable[[], Any], monitor: Any, *, name: str, say: Say) -> Any:
     """Run the build in another thread, and report its progress from this one.
 
     Python delivers signals to the main thread: a KeyboardInterrupt raised inside the library's
@@ -175,8 +180,9 @@ def build_monitor(trt: Any) -> Any:
 
 
 def build_logger(trt: Any) -> Any:
-    """A `trt.ILogger` that keeps errors for `said()`, and sends all but verbose messages to
-    :mod:`logging` as debug.
+    """Make a `trt.ILogger` that keeps errors for `said()`.
+
+    It sends all but verbose messages to :mod:`logging` as debug.
     """
     severity = trt.ILogger.Severity
 
@@ -204,40 +210,29 @@ def build_logger(trt: Any) -> Any:
 
 
 def check_network(trt: Any, network: Any, graph: Graph, *, plugins: bool = False) -> None:
-    """Raises: ExportError unless a parsed network has the graph's ends, and all or no flow
-    operations are plugins.
-    """
+    """Check that a parsed network has the graph's ends and plugins. Raises: ExportError."""
     layers = map(network.get_layer, range(network.num_layers))
-    found: dict[str, str | int] = {
-        "plugins": sum(layer.type.name == "PLUGIN_V3" for layer in layers)
-    }
+    plugin_layers = sum(layer.type.name == "PLUGIN_V3" for layer in layers)
+    parsed: dict[str, str | int] = {"plugins": plugin_layers}
     wanted: dict[str, str | int] = {"plugins": graph.flow_nodes if plugins else 0}
-    for end, count, tensor_of, expected in zip(
-        ("input", "output"),
-        (network.num_inputs, network.num_outputs),
-        (network.get_input, network.get_output),
-        graph.types(),
-        strict=True,
+    for end, tensors, expected in zip(
+        ("input", "output"), _ends(network), graph.types(), strict=True
     ):
-        tensors = [tensor_of(index) for index in range(count)]
-        found |= {f"{end} {tensor.name}": _type_name(tensor.dtype) for tensor in tensors}
+        parsed |= {f"{end} {tensor.name}": _type_name(tensor.dtype) for tensor in tensors}
         wanted |= {f"{end} {name}": type_ for name, type_ in expected.items()}
     faults = [
-        f"{name}: {found.get(name, 'none')} instead of {wanted.get(name, 'none')}"
-        for name in dict.fromkeys((*wanted, *found))
-        if found.get(name) != wanted.get(name)
+        f"{name}: {parsed.get(name, 'none')} instead of {wanted.get(name, 'none')}"
+        for name in dict.fromkeys((*wanted, *parsed))
+        if parsed.get(name) != wanted.get(name)
     ]
     if faults:
         raise ExportError(
             f"{graph.name}, as {trt.__name__} reads it, is not the graph that was exported: "
-            f"{'; '.join(faults)}; "
-            f"export the checkpoint again with --precision {graph.precision}, or use another "
-            "version of the library"
+            f"{'; '.join(faults)}; export the checkpoint again with --precision "
+            f"{graph.precision}, or use another version of the library"
         )
 
 
 def _type_name(dtype: Any) -> str:
-    """numpy's name of a `trt.DataType`: "float32", "float16", "bfloat16", "int32" …; others in
-    lower case.
-    """
+    """Return numpy's name of a `trt.DataType`, such as "float16"; of others in lower case."""
     return _TYPES.get(dtype.name, str(dtype.name).lower())

@@ -1,12 +1,10 @@
-"""Add engines to an existing bundle, without its checkpoint or torch, on the machine that will run
-it.
-"""
+"""Add engines to an existing bundle, on the machine that will run it, without torch."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from srflow_export.bundle_writer import staged_bundle
@@ -20,6 +18,7 @@ from srflow_export.engines.requests import (
     command_of,
     load_library,
 )
+from srflow_export.progress import Say
 from srflow_sdk.backends.native_library import (
     PLUGINS,
     find_native_library,
@@ -50,10 +49,9 @@ def add_engines(
     target: str | os.PathLike[str],
     request: EngineRequest,
     *,
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
 ) -> Manifest:
-    """Build engines from a bundle's graphs and add them to the bundle, in place of older ones for
-    the same GPUs.
+    """Build engines from a bundle's graphs, and add them in place of older ones for these GPUs.
 
     The bundle changes once everything is built, and stays as it was on any error. If several
     processes do this to one bundle at once, one builds and the others wait, and then build for what
@@ -75,7 +73,12 @@ def add_engines(
         elsewhere = command_of(request, bundle=target)
         graphs = graphs_of(manifest, request.precision)
         record = build_engines(
-            stage.path, manifest, request, graphs=graphs, elsewhere=elsewhere, say=say
+            stage.path,
+            manifest,
+            request,
+            graphs=graphs,
+            elsewhere=elsewhere,
+            say=say,
         )
         kept = [other for other in manifest.engines if _machines(other) != _machines(record)]
         stage.copy(bundle, [name for other in kept for name in other.files])
@@ -88,8 +91,7 @@ def _machines(record: EngineRecord) -> tuple[object, ...]:
 
 
 def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, ...]:
-    """File names of a bundle's encoder and sampler in this precision, and of its inverter if it has
-    one in it.
+    """Name a bundle's encoder and sampler in this precision, and its inverter if it has one.
 
     Raises: ArgumentError if it has no graphs in this precision.
     """
@@ -99,8 +101,7 @@ def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, ...]
         return manifest.float32_graphs
     raise ArgumentError(
         f"engines in {precision} need graphs in {precision}, and this bundle has "
-        f"{manifest.precision}: export the "
-        f"checkpoint with --precision {precision}"
+        f"{manifest.precision}: export the checkpoint with --precision {precision}"
     )
 
 
@@ -111,43 +112,53 @@ def build_engines(
     *,
     graphs: Sequence[str] = REQUIRED_FILES,
     elsewhere: str = "",
-    say: Callable[[str], None] = lambda _: None,
+    say: Say = lambda _: None,
     library: Library | None = None,
 ) -> EngineRecord:
     """Build engines from the graphs in a bundle's folder, and write them under its `engines/`.
 
-    manifest: its scale, size multiple and halo give the shapes. graphs: file names of an encoder, a
-    sampler and perhaps an inverter in the request's precision, in this order. elsewhere: the
-    command that builds the engines on another machine, for errors. library: None loads the
-    request's. The files are exactly what the library built; the record says what they are for.
+    The files are exactly what the library built; the record says what they are for.
 
-    Raises: ArgumentError for sizes that the model does not take; MissingExtraError or ExportError,
-    see :func:`load_library` and :func:`build_engine`; BundleError for a graph with inputs that this
-    exporter does not write; OSError if an engine cannot be written.
+    Args:
+        folder: the bundle's.
+        manifest: its scale, size multiple and halo give the shapes.
+        request: which engines.
+        graphs: an encoder, a sampler and perhaps an inverter in the request's precision.
+        elsewhere: the command that builds the engines on another machine, for errors.
+        say: receives lines of progress.
+        library: None loads the request's.
+
+    Raises:
+        ArgumentError: the model does not take the sizes.
+        MissingExtraError: see :func:`load_library`.
+        ExportError: see :func:`load_library` and :func:`build_engine`.
+        BundleError: a graph has inputs that this exporter does not write.
+        OSError: an engine cannot be written.
     """
     profile = request.profile or default_profile(manifest, request.runtime)
     check_profile(profile, manifest)
     elsewhere = elsewhere or command_of(request)
     if library is None:
         library = load_library(request.runtime, elsewhere=elsewhere)
-    own = (library.gpu.compute_capability,) if library.gpu else ()
     request = dataclasses.replace(request, sms=tuple(sorted(set(request.sms))), profile=profile)
-    capabilities = tuple(f"{sm // 10}.{sm % 10}" for sm in request.sms) or own
+    capabilities = tuple(f"{sm // 10}.{sm % 10}" for sm in request.sms)
+    if library.gpu and not capabilities:
+        capabilities = (library.gpu.compute_capability,)
     read = [read_graph(folder / name, precision=request.precision) for name in graphs]
-    plugins = plugins_for(
-        library, nodes=sum(graph.flow_nodes for graph in read), rebuild=elsewhere, say=say
+    plugins = load_plugin_library(
+        library,
+        nodes=sum(graph.flow_nodes for graph in read),
+        rebuild=elsewhere,
+        say=say,
     )
-    targets = [f"sm{capability.replace('.', '')}" for capability in capabilities]
-    stem = "-".join([_SHORT[library.runtime], library.version, *targets, request.precision])
+    stem = _name_engines(library, capabilities, request.precision)
     names: dict[str, str] = {}
     (folder / "engines").mkdir(exist_ok=True)
     for graph in read:
         part = graph.name.partition(".")[0]
         shapes = graph.input_shapes(profile, scale=manifest.scale)
         with_plugins = plugins is not None and graph.flow_nodes > 0
-        names[part] = (
-            f"engines/{stem}.{part}.engine"  # such as rtx-1.7.1.116-sm89-sm120-fp16.encoder.engine
-        )
+        names[part] = f"engines/{stem}.{part}.engine"
         engine = build_engine(library.module, graph, shapes, request, plugins=with_plugins, say=say)
         (folder / names[part]).write_bytes(engine)
     return EngineRecord(
@@ -165,11 +176,16 @@ def build_engines(
     )
 
 
-def plugins_for(
-    library: Library, *, nodes: int, rebuild: str, say: Callable[[str], None]
+def _name_engines(library: Library, capabilities: Sequence[str], precision: str) -> str:
+    """What engines' files begin with, such as rtx-1.7.1.116-sm89-sm120-fp16."""
+    targets = [f"sm{capability.replace('.', '')}" for capability in capabilities]
+    return "-".join([_SHORT[library.runtime], library.version, *targets, precision])
+
+
+def load_plugin_library(
+    library: Library, *, nodes: int, rebuild: str, say: Say
 ) -> PluginLibrary | None:
-    """Load the plugin library, if there is one (:func:`find_native_library`), before graphs are
-    parsed.
+    """Load the plugin library, if there is one, before graphs are parsed.
 
     The parser takes a plugin only if its creator is registered by then, and inlines the node's
     function otherwise. nodes: how many there are in all graphs; without any, nothing is loaded or
@@ -195,9 +211,8 @@ def plugins_for(
     if (str(plugins.tensorrt_major), plugins.abi) != (major, PLUGINS_ABI):
         raise ExportError(
             f"{path} is for TensorRT {plugins.tensorrt_major} (ABI {plugins.abi}), not {major} "
-            f"(ABI {PLUGINS_ABI}): "
-            f"build it again (python -m srflow_export.native tensorrt), or set {PLUGINS}= to do "
-            "without"
+            f"(ABI {PLUGINS_ABI}): build it again (python -m srflow_export.native tensorrt), or "
+            f"set {PLUGINS}= to do without"
         )
     load_plugins(library.module, plugins, rebuild=rebuild)
     say(f"flow operations: {nodes} plugins of {path}, which the engines need wherever they run")
@@ -205,8 +220,7 @@ def plugins_for(
 
 
 def default_profile(manifest: Manifest, runtime: EngineRuntime) -> LrProfile:
-    """The smallest image; as optimum and maximum the largest window that `tile="auto"` uses on this
-    machine's GPU.
+    """Return the smallest image, and the window of `tile="auto"` here as optimum and maximum.
 
     TensorRT-RTX builds for GPUs that are elsewhere: the optimum is that of one with 8 GB, and the
     maximum that of any, as its engines take memory for the sizes at hand.

@@ -20,7 +20,7 @@ from onnx import external_data_helper, helper
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import LrProfile
 
-PLUGINS_ABI = 4  # of srflow/srflow.h: the plugins that take what for_plugins makes
+PLUGINS_ABI = 4  # of srflow/srflow.h: the plugins that take what convert_for_plugins makes
 _LEVEL = re.compile(r"(?:noise_)?level([0-9]{1,2})(?:_[a-z0-9_]+)?", re.ASCII)
 
 Shape = tuple[int, ...]
@@ -58,8 +58,7 @@ class Graph:
     def input_shapes(
         self, profile: LrProfile, *, scale: int
     ) -> dict[str, tuple[Shape, Shape, Shape]]:
-        """The smallest, best and largest shape of each input for these LR sizes, by name: one
-        image, one sample.
+        """Return each input's smallest, best and largest shape, of one image and one sample.
 
         For more samples at once than images, builders fuse less: TensorRT-RTX 1.7 adds a kernel to
             each coupling.
@@ -104,7 +103,7 @@ def _type_name(entry: onnx.ValueInfoProto) -> str:
     return str(onnx.helper.tensor_dtype_to_np_dtype(entry.type.tensor_type.elem_type))
 
 
-def for_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
+def convert_for_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy whose flow operations read heads as convolutions write them, with channels last.
 
     They also give h_A so, in half precision, where a Slice and a Cast make it for a coupling. A
@@ -127,7 +126,11 @@ def for_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
             continue
         own.input[1] = f"{node.output[0]}/head"
         to_last = helper.make_node(
-            "Transpose", [node.input[1]], [own.input[1]], own.input[1], perm=[0, 2, 3, 1]
+            "Transpose",
+            [node.input[1]],
+            [own.input[1]],
+            own.input[1],
+            perm=[0, 2, 3, 1],
         )
         own.attribute.append(helper.make_attribute("channels_last", 1))
         result.graph.node.insert(len(result.graph.node) - 1, to_last)

@@ -1,6 +1,4 @@
-"""Requests for engines: libraries, GPUs and LR sizes; checks before anything is exported; the
-command.
-"""
+"""Requests for engines: their libraries, GPUs and LR sizes, checked before any export."""
 
 from __future__ import annotations
 
@@ -37,11 +35,14 @@ _NO_CAPABILITIES = ("NONE", "CURRENT")  # CURRENT needs a GPU
 class EngineRequest:
     """Which engines to build.
 
-    runtime: the library. precision: of the graphs that they are built from. sms: GPUs that
-    TensorRT-RTX builds for, as compute capabilities without the dot, such as (89, 120); empty for
-    TensorRT, which builds for this machine's GPU.
-    profile: LR sizes; None: those of :func:`srflow_export.engines.bundles.default_profile`. level:
-    0 to 5, the effort to find fast kernels; None: the library's default.
+    Attributes:
+        runtime: the library.
+        precision: of the graphs that they are built from.
+        sms: GPUs that TensorRT-RTX builds for, as compute capabilities without the dot, such as
+            (89, 120); empty for TensorRT, which builds for this machine's GPU.
+        profile: LR sizes; None: those of
+            :func:`srflow_export.engines.bundles.default_profile`.
+        level: 0 to 5, the effort to find fast kernels; None: the library's default.
     """
 
     runtime: EngineRuntime
@@ -55,8 +56,11 @@ class EngineRequest:
 class Library:
     """A library that can build engines on this machine.
 
-    module: the builder's `trt`. version: the library's own. gpu: the GPU that TensorRT builds for
-    and times kernels on; None for TensorRT-RTX, which needs none to build.
+    Attributes:
+        runtime: its name in a request.
+        module: the builder's `trt`.
+        version: the library's own.
+        gpu: the GPU that TensorRT builds for and times kernels on; None for TensorRT-RTX.
     """
 
     runtime: EngineRuntime
@@ -71,8 +75,7 @@ class Library:
 
 
 def check_request(request: EngineRequest) -> None:
-    """Refuse impossible requests before anything is exported, GPUs too if the library can be
-    loaded.
+    """Refuse impossible requests, and GPUs too if the library can be loaded.
 
     Raises: ArgumentError.
     """
@@ -80,8 +83,7 @@ def check_request(request: EngineRequest) -> None:
     if is_rtx and not request.sms:
         raise ArgumentError(
             "TensorRT-RTX must know which GPUs to build for: add --sm with their compute "
-            "capabilities, such as "
-            "--sm 89 120 for GeForce 40 and 50"
+            "capabilities, such as --sm 89 120 for GeForce 40 and 50"
         )
     if request.sms and not is_rtx:
         raise ArgumentError(
@@ -95,19 +97,15 @@ def check_request(request: EngineRequest) -> None:
 
 
 def check_sms(trt: Any, sms: Iterable[int]) -> None:
-    """Raises: ArgumentError for the first that the library does not build for by name, listing
-    those it does.
-    """
+    """Refuse the first GPU that the library does not build for. Raises: ArgumentError."""
     names = trt.ComputeCapability.__members__
     known = sorted(int(name.removeprefix("SM")) for name in names if name not in _NO_CAPABILITIES)
     for sm in sms:
         if sm not in known:
             raise ArgumentError(
                 f"--sm {sm}: {trt.__name__} {trt.__version__} does not build for this GPU, only "
-                "for "
-                f"{', '.join(map(str, known))}. Others, such as data-centre GPUs, need TensorRT "
-                "itself: "
-                "--trt on a machine that has one"
+                f"for {', '.join(map(str, known))}. Others, such as data-centre GPUs, need "
+                "TensorRT itself: --trt on a machine that has one"
             )
 
 
@@ -126,19 +124,21 @@ def command_of(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUND
 def load_library(runtime: EngineRuntime, *, elsewhere: str) -> Library:
     """Import a library and make sure that it can build on this machine.
 
-    elsewhere: the command that builds the same engines on another machine, for the message.
-    Raises: MissingExtraError if it is not installed or incomplete, ExportError if it is too old or
-    finds no GPU but needs one. Each says what is missing, how to get it, and how to build from the
-    written graphs elsewhere.
+    Args:
+        runtime: the library.
+        elsewhere: the command that builds the same engines on another machine, for errors.
+
+    Raises:
+        MissingExtraError: it is not installed, or incomplete.
+        ExportError: it is too old, or finds no GPU but needs one.
     """
     title = _TITLES[runtime]
     rest = f"The ONNX graphs work on any machine; to build engines on another: {elsewhere}"
     gpu = find_gpu() if runtime == "tensorrt" else None
     extra = f"tensorrt-cu{cuda_of_wheels(gpu.cuda)}" if gpu else _EXTRAS[runtime]
     install = f'pip install "srflow-sdk[{extra}]"'
-    none = "; this machine has none" if gpu is None else ""
     needs = (
-        f" It also needs an NVIDIA GPU of the kind that will run the engines{none}."
+        " It also needs an NVIDIA GPU of the kind that will run the engines."
         if runtime == "tensorrt"
         else ""
     )
@@ -152,25 +152,21 @@ def load_library(runtime: EngineRuntime, *, elsewhere: str) -> Library:
     except (ImportError, OSError, AttributeError) as error:
         raise MissingExtraError(
             f"no engines: {title} is installed but does not load ({error}). Its Python module and "
-            "its libraries are "
-            f"separate packages that must have the same version: {install} --force-reinstall. "
-            f"{rest}"
+            f"its libraries are separate packages that must have the same version: {install} "
+            f"--force-reinstall. {rest}"
         ) from error
     if _release(version) < OLDEST[runtime]:
         oldest = ".".join(map(str, OLDEST[runtime]))
         raise ExportError(
             f"no engines: {title} {version} is too old; {oldest} is the first version that builds "
-            "these "
-            f"graphs: {install} --upgrade. {rest}"
+            f"these graphs: {install} --upgrade. {rest}"
         )
     if runtime == "tensorrt" and gpu is None:
         raise ExportError(
             f"no engines: {title} {version} is installed, but there is no NVIDIA GPU that this "
-            "process may use. It "
-            "times kernels on the GPU that will run them, so it cannot build without one. "
-            "srflow-doctor says what the "
-            "driver sees; a container needs --gpus all. TensorRT-RTX (--rtx) builds without a "
-            f"GPU. {rest}"
+            "process may use. It times kernels on the GPU that will run them, so it cannot build "
+            "without one. srflow-doctor says what the driver sees; a container needs --gpus all. "
+            f"TensorRT-RTX (--rtx) builds without a GPU. {rest}"
         )
     return Library(runtime=runtime, module=module, version=version, gpu=gpu)
 
@@ -181,22 +177,21 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def parse_shapes(text: str) -> LrProfile:
-    """Parse `--shapes`: three LR sizes, such as "16,88,256" for squares or "16x16,88x120,256x256"
-    as height×width.
+    """Parse `--shapes`: three LR sizes, such as "16,88,256" or "16x16,88x120,256x256".
+
+    The latter are height×width.
 
     Raises: ArgumentError for anything else, and for sizes that are not in order.
     """
     parts = [part.strip() for part in text.split(",")]
     if len(parts) != 3:
         raise _bad_shapes(text, f"expected three sizes, not {len(parts)}")
-    low, best, high = (_parsed_size(text, part) for part in parts)
+    low, best, high = (_parse_size(text, part) for part in parts)
     return _ordered(LrProfile(min=low, opt=best, max=high), said=text)
 
 
 def check_profile(profile: LrProfile, manifest: Manifest) -> None:
-    """Raises: ArgumentError unless the sizes are in order and multiples of the model's size
-    multiple.
-    """
+    """Check that sizes are in order and the model takes them. Raises: ArgumentError."""
     _ordered(profile, said=str(profile))
     multiple = manifest.size_multiple
     for size in (profile.min, profile.opt, profile.max):
@@ -204,12 +199,11 @@ def check_profile(profile: LrProfile, manifest: Manifest) -> None:
             fix = tiles.padded_size(size[0], multiple), tiles.padded_size(size[1], multiple)
             raise ArgumentError(
                 f"--shapes {profile}: this model needs LR sides that are multiples of {multiple}, "
-                "and "
-                f"{_size_text(size)} is not; use {_size_text(fix)}"
+                f"and {_size_text(size)} is not; use {_size_text(fix)}"
             )
 
 
-def _parsed_size(text: str, part: str) -> tuple[int, int]:
+def _parse_size(text: str, part: str) -> tuple[int, int]:
     sides = part.lower().replace("×", "x").split("x")
     if len(sides) > 2 or not all(_SIDE.fullmatch(side) for side in sides):
         raise _bad_shapes(text, f"{part!r} is not a size")
@@ -231,6 +225,6 @@ def _size_text(size: tuple[int, int]) -> str:
 
 def _bad_shapes(text: str, why: str) -> ArgumentError:
     return ArgumentError(
-        f"--shapes {text}: {why}; give the smallest, best and largest LR size, such as "
-        "16,88,256 for squares or 16x16,88x120,256x256 as height x width"
+        f"--shapes {text}: {why}; give the smallest, best and largest LR size, such as 16,88,256 "
+        "for squares or 16x16,88x120,256x256 as height x width"
     )

@@ -1,3 +1,1 @@
-"""The gate of every export: compare a bundle's graphs with the torch network on patches of real
-photographs.
-"""
+"""The gate of every export: a bundle's graphs beside the torch network, on real photographs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from srflow_export.parity.runners import (
     graphs_runner,
     torch_runner,
 )
+from srflow_export.progress import Say
 from srflow_sdk.backends import Device, Precision, open_backend
 from srflow_sdk.backends.tensorrt import select_engines
 from srflow_sdk.errors import ArgumentError, ExportError
@@ -53,9 +53,7 @@ class Side:
     limits: LrProfile | None = None
 
 
-def compare(
-    first: str, second: str, *, say: Callable[[str], None] = lambda _: None
-) -> list[ParityRow]:
+def compare(first: str, second: str, *, say: Say = lambda _: None) -> list[ParityRow]:
     """Compare the second with the first; `say` receives progress and a table, a line at a time.
 
     Each is `PATH` or `PATH@HOW`. PATH: a bundle or the name of an embedded one, or a checkpoint,
@@ -81,39 +79,22 @@ def compare(
     photos = photo_patches(multiple, limits=limits)
     comparison = Comparison(photos, manifest, one.runner, name=first, model=one.model, say=say)
     bound_db = min(one.bound_db, other.bound_db)
-    return comparison.checked(second, other.runner, bound_db=bound_db, arithmetic=other.arithmetic)
+    return comparison.check(second, other.runner, bound_db=bound_db, arithmetic=other.arithmetic)
 
 
 def open_side(text: str) -> Side:
-    """Open a side as in :func:`compare`. Raises: ArgumentError, CheckpointError, BundleError,
-    ExportError.
+    """Open a side as in :func:`compare`.
+
+    Raises: ArgumentError, CheckpointError, BundleError, ExportError.
     """
-    path, how = _parsed(text)
+    path, how = _split_words(text)
     if path.is_file():
         if how:
             words = "@".join(how)
             raise ArgumentError(
                 f"{text}: a checkpoint runs only in torch; leave @{words} out, or name a bundle"
             )
-        model = load_checkpoint(path)
-        if isinstance(model, Encoder):
-            raise ExportError(f"{path} holds only an LR encoder, without a flow to sample from")
-        return Side(
-            runner=torch_runner(model),
-            manifest=Manifest(
-                name="",
-                variant="",
-                scale=model.config.scale,
-                size_multiple=model.config.size_multiple,
-                latent_levels=latent_levels(model.config),
-                default_tau=0,
-                halo=0,
-                conditioning_bytes_per_pixel=1,
-            ),
-            bound_db=MIN_PSNR_DB["fp32"],
-            arithmetic="fp64",
-            model=model,
-        )
+        return _open_checkpoint(path)
     bundle = Bundle.open(path)
     manifest = bundle.manifest
     bound_db = min_psnr_db(manifest.precision, manifest.weights)
@@ -126,7 +107,7 @@ def open_side(text: str) -> Side:
         runner = engines_runner(bundle, record)
         limits = record.profile
     else:
-        device, precision = _device_and_precision(text, how)
+        device, precision = _parse_how(text, how)
         backend = partial(open_backend, bundle, device=device, precision=precision)
         runner = backend_runner(backend)
         opened = backend()
@@ -136,11 +117,38 @@ def open_side(text: str) -> Side:
             bound_db = min(bound_db, LEAST_DB)
             arithmetic = "bf16" if precision == "bf16" else None
     return Side(
-        runner=runner, manifest=manifest, bound_db=bound_db, arithmetic=arithmetic, limits=limits
+        runner=runner,
+        manifest=manifest,
+        bound_db=bound_db,
+        arithmetic=arithmetic,
+        limits=limits,
     )
 
 
-def _parsed(text: str) -> tuple[Path, list[str]]:
+def _open_checkpoint(path: Path) -> Side:
+    model = load_checkpoint(path)
+    if isinstance(model, Encoder):
+        raise ExportError(f"{path} holds only an LR encoder, without a flow to sample from")
+    manifest = Manifest(
+        name="",
+        variant="",
+        scale=model.config.scale,
+        size_multiple=model.config.size_multiple,
+        latent_levels=latent_levels(model.config),
+        default_tau=0,
+        halo=0,
+        conditioning_bytes_per_pixel=1,
+    )
+    return Side(
+        runner=torch_runner(model),
+        manifest=manifest,
+        bound_db=MIN_PSNR_DB["fp32"],
+        arithmetic="fp64",
+        model=model,
+    )
+
+
+def _split_words(text: str) -> tuple[Path, list[str]]:
     """The path, and the words that follow it, each after an @. A path may have one of its own."""
     known = (*get_args(DeviceName), *get_args(Precision), _ROUNDED, _ENGINES)
     path = text
@@ -153,7 +161,7 @@ def _parsed(text: str) -> tuple[Path, list[str]]:
     return bundle_path(path), words
 
 
-def _device_and_precision(text: str, words: list[str]) -> tuple[Device, Precision]:
+def _parse_how(text: str, words: list[str]) -> tuple[Device, Precision]:
     device = words.pop(0) if words[0].partition(":")[0] in get_args(DeviceName) else "auto"
     split_device(device)
     precision = words.pop(0) if words and words[0] in get_args(Precision) else "bundle"

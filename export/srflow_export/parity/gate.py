@@ -1,5 +1,4 @@
-"""The gate that an export must pass before its bundle is written: pictures, and for an inverter
-latents and nats.
+"""The gate that an export must pass before its bundle is written.
 
 Every bound compares graphs with the network; none judges the network. The absolute ones are what
 graphs of a healthy network reach. Where graphs are below one, the network itself is computed in the
@@ -22,9 +21,10 @@ import onnx
 import torch
 
 from srflow_export import onnx_models
-from srflow_export.parity.measure import MARGIN_DB, TAUS, Comparison, ParityRow, Progress, psnr
+from srflow_export.parity.measure import MARGIN_DB, TAUS, Comparison, ParityRow, psnr
 from srflow_export.parity.photographs import Array, photographs
 from srflow_export.parity.runners import Arithmetic, computing_in, graphs_runner
+from srflow_export.progress import Progress, Say
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest
@@ -78,12 +78,6 @@ to compare."""
 
 _Pair = tuple[str, Array, Array]
 
-_WIDER: dict[Precision, int] = {
-    "fp16": 2,
-    "bf16": 2,
-    "int8": 1,
-}  # float32 conditioning / the precision's
-
 _AS_IT_IS = "encoder+sampler"
 _ROUNDED = "rounded as on GPUs"
 _FUSED = "fused"
@@ -108,13 +102,13 @@ def prove(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
     manifest = bundle.manifest
     rows = list[ParityRow]()
     if manifest.precision == "int8":
-        rows += _of_integers(comparison, bundle, REQUIRED_FILES, _AS_IT_IS)
+        rows += _check_int8(comparison, bundle, REQUIRED_FILES, _AS_IT_IS)
     elif manifest.precision != "bf16":  # ONNX Runtime has no bfloat16 convolution for CPUs
-        rows += _as_promised(comparison, bundle, REQUIRED_FILES, _AS_IT_IS)
+        rows += _check_graphs(comparison, bundle, REQUIRED_FILES, _AS_IT_IS)
     if manifest.precision in ("fp16", "bf16"):
-        rows += _as_promised(comparison, bundle, REQUIRED_FILES, _ROUNDED, rounded=True)
+        rows += _check_graphs(comparison, bundle, REQUIRED_FILES, _ROUNDED, rounded=True)
     if manifest.precision != "fp32" and manifest.float32_graphs is not None:
-        rows += comparison.checked(
+        rows += comparison.check(
             _FLOAT32,
             graphs_runner(bundle, *manifest.float32_graphs),
             bound_db=min_psnr_db("fp32", manifest.weights),
@@ -126,19 +120,18 @@ def prove(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
 def prove_fused(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
     """The same for fused.onnx."""
     rounded = bundle.manifest.precision in ("fp16", "bf16")
-    return _as_promised(comparison, bundle, (FUSED,), _FUSED, rounded=rounded)
+    return _check_graphs(comparison, bundle, (FUSED,), _FUSED, rounded=rounded)
 
 
 def prove_int8_encoder(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
-    """The same for a second encoder, with the bundle's own sampler; the reference may be float32
-    graphs.
+    """Compare a second encoder, with the bundle's own sampler.
 
     Raises: ExportError if a photograph and tau are below what int8 promises, or not finite.
     """
-    return _of_integers(comparison, bundle, (INT8_ENCODER, REQUIRED_FILES[1]), INT8_GRAPHS)
+    return _check_int8(comparison, bundle, (INT8_ENCODER, REQUIRED_FILES[1]), INT8_GRAPHS)
 
 
-def _as_promised(
+def _check_graphs(
     comparison: Comparison,
     bundle: Bundle,
     names: tuple[str, ...],
@@ -150,38 +143,44 @@ def _as_promised(
     weights = bundle.manifest.weights
     runner = graphs_runner(bundle, *names, rounded=rounded)
     bound = min_psnr_db(precision, weights)
-    return comparison.checked(
-        graph, runner, bound_db=bound, arithmetic=arithmetic_of(precision, weights)
+    return comparison.check(
+        graph,
+        runner,
+        bound_db=bound,
+        arithmetic=arithmetic_of(precision, weights),
     )
 
 
-def _of_integers(
-    comparison: Comparison, bundle: Bundle, names: tuple[str, str], graph: str
+def _check_int8(
+    comparison: Comparison,
+    bundle: Bundle,
+    names: tuple[str, str],
+    graph: str,
 ) -> list[ParityRow]:
     try:
-        return comparison.checked(
-            graph, graphs_runner(bundle, *names), bound_db=MIN_PSNR_DB["int8"], arithmetic=None
+        return comparison.check(
+            graph,
+            graphs_runner(bundle, *names),
+            bound_db=MIN_PSNR_DB["int8"],
+            arithmetic=None,
         )
     except ExportError as error:
         raise ExportError(
             f"int8 is too coarse for this network: {error}. Train the network further (weights "
-            "near the start of "
-            "training lose most), or upscale with --precision bf16, which is finer and needs no "
-            "export"
+            "near the start of training lose most), or upscale with --precision bf16, which is "
+            "finer and needs no export"
         ) from error
 
 
 def arithmetic_of(precision: Precision, weights: Weights) -> Arithmetic | None:
-    """In what the torch network shows what rounding as in these graphs makes of it; None if torch
-    has none such.
-    """
-    found: dict[Precision, Arithmetic] = {"fp32": "fp64", "fp16": "fp16", "bf16": "bf16"}
-    return "half weights" if precision == "fp32" and weights == "fp16" else found.get(precision)
+    """Return in what the torch network rounds as these graphs do; None if torch has none such."""
+    if precision == "fp32":
+        return "half weights" if weights == "fp16" else "fp64"
+    return None if precision == "int8" else precision
 
 
 def tau_of_finite_pictures(rows: Sequence[ParityRow], wanted: float) -> float:
-    """The largest tau up to `wanted` at which the network diverges on no more photographs than at
-    tau 0.
+    """Return the largest tau up to `wanted` at which the network diverges no more than at 0.
 
     Published networks can give values that are not finite at large tau: that is no fault of an
         export.
@@ -200,12 +199,14 @@ def tau_of_finite_pictures(rows: Sequence[ParityRow], wanted: float) -> float:
 class InverseRow:
     """An inverter compared with the network on one photograph.
 
-    latents_db: the least PSNR of a level's latents, relative to the spread of the network's. nats:
-    difference of the log densities for each value of the photograph. round_trip_db: PSNR of what
-    the graphs decode their latents to against the photograph; -200 if that is not finite.
-    own_round_trip_db: the same of the network in the same arithmetic, see :func:`_own`. nonfinite:
-    how many of the graphs' latents and densities are not finite. diverged: the network's own
-    latents or density are not finite, so there is nothing to compare.
+    Attributes:
+        photo: the photograph's name.
+        latents_db: the least PSNR of a level's latents, relative to the spread of the network's.
+        nats: difference of the log densities for each value of the photograph.
+        round_trip_db: PSNR of what the graphs decode their latents to; -200 if not finite.
+        own_round_trip_db: the same of the network in the same arithmetic.
+        nonfinite: how many of the graphs' latents and densities are not finite.
+        diverged: the network's own latents or density are not finite: nothing to compare.
     """
 
     photo: str
@@ -217,9 +218,7 @@ class InverseRow:
     diverged: bool
 
 
-def prove_inverse(
-    model: SRFlow, bundle: Bundle, *, say: Callable[[str], None] = lambda _: None
-) -> list[InverseRow]:
+def prove_inverse(model: SRFlow, bundle: Bundle, *, say: Say = lambda _: None) -> list[InverseRow]:
     """Compare inverter.onnx with the network on the exporter's photographs, taken as HR images.
 
     Half precision is computed as on GPUs. An inverter for an int8 encoder is itself in float32, so
@@ -227,70 +226,59 @@ def prove_inverse(
     receives lines of progress. Raises: ExportError if graphs and network differ on a photograph.
     """
     manifest = bundle.manifest
-    pairs = list(_pairs(manifest))
+    pairs = list(_read_pairs(manifest))
     arithmetic: Arithmetic = "fp32" if manifest.precision == "int8" else manifest.precision
-    found = list(_inverted(bundle, pairs, REQUIRED_FILES[0], rounded=arithmetic != "fp32"))
+    ours = list(_invert_by_graphs(bundle, pairs, REQUIRED_FILES[0], rounded=arithmetic != "fp32"))
     if manifest.precision == "int8":
-        exact = _inverted(bundle, pairs, FP32_GRAPHS[0])
-        found = [replace(theirs, back=ours.back) for theirs, ours in zip(exact, found, strict=True)]
-    references = _invert_all_by_network(model, pairs, "fp32", say)
+        exact = _invert_by_graphs(bundle, pairs, FP32_GRAPHS[0])
+        ours = [replace(each, back=int8.back) for each, int8 in zip(exact, ours, strict=True)]
+    references = _invert_by_network(model, pairs, "fp32", say)
     if arithmetic == "fp32" and manifest.weights == "fp16":
         arithmetic = "half weights"
     theirs = (
-        references
-        if arithmetic == "fp32"
-        else _invert_all_by_network(model, pairs, arithmetic, say)
+        references if arithmetic == "fp32" else _invert_by_network(model, pairs, arithmetic, say)
     )
     rows = [
-        _row(pair, values, own, back=itself.back)
-        for pair, values, own, itself in zip(pairs, found, references, theirs, strict=True)
+        _compare_inverse(pair, values, own, back=itself.back)
+        for pair, values, own, itself in zip(pairs, ours, references, theirs, strict=True)
     ]
 
     def itself(index: int) -> InverseRow:
-        own = _own(model, pairs[index], "fp64") if theirs is references else theirs[index]
-        row = _row(pairs[index], own, references[index], back=own.back)
+        own = _invert_pair(model, pairs[index], "fp64") if theirs is references else theirs[index]
+        row = _compare_inverse(pairs[index], own, references[index], back=own.back)
         return replace(
-            row, nats=max(row.nats, _squares_apart(own, references[index], pairs[index][2]))
+            row, nats=max(row.nats, _difference_of_squares(own, references[index], pairs[index][2]))
         )
 
-    _check(rows, manifest, itself)
+    _check_rows(rows, manifest, itself)
     return rows
 
 
-def _row(pair: _Pair, found: _Found, own: _Found, *, back: Array) -> InverseRow:
+def _compare_inverse(pair: _Pair, ours: _Inverse, own: _Inverse, *, back: Array) -> InverseRow:
     name, _, hr = pair
+    latents = zip(ours.latents, own.latents, strict=True)
+    values = (*ours.latents, ours.log_density)
+    overflows = any(not np.abs(latent).max() < _OVERFLOW for latent in own.latents)
     return InverseRow(
         photo=name,
-        latents_db=min(
-            psnr(a, b, least_spread=0) for a, b in zip(found.latents, own.latents, strict=True)
-        ),
-        nats=_nats_apart(found, own, hr),
-        round_trip_db=psnr(found.back, hr, least_spread=1),
+        latents_db=min(psnr(a, b, least_spread=0) for a, b in latents),
+        nats=_difference_of_nats(ours, own, hr),
+        round_trip_db=psnr(ours.back, hr, least_spread=1),
         own_round_trip_db=psnr(back, hr, least_spread=1),
-        nonfinite=sum(
-            int((~np.isfinite(value)).sum()) for value in (*found.latents, found.log_density)
-        ),
-        diverged=any(not np.abs(latent).max() < _OVERFLOW for latent in own.latents)
-        or not np.isfinite(own.log_density).all(),
+        nonfinite=sum(int((~np.isfinite(value)).sum()) for value in values),
+        diverged=overflows or not np.isfinite(own.log_density).all(),
     )
 
 
-def _nats_apart(one: _Found, other: _Found, hr: Array) -> float:
+def _difference_of_nats(one: _Inverse, other: _Inverse, hr: Array) -> float:
     """For each value; infinity if one is not finite."""
-    apart = (
-        abs(
-            float(one.log_density.sum(dtype=np.float64))
-            - float(other.log_density.sum(dtype=np.float64))
-        )
-        / hr.size
-    )
+    sums = [float(each.log_density.sum(dtype=np.float64)) for each in (one, other)]
+    apart = abs(sums[0] - sums[1]) / hr.size
     return apart if np.isfinite(apart) else float(np.finfo(np.float64).max)
 
 
-def _squares_apart(one: _Found, other: _Found, hr: Array) -> float:
-    """The most that the latents' differences can change log densities, in nats a value: none
-    cancels another.
-    """
+def _difference_of_squares(one: _Inverse, other: _Inverse, hr: Array) -> float:
+    """The most that latents' differences change log densities, in nats a value."""
     pairs = zip(one.latents, other.latents, strict=True)
     halves = (
         np.abs(a.astype(np.float64) ** 2 - b.astype(np.float64) ** 2).sum() / 2 for a, b in pairs
@@ -307,8 +295,8 @@ def inverse_table(rows: Sequence[InverseRow]) -> Iterator[str]:
         else:
             yield (
                 f"          {row.photo:<6}  {row.latents_db:5.1f} dB  {row.nats:12.1e}  "
-                f"{row.round_trip_db:7.1f} dB  "
-                f"{row.own_round_trip_db:10.1f} dB  {row.nonfinite:10}"
+                f"{row.round_trip_db:7.1f} dB  {row.own_round_trip_db:10.1f} dB  "
+                f"{row.nonfinite:10}"
             )
 
 
@@ -318,11 +306,14 @@ def poor_round_trip(rows: Sequence[InverseRow], manifest: Manifest) -> float | N
     return worst if worst < min_psnr_db(manifest.precision, manifest.weights) else None
 
 
-def _check(
-    rows: Sequence[InverseRow], manifest: Manifest, itself: Callable[[int], InverseRow]
+def _check_rows(
+    rows: Sequence[InverseRow],
+    manifest: Manifest,
+    itself: Callable[[int], InverseRow],
 ) -> None:
-    """Raises: ExportError where graphs and network differ. itself: the row of the network, for a
-    row's index.
+    """Check that graphs and network agree. Raises: ExportError.
+
+    itself: the row of the network, for a row's index.
     """
     if all(row.diverged for row in rows):
         raise ExportError(
@@ -360,8 +351,7 @@ def _check(
         if row.latents_db < db or row.nats > most:
             raise ExportError(
                 f"{where}, latents are {row.latents_db:.1f} dB from the network's and "
-                f"{row.nats:.1g} nats a value, but "
-                f"{db:.0f} dB and {most:.1g} are needed"
+                f"{row.nats:.1g} nats a value, but {db:.0f} dB and {most:.1g} are needed"
             )
         if row.own_round_trip_db >= LEAST_DB and row.round_trip_db < back_db:
             raise ExportError(
@@ -371,7 +361,7 @@ def _check(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Found:
+class _Inverse:
     """A photograph, inverted by a bundle's graphs. back: the picture that its latents decode to."""
 
     latents: list[Array]
@@ -379,9 +369,13 @@ class _Found:
     back: Array
 
 
-def _inverted(
-    bundle: Bundle, pairs: Sequence[_Pair], encoder: str, *, rounded: bool = False
-) -> Iterator[_Found]:
+def _invert_by_graphs(
+    bundle: Bundle,
+    pairs: Sequence[_Pair],
+    encoder: str,
+    *,
+    rounded: bool = False,
+) -> Iterator[_Inverse]:
     levels = [f"level{entry.level}" for entry in bundle.manifest.latent_levels]
     with graphs_runner(bundle, encoder, rounded=rounded)() as encode:
         conditioning = [encode({"lr": lr}) for _, lr, _ in pairs]
@@ -391,16 +385,14 @@ def _inverted(
             for features, (_, _, hr) in zip(conditioning, pairs, strict=True)
         ]
     with graphs_runner(bundle, REQUIRED_FILES[1], rounded=rounded)() as decode:
-        for features, found in zip(conditioning, inverse, strict=True):
-            latents = [found[f"latent_{level}"] for level in levels]
-            noise = {
-                f"noise_{level}": latent for level, latent in zip(levels, latents, strict=True)
-            }
+        for features, outputs in zip(conditioning, inverse, strict=True):
+            latents = [outputs[f"latent_{level}"] for level in levels]
+            noise = {f"noise_{level}": outputs[f"latent_{level}"] for level in levels}
             back = decode({**features, **noise, "tau": np.ones(1, np.float32)})["sr"]
-            yield _Found(latents=latents, log_density=found["log_density"], back=back)
+            yield _Inverse(latents=latents, log_density=outputs["log_density"], back=back)
 
 
-def _pairs(manifest: Manifest) -> Iterator[_Pair]:
+def _read_pairs(manifest: Manifest) -> Iterator[_Pair]:
     """Name, LR and HR image of each photograph."""
     for photo in photographs(manifest.scale * manifest.size_multiple):
         hr = torch.from_numpy(photo.lr)
@@ -408,19 +400,22 @@ def _pairs(manifest: Manifest) -> Iterator[_Pair]:
         yield photo.name, lr.numpy(), photo.lr
 
 
-def _invert_all_by_network(
-    model: SRFlow, pairs: Sequence[_Pair], arithmetic: Arithmetic, say: Callable[[str], None]
-) -> list[_Found]:
+def _invert_by_network(
+    model: SRFlow,
+    pairs: Sequence[_Pair],
+    arithmetic: Arithmetic,
+    say: Say,
+) -> list[_Inverse]:
     """All photographs, inverted by the torch network."""
     progress = Progress(f"proving the inverter, by the network in {arithmetic}", len(pairs), say)
     inverted = []
     for pair in pairs:
-        inverted.append(_own(model, pair, arithmetic))
+        inverted.append(_invert_pair(model, pair, arithmetic))
         progress.step()
     return inverted
 
 
-def _own(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Found:
+def _invert_pair(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Inverse:
     """A photograph, inverted by the torch network.
 
     The way back from latents of half weights is with the exact ones: in graphs, a 1×1 and its
@@ -435,7 +430,7 @@ def _own(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Found:
             network = model
             condition = model.condition(torch.from_numpy(lr))
         back = network.decode_conditioned(condition, latents)
-    return _Found(
+    return _Inverse(
         latents=[latents[level].numpy() for level in sorted(latents)],
         log_density=nats.numpy(),
         back=back.numpy(),
@@ -444,8 +439,7 @@ def _own(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Found:
 
 @contextmanager
 def float32_backend(bundle: Bundle) -> Iterator[Backend]:
-    """A bundle's float32 graphs on the CPU; its inverter, if it is in half, with the same weights
-    in float32.
+    """Open a bundle's float32 graphs on the CPU, with its inverter in float32 too.
 
     Raises: BundleError if there are no float32 graphs.
     """
@@ -463,11 +457,11 @@ def float32_backend(bundle: Bundle) -> Iterator[Backend]:
             onnx_models.compute_in_float32(proto)
             onnx.save(proto, Path(folder) / INVERTER)
             files[INVERTER] = INVERTER
+        wider = 1 if manifest.precision == "int8" else 2  # than in half
         exact = dataclasses.replace(
             manifest,
             precision="fp32",
-            conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel
-            * _WIDER[manifest.precision],
+            conditioning_bytes_per_pixel=wider * manifest.conditioning_bytes_per_pixel,
             files={name: {} for name in files},
         )
         with OnnxRuntimeBackend(Bundle(path=Path(folder), manifest=exact), device="cpu") as backend:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +15,11 @@ from polygraphy.logger import G_LOGGER
 from srflow_export.graphs import level_of
 from srflow_export.parity.photographs import Array, LrPhoto
 from srflow_export.parity.runners import Arithmetic, Runner, torch_runner
+from srflow_export.progress import Progress, Say
 from srflow_sdk.errors import ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
 from srflow_sdk.system.plain_text import command_line
-from srflow_sdk.system.raising import is_installed
 from srflow_training.model import SRFlow
 
 G_LOGGER.module_severity = G_LOGGER.WARNING  # it announces every file
@@ -43,43 +42,25 @@ below.
 
 _MAX_DB = 200.0  # reported for equality
 _MIN_DB = -200.0  # reported for values that are not finite
-_QUIET_SECONDS = 3.0
-
-
-class Progress:
-    """Say, at most every three seconds, how many equal steps of a stage are done and how long the
-    rest will take.
-    """
-
-    def __init__(self, stage: str, steps: int, say: Callable[[str], None]) -> None:
-        self._stage = stage
-        self._steps = steps
-        self._say = say
-        self._begun = self._said = time.monotonic()
-        self._done = 0
-
-    def step(self) -> None:
-        """Another step is done."""
-        self._done += 1
-        now = time.monotonic()
-        if now - self._said >= _QUIET_SECONDS and self._done < self._steps:
-            self._said = now
-            left = (now - self._begun) / self._done * (self._steps - self._done)
-            self._say(f"{self._stage}: {self._done} of {self._steps}, about {left:.0f} s left")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ParityRow:
     """One decoder compared with a reference on one photograph at one τ, with the same latents.
 
-    graph: what was compared. diverged: the reference itself gives values that are not finite, or a
-    thousand times out of range, as published networks can at large τ; such rows count only if there
-    are no others. comparable: the reference is finite; otherwise the other values mean nothing.
-    psnr_db: in image space, relative to the reference's spread (at least 1). max_abs: largest
-    difference, image values in [0, 1]. nonfinite: how many values are not finite. levels_db: PSNR
-    of what each level decodes to, by level, L first; empty if only the image is known. own_db:
-    where psnr_db is below the bound of a healthy network, the PSNR of the network itself in the
-    same arithmetic, which excuses it; -200 if that is not finite.
+    Attributes:
+        graph: what was compared.
+        photo: the photograph's name.
+        tau: the temperature.
+        diverged: the reference itself is not finite, or a thousand times out of range, as published
+            networks can be at large τ; such rows count only if there are no others.
+        psnr_db: in image space, relative to the reference's spread (at least 1).
+        max_abs: largest difference, image values in [0, 1].
+        nonfinite: how many values are not finite.
+        levels_db: PSNR of what each level decodes to, L first; empty if only the image is known.
+        comparable: the reference is finite; otherwise the other values mean nothing.
+        own_db: where psnr_db is below the bound of a healthy network, the PSNR of the network
+            itself in the same arithmetic, which excuses it; -200 if that is not finite.
     """
 
     graph: str
@@ -99,18 +80,14 @@ class ParityRow:
         return min(self.levels_db, key=lambda level: self.levels_db[level], default=None)
 
     def origin(self, bound_db: float) -> int | None:
-        """Where it goes wrong: the first level, in decoding order, that is below the bound;
-        otherwise the worst.
-        """
+        """Return the first level, in decoding order, below the bound; otherwise the worst."""
         return next(
             (level for level, db in self.levels_db.items() if db < bound_db), self.worst_level
         )
 
 
 def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
-    """Inputs of a runner for one LR photograph 1×3×h×w at all TAUS, each with the same noise, the
-    runtime's.
-    """
+    """Make a runner's inputs for an LR photograph 1×3×h×w at all TAUS, with runtime noise."""
     height, width = lr.shape[2:]
     noise = window_noise(
         manifest.latent_levels,
@@ -126,8 +103,11 @@ def feed(lr: Array, manifest: Manifest, *, seed: int) -> dict[str, Array]:
     return {"lr": lr, **many, "tau": np.array(TAUS, np.float32)}
 
 
-def compared(
-    graph: str, photo: str, outputs: Mapping[str, Array], references: Mapping[str, Array]
+def compare_taus(
+    graph: str,
+    photo: str,
+    outputs: Mapping[str, Array],
+    references: Mapping[str, Array],
 ) -> Iterator[ParityRow]:
     """A row for each τ of one photograph, from the outputs of two runners for one :func:`feed`."""
     for index, tau in enumerate(TAUS):
@@ -169,7 +149,7 @@ class Comparison:
         *,
         name: str,
         model: SRFlow | None = None,
-        say: Callable[[str], None] = lambda _: None,
+        say: Say = lambda _: None,
     ) -> None:
         self.name = name
         self.model = model
@@ -180,47 +160,46 @@ class Comparison:
         self._references: list[Mapping[str, Array]] = []
         self._own: dict[Arithmetic, dict[tuple[str, float], ParityRow]] = {}
 
-    def rows(self, graph: str, decoder: Runner) -> list[ParityRow]:
-        """Compare a decoder on every photograph at every τ of TAUS. Only one runner is active at a
-        time.
-        """
-        self._references = self._references or self._outputs(self._reference, self.name)
-        outputs = self._outputs(decoder, graph)
-        found = zip(self._photos, outputs, self._references, strict=True)
+    def compare(self, graph: str, decoder: Runner) -> list[ParityRow]:
+        """Compare a decoder on every photograph at every τ, with one runner active at a time."""
+        self._references = self._references or self._run(self._reference, self.name)
+        outputs = self._run(decoder, graph)
         return [
             row
-            for photo, ours, theirs in found
-            for row in compared(graph, photo.name, ours, theirs)
+            for photo, ours, theirs in zip(self._photos, outputs, self._references, strict=True)
+            for row in compare_taus(graph, photo.name, ours, theirs)
         ]
 
-    def checked(
-        self, graph: str, decoder: Runner, *, bound_db: float, arithmetic: Arithmetic | None
+    def check(
+        self,
+        graph: str,
+        decoder: Runner,
+        *,
+        bound_db: float,
+        arithmetic: Arithmetic | None,
     ) -> list[ParityRow]:
         """Compare a decoder, show the table, and check that it is good enough; see :func:`check`.
 
         arithmetic: what the network shows in torch of what rounding as in these graphs makes of it;
             None if nothing.
         """
-        rows = self.rows(graph, decoder)
+        rows = self.compare(graph, decoder)
         for line in table(rows):
             self.say(line)
 
         def own(row: ParityRow) -> ParityRow | None:
-            return self._itself(row, arithmetic)
+            return self._compare_network(row, arithmetic)
 
         rows = check(rows, bound_db=bound_db, reference=self.name, own=own)
         if excused := [row.own_db for row in rows if row.own_db is not None]:
             self.say(
                 "the network multiplies rounding: its own pictures in the bundle's arithmetic are "
-                f"{min(excused):.1f} "
-                "dB from its float32 ones, and the graphs are as near"
+                f"{min(excused):.1f} dB from its float32 ones, and the graphs are as near"
             )
         return rows
 
     def keep(self, folder: Path, graph: onnx.ModelProto, *, bound_db: float) -> None:
-        """Write a graph, its inputs and what the reference makes of them, and say how Polygraphy
-        takes them up.
-        """
+        """Write a graph, its inputs and the reference's outputs, for Polygraphy, and say how."""
         results = RunResults()
         results.add(self._references, runner_name=self.name)
         try:
@@ -231,34 +210,25 @@ class Comparison:
         except OSError as error:
             self.say(f"{folder}: the gate's inputs cannot be kept: {error.strerror or error}")
             return
-        shapes = [
-            f"{name}:{list(value.shape)}".replace(" ", "") for name, value in self._feeds[0].items()
-        ]
-        trt = (
-            f" --trt --strongly-typed --input-shapes {command_line(shapes)}"
-            if is_installed("tensorrt")
-            else ""
-        )
         path = command_line([str(folder)])
         self.say(
-            f"to look into what was compared: polygraphy run {path}/graph.onnx --onnxrt{trt} "
-            "--load-inputs "
-            f"{path}/inputs.json --load-outputs {path}/outputs.json --compare psnr "
+            f"to look into what was compared: polygraphy run {path}/graph.onnx --onnxrt "
+            f"--load-inputs {path}/inputs.json --load-outputs {path}/outputs.json --compare psnr "
             f"--psnr-threshold {bound_db:g}"
         )
 
-    def _itself(self, row: ParityRow, arithmetic: Arithmetic | None) -> ParityRow | None:
-        """The row of the torch network in another arithmetic beside its float32 self, computed when
-        first asked for.
-        """
+    def _compare_network(self, row: ParityRow, arithmetic: Arithmetic | None) -> ParityRow | None:
+        """Return the row of the torch network in another arithmetic, computed once."""
         if arithmetic is None or self.model is None:
             return None
         if arithmetic not in self._own:
-            rows = self.rows(f"the network in {arithmetic}", torch_runner(self.model, arithmetic))
+            rows = self.compare(
+                f"the network in {arithmetic}", torch_runner(self.model, arithmetic)
+            )
             self._own[arithmetic] = {(row.photo, row.tau): row for row in rows}
         return self._own[arithmetic][row.photo, row.tau]
 
-    def _outputs(self, runner: Runner, name: str) -> list[Mapping[str, Array]]:
+    def _run(self, runner: Runner, name: str) -> list[Mapping[str, Array]]:
         progress = Progress(f"comparing {name}", len(self._feeds), self.say)
         outputs = []
         with runner() as infer:
@@ -274,7 +244,11 @@ there is none."""
 
 
 def check(
-    rows: Sequence[ParityRow], *, bound_db: float, reference: str, own: Own = lambda _: None
+    rows: Sequence[ParityRow],
+    *,
+    bound_db: float,
+    reference: str,
+    own: Own = lambda _: None,
 ) -> list[ParityRow]:
     """Return the rows, those that the network itself excuses with their `own_db`.
 
@@ -289,8 +263,8 @@ def check(
     if not counted:
         raise ExportError(
             f"{reference} itself gives no finite picture of any photograph, at any tau: there is "
-            "nothing to compare; "
-            "train it further, or check that its file is the right one and whole"
+            "nothing to compare; train it further, or check that its file is the right one and "
+            "whole"
         )
     excused: dict[int, float] = {}
     for row in sorted(counted, key=lambda row: (not row.nonfinite, row.psnr_db)):
@@ -320,9 +294,8 @@ def check(
         )
     if all(row.nonfinite for row in counted):
         raise ExportError(
-            f"{counted[0].graph}: {reference} itself gives no finite picture in this precision, on "
-            "any photograph; use "
-            "another one, such as --precision fp32"
+            f"{counted[0].graph}: {reference} itself gives no finite picture in this precision, "
+            "on any photograph; use another one, such as --precision fp32"
         )
     return [replace(row, own_db=excused.get(id(row))) for row in rows]
 
@@ -343,9 +316,7 @@ def table(rows: Sequence[ParityRow]) -> Iterator[str]:
 
 
 def psnr(values: Array, reference: Array, *, least_spread: float) -> float:
-    """PSNR in dB, −200 … 200, relative to the reference's spread, which counts as at least this
-    much.
-    """
+    """PSNR in dB, −200 … 200, relative to the reference's spread, at least this much."""
     if not np.isfinite(values).all() or not np.isfinite(reference).all():
         return _MIN_DB
     expected = reference.astype(np.float64)

@@ -44,10 +44,12 @@ def photographs(size_multiple: int) -> list[LrPhoto]:
 
 
 def photo_patches(
-    size_multiple: int, *, size: tuple[int, int] = PATCHES["full"], limits: Sequence[LrProfile] = ()
+    size_multiple: int,
+    *,
+    size: tuple[int, int] = PATCHES["full"],
+    limits: Sequence[LrProfile] = (),
 ) -> list[LrPhoto]:
-    """About this many LR pixels from the middle of each photograph, or the nearest size within the
-    limits.
+    """Cut about this many LR pixels from the middle of each photograph, within the limits.
 
     Raises: ArgumentError if the photographs have no patch that fits all of them.
     """
@@ -63,21 +65,18 @@ def photo_patches(
         if not profile.holds(*photo.lr.shape[2:]):
             raise ArgumentError(
                 f"the photograph '{photo.name}' has no patch of a size that these engines accept, "
-                "from "
-                f"{profile.min[1]}×{profile.min[0]} to {profile.max[1]}×{profile.max[0]} LR "
-                "pixels: build engines with "
-                "other --shapes to compare them"
+                f"from {profile.min[1]}×{profile.min[0]} to {profile.max[1]}×{profile.max[0]} LR "
+                "pixels: build engines with other --shapes to compare them"
             )
     return patches
 
 
 def collage(side: int) -> Array:
-    """The photographs side by side, in another order in every row: float32 1×3×side×side in [0,
-    1].
-    """
+    """Put the photographs side by side, each row in another order: float32 1×3×side×side."""
     photos = [photo.lr for photo in photographs(1)]
     height, width = (min(photo.shape[axis] for photo in photos) for axis in (2, 3))
-    rows, columns = -(-side // height), -(-side // width)
+    rows = -(-side // height)
+    columns = -(-side // width)
     cells = [
         [
             photos[(2 * row + row // 2 + column) % len(photos)][..., :height, :width]
@@ -94,5 +93,6 @@ def _middle(photo: Array, size: tuple[int, int], size_multiple: int) -> Array:
         max(min(side, most) // size_multiple, 1) * size_multiple
         for side, most in zip(size, photo.shape[2:], strict=True)
     )
-    top, left = (photo.shape[2] - height) // 2, (photo.shape[3] - width) // 2
+    top = (photo.shape[2] - height) // 2
+    left = (photo.shape[3] - width) // 2
     return np.ascontiguousarray(photo[:, :, top : top + height, left : left + width])

@@ -7,7 +7,7 @@ float32.
 
 ONNX Runtime has hardly any half-precision operators for CPUs: it casts to float32, computes there,
 and rounds nothing in between, so a graph that overflows in half looks flawless.
-:func:`rounded_as_on_gpus` rounds every value that a graph declares as float16 or bfloat16 after its
+:func:`round_as_on_gpus` rounds every value that a graph declares as float16 or bfloat16 after its
 operator. The operators themselves work in float32, like the matrix units of GPUs, which multiply in
 half and add in float32. Fused kernels round less often, so this is the stricter test.
 """
@@ -53,20 +53,25 @@ _SUMMING = (
 """Torch's operators that multiply and add in half precision."""
 
 _HALF = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
-_MOVING = {  # operators that only move rounded values, or take the larger of two
-    *(
-        "Concat",
-        "DepthToSpace",
-        "Expand",
-        "Flatten",
-        "Gather",
-        "Identity",
-        "MaxPool",
-        "Pad",
-        "Relu",
-        "Reshape",
-    ),
-    *("Slice", "SpaceToDepth", "Split", "Squeeze", "Tile", "Transpose", "Unsqueeze"),
+# Operators that only move rounded values, or take the larger of two.
+_MOVING = {
+    "Concat",
+    "DepthToSpace",
+    "Expand",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "MaxPool",
+    "Pad",
+    "Relu",
+    "Reshape",
+    "Slice",
+    "SpaceToDepth",
+    "Split",
+    "Squeeze",
+    "Tile",
+    "Transpose",
+    "Unsqueeze",
 }
 
 
@@ -106,9 +111,7 @@ class _SumInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
 
 
 def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
-    """The torch network: in float32 the reference, otherwise what becomes of itself in another
-    arithmetic.
-    """
+    """Run the torch network: in float32 as the reference, otherwise as its own rounded twin."""
 
     @contextmanager
     def runner() -> Iterator[Infer]:
@@ -128,9 +131,7 @@ def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
 
 
 def backend_runner(open_one: Callable[[], Backend]) -> Runner:
-    """A bundle on one of the SDK's devices, drawing samples one by one as an application does. It
-    gives only `sr`.
-    """
+    """Run a bundle on one of the SDK's devices, sample by sample; it gives only `sr`."""
 
     @contextmanager
     def runner() -> Iterator[Infer]:
@@ -215,11 +216,11 @@ def graph_of(bundle: Bundle, *names: str, rounded: bool = False) -> onnx.ModelPr
     default the required files. rounded: compute as GPUs do in half precision.
     """
     *encoders, last = (onnx.load(bundle.file(name)) for name in names or REQUIRED_FILES)
-    proto = onnx_models.joined(encoders[0], last) if encoders else last
-    return onnx_models.with_decoded_levels(rounded_as_on_gpus(proto) if rounded else proto)
+    proto = onnx_models.join(encoders[0], last) if encoders else last
+    return onnx_models.add_decoded_levels(round_as_on_gpus(proto) if rounded else proto)
 
 
-def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
+def round_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
     """Rewrite a graph with float32 operators, with values rounded to half where the graph says so.
 
     Model-local functions are inlined.
@@ -231,13 +232,13 @@ def rounded_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
     values = (*graph.value_info, *graph.input, *graph.output)
     types |= {value.name: value.type.tensor_type.elem_type for value in values}
     onnx_models.compute_in_float32(flat)
-    nodes = [rounded for node in flat.graph.node for rounded in _with_rounding(node, types)]
+    nodes = [rounded for node in flat.graph.node for rounded in _add_rounding(node, types)]
     del flat.graph.node[:], flat.graph.value_info[:]
     flat.graph.node.extend(nodes)
     return flat
 
 
-def _with_rounding(node: onnx.NodeProto, types: dict[str, int]) -> Iterator[onnx.NodeProto]:
+def _add_rounding(node: onnx.NodeProto, types: dict[str, int]) -> Iterator[onnx.NodeProto]:
     """The node, and a rounding behind each of its outputs that is in half."""
     half = (
         []

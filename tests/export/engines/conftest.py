@@ -40,7 +40,7 @@ def exported(tmp_path_factory):
         "inverter": onnx_models.inverter_model,
     }
     for name, export in exports.items():
-        (folder / f"{name}.onnx").write_bytes(onnx_models.finished(export(model, "fp16"), {}))
+        (folder / f"{name}.onnx").write_bytes(onnx_models.serialise(export(model, "fp16"), {}))
     return folder
 
 

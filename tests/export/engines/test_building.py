@@ -109,22 +109,6 @@ def test_a_file_that_is_no_graph_is_named(folder, rtx, manifest):
         build_engines(folder, manifest, REQUEST)
 
 
-def test_sizes_that_the_library_refuses_are_told_in_its_words(rtx, graph):
-    wrong = {name: (best, low, high) for name, (low, best, high) in shapes(graph).items()}
-    with pytest.raises(
-        ExportError, match=r"encoder.onnx: .* does not accept these sizes: .*MIN<=OPT<=MAX"
-    ):
-        build_engine(rtx, graph, wrong, REQUEST)
-
-
-def test_a_build_that_fails_says_so_and_what_may_help(rtx, graph, monkeypatch):
-    monkeypatch.setattr(building, "_in_background", lambda *_, **__: None)
-    with pytest.raises(
-        ExportError, match=r"encoder.onnx: tensorrt_rtx .* cannot build it: .*smaller --shapes"
-    ):
-        build_engine(rtx, graph, shapes(graph), REQUEST)
-
-
 @pytest.mark.parametrize("name", ["encoder.onnx", "sampler.onnx"])
 def test_couplings_have_their_channels_last_between_engines_and_all_else_is_linear(
     rtx, exported, name, monkeypatch
@@ -160,7 +144,9 @@ def test_an_interrupt_ends_the_build_and_reaches_the_caller(rtx, graph, monkeypa
     monitors = []
     build_monitor = building.build_monitor
     monkeypatch.setattr(
-        building, "build_monitor", lambda trt: monitors.append(build_monitor(trt)) or monitors[0]
+        building,
+        "build_monitor",
+        lambda trt: monitors.append(build_monitor(trt)) or monitors[0],
     )
 
     def interrupt(line):

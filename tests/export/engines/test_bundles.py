@@ -24,7 +24,7 @@ from srflow_sdk._version import __version__
 from srflow_sdk.backends import native_library
 from srflow_sdk.backends.native_library import PLUGINS
 from srflow_sdk.drawing.tiles import core_size
-from srflow_sdk.errors import BundleError, DeviceError, ExportError, MissingExtraError
+from srflow_sdk.errors import BundleError, DeviceError, ExportError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import PluginLibrary
 from srflow_sdk.system.hardware import Gpu
@@ -120,7 +120,7 @@ def with_nodes(exported, tmp_path_factory):
     sampler = onnx_models.sampler_model(
         random_srflow(tiny_config(steps=1)), "fp16", flow_nodes=True
     )
-    (folder / "sampler.onnx").write_bytes(onnx_models.finished(sampler, {}))
+    (folder / "sampler.onnx").write_bytes(onnx_models.serialise(sampler, {}))
     return folder
 
 
@@ -321,15 +321,3 @@ def test_what_is_no_bundle_is_refused_without_a_lock_beside_it(tmp_path):
     with pytest.raises(BundleError, match="there is no such bundle"):
         add_engines(tmp_path / "absent.srflow", REQUEST)
     assert not list(tmp_path.iterdir())
-
-
-def test_the_command_for_another_machine_asks_for_all_the_same(bundle, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorrt", None)
-    request = EngineRequest(
-        runtime="tensorrt", precision="fp16", profile=parse_shapes("16,32,64"), level=4
-    )
-    with pytest.raises(MissingExtraError) as caught:
-        add_engines(bundle, request)
-    assert str(caught.value).endswith(
-        f"--engines-for {bundle} --trt fp16 --shapes 16x16,32x32,64x64 --builder-level 4"
-    )

@@ -11,7 +11,7 @@ import onnxruntime
 from onnx import helper
 
 from srflow_export import onnx_models
-from srflow_export.engines.graphs import for_plugins
+from srflow_export.engines.graphs import convert_for_plugins
 from tests.networks import random_srflow, tiny_config
 
 
@@ -50,7 +50,7 @@ def as_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def test_plugins_take_heads_and_give_h_a_with_channels_last() -> None:
     before = onnx_models.sampler_model(random_srflow(tiny_config(steps=2)), "fp16", flow_nodes=True)
-    after = for_plugins(before)
+    after = convert_for_plugins(before)
     counts = [Counter(node.op_type for node in model.graph.node) for model in (before, after)]
     assert [[count[op] for op in ("Slice", "Cast", "Transpose")] for count in counts] == [
         [4, 10, 0],

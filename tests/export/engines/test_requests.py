@@ -112,7 +112,7 @@ def test_a_missing_library_says_what_is_missing_how_to_get_it_and_how_to_build_e
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     monkeypatch.setattr(requests, "find_gpu", lambda: None)
     words = (
-        r"TensorRT is not installed: .*srflow-sdk\[tensorrt\].*this machine has none.*: "
+        r"TensorRT is not installed: .*srflow-sdk\[tensorrt\].*needs an NVIDIA GPU.*: "
         r"srflow-export --this$"
     )
     with pytest.raises(MissingExtraError, match=words):

@@ -102,14 +102,6 @@ def test_patches_fit_the_sizes_that_engines_take(low, high, size):
     assert {patch.lr.shape[2:] for patch in patches} == {size}
 
 
-def test_photographs_that_are_too_small_for_engines_are_a_clear_refusal():
-    with pytest.raises(
-        ArgumentError,
-        match=r"no patch of a size that these engines accept, from 256×256 to 512×512",
-    ):
-        photo_patches(2, limits=[profile(256, 512)])
-
-
 def test_a_device_with_limits_is_compared_within_them(folder, monkeypatch):
     monkeypatch.setattr(OnnxRuntimeBackend, "window_limits", property(lambda _self: profile(2, 32)))
     sizes = []
@@ -136,7 +128,10 @@ def test_engines_alone_are_run_by_polygraphys_runner(folder, monkeypatch):
     monkeypatch.setattr(trt, "TrtRunner", OnGraph)
     monkeypatch.setattr(trt, "EngineFromBytes", lambda graph: graph)
     record = SimpleNamespace(
-        encoder="encoder.onnx", sampler="sampler.onnx", runtime="tensorrt", profile=profile(2, 32)
+        encoder="encoder.onnx",
+        sampler="sampler.onnx",
+        runtime="tensorrt",
+        profile=profile(2, 32),
     )
     monkeypatch.setattr(comparing, "select_engines", lambda _: (record, None, None))
     rows = compare(str(folder / "one.srflow"), f"{folder / 'one.srflow'}@engines")

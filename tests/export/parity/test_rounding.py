@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from srflow_export.parity.measure import psnr
 from srflow_export.parity.photographs import photo_patches
-from srflow_export.parity.runners import computing_in, rounded_as_on_gpus
+from srflow_export.parity.runners import computing_in, round_as_on_gpus
 from tests.networks import random_srflow, tiny_config
 
 TYPES = [(TensorProto.FLOAT16, np.float16), (TensorProto.BFLOAT16, ml_dtypes.bfloat16)]
@@ -61,7 +61,7 @@ def test_every_half_value_is_rounded_after_its_operator(half, dtype):
     times = x.astype(dtype).astype(np.float32) * np.float32(np.array(1.7, dtype))
     tripled = np.maximum(times.astype(dtype).astype(np.float32), 0) * np.float32(3)
     expected = tripled.astype(dtype).astype(np.float32) + x
-    np.testing.assert_array_equal(run(rounded_as_on_gpus(model), x), expected)
+    np.testing.assert_array_equal(run(round_as_on_gpus(model), x), expected)
     if dtype is np.float16:  # why all this: the same graph as it stands is not rounded
         assert np.abs(run(model, x) - expected).max() > 0
 
@@ -72,7 +72,7 @@ def test_what_overflows_in_half_overflows():
     )
     x = np.float32([1, 30_000])  # 30,000 · 1.7 fits, and three times that does not
     assert np.isfinite(run(model, x)).all()
-    assert run(rounded_as_on_gpus(model), x)[1] == np.inf
+    assert run(round_as_on_gpus(model), x)[1] == np.inf
 
 
 @pytest.mark.parametrize(
