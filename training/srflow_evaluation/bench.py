@@ -512,8 +512,7 @@ def _mixed_scales(cut: Cut, sizes: Sequence[tuple[int, int]]) -> list[str]:
         return []
     return [
         f"The pictures' sizes differ, so that MS-SSIM has {min(counts)} scales for some and "
-        f"{max(counts)} for others: "
-        "compare its mean only with means over the same pictures."
+        f"{max(counts)} for others: compare its mean only with means over the same pictures."
     ]
 
 
@@ -536,8 +535,7 @@ def _check_models(options: Options, subjects: Sequence[Subject], *, mixed: bool)
         if subject.flow is None:
             raise ArgumentError(
                 f"{subject.name} is an RRDB, which has one answer and no temperature: name a flow "
-                "with --model, "
-                "and this file with --reference"
+                "with --model, and this file with --reference"
             )
         for tau in options.taus:
             subject.check(tau)
@@ -549,6 +547,5 @@ def _check_models(options: Options, subjects: Sequence[Subject], *, mixed: bool)
         if subject.reduction != first.reduction and not mixed:
             raise ArgumentError(
                 f"{first.name} was trained on {first.reduction} reductions, {subject.name} on "
-                f"{subject.reduction} "
-                "ones: measure them one by one"
+                f"{subject.reduction} ones: measure them one by one"
             )

@@ -281,13 +281,10 @@ def _left_out(count: int, side: int) -> list[str]:
 def _convention(subject: Subject, side: int) -> str:
     return (
         f"Convention: means over all whole {side}×{side} crops, of 8-bit RGB. LR images are the "
-        f"{subject.reduction} "
-        "reduction of the crops. PSNR over the three channels, Y-PSNR of BT.601 luma, SSIM with a "
-        "Gaussian "
-        f"11×11 window (σ 1.5) for each channel, averaged, all without a border of {subject.scale} "
-        "pixels; LR-PSNR of "
-        f"the {subject.reduction} reduction, rounded to 8 bits, without a border of 1 LR pixel; "
-        "the others of whole "
-        "crops. Difference of two samples: mean absolute, seeds 0 and 1. Colour shift: between the "
-        "means of channels."
+        f"{subject.reduction} reduction of the crops. PSNR over the three channels, Y-PSNR of "
+        "BT.601 luma, SSIM with a Gaussian 11×11 window (σ 1.5) for each channel, averaged, all "
+        f"without a border of {subject.scale} pixels; LR-PSNR of the {subject.reduction} "
+        "reduction, rounded to 8 bits, without a border of 1 LR pixel; the others of whole crops. "
+        "Difference of two samples: mean absolute, seeds 0 and 1. Colour shift: between the means "
+        "of channels."
     )

@@ -199,8 +199,7 @@ def _output(name: str, folder: Path, damage: Damage, picture: str) -> Path:
     if not path.is_file():
         raise ImageError(
             f"--other {name}: there is no {path}: run the tool on the folders in OUT/inputs of a "
-            "run without it, "
-            "and keep their names"
+            "run without it, and keep their names"
         )
     return path
 

@@ -208,9 +208,8 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
     tau, auto = min((method for method in _METHODS if not objections[method]), key=preference)
     reason = (
         f"the least LPIPS, {lpips((tau, auto)):.4f} on average, where 0 has "
-        f"{lpips((0.0, False)):.4f}; of temperatures "
-        f"that draw at most {MOST_SPECKS:g} specks in 10,000 pixels and are no worse than bicubic "
-        "by LPIPS on any kind"
+        f"{lpips((0.0, False)):.4f}; of temperatures that draw at most {MOST_SPECKS:g} specks in "
+        "10,000 pixels and are no worse than bicubic by LPIPS on any kind"
     )
     if consistent:
         reason += f", and keep {LEAST_LR_PSNR:g} dB of LR-PSNR, or nearly what 0 has"

@@ -64,8 +64,7 @@ def _measured(options: Options, *, write: bool) -> Table:
     if manifest.default_tau == 0:
         raise ArgumentError(
             f"{upscaler.bundle.path}: its default temperature is 0, where all samples are the same "
-            "and have no "
-            "intervals: choose another by srflow-eval default-tau"
+            "and have no intervals: choose another by srflow-eval default-tau"
         )
     cut = cut_of(manifest, options.centre or _CROP)
     files = picture_files(options.hr, cut=cut)

@@ -21,10 +21,8 @@ ConventionName = Literal["default", "published", "standard"]
 
 _PUBLISHED = (
     ", to which networks' pictures are truncated, not rounded, of photographs cut to multiples of "
-    "8 (or the scale); LR "
-    "images are rounded after both passes of their reduction, and reflected below and on the right "
-    "to what the network "
-    "takes"
+    "8 (or the scale); LR images are rounded after both passes of their reduction, and reflected "
+    "below and on the right to what the network takes"
 )
 
 
@@ -87,14 +85,13 @@ class Convention:
         )
         lpips = "LPIPS, version 0.1, with AlexNet; " if self.lpips is not None else ""
         return (
-            f"Convention {self.name}: all of 8-bit RGB{'' if default else _PUBLISHED}; "
-            f"PSNR over the three channels, SSIM with {window} "
-            f"for each channel, averaged, both {area}; Y-PSNR of BT.601 luma likewise; "
-            f"LR-PSNR of the {self.reduction} reduction, rounded to 8 bits, {lr_area}; "
-            f"{lpips}{flip}MS-SSIM over the three channels, with 3 scales for pictures up to 80 "
-            "pixels on the smaller "
-            "side, 4 up to 160 and 5 above; GMSD of the luma Y of YIQ, HaarPSI of YIQ; "
-            "these and the other metrics of whole pictures; every figure is the mean over pictures"
+            f"Convention {self.name}: all of 8-bit RGB{'' if default else _PUBLISHED}; PSNR over "
+            f"the three channels, SSIM with {window} for each channel, averaged, both {area}; "
+            f"Y-PSNR of BT.601 luma likewise; LR-PSNR of the {self.reduction} reduction, rounded "
+            f"to 8 bits, {lr_area}; {lpips}{flip}MS-SSIM over the three channels, with 3 scales "
+            "for pictures up to 80 pixels on the smaller side, 4 up to 160 and 5 above; GMSD of "
+            "the luma Y of YIQ, HaarPSI of YIQ; these and the other metrics of whole pictures; "
+            "every figure is the mean over pictures"
         )
 
 

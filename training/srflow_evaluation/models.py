@@ -343,8 +343,7 @@ def check_device(device: str) -> None:
     if gpu >= torch.cuda.device_count():
         raise DeviceError(
             f"--device {device}: torch {torch.__version__} finds no such GPU here: leave it out, "
-            "or install torch's "
-            "CUDA build and NVIDIA's driver"
+            "or install torch's CUDA build and NVIDIA's driver"
         )
     torch.backends.cudnn.allow_tf32 = False
 
@@ -377,8 +376,7 @@ def open_references(
     if not options.references:
         notes.append(
             "An RRDB has a line only if --reference names its file: a flow's training leaves its "
-            "encoder's image head "
-            "behind."
+            "encoder's image head behind."
         )
     for name in options.bilinear:
         if name not in options.others:
@@ -401,8 +399,8 @@ def open_references(
             if not any(bool(parameter.any()) for parameter in network.image_layer.parameters()):
                 raise ArgumentError(
                     f"--reference {path} has no image head (its last layer is zero), as "
-                    "checkpoints made of a bundle: "
-                    "name the encoder that the flow started from, or another encoder"
+                    "checkpoints made of a bundle: name the encoder that the flow started from, or "
+                    "another encoder"
                 )
             of_scale, sides, digests[name] = network.scale, 1, file_sha256(path)
             image_of = from_cpu(network.to(options.device))

@@ -213,8 +213,7 @@ def _folders(texts: Sequence[str]) -> dict[str, Path]:
         if match is None:
             raise ArgumentError(
                 f"--other is {text!r}; it must be NAME=DIR, e.g. --other ESRGAN=outputs/esrgan, or "
-                "one of "
-                f"{', '.join(REALESRGAN)}"
+                f"one of {', '.join(REALESRGAN)}"
             )
         if match[1] in found:
             raise ArgumentError(

@@ -50,11 +50,9 @@ _CAPTIONS = {
 
 _CROPS = (
     "How close each method comes to the photographs, and how the samples differ. Look for a model "
-    "whose figures beat "
-    "those of bicubic, and for an LR-PSNR above 45 dB: its pictures then agree with their inputs. "
-    "PSNR falls as the "
-    "temperature τ rises; that is the price of texture. Move the sliders to judge with your own "
-    "eyes."
+    "whose figures beat those of bicubic, and for an LR-PSNR above 45 dB: its pictures then agree "
+    "with their inputs. PSNR falls as the temperature τ rises; that is the price of texture. Move "
+    "the sliders to judge with your own eyes."
 )
 
 _HIGHER, _LOWER = (
@@ -64,21 +62,15 @@ _HIGHER, _LOWER = (
 
 _WORDS = (
     "SRFlow draws samples: each is a sharp picture that the small one may have come from. The seed "
-    "is the number that "
-    "a sample is drawn from: the same seed gives the same sample. The temperature, τ (tau), says "
-    "how much samples "
-    "differ: at 0 there is one, smooth and closest to the photograph on average. Diversity "
-    "measures how much they do: "
-    "the deviation of each value among the samples of a picture, averaged, of 255 levels. Bicubic "
-    "is ordinary "
-    "enlarging. LR is the small picture, HR the photograph that it was made from.",
+    "is the number that a sample is drawn from: the same seed gives the same sample. The "
+    "temperature, τ (tau), says how much samples differ: at 0 there is one, smooth and closest to "
+    "the photograph on average. Diversity measures how much they do: the deviation of each value "
+    "among the samples of a picture, averaged, of 255 levels. Bicubic is ordinary enlarging. LR is "
+    "the small picture, HR the photograph that it was made from.",
     f"{_HIGHER} are higher the closer a picture is to the photograph; {_LOWER} are lower. LPIPS "
-    "comes "
-    "closest to what people see as alike. Y-PSNR is PSNR of brightness alone. LR-PSNR says how "
-    "well a picture reduces "
-    "to its input again. The figures whose numbers are given are those of the publication's "
-    "supplement (Lugmayr et "
-    "al., ECCV 2020).",
+    "comes closest to what people see as alike. Y-PSNR is PSNR of brightness alone. LR-PSNR says "
+    "how well a picture reduces to its input again. The figures whose numbers are given are those "
+    "of the publication's supplement (Lugmayr et al., ECCV 2020).",
 )
 
 

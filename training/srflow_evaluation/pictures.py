@@ -82,8 +82,7 @@ class Cut:
         if self.centre is not None and (self.centre < LEAST_SIDE or self.centre % self.multiple):
             raise ArgumentError(
                 f"--crop is {self.centre}; with this model it must be a multiple of "
-                f"{self.multiple}, "
-                f"at least {LEAST_SIDE}"
+                f"{self.multiple}, at least {LEAST_SIDE}"
             )
 
     def window(self, height: int, width: int) -> tuple[slice, slice]:
@@ -221,7 +220,6 @@ class _Folder:
         ):
             raise ImageError(
                 f"{self.option}: {path} is {found[1]}×{found[0]} pixels; {width}×{height} are "
-                "needed: "
-                "is it of this photograph and scale?"
+                "needed: is it of this photograph and scale?"
             )
         return path

@@ -105,8 +105,8 @@ def restore(options: Options) -> Table:
     if options.normalise == "published":
         how = (
             "Restored: latents of every channel, then of every position, get the mean and "
-            "deviation of true ones at τ "
-            f"{tau}, by the publication's formula. It gives no τ of restored pictures."
+            f"deviation of true ones at τ {tau}, by the publication's formula. It gives no τ of "
+            "restored pictures."
         )
     else:
         how = f"Restored: as srflow-restore does it{f' with τ {tau}' if tau else ''}."

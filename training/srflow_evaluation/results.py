@@ -119,8 +119,7 @@ class Results:
         ):
             raise ArgumentError(
                 f"-o {self.out} holds figures measured otherwise (different: {', '.join(names)}): "
-                "name another folder, "
-                "or delete it"
+                "name another folder, or delete it"
             )
 
     def _add(self, key: _Key, rows: Sequence[Row]) -> None:

@@ -322,8 +322,7 @@ def encoder_init(options: Options) -> Table:
     if len(options.models) != 2:
         raise ArgumentError(
             f"encoder-init compares two models, not {len(options.models)}: give --model twice, one "
-            "that started from a "
-            "trained encoder and one trained from scratch"
+            "that started from a trained encoder and one trained from scratch"
         )
     options.only_tau()
     bench = open_bench(options, several=True, alone="")
@@ -341,8 +340,7 @@ def encoder_init(options: Options) -> Table:
     if unknown := [name for name in bench.models if name not in roles]:
         summary["notes"].append(
             f"No file notes where the encoder of {' and '.join(unknown)} came from, so no "
-            "difference is stated. "
-            "Checkpoints of srflow-train note it."
+            "difference is stated. Checkpoints of srflow-train note it."
         )
     else:
         lines += _differences(found)
@@ -433,8 +431,7 @@ WORST = "lr_psnr_worst"
 
 _NOT_LPIPS = (
     " The challenge computed {} by the spatial LPIPS (AlexNet), whose weights are not on this "
-    "machine; by FLIP it is "
-    "not comparable with published scores."
+    "machine; by FLIP it is not comparable with published scores."
 )
 
 
@@ -481,10 +478,9 @@ def ntire21(options: Options) -> Table:
     called = f"S{str(count).translate(str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉'))}"
     note = (
         f"{called} is the diversity score, 0 to 100, mean over pictures: how much closer, in "
-        "percent, the photograph "
-        "would be than the best sample, if each pixel could be taken from the sample that is best "
-        "there. The worst "
-        "LR-PSNR is of all samples of all pictures; the other figures are means over samples."
+        "percent, the photograph would be than the best sample, if each pixel could be taken from "
+        "the sample that is best there. The worst LR-PSNR is of all samples of all pictures; the "
+        "other figures are means over samples."
     ) + ("" if heading == "LPIPS" else _NOT_LPIPS.format(called))
     more = {"tau": tau.in_json, "samples": count, "diversity_scores": {score: heading}}
     summary = bench.summary("ntire21", rows, [line], note, **more)
@@ -510,8 +506,7 @@ def _distance(bench: Bench) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
     if not figures.has_flip():
         raise MissingExtraError(
             "ntire21 needs a distance at each pixel, and neither LPIPS nor FLIP is at hand: "
-            f"{HOW}, "
-            "or pip install flip-evaluator"
+            f"{HOW}, or pip install flip-evaluator"
         )
     return "FLIP", figures.flip_map
 
@@ -521,10 +516,9 @@ SETS = ("Set5", "Set14", "BSD100", "Urban100", "Kodak")
 
 NOTE = (
     "PSNR of the luma Y (BT.601, 16 to 235 of 255, not rounded), without a border of {scale} "
-    "pixels; the other figures "
-    "of whole RGB pictures in 8 bits; means over a set's pictures, of a sampling model over "
-    "{samples} samples each. LR "
-    "and HR pictures are the set's files; without LR files they are {reduction} reductions."
+    "pixels; the other figures of whole RGB pictures in 8 bits; means over a set's pictures, of a "
+    "sampling model over {samples} samples each. LR and HR pictures are the set's files; without "
+    "LR files they are {reduction} reductions."
 )
 
 

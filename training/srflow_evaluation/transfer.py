@@ -49,12 +49,10 @@ MEASURES = {
 
 CONVENTION = (
     "8-bit RGB. Seam error: how far each difference of neighbours across the mask's edge lies "
-    "outside of those that "
-    "target and source have there; 0 for either of them. Seam: the differences across the edge, "
-    "divided by those up to "
-    "three pixels from it. Detail: the differences inside the mask, divided by the source's. "
-    "Likeness: "
-    "their correlation with the source's. Every figure is the mean over pictures"
+    "outside of those that target and source have there; 0 for either of them. Seam: the "
+    "differences across the edge, divided by those up to three pixels from it. Detail: the "
+    "differences inside the mask, divided by the source's. Likeness: their correlation with the "
+    "source's. Every figure is the mean over pictures"
 )
 """How the figures are computed."""
 
@@ -201,8 +199,8 @@ class _Way:
     def __str__(self) -> str:
         if self.blend == "none":
             return (
-                "pasted as it is, the LR image stays the target's, and latents are normalised at "
-                f"τ {self.said}"
+                "pasted as it is, the LR image stays the target's, and latents are normalised at τ "
+                f"{self.said}"
             )
         return f"as srflow-transfer does it, τ {self.said}"
 

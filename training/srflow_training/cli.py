@@ -25,8 +25,7 @@ __all__ = ["train"]
 
 _FROM_NOTHING = (
     "warning: the network starts from nothing, its LR encoder too: set schedule.encoder to what "
-    "--stage encoder wrote, "
-    "or schedule.start to what srflow-export --checkpoint-of {} wrote"
+    "--stage encoder wrote, or schedule.start to what srflow-export --checkpoint-of {} wrote"
 )
 
 
@@ -192,8 +191,8 @@ def _report(figures: dict[str, float]) -> None:
     terms = ", ".join(f"{name} {figures[name]:.4f}" for name in optional)
     loss = f"loss {figures['loss']:.4f}{f' ({terms})' if terms else ''}"
     line = (
-        f"{figures['iteration']:>7.0f}  {loss}  gradient {figures['gradient_norm']:.3g}  "
-        f"lr {figures['learning_rate']:.1e}  {figures['iterations_per_second']:.2f} it/s  "
+        f"{figures['iteration']:>7.0f}  {loss}  gradient {figures['gradient_norm']:.3g}  lr "
+        f"{figures['learning_rate']:.1e}  {figures['iterations_per_second']:.2f} it/s  "
         f"{left // 3600}:{left % 3600 // 60:02}:{left % 60:02} left"
     )
     validation = [

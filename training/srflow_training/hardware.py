@@ -72,8 +72,8 @@ def launched(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
     if started != ranks:
         raise DeviceError(
             f"hardware: {started} processes were started for {hardware.nodes} nodes of "
-            f"{hardware.devices} devices: "
-            "set hardware.devices and hardware.nodes to the values given to torchrun"
+            f"{hardware.devices} devices: set hardware.devices and hardware.nodes to the values "
+            "given to torchrun"
         )
     keep_freed_memory()
     if hardware.threads:

@@ -402,14 +402,12 @@ class Trainer:
                 ]
                 raise ArgumentError(
                     f"{self.out} holds a run with another {different}: on --resume only hardware, "
-                    f"{', '.join(free)} "
-                    "may change; otherwise name another --out"
+                    f"{', '.join(free)} may change; otherwise name another --out"
                 )
             if int(state["iteration"]) > self.schedule.iterations:
                 raise ArgumentError(
                     f"schedule.iterations is {self.schedule.iterations}, but {self.out} has done "
-                    f"{state['iteration']} "
-                    "already: name another --out to train a shorter run"
+                    f"{state['iteration']} already: name another --out to train a shorter run"
                 )
             self.model.load_state_dict(state["model"])
             if self.average is not None:
@@ -540,9 +538,8 @@ def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> di
         ):
             raise CheckpointError(
                 f"{encoder}: its image has the base {source.image_base!r}, and a residual flow "
-                "needs that of this run, "
-                f"{model.config.image_base!r}: train the encoder on from it (schedule.start) with "
-                "that image_base"
+                f"needs that of this run, {model.config.image_base!r}: train the encoder on from "
+                "it (schedule.start) with that image_base"
             )
         copy_weights(source, _encoder_of(model), encoder)
         notes[ENCODER_NOTE] = Path(encoder).name

@@ -79,8 +79,8 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], NameOf]:
     ):
         raise CheckpointError(
             f"an RRDB network with {blocks} blocks, {colours} input channels and "
-            f"×{2 ** max(doublings, 0)} upsampling; "
-            "only ×2, ×4, ×8 and ×16 networks on RGB are supported"
+            f"×{2 ** max(doublings, 0)} upsampling; only ×2, ×4, ×8 and ×16 networks on RGB are "
+            "supported"
         )
     nf = _channels(state, f"{first}.weight")
     growth = _channels(state, f"{dense}.weight")
@@ -153,8 +153,8 @@ def detect_srflow(
     if config.feature_channels != condition:
         raise CheckpointError(
             f"the flow is conditioned on {condition} channels, but stacked blocks "
-            f"{list(config.stacked_blocks)} give "
-            f"{config.feature_channels}: name the right blocks (srflow-export --blocks 1,8,15,22)"
+            f"{list(config.stacked_blocks)} give {config.feature_channels}: name the right blocks "
+            "(srflow-export --blocks 1,8,15,22)"
         )
     return config
 

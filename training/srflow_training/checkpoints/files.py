@@ -86,8 +86,7 @@ def reduction_of(notes: Mapping[str, Any]) -> Reduction:
     if name not in get_args(Reduction):
         raise CheckpointError(
             f"the checkpoint's notes name the reduction {name!r}, not one of "
-            f"{', '.join(get_args(Reduction))}: "
-            "pip install -U srflow-sdk"
+            f"{', '.join(get_args(Reduction))}: pip install -U srflow-sdk"
         )
     return cast(Reduction, name)
 

@@ -39,8 +39,7 @@ _MOST_REPORTS = 10
 _SHARE_OF_FREE_DISK = 0.5
 _NOT_KEPT = (
     "photographs not yet in it are decoded for every crop, which is slow; free some space and "
-    "resume, or name a folder "
-    "with data.cache=FOLDER"
+    "resume, or name a folder with data.cache=FOLDER"
 )
 
 
@@ -393,8 +392,7 @@ def _decoded(path: Path, shape: tuple[int, int, int], halvings: int) -> npt.NDAr
     if photo.shape != shape:
         raise ImageError(
             f"{path}: has {photo.shape[1]}×{photo.shape[0]} pixels, but {shape[1]}×{shape[0]} by "
-            "its header: "
-            "it changed during the run, or stores its orientation after its pixels"
+            "its header: it changed during the run, or stores its orientation after its pixels"
         )
     return photo
 
