@@ -31,8 +31,9 @@ class Convention:
     """The default one, that of the publication's measuring code, or the field's, of pictures that
     are not cut.
 
-    reduction: of the LR images, for its text. lpips: the network of that metric; None: it is not
-        measured.
+    Attributes:
+        reduction: of the LR images, for its text.
+        lpips: the network of that metric; None: it is not measured.
     """
 
     name: ConventionName = "default"
@@ -53,7 +54,8 @@ class Convention:
     def metrics(self, only: Sequence[str] = ()) -> tuple[Metric, ...]:
         """All metrics that can be measured here, or `only` these, in the order of METRICS.
 
-        Raises: ArgumentError if one of `only` cannot be.
+        Raises:
+            ArgumentError: if one of `only` cannot be.
         """
         absent = {metric.name: why for metric in METRICS if (why := metric.absent(self))}
         for name in only:
@@ -99,10 +101,14 @@ class Convention:
 class Metric:
     """A column of a table.
 
-    title: its heading, without the arrow. form: its format. better: the direction. function:
-    srflow_training.figures, image 1×3×H×W, its picture, the convention → the figure. perceptual:
-    how close it comes to the eye's judgement, 0 for metrics of fidelity; the largest stands for
-    perception. absent: why it cannot be measured, or an empty text.
+    Attributes:
+        title: its heading, without the arrow.
+        form: its format.
+        better: the direction.
+        function: srflow_training.figures, image 1×3×H×W, its picture, the convention → the figure.
+        perceptual: how close it comes to the eye's judgement, 0 for metrics of fidelity; the
+            largest stands for perception.
+        absent: why it cannot be measured, or an empty text.
     """
 
     name: str

@@ -29,12 +29,17 @@ _FIELDS = {"reference": ("references",), "other": ("others", "tools")}
 class Protocol:
     """A protocol.
 
-    function: module:function in this package, Options → the table, or the text, to print. about:
-    its line in the command's help. reading: what to look for in its results. takes: its options
-    besides the common ones. lacks: common options that it does not take. several_models: it
-    measures each --model. writes: it needs a folder, and continues there what was stopped.
-    in_report: whether `report` runs it, with nothing but the common options. inverts: whether it
-    needs a model that inverts. pairs: whether it takes something from the next photograph.
+    Attributes:
+        function: module:function in this package, Options → the table, or the text, to print.
+        about: its line in the command's help.
+        reading: what to look for in its results.
+        takes: its options besides the common ones.
+        lacks: common options that it does not take.
+        several_models: it measures each --model.
+        writes: it needs a folder, and continues there what was stopped.
+        in_report: whether `report` runs it, with nothing but the common options.
+        inverts: whether it needs a model that inverts.
+        pairs: whether it takes something from the next photograph.
     """
 
     function: str
@@ -51,18 +56,14 @@ class Protocol:
     def options(self) -> dict[str, list[click.Option]]:
         """The options of its command, by the headings of its help."""
         flags = ((COMMON | {"hr"}) - self.lacks) | self.takes
-        found = {
-            heading: [option for option in options if _flag(option) in flags]
-            for heading, options in _OPTIONS
-        }
-        if self.several_models:
-            found = {
-                heading: [
-                    _SEVERAL_MODELS if option.name == "models" else option for option in options
-                ]
-                for heading, options in found.items()
-            }
-        return {heading: options for heading, options in found.items() if options}
+        by_heading = {}
+        for heading, options in _OPTIONS:
+            taken = [option for option in options if _flag(option) in flags]
+            if self.several_models:
+                taken = [_SEVERAL_MODELS if option.name == "models" else option for option in taken]
+            if taken:
+                by_heading[heading] = taken
+        return by_heading
 
     def without_others(self, options: Options) -> Options:
         """Leave out the common options that this protocol does not take."""
@@ -73,21 +74,20 @@ class Protocol:
         return replace(options, **default | ({"others": {}} if "others" in left else {}))
 
     def run(self, options: Options) -> Any:
-        """Measure, write the results into a folder, and return what is printed. Raises:
-        SRFlowError.
+        """Measure, write the results into a folder, and return what is printed.
+
+        Raises:
+            SRFlowError.
         """
         module, name = self.function.split(":")
-        found: Callable[[Options], Any] = getattr(
+        measure: Callable[[Options], Any] = getattr(
             importlib.import_module(f"srflow_evaluation.{module}"), name
         )
-        return found(options)
+        return measure(options)
 
 
-_ALONE = COMMON - {
-    "model",
-    "device",
-    "crop",
-}  # what a command lacks that changes or checks a bundle
+# what a command lacks that changes or checks a bundle
+_ALONE = COMMON - {"model", "device", "crop"}
 _INTERVALS = (
     "calibrate needs at least 40 photographs that did not train the model, coverage others. "
     "Centres are measured; a folder in HR is a kind of content. Each photograph gets one of the "
@@ -241,11 +241,8 @@ _FOLDER = {"type": LocalPath(), "metavar": "DIR"}
 _FILES = {"type": LocalPath(), "metavar": "FILE|BUNDLE", "multiple": True}
 _COUNT = {"type": click.IntRange(min=1), "metavar": "N"}
 _CONVENTIONS = {"type": click.Choice(["default", "published"])}
-_MODEL = {
-    "type": NameOrPath(),
-    "metavar": "BUNDLE|CKPT",
-    "multiple": True,
-}  # refused later where only one is measured
+# refused later where only one is measured
+_MODEL = {"type": NameOrPath(), "metavar": "BUNDLE|CKPT", "multiple": True}
 
 
 def _option(names: str, help: str, **settings: Any) -> click.Option:
