@@ -5,7 +5,6 @@ from click.testing import CliRunner
 
 from srflow_evaluation import sampling
 from srflow_evaluation.cli import evaluate
-from srflow_evaluation.diagnose import diagnose
 from srflow_evaluation.options import LevelTaus
 from srflow_evaluation.restore import restore
 from srflow_evaluation.transfer import transfer
@@ -123,7 +122,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("protocol", [restore, transfer, diagnose])
+@pytest.mark.parametrize("protocol", [restore, transfer])
 def test_a_bundle_without_an_inverter_is_refused_with_what_it_lacks(options, protocol, tmp_path):
     bundle = write_tiny_bundle(tmp_path / "tiny.srflow")
     with pytest.raises(SRFlowError, match=r"has no inverter.*without --no-inverter"):

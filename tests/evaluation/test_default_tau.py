@@ -110,17 +110,6 @@ def test_specks_on_one_kind_forbid_a_temperature():
     assert choice.reason.endswith("; tau 0.9 has 0.1500, but was left out: 5.5 specks on text")
 
 
-def test_auto_that_is_taken_although_a_fixed_one_is_less_says_so():
-    choice = choose(points(falling_until(0.8, auto_is=0.002)))
-    assert (choice.tau, choice.auto) == (0.8, True)
-    expected = (
-        "; tau 0.8 has 0.1500, but was left out: auto is preferred where nobody sees the difference"
-    )
-    assert choice.reason.endswith(expected)
-    choice = choose(points(falling_until(0.8, auto_is=-0.01)))
-    assert "left out" not in choice.reason, "none has less"
-
-
 def test_a_model_that_only_gets_worse_gets_zero():
     assert choose(points(falling_until(0.0))).tau == 0
 

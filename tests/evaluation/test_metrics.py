@@ -13,7 +13,6 @@ from srflow_evaluation.metrics import METRICS, Convention, perceptual_metric
 from srflow_evaluation.options import LevelTaus
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_evaluation.sampling import random_samples, tau_sweep
-from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, save_checkpoint
 from srflow_training.data import to_image
 from srflow_training.lpips import LPIPS, MISSING
@@ -21,7 +20,6 @@ from srflow_training.resampling import enlarge_bicubic
 from srflow_training.validation import runtime_noise
 from tests.evaluation.outputs import lines_of
 from tests.networks import random_srflow, tiny_config
-from tests.training import lpips_files
 
 CUT = Cut(scale=4, multiple=8)
 TAUS = [LevelTaus((0.8,))]
@@ -160,16 +158,6 @@ def test_published_pictures_are_multiples_of_8_padded_by_reflection_and_truncate
     assert (again - picture.hr).abs().max() < 1.1 / 255
 
 
-def test_notes_say_that_ms_ssim_has_other_numbers_of_scales(options, tmp_path):
-    folder = tmp_path / "photographs"
-    folder.mkdir()
-    for side in (64, 72, 176):  # 3, 3 and 5 scales
-        Image.effect_noise((side, side), 50).convert("RGB").save(folder / f"{side:03}.png")
-        notes = [note for note in open_bench(options(hr=folder)).notes if "MS-SSIM" in note]
-        assert len(notes) == (side == 176)
-    assert "3 scales for some and 5 for others" in notes[0]
-
-
 def test_lpips_stands_for_perception_where_it_is_measured(picture, lpips):
     network = LPIPS.for_measuring()
     black = torch.zeros_like(picture.hr)
@@ -188,30 +176,11 @@ def test_lpips_stands_for_perception_where_it_is_measured(picture, lpips):
     assert "LPIPS, version 0.1, with AlexNet; " in str(convention)
 
 
-def test_flip_is_left_out_where_it_is_not_installed(picture, options, monkeypatch):
-    image, row = found("default", picture)
-    assert row["flip"] == figures.flip(image, picture.hr)
-    assert "FLIP at 67 pixels per degree" in str(Convention(scale=4))
-    monkeypatch.setattr(figures, "has_flip", lambda: False)
-    assert "flip" not in found("default", picture)[1]
-    assert "FLIP" not in str(Convention(scale=4))
-    assert any(
-        "pip install flip-evaluator" in note for note in open_bench(options(metrics=())).notes
-    )
-
-
 def test_without_the_weights_a_sentence_says_how_to_get_them(options):
     table = tau_sweep(options(taus=TAUS, samples=2, most=1, metrics=()))
     assert MISSING in table.notes
     assert "python -m srflow_training.lpips_weights" in MISSING
     assert not any("LPIPS" in heading for heading in table.headings)
-
-
-def test_figures_of_other_weights_are_not_continued(options, lpips):
-    random_samples(options(taus=TAUS, samples=2, most=1))
-    lpips_files.write_weights(lpips, "alex", seed=1)
-    with pytest.raises(ArgumentError, match=r"different: lpips\)"):
-        random_samples(options(taus=TAUS, samples=2, most=1))
 
 
 def test_only_the_metrics_that_are_named_are_measured(options, lpips, tmp_path):

@@ -1,7 +1,6 @@
 """Models to measure: a flow in both directions, as a bundle and as a checkpoint, and the methods to
 compare."""
 
-import weakref
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ from srflow_sdk.errors import ArgumentError, BundleError, NonFiniteError
 from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.checkpoints.keys import published_rrdb_name
 from srflow_training.model import RRDB
-from srflow_training.model.features import LevelFeatures
 from srflow_training.model.srflow import PartsWhenNeeded
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
@@ -81,27 +79,6 @@ def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_th
     assert kept[2] == computed[2]
     for level, values in kept[1].items():
         np.testing.assert_array_equal(values, computed[1][level])
-
-
-def test_of_what_is_computed_when_needed_one_part_is_held_at_a_time(picture, monkeypatch):
-    network = random_srflow(tiny_config())
-    parts = weakref.WeakSet()
-    held = []
-    convolution = LevelFeatures.conv
-
-    def counted(self, weight, bias):
-        held.append(len(parts))
-        parts.add(computed := convolution(self, weight, bias))
-        return computed
-
-    monkeypatch.setattr(LevelFeatures, "conv", counted)
-    condition = network.condition_when_needed(picture.lr)
-    assert not held
-    with torch.no_grad():
-        latents, _ = network.encode_conditioned(picture.hr, condition)
-        network.decode_conditioned(condition, latents)
-    nets = sum(len(step.nets()) for level in network.flow_levels() for step in level.all_steps())
-    assert held == [0] * (2 * nets)  # before each convolution
 
 
 def test_a_bundle_without_an_inverter_only_samples(tmp_path, picture):

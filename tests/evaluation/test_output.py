@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from srflow_evaluation.output import Table, shown_places, write_sheet
+from srflow_evaluation.output import shown_places, write_sheet
 
 
 def test_the_most_detailed_places_come_first_and_do_not_overlap():
@@ -35,13 +35,3 @@ def test_rows_show_all_methods_at_each_place_and_lr_images_enlarged(tmp_path):
     for left in (6, 140):
         assert (first[:, left : left + 128] == 0).all()
         assert (second[:, left : left + 128] == 255).all()
-
-
-def test_a_table_is_written_as_markdown_with_its_notes_and_those_below_it():
-    below = Table(["b"], [["2"]], ["Second."], title="Below")
-    table = Table(
-        ["method", "PSNR"], [["a", "1"], ["b", ""]], ["A note."], title="Above", more=[below]
-    )
-    above = "### Above\n\n| method | PSNR |\n|---|---|\n| a | 1 |\n| b |  |\n\nA note."
-    assert str(table) == f"{above}\n\n### Below\n\n| b |\n|---|\n| 2 |\n\nSecond."
-    assert table.parts == [table, below]

@@ -117,27 +117,3 @@ def test_the_slider_uncovers_one_picture_with_keys_and_the_other_with_a_finger_o
     opened.mouse.move(box["x"] + box["width"] * 0.75, box["y"] + box["height"] / 2)
     opened.mouse.up()
     assert slider.input_value() == "75"
-
-
-def test_crops_zoom_and_sheets_come_in_full_size(opened):
-    figure = opened.locator(".compare").first
-    view = figure.locator(".view")
-    canvas = figure.locator(".canvas")
-    seen = view.bounding_box()["width"]
-    figure.get_by_role("button", name="4×").click()
-    assert canvas.bounding_box()["width"] == pytest.approx(
-        4 * view.evaluate("view => view.clientWidth"), abs=1
-    )
-    assert view.bounding_box()["width"] == seen
-    assert figure.get_by_role("button", name="4×").get_attribute("aria-pressed") == "true"
-    sheet = opened.get_by_role("region", name="best-of-n: sheet")
-    image = sheet.locator("img")
-    button = opened.locator("figure", has=sheet).get_by_role("button", name="Full size")
-    natural = image.evaluate("image => image.naturalWidth")
-    if opened.viewport_size["width"] < 500:
-        assert image.bounding_box()["width"] < natural
-        button.click()
-    else:
-        assert not button.is_visible()
-    assert image.bounding_box()["width"] == natural
-    assert opened.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from srflow_evaluation.pictures import Cut, picture_files, read_picture
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ImageError
 from srflow_training.data import read_photo, to_image
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 
@@ -84,12 +84,6 @@ def test_some_photographs_are_spread_over_the_folder(tmp_path):
         save(tmp_path / f"{number}.png", 64, 64)
     found = picture_files(tmp_path, cut=CUT, most=3)
     assert [files.name for files in found] == ["0", "2", "4"]
-
-
-@pytest.mark.parametrize("centre", [8, 100])
-def test_crops_fit_the_network(centre):
-    with pytest.raises(ArgumentError, match="multiple of 8"):
-        Cut(scale=4, multiple=8, centre=centre)
 
 
 def test_further_inputs_are_cut_likewise_and_count_for_what_has_changed(tmp_path):

@@ -12,7 +12,7 @@ from srflow_apps.commands.signals import STOPPING
 from srflow_evaluation.cli import evaluate
 from srflow_evaluation.pictures import Cut, picture_files
 from srflow_evaluation.protocols import Protocol
-from srflow_evaluation.results import Results, mean_of
+from srflow_evaluation.results import Results
 from srflow_sdk.errors import ArgumentError
 
 
@@ -124,8 +124,3 @@ def test_a_summary_has_null_for_what_is_not_finite(tmp_path):
 
     found = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse)
     assert found == {"rows": [{"psnr": None, "ssim": 0.5}], "bins": [1.0, None]}
-
-
-def test_means_are_of_the_rows_that_have_the_figure():
-    rows = [{"psnr": 1.0}, {"psnr": 2.0, "diversity": 5.0}]
-    assert mean_of(rows, ["psnr", "diversity", "ssim"]) == {"psnr": 1.5, "diversity": 5.0}

@@ -14,7 +14,7 @@ from srflow_evaluation import output
 from srflow_evaluation.models import open_subject
 from srflow_evaluation.options import LevelTaus, Options
 from srflow_evaluation.sampling import best_of_n, ntire21, random_samples, tau_sweep
-from srflow_sdk.errors import ArgumentError, MissingExtraError
+from srflow_sdk.errors import ArgumentError
 from srflow_training import figures, load_checkpoint, save_checkpoint
 from srflow_training.lpips import LPIPS
 from tests.evaluation.outputs import (
@@ -261,9 +261,8 @@ def test_each_picture_has_the_means_and_the_deviation_of_its_samples(
     for picture in pictures_of(photos, scale, scale * open_subject(str(path)).multiple):
         drawn = samples_by(load_checkpoint(path), picture.lr, 0.7, 3)
         levels_8_bit = np.stack([(image[0].clamp(0, 1) * 255).round().numpy() for image in drawn])
-        diversity.append(
-            levels_8_bit.std(axis=0, ddof=1).mean() / (np.pi**0.5 / 2)
-        )  # c4 of 3 samples
+        # c4 of 3 samples
+        diversity.append(levels_8_bit.std(axis=0, ddof=1).mean() / (np.pi**0.5 / 2))
         row = rows[picture.name, "model"]
         assert float(row["diversity"]) == pytest.approx(diversity[-1], rel=1e-4)
         psnr = [figures.psnr(image, picture.hr, border=scale) for image in drawn]
@@ -328,10 +327,3 @@ def test_the_distance_is_the_spatial_lpips_where_its_weights_are(
     assert maps[0].shape == (1, 1, 64, 72)
     (row,) = summary_of(tmp_path / "out")["rows"]
     assert row["diversity_score_lpips"] == pytest.approx(figures.space_diversity(maps), rel=1e-3)
-
-
-def test_without_any_distance_map_it_says_what_to_install(options, monkeypatch, tmp_path):
-    monkeypatch.setattr(figures, "has_flip", lambda: False)
-    with pytest.raises(MissingExtraError, match="pip install flip-evaluator"):
-        ntire21(options())
-    assert not (tmp_path / "out").exists()

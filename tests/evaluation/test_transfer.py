@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageOps
 from srflow_evaluation.models import CheckpointFlow
 from srflow_evaluation.options import LevelTaus
 from srflow_evaluation.pictures import to_pixels
-from srflow_evaluation.transfer import METHODS, detail, grown, likeness, seam, seam_error, transfer
+from srflow_evaluation.transfer import METHODS, detail, likeness, seam, seam_error, transfer
 from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError, ImageError, NonFiniteError
@@ -76,23 +76,6 @@ def test_likeness_is_that_of_the_content_whatever_its_brightness_and_contrast(ma
     edge = source.copy()
     edge[~mask] = 0
     assert likeness(edge, source, mask) == pytest.approx(1)
-
-
-def test_what_cannot_be_compared_has_no_figure(mask):
-    flat = np.full((40, 50, 3), 7, np.uint8)
-    thin = np.zeros((40, 50), bool)
-    thin[20, 10:40] = True
-    assert seam(flat, mask) is None
-    assert detail(flat, flat, mask) is None
-    assert likeness(flat, textured(0), mask) is None
-    assert detail(textured(0), textured(1), thin) is None
-
-
-def test_a_mask_grows_by_steps_along_rows_and_columns():
-    point = np.zeros((9, 9), bool)
-    point[4, 4] = True
-    down, right = np.indices((9, 9)) - 4
-    assert np.array_equal(grown(point, 2), abs(down) + abs(right) <= 2)
 
 
 transfer_module = importlib.import_module("srflow_evaluation.transfer")

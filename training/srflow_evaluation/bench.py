@@ -59,12 +59,13 @@ _PLAIN = frozenset({"model", "best"})  # what the trainer calls its files
 class Bench:
     """Models, other methods and photographs, ready to be measured.
 
-    models: by their names in tables. references: other methods by name, picture → image 1×3×H×W:
-    bicubic first.
-    bilinear: those of them that enlarge bilinear reductions, whatever the first model was trained
-    on.
-    settings: all that the figures depend on except the pictures and what the protocol adds. notes:
-    sentences for the reader of the results.
+    Attributes:
+        models: by their names in tables.
+        references: other methods by name, picture → image 1×3×H×W: bicubic first.
+        bilinear: those of them that enlarge bilinear reductions, whatever the first model was
+            trained on.
+        settings: all that the figures depend on except the pictures and what the protocol adds.
+        notes: sentences for the reader of the results.
     """
 
     models: Mapping[str, Subject]
@@ -126,7 +127,8 @@ class Bench:
         """The means of a method's images of a picture, and their values that are not finite, which
         count as black.
 
-        more: further text, before the method.
+        Args:
+            more: further text, before the method.
         """
         broken = float(sum(figures.nonfinite(image) for image in images))
         means = mean_of([self.figures(image, picture) for image in images], self.names)
@@ -150,8 +152,10 @@ class Bench:
     def reference_rows(
         self, picture: Picture, seen: Picture | None = None, **more: str
     ) -> list[Row]:
-        """A row for each other method. seen: what methods are given, if it is not what their images
-        compare with.
+        """A row for each other method.
+
+        Args:
+            seen: what methods are given, if it is not what their images compare with.
         """
         return [
             self.row(picture, name, [method(seen or picture)], **more)
@@ -164,8 +168,8 @@ class Bench:
         """The means of all metrics, and of `more` columns, over the rows whose texts are as
         chosen.
         """
-        found = [row for row in rows if all(row[name] == text for name, text in chosen.items())]
-        return mean_of(found, [*self.names, *more])
+        rows = [row for row in rows if all(row[name] == text for name, text in chosen.items())]
+        return mean_of(rows, [*self.names, *more])
 
     def mean_row(self, rows: Sequence[Row], method: str, tau: LevelTaus) -> dict[str, Any]:
         """The means of a method's rows at a temperature, with `tau`: a number, or text if levels
@@ -183,8 +187,10 @@ class Bench:
     ) -> tuple[Results, list[Row]]:
         """Measure all pictures.
 
-        rows_of: a picture's files, and where its sheet is drawn (None: nowhere) → its rows. sheets:
-        how many, if `--sheets` is not given. settings: what the figures depend on besides.
+        Args:
+            rows_of: a picture's files, and where its sheet is drawn (None: nowhere) → its rows.
+            sheets: how many, if `--sheets` is not given.
+            settings: what the figures depend on besides.
         """
         results = Results(options.out, {**self.settings, **settings})
         paths = sheets_of(results, self.pictures, options.sheets or sheets)
@@ -200,12 +206,12 @@ class Bench:
         count = f"{len(self.pictures)} picture{'' if len(self.pictures) == 1 else 's'}"
         return f"{models}, ×{self.subject.scale}, {count}, {self.convention.name} convention"
 
-    def caption(self, name: str, found: Mapping[str, Any]) -> str:
+    def caption(self, name: str, row: Mapping[str, Any]) -> str:
         """A caption of two lines: the name; PSNR and the perceptual metric of the whole picture,
         among its figures.
         """
         shown = dict.fromkeys((self.metrics[0], perceptual_metric(self.metrics)))
-        return f"{name}\n{', '.join(metric.of(float(found[metric.name])) for metric in shown)}"
+        return f"{name}\n{', '.join(metric.of(float(row[metric.name])) for metric in shown)}"
 
     def cell(self, name: str, image: Tensor, picture: Picture) -> Cell:
         """A cell of a sheet with its caption."""
@@ -219,7 +225,8 @@ class Bench:
     ) -> Table:
         """A table of lines, with the convention and the notes below.
 
-        more: heading and format of columns that are no metrics, by their names.
+        Args:
+            more: heading and format of columns that are no metrics, by their names.
         """
         columns = {metric.name: (metric.heading, metric.form) for metric in self.metrics}
         return table_of({**columns, **(more or {})}, lines, [f"{self.convention}.", *notes])
@@ -232,8 +239,12 @@ class Bench:
         *notes: str,
         **more: Any,
     ) -> dict[str, Any]:
-        """The contents of summary.json. rows: those of results.csv. means: those of the models.
-        more: its own.
+        """The contents of summary.json.
+
+        Args:
+            rows: those of results.csv.
+            means: those of the models.
+            more: its own.
         """
         broken = sum(float(row.get(NONFINITE, 0)) for row in rows)
         warning = (
@@ -274,8 +285,10 @@ made of it."""
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """Models at temperatures, beside other methods, as they were measured. summary: what stands in
-    summary.json.
+    """Models at temperatures, beside other methods, as they were measured.
+
+    Attributes:
+        summary: what stands in summary.json.
     """
 
     bench: Bench
@@ -285,7 +298,7 @@ class Sampled:
 
     def lines(self) -> list[Line]:
         """The table's lines: the other methods, then the models at their temperatures."""
-        models = [(called(row["method"], row["tau"]), row) for row in self.summary["rows"]]
+        models = [(label_at(row["method"], row["tau"]), row) for row in self.summary["rows"]]
         return [*self.summary["references"].items(), *models]
 
 
@@ -299,15 +312,21 @@ def measure_models(
     measured: str = "models",
     sheets: int = 0,
 ) -> Sampled:
-    """Measure the samples of all models. Raises: SRFlowError.
+    """Measure the samples of all models.
 
-    default: a model's temperatures if none are named. measured: what, for settings.json. The
-        summary is not written.
+    The summary is not written.
+
+    Args:
+        default: a model's temperatures if none are named.
+        measured: what, for settings.json.
+
+    Raises:
+        SRFlowError.
     """
     count = options.sample_count(SAMPLES, "diversity is a standard deviation")
     taus = {
-        name: tuple(dict.fromkeys(options.taus or default(found)))
-        for name, found in bench.models.items()
+        name: tuple(dict.fromkeys(options.taus or default(subject)))
+        for name, subject in bench.models.items()
     }
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
@@ -320,7 +339,7 @@ def measure_models(
                 rows.append(row)
                 if sheet is not None:
                     name = str(row["method"])
-                    name = name if name in bench.references else called(name, str(row["tau"]))
+                    name = name if name in bench.references else label_at(name, str(row["tau"]))
                     cells.append(bench.cell(name, image, picture))
         if sheet is not None:
             draw(bench, sheet, picture, cells)
@@ -362,7 +381,7 @@ def _enlarge(
                 yield bench.sampled_row(picture, name, tau, drawn), drawn[0]
 
 
-def called(name: str, tau: LevelTaus | float | str) -> str:
+def label_at(name: str, tau: LevelTaus | float | str) -> str:
     """A model at a temperature; one that is alone needs no name."""
     of_tau = f"τ {tau:g}" if isinstance(tau, float) else f"τ {tau}"
     return of_tau if name == MODEL else f"{name}, {of_tau}"
@@ -372,7 +391,8 @@ def model_names(subjects: Sequence[Subject], taken: Iterable[str]) -> list[str]:
     """A short name for each model: its file's, or its folder's; its path where these are not
     unique.
 
-    Raises: ArgumentError.
+    Raises:
+        ArgumentError.
     """
     paths = [Path(subject.name) for subject in subjects]
     short = [
@@ -418,9 +438,12 @@ def open_bench(
 ) -> Bench:
     """Open all that is named: the only model, or `several`.
 
-    alone: the name of a model that is the only one; empty: its own. mixed: models may have been
-    trained on different reductions.
-    Raises: SRFlowError for what is missing or does not fit.
+    Args:
+        alone: the name of a model that is the only one; empty: its own.
+        mixed: models may have been trained on different reductions.
+
+    Raises:
+        SRFlowError: for what is missing or does not fit.
     """
     check_device(options.device)
     check_out(options)
@@ -438,7 +461,7 @@ def open_bench(
     multiple = first.scale * math.lcm(multiple, *(subject.multiple for subject in subjects))
     in_passes = options.convention == "published"
     if options.convention != "default":
-        subjects = [_padding(subject, truncating=in_passes) for subject in subjects]
+        subjects = [_pad_inputs(subject, truncating=in_passes) for subject in subjects]
         if options.centre is None:
             multiple = math.lcm(PUBLISHED_CUT if in_passes else 1, first.scale)
     cut = Cut(scale=first.scale, multiple=multiple, centre=options.centre, in_passes=in_passes)
@@ -450,15 +473,11 @@ def open_bench(
         most=options.most,
         inputs=options.inputs,
     )
-    sizes = [size_of(files.hr) for files in pictures]
+    notes += _scales_notes(cut, [size_of(files.hr) for files in pictures])
     convention, networks = open_networks(options, first.scale, first.reduction)
     metrics = convention.metrics(options.metrics)
-    missing = [MISSING] if convention.lpips is None else []
-    if not figures.has_flip():
-        missing.append(
-            "FLIP is not measured, because flip-evaluator is not installed: pip install "
-            "flip-evaluator."
-        )
+    if not options.metrics:
+        notes += _missing_metrics(convention)
     bench = Bench(
         models=dict(zip(names, subjects, strict=True)),
         cut=cut,
@@ -479,15 +498,26 @@ def open_bench(
             "device": options.device,
             **networks,
         },
-        notes=[*notes, *_mixed_scales(cut, sizes), *([] if options.metrics else missing)],
+        notes=notes,
         bilinear=frozenset(options.bilinear),
     )
     if len(bench.reductions) == 1:
         return bench
-    return replace(bench, notes=[*bench.notes, _mixed_reductions(bench)])
+    return replace(bench, notes=[*bench.notes, _reductions_note(bench)])
 
 
-def _mixed_reductions(bench: Bench) -> str:
+def _missing_metrics(convention: Convention) -> list[str]:
+    """A sentence for each metric that cannot be measured on this machine."""
+    notes = [MISSING] if convention.lpips is None else []
+    if not figures.has_flip():
+        notes.append(
+            "FLIP is not measured, because flip-evaluator is not installed: pip install "
+            "flip-evaluator."
+        )
+    return notes
+
+
+def _reductions_note(bench: Bench) -> str:
     """A sentence that says which methods enlarge which reductions."""
     methods = {
         reduction: [
@@ -501,7 +531,7 @@ def _mixed_reductions(bench: Bench) -> str:
     return f"Each method has LR images, and LR-PSNR, of the reduction that it enlarges: {told}."
 
 
-def _mixed_scales(cut: Cut, sizes: Sequence[tuple[int, int]]) -> list[str]:
+def _scales_notes(cut: Cut, sizes: Sequence[tuple[int, int]]) -> list[str]:
     """A sentence if MS-SSIM has not the same number of scales for all pictures."""
     windows = [cut.window(*size) for size in sizes]
     counts = {
@@ -512,12 +542,11 @@ def _mixed_scales(cut: Cut, sizes: Sequence[tuple[int, int]]) -> list[str]:
         return []
     return [
         f"The pictures' sizes differ, so that MS-SSIM has {min(counts)} scales for some and "
-        f"{max(counts)} for others: "
-        "compare its mean only with means over the same pictures."
+        f"{max(counts)} for others: compare its mean only with means over the same pictures."
     ]
 
 
-def _padding(subject: Subject, *, truncating: bool) -> Subject:
+def _pad_inputs(subject: Subject, *, truncating: bool) -> Subject:
     """A flow that takes LR images of any size."""
     flow = subject.flow
     assert flow is not None  # for the type checker: an RRDB was refused before
@@ -536,8 +565,7 @@ def _check_models(options: Options, subjects: Sequence[Subject], *, mixed: bool)
         if subject.flow is None:
             raise ArgumentError(
                 f"{subject.name} is an RRDB, which has one answer and no temperature: name a flow "
-                "with --model, "
-                "and this file with --reference"
+                "with --model, and this file with --reference"
             )
         for tau in options.taus:
             subject.check(tau)
@@ -549,6 +577,5 @@ def _check_models(options: Options, subjects: Sequence[Subject], *, mixed: bool)
         if subject.reduction != first.reduction and not mixed:
             raise ArgumentError(
                 f"{first.name} was trained on {first.reduction} reductions, {subject.name} on "
-                f"{subject.reduction} "
-                "ones: measure them one by one"
+                f"{subject.reduction} ones: measure them one by one"
             )

@@ -1,5 +1,6 @@
-"""The command `srflow-eval`, with a command for each protocol. Heavy modules are imported when a
-protocol runs.
+"""The command `srflow-eval`, with a command for each protocol.
+
+Heavy modules are imported when a protocol runs.
 """
 
 from __future__ import annotations
@@ -76,14 +77,13 @@ def _run(name: str, /, **given: Any) -> None:
     output = given.get("output")
     try:
         check_folder(given["hr"], option="--hr")
-        for model in (
-            () if name == "default-tau" else given["models"]
-        ):  # that one takes nothing but bundles
+        # that one takes nothing but bundles
+        for model in () if name == "default-tau" else given["models"]:
             check_model(model)
         wait_asleep()
         with raised_interrupts(*STOPPING):
             require_all()
-            printed = _measured(name, given)
+            printed = _measure(name, given)
     except SRFlowError as error:
         fail(str(error))
     except OSError as error:
@@ -96,9 +96,10 @@ def _run(name: str, /, **given: Any) -> None:
     click.echo(printed)
 
 
-def _measured(name: str, given: dict[str, Any]) -> str:
-    """Run a protocol; return its table, and the names of the files that it wrote. Raises:
-    SRFlowError.
+def _measure(name: str, given: dict[str, Any]) -> str:
+    """Run a protocol; return its table, and the names of the files that it wrote.
+
+    Raises: SRFlowError.
     """
     protocol = PROTOCOLS[name]
     if given.get("output") is None:
@@ -129,10 +130,10 @@ for _name, _protocol in PROTOCOLS.items():
         Command(
             _name,
             callback=partial(_run, _name),
-            params=[option for found in _options.values() for option in found],
+            params=[option for options in _options.values() for option in options],
             groups={
-                heading: " ".join(str(option.name) for option in found)
-                for heading, found in _options.items()
+                heading: " ".join(str(option.name) for option in options)
+                for heading, options in _options.items()
             },
             help=f"{_protocol.about[0].upper()}{_protocol.about[1:]}.\n\n{_protocol.reading}",
             short_help=_protocol.about,

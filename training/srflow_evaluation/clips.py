@@ -44,7 +44,8 @@ _COLUMN = {FLICKER: ("flicker, /255 ↓", ".2f")}
 def clips(options: Options) -> Table:
     """Measure and write results.csv (a row per frame and way) and summary.json; return the table.
 
-    Raises: SRFlowError.
+    Raises:
+        SRFlowError.
     """
     lpips = () if weights_file("alex") is None else ("lpips",)
     bench = open_bench(replace(options, metrics=options.metrics or ("psnr", *lpips, "lr_psnr")))
@@ -73,14 +74,18 @@ def clips(options: Options) -> Table:
     own = means.pop("HR")[FLICKER]
     how = "estimated from the HR frames" if known == "estimated" else f"that of {MOTION}"
     note = f"Flicker is beyond that of the HR clip, {own:.2f}; motion: {how}. τ {tau}."
-    by_way = [{"method": way, **found} for way, found in means.items()]
+    by_way = [{"method": way, **row} for way, row in means.items()]
     results.write_summary(summary := bench.summary("clips", rows, by_way, note, hr_flicker=own))
     return bench.table([*means.items()], summary["notes"], _COLUMN)
 
 
 @dataclass(kw_only=True)
 class _Clip:
-    """A clip whose frames are measured in their order. before: the last one by way, and as HR."""
+    """A clip whose frames are measured in their order.
+
+    Attributes:
+        before: the last one by way, and as HR.
+    """
 
     bench: Bench
     ways: Mapping[str, FrameUpscaler | None]
@@ -151,8 +156,8 @@ class _Clip:
         height, width = hr.shape[:2]
         if self.truth is None:
             before, now = (gray(frame.astype(np.uint8)) for frame in (self.before["HR"], hr))
-            found = motion_between(before, now, height=height, width=width)
-            return None if found.is_cut else found
+            motion = motion_between(before, now, height=height, width=width)
+            return None if motion.is_cut else motion
         flow, visible = (part[self.number] for part in self.truth)
         rows, columns = self.bench.cut.window(*visible.shape)
         flow = np.ascontiguousarray(flow[::-1, rows, columns].transpose(1, 2, 0))

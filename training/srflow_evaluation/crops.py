@@ -53,7 +53,9 @@ _MORE = {
 class ShownCrop:
     """The crop of a photograph that bicubic renders worst.
 
-    images: PNG files by method, the photograph's own first. psnr: RGB PSNR by method, dB.
+    Attributes:
+        images: PNG files by method, the photograph's own first.
+        psnr: RGB PSNR by method, dB.
     """
 
     picture: str
@@ -77,9 +79,12 @@ def crops_of(folder: Path, cut: Cut | None = None) -> list[Tensor]:
     """Cut a folder's photographs into whole 256×256 crops, centred as a grid: 1×3×256×256 in [0,
     1].
 
-    cut: takes their centres instead, if it has one: crops are then as large as that, at most
-    256×256.
-    Raises: ImageError if the folder has no image of that size.
+    Args:
+        cut: takes their centres instead, if it has one: crops are then as large as that, at most
+            256×256.
+
+    Raises:
+        ImageError: if the folder has no image of that size.
     """
     photos = (to_image(read_photo(path)) for path in image_files(folder))
     if cut is not None:
@@ -140,8 +145,13 @@ def measure_crops(
     """Measure all whole crops, seed 0; write results.csv, summary.json and crops/ into `out`.
 
     LR images are made by the reduction that the model was trained for, and rounded to 8 bits.
-    settings: all that `out` depends on besides. Raises: ImageError if no photograph holds a crop,
-    ArgumentError if `out` holds something else.
+
+    Args:
+        settings: all that `out` depends on besides.
+
+    Raises:
+        ImageError: if no photograph holds a crop.
+        ArgumentError: if `out` holds something else.
     """
     side = _side(cut)
     measured = large_enough(pictures, cut)
@@ -171,17 +181,15 @@ def measure_crops(
             picture = Picture(name=files.name, hr=hr, lr=lr, reduction=subject.reduction)
             drawn = _images(subject, lr, taus)
             for method, (image, other) in drawn.items():
-                found = {
+                row = {
                     metric.name: metric.measure(image, picture, convention) for metric in metrics
                 }
-                found["sample_difference"] = figures.sample_difference(image, other)
-                found["colour_shift"] = figures.colour_shift(image, hr)
-                found[NONFINITE] = float(figures.nonfinite(image))
-                lines.append(
-                    {"picture": files.name, "crop": str(number), "method": method, **found}
-                )
-                if method == BICUBIC and found["psnr"] < worst:
-                    worst = found["psnr"]
+                row["sample_difference"] = figures.sample_difference(image, other)
+                row["colour_shift"] = figures.colour_shift(image, hr)
+                row[NONFINITE] = float(figures.nonfinite(image))
+                lines.append({"picture": files.name, "crop": str(number), "method": method, **row})
+                if method == BICUBIC and row["psnr"] < worst:
+                    worst = row["psnr"]
                     images = {PHOTOGRAPH: hr, **{name: made for name, (made, _) in drawn.items()}}
         if files.name in shown:
             for method, image in images.items():
@@ -208,12 +216,14 @@ def measure_crops(
     notes = [_convention(subject, side), *_left_out(len(pictures) - len(measured), side)]
     notes += [MISSING] if convention.lpips is None and not options.metrics else []
     headings = {name: heading for name, (heading, _) in columns.items()}
-    found = Crops(
+    crops = Crops(
         table=table_of(columns, table, notes),
         count=len(lines) // len(means),
         names=[files.name for files in measured],
         shown=[
-            _shown(out, files.name, lines, methods) for files in measured if files.name in shown
+            _shown_crop(out, files.name, lines, methods)
+            for files in measured
+            if files.name in shown
         ],
     )
     results.write_summary(
@@ -223,14 +233,14 @@ def measure_crops(
             "model_sha256": subject.sha256,
             "scale": subject.scale,
             "pictures": len(measured),
-            "crops": found.count,
+            "crops": crops.count,
             "convention": notes[0],
             "metrics": headings,
             "notes": notes[1:],
             "rows": [{"method": method, **of} for method, of in means.items()],
         }
     )
-    return found
+    return crops
 
 
 def _side(cut: Cut) -> int:
@@ -252,7 +262,7 @@ def _images(
     return images
 
 
-def _shown(out: Path, picture: str, lines: Sequence[Row], methods: Sequence[str]) -> ShownCrop:
+def _shown_crop(out: Path, picture: str, lines: Sequence[Row], methods: Sequence[str]) -> ShownCrop:
     of_picture = [line for line in lines if line["picture"] == picture]
     of_bicubic = [line for line in of_picture if line["method"] == BICUBIC]
     worst = min(of_bicubic, key=lambda line: float(line["psnr"]))["crop"]
@@ -281,13 +291,10 @@ def _left_out(count: int, side: int) -> list[str]:
 def _convention(subject: Subject, side: int) -> str:
     return (
         f"Convention: means over all whole {side}×{side} crops, of 8-bit RGB. LR images are the "
-        f"{subject.reduction} "
-        "reduction of the crops. PSNR over the three channels, Y-PSNR of BT.601 luma, SSIM with a "
-        "Gaussian "
-        f"11×11 window (σ 1.5) for each channel, averaged, all without a border of {subject.scale} "
-        "pixels; LR-PSNR of "
-        f"the {subject.reduction} reduction, rounded to 8 bits, without a border of 1 LR pixel; "
-        "the others of whole "
-        "crops. Difference of two samples: mean absolute, seeds 0 and 1. Colour shift: between the "
-        "means of channels."
+        f"{subject.reduction} reduction of the crops. PSNR over the three channels, Y-PSNR of "
+        "BT.601 luma, SSIM with a Gaussian 11×11 window (σ 1.5) for each channel, averaged, all "
+        f"without a border of {subject.scale} pixels; LR-PSNR of the {subject.reduction} "
+        "reduction, rounded to 8 bits, without a border of 1 LR pixel; the others of whole crops. "
+        "Difference of two samples: mean absolute, seeds 0 and 1. Colour shift: between the means "
+        "of channels."
     )

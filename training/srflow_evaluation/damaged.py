@@ -33,11 +33,8 @@ FAMILIES = {CLEAN: (CLEAN,), "known": KNOWN, "unseen": UNSEEN}
 CROP = 256
 """Centre of each photograph that is measured if `--crop` is not given."""
 
-_LEFT_OUT = (
-    "y_psnr",
-    "ssim",
-    "ms_ssim",
-)  # columns that would say what others say, and take half of the time
+# columns that would say what others say, and take half of the time
+_LEFT_OUT = ("y_psnr", "ssim", "ms_ssim")
 
 
 @torch.no_grad()
@@ -45,17 +42,18 @@ def damaged(options: Options) -> Table:
     """Measure and write results.csv, summary.json, the inputs and sheets (a row for each damage);
     return the tables.
 
-    Raises: SRFlowError.
+    Raises:
+        SRFlowError.
     """
     damages = parse_damages(options.degradations)
-    bench = _opened(options)
+    bench = _open_bench(options)
     taus = {
         name: tuple(dict.fromkeys(options.taus or (ZERO, subject.default_tau)))
         for name, subject in bench.models.items()
     }
     methods = [(name, "") for name in bench.references]
     methods += [(name, str(tau)) for name in bench.models for tau in taus[name]]
-    named = [_called(*method) for method in methods]
+    named = [_label(*method) for method in methods]
     if twice := {name for name in named if named.count(name) > 1}:
         raise ArgumentError(
             f"two methods are called {sorted(twice)[0]}: rename one (--other NAME=DIR)"
@@ -63,7 +61,8 @@ def damaged(options: Options) -> Table:
     digests = {
         name: {
             damage.folder: [
-                file_sha256(_output(name, folder, damage, files.name)) for files in bench.pictures
+                file_sha256(_output_path(name, folder, damage, files.name))
+                for files in bench.pictures
             ]
         }
         for name, folder in options.others.items()
@@ -79,7 +78,7 @@ def damaged(options: Options) -> Table:
                 picture,
                 lr=damaged_lr(picture, damage),
                 others={
-                    name: _read(name, folder, damage, picture)
+                    name: _read_output(name, folder, damage, picture)
                     for name, folder in options.others.items()
                 },
             )
@@ -92,9 +91,10 @@ def damaged(options: Options) -> Table:
             cells.append((f"{damage}\nLR", seen.lr))
             for (name, tau), image in zip(methods, images, strict=True):
                 rows.append(bench.row(picture, name, [image], tau, input=str(damage)))
-                caption = bench.caption(_called(name, tau), rows[-1]).replace(
+                # too long
+                caption = bench.caption(_label(name, tau), rows[-1]).replace(
                     " feature distance", ""
-                )  # too long
+                )
                 cells.append((caption, image))
             cells.append(("photograph", picture.hr))
         if sheet is not None:
@@ -144,15 +144,17 @@ def damaged(options: Options) -> Table:
         f"{family}: the mean over {', '.join(families[family])}": of
         for family, of in by_family.items()
     }
-    tables = [_table(bench, title, lines) for title, lines in titled.items()]
-    tables += [_by_damage(bench, named, by_damage)] if len(damages) > 1 else []
-    tables += [_table(bench, damage, lines) for damage, lines in by_damage.items()]
+    tables = [_titled_table(bench, title, lines) for title, lines in titled.items()]
+    tables += [_damage_table(bench, named, by_damage)] if len(damages) > 1 else []
+    tables += [_titled_table(bench, damage, lines) for damage, lines in by_damage.items()]
     return replace(tables[0], notes=[f"{bench.convention}.", *summary["notes"]], more=tables[1:])
 
 
 def parse_damages(texts: Sequence[str]) -> list[Damage]:
-    """Damages and families, each damage once; all families if none is named. Raises:
-    ArgumentError.
+    """Damages and families, each damage once; all families if none is named.
+
+    Raises:
+        ArgumentError.
     """
     names = [name for text in texts or FAMILIES for name in FAMILIES.get(text, (text,))]
     return list(dict.fromkeys(Damage.parse(name) for name in names))
@@ -163,9 +165,10 @@ def damaged_lr(picture: Picture, damage: Damage) -> Tensor:
     return to_image(damage.of(to_pixels(picture.lr), generator_of(f"{picture.name} {damage}")))
 
 
-def _opened(options: Options) -> Bench:
-    """Models, other methods, and folders of outputs, which have one for each damage. Raises:
-    SRFlowError.
+def _open_bench(options: Options) -> Bench:
+    """Models, other methods, and folders of outputs, which have one for each damage.
+
+    Raises: SRFlowError.
     """
     bench = open_bench(
         replace(options, centre=options.centre or CROP, others={}), several=True, alone=""
@@ -188,46 +191,45 @@ def _opened(options: Options) -> Bench:
     )
 
 
-def _called(method: str, tau: str) -> str:
+def _label(method: str, tau: str) -> str:
     """For tables and sheets."""
     return f"{method}, τ {tau}" if tau else method
 
 
-def _output(name: str, folder: Path, damage: Damage, picture: str) -> Path:
+def _output_path(name: str, folder: Path, damage: Damage, picture: str) -> Path:
     """Another tool's output. Raises: ImageError if it is missing."""
     path = folder / damage.folder / f"{picture}.png"
     if not path.is_file():
         raise ImageError(
             f"--other {name}: there is no {path}: run the tool on the folders in OUT/inputs of a "
-            "run without it, "
-            "and keep their names"
+            "run without it, and keep their names"
         )
     return path
 
 
-def _read(name: str, folder: Path, damage: Damage, picture: Picture) -> Tensor:
-    found = to_image(read_photo(path := _output(name, folder, damage, picture.name)))
-    if found.shape != picture.hr.shape:
+def _read_output(name: str, folder: Path, damage: Damage, picture: Picture) -> Tensor:
+    image = to_image(read_photo(path := _output_path(name, folder, damage, picture.name)))
+    if image.shape != picture.hr.shape:
         height, width = picture.hr.shape[2:]
         raise ImageError(
-            f"--other {name}: {path} is {found.shape[3]}×{found.shape[2]} pixels; {width}×{height} "
+            f"--other {name}: {path} is {image.shape[3]}×{image.shape[2]} pixels; {width}×{height} "
             "are needed"
         )
-    return found
+    return image
 
 
-def _table(bench: Bench, title: str, lines: Sequence[Mapping[str, Any]]) -> Table:
-    named = [(_called(line["method"], line["tau"]), line) for line in lines]
+def _titled_table(bench: Bench, title: str, lines: Sequence[Mapping[str, Any]]) -> Table:
+    named = [(_label(line["method"], line["tau"]), line) for line in lines]
     return replace(bench.table(named, []), title=title, notes=[])
 
 
-def _by_damage(
-    bench: Bench, named: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]
+def _damage_table(
+    bench: Bench, named: Sequence[str], by_damage: Mapping[str, Sequence[Mapping[str, Any]]]
 ) -> Table:
     """The first metric: a row for each damage, a column for each method."""
     metric = bench.metrics[0]
     rows = [
         [damage, *(f"{line[metric.name]:{metric.form}}" for line in lines)]
-        for damage, lines in found.items()
+        for damage, lines in by_damage.items()
     ]
     return Table(["LR image", *named], rows, title=f"{metric.title}, damage by damage")

@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training.data import coded, gaussian_blur, gaussian_noise
+from srflow_training.data import gaussian_blur, gaussian_noise, recompress
 from srflow_training.resampling import mirror_pad
 
 Pixels = NDArray[np.uint8]
@@ -72,8 +72,10 @@ class Damage:
 
     @classmethod
     def parse(cls, text: str) -> Damage:
-        """Parse "noise:5+jpeg:60", or "clean". Raises: ArgumentError for kinds and amounts that do
-        not exist.
+        """Parse "noise:5+jpeg:60", or "clean".
+
+        Raises:
+            ArgumentError: for kinds and amounts that do not exist.
         """
         return cls(() if text == CLEAN else tuple(_step(part) for part in text.split("+")))
 
@@ -273,7 +275,7 @@ def _pixels(image: Tensor) -> Pixels:
 KINDS = {
     "noise": _Kind(noise, 255),
     "jpeg": _Kind(
-        lambda picture, quality, _: coded(picture, "JPEG", quality=int(quality)),
+        lambda picture, quality, _: recompress(picture, "JPEG", quality=int(quality)),
         100,
         least=1,
         whole=True,

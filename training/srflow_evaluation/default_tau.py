@@ -70,8 +70,11 @@ _LPIPS_SLACK = 0.005  # nobody sees this difference; flat areas have hardly any 
 class Point:
     """A kind of content at a temperature.
 
-    tau: None for bicubic interpolation. auto: whether the picture's texture scaled it. figures:
-    means over the crops by the names of FIGURES; of specks the most of any crop, beyond those at 0.
+    Attributes:
+        tau: None for bicubic interpolation.
+        auto: whether the picture's texture scaled it.
+        figures: means over the crops by the names of FIGURES; of specks the most of any crop,
+            beyond those at 0.
     """
 
     kind: str
@@ -82,7 +85,11 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """A chosen temperature, with its measurements. reason: one sentence for people."""
+    """A chosen temperature, with its measurements.
+
+    Attributes:
+        reason: one sentence for people.
+    """
 
     tau: float
     auto: bool
@@ -96,7 +103,10 @@ class Choice:
 def default_tau(options: Options) -> str:
     """Choose a bundle's temperature and write it into the manifest, or into that of another bundle.
 
-    Returns what is printed. Raises: SRFlowError.
+    Returns what is printed.
+
+    Raises:
+        SRFlowError.
     """
     model = options.model
     if model is None:
@@ -120,9 +130,11 @@ def kinds_in(folder: Path, cut: Cut) -> dict[str, list[npt.NDArray[np.float32]]]
     """Up to twelve crops 3×256×256 in [0, 1] of each subfolder, or of the folder itself if it has
     none with images.
 
-    cut: of photographs, if it has a centre: see :func:`crops_of`.
+    Args:
+        cut: of photographs, if it has a centre: see :func:`crops_of`.
 
-    Raises: ImageError if there is no image, or none is large enough.
+    Raises:
+        ImageError: if there is no image, or none is large enough.
     """
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
@@ -137,8 +149,13 @@ def measure(bundle: Bundle, options: Options) -> list[Point]:
     kind of content.
 
     LR images are made as those that the model was trained on; of one that removes damage they have
-    :data:`DAMAGES`. Raises: ImageError, BundleError, ArgumentError; MissingExtraError if LPIPS's
-    weights are not on this machine.
+    :data:`DAMAGES`.
+
+    Raises:
+        ImageError.
+        BundleError.
+        ArgumentError.
+        MissingExtraError: if LPIPS's weights are not on this machine.
     """
     check_device(device := options.device)
     manifest = bundle.manifest
@@ -184,7 +201,9 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
 
     On every kind it must be no worse than bicubic, or than 0, by LPIPS, draw at most
     :data:`MOST_SPECKS`, and keep :data:`LEAST_LR_PSNR`, or all but two decibels of what 0 has.
-    removes_damage: of the model; its pictures need not be consistent with the input.
+
+    Args:
+        removes_damage: of the model; its pictures need not be consistent with the input.
     """
     by_kind: dict[str, dict[tuple[float | None, bool], Point]] = {}
     for point in points:
@@ -208,24 +227,29 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
     tau, auto = min((method for method in _METHODS if not objections[method]), key=preference)
     reason = (
         f"the least LPIPS, {lpips((tau, auto)):.4f} on average, where 0 has "
-        f"{lpips((0.0, False)):.4f}; of temperatures "
-        f"that draw at most {MOST_SPECKS:g} specks in 10,000 pixels and are no worse than bicubic "
-        "by LPIPS on any kind"
+        f"{lpips((0.0, False)):.4f}; of temperatures that draw at most {MOST_SPECKS:g} specks in "
+        "10,000 pixels and are no worse than bicubic by LPIPS on any kind"
     )
     if consistent:
         reason += f", and keep {LEAST_LR_PSNR:g} dB of LR-PSNR, or nearly what 0 has"
     least = min(_METHODS, key=lpips)
     if lpips(least) < lpips((tau, auto)):
         why = objections[least] or "auto is preferred where nobody sees the difference"
-        reason += f"; {_named(*least)} has {lpips(least):.4f}, but was left out: {why}"
+        reason += f"; {_point_label(*least)} has {lpips(least):.4f}, but was left out: {why}"
     return Choice(tau=tau, auto=auto, reason=reason, points=tuple(points))
 
 
 def write(bundle: Bundle, choice: Choice, target: Path) -> Bundle:
     """Write the choice into the bundle's manifest, without intervals, which are of the former one.
 
-    target: the bundle's own folder, or that of a copy, which gets the choice instead.
-    The model's sha256 changes. Raises: BundleError, OSError.
+    The model's sha256 changes.
+
+    Args:
+        target: the bundle's own folder, or that of a copy, which gets the choice instead.
+
+    Raises:
+        BundleError.
+        OSError.
     """
     fields: dict[str, Any] = {"default_tau": choice.tau, "auto_tau": choice.auto, "intervals": None}
     provenance = {**bundle.manifest.provenance, "default_tau": choice.reason}
@@ -262,11 +286,12 @@ def markdown(choice: Choice) -> str:
     kinds = dict.fromkeys(point.kind for point in choice.points)
     rows = [[kind, *(cells[kind, tau, auto] for tau, auto in methods)] for kind in kinds]
     return markdown_table(
-        ["kind", *("bicubic" if tau is None else _named(tau, auto) for tau, auto in methods)], rows
+        ["kind", *("bicubic" if tau is None else _point_label(tau, auto) for tau, auto in methods)],
+        rows,
     )
 
 
-def _named(tau: float, auto: bool) -> str:
+def _point_label(tau: float, auto: bool) -> str:
     return f"{'auto' if auto else 'tau'} {tau:g}"
 
 

@@ -38,24 +38,25 @@ LEAST = 40  # photographs that a calibration needs
 _SHOWN = 0.9
 _BAD = 0.8
 _CROP = 256
-_GRID = np.array(
-    [0.0, *(float(f"{value:.3g}") for value in np.geomspace(0.1, 256, 800))]
-)  # factors to choose from
+# factors to choose from
+_GRID = np.array([0.0, *(float(f"{value:.3g}") for value in np.geomspace(0.1, 256, 800))])
 
 
 def calibrate(options: Options) -> Table:
     """Write a bundle's intervals into its manifest, as few photographs allow; return the table.
-    Raises: SRFlowError.
+
+    Raises:
+        SRFlowError.
     """
-    return _measured(options, write=True)
+    return _measure_bundle(options, write=True)
 
 
 def coverage(options: Options) -> Table:
     """Return the table of what a bundle's intervals hold. Raises: SRFlowError."""
-    return _measured(options, write=False)
+    return _measure_bundle(options, write=False)
 
 
-def _measured(options: Options, *, write: bool) -> Table:
+def _measure_bundle(options: Options, *, write: bool) -> Table:
     upscaler = open_subject(options.model, device=options.device).upscaler
     if upscaler is None or (options.model is None and write):
         raise ArgumentError("intervals are a bundle's: name it with --model BUNDLE")
@@ -64,8 +65,7 @@ def _measured(options: Options, *, write: bool) -> Table:
     if manifest.default_tau == 0:
         raise ArgumentError(
             f"{upscaler.bundle.path}: its default temperature is 0, where all samples are the same "
-            "and have no "
-            "intervals: choose another by srflow-eval default-tau"
+            "and have no intervals: choose another by srflow-eval default-tau"
         )
     cut = cut_of(manifest, options.centre or _CROP)
     files = picture_files(options.hr, cut=cut)
@@ -74,22 +74,23 @@ def _measured(options: Options, *, write: bool) -> Table:
             f"--hr has {len(files)} photographs; a calibration needs at least {LEAST}"
         )
     damages = parse_damages(options.degradations) if options.degradations else ()
-    found = measure(upscaler, files, cut, options.progress, damages)
+    scores = measure(upscaler, files, cut, options.progress, damages)
     if not write:
-        return table_of(found, manifest.intervals)
-    chosen = choose(found)
-    content = {
-        **json.loads(path.read_bytes()),
-        "intervals": asdict(chosen),
-    }  # so that nothing else changes
+        return table_of(scores, manifest.intervals)
+    chosen = choose(scores)
+    # so that nothing else changes
+    content = {**json.loads(path.read_bytes()), "intervals": asdict(chosen)}
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
-    return table_of(found, chosen)
+    return table_of(scores, chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Shares of a photograph's values, by class; missed: also by factor; plain: held if a normal
-    distribution holds.
+    """Shares of a photograph's values, by class.
+
+    Attributes:
+        missed: also by factor;
+        plain: held if a normal distribution holds.
     """
 
     name: str
@@ -98,9 +99,11 @@ class Scores:
     missed: Array
     plain: Array
 
-    def held(self, intervals: Intervals) -> Array:
-        """Count what intervals of 0.9 hold, by class. Raises: BundleError if their classes are
-        others than here.
+    def count_held(self, intervals: Intervals) -> Array:
+        """Count what intervals of 0.9 hold, by class.
+
+        Raises:
+            BundleError: if their classes are others than here.
         """
         if (intervals.classes, intervals.floor) != (CLASSES, FLOOR):
             raise BundleError(
@@ -151,48 +154,54 @@ def measure(
     """Draw each photograph's centre at the default temperature: photographs by number of
     :data:`SAMPLES`.
 
-    damages: each photograph's input gets one of them, by turns. Raises: ImageError.
+    Args:
+        damages: each photograph's input gets one of them, by turns.
+
+    Raises:
+        ImageError.
     """
     manifest = upscaler.bundle.manifest
     damages = damages or [Damage(())]
-    found: list[list[Scores]] = [[] for _ in SAMPLES]
+    scores: list[list[Scores]] = [[] for _ in SAMPLES]
     for number, file in enumerate(files):
         picture = read_picture(file, cut, manifest.reduction)
         damage = damages[number % len(damages)]
         progress(f"intervals: {picture.name}, {number + 1} of {len(files)}, {damage}")
         lr, truth = (to_array(image) for image in (damaged_lr(picture, damage), picture.hr))
         samples: npt.NDArray[np.float32] = np.stack(upscaler.encode(lr).samples(max(SAMPLES)))
-        for scores, n in zip(found, SAMPLES, strict=True):
-            scores.append(scores_of(picture.name, samples[:n], truth))
-    return found
+        for of_count, n in zip(scores, SAMPLES, strict=True):
+            of_count.append(scores_of(picture.name, samples[:n], truth))
+    return scores
 
 
 def least_factor(missed: Array, shares: Array, coverage: float) -> int:
     """The place of the smallest factor of a class with which photographs hold their share of its
     values.
 
-    missed: photographs × factors, ascending; shares: by photograph; both of all its values. With
-    one more photograph,
-    of an average share and missed everywhere, the mean must still hold: exact for a single class
-        (theorem 1 there).
+    With one more photograph, of an average share and missed everywhere, the mean must still hold:
+    exact for a single class (theorem 1 there).
+
+    Args:
+        missed: photographs × factors, ascending; shares of all of a photograph's values.
+        shares: by photograph, likewise.
     """
     allowed = (1 - coverage) * (shares.sum() + shares.mean())
     return int(np.argmax(missed.sum(axis=0) + shares.mean() <= allowed))
 
 
-def choose(found: Sequence[Sequence[Scores]]) -> Intervals:
+def choose(scores: Sequence[Sequence[Scores]]) -> Intervals:
     """Choose the factors, for each coverage that so many photographs can show."""
-    count = len(found[0])
+    count = len(scores[0])
     coverage = tuple(each for each in COVERAGE if (1 - each) * (count + 1) > 1 + 1e-9)
     tables = []
-    for photographs in found:
+    for photographs in scores:
         missed, shares = (
             np.array([getattr(each, name) for each in photographs]) for name in ("missed", "shares")
         )
-        if not shares.any(
-            axis=0
-        ).all():  # nothing is known of a class: all classes have the same factor
-            missed[:], shares[:] = missed.sum(axis=1, keepdims=True), 1
+        # nothing is known of a class: all classes have the same factor
+        if not shares.any(axis=0).all():
+            missed[:] = missed.sum(axis=1, keepdims=True)
+            shares[:] = 1
         places = [
             [least_factor(missed[:, k], shares[:, k], each) for each in coverage]
             for k in range(len(shares[0]))
@@ -210,18 +219,20 @@ def choose(found: Sequence[Sequence[Scores]]) -> Intervals:
     )
 
 
-def table_of(found: Sequence[Sequence[Scores]], intervals: Intervals | None) -> Table:
+def table_of(scores: Sequence[Sequence[Scores]], intervals: Intervals | None) -> Table:
     """Tell what intervals of 0.9 hold before and after the calibration, by kind of content and
     class of texture.
     """
     rows = []
-    for photographs in found:
+    for photographs in scores:
         kinds = np.array([each.name.rpartition("/")[0] or "photographs" for each in photographs])
         shares, *held = (
             np.array([getattr(each, name) for each in photographs]) for name in ("shares", "plain")
         )
         held += (
-            [] if intervals is None else [np.array([each.held(intervals) for each in photographs])]
+            []
+            if intervals is None
+            else [np.array([each.count_held(intervals) for each in photographs])]
         )
         parts = [(kind, kinds == kind, slice(None)) for kind in sorted(set(kinds))]
         for place, edges in enumerate(zip((0.0, *CLASSES), (*CLASSES, 255.0), strict=True)):

@@ -21,10 +21,8 @@ ConventionName = Literal["default", "published", "standard"]
 
 _PUBLISHED = (
     ", to which networks' pictures are truncated, not rounded, of photographs cut to multiples of "
-    "8 (or the scale); LR "
-    "images are rounded after both passes of their reduction, and reflected below and on the right "
-    "to what the network "
-    "takes"
+    "8 (or the scale); LR images are rounded after both passes of their reduction, and reflected "
+    "below and on the right to what the network takes"
 )
 
 
@@ -33,8 +31,9 @@ class Convention:
     """The default one, that of the publication's measuring code, or the field's, of pictures that
     are not cut.
 
-    reduction: of the LR images, for its text. lpips: the network of that metric; None: it is not
-        measured.
+    Attributes:
+        reduction: of the LR images, for its text.
+        lpips: the network of that metric; None: it is not measured.
     """
 
     name: ConventionName = "default"
@@ -55,7 +54,8 @@ class Convention:
     def metrics(self, only: Sequence[str] = ()) -> tuple[Metric, ...]:
         """All metrics that can be measured here, or `only` these, in the order of METRICS.
 
-        Raises: ArgumentError if one of `only` cannot be.
+        Raises:
+            ArgumentError: if one of `only` cannot be.
         """
         absent = {metric.name: why for metric in METRICS if (why := metric.absent(self))}
         for name in only:
@@ -87,14 +87,13 @@ class Convention:
         )
         lpips = "LPIPS, version 0.1, with AlexNet; " if self.lpips is not None else ""
         return (
-            f"Convention {self.name}: all of 8-bit RGB{'' if default else _PUBLISHED}; "
-            f"PSNR over the three channels, SSIM with {window} "
-            f"for each channel, averaged, both {area}; Y-PSNR of BT.601 luma likewise; "
-            f"LR-PSNR of the {self.reduction} reduction, rounded to 8 bits, {lr_area}; "
-            f"{lpips}{flip}MS-SSIM over the three channels, with 3 scales for pictures up to 80 "
-            "pixels on the smaller "
-            "side, 4 up to 160 and 5 above; GMSD of the luma Y of YIQ, HaarPSI of YIQ; "
-            "these and the other metrics of whole pictures; every figure is the mean over pictures"
+            f"Convention {self.name}: all of 8-bit RGB{'' if default else _PUBLISHED}; PSNR over "
+            f"the three channels, SSIM with {window} for each channel, averaged, both {area}; "
+            f"Y-PSNR of BT.601 luma likewise; LR-PSNR of the {self.reduction} reduction, rounded "
+            f"to 8 bits, {lr_area}; {lpips}{flip}MS-SSIM over the three channels, with 3 scales "
+            "for pictures up to 80 pixels on the smaller side, 4 up to 160 and 5 above; GMSD of "
+            "the luma Y of YIQ, HaarPSI of YIQ; these and the other metrics of whole pictures; "
+            "every figure is the mean over pictures"
         )
 
 
@@ -102,10 +101,14 @@ class Convention:
 class Metric:
     """A column of a table.
 
-    title: its heading, without the arrow. form: its format. better: the direction. function:
-    srflow_training.figures, image 1×3×H×W, its picture, the convention → the figure. perceptual:
-    how close it comes to the eye's judgement, 0 for metrics of fidelity; the largest stands for
-    perception. absent: why it cannot be measured, or an empty text.
+    Attributes:
+        title: its heading, without the arrow.
+        form: its format.
+        better: the direction.
+        function: srflow_training.figures, image 1×3×H×W, its picture, the convention → the figure.
+        perceptual: how close it comes to the eye's judgement, 0 for metrics of fidelity; the
+            largest stands for perception.
+        absent: why it cannot be measured, or an empty text.
     """
 
     name: str

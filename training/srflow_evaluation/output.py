@@ -37,7 +37,9 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 class Table:
     """A table of plain text with sentences below it; as a string, Markdown with `more` below.
 
-    title: a heading, none if empty. more: further tables that belong to it, each with a title.
+    Attributes:
+        title: a heading, none if empty.
+        more: further tables that belong to it, each with a title.
     """
 
     headings: Sequence[str]
@@ -136,8 +138,9 @@ def shown_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
 
 
 def sheets_of(results: Results, pictures: Sequence[PictureFiles], count: int) -> dict[str, Path]:
-    """Where the sheets of the first pictures are written, by the picture's name. Other pictures'
-    are deleted.
+    """Where the sheets of the first pictures are written, by the picture's name.
+
+    Other pictures' are deleted.
 
     A picture without its sheet is measured again, because it is drawn where it is measured.
     """
@@ -165,9 +168,15 @@ def write_sheet(
     """Write a PNG of crops of images 1×3×H×W in [0, 1], which may be smaller by a whole factor (an
     LR image).
 
-    Pixels that are not finite are magenta. cells: caption (lines) and image, row by row. places: of
-    the crops; all cells are drawn for each. columns: as many as cells if it is None. Raises:
-    OSError.
+    Pixels that are not finite are magenta.
+
+    Args:
+        cells: caption (lines) and image, row by row.
+        places: of the crops; all cells are drawn for each.
+        columns: as many as cells if it is None.
+
+    Raises:
+        OSError.
     """
     columns = min(columns or len(cells), len(cells))
     sides = [part.stop - part.start for part in places[0]]
@@ -245,9 +254,11 @@ _DIRECTIONS = [
 class Panel:
     """A part of a plot.
 
-    curves: by name, points (x, y), or (x, y, caption). points: single ones by name. lines:
-    horizontal ones by name.
-    first_tick: where x begins, if it is a whole number that has a tick whatever the others are.
+    Attributes:
+        curves: by name, points (x, y), or (x, y, caption).
+        points: single ones by name.
+        lines: horizontal ones by name.
+        first_tick: where x begins, if it is a whole number that has a tick whatever the others are.
     """
 
     title: str
@@ -261,7 +272,9 @@ class Panel:
 
 def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
     """Write panels side by side as a PNG, three in a row (four in two), with one legend below.
-    Raises: OSError.
+
+    Raises:
+        OSError.
     """
     columns = 2 if len(panels) == 4 else min(3, len(panels))
     rows = -(-len(panels) // columns)
@@ -291,9 +304,8 @@ def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure."""
     content = io.BytesIO()
-    figure.savefig(
-        content, format="png", dpi="figure", metadata={"Software": None}
-    )  # the same bytes by any version
+    # the same bytes by any version
+    figure.savefig(content, format="png", dpi="figure", metadata={"Software": None})
     write_atomically(path, content.getvalue())
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from srflow_evaluation.bench import check_out, open_bench
+from srflow_evaluation.bench import Bench, check_out, open_bench
 from srflow_evaluation.crops import (
     BICUBIC,
     PHOTOGRAPH,
@@ -50,11 +50,9 @@ _CAPTIONS = {
 
 _CROPS = (
     "How close each method comes to the photographs, and how the samples differ. Look for a model "
-    "whose figures beat "
-    "those of bicubic, and for an LR-PSNR above 45 dB: its pictures then agree with their inputs. "
-    "PSNR falls as the "
-    "temperature τ rises; that is the price of texture. Move the sliders to judge with your own "
-    "eyes."
+    "whose figures beat those of bicubic, and for an LR-PSNR above 45 dB: its pictures then agree "
+    "with their inputs. PSNR falls as the temperature τ rises; that is the price of texture. Move "
+    "the sliders to judge with your own eyes."
 )
 
 _HIGHER, _LOWER = (
@@ -64,84 +62,102 @@ _HIGHER, _LOWER = (
 
 _WORDS = (
     "SRFlow draws samples: each is a sharp picture that the small one may have come from. The seed "
-    "is the number that "
-    "a sample is drawn from: the same seed gives the same sample. The temperature, τ (tau), says "
-    "how much samples "
-    "differ: at 0 there is one, smooth and closest to the photograph on average. Diversity "
-    "measures how much they do: "
-    "the deviation of each value among the samples of a picture, averaged, of 255 levels. Bicubic "
-    "is ordinary "
-    "enlarging. LR is the small picture, HR the photograph that it was made from.",
+    "is the number that a sample is drawn from: the same seed gives the same sample. The "
+    "temperature, τ (tau), says how much samples differ: at 0 there is one, smooth and closest to "
+    "the photograph on average. Diversity measures how much they do: the deviation of each value "
+    "among the samples of a picture, averaged, of 255 levels. Bicubic is ordinary enlarging. LR is "
+    "the small picture, HR the photograph that it was made from.",
     f"{_HIGHER} are higher the closer a picture is to the photograph; {_LOWER} are lower. LPIPS "
-    "comes "
-    "closest to what people see as alike. Y-PSNR is PSNR of brightness alone. LR-PSNR says how "
-    "well a picture reduces "
-    "to its input again. The figures whose numbers are given are those of the publication's "
-    "supplement (Lugmayr et "
-    "al., ECCV 2020).",
+    "comes closest to what people see as alike. Y-PSNR is PSNR of brightness alone. LR-PSNR says "
+    "how well a picture reduces to its input again. The figures whose numbers are given are those "
+    "of the publication's supplement (Lugmayr et al., ECCV 2020).",
 )
 
 
 def report(options: Options) -> str:
-    """Return the table of crops. With a folder, measure all that applies into it, and write
-    report.html beside it.
+    """Return the table of crops.
+
+    With a folder, measure all that applies into it, and write report.html beside it.
 
     What was measured before, also by a protocol's own command, is not measured again. taus: of the
     crops; protocols have their own. A protocol that raises an SRFlowError is named on the page with
-    the reason. Raises: SRFlowError for what concerns the whole report, and, after the page is
-    written, for what is not in it.
+    the reason.
+
+    Raises:
+        SRFlowError: for what concerns the whole report, and, after the page is written, for what is
+            not in it.
     """
     if options.output is None:
-        return _printed(options)
+        return _measure_crops_alone(options)
     if options.out.suffix in (".html", ".json"):
         raise ArgumentError(
             f"-o {options.out}: report writes a folder with report.html in it: name a folder"
         )
     check_out(options)
     bench = open_bench(options)
-    without = {} if options.only else _not_applying(bench.subject, bench.pictures)
-    left_out = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in without.items())
+    unsuitable = {} if options.only else _find_unsuitable(bench.subject, bench.pictures)
+    left_out = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in unsuitable.items())
     if left_out:
         options.progress(f"left out: {left_out}")
-    skipped = {name for names in without.values() for name in names}
+    skipped = {name for names in unsuitable.values() for name in names}
     protocols = {
         name: protocol
         for name, protocol in PROTOCOLS.items()
         if protocol.in_report and (name in options.only if options.only else name not in skipped)
     }
 
-    def counted(name: str, number: int) -> Callable[[str], None]:
+    def progress_of(name: str, number: int) -> Callable[[str], None]:
         return lambda line: options.progress(f"{name} ({number} of {len(protocols) + 1}): {line}")
 
-    subject = bench.subject
-    cut = bench.cut
-    progress = counted("crops", 1)
-    if large_enough(bench.pictures, cut):
-        of_crops = replace(options, progress=progress)
-        crops = measure_crops(
-            subject, bench.pictures, cut, of_crops, out=options.out, settings=bench.settings
-        )
-        shown_crops = [_comparison(crop) for crop in crops.shown]
-        sections = [Section(name="crops", reading=_CROPS, table=crops.table, crops=shown_crops)]
-        counts = (
-            f"{crops.count}, from {len(crops.names)} photographs, of which {len(crops.shown)} have "
-            "one to compare"
-        )
-    else:
-        progress(f"not measured: {too_small(cut)}")
-        crops = None
-        counts = "none, because no photograph is large enough"
-        sections = [Section(name="crops", problem=too_small(cut))]
+    of_crops = replace(options, progress=progress_of("crops", 1))
+    crops, counts = _measure_crops(of_crops, bench)
+    sections = [crops]
     for number, (name, protocol) in enumerate(protocols.items(), start=2):
-        sections.append(
-            _run(name, protocol, replace(options, taus=(), progress=counted(name, number)))
-        )
+        given = replace(options, taus=(), progress=progress_of(name, number))
+        sections.append(_run(name, protocol, given))
+    title = f"{bench.subject.name}, ×{bench.subject.scale}"
+    facts = _list_facts(options, bench, counts, left_out)
+    page = options.out / PAGE
+    write_atomically(page, _render(title, facts, sections))
+    printed = "" if crops.table is None else f"{crops.table}\n\n"
+    printed += f"{page}: {page.stat().st_size / 1e6:.1f} MB; open it in a browser"
+    failed = "; ".join(
+        f"{section.name}: {section.problem}" for section in sections[1:] if section.problem
+    )
+    if failed:
+        options.say(printed)
+        raise ArgumentError(f"{page} is written without {failed}. Choose the others with --only")
+    return printed
+
+
+def _measure_crops(options: Options, bench: Bench) -> tuple[Section, str]:
+    """The section of crops, and how many there are, in words."""
+    cut = bench.cut
+    if not large_enough(bench.pictures, cut):
+        problem = too_small(cut)
+        options.progress(f"not measured: {problem}")
+        section = Section(name="crops", problem=problem)
+        return section, "none, because no photograph is large enough"
+    crops = measure_crops(
+        bench.subject, bench.pictures, cut, options, out=options.out, settings=bench.settings
+    )
+    shown = [_embed_crop(crop) for crop in crops.shown]
+    counts = (
+        f"{crops.count}, from {len(crops.names)} photographs, of which {len(crops.shown)} have "
+        "one to compare"
+    )
+    return Section(name="crops", reading=_CROPS, table=crops.table, crops=shown), counts
+
+
+def _list_facts(options: Options, bench: Bench, counts: str, left_out: str) -> dict[str, str]:
+    """What was measured, by name, for the top of the page."""
+    subject = bench.subject
     names = [files.name for files in bench.pictures]
     listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
     centre = (
         f", the centre of each, at most {options.centre} pixels a side" if options.centre else ""
     )
-    facts = {
+    return {
         "model": subject.name,
         "sha256": subject.sha256,
         "scale": f"×{subject.scale}",
@@ -154,21 +170,9 @@ def report(options: Options) -> str:
         "convention": f"{options.convention}; each section states it in full",
         "version": f"srflow-sdk {__version__}",
     }
-    title = f"{subject.name}, ×{subject.scale}"
-    written = options.out / PAGE
-    write_atomically(written, _rendered(title, facts, sections))
-    printed = "" if crops is None else f"{crops.table}\n\n"
-    printed += f"{written}: {written.stat().st_size / 1e6:.1f} MB; open it in a browser"
-    failed = "; ".join(
-        f"{section.name}: {section.problem}" for section in sections[1:] if section.problem
-    )
-    if failed:
-        options.say(printed)
-        raise ArgumentError(f"{written} is written without {failed}. Choose the others with --only")
-    return printed
 
 
-def _printed(options: Options) -> str:
+def _measure_crops_alone(options: Options) -> str:
     """The table of crops of all photographs that are large enough, without its notes."""
     subject = open_subject(options.model, device=options.device)
     for tau in options.taus:
@@ -176,15 +180,15 @@ def _printed(options: Options) -> str:
     cut = Cut(scale=subject.scale, multiple=subject.scale * subject.multiple)
     pictures = [PictureFiles(name=str(path), hr=path) for path in image_files(options.hr)]
     with tempfile.TemporaryDirectory() as folder:
-        found = measure_crops(
+        crops = measure_crops(
             subject, pictures, cut, options, out=Path(folder), settings={}, most_shown=0
         )
-    for note in found.table.notes[1:]:
+    for note in crops.table.notes[1:]:
         options.progress(note)
-    return str(replace(found.table, notes=()))
+    return str(replace(crops.table, notes=()))
 
 
-def _not_applying(subject: Subject, pictures: Sequence[PictureFiles]) -> dict[str, list[str]]:
+def _find_unsuitable(subject: Subject, pictures: Sequence[PictureFiles]) -> dict[str, list[str]]:
     """The protocols that these photographs or this model cannot have, by the reason."""
     reasons: dict[str, list[str]] = {}
     try:
@@ -208,20 +212,21 @@ def _run(name: str, protocol: Protocol, options: Options) -> Section:
     """Run a protocol in its folder."""
     folder = options.out / name
     try:
-        found = protocol.run(
+        table = protocol.run(
             protocol.without_others(replace(options, protocol=name, output=folder))
         )
     except SRFlowError as error:
         options.progress(f"not measured: {error}")
         return Section(name=name, about=protocol.about, problem=str(error))
+    # plots first
     files = sorted(
         folder.glob("*.png"), key=lambda path: (path.stem.startswith("sheet"), path.name)
-    )  # plots first
+    )
     return Section(
         name=name,
         about=protocol.about,
         reading=protocol.reading,
-        table=found,
+        table=table,
         figures=[_embed(path, path.stem.replace("_", " "), _caption(path)) for path in files],
     )
 
@@ -237,7 +242,12 @@ _USUAL = ("tau auto", "tau 0.8")
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """An image inside the page. source: a data: URI. width, height: pixels."""
+    """An image inside the page.
+
+    Attributes:
+        source: a data: URI.
+        width, height: pixels.
+    """
 
     name: str
     source: str
@@ -250,8 +260,10 @@ class Embedded:
 class Comparison:
     """A crop by several methods.
 
-    before, after: the images for each side of the slider. first: of `after`, the one that is seen
-    first. labels: by image name.
+    Attributes:
+        before, after: the images for each side of the slider.
+        first: of `after`, the one that is seen first.
+        labels: by image name.
     """
 
     picture: str
@@ -263,8 +275,12 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A part of the page. about: what it measures. reading: what to look for. problem: why it was
-    not measured.
+    """A part of the page.
+
+    Attributes:
+        about: what it measures.
+        reading: what to look for.
+        problem: why it was not measured.
     """
 
     name: str
@@ -276,7 +292,7 @@ class Section:
     problem: str = ""
 
 
-def _rendered(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> bytes:
+def _render(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> bytes:
     """The page in UTF-8. Every text is escaped. facts: by name, what was measured, for its top."""
     environment = Environment(
         loader=PackageLoader("srflow_evaluation", "."),
@@ -289,7 +305,7 @@ def _rendered(title: str, facts: Mapping[str, str], sections: Sequence[Section])
     return environment.get_template("page.html").render(**values).encode()
 
 
-def _comparison(crop: ShownCrop) -> Comparison:
+def _embed_crop(crop: ShownCrop) -> Comparison:
     images = {method: _embed(path, shown_method(method)) for method, path in crop.images.items()}
     after = [image for method, image in images.items() if method not in (BICUBIC, PHOTOGRAPH)]
     usual = [images[method] for method in _USUAL if method in images]

@@ -27,10 +27,13 @@ LEAST_SIDE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A photograph as it is measured. hr: 1×3×sh×sw, lr: 1×3×h×w, both 8-bit levels in [0, 1].
+    """A photograph as it is measured.
 
-    reduction: that LR-PSNR is of. others: by name, the outputs of other methods for it, as `hr`.
-    inputs: by option, what else a protocol needs of it, as `hr`.
+    Attributes:
+        hr: 1×3×sh×sw, lr: 1×3×h×w, both 8-bit levels in [0, 1].
+        reduction: that LR-PSNR is of.
+        others: by name, the outputs of other methods for it, as `hr`.
+        inputs: by option, what else a protocol needs of it, as `hr`.
     """
 
     name: str
@@ -43,10 +46,13 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class PictureFiles:
-    """Where a picture is read from. name: its path in the folder, without suffix. lr: None: it is
-    reduced from hr.
+    """Where a picture is read from.
 
-    inputs: by option. beside: another photograph, of any size, that a protocol uses with it.
+    Attributes:
+        name: its path in the folder, without suffix.
+        lr: None: it is reduced from hr.
+        inputs: by option.
+        beside: another photograph, of any size, that a protocol uses with it.
     """
 
     name: str
@@ -68,9 +74,11 @@ class PictureFiles:
 class Cut:
     """How pictures are cut, so that a network takes them, and reduced.
 
-    multiple: HR sides become multiples of this; rows below and columns on the right are left out.
-    centre: keep only the central part of at most this many pixels a side, or everything (None).
-    in_passes: see `reduce_in_passes`.
+    Attributes:
+        multiple: HR sides become multiples of this; rows below and columns on the right are left
+            out.
+        centre: keep only the central part of at most this many pixels a side, or everything (None).
+        in_passes: see `reduce_in_passes`.
     """
 
     scale: int
@@ -82,8 +90,7 @@ class Cut:
         if self.centre is not None and (self.centre < LEAST_SIDE or self.centre % self.multiple):
             raise ArgumentError(
                 f"--crop is {self.centre}; with this model it must be a multiple of "
-                f"{self.multiple}, "
-                f"at least {LEAST_SIDE}"
+                f"{self.multiple}, at least {LEAST_SIDE}"
             )
 
     def window(self, height: int, width: int) -> tuple[slice, slice]:
@@ -116,8 +123,14 @@ def picture_files(
     header.
 
     The file of an LR folder or another method's is named as the photograph, or that with "x4" (the
-    scale) appended. most: only this many, spread over the folder. inputs: further folders by
-    option, as `degraded`. Raises: ImageError if a file is missing, unreadable or of the wrong size.
+    scale) appended.
+
+    Args:
+        most: only this many, spread over the folder.
+        inputs: further folders by option, as `degraded`.
+
+    Raises:
+        ImageError: if a file is missing, unreadable or of the wrong size.
     """
     paths = image_files(hr, option="--hr")
     if most is not None and most < len(paths):
@@ -127,11 +140,11 @@ def picture_files(
         name: _Folder(folder, f"--other {name}", cut.scale) for name, folder in others.items()
     }
     needed = {name: _Folder(folder, f"--{name}", cut.scale) for name, folder in inputs.items()}
-    found: dict[str, PictureFiles] = {}
+    pictures: dict[str, PictureFiles] = {}
     for path in paths:
         name = path.relative_to(hr).with_suffix("").as_posix()
-        if name in found:
-            raise ImageError(f"{path} and {found[name].hr} have the same name: rename one")
+        if name in pictures:
+            raise ImageError(f"{path} and {pictures[name].hr} have the same name: rename one")
         height, width = size_of(path)
         least = max(LEAST_SIDE, cut.multiple)
         if min(height, width) < least:
@@ -145,10 +158,10 @@ def picture_files(
             {key: folder.of(name, height, width, slack=cut.multiple) for key, folder in of.items()}
             for of in (folders, needed)
         )
-        found[name] = PictureFiles(
+        pictures[name] = PictureFiles(
             name=name, hr=path, lr=lr_file, others=outputs, inputs=its_inputs
         )
-    return list(found.values())
+    return list(pictures.values())
 
 
 def read_picture(files: PictureFiles, cut: Cut, reduction: Reduction) -> Picture:
@@ -205,8 +218,10 @@ class _Folder:
         }
 
     def of(self, name: str, height: int, width: int, *, slack: int) -> Path:
-        """Find a photograph's file; its sides may be less than `slack` pixels shorter. Raises:
-        ImageError.
+        """Find a photograph's file; its sides may be less than `slack` pixels shorter.
+
+        Raises:
+            ImageError.
         """
         marked = f"{name}x{self.scale}"
         path = self.files.get(marked) or self.files.get(name)
@@ -214,14 +229,13 @@ class _Folder:
             raise ImageError(
                 f"{self.option} {self.folder}: no picture named {name} or {marked}: add it"
             )
-        found = size_of(path)
+        actual = size_of(path)
         if any(
             not need // max(slack, 1) * max(slack, 1) <= size <= need
-            for size, need in zip(found, (height, width), strict=True)
+            for size, need in zip(actual, (height, width), strict=True)
         ):
             raise ImageError(
-                f"{self.option}: {path} is {found[1]}×{found[0]} pixels; {width}×{height} are "
-                "needed: "
-                "is it of this photograph and scale?"
+                f"{self.option}: {path} is {actual[1]}×{actual[0]} pixels; {width}×{height} are "
+                "needed: is it of this photograph and scale?"
             )
         return path

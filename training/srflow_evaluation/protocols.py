@@ -29,12 +29,17 @@ _FIELDS = {"reference": ("references",), "other": ("others", "tools")}
 class Protocol:
     """A protocol.
 
-    function: module:function in this package, Options → the table, or the text, to print. about:
-    its line in the command's help. reading: what to look for in its results. takes: its options
-    besides the common ones. lacks: common options that it does not take. several_models: it
-    measures each --model. writes: it needs a folder, and continues there what was stopped.
-    in_report: whether `report` runs it, with nothing but the common options. inverts: whether it
-    needs a model that inverts. pairs: whether it takes something from the next photograph.
+    Attributes:
+        function: module:function in this package, Options → the table, or the text, to print.
+        about: its line in the command's help.
+        reading: what to look for in its results.
+        takes: its options besides the common ones.
+        lacks: common options that it does not take.
+        several_models: it measures each --model.
+        writes: it needs a folder, and continues there what was stopped.
+        in_report: whether `report` runs it, with nothing but the common options.
+        inverts: whether it needs a model that inverts.
+        pairs: whether it takes something from the next photograph.
     """
 
     function: str
@@ -51,18 +56,14 @@ class Protocol:
     def options(self) -> dict[str, list[click.Option]]:
         """The options of its command, by the headings of its help."""
         flags = ((COMMON | {"hr"}) - self.lacks) | self.takes
-        found = {
-            heading: [option for option in options if _flag(option) in flags]
-            for heading, options in _OPTIONS
-        }
-        if self.several_models:
-            found = {
-                heading: [
-                    _SEVERAL_MODELS if option.name == "models" else option for option in options
-                ]
-                for heading, options in found.items()
-            }
-        return {heading: options for heading, options in found.items() if options}
+        by_heading = {}
+        for heading, options in _OPTIONS:
+            taken = [option for option in options if _flag(option) in flags]
+            if self.several_models:
+                taken = [_SEVERAL_MODELS if option.name == "models" else option for option in taken]
+            if taken:
+                by_heading[heading] = taken
+        return by_heading
 
     def without_others(self, options: Options) -> Options:
         """Leave out the common options that this protocol does not take."""
@@ -73,27 +74,24 @@ class Protocol:
         return replace(options, **default | ({"others": {}} if "others" in left else {}))
 
     def run(self, options: Options) -> Any:
-        """Measure, write the results into a folder, and return what is printed. Raises:
-        SRFlowError.
+        """Measure, write the results into a folder, and return what is printed.
+
+        Raises:
+            SRFlowError.
         """
         module, name = self.function.split(":")
-        found: Callable[[Options], Any] = getattr(
+        measure: Callable[[Options], Any] = getattr(
             importlib.import_module(f"srflow_evaluation.{module}"), name
         )
-        return found(options)
+        return measure(options)
 
 
-_ALONE = COMMON - {
-    "model",
-    "device",
-    "crop",
-}  # what a command lacks that changes or checks a bundle
+# what a command lacks that changes or checks a bundle
+_ALONE = COMMON - {"model", "device", "crop"}
 _INTERVALS = (
     "calibrate needs at least 40 photographs that did not train the model, coverage others. "
-    "Centres are measured; a "
-    "folder in HR is a kind of content. Each photograph gets one of the degradations, by turns: "
-    "for a model of damaged "
-    "pictures. The bundle's sha256 stays."
+    "Centres are measured; a folder in HR is a kind of content. Each photograph gets one of the "
+    "degradations, by turns: for a model of damaged pictures. The bundle's sha256 stays."
 )
 
 PROTOCOLS = {
@@ -104,13 +102,11 @@ PROTOCOLS = {
         writes=False,
         in_report=False,
         reading="PSNR, LPIPS, SSIM, HaarPSI, GMSD, LR-PSNR, difference of samples and colour "
-        "shift, for bicubic and "
-        "for the model at each tau, on all whole 256x256 crops.\n\nWith -o OUT also every protocol "
-        "that applies, each "
-        "in a folder of OUT with its own temperatures, and all of it as one page for any browser, "
-        "OUT/report.html, "
-        "with crops to compare. With one tau per level (checkpoints only), the first is for level "
-        "1, the finest.",
+        "shift, for bicubic and for the model at each tau, on all whole 256x256 crops.\n"
+        "\n"
+        "With -o OUT also every protocol that applies, each in a folder of OUT with its own "
+        "temperatures, and all of it as one page for any browser, OUT/report.html, with crops to "
+        "compare. With one tau per level (checkpoints only), the first is for level 1, the finest.",
     ),
     "default-tau": Protocol(
         function="default_tau:default_tau",
@@ -120,12 +116,9 @@ PROTOCOLS = {
         writes=False,
         in_report=False,
         reading="Chooses the temperature that a bundle uses if none is given, and whether it is "
-        "scaled by the "
-        "picture's texture (auto), and writes both into its manifest; with -o OUT into that of a "
-        "copy, with --dry-run "
-        "nowhere. Each folder in HR is a kind of content; up to twelve crops of each are measured. "
-        "The bundle's sha256 "
-        "changes.",
+        "scaled by the picture's texture (auto), and writes both into its manifest; with -o OUT "
+        "into that of a copy, with --dry-run nowhere. Each folder in HR is a kind of content; up "
+        "to twelve crops of each are measured. The bundle's sha256 changes.",
     ),
     "calibrate": Protocol(
         function="intervals:calibrate",
@@ -151,20 +144,17 @@ PROTOCOLS = {
         several_models=True,
         takes=frozenset({"tau", "samples"}),
         reading="Look for PSNR and SSIM that fall slowly while diversity rises. LPIPS, where it "
-        "was measured, is best "
-        "at the temperature to use; GMSD judges nearly as PSNR does. In the plane of perception "
-        "and distortion each "
-        "point is a temperature: faithful pictures lie to the right, natural ones below. A model "
-        "is better than a "
-        "method whose point lies above its curve.",
+        "was measured, is best at the temperature to use; GMSD judges nearly as PSNR does. In the "
+        "plane of perception and distortion each point is a temperature: faithful pictures lie to "
+        "the right, natural ones below. A model is better than a method whose point lies above its "
+        "curve.",
     ),
     "best-of-n": Protocol(
         function="sampling:best_of_n",
         about="the best of the first n samples (figures 7 and 8)",
         takes=frozenset({"tau", "samples"}),
         reading="Look at how much the best of n gains over the first sample: little means that "
-        "samples hardly differ, "
-        "much that choosing among them pays.",
+        "samples hardly differ, much that choosing among them pays.",
     ),
     "restore": Protocol(
         function="restore:restore",
@@ -173,8 +163,7 @@ PROTOCOLS = {
         lacks=frozenset({"lr"}),
         inverts=True,
         reading="Look for a restored PSNR above the degraded picture's and the super-resolved "
-        "one's. SSIM likes smooth "
-        "pictures, and may disagree.",
+        "one's. SSIM likes smooth pictures, and may disagree.",
     ),
     "damaged": Protocol(
         function="damaged:damaged",
@@ -208,8 +197,7 @@ PROTOCOLS = {
         takes=frozenset({"tau", "samples", "bilinear"}),
         in_report=False,
         reading="Each model gets LR images reduced as it was trained: a sheet has bicubic ones and "
-        "what was made of "
-        "them, then bilinear ones.",
+        "what was made of them, then bilinear ones.",
     ),
     "standard": Protocol(
         function="sampling:standard",
@@ -219,9 +207,8 @@ PROTOCOLS = {
         lacks=frozenset({"lr", "convention", "crop", "sheets"}),
         in_report=False,
         reading="DIR holds the sets as benchmarks/standard_sets.py lays them out: SET/HR and "
-        "SET/LR; or is one of "
-        "them. A folder of --other has a folder for each set, whose pictures are named as the "
-        "set's.",
+        "SET/LR; or is one of them. A folder of --other has a folder for each set, whose pictures "
+        "are named as the set's.",
     ),
     "encoder-init": Protocol(
         function="sampling:encoder_init",
@@ -244,17 +231,8 @@ PROTOCOLS = {
         lacks=frozenset({"lr", "reference", "other", "convention", "pictures", "sheets"}),
         in_report=False,
         reading="DIR is one clip: its frames in the order of their names, and perhaps motion.npz, "
-        "their true motion. "
-        "Look for a flicker of motion near that of τ 0, with the LPIPS of the others.",
-    ),
-    "diagnose": Protocol(
-        function="diagnose:diagnose",
-        about="latents, round trip and likelihood",
-        takes=frozenset(),
-        inverts=True,
-        lacks=frozenset({"reference", "other", "convention", "metrics", "sheets"}),
-        reading="Look for latents like standard normal ones; the notes say what it means if they "
-        "are not.",
+        "their true motion. Look for a flicker of motion near that of τ 0, with the LPIPS of the "
+        "others.",
     ),
 }
 
@@ -263,11 +241,8 @@ _FOLDER = {"type": LocalPath(), "metavar": "DIR"}
 _FILES = {"type": LocalPath(), "metavar": "FILE|BUNDLE", "multiple": True}
 _COUNT = {"type": click.IntRange(min=1), "metavar": "N"}
 _CONVENTIONS = {"type": click.Choice(["default", "published"])}
-_MODEL = {
-    "type": NameOrPath(),
-    "metavar": "BUNDLE|CKPT",
-    "multiple": True,
-}  # refused later where only one is measured
+# refused later where only one is measured
+_MODEL = {"type": NameOrPath(), "metavar": "BUNDLE|CKPT", "multiple": True}
 
 
 def _option(names: str, help: str, **settings: Any) -> click.Option:
@@ -306,11 +281,9 @@ _OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
         _option(
             "--degradation degradations",
             "noise:20 (deviation, of 255), jpeg:30 (quality), blur:2 (deviation in pixels), dots:2 "
-            "(black and white, "
-            "in percent), motion, speckle, bayer, chroma, posterise, fringe, gif, or several "
-            "joined by +. For damaged "
-            "also clean, known and unseen; repeatable.  [default: noise:20; damaged: clean, known "
-            "and unseen]",
+            "(black and white, in percent), motion, speckle, bayer, chroma, posterise, fringe, "
+            "gif, or several joined by +. For damaged also clean, known and unseen; repeatable.  "
+            "[default: noise:20; damaged: clean, known and unseen]",
             multiple=True,
             metavar="KIND:AMOUNT",
         ),
@@ -358,8 +331,8 @@ _OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
         ),
         _option(
             "--metrics",
-            f"Only these columns: {', '.join(metric.name for metric in METRICS)}.  "
-            "[default: all that can be measured here]",
+            f"Only these columns: {', '.join(metric.name for metric in METRICS)}.  [default: all "
+            "that can be measured here]",
             metavar="NAME,NAME",
         ),
         _option(

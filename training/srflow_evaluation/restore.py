@@ -48,7 +48,8 @@ def restore(options: Options) -> Table:
     """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
     the table.
 
-    Raises: SRFlowError.
+    Raises:
+        SRFlowError.
     """
     asked = options.only_degradation()
     if asked is not None and options.degraded is not None:
@@ -58,7 +59,7 @@ def restore(options: Options) -> Table:
         )
     degradation = Damage.parse(asked or DEGRADATION) if options.degraded is None else None
     what = "files" if degradation is None else str(degradation)
-    tau, change = _normalisation(options)
+    tau, change = _choose_change(options)
     bench = open_bench(options)
     open_flow = bench.subject.both_ways()
     if taken := [name for name in METHODS if name in bench.references]:
@@ -71,27 +72,22 @@ def restore(options: Options) -> Table:
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
         picture = bench.read(files)
-        degraded = _degraded(picture, degradation)
+        degraded = _degrade(picture, degradation)
         lr = bench.cut.reduced(degraded, bench.subject.reduction)
         flow = open_flow(lr)
         images = {
             "degraded": degraded,
             "superresolved": flow.sample(ZERO, 0),
             "sampled": flow.sample(sampled, 0),
-            "restored": _restored(flow, degraded, change),
+            "restored": _restore_latents(flow, degraded, change),
         }
         if sheet is not None:
-            cells = [
-                ("LR", lr),
-                *(bench.cell(METHODS[name], image, picture) for name, image in images.items()),
-            ]
-            title = (
-                f"{picture.name}, {'degraded files' if degradation is None else what}: "
-                f"{bench.subject.name}"
-            )
-            write_sheet(
-                sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6
-            )
+            cells = [("LR", lr)]
+            cells += [bench.cell(METHODS[name], image, picture) for name, image in images.items()]
+            cells.append(("HR", picture.hr))
+            shown = "degraded files" if degradation is None else what
+            title = f"{picture.name}, {shown}: {bench.subject.name}"
+            write_sheet(sheet, title, cells, [shown_place(picture.hr)], columns=6)
         return [
             *bench.reference_rows(picture, replace(picture, lr=lr)),
             *(bench.row(picture, name, [image], taus[name]) for name, image in images.items()),
@@ -102,26 +98,19 @@ def restore(options: Options) -> Table:
         options, rows_of, measured="restoration", sample_tau=str(sampled), **settings
     )
     means = {name: bench.means(rows, method=name) for name in METHODS}
-    if options.normalise == "published":
-        how = (
-            "Restored: latents of every channel, then of every position, get the mean and "
-            "deviation of true ones at τ "
-            f"{tau}, by the publication's formula. It gives no τ of restored pictures."
-        )
-    else:
-        how = f"Restored: as srflow-restore does it{f' with τ {tau}' if tau else ''}."
     summary = bench.summary(
         "restore",
         rows,
-        [{"method": name, **found} for name, found in means.items()],
-        f"Degraded: {what}. Other methods and both samples are made from its reduction. {how}",
+        [{"method": name, **row} for name, row in means.items()],
+        f"Degraded: {what}. Other methods and both samples are made from its reduction. "
+        f"{_describe(options, tau)}",
         "LR-PSNR compares with the reduction of the photograph, not of the degraded picture.",
         **settings,
         sampled_tau=str(sampled),
         **{
             f"{metric}_{name}": value
-            for name, found in means.items()
-            for metric, value in found.items()
+            for name, row in means.items()
+            for metric, value in row.items()
         },
     )
     results.write_summary(summary)
@@ -129,18 +118,29 @@ def restore(options: Options) -> Table:
         "sampled": f"sampled, τ {sampled}",
         "superresolved": "super-resolved, τ 0",
     }
-    lines: list[Line] = [(captions[name], found) for name, found in means.items()]
+    lines: list[Line] = [(captions[name], row) for name, row in means.items()]
     lines[1:1] = summary["references"].items()
     return bench.table(lines, summary["notes"])
+
+
+def _describe(options: Options, tau: str) -> str:
+    """A sentence on how pictures are restored."""
+    if options.normalise == "default":
+        return f"Restored: as srflow-restore does it{f' with τ {tau}' if tau else ''}."
+    return (
+        "Restored: latents of every channel, then of every position, get the mean and deviation of "
+        f"true ones at τ {tau}, by the publication's formula. It gives no τ of restored pictures."
+    )
 
 
 Change = Callable[[Latents, Tensor], Latents]
 """A change of the latents of a degraded picture, 1×3×H×W in [0, 1]."""
 
 
-def _restored(flow: ConditionedFlow, degraded: Tensor, change: Change) -> Tensor:
-    """The picture of changed latents. NaN where the network gives none that is finite: it is
-    measured as a sample's.
+def _restore_latents(flow: ConditionedFlow, degraded: Tensor, change: Change) -> Tensor:
+    """The picture of changed latents.
+
+    NaN where the network gives none that is finite: it is measured as a sample's.
     """
     try:
         return flow.decode(change(flow.invert(degraded), degraded))
@@ -148,28 +148,27 @@ def _restored(flow: ConditionedFlow, degraded: Tensor, change: Change) -> Tensor
         return torch.full_like(degraded, math.nan)
 
 
-def _normalisation(options: Options) -> tuple[str, Change]:
-    """The temperature as text, "" for the SDK's own choice, and what is done to latents. Raises:
-    ArgumentError.
+def _choose_change(options: Options) -> tuple[str, Change]:
+    """The temperature as text, "" for the SDK's own choice, and what is done to latents.
+
+    Raises: ArgumentError.
     """
     tau = options.number_of("restoring")
     if options.normalise == "published":
         chosen = tau or PUBLISHED_TAU
-        return str(chosen), lambda latents, _: _published(latents, chosen)
+        return str(chosen), lambda latents, _: _normalise_as_published(latents, chosen)
 
-    def as_the_sdk(latents: Latents, degraded: Tensor) -> Latents:
+    def normalise_as_sdk(latents: Latents, degraded: Tensor) -> Latents:
         chosen = RestoreOptions(tau=None if tau is None else tau.by_level(list(latents.levels)))
         decision = decide(to_pixels(degraded), chosen, latents.levels)
-        return (
-            latents
-            if decision.over is None
-            else limited(latents, decision.taus, over=decision.over)
-        )
+        if decision.over is None:
+            return latents
+        return limited(latents, decision.taus, over=decision.over)
 
-    return "" if tau is None else str(tau), as_the_sdk
+    return "" if tau is None else str(tau), normalise_as_sdk
 
 
-def _published(latents: Latents, tau: LevelTaus) -> Latents:
+def _normalise_as_published(latents: Latents, tau: LevelTaus) -> Latents:
     """Normalise by the publication's formula (its sections 4.3 and 4.5): every channel, then every
     position.
     """
@@ -177,7 +176,7 @@ def _published(latents: Latents, tau: LevelTaus) -> Latents:
     return latents.normalised(taus, over="spatial").normalised(taus, over="local")
 
 
-def _degraded(picture: Picture, degradation: Damage | None) -> Tensor:
+def _degrade(picture: Picture, degradation: Damage | None) -> Tensor:
     if degradation is None:
         return picture.inputs["degraded"]
     return to_image(degradation.of(to_pixels(picture.hr), generator_of(picture.name)))

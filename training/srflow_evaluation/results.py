@@ -31,9 +31,13 @@ _Key = tuple[str, str]  # a picture's name, and the sha256 of its files
 class Results:
     """The rows of a protocol in a folder.
 
-    settings: all that the figures depend on except the pictures; JSON-ready. A picture whose files
-    are unchanged is not measured again. Raises: ArgumentError if the folder holds a measurement
-    with other settings.
+    A picture whose files are unchanged is not measured again.
+
+    Args:
+        settings: all that the figures depend on except the pictures; JSON-ready.
+
+    Raises:
+        ArgumentError: if the folder holds a measurement with other settings.
     """
 
     def __init__(self, out: Path, settings: Mapping[str, Any]) -> None:
@@ -109,18 +113,17 @@ class Results:
             write_atomically(state, (json.dumps(settings, indent=2) + "\n").encode())
             return
         try:
-            found = dict(json.loads(state.read_text(encoding="utf-8")))
+            saved = dict(json.loads(state.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
             raise ArgumentError(
                 f"{state} is damaged: delete {self.out}, or name another folder"
             ) from error
         if names := sorted(
-            key for key in {*found, *settings} if found.get(key) != settings.get(key)
+            key for key in {*saved, *settings} if saved.get(key) != settings.get(key)
         ):
             raise ArgumentError(
                 f"-o {self.out} holds figures measured otherwise (different: {', '.join(names)}): "
-                "name another folder, "
-                "or delete it"
+                "name another folder, or delete it"
             )
 
     def _add(self, key: _Key, rows: Sequence[Row]) -> None:
@@ -130,9 +133,8 @@ class Results:
         with self._lines.open("ab+") as file:
             if file.tell():
                 file.seek(-1, io.SEEK_END)
-                content = (
-                    content if file.read() == b"\n" else f"\n{content}"
-                )  # after a line that was cut off
+                # after a line that was cut off
+                content = content if file.read() == b"\n" else f"\n{content}"
             file.write(f"{content}\n".encode())
 
 
@@ -147,10 +149,10 @@ def _read_lines(path: Path) -> Iterator[tuple[_Key, list[Row]]]:
     with path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             try:
-                found = json.loads(line)
+                entry = json.loads(line)
                 yield (
-                    (str(found["picture"]), str(found["sha256"])),
-                    [dict(row) for row in found["rows"]],
+                    (str(entry["picture"]), str(entry["sha256"])),
+                    [dict(row) for row in entry["rows"]],
                 )
             except (ValueError, KeyError, TypeError):
                 continue

@@ -27,8 +27,8 @@ from srflow_evaluation.bench import (
     VARIANCE,
     Bench,
     Sampled,
-    called,
     check_out,
+    label_at,
     measure_models,
     model_names,
     open_bench,
@@ -61,15 +61,17 @@ TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.
 
 @torch.no_grad()
 def tau_sweep(options: Options) -> Table:
-    """Measure and write results.csv, summary.json, sheets and both plots; return the table. Raises:
-    SRFlowError.
+    """Measure and write results.csv, summary.json, sheets and both plots; return the table.
 
     tau_sweep.png has the metrics over the temperature, perception_distortion.png each temperature
     as a point, if there are metrics of both kinds. Bicubic is in neither: it lies far from the
     others and would flatten every curve.
+
+    Raises:
+        SRFlowError.
     """
     bench = open_bench(options, several=True)
-    found = measure_models(
+    sweep = measure_models(
         bench,
         options,
         lambda _: TAUS,
@@ -78,51 +80,63 @@ def tau_sweep(options: Options) -> Table:
         measured="tau",
         sheets=1,
     )
-    found.results.write_summary(found.summary)
-    metrics = bench.metrics
-    rows = found.summary["rows"]
+    sweep.results.write_summary(sweep.summary)
+    rows = sweep.summary["rows"]
     of_models = {
         label: [row for row in rows if row["method"] == model]
         for model, label in bench.labels.items()
     }
-    others = _without_bicubic(found.summary)
-    perception = perceptual_metric(metrics)
-    distortion = metrics[0]
-    headings = {metric.name: metric.heading for metric in metrics}
+    others = _plotted_references(sweep.summary)
+    _plot_over_tau(options, bench, of_models, others)
+    _plot_plane(options, bench, of_models, others)
+    return bench.table(sweep.lines(), sweep.summary["notes"], SPREAD)
+
+
+_RowsByModel = Mapping[str, Sequence[Mapping[str, Any]]]
+_Means = Mapping[str, Mapping[str, float]]
+
+
+def _plot_over_tau(options: Options, bench: Bench, of_models: _RowsByModel, others: _Means) -> None:
+    """Write tau_sweep.png."""
+    perception = perceptual_metric(bench.metrics)
+    headings = {metric.name: metric.heading for metric in bench.metrics}
     headings[VARIANCE] = f"diversity: {SPREAD[VARIANCE][0]}"
-    panels = []
     chosen = dict.fromkeys(("psnr", "ssim", perception.name, VARIANCE, *options.metrics))
+    panels = []
     for name in (name for name in chosen if name in headings):
         curves = {
-            label: [(row["tau"], row[name]) for row in of_model if isinstance(row["tau"], float)]
-            for label, of_model in of_models.items()
+            label: [(row["tau"], row[name]) for row in rows if isinstance(row["tau"], float)]
+            for label, rows in of_models.items()
         }
         if any(curves.values()):
             lines = {other: means[name] for other, means in others.items() if name in means}
             panels.append(Panel(headings[name], "τ", curves=curves, lines=lines))
     if panels:
         write_plot(options.out / "tau_sweep.png", bench.title, panels)
-    if distortion.name == "psnr" and perception != distortion:
-        points = {
-            name: (means[distortion.name], means[perception.name]) for name, means in others.items()
-        }
-        plane = {
-            label: [
-                (row[distortion.name], row[perception.name], called(MODEL, row["tau"]))
-                for row in of_model
-            ]
-            for label, of_model in of_models.items()
-        }
-        labels = (f"distortion: {distortion.heading}", f"perception: {perception.heading}")
-        write_plot(
-            options.out / "perception_distortion.png",
-            bench.title,
-            [Panel("", *labels, curves=plane, points=points)],
-        )
-    return bench.table(found.lines(), found.summary["notes"], SPREAD)
 
 
-def _without_bicubic(summary: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
+def _plot_plane(options: Options, bench: Bench, of_models: _RowsByModel, others: _Means) -> None:
+    """Write perception_distortion.png, if there are metrics of both kinds."""
+    perception = perceptual_metric(bench.metrics)
+    distortion = bench.metrics[0]
+    if distortion.name != "psnr" or perception == distortion:
+        return
+    points = {
+        name: (means[distortion.name], means[perception.name]) for name, means in others.items()
+    }
+    curves = {
+        label: [
+            (row[distortion.name], row[perception.name], label_at(MODEL, row["tau"]))
+            for row in rows
+        ]
+        for label, rows in of_models.items()
+    }
+    labels = (f"distortion: {distortion.heading}", f"perception: {perception.heading}")
+    panel = Panel("", *labels, curves=curves, points=points)
+    write_plot(options.out / "perception_distortion.png", bench.title, [panel])
+
+
+def _plotted_references(summary: Mapping[str, Any]) -> dict[str, Mapping[str, float]]:
     """The means of other methods that plots show."""
     return {name: means for name, means in summary["references"].items() if name != "bicubic"}
 
@@ -145,7 +159,8 @@ def best_of_n(options: Options) -> Table:
     """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheets;
     return the table.
 
-    Raises: SRFlowError.
+    Raises:
+        SRFlowError.
     """
     count = options.sample_count(BEST_SAMPLES, "best-of-n compares samples")
     tau = options.sampling_tau(BEST_TAU)
@@ -161,24 +176,8 @@ def best_of_n(options: Options) -> Table:
             image = sample(tau, seed)
             rows.append(bench.row(picture, MODEL, [image], tau, sample=str(seed)))
             images += [] if sheet is None else [image]
-        if sheet is not None:  # figure 7: for each n, the best of the first n samples
-            cells = [("LR", picture.lr)]
-            for n in range(1, count + 1):
-                winner = _better(best_by)(rows[:n], key=lambda row: float(row[best_by.name]))
-                figure = best_by.of(float(winner[best_by.name]))
-                cells.append(
-                    (
-                        f"best of {n}: sample {winner['sample']}\n{figure}",
-                        images[int(winner["sample"])],
-                    )
-                )
-            title = (
-                f"{picture.name}, best by {best_by.heading} of the whole picture: "
-                f"{bench.subject.name}"
-            )
-            write_sheet(
-                sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6
-            )
+        if sheet is not None:
+            _draw_best(bench, sheet, picture, rows, images)
         return [*bench.reference_rows(picture, sample=""), *rows]
 
     results, rows = bench.measure(options, rows_of, measured="samples", tau=str(tau), samples=count)
@@ -186,7 +185,7 @@ def best_of_n(options: Options) -> Table:
     summary = bench.summary("best-of-n", rows, means, tau=str(tau))
     results.write_summary(summary)
     chosen = {"psnr", "ssim", best_by.name, "lr_psnr", *options.metrics}
-    others = _without_bicubic(summary)
+    others = _plotted_references(summary)
     panels = [
         Panel(
             f"{metric.heading}\nof the sample best by it",
@@ -205,6 +204,23 @@ def best_of_n(options: Options) -> Table:
     return bench.table([*summary["references"].items(), *lines], summary["notes"])
 
 
+def _draw_best(
+    bench: Bench, path: Path, picture: Picture, rows: Sequence[Row], images: Sequence[Tensor]
+) -> None:
+    """Draw figure 7: for each n, the best of the first n samples."""
+    metric = perceptual_metric(bench.metrics)
+    better = _choose_better(metric)
+    cells = [("LR", picture.lr)]
+    for n in range(1, len(rows) + 1):
+        winner = better(rows[:n], key=lambda row: float(row[metric.name]))
+        sample = int(winner["sample"])
+        figure = metric.of(float(winner[metric.name]))
+        cells.append((f"best of {n}: sample {sample}\n{figure}", images[sample]))
+    cells.append(("HR", picture.hr))
+    title = f"{picture.name}, best by {metric.heading} of the whole picture: {bench.subject.name}"
+    write_sheet(path, title, cells, [shown_place(picture.hr)], columns=6)
+
+
 def _best_means(bench: Bench, rows: Sequence[Row], count: int) -> list[dict[str, Any]]:
     """For each n, and each metric, the mean over pictures of the best of the first n samples."""
     by_sample: list[list[Row]] = [
@@ -212,7 +228,7 @@ def _best_means(bench: Bench, rows: Sequence[Row], count: int) -> list[dict[str,
     ]
     means: list[dict[str, Any]] = [{"n": n} for n in range(1, count + 1)]
     for metric in bench.metrics:
-        choose = _better(metric)
+        choose = _choose_better(metric)
         best = [float(row[metric.name]) for row in by_sample[0]]
         for line, of_pictures in zip(means, by_sample, strict=True):
             best = [
@@ -223,7 +239,7 @@ def _best_means(bench: Bench, rows: Sequence[Row], count: int) -> list[dict[str,
     return means
 
 
-def _better(metric: Metric) -> Any:
+def _choose_better(metric: Metric) -> Any:
     """The function that chooses the better of two figures, `max` or `min`."""
     return max if metric.better == "higher" else min
 
@@ -239,7 +255,8 @@ def random_samples(options: Options) -> Table:
     """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
     the table.
 
-    Raises: SRFlowError.
+    Raises:
+        SRFlowError.
     """
     count = options.sample_count(DEVIATION_SAMPLES, "the deviation of samples is shown")
     bench = open_bench(options)
@@ -249,29 +266,8 @@ def random_samples(options: Options) -> Table:
         picture = bench.read(files)
         sample = bench.subject.sampler(picture.lr)
         drawn = [sample(tau, seed) for seed in range(count)]
-        if (
-            sheet is not None
-        ):  # the input, other methods, the photograph and the deviation; then the samples
-            rows, columns = place = shown_place(picture.hr)
-            deviation = figures.deviation_map(drawn)
-            shown = deviation[..., rows, columns]
-            top = max(1, math.ceil(float(shown.flatten().quantile(_COMMON))))
-            scale = f"deviation: black 0, yellow {top}/255\nmean here {float(shown.mean()):.1f}"
-            cells = [("LR", picture.lr)]
-            cells += [
-                bench.cell(name, method(picture), picture)
-                for name, method in bench.references.items()
-            ]
-            cells += [("HR", picture.hr), (scale, heat_map(deviation, top))]
-            across = len(cells)
-            cells += [
-                bench.cell(f"sample {seed}", image, picture) for seed, image in enumerate(drawn)
-            ]
-            title = (
-                f"{picture.name}, {count} samples at τ {tau}, ×{bench.subject.scale}: "
-                f"{bench.subject.name}"
-            )
-            write_sheet(sheet, title, cells, [place], columns=across)
+        if sheet is not None:
+            _draw_deviation(bench, sheet, picture, tau, drawn)
         return [*bench.reference_rows(picture), bench.sampled_row(picture, MODEL, tau, drawn)]
 
     results, rows = bench.measure(
@@ -292,6 +288,27 @@ def random_samples(options: Options) -> Table:
     return bench.table(lines, summary["notes"], DIVERSITY_COLUMN)
 
 
+def _draw_deviation(
+    bench: Bench, path: Path, picture: Picture, tau: LevelTaus, samples: Sequence[Tensor]
+) -> None:
+    """Draw the input, other methods, the photograph and the deviation; below them the samples."""
+    rows, columns = place = shown_place(picture.hr)
+    deviation = figures.deviation_map(samples)
+    shown = deviation[..., rows, columns]
+    top = max(1, math.ceil(float(shown.flatten().quantile(_COMMON))))
+    scale = f"deviation: black 0, yellow {top}/255\nmean here {float(shown.mean()):.1f}"
+    cells = [("LR", picture.lr)]
+    cells += [
+        bench.cell(name, method(picture), picture) for name, method in bench.references.items()
+    ]
+    cells += [("HR", picture.hr), (scale, heat_map(deviation, top))]
+    across = len(cells)
+    cells += [bench.cell(f"sample {seed}", image, picture) for seed, image in enumerate(samples)]
+    subject = bench.subject
+    title = f"{picture.name}, {len(samples)} samples at τ {tau}, ×{subject.scale}: {subject.name}"
+    write_sheet(path, title, cells, [place], columns=across)
+
+
 CROPS = 3
 """Rows of a sheet: the most detailed crops of a picture."""
 
@@ -304,12 +321,13 @@ def compare(options: Options) -> Table:
     """Measure and write results.csv, summary.json and sheets (a row per crop, a column per method);
     return the table.
 
-    Raises: SRFlowError.
+    Raises:
+        SRFlowError.
     """
     bench = open_bench(options, several=True, alone="", mixed=True)
-    found = _side_by_side(options, bench, "compare")
-    found.results.write_summary(found.summary)
-    return found.bench.table(found.lines(), found.summary["notes"], DIVERSITY_COLUMN)
+    sampled = _side_by_side(options, bench, "compare")
+    sampled.results.write_summary(sampled.summary)
+    return bench.table(sampled.lines(), sampled.summary["notes"], DIVERSITY_COLUMN)
 
 
 @torch.no_grad()
@@ -317,19 +335,21 @@ def encoder_init(options: Options) -> Table:
     """Compare two models as :func:`compare` does, and add their difference; return the table.
 
     A model whose file does not note where its encoder came from has no label, and then there is no
-    difference. Raises: SRFlowError.
+    difference.
+
+    Raises:
+        SRFlowError.
     """
     if len(options.models) != 2:
         raise ArgumentError(
             f"encoder-init compares two models, not {len(options.models)}: give --model twice, one "
-            "that started from a "
-            "trained encoder and one trained from scratch"
+            "that started from a trained encoder and one trained from scratch"
         )
     options.only_tau()
     bench = open_bench(options, several=True, alone="")
     roles = _roles(bench.models)
-    found = _side_by_side(options, bench, "encoder-init")
-    summary = found.summary
+    sampled = _side_by_side(options, bench, "encoder-init")
+    summary = sampled.summary
     rows = sorted(summary["rows"], key=lambda row: roles.get(row["method"], "") == SCRATCH)
     for row in rows:
         row |= {"encoder": roles[row["method"]]} if row["method"] in roles else {}
@@ -337,29 +357,28 @@ def encoder_init(options: Options) -> Table:
     lines: list[Line] = [*summary["references"].items()]
     for row in rows:
         labels = [row["method"], *([row["encoder"]] if "encoder" in row else [])]
-        lines.append((", ".join([*labels, called(MODEL, row["tau"])]), row))
+        lines.append((", ".join([*labels, label_at(MODEL, row["tau"])]), row))
     if unknown := [name for name in bench.models if name not in roles]:
         summary["notes"].append(
             f"No file notes where the encoder of {' and '.join(unknown)} came from, so no "
-            "difference is stated. "
-            "Checkpoints of srflow-train note it."
+            "difference is stated. Checkpoints of srflow-train note it."
         )
     else:
-        lines += _differences(found)
-    found.results.write_summary(summary)
+        lines += _add_differences(sampled)
+    sampled.results.write_summary(summary)
     return bench.table(lines, summary["notes"], DIVERSITY_COLUMN)
 
 
-def _differences(found: Sampled) -> list[Line]:
+def _add_differences(sampled: Sampled) -> list[Line]:
     """Add to the summary what a trained encoder gains; return the lines of the table that say
     so.
     """
-    bench = found.bench
-    summary = found.summary
+    bench = sampled.bench
+    summary = sampled.summary
     trained, scratch = summary["rows"]
     forms = {**{metric.name: metric.form for metric in bench.metrics}, DIVERSITY: ".2f"}
     gains = {name: trained[name] - scratch[name] for name in forms}
-    wins = _wins(found, trained["method"], scratch["method"])
+    wins = _count_wins(sampled, trained["method"], scratch["method"])
     summary |= {"difference": gains, "trained_is_better_on": wins}
     return [
         ("trained − scratch", {name: f"{gain:+{forms[name]}}" for name, gain in gains.items()}),
@@ -399,15 +418,12 @@ def _roles(models: Mapping[str, Subject]) -> dict[str, str]:
     return roles
 
 
-def _wins(found: Sampled, one: str, other: str) -> dict[str, int]:
+def _count_wins(sampled: Sampled, one: str, other: str) -> dict[str, int]:
     """On how many pictures one model is better than another, by metric."""
-    pairs = list(
-        zip(
-            *([row for row in found.rows if row["method"] == name] for name in (one, other)),
-            strict=True,
-        )
-    )
-    signs = {metric.name: 1 if metric.better == "higher" else -1 for metric in found.bench.metrics}
+    rows = [[row for row in sampled.rows if row["method"] == name] for name in (one, other)]
+    pairs = list(zip(*rows, strict=True))
+    metrics = sampled.bench.metrics
+    signs = {metric.name: 1 if metric.better == "higher" else -1 for metric in metrics}
     return {
         name: sum(sign * (float(a[name]) - float(b[name])) > 0 for a, b in pairs)
         for name, sign in signs.items()
@@ -433,8 +449,7 @@ WORST = "lr_psnr_worst"
 
 _NOT_LPIPS = (
     " The challenge computed {} by the spatial LPIPS (AlexNet), whose weights are not on this "
-    "machine; by FLIP it is "
-    "not comparable with published scores."
+    "machine; by FLIP it is not comparable with published scores."
 )
 
 
@@ -443,7 +458,8 @@ def ntire21(options: Options) -> Table:
     """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
     the table.
 
-    Raises: SRFlowError.
+    Raises:
+        SRFlowError.
     """
     count = options.sample_count(NTIRE_SAMPLES, "the diversity score compares samples")
     tau = options.sampling_tau(NTIRE_TAU)
@@ -458,15 +474,7 @@ def ntire21(options: Options) -> Table:
         sample = bench.subject.sampler(picture.lr)
         images = [sample(tau, seed) for seed in range(count)]
         if sheet is not None:
-            cells = [
-                bench.cell(f"sample {number}", image, picture)
-                for number, image in enumerate(images)
-            ]
-            title = f"{picture.name}, samples: {bench.subject.name}"
-            cells = [("LR", picture.lr), *cells]
-            write_sheet(
-                sheet, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=6
-            )
+            _draw_samples(bench, sheet, picture, images)
         lr_psnr = next(metric for metric in bench.metrics if metric.name == "lr_psnr")
         own: Row = {
             WORST: min(lr_psnr.measure(image, picture, bench.convention) for image in images),
@@ -478,25 +486,32 @@ def ntire21(options: Options) -> Table:
     results, rows = bench.measure(options, rows_of, measured="ntire21", tau=str(tau), samples=count)
     worst = min(float(row[WORST]) for row in rows if row["method"] == MODEL)
     line = {"tau": tau.in_json, **bench.means(rows, [DIVERSITY, score], method=MODEL), WORST: worst}
-    called = f"S{str(count).translate(str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉'))}"
+    symbol = f"S{str(count).translate(str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉'))}"
     note = (
-        f"{called} is the diversity score, 0 to 100, mean over pictures: how much closer, in "
-        "percent, the photograph "
-        "would be than the best sample, if each pixel could be taken from the sample that is best "
-        "there. The worst "
-        "LR-PSNR is of all samples of all pictures; the other figures are means over samples."
-    ) + ("" if heading == "LPIPS" else _NOT_LPIPS.format(called))
+        f"{symbol} is the diversity score, 0 to 100, mean over pictures: how much closer, in "
+        "percent, the photograph would be than the best sample, if each pixel could be taken from "
+        "the sample that is best there. The worst LR-PSNR is of all samples of all pictures; the "
+        "other figures are means over samples."
+    ) + ("" if heading == "LPIPS" else _NOT_LPIPS.format(symbol))
     more = {"tau": tau.in_json, "samples": count, "diversity_scores": {score: heading}}
     summary = bench.summary("ntire21", rows, [line], note, **more)
     results.write_summary(summary)
     columns = {
         WORST: ("worst LR-PSNR, dB ↑", ".2f"),
-        score: (f"{called} by {heading} ↑", ".2f"),
+        score: (f"{symbol} by {heading} ↑", ".2f"),
         **DIVERSITY_COLUMN,
     }
     return bench.table(
         [*summary["references"].items(), (f"τ {tau}", line)], summary["notes"], columns
     )
+
+
+def _draw_samples(bench: Bench, path: Path, picture: Picture, samples: Sequence[Tensor]) -> None:
+    cells = [("LR", picture.lr)]
+    cells += [bench.cell(f"sample {seed}", image, picture) for seed, image in enumerate(samples)]
+    cells.append(("HR", picture.hr))
+    title = f"{picture.name}, samples: {bench.subject.name}"
+    write_sheet(path, title, cells, [shown_place(picture.hr)], columns=6)
 
 
 def _distance(bench: Bench) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
@@ -510,8 +525,7 @@ def _distance(bench: Bench) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
     if not figures.has_flip():
         raise MissingExtraError(
             "ntire21 needs a distance at each pixel, and neither LPIPS nor FLIP is at hand: "
-            f"{HOW}, "
-            "or pip install flip-evaluator"
+            f"{HOW}, or pip install flip-evaluator"
         )
     return "FLIP", figures.flip_map
 
@@ -521,10 +535,9 @@ SETS = ("Set5", "Set14", "BSD100", "Urban100", "Kodak")
 
 NOTE = (
     "PSNR of the luma Y (BT.601, 16 to 235 of 255, not rounded), without a border of {scale} "
-    "pixels; the other figures "
-    "of whole RGB pictures in 8 bits; means over a set's pictures, of a sampling model over "
-    "{samples} samples each. LR "
-    "and HR pictures are the set's files; without LR files they are {reduction} reductions."
+    "pixels; the other figures of whole RGB pictures in 8 bits; means over a set's pictures, of a "
+    "sampling model over {samples} samples each. LR and HR pictures are the set's files; without "
+    "LR files they are {reduction} reductions."
 )
 
 
@@ -533,7 +546,10 @@ def standard(options: Options) -> Table:
     """Measure each set into a folder of its own, as `compare` does; return a line for each method
     and temperature.
 
-    Each model stands at τ 0 and at its default, if no temperature is named. Raises: SRFlowError.
+    Each model stands at τ 0 and at its default, if no temperature is named.
+
+    Raises:
+        SRFlowError.
     """
     check_out(options)
     lpips = ("lpips",) if weights_file("alex") is not None else ()
@@ -550,16 +566,16 @@ def standard(options: Options) -> Table:
         )
         options.progress(f"{name}:")
         bench = open_bench(of_set, several=True, alone="")
-        found = measure_models(
+        sampled = measure_models(
             bench,
             of_set,
             lambda subject: (ZERO, subject.default_tau),
             lambda *_: None,
             protocol="standard",
         )
-        found.results.write_summary(found.summary)
+        sampled.results.write_summary(sampled.summary)
         metrics = sorted(bench.metrics, key=lambda metric: metric.name != "y_psnr")  # first
-        for method, row in found.lines():
+        for method, row in sampled.lines():
             cell = " / ".join(format(row[metric.name], metric.form) for metric in metrics)
             cells.setdefault(method, {})[f"{name} ({len(bench.pictures)})"] = cell
     columns = list(next(iter(cells.values())))
@@ -582,11 +598,11 @@ def _sets(hr: Path) -> dict[str, Path]:
     """
     if (hr / "HR").is_dir():
         return {hr.resolve().name: hr}
-    found = {
+    sets = {
         folder.parent.name: folder.parent for folder in sorted(hr.glob("*/HR")) if folder.is_dir()
     }
-    if not found:
+    if not sets:
         raise ArgumentError(
             f"--hr {hr} has no SET/HR with photographs: make it by benchmarks/standard_sets.py"
         )
-    return {name: found[name] for name in (*SETS, *found) if name in found}
+    return {name: sets[name] for name in (*SETS, *sets) if name in sets}

@@ -49,12 +49,10 @@ MEASURES = {
 
 CONVENTION = (
     "8-bit RGB. Seam error: how far each difference of neighbours across the mask's edge lies "
-    "outside of those that "
-    "target and source have there; 0 for either of them. Seam: the differences across the edge, "
-    "divided by those up to "
-    "three pixels from it. Detail: the differences inside the mask, divided by the source's. "
-    "Likeness: "
-    "their correlation with the source's. Every figure is the mean over pictures"
+    "outside of those that target and source have there; 0 for either of them. Seam: the "
+    "differences across the edge, divided by those up to three pixels from it. Detail: the "
+    "differences inside the mask, divided by the source's. Likeness: their correlation with the "
+    "source's. Every figure is the mean over pictures"
 )
 """How the figures are computed."""
 
@@ -68,24 +66,25 @@ def transfer(options: Options) -> Table:
     """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
     the table.
 
-    Raises: SRFlowError.
+    Raises:
+        SRFlowError.
     """
     way = _Way.of(options)
     bench = open_bench(options)
-    bench = replace(bench, pictures=_with_sources(bench.pictures, options))
+    bench = replace(bench, pictures=_add_sources(bench.pictures, options))
     subject = bench.subject
     subject.both_ways()  # refuses a bundle without an inverter before anything is written
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
         picture = bench.read(files)
         case = _Case.of(files, picture)
-        made, finite = case.made(subject, way)
+        made, finite = case.make(subject, way)
         rows: list[Row] = [
             {
                 "picture": files.name,
                 "method": name,
-                "tau": way.said if name == "result" else "",
-                **case.measured(image),
+                "tau": way.tau_text if name == "result" else "",
+                **case.measure(image),
             }
             for name, image in made.items()
         ]
@@ -97,10 +96,10 @@ def transfer(options: Options) -> Table:
                 drawn = to_pixels(as_shown(subject.sampler(picture.lr)(tau, 0)))
                 enlarged = replace(case, target=drawn, lr=to_pixels(picture.lr))
                 cells += enlarged.cells(
-                    enlarged.made(subject, way)[0], f"target, super-resolved, τ {tau}"
+                    enlarged.make(subject, way)[0], f"target, super-resolved, τ {tau}"
                 )
             height, width = cells[0][1].shape[2:]
-            title = f"{files.name}, transferred at τ {way.said}: {subject.name}"
+            title = f"{files.name}, transferred at τ {way.tau_text}: {subject.name}"
             write_sheet(sheet, title, cells, [(slice(0, height), slice(0, width))], columns=4)
         return rows
 
@@ -130,7 +129,7 @@ def transfer(options: Options) -> Table:
     results.write_summary(
         {
             **bench.summary(
-                "transfer", [], [{"method": name, **found} for name, found in means.items()]
+                "transfer", [], [{"method": name, **row} for name, row in means.items()]
             ),
             "references": {},
             "convention": CONVENTION,
@@ -142,8 +141,8 @@ def transfer(options: Options) -> Table:
             **settings,
             **{
                 f"{name}_{method}": value
-                for method, found in means.items()
-                for name, value in found.items()
+                for method, row in means.items()
+                for name, value in row.items()
             },
         }
     )
@@ -151,7 +150,7 @@ def transfer(options: Options) -> Table:
     return table_of(columns, [*means.items()], [f"{CONVENTION}.", *notes])
 
 
-def _with_sources(pictures: Sequence[PictureFiles], options: Options) -> Sequence[PictureFiles]:
+def _add_sources(pictures: Sequence[PictureFiles], options: Options) -> Sequence[PictureFiles]:
     """The targets, each with the next one if no sources are named. Raises: ArgumentError."""
     if options.source is not None:
         return pictures
@@ -166,7 +165,11 @@ def _with_sources(pictures: Sequence[PictureFiles], options: Options) -> Sequenc
 
 @dataclass(frozen=True)
 class _Way:
-    """How content is put in. tau: None is the default of the blend."""
+    """How content is put in.
+
+    Attributes:
+        tau: None is the default of the blend.
+    """
 
     blend: Blend
     tau: LevelTaus | None
@@ -190,7 +193,7 @@ class _Way:
         )
 
     @property
-    def said(self) -> str:
+    def tau_text(self) -> str:
         """The temperature for people."""
         if self.tau is not None:
             return str(self.tau)
@@ -201,16 +204,18 @@ class _Way:
     def __str__(self) -> str:
         if self.blend == "none":
             return (
-                "pasted as it is, the LR image stays the target's, and latents are normalised at "
-                f"τ {self.said}"
+                "pasted as it is, the LR image stays the target's, and latents are normalised at τ "
+                f"{self.tau_text}"
             )
-        return f"as srflow-transfer does it, τ {self.said}"
+        return f"as srflow-transfer does it, τ {self.tau_text}"
 
 
 @dataclass(frozen=True)
 class _Case:
-    """A target, what is put into it, and where. lr: the target's true LR image, None if it is to be
-    reduced.
+    """A target, what is put into it, and where.
+
+    Attributes:
+        lr: the target's true LR image, None if it is to be reduced.
     """
 
     target: Pixels
@@ -242,29 +247,29 @@ class _Case:
                 )
         return cls(target, source, mask, None if files.lr is None else to_pixels(picture.lr))
 
-    def made(self, subject: Subject, way: _Way) -> tuple[dict[str, Pixels], bool]:
+    def make(self, subject: Subject, way: _Way) -> tuple[dict[str, Pixels], bool]:
         """The target, the source's content pasted, and transferred; and whether the last is finite.
 
         One that is not is black inside the mask.
         """
         pasted = np.where(self.mask[..., None], self.source, self.target)
         try:
-            result = self._transferred(subject, way)
+            result = self._transfer(subject, way)
             finite = True
         except NonFiniteError:
             result = np.where(self.mask[..., None], np.uint8(0), self.target)
             finite = False
         return {"target": self.target, "pasted": pasted, "result": result}, finite
 
-    def _transferred(self, subject: Subject, way: _Way) -> Pixels:
+    def _transfer(self, subject: Subject, way: _Way) -> Pixels:
         if subject.upscaler is None:
-            return self._by_network(subject, way)
+            return self._transfer_by_network(subject, way)
         taus = way.taus([entry.level for entry in subject.upscaler.bundle.manifest.latent_levels])
         return subject.upscaler.transfer(
             self.target, self.source, self.mask, self.lr, blend=way.blend, tau=taus
         )
 
-    def _by_network(self, subject: Subject, way: _Way) -> Pixels:
+    def _transfer_by_network(self, subject: Subject, way: _Way) -> Pixels:
         """Transfer as :meth:`Upscaler.transfer` does, with a checkpoint's network and of the whole
         picture.
 
@@ -292,17 +297,17 @@ class _Case:
         result[outside] = self.target[outside]
         return result
 
-    def measured(self, image: Pixels) -> dict[str, float]:
+    def measure(self, image: Pixels) -> dict[str, float]:
         """The figures of a picture; the target has no content whose detail could be left."""
-        found = {
+        measures = {
             "seam_error": seam_error(image, self.target, self.source, self.mask),
             "seam": seam(image, self.mask),
             "detail": None if image is self.target else detail(image, self.source, self.mask),
             "likeness": None if image is self.target else likeness(image, self.source, self.mask),
         }
-        return {name: value for name, value in found.items() if value is not None}
+        return {name: value for name, value in measures.items() if value is not None}
 
-    def cells(self, made: Mapping[str, Pixels], called: str) -> list[Cell]:
+    def cells(self, images: Mapping[str, Pixels], target_caption: str) -> list[Cell]:
         """A row of figure 18: the target, the source with the mask's edge in white, pasted and
         transferred.
 
@@ -310,14 +315,15 @@ class _Case:
         """
         outlined = self.source.copy()
         outlined[grown(self.mask, 1) & ~self.mask] = 255
-        rows, columns = slice(None), slice(None)
+        rows = slice(None)
+        columns = slice(None)
         if max(self.mask.shape) > WHOLE:
             rows, columns = (
                 slice(max(int(there[0]) - _MARGIN, 0), int(there[-1]) + 1 + _MARGIN)
                 for there in (np.flatnonzero(self.mask.any(axis=axis)) for axis in (1, 0))
             )
-        shown = {called: self.target, "source, and the mask's edge": outlined}
-        shown |= {name: made[name] for name in METHODS[1:]}
+        shown = {target_caption: self.target, "source, and the mask's edge": outlined}
+        shown |= {name: images[name] for name in METHODS[1:]}
         cells = []
         for name, image in shown.items():
             part = to_image(image[rows, columns])
@@ -326,7 +332,7 @@ class _Case:
                     part, scale_factor=factor, mode="bicubic", antialias=True, align_corners=False
                 )
             error = (
-                f"\nseam error {self.measured(image)['seam_error']:.2f}"
+                f"\nseam error {self.measure(image)['seam_error']:.2f}"
                 if name in ("pasted", "result")
                 else ""
             )
@@ -352,12 +358,13 @@ def seam_error(picture: Pixels, target: Pixels, source: Pixels, mask: Mask) -> f
     errors = []
     for axis in (0, 1):
         across = np.diff(mask, axis=axis)
-        found, one, other = (
+        steps, one, other = (
             np.diff(image.astype(np.float64), axis=axis)[across]
             for image in (picture, target, source)
         )
-        low, high = np.minimum(one, other), np.maximum(one, other)
-        errors.append(np.maximum(np.maximum(low - found, found - high), 0).ravel())
+        below = np.minimum(one, other) - steps
+        above = steps - np.maximum(one, other)
+        errors.append(np.maximum(np.maximum(below, above), 0).ravel())
     return float(np.concatenate(errors).mean())
 
 
@@ -377,10 +384,10 @@ def detail(picture: Pixels, source: Pixels, mask: Mask) -> float | None:
     None if it has none.
     """
     inside = ~grown(~mask, _NEAR)
-    found, whole = (
+    left, whole = (
         _mean_step(image, inside, across=False, mask=mask) for image in (picture, source)
     )
-    return found / whole if found is not None and whole else None
+    return left / whole if left is not None and whole else None
 
 
 def likeness(picture: Pixels, source: Pixels, mask: Mask) -> float | None:
@@ -390,12 +397,12 @@ def likeness(picture: Pixels, source: Pixels, mask: Mask) -> float | None:
     Brightness and colour do not count. None if either has no steps.
     """
     inside = ~grown(~mask, _NEAR)
-    found: list[list[NDArray[np.float64]]] = [[], []]
+    of_both: list[list[NDArray[np.float64]]] = [[], []]
     for axis in (0, 1):
         both = np.delete(inside, -1, axis) & np.delete(inside, 0, axis)
-        for steps, image in zip(found, (picture, source), strict=True):
+        for steps, image in zip(of_both, (picture, source), strict=True):
             steps.append(np.diff(image.astype(np.float64), axis=axis)[both].ravel())
-    one, other = (np.concatenate(steps) for steps in found)
+    one, other = (np.concatenate(steps) for steps in of_both)
     size = np.sqrt((one @ one) * (other @ other))
     return float(one @ other / size) if size else None
 
@@ -414,11 +421,11 @@ def _mean_step(picture: Pixels, near: Mask, *, across: bool, mask: Mask) -> floa
     """Mean size of the steps between two pixels `near`, on one side of the mask's edge or across
     it.
     """
-    found = []
+    sizes = []
     values = picture.astype(np.float64)
     for axis in (0, 1):
         first, second = (np.delete(mask, end, axis) for end in (-1, 0))
         both = np.delete(near, -1, axis) & np.delete(near, 0, axis) & ((first != second) == across)
-        found.append(np.abs(np.diff(values, axis=axis)).mean(axis=2)[both])
-    steps = np.concatenate(found)
+        sizes.append(np.abs(np.diff(values, axis=axis)).mean(axis=2)[both])
+    steps = np.concatenate(sizes)
     return float(steps.mean()) if steps.size else None

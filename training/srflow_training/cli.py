@@ -1,5 +1,6 @@
-"""Command lines of the training package. Heavy modules are imported only after the extra is found
-installed.
+"""Command lines of the training package.
+
+Heavy modules are imported only after the extra is found installed.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -20,13 +21,15 @@ from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.system.raising import require_extra
 from srflow_training.inputs import check_folder, is_first_process, require_all
 
+if TYPE_CHECKING:
+    from srflow_training.trainer import Trainer
+
 __all__ = ["train"]
 
 
 _FROM_NOTHING = (
     "warning: the network starts from nothing, its LR encoder too: set schedule.encoder to what "
-    "--stage encoder wrote, "
-    "or schedule.start to what srflow-export --checkpoint-of {} wrote"
+    "--stage encoder wrote, or schedule.start to what srflow-export --checkpoint-of {} wrote"
 )
 
 
@@ -133,9 +136,8 @@ def train(
             raise ArgumentError(
                 f"{out} holds no run to resume: name its --out, or omit --resume and add --config"
             )
-        with raised_interrupts(
-            *STOPPING
-        ):  # batch systems send SIGTERM, and scripts start commands with SIGINT ignored
+        # batch systems send SIGTERM, and scripts start commands with SIGINT ignored
+        with raised_interrupts(*STOPPING):
             settings = load_settings(config or str(out / "config.yaml"), overrides, stage=stage)
             has_start = (
                 resume
@@ -147,15 +149,7 @@ def train(
                 click.echo(_FROM_NOTHING.format(config), err=True)
             trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
             if is_first_process():
-                parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
-                click.echo(
-                    f"{_count(len(trainer.photos), 'photograph')}, "
-                    f"{_count(parameters, 'parameter')}, "
-                    f"{_count(trainer.fabric.world_size, 'device')}, "
-                    f"{_count(settings.schedule.iterations, 'iteration')}, run in {out}"
-                )
-                for note in trainer.notes:
-                    click.echo(note)
+                _describe(trainer)
             checkpoint = trainer.run(*((_report, click.echo) if is_first_process() else ()))
     except SRFlowError as error:
         fail(str(error))
@@ -182,6 +176,18 @@ def train(
             click.echo(f"export it: srflow-export --ckpt {checkpoint}")
 
 
+def _describe(trainer: Trainer) -> None:
+    """Print what is trained, and what was chosen for this machine."""
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    click.echo(
+        f"{_count(len(trainer.photos), 'photograph')}, {_count(parameters, 'parameter')}, "
+        f"{_count(trainer.fabric.world_size, 'device')}, "
+        f"{_count(trainer.schedule.iterations, 'iteration')}, run in {trainer.out}"
+    )
+    for note in trainer.notes:
+        click.echo(note)
+
+
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
@@ -192,8 +198,8 @@ def _report(figures: dict[str, float]) -> None:
     terms = ", ".join(f"{name} {figures[name]:.4f}" for name in optional)
     loss = f"loss {figures['loss']:.4f}{f' ({terms})' if terms else ''}"
     line = (
-        f"{figures['iteration']:>7.0f}  {loss}  gradient {figures['gradient_norm']:.3g}  "
-        f"lr {figures['learning_rate']:.1e}  {figures['iterations_per_second']:.2f} it/s  "
+        f"{figures['iteration']:>7.0f}  {loss}  gradient {figures['gradient_norm']:.3g}  lr "
+        f"{figures['learning_rate']:.1e}  {figures['iterations_per_second']:.2f} it/s  "
         f"{left // 3600}:{left % 3600 // 60:02}:{left % 60:02} left"
     )
     validation = [

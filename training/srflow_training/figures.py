@@ -139,9 +139,8 @@ def gmsd(image: Tensor, reference: Tensor) -> float:
 def haarpsi(image: Tensor, reference: Tensor) -> float:
     """Haar wavelet-based perceptual similarity (Reisenhofer et al., 2018); 1 is equality."""
     score: Tensor = piq.haarpsi(as_shown(image), reference)
-    return (
-        1.0 if bool(score.isposinf()) else float(score)
-    )  # two black images weigh nothing: infinite for piq
+    # two black images weigh nothing: infinite for piq
+    return 1.0 if bool(score.isposinf()) else float(score)
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
@@ -269,9 +268,8 @@ def grid_loss(image: Tensor, *, period: int) -> Tensor:
     rows, columns = (
         torch.hann_window(side, device=image.device) / (side / 2) for side in (height, width)
     )
-    with torch.autocast(
-        image.device.type, enabled=False
-    ):  # there are no transforms in half precision
+    # there are no transforms in half precision
+    with torch.autocast(image.device.type, enabled=False):
         pixels = F.pixel_unshuffle(image.float() * (rows[:, None] * columns), period).sum(
             dim=(2, 3)
         )
@@ -293,9 +291,8 @@ def specks(image: Tensor, reference: Tensor) -> float:
     """
     ours = _from_median(as_shown(image))
     photograph = _from_median(reference)
-    smooth = (
-        _largest_around(_luma(reference), 15) + _largest_around(-_luma(reference), 15) < _SMOOTH
-    )
+    luma = _luma(reference)
+    smooth = _largest_around(luma, 15) + _largest_around(-luma, 15) < _SMOOTH
     alone = (ours > _SPECK) & (ours > 2 * _largest_around(photograph, 7)) & smooth
     return 10_000 * float(alone.float().mean())
 
@@ -314,8 +311,10 @@ def deviation_map(samples: Sequence[Tensor]) -> Tensor:
     1×1×H×W, /255.
 
     n − 1 in its denominator, divided by c₄(n): few normal values have, on average, too small a
-    deviation, of 3 values by 11 %. So the expected value does not depend on n. Raises:
-    ArgumentError for one sample.
+    deviation, of 3 values by 11 %. So the expected value does not depend on n.
+
+    Raises:
+        ArgumentError: for one sample.
     """
     count = len(samples)
     if count < 2:
@@ -333,7 +332,8 @@ def diversity(samples: Sequence[Tensor]) -> float:
     """The mean of :func:`deviation_map` over pixels, in 8-bit levels: the publication's, in its
     section 5.
 
-    Raises: ArgumentError for one sample.
+    Raises:
+        ArgumentError: for one sample.
     """
     return float(deviation_map(samples).mean())
 
@@ -355,8 +355,13 @@ def space_diversity(maps: Sequence[Tensor]) -> float:
     100·(min_s mean_p d_s(p) − mean_p min_s d_s(p)) / (min_s mean_p d_s(p)): how much closer the
     photograph would be if each place could be taken from the sample that is best there. 0 if all
     samples are the same, or one is the photograph. The S₁₀ of NTIRE 2021, "Learning the
-    super-resolution space", where d is the spatial LPIPS. maps: n tensors of one shape, at least 0.
-    Raises: ArgumentError for one sample.
+    super-resolution space", where d is the spatial LPIPS.
+
+    Args:
+        maps: n tensors of one shape, at least 0.
+
+    Raises:
+        ArgumentError: for one sample.
     """
     if len(maps) < 2:
         raise ArgumentError(

@@ -61,19 +61,21 @@ class LossPrecision(MixedPrecision):
         return data
 
 
-def launched(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
-    """Launch Fabric and its other processes, unless torchrun or Slurm started them. Raises:
-    DeviceError.
+def launch_fabric(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
+    """Launch Fabric and its other processes, unless torchrun or Slurm started them.
 
     Returns Fabric and the precision that it computes the loss in, float32 so far.
+
+    Raises:
+        DeviceError.
     """
     ranks = hardware.devices * hardware.nodes
     started = int(os.environ.get("WORLD_SIZE", ranks))
     if started != ranks:
         raise DeviceError(
             f"hardware: {started} processes were started for {hardware.nodes} nodes of "
-            f"{hardware.devices} devices: "
-            "set hardware.devices and hardware.nodes to the values given to torchrun"
+            f"{hardware.devices} devices: set hardware.devices and hardware.nodes to the values "
+            "given to torchrun"
         )
     keep_freed_memory()
     if hardware.threads:
@@ -117,8 +119,11 @@ def keep_freed_memory() -> None:
 
 
 class StepTimes(NamedTuple):
-    """Seconds for the loss and its gradient on a small crop; bf16: None if this device cannot
-    compute in it.
+    """Seconds for the loss and its gradient on a small crop.
+
+    Attributes:
+        fp32: in float32.
+        bf16: in bfloat16; None if this device cannot compute in it.
     """
 
     fp32: float
@@ -139,13 +144,14 @@ class StepTimes(NamedTuple):
         )
 
 
-def with_precision(
+def choose_precision(
     settings: RunSettings, fabric: Fabric, *, resumed: Path | None
 ) -> tuple[RunSettings, str]:
     """Settings with precision fp32 or bf16 instead of auto, equal in all processes, and a line for
     the user or "".
 
-    resumed: folder of the run that goes on, whose precision is kept; None: a new run.
+    Args:
+        resumed: folder of the run that goes on, whose precision is kept; None: a new run.
     """
     if settings.hardware.precision != "auto":
         return settings, ""
@@ -183,7 +189,7 @@ def time_steps(settings: RunSettings, device: torch.device) -> StepTimes:
             ):
                 raise NotImplementedError("this GPU has no bfloat16")
             step.seconds("bf16")
-        except (RuntimeError, NotImplementedError) as error:
+        except RuntimeError as error:
             _logger.debug("no bfloat16: %s", error)
             return StepTimes(
                 statistics.median(step.seconds("fp32") for _ in range(_FEWEST_PAIRS)), None

@@ -26,8 +26,7 @@ def check_model(model: str) -> None:
     if model not in names and not Path(model).exists():
         raise CheckpointError(
             f"--model {model}: no such file: name a checkpoint, a bundle's folder, or an embedded "
-            "model: "
-            f"{', '.join(names)}"
+            f"model: {', '.join(names)}"
         )
 
 

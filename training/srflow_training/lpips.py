@@ -28,9 +28,10 @@ _STD = (0.229, 0.224, 0.225)
 class _Features(nn.Module):
     """Convolutions, each followed by a ReLU, fixed; images are N×3×H×W, RGB in [0, 1].
 
-    steps: (stride, padding) of each. window: side of the pooling, with stride 2, before the
-    convolutions `pooled`.
-    seen: those whose outputs are the features.
+    Attributes:
+        steps: (stride, padding) of each.
+        window: side of the pooling, with stride 2, before the convolutions `pooled`.
+        seen: those whose outputs are the features.
     """
 
     mean: Tensor
@@ -88,9 +89,12 @@ class VGG16Features(_Features):
 class LPIPS(nn.Module):
     """The learned perceptual distance of two images N×3×H×W, RGB in [0, 1]: 0 for equality.
 
-    features: image → its features by layer. heads: for each layer the weight of every channel, [C],
-    at least 0. The published code scales inputs to [−1, 1], then by a mean and a deviation:
-    together ImageNet's, which is what features do here. Build it with :meth:`open`.
+    The published code scales inputs to [−1, 1], then by a mean and a deviation: together
+    ImageNet's, which is what features do here. Build it with :meth:`open`.
+
+    Args:
+        features: image → its features by layer.
+        heads: for each layer the weight of every channel, [C], at least 0.
     """
 
     def __init__(self, features: nn.Module, heads: Sequence[Tensor]) -> None:
@@ -102,8 +106,10 @@ class LPIPS(nn.Module):
 
     @classmethod
     def open(cls, backbone: Backbone) -> LPIPS:
-        """Open the weights in the cache folder. Raises: CheckpointError if they are not there, or
-        damaged.
+        """Open the weights in the cache folder.
+
+        Raises:
+            CheckpointError: if they are not there, or damaged.
         """
         path = weights_file(backbone)
         if path is None:
@@ -132,8 +138,10 @@ class LPIPS(nn.Module):
 
     @classmethod
     def for_measuring(cls, device: torch.device | str = "cpu") -> LPIPS | None:
-        """AlexNet's, by which models are measured; None if its weights are not there. Raises:
-        CheckpointError.
+        """AlexNet's, by which models are measured; None if its weights are not there.
+
+        Raises:
+            CheckpointError.
         """
         return None if weights_file("alex") is None else cls.open("alex").to(device)
 

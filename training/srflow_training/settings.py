@@ -99,29 +99,32 @@ class Degradation(Section):
     and WebP is added. The defaults are preset "photo": a telephone's JPEG, mildly noisy and soft. A
     name, or the field `preset`, takes another's values.
 
-    passes: how often the four operations are drawn. clean: share of training crops whose LR is the
-    plain reduction.
-    direct: share of the others that are damaged as a camera does it, once and in this order:
-    `data.reduction`, then blur, noise and compression of LR pixels. That is what an enlarged photo
-    is whose pixels are still the camera's.
-    soft: share of all crops, clean ones too, that are out of focus first: a Gaussian of soft_sigma
-    LR pixels.
-    mild: share of the damaged crops that are compressed once, in LR pixels, at mild_quality, and no
-    more than that.
-    blur, resize, noise, compression: probability of each operation in each pass. The last pass
-    always resizes: to the LR size, so operations that come after it act on LR pixels, the others on
-    larger ones.
-    blur_sigma: of Gaussians, in LR pixels, at most 3/√passes. anisotropic: share of Gaussians that
-    have two widths, at a random angle.
-    sinc: share of blurs that cut frequencies sharply and so ring. sinc_cutoff: in cycles per LR
-    pixel.
-    resize_factor: new side over old side, before the last pass; under 1 reduces. From 0.1 to the
-    (passes − 1)-th root of 4; no side gets smaller than 8 pixels. Area, bilinear or bicubic.
-    noise_sigma: standard deviation in 8-bit levels, of pixels as large as they are then; of Poisson
-    noise, at white.
-    poisson: share of noise whose variance grows with brightness. gray: share of noise that is equal
-    in R, G and B.
-    quality: of JPEG and WebP. webp: share of compressions that are WebP.
+    Attributes:
+        passes: how often the four operations are drawn.
+        clean: share of training crops whose LR is the plain reduction.
+        direct: share of the others that are damaged as a camera does it, once and in this order:
+            `data.reduction`, then blur, noise and compression of LR pixels. That is what an
+            enlarged photo is whose pixels are still the camera's.
+        soft: share of all crops, clean ones too, that are out of focus first: a Gaussian of
+            soft_sigma LR pixels.
+        mild: share of the damaged crops that are compressed once, in LR pixels, at mild_quality,
+            and no more than that.
+        blur, resize, noise, compression: probability of each operation in each pass. The last pass
+            always resizes: to the LR size, so operations that come after it act on LR pixels, the
+            others on larger ones.
+        blur_sigma: of Gaussians, in LR pixels, at most 3/√passes.
+        anisotropic: share of Gaussians that have two widths, at a random angle.
+        sinc: share of blurs that cut frequencies sharply and so ring.
+        sinc_cutoff: in cycles per LR pixel.
+        resize_factor: new side over old side, before the last pass; under 1 reduces. From 0.1 to
+            the (passes − 1)-th root of 4; no side gets smaller than 8 pixels. Area, bilinear or
+            bicubic.
+        noise_sigma: standard deviation in 8-bit levels, of pixels as large as they are then; of
+            Poisson noise, at white.
+        poisson: share of noise whose variance grows with brightness.
+        gray: share of noise that is equal in R, G and B.
+        quality: of JPEG and WebP.
+        webp: share of compressions that are WebP.
     """
 
     passes: Annotated[int, Field(ge=1, le=4)] = 2
@@ -180,30 +183,32 @@ class Degradation(Section):
 class DataSettings(Section):
     """How training crops are taken.
 
-    crop: HR side in pixels, a multiple of scale·size_multiple. batch: crops per iteration, over all
-    devices.
-    choose_of: each crop is the most detailed of this many candidates in its photograph (sky and
-    blur teach little).
-    widest: photographs wider than this are halved until they are not (large ones are soft at full
-    size); 0: never.
-    narrowest: halved copies at least this wide are used as well as the photograph itself; 0: only
-    the photograph.
-    flip: random mirroring: "horizontal" (left and right), "both" (upside down, too) or "none".
-    transposes: random exchange of rows and columns.
-    hr_shift: HR is shifted by up to this many pixels against its LR image, in both axes (for
-    content transfer).
-    reduction: how LR images are made, "bicubic" (MATLAB's) or "bilinear" (for comparisons with work
-    on faces).
-    degradation: damages LR images as photographs are: "photo", "strong" or fields (`Degradation`);
-    "off": never.
-    lr: folder of LR images to use instead of making them, named like the HR ones (or with the scale
-    appended: "x4").
-    teacher: folder of pictures that another network made of the photographs' reductions
-    (`benchmarks/teacher.py`), for an LR encoder's `objective.teacher`; named like the photographs,
-    halved ones with "-halved1", "-halved2", … .
-    workers: processes that decode photographs, per device. cache: folder that keeps decoded
-    photographs, so that crops need no decoding (3 bytes per pixel); "auto": the user's cache, for
-    as long as half of its free disk is left; "off": none.
+    Attributes:
+        crop: HR side in pixels, a multiple of scale·size_multiple.
+        batch: crops per iteration, over all devices.
+        choose_of: each crop is the most detailed of this many candidates in its photograph (sky and
+            blur teach little).
+        widest: photographs wider than this are halved until they are not (large ones are soft at
+            full size); 0: never.
+        narrowest: halved copies at least this wide are used as well as the photograph itself; 0:
+            only the photograph.
+        flip: random mirroring: "horizontal" (left and right), "both" (upside down, too) or "none".
+        transposes: random exchange of rows and columns.
+        hr_shift: HR is shifted by up to this many pixels against its LR image, in both axes (for
+            content transfer).
+        reduction: how LR images are made, "bicubic" (MATLAB's) or "bilinear" (for comparisons with
+            work on faces).
+        degradation: damages LR images as photographs are: "photo", "strong" or fields
+            (`Degradation`); "off": never.
+        lr: folder of LR images to use instead of making them, named like the HR ones (or with the
+            scale appended: "x4").
+        teacher: folder of pictures that another network made of the photographs' reductions
+            (`benchmarks/teacher.py`), for an LR encoder's `objective.teacher`; named like the
+            photographs, halved ones with "-halved1", "-halved2", … .
+        workers: processes that decode photographs, per device.
+        cache: folder that keeps decoded photographs, so that crops need no decoding (3 bytes per
+            pixel); "auto": the user's cache, for as long as half of its free disk is left; "off":
+            none.
     """
 
     crop: Pixels
@@ -244,24 +249,29 @@ class Objective(Section):
     """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an LR
     encoder's L1 error.
 
-    noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published; an LR
-    encoder: 0).
-    teacher: share of an LR encoder's loss that is the difference to the pictures of `data.teacher`,
-    0 … 1; the rest is the difference to the photographs. The other terms are a flow's, in weights
-    (0: off). Each costs a decoding and its gradient in the iterations that have it.
+    The other terms are a flow's, in weights (0: off). Each costs a decoding and its gradient in the
+    iterations that have it.
 
-    l1: mean absolute error of the decoding at τ = 0, for images in [0, 1]; it keeps fidelity.
-    l1_every: add it only in iterations 0, n, 2n, …
-    grid: mean amplitude of the waves that repeat every `scale` pixels in what is decoded for other
-    terms: what is left of the squeezes' regular grid, and the weave that a perceptual loss makes.
-    perceptual: a perceptual distance, 0 for equality, between HR and a sample at perceptual_tau, in
-    0 … 2, whose latents are the iteration's noise. perceptual_loss: its kind. gmsd: GMSD, which
-    clips the sample to [0, 1], so values outside get no gradient from it; lpips_vgg: LPIPS with
-    VGG16, whose weights `python -m srflow_training.lpips_weights` gets; ms_lpips_vgg: the mean of
-    that at three sizes, for large scales. LPIPS with AlexNet is not among them, because models are
-    judged by it.
-    lr_consistency: mean absolute error between the reductions (`data.reduction`) of HR and of the
-    sample, or of the decoding at τ = 0 without one; iterations that decode nothing do not have it.
+    Attributes:
+        noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published;
+            an LR encoder: 0).
+        teacher: share of an LR encoder's loss that is the difference to the pictures of
+            `data.teacher`, 0 … 1; the rest is the difference to the photographs.
+        l1: mean absolute error of the decoding at τ = 0, for images in [0, 1]; it keeps fidelity.
+        l1_every: add it only in iterations 0, n, 2n, …
+        grid: mean amplitude of the waves that repeat every `scale` pixels in what is decoded for
+            other terms: what is left of the squeezes' regular grid, and the weave that a perceptual
+            loss makes.
+        perceptual: a perceptual distance, 0 for equality, between HR and a sample whose latents
+            are the iteration's noise.
+        perceptual_tau: the sample's temperature, 0 … 2.
+        perceptual_loss: its kind. gmsd: GMSD, which clips the sample to [0, 1], so values outside
+            get no gradient from it; lpips_vgg: LPIPS with VGG16, whose weights `python -m
+            srflow_training.lpips_weights` gets; ms_lpips_vgg: the mean of that at three sizes, for
+            large scales. LPIPS with AlexNet is not among them, because models are judged by it.
+        lr_consistency: mean absolute error between the reductions (`data.reduction`) of HR and of
+            the sample, or of the decoding at τ = 0 without one; iterations that decode nothing do
+            not have it.
     """
 
     noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
@@ -275,7 +285,11 @@ class Objective(Section):
     lr_consistency: Weight = 0.0
 
     def needs_noise(self, kind: str) -> bool:
-        """True if training draws noise. kind: of the network that is trained."""
+        """True if training draws noise.
+
+        Args:
+            kind: of the network that is trained.
+        """
         return kind == "srflow" or self.noise > 0
 
     def has_l1_at(self, iteration: int) -> bool:
@@ -286,28 +300,34 @@ class Objective(Section):
 class Schedule(Section):
     """Optimisation by Adam.
 
-    start: checkpoint that the whole network starts from (fine-tuning; actnorms stay as they are).
-    encoder: RRDB, ESRGAN-family, plain or SRFlow file that the LR encoder starts from, instead of
-    start's own, which may then be another one. Empty: random weights.
-    iterations: length of the run; default 200,000, or 300,000 with neither start nor encoder (as
-    published).
-    freeze_encoder: first share of the iterations, without training the LR encoder; default 0.5, or
-    0 with neither.
-    learning_rate: initial value. betas: Adam's. decay: "steps" halves the rate at 50, 75, 90 and 95
-    % (as published), "cosine" goes to zero. warmup: iterations in which the rate rises from zero.
-    accumulate: number of parts in which each process computes its share of an iteration's batch,
-    one after the other, so that a large batch fits into memory. `data.batch` stays the batch of an
-    update, and the result is the same up to rounding. At most one part for each crop.
-    clip_norm: gradients are scaled down to this norm; 0: never.
-    ema: decay of the moving average of the weights, which is validated and saved for export; 0: no
-    average.
-    best: validation metric, e.g. gmsd_tau0.8, of which best.safetensors is the best checkpoint;
-    empty: none is kept.
-    validate_crops: how many crops of the validation folder are measured, spread over all its
-    photographs: one of each at most, or several if there are fewer photographs. validate_size:
-    their side in pixels, at most.
-    save_every, log_every, validate_every: in iterations. keep: how many saved states stay on disk.
-    seed: for the weights, the crops and the noise.
+    Attributes:
+        start: checkpoint that the whole network starts from (fine-tuning; actnorms stay as they
+            are).
+        encoder: RRDB, ESRGAN-family, plain or SRFlow file that the LR encoder starts from, instead
+            of start's own, which may then be another one. Empty: random weights.
+        iterations: length of the run; default 200,000, or 300,000 with neither start nor encoder
+            (as published).
+        freeze_encoder: first share of the iterations, without training the LR encoder; default 0.5,
+            or 0 with neither.
+        learning_rate: initial value.
+        betas: Adam's.
+        decay: "steps" halves the rate at 50, 75, 90 and 95 % (as published), "cosine" goes to zero.
+        warmup: iterations in which the rate rises from zero.
+        accumulate: number of parts in which each process computes its share of an iteration's
+            batch, one after the other, so that a large batch fits into memory. `data.batch` stays
+            the batch of an update, and the result is the same up to rounding. At most one part for
+            each crop.
+        clip_norm: gradients are scaled down to this norm; 0: never.
+        ema: decay of the moving average of the weights, which is validated and saved for export; 0:
+            no average.
+        best: validation metric, e.g. gmsd_tau0.8, of which best.safetensors is the best checkpoint;
+            empty: none is kept.
+        validate_crops: how many crops of the validation folder are measured, spread over all its
+            photographs: one of each at most, or several if there are fewer photographs.
+        validate_size: their side in pixels, at most.
+        save_every, log_every, validate_every: in iterations.
+        keep: how many saved states stay on disk.
+        seed: for the weights, the crops and the noise.
     """
 
     iterations: Count = ITERATIONS
@@ -352,11 +372,14 @@ class Schedule(Section):
 class Hardware(Section):
     """Where and how a run computes; apart from rounding, it does not affect what is learned.
 
-    accelerator: cpu, cuda, or auto: cuda if there is a GPU. devices: per node. nodes: machines;
-    start each with the same command, as for Lightning Fabric or torchrun. precision: fp32, bf16
-    (convolutions of the encoder and of the conditional nets in bfloat16, the flow's state in
-    float32), or auto: the one whose steps are faster on this processor; a resumed run keeps its
-    own. threads: CPU threads per process; 0: as many as PyTorch takes.
+    Attributes:
+        accelerator: cpu, cuda, or auto: cuda if there is a GPU.
+        devices: per node.
+        nodes: machines; start each with the same command, as for Lightning Fabric or torchrun.
+        precision: fp32, bf16 (convolutions of the encoder and of the conditional nets in bfloat16,
+            the flow's state in float32), or auto: the one whose steps are faster on this processor;
+            a resumed run keeps its own.
+        threads: CPU threads per process; 0: as many as PyTorch takes.
     """
 
     accelerator: Literal["auto", "cpu", "cuda"] = "auto"
@@ -410,8 +433,10 @@ class RunSettings(Section):
         return str(self.network.get("kind"))
 
     def config(self) -> SRFlowConfig:
-        """The SRFlow's configuration; for an encoder, that of an SRFlow with it. Raises:
-        ArgumentError.
+        """The SRFlow's configuration; for an encoder, that of an SRFlow with it.
+
+        Raises:
+            ArgumentError.
         """
         values = {
             name: value for name, value in self.network.items() if name not in ("kind", "variant")
@@ -496,12 +521,10 @@ def field_names(section: str) -> list[str]:
         return ["preset", *Degradation.model_fields]
     if not section:
         return [*RunSettings.model_fields]
-    model: Any = (
-        RunSettings.model_fields[section].annotation
-        if section in RunSettings.model_fields
-        else None
-    )
-    return [] if model is None else [*model.model_fields]
+    if section not in RunSettings.model_fields:
+        return []
+    model: Any = RunSettings.model_fields[section].annotation
+    return [*model.model_fields]
 
 
 def _first_problem(error: ValidationError) -> str:

@@ -52,9 +52,8 @@ class States:
 
     def newest(self) -> int | None:
         """The iteration of the newest state; None if there is none."""
-        return next(
-            (int(file.stem.removeprefix("iteration-")) for file in reversed(self.files())), None
-        )
+        files = self.files()
+        return int(files[-1].stem.removeprefix("iteration-")) if files else None
 
     def load(self) -> dict[str, Any]:
         """Load the newest state to the CPU. Raises: CheckpointError."""
@@ -73,7 +72,8 @@ def first_difference(one: RunSettings, other: RunSettings, ignored: Mapping[str,
     """The first field outside hardware in which two runs differ, with both values; empty if there
     is none.
 
-    ignored: {section: fields to skip}.
+    Args:
+        ignored: {section: fields to skip}.
     """
     for section in ("network", "data", "objective", "schedule"):
         first, second = (settings.model_dump(mode="json")[section] for settings in (one, other))
@@ -118,9 +118,7 @@ class Health:
     def add_step(self, loss: Tensor, gradient_norm: Tensor) -> None:
         """Note a step's loss, which counts as infinite if the gradient is not finite."""
         if "loss" not in self._first:
-            self._first["loss"] = self._best["loss"] = (
-                float(loss) if bool(loss.isfinite()) else math.inf
-            )
+            self._first["loss"] = self._best["loss"] = float(loss) if loss.isfinite() else math.inf
         self._losses.append(torch.where(torch.isfinite(gradient_norm), loss, math.inf).detach())
 
     def add_validation(self, figures: Mapping[str, float]) -> None:
@@ -164,7 +162,8 @@ class Health:
 class Best:
     """The best value so far of a validation metric, by its name without `validation/`.
 
-    Raises: ArgumentError if networks of this kind have no such metric, or nothing is validated.
+    Raises:
+        ArgumentError: if networks of this kind have no such metric, or nothing is validated.
     """
 
     def __init__(self, metric: str, *, kind: str, validates: bool) -> None:

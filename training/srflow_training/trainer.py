@@ -33,7 +33,7 @@ from srflow_training.checkpoints import (
     save_checkpoint,
 )
 from srflow_training.data import Batch, Crops, Photos, loader, pairs_picture
-from srflow_training.hardware import launched, with_precision
+from srflow_training.hardware import choose_precision, launch_fabric
 from srflow_training.inputs import is_first_process
 from srflow_training.model import Encoder, PlainEncoder, SRFlow
 from srflow_training.model.config import UNUSED
@@ -71,9 +71,11 @@ class Trainer:
 
     notes: lines for the user about what was chosen for this machine.
 
-    Raises: ArgumentError if the folder holds a run and resume is False, no run and resume is True,
-    or a run with other settings; DeviceError if the hardware is missing; ImageError if no
-    photograph can be trained on.
+    Raises:
+        ArgumentError: if the folder holds a run and resume is False, no run and resume is True, or
+            a run with other settings.
+        DeviceError: if the hardware is missing.
+        ImageError: if no photograph can be trained on.
     """
 
     def __init__(
@@ -84,14 +86,7 @@ class Trainer:
         self.out = out
         self.folders = (data, val)
         self.states = States(out / "states", keep=self.schedule.keep)
-        if self.states.files() and not resume:
-            raise ArgumentError(
-                f"{out} holds a run: add --resume to continue it, or name another --out"
-            )
-        if resume and not self.states.files():
-            raise ArgumentError(
-                f"{out} holds no saved state to resume from: omit --resume to start a run there"
-            )
+        self._check_out(resume=resume)
         self.best = Best(self.schedule.best, kind=settings.kind, validates=val is not None)
         config = settings.config()
         # before other processes start, and only in the first one, so that each problem is reported
@@ -100,21 +95,11 @@ class Trainer:
         self.photos = Photos(data, settings.data, config.scale, report)
         self.validation = None
         if val is not None and is_first_process():
-            multiple = config.scale * config.size_multiple
-            self.validation = Validation(
-                val,
-                scale=config.scale,
-                multiple=multiple,
-                reduction=settings.data.reduction,
-                degradation=settings.data.degradation,
-                count=self.schedule.validate_crops,
-                size=self.schedule.validate_size,
-                report=report,
-            )
+            self.validation = self._open_validation(val, report)
         if settings.objective.perceptual and is_first_process():
             PerceptualLoss(settings.objective)  # a wrong file is reported here
-        self.fabric, loss_precision = launched(settings.hardware)
-        settings, note = with_precision(settings, self.fabric, resumed=out if resume else None)
+        self.fabric, loss_precision = launch_fabric(settings.hardware)
+        settings, note = choose_precision(settings, self.fabric, resumed=out if resume else None)
         loss_precision.bf16 = settings.hardware.precision == "bf16"
         self.settings = settings
         self.crops = Crops(
@@ -127,39 +112,10 @@ class Trainer:
             rank=self.fabric.global_rank,
             ranks=self.fabric.world_size,
         )
-        kept = self.crops.decoder.folder
-        self.notes = [
-            *([f"decoded photographs are kept in {kept}"] if kept else []),
-            *([note] if note else []),
-        ]
-        torch.manual_seed(self.schedule.seed)
-        self.model = settings.build()
-        self.sampling: dict[
-            str, Any
-        ] = {}  # what its network inherits: its encoder's file, and its bundle's default τ
-        if not self.states.files():
-            notes = start_from_files(
-                self.model, start=self.schedule.start, encoder=self.schedule.encoder
-            )
-            inherited = (ENCODER_NOTE, *SAMPLING_NOTES)
-            self.sampling = {name: notes[name] for name in inherited if name in notes}
-        self.model.train()
-        self.average = (
-            AveragedModel(self.model, multi_avg_fn=ramped_average(self.schedule.ema))
-            if self.schedule.ema
-            else None
-        )
-        self.optimiser = torch.optim.Adam(
-            self.model.parameters(),
-            lr=self.schedule.learning_rate,
-            betas=self.schedule.betas,
-            fused=True,
-        )
-        self.iteration = 0
-        self.skipped = self.skipped_in_a_row = 0
-        self.health = Health(
-            tolerance=0.1 if isinstance(self.model, Encoder) else 1.0
-        )  # L1 of [0, 1], bits
+        self.notes = [note] if note else []
+        if kept := self.crops.decoder.folder:
+            self.notes.insert(0, f"decoded photographs are kept in {kept}")
+        self._build()
         self._to_device()
         if self.states.files():
             self._restore()
@@ -168,6 +124,57 @@ class Trainer:
             remove_stale_parts_in(self.states.folder)
             out.mkdir(parents=True, exist_ok=True)
             write_atomically(out / "config.yaml", dump_settings(settings).encode())
+
+    def _check_out(self, *, resume: bool) -> None:
+        """Raises: ArgumentError."""
+        if self.states.files() and not resume:
+            raise ArgumentError(
+                f"{self.out} holds a run: add --resume to continue it, or name another --out"
+            )
+        if resume and not self.states.files():
+            raise ArgumentError(
+                f"{self.out} holds no saved state to resume from: omit --resume to start a run "
+                "there"
+            )
+
+    def _open_validation(self, folder: Path, report: Callable[[str], None]) -> Validation:
+        config = self.settings.config()
+        data = self.settings.data
+        return Validation(
+            folder,
+            scale=config.scale,
+            multiple=config.scale * config.size_multiple,
+            reduction=data.reduction,
+            degradation=data.degradation,
+            count=self.schedule.validate_crops,
+            size=self.schedule.validate_size,
+            report=report,
+        )
+
+    def _build(self) -> None:
+        """Build the network from the seed and the files it starts from, and what trains it."""
+        schedule = self.schedule
+        torch.manual_seed(schedule.seed)
+        self.model = self.settings.build()
+        # what the network inherits: its encoder's file, and its bundle's default τ
+        self.sampling: dict[str, Any] = {}
+        if not self.states.files():
+            notes = start_from_files(self.model, start=schedule.start, encoder=schedule.encoder)
+            inherited = (ENCODER_NOTE, *SAMPLING_NOTES)
+            self.sampling = {name: notes[name] for name in inherited if name in notes}
+        self.model.train()
+        self.average = None
+        if schedule.ema:
+            self.average = AveragedModel(self.model, multi_avg_fn=ramped_average(schedule.ema))
+        self.optimiser = torch.optim.Adam(
+            self.model.parameters(), lr=schedule.learning_rate, betas=schedule.betas, fused=True
+        )
+        self.iteration = 0
+        self.skipped = 0
+        self.skipped_in_a_row = 0
+        # of the L1 error in [0, 1], and of bits
+        tolerance = 0.1 if isinstance(self.model, Encoder) else 1.0
+        self.health = Health(tolerance=tolerance)
 
     @property
     def checkpoint(self) -> Path:
@@ -188,11 +195,15 @@ class Trainer:
     ) -> Path:
         """Train to the end. Returns the checkpoint to export.
 
-        report: gets figures every `log_every` iterations. say: gets an estimate after the second
-            one.
-
         Ctrl-C, SIGTERM and SIGHUP take effect after the current step, and its state is saved.
-        Raises: DivergedError, KeyboardInterrupt.
+
+        Args:
+            report: gets figures every `log_every` iterations.
+            say: gets an estimate after the second one.
+
+        Raises:
+            DivergedError.
+            KeyboardInterrupt.
         """
         second = self.iteration + 2  # the first step chooses kernels
         with deferred_interrupts(*STOPPING) as interrupts, self._log() as log:
@@ -220,11 +231,10 @@ class Trainer:
                     self._save()
                     raise KeyboardInterrupt(interrupts.number or signal.SIGINT)
         if self.fabric.broadcast(not self.health.judge()):
-            raise self._diverged("the loss or the validation had collapsed")
+            raise self._divergence("the loss or the validation had collapsed")
         if self.fabric.is_global_zero:
-            self._write_checkpoint(
-                self.checkpoint
-            )  # again: a run killed before it wrote this has only the state
+            # again: a run killed before it wrote this has only the state
+            self._write_checkpoint(self.checkpoint)
         return self.checkpoint
 
     def _is_due(self, every: int) -> bool:
@@ -240,8 +250,9 @@ class Trainer:
         )
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
-        """Do one update, or skip it if not finite. Returns the terms of the loss and the gradient's
-        norm.
+        """Do one update, or skip it if not finite.
+
+        Returns the terms of the loss and the gradient's norm.
         """
         hr, lr, noise, teacher = (
             images.to(self.fabric.device, memory_format=torch.channels_last, non_blocking=True)
@@ -265,10 +276,9 @@ class Trainer:
             error_if_nonfinite=False,
         )
         assert norm is not None  # for the type checker: with max_norm there is one
-        self.health.add_step(
-            terms.get("nll", terms["loss"]), norm.detach()
-        )  # other terms come and go
-        if bool(torch.isfinite(norm)):  # the same on all ranks, unlike the loss
+        likelihood = terms.get("nll", terms["loss"])  # other terms come and go
+        self.health.add_step(likelihood, norm.detach())
+        if torch.isfinite(norm):  # the same on all ranks, unlike the loss
             self.optimiser.step()
             self.skipped_in_a_row = 0
             if self.average is not None:
@@ -310,15 +320,16 @@ class Trainer:
                 "iteration %d: loss or gradient not finite, step skipped", self.iteration
             )
         if self.skipped_in_a_row >= _MAX_SKIPPED:
-            raise self._diverged(f"{self.skipped_in_a_row} steps in a row were not finite")
+            raise self._divergence(f"{self.skipped_in_a_row} steps in a row were not finite")
 
-    def _diverged(self, what: str) -> DivergedError:
+    def _divergence(self, what: str) -> DivergedError:
         """An error whose message ends with the command that continues from the newest state, which
         is healthy.
         """
+        newest = self.states.newest()
         begin = ["--resume"]
-        fix = f"continue from iteration {self.states.newest()}, the last healthy state,"
-        if self.states.newest() is None:
+        fix = f"continue from iteration {newest}, the last healthy state,"
+        if newest is None:
             begin = ["--config", str(self.out / "config.yaml")]
             fix = "begin again"
         data, val = self.folders
@@ -354,11 +365,12 @@ class Trainer:
         return cast("Tensor", self.fabric.all_reduce(statistic, reduce_op="mean"))
 
     def _save(self) -> None:
-        """Write state and checkpoint, if the run is healthy. Raises: DivergedError if weights are
-        not finite.
+        """Write state and checkpoint, if the run is healthy.
+
+        Raises: DivergedError if weights are not finite.
         """
         if not all(bool(parameter.isfinite().all()) for parameter in self.model.parameters()):
-            raise self._diverged("the weights were not finite")
+            raise self._divergence("the weights were not finite")
         if not self.fabric.is_global_zero:
             return
         if self.health.judge():
@@ -402,23 +414,20 @@ class Trainer:
                 ]
                 raise ArgumentError(
                     f"{self.out} holds a run with another {different}: on --resume only hardware, "
-                    f"{', '.join(free)} "
-                    "may change; otherwise name another --out"
+                    f"{', '.join(free)} may change; otherwise name another --out"
                 )
             if int(state["iteration"]) > self.schedule.iterations:
                 raise ArgumentError(
                     f"schedule.iterations is {self.schedule.iterations}, but {self.out} has done "
-                    f"{state['iteration']} "
-                    "already: name another --out to train a shorter run"
+                    f"{state['iteration']} already: name another --out to train a shorter run"
                 )
             self.model.load_state_dict(state["model"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.iteration = int(state["iteration"])
-            self.skipped = state["skipped"][
-                0
-            ]  # a resumed run may skip as many steps in a row as a new one
+            # a resumed run may skip as many steps in a row as a new one
+            self.skipped = state["skipped"][0]
             self.best.value = state.get("best", {}).get(self.best.metric, self.best.value)
             self.sampling = state.get("sampling", {})
             self.health.load(state["health"])
@@ -522,8 +531,12 @@ def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> di
     """Copy the weights that a run begins with, and return the notes of `start`, and where the
     encoder comes from.
 
-    start: a file of the same kind of network, or "". encoder: a file of an LR encoder, which
-    replaces the former's, or "". Raises: CheckpointError if a file does not fit.
+    Args:
+        start: a file of the same kind of network, or "".
+        encoder: a file of an LR encoder, which replaces the former's, or "".
+
+    Raises:
+        CheckpointError: if a file does not fit.
     """
     notes: dict[str, Any] = {ENCODER_NOTE: ""}
     if start:
@@ -540,9 +553,8 @@ def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> di
         ):
             raise CheckpointError(
                 f"{encoder}: its image has the base {source.image_base!r}, and a residual flow "
-                "needs that of this run, "
-                f"{model.config.image_base!r}: train the encoder on from it (schedule.start) with "
-                "that image_base"
+                f"needs that of this run, {model.config.image_base!r}: train the encoder on from "
+                "it (schedule.start) with that image_base"
             )
         copy_weights(source, _encoder_of(model), encoder)
         notes[ENCODER_NOTE] = Path(encoder).name
@@ -552,10 +564,14 @@ def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> di
 def copy_weights(
     source: SRFlow | Encoder, target: SRFlow | Encoder, path: str, *, encoder: bool = True
 ) -> None:
-    """Copy the weights of a file's network. Raises: CheckpointError naming the fields that differ.
+    """Copy the weights of a file's network.
 
-    encoder: the LR encoder's too. Without, an SRFlow may have another one that gives its flow as
-        many features.
+    Args:
+        encoder: the LR encoder's too. Without, an SRFlow may have another one that gives its flow
+            as many features.
+
+    Raises:
+        CheckpointError: naming the fields that differ.
     """
     theirs, ours = (_shape_of(model) for model in (source, target))
     if isinstance(given := _encoder_of(source), PlainEncoder) and not given.composed():
@@ -598,12 +614,8 @@ def _shape_of(model: SRFlow | Encoder) -> dict[str, Any]:
 
 
 def _as_yaml(value: Any) -> str:
-    return (
-        str(yaml.safe_dump(value, default_flow_style=True))
-        .removesuffix("...\n")
-        .strip()
-        .replace(" ", "")
-    )
+    text = str(yaml.safe_dump(value, default_flow_style=True))
+    return text.removesuffix("...\n").strip().replace(" ", "")
 
 
 def ramped_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:

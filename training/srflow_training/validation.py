@@ -58,12 +58,18 @@ class Validation:
     They are spread over all usable photographs, in the order of their names: the centre of every
     n-th one, or, if there are fewer photographs than crops, also places around the centres. A
     photograph that is hardly larger than a crop may have fewer.
-    multiple: the network needs HR sizes that are multiples of this; crops are at least 64 pixels a
-    side.
-    reduction: how LR images are made. degradation: how they are damaged instead, each crop always
-    in the same way and none left clean. report: called with one line for each of the first ten
-    files that are skipped, which cannot be read or are too small, and one for the rest.
-    Raises: ImageError if no photograph is left.
+
+    Args:
+        multiple: the network needs HR sizes that are multiples of this; crops are at least 64
+            pixels a side.
+        reduction: how LR images are made.
+        degradation: how they are damaged instead, each crop always in the same way and none left
+            clean.
+        report: called with one line for each of the first ten files that are skipped, which cannot
+            be read or are too small, and one for the rest.
+
+    Raises:
+        ImageError: if no photograph is left.
     """
 
     def __init__(
@@ -114,7 +120,7 @@ class Validation:
         """
         with _plain_inference(model):
             rows = [
-                self._figures_of(model, self._reduced(hr, index), hr)
+                self._figures_of(model, self._reduce(hr, index), hr)
                 for index, hr in enumerate(self.crops)
             ]
         sums = {name: sum(row[name] for row in rows) for name in rows[0]}
@@ -122,7 +128,7 @@ class Validation:
             name: total if name == _NONFINITE else total / len(rows) for name, total in sums.items()
         }
 
-    def _reduced(self, hr: Tensor, index: int) -> Tensor:
+    def _reduce(self, hr: Tensor, index: int) -> Tensor:
         """The LR image of (a part of) crop `index`, damaged if the run damages them."""
         if self.degradation is not None:
             window = mirror_pad(hr, MARGIN * self.scale)
@@ -131,20 +137,19 @@ class Validation:
                 window, self.degradation, scale=self.scale, rng=rng, reduction=self.reduction
             )
             return round_to_8_bit(lr)
-        return self._clean(hr)
+        return self._reduce_cleanly(hr)
 
-    def _clean(self, hr: Tensor) -> Tensor:
+    def _reduce_cleanly(self, hr: Tensor) -> Tensor:
         return round_to_8_bit(REDUCTIONS[self.reduction](hr, self.scale))
 
     def _figures_of(self, model: SRFlow | Encoder, lr: Tensor, hr: Tensor) -> dict[str, float]:
-        row = {
-            "validation/psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=self.scale)
-        }
+        border = self.scale
+        row = {"validation/psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=border)}
         if isinstance(model, Encoder):
             image = _image_of(model, lr)
-            row["validation/psnr"] = psnr(image, hr, border=self.scale)
-            row["validation/y_psnr"] = y_psnr(image, hr, border=self.scale)
-            row["validation/ssim"] = ssim(image, hr, border=self.scale)
+            row["validation/psnr"] = psnr(image, hr, border=border)
+            row["validation/y_psnr"] = y_psnr(image, hr, border=border)
+            row["validation/ssim"] = ssim(image, hr, border=border)
             return row
         flow = _ConditionedFlow(model, lr)
         nats = flow.log_likelihood(hr)
@@ -153,12 +158,14 @@ class Validation:
         return row | {
             "validation/nll": float(bits_per_dimension_loss(nats, hr)),
             "validation/bits_per_dimension": bits_per_dimension(nats, hr),
-            "validation/psnr_tau0": psnr(mean, hr, border=self.scale),
-            "validation/y_psnr_tau0": y_psnr(mean, hr, border=self.scale),
-            "validation/ssim_tau0": ssim(mean, hr, border=self.scale),
+            "validation/psnr_tau0": psnr(mean, hr, border=border),
+            "validation/y_psnr_tau0": y_psnr(mean, hr, border=border),
+            "validation/ssim_tau0": ssim(mean, hr, border=border),
             "validation/gmsd_tau0.8": gmsd(sample, hr),
             "validation/haarpsi_tau0.8": haarpsi(sample, hr),
-            "validation/lr_psnr_tau0.8": lr_psnr(sample, self._clean(hr), reduction=self.reduction),
+            "validation/lr_psnr_tau0.8": lr_psnr(
+                sample, self._reduce_cleanly(hr), reduction=self.reduction
+            ),
             "validation/sample_difference_tau0.8": sample_difference(
                 sample, flow.sample(0.8, seed=1)
             ),
@@ -179,7 +186,7 @@ class Validation:
 
     def _grid_row(self, model: SRFlow | Encoder, index: int, crop: Tensor) -> Tensor:
         [hr] = _spread(crop, max(_CELL, self.multiple), 1, multiple=self.multiple)
-        lr = self._reduced(hr, index)
+        lr = self._reduce(hr, index)
         if isinstance(model, Encoder):
             images = [_image_of(model, lr)]
         else:

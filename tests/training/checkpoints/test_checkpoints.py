@@ -278,22 +278,6 @@ def test_own_files_with_an_absurd_network_are_refused_at_once(tmp_path, change):
         load_checkpoint(tmp_path / "m.safetensors")
 
 
-def test_notes_that_are_not_json_are_refused_where_they_are_asked_for(tmp_path):
-    model = random_srflow(tiny_config())
-    network = {"kind": "srflow", **model.config.to_dict()}
-    metadata = {"format": "srflow-sdk", "network": json.dumps(network), "notes": "{"}
-    safetensors.torch.save_file(model.state_dict(), tmp_path / "m.safetensors", metadata)
-    assert load_checkpoint(tmp_path / "m.safetensors").config == model.config
-    with pytest.raises(CheckpointError, match="notes in its metadata are not JSON"):
-        load_with_notes(tmp_path / "m.safetensors")
-
-
-def test_own_files_take_no_configuration_from_outside(tmp_path):
-    save_checkpoint(tmp_path / "m.safetensors", random_srflow(tiny_config()))
-    with pytest.raises(CheckpointError, match="itself"):
-        load_checkpoint(tmp_path / "m.safetensors", stacked_blocks=(0, 1))
-
-
 @pytest.mark.parametrize("legacy", [True, False])
 def test_a_file_with_more_than_tensors_is_refused_without_advice_to_execute_it(tmp_path, legacy):
     torch.save(

@@ -50,11 +50,6 @@ def test_a_folder_that_the_user_names_may_fill_its_disk(folder, tmp_path, monkey
     assert len(list((tmp_path / "mine").glob("*.npy"))) == 3
 
 
-def test_nothing_is_kept_when_switched_off(folder, users_folder):
-    assert crops_of(folder, cache="off")[0].problems == ()
-    assert not users_folder.exists()
-
-
 def test_without_a_users_cache_training_goes_on_and_says_why(folder, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))

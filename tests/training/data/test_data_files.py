@@ -117,22 +117,6 @@ def test_a_photograph_that_cannot_be_decoded_is_passed_over_and_reported_once(fo
     assert all(equal(a, b) for a, b in zip(batches[3:], again, strict=True))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_only_broken_photographs_are_an_error_of_one_line(folder, workers):
-    for path in image_files(folder):
-        damage_pixels(path)
-    with pytest.raises(ImageError, match="no photograph can be decoded") as error:
-        next(loader(crops_of(folder), start=0, workers=workers))
-    assert "\n" not in str(error.value)
-
-
-def test_a_photograph_that_changes_its_size_meanwhile_is_passed_over(folder):
-    crops = crops_of(folder)
-    save(folder / "0" / "0.png", texture(120, 90))
-    batches = [crops[iteration] for iteration in range(4)]
-    assert "90×120 pixels, but 120×90 by its header" in batches[-1].problems[0]
-
-
 # Cache
 
 
@@ -173,12 +157,6 @@ def test_a_photograph_that_changes_is_cached_anew(tmp_path):
     after = crops_of(photo.parent, cache=str(tmp_path / "cache"))[0]
     assert not torch.equal(before.hr, after.hr)
     assert equal(after, crops_of(photo.parent)[0])
-
-
-def test_a_cache_that_is_no_folder_is_refused(folder, tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(ArgumentError, match=r"data\.cache"):
-        crops_of(folder, cache=str(tmp_path / "file"))
 
 
 # Formats
@@ -227,14 +205,3 @@ def test_halving_is_the_bicubic_reduction():
     )
     assert halved(pixels).shape == (16, 11, 3)
     assert difference[3:-3, 3:-3].max() < 0.51  # borders are mirrored, not cut
-
-
-@pytest.mark.parametrize(
-    ("name", "why"), [("nowhere", "no such folder"), ("file", "is a file, not a folder")]
-)
-def test_the_option_that_named_a_wrong_folder_is_told(folder, tmp_path, name, why):
-    (tmp_path / "file").touch()
-    with pytest.raises(ImageError, match=f"^--data .*{name}: {why}: name a folder of pictures$"):
-        crops_of(tmp_path / name)
-    with pytest.raises(ImageError, match=rf"^data\.lr .*{name}: {why}"):
-        crops_of(folder, lr=str(tmp_path / name))

@@ -148,9 +148,8 @@ def test_specks_are_lone_pixels_where_the_photograph_has_none():
     for place in (10, 30, 50):
         sand[..., place, place] += 10 / 255
     assert figures.specks(sand, photograph) == pytest.approx(3)
-    assert (
-        figures.specks(photograph + (sand - photograph) / 2, photograph) == 0
-    )  # nobody sees 5/255
+    # nobody sees 5/255
+    assert figures.specks(photograph + (sand - photograph) / 2, photograph) == 0
     assert figures.specks(sand, sand) == 0
     line = photograph.clone()
     line[..., 40:42, :] += 0.3  # an edge is no speck

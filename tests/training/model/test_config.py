@@ -28,16 +28,6 @@ def test_latents_are_those_of_the_network_description(variant, scale):
     assert latents == LATENTS[variant, scale]
 
 
-@pytest.mark.parametrize("scale", [4, 8, 16])
-@pytest.mark.parametrize("variant", ["paper", "published", "bounded"])
-def test_latents_have_as_many_values_as_the_image(variant, scale):
-    config = SRFlowConfig.of_variant(variant, scale=scale)
-    values = sum(s.latent_channels * 4.0**s.lr_exponent for s in config.level_shapes)
-    assert values == 3 * scale**2
-    assert config.size_multiple == (1 if (variant, scale) == ("published", 16) else 2)
-    assert config.variant == variant
-
-
 @pytest.mark.parametrize(
     ("scale", "blocks", "expected"),
     [
@@ -52,14 +42,6 @@ def test_stacked_blocks_follow_from_scale_and_depth(scale, blocks, expected):
     assert (
         SRFlowConfig.of_variant("published", scale=scale, blocks=blocks).stacked_blocks == expected
     )
-
-
-def test_variants_mix():
-    config = SRFlowConfig.of_variant("published", scale_map="exp")
-    assert config.variant == "mixed"
-    assert SRFlowConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(ArgumentError, match="unknown network fields: kernel"):
-        SRFlowConfig.from_dict({**config.to_dict(), "kernel": 3})
 
 
 @pytest.mark.parametrize(

@@ -30,13 +30,6 @@ def test_the_small_kernels_compute_the_convolution_of_the_enlarged_features(fact
     )
 
 
-def test_features_without_enlarged_ones_are_convolved_as_they_are():
-    u = features(1, small=0)
-    weight = normal(6, 3, 3, 3, seed=2)
-    bias = normal(6, seed=3)
-    assert torch.equal(u.conv(weight, bias), F.conv2d(u.u(), weight, bias, padding=1))
-
-
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("factor", [2, 4])
 def test_gradients_are_those_of_the_plain_convolution(factor, layout):

@@ -95,9 +95,8 @@ def test_collapsing_and_composing_again_change_nothing_that_is_computed():
     assert sum(parameter.numel() for parameter in model.parameters()) < parameters / 3
     model.compose()
     assert len(convs_of(model)) == composed == 2 + 2 * 2 + 1
-    torch.testing.assert_close(
-        model.double()(lr), image, rtol=0, atol=1e-5
-    )  # composed anew in float32
+    # composed anew in float32
+    torch.testing.assert_close(model.double()(lr), image, rtol=0, atol=1e-5)
 
 
 def test_every_parameter_learns_also_after_a_collapse():
@@ -160,10 +159,3 @@ def test_a_run_that_starts_from_a_collapsed_file_composes_it_again(tmp_path):
     copy_weights(source, fresh, "collapsed.safetensors")
     assert fresh.encoder.composed()
     torch.testing.assert_close(fresh.encoder(lr).detach(), image, rtol=0, atol=1e-5)
-
-
-def test_its_condition_is_as_wide_as_its_features_unless_it_is_named():
-    config = SRFlow(tiny_config(encoder="plain", growth=32)).config
-    assert config.condition == (8, 8, 8)
-    default = type(config).of_variant("bounded", encoder="plain", nf=16, blocks=9, scale=2)
-    assert (default.condition, default.stacked_blocks) == ((16, 16), ())

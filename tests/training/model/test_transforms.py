@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.pictures import squeeze
 from srflow_training.model import SRFlowConfig
 from srflow_training.model.features import LevelFeatures
 from srflow_training.model.layers import ConditionalNet, Split
@@ -20,7 +19,6 @@ from srflow_training.model.transforms import (
     mix_channels,
     standard_normal_log_density,
 )
-from tests.frame.bare_environment import ROOT
 from tests.networks import tiny_config
 
 SHAPE = (2, 8, 4, 6)
@@ -101,10 +99,6 @@ def test_squeeze_puts_row_offset_before_column_offset():
             for column in range(2):
                 expected = h[:, channel, row::2, column::2]
                 assert torch.equal(squeezed[:, 4 * channel + 2 * row + column], expected)
-
-
-def test_the_drawing_in_the_docs_is_the_networks_squeeze():
-    assert (ROOT / "docs/images/concepts/squeeze.svg").read_text(encoding="utf-8") == squeeze()
 
 
 @pytest.mark.parametrize("variant", ["paper", "published", "bounded"])

@@ -2,16 +2,12 @@
 reason."""
 
 import itertools
-import re
 
 import pytest
-import torch
 import yaml
-from click.testing import CliRunner
 
 from srflow_sdk.errors import ArgumentError
-from srflow_training.cli import train
-from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model import SRFlowConfig
 from srflow_training.model.config import ENCODER_FIELDS
 from srflow_training.presets import load_settings, preset_names
 from srflow_training.settings import DEGRADATIONS, Degradation, RunSettings, dump_settings
@@ -19,22 +15,8 @@ from srflow_training.states import first_difference, without_paths
 from tests.training.runs import settings as tiny_settings
 
 PUBLISHED = [name for name in preset_names() if name.startswith(("published", "paper"))]
-FLOWS = [name for name in preset_names() if name not in PUBLISHED]
 
 # Presets
-
-
-def test_the_help_says_of_each_preset_what_it_is_and_how_large():
-    told = CliRunner().invoke(train, ["--help"]).output
-    assert len(preset_names()) <= 16
-    for name in preset_names():
-        line = next(line for line in told.splitlines() if re.match(rf" +{name} ", line))
-        with torch.device("meta"):
-            model = SRFlow(load_settings(name).config())
-        assert (
-            f" {sum(parameter.numel() for parameter in model.parameters()) / 1e6:.1f} M " in line
-        ), name
-        assert re.search(r" [\d,]+ \+ [\d,]+ h +[\d.]+ GB  ×\d", line), name
 
 
 @pytest.mark.parametrize(
@@ -53,10 +35,8 @@ def test_published_presets_have_nothing_of_ours(name, scale, blocks, stacked, ba
     assert config == SRFlowConfig.of_variant("published", scale=scale, blocks=blocks)
     assert (config.variant, config.steps, config.stacked_blocks) == ("published", 16, stacked)
     assert (data.crop, data.batch, data.transposes, data.choose_of) == (160, batch, False, 1)
-    assert (data.flip, settings.hardware.precision) == (
-        "horizontal",
-        "fp32",
-    )  # no face stands on its head
+    # no face stands on its head
+    assert (data.flip, settings.hardware.precision) == ("horizontal", "fp32")
     assert (data.widest, data.narrowest, data.hr_shift, data.reduction) == (0, 0, 0, "bicubic")
     assert (schedule.learning_rate, schedule.betas, schedule.decay, schedule.warmup) == (
         rate,
@@ -92,19 +72,6 @@ def test_a_preset_of_the_text_is_the_released_one_with_the_texts_network_and_rat
     assert settings.schedule == released.schedule.model_copy(update={"learning_rate": 5e-4})
 
 
-@pytest.mark.parametrize(
-    ("name", "levels"), [("published-x8-faces", 4), ("paper-x8-faces", 5), ("x8-faces", 5)]
-)
-def test_faces_are_enlarged_16_times_by_one_setting_and_never_turned_upside_down(name, levels):
-    settings = load_settings(name, ["network.scale=16"])
-    assert (settings.config().levels, settings.config().variant) == (
-        levels,
-        load_settings(name).config().variant,
-    )
-    assert settings.data.crop % (16 * settings.config().size_multiple) == 0
-    assert settings.data.flip == "horizontal"
-
-
 @pytest.mark.parametrize("name", preset_names())
 def test_the_encoder_of_a_flow_is_a_stage_of_its_preset(name):
     encoder = load_settings(name, stage="encoder")
@@ -116,13 +83,6 @@ def test_the_encoder_of_a_flow_is_a_stage_of_its_preset(name):
     assert encoder.data.degradation == flow.data.degradation
     small = 150_000 if name == "x4-small" else 60_000
     assert encoder.schedule.iterations == (200_000 if encoder.kind == "rrdb" else small)
-
-
-@pytest.mark.parametrize("name", FLOWS)
-def test_every_preset_has_every_variant(name):
-    for variant in ("bounded", "paper", "published"):
-        config = load_settings(name, [f"network.variant={variant}"]).config()
-        assert (config.variant, config.scale) == (variant, int(name[1 : name.index("-")]))
 
 
 def test_our_networks_stack_equally_spaced_blocks_and_published_ones_their_own():
@@ -267,40 +227,6 @@ def test_fields_of_a_degradation_change_what_the_base_has_and_a_preset_starts_an
     (tmp_path / "base.yaml").write_text(f"base: x4-small\ndata: {{degradation: {base}}}\n")
     (tmp_path / "own.yaml").write_text(f"base: base.yaml\ndata: {{degradation: {own}}}\n")
     assert load_settings(str(tmp_path / "own.yaml")).data.degradation == Degradation(**expected)
-
-
-def test_a_field_of_a_degradation_is_set_by_its_dotted_name_and_returned_to_its_presets():
-    def found(*overrides):
-        return load_settings(
-            "x4-small", [f"data.degradation{override}" for override in overrides]
-        ).data.degradation
-
-    assert found("=strong", ".clean=0.2") == Degradation(preset="strong", clean=0.2)
-    assert (
-        found("={preset: strong, clean: 0.2}", ".clean=")
-        == found("=strong", ".clean=")
-        == found("=strong")
-    )
-    assert found(".clean=0.2") == Degradation(clean=0.2)
-    assert found(".clean=") is None
-    assert found("=strong", ".preset=photo") == Degradation()
-
-
-def test_a_field_that_is_set_to_nothing_returns_to_its_default_and_not_the_bases():
-    cleared = [
-        "network.condition_kernel=",
-        "network.hidden=",
-        "data.choose_of=",
-        "schedule.iterations=",
-    ]
-    settings = load_settings("x4-small", cleared)
-    config = settings.config()
-    assert (config.hidden, config.condition_kernel, settings.data.choose_of) == (64, 3, 1)
-    assert settings.schedule.iterations == 300_000  # from scratch
-    assert load_settings("x4-small", ["network.split_clamp=null"]).config().split_clamp is None
-    assert (
-        load_settings("x4-small", ["schedule.learning_rate=1e-3"]).schedule.learning_rate == 1e-3
-    )  # YAML: a text
 
 
 # Errors

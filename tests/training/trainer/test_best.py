@@ -2,7 +2,6 @@
 
 import pytest
 
-from srflow_sdk.errors import ArgumentError
 from srflow_training.checkpoints import load_with_notes
 from srflow_training.states import Best
 from tests.training.runs import trainer
@@ -48,12 +47,3 @@ def test_the_best_checkpoint_stays_when_later_ones_are_worse(
     run = run_to(6, resume=resumed)
     assert load_with_notes(tmp_path / "best.safetensors")[1]["iterations"] == 4
     assert load_with_notes(run.checkpoint)[1]["iterations"] == 6
-
-
-def test_a_metric_that_is_not_measured_is_refused(tmp_path, photos):
-    with pytest.raises(
-        ArgumentError, match=r"schedule\.best is 'psnr'; for this network it can be nll, "
-    ):
-        trainer(tmp_path, photos, val=photos, schedule={"best": "psnr"})
-    with pytest.raises(ArgumentError, match="add --val"):
-        trainer(tmp_path, photos, schedule={"best": "nll"})

@@ -80,15 +80,6 @@ def test_a_run_that_ends_collapsed_saves_nothing_after_its_last_healthy_state(
     assert caplog.text.count("the run may be diverging, so its state is not saved") == 2
 
 
-def test_a_streak_of_skipped_steps_begins_at_0_on_resume(tmp_path, photos):
-    run = trainer(tmp_path, photos)
-    run.step(run.crops[0])
-    run.skipped = run.skipped_in_a_row = 19
-    run._save()
-    resumed = trainer(tmp_path, photos, resume=True)
-    assert (resumed.skipped, resumed.skipped_in_a_row) == (19, 0)
-
-
 def test_the_newest_states_are_kept(tmp_path):
     states = States(tmp_path, keep=2)
     assert states.newest() is None

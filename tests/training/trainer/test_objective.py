@@ -2,7 +2,6 @@
 step can use."""
 
 import math
-import re
 
 import numpy as np
 import pytest
@@ -10,7 +9,6 @@ import torch
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
 from srflow_training import figures, load_checkpoint, lpips, lpips_weights
-from srflow_training.cli import _report
 from srflow_training.model.transforms import Squeeze
 from srflow_training.objective import PerceptualLoss, latents_of, objective_of
 from srflow_training.settings import Objective
@@ -233,19 +231,6 @@ def test_each_term_trains_the_flow_and_an_encoder_that_is_not_frozen(
     assert float(run.model.levels[0].steps[0].mix.weight.grad.abs().max()) > 0
     if not frozen:
         assert float(run.model.encoder.conv_first.weight.grad.abs().max()) > 0
-
-
-def test_terms_are_printed_beside_the_loss(tmp_path, photos, capsys):
-    schedule = {"iterations": 2, "log_every": 1}
-    trainer(tmp_path, photos, data=DATA, objective=ALL, schedule=schedule).run(_report)
-    first, second = capsys.readouterr().out.splitlines()
-    assert re.search(
-        r"loss \S+ \(l1 [\d.]+, grid [\d.]+, perceptual [\d.]+, lr_consistency [\d.]+\)  gradient",
-        first,
-    )
-    assert re.search(
-        r"loss \S+ \(grid [\d.]+, perceptual [\d.]+, lr_consistency [\d.]+\)  gradient", second
-    )
 
 
 # Runs

@@ -119,11 +119,3 @@ def test_the_loss_is_computed_in_the_precision_that_was_chosen(tmp_path, photos,
         )
         trainer.step(trainer.crops[0])
         assert seen == [dtype]
-
-
-def test_the_parts_of_a_batch_are_timed():
-    whole, part = (
-        hardware._TimedStep(tiny("data.batch=5", f"schedule.accumulate={parts}"), CPU).images[0]
-        for parts in (1, 2)
-    )
-    assert (len(whole), len(part)) == (5, 3)

@@ -128,9 +128,8 @@ def test_an_interrupted_run_saves_the_step_it_has_done(tmp_path, photos, number,
 def test_a_job_in_the_background_saves_its_step_when_it_is_told_to_end(tmp_path, photos):
     """A script starts one with Ctrl-C ignored. Slurm and systemd tell the processes that load
     photographs too."""
-    trainer(
-        tmp_path / "one", photos, schedule={"iterations": 5000, "save_every": 5000}
-    )  # writes config.yaml
+    # writes config.yaml
+    trainer(tmp_path / "one", photos, schedule={"iterations": 5000, "save_every": 5000})
     command = [
         "sh",
         "-c",

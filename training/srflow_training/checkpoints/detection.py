@@ -46,7 +46,8 @@ def _channels(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int:
 def detect_rrdb(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], NameOf]:
     """The fields of an encoder-only network in any of the three layouts, and its tensors' names.
 
-    Raises: CheckpointError if it is another network, or not ×2, ×4, ×8 or ×16 on RGB.
+    Raises:
+        CheckpointError: if it is another network, or not ×2, ×4, ×8 or ×16 on RGB.
     """
     if "conv_first.weight" in state and "trunk_conv.weight" in state:
         first = "conv_first"
@@ -79,8 +80,8 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], NameOf]:
     ):
         raise CheckpointError(
             f"an RRDB network with {blocks} blocks, {colours} input channels and "
-            f"×{2 ** max(doublings, 0)} upsampling; "
-            "only ×2, ×4, ×8 and ×16 networks on RGB are supported"
+            f"×{2 ** max(doublings, 0)} upsampling; only ×2, ×4, ×8 and ×16 networks on RGB are "
+            "supported"
         )
     nf = _channels(state, f"{first}.weight")
     growth = _channels(state, f"{dense}.weight")
@@ -104,7 +105,8 @@ def detect_srflow(
     select them unless `stacked_blocks` is given. An f with a 3×3 middle convolution means `paper`;
     splits after every level except the last mean `bounded`; otherwise the variant is `published`.
 
-    Raises: CheckpointError saying what is missing or does not fit.
+    Raises:
+        CheckpointError: saying what is missing or does not fit.
     """
     of_encoder = {
         key.removeprefix("RRDB."): value for key, value in state.items() if key.startswith("RRDB.")
@@ -119,20 +121,16 @@ def detect_srflow(
     kernel = _channels(state, f"{prefix}.2.weight", 2)
     actnorm = f"{prefix}.0.actnorm.bias" in state
     hidden, condition = (_channels(state, f"{prefix}.0.weight", axis) for axis in (0, 1))
-    variant: Variant = (
-        "paper"
-        if kernel == 3
-        else "bounded"
-        if split_levels == tuple(range(1, levels))
-        else "published"
-    )
+    variant: Variant = "published"
+    if kernel == 3:
+        variant = "paper"
+    elif split_levels == tuple(range(1, levels)):
+        variant = "bounded"
     groups = condition // encoder["nf"] - (variant != "paper")
     try:
         if stacked_blocks is None:
-            scale = encoder["scale"]
-            blocks = encoder["blocks"]
             stacked_blocks = default_stacked_blocks(
-                variant, scale=scale, blocks=blocks, count=groups
+                variant, scale=encoder["scale"], blocks=encoder["blocks"], count=groups
             )
         config = SRFlowConfig.of_variant(
             variant,
@@ -153,23 +151,23 @@ def detect_srflow(
     if config.feature_channels != condition:
         raise CheckpointError(
             f"the flow is conditioned on {condition} channels, but stacked blocks "
-            f"{list(config.stacked_blocks)} give "
-            f"{config.feature_channels}: name the right blocks (srflow-export --blocks 1,8,15,22)"
+            f"{list(config.stacked_blocks)} give {config.feature_channels}: name the right blocks "
+            "(srflow-export --blocks 1,8,15,22)"
         )
     return config
 
 
 def _flow_layers(state: Mapping[str, Tensor]) -> tuple[list[int], list[int], set[int]]:
     """Layer numbers of the conditional steps, the transition steps and the splits."""
-    found: dict[str, set[int]] = {"affine": set(), "invconv": set(), "conv": set()}
+    layers: dict[str, set[int]] = {"affine": set(), "invconv": set(), "conv": set()}
     for key in state:
         if match := re.match(r"flowUpsamplerNet\.layers\.(\d{1,4})\.(affine|invconv|conv)\.", key):
-            found[match[2]].add(int(match[1]))
-    if not found["affine"]:
+            layers[match[2]].add(int(match[1]))
+    if not layers["affine"]:
         raise CheckpointError(
             f"no conditional flow steps (flowUpsamplerNet.layers.*.affine.*) found; {_EXPECTED}"
         )
-    return sorted(found["affine"]), sorted(found["invconv"] - found["affine"]), found["conv"]
+    return sorted(layers["affine"]), sorted(layers["invconv"] - layers["affine"]), layers["conv"]
 
 
 def _level_ends(conditional: list[int]) -> list[int]:
@@ -215,16 +213,15 @@ def _error(model: RRDB, skip: TrunkSkip) -> float:
     """Root mean square error of the reduced picture, for values in [0, 1]."""
     lr = _smooth_image()
     model.trunk_skip = skip
-    inner = (F.avg_pool2d(model(lr), model.scale) - lr)[
-        ..., 4:-4, 4:-4
-    ]  # networks do not enlarge well at borders
+    # networks do not enlarge well at borders
+    inner = (F.avg_pool2d(model(lr), model.scale) - lr)[..., 4:-4, 4:-4]
     return float(inner.square().mean().sqrt())
 
 
 def _smooth_image() -> Tensor:
     """Waves of different directions in the channels, 1×3×24×24, from 0.25 to 0.75."""
-    place = torch.arange(_SIDE) / _SIDE * 2 * math.pi
-    rows, columns = place[:, None], place[None, :]
+    columns = torch.arange(_SIDE) / _SIDE * 2 * math.pi
+    rows = columns[:, None]
     return (
         torch.stack(
             [

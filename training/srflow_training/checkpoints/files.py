@@ -44,17 +44,18 @@ def load_checkpoint(
 ) -> SRFlow | Encoder:
     """Load the network in a checkpoint file: float32, on the CPU, in eval mode.
 
-    path: a published SRFlow `.pth` (also wrapped in params, params_ema, state_dict or prefixed
-    module.), an RRDB or ESRGAN-family `.pth` or `.safetensors` (gives an RRDB, the encoder-only
-    baseline), or our `.safetensors`. ESRGAN's released files have the keys of SRFlow's encoders but
-    another skip; that with which the network works is taken.
-    stacked_blocks: RRDB blocks that condition the flow, of which neither keys nor shapes tell;
-        None: the usual ones.
+    Args:
+        path: a published SRFlow `.pth` (also wrapped in params, params_ema, state_dict or prefixed
+            module.), an RRDB or ESRGAN-family `.pth` or `.safetensors` (gives an RRDB, the
+            encoder-only baseline), or our `.safetensors`. ESRGAN's released files have the keys of
+            SRFlow's encoders but another skip; that with which the network works is taken.
+        stacked_blocks: RRDB blocks that condition the flow, of which neither keys nor shapes tell;
+            None: the usual ones.
 
-    Raises: CheckpointError for files that are missing, truncated, unsafe or hold another
-        architecture.
+    Raises:
+        CheckpointError: for files that are missing, truncated, unsafe or hold another architecture.
     """
-    return _opened(path, stacked_blocks)[0]
+    return _open_checkpoint(path, stacked_blocks)[0]
 
 
 def load_with_notes(
@@ -63,10 +64,12 @@ def load_with_notes(
     """Load a checkpoint as :func:`load_checkpoint` does, and the notes given to
     :func:`save_checkpoint`.
 
-    The notes are empty for files that are not ours. Raises: CheckpointError, also for notes that
-    are not JSON.
+    The notes are empty for files that are not ours.
+
+    Raises:
+        CheckpointError: , also for notes that are not JSON.
     """
-    model, metadata = _opened(path, stacked_blocks)
+    model, metadata = _open_checkpoint(path, stacked_blocks)
     try:
         notes = json.loads(metadata.get("notes", "{}"))
     except (ValueError, RecursionError) as error:
@@ -80,14 +83,14 @@ def reduction_of(notes: Mapping[str, Any]) -> Reduction:
     """How the LR images that a checkpoint was trained on were made; bicubic if its notes do not say
     (published files).
 
-    Raises: CheckpointError for a reduction that this version does not know.
+    Raises:
+        CheckpointError: for a reduction that this version does not know.
     """
     name = notes.get("reduction", "bicubic")
     if name not in get_args(Reduction):
         raise CheckpointError(
             f"the checkpoint's notes name the reduction {name!r}, not one of "
-            f"{', '.join(get_args(Reduction))}: "
-            "pip install -U srflow-sdk"
+            f"{', '.join(get_args(Reduction))}: pip install -U srflow-sdk"
         )
     return cast(Reduction, name)
 
@@ -104,7 +107,7 @@ def default_tau_of(notes: Mapping[str, Any]) -> tuple[float | None, bool]:
     return float(tau), auto is True
 
 
-def _opened(
+def _open_checkpoint(
     path: str | os.PathLike[str], stacked_blocks: tuple[int, ...] | None
 ) -> tuple[SRFlow | Encoder, dict[str, str]]:
     """The network and the file's metadata."""
@@ -116,9 +119,11 @@ def _opened(
             return _load_own(state, metadata), metadata
         if any(key.startswith("flowUpsamplerNet.") for key in state):
             network = detect_srflow(state, stacked_blocks=stacked_blocks)
-            return _filled(lambda: SRFlow(network), state, published_srflow_name(network)), metadata
+            return _fill_missing(
+                lambda: SRFlow(network), state, published_srflow_name(network)
+            ), metadata
         fields, name_of = detect_rrdb(state)
-        model = _filled(lambda: RRDB(**fields), state, name_of)
+        model = _fill_missing(lambda: RRDB(**fields), state, name_of)
         if name_of is published_rrdb_name:
             fit_trunk_skip(model)
         return model, metadata
@@ -142,8 +147,10 @@ def _opened(
 
 
 def load_encoder(path: str | os.PathLike[str]) -> Encoder:
-    """Load the LR encoder of any checkpoint that :func:`load_checkpoint` opens. Raises:
-    CheckpointError.
+    """Load the LR encoder of any checkpoint that :func:`load_checkpoint` opens.
+
+    Raises:
+        CheckpointError.
     """
     model = load_checkpoint(path)
     return model if isinstance(model, Encoder) else model.encoder
@@ -184,23 +191,20 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             with safetensors.safe_open(path, framework="pt") as file:
                 names = list(file.keys())
                 return {name: file.get_tensor(name) for name in names}, dict(file.metadata() or {})
-        if not start.startswith(
-            (b"PK", b"\x80")
-        ):  # a zip archive, or in old versions of torch a pickle
+        # a zip archive, or in old versions of torch a pickle
+        if not start.startswith((b"PK", b"\x80")):
             raise CheckpointError(
                 f"{path} is not a checkpoint: it is neither a .pth nor a .safetensors file"
             )
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # torch's words about odd pickles, which it then reads or refuses
+            # torch's words about odd pickles, which it then reads or refuses
+            warnings.simplefilter("ignore")
             content = torch.load(path, map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except pickle.UnpicklingError as error:
-        named = re.search(
-            r"GLOBAL (\S+)", str(error)
-        )  # the rest of torch's text advises to execute the file
+        # the rest of torch's text advises to execute the file
+        named = re.search(r"GLOBAL (\S+)", str(error))
         what = f"holds more than tensors ({named[1]})" if named else "holds more than tensors"
         raise CheckpointError(
             f"{path}: refused: the file {what}; nothing in it was executed. Save only the "
@@ -213,7 +217,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: the checkpoint is damaged, perhaps cut off: copy or save it again "
             f"({_first_line(error)[:80]})"
         ) from error
-    return _unwrapped(path, content), {}
+    return _unwrap(path, content), {}
 
 
 def _first_line(error: BaseException) -> str:
@@ -221,7 +225,7 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0][:300] if text else type(error).__name__
 
 
-def _unwrapped(path: Path, content: object) -> dict[str, Tensor]:
+def _unwrap(path: Path, content: object) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -259,18 +263,17 @@ def _load_own(state: dict[str, Tensor], metadata: Mapping[str, str]) -> SRFlow |
         ) from error
     if kind == "srflow":
         config = SRFlowConfig.from_dict(network)
-        return _filled(lambda: _as_saved(SRFlow(config), state), state, None)
+        return _fill_missing(lambda: _rename_as_saved(SRFlow(config), state), state, None)
     if kind not in ENCODERS:
         raise CheckpointError(
             f"it holds a network of kind {kind!r:.40}, which this version does not know"
         )
-    SRFlowConfig.of_variant(
-        "bounded", encoder=kind, **network
-    )  # for its checks: the fields have the same ranges
-    return _filled(lambda: _as_saved(build_encoder(kind, network), state), state, None)
+    # for its checks: the fields have the same ranges
+    SRFlowConfig.of_variant("bounded", encoder=kind, **network)
+    return _fill_missing(lambda: _rename_as_saved(build_encoder(kind, network), state), state, None)
 
 
-def _as_saved(model: Model, state: Mapping[str, Tensor]) -> Model:
+def _rename_as_saved(model: Model, state: Mapping[str, Tensor]) -> Model:
     """Collapse the kernels of a plain encoder if the file's are."""
     encoder = getattr(model, "encoder", model)
     if isinstance(encoder, PlainEncoder) and not any(
@@ -280,7 +283,7 @@ def _as_saved(model: Model, state: Mapping[str, Tensor]) -> Model:
     return model
 
 
-def _filled(
+def _fill_missing(
     build: Callable[[], Model],
     state: Mapping[str, Tensor],
     name_of: Callable[[str], str | None] | None,

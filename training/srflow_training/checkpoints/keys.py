@@ -31,13 +31,13 @@ def published_rrdb_name(name: str) -> str:
     """`blocks.3.dense.0.convs.1.weight` → `RRDB_trunk.3.RDB1.conv2.weight`."""
     others = {f"upconvs.{number}": f"upconv{number + 1}" for number in range(4)}
     others |= {"conv_trunk": "trunk_conv", "conv_hr": "HRconv"}
-    return _renamed(name, "RRDB_trunk.{}.RDB{}.conv{}.{}", others)
+    return _rename(name, "RRDB_trunk.{}.RDB{}.conv{}.{}", others)
 
 
 def esrgan_name(name: str) -> str:
     """The newer ESRGAN layout: `blocks.3.dense.0.convs.1.weight` → `body.3.rdb1.conv2.weight`."""
     others = {f"upconvs.{number}": f"conv_up{number + 1}" for number in range(4)}
-    return _renamed(name, "body.{}.rdb{}.conv{}.{}", {**others, "conv_trunk": "conv_body"})
+    return _rename(name, "body.{}.rdb{}.conv{}.{}", {**others, "conv_trunk": "conv_body"})
 
 
 def old_esrgan_name(blocks: int, scale: int) -> Callable[[str], str]:
@@ -48,10 +48,10 @@ def old_esrgan_name(blocks: int, scale: int) -> Callable[[str], str]:
     others = {f"upconvs.{number}": f"model.{3 * (number + 1)}" for number in range(4)}
     others |= {"conv_first": "model.0", "conv_trunk": f"model.1.sub.{blocks}"}
     others |= {"conv_hr": f"model.{end + 2}", "conv_last": f"model.{end + 4}"}
-    return partial(_renamed, in_block="model.1.sub.{}.RDB{}.conv{}.0.{}", others=others)
+    return partial(_rename, in_block="model.1.sub.{}.RDB{}.conv{}.0.{}", others=others)
 
 
-def _renamed(name: str, in_block: str, others: Mapping[str, str]) -> str:
+def _rename(name: str, in_block: str, others: Mapping[str, str]) -> str:
     """The name of an RRDB's tensor in a layout. in_block: of those of blocks. others: of layers
     beside them.
     """
@@ -106,16 +106,17 @@ def _is_interleaved(name: str) -> bool:
 def from_published(
     state: Mapping[str, Tensor], names: Iterable[str], name_of: Callable[[str], str | None]
 ) -> dict[str, Tensor]:
-    """Convert a published state dict to our names, with heads in halves. Raises: KeyError naming a
-    missing tensor.
+    """Convert a published state dict to our names, with heads in halves.
+
+    Raises:
+        KeyError: naming a missing tensor.
     """
     converted = {}
     for name in names:
         published = name_of(name)
         if published is None:
-            converted[name] = torch.tensor(
-                True
-            )  # a published network was initialised when it was trained
+            # a published network was initialised when it was trained
+            converted[name] = torch.tensor(True)
         else:
             tensor = state[published]
             if not tensor.ndim:

@@ -5,7 +5,7 @@ from srflow_training.data.damage import MARGIN, degrade, gaussian_blur, gaussian
 from srflow_training.data.photographs import (
     Photo,
     Photos,
-    coded,
+    recompress,
     halved,
     image_files,
     read_photo,
@@ -21,7 +21,7 @@ __all__ = [
     "Crops",
     "Photo",
     "Photos",
-    "coded",
+    "recompress",
     "degrade",
     "gaussian_blur",
     "gaussian_noise",

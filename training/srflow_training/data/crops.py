@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from srflow_sdk.errors import ImageError, SRFlowError
 from srflow_training.data.damage import MARGIN, degrade
-from srflow_training.data.photographs import Decoder, Photo, Photos, of_8_bit, to_image
+from srflow_training.data.photographs import Decoder, Photo, Photos, from_8_bit, to_image
 from srflow_training.resampling import reduce_window, to_8_bit
 from srflow_training.settings import DataSettings
 
@@ -35,11 +35,14 @@ class Batch(NamedTuple):
     """One process's share of an iteration's crops, all float32; as processes exchange it, its
     images are uint8.
 
-    hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255. lr: N×3×crop/s×crop/s, likewise. teacher:
-    the same places of the pictures of `data.teacher`, like hr; without channels if there are none.
-    noise: standard normal, shaped like hr, or without channels if it was not asked for. problems:
-    one line for each problem that this process has found
-    so far: a photograph that cannot be decoded and is skipped, or a cache that cannot be written.
+    Attributes:
+        hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255.
+        lr: N×3×crop/s×crop/s, likewise.
+        teacher: the same places of the pictures of `data.teacher`, like hr; without channels if
+            there are none.
+        noise: standard normal, shaped like hr, or without channels if it was not asked for.
+        problems: one line for each problem that this process has found so far: a photograph that
+            cannot be decoded and is skipped, or a cache that cannot be written.
     """
 
     hr: Tensor
@@ -50,14 +53,17 @@ class Batch(NamedTuple):
 
     def floats(self) -> Batch:
         """The batch with its images in [0, 1]."""
-        hr, lr, teacher = (of_8_bit(images) for images in (self.hr, self.lr, self.teacher))
+        hr, lr, teacher = (from_8_bit(images) for images in (self.hr, self.lr, self.teacher))
         return self._replace(hr=hr, lr=lr, teacher=teacher)
 
 
 @dataclass(frozen=True)
 class _Crop:
-    """One crop. hr, lr, teacher: H×W×3 uint8, not turned yet. lr: None if it is the reduction of
-    `window`.
+    """One crop.
+
+    Attributes:
+        hr, lr, teacher: H×W×3 uint8, not turned yet.
+        lr: None if it is the reduction of `window`.
     """
 
     hr: Pixels
@@ -82,10 +88,14 @@ class Crops(Dataset[Batch]):
 
     Crop i of a batch depends only on (seed, iteration, i) and the photographs. Rank r takes crops
     r, r + ranks, …, so the batch is the same for any number of ranks and workers, and after
-    resuming. noise: whether it is drawn; all else is the same.
+    resuming.
 
-    Raises: ArgumentError if the cache folder cannot be created; on reading, ImageError if no
-        photograph can be decoded.
+    Args:
+        noise: whether it is drawn; all else is the same.
+
+    Raises:
+        ArgumentError: if the cache folder cannot be created; on reading.
+        ImageError: if no photograph can be decoded.
     """
 
     def __init__(
@@ -125,16 +135,16 @@ class Crops(Dataset[Batch]):
             self._crop(np.random.default_rng([self.seed, iteration, index]))
             for index in range(self.rank, self.settings.batch, self.ranks)
         ]
-        lrs = self._reduced([crop.window for crop in crops if crop.lr is None])
+        lrs = self._reduce([crop.window for crop in crops if crop.lr is None])
         images = [(crop, next(lrs) if crop.lr is None else crop.lr) for crop in crops]
         problems = [f"skipped: {line}" for line in self._broken.values()]
         if self.decoder.failure:
             problems.append(self.decoder.failure)
         return Batch(
-            hr=torch.from_numpy(_stacked([crop.turned(crop.hr) for crop in crops])),
-            lr=torch.from_numpy(_stacked([crop.turned(lr) for crop, lr in images])),
+            hr=torch.from_numpy(_stack([crop.turned(crop.hr) for crop in crops])),
+            lr=torch.from_numpy(_stack([crop.turned(lr) for crop, lr in images])),
             noise=torch.stack([crop.noise for crop in crops]),
-            teacher=torch.from_numpy(_stacked([crop.turned(crop.teacher) for crop in crops])),
+            teacher=torch.from_numpy(_stack([crop.turned(crop.teacher) for crop in crops])),
             problems=tuple(problems),
         )
 
@@ -147,9 +157,10 @@ class Crops(Dataset[Batch]):
         hr = _square(pixels, top + down, left + right, size)
         teacher = hr[..., :0] if taught is None else _square(taught, top, left, size)
         if lr_pixels is None:
-            lr, window = self._seen(
+            # leaves rng's own numbers as they are
+            lr, window = self._downscaled(
                 pixels, top, left, size, rng.spawn(1)[0]
-            )  # leaves rng's own numbers as they are
+            )
         else:
             lr = window = _square(
                 lr_pixels, top // self.scale, left // self.scale, size // self.scale
@@ -170,7 +181,7 @@ class Crops(Dataset[Batch]):
             if photo.path in self._broken:
                 continue
             try:
-                return self._decoded(photo)
+                return self._decode(photo)
             except ImageError as error:
                 self._broken[photo.path] = str(error)
         first = next(iter(self._broken.values()))
@@ -178,11 +189,10 @@ class Crops(Dataset[Batch]):
             f"{self.photos.folder}: no photograph can be decoded; the first problem: {first}"
         )
 
-    def _decoded(self, photo: Photo) -> tuple[Pixels, Pixels | None, Pixels | None]:
-        read, (rows, columns) = (
-            self.decoder.pixels,
-            (photo.height // self.scale, photo.width // self.scale),
-        )
+    def _decode(self, photo: Photo) -> tuple[Pixels, Pixels | None, Pixels | None]:
+        read = self.decoder.pixels
+        rows = photo.height // self.scale
+        columns = photo.width // self.scale
         pixels = read(photo.path, height=photo.height, width=photo.width, halvings=photo.halvings)
         lr = None if photo.lr is None else read(photo.lr, height=rows, width=columns)
         if photo.teacher is None:
@@ -200,7 +210,7 @@ class Crops(Dataset[Batch]):
         )
         return int(top), int(left)
 
-    def _seen(
+    def _downscaled(
         self, pixels: Pixels, top: int, left: int, size: int, rng: np.random.Generator
     ) -> tuple[Pixels | None, Pixels]:
         """The damaged LR image of a square, or None; and its window, of which a clean one is
@@ -224,13 +234,13 @@ class Crops(Dataset[Batch]):
         )
         return to_8_bit(lr)[0].permute(1, 2, 0).numpy(), window
 
-    def _reduced(self, windows: list[Pixels]) -> Iterator[Pixels]:
+    def _reduce(self, windows: list[Pixels]) -> Iterator[Pixels]:
         """The squares' parts of the reduced photographs, whose borders depend on the pixels around
         the squares.
         """
         if windows:
-            images = of_8_bit(
-                torch.from_numpy(_stacked([window.transpose(2, 0, 1) for window in windows]))
+            images = from_8_bit(
+                torch.from_numpy(_stack([window.transpose(2, 0, 1) for window in windows]))
             )
             reduced = reduce_window(
                 images, self.scale, margin=_MARGIN, reduction=self.settings.reduction
@@ -238,7 +248,7 @@ class Crops(Dataset[Batch]):
             yield from to_8_bit(reduced).permute(0, 2, 3, 1).numpy()
 
 
-def _stacked(images: list[Pixels]) -> Pixels:
+def _stack(images: list[Pixels]) -> Pixels:
     """Images C×H×W as N×C×H×W, in this order in memory too."""
     return np.stack(images, out=np.empty((len(images), *images[0].shape), np.uint8))
 
@@ -286,12 +296,16 @@ def pairs_picture(batch: Batch) -> Tensor:
 def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
     """Yield the batches of iterations start, start + 1, … up to the last one, in order.
 
-    workers: processes that prepare batches, two ahead and with one thread each, at most one per
-    core; 0: this process prepares each batch when asked. The batches are the same for any number.
     Each problem found is reported once, through `Photos.report`.
 
-    Raises: the SRFlowError raised while preparing a batch, e.g. ImageError if no photograph can be
-        decoded.
+    Args:
+        workers: processes that prepare batches, two ahead and with one thread each, at most one per
+            core; 0: this process prepares each batch when asked. The batches are the same for any
+            number.
+
+    Raises:
+        the SRFlowError raised while preparing a batch, e.g. ImageError if no photograph can be
+            decoded.
     """
     workers = min(workers, _cores())
     batches = DataLoader(
@@ -340,8 +354,9 @@ def _cores() -> int:
 
 
 def _leave_interrupts_to_the_main_process(_worker: int) -> None:
-    """Terminals, Slurm and systemd send a signal to all processes of a run. The main one ends its
-    step and saves it.
+    """Terminals, Slurm and systemd send a signal to all processes of a run.
+
+    The main one ends its step and saves it.
 
     Until then it needs the workers, which it stops itself. One that it cannot stop ends after a
     minute.
@@ -349,6 +364,7 @@ def _leave_interrupts_to_the_main_process(_worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform != "win32":  # which has no such signals
         for each in (signal.SIGTERM, signal.SIGHUP):
+            # ends the process unless it is handled
             signal.signal(
                 each, lambda *_: signal.alarm(_GRACE_S)
-            )  # ends the process unless it is handled
+            )

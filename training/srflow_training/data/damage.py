@@ -1,5 +1,6 @@
-"""Damage LR images as cameras, telephones and web sites do. See :class:`Degradation` for the
-sources.
+"""Damage LR images as cameras, telephones and web sites do.
+
+See :class:`Degradation` for the sources.
 """
 
 # kornia has most of this, but needs Python 3.11 and has neither sinc filters nor WebP: not worth
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.model.manifest import Reduction
-from srflow_training.data.photographs import coded
+from srflow_training.data.photographs import recompress
 from srflow_training.resampling import REDUCTIONS
 from srflow_training.settings import Degradation
 
@@ -43,12 +44,14 @@ def degrade(
 ) -> Tensor:
     """Reduce a window to a damaged LR image, without its margin.
 
-    window: 1×3×scale·(h + 2·MARGIN)×scale·(w + 2·MARGIN), RGB in [0, 1], float32. Returns 1×3×h×w,
-    not rounded, not
-    clipped, and not shifted: blurs have no phase, and resizes keep the centre. Everything random
-    comes from rng.
-    reduction: of what is damaged directly. soft: blur the window first. clean: do no more than
-        that.
+    Returns 1×3×h×w, not rounded, not clipped, and not shifted: blurs have no phase, and resizes
+    keep the centre. Everything random comes from rng.
+
+    Args:
+        window: 1×3×scale·(h + 2·MARGIN)×scale·(w + 2·MARGIN), RGB in [0, 1], float32.
+        reduction: of what is damaged directly.
+        soft: blur the window first.
+        clean: do no more than that.
     """
     height, width = (side // scale for side in window.shape[2:])
     sigma = rng.uniform(*settings.soft_sigma) if soft else 0.0
@@ -68,7 +71,7 @@ def degrade(
         for index in rng.permutation(len(_OPERATIONS)):
             name, operation = _OPERATIONS[index]
             if name == "resize" and number == settings.passes:
-                image = _resized(image, height, width, rng)
+                image = _resize_to(image, height, width, rng)
             elif rng.random() < getattr(settings, name):
                 image = operation(image, settings, image.shape[3] / width, rng)
     return image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
@@ -89,17 +92,19 @@ def _damage_once(image: Tensor, settings: Degradation, rng: np.random.Generator)
 def gaussian_blur(
     image: Tensor, widths: tuple[float, float], *, angle: float = 0.0, zoom: float = 1.0
 ) -> Tensor:
-    """Blur N×C×H×W by a Gaussian; widths: its deviations along a direction and across it, in
-    pixels/zoom.
+    """Blur N×C×H×W by a Gaussian;
 
     The image is taken as periodic: give it a margin of a few deviations, and cut that off.
+
+    Args:
+        widths: its deviations along a direction and across it, in pixels/zoom.
     """
     down, right = _frequencies(image, zoom)
     cos = math.cos(angle)
     sin = math.sin(angle)
     along = cos * right + sin * down
     across = cos * down - sin * right
-    return _passed(
+    return _filter(
         image, np.exp(-2 * math.pi**2 * ((widths[0] * along) ** 2 + (widths[1] * across) ** 2))
     )
 
@@ -115,7 +120,7 @@ def _frequencies(image: Tensor, zoom: float) -> tuple[Values, Values]:
     return np.fft.fftfreq(height)[:, None] * zoom, np.fft.rfftfreq(width) * zoom
 
 
-def _passed(image: Tensor, shares: Values) -> Tensor:
+def _filter(image: Tensor, shares: Values) -> Tensor:
     """Multiply the spectrum. By NumPy, whose transforms are the same for any number of threads."""
     spectrum = np.fft.rfft2(image.numpy()) * shares
     return torch.from_numpy(np.fft.irfft2(spectrum, s=tuple(image.shape[2:])).astype(np.float32))
@@ -127,7 +132,7 @@ def _blur(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Gene
         excess = (
             np.hypot(*_frequencies(image, zoom)) - rng.uniform(*settings.sinc_cutoff)
         ) / _SINC_EDGE
-        return _passed(image, 0.5 - 0.5 * np.tanh(excess))
+        return _filter(image, 0.5 - 0.5 * np.tanh(excess))
     first, second = rng.uniform(*settings.blur_sigma, size=2)
     widths = (first, second) if rng.random() < settings.anisotropic else (first, first)
     return gaussian_blur(image, widths, angle=rng.uniform(0, math.pi), zoom=zoom)
@@ -138,10 +143,10 @@ def _resize(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Ge
     low, high = settings.resize_factor
     factor = math.exp(rng.uniform(math.log(low), math.log(high)))
     height, width = (max(MARGIN, round(factor * side)) for side in image.shape[2:])
-    return _resized(image, height, width, rng)
+    return _resize_to(image, height, width, rng)
 
 
-def _resized(image: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
+def _resize_to(image: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
     mode = ("bilinear", "bicubic", "area")[rng.integers(3)]
     if mode == "area" and height < image.shape[2]:  # areas do not enlarge: they would repeat pixels
         return F.interpolate(image, (height, width), mode="area")
@@ -174,7 +179,7 @@ def _compression(
     top, left = rng.integers(_CODING_BLOCK, size=2)
     pixels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     padded = np.pad(pixels, [(top, 0), (left, 0), (0, 0)], mode="edge")
-    decoded = coded(padded, "WEBP" if rng.random() < settings.webp else "JPEG", quality=quality)[
+    decoded = recompress(padded, "WEBP" if rng.random() < settings.webp else "JPEG", quality=quality)[
         top:, left:
     ]
     return torch.from_numpy(decoded).permute(2, 0, 1)[None].float() / 255

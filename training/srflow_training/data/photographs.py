@@ -39,16 +39,18 @@ _MOST_REPORTS = 10
 _SHARE_OF_FREE_DISK = 0.5
 _NOT_KEPT = (
     "photographs not yet in it are decoded for every crop, which is slow; free some space and "
-    "resume, or name a folder "
-    "with data.cache=FOLDER"
+    "resume, or name a folder with data.cache=FOLDER"
 )
 
 
 def image_files(folder: Path, *, option: str = "") -> list[Path]:
-    """List image files under a folder at any depth, sorted, following links. Raises: ImageError if
-    there are none.
+    """List image files under a folder at any depth, sorted, following links.
 
-    option: how the user named the folder, e.g. "--data", for the errors.
+    Args:
+        option: how the user named the folder, e.g. "--data", for the errors.
+
+    Raises:
+        ImageError: if there are none.
     """
     check_folder(folder, option=option)
     named = f"{option} {folder}".lstrip()
@@ -60,12 +62,8 @@ def image_files(folder: Path, *, option: str = "") -> list[Path]:
             folders.clear()
             continue
         seen.add(real)
-        files += [
-            path
-            for path in (Path(name) / file for file in names)
-            if path.suffix.lower() in _SUFFIXES
-        ]
-    files = sorted(path for path in files if path.is_file())
+        files += [Path(name) / file for file in names]
+    files = sorted(path for path in files if path.suffix.lower() in _SUFFIXES and path.is_file())
     if not files:
         raise ImageError(
             f"{named}: no images found (looked for {', '.join(sorted(_SUFFIXES))}): name another "
@@ -78,9 +76,10 @@ def read_photo(path: Path) -> npt.NDArray[np.uint8]:
     """Read H×W×3, 8-bit sRGB, upright: without alpha, the upper 8 bits of 16, and only the first
     frame.
 
-    Raises: ImageError if the file cannot be read.
+    Raises:
+        ImageError: if the file cannot be read.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         upright = ImageOps.exif_transpose(image)
         if upright.mode in _16_BIT_GREY:  # Pillow would clip these at 255
             grey = (np.asarray(upright).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
@@ -89,10 +88,12 @@ def read_photo(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Read (height, width) of the upright photograph from the file's header only. Raises:
-    ImageError.
+    """Read (height, width) of the upright photograph from the file's header only.
+
+    Raises:
+        ImageError.
     """
-    with _opened(path) as image:
+    with _open_image(path) as image:
         width, height = image.size
         # the base class's getexif, because that of PNG files decodes the pixels; TIFF sizes are
         # already upright
@@ -102,7 +103,7 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _open_image(path: Path) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
             yield image
@@ -112,18 +113,22 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def to_image(photo: npt.NDArray[np.uint8]) -> Tensor:
     """Convert H×W×3 uint8 to 1×3×H×W float32 in [0, 1]."""
-    return of_8_bit(torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None])
+    return from_8_bit(torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None])
 
 
-def of_8_bit(levels: Tensor) -> Tensor:
+def from_8_bit(levels: Tensor) -> Tensor:
     """Convert uint8 to float32 in [0, 1]."""
     return levels.float().div_(255)
 
 
-def coded(
+def recompress(
     photo: npt.NDArray[np.uint8], codec: Literal["JPEG", "WEBP"], *, quality: int
 ) -> npt.NDArray[np.uint8]:
-    """Encode H×W×3, 8-bit sRGB, with losses as Pillow does, and decode it. quality: 1 … 100."""
+    """Encode H×W×3, 8-bit sRGB, with losses as Pillow does, and decode it.
+
+    Args:
+        quality: 1 … 100.
+    """
     file = io.BytesIO()
     Image.fromarray(photo).save(file, codec, quality=quality)
     return np.array(Image.open(file).convert("RGB"))
@@ -134,20 +139,19 @@ def halved(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     out.
     """
     height, width = (size // 2 * 2 for size in photo.shape[:2])
-    small = (
-        (reduce_bicubic(to_image(photo[:height, :width]), 2).clamp(0, 1) * 255)
-        .round()
-        .to(torch.uint8)
-    )
-    return small[0].permute(1, 2, 0).contiguous().numpy()
+    small = reduce_bicubic(to_image(photo[:height, :width]), 2).clamp(0, 1) * 255
+    return small.round().to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
 
 
 @dataclass(frozen=True, slots=True)
 class Photo:
     """A photograph at one of its sizes: whole (0 halvings), halved once, twice …
 
-    path: its file. height, width: in pixels, upright and after the halvings. lr, teacher: its files
-    in the folders of `DataSettings.lr` and `DataSettings.teacher`, if it has them.
+    Attributes:
+        path: its file.
+        height, width: in pixels, upright and after the halvings.
+        lr, teacher: its files in the folders of `DataSettings.lr` and `DataSettings.teacher`, if it
+            has them.
     """
 
     path: Path
@@ -179,7 +183,8 @@ class Photos:
     ten and one line for the rest. Later, `loader` calls it with problems found when decoding
     pixels.
 
-    Raises: ImageError if there is no image file, or none that can be used.
+    Raises:
+        ImageError: if there is no image file, or none that can be used.
     """
 
     def __init__(
@@ -232,7 +237,11 @@ class Photos:
 def report_skipped(
     skipped: Sequence[str], report: Callable[[str], None], *, start: str = "skipped:"
 ) -> None:
-    """Report a line for each of the first ten files, and one for the rest; start: of every line."""
+    """Report a line for each of the first ten files, and one for the rest.
+
+    Args:
+        start: of every line.
+    """
     for line in skipped[:_MOST_REPORTS]:
         report(f"{start} {line}")
     if len(skipped) > _MOST_REPORTS:
@@ -289,8 +298,10 @@ class _Companions:
         self.files = {path.relative_to(folder).with_suffix(""): path for path in files}
 
     def beside(self, photo: Photo) -> Photo:
-        """The photograph with its file. Raises: ImageError if there is none or it has the wrong
-        size.
+        """The photograph with its file.
+
+        Raises:
+            ImageError: if there is none or it has the wrong size.
         """
         name = teacher_name(photo, self.hr_folder)
         names = [name.with_name(f"{name.name}x{self.scale}"), name] if self.kind == "lr" else [name]
@@ -321,10 +332,15 @@ class Decoder:
     is decoded again. Any number of processes can share the folder and can be killed; the folder can
     be deleted when no training is running.
 
-    setting: `DataSettings.cache`. folder: of the cache; None: there is none. failure: one line on
-    why the cache is no longer written, e.g. a full disk; empty if it is.
+    Args:
+        setting: `DataSettings.cache`.
 
-    Raises: ArgumentError if the cache folder cannot be created.
+    Attributes:
+        folder: of the cache; None: there is none.
+        failure: one line on why the cache is no longer written, e.g. a full disk; empty if it is.
+
+    Raises:
+        ArgumentError: if the cache folder cannot be created.
     """
 
     def __init__(self, setting: str = "off") -> None:
@@ -336,11 +352,8 @@ class Decoder:
         else:
             self.folder = None if setting == "off" else Path(setting)
         if self.folder is None:
-            self.failure = (
-                ""
-                if setting == "off"
-                else f"data.cache: this user has no cache folder: {_NOT_KEPT}"
-            )
+            if setting != "off":
+                self.failure = f"data.cache: this user has no cache folder: {_NOT_KEPT}"
             return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -359,15 +372,16 @@ class Decoder:
         """Read height×width×3, 8-bit sRGB, upright, read-only; height and width are expected after
         the halvings.
 
-        Raises: ImageError if the file cannot be read or its image has another size.
+        Raises:
+            ImageError: if the file cannot be read or its image has another size.
         """
         shape = (height, width, 3)
         if self.folder is None:
-            return _decoded(path, shape, halvings)
+            return _decode(path, shape, halvings)
         file = self.folder / _cache_name(path, halvings)
-        pixels = _mapped(file, shape)
+        pixels = _map_file(file, shape)
         if pixels is None:
-            pixels = _decoded(path, shape, halvings)
+            pixels = _decode(path, shape, halvings)
             self._keep(file, pixels)
         return pixels
 
@@ -386,15 +400,14 @@ class Decoder:
             )
 
 
-def _decoded(path: Path, shape: tuple[int, int, int], halvings: int) -> npt.NDArray[np.uint8]:
+def _decode(path: Path, shape: tuple[int, int, int], halvings: int) -> npt.NDArray[np.uint8]:
     photo = read_photo(path)
     for _ in range(halvings):
         photo = halved(photo)
     if photo.shape != shape:
         raise ImageError(
             f"{path}: has {photo.shape[1]}×{photo.shape[0]} pixels, but {shape[1]}×{shape[0]} by "
-            "its header: "
-            "it changed during the run, or stores its orientation after its pixels"
+            "its header: it changed during the run, or stores its orientation after its pixels"
         )
     return photo
 
@@ -413,7 +426,7 @@ def _cache_name(path: Path, halvings: int) -> str:
     return hashlib.sha256(identity).hexdigest()[:32] + ".npy"
 
 
-def _mapped(file: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8] | None:
+def _map_file(file: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8] | None:
     """The cached pixels; None if the file is missing or damaged."""
     try:
         pixels = np.lib.format.open_memmap(file, mode="r")

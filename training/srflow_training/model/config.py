@@ -51,10 +51,11 @@ them."""
 class LevelShape:
     """One level of the flow, in the encoding direction.
 
-    level: 1 … L; its tensors have HR/2^level pixels a side.
-    channels: channels of the flow state inside the level's steps.
-    latent_channels: channels that leave as this level's latent; 0 if none do.
-    lr_exponent: the level has LR·2^lr_exponent pixels a side.
+    Attributes:
+        level: 1 … L; its tensors have HR/2^level pixels a side.
+        channels: channels of the flow state inside the level's steps.
+        latent_channels: channels that leave as this level's latent; 0 if none do.
+        lr_exponent: the level has LR·2^lr_exponent pixels a side.
     """
 
     level: int
@@ -65,42 +66,48 @@ class LevelShape:
 
 @dataclass(frozen=True, kw_only=True)
 class SRFlowConfig:
-    """An SRFlow network. Build one with :meth:`of_variant`; each field can be set on its own, to
-    mix variants.
+    """An SRFlow network.
 
-    scale: HR size / LR size, 2, 4, 8 or 16.
-    levels: L, number of flow levels. steps: K, conditional steps per level. transition_steps:
-    unconditional ones.
-    hidden: channels inside the conditional nets f. injector_hidden: the injectors' own; None: the
-    same. Steps and both are one for all levels, or L of them.
-    encoder: of the LR image: rrdb (published), or plain (ours: small and fast).
-    nf, growth, blocks: the encoder's channels, channels added by a dense layer (rrdb alone), number
-    of blocks.
-    trunk_skip: what the encoder adds to its trunk convolution: the last block's output (published),
-    or the first convolution's (ESRGAN).
-    stacked_blocks: indices of the RRDB blocks whose outputs condition the flow.
-    level_feature: the condition u starts with the encoder's feature at the level's own resolution.
-    feature_resize: how block outputs (the LR image's resolution) reach a level's resolution.
-    condition: channels of u at levels 1 … L, which a 1×1 convolution computes from the features at
-    the LR size; pixel shuffle or its inverse brings them to the level's. Empty: u is the features
-    themselves (published).
-    condition_kernel: kernel of f's first convolution where it sees u, 3 (published) or 1, which
-    needs a `condition`.
-    net_actnorm: f's first two convolutions have no bias and are followed by an actnorm.
-    net_middle_kernel: kernel of f's second convolution, 1 or 3. last_kernel: of its last one, 3
-    (published) or 1.
-    scale_map: how f's output s becomes the affine scale: exp(s), sigmoid(s + 2) + 1e-4,
-    exp(c·tanh(s/c)).
-    affine_order: encoding is scale·h + shift (scale_first) or (h + shift)·scale (shift_first).
-    clamp: c of the tanh scale map; a step's scale stays in [exp(−c), exp(c)]. One for all levels,
-    or L of them.
-    split_clamp: bound b of the split's logs, b·tanh(logs/b); None: no bound.
-    split_levels: levels after which half the channels leave as a latent (the last level always ends
-    in one).
-    image_base: image that the output of the encoder's own image head is added to.
-    residual: the flow models HR less the encoder's own image, so that the image at τ = 0 begins as
-    the encoder's. It needs a plain encoder, and an image_base other than bicubic, which exported
-    graphs do not have.
+    Build one with :meth:`of_variant`; each field can be set on its own, to mix variants.
+
+    Steps and both are one for all levels, or L of them.
+
+    Attributes:
+        scale: HR size / LR size, 2, 4, 8 or 16.
+        levels: L, number of flow levels.
+        steps: K, conditional steps per level.
+        transition_steps: unconditional ones.
+        hidden: channels inside the conditional nets f.
+        injector_hidden: the injectors' own; None: the same.
+        encoder: of the LR image: rrdb (published), or plain (ours: small and fast).
+        nf, growth, blocks: the encoder's channels, channels added by a dense layer (rrdb alone),
+            number of blocks.
+        trunk_skip: what the encoder adds to its trunk convolution: the last block's output
+            (published), or the first convolution's (ESRGAN).
+        stacked_blocks: indices of the RRDB blocks whose outputs condition the flow.
+        level_feature: the condition u starts with the encoder's feature at the level's own
+            resolution.
+        feature_resize: how block outputs (the LR image's resolution) reach a level's resolution.
+        condition: channels of u at levels 1 … L, which a 1×1 convolution computes from the features
+            at the LR size; pixel shuffle or its inverse brings them to the level's. Empty: u is the
+            features themselves (published).
+        condition_kernel: kernel of f's first convolution where it sees u, 3 (published) or 1, which
+            needs a `condition`.
+        net_actnorm: f's first two convolutions have no bias and are followed by an actnorm.
+        net_middle_kernel: kernel of f's second convolution, 1 or 3.
+        last_kernel: of its last one, 3 (published) or 1.
+        scale_map: how f's output s becomes the affine scale: exp(s), sigmoid(s + 2) + 1e-4,
+            exp(c·tanh(s/c)).
+        affine_order: encoding is scale·h + shift (scale_first) or (h + shift)·scale (shift_first).
+        clamp: c of the tanh scale map; a step's scale stays in [exp(−c), exp(c)]. One for all
+            levels, or L of them.
+        split_clamp: bound b of the split's logs, b·tanh(logs/b); None: no bound.
+        split_levels: levels after which half the channels leave as a latent (the last level always
+            ends in one).
+        image_base: image that the output of the encoder's own image head is added to.
+        residual: the flow models HR less the encoder's own image, so that the image at τ = 0 begins
+            as the encoder's. It needs a plain encoder, and an image_base other than bicubic, which
+            exported graphs do not have.
     """
 
     scale: Literal[2, 4, 8, 16] = 4
@@ -132,7 +139,9 @@ class SRFlowConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            object.__setattr__(self, field.name, _checked(field.name, getattr(self, field.name)))
+            object.__setattr__(
+                self, field.name, _check_field(field.name, getattr(self, field.name))
+            )
         for name in sorted({*ENCODER_FIELDS["rrdb"]} - {*ENCODER_FIELDS[self.encoder]}):
             if getattr(self, name) != getattr(type(self), name):
                 raise ArgumentError(
@@ -207,12 +216,11 @@ class SRFlowConfig:
                 raise ArgumentError(
                     f"unknown field {name!r}; the network's fields are {', '.join(sorted(known))}"
                 )
-            overrides[name] = _checked(name, overrides[name])
+            overrides[name] = _check_field(name, overrides[name])
         scale = overrides.get("scale", 4)
         most = 4 if variant == "published" else 5
-        levels = overrides.setdefault(
-            "levels", min(scale.bit_length(), most)
-        )  # ×4: 3, ×8: 4, ×16: 5, or 4 as released
+        # ×4: 3, ×8: 4, ×16: 5, or 4 as released
+        levels = overrides.setdefault("levels", min(scale.bit_length(), most))
         blocks = overrides.setdefault("blocks", 23)
         last_split = levels - 2 if variant == "published" else levels - 1
         if overrides.get("encoder") == "plain":
@@ -299,8 +307,10 @@ class SRFlowConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SRFlowConfig:
-        """Read what :meth:`to_dict` returns. Raises: ArgumentError for unknown fields or values out
-        of range.
+        """Read what :meth:`to_dict` returns.
+
+        Raises:
+            ArgumentError: for unknown fields or values out of range.
         """
         unknown = set(values) - {field.name for field in fields(cls)}
         if unknown:
@@ -319,7 +329,7 @@ def _validators() -> dict[str, TypeAdapter[Any]]:
     return {name: TypeAdapter(hint, config=ConfigDict(strict=True)) for name, hint in hints.items()}
 
 
-def _checked(name: str, value: object) -> Any:
+def _check_field(name: str, value: object) -> Any:
     """Validate a field, with lists as tuples. Raises: ArgumentError for a wrong type or value."""
     try:
         return _validators()[name].validate_python(value)

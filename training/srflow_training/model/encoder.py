@@ -87,8 +87,10 @@ class ResidualBlock(nn.Module):
 class EncoderFeatures:
     """Features that can condition the flow.
 
-    last: N×nf×h×w, the trunk's output. blocks: the output of each requested RRDB block, N×nf×h×w.
-    upsampled: {exponent k: N×nf×2^k h×2^k w}, after the LeakyReLU, k ≥ 1.
+    Attributes:
+        last: N×nf×h×w, the trunk's output.
+        blocks: the output of each requested RRDB block, N×nf×h×w.
+        upsampled: {exponent k: N×nf×2^k h×2^k w}, after the LeakyReLU, k ≥ 1.
     """
 
     last: Tensor
@@ -100,10 +102,12 @@ class Encoder(nn.Module, ABC):
     """An LR encoder: features for the flow, and an image head of its own, by which it is pretrained
     with L1.
 
-    kind: its name in `SRFlowConfig.encoder` and in files. scale: HR size / LR size. nf: channels of
-    its features.
-    image_base: what the image head's output is added to. conv_first, blocks, conv_trunk: the trunk,
-        in this order.
+    Attributes:
+        kind: its name in `SRFlowConfig.encoder` and in files.
+        scale: HR size / LR size.
+        nf: channels of its features.
+        image_base: what the image head's output is added to.
+        conv_first, blocks, conv_trunk: the trunk, in this order.
     """
 
     kind: ClassVar[EncoderKind]
@@ -135,7 +139,11 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, lr: Tensor) -> Tensor:
-        """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
+        """The encoder's own image, N×3×sh×sw, not clipped.
+
+        Args:
+            lr: N×3×h×w in [0, 1].
+        """
 
     def errors(self, lr: Tensor, references: Sequence[Tensor]) -> list[Tensor]:
         """The differences of the own image to each reference, N×3×sh×sw, for a loss: values may be
@@ -164,10 +172,11 @@ class RRDB(Encoder):
     """RRDB super-resolution network (Wang et al., ESRGAN, ECCV-W 2018); on its own, SRFlow's
     L1-trained baseline.
 
-    scale: 2, 4, 8 or 16. image_base: "bicubic" or "nearest" adds the image head's output to that
-    enlargement.
-    trunk_skip: what is added to the trunk convolution's output: the last block's output (as
-    SRFlow's published networks compute it) or the first convolution's (as ESRGAN does).
+    Args:
+        scale: 2, 4, 8 or 16.
+        image_base: "bicubic" or "nearest" adds the image head's output to that enlargement.
+        trunk_skip: what is added to the trunk convolution's output: the last block's output (as
+            SRFlow's published networks compute it) or the first convolution's (as ESRGAN does).
     """
 
     kind = "rrdb"
@@ -214,7 +223,11 @@ class RRDB(Encoder):
         return EncoderFeatures(last, outputs, upsampled)
 
     def forward(self, lr: Tensor) -> Tensor:
-        """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
+        """The encoder's own image, N×3×sh×sw, not clipped.
+
+        Args:
+            lr: N×3×h×w in [0, 1].
+        """
         exponent = len(self.upconvs)
         image: Tensor = self.conv_last(
             lrelu(self.conv_hr(self.features(lr, max_exponent=exponent).upsampled[exponent]))

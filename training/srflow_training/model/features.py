@@ -19,8 +19,9 @@ from srflow_training.model.encoder import lrelu
 class LevelFeatures:
     """u = [own, small enlarged by `factor`], the condition of a level with H×W pixels.
 
-    own: N×C₁×H×W, or None. small: N×C₂×H/factor×W/factor, enlarged by nearest interpolation, or
-        None. One is given.
+    Attributes:
+        own: N×C₁×H×W, or None.
+        small: N×C₂×H/factor×W/factor, enlarged by nearest interpolation, or None. One is given.
     """
 
     own: Tensor | None
@@ -36,12 +37,14 @@ class LevelFeatures:
         return enlarged if self.own is None else torch.cat([self.own, enlarged], dim=1)
 
     def conv(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The convolution of u, N×out×H×W; weight: out×(C₁ + C₂)×3×3, or out×C₁×1×1 if nothing is
-        enlarged.
+        """The convolution of u, N×out×H×W;
 
         Pixels of a cell of factor×factor equal ones need no kernel of 9 taps: those at its edges
         see two cells, the others one. That leaves 4 of 9 multiply-adds at factor 2, and 2.25 at 4,
         in smaller kernels that are sums of the taps.
+
+        Args:
+            weight: out×(C₁ + C₂)×3×3, or out×C₁×1×1 if nothing is enlarged.
         """
         if self.small is None:
             assert self.own is not None
@@ -64,8 +67,9 @@ class Projection(nn.Module):
     """u of a level from the encoder's features at the LR size: a 1×1 convolution, LeakyReLU, and
     pixel shuffle.
 
-    exponent: the level has 2^exponent times the LR image's sides. Smaller levels see all of its
-        pixels, as channels.
+    Args:
+        exponent: the level has 2^exponent times the LR image's sides. Smaller levels see all of its
+            pixels, as channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, exponent: int) -> None:
@@ -88,9 +92,12 @@ class Projection(nn.Module):
 class CellRows(NamedTuple):
     """Rows (or columns) of a cell that see the same rows of cells.
 
-    name: "first", "inside" or "last". positions: in the cell. before, after: 1 if they see the row
-    of cells before theirs, or after it. spread: for each of the kernel's three taps, the row of
-    cells that it meets, counted from the first that they see.
+    Attributes:
+        name: "first", "inside" or "last".
+        positions: in the cell.
+        before, after: 1 if they see the row of cells before theirs, or after it.
+        spread: for each of the kernel's three taps, the row of cells that it meets, counted from
+            the first that they see.
     """
 
     name: str

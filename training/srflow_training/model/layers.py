@@ -1,5 +1,6 @@
-"""The modules that hold the flow's parameters. Each builds a pure transform from them (and from the
-condition u).
+"""The modules that hold the flow's parameters.
+
+Each builds a pure transform from them (and from the condition u).
 """
 
 from __future__ import annotations
@@ -92,9 +93,8 @@ class ZerosConv(nn.Module):
         gain = torch.exp(3 * self.logs)
         weight = self.weight * gain[..., None]
         y = F.conv2d(x, weight, self.bias * gain.flatten(), padding=weight.shape[-1] // 2)
-        return y.to(
-            self.logs.dtype
-        )  # mixed precision rounds the convolution, not what the flow's state meets
+        # mixed precision rounds the convolution, not what the flow's state meets
+        return y.to(self.logs.dtype)
 
 
 class ConditionalNet(nn.Module):
@@ -227,8 +227,9 @@ class Step(nn.Module):
     def encode(self, h: Tensor, mix: MixChannels, on_u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Encode h, N×C×H×W; return it with the step's log-determinant, [N] or a scalar.
 
-        mix: actnorm and 1×1 convolution. on_u: the first convolutions' parts on u, one for each of
-            :meth:`nets`.
+        Args:
+            mix: actnorm and 1×1 convolution.
+            on_u: the first convolutions' parts on u, one for each of :meth:`nets`.
         """
         if self.actnorm.average is not None:
             self.actnorm.initialize(h)

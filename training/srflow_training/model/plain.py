@@ -55,8 +55,10 @@ class ComposedConv(nn.Module):
 
     @torch.no_grad()
     def initialize(self, gain: float = 1.0) -> None:
-        """He initialisation, half of the variance from the composition and half from the skip;
-        gain: of the output.
+        """He initialisation, half of the variance from the composition and half from the skip.
+
+        Args:
+            gain: of the output.
         """
         for weight, fan_in in (
             (self.expand, 1),
@@ -121,11 +123,13 @@ class PlainEncoder(Encoder):
 
     Few channels and no dense connections: in the same hours it sees far more pixels than an RRDB of
     the same quality.
-    scale: 2, 4, 8 or 16. image_base: "bicubic" or "nearest" adds the image head's output to that
-        enlargement.
 
     A fresh one has composed kernels (`ComposedConv`), for training. :meth:`collapse` makes them
     ordinary ones, which exported networks have; :meth:`composed` tells which.
+
+    Args:
+        scale: 2, 4, 8 or 16.
+        image_base: "bicubic" or "nearest" adds the image head's output to that enlargement.
     """
 
     kind = "plain"
@@ -151,7 +155,11 @@ class PlainEncoder(Encoder):
         return EncoderFeatures(first + self.conv_trunk(x), outputs, {})
 
     def forward(self, lr: Tensor) -> Tensor:
-        """The encoder's own image, N×3×sh×sw, not clipped; lr: N×3×h×w in [0, 1]."""
+        """The encoder's own image, N×3×sh×sw, not clipped.
+
+        Args:
+            lr: N×3×h×w in [0, 1].
+        """
         return self.image_of(self.features(lr).last, lr)
 
     def image_of(self, features: Tensor, lr: Tensor) -> Tensor:
@@ -190,8 +198,9 @@ class PlainEncoder(Encoder):
         return isinstance(self.conv_first, ComposedConv)
 
     def collapse(self) -> None:
-        """Replace every composed kernel by an ordinary one that computes the same. Does nothing the
-        second time.
+        """Replace every composed kernel by an ordinary one that computes the same.
+
+        Does nothing the second time.
         """
         for module in list(self.modules()):
             for name, child in module.named_children():

@@ -132,8 +132,9 @@ def _parts(nets: Sequence[ConditionalNet], features: LevelFeatures) -> Sequence[
 class Features:
     """The LR encoder's part of the condition.
 
-    levels: u of levels 1 … L. trunk: what a `residual` network's own image is made of, N×nf×h×w;
-        else None.
+    Attributes:
+        levels: u of levels 1 … L.
+        trunk: what a `residual` network's own image is made of, N×nf×h×w; else None.
     """
 
     levels: list[LevelFeatures]
@@ -144,8 +145,9 @@ class Features:
 class Condition:
     """All that depends on the LR image alone.
 
-    levels: the parts on u of levels 1 … L. image: what the flow models HR less, N×3×H×W; None:
-        nothing.
+    Attributes:
+        levels: the parts on u of levels 1 … L.
+        image: what the flow models HR less, N×3×H×W; None: nothing.
     """
 
     levels: list[Parts]
@@ -179,10 +181,15 @@ class SRFlow(nn.Module):
         self.levels = nn.ModuleList(Level(shape, config) for shape in config.level_shapes)
 
     def condition(self, lr: Tensor) -> Condition:
-        """Compute all that depends on the LR image alone; lr: N×3×h×w in [0, 1].
+        """Compute all that depends on the LR image alone.
 
-        Any number of images are encoded and decoded with it. Raises: ArgumentError if lr has the
-        wrong shape.
+        Any number of images are encoded and decoded with it.
+
+        Args:
+            lr: N×3×h×w in [0, 1].
+
+        Raises:
+            ArgumentError: if lr has the wrong shape.
         """
         return self._condition(lr, Level.parts_on_u)
 
@@ -227,11 +234,11 @@ class SRFlow(nn.Module):
                 f"{multiple}: pad it"
             )
         if self.config.condition:
-            found = self.encoder.features(lr, block_indices=self.config.stacked_blocks)
-            wanted = [found.last] * self.config.level_feature + [*found.blocks]
+            features = self.encoder.features(lr, block_indices=self.config.stacked_blocks)
+            wanted = [features.last] * self.config.level_feature + [*features.blocks]
             trunk = torch.cat(wanted, dim=1) if len(wanted) > 1 else wanted[0]
             levels = [projection(trunk) for projection in self.projections]
-            return Features(levels, found.last if self.config.residual else None)
+            return Features(levels, features.last if self.config.residual else None)
         exponents = [shape.lr_exponent for shape in self.config.level_shapes]
         features = self.encoder.features(
             lr,
@@ -257,7 +264,10 @@ class SRFlow(nn.Module):
     def encode(self, hr: Tensor, lr: Tensor) -> tuple[dict[int, Tensor], Tensor]:
         """Encode to latents by level and the log-likelihood log p(hr | lr) in nats, [N].
 
-        No dequantisation noise is added. Raises: ArgumentError if the shapes do not fit.
+        No dequantisation noise is added.
+
+        Raises:
+            ArgumentError: if the shapes do not fit.
         """
         scale = self.config.scale
         if (
@@ -299,8 +309,11 @@ class SRFlow(nn.Module):
     def decode(self, lr: Tensor, latents: Mapping[int, Tensor]) -> Tensor:
         """Decode latents, already scaled by τ, to an image N×3×H×W, not clipped.
 
-        lr: N×3×h×w, or batch 1 for any latent batch. Raises: ArgumentError if the shapes do not
-            fit.
+        Args:
+            lr: N×3×h×w, or batch 1 for any latent batch.
+
+        Raises:
+            ArgumentError: if the shapes do not fit.
         """
         expected = self.latent_shapes(lr.shape[2], lr.shape[3])
         given = {level: tuple(latent.shape[1:]) for level, latent in latents.items()}
@@ -369,8 +382,11 @@ class SRFlow(nn.Module):
         """Initialise every actnorm from this batch, in encoding order. Call it once, before
         training.
 
-        average: mean of a statistic over all processes that hold a share of the batch.
-        Raises: ArgumentError if they are already initialised.
+        Args:
+            average: mean of a statistic over all processes that hold a share of the batch.
+
+        Raises:
+            ArgumentError: if they are already initialised.
         """
         if any(bool(actnorm.initialized) for actnorm in self.actnorms()):
             raise ArgumentError(

@@ -122,7 +122,12 @@ def mix_channels(
 
 
 def conv1x1(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """1×1 convolution as a matrix product, which is faster on CPUs; h: N×in×H×W, weight: out×in."""
+    """1×1 convolution as a matrix product, which is faster on CPUs.
+
+    Args:
+        h: N×in×H×W.
+        weight: out×in.
+    """
     return F.linear(h.permute(0, 2, 3, 1), weight, bias).permute(0, 3, 1, 2)
 
 

@@ -34,15 +34,18 @@ def preset_names() -> list[str]:
 def load_settings(
     config: str, overrides: Sequence[str] = (), *, stage: Stage = "flow"
 ) -> RunSettings:
-    """Load a preset by name or a YAML file by path, with `section.field=value` overrides. Raises:
-    ArgumentError.
-
-    stage: "encoder" takes the flow's LR encoder alone, with `encoder_data` and `encoder_schedule`
-    in place of fields of `data` and `schedule`.
+    """Load a preset by name or a YAML file by path, with `section.field=value` overrides.
 
     `base: PRESET|FILE.yaml` at the top of a file (by a path relative to it) takes all fields of
     another, except those that the file sets. An override without a value, `section.field=`, returns
     the field to its default, not the base's. `data.degradation.field=value` sets one of its fields.
+
+    Args:
+        stage: "encoder" takes the flow's LR encoder alone, with `encoder_data` and
+            `encoder_schedule` in place of fields of `data` and `schedule`.
+
+    Raises:
+        ArgumentError.
     """
     raw = _at_stage(_read_sections(config), stage, config)
     for override in overrides:
@@ -59,7 +62,7 @@ def load_settings(
         for key in reversed(keys[1:]):
             own = {key: own}
         if isinstance(inherited := raw.get(section) or {}, dict):  # else it is refused below
-            raw[section] = _merged(inherited, {keys[0]: own})
+            raw[section] = _merge(inherited, {keys[0]: own})
     return RunSettings.from_dict(raw)
 
 
@@ -80,7 +83,7 @@ def _at_stage(raw: dict[str, Any], stage: Stage, config: str) -> dict[str, Any]:
             "fields"
         )
     stages = {
-        name: _merged(raw[name], own[name])
+        name: _merge(raw[name], own[name])
         for name in own
         if isinstance(raw.setdefault(name, {}), dict)
     }
@@ -88,7 +91,7 @@ def _at_stage(raw: dict[str, Any], stage: Stage, config: str) -> dict[str, Any]:
     return {**raw, **stages, "network": {"kind": kind, **encoder}, "objective": {}}
 
 
-def _merged(inherited: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _merge(inherited: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """A section's fields in place of its base's; those of a degradation likewise, unless they name
     a preset.
     """
@@ -98,7 +101,7 @@ def _merged(inherited: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, A
     if isinstance(theirs, str) and theirs not in OFF:
         theirs = {"preset": theirs}
     if isinstance(mine, dict) and "preset" not in mine:
-        fields["degradation"] = _merged(theirs if isinstance(theirs, dict) else {}, mine) or None
+        fields["degradation"] = _merge(theirs if isinstance(theirs, dict) else {}, mine) or None
     return {name: value for name, value in {**inherited, **fields}.items() if value is not _DEFAULT}
 
 
@@ -139,7 +142,7 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
     for name, section in raw.items():
         inherited = merged.get(name) or {}
         if isinstance(inherited, dict) and isinstance(section, dict):
-            merged[name] = _merged(inherited, section)
+            merged[name] = _merge(inherited, section)
         elif (
             section is not None or name not in merged
         ):  # YAML reads a section without fields as None
