@@ -20,10 +20,15 @@ TOKENS = {  # round numbers; nobody raises one: what does not fit deletes someth
     "training/srflow_evaluation": 39_000,
     "export": 46_000,
     "benchmarks": 33_000,
-    "tests": 367_000,
+    "tests": 350_000,
     "windows": 2_000,
 }
-TOKENS_A_LINE = dict.fromkeys(TOKENS, 8.5) | {"benchmarks": 9.5, "tests": 9.5}
+TOKENS_A_LINE = dict.fromkeys(TOKENS, 8.5) | {
+    "training/srflow_training": 9,
+    "training/srflow_evaluation": 9,
+    "benchmarks": 9.5,
+    "tests": 9.6,
+}
 PACKED_A_THOUSAND_LINES = 6
 COLUMNS = 100
 LAYOUT = {"COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENCODING", "ENDMARKER"}
