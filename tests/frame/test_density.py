@@ -30,7 +30,6 @@ TOKENS_A_LINE = dict.fromkeys(TOKENS, 8.5) | {
     "tests": 9.6,
 }
 PACKED_A_THOUSAND_LINES = 6
-COLUMNS = 100
 LAYOUT = {"COMMENT", "NL", "NEWLINE", "INDENT", "DEDENT", "ENCODING", "ENDMARKER"}
 
 
@@ -39,7 +38,6 @@ class House(NamedTuple):
 
     tokens: int
     lines_of_code: int
-    wide_lines: int
     packed: int
     """Assignments `a, b = x, y`."""
     lines: int
@@ -68,8 +66,7 @@ def measure_file(path: Path) -> tuple[int, ...]:
         and isinstance(node.targets[0], ast.Tuple)
         and isinstance(node.value, ast.Tuple)
     ]
-    wide = [line for line in lines if len(texts[line - 1]) > COLUMNS]
-    return len(tokens), len(lines), len(wide), len(packed), len(texts)
+    return len(tokens), len(lines), len(packed), len(texts)
 
 
 @cache
@@ -88,4 +85,3 @@ def test_a_line_holds_few_tokens_and_a_statement_one_assignment(house: str) -> N
     measured = measure_house(house)
     assert round(measured.tokens / measured.lines_of_code, 1) <= TOKENS_A_LINE[house]
     assert measured.packed <= PACKED_A_THOUSAND_LINES * measured.lines / 1000
-    assert measured.wide_lines == 0
