@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_training.data import halved, image_files, loader, read_photo, size_of
+from srflow_sdk.errors import ImageError
+from srflow_training.data import halved, loader, read_photo, size_of
 from tests.training.crops import as_image, crops_of, equal, places, save, texture, three_photographs
 
 

@@ -158,9 +158,7 @@ class Crops(Dataset[Batch]):
         teacher = hr[..., :0] if taught is None else _square(taught, top, left, size)
         if lr_pixels is None:
             # leaves rng's own numbers as they are
-            lr, window = self._downscaled(
-                pixels, top, left, size, rng.spawn(1)[0]
-            )
+            lr, window = self._downscaled(pixels, top, left, size, rng.spawn(1)[0])
         else:
             lr = window = _square(
                 lr_pixels, top // self.scale, left // self.scale, size // self.scale
@@ -365,6 +363,4 @@ def _leave_interrupts_to_the_main_process(_worker: int) -> None:
     if sys.platform != "win32":  # which has no such signals
         for each in (signal.SIGTERM, signal.SIGHUP):
             # ends the process unless it is handled
-            signal.signal(
-                each, lambda *_: signal.alarm(_GRACE_S)
-            )
+            signal.signal(each, lambda *_: signal.alarm(_GRACE_S))

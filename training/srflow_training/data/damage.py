@@ -179,9 +179,9 @@ def _compression(
     top, left = rng.integers(_CODING_BLOCK, size=2)
     pixels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     padded = np.pad(pixels, [(top, 0), (left, 0), (0, 0)], mode="edge")
-    decoded = recompress(padded, "WEBP" if rng.random() < settings.webp else "JPEG", quality=quality)[
-        top:, left:
-    ]
+    decoded = recompress(
+        padded, "WEBP" if rng.random() < settings.webp else "JPEG", quality=quality
+    )[top:, left:]
     return torch.from_numpy(decoded).permute(2, 0, 1)[None].float() / 255
 
 
