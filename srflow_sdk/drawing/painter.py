@@ -45,7 +45,7 @@ from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, luma
 from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
-from srflow_sdk.system.interrupts import cancelled_by, in_thread
+from srflow_sdk.system.interrupts import Threads, cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
 _FLOAT32 = np.dtype(np.float32)
@@ -463,8 +463,10 @@ class Painter:
         # What devices draw themselves does not repeat.
         by_device = backend.gpu is not None and request.latents is None and not request.options.wrap
 
+        threads = Threads()
+
         def draw_noise(drawing: Drawing) -> Callable[[], dict[int, NDArray[np.float32]]]:
-            return in_thread(lambda: _noise(drawing, request, tile))
+            return threads.begin(lambda: _noise(drawing, request, tile))
 
         def begin(
             drawing: Drawing, noise: Callable[[], dict[int, NDArray[np.float32]]] | None
@@ -477,25 +479,26 @@ class Painter:
                 return _core(backend, conditioning, latents(), drawing)
 
             context = copy_context()
-            return in_thread(lambda: context.run(draw)) if at_once else draw
+            return threads.begin(lambda: context.run(draw)) if at_once else draw
 
-        stop_if_set(cancel)
-        with cancelled_by(cancel):
-            first = self._drawing(tile, request, *wanted[0], finish)
-            noise = None if by_device else draw_noise(first)
-            conditioning = kept.tiles.get(tile) or backend.encode(lr[None])
-            begun = begin(first, noise)
-        for which, following in zip(wanted, [*wanted[1:], None], strict=True):
+        with threads:
             stop_if_set(cancel)
             with cancelled_by(cancel):
-                after = begun
-                if following is not None:
-                    after = begin(self._drawing(tile, request, *following, finish), None)
-                core = begun()
-                if core.dtype == np.float32 and not is_usable(core):
-                    core = self._core_again(tile, lr, request, *which)
-            begun = after
-            yield core
+                first = self._drawing(tile, request, *wanted[0], finish)
+                noise = None if by_device else draw_noise(first)
+                conditioning = kept.tiles.get(tile) or backend.encode(lr[None])
+                begun = begin(first, noise)
+            for which, following in zip(wanted, [*wanted[1:], None], strict=True):
+                stop_if_set(cancel)
+                with cancelled_by(cancel):
+                    after = begun
+                    if following is not None:
+                        after = begin(self._drawing(tile, request, *following, finish), None)
+                    core = begun()
+                    if core.dtype == np.float32 and not is_usable(core):
+                        core = self._core_again(tile, lr, request, *which)
+                begun = after
+                yield core
 
     def _drawing(
         self,

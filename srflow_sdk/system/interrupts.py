@@ -94,13 +94,27 @@ def abandonable(
         raise
 
 
-def in_thread(call: Callable[[], _T]) -> Callable[[], _T]:
-    """Begin a call in another thread; what is returned waits for it, once.
+class Threads:
+    """Calls in threads of their own. When this context ends, they have ended.
 
     A signal in the main thread leaves no lock held, as one in an executor's `submit` may.
     """
-    _, ended = _begun(call)
-    return lambda: ended.get().result()
+
+    def __init__(self) -> None:
+        self._begun: list[threading.Thread] = []
+
+    def __enter__(self) -> Threads:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for thread in self._begun:
+            thread.join()
+
+    def begin(self, call: Callable[[], _T]) -> Callable[[], _T]:
+        """Begin a call. What is returned waits for its result, once."""
+        thread, ended = _begun(call)
+        self._begun.append(thread)
+        return lambda: ended.get().result()
 
 
 def _begun(call: Callable[[], _T]) -> tuple[threading.Thread, SimpleQueue[Future[_T]]]:

@@ -115,7 +115,7 @@ def test_sixteen_clients_get_every_picture_right_and_memory_stays_flat(
 def test_cancelled_work_ends_and_sigterm_lets_requests_finish_and_leaves_no_shared_memory(
     environment: ServerEnvironment, tmp_path: Path
 ) -> None:
-    images = [picture(number, 32, 32) for number in range(6)]
+    images = [picture(number, 128, 128) for number in range(6)]
     with Upscaler("x4-small", device="cpu") as embedded:
         write_repository(embedded.bundle.path, tmp_path / "models")
         with (
