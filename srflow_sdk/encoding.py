@@ -13,10 +13,10 @@ from PIL import Image
 from srflow_sdk._checks import keywords_of
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
-from srflow_sdk.drawing.painter import KeptTiles, Painter, cleaned, draw_tiles
-from srflow_sdk.drawing.wrapping import extended
+from srflow_sdk.drawing.painter import KeptTiles, Painter, clean_pixels, draw_tiles
+from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import OutOfMemoryError
-from srflow_sdk.files.passed_images import AnyImage, loaded
+from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.pixels.in_memory import ImageKind
@@ -71,7 +71,7 @@ class Encoding(Generic[ImageT]):
         self._given = pixels
         self._cleaner = cleaner
         if cleaner is not None:
-            pixels = cleaned(pixels, kind, painter, cleaner, cancel)
+            pixels = clean_pixels(pixels, kind, painter, cleaner, cancel)
         self._inverting: Encoding[ImageT] | None = None
         """The encoding that inverts if it is another model's, where each picture has the one that
         suits it."""
@@ -83,7 +83,9 @@ class Encoding(Generic[ImageT]):
         )
         self._halo = manifest.halo if halo is None else halo
         size = self._lr.padded_height, self._lr.padded_width
-        self._tiles = painter.plan(*size, painter.core(*size, halo=self._halo), halo=self._halo)
+        self._tiles = painter.plan(
+            *size, painter.choose_core(*size, halo=self._halo), halo=self._halo
+        )
         self._kept = KeptTiles()
         budget = painter.conditioning_budget() if memory_budget is None else memory_budget
         nbytes = 0
@@ -131,19 +133,19 @@ class Encoding(Generic[ImageT]):
         """Draw one picture of the image's kind, bit for bit what :meth:`Upscaler.upscale` gives
         with these keywords.
         """
-        return self._pictures(keywords_of(DrawOptions, options))[0]
+        return self._draw_pictures(keywords_of(DrawOptions, options))[0]
 
     def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]:
         """Draw `n` pictures, 1 to 2^20: item i is what `sample=sample + i` gives alone, bit for
         bit.
         """
-        return self._pictures(keywords_of(DrawOptions, options), n=n)
+        return self._draw_pictures(keywords_of(DrawOptions, options), n=n)
 
     def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
         """Average `n` samples, at least 2, into one picture of the image's kind. Memory holds two
         pictures, not `n`.
         """
-        return self._pictures(keywords_of(DrawOptions, options), n=n, reduce="mean")[0]
+        return self._draw_pictures(keywords_of(DrawOptions, options), n=n, reduce="mean")[0]
 
     def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
         """Compute the standard deviation (with n - 1) of `n` samples, at least 2: large where the
@@ -156,7 +158,7 @@ class Encoding(Generic[ImageT]):
             alpha.
         """
         return self._kind.arranged(
-            self._drawn(keywords_of(DrawOptions, options), n=n, reduce="std")[0]
+            self._draw(keywords_of(DrawOptions, options), n=n, reduce="std")[0]
         )
 
     def interval(
@@ -182,7 +184,7 @@ class Encoding(Generic[ImageT]):
         Raises:
             BundleError: The model's intervals are not calibrated.
         """
-        low, high = self._pictures(
+        low, high = self._draw_pictures(
             keywords_of(DrawOptions, options), n=n, reduce="interval", coverage=coverage
         )[1:]
         return low, high
@@ -216,13 +218,13 @@ class Encoding(Generic[ImageT]):
         """
         DrawOptions(progress=progress, cancel=cancel)  # checks them
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
-            pixels, kind = loaded(hr, layout=self._kind.layout)
+            pixels, kind = load_image(hr, layout=self._kind.layout)
             inverting = self._inverting or self
-            return inverting._inverted(
+            return inverting._invert(
                 pixels, kind, dequantise=dequantise, progress=progress, cancel=cancel
             )
 
-    def _inverted(
+    def _invert(
         self,
         pixels: NDArray[Any],
         kind: ImageKind,
@@ -256,9 +258,9 @@ class Encoding(Generic[ImageT]):
         own = getattr(latents, "model_sha256", None) == self._painter.manifest.digest
         encoding = self if own else self._inverting or self
         options = DrawOptions(tau=1.0, consistent=consistent, progress=progress, cancel=cancel)
-        return cast("ImageT", self._kind.wrapped(encoding._decoded(latents, options)))
+        return cast("ImageT", self._kind.wrapped(encoding._decode(latents, options)))
 
-    def _decoded(self, latents: Latents, options: DrawOptions) -> NDArray[Any]:
+    def _decode(self, latents: Latents, options: DrawOptions) -> NDArray[Any]:
         """The pixels of :meth:`decode`, H×W×C, in the image's dtype."""
         check_latents(latents, self._painter.manifest, self._lr)
         precision = self._painter.backend.precision
@@ -271,12 +273,12 @@ class Encoding(Generic[ImageT]):
                 precision,
                 latents.precision,
             )
-        return self._drawn(options, latents=latents)[0][: latents.height, : latents.width]
+        return self._draw(options, latents=latents)[0][: latents.height, : latents.width]
 
-    def _pictures(self, options: DrawOptions, **how: Any) -> list[ImageT]:
-        return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._drawn(options, **how)]
+    def _draw_pictures(self, options: DrawOptions, **how: Any) -> list[ImageT]:
+        return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._draw(options, **how)]
 
-    def _drawn(self, options: DrawOptions, **how: Any) -> list[NDArray[Any]]:
+    def _draw(self, options: DrawOptions, **how: Any) -> list[NDArray[Any]]:
         """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a deviation.
         how: a request's.
         """
@@ -286,7 +288,7 @@ class Encoding(Generic[ImageT]):
             options, self._painter.manifest, height=lr.height, width=lr.width, **how
         )
         if options.wrap is not None:
-            pixels = extended(self._given, request.margins)
+            pixels = add_margins(self._given, request.margins)
             drawn = Encoding(
                 pixels, self._kind, self._painter, cleaner=self._cleaner, memory_budget=0
             )
@@ -296,7 +298,7 @@ class Encoding(Generic[ImageT]):
         fix = "ask for fewer samples at a time, or write them to files with upscale_file"
         with memory_errors_typed(f"{what}; {fix}"):
             dtype = np.dtype(np.float32) if plain else self._kind.dtype
-            canvases = self._kept.spared(
+            canvases = self._kept.allocate(
                 lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)]
             )
             draw_tiles(

@@ -20,13 +20,19 @@ from PIL import Image
 from srflow_sdk._checks import file_path, keywords_of, whole
 from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
-from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress, pass_of
+from srflow_sdk.drawing.options import (
+    DrawKeywords,
+    DrawOptions,
+    OutputSize,
+    Progress,
+    part_progress,
+)
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
-from srflow_sdk.files.passed_images import AnyImage, EncodedImage, as_path_or_picture, loaded
+from srflow_sdk.files.passed_images import AnyImage, EncodedImage, as_path_or_picture, load_image
 from srflow_sdk.flow.inverting import opaque_image, reduced_image
 from srflow_sdk.flow.options import (
     RestoreKeywords,
@@ -102,26 +108,24 @@ class Upscaler:
     ) -> None:
         check_tile(tile)
 
-        def opened(one: Bundle) -> Painter:
+        def open_painter(one: Bundle) -> Painter:
             if one is not bundle:
                 one._verify()
             return Painter(
                 one, open_backend(one, device=device, threads=threads, precision=precision), tile
             )
 
-        self._open(bundles_of(bundle), opened, tile)
+        self._open(bundles_of(bundle), open_painter, tile)
 
     def _open(
-        self, bundles: Sequence[Bundle], opened: Callable[[Bundle], Painter], tile: TileSize
+        self, bundles: Sequence[Bundle], open_painter: Callable[[Bundle], Painter], tile: TileSize
     ) -> None:
-        """Take the models, the default first; opened: makes a painter, at once of the first one
-        alone.
-        """
-        self._painter = opened(bundles[0])  # first: it says that none of this can be pickled
+        """Take the models, the default first, which alone is opened at once."""
+        self._painter = open_painter(bundles[0])  # first: it says that none of this can be pickled
         """The only model's, or the default's, which also does what a flow does besides
         upscaling."""
         self._bundles = {bundle.manifest.name: bundle for bundle in bundles}
-        self._opened = opened
+        self._make_painter = open_painter
         self._opening = threading.Lock()
         self._painters = {bundles[0].manifest.name: self._painter}
         self._tile = tile
@@ -198,7 +202,7 @@ class Upscaler:
                 )
             values, kind = unpacked(image, layout=layout, raw=True)
             return kind.wrapped(self._in_range(values, draw))
-        return self._encoding(image, layout=layout, draw=draw)._pictures(draw)[0]
+        return self._encoding(image, layout=layout, draw=draw)._draw_pictures(draw)[0]
 
     @overload
     def upscale_many(
@@ -231,7 +235,7 @@ class Upscaler:
         encodings = list[Encoding[Any]]()
         pictures = list[Any]()
         for number, image in enumerate(array_of(images) if is_tensor(images) else images):
-            with _of_image(number):
+            with _name_image_in_errors(number):
                 encodings.append(self._encoding(image, layout=layout, draw=draw))
         tell = draw.progress
         total = sum(encoding.tiles for encoding in encodings)
@@ -245,8 +249,8 @@ class Upscaler:
                     at + now * parts // of, total
                 )
             )
-            with _of_image(number):
-                pictures += encoding._pictures(dataclasses.replace(draw, progress=progress))
+            with _name_image_in_errors(number):
+                pictures += encoding._draw_pictures(dataclasses.replace(draw, progress=progress))
             done += encoding.tiles
         if not stacked:
             return pictures
@@ -301,11 +305,15 @@ class Upscaler:
     ) -> FileResult:
         """Do :meth:`upscale_file` with what was chosen for the file before; None: choose now."""
         if choice is not None:
-            chosen = functools.partial(self._painters_of, choice)
+            chosen = functools.partial(self._open_painters, choice)
         else:
             seen = None if draw.value_range is not None else source
             chosen = functools.partial(
-                self._suiting, seen, draw.scale, max_pixels=writing.max_pixels, cancel=draw.cancel
+                self._choose_painters,
+                seen,
+                draw.scale,
+                max_pixels=writing.max_pixels,
+                cancel=draw.cancel,
             )
         return upscale_file(
             chosen, source, targets, draw, writing, interval=interval, in_range=self._in_range
@@ -387,13 +395,13 @@ class Upscaler:
                 f"score is {score!r}; it must be a function of a picture that returns a number"
             )
         numbers = draw.numbers(n)
-        painter, _ = self._suiting(None, draw.scale)
+        painter, _ = self._choose_painters(None, draw.scale)
         encoding = self._encoding(image, layout=layout, memory_budget=None, painter=painter)
         best = None
         highest = -math.inf
         for place, sample in enumerate(numbers):
-            progress = pass_of(place, len(numbers), draw.progress)
-            picture = encoding._pictures(
+            progress = part_progress(place, len(numbers), draw.progress)
+            picture = encoding._draw_pictures(
                 dataclasses.replace(draw, sample=sample, progress=progress)
             )[0]
             value = _score(score(picture), sample)
@@ -422,7 +430,7 @@ class Upscaler:
         """
         chosen = keywords_of(RestoreOptions, options)
         with memory_errors_typed("for the image; use a smaller one"):
-            pixels, kind = loaded(image, layout=layout)
+            pixels, kind = load_image(image, layout=layout)
         return kind.wrapped(restore_pixels(pixels, kind, self._painter, chosen)[0])
 
     def restore_file(
@@ -492,9 +500,9 @@ class Upscaler:
         """
         chosen = keywords_of(TransferOptions, options)
         with memory_errors_typed("for the pictures; use smaller ones"):
-            into = Picture(*loaded(target))
-            content = Picture(*loaded(source))
-            small = None if lr is None else Picture(*loaded(lr))
+            into = Picture(*load_image(target))
+            content = Picture(*load_image(source))
+            small = None if lr is None else Picture(*load_image(lr))
             return into.kind.wrapped(
                 transferred(into, content, mask_of(mask), small, self._painter, chosen)[0]
             )
@@ -539,9 +547,9 @@ class Upscaler:
         None reduces hr.
         """
         with memory_errors_typed("for the HR image; use a smaller one"):
-            pixels, kind = loaded(hr)
+            pixels, kind = load_image(hr)
             if lr is not None:
-                small, its_kind = loaded(lr)
+                small, its_kind = load_image(lr)
             else:
                 pixels, kind = opaque_image(pixels, kind, self._painter.manifest)
                 small = reduced_image(pixels, self._painter.manifest)
@@ -569,11 +577,11 @@ class Upscaler:
             memory_errors_typed("for the image; use upscale_file, or a smaller image"),
             as_path_or_picture(image) as found,
         ):
-            pixels, kind = loaded(found, layout=layout)
+            pixels, kind = load_image(found, layout=layout)
             seen = found if kind.pil_mode else pixels
             cleaner = None
             if painter is None:
-                painter, cleaner = self._suiting(seen, draw.scale, cancel=draw.cancel)
+                painter, cleaner = self._choose_painters(seen, draw.scale, cancel=draw.cancel)
             if copied and kind.pil_mode is None:
                 # Tiles that are not kept are encoded later, when the caller's array may have
                 # changed.
@@ -597,37 +605,37 @@ class Upscaler:
         """
 
         def drawn(unit: NDArray[np.float32], number: int, count: int) -> NDArray[np.float32]:
-            painter, _ = self._suiting(None, draw.scale)
+            painter, _ = self._choose_painters(None, draw.scale)
             encoding = Encoding[NDArray[np.float32]](*unpacked(unit), painter, memory_budget=0)
-            progress = pass_of(number, count, draw.progress)
-            return encoding._pictures(
+            progress = part_progress(number, count, draw.progress)
+            return encoding._draw_pictures(
                 dataclasses.replace(draw, value_range=None, progress=progress)
             )[0]
 
         with memory_errors_typed("for the values, which are held whole; cut them into parts"):
             return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)
 
-    def _suiting(
+    def _choose_painters(
         self, picture: Any | None, scale: float | OutputSize | None, **limits: Any
     ) -> tuple[Painter, Painter | None]:
-        """Choose for a picture, None: a clean one, as :meth:`_painters_of`. limits: as of
+        """Choose for a picture, None: a clean one, as :meth:`_open_painters`. limits: as of
         :func:`choose_model`.
         """
         if picture is None:
-            return self._painter_of(needed(self._bundles.values(), scale)[0]), None
-        return self._painters_of(
+            return self._open_painter(needed(self._bundles.values(), scale)[0]), None
+        return self._open_painters(
             choose_model(picture, scale=scale, among=self._bundles.values(), **limits)
         )
 
-    def _painters_of(self, choice: ModelChoice) -> tuple[Painter, Painter | None]:
+    def _open_painters(self, choice: ModelChoice) -> tuple[Painter, Painter | None]:
         """The painter of a choice, and the one that cleans the picture before."""
         bundle = self._bundles[choice.name]
         cleaner = (
             None if choice.cleaner is None else self._bundles.get(choice.cleaner, bundle._cleaner)
         )
-        return self._painter_of(bundle), None if cleaner is None else self._painter_of(cleaner)
+        return self._open_painter(bundle), None if cleaner is None else self._open_painter(cleaner)
 
-    def _painter_of(self, bundle: Bundle) -> Painter:
+    def _open_painter(self, bundle: Bundle) -> Painter:
         """Open a model, or take it as it is open. Raises: DeviceError once this was closed."""
         self._painter.check_open()
         name = bundle.manifest.name
@@ -636,12 +644,12 @@ class Upscaler:
         with self._opening:
             self._painter.check_open()
             if name not in self._painters:
-                self._painters[name] = self._opened(bundle)
+                self._painters[name] = self._make_painter(bundle)
             return self._painters[name]
 
 
 @contextlib.contextmanager
-def _of_image(number: int) -> Iterator[None]:
+def _name_image_in_errors(number: int) -> Iterator[None]:
     """Let errors that concern one image say which of several it is."""
     try:
         yield

@@ -344,7 +344,7 @@ def runtime_picture(
     bounds = ChromaBounds(
         padded[0], Window(top=0, left=0, height=rows, width=columns), manifest.halo
     )
-    return bounds.bounded(sr.transpose(1, 2, 0))[
+    return bounds.limit(sr.transpose(1, 2, 0))[
         : manifest.scale * height, : manifest.scale * width
     ].clip(0, 1)
 

@@ -213,7 +213,7 @@ class FrameUpscaler:
             sample=sample % (1 << 64), **which
         )  # what finishes a picture is done in `draw`, once
         encoding = self._upscaler._encoding(to_unit(frame), draw=plain, painter=self._painter)
-        drawn = encoding._drawn(plain, mirrored=True)
+        drawn = encoding._draw(plain, mirrored=True)
         picture, detail = (np.ascontiguousarray(one[..., :3]) for one in drawn)
         np.subtract(picture, detail, out=detail)
         detail /= 2

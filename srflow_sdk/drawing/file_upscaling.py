@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.finishing import Write, warn_if_inconsistent
 from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffer
-from srflow_sdk.drawing.options import DrawOptions, make_request, pass_of
-from srflow_sdk.drawing.painter import KeptTiles, Painter, cleaned, draw_tiles
+from srflow_sdk.drawing.options import DrawOptions, make_request, part_progress
+from srflow_sdk.drawing.painter import KeptTiles, Painter, clean_pixels, draw_tiles
 from srflow_sdk.drawing.tiles import padded_size
-from srflow_sdk.drawing.wrapping import extended
+from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import (
     ImageReader,
@@ -111,7 +111,7 @@ def upscale_file(
         reach = manifest.halo
         rows, columns = height + 2 * request.margins[0], width + 2 * request.margins[1]
         padded = padded_size(rows, unit), padded_size(columns, unit)
-        core = painter.core(*padded)
+        core = painter.choose_core(*padded)
         tiles = painter.plan(*padded, core)
         source_rows: ArrayRows | RowBuffer
         if cleaner is None and options.wrap is None:
@@ -120,9 +120,9 @@ def upscale_file(
             )
             stack.callback(buffer.close)
         else:  # it is held whole, which is little beside what is drawn of it
-            pixels = extended(reader.read_rows(height), request.margins)
+            pixels = add_margins(reader.read_rows(height), request.margins)
             if cleaner is not None:
-                pixels = cleaned(pixels, reader.kind, painter, cleaner, options.cancel)
+                pixels = clean_pixels(pixels, reader.kind, painter, cleaner, options.cancel)
             source_rows = ArrayRows(pixels)
         lr = LowResolution(
             source=source_rows,
@@ -138,7 +138,7 @@ def upscale_file(
             sample = request.samples[0 if interval is not None else place]
             fields = options.provenance_fields(manifest, sample=sample, scale=request.scale)
             fields |= interval_fields(manifest, interval, place)
-            writer = writer_for(
+            writer = open_writer(
                 target, reader, painter, writing, size=size, times=times, raw=raw, **known, **fields
             )
             writers.append(stack.enter_context(writer))
@@ -147,7 +147,7 @@ def upscale_file(
             values = source_rows.rows(0, height)
             geo = reader.metadata.geo
             for number, writer in enumerate(writers):
-                progress = pass_of(number, len(writers), options.progress)
+                progress = part_progress(number, len(writers), options.progress)
                 one = dataclasses.replace(
                     options, sample=request.samples[number], progress=progress
                 )
@@ -161,7 +161,7 @@ def upscale_file(
                 lr, painter, tiles, request, writes, KeptTiles(), measure=measures
             )
         written = [  # all of them before the first appears under its name
-            finished(writer, target, writing, lr_psnr=value)
+            finish_file(writer, target, writing, lr_psnr=value)
             for writer, target, value in zip(writers, targets, measured, strict=True)
         ]
         reader.check_unchanged()
@@ -215,7 +215,7 @@ def interval_fields(manifest: Manifest, coverage: float | None, place: int) -> d
     }
 
 
-def writer_for(
+def open_writer(
     target: Path,
     reader: ImageReader,
     painter: Painter,
@@ -229,7 +229,7 @@ def writer_for(
     """A writer of a picture, so many times as large, of a file's kind, with its metadata and a
     record of how.
 
-    fields: as of :func:`made_of`.
+    fields: as of :func:`record_provenance`.
     """
     return ImageWriter(
         target,
@@ -240,17 +240,17 @@ def writer_for(
         metadata=reader.metadata.enlarged(
             times, sides=(size[0] / reader.width, size[1] / reader.height)
         ),
-        provenance=made_of(painter, source=reader.path, **fields),
+        provenance=record_provenance(painter, source=reader.path, **fields),
         quality=options.quality,
         lossless=options.lossless,
         raw=raw,
     )
 
 
-def finished(
+def finish_file(
     writer: ImageWriter, target: Path, options: WriteOptions, *, lr_psnr: float | None = None
 ) -> FileOutput:
-    """Finish a file of :func:`writer_for`, which appears when its block ends, and tell what it
+    """Finish a file of :func:`open_writer`, which appears when its block ends, and tell what it
     is.
     """
     writer.finish()
@@ -265,7 +265,7 @@ def finished(
     )
 
 
-def made_of(
+def record_provenance(
     painter: Painter,
     *,
     source: Path,

@@ -16,7 +16,7 @@ from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.low_resolution import LowResolution, RowBuffer
 from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files.passed_images import AnyImage, loaded
+from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.colour import SRGB_CURVE
 from srflow_sdk.pixels.in_memory import Layout, from_unit, to_unit
@@ -80,7 +80,7 @@ class Finishing:
         alpha = None
         if lr.conversion is not None and not self._plain:
             top = self._done if drawn is None else drawn.bottom // scale
-            band = lr.in_own_profile(band, top, top + len(band) // scale, scale)
+            band = lr.convert_to_own_profile(band, top, top + len(band) // scale, scale)
         if (
             drawn is not None
         ):  # projected in the image's own values, so that no conversion can undo it
@@ -150,10 +150,10 @@ class _Shrinking:
         """
         parts = [slice(top, top + _ROWS) for top in range(0, len(colours), _ROWS)]
         return np.concatenate(
-            [self._pushed(colours[part], None if alpha is None else alpha[part]) for part in parts]
+            [self._reduce(colours[part], None if alpha is None else alpha[part]) for part in parts]
         )
 
-    def _pushed(
+    def _reduce(
         self, colours: NDArray[np.float32], weight: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
         light = np.clip(colours, 0, 1)
@@ -200,8 +200,8 @@ def lr_psnr(
         ArgumentError: The scale, reduction or layout is another.
     """
     one_of("reduction", reduction, LrKernel)
-    large, its_kind = loaded(answer, layout=layout)
-    pixels, kind = loaded(image, layout=layout)
+    large, its_kind = load_image(answer, layout=layout)
+    pixels, kind = load_image(image, layout=layout)
     height, width = pixels.shape[:2]
     scale = large.shape[0] // height
     if large.shape[:2] != (height * scale, width * scale):

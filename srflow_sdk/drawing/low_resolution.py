@@ -194,7 +194,7 @@ class LowResolution:
         alpha = self.source.rows(above, min(bottom + ENLARGE_CONTEXT, self.height))[..., -1]
         return enlarged_alpha(alpha, scale)[(top - above) * scale : (bottom - above) * scale]
 
-    def in_own_profile(
+    def convert_to_own_profile(
         self, srgb: NDArray[np.float32], top: int, bottom: int, scale: int
     ) -> NDArray[np.float32]:
         """The network's colours of rows, sh×sW×3, in the image's own profile."""
@@ -257,7 +257,7 @@ class ChromaBounds:
         )
         """The least blue and red less luma at each LR pixel of the core, and the largest: 4×h×w."""
 
-    def bounded(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    def limit(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
         """A picture of the core, float32 sh×sw×3, with the same luma; what is within bounds is as
         it was.
         """
@@ -269,14 +269,14 @@ class ChromaBounds:
         for top in range(0, height, step):  # what lies between stays in the processor's cache
             rows = slice(top, top + step)
             limits = self.limits[:, rows, None].repeat(scale, axis=3)
-            beyond, near = _near_colours(values[rows], limits)
+            beyond, near = _find_beyond(values[rows], limits)
             if near.size:
                 result = values.copy() if result is values else result
                 result[rows][beyond] = near
         return result.reshape(picture.shape)
 
 
-def _near_colours(
+def _find_beyond(
     values: NDArray[np.float32], limits: NDArray[np.float32]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Which pixels of a picture's rows are beyond bounds, and the nearest colours with the same

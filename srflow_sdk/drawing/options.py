@@ -189,9 +189,9 @@ class DrawOptions:
         scale = self.scale
         most = (1 << 64) - 1
         if tau is not None:
-            from srflow_sdk.drawing.temperature import checked_tau
+            from srflow_sdk.drawing.temperature import check_tau
 
-            tau = checked_tau(tau)
+            tau = check_tau(tau)
         named = scale is None or isinstance(scale, OutputSize)
         if not named and not (is_real(scale) and math.isfinite(scale) and scale > 0):
             what = "it must be a number above 0, at most the model's, or an OutputSize"
@@ -458,7 +458,7 @@ def make_request(
     )
 
 
-def pass_of(number: int, count: int, tell: Progress | None) -> Progress | None:
+def part_progress(number: int, count: int, tell: Progress | None) -> Progress | None:
     """The progress of a pass over all tiles, told as a part of that of `count` such passes.
 
     Tiles that a pass leaves out are not told, and the count jumps.

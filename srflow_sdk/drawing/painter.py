@@ -39,7 +39,7 @@ from srflow_sdk.drawing.tiles import (
     split_tile,
     tile_rows,
 )
-from srflow_sdk.drawing.wrapping import cut
+from srflow_sdk.drawing.wrapping import cut_margins
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
@@ -144,11 +144,11 @@ def draw_tiles(
         for future in pending:
             future.result()
     for drawn, write in held:
-        write(cut(np.concatenate(drawn), (request.height, request.width), request.lr_size))
+        write(cut_margins(np.concatenate(drawn), (request.height, request.width), request.lr_size))
     return [None if output.meter is None else output.meter.db for output in outputs]
 
 
-def cleaned(
+def clean_pixels(
     pixels: NDArray[Any],
     kind: ImageKind,
     painter: Painter,
@@ -165,7 +165,11 @@ def cleaned(
     request = make_request(options, manifest, height=lr.height, width=lr.width)
     size = lr.padded_height, lr.padded_width
     # Cores of the painter's size, which is recorded: so the picture can be made again.
-    core = cleaner.core(*size) if cleaner.backend.window_limits is not None else painter.core(*size)
+    core = (
+        cleaner.choose_core(*size)
+        if cleaner.backend.window_limits is not None
+        else painter.choose_core(*size)
+    )
     core = None if core is None else padded_size(core, manifest.size_multiple)
     draw_tiles(lr, cleaner, cleaner.plan(*size, core), request, [rows.append], KeptTiles())
     result = np.concatenate(rows)
@@ -203,7 +207,7 @@ class KeptTiles:
             )
         return dropped > 0 or not again
 
-    def spared(self, make: Callable[[], _T]) -> _T:
+    def allocate(self, make: Callable[[], _T]) -> _T:
         """Call `make`; if memory runs out in it, drop everything, collect garbage, and call it once
         more.
         """
@@ -255,7 +259,7 @@ class Painter:
                 "this Upscaler was closed: make another one, or use it inside its `with` block"
             )
 
-    def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
+    def choose_core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
         """Choose the side of the cores for a height×width image (whole size multiples); None: one.
         Raises: DeviceError.
 
@@ -307,7 +311,7 @@ class Painter:
         halo = self.manifest.halo if halo is None else halo
         return plan_tiles(height, width, core=core, halo=halo, multiple=multiple, least=self._least)
 
-    def parts(self, tile: Tile, kept: KeptTiles, *, halo: int) -> list[Tile]:
+    def split(self, tile: Tile, kept: KeptTiles, *, halo: int) -> list[Tile]:
         """Cut a tile into ones that memory may be enough for."""
         core = kept.largest_core or MIN_TILE
         multiple = self.manifest.size_multiple
@@ -329,13 +333,13 @@ class Painter:
         """
         self.check_open()
 
-        def in_parts() -> list[NDArray[Any]]:
+        def draw_parts() -> list[NDArray[Any]]:
             scale = self.manifest.scale
             shape = (tile.core.height * scale, tile.core.width * scale, request.channels)
             joined: list[NDArray[Any]] = [
                 np.empty(shape, request.dtype or np.float32) for _ in range(request.pictures)
             ]
-            for part in self.parts(tile, kept, halo=self.manifest.halo):
+            for part in self.split(tile, kept, halo=self.manifest.halo):
                 rows, columns = part.window.within(tile.window).slices
                 pictures = self.draw(
                     part, lr[:, rows, columns], request, kept, after_sample=after_sample
@@ -345,12 +349,15 @@ class Painter:
                     target[rows, columns] = picture
             return joined
 
-        return self.within_memory(
-            tile, kept, lambda: self._pictures(tile, lr, request, kept, after_sample), in_parts
+        return self.compute_or_split(
+            tile,
+            kept,
+            lambda: self._draw_pictures(tile, lr, request, kept, after_sample),
+            draw_parts,
         )
 
-    def within_memory(
-        self, tile: Tile, kept: KeptTiles, whole: Callable[[], _T], in_parts: Callable[[], _T]
+    def compute_or_split(
+        self, tile: Tile, kept: KeptTiles, whole: Callable[[], _T], draw_parts: Callable[[], _T]
     ) -> _T:
         """Compute a tile as a whole, or in parts once memory ran out for the picture's tiles of its
         size.
@@ -365,7 +372,7 @@ class Painter:
                 if not kept.relieve():
                     self.shrink(tile, kept, error)
             gc.collect()  # not in the handler: the error's traceback keeps the tile's memory alive
-        return in_parts()
+        return draw_parts()
 
     def shrink(self, tile: Tile, kept: KeptTiles, error: Exception) -> None:
         """Halve the picture's tiles after this one did not fit. Raises: OutOfMemoryError if they
@@ -384,7 +391,7 @@ class Painter:
             )
         kept.largest_core = min(half, kept.largest_core or half)
 
-    def _pictures(
+    def _draw_pictures(
         self,
         tile: Tile,
         lr: NDArray[np.float32],
@@ -400,7 +407,7 @@ class Painter:
         held = list[NDArray[Any]]()
         count = 0
 
-        def rounded(picture: NDArray[Any]) -> NDArray[Any]:
+        def to_dtype(picture: NDArray[Any]) -> NDArray[Any]:
             return picture if picture.dtype == dtype else from_unit(picture, dtype)
 
         mean = squares = np.zeros(0, np.float32)
@@ -409,12 +416,14 @@ class Painter:
             bounds = ChromaBounds(lr, tile.core.within(tile.window), self.manifest.halo)
         if reduce is None and request.channels == 3 and dtype != np.float32:
             finish = Finish(dtype, None if bounds is None else bounds.limits)
-        for count, picture in enumerate(self.samples(tile, lr, request, kept, finish), start=1):
+        for count, picture in enumerate(
+            self.draw_samples(tile, lr, request, kept, finish), start=1
+        ):
             values = luma(picture) if request.channels == 1 else picture
             if bounds is not None and picture.dtype == np.float32:
-                values = bounds.bounded(picture)
+                values = bounds.limit(picture)
             if reduce is None or (reduce == "interval" and count == 1):
-                held.append(rounded(values))
+                held.append(to_dtype(values))
             if (
                 reduce is not None
             ):  # Welford's update: squared deviations without a difference of large numbers
@@ -429,14 +438,14 @@ class Painter:
         if reduce is None:
             return held
         if reduce == "mean":
-            return [rounded(mean)]
+            return [to_dtype(mean)]
         deviation = np.sqrt(squares / np.float32(count - 1))
         if request.band is None:
-            return [rounded(deviation)]
+            return [to_dtype(deviation)]
         half = request.band(deviation)
-        return [*held, *(rounded(np.clip(mean + side, 0, 1)) for side in (-half, half))]
+        return [*held, *(to_dtype(np.clip(mean + side, 0, 1)) for side in (-half, half))]
 
-    def samples(
+    def draw_samples(
         self,
         tile: Tile,
         lr: NDArray[np.float32],
@@ -465,13 +474,13 @@ class Painter:
         encoded: Future[Conditioning] = Future()
 
         def begin(sample: int, temperature: Temperature) -> Callable[[], NDArray[Any]]:
-            drawing = self._drawing(tile, request, sample, temperature, finish)
+            drawing = self._make_drawing(tile, request, sample, temperature, finish)
             if by_device:
                 return backend.begin(encoded.result(), drawing)
-            noise = pool.submit(_noise, drawing, request, tile)
+            noise = pool.submit(_make_noise, drawing, request, tile)
 
             def draw() -> NDArray[Any]:
-                return _core(backend, encoded.result(), noise.result(), drawing)
+                return _draw_core(backend, encoded.result(), noise.result(), drawing)
 
             return pool.submit(copy_context().run, draw).result if at_once else draw
 
@@ -493,13 +502,13 @@ class Painter:
                         after = begun if following is None else begin(*following)
                         core = begun()
                         if core.dtype == np.float32 and not is_usable(core):
-                            core = self._core_again(tile, lr, request, *which)
+                            core = self._recompute_core(tile, lr, request, *which)
                     begun = after
                     yield core
             finally:
                 encoded.cancel()  # nobody waits for what was not encoded
 
-    def _drawing(
+    def _make_drawing(
         self,
         tile: Tile,
         request: Request,
@@ -525,7 +534,7 @@ class Painter:
             finish=finish,
         )
 
-    def _core_again(
+    def _recompute_core(
         self,
         tile: Tile,
         lr: NDArray[np.float32],
@@ -546,12 +555,14 @@ class Painter:
                 "a tile had NaN or infinite values; computing it again in float32 on the CPU",
             )
             if fp32 is not None:
-                drawing = self._drawing(tile, request, sample, temperature)
-                core = _core(fp32, fp32.encode(lr[None]), _noise(drawing, request, tile), drawing)
+                drawing = self._make_drawing(tile, request, sample, temperature)
+                core = _draw_core(
+                    fp32, fp32.encode(lr[None]), _make_noise(drawing, request, tile), drawing
+                )
                 if is_usable(core):
                     return core
                 also = ", in float32 too"
-        raise not_finite("the network", tile, request, sample, also=also)
+        raise make_nonfinite_error("the network", tile, request, sample, also=also)
 
     def _cpu_backend(self, graphs: tuple[str, str], warning: str) -> Backend | None:
         """Make a backend on the CPU, and say so, or return the one that was made; None if the
@@ -591,7 +602,7 @@ class Painter:
         return _MOST_KEPT if free is None else free // 3
 
 
-def _noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, NDArray[np.float32]]:
+def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, NDArray[np.float32]]:
     """The latents of a drawing: those that the caller gave, or those of the field."""
     if request.latents is None:
         return drawing.noise(request.lr_size if request.options.wrap else None)
@@ -601,7 +612,7 @@ def _noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, NDArray[
     }
 
 
-def _core(
+def _draw_core(
     backend: Backend,
     conditioning: Conditioning,
     noise: dict[int, NDArray[np.float32]],
@@ -619,7 +630,7 @@ def is_usable(values: NDArray[np.float32]) -> bool:
     return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # not so if one is NaN
 
 
-def not_finite(
+def make_nonfinite_error(
     who: str, tile: Tile, request: Request, sample: int, *, also: str = ""
 ) -> NonFiniteError:
     """Make the error for values that are not usable, with their place in the picture. who: gave

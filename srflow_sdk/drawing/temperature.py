@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk._checks import MAX_TAU, is_real, real
 from srflow_sdk.drawing.tiles import Window, padded_size
-from srflow_sdk.drawing.wrapping import extended
+from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Temperature:
         self._map: NDArray[np.float32] | None = None
         self._top = self._left = 0
         if isinstance(tau, np.ndarray):
-            whole = extended(_checked_map(tau, height=height, width=width), margins)
+            whole = add_margins(_check_map(tau, height=height, width=width), margins)
             self._map = np.pad(
                 whole,
                 [(0, padded_size(side, multiple) - side) for side in whole.shape],
@@ -156,7 +156,7 @@ def texture(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
     return part
 
 
-def checked_tau(tau: object) -> Tau:
+def check_tau(tau: object) -> Tau:
     """A temperature as it is, a number as Python's own. Raises: ArgumentError for what is none."""
     if isinstance(tau, np.ndarray) and tau.ndim:
         return tau  # what it holds is checked once the image's size is known
@@ -171,7 +171,7 @@ def checked_tau(tau: object) -> Tau:
     return real("tau", number, least=0, most=MAX_TAU)
 
 
-def _checked_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.float32]:
+def _check_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.float32]:
     if tau.dtype.kind not in "fiu" or tau.shape != (height, width):
         raise ArgumentError(
             f"the tau map is {tau.dtype} of shape {tau.shape}; it must be an array of numbers with "

@@ -1,5 +1,4 @@
-"""Textures that tile: a picture is drawn with margins of its own repetition, which are then cut
-off.
+"""Textures that tile: a picture is drawn with margins of its own repetition, which are cut off.
 
 The latents repeat with the picture, so what lies beyond an edge is drawn as what lies at the
 opposite one. Where a side is no whole number of a level's latent pixels, that level repeats after
@@ -39,14 +38,14 @@ def margins_for(
     return tuple(margins)
 
 
-def extended(values: NDArray[Any], margins: Sequence[int]) -> NDArray[Any]:
+def add_margins(values: NDArray[Any], margins: Sequence[int]) -> NDArray[Any]:
     """Values, H×W or H×W×C, with so many rows and columns of their repetition on each side."""
     return np.pad(
         values, [(margin, margin) for margin in (*margins, 0)][: values.ndim], mode="wrap"
     )
 
 
-def cut(whole: NDArray[Any], size: Sequence[int], lr_size: Sequence[int]) -> NDArray[Any]:
+def cut_margins(whole: NDArray[Any], size: Sequence[int], lr_size: Sequence[int]) -> NDArray[Any]:
     """The picture of this height and width inside of margins, H×W×C; it fades in 4 LR pixels."""
     picture = to_unit(whole)
     for axis, (side, lr_side) in enumerate(zip(size, lr_size, strict=True)):

@@ -250,7 +250,7 @@ ExifTags = dict[int, dict[int, TagValue]]
 the picture."""
 
 
-def for_picture(tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) -> ExifTags:
+def describe_picture(tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) -> ExifTags:
     """The tags with this width and height, and sRGB for sRGB pixels, where they name them."""
     exif_ifd = dict(tags.get(_EXIF_IFD, {}))
     new = {
@@ -262,7 +262,7 @@ def for_picture(tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) -> Exif
     return {**tags, _EXIF_IFD: exif_ifd}
 
 
-def packed(tags: ExifTags, layout: TiffLayout, at: int) -> tuple[bytes, dict[int, TagValue]]:
+def pack_tags(tags: ExifTags, layout: TiffLayout, at: int) -> tuple[bytes, dict[int, TagValue]]:
     """The EXIF and GPS IFDs, packed for an even offset, and the TIFF IFD's tags, with those that
     point to them.
     """
@@ -320,24 +320,24 @@ def read_exif_tags(file: BinaryIO) -> ExifTags:
     return {pointer: tags for pointer, tags in ifds.items() if tags}
 
 
-def exif_tags_of(block: bytes) -> ExifTags:
+def parse_exif_tags(block: bytes) -> ExifTags:
     """The tags in an EXIF block; see :func:`read_exif_tags`."""
     return read_exif_tags(io.BytesIO(block.removeprefix(_PREFIX)))
 
 
-def block_of(tiff: BinaryIO) -> bytes | None:
+def make_block(tiff: BinaryIO) -> bytes | None:
     """An EXIF block of what :func:`read_exif_tags` finds in a file; None if that is nothing."""
     with contextlib.suppress(*IFD_ERRORS):
         tags = read_exif_tags(tiff)
         layout = TiffLayout("<")
-        sub_ifds, own = packed(tags, layout, 8)
+        sub_ifds, own = pack_tags(tags, layout, 8)
         first_ifd = 8 + len(sub_ifds)
         header = _PREFIX + b"II" + layout.pack("HI", 42, first_ifd)
         return header + sub_ifds + pack_ifd(own, layout, at=first_ifd) if tags else None
     return None
 
 
-def edited(block: bytes, resolution: tuple[float, float] | None = None) -> bytes | None:
+def edit_block(block: bytes, resolution: tuple[float, float] | None = None) -> bytes | None:
     """The block with orientation 1, no thumbnail, and another resolution per mm, where it has one;
     None if damaged.
     """
@@ -375,7 +375,7 @@ def edited(block: bytes, resolution: tuple[float, float] | None = None) -> bytes
     return block[: len(block) - len(block.removeprefix(_PREFIX))] + bytes(tiff)
 
 
-def carrier(block: bytes, jpeg: bytes) -> bytes:
+def put_in_jpeg(block: bytes, jpeg: bytes) -> bytes:
     """A plain JPEG, without its resolution, with the block: libvips parses EXIF only when it loads
     a file.
     """

@@ -221,7 +221,7 @@ class WriteOptions:
             raise ArgumentError("a lossless picture has no quality; leave out one of them")
 
 
-def recognised(head: bytes, *, name: str) -> Format | None:
+def recognise(head: bytes, *, name: str) -> Format | None:
     """The format of a file of this name that begins with these bytes; None for those that are not
     :data:`READABLE`.
     """

@@ -76,7 +76,7 @@ class Metadata:
         return dataclasses.replace(self, resolution=resolution, geo=geo)
 
 
-def metadata_of(
+def read_metadata(
     image: Any, path: Path, *, converted: bool, swapped: bool, geo: GeoTags | None
 ) -> Metadata:
     """The metadata of an opened libvips image; what is damaged or absurdly large is logged.
@@ -96,7 +96,7 @@ def metadata_of(
         # refuse them.
         blocks["icc_profile"] = profile[: _declared_bytes(profile)]
     if (block := blocks["exif"]) is not None:
-        blocks["exif"] = exif.edited(block)
+        blocks["exif"] = exif.edit_block(block)
         if blocks["exif"] is None:
             _LOGGER.warning("%s: EXIF block left out: it is damaged", path)
     if (block := blocks["iptc"]) is not None and block[
@@ -108,7 +108,7 @@ def metadata_of(
     if (
         resolution is None and blocks["exif"] is not None
     ):  # WebP and AVIF have no other place for it
-        loaded = _loaded(blocks["exif"])
+        loaded = _load_block(blocks["exif"])
         resolution = _resolution(loaded) if loaded is not None else None
     if resolution is not None and swapped:
         resolution = (resolution[1], resolution[0])
@@ -140,10 +140,12 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
             _PHOTOSHOP + _IPTC + struct.pack(">I", len(records)) + records + bytes(len(records) % 2)
         )
         image.set_type(pyvips.GValue.blob_type, "iptc-data", resource)
-    block = None if metadata.exif is None else exif.edited(metadata.exif, resolution)
+    block = None if metadata.exif is None else exif.edit_block(metadata.exif, resolution)
     block = None if kind.saver == "tiffsave" else block  # see tiff.append_tags
     loaded = (
-        _loaded(block) if block is not None and _fits(block, "exif", path, exif.MAX_BYTES) else None
+        _load_block(block)
+        if block is not None and _fits(block, "exif", path, exif.MAX_BYTES)
+        else None
     )
     if loaded is not None:
         # Also set the entries one by one: savers drop entries of the block that are not on the
@@ -207,7 +209,7 @@ def _resolution(image: Any) -> tuple[float, float] | None:
     return x, y
 
 
-def _loaded(block: bytes) -> Any | None:
+def _load_block(block: bytes) -> Any | None:
     """A libvips image loaded with this EXIF; None if the block is too large or cannot be parsed."""
     if len(block) > exif.MAX_BYTES:
         return None
@@ -215,7 +217,7 @@ def _loaded(block: bytes) -> Any | None:
     libvips.start_threads()
     jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep="none")
     try:
-        return pyvips.Image.jpegload_buffer(exif.carrier(block, jpeg))
+        return pyvips.Image.jpegload_buffer(exif.put_in_jpeg(block, jpeg))
     except pyvips.Error:
         return None
 

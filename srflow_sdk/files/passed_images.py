@@ -32,7 +32,7 @@ EncodedImage = PathLike | bytes | BinaryIO
 AnyImage = InMemoryImage | Tensor | EncodedImage
 
 
-def loaded(
+def load_image(
     image: AnyImage, *, layout: Layout = "hwc", max_pixels: int = MAX_PIXELS
 ) -> tuple[NDArray[Any], ImageKind]:
     """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image,
@@ -102,7 +102,7 @@ def spooled(
 
 
 def eight_bit_picture(file: ImageFile) -> Image.Image:
-    """A file of uint8 as the PIL image that :func:`loaded` takes it for."""
+    """A file of uint8 as the PIL image that :func:`load_image` takes it for."""
     image = Image.fromarray(file.pixels[..., 0] if file.pixels.shape[2] == 1 else file.pixels)
     if file.metadata.icc_profile is not None:
         image.info["icc_profile"] = file.metadata.icc_profile

@@ -111,7 +111,7 @@ _KINDS: dict[str, Any] = dict.fromkeys(
 _KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": bool}
 
 
-def with_provenance(
+def add_provenance(
     packet: bytes | None, provenance: Provenance, *, max_bytes: int = _MAX_BYTES
 ) -> bytes:
     """The packet, unless it is malformed or would become too large, with the provenance instead of
@@ -119,7 +119,7 @@ def with_provenance(
     """
 
     def add(document: minidom.Document) -> bool:
-        for old in _own(document):
+        for old in _find_descriptions(document):
             old.parentNode.removeChild(old)  # type: ignore[union-attr]
         for root in document.getElementsByTagNameNS(_RDF, "RDF")[:1]:
             own = root.appendChild(document.createElementNS(_RDF, "rdf:Description"))
@@ -132,21 +132,21 @@ def with_provenance(
             return True
         return False
 
-    merged = None if packet is None else _changed(packet, add)
+    merged = None if packet is None else _edit(packet, add)
     if packet is not None and (merged is None or len(merged) > max_bytes):
         _LOGGER.warning(
             "%s: XMP packet not carried over: it is malformed or too large", provenance.source
         )
         merged = None
-    return merged or _changed(_EMPTY.encode(), add) or b""
+    return merged or _edit(_EMPTY.encode(), add) or b""
 
 
-def for_new_pixels(packet: bytes) -> bytes:
+def remove_stale(packet: bytes) -> bytes:
     """The packet without an older picture's orientation, thumbnails, sizes and resolution; itself
     without any.
     """
 
-    def clean(document: minidom.Document) -> bool:
+    def remove(document: minidom.Document) -> bool:
         found = False
         for element in list(document.getElementsByTagName("*")):
             for name in _STALE:
@@ -161,16 +161,16 @@ def for_new_pixels(packet: bytes) -> bytes:
                 found = True
         return found
 
-    return _changed(packet, clean) or packet
+    return _edit(packet, remove) or packet
 
 
-def provenance_in(packet: bytes | None) -> Provenance | None:
+def parse_provenance(packet: bytes | None) -> Provenance | None:
     """The provenance in an XMP packet; None if there is none, or a property is missing or
     malformed.
     """
     try:
-        document = None if packet is None else _parsed(packet)
-        for own in [] if document is None else _own(document):
+        document = None if packet is None else _parse(packet)
+        for own in [] if document is None else _find_descriptions(document):
             there = (
                 each.name for each in fields(Provenance) if own.hasAttributeNS(NAMESPACE, each.name)
             )
@@ -182,11 +182,11 @@ def provenance_in(packet: bytes | None) -> Provenance | None:
     return None
 
 
-def _changed(packet: bytes, change: Callable[[minidom.Document], bool]) -> bytes | None:
+def _edit(packet: bytes, change: Callable[[minidom.Document], bool]) -> bytes | None:
     """The packet after a change; None if it is no XMP, or the change says that there is nothing to
     change.
     """
-    document = _parsed(packet)
+    document = _parse(packet)
     try:
         if document is None or not change(document):
             return None
@@ -198,7 +198,7 @@ def _changed(packet: bytes, change: Callable[[minidom.Document], bool]) -> bytes
     return f"{_HEADER}{xml}{_TRAILER}".encode()
 
 
-def _parsed(packet: bytes) -> minidom.Document | None:
+def _parse(packet: bytes) -> minidom.Document | None:
     """The packet's XML; None if it is malformed, too large, or has a document type, which could
     define entities.
     """
@@ -215,7 +215,7 @@ def _parsed(packet: bytes) -> minidom.Document | None:
         return None
 
 
-def _own(document: minidom.Document) -> list[minidom.Element]:
+def _find_descriptions(document: minidom.Document) -> list[minidom.Element]:
     found = document.getElementsByTagNameNS(_RDF, "Description")
     return [
         description

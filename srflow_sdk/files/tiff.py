@@ -126,7 +126,7 @@ def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
         layout, at = exif.read_header(file)
         entries, at = exif.read_ifd(file, layout, at)
         numbers = exif.integers(layout, entries)
-        found = Tiff(numbers=numbers, exif=exif.block_of(file))
+        found = Tiff(numbers=numbers, exif=exif.make_block(file))
         tags = {
             entry.tag: value
             for entry in entries
@@ -158,7 +158,7 @@ def append_tags(
     exceeds 4 GB.
     """
     try:
-        tags = {} if block is None else exif.exif_tags_of(block)
+        tags = {} if block is None else exif.parse_exif_tags(block)
     except exif.IFD_ERRORS:
         return False
     if not tags and geo is None:
@@ -167,8 +167,8 @@ def append_tags(
         layout, first_ifd = exif.read_header(file)
         old, next_ifd = exif.read_ifd(file, layout, first_ifd)
         end = file.seek(0, os.SEEK_END)
-        sub_ifds, new = exif.packed(
-            exif.for_picture(tags, size=size, is_srgb=is_srgb), layout, end + end % 2
+        sub_ifds, new = exif.pack_tags(
+            exif.describe_picture(tags, size=size, is_srgb=is_srgb), layout, end + end % 2
         )
         new_first = end + end % 2 + len(sub_ifds)
         entries: dict[int, TagValue | IfdEntry] = {entry.tag: entry for entry in old}

@@ -19,7 +19,7 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import libvips, tiff
 from srflow_sdk.files.formats import PathLike, check_writable, format_of, save_options
 from srflow_sdk.files.metadata import Metadata, attach, forget_png_resolution
-from srflow_sdk.files.provenance import Provenance, for_new_pixels, with_provenance
+from srflow_sdk.files.provenance import Provenance, add_provenance, remove_stale
 from srflow_sdk.files.reading import RAW_DTYPES
 from srflow_sdk.pixels.in_memory import from_unit
 from srflow_sdk.system.local_files import content_sha256, replacing
@@ -121,15 +121,15 @@ class ImageWriter:
                 f"{target}: values in their own units are written as TIFF; end its name in .tif"
             )
         if self._dtype.name not in (_RAW_FORMATS if raw else _PICTURE_DTYPES):
-            raise self._failed(f"pixels are {self._dtype}; files hold uint8, uint16 or float32")
+            raise self._error(f"pixels are {self._dtype}; files hold uint8, uint16 or float32")
         if not (raw or channels in (1, 2, 3, 4)) or width < 1 or height < 1:
-            raise self._failed(f"{height}×{width}×{channels} is not the shape of an image")
+            raise self._error(f"{height}×{width}×{channels} is not the shape of an image")
         check_writable(self._target, channels=channels, size=(width, height))
         self._shape = (height, width, channels)
         self._metadata = metadata or Metadata()
-        packet = None if self._metadata.xmp is None else for_new_pixels(self._metadata.xmp)
+        packet = None if self._metadata.xmp is None else remove_stale(self._metadata.xmp)
         if provenance is not None:
-            packet = with_provenance(packet, provenance, max_bytes=self._format.max_xmp)
+            packet = add_provenance(packet, provenance, max_bytes=self._format.max_xmp)
         self._metadata = dataclasses.replace(self._metadata, xmp=packet)
         self.provenance = provenance
         self._rows = 0
@@ -151,7 +151,7 @@ class ImageWriter:
             try:
                 self._descriptor = stack.enter_context(replacing(self._target))
             except (OSError, ValueError) as error:
-                raise self._failed(getattr(error, "strerror", None) or str(error)) from error
+                raise self._error(getattr(error, "strerror", None) or str(error)) from error
             self._deflate = zlib.compressobj(0)
             self._read_end, self._write_end = os.pipe()
             self._thread = threading.Thread(target=self._run, name="srflow-encoder", daemon=True)
@@ -169,7 +169,7 @@ class ImageWriter:
             with self._open:
                 self.finish()
         except OSError as error:
-            raise self._failed(error.strerror or str(error)) from error
+            raise self._error(error.strerror or str(error)) from error
 
     def write_rows(self, rows: NDArray[Any]) -> None:
         """Write the next rows, h×width×channels. Raises: ArgumentError; ImageError once the encoder
@@ -193,7 +193,7 @@ class ImageWriter:
             stored = rows[start : start + step]
             if stored.dtype == np.float32 and not self._raw:
                 if not np.isfinite(stored).all():
-                    raise self._failed("the pixels hold NaN or infinite values")
+                    raise self._error("the pixels hold NaN or infinite values")
                 stored = from_unit(stored, self._stored)
             elif stored.dtype != self._stored:
                 stored = np.rint(stored / np.float32(257)).astype(self._stored)
@@ -204,7 +204,7 @@ class ImageWriter:
             filtered[:, 1:] = flat
             self._put(_chunk(b"IDAT", self._deflate.compress(filtered.data)))
             if self._failure is not None:
-                raise self._failed(self._failure)
+                raise self._error(self._failure)
         self._rows += len(rows)
 
     def finish(self) -> None:
@@ -214,11 +214,11 @@ class ImageWriter:
         if self._finished:
             return
         if self._rows != self._shape[0]:
-            raise self._failed(f"only {self._rows} of {self._shape[0]} rows were written")
+            raise self._error(f"only {self._rows} of {self._shape[0]} rows were written")
         self._put(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
         self._end()
         if self._failure is not None:
-            raise self._failed(self._failure)
+            raise self._error(self._failure)
         block = self._metadata.exif
         geo = self._metadata.geo
         saver = self._format.saver
@@ -245,7 +245,7 @@ class ImageWriter:
                     )
             os.fsync(self._descriptor)
         except OSError as error:
-            raise self._failed(error.strerror or str(error)) from error
+            raise self._error(error.strerror or str(error)) from error
         self._finished = True
 
     def content(self) -> tuple[int, str]:
@@ -258,9 +258,9 @@ class ImageWriter:
                 digest = content_sha256(file)
                 return file.tell(), digest
         except OSError as error:
-            raise self._failed(error.strerror or str(error)) from error
+            raise self._error(error.strerror or str(error)) from error
 
-    def _failed(self, why: str) -> ImageError:
+    def _error(self, why: str) -> ImageError:
         return ImageError(f"{self._target} cannot be written: {why}")
 
     def _put(self, data: bytes) -> None:

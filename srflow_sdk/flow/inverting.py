@@ -70,7 +70,7 @@ def invert(
     manifest = painter.manifest
     backend = painter.inverting_backend()
     scale = manifest.scale
-    levels = kept.spared(lambda: arrays.allocate(level_shapes(manifest, lr)))
+    levels = kept.allocate(lambda: arrays.allocate(level_shapes(manifest, lr)))
     # Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a part of
     # a pixel.
     of_rows = np.clip(hr.height / scale - np.arange(lr.padded_height), 0, 1)
@@ -106,16 +106,16 @@ def invert(
             rows, columns = place.slices
             return float(of_rows[rows] @ nats.astype(np.float64) @ of_columns[columns])
 
-        def in_parts() -> float:
+        def invert_parts() -> float:
             nats = 0.0
-            for part in painter.parts(tile, kept, halo=round_trip_halo(manifest)):
+            for part in painter.split(tile, kept, halo=round_trip_halo(manifest)):
                 window = part.window.within(tile.window)
                 small = (slice(None), *window.slices)
                 big = (slice(None), *window.scaled(scale).slices)
                 nats += inverted(part, seen[small], large[big])
             return nats
 
-        return painter.within_memory(tile, kept, whole, in_parts)
+        return painter.compute_or_split(tile, kept, whole, invert_parts)
 
     nats = 0.0
     done = 0
@@ -209,7 +209,7 @@ def inverting_tiles(
     manifest = painter.manifest
     if manifest.inverter_halo <= halo:
         return tiles
-    core = painter.core(lr.padded_height, lr.padded_width, halo=manifest.inverter_halo)
+    core = painter.choose_core(lr.padded_height, lr.padded_width, halo=manifest.inverter_halo)
     return painter.plan(lr.padded_height, lr.padded_width, core, halo=manifest.inverter_halo)
 
 

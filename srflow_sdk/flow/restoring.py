@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import level_taus
-from srflow_sdk.drawing.file_upscaling import FileResult, finished, writer_for
-from srflow_sdk.drawing.options import DrawOptions, Progress, pass_of
+from srflow_sdk.drawing.file_upscaling import FileResult, finish_file, open_writer
+from srflow_sdk.drawing.options import DrawOptions, Progress, part_progress
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import Encoding
@@ -119,13 +119,15 @@ def restore_pixels(
     with memory_errors_typed("for the image and its latents; use a smaller image"):
         colours, their_kind = opaque_image(pixels, kind, painter.manifest)
         small = reduced_image(colours, painter.manifest)
-        encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
+        encoded, inverted, drawn = (
+            part_progress(number, 3, options.progress) for number in range(3)
+        )
         encoding = encoded_for_both(
             small, their_kind, painter, progress=encoded, cancel=options.cancel
         )
-        latents = encoding._inverted(colours, their_kind, progress=inverted, cancel=options.cancel)
+        latents = encoding._invert(colours, their_kind, progress=inverted, cancel=options.cancel)
         latents = limited(latents, decision.taus, over=decision.over)
-        picture = encoding._decoded(
+        picture = encoding._decode(
             latents, DrawOptions(tau=1.0, progress=drawn, cancel=options.cancel)
         )
         picture = grayed(picture, colours)
@@ -167,7 +169,7 @@ def restore_file(
             padded_size(side, step) // manifest.scale for side in (reader.height, reader.width)
         )
         fields = {
-            "tile": painter.core(height, width, halo=round_trip_halo(manifest)),
+            "tile": painter.choose_core(height, width, halo=round_trip_halo(manifest)),
             **options.provenance_fields(),
         }
         pixels, why = restore_pixels(reader.read_rows(reader.height), reader.kind, painter, options)
@@ -203,11 +205,11 @@ def made_of_files(
         size = first.width, first.height
         check_writable(output, channels=first.channels, size=size)
         pixels, fields, note = make(readers)
-        with writer_for(
+        with open_writer(
             output, first, painter, writing, size=size, source_sha256=first.sha256(), **fields
         ) as writer:
             writer.write_rows(pixels)
-            made = finished(writer, output, writing)
+            made = finish_file(writer, output, writing)
             for reader in readers.values():
                 reader.check_unchanged()
     return FileResult(

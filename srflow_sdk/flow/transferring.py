@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import FileResult
-from srflow_sdk.drawing.options import pass_of
+from srflow_sdk.drawing.options import part_progress
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import ImageReader, WriteOptions
-from srflow_sdk.files.passed_images import AnyImage, loaded
+from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
 from srflow_sdk.flow.options import TransferOptions
 from srflow_sdk.flow.restoring import encoded_for_both, made_of_files
@@ -92,7 +92,7 @@ def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
         if flat.ndim != 2 or not flat.size:
             raise ImageError(f"the mask's shape is {mask.shape}; a mask of bool is H×W")
         return flat
-    return mask_in(Picture(*loaded(mask)))
+    return mask_in(Picture(*load_image(mask)))
 
 
 def mask_in(picture: Picture) -> NDArray[np.bool_]:
@@ -251,7 +251,7 @@ def _drawn(
         small = np.clip(
             small + (reduced_image(seen(pasted), manifest) - reduced), np.float32(0), np.float32(1)
         )
-    encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
+    encoded, inverted, drawn = (part_progress(number, 3, options.progress) for number in range(3))
     unit_kind = ImageKind(channels=kind.channels, dtype=np.dtype(np.float32))
     encoding = encoded_for_both(small, unit_kind, painter, progress=encoded, cancel=options.cancel)
     latents = encoding.invert(seen(pasted), progress=inverted, cancel=options.cancel)
@@ -261,7 +261,7 @@ def _drawn(
     decoded = encoding.decode(latents, progress=drawn, cancel=options.cancel)
     srgb = np.asarray(decoded, np.float32)[..., : kind.colours]
     height, width = (padded_size(side, manifest.size_multiple) for side in small.shape[:2])
-    tile = painter.core(height, width, halo=round_trip_halo(manifest))
+    tile = painter.choose_core(height, width, halo=round_trip_halo(manifest))
     if conversion is None:
         return srgb, tile
     # Colours outside sRGB bypass the network.

@@ -21,7 +21,7 @@ from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.options import DrawOptions, OutputSize
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
-from srflow_sdk.files.formats import SNIFFED_BYTES, recognised
+from srflow_sdk.files.formats import SNIFFED_BYTES, recognise
 from srflow_sdk.files.passed_images import AnyImage, as_path_or_picture
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.damage import STRIP_ROWS, Damage, measure_damage, strips_of
@@ -104,11 +104,11 @@ def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[
             f"scale is {scale:g}, but {there}, upscale an output again, or name a bundle of your "
             "own"
         )
-    clean, damaged = _suiting(bundles, scale or bundles[0].manifest.scale)
+    clean, damaged = _choose_bundles(bundles, scale or bundles[0].manifest.scale)
     return [clean] if damaged is clean else [clean, damaged]
 
 
-def _suiting(bundles: Sequence[Bundle], scale: float) -> list[Bundle]:
+def _choose_bundles(bundles: Sequence[Bundle], scale: float) -> list[Bundle]:
     """The models for clean and for damaged pictures: the smallest that enlarge so much, the largest
     if none does.
     """
@@ -163,7 +163,7 @@ def choose_model(
     seen, (height, width) = see_damage(picture, max_pixels=max_pixels, cancel=cancel)
     if isinstance(scale, OutputSize):
         wanted = scale.scale_for(height=height, width=width)
-        bundles = _suiting(
+        bundles = _choose_bundles(
             bundles, min(wanted, bundles[0].manifest.scale) if scale.max_side else wanted
         )
     suits = bundles[-1 if seen else 0]
@@ -234,7 +234,7 @@ def _of_file(path: Path) -> tuple[int | None, str | None, int]:
     with contextlib.suppress(OSError, ValueError, SyntaxError), open_regular(path) as file:
         head = file.read(SNIFFED_BYTES)
         size = os.fstat(file.fileno()).st_size
-        kind = recognised(head, name=path.name)
+        kind = recognise(head, name=path.name)
         name = "" if kind is None else kind.name
         lossless = b"VP8L" in head or re.search(
             rb"colrnclx.{4}\0\0", head, re.DOTALL

@@ -43,7 +43,7 @@ def upscaler(tmp_path_factory):
     else."""
     bundle = write_tiny_bundle(tmp_path_factory.mktemp("viewer") / "tiny.srflow", default_tau=0.7)
     with pytest.MonkeyPatch.context() as patch, Upscaler(bundle, device="cpu", threads=1) as opened:
-        patch.setattr(ChromaBounds, "bounded", lambda self, picture: picture)
+        patch.setattr(ChromaBounds, "limit", lambda self, picture: picture)
         yield opened
 
 
