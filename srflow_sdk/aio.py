@@ -141,9 +141,8 @@ class AsyncUpscaler:
             await _end_of(
                 asyncio.get_running_loop().run_in_executor(self._pool, self._upscaler.close)
             )
-        while (
-            self._running
-        ):  # their tasks end in turn; a loop that ended before them would cancel them
+        # their tasks end in turn; a loop that ended before them would cancel them
+        while self._running:
             await asyncio.sleep(0)
         self._pool.shutdown()  # its threads have nothing to do: this takes no time
 

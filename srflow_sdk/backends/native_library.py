@@ -44,9 +44,8 @@ def find_native_library(variable: str = VARIABLE) -> Path | None:
     if not named:
         return None
     path = Path(named)
-    if (
-        not path.is_absolute() or not path.is_file()
-    ):  # its code runs as soon as it is loaded, whatever folder this is
+    # its code runs as soon as it is loaded, whatever folder this is
+    if not path.is_absolute() or not path.is_file():
         why = "there is no such file" if path.is_absolute() else "only a whole path is taken"
         raise DeviceError(
             f"{variable} is {named!r}, but {why}; build the library (docs/native.md), or unset it"

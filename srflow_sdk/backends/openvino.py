@@ -144,9 +144,8 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             )
             if self._threads:
                 settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
-        sha256 = self._bundle.manifest.files[name].get(
-            "sha256"
-        )  # a bundle that is being written has none yet
+        # a bundle that is being written has none yet
+        sha256 = self._bundle.manifest.files[name].get("sha256")
         return Graph(self._bundle.file(name), sha256=sha256, device=device, settings=settings)
 
 
@@ -185,19 +184,16 @@ class Graph:
             **{name: np.ascontiguousarray(value, np.float32) for name, value in arrays.items()},
         }
         openvino_core()
-        with (
-            self._turn,
-            runtime_errors(what, FIX),
-        ):  # one at a time, as OpenVINO would have it anyway
+        # one at a time, as OpenVINO would have it anyway
+        with self._turn, runtime_errors(what, FIX):
             compiled = self._load() if self._compiled is None else self._compiled
             # Until the run has ended. One that fails or is cancelled leaves the new shapes in a
             # part of the nodes: what comes next would fail, differ, or end the process (seen in
             # 2026.4.1).
             self._compiled = None
             shapes = {name: tuple(value.shape) for name, value in inputs.items()}
-            if (
-                shapes != self._shapes
-            ):  # what OpenVINO frees for others does not fit them, and would stay in the heap
+            # what OpenVINO frees for others does not fit them, and would stay in the heap
+            if shapes != self._shapes:
                 return_freed_memory()
                 self._shapes = shapes
             request = compiled.create_infer_request()
@@ -207,9 +203,8 @@ class Graph:
                 request.start_async(inputs)
                 interruptible(request.wait, stop=request.cancel)
             except Exception as error:
-                traceback.clear_frames(
-                    error.__traceback__
-                )  # they hold the request, and it holds the memory
+                # they hold the request, and it holds the memory
+                traceback.clear_frames(error.__traceback__)
                 del request, compiled
                 raise
             if scarce:

@@ -219,10 +219,8 @@ class OnnxRuntimeBackend(Backend):
         options = self._options()
         on_cpu = provider.device == "cpu"
         library = None
-        if self._bundle.manifest.plugins and provider.device in (
-            "cpu",
-            "cuda",
-        ):  # others run the nodes' functions
+        # others run the nodes' functions
+        if self._bundle.manifest.plugins and provider.device in ("cpu", "cuda"):
             library = find_native_library()
         if library is not None and not on_cpu and not runs_on_cuda(library):
             _log.warning("%s has no kernels for CUDA: continuing without it", library)
@@ -241,9 +239,8 @@ class OnnxRuntimeBackend(Backend):
             raise DeviceError(
                 f"ONNX Runtime has {provider.title} support but could not start it here; {self.fix}"
             )
-        with contextlib.suppress(
-            AttributeError, RuntimeError
-        ):  # where this ONNX Runtime records it
+        # where this ONNX Runtime records it
+        with contextlib.suppress(AttributeError, RuntimeError):
             taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
         if provider.name not in taken:
             others = ", ".join(sorted(taken))
@@ -257,9 +254,8 @@ class OnnxRuntimeBackend(Backend):
         # without hashes while the bundle is being written
         ort = onnxruntime()
         files = self._bundle.manifest.files
-        hashes = [
-            files[file].get("sha256") for file in (name, REQUIRED_FILES[1])
-        ]  # it may hold the weights
+        # it may hold the weights
+        hashes = [files[file].get("sha256") for file in (name, REQUIRED_FILES[1])]
         usable = all(hashes) and processor()
         kept = (
             kept_folder("graphs", *hashes, ort.__version__, ort.get_build_info(), processor())
@@ -272,9 +268,8 @@ class OnnxRuntimeBackend(Backend):
         found = kept.is_dir()
         try:
             if found:
-                options.graph_optimization_level = (
-                    ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-                )  # it is optimised
+                # it is optimised
+                options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
                 return _made(kept / _KEPT[0], options, [self._provider.name])
             with keeping(kept) as part:
                 options.optimized_model_filepath = str(part / _KEPT[0])
@@ -319,9 +314,8 @@ class GpuDrawing:
     """
 
     def __init__(self, number: int) -> None:
-        from srflow_sdk.backends.tensorrt_engines.cuda import (
-            CudaGpu,
-        )  # here, as processors do without
+        # here, as processors do without
+        from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
         from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernels
 
         self._gpu = CudaGpu.open(number)
@@ -358,9 +352,8 @@ class GpuDrawing:
                 values: NDArray[Any] = picture.numpy()[0].transpose(1, 2, 0)[core.slices]
                 return values
             kept, bounds = self._bounds
-            if (
-                finish.bounds is not None and kept is not finish
-            ):  # they go up once for all samples of a tile
+            # they go up once for all samples of a tile
+            if finish.bounds is not None and kept is not finish:
                 bounds = self._there(finish.bounds)
                 self._bounds = finish, bounds
             where = 0 if finish.bounds is None else bounds.data_ptr()

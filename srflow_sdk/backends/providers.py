@@ -76,9 +76,8 @@ class Provider:
 
     def version(self) -> str:
         """The installed plug-in's version, "" if pip does not know it."""
-        from importlib import (
-            metadata,
-        )  # imported here: most machines have none of these packages, and it takes time
+        # imported here: most machines have none of these packages, and it takes time
+        from importlib import metadata
 
         for name in (self.package, f"{self.package}-cu13", f"{self.package}-cu12"):
             with contextlib.suppress(metadata.PackageNotFoundError):

@@ -221,9 +221,8 @@ def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]
         photos = photographs(manifest.size_multiple)
         expected = [picture(reference, photo, manifest) for photo in photos]
         timed = photos[0]
-        if (
-            _seconds(reference, timed, manifest) < _QUICK_S
-        ):  # two photographs twice: closer to the tiles of real ones
+        # two photographs twice: closer to the tiles of real ones
+        if _seconds(reference, timed, manifest) < _QUICK_S:
             row = np.concatenate(photos, axis=3)
             timed = np.concatenate([row, row[..., ::-1]], axis=2)
         (exact,) = _best_times([reference], timed, manifest)
@@ -239,9 +238,8 @@ def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]
                         psnr(picture(backend, photo, manifest), theirs) for photo, theirs in pairs
                     )
                     seconds = math.inf
-                    if (
-                        decibels >= LEAST_DB
-                    ):  # stated beside the reference's first time: by their ratio now
+                    # stated beside the reference's first time: by their ratio now
+                    if decibels >= LEAST_DB:
                         own, beside = _best_times([backend, reference], timed, manifest)
                         seconds = own / beside * exact
                 found.append(Measured(way=way, seconds=seconds, decibels=decibels))

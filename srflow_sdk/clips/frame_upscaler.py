@@ -209,9 +209,8 @@ class FrameUpscaler:
         # that nobody asks for.
         sample = options.sample + (number << 32 if motion else 0)
         which = {name: getattr(options, name) for name in ("tau", "seed", "progress", "cancel")}
-        plain = DrawOptions(
-            sample=sample % (1 << 64), **which
-        )  # what finishes a picture is done in `draw`, once
+        # what finishes a picture is done in `draw`, once
+        plain = DrawOptions(sample=sample % (1 << 64), **which)
         encoding = self._upscaler._encoding(to_unit(frame), draw=plain, painter=self._painter)
         drawn = encoding._draw(plain, mirrored=True)
         picture, detail = (np.ascontiguousarray(one[..., :3]) for one in drawn)

@@ -154,9 +154,8 @@ def upscale_file(
                 writer.write_rows(in_range(values, one, None if geo is None else geo.nodata))
         else:
             writes: list[Write] = [writer.write_rows for writer in writers]
-            measures = (
-                writing.report and cleaner is None
-            )  # not how near the picture is to a cleaned one
+            # not how near the picture is to a cleaned one
+            measures = writing.report and cleaner is None
             measured = draw_tiles(
                 lr, painter, tiles, request, writes, KeptTiles(), measure=measures
             )

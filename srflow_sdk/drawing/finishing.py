@@ -81,9 +81,8 @@ class Finishing:
         if lr.conversion is not None and not self._plain:
             top = self._done if drawn is None else drawn.bottom // scale
             band = lr.convert_to_own_profile(band, top, top + len(band) // scale, scale)
-        if (
-            drawn is not None
-        ):  # projected in the image's own values, so that no conversion can undo it
+        # projected in the image's own values, so that no conversion can undo it
+        if drawn is not None:
             drawn.append(band)
             available = drawn.bottom // scale
             ready = available if available == lr.height else available - CONTEXT
@@ -118,9 +117,8 @@ class Finishing:
         if len(band):
             self._write(band)
         self._done = done
-        above = (
-            done if drawn is None else max(done - CONTEXT, 0)
-        )  # rows that wait for their context
+        # rows that wait for their context
+        above = done if drawn is None else max(done - CONTEXT, 0)
         # Last, because another thread drops LR rows by it.
         self.needed_from = above if self.meter is None else min(above, self.meter.needed_from)
 

@@ -65,9 +65,8 @@ class RowBuffer:
         self._read = read
         self._height = height
         self._ahead = ahead
-        self._pool = ThreadPoolExecutor(
-            1, thread_name_prefix="srflow-decode"
-        )  # which starts no thread before its use
+        # which starts no thread before its use
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-decode")
         self._next = self._ask(ahead)
 
     def append(self, rows: NDArray[Any]) -> None:
@@ -85,9 +84,8 @@ class RowBuffer:
                 self.bottom < bottom
                 and (coming := self._next or self._ask(bottom - self.bottom)) is not None
             ):
-                self.append(
-                    coming.result()
-                )  # a failed read stays, and fails again for every caller
+                # a failed read stays, and fails again for every caller
+                self.append(coming.result())
                 self._next = self._ask(self._ahead)
             if self._held is None or top < self._top or bottom > self.bottom:
                 raise IndexError(
@@ -209,9 +207,8 @@ class LowResolution:
             (top - above) * scale : (bottom - above) * scale
         ]
         result: NDArray[np.float32] = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
-        gray = (np.ptp(srgb, axis=2) == 0) & (
-            np.ptp(lost, axis=2) < GRAY
-        )  # and so it is in every RGB profile
+        # and so it is in every RGB profile
+        gray = (np.ptp(srgb, axis=2) == 0) & (np.ptp(lost, axis=2) < GRAY)
         result[gray] = result[gray, 1:2]
         return result
 

@@ -424,9 +424,8 @@ class Painter:
                 values = bounds.limit(picture)
             if reduce is None or (reduce == "interval" and count == 1):
                 held.append(to_dtype(values))
-            if (
-                reduce is not None
-            ):  # Welford's update: squared deviations without a difference of large numbers
+            # Welford's update: squared deviations without a difference of large numbers
+            if reduce is not None:
                 values = np.clip(values, 0, 1)
                 if count == 1:
                     mean = values

@@ -31,9 +31,8 @@ def margins_for(
     for axis, side, to in zip("yx", size, output, strict=True):
         # Whole latent pixels, and whole pixels of the output.
         step = math.lcm(manifest.size_multiple, side // math.gcd(side, to))
-        needed = (
-            manifest.halo + CONTEXT + 3 * side // to
-        )  # a reduction reaches three pixels of the output
+        # a reduction reaches three pixels of the output
+        needed = manifest.halo + CONTEXT + 3 * side // to
         margins.append(padded_size(needed, step) if axis in wrap else 0)
     return tuple(margins)
 

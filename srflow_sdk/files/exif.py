@@ -49,10 +49,8 @@ _MM_PER_INCH = 25.4
 _EXIF_IFD = 0x8769
 _GPS_IFD = 0x8825
 _INTEROPERABILITY_IFD = 0xA005
-_THUMBNAILS = (
-    (0x0201, 0x0202),
-    (0x0111, 0x0117),
-)  # where its bytes are, and how many: a JPEG, or plain pixels
+# where its bytes are, and how many: a JPEG, or plain pixels
+_THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))
 _PREFIX = b"Exif\0\0"
 
 _IMAGE_DESCRIPTION = 0x010E
@@ -76,13 +74,8 @@ _PICTURE_TAGS = frozenset(
         *range(0x9C9B, 0x9CA0),
     ]
 )
-_ARRAY_DESCRIPTIONS = (
-    b'{"',
-    b"<",
-    b"ImageJ=",
-    b"shape=",
-    b"SCI",
-)  # how descriptions of the array in a file begin
+# how descriptions of the array in a file begin
+_ARRAY_DESCRIPTIONS = (b'{"', b"<", b"ImageJ=", b"shape=", b"SCI")
 _MAX_VALUES_BYTES = 50_000
 
 
@@ -369,9 +362,8 @@ def edit_block(block: bytes, resolution: tuple[float, float] | None = None) -> b
         for place, length in _THUMBNAILS:
             at = found.get(place, 0)
             end = found.get(place, 0) + found.get(length, 0)
-            tiff[at:end] = bytes(
-                end - at if end < len(tiff) else 0
-            )  # it is the last thing as a rule
+            # it is the last thing as a rule
+            tiff[at:end] = bytes(end - at if end < len(tiff) else 0)
     return block[: len(block) - len(block.removeprefix(_PREFIX))] + bytes(tiff)
 
 

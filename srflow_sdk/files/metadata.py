@@ -105,9 +105,8 @@ def read_metadata(
         _, _, records = block.partition(_IPTC)
         blocks["iptc"] = records[4 : 4 + int.from_bytes(records[:4], "big")] or None
     resolution = _resolution(image)
-    if (
-        resolution is None and blocks["exif"] is not None
-    ):  # WebP and AVIF have no other place for it
+    # WebP and AVIF have no other place for it
+    if resolution is None and blocks["exif"] is not None:
         loaded = _load_block(blocks["exif"])
         resolution = _resolution(loaded) if loaded is not None else None
     if resolution is not None and swapped:
@@ -153,9 +152,8 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
         for key in loaded.get_fields():
             if key.startswith("exif-") and not key.startswith(_THUMBNAIL_PREFIX):
                 image.set_type(loaded.get_typeof(key), key, loaded.get(key))
-    if not has_profile and (
-        loaded is None or image.get_typeof(_COLOUR_SPACE)
-    ):  # libvips would write "uncalibrated"
+    # libvips would write "uncalibrated"
+    if not has_profile and (loaded is None or image.get_typeof(_COLOUR_SPACE)):
         image.set_type(pyvips.GValue.gstr_type, _COLOUR_SPACE, _SRGB)
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
     # libvips would write an EXIF block in any case. WebP, JPEG and AVIF need one for the

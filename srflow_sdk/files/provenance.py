@@ -52,9 +52,8 @@ _STALE = (  # orientation: 1 where nothing is said
 
 _XMLNS = "http://www.w3.org/2000/xmlns/"
 _EMPTY = f'<x:xmpmeta xmlns:x="{_X}"><rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta>'
-_UNSAFE = re.compile(
-    "[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]"
-)  # not in XML, or changed by its parsers
+# not in XML, or changed by its parsers
+_UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +104,8 @@ class Provenance:
     cleaned_by: str | None = None
 
 
-_KINDS: dict[str, Any] = dict.fromkeys(
-    ("seed", "sample", "latent_scheme", "tile", "auto_tau"), int
-)  # others are texts
+# others are texts
+_KINDS: dict[str, Any] = dict.fromkeys(("seed", "sample", "latent_scheme", "tile", "auto_tau"), int)
 _KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": bool}
 
 

@@ -235,9 +235,8 @@ def _errors_in_one_line(path: Path, stamp: _Stamp | None = None) -> Iterator[Non
             f"{path}: {f'the file cannot be read: {why}' if why else _explain(str(error))}"
         ) from error
     except libvips.pyvips().Error as error:
-        changed = (
-            stamp is not None and _stamp(path) != stamp
-        )  # what libvips says about such a file is misleading
+        # what libvips says about such a file is misleading
+        changed = stamp is not None and _stamp(path) != stamp
         why = _CHANGED if changed else _explain(libvips.reason(error))
         # Frames of the cause would hold the file open as long as the error lives, and since Python
         # 3.12, in a cycle.
@@ -294,9 +293,8 @@ def _opened(source: _Source, *, access: str = "sequential") -> Any:
         image = _load(source, access=access, fail_on="error")
         if source.tiff.exif is not None and not image.get_typeof("exif-data"):
             image = image.copy()
-            image.set_type(
-                libvips.pyvips().GValue.blob_type, "exif-data", source.tiff.exif
-            )  # libvips turns it by that
+            # libvips turns it by that
+            image.set_type(libvips.pyvips().GValue.blob_type, "exif-data", source.tiff.exif)
         return image
 
 
@@ -430,9 +428,8 @@ def _decode(header: Any, path: Path, kind: Format) -> Any:
             pixels = np.array(picture)  # a copy: the memory is the picture's
         except (EOFError, RuntimeError, SyntaxError) as error:  # what damaged files raise besides
             raise ValueError(str(error) or "it ends too early") from error
-        if (
-            pixels.dtype == np.uint16
-        ):  # 10 or 12 bits in the upper ones: white is white only if the lower are filled
+        # 10 or 12 bits in the upper ones: white is white only if the lower are filled
+        if pixels.dtype == np.uint16:
             pixels = pixels | pixels >> picture.info["bit_depth"]
     else:
         return header
@@ -443,9 +440,8 @@ def _decode(header: Any, path: Path, kind: Format) -> Any:
     for name in _KEPT:
         if field_type := header.get_typeof(name):
             image.set_type(field_type, name, header.get(name))
-    image.set_type(
-        pyvips.GValue.gint_type, "orientation", 1
-    )  # these decoders have turned it, whatever EXIF says
+    # these decoders have turned it, whatever EXIF says
+    image.set_type(pyvips.GValue.gint_type, "orientation", 1)
     return image
 
 
@@ -454,9 +450,8 @@ def _open_by_pillow(path: Path, kind: Format, *, decode: bool) -> Image.Image:
     with path.open("rb") as file:
         try:
             Image.init()
-            picture = Image.OPEN[kind.pillow][0](
-                file, str(path)
-            )  # not Image.open, which has a limit of its own
+            # not Image.open, which has a limit of its own
+            picture = Image.OPEN[kind.pillow][0](file, str(path))
             if not 0 < min(picture.size) <= max(picture.size) <= _MAX_SIDE:
                 raise ValueError("its size is wrong")
             if decode:

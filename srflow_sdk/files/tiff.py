@@ -27,11 +27,8 @@ PLANAR = 284
 """Tags of a page."""
 
 _SUBFILE_TYPE = 254
-_SQUARE = {
-    282: "II",
-    283: "II",
-    296: "H",
-}  # x and y resolution and unit, all of ones: 1/1 without a unit
+# x and y resolution and unit, all of ones: 1/1 without a unit
+_SQUARE = {282: "II", 283: "II", 296: "H"}
 _REDUCED = 1
 _MAX_PAGES = 100
 _PIXEL_SCALE = 33550
@@ -39,16 +36,8 @@ _TIEPOINTS = 33922
 _TRANSFORMATION = 34264
 _KEYS = 34735
 _NODATA = 42113
-_TAGS = (
-    _PIXEL_SCALE,
-    _TIEPOINTS,
-    _TRANSFORMATION,
-    _KEYS,
-    34736,
-    34737,
-    42112,
-    _NODATA,
-)  # keys' numbers, texts; GDAL's
+# keys' numbers, texts; GDAL's
+_TAGS = (_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, _KEYS, 34736, 34737, 42112, _NODATA)
 _AS_STORED = (1, 2)  # black is zero, RGB
 _CHANNELS = (PHOTOMETRIC, 338)  # and what those beyond gray and RGB are
 _RASTER_TYPE = 1025

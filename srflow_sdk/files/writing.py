@@ -198,9 +198,8 @@ class ImageWriter:
             elif stored.dtype != self._stored:
                 stored = np.rint(stored / np.float32(257)).astype(self._stored)
             flat = np.ascontiguousarray(stored).reshape(len(stored), -1).view(np.uint8)
-            filtered = np.zeros(
-                (flat.shape[0], flat.shape[1] + 1), np.uint8
-            )  # a row begins with its filter: 0, none
+            # a row begins with its filter: 0, none
+            filtered = np.zeros((flat.shape[0], flat.shape[1] + 1), np.uint8)
             filtered[:, 1:] = flat
             self._put(_chunk(b"IDAT", self._deflate.compress(filtered.data)))
             if self._failure is not None:
@@ -275,9 +274,8 @@ class ImageWriter:
             self._abandoned.set()
         if self._write_end >= 0:
             if abandoned:
-                with contextlib.suppress(
-                    OSError
-                ):  # wake the thread, also if a forked process keeps this end open
+                # wake the thread, also if a forked process keeps this end open
+                with contextlib.suppress(OSError):
                     os.write(self._write_end, b"\0")
             os.close(self._write_end)
             self._write_end = -1

@@ -58,9 +58,8 @@ _CHANNELS_PER_BLOCK = 8
 _WORDS_PER_BLOCK = 4
 _COORDINATE_LIMIT = 1 << 32
 _SEED_LIMIT = 1 << 64
-_CHUNK = (
-    1 << 15
-)  # numbers transformed at a time, so that the intermediate arrays stay in the processor's cache
+# numbers transformed at a time, so that the intermediate arrays stay in the processor's cache
+_CHUNK = 1 << 15
 
 _LN2 = 0.6931471805599453
 _SQRT_HALF = 0.7071067811865476

@@ -328,10 +328,8 @@ def _read(raw: Mapping[str, Any]) -> Manifest:
             f"{LATENT_SCHEME}, which "
             "would give different pictures: pip install -U srflow-sdk"
         )
-    for text in (
-        manifest.name,
-        manifest.variant,
-    ):  # they reach terminals, names of files and pictures' metadata
+    # they reach terminals, names of files and pictures' metadata
+    for text in (manifest.name, manifest.variant):
         if not is_plain(text) or not text.strip(".") or {"/", "\\"} & {*text}:
             raise _bad(
                 f"{text[:80]!a} as a name is empty, could be the path of a file, or is no plain "

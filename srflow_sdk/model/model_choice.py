@@ -227,18 +227,16 @@ def _of_file(path: Path) -> tuple[int | None, str | None, int]:
     """The quality of a JPEG; another lossy file's format, and its bytes. Errors are for the
     decoder.
     """
-    from PIL.JpegImagePlugin import (
-        JpegImageFile,
-    )  # Image.open warns of large pictures, whatever the limit is
+    # Image.open warns of large pictures, whatever the limit is
+    from PIL.JpegImagePlugin import JpegImageFile
 
     with contextlib.suppress(OSError, ValueError, SyntaxError), open_regular(path) as file:
         head = file.read(SNIFFED_BYTES)
         size = os.fstat(file.fileno()).st_size
         kind = recognise(head, name=path.name)
         name = "" if kind is None else kind.name
-        lossless = b"VP8L" in head or re.search(
-            rb"colrnclx.{4}\0\0", head, re.DOTALL
-        )  # no chroma: of RGB as it is
+        # no chroma: of RGB as it is
+        lossless = b"VP8L" in head or re.search(rb"colrnclx.{4}\0\0", head, re.DOTALL)
         if name == "JPEG":
             file.seek(0)
             with JpegImageFile(file) as image:

@@ -60,9 +60,8 @@ class _Parametric:
 
     def linear(self, values: Floats) -> Floats:
         """Linear light from values of the profile, both in [0, 1]."""
-        with np.errstate(
-            over="ignore"
-        ):  # absurd curves may leave the range of float32; they are clipped
+        # absurd curves may leave the range of float32; they are clipped
+        with np.errstate(over="ignore"):
             power = np.power(
                 np.maximum(values * np.float32(self.a) + np.float32(self.b), 0), np.float32(self.g)
             )
@@ -191,17 +190,15 @@ def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.floatin
     """The curves of an RGB profile and the matrix to linear sRGB; None if it is damaged or of
     another kind.
     """
-    whole = memoryview(
-        icc_profile
-    )  # so that a thousand tags that each claim the whole file take no memory
+    # so that a thousand tags that each claim the whole file take no memory
+    whole = memoryview(icc_profile)
     try:
         (count,) = struct.unpack_from(">I", icc_profile, PROFILE_HEADER_BYTES)  # section 7.3
         entries = (PROFILE_HEADER_BYTES + 4 + 12 * n for n in range(min(count, _MOST_TAGS)))
         found = (struct.unpack_from(">4sII", icc_profile, entry) for entry in entries)
         tags = {name: whole[offset : offset + size] for name, offset, size in found}
-        if (
-            icc_profile[16:24] != b"RGB XYZ " or b"A2B0" in tags or b"A2B1" in tags
-        ):  # which the matrix approximates
+        # which the matrix approximates
+        if icc_profile[16:24] != b"RGB XYZ " or b"A2B0" in tags or b"A2B1" in tags:
             return None
         columns = [struct.unpack_from(">8x3i", tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
         curves = [_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")]

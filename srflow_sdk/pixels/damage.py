@@ -185,9 +185,8 @@ def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
     for values in (levels, -levels):
         windows = np.lib.stride_tricks.sliding_window_view(values, (3, 3))
         left, middle, right = np.moveaxis(windows[..., 1, :], -1, 0)
-        some = windows[middle - np.maximum(left, right) > _LEAST_DOT].reshape(
-            -1, 9
-        )  # so that the rest costs nothing
+        # so that the rest costs nothing
+        some = windows[middle - np.maximum(left, right) > _LEAST_DOT].reshape(-1, 9)
         lowest, *_, highest, _ = np.sort(
             some
         ).T  # of those around it, where it is itself above them
@@ -218,9 +217,8 @@ def _larger_steps(lines: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _grid(steps: NDArray[np.float64]) -> float:
     """:attr:`Damage.grid`, of the sums of :func:`_larger_steps` in both directions."""
-    errors = steps[:, :-1] / np.sqrt(
-        np.maximum(steps[:, -1:], 1)
-    )  # of signs, if larger and smaller are as frequent
+    # of signs, if larger and smaller are as frequent
+    errors = steps[:, :-1] / np.sqrt(np.maximum(steps[:, -1:], 1))
     corner, strongest = (
         float(each.sum()) / math.sqrt(2) for each in (errors[:, 0], errors.max(axis=1))
     )

@@ -43,17 +43,13 @@ StackT = TypeVar("StackT", bound="NDArray[Any] | Tensor")
 Layout = Literal["hwc", "chw"]
 """Where the channels of arrays and tensors are: last, or first."""
 
-LUMA = np.array(
-    [0.299, 0.587, 0.114], np.float32
-)  # ITU-R BT.601, as Pillow's own conversion to mode L
+# ITU-R BT.601, as Pillow's own conversion to mode L
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32), np.dtype(np.float64))
 _CONVERTED = {"RGBA": "RGBA", "LA": "LA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}
 _CONVERTED |= {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
-_IN_MEMORY = (
-    1,
-    3,
-    11,
-)  # DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
+# DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
+_IN_MEMORY = (1, 3, 11)
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 PILLOW_ERRORS = (
     *(ArithmeticError, AssertionError, LookupError, OSError),

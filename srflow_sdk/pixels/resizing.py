@@ -37,11 +37,8 @@ LrKernel = Literal["bicubic", "bilinear"]
 CONTEXT = 20
 """LR rows next to a cut for which :func:`projected` cannot give what the whole picture would."""
 
-_REACH = {
-    "bilinear": 1,
-    "bicubic": 2,
-    "lanczos": 3,
-}  # in pixels of the smaller picture; weights are 0 from there on
+# in pixels of the smaller picture; weights are 0 from there on
+_REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
 
 _ITERATIONS = 24
 _SETTLED = 1e-6  # about what rounding of float32 leaves
@@ -154,9 +151,8 @@ def projected(
     previous = z = np.zeros_like(lr)
     result = hr
     for iteration in range(_ITERATIONS):
-        residual = lr - reduction.across(
-            reduction.down(result)
-        )  # rows first: little is left to transpose
+        # rows first: little is left to transpose
+        residual = lr - reduction.across(reduction.down(result))
         if iteration == 1 and np.abs(residual).max() < _SETTLED:
             # nothing that mattered was clipped; rows elsewhere in the picture cannot change that
             # here

@@ -20,9 +20,8 @@ from pathlib import Path
 import platformdirs
 
 VARIABLE = "SRFLOW_CACHE_DIR"  # names another folder
-MOST_BYTES = (
-    2 << 30
-)  # of all folders of a kind: those that were not used for the longest time are deleted first
+# of all folders of a kind: those that were not used for the longest time are deleted first
+MOST_BYTES = 2 << 30
 _STALE_SECONDS = 3600  # what a killed process left
 _log = logging.getLogger(__name__)
 _complained = False
@@ -81,9 +80,8 @@ def keeping(folder: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # another process was faster
             for path in (files := list(part.iterdir())):
                 with path.open("r+b") as file:
-                    os.fsync(
-                        file.fileno()
-                    )  # a name must not outlive its content when the power fails
+                    # a name must not outlive its content when the power fails
+                    os.fsync(file.fileno())
             if files:
                 part.rename(folder)
     finally:

@@ -10,19 +10,15 @@ from typing import Literal, TypeAlias, cast, get_args
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.plain_text import short
 
-PluginDevice = Literal[
-    "rtx", "webgpu"
-]  # what ONNX Runtime's plug-in providers run, in the order of "auto"
+# what ONNX Runtime's plug-in providers run, in the order of "auto"
+PluginDevice = Literal["rtx", "webgpu"]
 DeviceName = Literal["auto", "cpu", "cuda", "tensorrt", "rtx", "webgpu", "openvino"]
 
 Device: TypeAlias = DeviceName | str
 """A :data:`DeviceName`, or one of :data:`NUMBERED` with the number of a GPU, such as "cuda:1"."""
 
-NUMBERED = (
-    "cuda",
-    "tensorrt",
-    "rtx",
-)  # a machine may have several; without a number it is the first, 0
+# a machine may have several; without a number it is the first, 0
+NUMBERED = ("cuda", "tensorrt", "rtx")
 
 ComputePrecision = Literal["bundle", "bf16", "int8"]
 """The encoder's arithmetic: as the bundle was exported, bfloat16 or int8."""

@@ -13,9 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_TRIM: Any = (
-    getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-)  # musl has none
+# musl has none
+_TRIM: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 CAN_RETURN_MEMORY = _TRIM is not None
 
 # A control group's files with its limits and its usage, and the statistic of what the kernel can
@@ -148,9 +147,8 @@ def gpu_free_memory(device: int = 0) -> int | None:
         pop = cuda.cuCtxPopCurrent_v2
         _call(cuda.cuInit, ctypes.c_uint(0))
         _call(cuda.cuDeviceGet, ctypes.byref(handle), ctypes.c_int(device))
-        with (
-            contextlib.ExitStack() as stack
-        ):  # the context that the CUDA runtime and so ONNX Runtime use
+        # the context that the CUDA runtime and so ONNX Runtime use
+        with contextlib.ExitStack() as stack:
             _call(cuda.cuDevicePrimaryCtxRetain, ctypes.byref(context), handle)
             stack.callback(_call, release, handle)
             _call(cuda.cuCtxPushCurrent_v2, context)

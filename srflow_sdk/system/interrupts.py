@@ -47,9 +47,8 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
     if event is None and threading.current_thread() is not threading.main_thread():
         return call()  # handlers only run in the main thread
     thread, ended = _begun(call)
-    wait = (
-        None if event is None and os.name == "posix" else _POLL_S
-    )  # on Windows no signal ends a longer wait
+    # on Windows no signal ends a longer wait
+    wait = None if event is None and os.name == "posix" else _POLL_S
     try:
         while True:
             with contextlib.suppress(Empty):

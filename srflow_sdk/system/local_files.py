@@ -25,9 +25,8 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LOCKS_EXIST = (
-    fcntl is not None
-)  # Windows has no locks on descriptors, but does not delete files that are open
+# Windows has no locks on descriptors, but does not delete files that are open
+LOCKS_EXIST = fcntl is not None
 _LONGEST_STEM = 255 - len(".12345678.part")  # bytes
 _ENDING = re.compile(r"\.[0-9a-f]{8}\.part$")
 
@@ -166,11 +165,8 @@ def check_replaceable(target: Path) -> None:
     try:
         mode = target.stat().st_mode
     except (OSError, ValueError) as error:  # there is none, or creating it says why it cannot be
-        if getattr(error, "errno", None) in (
-            errno.ELOOP,
-            errno.EBADF,
-            errno.EINVAL,
-        ):  # a loop; Windows' con.png
+        # a loop; Windows' con.png
+        if getattr(error, "errno", None) in (errno.ELOOP, errno.EBADF, errno.EINVAL):
             raise
         return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):

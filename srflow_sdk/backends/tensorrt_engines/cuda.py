@@ -86,9 +86,8 @@ class CudaGpu:
         """Load kernels, which the driver compiles and caches; returns a function to unload them,
         and their handles.
         """
-        code = ctypes.create_string_buffer(
-            ptx
-        )  # NUL-terminated (CUDA driver API, cuModuleLoadData)
+        # NUL-terminated (CUDA driver API, cuModuleLoadData)
+        code = ctypes.create_string_buffer(ptx)
         (module,) = self.call("cuModuleLoadData", ctypes.addressof(code))
         kernels = [int(*self.call("cuModuleGetFunction", module, name.encode())) for name in names]
         return partial(self.call, "cuModuleUnload", module), kernels
@@ -243,9 +242,8 @@ class DeviceMemory:
         self._returned: deque[Block] = deque()
         self._spare: deque[Block] = deque()
         self._blocks: dict[int, Block] = {}
-        self._events = defaultdict[int, Any](
-            gpu.new_event
-        )  # behind the last use of blocks that streams share
+        # behind the last use of blocks that streams share
+        self._events = defaultdict[int, Any](gpu.new_event)
         self._closed = False
 
     def take(self, nbytes: int) -> Block:

@@ -44,9 +44,8 @@ from srflow_sdk.system.local_files import write_atomically
 
 Shape = tuple[int, ...]
 _Around = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after an engine
-_STATE = struct.Struct(
-    "<QQ2q4qq"
-)  # Drawing in drawing.cuh; its last number becomes 1 where values are not usable
+# Drawing in drawing.cuh; its last number becomes 1 where values are not usable
+_STATE = struct.Struct("<QQ2q4qq")
 _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
 _CHANNELS = 8  # of a level that a thread draws
 _SIZES_KEPT = (
@@ -300,9 +299,8 @@ class Binding:
         self._buffers: dict[str, Block] = {}
         self._pinned: dict[str, NDArray[np.uint8]] = {}
         self._sent = weakref.WeakSet[Sent]()
-        self._free = defaultdict[int, list[tuple[NDArray[np.uint8], Any]]](
-            list
-        )  # for what is sent, by its bytes
+        # for what is sent, by its bytes
+        self._free = defaultdict[int, list[tuple[NDArray[np.uint8], Any]]](list)
         self._held = contextlib.ExitStack()
         self._bound: tuple[dict[str, int], _Around, Block | None] = ({}, ((), ()), None)
         self.bounds_of: Finish | None = None  # whose bounds its buffer has
