@@ -26,7 +26,7 @@ from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk.drawing.options import DrawKeywords, WatchKeywords
+    from srflow_sdk.drawing.options import DrawKeywords, RequestKeywords, WatchKeywords
 
 _log = logging.getLogger(__name__)
 ImageT = TypeVar(
@@ -275,10 +275,10 @@ class Encoding(Generic[ImageT]):
             )
         return self._draw(options, latents=latents)[0][: latents.height, : latents.width]
 
-    def _draw_pictures(self, options: DrawOptions, **how: Any) -> list[ImageT]:
+    def _draw_pictures(self, options: DrawOptions, **how: Unpack[RequestKeywords]) -> list[ImageT]:
         return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._draw(options, **how)]
 
-    def _draw(self, options: DrawOptions, **how: Any) -> list[NDArray[Any]]:
+    def _draw(self, options: DrawOptions, **how: Unpack[RequestKeywords]) -> list[NDArray[Any]]:
         """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a deviation.
         how: a request's.
         """

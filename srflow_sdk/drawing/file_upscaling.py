@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.finishing import Write, warn_if_inconsistent
 from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffer
-from srflow_sdk.drawing.options import DrawOptions, make_request, part_progress
+from srflow_sdk.drawing.options import DrawOptions, Request, make_request, part_progress
 from srflow_sdk.drawing.painter import KeptTiles, Painter, clean_pixels, draw_tiles
-from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.drawing.tiles import Tile, padded_size
 from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import (
@@ -32,6 +32,9 @@ from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
+
+InRange = Callable[[NDArray[Any], DrawOptions, float | None], NDArray[Any]]
+"""Enlarges values in a range: takes them, the options and nodata."""
 
 INTERVAL_SAMPLES = 8
 """Samples of an interval in files."""
@@ -78,7 +81,7 @@ def upscale_file(
     writing: WriteOptions,
     *,
     interval: float | None = None,
-    in_range: Callable[[NDArray[Any], DrawOptions, float | None], NDArray[Any]],
+    in_range: InRange,
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.upscale_file`.
 
@@ -97,81 +100,131 @@ def upscale_file(
         painter, cleaner = chosen()
         manifest = painter.manifest
         reader = stack.enter_context(open_image(source, max_pixels=writing.max_pixels, raw=raw))
-        height, width = reader.height, reader.width
-        count: dict[str, Any] = {"n": INTERVAL_SAMPLES, "reduce": "interval", "coverage": interval}
-        count = {"n": len(targets)} if interval is None else count
-        plain = dataclasses.replace(options, value_range=None)
-        request = make_request(plain, manifest, height=height, width=width, **count)
+        request = make_request(
+            dataclasses.replace(options, value_range=None),
+            manifest,
+            height=reader.height,
+            width=reader.width,
+            n=len(targets) if interval is None else INTERVAL_SAMPLES,
+            reduce=None if interval is None else "interval",
+            coverage=interval,
+        )
         size = (request.width, request.height)
-        times = manifest.scale if request.scale is None else request.scale
         for target in targets:
             check_writable(target, channels=3 if raw else reader.channels, size=size)
-        # Plan the tiles, and decode rows ahead of them.
-        unit = manifest.size_multiple
-        reach = manifest.halo
-        rows, columns = height + 2 * request.margins[0], width + 2 * request.margins[1]
-        padded = padded_size(rows, unit), padded_size(columns, unit)
-        core = painter.choose_core(*padded)
-        tiles = painter.plan(*padded, core)
-        source_rows: ArrayRows | RowBuffer
-        if cleaner is None and options.wrap is None:
-            source_rows = buffer = RowBuffer(
-                reader.read_rows, height=height, ahead=tiles[0].core.height
+        lr, tiles, core = _open_rows(painter, cleaner, reader, request, stack)
+        times = manifest.scale if request.scale is None else request.scale
+        records = _record_pictures(painter, cleaner, reader, options, request, core, interval)
+        writers = [
+            stack.enter_context(
+                open_writer(target, reader, record, writing, size=size, times=times, raw=raw)
             )
-            stack.callback(buffer.close)
-        else:  # it is held whole, which is little beside what is drawn of it
-            pixels = add_margins(reader.read_rows(height), request.margins)
-            if cleaner is not None:
-                pixels = clean_pixels(pixels, reader.kind, painter, cleaner, options.cancel)
-            source_rows = ArrayRows(pixels)
-        lr = LowResolution(
-            source=source_rows,
-            kind=reader.kind,
-            height=rows,
-            width=columns,
-            multiple=unit,
-            reach=reach,
-        )
-        known: dict[str, Any] = {"source_sha256": reader.sha256(), "tile": core, "cleaner": cleaner}
-        writers = list[ImageWriter]()
-        for place, target in enumerate(targets):
-            sample = request.samples[0 if interval is not None else place]
-            fields = options.provenance_fields(manifest, sample=sample, scale=request.scale)
-            fields |= interval_fields(manifest, interval, place)
-            writer = open_writer(
-                target, reader, painter, writing, size=size, times=times, raw=raw, **known, **fields
-            )
-            writers.append(stack.enter_context(writer))
-        measured: list[float | None] = [None] * len(targets)
+            for target, record in zip(targets, records, strict=True)
+        ]
+        decibels: list[float | None] = [None] * len(targets)
         if raw:
-            values = source_rows.rows(0, height)
-            geo = reader.metadata.geo
-            for number, writer in enumerate(writers):
-                progress = part_progress(number, len(writers), options.progress)
-                one = dataclasses.replace(
-                    options, sample=request.samples[number], progress=progress
-                )
-                writer.write_rows(in_range(values, one, None if geo is None else geo.nodata))
+            _write_in_range(lr, reader, writers, options, in_range)
         else:
-            writes: list[Write] = [writer.write_rows for writer in writers]
             # not how near the picture is to a cleaned one
-            measures = writing.report and cleaner is None
-            measured = draw_tiles(
-                lr, painter, tiles, request, writes, KeptTiles(), measure=measures
-            )
-        written = [  # all of them before the first appears under its name
+            measure = writing.report and cleaner is None
+            writes: list[Write] = [writer.write_rows for writer in writers]
+            decibels = draw_tiles(lr, painter, tiles, request, writes, KeptTiles(), measure=measure)
+        outputs = [  # all of them before the first appears under its name
             finish_file(writer, target, writing, lr_psnr=value)
-            for writer, target, value in zip(writers, targets, measured, strict=True)
+            for writer, target, value in zip(writers, targets, decibels, strict=True)
         ]
         reader.check_unchanged()
     if writing.report:
-        warn_if_inconsistent(str(source), measured, options=options, manifest=manifest)
+        warn_if_inconsistent(str(source), decibels, options=options, manifest=manifest)
     return FileResult(
         source=source,
-        size=(width, height),
-        outputs=tuple(written),
+        size=(reader.width, reader.height),
+        outputs=tuple(outputs),
         seconds=time.monotonic() - started,
     )
+
+
+def _open_rows(
+    painter: Painter,
+    cleaner: Painter | None,
+    reader: ImageReader,
+    request: Request,
+    stack: ExitStack,
+) -> tuple[LowResolution, list[Tile], int | None]:
+    """Plan the tiles of a file, decode rows ahead of them, and return the side of their cores, too.
+
+    To be cleaned or wrapped it is held whole, which is little beside what is drawn of it.
+    """
+    manifest = painter.manifest
+    height = reader.height + 2 * request.margins[0]
+    width = reader.width + 2 * request.margins[1]
+    padded = [padded_size(side, manifest.size_multiple) for side in (height, width)]
+    core = painter.choose_core(*padded)
+    tiles = painter.plan(padded[0], padded[1], core)
+    source: ArrayRows | RowBuffer
+    if cleaner is None and request.options.wrap is None:
+        source = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
+        stack.callback(source.close)
+    else:
+        pixels = add_margins(reader.read_rows(reader.height), request.margins)
+        if cleaner is not None:
+            pixels = clean_pixels(pixels, reader.kind, painter, cleaner, request.options.cancel)
+        source = ArrayRows(pixels)
+    lr = LowResolution(
+        source=source,
+        kind=reader.kind,
+        height=height,
+        width=width,
+        multiple=manifest.size_multiple,
+        reach=manifest.halo,
+    )
+    return lr, tiles, core
+
+
+def _record_pictures(
+    painter: Painter,
+    cleaner: Painter | None,
+    reader: ImageReader,
+    options: DrawOptions,
+    request: Request,
+    core: int | None,
+    interval: float | None,
+) -> list[Provenance]:
+    """Record how each picture of a request is made."""
+    manifest = painter.manifest
+    source_sha256 = reader.sha256()
+    return [
+        record_provenance(
+            painter,
+            source=reader.path,
+            source_sha256=source_sha256,
+            tile=core,
+            cleaner=cleaner,
+            **options.provenance_fields(
+                manifest,
+                sample=request.samples[place if interval is None else 0],
+                scale=request.scale,
+            ),
+            **interval_fields(manifest, interval, place),
+        )
+        for place in range(request.pictures)
+    ]
+
+
+def _write_in_range(
+    lr: LowResolution,
+    reader: ImageReader,
+    writers: Sequence[ImageWriter],
+    options: DrawOptions,
+    in_range: InRange,
+) -> None:
+    """Enlarge values in a range, which are held whole, into one file for each sample."""
+    values = lr.source.rows(0, lr.height)
+    geo = reader.metadata.geo
+    for place, writer in enumerate(writers):
+        progress = part_progress(place, len(writers), options.progress)
+        sample = dataclasses.replace(options, sample=options.sample + place, progress=progress)
+        writer.write_rows(in_range(values, sample, None if geo is None else geo.nodata))
 
 
 def _check_targets(
@@ -217,29 +270,23 @@ def interval_fields(manifest: Manifest, coverage: float | None, place: int) -> d
 def open_writer(
     target: Path,
     reader: ImageReader,
-    painter: Painter,
+    provenance: Provenance,
     options: WriteOptions,
     *,
     size: tuple[int, int],
     times: float = 1,
     raw: bool = False,
-    **fields: Any,
 ) -> ImageWriter:
-    """A writer of a picture, so many times as large, of a file's kind, with its metadata and a
-    record of how.
-
-    fields: as of :func:`record_provenance`.
-    """
+    """Open a writer of a picture, so many times as large, of a file's kind, with its metadata."""
+    sides = size[0] / reader.width, size[1] / reader.height
     return ImageWriter(
         target,
         width=size[0],
         height=size[1],
         channels=reader.channels,
         dtype=reader.dtype,
-        metadata=reader.metadata.enlarged(
-            times, sides=(size[0] / reader.width, size[1] / reader.height)
-        ),
-        provenance=record_provenance(painter, source=reader.path, **fields),
+        metadata=reader.metadata.enlarged(times, sides=sides),
+        provenance=provenance,
         quality=options.quality,
         lossless=options.lossless,
         raw=raw,

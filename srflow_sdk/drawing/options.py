@@ -396,10 +396,26 @@ class Request:
     dtype: np.dtype[Any] | None = None
 
     @property
+    def draws(self) -> int:
+        """How many times each tile is drawn."""
+        return len(self.samples) * (1 + self.mirrored)
+
+    @property
     def pictures(self) -> int:
+        """How many pictures become of them."""
         if self.reduce == "interval":
             return 3
-        return 1 if self.reduce else len(self.samples) * (1 + self.mirrored)
+        return 1 if self.reduce else self.draws
+
+
+class RequestKeywords(TypedDict, total=False):
+    """The keywords of :func:`make_request` for several samples, or other ones."""
+
+    n: int
+    reduce: Reduce | None
+    coverage: float | None
+    latents: Latents | None
+    mirrored: bool
 
 
 def make_request(
@@ -411,7 +427,8 @@ def make_request(
     n: int = 1,
     reduce: Reduce | None = None,
     coverage: float | None = None,
-    **others: Any,
+    latents: Latents | None = None,
+    mirrored: bool = False,
 ) -> Request:
     """Request samples `options.sample` to `options.sample + n - 1` of a height×width image.
     coverage: of an "interval".
@@ -453,8 +470,9 @@ def make_request(
         scale=scale,
         reduce=reduce,
         band=None if coverage is None else options.band(manifest, n=n, coverage=coverage),
-        hued="latents" not in others,  # those of a picture make that picture again
-        **others,
+        latents=latents,
+        hued=latents is None,  # those of a picture make that picture again
+        mirrored=mirrored,
     )
 
 

@@ -7,6 +7,7 @@ It also knows what to do without enough memory, and with values that are not fin
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import logging
 import threading
@@ -28,6 +29,7 @@ from srflow_sdk.drawing.tiles import (
     AUTO_BUDGET_BYTES,
     AUTO_ROOMY_BYTES,
     CPU_ACTIVATIONS,
+    GPU_ACTIVATIONS,
     MIN_TILE,
     OTHER_ACTIVATIONS,
     TRIMMED_ACTIVATIONS,
@@ -73,79 +75,91 @@ def draw_tiles(
     tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of
         an interval.
     """
-    manifest = painter.manifest
-    held = [(list[NDArray[Any]](), write) for write in writes if request.options.wrap]
-    if held:  # margins are cut off pictures that are whole
-        writes = [rows.append for rows, _ in held]
+    wrapped = [list[NDArray[Any]]() for _ in writes if request.options.wrap]
     outputs = [
         Finishing(
             lr,
-            manifest,
+            painter.manifest,
             request,
-            write=write,
+            write=wrapped[place].append if wrapped else write,
             measure=measure and not (request.reduce == "interval" and place),
             plain=request.reduce == "std",
         )
         for place, write in enumerate(writes)
     ]
     # all are of one request
-    scale = manifest.scale
-    dtype = outputs[0].band_dtype
-    tell = request.options.progress
-    samples = len(request.samples) * (1 + request.mirrored)
-    rows = tile_rows(tiles)
-    before = 0
+    request = dataclasses.replace(request, channels=lr.kind.colours, dtype=outputs[0].band_dtype)
+    drawn = 0
     told = 0
 
-    def advance(done: int) -> None:
+    def tell(before: int, count: int) -> None:
         """Tell only what is more: a tile that is drawn again after memory ran out counts once."""
         nonlocal told
-        if tell is not None and before + done > told:
-            told = before + done
-            tell(told, len(tiles) * samples)
+        done = drawn + before + count
+        if request.options.progress is not None and done > told:
+            told = done
+            request.options.progress(done, len(tiles) * request.draws)
 
+    rows = tile_rows(tiles)
     with ThreadPoolExecutor(
         min(len(outputs), _THREADS), thread_name_prefix="srflow-finish"
     ) as pool:
-        pending: list[Future[None]] = []  # of the last band: at most one waits
+        finishing: list[Future[None]] = []  # of the last band: at most one waits
         for row, below in zip(rows, [*rows[1:], None], strict=True):
-            top, bottom = row[0].window.top, row[0].window.top + row[0].window.height
-            seen = lr.network_rows(top, bottom)
-            temperature = request.temperature.for_rows(lr, top, bottom)
-            wanted = dataclasses.replace(
-                request, temperature=temperature, channels=lr.kind.colours, dtype=dtype
-            )
-            height = min(row[0].core.top + row[0].core.height, lr.height) - row[0].core.top
-            bands = [
-                np.empty((height * scale, lr.width * scale, lr.kind.colours), dtype)
-                for _ in outputs
-            ]
-            for tile in row:
-                pictures = painter.draw(
-                    tile, seen[:, :, tile.window.slices[1]], wanted, kept, after_sample=advance
-                )
-                before += samples
-                columns = slice(tile.core.left * scale, (tile.core.left + tile.core.width) * scale)
-                for band, picture in zip(bands, pictures, strict=True):
-                    target = band[:, columns]  # smaller than the core where the image was padded
-                    target[...] = picture[: target.shape[0], : target.shape[1]]
-            for future in pending:
-                future.result()
-            pending = [
+            bands = _draw_bands(lr, painter, row, request, kept, tell)
+            drawn += len(row) * request.draws
+            _wait(finishing)
+            finishing = [
                 pool.submit(output.push, band) for output, band in zip(outputs, bands, strict=True)
             ]
-            following = lr.height if below is None else below[0].window.top
-            lr.forget(
-                min(
-                    following - request.temperature.reach,
-                    *(output.needed_from for output in outputs),
-                )
-            )
-        for future in pending:
-            future.result()
-    for drawn, write in held:
-        write(cut_margins(np.concatenate(drawn), (request.height, request.width), request.lr_size))
+            next_top = lr.height if below is None else below[0].window.top
+            needed_from = (output.needed_from for output in outputs)
+            lr.forget(min(next_top - request.temperature.reach, *needed_from))
+        _wait(finishing)
+    for parts, write in zip(wrapped, writes, strict=False):
+        picture = np.concatenate(parts)
+        write(cut_margins(picture, (request.height, request.width), request.lr_size))
     return [None if output.meter is None else output.meter.db for output in outputs]
+
+
+def _wait(futures: Sequence[Future[None]]) -> None:
+    for future in futures:
+        future.result()
+
+
+def _draw_bands(
+    lr: LowResolution,
+    painter: Painter,
+    row: Sequence[Tile],
+    request: Request,
+    kept: KeptTiles,
+    tell: Callable[[int, int], None],
+) -> list[NDArray[Any]]:
+    """Draw a row of tiles, and join the cores of each picture.
+
+    tell: takes how many samples of the row are drawn before a tile, and how many of it.
+    """
+    scale = painter.manifest.scale
+    window = row[0].window
+    bounds = window.top, window.top + window.height
+    seen = lr.network_rows(*bounds)
+    request = dataclasses.replace(request, temperature=request.temperature.for_rows(lr, *bounds))
+    height = min(row[0].core.height, lr.height - row[0].core.top)
+    shape = (height * scale, lr.width * scale, request.channels)
+    bands: list[NDArray[Any]] = [np.empty(shape, request.dtype) for _ in range(request.pictures)]
+    for place, tile in enumerate(row):
+        pictures = painter.draw(
+            tile,
+            seen[:, :, tile.window.slices[1]],
+            request,
+            kept,
+            after_sample=functools.partial(tell, place * request.draws),
+        )
+        columns = slice(tile.core.left * scale, (tile.core.left + tile.core.width) * scale)
+        for band, picture in zip(bands, pictures, strict=True):
+            target = band[:, columns]  # smaller than the core where the image was padded
+            target[...] = picture[: target.shape[0], : target.shape[1]]
+    return bands
 
 
 def clean_pixels(
@@ -267,23 +281,9 @@ class Painter:
         """
         self.check_open()
         manifest = self.manifest
-        backend = self.backend
-        auto = dict[str, Any]()
         # CPUs compute half precision in float32: activations are larger than the graphs' types say.
-        widening = 2 if backend.gpu is None and manifest.precision in ("fp16", "bf16") else 1
-        if self._tile == "auto" and backend.gpu is not None:
-            free = self._free_memory_of_gpu(backend.gpu)
-            auto = {} if free is None else {"budget": free // 2}
-        elif self._tile == "auto":
-            free = available_memory()
-            trims = backend.trims_memory and CAN_RETURN_MEMORY
-            activations = TRIMMED_ACTIVATIONS if trims else OTHER_ACTIVATIONS
-            auto = {
-                "activations": CPU_ACTIVATIONS if backend.device.startswith("cpu") else activations,
-                # An eighth, because an app may draw several pictures at a time.
-                "budget": max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8)),
-                "most": free // 2,
-            }
+        widening = 2 if self.backend.gpu is None and manifest.precision in ("fp16", "bf16") else 1
+        activations, budget, most = self._plan_memory()
         return core_size(
             self._tile,
             height=height,
@@ -291,9 +291,34 @@ class Painter:
             multiple=manifest.size_multiple,
             halo=manifest.halo if halo is None else halo,
             conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * widening,
-            limits=backend.window_limits,
-            **auto,
+            activations=activations,
+            budget=budget,
+            most=most,
+            limits=self.backend.window_limits,
         )
+
+    def _plan_memory(self) -> tuple[float, int, int | None]:
+        """Plan the activations, budget and most of :func:`core_size` by the memory that is free."""
+        backend = self.backend
+        if self._tile != "auto":
+            return GPU_ACTIVATIONS, AUTO_BUDGET_BYTES, None
+        if backend.gpu is not None:
+            free_there = self._free_memory_of_gpu(backend.gpu)
+            return (
+                GPU_ACTIVATIONS,
+                AUTO_BUDGET_BYTES if free_there is None else free_there // 2,
+                None,
+            )
+        free = available_memory()
+        if backend.device.startswith("cpu"):
+            activations = CPU_ACTIVATIONS
+        elif backend.trims_memory and CAN_RETURN_MEMORY:
+            activations = TRIMMED_ACTIVATIONS
+        else:
+            activations = OTHER_ACTIVATIONS
+        # An eighth, because an app may draw several pictures at a time.
+        budget = max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8))
+        return activations, budget, free // 2
 
     def _free_memory_of_gpu(self, gpu: int) -> int | None:
         """The most that was free so far: later the backend itself holds some, which it uses
@@ -399,18 +424,13 @@ class Painter:
         kept: KeptTiles,
         after_sample: Callable[[int], None],
     ) -> list[NDArray[Any]]:
-        """A tile's pictures, for all samples, or for their mean, deviation or interval, which hold
-        two in all.
+        """Draw a tile's pictures: its samples, or their mean, deviation or interval, which hold two
+        in all.
         """
         reduce = request.reduce
         dtype = request.dtype or _FLOAT32
-        held = list[NDArray[Any]]()
-        count = 0
-
-        def to_dtype(picture: NDArray[Any]) -> NDArray[Any]:
-            return picture if picture.dtype == dtype else from_unit(picture, dtype)
-
-        mean = squares = np.zeros(0, np.float32)
+        drawn = list[NDArray[Any]]()
+        moments = _Moments()
         bounds = finish = None
         if request.hued and request.channels == 3:
             bounds = ChromaBounds(lr, tile.core.within(tile.window), self.manifest.halo)
@@ -423,26 +443,18 @@ class Painter:
             if bounds is not None and picture.dtype == np.float32:
                 values = bounds.limit(picture)
             if reduce is None or (reduce == "interval" and count == 1):
-                held.append(to_dtype(values))
-            # Welford's update: squared deviations without a difference of large numbers
+                drawn.append(_to_dtype(values, dtype))
             if reduce is not None:
-                values = np.clip(values, 0, 1)
-                if count == 1:
-                    mean = values
-                    squares = np.zeros_like(values)
-                change = values - mean
-                mean = mean + change / np.float32(count)
-                squares += change * (values - mean)
+                moments.add(np.clip(values, 0, 1))
             after_sample(count)
-        if reduce is None:
-            return held
         if reduce == "mean":
-            return [to_dtype(mean)]
-        deviation = np.sqrt(squares / np.float32(count - 1))
-        if request.band is None:
-            return [to_dtype(deviation)]
-        half = request.band(deviation)
-        return [*held, *(to_dtype(np.clip(mean + side, 0, 1)) for side in (-half, half))]
+            drawn.append(moments.mean)
+        elif request.band is not None:
+            half = request.band(moments.deviation)
+            drawn += [np.clip(moments.mean + side, 0, 1) for side in (-half, half)]
+        elif reduce is not None:
+            drawn.append(moments.deviation)
+        return [_to_dtype(picture, dtype) for picture in drawn]
 
     def draw_samples(
         self,
@@ -464,10 +476,10 @@ class Painter:
         backend = self.backend
         if request.mirrored:
             temperatures.append(request.temperature.mirrored())
-        wanted = [
+        draws = [
             (sample, temperature) for sample in request.samples for temperature in temperatures
         ]
-        at_once = backend.samples_at_once and len(wanted) > 1 and lr[0].size <= _LITTLE
+        at_once = backend.samples_at_once and len(draws) > 1 and lr[0].size <= _LITTLE
         # What devices draw themselves does not repeat.
         by_device = backend.gpu is not None and request.latents is None and not request.options.wrap
         encoded: Future[Conditioning] = Future()
@@ -478,10 +490,10 @@ class Painter:
                 return backend.begin(encoded.result(), drawing)
             noise = pool.submit(_make_noise, drawing, request, tile)
 
-            def draw() -> NDArray[Any]:
+            def draw_core() -> NDArray[Any]:
                 return _draw_core(backend, encoded.result(), noise.result(), drawing)
 
-            return pool.submit(copy_context().run, draw).result if at_once else draw
+            return pool.submit(copy_context().run, draw_core).result if at_once else draw_core
 
         def encode() -> None:
             encoded.set_result(kept.tiles.get(tile) or backend.encode(lr[None]))
@@ -492,17 +504,17 @@ class Painter:
                 with cancelled_by(cancel):
                     if by_device:
                         encode()
-                    begun = begin(*wanted[0])
+                    compute = begin(*draws[0])
                     if not by_device:
                         encode()
-                for which, following in zip(wanted, [*wanted[1:], None], strict=True):
+                for draw, following in zip(draws, [*draws[1:], None], strict=True):
                     stop_if_set(cancel)
                     with cancelled_by(cancel):
-                        after = begun if following is None else begin(*following)
-                        core = begun()
+                        compute_next = compute if following is None else begin(*following)
+                        core = compute()
                         if core.dtype == np.float32 and not is_usable(core):
-                            core = self._recompute_core(tile, lr, request, *which)
-                    begun = after
+                            core = self._recompute_core(tile, lr, request, *draw)
+                    compute = compute_next
                     yield core
             finally:
                 encoded.cancel()  # nobody waits for what was not encoded
@@ -599,6 +611,34 @@ class Painter:
             return min(_MOST_KEPT, available_memory() // 4)
         free = self._free_memory_of_gpu(self.backend.gpu)
         return _MOST_KEPT if free is None else free // 3
+
+
+class _Moments:
+    """The mean and deviation of pictures, by Welford's update: without a difference of large
+    numbers.
+    """
+
+    def __init__(self) -> None:
+        self.mean = np.zeros((), np.float32)
+        self._squares = np.zeros((), np.float32)
+        self._count = 0
+
+    def add(self, picture: NDArray[np.float32]) -> None:
+        if not self._count:
+            self.mean = picture
+        self._count += 1
+        change = picture - self.mean
+        self.mean = self.mean + change / np.float32(self._count)
+        self._squares = self._squares + change * (picture - self.mean)
+
+    @property
+    def deviation(self) -> NDArray[np.float32]:
+        deviation: NDArray[np.float32] = np.sqrt(self._squares / np.float32(self._count - 1))
+        return deviation
+
+
+def _to_dtype(picture: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    return picture if picture.dtype == dtype else from_unit(picture, dtype)
 
 
 def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, NDArray[np.float32]]:

@@ -8,11 +8,12 @@ the image's latents.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError, DeviceError
@@ -270,10 +271,11 @@ def split_tile(
     """Split a tile into smaller ones, as :func:`plan_tiles` an image; together they see no more
     than it.
     """
-    how: dict[str, Any] = {"core": core, "reach": padded_size(halo, multiple), "multiple": multiple}
-    (rows, columns), whole = tile.window.slices, tile.core
-    vertical = _spans(whole.top, whole.height, inside=rows, least=least[0], **how)
-    horizontal = _spans(whole.left, whole.width, inside=columns, least=least[1], **how)
+    rows, columns = tile.window.slices
+    whole = tile.core
+    cut = functools.partial(_spans, core=core, reach=padded_size(halo, multiple), multiple=multiple)
+    vertical = cut(whole.top, whole.height, inside=rows, least=least[0])
+    horizontal = cut(whole.left, whole.width, inside=columns, least=least[1])
     return [
         Tile(
             core=Window(top=top, left=left, height=bottom - top, width=right - left),

@@ -23,7 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import level_taus
-from srflow_sdk.drawing.file_upscaling import FileResult, finish_file, open_writer
+from srflow_sdk.drawing.file_upscaling import (
+    FileResult,
+    finish_file,
+    open_writer,
+    record_provenance,
+)
 from srflow_sdk.drawing.options import DrawOptions, Progress, part_progress
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import padded_size
@@ -205,9 +210,10 @@ def made_of_files(
         size = first.width, first.height
         check_writable(output, channels=first.channels, size=size)
         pixels, fields, note = make(readers)
-        with open_writer(
-            output, first, painter, writing, size=size, source_sha256=first.sha256(), **fields
-        ) as writer:
+        provenance = record_provenance(
+            painter, source=first.path, source_sha256=first.sha256(), **fields
+        )
+        with open_writer(output, first, provenance, writing, size=size) as writer:
             writer.write_rows(pixels)
             made = finish_file(writer, output, writing)
             for reader in readers.values():
