@@ -87,10 +87,11 @@ class AsyncUpscaler:
     in the event loop. Do not change an array before its call ends. Leaving the ``async with`` block
     ends calls that still run or wait, by DeviceError; no threads are left.
 
-    Args: bundle, device, tile, threads, precision: As for :class:`Upscaler`; entering the block
-        raises what that raises. at_once: How many calls run at a time; others wait for their turn.
-        Each takes the memory of a tile, and all
-            cores: with 2, a short call need not wait for a long one.
+    Args:
+        bundle, device, tile, threads, precision: As for :class:`Upscaler`; entering the block
+            raises what that raises.
+        at_once: How many calls run at a time; others wait for their turn. Each takes the memory of
+            a tile, and all cores: with 2, a short call need not wait for a long one.
 
     Example:
         >>> async with AsyncUpscaler() as upscaler:  # the model is loaded here

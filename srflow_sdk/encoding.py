@@ -154,7 +154,8 @@ class Encoding(Generic[ImageT]):
         It is of the model's own pictures: `consistent` and `scale` are refused. Memory holds two
         pictures, not `n`.
 
-        Returns: Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without
+        Returns:
+            Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without
             alpha.
         """
         return self._kind.arranged(
@@ -204,11 +205,11 @@ class Encoding(Generic[ImageT]):
         float32. For colours that the network maps to themselves, `decode(invert(hr))` is hr to
         rounding.
 
-        Args: hr: As :meth:`Upscaler.upscale` takes images, in this one's layout, `scale` times as
-            large; up to scale - 1
-                pixels less at the right and the bottom are padded, and count nothing. Its colours
-                are converted to sRGB as this image's are, gray becomes RGB, and colours under full
-                transparency come from their neighbours.
+        Args:
+            hr: As :meth:`Upscaler.upscale` takes images, in this one's layout, `scale` times as
+                large; up to scale - 1 pixels less at the right and the bottom are padded, and count
+                nothing. Its colours are converted to sRGB as this image's are, gray becomes RGB,
+                and colours under full transparency come from their neighbours.
             dequantise: Spread 8-bit levels evenly within them, as likelihoods of discrete data
                 demand, the same in every call. Without it the values go in as they are.
             progress, cancel: As for :meth:`Upscaler.upscale`.
@@ -249,8 +250,10 @@ class Encoding(Generic[ImageT]):
     ) -> ImageT:
         """Decode latents into a picture of the image's kind, in the size that they were made from.
 
-        Args: latents: Of this model and a picture of this image's size, from :meth:`invert` or
-            changed by their methods. consistent, progress, cancel: As for :meth:`Upscaler.upscale`.
+        Args:
+            latents: Of this model and a picture of this image's size, from :meth:`invert` or
+                changed by their methods.
+            consistent, progress, cancel: As for :meth:`Upscaler.upscale`.
 
         Raises:
             ArgumentError: The latents are of another model or size.

@@ -75,23 +75,26 @@ class Upscaler:
     `flow`. The same bundle, image, tau, seed and sample give the same picture, bit for bit if the
     tiles have the same size.
 
-    Args: bundle: "auto" (or None): the embedded model that suits each picture and `scale`
-        (:func:`choose_model`), and
-            x4-small for what only a flow does. Or one model: its name, directory or Bundle. Or
-            Bundles to choose from.
+    Args:
+        bundle: "auto" (or None): the embedded model that suits each picture and `scale`
+            (:func:`choose_model`), and x4-small for what only a flow does. Or one model: its name,
+            directory or Bundle. Or Bundles to choose from.
         device: "cpu", "cuda", "tensorrt", "rtx", "webgpu" or "openvino"; "cuda:1" is the second
             GPU. "auto" is the first of engines, CUDA and other GPUs that really starts, else the
             CPU.
         tile: Side of tiles in LR pixels, from 16; "auto" fits them to the free memory, None takes
-        the whole image.
+            the whole image.
         threads: CPU threads, at most one per core; None leaves the choice to the runtime.
         precision: "bundle" computes as exported; "bf16" and "int8" let the encoder compute in less,
             which changes pictures a little; "fastest" is the fastest of these here, measured once
             for each machine and model.
 
-    Raises: ArgumentError, BundleError, DeviceError: Methods raise ImageError, NonFiniteError and
-        CancelledError, too, and
-            `restore`, `transfer` and `log_likelihood` BundleError if the bundle has no inverter.
+    Raises:
+        ArgumentError: A value is wrong.
+        BundleError: The bundle is damaged; also of `restore`, `transfer` and `log_likelihood` if it
+            has no inverter.
+        DeviceError: The device does not start. Methods raise ImageError, NonFiniteError and
+            CancelledError, too.
 
     Example:
         >>> Upscaler().upscale("photo.jpg", tau=0.8, seed=1).save("large.png")
@@ -272,13 +275,17 @@ class Upscaler:
         """Upscale an image file, with its metadata, into one for each sample, in memory that does
         not grow with it.
 
-        Args: source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8
-            or 16 bits or float. targets: One path, or one for each sample, from `sample` on;
-            endings set the format (:func:`write_image`). report: Measure each output's LR-PSNR, at
-            the model's scale; below 40 dB a warning is logged. max_pixels: The largest source
-            accepted, width × height. quality, lossless: As for :func:`write_image`. interval: A
-            coverage, as of :meth:`Encoding.interval`, for three targets: picture, low, high, of 8
-            samples.
+        Args:
+            source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8 or
+                16 bits or float.
+            targets: One path, or one for each sample, from `sample` on; endings set the format
+                (:func:`write_image`).
+            report: Measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is
+                logged.
+            max_pixels: The largest source accepted, width × height.
+            quality, lossless: As for :func:`write_image`.
+            interval: A coverage, as of :meth:`Encoding.interval`, for three targets: picture, low,
+                high, of 8 samples.
         """
         paths = (
             list(targets)
@@ -339,10 +346,10 @@ class Upscaler:
         """Compute everything that depends on the image alone, so that drawing samples from it is
         quick.
 
-        Args: memory_budget: Bytes of conditioning to keep on the device; tiles beyond it are
-            encoded for every draw. None
-                is a third of a GPU's free memory, otherwise a quarter of what is free, at most 1
-                GiB.
+        Args:
+            memory_budget: Bytes of conditioning to keep on the device; tiles beyond it are encoded
+                for every draw. None is a third of a GPU's free memory, otherwise a quarter of what
+                is free, at most 1 GiB.
         """
         if memory_budget is not None:
             memory_budget = whole(
@@ -493,10 +500,11 @@ class Upscaler:
         """Put what a mask selects of one picture into another
         (:class:`~srflow_sdk.flow.options.TransferOptions`).
 
-        Args: target, source: Of one size. Beyond 6 pixels around the mask, the answer is the
-            target. mask: An array or tensor of bool, H×W, or an image, at least half as bright as
-            white inside. lr: The target's true LR image, if it was upscaled from one; None reduces
-            the target.
+        Args:
+            target, source: Of one size. Beyond 6 pixels around the mask, the answer is the target.
+            mask: An array or tensor of bool, H×W, or an image, at least half as bright as white
+                inside.
+            lr: The target's true LR image, if it was upscaled from one; None reduces the target.
         """
         chosen = keywords_of(TransferOptions, options)
         with memory_errors_typed("for the pictures; use smaller ones"):

@@ -48,12 +48,13 @@ def open_backend(
 ) -> Backend:
     """Open an active backend for a bundle; the caller deactivates it.
 
-    Args: bundle: The bundle. device: "cpu"; "cuda"; "tensorrt", the bundle's own engines; "rtx"
-        (TensorRT-RTX) or "webgpu", plug-ins of ONNX
-            Runtime; "openvino"; or "auto", the first that really starts of engines, CUDA, RTX,
-            WebGPU and OpenVINO (the last three only on a GPU), and the CPU. It skips devices that
-            are offered but do not start, with a warning. "cuda:1" is the second GPU, also of
-            "tensorrt" and "rtx".
+    Args:
+        bundle: The bundle.
+        device: "cpu"; "cuda"; "tensorrt", the bundle's own engines; "rtx" (TensorRT-RTX) or
+            "webgpu", plug-ins of ONNX Runtime; "openvino"; or "auto", the first that really starts
+            of engines, CUDA, RTX, WebGPU and OpenVINO (the last three only on a GPU), and the CPU.
+            It skips devices that are offered but do not start, with a warning. "cuda:1" is the
+            second GPU, also of "tensorrt" and "rtx".
         threads: CPU threads, at least 1; None leaves the choice to the backend.
         precision: "bundle" computes as the bundle was exported. "bf16" and "int8" let the encoder
             compute in less, on the processor. "fastest" is the fastest of these within the gate

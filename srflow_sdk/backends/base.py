@@ -53,8 +53,9 @@ class Finish:
     """What a device may do to a picture's core: keep its chroma within `bounds`, and round it to a
     dtype.
 
-    bounds: those of :class:`~srflow_sdk.drawing.low_resolution.ChromaBounds`, float32 4×h×w; None:
-        it stays.
+    Attributes:
+        bounds: those of :class:`~srflow_sdk.drawing.low_resolution.ChromaBounds`, float32 4×h×w;
+            None: it stays.
     """
 
     dtype: np.dtype[Any]
@@ -65,11 +66,15 @@ class Finish:
 class Drawing:
     """A sample to draw of a window of an image, with noise that is not drawn yet.
 
-    Args: levels, scale: The model's. seed, sample: Of the random field. window: In LR pixels of the
-        image. tau: The noise's standard deviation. maps: What the noise is multiplied by besides,
-        float32 h×w for every level; empty for nothing. core: The wanted part of the picture, in HR
-        pixels of the window. finish: How the picture will be finished; None: the values are wanted
-        as they are.
+    Args:
+        levels, scale: The model's.
+        seed, sample: Of the random field.
+        window: In LR pixels of the image.
+        tau: The noise's standard deviation.
+        maps: What the noise is multiplied by besides, float32 h×w for every level; empty for
+            nothing.
+        core: The wanted part of the picture, in HR pixels of the window.
+        finish: How the picture will be finished; None: the values are wanted as they are.
     """
 
     levels: tuple[LatentLevel, ...]
@@ -182,8 +187,9 @@ class Backend(ABC):
     def encode(self, lr: _Array) -> Conditioning:
         """Compute everything that depends on the LR image alone.
 
-        Args: lr: float32 B×3×h×w RGB in [0, 1]; h and w are multiples of the manifest's
-            `size_multiple`.
+        Args:
+            lr: float32 B×3×h×w RGB in [0, 1]; h and w are multiples of the manifest's
+                `size_multiple`.
 
         Raises:
             DeviceError: The backend is not active, or the device fails.
@@ -218,9 +224,10 @@ class Backend(ABC):
             conditioning: From :meth:`encode` of this backend.
             drawing: A sample of its window.
 
-        Returns: A function that gives the core of :meth:`sample`'s picture, with the same bits,
-            float32 h×w×3; or, if the device finishes it, of the dtype that the drawing names, and
-            NaN where values cannot be a picture's.
+        Returns:
+            A function that gives the core of :meth:`sample`'s picture, with the same bits, float32
+            h×w×3; or, if the device finishes it, of the dtype that the drawing names, and NaN where
+            values cannot be a picture's.
 
         Raises:
             SRFlowError: As :meth:`sample`; so does the function.
@@ -245,8 +252,9 @@ class Backend(ABC):
             conditioning: From :meth:`encode` of this backend.
             hr: float32 N×3×sh×sw RGB in [0, 1].
 
-        Returns: The latents by level, float32 N×C×H×W, and a map of the log density in nats,
-            float32 N×1×h×w: what the HR pixels of each LR pixel contribute.
+        Returns:
+            The latents by level, float32 N×C×H×W, and a map of the log density in nats, float32
+            N×1×h×w: what the HR pixels of each LR pixel contribute.
 
         Raises:
             DeviceError: As in :meth:`encode`, or :attr:`can_invert` is false.

@@ -59,10 +59,12 @@ class OrtConditioning(Conditioning):
 class OnnxRuntimeBackend(Backend):
     """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
 
-    Args: bundle: The bundle. device: "cpu", "cuda", "rtx" or "webgpu". gpu: Which GPU, by number.
+    Args:
+        bundle: The bundle.
+        device: "cpu", "cuda", "rtx" or "webgpu".
+        gpu: Which GPU, by number.
         threads: CPU threads for the operators, at most one per core; None leaves the choice to ONNX
-        Runtime (one per
-            physical core).
+            Runtime (one per physical core).
         graphs: The encoder's and the sampler's file in the bundle; None: those that the device can
             run, which are the float32 ones if it has no bfloat16 convolution.
     """

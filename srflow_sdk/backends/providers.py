@@ -31,12 +31,18 @@ _FREE = contextlib.nullcontext()
 class Provider:
     """A row: an execution provider.
 
-    device, name: the SDK's and ONNX Runtime's name. title: for people. fix: what to do if it does
-    not start. options: the provider's own, for a bundle and the number of a GPU. check: of that
-    number, before it starts; it raises DeviceError. bfloat16: it has bfloat16 convolutions. memory:
-    ONNX Runtime's name for where the encoder's outputs stay. one_at_a_time: held during runs. Of
-    plug-ins, module: to import.
-    package: pip's name. needs: the hardware and drivers.
+    Attributes:
+        device, name: the SDK's and ONNX Runtime's name.
+        title: for people.
+        fix: what to do if it does not start.
+        options: the provider's own, for a bundle and the number of a GPU.
+        check: of that number, before it starts; it raises DeviceError.
+        bfloat16: it has bfloat16 convolutions.
+        memory: ONNX Runtime's name for where the encoder's outputs stay.
+        one_at_a_time: held during runs.
+        module: of a plug-in, to import.
+        package: of a plug-in, pip's name.
+        needs: of a plug-in, the hardware and drivers.
     """
 
     device: DeviceName

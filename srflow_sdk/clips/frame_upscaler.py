@@ -66,10 +66,12 @@ class FrameUpscaler:
     A keyframe is what :meth:`Upscaler.upscale` draws. With tau="auto" each place's temperature
     changes as slowly as its detail. Memory is that of six pictures in float32. Not thread-safe.
 
-    Args: upscaler: With one model; it stays open. latents: "motion" carries what was drawn along
-        the motion from frame to frame; "screen" draws every frame with
-            the same latents, which look like dirt on a window once the picture moves; "fresh" draws
-            each with others, those of sample = its number, and detail boils.
+    Args:
+        upscaler: With one model; it stays open.
+        latents: "motion" carries what was drawn along the motion from frame to frame; "screen"
+            draws every frame with the same latents, which look like dirt on a window once the
+            picture moves; "fresh" draws each with others, those of sample = its number, and detail
+            boils.
         keyframes: With "motion", frames whose numbers are multiples of this begin anew, as a frame
             after a cut does. So a run may start at any of them, and draws the same frames, bit for
             bit, on the same machine: :meth:`start`.
@@ -124,15 +126,17 @@ class FrameUpscaler:
     def draw(self, frame: NDArray[Any], number: int) -> NDArray[Any]:
         """Draw a frame. After an error it may be drawn again.
 
-        Args: frame: H×W×3, or ×4 with alpha, sRGB, uint8 or uint16. number: Of the frame in its
-            clip, from 0 on. With "motion" each is the last one's plus 1, or a multiple of
-                `keyframes`.
+        Args:
+            frame: H×W×3, or ×4 with alpha, sRGB, uint8 or uint16.
+            number: Of the frame in its clip, from 0 on. With "motion" each is the last one's plus
+                1, or a multiple of `keyframes`.
 
         Returns:
             sH×sW, of the frame's channels and dtype.
 
-        Raises: ArgumentError: For other frames and after a gap; also the errors of
-            :meth:`Upscaler.upscale`.
+        Raises:
+            ArgumentError: For other frames and after a gap; also the errors of
+                :meth:`Upscaler.upscale`.
         """
         self._check(frame, number)
         if self._latents != "motion":

@@ -25,9 +25,10 @@ _LARGEST_GAP = (
 class Motion:
     """How a frame H×W moved since the one before.
 
-    flow: float32 H×W×2, columns then rows: where each pixel was, less where it is, in pixels.
-    seen: H×W: True where the pixel was there, looked much the same, and the motion forward from
-        there leads back to it.
+    Attributes:
+        flow: float32 H×W×2, columns then rows: where each pixel was, less where it is, in pixels.
+        seen: H×W: True where the pixel was there, looked much the same, and the motion forward from
+            there leads back to it.
     """
 
     flow: NDArray[np.float32]

@@ -44,9 +44,11 @@ INTERVAL_SAMPLES = 8
 class FileOutput:
     """One picture that was written.
 
-    Attributes: path: The file. provenance: As it is stored in the file. lr_psnr: In dB; see
-        :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model made, before it
-            was reduced to a smaller `scale`.
+    Attributes:
+        path: The file.
+        provenance: As it is stored in the file.
+        lr_psnr: In dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model
+            made, before it was reduced to a smaller `scale`.
         size_bytes, sha256: Of the file. These and `lr_psnr` are None without `report`.
     """
 
@@ -61,9 +63,13 @@ class FileOutput:
 class FileResult:
     """The result of upscaling a file.
 
-    Attributes: source: The file that was read. size: Its width and height in pixels. outputs: The
-        pictures, in the order of the targets. seconds: The total time. note: What was decided about
-        the picture, such as "noise of 9/255: spatial, τ 0.7"; "" if nothing was.
+    Attributes:
+        source: The file that was read.
+        size: Its width and height in pixels.
+        outputs: The pictures, in the order of the targets.
+        seconds: The total time.
+        note: What was decided about the picture, such as "noise of 9/255: spatial, τ 0.7"; "" if
+            nothing was.
     """
 
     source: Path

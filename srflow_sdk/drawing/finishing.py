@@ -186,9 +186,12 @@ def lr_psnr(
     image do not count. Below 40 dB an answer no longer reduces to its image: lower tau, or use
     `consistent=True`.
 
-    Args: answer, image: As :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16
-        times as large. reduction: "bicubic" or "bilinear", as the model was trained for
-        (`bundle.manifest.reduction`). layout: Of both, as there.
+    Args:
+        answer, image: As :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times
+            as large.
+        reduction: "bicubic" or "bilinear", as the model was trained for
+            (`bundle.manifest.reduction`).
+        layout: Of both, as there.
 
     Returns:
         The decibels: infinite if the two agree, NaN if nothing is visible.

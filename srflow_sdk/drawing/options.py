@@ -47,9 +47,11 @@ def option(default: Any, help: str, **more: Any) -> Any:
 class OutputSize:
     """The size of an output in pixels, for the keyword `scale`. The photo's proportions are kept.
 
-    Args: width, height: Of the output; if both are given, it fits within them and reaches one of
-        them. max_side: The longer side has at most so many pixels; where the model's picture is
-        smaller, it stays as it is.
+    Args:
+        width, height: Of the output; if both are given, it fits within them and reaches one of
+            them.
+        max_side: The longer side has at most so many pixels; where the model's picture is smaller,
+            it stays as it is.
 
     Raises:
         ArgumentError: It is not a width, a height, both, or a max_side, in whole numbers from 1 on.
@@ -127,22 +129,23 @@ class DrawOptions:
     """The keywords of every method that draws: :meth:`Upscaler.upscale`, :meth:`Encoding.sample`
     and the others.
 
-    Args: tau: Temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ
-        more. An array H×W gives
-            each pixel its own; "auto" is less on flat areas. None is the model's default.
+    Args:
+        tau: Temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ
+            more. An array H×W gives each pixel its own; "auto" is less on flat areas. None is the
+            model's default.
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
         consistent: Let the answer's reduction equal the input to rounding:
-        :func:`~srflow_sdk.lr_psnr` tells.
+            :func:`~srflow_sdk.lr_psnr` tells.
         wrap: The image is a texture that tiles along "x", "y" or both, "xy", and so does the
-        answer, without a seam.
+            answer, without a seam.
         scale: How many times larger the sides are, or an :class:`OutputSize`; None is the model's
-        own.
+            own.
         reduction, linear_light: For a smaller `scale`: antialiased "bicubic" or "lanczos"; of
-        values, or of light.
+            values, or of light.
         value_range: (low, high), an array's values that are black and white, or percentiles ("1%",
-        "99%").
+            "99%").
         progress: Called as progress(done, total) after each tile, in the calling thread; what it
-        raises ends the call.
+            raises ends the call.
         cancel: Once this event is set, from any thread, the call ends with CancelledError.
 
     Raises:
@@ -364,19 +367,20 @@ def _chosen(options: DrawOptions) -> dict[str, Any]:
 class Request:
     """A drawing of one image, as :func:`make_request` checks it.
 
-    temperature: checked for this image.
-    samples: the numbers of the samples.
-    height, width: of the outputs. scale: how many times as large as the image that is; None: as the
-    model's picture.
-    reduce: draw the "mean" or "std" of the samples instead of the samples, or the first with the
-        bounds of the "interval", whose `band` is half its width.
-    latents: are decoded, and none are drawn.
-    lr_size: the image's height and width. margins: LR rows and columns of its repetition around it,
-    which are cut off.
-    mirrored: after each sample, draw the one whose latents are the negatives of its latents.
-    hued: keep the hues of the image, and gray gray.
-    channels: 1 (gray) or 3 (RGB). dtype: all but float32, which None is, are clipped and rounded to
-        the full range.
+    Attributes:
+        temperature: checked for this image.
+        samples: the numbers of the samples.
+        height, width: of the outputs.
+        scale: how many times as large as the image that is; None: as the model's picture.
+        reduce: draw the "mean" or "std" of the samples instead of the samples, or the first with
+            the bounds of the "interval", whose `band` is half its width.
+        latents: are decoded, and none are drawn.
+        lr_size: the image's height and width.
+        margins: LR rows and columns of its repetition around it, which are cut off.
+        mirrored: after each sample, draw the one whose latents are the negatives of its latents.
+        hued: keep the hues of the image, and gray gray.
+        channels: 1 (gray) or 3 (RGB).
+        dtype: all but float32, which None is, are clipped and rounded to the full range.
     """
 
     options: DrawOptions

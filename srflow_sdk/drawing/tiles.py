@@ -126,14 +126,14 @@ def core_size(
     """Choose the side of an image's cores, a whole multiple of `multiple`; None: the whole image is
     one tile.
 
-    Args: tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels,
-        below which halos cost
-            more than the tile; the core has 16 to 512 pixels. None is one tile at any cost; a
-            number is the core's side, at least 16, rounded up to a multiple.
+    Args:
+        tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below
+            which halos cost more than the tile; the core has 16 to 512 pixels. None is one tile at
+            any cost; a number is the core's side, at least 16, rounded up to a multiple.
         height, width: Of the image in LR pixels.
         halo: In LR pixels, on each side.
-        conditioning_bytes_per_pixel: As of the manifest. activations: Memory of a tile, in units of
-        its conditioning.
+        conditioning_bytes_per_pixel: As of the manifest.
+        activations: Memory of a tile, in units of its conditioning.
         limits: Window sizes that the backend takes; "auto" prefers the optimal one.
 
     Raises:

@@ -39,21 +39,25 @@ _ANIMATED_HEIF = rb".{4}ftyp(?:avis|hevc|msf1)"
 class Format:
     """A format; a new one needs a row of :data:`FORMATS` and nothing else.
 
-    endings: of its files' names. begins: how its files begin, as a regular expression.
-    animated: how those begin that call themselves an animation where libvips would silently read
-    the first picture.
-    loader: libvips' operation that reads it. Only these are ever called: libvips has others, for
-        formats that can run programs or fetch files. pillow: instead, Pillow's name of the format,
-        which Pillow then decodes whole.
-    extra, decoders: the extra, and the modules like pi_heif, that decode what libvips cannot.
-    paged: whether a file's further images are pictures of their own.
-    mapped: whether the loader maps files, so that their bytes are read before.
-    saver: libvips' operation that writes it; "" if none does. options: keywords of the saver.
-    bits: most bits per integer channel. max_side: largest side in pixels. max_xmp: bytes of the
-    largest XMP packet.
-    holds_float: whether float32 stays float32. holds_gray: whether gray stays gray; otherwise it
-    becomes RGB.
-    losses: whether it always loses detail, never, or as asked for.
+    Attributes:
+        endings: of its files' names.
+        begins: how its files begin, as a regular expression.
+        animated: how those begin that call themselves an animation where libvips would silently
+            read the first picture.
+        loader: libvips' operation that reads it. Only these are ever called: libvips has others,
+            for formats that can run programs or fetch files.
+        pillow: instead, Pillow's name of the format, which Pillow then decodes whole.
+        extra, decoders: the extra, and the modules like pi_heif, that decode what libvips cannot.
+        paged: whether a file's further images are pictures of their own.
+        mapped: whether the loader maps files, so that their bytes are read before.
+        saver: libvips' operation that writes it; "" if none does.
+        options: keywords of the saver.
+        bits: most bits per integer channel.
+        max_side: largest side in pixels.
+        max_xmp: bytes of the largest XMP packet.
+        holds_float: whether float32 stays float32.
+        holds_gray: whether gray stays gray; otherwise it becomes RGB.
+        losses: whether it always loses detail, never, or as asked for.
     """
 
     name: str
@@ -192,10 +196,11 @@ class WriteOptions:
     """How image files are read and written, for everything that makes files of files. Raises:
     ArgumentError.
 
-    max_pixels: largest source, width × height.
-    quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
-    lossless: keep every visible pixel of WebP and AVIF.
-    report: measure and hash what is written.
+    Attributes:
+        max_pixels: largest source, width × height.
+        quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
+        lossless: keep every visible pixel of WebP and AVIF.
+        report: measure and hash what is written.
     """
 
     max_pixels: int = MAX_PIXELS

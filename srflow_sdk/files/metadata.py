@@ -46,11 +46,15 @@ _SRGB = "1 (sRGB, Short, 1 components, 2 bytes)"
 class Metadata:
     """Metadata that travels from file to file with the pixels; all of it is optional.
 
-    Attributes: icc_profile: the pixel values' profile, exactly as in the file, possibly damaged;
-        None means sRGB. exif: the block, with orientation 1 and without a thumbnail; camera,
-        exposure, GPS and notes are kept. xmp: the packet, exactly as in the file. iptc: only the
-        records. resolution: pixels per mm, x and y; None if the file has none. geo: a GeoTIFF's
-        tags.
+    Attributes:
+        icc_profile: the pixel values' profile, exactly as in the file, possibly damaged; None means
+            sRGB.
+        exif: the block, with orientation 1 and without a thumbnail; camera, exposure, GPS and notes
+            are kept.
+        xmp: the packet, exactly as in the file.
+        iptc: only the records.
+        resolution: pixels per mm, x and y; None if the file has none.
+        geo: a GeoTIFF's tags.
     """
 
     icc_profile: bytes | None = None
@@ -64,8 +68,10 @@ class Metadata:
         """The metadata of an image with `scale` times as many pixels a side, so that it prints at
         the same size.
 
-        Args: scale: output pixels for each input pixel, a side. sides: how many times as many
-            columns and rows there are exactly, so that it covers the same ground.
+        Args:
+            scale: output pixels for each input pixel, a side.
+            sides: how many times as many columns and rows there are exactly, so that it covers the
+                same ground.
         """
         geo = None if self.geo is None else self.geo.enlarged(*sides or (scale, scale))
         resolution = (

@@ -61,21 +61,28 @@ class Provenance:
     """How an output was made. With the same source, model and SDK, these values make the same
     picture again.
 
-    Attributes: model, model_sha256: name and digest of the bundle. tau: temperature; None means
-        that a map was used, so this alone cannot make the picture again. auto_tau: version of the
-        map by which tau="auto" scaled `tau`, None if it did not. seed, sample, latent_scheme: they
-        select the random field. tile: side of a tile's core in LR pixels, None for one tile.
-        consistent: whether it was projected onto the LR image. source, source_sha256: the source's
-        file name without folders, and the sha256 of its bytes. scale: sides of an output that was
-        reduced, divided by the source's; None: it has the model's scale. reduction: the kernel,
-        "bicubic" or "lanczos", None likewise. linear_light: whether light was averaged instead of
-        values. value_range: the values that were black and white, or percentiles, as text; None:
-        those of the dtype. wrap: the directions in which it tiles without a seam, "x", "y" or "xy";
-        None: none. operation: what was done, "upscale", "restore", "transfer", or "interval", which
-        is a bound of one. settings: of an operation other than "upscale", what it needs besides the
-        fields above, in its own words. precision, device: what the encoder computed in, "bf16" or
-        "int8", and where, such as "openvino"; "bundle" and
-            None if it computed as the bundle was exported.
+    Attributes:
+        model, model_sha256: name and digest of the bundle.
+        tau: temperature; None means that a map was used, so this alone cannot make the picture
+            again.
+        auto_tau: version of the map by which tau="auto" scaled `tau`, None if it did not.
+        seed, sample, latent_scheme: they select the random field.
+        tile: side of a tile's core in LR pixels, None for one tile.
+        consistent: whether it was projected onto the LR image.
+        source, source_sha256: the source's file name without folders, and the sha256 of its bytes.
+        scale: sides of an output that was reduced, divided by the source's; None: it has the
+            model's scale.
+        reduction: the kernel, "bicubic" or "lanczos", None likewise.
+        linear_light: whether light was averaged instead of values.
+        value_range: the values that were black and white, or percentiles, as text; None: those of
+            the dtype.
+        wrap: the directions in which it tiles without a seam, "x", "y" or "xy"; None: none.
+        operation: what was done, "upscale", "restore", "transfer", or "interval", which is a bound
+            of one.
+        settings: of an operation other than "upscale", what it needs besides the fields above, in
+            its own words.
+        precision, device: what the encoder computed in, "bf16" or "int8", and where, such as
+            "openvino"; "bundle" and None if it computed as the bundle was exported.
         cleaned_by: name and digest of the model that drew the source at temperature 0 before, in
             its size; None: none.
     """

@@ -60,9 +60,9 @@ _KEPT = ("vips-loader", "resolution-unit", "icc-profile-data", "exif-data", "xmp
 class ImageFile:
     """An image as read from a file.
 
-    Attributes: pixels: uint8, uint16 or float32 in [0, 1], upright: H×W×1 (gray), 2 (gray, alpha),
-        3 (RGB) or 4 (RGB, alpha),
-            in the file's own colours.
+    Attributes:
+        pixels: uint8, uint16 or float32 in [0, 1], upright: H×W×1 (gray), 2 (gray, alpha), 3 (RGB)
+            or 4 (RGB, alpha), in the file's own colours.
         metadata: what else the file holds; pass it to :func:`~srflow_sdk.files.write_image`.
     """
 
@@ -89,14 +89,18 @@ def count_pixels(path: PathLike, *, max_pixels: int) -> int:
 def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Read a whole file, with the conversions of :class:`ImageReader`.
 
-    Args: path: of a PNG, JPEG, WebP, TIFF, still GIF, BMP, AVIF or HEIC file; its content decides,
-        not its ending. max_pixels: largest width × height; a small file can claim any size.
+    Args:
+        path: of a PNG, JPEG, WebP, TIFF, still GIF, BMP, AVIF or HEIC file; its content decides,
+            not its ending.
+        max_pixels: largest width × height; a small file can claim any size.
 
     Returns:
         The pixels and their metadata.
 
-    Raises: ImageError: if the file cannot be read, is no such picture, or is too large; one line
-        with the path. MissingExtraError: if libvips cannot be loaded.
+    Raises:
+        ImageError: if the file cannot be read, is no such picture, or is too large; one line with
+            the path.
+        MissingExtraError: if libvips cannot be loaded.
 
     Example:
         >>> file = read_image("photo.jpg")

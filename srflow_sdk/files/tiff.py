@@ -95,9 +95,11 @@ class GeoTags:
 class Tiff:
     """The contents of a file's directories, as far as they can be read.
 
-    numbers: the integers in its first IFD by their tags. exif: a block of what it says about the
-    picture and how it was taken. geo: where the pixels lie. is_one_picture: whether all pages
-    except the first are smaller versions of it.
+    Attributes:
+        numbers: the integers in its first IFD by their tags.
+        exif: a block of what it says about the picture and how it was taken.
+        geo: where the pixels lie.
+        is_one_picture: whether all pages except the first are smaller versions of it.
     """
 
     numbers: dict[int, int] = field(default_factory=dict)

@@ -44,20 +44,22 @@ def write_image(
 ) -> None:
     """Write an image file in the format of the name's ending; it appears complete, or not at all.
 
-    Args: path: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it. An older file
-        is replaced. pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1 (gray), 2 (gray,
-        alpha), 3 (RGB) or 4 (RGB, alpha).
-            PNG and TIFF keep uint16; TIFF keeps float32, which becomes uint16 in PNG; the others
-            hold 8 bits.
+    Args:
+        path: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it. An older file is
+            replaced.
+        pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or
+            4 (RGB, alpha). PNG and TIFF keep uint16; TIFF keeps float32, which becomes uint16 in
+            PNG; the others hold 8 bits.
         metadata: for pixels of this size (see :meth:`Metadata.enlarged`). What the format cannot
-        hold is logged.
+            hold is logged.
         provenance: how they were made; it is added to the XMP packet.
         quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85.
         lossless: keep every visible pixel of WebP and AVIF, as PNG and TIFF do.
 
-    Raises: ArgumentError: for unknown endings and dtypes, and what the format does not offer.
+    Raises:
+        ArgumentError: for unknown endings and dtypes, and what the format does not offer.
         ImageError: if the pixels do not fit the format, or the file cannot be written; an older one
-        is as before.
+            is as before.
 
     Example:
         >>> write_image("gray.tif", np.zeros((480, 640), np.uint16))

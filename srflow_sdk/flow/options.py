@@ -50,10 +50,11 @@ class RestoreKeywords(WatchKeywords, total=False):
 class RestoreOptions:
     """The keywords of :meth:`Upscaler.restore`.
 
-    Args: tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is
-        what was measured best. over: the latents that count together: "spatial", a channel, against
-        noise; "local", a position, against
-            dots; "global", a level; "auto" is what the picture shows.
+    Args:
+        tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is
+            what was measured best.
+        over: the latents that count together: "spatial", a channel, against noise; "local", a
+            position, against dots; "global", a level; "auto" is what the picture shows.
         progress, cancel: as in :meth:`Upscaler.upscale`; the tiles of all passes count.
 
     Raises:
@@ -136,11 +137,12 @@ class TransferKeywords(WatchKeywords, total=False):
 class TransferOptions:
     """The keywords of :meth:`Upscaler.transfer`.
 
-    Args: blend: "gradient" first fits the content's brightness and colour (Poisson image editing),
-        for any two pictures;
-            "none" is the publication's way, for pictures that agree at LR size.
+    Args:
+        blend: "gradient" first fits the content's brightness and colour (Poisson image editing),
+            for any two pictures; "none" is the publication's way, for pictures that agree at LR
+            size.
         tau: of the normalised latents, 0 … 2, or by level; None is 0.8 on the finest level for
-        "gradient", else 0.9.
+            "gradient", else 0.9.
         seed: of the statistics that normalising draws.
         progress, cancel: as in :meth:`Upscaler.upscale`; tiles count when encoded, inverted and
             decoded.

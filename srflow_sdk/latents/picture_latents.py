@@ -55,12 +55,13 @@ class Latents:
     share them. Together they are as large as the picture in float32. `==` tells whether two names
     mean one object; numpy.array_equal compares the arrays.
 
-    Args: levels: Arrays by level, 1 … 16, finest first: float32, C×(padded HR height /
-        2^level)×(padded HR width /
-            2^level). Writable ones are copied; read-only ones are taken as they are.
+    Args:
+        levels: Arrays by level, 1 … 16, finest first: float32, C×(padded HR height /
+            2^level)×(padded HR width / 2^level). Writable ones are copied; read-only ones are taken
+            as they are.
         height, width: Of the HR picture in pixels, without padding.
         model_sha256: :attr:`Bundle.model_sha256` of the model that they belong to; for another they
-        mean nothing.
+            mean nothing.
         log_likelihood: Log-density of the picture's values in [0, 1] given its LR image, in nats;
             None if it is not known, as once latents were changed.
         precision: The encoder's arithmetic when they were made: with another, they are decoded less
@@ -182,10 +183,10 @@ class Latents:
         Only latents of the picture count, not those of its padding. Collections with fewer than two
         latents stay as they are. Latents that are all equal become M.
 
-        Args: tau: 0 … 2, or numbers by level; levels that are not named stay as they are. over: The
-            collections: "spatial", one channel at all positions; "local", all channels at one
-            position;
-                "global", a whole level.
+        Args:
+            tau: 0 … 2, or numbers by level; levels that are not named stay as they are.
+            over: The collections: "spatial", one channel at all positions; "local", all channels at
+                one position; "global", a whole level.
             where: Boolean H×W of the HR picture. At a level, a position is inside if any of its
                 2^level × 2^level pixels is; only those inside count, and only they change.
             seed: Of the drawn M and S, 0 … 2^64 - 1.

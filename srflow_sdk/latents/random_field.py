@@ -115,19 +115,23 @@ def window_noise(
 ) -> dict[int, NDArray[np.float32]]:
     """The standard normal latents of a window of an image, by level, as graphs take them for τ = 1.
 
-    Args: levels: The model's levels. scale: HR size / LR size. seed, sample: 0 … 2^64 - 1; each
-        pair is a field of its own. height, width, top, left: The window in LR pixels of the whole
-        image. All four must fall on whole latent pixels,
-            as multiples of the model's size multiple do. A window may begin before the image: there
-            its latents come from the field's end, so that coordinate -1 stands for 2^32 - 1.
+    Args:
+        levels: The model's levels.
+        scale: HR size / LR size.
+        seed, sample: 0 … 2^64 - 1; each pair is a field of its own.
+        height, width, top, left: The window in LR pixels of the whole image. All four must fall on
+            whole latent pixels, as multiples of the model's size multiple do. A window may begin
+            before the image: there its latents come from the field's end, so that coordinate -1
+            stands for 2^32 - 1.
         periods: LR rows and columns, after which, rounded up to whole latent pixels, each level
             repeats.
 
     Returns:
         Float32 arrays C×h×w by level.
 
-    Raises: ArgumentError: The window splits latent pixels, or :func:`standard_normal` refuses
-        something.
+    Raises:
+        ArgumentError: The window splits latent pixels, or :func:`standard_normal` refuses
+            something.
     """
     place = {"top": top, "left": left, "height": height, "width": width}
     noise = {}
@@ -165,11 +169,12 @@ def standard_normal(
     Deterministic to the bit on every machine (scheme 1, in the module's docstring); a window equals
     the same window cut out of any larger one.
 
-    Args: seed, sample: 0 … 2^64 - 1; each pair is an independent field. level: Flow level, 1 … 63;
-        its latents have HR/2^level pixels a side. channels: Latent channels, from channel 0 on.
+    Args:
+        seed, sample: 0 … 2^64 - 1; each pair is an independent field.
+        level: Flow level, 1 … 63; its latents have HR/2^level pixels a side.
+        channels: Latent channels, from channel 0 on.
         top, left, height, width: The window in the level's own latent pixels; coordinates are -2^32
-        … 2^32 - 1, and -1
-            stands for 2^32 - 1.
+            … 2^32 - 1, and -1 stands for 2^32 - 1.
         ends: The rows and columns after which the field repeats, so that -1 stands for the last
             one; None: 2^32.
 

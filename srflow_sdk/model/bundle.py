@@ -44,12 +44,14 @@ class Bundle:
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """Open a bundle directory and verify it: manifest, schema, sizes and sha256 of every file.
 
-        Args: path: the directory. A string that is the name of an embedded model, such as
-            "x4-small", means that model;
-                for a directory of the same name, write "./x4-small" or a :class:`~pathlib.Path`.
+        Args:
+            path: the directory. A string that is the name of an embedded model, such as "x4-small",
+                means that model; for a directory of the same name, write "./x4-small" or a
+                :class:`~pathlib.Path`.
 
-        Raises: BundleError: something is missing, damaged, changed since the export, or of a newer
-            schema.
+        Raises:
+            BundleError: something is missing, damaged, changed since the export, or of a newer
+                schema.
         """
         bundle = cls._described(path)
         bundle._verify()

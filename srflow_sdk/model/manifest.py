@@ -81,11 +81,14 @@ class Intervals:
     """A calibration of `srflow-eval calibrate`: an interval is the samples' mean ± factor ×
     (deviation + floor).
 
-    Attributes: floor: is added to every deviation, /255. classes: deviations, /255, that divide
-        pixels into classes of texture, ascending. samples: numbers of samples, ascending:
-        deviations of few are less sure. coverage: shares of pixels that intervals hold, 0 … 1,
-        ascending. factors: by samples, class (one more than `classes`) and coverage, with which
-        they do not fall. photographs: how many were measured.
+    Attributes:
+        floor: is added to every deviation, /255.
+        classes: deviations, /255, that divide pixels into classes of texture, ascending.
+        samples: numbers of samples, ascending: deviations of few are less sure.
+        coverage: shares of pixels that intervals hold, 0 … 1, ascending.
+        factors: by samples, class (one more than `classes`) and coverage, with which they do not
+            fall.
+        photographs: how many were measured.
     """
 
     floor: float
@@ -118,43 +121,49 @@ class Manifest:
 
     :meth:`from_json` checks types, names, files and the digest; the constructor checks nothing.
 
-    Attributes: name: name for people, which pictures record as their origin; not necessarily
-        unique. It has no slashes. variant: the network's, "paper", "published" or "bounded";
-        informative only, as the graphs hold all of it. scale: HR size / LR size, the same for both
-        sides, 1 … 64. size_multiple: the graphs take heights and widths in LR pixels that are
-        multiples of this, 1 … 64. latent_levels: the sampler's inputs `noise_level{level}`: at
-        least one, and no level twice. default_tau: temperature used when none is given, 0 … 1:
-        above 1, latents are less likely than was learnt. halo: LR pixels of context that a tile
-        needs on each side to come out as in the whole image, 0 … 4096. inverter_halo: as `halo`,
-        for :data:`INVERTER`; 0 in bundles without it. round_trip_db: PSNR in dB, -200 … 200, of
-        photographs that were inverted and decoded, where the network itself
-            is worse than usual at it (-200: not finite); None: as usual, or not known.
+    Attributes:
+        name: name for people, which pictures record as their origin; not necessarily unique. It has
+            no slashes.
+        variant: the network's, "paper", "published" or "bounded"; informative only, as the graphs
+            hold all of it.
+        scale: HR size / LR size, the same for both sides, 1 … 64.
+        size_multiple: the graphs take heights and widths in LR pixels that are multiples of this, 1
+            … 64.
+        latent_levels: the sampler's inputs `noise_level{level}`: at least one, and no level twice.
+        default_tau: temperature used when none is given, 0 … 1: above 1, latents are less likely
+            than was learnt.
+        halo: LR pixels of context that a tile needs on each side to come out as in the whole image,
+            0 … 4096.
+        inverter_halo: as `halo`, for :data:`INVERTER`; 0 in bundles without it.
+        round_trip_db: PSNR in dB, -200 … 200, of photographs that were inverted and decoded, where
+            the network itself is worse than usual at it (-200: not finite); None: as usual, or not
+            known.
         conditioning_bytes_per_pixel: bytes of all conditioning tensors together, per LR pixel, in
             the graphs' precision, 1 … 2^30.
         precision: of encoder.onnx and sampler.onnx; the inputs `lr`, noise and `tau` and the output
-        `sr` are float32.
+            `sr` are float32.
         weights: how large weights are stored; "fp16" rounds the weights and does not change the
-        arithmetic.
+            arithmetic.
         plugins: true if the sampler has nodes of the domain `srflow`, which a native library can
-        run but need not.
+            run but need not.
         auto_tau: true if `default_tau`, where it is taken, is scaled by the picture's texture, as
-        ``tau="auto"`` asks.
+            ``tau="auto"`` asks.
         reduction: how the LR images of the training were made: both antialiased, bicubic as
-        MATLAB's imresize.
+            MATLAB's imresize.
         removes_damage: true if those LR images were damaged, as by noise and JPEG, so that pictures
             rightly do not reduce to inputs.
         intervals: how :meth:`Encoding.interval` makes intervals; None, and not in the file: nobody
-        has calibrated them.
+            has calibrated them.
         model: the network's whole configuration, JSON values only.
         provenance: checkpoint sha256 and file name, tool versions, training data note, licence, the
             halo's measurement; JSON values only, and no key is guaranteed.
         parity: the export gate's measurements, an object for each graph, photograph and tau; JSON
-        values only.
+            values only.
         schema: version of these fields, 1 … :data:`SCHEMA_VERSION`.
         latent_scheme: version of :mod:`srflow_sdk.latents.random_field` that it was made for:
-        always the installed one.
+            always the installed one.
         engines: the engines under `engines/`, newest first; the bundle has every file that they
-        name.
+            name.
         files: all files except manifest.json, including :data:`REQUIRED_FILES`, by plain names such
             as "engines/a.engine": {"sha256": 64 hexadecimal digits, "bytes": 0 or more}. Filled in
             when the bundle is written.
@@ -227,8 +236,9 @@ class Manifest:
         Args:
             text: the file's content.
 
-        Raises: BundleError: the content is not a manifest, was changed after the export, or needs a
-            newer SDK.
+        Raises:
+            BundleError: the content is not a manifest, was changed after the export, or needs a
+                newer SDK.
         """
         raw = _parse(text)
         if missing := [name for name in _ALWAYS_WRITTEN if name not in raw]:

@@ -52,10 +52,12 @@ _WHITE = 0.7  # of noise; texture has less
 class ModelChoice:
     """An embedded model for a picture.
 
-    Attributes: name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`. why: what
-        was seen, in words; "" if only one model enlarges so much, whatever the picture shows.
+    Attributes:
+        name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`.
+        why: what was seen, in words; "" if only one model enlarges so much, whatever the picture
+            shows.
         cleaner: the model that removes the damage first, at temperature 0 and in the picture's
-        size; None: no model.
+            size; None: no model.
     """
 
     name: str
@@ -135,12 +137,13 @@ def choose_model(
     Where no model of its kind enlarges so much, the largest one that removes damage draws the
     picture first, in its own size.
 
-    Args: picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is
-        read to its end), a
-            PIL image, array or tensor. A JPEG's tables show its quality, and other lossy files
-            their bits a pixel; a PIL image too, of these if it was opened by their path.
+    Args:
+        picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is
+            read to its end), a PIL image, array or tensor. A JPEG's tables show its quality, and
+            other lossy files their bits a pixel; a PIL image too, of these if it was opened by
+            their path.
         scale: as for :meth:`Upscaler.upscale`; a max_side asks for no more than None does, which is
-        the first model's.
+            the first model's.
         among: the models; None is the embedded ones, x4-small first.
         max_pixels: larger files are refused.
         cancel: once this event is set, from any thread, the call ends within a band of rows.

@@ -39,16 +39,20 @@ class ServingOptions:
     """How a server draws, and what it refuses; each field is a parameter of the model's config, a
     text.
 
-    Attributes: device: as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is
-        the CPU. precision: as for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give
-        the same pictures. tile: as for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of
-        LR pixels. sessions: how many tiles are computed at a time; 0: two. threads: CPU threads; 0:
-        one per core. in_flight: how many requests are worked on at a time; more wait in the
-        server's own queue, by its policy. max_pixels: largest image, height × width of the input.
-        max_tile_pixels: largest `tile`, height × width; it is computed in one piece. max_samples:
-        most samples of a request. max_answer_bytes: largest answer, samples × height × width × 3.
-        Shared memory holds up to in_flight; gRPC cannot
-            send 2 GiB.
+    Attributes:
+        device: as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU.
+        precision: as for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give the same
+            pictures.
+        tile: as for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of LR pixels.
+        sessions: how many tiles are computed at a time; 0: two.
+        threads: CPU threads; 0: one per core.
+        in_flight: how many requests are worked on at a time; more wait in the server's own queue,
+            by its policy.
+        max_pixels: largest image, height × width of the input.
+        max_tile_pixels: largest `tile`, height × width; it is computed in one piece.
+        max_samples: most samples of a request.
+        max_answer_bytes: largest answer, samples × height × width × 3. Shared memory holds up to
+            in_flight; gRPC cannot send 2 GiB.
 
     Raises: ArgumentError for values that cannot be.
     """

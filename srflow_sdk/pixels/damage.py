@@ -56,20 +56,20 @@ _FEWEST_EDGES = 50  # of fewer, nothing is known
 class Damage:
     """The measurements of a picture.
 
-    Attributes: noise: Standard deviation in 8-bit levels, in the quietest tenth of the picture, or
-        in its median block if only
-            that is noisy; 0 if what is found there is texture.
+    Attributes:
+        noise: Standard deviation in 8-bit levels, in the quietest tenth of the picture, or in its
+            median block if only that is noisy; 0 if what is found there is texture.
         white: How white it is: its answers of pixels one apart over those of pixels two apart;
-        texture has less.
+            texture has less.
         texture: Standard deviation of the luma in the median block of 16×16 pixels, beyond that
-        noise, in 8-bit levels.
+            noise, in 8-bit levels.
         grid: By how many standard errors luma's steps are more often larger where JPEG's blocks of
             8×8 would meet than elsewhere; of the corner's grid, or of the strongest of those that
             begin elsewhere, less 1.3.
         dots: Percentage of pixels that stand out alone from those around them, of the bright or of
             the dark ones, whichever are fewer.
         sharp: The share of the edges of which most of the rise lies between two pixels; 1 without
-        edges.
+            edges.
         sharp_at_half: The same of the picture reduced to half of its sides.
     """
 
@@ -92,8 +92,9 @@ def measure_damage(
 ) -> Damage:
     """Measure a picture in bands of rows, so that memory has a bound.
 
-    Args: strips: Of :data:`STRIP_ROWS` rows each, the last one of fewer, h×W×C of any kind, from
-        the top.
+    Args:
+        strips: Of :data:`STRIP_ROWS` rows each, the last one of fewer, h×W×C of any kind, from the
+            top.
 
     Raises:
         CancelledError: `cancel` was set.

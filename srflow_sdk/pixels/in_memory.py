@@ -65,14 +65,17 @@ class ImageKind:
     """Everything about an image except its pixels: enough to return a larger image of the same
     kind.
 
-    channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha). dtype: uint8, uint16 or float32.
-    icc_profile: the colours' profile; None means sRGB.
-    pil_mode: mode of a PIL image; None for arrays. flat: whether it is a gray array without a
-    channel axis.
-    double: whether it is an array of float64, which is computed as float32.
-    layout: where the channels of an array are. tensor_of: makes an array a tensor of the image's
-    library; None for arrays, and where that library has no from_dlpack.
-    info: metadata that a PIL image keeps (colour profile, EXIF).
+    Attributes:
+        channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
+        dtype: uint8, uint16 or float32.
+        icc_profile: the colours' profile; None means sRGB.
+        pil_mode: mode of a PIL image; None for arrays.
+        flat: whether it is a gray array without a channel axis.
+        double: whether it is an array of float64, which is computed as float32.
+        layout: where the channels of an array are.
+        tensor_of: makes an array a tensor of the image's library; None for arrays, and where that
+            library has no from_dlpack.
+        info: metadata that a PIL image keeps (colour profile, EXIF).
     """
 
     channels: int
