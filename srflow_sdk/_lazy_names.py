@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def lazy_names(
     package: str, homes: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's `__getattr__` and `__dir__`. homes: a name's module, in the package or in full
-    from srflow_ on.
+    """A package's `__getattr__` and `__dir__`.
+
+    homes: a name's module, in the package or in full from srflow_ on.
     """
 
     def get(name: str) -> Any:

@@ -78,8 +78,9 @@ def _read(of: Any) -> Any:
 
 
 class AsyncUpscaler:
-    """An :class:`Upscaler` for asyncio. Its methods have the same keywords and results, and never
-    block the event loop.
+    """An :class:`Upscaler` for asyncio.
+
+    Its methods have the same keywords and results, and never block the event loop.
 
     Cancelling a task that awaits a call, as a timeout does, stops the work at the network's next
     operator. The task ends when nothing of the call runs any more and nothing was written; one that
@@ -130,8 +131,9 @@ class AsyncUpscaler:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End what runs or waits, then release the model. Those calls raise DeviceError, and so do
-        later ones.
+        """End what runs or waits, then release the model.
+
+        Those calls raise DeviceError, and so do later ones.
         """
         if self._closed.is_set():
             return

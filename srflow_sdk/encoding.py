@@ -40,8 +40,9 @@ ImageT = TypeVar(
 
 
 class Encoding(Generic[ImageT]):
-    """An encoded image: more samples, temperatures and seeds at a fraction of the cost. See
-    :meth:`Upscaler.encode`.
+    """An encoded image: more samples, temperatures and seeds at a fraction of the cost.
+
+    See :meth:`Upscaler.encode`.
 
     The samples of one call are drawn together, tile by tile, so tiles that are not kept are encoded
     once per call. Usable while its Upscaler is open; thread-safe. Device memory is released with
@@ -124,8 +125,9 @@ class Encoding(Generic[ImageT]):
 
     @property
     def kept_tiles(self) -> int:
-        """Number of tiles that do not have to be encoded again. When memory runs out later, they
-        are dropped.
+        """Number of tiles that do not have to be encoded again.
+
+        When memory runs out later, they are dropped.
         """
         return len(self._kept.tiles)
 
@@ -142,8 +144,9 @@ class Encoding(Generic[ImageT]):
         return self._draw_pictures(keywords_of(DrawOptions, options), n=n)
 
     def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
-        """Average `n` samples, at least 2, into one picture of the image's kind. Memory holds two
-        pictures, not `n`.
+        """Average `n` samples, at least 2, into one picture of the image's kind.
+
+        Memory holds two pictures, not `n`.
         """
         return self._draw_pictures(keywords_of(DrawOptions, options), n=n, reduce="mean")[0]
 
@@ -283,6 +286,7 @@ class Encoding(Generic[ImageT]):
 
     def _draw(self, options: DrawOptions, **how: Unpack[RequestKeywords]) -> list[NDArray[Any]]:
         """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a deviation.
+
         how: a request's.
         """
         lr = self._lr

@@ -74,8 +74,9 @@ class BundleError(SRFlowError):
 
 
 class CheckpointError(SRFlowError):
-    """A checkpoint is missing, truncated, unsafe, or holds another architecture; no code in it was
-    executed.
+    """A checkpoint is missing, truncated, unsafe, or holds another architecture.
+
+    No code in it was executed.
 
     Name another file, or save the network's state dict again. Raised in training and export, never
     by the runtime.
@@ -119,14 +120,16 @@ class NonFiniteError(SRFlowError):
 
 
 class CancelledError(SRFlowError):
-    """The caller's `cancel` event was set; nothing was written. Not a failure: the same call can be
-    made again.
+    """The caller's `cancel` event was set.
+
+    Nothing was written. Not a failure: the same call can be made again.
     """
 
 
 class RemoteError(SRFlowError):
-    """A server failed, did not answer in time, or does not serve what this client needs; the
-    message has its reason.
+    """A server failed, did not answer in time, or does not serve what this client needs.
+
+    The message has its reason.
 
     What a server says of an argument, of an image or of its memory is raised as the error that
     :class:`Upscaler` raises for that.
@@ -142,6 +145,7 @@ class UnavailableError(RemoteError):
 
 
 class MissingExtraError(SRFlowError):
-    """An optional package is needed but not installed; the message has the pip command that
-    installs it.
+    """An optional package is needed but not installed.
+
+    The message has the pip command that installs it.
     """

@@ -148,8 +148,9 @@ class Upscaler:
         )
 
     def close(self) -> None:
-        """Release the model and the device memory. Later calls raise DeviceError; closing twice is
-        harmless.
+        """Release the model and the device memory.
+
+        Later calls raise DeviceError; closing twice is harmless.
         """
         with self._opening:
             for painter in self._painters.values():
@@ -168,8 +169,9 @@ class Upscaler:
 
     @property
     def scale(self) -> int:
-        """How many times larger the sides are where no `scale` is named; of one model, also the
-        most.
+        """How many times larger the sides are where no `scale` is named.
+
+        Of one model, also the most.
         """
         return self._painter.manifest.scale
 
@@ -180,8 +182,9 @@ class Upscaler:
 
     @property
     def precision(self) -> ComputePrecision:
-        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"; of "auto",
-        x4-small's.
+        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest".
+
+        Of "auto", x4-small's.
         """
         return self._painter.backend.precision
 
@@ -220,8 +223,9 @@ class Upscaler:
     def upscale_many(
         self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
     ) -> Any:
-        """Upscale a list of images, or an array or tensor N×H×W×C, each as by :meth:`upscale`;
-        errors say which.
+        """Upscale a list of images, or an array or tensor N×H×W×C, each as by :meth:`upscale`.
+
+        Errors say which.
         """
         draw = keywords_of(DrawOptions, options)
         stacked = isinstance(images, np.ndarray) or is_tensor(images)
@@ -551,8 +555,9 @@ class Upscaler:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> float:
-        """Compute log p(hr | lr) in nats, of values in [0, 1], as by :meth:`Encoding.invert`; lr:
-        None reduces hr.
+        """Compute log p(hr | lr) in nats, of values in [0, 1], as by :meth:`Encoding.invert`.
+
+        lr: None reduces hr.
         """
         with memory_errors_typed("for the HR image; use a smaller one"):
             pixels, kind = load_image(hr)
@@ -626,8 +631,9 @@ class Upscaler:
     def _choose_painters(
         self, picture: Any | None, scale: float | OutputSize | None, **limits: Any
     ) -> tuple[Painter, Painter | None]:
-        """Choose for a picture, None: a clean one, as :meth:`_open_painters`. limits: as of
-        :func:`choose_model`.
+        """Choose for a picture, None: a clean one, as :meth:`_open_painters`.
+
+        limits: as of :func:`choose_model`.
         """
         if picture is None:
             return self._open_painter(needed(self._bundles.values(), scale)[0]), None

@@ -97,8 +97,9 @@ def open_backend(
 
 
 def _offered(bundle: Bundle) -> Iterator[DeviceName]:
-    """Devices in the order of "auto", as far as can be told without starting them; without the
-    CPU.
+    """Devices in the order of "auto", as far as can be told without starting them.
+
+    Without the CPU.
     """
 
     def has_engines() -> bool:

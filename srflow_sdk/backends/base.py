@@ -38,8 +38,9 @@ _Array = NDArray[np.float32]
 
 
 class Conditioning(ABC):
-    """Everything that the sampler needs from an LR image, on the backend's device. Opaque: hand it
-    to the backend.
+    """Everything that the sampler needs from an LR image, on the backend's device.
+
+    Opaque: hand it to the backend.
     """
 
     @property
@@ -96,8 +97,9 @@ class Drawing:
         }
 
     def noise(self, periods: Sequence[int] | None = None) -> dict[int, _Array]:
-        """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it. periods: as of
-        window_noise.
+        """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it.
+
+        periods: as of window_noise.
         """
         noise = window_noise(
             self.levels,
@@ -114,8 +116,9 @@ class Drawing:
 
 
 class Backend(ABC):
-    """Runs a bundle's two graphs on one device. Use it as a context manager, or activate and
-    deactivate it.
+    """Runs a bundle's two graphs on one device.
+
+    Use it as a context manager, or activate and deactivate it.
 
     An active backend is thread-safe: calls share the loaded graphs and nothing else. Activating
     twice is an error; a deactivated backend can be activated again.
@@ -147,8 +150,9 @@ class Backend(ABC):
 
     @property
     def gpu(self) -> int | None:
-        """The GPU whose memory it uses, by its number among those that CUDA shows; None: it uses
-        main memory.
+        """The GPU whose memory it uses, by its number among those that CUDA shows.
+
+        None: it uses main memory.
         """
         return None
 
@@ -170,8 +174,9 @@ class Backend(ABC):
         self._active = True
 
     def deactivate(self) -> None:
-        """Release the graphs and the device memory; nothing happens if the backend is not
-        active.
+        """Release the graphs and the device memory.
+
+        Nothing happens if the backend is not active.
         """
         if self._active:
             self._active = False
@@ -214,8 +219,9 @@ class Backend(ABC):
         return self.sample_impl(conditioning, noise, tau)
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
-        """Begin to draw noise and decode it; the function that is returned does the rest, or waits
-        for it, once.
+        """Begin to draw noise and decode it.
+
+        The function that is returned does the rest, or waits for it, once.
 
         Others may be begun before it is called: a device computes them while it hands back the
             first.
@@ -320,8 +326,9 @@ def one_line(error: object) -> str:
 
 
 def still_open(part: _T | None) -> _T:
-    """A part of an active backend, as each call takes it. Raises: DeviceError if it was closed,
-    perhaps meanwhile.
+    """A part of an active backend, as each call takes it.
+
+    Raises: DeviceError if it was closed, perhaps meanwhile.
     """
     if part is None:
         raise DeviceError("the backend is not active: it was closed, or never entered")

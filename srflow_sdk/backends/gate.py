@@ -49,8 +49,9 @@ def photographs(multiple: int) -> list[_Array]:
 
 
 def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
-    """Draw one picture on an active backend at the default temperature. lr: 1×3×h×w. Returns
-    float32 1×3×sh×sw.
+    """Draw one picture on an active backend at the default temperature.
+
+    lr: 1×3×h×w. Returns float32 1×3×sh×sw.
     """
     whole = Window(top=0, left=0, height=lr.shape[2], width=lr.shape[3])
     drawing = Drawing(
@@ -67,8 +68,9 @@ def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
 
 
 def psnr(found: _Array, expected: _Array) -> float:
-    """PSNR in dB of two pictures within [0, 1]; infinite if they are equal, -inf if either is not
-    finite.
+    """PSNR in dB of two pictures within [0, 1].
+
+    Infinite if they are equal, -inf if either is not finite.
     """
     if not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return -math.inf

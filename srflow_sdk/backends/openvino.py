@@ -60,8 +60,9 @@ class OpenVinoConditioning(Conditioning):
 
 
 class OpenVinoBackend(OnnxRuntimeBackend):
-    """A bundle's encoder by OpenVINO; by ONNX Runtime its inverter and, unless `both`, its
-    sampler.
+    """A bundle's encoder by OpenVINO.
+
+    By ONNX Runtime its inverter and, unless `both`, its sampler.
     """
 
     def __init__(
@@ -150,8 +151,9 @@ class OpenVinoBackend(OnnxRuntimeBackend):
 
 
 class Graph:
-    """A graph on one of OpenVINO's devices, kept in the cache if it has a hash. Threads run it one
-    at a time.
+    """A graph on one of OpenVINO's devices, kept in the cache if it has a hash.
+
+    Threads run it one at a time.
     """
 
     def __init__(
@@ -216,8 +218,9 @@ class Graph:
             return outputs
 
     def _load(self) -> Any:
-        """The compiled graph; a second or less. Ctrl-C is heeded when it is done: OpenVINO cannot
-        be stopped here.
+        """The compiled graph.
+
+        A second or less. Ctrl-C is heeded when it is done: OpenVINO cannot be stopped here.
         """
         with runtime_errors(
             f"{self._path} is not a graph that OpenVINO can load", FIX, BundleError
@@ -273,8 +276,9 @@ def import_openvino() -> Any:
 
 
 def openvino_core() -> Any:
-    """The process's Core, whose threads all graphs share. Raises: DeviceError, also in a forked
-    process.
+    """The process's Core, whose threads all graphs share.
+
+    Raises: DeviceError, also in a forked process.
     """
     core, process = _core()
     if process != os.getpid():
@@ -298,8 +302,9 @@ def _core() -> tuple[Any, int]:
 
 
 def best_device() -> str:
-    """The first GPU that OpenVINO runs on, such as "GPU.0", or "CPU". Neural processors compute in
-    half precision.
+    """The first GPU that OpenVINO runs on, such as "GPU.0", or "CPU".
+
+    Neural processors compute in half precision.
     """
     return next(
         (name for name in openvino_core().available_devices if name.partition(".")[0] == "GPU"),
@@ -315,8 +320,9 @@ def has_bf16() -> bool:
 
 
 def gpu_offered() -> bool:
-    """True if OpenVINO is installed and runs on a GPU here. Without a GPU's device file it is not
-    even imported.
+    """True if OpenVINO is installed and runs on a GPU here.
+
+    Without a GPU's device file it is not even imported.
     """
     folder, names = _RENDERERS
     has_file = sys.platform != "linux" or any(folder.glob(names))

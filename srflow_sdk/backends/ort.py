@@ -188,8 +188,9 @@ class OnnxRuntimeBackend(Backend):
         *,
         where: str = "cpu",
     ) -> dict[str, Any]:
-        """Compute the outputs by name, as OrtValues. inputs: arrays, which become float32, and
-        OrtValues.
+        """Compute the outputs by name, as OrtValues.
+
+        inputs: arrays, which become float32, and OrtValues.
         """
         binding = session.io_binding()
         options = onnxruntime().RunOptions()
@@ -311,8 +312,9 @@ class OnnxRuntimeBackend(Backend):
 
 
 class GpuDrawing:
-    """Draws pictures on a GPU, in OrtValues there, by the kernels of engines. Thread-safe. Raises:
-    DeviceError.
+    """Draws pictures on a GPU, in OrtValues there, by the kernels of engines.
+
+    Thread-safe. Raises: DeviceError.
     """
 
     def __init__(self, number: int) -> None:

@@ -59,8 +59,9 @@ class Provider:
     needs: str = ""
 
     def offered(self) -> bool:
-        """True if ONNX Runtime was built with it, or its package is there; only a session can tell
-        if it starts.
+        """True if ONNX Runtime was built with it, or its package is there.
+
+        Only a session can tell if it starts.
         """
         return (
             is_installed(self.module)
@@ -69,8 +70,9 @@ class Provider:
         )
 
     def suits_auto(self) -> bool:
-        """True if "auto" tries it. A plug-in needs a GPU: on the CPU, WebGPU only has a renderer
-        for tests.
+        """True if "auto" tries it.
+
+        A plug-in needs a GPU: on the CPU, WebGPU only has a renderer for tests.
         """
         if (
             self.device == "cpu"
@@ -112,8 +114,9 @@ class Provider:
             )
 
     def configure(self, options: Any, bundle: Bundle, gpu: int) -> list[Any] | None:
-        """The providers of a session, the first choice first; None if they are set in its
-        SessionOptions.
+        """The providers of a session, the first choice first.
+
+        None if they are set in its SessionOptions.
         """
         if self.module:
             options.add_provider_for_devices([find_devices(self)[gpu]], self.options(bundle, gpu))
@@ -249,8 +252,9 @@ def _register(plugin: Provider, ort: Any) -> None:
 
 
 def onnxruntime() -> Any:
-    """Import ONNX Runtime. What is left of it after one of two builds was uninstalled still
-    imports, but is empty.
+    """Import ONNX Runtime.
+
+    What is left of it after one of two builds was uninstalled still imports, but is empty.
     """
     try:
         import onnxruntime

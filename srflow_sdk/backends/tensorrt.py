@@ -1,5 +1,6 @@
-"""TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch; which of them, and why
-not the others.
+"""TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch.
+
+Which of them, and why not the others.
 
 Threads share the engines. Every call takes a lane of its own, with a stream and execution contexts,
 and may give it back while the GPU still works: an encoder's work is never waited for, and a
@@ -242,8 +243,9 @@ class _Session:
         return self.arrived(what, self.run(what, work))
 
     def run(self, what: str, work: Callable[[GpuLane], _T]) -> _T:
-        """Do work in a lane. what: it in words, for errors. Raises: DeviceError,
-        OutOfMemoryError.
+        """Do work in a lane.
+
+        what: it in words, for errors. Raises: DeviceError, OutOfMemoryError.
         """
         with _said(what), self._lane() as lane:
             with contextlib.suppress(OutOfMemoryError):
@@ -330,8 +332,9 @@ def _said(what: str) -> Iterator[None]:
 
 
 def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
-    """True if some engines are for this GPU, and a library for them is installed. Nothing large is
-    loaded.
+    """True if some engines are for this GPU, and a library for them is installed.
+
+    Nothing large is loaded.
     """
     records = [record for record in bundle.manifest.engines if is_installed(record.runtime)]
     found = find_gpu(gpu) if records else None
@@ -341,8 +344,9 @@ def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
 
 
 def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, ModuleType, Gpu]:
-    """The first engines that this machine can run, their library, and the GPU. Raises: DeviceError,
-    all reasons.
+    """The first engines that this machine can run, their library, and the GPU.
+
+    Raises: DeviceError, all reasons.
     """
     found = find_gpu(gpu)
     reasons = []
@@ -367,8 +371,9 @@ def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, Modul
 
 
 def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
-    """The library that runs these engines. Raises: DeviceError if they do not fit this machine or
-    bundle.
+    """The library that runs these engines.
+
+    Raises: DeviceError if they do not fit this machine or bundle.
     """
     rebuild = _build(bundle, gpu, record)
     title, distribution = _LIBRARIES[record.runtime]

@@ -62,8 +62,9 @@ _measuring = threading.Lock()  # two at a time would count each other's CPU time
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """A runtime, by its device's name, and what its encoder computes in. The sampler always
-    computes in float32.
+    """A runtime, by its device's name, and what its encoder computes in.
+
+    The sampler always computes in float32.
     """
 
     device: Literal["cpu", "openvino"]
@@ -160,8 +161,9 @@ def open_measured(
 def choose(
     found: Mapping[Way, Measured], manifest: Manifest, *, device: str, precision: str = "fastest"
 ) -> Way | None:
-    """The fastest way near enough on a device ("auto", "cpu" or "openvino"); None if that has
-    none.
+    """The fastest way near enough on a device ("auto", "cpu" or "openvino").
+
+    None if that has none.
     """
     best: Measured | None = None
     for one in sorted(
@@ -188,8 +190,9 @@ def choose(
 
 
 def measured(bundle: Bundle, *, threads: int | None) -> dict[Way, Measured]:
-    """Measure all ways, or take an earlier start's results. Nothing is kept if a failure may
-    pass.
+    """Measure all ways, or take an earlier start's results.
+
+    Nothing is kept if a failure may pass.
     """
     file = _file(bundle, threads)
     with _measuring:
@@ -208,8 +211,9 @@ def measured(bundle: Bundle, *, threads: int | None) -> dict[Way, Measured]:
 
 
 def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]:
-    """The results, the reference first, and whether they last. Besides the reference, one way is
-    open at a time.
+    """The results, the reference first, and whether they last.
+
+    Besides the reference, one way is open at a time.
     """
     manifest = bundle.manifest
     lasting = True
@@ -273,8 +277,9 @@ def _opened(bundle: Bundle, way: Way, threads: int | None) -> Backend:
 
 
 def _best_times(backends: Sequence[Backend], image: Any, manifest: Manifest) -> list[float]:
-    """The shortest time of each, which other programs disturbed least. They take turns, so that a
-    load hits all.
+    """The shortest time of each, which other programs disturbed least.
+
+    They take turns, so that a load hits all.
     """
     _seconds(backends[0], image, manifest)
     rounds = [[_seconds(backend, image, manifest) for backend in backends] for _ in range(_ROUNDS)]
@@ -282,8 +287,9 @@ def _best_times(backends: Sequence[Backend], image: Any, manifest: Manifest) -> 
 
 
 def _seconds(backend: Backend, image: Any, manifest: Manifest) -> float:
-    """CPU seconds of all threads. Beside other programs, wall-clock times vary threefold, and these
-    by a tenth.
+    """CPU seconds of all threads.
+
+    Beside other programs, wall-clock times vary threefold, and these by a tenth.
     """
     begun = time.process_time()
     picture(backend, image, manifest)

@@ -48,8 +48,9 @@ _BAND = 128  # rows carried at a time, so that copies stay small
 
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """A frame, as far as the next one depends on it. picture, with its detail in it: float32
-    sH×sW×3.
+    """A frame, as far as the next one depends on it.
+
+    picture, with its detail in it: float32 sH×sW×3.
     """
 
     number: int
@@ -166,8 +167,9 @@ class FrameUpscaler:
         return {} if self._last is None else dict(vars(self._last))
 
     def go_on(self, state: Mapping[str, Any]) -> None:
-        """Go on after the frame at which :meth:`state` was taken; it may have been in a file of
-        numpy meanwhile.
+        """Go on after the frame at which :meth:`state` was taken.
+
+        It may have been in a file of numpy meanwhile.
         """
         arrays = {each.name: np.asarray(state[each.name]) for each in fields(_Frame)}
         number = int(arrays.pop("number"))

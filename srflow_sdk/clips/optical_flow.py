@@ -42,8 +42,9 @@ class Motion:
     def carried(
         self, *pictures: NDArray[np.float32], top: int, bottom: int
     ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
-        """Rows of pictures sH×sW×C of the frame before, where they are in this one; h×sW×1: 1 where
-        they were seen.
+        """Rows of pictures sH×sW×C of the frame before, where they are in this one.
+
+        h×sW×1: 1 where they were seen.
         """
         cv2 = opencv()
         (height, width), columns = self.seen.shape, pictures[0].shape[1]

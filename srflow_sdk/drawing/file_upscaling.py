@@ -258,8 +258,9 @@ def _check_targets(
 
 
 def interval_fields(manifest: Manifest, coverage: float | None, place: int) -> dict[str, Any]:
-    """The fields of provenance that make a bound of an interval one. place: of the picture (0), the
-    low, the high.
+    """The fields of provenance that make a bound of an interval one.
+
+    place: of the picture (0), the low, the high.
     """
     if coverage is None or not place or manifest.intervals is None:
         return {}
@@ -326,8 +327,9 @@ def record_provenance(
     cleaner: Painter | None = None,
     **others: Any,
 ) -> Provenance:
-    """The record of how a picture of a file is made here. tile: of the cores. others: what the
-    operation decides.
+    """The record of how a picture of a file is made here.
+
+    tile: of the cores. others: what the operation decides.
     """
     manifest = painter.manifest
     backend = painter.backend

@@ -143,8 +143,9 @@ class _Shrinking:
     def push(
         self, colours: NDArray[np.float32], alpha: NDArray[np.float32] | None
     ) -> NDArray[np.float32]:
-        """Take the next rows, h×W×1 or 3 and h×W×1 in [0, 1]; return the finished ones, h'×W'×C
-        with alpha if any.
+        """Take the next rows, h×W×1 or 3 and h×W×1 in [0, 1].
+
+        Return the finished ones, h'×W'×C with alpha if any.
         """
         parts = [slice(top, top + _ROWS) for top in range(0, len(colours), _ROWS)]
         return np.concatenate(
@@ -241,8 +242,9 @@ class LrPsnrMeter:
 
     @property
     def db(self) -> float:
-        """−10·log10 of the mean squared error of all rows so far; infinite without error, NaN
-        without pixels.
+        """−10·log10 of the mean squared error of all rows so far.
+
+        Infinite without error, NaN without pixels.
         """
         if self._weights == 0:
             return math.nan
@@ -270,8 +272,9 @@ class LrPsnrMeter:
 def warn_if_inconsistent(
     what: str, lr_psnr: Sequence[float | None], *, options: DrawOptions, manifest: Manifest
 ) -> None:
-    """Log one warning for the outputs of a model whose LR-PSNR is below 40 dB; not if it should
-    remove damage.
+    """Log one warning for the outputs of a model whose LR-PSNR is below 40 dB.
+
+    Not if it should remove damage.
     """
     low = [f"{value:.1f}" for value in lr_psnr if value is not None and value < LOW_LR_PSNR_DB]
     if not low or (manifest.removes_damage and not options.consistent):

@@ -47,6 +47,7 @@ class ArrayRows:
 
 class RowBuffer:
     """Consecutive rows, appended below and dropped above, by their number in the whole image.
+
     Thread-safe.
 
     read: decodes the next n of `height` rows, which a thread lets it do `ahead` of their use;
@@ -228,8 +229,9 @@ class ChromaBounds:
     """
 
     def __init__(self, lr: NDArray[np.float32], core: Window, halo: int) -> None:
-        """lr: a tile's window, 3×h×w in [0, 1]. core: in it. halo: around the core, where the image
-        goes on.
+        """lr: a tile's window, 3×h×w in [0, 1].
+
+        core: in it. halo: around the core, where the image goes on.
         """
         luma = _RED * lr[0] + _GREEN * lr[1] + _BLUE * lr[2]
         reach = min(CHROMA_REACH, halo)  # within the halo, so that tiles do not decide
@@ -255,8 +257,9 @@ class ChromaBounds:
         """The least blue and red less luma at each LR pixel of the core, and the largest: 4×h×w."""
 
     def limit(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A picture of the core, float32 sh×sw×3, with the same luma; what is within bounds is as
-        it was.
+        """A picture of the core, float32 sh×sw×3, with the same luma.
+
+        What is within bounds is as it was.
         """
         height, width = self.limits.shape[1:]
         scale = picture.shape[0] // height

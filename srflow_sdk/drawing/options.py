@@ -228,8 +228,9 @@ class DrawOptions:
         return "auto" if manifest.auto_tau else manifest.default_tau
 
     def recorded_tau(self, manifest: Manifest) -> tuple[float | None, int | None]:
-        """The temperature as pictures record it, None for a map; of "auto", what it scales, and the
-        map's version.
+        """The temperature as pictures record it, None for a map.
+
+        Of "auto", what it scales, and the map's version.
         """
         tau = self.tau_for(manifest)
         if isinstance(tau, str):
@@ -241,8 +242,9 @@ class DrawOptions:
     def output_of(
         self, manifest: Manifest, *, height: int, width: int
     ) -> tuple[float | None, int, int]:
-        """The output of a height×width image: scale, height, width; the scale is None if it is the
-        model's own.
+        """The output of a height×width image: scale, height, width.
+
+        The scale is None if it is the model's own.
 
         Sides are rounded, halves up. Raises: ArgumentError for a number above the model's,
         ImageError if the image is too small for an OutputSize.
@@ -276,8 +278,9 @@ class DrawOptions:
         )
 
     def named_scale(self, manifest: Manifest) -> float | None:
-        """The scale for file names, an int if it is whole; None if it depends on the image. Raises:
-        ArgumentError.
+        """The scale for file names, an int if it is whole.
+
+        None if it depends on the image. Raises: ArgumentError.
         """
         if isinstance(self.scale, OutputSize):
             return None
@@ -287,8 +290,9 @@ class DrawOptions:
     def provenance_fields(
         self, manifest: Manifest, *, sample: int, scale: float | None
     ) -> dict[str, Any]:
-        """The fields of one sample's provenance that the options decide. scale: from
-        :meth:`output_of`.
+        """The fields of one sample's provenance that the options decide.
+
+        scale: from :meth:`output_of`.
         """
         tau, auto_tau = self.recorded_tau(manifest)
         own: dict[str, Any] = {
@@ -305,8 +309,9 @@ class DrawOptions:
 
     @classmethod
     def from_provenance(cls, made: Provenance) -> DrawOptions:
-        """The options that a picture was made with. Raises: ArgumentError for values that cannot
-        be.
+        """The options that a picture was made with.
+
+        Raises: ArgumentError for values that cannot be.
         """
         own = {one.name: getattr(made, one.name) for one in fields(cls) if hasattr(made, one.name)}
         own["tau"] = made.tau if made.auto_tau is None else "auto"
@@ -323,8 +328,9 @@ class DrawOptions:
         return {**_chosen(self), "tau": tau, "auto_tau": auto_tau, "scale": scale}
 
     def numbers(self, n: int, *, least: int = 1) -> range:
-        """The numbers of `n` samples, from `sample` on. Raises: ArgumentError unless `n` samples
-        can be drawn.
+        """The numbers of `n` samples, from `sample` on.
+
+        Raises: ArgumentError unless `n` samples can be drawn.
         """
         end = self.sample + whole("n", n, least=least, most=_MAX_SAMPLES, of=" of samples")
         if (end - 1) >> 64:
@@ -334,8 +340,9 @@ class DrawOptions:
         return range(self.sample, end)
 
     def band(self, manifest: Manifest, *, n: int, coverage: float) -> Band:
-        """Half the width of an interval of `n` samples. Raises: ArgumentError, BundleError if
-        nothing is calibrated.
+        """Half the width of an interval of `n` samples.
+
+        Raises: ArgumentError, BundleError if nothing is calibrated.
         """
         if self.consistent:
             raise ArgumentError(
@@ -435,6 +442,7 @@ def make_request(
     mirrored: bool = False,
 ) -> Request:
     """Request samples `options.sample` to `options.sample + n - 1` of a height×width image.
+
     coverage: of an "interval".
 
     Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it;

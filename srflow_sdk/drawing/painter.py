@@ -169,8 +169,9 @@ def clean_pixels(
     cleaner: Painter,
     cancel: threading.Event | None,
 ) -> NDArray[Any]:
-    """Draw pixels, H×W×C, with a cleaner in their own size, before a painter enlarges them; alpha
-    stays.
+    """Draw pixels, H×W×C, with a cleaner in their own size, before a painter enlarges them.
+
+    Alpha stays.
     """
     manifest = cleaner.manifest
     rows = list[NDArray[Any]]()
@@ -194,8 +195,9 @@ def clean_pixels(
 
 @dataclass
 class KeptTiles:
-    """A picture on the device: its tiles' conditioning; and how large tiles are once memory ran
-    out.
+    """A picture on the device: its tiles' conditioning.
+
+    And how large tiles are once memory ran out.
     """
 
     tiles: dict[Tile, Conditioning] = field(default_factory=dict)
@@ -207,8 +209,9 @@ class KeptTiles:
         return sum(conditioning.nbytes for conditioning in list(self.tiles.values()))
 
     def relieve(self) -> bool:
-        """Drop everything, because memory ran out. False if there was nothing, and it is not the
-        first time.
+        """Drop everything, because memory ran out.
+
+        False if there was nothing, and it is not the first time.
         """
         dropped = len(self.tiles)
         again = self._relieved
@@ -222,8 +225,9 @@ class KeptTiles:
         return dropped > 0 or not again
 
     def allocate(self, make: Callable[[], _T]) -> _T:
-        """Call `make`; if memory runs out in it, drop everything, collect garbage, and call it once
-        more.
+        """Call `make`.
+
+        If memory runs out in it, drop everything, collect garbage, and call it once more.
         """
         try:
             return make()
@@ -400,8 +404,9 @@ class Painter:
         return draw_parts()
 
     def shrink(self, tile: Tile, kept: KeptTiles, error: Exception) -> None:
-        """Halve the picture's tiles after this one did not fit. Raises: OutOfMemoryError if they
-        are the smallest.
+        """Halve the picture's tiles after this one did not fit.
+
+        Raises: OutOfMemoryError if they are the smallest.
         """
         half = padded_size(max(tile.side // 2, MIN_TILE), self.manifest.size_multiple)
         if half >= tile.side:
@@ -576,8 +581,9 @@ class Painter:
         raise make_nonfinite_error("the network", tile, request, sample, also=also)
 
     def _cpu_backend(self, graphs: tuple[str, str], warning: str) -> Backend | None:
-        """Make a backend on the CPU, and say so, or return the one that was made; None if the
-        painter is closed.
+        """Make a backend on the CPU, and say so, or return the one that was made.
+
+        None if the painter is closed.
         """
         with self._lock:
             if warning not in self._on_cpu and not self._closed.is_set():
@@ -588,8 +594,9 @@ class Painter:
             return self._on_cpu.get(warning)
 
     def inverting_backend(self) -> Backend:
-        """Return the backend, or one on the CPU if it has no inverter. Raises: BundleError if the
-        bundle has none.
+        """Return the backend, or one on the CPU if it has no inverter.
+
+        Raises: BundleError if the bundle has none.
         """
         if self.backend.can_invert:
             return self.backend
@@ -672,8 +679,9 @@ def is_usable(values: NDArray[np.float32]) -> bool:
 def make_nonfinite_error(
     who: str, tile: Tile, request: Request, sample: int, *, also: str = ""
 ) -> NonFiniteError:
-    """Make the error for values that are not usable, with their place in the picture. who: gave
-    them.
+    """Make the error for values that are not usable, with their place in the picture.
+
+    who: gave them.
     """
     place = tile.core
     made = f"at tau {request.temperature}, seed {request.options.seed}, sample {sample}"

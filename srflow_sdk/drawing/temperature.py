@@ -38,8 +38,9 @@ Tau = float | NDArray[Any] | Literal["auto"]
 
 
 class Temperature:
-    """A checked temperature for one image. default: the number that "auto" scales. Raises:
-    ArgumentError.
+    """A checked temperature for one image.
+
+    default: the number that "auto" scales. Raises: ArgumentError.
 
     The latents of a level are multiplied by the map on that level's grid: repeated where the grid
     is finer than the LR image's, averaged where it is coarser. A constant map gives what the number

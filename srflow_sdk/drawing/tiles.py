@@ -66,8 +66,9 @@ class Window:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     def scaled(self, numerator: int, denominator: int = 1) -> Window:
-        """The rectangle on a grid numerator / denominator times as fine. Raises: ArgumentError
-        unless it fits it.
+        """The rectangle on a grid numerator / denominator times as fine.
+
+        Raises: ArgumentError unless it fits it.
         """
         values = [value * numerator for value in (self.top, self.left, self.height, self.width)]
         if any(value % denominator for value in values):
@@ -123,8 +124,9 @@ def core_size(
     most: int | None = None,
     limits: LrProfile | None = None,
 ) -> int | None:
-    """Choose the side of an image's cores, a whole multiple of `multiple`; None: the whole image is
-    one tile.
+    """Choose the side of an image's cores, a whole multiple of `multiple`.
+
+    None: the whole image is one tile.
 
     Args:
         tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below
@@ -213,8 +215,9 @@ def _limited_core(
 
 
 def check_tile(tile: object) -> None:
-    """Check the size of tiles. Raises: ArgumentError unless it is "auto", None or a whole number
-    from 16 on.
+    """Check the size of tiles.
+
+    Raises: ArgumentError unless it is "auto", None or a whole number from 16 on.
     """
     if tile is not None and not (isinstance(tile, str) and tile == "auto"):
         whole(
@@ -268,8 +271,9 @@ def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
 def split_tile(
     tile: Tile, *, core: int | None, halo: int, multiple: int, least: tuple[int, int] = (1, 1)
 ) -> list[Tile]:
-    """Split a tile into smaller ones, as :func:`plan_tiles` an image; together they see no more
-    than it.
+    """Split a tile into smaller ones, as :func:`plan_tiles` an image.
+
+    Together they see no more than it.
     """
     rows, columns = tile.window.slices
     whole = tile.core

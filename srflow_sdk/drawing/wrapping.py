@@ -24,8 +24,9 @@ from srflow_sdk.pixels.resizing import CONTEXT
 def margins_for(
     wrap: str, size: Sequence[int], output: Sequence[int], manifest: Manifest
 ) -> tuple[int, ...]:
-    """The LR rows and columns of its repetition that a picture needs. output: its size,
-    enlarged.
+    """The LR rows and columns of its repetition that a picture needs.
+
+    output: its size, enlarged.
     """
     margins = []
     for axis, side, to in zip("yx", size, output, strict=True):

@@ -78,8 +78,9 @@ class Animation:
         made: Provenance,
         options: WriteOptions,
     ) -> None:
-        """Write other frames, RGBA, as this animation is. Whole or not at all. Raises:
-        ImageError.
+        """Write other frames, RGBA, as this animation is.
+
+        Whole or not at all. Raises: ImageError.
         """
         packet = add_provenance(None, made)
         text = PngInfo()
@@ -124,8 +125,9 @@ class Animation:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """A file by Pillow, without its limit of pixels. Raises: PILLOW_ERRORS, for other kinds,
-    too.
+    """A file by Pillow, without its limit of pixels.
+
+    Raises: PILLOW_ERRORS, for other kinds, too.
     """
     with open_regular(path) as file:
         reader = _READERS[file.read(4)]

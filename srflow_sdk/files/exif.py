@@ -95,8 +95,9 @@ class TiffLayout:
 
     @property
     def offset_bytes(self) -> int:
-        """Bytes of an offset. An entry holds values itself if they fit. The header has the first
-        IFD's here.
+        """Bytes of an offset.
+
+        An entry holds values itself if they fit. The header has the first IFD's here.
         """
         return 8 if self.is_bigtiff else 4
 
@@ -128,8 +129,9 @@ class TagValue(NamedTuple):
 
 
 class IfdEntry(NamedTuple):
-    """One entry of a file. at: its own offset in the file. held: its last bytes, the values or
-    their offset.
+    """One entry of a file.
+
+    at: its own offset in the file. held: its last bytes, the values or their offset.
     """
 
     at: int
@@ -157,8 +159,9 @@ def read_header(file: BinaryIO) -> tuple[TiffLayout, int]:
 
 
 def read_ifd(file: BinaryIO, layout: TiffLayout, at: int) -> tuple[list[IfdEntry], int]:
-    """The entries of the IFD at an offset, and the offset of the next IFD, 0 for none. Raises:
-    :data:`IFD_ERRORS`.
+    """The entries of the IFD at an offset, and the offset of the next IFD, 0 for none.
+
+    Raises: :data:`IFD_ERRORS`.
     """
     count_format, entry_format = ("Q", "HHQ8s") if layout.is_bigtiff else ("H", "HHI4s")
     file.seek(at)
@@ -270,8 +273,9 @@ def pack_tags(tags: ExifTags, layout: TiffLayout, at: int) -> tuple[bytes, dict[
 
 
 def read_exif_tags(file: BinaryIO) -> ExifTags:
-    """The tags in a file; broken values and those beyond 50 kB are left out. Raises:
-    :data:`IFD_ERRORS`.
+    """The tags in a file.
+
+    Broken values and those beyond 50 kB are left out. Raises: :data:`IFD_ERRORS`.
     """
     layout, first_ifd = read_header(file)
     waiting = {0: first_ifd}
@@ -331,7 +335,8 @@ def make_block(tiff: BinaryIO) -> bytes | None:
 
 
 def edit_block(block: bytes, resolution: tuple[float, float] | None = None) -> bytes | None:
-    """The block with orientation 1, no thumbnail, and another resolution per mm, where it has one;
+    """The block with orientation 1, no thumbnail, and another resolution per mm, where it has one.
+
     None if damaged.
     """
     tiff = bytearray(block.removeprefix(_PREFIX))

@@ -193,8 +193,9 @@ UNREAD = {ending: name for name, endings in _UNREAD_ENDINGS.items() for ending i
 
 @dataclass(frozen=True, kw_only=True)
 class WriteOptions:
-    """How image files are read and written, for everything that makes files of files. Raises:
-    ArgumentError.
+    """How image files are read and written, for everything that makes files of files.
+
+    Raises: ArgumentError.
 
     Attributes:
         max_pixels: largest source, width × height.
@@ -219,8 +220,9 @@ class WriteOptions:
 
 
 def recognise(head: bytes, *, name: str) -> Format | None:
-    """The format of a file of this name that begins with these bytes; None for those that are not
-    :data:`READABLE`.
+    """The format of a file of this name that begins with these bytes.
+
+    None for those that are not :data:`READABLE`.
     """
     if UNREAD.get(Path(name).suffix.lower()) == "camera raw":
         return None
@@ -240,8 +242,9 @@ def format_of(path: PathLike) -> Format:
 
 
 def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict[str, Any]:
-    """The keywords of the saver for a file of this name. Raises: ArgumentError for what the format
-    does not offer.
+    """The keywords of the saver for a file of this name.
+
+    Raises: ArgumentError for what the format does not offer.
     """
     kind = format_of(path)
     WriteOptions(quality=quality, lossless=lossless)  # checks them
@@ -262,8 +265,9 @@ def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict
 def check_writable(
     path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None
 ) -> str:
-    """Check that a file of this name can hold such pixels; return its ending. Raises:
-    ArgumentError, ImageError.
+    """Check that a file of this name can hold such pixels.
+
+    Return its ending. Raises: ArgumentError, ImageError.
     """
     kind = format_of(path)
     try:

@@ -85,8 +85,9 @@ class Metadata:
 def read_metadata(
     image: Any, path: Path, *, converted: bool, swapped: bool, geo: GeoTags | None
 ) -> Metadata:
-    """The metadata of an opened libvips image; what is damaged or absurdly large is logged.
-    swapped: x and y.
+    """The metadata of an opened libvips image.
+
+    What is damaged or absurdly large is logged. swapped: x and y.
     """
     blocks: dict[str, Any] = dict.fromkeys(_BLOCKS)
     for name, (field, _, limit) in _BLOCKS.items():
@@ -121,8 +122,9 @@ def read_metadata(
 
 
 def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple[Any, str]:
-    """A libvips image with all that the format can hold, and what its saver is to keep; the rest is
-    logged.
+    """A libvips image with all that the format can hold, and what its saver is to keep.
+
+    The rest is logged.
     """
     pyvips = libvips.pyvips()
     x, y = resolution = metadata.resolution or (_UNNAMED_RESOLUTION, _UNNAMED_RESOLUTION)
@@ -184,8 +186,9 @@ def _fits(block: bytes, name: str, path: Path, limit: int | None = None) -> bool
 
 
 def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
-    """True if a profile is complete and for the pixels' gray or RGB; libvips may refuse to write
-    others.
+    """True if a profile is complete and for the pixels' gray or RGB.
+
+    Libvips may refuse to write others.
     """
     space = profile_space(profile)
     wanted = b"GRAY" if channels <= 2 else b"RGB "
@@ -227,8 +230,9 @@ def _load_block(block: bytes) -> Any | None:
 
 
 def profile_space(profile: bytes) -> bytes | None:
-    """A profile's colour space, e.g. b"RGB " or b"GRAY"; None if this is not a profile or has no
-    room for a tag.
+    """A profile's colour space, e.g. b"RGB " or b"GRAY".
+
+    None if this is not a profile or has no room for a tag.
     """
     if len(profile) <= PROFILE_HEADER_BYTES + 4 or profile[36:40] != b"acsp":
         return None

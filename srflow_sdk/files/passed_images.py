@@ -35,8 +35,9 @@ AnyImage = InMemoryImage | Tensor | EncodedImage
 def load_image(
     image: AnyImage, *, layout: Layout = "hwc", max_pixels: int = MAX_PIXELS
 ) -> tuple[NDArray[Any], ImageKind]:
-    """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image,
-    upright.
+    """An image's pixels, H×W×channels, and its kind.
+
+    A file is read as an 8-bit PIL image, upright.
     """
     with as_path_or_picture(image, max_pixels=max_pixels) as found:
         if isinstance(found, (str, os.PathLike)):
@@ -71,8 +72,9 @@ def as_path_or_picture(
 def spooled(
     picture: bytes | BinaryIO, *, name: str, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Path]:
-    """The path of a temporary file with a picture's bytes; errors of the block give its bare name,
-    not the path.
+    """The path of a temporary file with a picture's bytes.
+
+    Errors of the block give its bare name, not the path.
     """
     source = io.BytesIO(picture) if isinstance(picture, (bytes, bytearray, memoryview)) else picture
     room = limit = max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES

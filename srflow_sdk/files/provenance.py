@@ -58,8 +58,9 @@ _UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """How an output was made. With the same source, model and SDK, these values make the same
-    picture again.
+    """How an output was made.
+
+    With the same source, model and SDK, these values make the same picture again.
 
     Attributes:
         model, model_sha256: name and digest of the bundle.
@@ -147,8 +148,9 @@ def add_provenance(
 
 
 def remove_stale(packet: bytes) -> bytes:
-    """The packet without an older picture's orientation, thumbnails, sizes and resolution; itself
-    without any.
+    """The packet without an older picture's orientation, thumbnails, sizes and resolution.
+
+    Itself without any.
     """
 
     def remove(document: minidom.Document) -> bool:
@@ -170,8 +172,9 @@ def remove_stale(packet: bytes) -> bytes:
 
 
 def parse_provenance(packet: bytes | None) -> Provenance | None:
-    """The provenance in an XMP packet; None if there is none, or a property is missing or
-    malformed.
+    """The provenance in an XMP packet.
+
+    None if there is none, or a property is missing or malformed.
     """
     try:
         document = None if packet is None else _parse(packet)
@@ -188,8 +191,9 @@ def parse_provenance(packet: bytes | None) -> Provenance | None:
 
 
 def _edit(packet: bytes, change: Callable[[minidom.Document], bool]) -> bytes | None:
-    """The packet after a change; None if it is no XMP, or the change says that there is nothing to
-    change.
+    """The packet after a change.
+
+    None if it is no XMP, or the change says that there is nothing to change.
     """
     document = _parse(packet)
     try:
@@ -204,8 +208,9 @@ def _edit(packet: bytes, change: Callable[[minidom.Document], bool]) -> bytes | 
 
 
 def _parse(packet: bytes) -> minidom.Document | None:
-    """The packet's XML; None if it is malformed, too large, or has a document type, which could
-    define entities.
+    """The packet's XML.
+
+    None if it is malformed, too large, or has a document type, which could define entities.
     """
     if len(packet) > _MAX_BYTES:
         return None

@@ -184,8 +184,9 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         self._image = self._region = None
 
     def sha256(self) -> str:
-        """The sha256 of the file's bytes, in 64 hexadecimal digits. Raises: ImageError if they have
-        changed.
+        """The sha256 of the file's bytes, in 64 hexadecimal digits.
+
+        Raises: ImageError if they have changed.
         """
         with _errors_in_one_line(self.path, self._stamp):
             digest = file_sha256(self.path)
@@ -200,8 +201,9 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
             raise ImageError(f"{self.path}: {_CHANGED}")
 
     def read_rows(self, count: int) -> NDArray[Any]:
-        """Read the next rows from the top: count×width×channels. Raises: ImageError if that fails,
-        or it was closed.
+        """Read the next rows from the top: count×width×channels.
+
+        Raises: ImageError if that fails, or it was closed.
         """
         if self._image is None:
             raise ImageError(f"{self.path}: the file was closed")
@@ -405,8 +407,9 @@ def _explain(cause: str) -> str:
 
 
 def _read_header_by_pillow(path: Path, kind: Format) -> Any:
-    """A libvips image of the file's size, with its resolution, but not its pixels. Raises:
-    ValueError, OSError.
+    """A libvips image of the file's size, with its resolution, but not its pixels.
+
+    Raises: ValueError, OSError.
     """
     pyvips = libvips.pyvips()
     picture = _open_by_pillow(path, kind, decode=False)
@@ -420,8 +423,9 @@ def _read_header_by_pillow(path: Path, kind: Format) -> Any:
 
 
 def _decode(header: Any, path: Path, kind: Format) -> Any:
-    """The libvips image of a file, of which libvips may have the header alone. Raises: ValueError,
-    OSError.
+    """The libvips image of a file, of which libvips may have the header alone.
+
+    Raises: ValueError, OSError.
     """
     module = next(filter(is_installed, kind.decoders), None)
     if kind.pillow:

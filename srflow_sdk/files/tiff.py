@@ -1,5 +1,6 @@
-"""TIFF, where libvips says too little: EXIF, GeoTIFF's tags, how pixels and pages are stored;
-written again, too.
+"""TIFF, where libvips says too little: EXIF, GeoTIFF's tags, how pixels and pages are stored.
+
+Written again, too.
 
 GeoTIFF's tags say where the pixels lie on the ground; they travel with the new pixel size, so that
 corners stay.
@@ -109,8 +110,9 @@ class Tiff:
 
 
 def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
-    """Read a file's directories. raw: take for `geo` what the channels are, too, where they are
-    read as stored.
+    """Read a file's directories.
+
+    raw: take for `geo` what the channels are, too, where they are read as stored.
     """
     found = Tiff()
     with contextlib.suppress(*exif.IFD_ERRORS), path.open("rb") as file:
@@ -145,8 +147,9 @@ def append_tags(
     size: tuple[int, int],
     is_srgb: bool,
 ) -> bool:
-    """Append a copy of a file's first IFD with EXIF and GeoTIFF's tags; False if it is damaged or
-    exceeds 4 GB.
+    """Append a copy of a file's first IFD with EXIF and GeoTIFF's tags.
+
+    False if it is damaged or exceeds 4 GB.
     """
     try:
         tags = {} if block is None else exif.parse_exif_tags(block)
@@ -175,8 +178,9 @@ def append_tags(
 
 
 def forget_resolution(descriptor: int) -> None:
-    """Make a complete file say that its pixels are square; the tags stay, for TIFF 6.0 requires
-    them.
+    """Make a complete file say that its pixels are square.
+
+    The tags stay, for TIFF 6.0 requires them.
     """
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         layout, first_ifd = exif.read_header(file)

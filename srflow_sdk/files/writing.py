@@ -86,8 +86,9 @@ def write_image(
 
 
 class ImageWriter:
-    """Writes an image file row by row, inside a with-block, at whose end it appears; see
-    :func:`write_image`.
+    """Writes an image file row by row, inside a with-block, at whose end it appears.
+
+    See :func:`write_image`.
 
     Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole
     picture. raw: into a TIFF, write values of 8, 16 or 32 bits as they are.
@@ -174,8 +175,9 @@ class ImageWriter:
             raise self._error(error.strerror or str(error)) from error
 
     def write_rows(self, rows: NDArray[Any]) -> None:
-        """Write the next rows, h×width×channels. Raises: ArgumentError; ImageError once the encoder
-        has failed.
+        """Write the next rows, h×width×channels.
+
+        Raises: ArgumentError; ImageError once the encoder has failed.
         """
         if self._thread is None or self._finished:
             raise ArgumentError(
@@ -250,8 +252,9 @@ class ImageWriter:
         self._finished = True
 
     def content(self) -> tuple[int, str]:
-        """Length in bytes and sha256 of the finished file. Raises: ImageError if it cannot be read
-        again.
+        """Length in bytes and sha256 of the finished file.
+
+        Raises: ImageError if it cannot be read again.
         """
         try:
             with os.fdopen(os.dup(self._descriptor), "rb") as file:

@@ -38,8 +38,9 @@ _REACH = 4
 def high_resolution(
     pixels: NDArray[np.generic], kind: ImageKind, lr: LowResolution, *, scale: int
 ) -> LowResolution:
-    """An HR image as the network sees it, padded. Raises: ImageError if it does not belong to the
-    LR image.
+    """An HR image as the network sees it, padded.
+
+    Raises: ImageError if it does not belong to the LR image.
     """
     height, width = pixels.shape[:2]
     if (-(-height // scale), -(-width // scale)) != (lr.height, lr.width):
@@ -77,8 +78,9 @@ def invert(
     of_columns = np.clip(hr.width / scale - np.arange(lr.padded_width), 0, 1)
 
     def inverted(tile: Tile, seen: Floats, large: Floats) -> float:
-        """Write the latents of a tile's core, and return its nats. seen, large: its window, 3×h×w
-        and 3×sh×sw.
+        """Write the latents of a tile's core, and return its nats.
+
+        seen, large: its window, 3×h×w and 3×sh×sw.
         """
         painter.check_open()
         stop_if_set(cancel)
@@ -159,8 +161,9 @@ def dequantised(values: NDArray[np.float32], *, top: int = 0) -> NDArray[np.floa
 
 
 def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
-    """Reduce an image, H×W×C, by the model's scale and kernel, in its own values and dtype; sides
-    are filled up.
+    """Reduce an image, H×W×C, by the model's scale and kernel, in its own values and dtype.
+
+    Sides are filled up.
     """
     height, width, channels = pixels.shape
     size = padded_size(height, manifest.scale), padded_size(width, manifest.scale)
@@ -182,8 +185,9 @@ def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
 def opaque_image(
     pixels: NDArray[Any], kind: ImageKind, manifest: Manifest
 ) -> tuple[NDArray[Any], ImageKind]:
-    """An image without its alpha; colours under full transparency come from visible ones, as in its
-    reduction.
+    """An image without its alpha.
+
+    Colours under full transparency come from visible ones, as in its reduction.
     """
     if not kind.has_alpha:
         return pixels, kind

@@ -105,8 +105,9 @@ class RestoreOptions:
 
     @classmethod
     def from_record(cls, settings: str) -> RestoreOptions:
-        """The options that a picture records. Raises: ArgumentError if they are of another version,
-        or damaged.
+        """The options that a picture records.
+
+        Raises: ArgumentError if they are of another version, or damaged.
         """
         try:
             values: dict[str, Any] = json.loads(settings)
@@ -175,8 +176,9 @@ class TransferOptions:
         one_of("blend", self.blend, Blend)
 
     def taus(self, manifest: Manifest) -> dict[int, float]:
-        """Temperatures by level; levels without one stay as they are. Raises: ArgumentError for
-        unknown levels.
+        """Temperatures by level.
+
+        Levels without one stay as they are. Raises: ArgumentError for unknown levels.
         """
         levels = sorted(entry.level for entry in manifest.latent_levels)
         if self.tau is not None:
@@ -196,8 +198,9 @@ class TransferOptions:
     def provenance_fields(
         self, manifest: Manifest, others: Mapping[str, tuple[Path, str] | None]
     ) -> dict[str, Any]:
-        """The fields of a picture's provenance that the options decide. others: the other inputs
-        and their sha256.
+        """The fields of a picture's provenance that the options decide.
+
+        others: the other inputs and their sha256.
         """
         from srflow_sdk.files.provenance import TRANSFER
         from srflow_sdk.latents.normalising import STATISTICS_SCHEME

@@ -68,8 +68,9 @@ _BY_TEXTURE = 0.12
 
 @dataclass(frozen=True)
 class Decision:
-    """How a degraded picture is restored: not at all if `over` is None. taus: by level. why: a line
-    for people.
+    """How a degraded picture is restored: not at all if `over` is None.
+
+    taus: by level. why: a line for people.
     """
 
     over: Collection | None
@@ -78,8 +79,9 @@ class Decision:
 
 
 def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> Decision:
-    """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open. levels:
-    of the model.
+    """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open.
+
+    levels: of the model.
     """
     damage = measure_damage(strips_of(pixels), cancel=options.cancel)
     finest = min(levels)
@@ -113,8 +115,9 @@ def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> D
 def restore_pixels(
     pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions
 ) -> tuple[NDArray[Any], str]:
-    """A restored picture, H×W×C, of the same kind, and what was decided. Alpha and hidden colours
-    stay.
+    """A restored picture, H×W×C, of the same kind, and what was decided.
+
+    Alpha and hidden colours stay.
     """
     options.check(painter.manifest)
     painter.inverting_backend()  # before any work
@@ -190,8 +193,9 @@ def made_of_files(
     writing: WriteOptions,
     make: Callable[[Mapping[str, ImageReader]], tuple[NDArray[Any], dict[str, Any], str]],
 ) -> FileResult:
-    """Write a picture of the first file's size, kind and metadata. make: gives pixels, fields of
-    the record, a note.
+    """Write a picture of the first file's size, kind and metadata.
+
+    make: gives pixels, fields of the record, a note.
     """
     started = time.monotonic()
     for what, path in paths.items():
@@ -224,8 +228,9 @@ def made_of_files(
 
 
 def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) -> Latents:
-    """Latents whose collections have a root mean square of at most `taus` of their level. Raises:
-    NonFiniteError.
+    """Latents whose collections have a root mean square of at most `taus` of their level.
+
+    Raises: NonFiniteError.
     """
 
     def limit(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
@@ -245,8 +250,9 @@ def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) ->
 
 
 def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:
-    """The mean square over the picture's positions, by channel. The same for any cut into
-    chunks.
+    """The mean square over the picture's positions, by channel.
+
+    The same for any cut into chunks.
     """
     rows, columns = arrays.picture_positions(level, height=latents.height, width=latents.width)
     # the sums of each row of every channel

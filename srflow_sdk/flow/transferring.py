@@ -124,8 +124,9 @@ def transferred(
     painter: Painter,
     options: TransferOptions,
 ) -> tuple[NDArray[Any], int | None]:
-    """Do the work of :meth:`Upscaler.transfer`; return the picture, and the side of the tiles'
-    cores, if any.
+    """Do the work of :meth:`Upscaler.transfer`.
+
+    Return the picture, and the side of the tiles' cores, if any.
     """
     painter.check_open()
     manifest, (height, width) = painter.manifest, target.pixels.shape[:2]

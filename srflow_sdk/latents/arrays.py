@@ -73,8 +73,9 @@ def row_chunks(array: NDArray[np.float32], rows: int) -> Iterator[slice]:
 
 
 def write_file(path: Path, levels: Levels, about: Mapping[str, str]) -> None:
-    """Write arrays and texts at once or not at all. Raises: ImageError; an older file is then
-    unchanged.
+    """Write arrays and texts at once or not at all.
+
+    Raises: ImageError; an older file is then unchanged.
     """
     header: dict[str, Any] = {
         "__metadata__": {"format": "srflow-latents", "format_version": "1", **about}
@@ -103,8 +104,9 @@ def write_file(path: Path, levels: Levels, about: Mapping[str, str]) -> None:
 
 
 def read_file(path: Path) -> tuple[dict[int, NDArray[np.float32]], dict[str, str]]:
-    """Read arrays and texts that :func:`write_file` or safetensors wrote. Raises: ImageError for
-    any other file.
+    """Read arrays and texts that :func:`write_file` or safetensors wrote.
+
+    Raises: ImageError for any other file.
     """
     try:
         with open_regular(path) as file:

@@ -101,8 +101,9 @@ def normalise(
     tau: float,
     seed: int,
 ) -> None:
-    """Write a level's normalised latents, C×h×w, to target, where those inside count. Raises:
-    NonFiniteError.
+    """Write a level's normalised latents, C×h×w, to target, where those inside count.
+
+    Raises: NonFiniteError.
     """
     np.copyto(target, source)
     channels = len(source)
@@ -181,8 +182,9 @@ def _values(source: Level, inside: Inside, rows: slice) -> Doubles:
 def _sums(
     source: Level, inside: Inside, *, whole_level: bool, minus: Doubles | None = None
 ) -> Doubles:
-    """Sums over the positions inside; with `minus`, of squared differences from it: [C], or [1]
-    over all channels.
+    """Sums over the positions inside.
+
+    With `minus`, of squared differences from it: [C], or [1] over all channels.
     """
     by_row = np.empty((len(source), len(inside)))
     with np.errstate(invalid="ignore"):  # infinity - infinity

@@ -133,8 +133,9 @@ class Latents:
 
     @property
     def bits_per_dimension(self) -> float | None:
-        """The log-likelihood as bits per value for 8-bit levels: -nats / (3·H·W·ln 2) + 8; lower is
-        likelier.
+        """The log-likelihood as bits per value for 8-bit levels: -nats / (3·H·W·ln 2) + 8.
+
+        Lower is likelier.
         """
         nats = self.log_likelihood
         return (
@@ -291,8 +292,9 @@ class Latents:
         return array
 
     def _changed(self, levels: set[int], change: Callable[[int, _Level, _Level], None]) -> Self:
-        """New latents whose named levels are written by change(level, source, target); the others
-        are shared.
+        """New latents whose named levels are written by change(level, source, target).
+
+        The others are shared.
         """
         if not levels:
             return self
@@ -305,8 +307,9 @@ class Latents:
 
 
 def bits_per_dimension(nats: float, *, height: int, width: int) -> float:
-    """Negative log-likelihood in bits per value of an RGB picture, for 8-bit levels; lower is
-    likelier.
+    """Negative log-likelihood in bits per value of an RGB picture, for 8-bit levels.
+
+    Lower is likelier.
 
     nats: log-density of the H×W×3 values in [0, 1]. An 8-bit level is 1/256 of that range, hence
     log2 256 = 8 is added: the figure is about the bits that a lossless code of the 8-bit picture

@@ -225,8 +225,9 @@ def standard_normal(
 
 
 def normal_from_words(words: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """Standard normal numbers, float32, from uniform 32-bit words, by scheme 1's transform; same
-    shape.
+    """Standard normal numbers, float32, from uniform 32-bit words, by scheme 1's transform.
+
+    Same shape.
 
     Odd to the bit: the normal of `~word` is minus the normal of `word`.
     """

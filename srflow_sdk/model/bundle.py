@@ -171,6 +171,7 @@ def check_inverts(bundle: Bundle) -> None:
 
 def bundle_path(path: str | os.PathLike[str]) -> Path:
     """The directory that :meth:`Bundle.open` opens: of an embedded model if a string is its name.
+
     It may not exist.
     """
     is_name = isinstance(path, str) and path in Bundle.embedded_names()

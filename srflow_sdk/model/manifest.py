@@ -99,8 +99,9 @@ class Intervals:
     photographs: int
 
     def factors_of(self, n: int, coverage: float) -> list[float]:
-        """The factor of each class: of the next smaller n, interpolated by coverage. Raises:
-        ArgumentError beyond.
+        """The factor of each class: of the next smaller n, interpolated by coverage.
+
+        Raises: ArgumentError beyond.
         """
         whole("n", n, least=self.samples[0], of=" of samples")
         coverage = real("coverage", coverage, least=self.coverage[0], most=self.coverage[-1])
@@ -199,8 +200,9 @@ class Manifest:
 
     @property
     def float32_graphs(self) -> tuple[str, str] | None:
-        """Names of the encoder and sampler graphs that compute only in float32; None if there are
-        none.
+        """Names of the encoder and sampler graphs that compute only in float32.
+
+        None if there are none.
         """
         if all(name in self.files for name in FP32_GRAPHS):
             return FP32_GRAPHS
@@ -230,8 +232,9 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Read and check manifest.json. Fields that this SDK does not know are covered by the
-        digest and ignored.
+        """Read and check manifest.json.
+
+        Fields that this SDK does not know are covered by the digest and ignored.
 
         Args:
             text: the file's content.
@@ -349,8 +352,9 @@ def _read(raw: Mapping[str, Any]) -> Manifest:
 
 
 def _read_record(kind: type[_T], raw: object, place: str = "") -> _T:
-    """A dataclass from a JSON object, of which nothing is converted. Raises: ValueError,
-    OverflowError: one line.
+    """A dataclass from a JSON object, of which nothing is converted.
+
+    Raises: ValueError, OverflowError: one line.
     """
     if not isinstance(raw, Mapping):
         raise ValueError(f"{place} is {short(raw)}, not an object")

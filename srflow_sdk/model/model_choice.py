@@ -66,8 +66,9 @@ class ModelChoice:
 
 
 def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> list[Bundle]:
-    """The bundle of this name or path, or those given; for None and "auto" the embedded. Only
-    manifests are read.
+    """The bundle of this name or path, or those given.
+
+    For None and "auto" the embedded. Only manifests are read.
     """
     if model is None or (isinstance(model, str) and model == BY_PICTURE):
         return [Bundle._described(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
@@ -81,8 +82,9 @@ def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> lis
 
 
 def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[Bundle]:
-    """Those of the models that pictures may need, that for clean ones first; all if it sets the
-    scale.
+    """Those of the models that pictures may need, that for clean ones first.
+
+    All if it sets the scale.
     """
     bundles = list(bundles)
     if len(bundles) == 1:
@@ -177,8 +179,9 @@ def choose_model(
 def see_damage(
     picture: AnyImage, *, max_pixels: int = MAX_PIXELS, cancel: threading.Event | None = None
 ) -> tuple[str, tuple[int, int]]:
-    """Say in a few words what is wrong with a picture, "" if nothing certainly is; and give its
-    height and width.
+    """Say in a few words what is wrong with a picture, "" if nothing certainly is.
+
+    And give its height and width.
 
     picture, max_pixels, cancel, Raises: as of :func:`choose_model`.
     """
@@ -227,8 +230,9 @@ def _certain(damage: Damage, lossy: str | None) -> str:
 
 
 def _of_file(path: Path) -> tuple[int | None, str | None, int]:
-    """The quality of a JPEG; another lossy file's format, and its bytes. Errors are for the
-    decoder.
+    """The quality of a JPEG.
+
+    Another lossy file's format, and its bytes. Errors are for the decoder.
     """
     # Image.open warns of large pictures, whatever the limit is
     from PIL.JpegImagePlugin import JpegImageFile

@@ -36,8 +36,9 @@ _TOLD = (
 
 @dataclass(frozen=True, kw_only=True)
 class ServingOptions:
-    """How a server draws, and what it refuses; each field is a parameter of the model's config, a
-    text.
+    """How a server draws, and what it refuses.
+
+    Each field is a parameter of the model's config, a text.
 
     Attributes:
         device: as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU.

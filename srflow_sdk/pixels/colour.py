@@ -105,8 +105,9 @@ SRGB_CURVE = _Parametric(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 
 class ColourConversion:
-    """Converts RGB pixels between a profile that is not sRGB, and sRGB. Relative colorimetric;
-    thread-safe.
+    """Converts RGB pixels between a profile that is not sRGB, and sRGB.
+
+    Relative colorimetric; thread-safe.
     """
 
     def __init__(self, icc_profile: bytes) -> None:
@@ -156,8 +157,9 @@ class ColourConversion:
 
 
 def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
-    """The conversion between a profile and sRGB; None for gray, for sRGB, and, logged, for what is
-    no RGB profile.
+    """The conversion between a profile and sRGB.
+
+    None for gray, for sRGB, and, logged, for what is no RGB profile.
     """
     return None if icc_profile is None or channels < 3 else _conversion(icc_profile)
 
@@ -187,8 +189,9 @@ def _conversion(icc_profile: bytes) -> ColourConversion | None:
 
 
 def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.floating[Any]]] | None:
-    """The curves of an RGB profile and the matrix to linear sRGB; None if it is damaged or of
-    another kind.
+    """The curves of an RGB profile and the matrix to linear sRGB.
+
+    None if it is damaged or of another kind.
     """
     # so that a thousand tags that each claim the whole file take no memory
     whole = memoryview(icc_profile)

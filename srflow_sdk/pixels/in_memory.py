@@ -116,8 +116,9 @@ class ImageKind:
 def unpacked(
     image: InMemoryImage | Tensor, *, layout: Layout = "hwc", raw: bool = False
 ) -> tuple[NDArray[Any], ImageKind]:
-    """Its pixels, H×W×channels, and its kind. raw: take any dtype and number of channels. Raises:
-    ImageError.
+    """Its pixels, H×W×channels, and its kind.
+
+    raw: take any dtype and number of channels. Raises: ImageError.
     """
     one_of("layout", layout, Layout)
     if isinstance(image, Image.Image):
@@ -133,8 +134,9 @@ def unpacked(
 
 
 def is_tensor(image: object) -> TypeGuard[Tensor]:
-    """True if it is an array of another library. They are told by DLPack's methods, so that none is
-    imported.
+    """True if it is an array of another library.
+
+    They are told by DLPack's methods, so that none is imported.
     """
     return not isinstance(image, np.ndarray) and all(
         hasattr(type(image), name) for name in ("__dlpack__", "__dlpack_device__")

@@ -29,8 +29,9 @@ _DAMPING = 0.8  # of Jacobi's steps
 def blended(
     target: Floats, source: Floats, mask: Mask, cancel: threading.Event | None = None
 ) -> Floats:
-    """The target, H×W×C, with the source inside the mask, shifted smoothly to fit. Values may leave
-    [0, 1].
+    """The target, H×W×C, with the source inside the mask, shifted smoothly to fit.
+
+    Values may leave [0, 1].
     """
     result: Floats = target.copy()
     if not mask.any():
@@ -63,8 +64,9 @@ class Grid:
         self._half = None if self._known is None else Grid(self._known == 0)
 
     def solved(self, values: Doubles, cancel: threading.Event | None = None) -> Doubles:
-        """Replace the unknown values by harmonic ones, the means of their neighbours; if all are
-        unknown, by 0.
+        """Replace the unknown values by harmonic ones, the means of their neighbours.
+
+        If all are unknown, by 0.
         """
         if self._known is None or self._half is None:
             return np.zeros_like(values) if self._unknown.all() else values.copy()

@@ -62,8 +62,9 @@ def _weights(distance: NDArray[np.float64], kernel: AnyKernel) -> NDArray[np.flo
 
 
 class RowReducer:
-    """Reduces a picture that comes in bands from the top down, whatever the bands, to the bit;
-    nothing is clipped.
+    """Reduces a picture that comes in bands from the top down, whatever the bands, to the bit.
+
+    Nothing is clipped.
     """
 
     def __init__(self, size: Sequence[int], to: Sequence[int], kernel: AnyKernel) -> None:
@@ -72,8 +73,9 @@ class RowReducer:
         self._taken = self._begun = self._given = 0
 
     def push(self, band: Floats) -> Floats:
-        """Take the next rows, float32 h×W×C, and return the rows that are complete, h'×W'×C;
-        possibly none.
+        """Take the next rows, float32 h×W×C, and return the rows that are complete, h'×W'×C.
+
+        Possibly none.
         """
         (starts, taps), first = self._down, self._taken
         self._taken += len(band)
@@ -133,8 +135,9 @@ def projected(
     top: bool = True,
     bottom: bool = True,
 ) -> Floats:
-    """The picture near hr, sH×sW×C, clipped to [0, 1], whose reduction is lr, H×W×C. Raises:
-    ArgumentError.
+    """The picture near hr, sH×sW×C, clipped to [0, 1], whose reduction is lr, H×W×C.
+
+    Raises: ArgumentError.
 
     top, bottom: whether the first and last rows are the picture's own; next to a cut, CONTEXT LR
     rows' worth of HR rows come back as NaN. On photos with an 8-bit lr, the reduction is within
@@ -207,8 +210,9 @@ class _Filter:
 
 
 def _mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
-    """Rows start … start + count − 1; beyond its ends the picture is mirrored, as often as
-    needed.
+    """Rows start … start + count − 1.
+
+    Beyond its ends the picture is mirrored, as often as needed.
     """
     height = len(rows)
     if start >= 0 and start + count <= height:
@@ -230,8 +234,9 @@ def _reduction(scale: int, kernel: LrKernel) -> _Filter:
 
 @cache
 def _pseudo_inverse(scale: int, kernel: LrKernel) -> _Filter:
-    """U in one dimension. DDᵀ is a convolution of LR signals; on a long circle its inverse is a
-    division.
+    """U in one dimension.
+
+    DDᵀ is a convolution of LR signals; on a long circle its inverse is a division.
     """
     weights = _kernel(scale, kernel)
     circle = 8 * _U_REACH

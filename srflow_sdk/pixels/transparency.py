@@ -58,8 +58,9 @@ def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
 
 
 def enlarged(plane: Floats, height: int, width: int) -> Floats:
-    """Bicubic enlargement, H×W×C → height×width×C; not clipped. Rows depend on ENLARGE_CONTEXT rows
-    on each side.
+    """Bicubic enlargement, H×W×C → height×width×C.
+
+    Not clipped. Rows depend on ENLARGE_CONTEXT rows on each side.
     """
     result = np.empty((height, width, plane.shape[2]), np.float32)
     for c in range(plane.shape[2]):
@@ -69,8 +70,9 @@ def enlarged(plane: Floats, height: int, width: int) -> Floats:
 
 
 def enlarged_alpha(alpha: NDArray[Any], scale: int) -> NDArray[Any]:
-    """Alpha, H×W of uint8, uint16 or float32 in [0, 1], enlarged in its own dtype; a constant stays
-    that constant.
+    """Alpha, H×W of uint8, uint16 or float32 in [0, 1], enlarged in its own dtype.
+
+    A constant stays that constant.
     """
     height, width = alpha.shape
     if alpha.min() == alpha.max():

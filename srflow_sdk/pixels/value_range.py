@@ -21,8 +21,9 @@ RangeKeyword = tuple[float | str, float | str]
 
 
 def parsed_range(given: object) -> tuple[float, float, bool]:
-    """Take (low, high) as numbers or texts, and tell if they are percentiles ("1%"). Raises:
-    ArgumentError.
+    """Take (low, high) as numbers or texts, and tell if they are percentiles ("1%").
+
+    Raises: ArgumentError.
     """
     try:
         low, high = (f"{one}".strip() for one in (() if isinstance(given, str) else given))  # type: ignore[attr-defined]
@@ -45,8 +46,9 @@ def in_range(
     *,
     nodata: float | None = None,
 ) -> NDArray[Any]:
-    """Enlarge values, H×W×C of any real dtype, band by band, or three bands together as RGB; the
-    answer has the dtype.
+    """Enlarge values, H×W×C of any real dtype, band by band, or three bands together as RGB.
+
+    The answer has the dtype.
 
     draw: enlarges float32 in [0, 1], given the number of the picture and of all. nodata: values
     that are it or NaN are guessed for the network and written back. What lies beyond the range is

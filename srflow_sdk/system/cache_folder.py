@@ -28,8 +28,9 @@ _complained = False
 
 
 def cache_folder(*parts: str, missed: bool = True) -> Path | None:
-    """A folder in the user's cache; None if it cannot be used, which is said once if it is missed:
-    starts are slow.
+    """A folder in the user's cache.
+
+    None if it cannot be used, which is said once if it is missed: starts are slow.
     """
     global _complained
     try:
@@ -58,8 +59,9 @@ def cache_folder(*parts: str, missed: bool = True) -> Path | None:
 
 
 def kept_folder(kind: str, *made_from: object) -> Path | None:
-    """The folder for what a runtime makes of these, which counts as used now; None without a
-    cache.
+    """The folder for what a runtime makes of these, which counts as used now.
+
+    None without a cache.
     """
     if (parent := cache_folder(kind, missed=False)) is None:
         return None

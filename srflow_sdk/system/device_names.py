@@ -1,5 +1,6 @@
-"""The names that `device=` and `--device` take. Imports nothing heavy, because the commands' help
-lists them.
+"""The names that `device=` and `--device` take.
+
+Imports nothing heavy, because the commands' help lists them.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ on this machine."""
 
 
 def split_device(device: object) -> tuple[DeviceName, int]:
-    """The name and the GPU's number of a :data:`Device`: ("cuda", 1) for "cuda:1". Raises:
-    ArgumentError.
+    """The name and the GPU's number of a :data:`Device`: ("cuda", 1) for "cuda:1".
+
+    Raises: ArgumentError.
     """
     name, colon, number = device.partition(":") if isinstance(device, str) else ("", "", "")
     if name in get_args(DeviceName) and (

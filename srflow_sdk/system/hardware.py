@@ -78,8 +78,9 @@ def return_freed_memory() -> None:
 
 @cache
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """The kernel's lines about the first core; None if there are none, as on other systems than
-    Linux.
+    """The kernel's lines about the first core.
+
+    None if there are none, as on other systems than Linux.
     """
     with contextlib.suppress(OSError):
         lines = cpuinfo.read_text("utf-8", "replace").partition("\n\n")[0].splitlines()
@@ -93,8 +94,10 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """A GPU. compute_capability: such as "8.9". cuda: the newest CUDA that its driver supports,
-    such as "13.0".
+    """A GPU.
+
+    compute_capability: such as "8.9". cuda: the newest CUDA that its driver supports, such as
+    "13.0".
     """
 
     name: str
@@ -103,8 +106,9 @@ class Gpu:
 
 
 def find_gpu(device: int = 0) -> Gpu | None:
-    """A GPU by its number among those that CUDA shows; None without a driver or such a GPU. No
-    context is created.
+    """A GPU by its number among those that CUDA shows.
+
+    None without a driver or such a GPU. No context is created.
     """
     handle, major, minor, version = (ctypes.c_int() for _ in range(4))
     name = ctypes.create_string_buffer(256)
@@ -126,15 +130,17 @@ def find_gpu(device: int = 0) -> Gpu | None:
 
 
 def cuda_of_wheels(driver: str) -> int:
-    """The CUDA, 12 or 13, whose wheels a driver and this Python run. driver: the newest that it
-    supports, as "13.0".
+    """The CUDA, 12 or 13, whose wheels a driver and this Python run.
+
+    driver: the newest that it supports, as "13.0".
     """
     return 13 if int(driver.partition(".")[0]) >= 13 and sys.version_info >= (3, 11) else 12
 
 
 def gpu_free_memory(device: int = 0) -> int | None:
-    """Bytes of free memory on a GPU according to its driver, by its primary context; None without a
-    driver or GPU.
+    """Bytes of free memory on a GPU according to its driver, by its primary context.
+
+    None without a driver or GPU.
     """
     handle = ctypes.c_int()
     free = ctypes.c_size_t()

@@ -23,8 +23,9 @@ _event: ContextVar[threading.Event | None] = ContextVar("event", default=None)
 
 @contextlib.contextmanager
 def cancelled_by(event: threading.Event | None) -> Iterator[None]:
-    """In this context, native calls of this thread are stopped soon after the event is set. None
-    changes nothing.
+    """In this context, native calls of this thread are stopped soon after the event is set.
+
+    None changes nothing.
     """
     token = _event.set(event or _event.get())
     try:

@@ -32,8 +32,9 @@ _ENDING = re.compile(r"\.[0-9a-f]{8}\.part$")
 
 
 def real_path(path: Path) -> Path:
-    """The absolute path with all links followed, as far as they lead. Raises nothing, unlike
-    ``Path.resolve``.
+    """The absolute path with all links followed, as far as they lead.
+
+    Raises nothing, unlike ``Path.resolve``.
     """
     try:
         real = os.path.realpath(path)
@@ -48,8 +49,9 @@ def real_path(path: Path) -> Path:
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read; links are followed. Raises: OSError, at once also for a FIFO, a device
-    or a directory.
+    """Open a file to read.
+
+    Links are followed. Raises: OSError, at once also for a FIFO, a device or a directory.
     """
     # Without O_NONBLOCK, opening a FIFO waits for somebody who writes to it.
     descriptor = os.open(
@@ -62,8 +64,9 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content, in 64 hexadecimal digits. Raises: OSError, at once for a pipe
-    or a device.
+    """The sha256 of a file's content, in 64 hexadecimal digits.
+
+    Raises: OSError, at once for a pipe or a device.
     """
     with open_regular(path) as file:
         return content_sha256(file)
@@ -78,8 +81,9 @@ def content_sha256(file: BinaryIO) -> str:
 
 
 def lock(descriptor: int, *, wait: bool = True) -> bool:
-    """Lock an open file or folder until the process ends or closes it; returns whether that
-    worked.
+    """Lock an open file or folder until the process ends or closes it.
+
+    Returns whether that worked.
     """
     try:
         how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB  # type: ignore[attr-defined, unused-ignore]
@@ -90,8 +94,9 @@ def lock(descriptor: int, *, wait: bool = True) -> bool:
 
 
 def write_atomically(target: Path, *content: bytes | memoryview) -> None:
-    """Write pieces to a file, new or not. Raises: OSError; an old file is then as before, without a
-    part.
+    """Write pieces to a file, new or not.
+
+    Raises: OSError; an old file is then as before, without a part.
     """
     with replacing(target) as descriptor:
         with os.fdopen(os.dup(descriptor), "wb") as file:
@@ -143,8 +148,9 @@ def _replace_closed(part: Path, target: Path) -> None:
 
 
 def is_writable(folder: Path) -> bool:
-    """True if files can be made in a folder. Windows' answer is about its attributes only, so one
-    is made there.
+    """True if files can be made in a folder.
+
+    Windows' answer is about its attributes only, so one is made there.
     """
     if os.name != "nt":
         return os.access(folder, os.W_OK)
@@ -174,8 +180,9 @@ def check_replaceable(target: Path) -> None:
 
 
 def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
-    """Delete what killed processes left of earlier attempts to write these; files being written are
-    left alone.
+    """Delete what killed processes left of earlier attempts to write these.
+
+    Files being written are left alone.
     """
     stems: dict[Path, set[str]] = {}
     for path in map(Path, targets):
@@ -207,8 +214,9 @@ def remove_stale_parts_in(folder: Path, stems: set[str] | None = None) -> None:
 
 
 def sync_directory(folder: Path) -> None:
-    """Flush a folder to the disk, so that new names in it survive a power cut. Raises: OSError if
-    that fails.
+    """Flush a folder to the disk, so that new names in it survive a power cut.
+
+    Raises: OSError if that fails.
     """
     if os.name == "nt":  # directories cannot be opened there
         return

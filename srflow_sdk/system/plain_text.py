@@ -61,8 +61,9 @@ def short(value: object) -> str:
 
 
 def public_user(scheme: str, user: str) -> str:
-    """The part of a URL's user that may be shown: on the web, it may be a token. user: with its @,
-    or empty.
+    """The part of a URL's user that may be shown: on the web, it may be a token.
+
+    user: with its @, or empty.
     """
     return (
         "" if scheme in WITH_QUERY or not user else f"{user.removesuffix('@').partition(':')[0]}@"

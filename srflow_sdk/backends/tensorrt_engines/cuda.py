@@ -41,8 +41,9 @@ class Launch:
 
 
 class CudaGpu:
-    """A GPU, by its number among those that CUDA shows. Thread-safe; threads use it inside
-    :meth:`current`.
+    """A GPU, by its number among those that CUDA shows.
+
+    Thread-safe; threads use it inside :meth:`current`.
     """
 
     def __init__(self, runtime: Any, driver: Any, number: int) -> None:
@@ -70,8 +71,9 @@ class CudaGpu:
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        """Make it this thread's GPU during the block; the context that the app had, or none, is
-        restored afterwards.
+        """Make it this thread's GPU during the block.
+
+        The context that the app had, or none, is restored afterwards.
         """
         # cudaSetDevice initialises a context since CUDA 12, also of an unused GPU (Runtime API,
         # Device Management).
@@ -83,8 +85,9 @@ class CudaGpu:
             self.call("cuCtxSetCurrent", before)
 
     def load(self, ptx: bytes, *names: str) -> tuple[Callable[[], object], list[int]]:
-        """Load kernels, which the driver compiles and caches; returns a function to unload them,
-        and their handles.
+        """Load kernels, which the driver compiles and caches.
+
+        Returns a function to unload them, and their handles.
         """
         # NUL-terminated (CUDA driver API, cuModuleLoadData)
         code = ctypes.create_string_buffer(ptx)
@@ -93,8 +96,9 @@ class CudaGpu:
         return partial(self.call, "cuModuleUnload", module), kernels
 
     def pin(self, nbytes: int) -> NDArray[np.uint8]:
-        """Allocate memory of the host that the GPU copies from and to by itself. Free it with
-        :meth:`unpin`.
+        """Allocate memory of the host that the GPU copies from and to by itself.
+
+        Free it with :meth:`unpin`.
         """
         # Other memory "must first be staged to pinned memory" (CUDA Runtime API, "API
         # synchronization behavior").
@@ -119,8 +123,9 @@ class CudaGpu:
         return Stream(self, self._runtime, handle, self.new_event())
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Call a function of CUDA, and return its values without the status. Raises:
-        OutOfMemoryError, DeviceError.
+        """Call a function of CUDA, and return its values without the status.
+
+        Raises: OutOfMemoryError, DeviceError.
         """
         of_driver = not function.startswith("cuda")
         module = self._driver if of_driver else self._runtime
@@ -136,8 +141,9 @@ class CudaGpu:
 
 
 class Stream:
-    """A queue of work on a GPU. Made by :meth:`CudaGpu.new_stream`; used by one thread at a
-    time.
+    """A queue of work on a GPU.
+
+    Made by :meth:`CudaGpu.new_stream`; used by one thread at a time.
     """
 
     def __init__(self, gpu: CudaGpu, runtime: Any, handle: Any, event: Any) -> None:
@@ -154,8 +160,9 @@ class Stream:
         return self._gpu.call(function, *arguments, self._handle)
 
     def copy(self, source: int, target: int, nbytes: int) -> None:
-        """Copy memory of the GPU or the host; the source must not change until
-        :meth:`synchronize`.
+        """Copy memory of the GPU or the host.
+
+        The source must not change until :meth:`synchronize`.
         """
         self.call(
             "cudaMemcpyAsync",
@@ -166,8 +173,9 @@ class Stream:
         )
 
     def mark(self, event: Any) -> None:
-        """Put an event behind the work so far; "cudaEventSynchronize" waits for it, if it was ever
-        put anywhere.
+        """Put an event behind the work so far.
+
+        "cudaEventSynchronize" waits for it, if it was ever put anywhere.
         """
         self.call("cudaEventRecord", event)
 
@@ -247,8 +255,9 @@ class DeviceMemory:
         self._closed = False
 
     def take(self, nbytes: int) -> Block:
-        """Get a block of this size, with undefined content. Raises: OutOfMemoryError,
-        DeviceError.
+        """Get a block of this size, with undefined content.
+
+        Raises: OutOfMemoryError, DeviceError.
         """
         with self._lock:
             self._sort(1)

@@ -56,8 +56,9 @@ _log = logging.getLogger(__name__)
 
 
 class EngineLog:
-    """The library's logger: errors are kept by thread until asked for; everything goes to Python's
-    log as debug.
+    """The library's logger: errors are kept by thread until asked for.
+
+    Everything goes to Python's log as debug.
     """
 
     def __init__(self, trt: Any) -> None:
@@ -116,8 +117,9 @@ class KernelCache:
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
-        """Write what is new since :meth:`attach`, completely or not at all; without it the next
-        start takes longer.
+        """Write what is new since :meth:`attach`, completely or not at all.
+
+        Without it the next start takes longer.
         """
         if self._file is not None and bytes(kernels := self._cache.serialize()) != self._read:
             with contextlib.suppress(OSError):
@@ -125,8 +127,9 @@ class KernelCache:
 
 
 class Engine:
-    """A deserialised engine, which all threads share. own_graphs: the library captures graphs, as
-    TensorRT-RTX does.
+    """A deserialised engine, which all threads share.
+
+    own_graphs: the library captures graphs, as TensorRT-RTX does.
     """
 
     def __init__(
@@ -147,8 +150,9 @@ class Engine:
         return math.prod(shape) * int(self._engine.get_tensor_dtype(name).itemsize)
 
     def new_context(self) -> Any:
-        """An execution context without memory for activations. Raises: DeviceError,
-        OutOfMemoryError.
+        """An execution context without memory for activations.
+
+        Raises: DeviceError, OutOfMemoryError.
         """
         how = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         with self._lock:
@@ -166,8 +170,9 @@ class Engine:
 
 
 class EncodedImage(Conditioning):
-    """The encoder's outputs for one image, in one block of memory. Freed with the object, or with
-    the backend.
+    """The encoder's outputs for one image, in one block of memory.
+
+    Freed with the object, or with the backend.
     """
 
     def __init__(self, memory: DeviceMemory, engine: Engine, shapes: Mapping[str, Shape]) -> None:
@@ -208,8 +213,9 @@ class GpuLane:
         self._kept: dict[Engine, list[Binding]] = {}
 
     def slot(self, image: EncodedImage, *, filled: bool = True) -> dict[str, int]:
-        """Addresses in the slot of an image's conditioning, which is copied there unless it is; or,
-        if not filled, of what :meth:`move_out` will copy to the image's own memory.
+        """Addresses in the slot of an image's conditioning, which is copied there unless it is.
+
+        Or, if not filled, of what :meth:`move_out` will copy to the image's own memory.
         """
         slot = self.provide("slot", image.block.nbytes)
         if self._in_slot != image.number:
@@ -233,8 +239,9 @@ class GpuLane:
 
     @contextlib.contextmanager
     def binding(self, engine: Engine, shapes: Mapping[str, Shape]) -> Iterator[Binding]:
-        """A context of the engine for inputs of these shapes, dropped if the block fails. Raises:
-        DeviceError.
+        """A context of the engine for inputs of these shapes, dropped if the block fails.
+
+        Raises: DeviceError.
         """
         kept = self._kept.setdefault(engine, [])
         binding = next((one for one in reversed(kept) if one.shapes == shapes), None)
@@ -382,8 +389,9 @@ class Binding:
         return sent
 
     def close(self) -> None:
-        """Release the graph, buffers and events. The context remains, as another binding may use
-        it.
+        """Release the graph, buffers and events.
+
+        The context remains, as another binding may use it.
         """
         self._lane.settle()
         self._drop_graph()
@@ -402,8 +410,9 @@ class Binding:
         return event
 
     def buffer(self, name: str, nbytes: int | None = None) -> int:
-        """The address of a tensor's buffer, or of another one of so many bytes; it stays until
-        :meth:`close`.
+        """The address of a tensor's buffer, or of another one of so many bytes.
+
+        It stays until :meth:`close`.
         """
         if name not in self._buffers:
             if nbytes is None:
@@ -414,8 +423,9 @@ class Binding:
         return self._buffers[name].address
 
     def _bind(self, addresses: dict[str, int], kernels: _Around) -> None:
-        """Tell the context where its tensors and activations are. If that or a kernel changed, a
-        graph is void.
+        """Tell the context where its tensors and activations are.
+
+        If that or a kernel changed, a graph is void.
         """
         workspace = self._lane.provide("workspace", self._needed) if self._needed else None
         before, _, last = self._bound
@@ -433,8 +443,9 @@ class Binding:
         self._bound = addresses, kernels, workspace
 
     def _compute(self) -> None:
-        """Launch the graph, captured once a run was the same and so all lazy work is done;
-        otherwise enqueue.
+        """Launch the graph, captured once a run was the same and so all lazy work is done.
+
+        Otherwise enqueue.
         """
         lane = self._lane
         if self._graph is None and self._settled and self._capturable:
@@ -473,8 +484,9 @@ class Binding:
 
 
 class Sent:
-    """Results on their way to pinned memory. Their lane may be used, and be cleared, before they
-    are read, or never.
+    """Results on their way to pinned memory.
+
+    Their lane may be used, and be cleared, before they are read, or never.
     """
 
     def __init__(self, gpu: CudaGpu, memory: NDArray[np.uint8], arrived: Any) -> None:
@@ -523,8 +535,9 @@ class DrawingKernels:
     def latents(
         self, drawing: Drawing, state: int, targets: Mapping[int, int], maps: Mapping[int, int]
     ) -> list[Launch]:
-        """What draws the noise of each level to an address, times a map; state: where
-        :func:`state_of` stands.
+        """What draws the noise of each level to an address, times a map.
+
+        state: where :func:`state_of` stands.
         """
         found = []
         for level, (channels, rows, columns) in drawing.shapes.items():
@@ -544,8 +557,9 @@ class DrawingKernels:
         bounds: int,
         target: int,
     ) -> Launch:
-        """What bounds the colours of a picture's core and rounds it; bounds: an address, or 0 for
-        none.
+        """What bounds the colours of a picture's core and rounds it.
+
+        bounds: an address, or 0 for none.
         """
         assert drawing.finish is not None  # for the type checker
         most = int(np.iinfo(drawing.finish.dtype).max)
