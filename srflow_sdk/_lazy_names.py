@@ -1,6 +1,4 @@
-"""Public names of a package that are imported when they are first used, so that importing the
-package costs nothing.
-"""
+"""Public names of a package that are imported on first use, so that importing it costs nothing."""
 
 from __future__ import annotations
 

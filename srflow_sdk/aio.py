@@ -1,6 +1,4 @@
-"""The SDK for asyncio: :class:`AsyncUpscaler` has the methods of Upscaler as coroutines, for
-services and apps.
-"""
+"""The SDK for asyncio: :class:`AsyncUpscaler` has Upscaler's methods as coroutines."""
 
 from __future__ import annotations
 

@@ -132,15 +132,11 @@ class Encoding(Generic[ImageT]):
         return len(self._kept.tiles)
 
     def sample(self, **options: Unpack[DrawKeywords]) -> ImageT:
-        """Draw one picture of the image's kind, bit for bit what :meth:`Upscaler.upscale` gives
-        with these keywords.
-        """
+        """Draw one picture of the image's kind, bit for bit as :meth:`Upscaler.upscale` does."""
         return self._draw_pictures(keywords_of(DrawOptions, options))[0]
 
     def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]:
-        """Draw `n` pictures, 1 to 2^20: item i is what `sample=sample + i` gives alone, bit for
-        bit.
-        """
+        """Draw `n` pictures, 1 to 2^20: item i is that of `sample=sample + i`, bit for bit."""
         return self._draw_pictures(keywords_of(DrawOptions, options), n=n)
 
     def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
@@ -151,8 +147,9 @@ class Encoding(Generic[ImageT]):
         return self._draw_pictures(keywords_of(DrawOptions, options), n=n, reduce="mean")[0]
 
     def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
-        """Compute the standard deviation (with n - 1) of `n` samples, at least 2: large where the
-        model is unsure.
+        """Compute the standard deviation (with n - 1) of `n` samples, at least 2.
+
+        It is large where the model is unsure.
 
         It is of the model's own pictures: `consistent` and `scale` are refused. Memory holds two
         pictures, not `n`.
@@ -168,8 +165,9 @@ class Encoding(Generic[ImageT]):
     def interval(
         self, n: int, coverage: float = 0.9, **options: Unpack[DrawKeywords]
     ) -> tuple[ImageT, ImageT]:
-        """Compute a lower and an upper picture that hold the true values of a share of the pixels,
-        the `coverage`.
+        """Compute a lower and an upper picture that hold the true values of a share of pixels.
+
+        The share is the `coverage`.
 
         Both are the mean ± a calibrated factor times the deviation. `consistent` and a smaller
         `scale` are refused. Promised is: of 8-bit photographs like those of the calibration
@@ -201,8 +199,9 @@ class Encoding(Generic[ImageT]):
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> Latents:
-        """Find the latents that make an HR image of this image, and how likely it is: the inverse
-        of :meth:`decode`.
+        """Find the latents that make an HR image of this one, and how likely it is.
+
+        It is the inverse of :meth:`decode`.
 
         Any size works: tiles are those of drawing. The latents are as large as the picture in
         float32. For colours that the network maps to themselves, `decode(invert(hr))` is hr to

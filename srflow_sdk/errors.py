@@ -56,8 +56,9 @@ class ArgumentError(SRFlowError, ValueError):
 
 
 class ImageError(SRFlowError):
-    """An image cannot be read, written or used: missing, damaged, of an unknown kind, too large, or
-    the disk is full.
+    """An image cannot be read, written or used.
+
+    It is missing, damaged, of an unknown kind, too large, or the disk is full.
 
     It concerns one image; others may work. An older file at the target is unchanged, and no
     half-written file is left.
@@ -65,8 +66,7 @@ class ImageError(SRFlowError):
 
 
 class BundleError(SRFlowError):
-    """A bundle is missing, damaged, changed since its export, has a newer schema, or cannot be
-    written.
+    """A bundle is missing, damaged, changed, of a newer schema, or cannot be written.
 
     No other call with the same bundle will work. Fetch or export it again, or update the SDK, as
     the message says. A bundle that was to be replaced is unchanged.
@@ -84,8 +84,7 @@ class CheckpointError(SRFlowError):
 
 
 class ExportError(SRFlowError):
-    """An export or an engine build failed, or its result does not compute what the checkpoint's
-    network computes.
+    """An export or engine build failed, or computes something else than the checkpoint.
 
     No bundle was written, and an older one is unchanged. Another precision or tool version may
     work, as the message says. Raised only by the exporter.
@@ -93,8 +92,7 @@ class ExportError(SRFlowError):
 
 
 class DeviceError(SRFlowError):
-    """A device or execution provider cannot be used on this machine, failed, or computes a
-    different picture.
+    """A device cannot be used on this machine, failed, or computes a different picture.
 
     `device="cpu"` works wherever the SDK does; srflow-doctor says what else works, and what the
     rest needs.
@@ -102,8 +100,7 @@ class DeviceError(SRFlowError):
 
 
 class OutOfMemoryError(DeviceError):
-    """Memory ran out, on the device or the machine, even with the smallest tiles where tiling was
-    possible.
+    """Memory ran out, on the device or the machine, even with the smallest tiles.
 
     Close other programs, use a smaller tile or image, or use another device. The same object can be
     used again.
@@ -111,8 +108,7 @@ class OutOfMemoryError(DeviceError):
 
 
 class NonFiniteError(SRFlowError):
-    """The network gave NaN, infinite or absurdly large values, also in float32 if the bundle has
-    float32 graphs.
+    """The network gave NaN, infinite or absurdly large values, also in float32.
 
     A lower temperature usually helps; the message says where in the image it happened. Other images
     and seeds may work.

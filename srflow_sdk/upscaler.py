@@ -1,6 +1,4 @@
-"""The SDK's entry point: :class:`Upscaler` enlarges images, with as many different answers as you
-ask for.
-"""
+"""The SDK's entry point: :class:`Upscaler`, which gives as many answers as you ask for."""
 
 from __future__ import annotations
 
@@ -197,8 +195,9 @@ class Upscaler:
     def upscale(
         self, image: AnyImage, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
     ) -> Any:
-        """Upscale an image into one of its kind, by
-        :class:`~srflow_sdk.drawing.options.DrawOptions`.
+        """Upscale an image into one of its kind.
+
+        The keywords are :class:`~srflow_sdk.drawing.options.DrawOptions`.
         """
         draw = keywords_of(DrawOptions, options)
         if draw.value_range is not None:
@@ -276,8 +275,9 @@ class Upscaler:
         interval: float | None = None,
         **options: Unpack[DrawKeywords],
     ) -> FileResult:
-        """Upscale an image file, with its metadata, into one for each sample, in memory that does
-        not grow with it.
+        """Upscale an image file, with its metadata, into one for each sample.
+
+        The memory that it takes does not grow with the picture.
 
         Args:
             source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8 or
@@ -347,8 +347,7 @@ class Upscaler:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> Encoding[Any]:
-        """Compute everything that depends on the image alone, so that drawing samples from it is
-        quick.
+        """Compute what depends on the image alone, so that drawing samples from it is quick.
 
         Args:
             memory_budget: Bytes of conditioning to keep on the device; tiles beyond it are encoded
@@ -397,8 +396,9 @@ class Upscaler:
         layout: Layout = "hwc",
         **options: Unpack[DrawKeywords],
     ) -> Any:
-        """Draw `n` samples, 1 to 2^20, and return the one whose `score`, a function of a picture,
-        is the highest.
+        """Draw `n` samples, 1 to 2^20, and return the one whose `score` is the highest.
+
+        score: a function of a picture.
         """
         draw = keywords_of(DrawOptions, options)
         if not callable(score):
@@ -436,8 +436,9 @@ class Upscaler:
     def restore(
         self, image: AnyImage, *, layout: Layout = "hwc", **options: Unpack[RestoreKeywords]
     ) -> Any:
-        """Remove noise and dots, not blur and JPEG's blocks, by
-        :class:`~srflow_sdk.flow.options.RestoreOptions`.
+        """Remove noise and dots, not blur and JPEG's blocks.
+
+        The keywords are :class:`~srflow_sdk.flow.options.RestoreOptions`.
         """
         chosen = keywords_of(RestoreOptions, options)
         with memory_errors_typed("for the image; use a smaller one"):
@@ -455,8 +456,9 @@ class Upscaler:
         lossless: bool = False,
         **options: Unpack[RestoreKeywords],
     ) -> FileResult:
-        """Restore an image file into another of its size: :meth:`restore` with the keywords of
-        upscale_file.
+        """Restore an image file into another of its size.
+
+        It is :meth:`restore` with the keywords of upscale_file.
         """
         return restore_file(
             file_path("source", source),
@@ -501,8 +503,9 @@ class Upscaler:
         lr: AnyImage | None = None,
         **options: Unpack[TransferKeywords],
     ) -> Any:
-        """Put what a mask selects of one picture into another
-        (:class:`~srflow_sdk.flow.options.TransferOptions`).
+        """Put what a mask selects of one picture into another.
+
+        The keywords are :class:`~srflow_sdk.flow.options.TransferOptions`.
 
         Args:
             target, source: Of one size. Beyond 6 pixels around the mask, the answer is the target.
@@ -583,8 +586,9 @@ class Upscaler:
         copied: bool = False,
         painter: Painter | None = None,
     ) -> Encoding[Any]:
-        """painter: None is that of the model that suits the image and the scale of `draw`, which
-        also watches.
+        """Encode an image for one call. painter: None is that of the model that suits it.
+
+        draw: its scale chooses the model, and it also watches.
         """
         with (
             memory_errors_typed("for the image; use upscale_file, or a smaller image"),
@@ -613,9 +617,7 @@ class Upscaler:
     def _in_range(
         self, values: NDArray[Any], draw: DrawOptions, nodata: float | None = None
     ) -> NDArray[Any]:
-        """Enlarge values, H×W×C, in the range that the options name, by the model for clean
-        pictures.
-        """
+        """Enlarge values, H×W×C, in the options' range, by the model for clean pictures."""
 
         def drawn(unit: NDArray[np.float32], number: int, count: int) -> NDArray[np.float32]:
             painter, _ = self._choose_painters(None, draw.scale)

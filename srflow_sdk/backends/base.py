@@ -1,6 +1,4 @@
-"""The interface of every backend: encode an LR image once, then sample from the result, or invert
-HR images with it.
-"""
+"""The interface of backends: encode an LR image once, then sample from it, or invert HR images."""
 
 from __future__ import annotations
 
@@ -51,8 +49,7 @@ class Conditioning(ABC):
 
 @dataclass(frozen=True)
 class Finish:
-    """What a device may do to a picture's core: keep its chroma within `bounds`, and round it to a
-    dtype.
+    """What a device may do to a core: keep its chroma within `bounds`, and round it to a dtype.
 
     Attributes:
         bounds: those of :class:`~srflow_sdk.drawing.low_resolution.ChromaBounds`, float32 4×h×w;
@@ -298,8 +295,9 @@ class Backend(ABC):
 def runtime_errors(
     what: str, fix: str = "", kind: type[SRFlowError] = DeviceError
 ) -> Iterator[None]:
-    """Turn a native runtime's errors in the block, which have no common base but Exception, into
-    the SDK's.
+    """Turn a native runtime's errors in the block into the SDK's.
+
+    They have no common base but Exception.
     """
     if is_cancelled():  # short runs would end before anybody looked
         raise CancelledError("cancelled by the caller")

@@ -1,5 +1,4 @@
-"""The gate: how far a picture may be from the CPU's float32 picture of the same latents, for a
-device or precision.
+"""The gate: how far a device's picture may be from the CPU's float32 picture of the same latents.
 
 Decibels are image-space PSNR at the bundle's default temperature, on two small photographs.
 
@@ -34,8 +33,9 @@ _SMALLER_PHOTOGRAPHS_DB = 1.0
 
 
 def photographs(multiple: int) -> list[_Array]:
-    """Two photographs as LR images: float32 1×3×h×w in [0, 1], 32×32 or the next multiple of the
-    size multiple.
+    """Open two photographs as LR images, float32 1×3×h×w in [0, 1].
+
+    They have 32×32 pixels, or the next multiple of the size multiple.
     """
     # A synthetic image would promise too much: 41.8 dB of an int8 encoder that kept 39.8 on one of
     # these.
@@ -112,9 +112,7 @@ def check_agreement(
 
 
 def is_within_gate(precision: ComputePrecision, decibels: float, manifest: Manifest) -> bool:
-    """True if "fastest" may choose what gives pictures with this PSNR against float32 on this
-    machine.
-    """
+    """True if "fastest" may choose what gives pictures with this PSNR against float32 here."""
     if precision == "bundle":
         return decibels >= FLOAT32_DB
     rows = [row.get("psnr_db") for row in manifest.parity if row.get("graph") == INT8_ROWS]

@@ -1,5 +1,4 @@
-"""OpenVINO's own runtime, which runs a bundle's graphs on processors of any maker and on Intel's
-GPUs.
+"""OpenVINO's own runtime, on processors of any maker and on Intel's GPUs.
 
 The encoder may compute in bfloat16; the sampler, which the flow's divisions make sensitive, always
 computes in float32. On a processor, OpenVINO runs the encoder alone if the graphs are in float32:
@@ -330,8 +329,9 @@ def gpu_offered() -> bool:
 
 
 def _name(value: Any) -> str:
-    """The name of an input or output in the file: a tensor may have further ones, of operators that
-    were left out.
+    """The name of an input or output in the file.
+
+    A tensor may have further ones, of operators that were left out.
     """
     name: str = value.get_node().get_friendly_name().partition("/sink_port_")[0]
     return name if name in value.names else str(value.any_name)

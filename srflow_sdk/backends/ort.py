@@ -251,9 +251,7 @@ class OnnxRuntimeBackend(Backend):
         return session
 
     def _kept_session(self, name: str) -> Any:
-        """A session of the graph as it was optimised before, or one that keeps it for the next
-        time; None: neither.
-        """
+        """Open the graph as it was optimised before, or keep it so; None: neither."""
         # without hashes while the bundle is being written
         ort = onnxruntime()
         files = self._bundle.manifest.files

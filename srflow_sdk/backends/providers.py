@@ -1,5 +1,4 @@
-"""ONNX Runtime's execution providers, as a table with a row for each, and what is common to
-starting them.
+"""ONNX Runtime's execution providers, a row for each, and how all of them are started.
 
 A new provider is a row here, and its name in :mod:`srflow_sdk.system.device_names`. Plug-in
 providers are packages `onnxruntime_ep_*`: each says where its library is, ONNX Runtime loads it,

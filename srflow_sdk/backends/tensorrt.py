@@ -156,9 +156,7 @@ class TensorRTBackend(Backend):
 
 
 class _Session:
-    """Loaded engines with their memory and lanes, from one activation to the last call after it is
-    closed.
-    """
+    """Loaded engines with their memory and lanes, until the last call after it is closed."""
 
     def __init__(
         self, bundle: Bundle, record: EngineRecord, library: ModuleType, found: Gpu, gpu: CudaGpu
@@ -185,9 +183,7 @@ class _Session:
         self._closed = False
 
     def inverter(self) -> Engine:
-        """The inverter's engine, which is loaded when it is first needed: most programs never
-        do.
-        """
+        """The inverter's engine, loaded when it is first needed: most programs never do."""
         with self._loading, self._gpu.current():
             if self._inverter is None:
                 self._inverter = self._loaded(self.record.inverter)

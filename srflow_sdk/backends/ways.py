@@ -1,5 +1,4 @@
-"""The ways to compute one picture on a processor, and the choice among them by what each takes and
-gives.
+"""The ways to compute a picture on a processor, and the choice among them.
 
 Each way draws two small photographs, which are compared with float32 on ONNX Runtime; one that is
 near enough (:mod:`srflow_sdk.backends.gate`) is timed in turns with that, so that a load hits both,
@@ -83,8 +82,9 @@ _INT8_CPU = Way(device="cpu", precision="int8")
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One way's CPU time, infinite if it was not timed, and PSNR against float32, the worse of two
-    photographs.
+    """One way's CPU time, infinite if not timed, and its PSNR against float32.
+
+    That is the worse of two photographs.
     """
 
     way: Way
@@ -107,9 +107,7 @@ def open_measured(
     threads: int | None,
     precision: Literal["bf16", "int8", "fastest"],
 ) -> Backend:
-    """An active backend that computes so on the processor, by what is measured once for each
-    machine and model.
-    """
+    """Open the backend that computes so on the processor, measured once a machine and model."""
     has = bundle.manifest.precision
     openvino = is_installed("openvino")
     if device not in ("auto", "cpu", "openvino"):

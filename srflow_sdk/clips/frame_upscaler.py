@@ -61,8 +61,7 @@ class _Frame:
 
 
 class FrameUpscaler:
-    """Upscales the frames of a clip in their order, so that detail that is sampled stays on what it
-    belongs to.
+    """Upscales a clip's frames in their order, so that sampled detail stays where it belongs.
 
     A keyframe is what :meth:`Upscaler.upscale` draws. With tau="auto" each place's temperature
     changes as slowly as its detail. Memory is that of six pictures in float32. Not thread-safe.
@@ -110,15 +109,17 @@ class FrameUpscaler:
             opencv()
 
     def start(self, number: int) -> int:
-        """The first frame that must be followed, and all after it, so that frame `number`, 0 or
-        more, can be drawn.
+        """The first frame that must be followed so that frame `number`, 0 or more, can be drawn.
+
+        So must all after it.
         """
         number = whole("number", number, least=0)
         return number - number % self._keyframes if self._latents == "motion" else number
 
     def follow(self, frame: NDArray[Any], number: int) -> None:
-        """Take a frame into account as :meth:`draw` does, without giving it: with "motion" it costs
-        nearly as much.
+        """Take a frame into account as :meth:`draw` does, without giving it.
+
+        With "motion" it costs nearly as much.
         """
         self._check(frame, number)
         if self._latents == "motion":
@@ -158,8 +159,7 @@ class FrameUpscaler:
         return np.concatenate(rows)
 
     def state(self) -> dict[str, Any]:
-        """Arrays and numbers by which another one, with the same options, goes on after this one's
-        last frame.
+        """Arrays and numbers by which another one, with the same options, goes on after this one.
 
         They are as large as eight frames that were drawn; empty without a last frame, or without
         "motion".

@@ -303,9 +303,7 @@ def open_writer(
 def finish_file(
     writer: ImageWriter, target: Path, options: WriteOptions, *, lr_psnr: float | None = None
 ) -> FileOutput:
-    """Finish a file of :func:`open_writer`, which appears when its block ends, and tell what it
-    is.
-    """
+    """Finish a file of :func:`open_writer`, which appears when its block ends."""
     writer.finish()
     size_bytes, sha256 = writer.content() if options.report else (None, None)
     assert writer.provenance is not None  # for the type checker: these writers have one

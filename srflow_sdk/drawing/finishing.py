@@ -1,6 +1,4 @@
-"""Makes bands that were drawn the rows of outputs, and measures how closely they reduce to the
-input.
-"""
+"""Finishes drawn bands as rows of outputs, and measures how closely they reduce to the input."""
 
 from __future__ import annotations
 
@@ -33,8 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Finishing:
-    """Takes the rows of one output from the top down and passes them, consistent, reduced and
-    rounded, to `write`.
+    """Makes the drawn rows of one output consistent, reduced and rounded, from the top down.
 
     measure: compare the finished rows, of the model's size, with the LR image. plain: as float32
         without alpha.
@@ -227,9 +224,7 @@ def lr_psnr(
 
 
 class LrPsnrMeter:
-    """Takes the finished rows of an answer from the top down and compares their reduction with the
-    LR image.
-    """
+    """Compares the reduction of an answer's rows, from the top down, with the LR image."""
 
     def __init__(self, lr: LowResolution, scale: int, kernel: LrKernel) -> None:
         self._lr = lr

@@ -40,9 +40,7 @@ class ArrayRows:
         return self._pixels[top:bottom]
 
     def forget(self, before: int) -> None:
-        """Declare that rows above this number will not be requested again, which does nothing
-        here.
-        """
+        """Do nothing: rows above this number will not be requested again."""
 
 
 class RowBuffer:
@@ -158,17 +156,16 @@ class LowResolution:
         return padded_size(self.width, self.multiple)
 
     def network_rows(self, top: int, bottom: int) -> NDArray[np.float32]:
-        """Rows of the padded image for the network: float32 3×(bottom - top)×padded_width, sRGB in
-        [0, 1].
-        """
+        """Rows of the padded image for the network: float32 3×h×padded_width, sRGB in [0, 1]."""
         colours = self.colours(top, min(bottom, self.height))
         margins = (0, bottom - top - colours.shape[0]), (0, self.padded_width - self.width), (0, 0)
         padded = np.pad(np.repeat(colours, 3 // colours.shape[2], axis=2), margins, mode="edge")
         return np.ascontiguousarray(padded.transpose(2, 0, 1))
 
     def colours(self, top: int, bottom: int, *, own: bool = False) -> NDArray[np.float32]:
-        """Rows as the network sees them, not padded: float32 h×w×1 or 3 in [0, 1], sRGB or the
-        `own` profile.
+        """Rows as the network sees them, not padded: float32 h×w×1 or 3 in [0, 1].
+
+        They are sRGB, or of the `own` profile.
         """
         margin = self.reach if self.kind.has_alpha else 0
         above = max(top - margin, 0)
@@ -220,8 +217,7 @@ class LowResolution:
 
 
 class ChromaBounds:
-    """How far from gray pictures of a tile's core may be: as the LR pixels around each place, and a
-    half more.
+    """How far from gray the pictures of a tile's core may be: little further than the LR pixels.
 
     Blue less luma and red less luma each stay between the least and the largest value of the 7×7 LR
     pixels around, give or take half of the largest magnitude: gray stays gray, one hue stays that
@@ -279,9 +275,7 @@ class ChromaBounds:
 def _find_beyond(
     values: NDArray[np.float32], limits: NDArray[np.float32]
 ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Which pixels of a picture's rows are beyond bounds, and the nearest colours with the same
-    luma for them.
-    """
+    """Find the pixels beyond bounds, and the nearest colours with the same luma for them."""
     luma = _RED * values[..., 0] + _GREEN * values[..., 1] + _BLUE * values[..., 2]
     blue = values[..., 2] - luma
     red = values[..., 0] - luma

@@ -1,5 +1,4 @@
-"""The options of every drawing method, as keywords and as options of commands, and the request that
-they become.
+"""The options of every drawing method and command, and the request that they become.
 
 Commands make an option of each field of :func:`option`. `--help` imports this module, so it imports
 no numpy.
@@ -126,8 +125,7 @@ class PictureKeywords(DrawKeywords, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOptions:
-    """The keywords of every method that draws: :meth:`Upscaler.upscale`, :meth:`Encoding.sample`
-    and the others.
+    """The keywords of every method that draws, such as :meth:`Upscaler.upscale`.
 
     Args:
         tau: Temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ

@@ -1,5 +1,4 @@
-"""Draws pictures: one pass over an image's tiles, each by the network's two graphs, joined into
-bands of rows.
+"""Draws pictures: one pass over an image's tiles, joined into bands of rows.
 
 It also knows what to do without enough memory, and with values that are not finite.
 """
@@ -69,8 +68,7 @@ def draw_tiles(
     *,
     measure: bool = False,
 ) -> list[float | None]:
-    """Draw every picture of a request, and write its rows, which are finished while the next ones
-    are drawn.
+    """Draw every picture of a request, and write its rows while the next ones are drawn.
 
     tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of
         an interval.
@@ -239,9 +237,7 @@ class KeptTiles:
 
 
 class Painter:
-    """Computes tiles, of a size or "auto", with one bundle on one backend, for all threads of an
-    Upscaler.
-    """
+    """Computes tiles with one bundle on one backend, for all threads of an Upscaler."""
 
     def __init__(self, bundle: Bundle, backend: Backend, tile: TileSize) -> None:
         self.manifest = bundle.manifest
@@ -325,9 +321,7 @@ class Painter:
         return activations, budget, free // 2
 
     def _free_memory_of_gpu(self, gpu: int) -> int | None:
-        """The most that was free so far: later the backend itself holds some, which it uses
-        again.
-        """
+        """The most that was free so far: the backend uses what it holds again."""
         free = gpu_free_memory(gpu)
         self._free = max(self._free, free or 0)
         return None if free is None else self._free
@@ -388,8 +382,7 @@ class Painter:
     def compute_or_split(
         self, tile: Tile, kept: KeptTiles, whole: Callable[[], _T], draw_parts: Callable[[], _T]
     ) -> _T:
-        """Compute a tile as a whole, or in parts once memory ran out for the picture's tiles of its
-        size.
+        """Compute a tile whole, or in parts once memory ran out for tiles of its size.
 
         The first time that it runs out, what is kept is dropped, garbage is collected, and the tile
         is tried again. Raises: OutOfMemoryError if tiles are the smallest.
@@ -429,9 +422,7 @@ class Painter:
         kept: KeptTiles,
         after_sample: Callable[[int], None],
     ) -> list[NDArray[Any]]:
-        """Draw a tile's pictures: its samples, or their mean, deviation or interval, which hold two
-        in all.
-        """
+        """Draw a tile's pictures: its samples, or their mean, deviation or interval."""
         reduce = request.reduce
         dtype = request.dtype or _FLOAT32
         drawn = list[NDArray[Any]]()
@@ -469,8 +460,9 @@ class Painter:
         kept: KeptTiles,
         finish: Finish | None,
     ) -> Iterator[NDArray[Any]]:
-        """Encode a tile, and draw its core for each sample: RGB, h×w×3, float32 unless the device
-        finished it.
+        """Encode a tile, and draw its core for each sample: RGB, h×w×3.
+
+        It is float32 unless the device finished it.
 
         What is begun is computed while the one before it is copied and finished: its latents at
         least, which for the first sample are drawn beside the encoder, and of small tiles all, as
@@ -608,8 +600,7 @@ class Painter:
         return backend
 
     def conditioning_budget(self) -> int:
-        """Choose how many bytes of conditioning to keep, as tiles may take half of the memory that
-        is free.
+        """Choose how many bytes of conditioning to keep beside tiles, which may take half.
 
         On a GPU a third of it; in main memory a quarter, but no more than other programs hardly
         miss.
@@ -621,9 +612,7 @@ class Painter:
 
 
 class _Moments:
-    """The mean and deviation of pictures, by Welford's update: without a difference of large
-    numbers.
-    """
+    """The mean and deviation of pictures, by Welford's update: no difference of large numbers."""
 
     def __init__(self) -> None:
         self.mean = np.zeros((), np.float32)
@@ -670,9 +659,7 @@ def _draw_core(
 
 
 def is_usable(values: NDArray[np.float32]) -> bool:
-    """Tell if a network's values can be a picture: finite, and no larger than half precision could
-    hold.
-    """
+    """Tell if a network's values can be a picture: finite, and within half precision's range."""
     return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # not so if one is NaN
 
 

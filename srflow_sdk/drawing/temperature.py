@@ -73,9 +73,7 @@ class Temperature:
             )
 
     def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Temperature:
-        """The temperature for windows within these rows of the padded image: "auto" becomes a map
-        of them.
-        """
+        """The temperature for windows within rows of the padded image, where "auto" is a map."""
         if not self.reach or self.number is None:
             return self
         above = max(top - REACH, 0)
@@ -102,9 +100,7 @@ class Temperature:
     def on_levels(
         self, levels: Iterable[int], window: Window, scale: int
     ) -> tuple[dict[int, NDArray[np.float32]], float]:
-        """The window's part of the map on each level's grid, h×w, if there is one, and the factor
-        that is left.
-        """
+        """The window's part of the map on each level's grid, and the factor that is left."""
         part = self.within(window)
         if not isinstance(part, np.ndarray):
             return {}, part
@@ -137,8 +133,9 @@ class Temperature:
 
 
 def texture(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much texture surrounds each pixel: h×w in [0, 1], for an image 3×(h + 6)×(w + 6) of sRGB
-    in [0, 1].
+    """How much texture surrounds each pixel: h×w in [0, 1].
+
+    rgb: sRGB in [0, 1], 3×(h + 6)×(w + 6).
 
     The window's sums are whole numbers, so a pixel's value depends on its window alone, to the bit.
     """

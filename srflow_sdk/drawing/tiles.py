@@ -300,8 +300,9 @@ def _spans(
     multiple: int,
     least: int,
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """(start, end) of nearly equal parts of a length, none longer than the core, and what each of
-    them sees.
+    """Cut a length into nearly equal parts, none longer than the core, as (start, end).
+
+    Each comes with the (start, end) that it sees.
     """
     count = 1 if core is None else -(-length // core)
     units = length // multiple

@@ -1,5 +1,4 @@
-"""EXIF blocks, and the image file directories (IFDs) that they and TIFF files consist of: read,
-edited, packed again.
+"""EXIF blocks and TIFF's image file directories (IFDs): read, edited, packed again.
 
 libvips writes no EXIF into TIFF. Pillow writes non-ASCII text as "?", reduces fractions, shifts
 strip offsets, and in 10.3, which we allow, reads everything that the entries of a damaged file
@@ -81,9 +80,7 @@ _MAX_VALUES_BYTES = 50_000
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """Byte order ("<" or ">", as in struct), and whether offsets and counts have 64 bits
-    (BigTIFF).
-    """
+    """Byte order ("<" or ">"), and whether offsets and counts have 64 bits (BigTIFF)."""
 
     byte_order: str
     is_bigtiff: bool = False
@@ -119,9 +116,7 @@ class TiffLayout:
 
 
 class TagValue(NamedTuple):
-    """The values of one tag: TIFF's code of their type, how many, and their bytes, the lowest
-    first.
-    """
+    """The values of one tag: their type, how many, and their bytes, the lowest first."""
 
     field_type: int
     number: int
@@ -198,9 +193,7 @@ def read_value(
 
 
 def integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:
-    """The first value of each entry that is an unsigned integer kept in the IFD itself, by its
-    tag.
-    """
+    """The first value of each entry that is an unsigned integer in the IFD itself, by tag."""
     widths = {SHORT: 2, LONG: 4, LONG8: 8}
     found = {entry.tag: (entry.held, widths.get(entry.field_type, 0)) for entry in entries}
     return {
@@ -213,9 +206,7 @@ def integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:
 def pack_ifd(
     tags: Mapping[int, TagValue | IfdEntry], layout: TiffLayout, *, at: int, next_ifd: int = 0
 ) -> bytes:
-    """Pack an IFD of values, or of entries as read, for the even offset `at`, with long values
-    after it.
-    """
+    """Pack an IFD of values, or entries as read, for an even offset, with long values after it."""
     count_format = "Q" if layout.is_bigtiff else "H"
     start = (
         len(tags) * (20 if layout.is_bigtiff else 12)
@@ -259,8 +250,9 @@ def describe_picture(tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) ->
 
 
 def pack_tags(tags: ExifTags, layout: TiffLayout, at: int) -> tuple[bytes, dict[int, TagValue]]:
-    """The EXIF and GPS IFDs, packed for an even offset, and the TIFF IFD's tags, with those that
-    point to them.
+    """Pack the EXIF and GPS IFDs for an even offset; return the TIFF IFD's tags, too.
+
+    These are with those that point to them.
     """
     data = b""
     own = dict(tags.get(0, {}))
@@ -373,9 +365,7 @@ def edit_block(block: bytes, resolution: tuple[float, float] | None = None) -> b
 
 
 def put_in_jpeg(block: bytes, jpeg: bytes) -> bytes:
-    """A plain JPEG, without its resolution, with the block: libvips parses EXIF only when it loads
-    a file.
-    """
+    """Put a block into a plain JPEG: libvips parses EXIF only when it loads a file."""
     payload = _PREFIX + block.removeprefix(_PREFIX)
     segment = b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload
     jfif_unit = 13

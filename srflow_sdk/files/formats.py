@@ -1,6 +1,4 @@
-"""Image formats, one a row: how files are recognised and read, and what those that are written can
-hold.
-"""
+"""Image formats, one a row: how files are recognised and read, and what they can hold."""
 
 from __future__ import annotations
 

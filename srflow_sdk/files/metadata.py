@@ -65,8 +65,7 @@ class Metadata:
     geo: GeoTags | None = None
 
     def enlarged(self, scale: float, *, sides: tuple[float, float] | None = None) -> Metadata:
-        """The metadata of an image with `scale` times as many pixels a side, so that it prints at
-        the same size.
+        """The metadata of an image with more pixels, so that it prints at the same size.
 
         Args:
             scale: output pixels for each input pixel, a side.
@@ -245,8 +244,9 @@ def _declared_bytes(profile: bytes) -> int:
 
 
 def forget_png_resolution(descriptor: int) -> None:
-    """Make a complete PNG say that its pixels are square, not how many go into a metre: nothing has
-    to move.
+    """Make a complete PNG say that its pixels are square, without a resolution.
+
+    Nothing has to move.
     """
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         at = _PNG_SIGNATURE

@@ -1,6 +1,4 @@
-"""Images as callers pass them: in memory, as a file's path, or as its bytes, which become a file
-meanwhile.
-"""
+"""Images as callers pass them: in memory, as a file's path, or as its bytes."""
 
 from __future__ import annotations
 
@@ -56,8 +54,9 @@ def load_image(
 def as_path_or_picture(
     image: AnyImage, *, max_pixels: int = MAX_PIXELS
 ) -> Iterator[InMemoryImage | Tensor | PathLike]:
-    """The image, so that it can be read more than once: bytes and file objects as the path of
-    :func:`spooled`.
+    """Let an image be read more than once: bytes and file objects become a file.
+
+    See :func:`spooled`.
     """
     if isinstance(image, (bytes, bytearray, memoryview)) or (
         hasattr(image, "read") and not isinstance(image, os.PathLike)

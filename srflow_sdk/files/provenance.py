@@ -1,5 +1,4 @@
-"""XMP packets: what is stale in a new picture's is removed, and how an output was made is added and
-read.
+"""XMP packets: what is stale is removed, and how an output was made added and read.
 
 The properties are in one rdf:Description, in the namespace :data:`NAMESPACE`. The input's own
 packet is kept, with its prefixes; only an earlier provenance in it is replaced.
@@ -120,8 +119,9 @@ _KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": boo
 def add_provenance(
     packet: bytes | None, provenance: Provenance, *, max_bytes: int = _MAX_BYTES
 ) -> bytes:
-    """The packet, unless it is malformed or would become too large, with the provenance instead of
-    an older one.
+    """Add the provenance to a packet, instead of an older one.
+
+    A packet that is malformed or would become too large is dropped.
     """
 
     def add(document: minidom.Document) -> bool:

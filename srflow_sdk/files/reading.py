@@ -1,5 +1,4 @@
-"""Reads image files through libvips: upright rows from the top as they are decoded, 8 and 16 bits
-exactly.
+"""Reads image files through libvips: upright rows from the top, 8 and 16 bits exactly.
 
 What it does not read Pillow decodes, and pi-heif the HEVC in HEIC.
 """
@@ -351,9 +350,7 @@ def _check_supported(source: _Source, image: Any, max_pixels: int, *, raw: bool 
 
 
 def _convert(image: Any) -> tuple[Any, bool]:
-    """The image as gray or RGB of a supported dtype, and whether its values were converted to sRGB
-    for that.
-    """
+    """Make an image gray or RGB of a supported dtype; tell if that converted it to sRGB."""
     depth = 16 if image.format == "ushort" else 8
     if image.interpretation == "cmyk" and not image.get_typeof(PROFILE_FIELD):
         return _convert_plain_cmyk(image, depth), True

@@ -61,8 +61,7 @@ class GeoTags:
         return None
 
     def enlarged(self, x: float, y: float) -> GeoTags:
-        """The tags of a picture with so many times as many columns and rows, whose corners lie
-        where they were.
+        """The tags of a picture with more columns and rows, whose corners lie where they were.
 
         By OGC's GeoTIFF 1.1, raster coordinates begin at the first pixel's corner, or at its centre
         (PixelIsPoint).

@@ -341,9 +341,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _is_full(descriptor: int) -> bool:
-    """True if no more can be written to a file that failed: encoders report that in their own
-    words, or not at all.
-    """
+    """Tell if a file failed because no more can be written: encoders rarely say so."""
     try:
         os.lseek(descriptor, 0, os.SEEK_END)
         return os.write(descriptor, bytes(_PROBE_BYTES)) < _PROBE_BYTES

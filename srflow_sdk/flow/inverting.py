@@ -1,6 +1,4 @@
-"""HR images: their LR image as training made it, and their inversion into latents, in one pass over
-tiles.
-"""
+"""HR images: their reduction as training made it, and their inversion into latents."""
 
 from __future__ import annotations
 
@@ -62,8 +60,9 @@ def invert(
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> Latents:
-    """The latents of an HR image from :func:`high_resolution`, on the CPU if the device has no
-    inverter.
+    """Find the latents of an HR image, on the CPU if the device has no inverter.
+
+    hr: from :func:`high_resolution`.
 
     dequantise: spread its 8-bit levels evenly. kept: conditioning of tiles. Raises: BundleError,
         and as drawing does.
@@ -146,8 +145,9 @@ def invert(
 
 
 def dequantised(values: NDArray[np.float32], *, top: int = 0) -> NDArray[np.float32]:
-    """8-bit levels, 3×h×W in [0, 1], rows from `top` on, spread in [level, level + 1)/256, always
-    alike.
+    """Spread 8-bit levels, 3×h×W in [0, 1], in [level, level + 1)/256, always alike.
+
+    top: the first row's number.
     """
     spread = np.empty_like(values)
     for number in range(values.shape[1]):
@@ -207,8 +207,9 @@ def round_trip_halo(manifest: Manifest) -> int:
 def inverting_tiles(
     painter: Painter, lr: LowResolution, tiles: Sequence[Tile], *, halo: int
 ) -> Sequence[Tile]:
-    """The tiles of an inversion: those of drawing, whose conditioning may be kept, if their halo is
-    enough.
+    """Plan the tiles of an inversion: those of drawing, if their halo is enough.
+
+    Their conditioning may be kept.
     """
     manifest = painter.manifest
     if manifest.inverter_halo <= halo:

@@ -1,6 +1,4 @@
-"""The options of restoring and of transferring, as keywords and as options of commands: see
-`drawing.options`.
-"""
+"""The options of restoring and of transferring, as those in `drawing.options`."""
 
 from __future__ import annotations
 

@@ -155,8 +155,9 @@ def encoded_for_both(
     progress: Progress | None,
     cancel: threading.Event | None,
 ) -> Encoding[Any]:
-    """Encode an LR image in tiles that do for inverting and for drawing, and keep as many as memory
-    allows.
+    """Encode an LR image in tiles that do for inverting and for drawing.
+
+    As many are kept as memory allows.
     """
     halo = round_trip_halo(painter.manifest)
     return Encoding(

@@ -1,5 +1,4 @@
-"""Transfers content in memory and between files: blend, invert, normalise inside the mask, decode,
-and paste that.
+"""Transfers content: blends, inverts, normalises inside the mask, decodes and pastes.
 
 The publication's section 4.5, "image content transfer", with a gradient-domain blend before it.
 Only the surroundings of the mask are computed.
@@ -82,8 +81,9 @@ class Picture:
 
 
 def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask as bool H×W: of bools, or of an image, inside where it is opaque and at least half as
-    bright as white.
+    """Make a mask bool H×W: of bools, or of an image, where it is opaque and bright.
+
+    Bright is at least half as bright as white.
     """
     if is_tensor(mask) and str(getattr(mask, "dtype", "")).rpartition(".")[2] == "bool":
         mask = array_of(mask)
@@ -218,8 +218,7 @@ def _drawn(
     painter: Painter,
     options: TransferOptions,
 ) -> tuple[Floats, int | None]:
-    """The colours of a part of the picture as the model makes them, in the target's profile, and
-    the tiles' cores.
+    """Draw a part of the picture in the target's profile; return its tiles' cores, too.
 
     It is inverted and decoded with an LR image in sRGB with the target's alpha. blend="none": the
     target's, which decides brightness and shapes. blend="gradient": that, changed by what the
@@ -271,9 +270,7 @@ def _drawn(
 
 
 def shares(mask: NDArray[np.bool_]) -> Floats:
-    """How much of the drawn picture shows: 1 inside the mask, less for each pixel outside, 0 beyond
-    :data:`REACH`.
-    """
+    """How much of the drawn picture shows: 1 inside the mask, 0 beyond :data:`REACH`."""
     share = mask.astype(np.float32)
     grown = mask
     for distance in range(1, REACH + 1):

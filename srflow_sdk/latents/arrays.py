@@ -56,9 +56,7 @@ def picture_positions(level: int, *, height: int, width: int) -> tuple[int, int]
 
 
 def mask_positions(mask: NDArray[np.bool_], level: int) -> NDArray[np.bool_]:
-    """The positions of a level, without those of the padding, of which any pixel is inside an H×W
-    mask.
-    """
+    """The positions of a level, but for the padding, of which any pixel is inside a mask."""
     step = 1 << level
     rows = np.logical_or.reduceat(mask, np.arange(0, mask.shape[0], step), axis=0)
     return np.asarray(np.logical_or.reduceat(rows, np.arange(0, mask.shape[1], step), axis=1))

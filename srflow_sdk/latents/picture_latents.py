@@ -1,6 +1,4 @@
-"""The latents of one picture: all that its LR image does not say, to be changed, kept in files, and
-decoded again.
-"""
+"""The latents of one picture, to be changed, kept in files, and decoded again."""
 
 from __future__ import annotations
 
@@ -174,8 +172,7 @@ class Latents:
         where: NDArray[np.bool_] | None = None,
         seed: int = 0,
     ) -> Self:
-        """Latents whose collections have the mean and deviation that true samples would have
-        (latent normalisation).
+        """Give collections of latents the statistics that true samples would have.
 
         A collection of N latents with mean m and standard deviation s (over N - 1) becomes (S/s)·(z
         - m) + M, where M ~ N(0, tau²/N) and S² ~ Gamma((N - 1)/2, scale 2·tau²/(N - 1)): the
@@ -209,8 +206,7 @@ class Latents:
         return self._changed(set(taus), apply)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file: tensors `level1` …, float32, and size, model, precision and
-        nats as metadata.
+        """Write a safetensors file: tensors `level1` …, float32, and what they belong to.
 
         Args:
             path: Any name; `.safetensors` is usual. An older file is unchanged after an error.

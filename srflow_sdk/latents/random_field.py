@@ -89,8 +89,9 @@ _A, _B, _C, _D = (
 
 @dataclass(frozen=True, kw_only=True)
 class LatentLevel:
-    """Latents of one flow level: N×channels×(HR height / 2^level)×(HR width / 2^level), float32,
-    standard normal.
+    """Latents of one flow level, standard normal float32.
+
+    N×channels×(HR height / 2^level)×(HR width / 2^level).
     """
 
     level: int
@@ -248,9 +249,7 @@ def normal_from_words(words: NDArray[np.uint32]) -> NDArray[np.float32]:
 
 
 def _natural_log(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The natural logarithm of positive numbers, by scheme 1's series: numpy's own differs between
-    processors.
-    """
+    """The natural logarithm by scheme 1's series: numpy's differs between processors."""
     m, e = np.frexp(p)
     small = m < _SQRT_HALF
     m = np.where(small, m + m, m)

@@ -59,9 +59,7 @@ class Bundle:
 
     @classmethod
     def _described(cls, path: str | os.PathLike[str]) -> Bundle:
-        """As :meth:`open`, but of its files only the manifest is read: milliseconds, however large
-        the others are.
-        """
+        """Open a bundle, but read only its manifest: milliseconds, however large it is."""
         directory = bundle_path(path)
         make = "srflow-export makes one from a checkpoint"
         if not directory.exists():

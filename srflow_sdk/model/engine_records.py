@@ -1,5 +1,4 @@
-"""A bundle's engines, files that TensorRT or TensorRT-RTX built from its graphs: records, sizes,
-building commands.
+"""A bundle's engines, which TensorRT or TensorRT-RTX built from its graphs.
 
 Engine files stay as the builder wrote them, so that trtexec and Triton can load them. What they
 were built for is recorded in the manifest, and a runtime that does not match is refused before it
@@ -54,8 +53,7 @@ class LrProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class PluginLibrary:
-    """A `libsrflow_trt`: its srflow-sdk, the number in its header, and the major version of the
-    TensorRT it is for.
+    """A `libsrflow_trt`: its srflow-sdk, its header's number, and TensorRT's major version.
 
     Attributes:
         abi: 0 of engines that were built before there was one.

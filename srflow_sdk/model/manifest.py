@@ -78,8 +78,7 @@ Band = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """A calibration of `srflow-eval calibrate`: an interval is the samples' mean ± factor ×
-    (deviation + floor).
+    """A calibration: an interval is the mean ± factor × (deviation + floor).
 
     Attributes:
         floor: is added to every deviation, /255.
@@ -289,8 +288,9 @@ class Manifest:
 
 
 def manifest_digest(content: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON (sorted keys, no spaces, ASCII) of a manifest's fields but
-    `digest` and `intervals`.
+    """The sha256 of a manifest's canonical JSON, but for `digest` and `intervals`.
+
+    Canonical is: sorted keys, no spaces, ASCII.
 
     Intervals change no picture, so a model stays the same when they are calibrated.
     """
@@ -302,8 +302,9 @@ def manifest_digest(content: Mapping[str, Any]) -> str:
 
 
 def is_plain_file_name(name: str) -> bool:
-    """True if a bundle may hold a file of this name: `file` or `folder/file`, not hidden, without
-    odd characters.
+    """Tell if a bundle may hold a file of this name.
+
+    It is `file` or `folder/file`, not hidden, without odd characters.
     """
     parts = name.split("/")
     return len(parts) <= 2 and all(_NAME_PART.fullmatch(part) for part in parts)

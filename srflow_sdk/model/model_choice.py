@@ -1,6 +1,4 @@
-"""Which model suits a picture: by the scale that is wanted, and by the damage that its file or its
-pixels show.
-"""
+"""Which model suits a picture: by the scale, and by the damage that it shows."""
 
 from __future__ import annotations
 
@@ -113,8 +111,9 @@ def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[
 
 
 def _choose_bundles(bundles: Sequence[Bundle], scale: float) -> list[Bundle]:
-    """The models for clean and for damaged pictures: the smallest that enlarge so much, the largest
-    if none does.
+    """Choose the models for clean and for damaged pictures: the smallest that enlarge so much.
+
+    The largest if none does.
     """
     in_order = sorted(bundles, key=_scale)
     enough = [one for one in in_order if _scale(one) >= min(scale, _scale(in_order[-1]))]
@@ -133,8 +132,9 @@ def choose_model(
     max_pixels: int = MAX_PIXELS,
     cancel: threading.Event | None = None,
 ) -> ModelChoice:
-    """Choose the smallest model that enlarges so much: for a damaged or soft picture, of those that
-    remove damage.
+    """Choose the smallest model that enlarges so much.
+
+    For a damaged or soft picture, it is one of those that remove damage.
 
     Where no model of its kind enlarges so much, the largest one that removes damage draws the
     picture first, in its own size.
@@ -254,9 +254,7 @@ def _of_file(path: Path) -> tuple[int | None, str | None, int]:
 
 
 def _quality_in(image: object) -> int | None:
-    """The quality that libjpeg's scale gives the luma table that a PIL image has from its JPEG
-    file; None without.
-    """
+    """The quality of a JPEG by its luma table, on libjpeg's scale; None without."""
     tables = getattr(image, "quantization", None)
     if not isinstance(tables, dict) or 0 not in tables:
         return None

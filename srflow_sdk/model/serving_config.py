@@ -106,9 +106,7 @@ class ServingOptions:
 
 
 def described(bundle: Bundle) -> str:
-    """Write the part of the manifest that a client needs to cut pictures into tiles, as JSON on one
-    line.
-    """
+    """Write what of the manifest a client needs to cut pictures into tiles, as JSON."""
     fields_of_manifest = dataclasses.asdict(bundle.manifest)
     content = {
         **{name: fields_of_manifest[name] for name in _TOLD},

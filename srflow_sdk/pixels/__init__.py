@@ -1,6 +1,4 @@
-"""Work on pixels outside the network: colour profiles, transparency, size, consistency with the LR
-image.
-"""
+"""Pixels outside the network: colour profiles, transparency, size, consistency."""
 
 from __future__ import annotations
 

@@ -46,8 +46,9 @@ _SRGB_TO_XYZ = np.array(
 
 @dataclass(frozen=True)
 class _Parametric:
-    """Linear light = (a·x + b)^g + e from x = d on, c·x + f below: all five kinds of section 10.18,
-    and gammas.
+    """A curve of ICC.1: (a·x + b)^g + e from x = d on, c·x + f below.
+
+    All five kinds of section 10.18, and gammas.
     """
 
     g: float
@@ -119,8 +120,9 @@ class ColourConversion:
         self._to_linear_srgb = None if formulas is None else formulas[1]
 
     def to_srgb(self, pixels: NDArray[Any]) -> Floats:
-        """Convert h×w×3 of the profile, uint8, uint16 or float32 in [0, 1], to sRGB, float32 h×w×3
-        in [0, 1].
+        """Convert h×w×3 of the profile to sRGB, float32 h×w×3 in [0, 1].
+
+        values: uint8, uint16 or float32 in [0, 1].
         """
         if (matrix := self._to_linear_srgb) is None:
             image = self._tagged(_to_vips(pixels))
@@ -249,9 +251,7 @@ def _clipped(values: Floats) -> Floats:
 
 
 def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Floats:
-    """Convert a few rows at a time, so that intermediate values stay small, and in the processor's
-    caches.
-    """
+    """Convert a few rows at a time, so that intermediate values stay small."""
     result = np.empty(pixels.shape, np.float32)
     height = max(_STRIP // pixels.shape[1], 1)
     for top in range(0, len(pixels), height):

@@ -1,6 +1,4 @@
-"""Measures what is wrong with a picture in its pixels: noise, JPEG's blocks, black and white dots,
-blur.
-"""
+"""Measures a picture's damage: noise, JPEG's blocks, black and white dots, blur."""
 
 from __future__ import annotations
 
@@ -142,9 +140,7 @@ def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """N×2: standard deviation of the noise in each block that is not clipped, of pixels one and two
-    apart.
-    """
+    """N×2: deviation of the noise in each block not clipped, of pixels one and two apart."""
     cells = _cells(levels, _BLOCK)
     clipped = ((cells < _EXTREMES[0]) | (cells > _EXTREMES[1])).mean((1, 2))
     cells = cells[clipped < _MOST_CLIPPED]
@@ -162,9 +158,7 @@ def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _noise(found: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
-    """:attr:`Damage.noise` and `white`, of the quietest blocks, or of the median one if only that
-    is noisy.
-    """
+    """Choose :attr:`Damage.noise` and `white`, of the quietest blocks or the median one."""
     blocks = np.sort(np.concatenate(found), axis=0)
     if not len(blocks):
         return 0.0, 0.0
@@ -177,9 +171,7 @@ def _noise(found: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
 
 
 def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How many pixels are much brighter, how many much darker than all eight around them, and of
-    how many.
-    """
+    """Count pixels much brighter, and much darker, than all eight around them; and all."""
     if min(levels.shape) < 3:
         return np.zeros(3)
     counts = []
@@ -205,9 +197,7 @@ def _cells(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 
 
 def _larger_steps(lines: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of the squares of 8×8: how many more have larger steps at each place than elsewhere, than
-    smaller; how many.
-    """
+    """Count squares of 8×8 with larger steps at each place than elsewhere, and all."""
     step = np.abs(np.diff(lines, axis=1))
     excess = (step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2)[:, 6:]  # begins at place 8
     excess[excess > _STEP_OF_THINGS] = 0

@@ -1,5 +1,4 @@
-"""In-memory images: splits PIL images, arrays and tensors into pixels and kind, and turns larger
-pixels into the kind.
+"""In-memory images, arrays and tensors: split into pixels and kind, and wrapped again.
 
 Channel values stay as the image holds them, in its own colour profile; only modes that arrays do
 not have (palette, CMYK, YCbCr, HSV) become RGB.
@@ -24,8 +23,9 @@ from srflow_sdk.errors import ImageError
 
 
 class Tensor(Protocol):
-    """An array of another library in the machine's memory, such as a torch.Tensor: whatever
-    numpy.from_dlpack reads.
+    """An array of another library in memory, such as a torch.Tensor.
+
+    It is whatever numpy.from_dlpack reads.
     """
 
     def __dlpack__(self, *, stream: None = ...) -> Any: ...
@@ -62,8 +62,7 @@ _OTHER_COLOURS = ("CMYK", "YCbCr", "HSV")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageKind:
-    """Everything about an image except its pixels: enough to return a larger image of the same
-    kind.
+    """Everything about an image except its pixels: enough to return a larger one.
 
     Attributes:
         channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
@@ -167,9 +166,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
 
 
 def tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
-    """The function of a tensor's library that makes an array a tensor: the array API's from_dlpack,
-    and torch's.
-    """
+    """Find what makes an array a tensor of a library: the array API's from_dlpack, or torch's."""
     for kind in type(tensor).__mro__:
         library = sys.modules.get(kind.__module__.partition(".")[0])
         if hasattr(tensor, "__array_namespace__"):
@@ -318,9 +315,7 @@ def _check_floats(array: NDArray[Any], *, what: str) -> None:
 
 
 def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
-    """Convert through the image's own profile if it has a usable one, otherwise by Pillow's plain
-    formula.
-    """
+    """Convert through the image's own profile if usable, otherwise by Pillow's formula."""
     if profile := image.info.get("icc_profile"):
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
             inks = ImageCms.ImageCmsProfile(io.BytesIO(profile))

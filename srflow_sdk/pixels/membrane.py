@@ -1,5 +1,4 @@
-"""A gradient-domain blend: content keeps its own gradients and meets what is around it without a
-step.
+"""A gradient-domain blend: content keeps its gradients and meets its place without a step.
 
 Poisson image editing (Pérez, Gangnet and Blake, SIGGRAPH 2003, section 2 with the source's
 gradients), in the form that solves for the correction: blend = source + m inside the mask, where
@@ -48,8 +47,7 @@ def blended(
 
 
 class Grid:
-    """The pixels whose values are unknown, and the same at half the size, and so on until there are
-    none.
+    """The pixels whose values are unknown, at full size, at half of it, and so on.
 
     Conjugate gradients with a multigrid cycle as the preconditioner (McAdams, Sifakis and Teran,
     SCA 2010), from a start that is the solution at half the size: about twenty steps at each size,
@@ -158,9 +156,7 @@ def neighbour_sums(field: Doubles) -> Doubles:
 
 
 def bounds(mask: Mask, *, margin: int = 1, unit: int = 1) -> tuple[slice, slice]:
-    """The rows and columns of the mask, `margin` more on each side, and as many as reach multiples
-    of `unit`.
-    """
+    """The rows and columns of a mask and `margin` more, up to multiples of `unit`."""
     found = []
     for axis in (1, 0):
         there = np.flatnonzero(mask.any(axis=axis))

@@ -103,8 +103,9 @@ class RowReducer:
 
 
 def _taps(n: int, m: int, kernel: AnyKernel) -> tuple[NDArray[np.intp], Floats]:
-    """The weights of n pixels in m: start, which never falls, and weights[i, j], that of pixel
-    start[i] + j in i.
+    """The weights of n pixels in m: start, and weights[i, j] of pixel start[i] + j in i.
+
+    start never falls.
     """
     ratio = n / m
     centre = (np.arange(m) + 0.5) * ratio - 0.5
@@ -175,8 +176,9 @@ def projected(
 
 
 class _Filter:
-    """A linear map of columns that commutes with shifts by `takes` pixels in and so many out as
-    `taps` has rows.
+    """A linear map of columns that commutes with shifts.
+
+    These are by `takes` pixels in and so many out as `taps` has rows.
     """
 
     def __init__(self, taps: NDArray[np.float64], *, takes: int, start: int) -> None:

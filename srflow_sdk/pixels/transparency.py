@@ -1,6 +1,4 @@
-"""Transparent pixels: invisible colours must not affect visible ones, and alpha is enlarged with
-the picture.
-"""
+"""Transparent pixels: invisible colours must not affect visible ones."""
 
 from __future__ import annotations
 
@@ -18,8 +16,7 @@ ENLARGE_CONTEXT = 3
 
 
 def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
-    """Give fully transparent pixels within `reach` of visible ones the mean of their neighbours
-    that have a colour.
+    """Give transparent pixels within `reach` of visible ones the mean of their neighbours.
 
     They grow outwards one pixel at a time, added in a fixed order: a crop with that much context
         gives the same bits.

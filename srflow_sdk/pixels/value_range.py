@@ -1,6 +1,4 @@
-"""Pictures of numbers in any units: their values are drawn as those of a picture in [0, 1], and
-written back.
-"""
+"""Pictures of numbers in any units, drawn as those of a picture in [0, 1]."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The machine: free memory of it or its container, its processor, and NVIDIA's GPUs by their
-driver.
-"""
+"""The machine: its free memory, its processor, and NVIDIA's GPUs by their driver."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ _PROCESSOR = {  # lines of /proc/cpuinfo that say which kernels are used, on x86
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes of main memory that this process may still take, at least 0: of the machine, and of its
-    control groups.
-    """
+    """Bytes of main memory that this process may still take, also by its control groups."""
     import psutil  # here, because the doctor's probe of the driver needs this module but not psutil
 
     left = [int(psutil.virtual_memory().available)]
@@ -69,9 +65,7 @@ def available_memory(root: Path = Path("/")) -> int:
 
 
 def return_freed_memory() -> None:
-    """Return what this process has freed to the system: glibc keeps blocks of up to 32 MB, hardly
-    reused.
-    """
+    """Return freed memory to the system: glibc keeps blocks of up to 32 MB."""
     if _TRIM is not None:
         _TRIM(ctypes.c_size_t(0))
 

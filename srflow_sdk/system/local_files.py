@@ -1,5 +1,4 @@
-"""Files on this machine: where names lead, what others supply, hashes, locks, and writing whole
-files.
+"""Files on this machine: links, what others supply, hashes, locks, whole files.
 
 A file is written under a hidden name beside its target, a part, flushed to the disk, then renamed.
 At any moment, even after a crash, a reader finds the old content or the new. The part is locked
@@ -193,9 +192,7 @@ def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
 
 
 def remove_stale_parts_in(folder: Path, stems: set[str] | None = None) -> None:
-    """Do the same for the targets with these stems, or for every target in a folder that is the
-    SDK's alone.
-    """
+    """Do the same for targets with these stems, or for all in a folder of the SDK's alone."""
     with contextlib.suppress(OSError):
         for part in list(folder.iterdir()):
             ending = _ENDING.search(part.name)

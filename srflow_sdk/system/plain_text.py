@@ -33,9 +33,7 @@ def is_plain(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """A text for people, without what a terminal interprets, reorders or refuses, and without
-    secrets of URLs.
-    """
+    """Make a text safe for people and terminals, without secrets of URLs."""
     return _ODD.sub("\N{REPLACEMENT CHARACTER}", without_secrets(text))
 
 

@@ -1,5 +1,4 @@
-"""One GPU through CUDA's runtime: calls, streams, copies, kernels, graphs and memory, with typed
-errors.
+"""One GPU through CUDA's runtime: calls, streams, kernels, graphs and memory, with typed errors.
 
 The package cuda-bindings gives access to the runtime, and to the driver, which loads and launches
 kernels. It is imported when a GPU is opened.
@@ -31,8 +30,9 @@ ALIGNMENT = 256  # bytes: every tensor and workspace of TensorRT may start at a 
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel, from :meth:`CudaGpu.load`, with its grid of blocks in x and y, and 64-bit numbers
-    and addresses.
+    """A kernel from :meth:`CudaGpu.load`, its grid of blocks in x and y, and its arguments.
+
+    These are 64-bit numbers and addresses.
     """
 
     kernel: int
@@ -154,9 +154,7 @@ class Stream:
         self.handle = int(handle)  # as TensorRT takes it
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Call a function of CUDA's runtime whose last argument is the stream, as
-        :meth:`CudaGpu.call` does.
-        """
+        """Call a function of CUDA's runtime whose last argument is the stream."""
         return self._gpu.call(function, *arguments, self._handle)
 
     def copy(self, source: int, target: int, nbytes: int) -> None:
@@ -205,9 +203,7 @@ class Stream:
         self.call("cudaStreamSynchronize")
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
-        """A graph, for "cudaGraphLaunch", of what `enqueue` puts on the stream, which does not
-        run.
-        """
+        """Capture what `enqueue` puts on the stream, which does not run, for "cudaGraphLaunch"."""
         # Thread-local: what other threads do meanwhile, such as allocating, neither fails nor
         # spoils the capture.
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -271,9 +267,7 @@ class DeviceMemory:
             return block
 
     def copy(self, stream: Stream, source: int, target: int, *, block: Block) -> None:
-        """Copy all of a block that other streams use too, or all of it anew, once they have done
-        so.
-        """
+        """Copy all of a block that other streams use too, or anew once they have done so."""
         with self._lock:
             event = self._events[block.address]
             stream.wait(event)
@@ -281,9 +275,7 @@ class DeviceMemory:
             stream.mark(event)
 
     def give_back(self, block: Block) -> None:
-        """Return a block that no stream uses but by :meth:`copy`, in any thread at any time, also
-        from a finaliser.
-        """
+        """Return a block that no stream uses but by :meth:`copy`, also from a finaliser."""
         if self._closed:
             return
         self._returned.append(block)

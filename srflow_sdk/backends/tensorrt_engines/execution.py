@@ -1,5 +1,4 @@
-"""Runs one engine: shapes, addresses, activations, kernels around it, and a CUDA graph once the
-same work repeats.
+"""Runs one engine, and a CUDA graph of it once the same work repeats.
 
 A graph has the kernels around the engine too; what changes from run to run they read from memory.
 It is bound to the state of the execution context that it was captured from, so each tile size has
@@ -82,9 +81,7 @@ class EngineLog:
         self._errors.pop(threading.get_ident(), None)
 
     def failure(self, what: str) -> DeviceError:
-        """The error to raise after a call of the library failed: OutOfMemoryError if that is the
-        reason it logged.
-        """
+        """Make the error of a failed call: OutOfMemoryError if the library logged that reason."""
         said = self._errors.pop(threading.get_ident(), ())
         reason = "; ".join(dict.fromkeys(said))[:600] or "the library gave no reason"
         kind = OutOfMemoryError if OUT_OF_MEMORY.search(reason) else DeviceError
@@ -92,9 +89,7 @@ class EngineLog:
 
 
 class KernelCache:
-    """Kernels that TensorRT-RTX compiles as an engine runs, and their file, by its name, in the
-    user's cache.
-    """
+    """Kernels that TensorRT-RTX compiles as an engine runs, and their file in the user's cache."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -194,8 +189,7 @@ class EncodedImage(Conditioning):
 
 
 class GpuLane:
-    """A stream, execution contexts of the engines, a workspace, and a slot that holds the
-    conditioning of one image.
+    """A stream, the engines' contexts, a workspace, and a slot for one image's conditioning.
 
     One call at a time has it to itself, and may leave work on its stream: the next one's comes
     behind. Who changes or frees what that work uses waits for it first, by :meth:`settle`. Engines
@@ -292,9 +286,7 @@ class GpuLane:
 
 
 class Binding:
-    """An execution context with shapes for its inputs, and buffers for tensors that come from and
-    go to the host.
-    """
+    """An execution context with its inputs' shapes, and buffers for tensors of the host."""
 
     def __init__(
         self, lane: GpuLane, engine: Engine, shapes: dict[str, Shape], context: Any
@@ -364,8 +356,7 @@ class Binding:
         self._compute()
 
     def sent(self, pieces: Sequence[tuple[int, int]], *, most: int) -> Sent:
-        """Send pieces of memory to the host, by address and bytes, which are at most so many in
-        all.
+        """Send pieces of memory to the host, by address and bytes, at most so many in all.
 
         They are first copied aside on the GPU, which takes microseconds: while they leave, later
             work may write there.
@@ -517,9 +508,7 @@ def state_of(drawing: Drawing) -> bytes:
 
 
 def is_usable(state: NDArray[np.uint8]) -> bool:
-    """Tell from a Drawing, after a picture was finished, if all of its values can be a
-    picture's.
-    """
+    """Tell from a finished picture's Drawing if all of its values can be a picture's."""
     return not _STATE.unpack_from(state.data)[-1]
 
 
