@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
-from collections.abc import Collection as Set
+from collections.abc import Callable, Collection as Set, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
