@@ -106,8 +106,7 @@ def check_agreement(
     ):
         raise DeviceError(
             f"{backend.device} computes a different picture from {reference.device} ({found:.0f} "
-            "dB, where rounding "
-            f"leaves at least {least_db:.0f}), so it is not used; {backend.fix}"
+            f"dB, where rounding leaves at least {least_db:.0f}), so it is not used; {backend.fix}"
         )
 
 

@@ -124,11 +124,9 @@ def load_plugins(trt: Any, wanted: PluginLibrary, *, rebuild: str) -> None:
     if found != wanted or major != str(wanted.tensorrt_major):
         here = f"{path} (ABI {found.abi}, TensorRT {found.tensorrt_major})" if found else "none"
         raise DeviceError(
-            f"they need the libsrflow_trt.so of srflow-sdk {wanted.version} (ABI {wanted.abi}) for "
-            "TensorRT "
-            f"{wanted.tensorrt_major}, and here are {here} and TensorRT {trt.__version__}: name "
-            "that file in "
-            f"{PLUGINS}, or build them again: {rebuild}"
+            f"they need the libsrflow_trt.so of srflow-sdk {wanted.version} (ABI {wanted.abi}) "
+            f"for TensorRT {wanted.tensorrt_major}, and here are {here} and TensorRT "
+            f"{trt.__version__}: name that file in {PLUGINS}, or build them again: {rebuild}"
         )
     # It returns nothing for a file that it cannot load, and where the plugins are registered
     # already, as by LD_PRELOAD (IPluginRegistry::loadLibrary in NvInferRuntimeCommon.h; seen with

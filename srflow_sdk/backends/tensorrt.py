@@ -349,8 +349,7 @@ def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, Modul
     if not bundle.manifest.engines:
         raise DeviceError(
             f'{bundle.path} has no TensorRT engines; use device="cuda" or device="cpu", which run '
-            "its ONNX graphs, or "
-            f"build engines: {_build(bundle, found)}"
+            f"its ONNX graphs, or build engines: {_build(bundle, found)}"
         )
     if found is None:
         raise DeviceError(
@@ -388,16 +387,14 @@ def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
     if (installed := library.__version__) != record.version:
         raise DeviceError(
             f"built by {title} {record.version}, but {installed} is installed, and no other "
-            "version runs them: "
-            f"{exactly}, or build them for this one: {rebuild}"
+            f"version runs them: {exactly}, or build them for this one: {rebuild}"
         )
     if gpu.compute_capability not in record.compute_capabilities:
         wanted = " or ".join(record.compute_capabilities)
         model = f" ({record.gpu})" if record.gpu else ""
         raise DeviceError(
             f"built for compute capability {wanted}{model}, but this GPU, {gpu.name}, has "
-            f"{gpu.compute_capability}; "
-            f"build them for it, on this machine: {rebuild}"
+            f"{gpu.compute_capability}; build them for it, on this machine: {rebuild}"
         )
     if record.plugins is not None:
         load_plugins(library, record.plugins, rebuild=rebuild)

@@ -122,8 +122,7 @@ def open_measured(
     if precision == "int8" and INT8_ENCODER not in bundle.manifest.files:
         raise BundleError(
             f"{bundle.path} has no {INT8_ENCODER}, which int8 needs; to add it: srflow-export "
-            f"--bundle {bundle.path} "
-            "--also int8 -o with-int8.srflow"
+            f"--bundle {bundle.path} --also int8 -o with-int8.srflow"
         )
     if precision == "bf16" and device == "cpu":
         raise ArgumentError(

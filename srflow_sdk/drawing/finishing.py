@@ -206,16 +206,14 @@ def lr_psnr(
     if large.shape[:2] != (height * scale, width * scale):
         raise ImageError(
             f"an answer of {large.shape[1]}×{large.shape[0]} pixels does not match an image of "
-            f"{width}×{height}: "
-            "its sides are not the same multiple of the image's"
+            f"{width}×{height}: its sides are not the same multiple of the image's"
         )
     if not 2 <= scale <= 16:
         raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
     if its_kind.colours != kind.colours:
         raise ImageError(
             f"an answer with {its_kind.colours} colour channels does not match an image with "
-            f"{kind.colours}; convert "
-            "one of them first"
+            f"{kind.colours}; convert one of them first"
         )
     meter = LrPsnrMeter(LowResolution.of(pixels, kind, multiple=1, reach=0), scale, reduction)
     for top in range(0, height, _ROWS):

@@ -256,16 +256,14 @@ class DrawOptions:
         )
         if scale is not None and scale > most and not isinstance(wanted, OutputSize):
             raise ArgumentError(
-                f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask for "
-                f"at most {most}, "
-                "name a model that enlarges more, or upscale its output again"
+                f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask "
+                f"for at most {most}, name a model that enlarges more, or upscale its output again"
             )
         if scale is not None and scale > most and cast(OutputSize, wanted).max_side is None:
             raise ImageError(
                 f"{wanted} would be {scale:.4g} times the image's {width}×{height}, but the model "
-                f"{manifest.name} "
-                f"enlarges {most} times, to {width * most}×{height * most}; ask for less, or "
-                "upscale its output again"
+                f"{manifest.name} enlarges {most} times, to {width * most}×{height * most}; ask "
+                "for less, or upscale its output again"
             )
         if scale is None or scale >= most:
             return None, height * most, width * most
@@ -352,9 +350,8 @@ class DrawOptions:
             )
         if manifest.intervals is None:
             raise BundleError(
-                f"the intervals of {manifest.name} are not calibrated: measure them on photographs "
-                "like yours with "
-                "srflow-eval calibrate --model BUNDLE --hr PHOTOS"
+                f"the intervals of {manifest.name} are not calibrated: measure them on "
+                "photographs like yours with srflow-eval calibrate --model BUNDLE --hr PHOTOS"
             )
         return manifest.intervals.band(n, coverage)
 

@@ -405,8 +405,7 @@ class Painter:
         if half >= tile.side:
             raise OutOfMemoryError(
                 f"memory ran out on {self.backend.device} with tiles of {tile.side} pixels, the "
-                "smallest possible; "
-                "close other programs, or use a machine with more memory"
+                "smallest possible; close other programs, or use a machine with more memory"
             ) from error
         if kept.largest_core is None:
             _log.warning(
@@ -680,8 +679,6 @@ def make_nonfinite_error(
         fix = "normalise them to a lower tau, or use another model"
     return NonFiniteError(
         f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, {made}, in rows "
-        f"{place.top} to "
-        f"{place.top + place.height - 1} and columns {place.left} to "
-        f"{place.left + place.width - 1} of the "
-        f"{of}{also}; {fix}"
+        f"{place.top} to {place.top + place.height - 1} and columns {place.left} to "
+        f"{place.left + place.width - 1} of the {of}{also}; {fix}"
     )

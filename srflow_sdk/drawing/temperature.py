@@ -172,9 +172,8 @@ def check_tau(tau: object) -> Tau:
 def _check_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.float32]:
     if tau.dtype.kind not in "fiu" or tau.shape != (height, width):
         raise ArgumentError(
-            f"the tau map is {tau.dtype} of shape {tau.shape}; it must be an array of numbers with "
-            "the image's height "
-            f"and width, {height}×{width}"
+            f"the tau map is {tau.dtype} of shape {tau.shape}; it must be an array of numbers "
+            f"with the image's height and width, {height}×{width}"
         )
     low, high = float(tau.min()), float(tau.max())
     if not (math.isfinite(low) and math.isfinite(high) and low >= 0 and high <= MAX_TAU):

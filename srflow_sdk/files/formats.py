@@ -177,8 +177,7 @@ _UNREAD_ENDINGS = {
     "JPEG XL": ".jxl",
     "SVG": ".svg .svgz",
     "camera raw": ".dng .nef .cr2 .arw .srw .pef .3fr .iiq .nrw .cr3 .crw .orf .raf .rw2 .rwl .sr2 "
-    ".x3f .kdc .dcr .mrw "
-    ".erf .mef .mos",
+    ".x3f .kdc .dcr .mrw .erf .mef .mos",
     "Photoshop": ".psd .psb",
     "OpenEXR": ".exr",
     "Radiance HDR": ".hdr",
@@ -279,9 +278,8 @@ def check_writable(
     if size is not None and max(size) > kind.max_side:
         fix = "; use .png or .tif" if kind.max_side < _MAX_WIDTH else "; write it smaller"
         raise ImageError(
-            f"{path} cannot be written: it would have {size[0]}×{size[1]} pixels, but the sides of "
-            f"a {kind.name} file "
-            f"are at most {kind.max_side:,}{fix}"
+            f"{path} cannot be written: it would have {size[0]}×{size[1]} pixels, but the sides "
+            f"of a {kind.name} file are at most {kind.max_side:,}{fix}"
         )
     if not libvips.pyvips().type_find("VipsOperation", kind.saver):
         raise ImageError(

@@ -380,8 +380,7 @@ def _check_range(path: Path, rows: NDArray[np.float32]) -> None:
     if not (low >= 0 and high <= 1):  # also NaN
         raise ImageError(
             f"{path}: its values reach from {low:.4g} to {high:.4g}; floating-point files must be "
-            "in [0, 1]: scale it, "
-            f"save it with 16 bits per channel, or {_NAME_RANGE}"
+            f"in [0, 1]: scale it, save it with 16 bits per channel, or {_NAME_RANGE}"
         )
 
 

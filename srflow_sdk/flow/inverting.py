@@ -98,9 +98,8 @@ def invert(
             if not all(np.isfinite(array).all() for array in (*found.values(), nats)):
                 raise NonFiniteError(
                     f"the network gave NaN or infinite latents for rows {place.top} to "
-                    f"{place.top + place.height - 1} "
-                    f"and columns {place.left} to {place.left + place.width - 1} of the LR image; "
-                    "use another model"
+                    f"{place.top + place.height - 1} and columns {place.left} to "
+                    f"{place.left + place.width - 1} of the LR image; use another model"
                 )
             for level, array in found.items():
                 levels[level][_on_level(place, level, scale)] = array

@@ -109,8 +109,7 @@ def mask_in(picture: Picture) -> NDArray[np.bool_]:
     if colours.dtype != np.float32 and colours.max() == 1:
         raise ImageError(
             f"the mask's values are 0 and 1 of {np.iinfo(colours.dtype).max}, all of which are "
-            "black; multiply the "
-            "mask by 255, or make an array boolean: mask.astype(bool)"
+            "black; multiply the mask by 255, or make an array boolean: mask.astype(bool)"
         )
     inside: NDArray[np.bool_] = gray >= white
     return inside if picture.alpha is None else inside & (picture.alpha[..., 0] >= _HALF)
@@ -141,9 +140,8 @@ def transferred(
         if array is not None and array.shape[:2] != size:
             raise ImageError(
                 f"the {what} has {array.shape[1]}×{array.shape[0]} pixels; for a target of "
-                f"{width}×{height} it must "
-                f"have {size[1]}×{size[0]}: resize, pad or crop it, so that everything lies where "
-                "it is to appear"
+                f"{width}×{height} it must have {size[1]}×{size[0]}: resize, pad or crop it, so "
+                "that everything lies where it is to appear"
             )
     if source.alpha is not None:
         mask = mask & (source.alpha[..., 0] >= _HALF)

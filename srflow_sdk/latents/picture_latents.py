@@ -282,8 +282,7 @@ class Latents:
             size = "×".join(map(str, array.shape)) or "a single value"
             raise ArgumentError(
                 f"{name} is {size} of {array.dtype}; it must be boolean, as {name} > 127 is, and "
-                "of the HR picture's "
-                f"{self.height}×{self.width}"
+                f"of the HR picture's {self.height}×{self.width}"
             )
         return array
 

@@ -69,9 +69,8 @@ class Bundle:
             )
         if not directory.is_dir():
             raise BundleError(
-                f"{directory} is a file; a bundle is a directory with a manifest.json. To make one "
-                "from a checkpoint: "
-                f"srflow-export --ckpt {directory.name}"
+                f"{directory} is a file; a bundle is a directory with a manifest.json. To make "
+                f"one from a checkpoint: srflow-export --ckpt {directory.name}"
             )
         try:
             with open_regular(directory / "manifest.json") as file:

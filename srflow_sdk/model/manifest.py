@@ -325,8 +325,7 @@ def _parse(text: str | bytes) -> dict[str, Any]:
     if type(schema) is int and schema > SCHEMA_VERSION:
         raise BundleError(
             f"the bundle has schema {schema}, written by a newer SDK; this one reads schemas 1 to "
-            f"{SCHEMA_VERSION}: "
-            "pip install -U srflow-sdk"
+            f"{SCHEMA_VERSION}: pip install -U srflow-sdk"
         )
     return raw
 
@@ -339,8 +338,7 @@ def _read(raw: Mapping[str, Any]) -> Manifest:
     if manifest.latent_scheme != LATENT_SCHEME:
         raise BundleError(
             f"the bundle needs latent scheme {manifest.latent_scheme}; this SDK only has scheme "
-            f"{LATENT_SCHEME}, which "
-            "would give different pictures: pip install -U srflow-sdk"
+            f"{LATENT_SCHEME}, which would give different pictures: pip install -U srflow-sdk"
         )
     # they reach terminals, names of files and pictures' metadata
     for text in (manifest.name, manifest.variant):

@@ -279,8 +279,7 @@ def _from_array(
         )
         raise ImageError(
             f"the {what}'s shape is {array.shape}; it must be H×W, or H×W×C with 1 to 4 channels, "
-            "one image at a time, "
-            f"{first}{fix}"
+            f"one image at a time, {first}{fix}"
         )
     if layout == "chw" and array.ndim == 3:
         array = np.moveaxis(array, 0, -1)
@@ -309,8 +308,7 @@ def _check_floats(array: NDArray[Any], *, what: str) -> None:
     if low < 0 or high > 1:
         raise ImageError(
             f"the {what}'s values run from {low:g} to {high:g}; images of floats are in [0, 1]: "
-            "divide by the white "
-            "level, or clip them"
+            "divide by the white level, or clip them"
         )
 
 

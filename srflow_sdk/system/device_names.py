@@ -41,6 +41,5 @@ def split_device(device: object) -> tuple[DeviceName, int]:
         return cast(DeviceName, name), int(number or 0)
     raise ArgumentError(
         f"device is {short(device)}; it must be one of {', '.join(get_args(DeviceName))}, where "
-        f"{', '.join(NUMBERED)} "
-        "may have the number of a GPU, such as cuda:1"
+        f"{', '.join(NUMBERED)} may have the number of a GPU, such as cuda:1"
     )
