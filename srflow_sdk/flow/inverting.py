@@ -68,55 +68,8 @@ def invert(
         and as drawing does.
     """
     manifest = painter.manifest
-    backend = painter.inverting_backend()
     scale = manifest.scale
-    levels = kept.allocate(lambda: arrays.allocate(level_shapes(manifest, lr)))
-    # Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a part of
-    # a pixel.
-    of_rows = np.clip(hr.height / scale - np.arange(lr.padded_height), 0, 1)
-    of_columns = np.clip(hr.width / scale - np.arange(lr.padded_width), 0, 1)
-
-    def inverted(tile: Tile, seen: Floats, large: Floats) -> float:
-        """Write the latents of a tile's core, and return its nats.
-
-        seen, large: its window, 3×h×w and 3×sh×sw.
-        """
-        painter.check_open()
-        stop_if_set(cancel)
-
-        def whole() -> float:
-            with cancelled_by(cancel):
-                conditioning = kept.tiles.get(tile) if backend is painter.backend else None
-                conditioning = backend.encode(seen[None]) if conditioning is None else conditioning
-                latents, density = backend.invert(conditioning, large[None])
-            core = tile.core.within(tile.window)
-            place = tile.core
-            found = {
-                level: array[0][_on_level(core, level, scale)] for level, array in latents.items()
-            }
-            nats = density[0, 0][core.slices]
-            if not all(np.isfinite(array).all() for array in (*found.values(), nats)):
-                raise NonFiniteError(
-                    f"the network gave NaN or infinite latents for rows {place.top} to "
-                    f"{place.top + place.height - 1} and columns {place.left} to "
-                    f"{place.left + place.width - 1} of the LR image; use another model"
-                )
-            for level, array in found.items():
-                levels[level][_on_level(place, level, scale)] = array
-            rows, columns = place.slices
-            return float(of_rows[rows] @ nats.astype(np.float64) @ of_columns[columns])
-
-        def invert_parts() -> float:
-            nats = 0.0
-            for part in painter.split(tile, kept, halo=round_trip_halo(manifest)):
-                window = part.window.within(tile.window)
-                small = (slice(None), *window.slices)
-                big = (slice(None), *window.scaled(scale).slices)
-                nats += inverted(part, seen[small], large[big])
-            return nats
-
-        return painter.compute_or_split(tile, kept, whole, invert_parts)
-
+    inversion = _Inversion(lr, hr, painter, kept, cancel)
     nats = 0.0
     done = 0
     for row in tile_rows(tiles):
@@ -127,20 +80,88 @@ def invert(
             large = dequantised(large, top=scale * top)
         for tile in row:
             left, right = tile.window.left, tile.window.left + tile.window.width
-            nats += inverted(
+            nats += inversion.invert(
                 tile, seen[:, :, left:right], large[:, :, left * scale : right * scale]
             )
             done += 1
             if progress is not None:
                 progress(done, len(tiles))
     return Latents(
-        arrays.read_only(levels),
+        arrays.read_only(inversion.levels),
         height=hr.height,
         width=hr.width,
         model_sha256=manifest.digest,
         log_likelihood=nats,
         precision=painter.backend.precision,
     )
+
+
+class _Inversion:
+    """Inverts the tiles of one picture, whose latents it gathers in `levels`."""
+
+    def __init__(
+        self,
+        lr: LowResolution,
+        hr: LowResolution,
+        painter: Painter,
+        kept: KeptTiles,
+        cancel: threading.Event | None,
+    ) -> None:
+        self._painter = painter
+        self._backend = painter.inverting_backend()
+        self._manifest = painter.manifest
+        self._kept = kept
+        self._cancel = cancel
+        self.levels = kept.allocate(lambda: arrays.allocate(level_shapes(painter.manifest, lr)))
+        # Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a
+        # part of a pixel.
+        scale = painter.manifest.scale
+        self._rows = np.clip(hr.height / scale - np.arange(lr.padded_height), 0, 1)
+        self._columns = np.clip(hr.width / scale - np.arange(lr.padded_width), 0, 1)
+
+    def invert(self, tile: Tile, seen: Floats, large: Floats) -> float:
+        """Write the latents of a tile's core, and return its nats.
+
+        seen, large: its window, 3×h×w and 3×sh×sw.
+        """
+        self._painter.check_open()
+        stop_if_set(self._cancel)
+        return self._painter.compute_or_split(
+            tile,
+            self._kept,
+            lambda: self._invert_whole(tile, seen, large),
+            lambda: self._invert_parts(tile, seen, large),
+        )
+
+    def _invert_whole(self, tile: Tile, seen: Floats, large: Floats) -> float:
+        backend = self._backend
+        scale = self._manifest.scale
+        with cancelled_by(self._cancel):
+            kept = self._kept.tiles.get(tile) if backend is self._painter.backend else None
+            latents, density = backend.invert(kept or backend.encode(seen[None]), large[None])
+        core = tile.core.within(tile.window)
+        cores = {level: array[0][_on_level(core, level, scale)] for level, array in latents.items()}
+        nats = density[0, 0][core.slices]
+        if not all(np.isfinite(array).all() for array in (*cores.values(), nats)):
+            place = tile.core
+            raise NonFiniteError(
+                f"the network gave NaN or infinite latents for rows {place.top} to "
+                f"{place.top + place.height - 1} and columns {place.left} to "
+                f"{place.left + place.width - 1} of the LR image; use another model"
+            )
+        for level, array in cores.items():
+            self.levels[level][_on_level(tile.core, level, scale)] = array
+        rows, columns = tile.core.slices
+        return float(self._rows[rows] @ nats.astype(np.float64) @ self._columns[columns])
+
+    def _invert_parts(self, tile: Tile, seen: Floats, large: Floats) -> float:
+        nats = 0.0
+        for part in self._painter.split(tile, self._kept, halo=round_trip_halo(self._manifest)):
+            window = part.window.within(tile.window)
+            small = (slice(None), *window.slices)
+            big = (slice(None), *window.scaled(self._manifest.scale).slices)
+            nats += self.invert(part, seen[small], large[big])
+        return nats
 
 
 def dequantised(values: NDArray[np.float32], *, top: int = 0) -> NDArray[np.float32]:
