@@ -16,6 +16,7 @@ from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.pixels import Floats
 from srflow_sdk.system.device_names import ComputePrecision
 from srflow_sdk.system.interrupts import is_cancelled
 from srflow_sdk.system.raising import NO_THREADS, PassingError
@@ -32,7 +33,6 @@ OUT_OF_MEMORY = re.compile(  # found in what a runtime says when memory runs out
 _NO_THREADS = re.compile("pthread_create|Resource temporarily unavailable")
 _PLACE = re.compile(r"Exception from \S+:\d+:")  # in a library's source
 _T = TypeVar("_T")
-_Array = NDArray[np.float32]
 
 
 class Conditioning(ABC):
@@ -57,7 +57,7 @@ class Finish:
     """
 
     dtype: np.dtype[Any]
-    bounds: _Array | None
+    bounds: Floats | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class Drawing:
     sample: int
     window: Window
     tau: float
-    maps: Mapping[int, _Array] = field(default_factory=dict)
+    maps: Mapping[int, Floats] = field(default_factory=dict)
     core: Window
     finish: Finish | None = None
 
@@ -93,7 +93,7 @@ class Drawing:
             one.level: (one.channels, place.height, place.width) for one, place in places.items()
         }
 
-    def noise(self, periods: Sequence[int] | None = None) -> dict[int, _Array]:
+    def noise(self, periods: Sequence[int] | None = None) -> dict[int, Floats]:
         """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it.
 
         periods: as of window_noise.
@@ -186,7 +186,7 @@ class Backend(ABC):
     def __exit__(self, *_: object) -> None:
         self.deactivate()
 
-    def encode(self, lr: _Array) -> Conditioning:
+    def encode(self, lr: Floats) -> Conditioning:
         """Compute everything that depends on the LR image alone.
 
         Args:
@@ -199,7 +199,7 @@ class Backend(ABC):
         """
         return self.encode_impl(lr)
 
-    def sample(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
+    def sample(self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float) -> Floats:
         """Decode noise into images.
 
         Args:
@@ -248,7 +248,7 @@ class Backend(ABC):
         """True if :meth:`invert` is there: the bundle has an inverter, and this device runs it."""
         return False
 
-    def invert(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
+    def invert(self, conditioning: Conditioning, hr: Floats) -> tuple[dict[int, Floats], Floats]:
         """Encode an HR image to its latents, and say how likely it is given its LR image.
 
         Args:
@@ -267,8 +267,8 @@ class Backend(ABC):
         return self.invert_impl(conditioning, hr)
 
     def invert_impl(
-        self, conditioning: Conditioning, hr: _Array
-    ) -> tuple[dict[int, _Array], _Array]:
+        self, conditioning: Conditioning, hr: Floats
+    ) -> tuple[dict[int, Floats], Floats]:
         """Do the work of :meth:`invert`."""
         raise NotImplementedError
 
@@ -281,13 +281,13 @@ class Backend(ABC):
         """Release what :meth:`activate_impl` loaded."""
 
     @abstractmethod
-    def encode_impl(self, lr: _Array) -> Conditioning:
+    def encode_impl(self, lr: Floats) -> Conditioning:
         """Do the work of :meth:`encode`."""
 
     @abstractmethod
     def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float
-    ) -> _Array:
+        self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float
+    ) -> Floats:
         """Do the work of :meth:`sample`."""
 
 

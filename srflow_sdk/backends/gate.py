@@ -17,22 +17,21 @@ import math
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk.backends.base import Backend, Drawing
 from srflow_sdk.drawing.tiles import MIN_TILE, Window, padded_size
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.manifest import FINE_DB, FLOAT32_DB, LEAST_DB, Manifest
+from srflow_sdk.pixels import Floats
 from srflow_sdk.system.device_names import ComputePrecision
 
 INT8_ROWS = "encoder.int8+sampler"  # the graph that a manifest's rows about its int8 encoder name
-_Array = NDArray[np.float32]
 _MARGIN_DB = 10.0  # by which two roundings of one network may differ, as in srflow_export.parity
 _SMALLER_PHOTOGRAPHS_DB = 1.0
 
 
-def photographs(multiple: int) -> list[_Array]:
+def photographs(multiple: int) -> list[Floats]:
     """Open two photographs as LR images, float32 1×3×h×w in [0, 1].
 
     They have 32×32 pixels, or the next multiple of the size multiple.
@@ -48,7 +47,7 @@ def photographs(multiple: int) -> list[_Array]:
     return found
 
 
-def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
+def picture(backend: Backend, lr: Floats, manifest: Manifest) -> Floats:
     """Draw one picture on an active backend at the default temperature.
 
     lr: 1×3×h×w. Returns float32 1×3×sh×sw.
@@ -63,11 +62,11 @@ def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
         tau=manifest.default_tau,
         core=whole.scaled(manifest.scale),
     )
-    drawn: _Array = backend.begin(backend.encode(lr), drawing)().transpose(2, 0, 1)
+    drawn: Floats = backend.begin(backend.encode(lr), drawing)().transpose(2, 0, 1)
     return drawn[None]
 
 
-def psnr(found: _Array, expected: _Array) -> float:
+def psnr(found: Floats, expected: Floats) -> float:
     """PSNR in dB of two pictures within [0, 1].
 
     Infinite if they are equal, -inf if either is not finite.

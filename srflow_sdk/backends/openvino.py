@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Conditioning, one_line, own, runtime_errors, still_open
 from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtConditioning
@@ -32,6 +31,7 @@ from srflow_sdk.backends.providers import onnxruntime
 from srflow_sdk.errors import BundleError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
+from srflow_sdk.pixels import Floats
 from srflow_sdk.system.cache_folder import cache_folder, keeping, kept_folder
 from srflow_sdk.system.hardware import return_freed_memory
 from srflow_sdk.system.interrupts import interruptible
@@ -39,7 +39,6 @@ from srflow_sdk.system.raising import PassingError, is_installed
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
 Hint = Literal["f32", "bf16"]
-_Array = NDArray[np.float32]
 
 _RENDERERS = Path("/dev/dri"), "renderD*"  # a GPU's device file
 _cache_works = (
@@ -104,7 +103,7 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             else self._session(self._graphs[1])
         )
 
-    def encode_impl(self, lr: _Array) -> Conditioning:
+    def encode_impl(self, lr: Floats) -> Conditioning:
         values = self._run_graph(
             self._encoder, {"lr": lr}, f"encoding {lr.shape[-1]}×{lr.shape[-2]}"
         )
@@ -114,13 +113,13 @@ class OpenVinoBackend(OnnxRuntimeBackend):
         return OrtConditioning({name: make(value.data) for name, value in values.items()})
 
     def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float
-    ) -> _Array:
+        self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float
+    ) -> Floats:
         if not self._both:
             return super().sample_impl(conditioning, noise, tau)
         inputs: dict[str, Any] = {f"noise_level{level}": array for level, array in noise.items()}
         inputs |= {"tau": np.array([tau])} | own(conditioning, OpenVinoConditioning).values
-        sr: _Array = self._run_graph(self._sampler, inputs, "sampling")["sr"].data
+        sr: Floats = self._run_graph(self._sampler, inputs, "sampling")["sr"].data
         return sr
 
     def _run_graph(

@@ -34,6 +34,7 @@ from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
+from srflow_sdk.pixels import Floats
 from srflow_sdk.system.cache_folder import keeping, kept_folder
 from srflow_sdk.system.device_names import DeviceName
 from srflow_sdk.system.hardware import processor
@@ -42,7 +43,6 @@ from srflow_sdk.system.interrupts import interruptible, is_cancelled
 _log = logging.getLogger(__name__)
 _FATAL_ONLY = 4
 _KEPT = "graph.onnx", "weights.bin"
-_Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ class OnnxRuntimeBackend(Backend):
     def deactivate_impl(self) -> None:
         self._encoder = self._sampler = self._inverter = None
 
-    def encode_impl(self, lr: _Array) -> Conditioning:
+    def encode_impl(self, lr: Floats) -> Conditioning:
         session = still_open(self._encoder)
         what = f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}"
         names = [output.name for output in session.get_outputs()]
@@ -129,9 +129,9 @@ class OnnxRuntimeBackend(Backend):
         )
 
     def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float
-    ) -> _Array:
-        sr: _Array = self._decoded(conditioning, noise, tau, where="cpu").numpy()
+        self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float
+    ) -> Floats:
+        sr: Floats = self._decoded(conditioning, noise, tau, where="cpu").numpy()
         return sr
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
@@ -164,8 +164,8 @@ class OnnxRuntimeBackend(Backend):
         return fits and INVERTER in self._bundle.manifest.files
 
     def invert_impl(
-        self, conditioning: Conditioning, hr: _Array
-    ) -> tuple[dict[int, _Array], _Array]:
+        self, conditioning: Conditioning, hr: Floats
+    ) -> tuple[dict[int, Floats], Floats]:
         still_open(self._encoder)
         with self._loading:  # when it is first needed: most programs never do
             if self._inverter is None:

@@ -42,6 +42,7 @@ from srflow_sdk.model.engine_records import (
     LrProfile,
     engines_command,
 )
+from srflow_sdk.pixels import Floats
 from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
 from srflow_sdk.system.raising import is_installed
 
@@ -55,7 +56,6 @@ _LIBRARIES = {
 }
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_Array = NDArray[np.float32]
 
 
 class TensorRTBackend(Backend):
@@ -96,7 +96,7 @@ class TensorRTBackend(Backend):
         self._session = None
         self._release()
 
-    def encode_impl(self, lr: _Array) -> EncodedImage:
+    def encode_impl(self, lr: Floats) -> EncodedImage:
         session = still_open(self._session)
 
         def encode(lane: GpuLane) -> EncodedImage:
@@ -117,8 +117,8 @@ class TensorRTBackend(Backend):
         )
 
     def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float
-    ) -> _Array:
+        self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float
+    ) -> Floats:
         session = still_open(self._session)
         arrays = {f"noise_level{level}": array for level, array in noise.items()}
         arrays["tau"] = np.array([tau], np.float32)
@@ -146,8 +146,8 @@ class TensorRTBackend(Backend):
         return self._session is not None and self._session.record.inverter != ""
 
     def invert_impl(
-        self, conditioning: Conditioning, hr: _Array
-    ) -> tuple[dict[int, _Array], _Array]:
+        self, conditioning: Conditioning, hr: Floats
+    ) -> tuple[dict[int, Floats], Floats]:
         session = still_open(self._session)
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
         found = session.computed(session.inverter(), conditioning, {"hr": hr}, what)
@@ -212,13 +212,13 @@ class _Session:
         return image
 
     def computed(
-        self, engine: Engine, conditioning: Conditioning, arrays: Mapping[str, _Array], what: str
-    ) -> dict[str, _Array]:
+        self, engine: Engine, conditioning: Conditioning, arrays: Mapping[str, Floats], what: str
+    ) -> dict[str, Floats]:
         """The outputs of an engine by name, for an image and the arrays of its other inputs."""
         image = self.own_image(conditioning)
         uploads = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
-        def work(lane: GpuLane) -> Callable[[], dict[str, _Array]]:
+        def work(lane: GpuLane) -> Callable[[], dict[str, Floats]]:
             inputs = image.shapes | {name: one.shape for name, one in uploads.items()}
             with lane.binding(engine, inputs) as binding:
                 binding.run(uploads, lane.slot(image))
@@ -228,7 +228,7 @@ class _Session:
                     [*zip(map(binding.buffer, shapes), sizes, strict=True)], most=sum(sizes)
                 )
 
-            def outputs() -> dict[str, _Array]:
+            def outputs() -> dict[str, Floats]:
                 with sent.read() as came:
                     parts = np.split(came.view(np.float32).copy(), np.cumsum(sizes)[:-1] // 4)
                 pairs = zip(shapes.items(), parts, strict=True)

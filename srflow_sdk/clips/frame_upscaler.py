@@ -30,6 +30,7 @@ from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.in_memory import to_unit, unpacked
 from srflow_sdk.upscaler import Upscaler
 
@@ -56,8 +57,8 @@ class _Frame:
     number: int
     shape: tuple[int, ...]
     gray: NDArray[np.uint8]
-    picture: NDArray[np.float32]
-    detail: NDArray[np.float32]
+    picture: Floats
+    detail: Floats
 
 
 class FrameUpscaler:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.in_memory import luma, to_unit
 from srflow_sdk.system.raising import require_extra
 
@@ -31,7 +32,7 @@ class Motion:
             there leads back to it.
     """
 
-    flow: NDArray[np.float32]
+    flow: Floats
     seen: NDArray[np.bool_]
 
     @property
@@ -39,9 +40,7 @@ class Motion:
         """True if the frames have so little in common that the second begins a new shot."""
         return float(self.seen.mean()) <= 1 - _CUT
 
-    def carried(
-        self, *pictures: NDArray[np.float32], top: int, bottom: int
-    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
+    def carried(self, *pictures: Floats, top: int, bottom: int) -> tuple[list[Floats], Floats]:
         """Rows of pictures sH×sW×C of the frame before, where they are in this one.
 
         h×sW×1: 1 where they were seen.

@@ -16,6 +16,7 @@ from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import SRGB_CURVE
 from srflow_sdk.pixels.in_memory import Layout, from_unit, to_unit
 from srflow_sdk.pixels.resizing import CONTEXT, LrKernel, RowReducer, projected
@@ -137,9 +138,7 @@ class _Shrinking:
         curves = (SRGB_CURVE,) * lr.kind.colours if lr.conversion is None else lr.conversion.curves
         self._curves = curves if request.options.linear_light else ()
 
-    def push(
-        self, colours: NDArray[np.float32], alpha: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
+    def push(self, colours: Floats, alpha: Floats | None) -> Floats:
         """Take the next rows, h×W×1 or 3 and h×W×1 in [0, 1].
 
         Return the finished ones, h'×W'×C with alpha if any.
@@ -149,9 +148,7 @@ class _Shrinking:
             [self._reduce(colours[part], None if alpha is None else alpha[part]) for part in parts]
         )
 
-    def _reduce(
-        self, colours: NDArray[np.float32], weight: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
+    def _reduce(self, colours: Floats, weight: Floats | None) -> Floats:
         light = np.clip(colours, 0, 1)
         for channel, curve in enumerate(self._curves):
             light[..., channel] = curve.linear(light[..., channel])
@@ -168,8 +165,8 @@ class _Shrinking:
         result = np.where(visible, weighted / np.where(visible, weight, 1), plain)
         return np.concatenate([self._values(result), np.clip(weight, 0, 1)], axis=2)
 
-    def _values(self, light: NDArray[np.float32]) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = np.clip(light, 0, 1)
+    def _values(self, light: Floats) -> Floats:
+        values: Floats = np.clip(light, 0, 1)
         for channel, curve in enumerate(self._curves):
             values[..., channel] = curve.values(values[..., channel])
         return values

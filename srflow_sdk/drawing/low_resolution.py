@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.tiles import Window, padded_size
+from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import LUMA, ImageKind, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
@@ -155,14 +156,14 @@ class LowResolution:
     def padded_width(self) -> int:
         return padded_size(self.width, self.multiple)
 
-    def network_rows(self, top: int, bottom: int) -> NDArray[np.float32]:
+    def network_rows(self, top: int, bottom: int) -> Floats:
         """Rows of the padded image for the network: float32 3×h×padded_width, sRGB in [0, 1]."""
         colours = self.colours(top, min(bottom, self.height))
         margins = (0, bottom - top - colours.shape[0]), (0, self.padded_width - self.width), (0, 0)
         padded = np.pad(np.repeat(colours, 3 // colours.shape[2], axis=2), margins, mode="edge")
         return np.ascontiguousarray(padded.transpose(2, 0, 1))
 
-    def colours(self, top: int, bottom: int, *, own: bool = False) -> NDArray[np.float32]:
+    def colours(self, top: int, bottom: int, *, own: bool = False) -> Floats:
         """Rows as the network sees them, not padded: float32 h×w×1 or 3 in [0, 1].
 
         They are sRGB, or of the `own` profile.
@@ -178,7 +179,7 @@ class LowResolution:
             colours = filled(colours, pixels[..., -1], margin)
         return colours[top - above : bottom - above]
 
-    def visible(self, top: int, bottom: int) -> NDArray[np.float32] | None:
+    def visible(self, top: int, bottom: int) -> Floats | None:
         """1 where the image is not fully transparent, otherwise 0: h×W; None if it has no alpha."""
         if not self.kind.has_alpha:
             return None
@@ -190,9 +191,7 @@ class LowResolution:
         alpha = self.source.rows(above, min(bottom + ENLARGE_CONTEXT, self.height))[..., -1]
         return enlarged_alpha(alpha, scale)[(top - above) * scale : (bottom - above) * scale]
 
-    def convert_to_own_profile(
-        self, srgb: NDArray[np.float32], top: int, bottom: int, scale: int
-    ) -> NDArray[np.float32]:
+    def convert_to_own_profile(self, srgb: Floats, top: int, bottom: int, scale: int) -> Floats:
         """The network's colours of rows, sh×sW×3, in the image's own profile."""
         if self.conversion is None:
             return srgb
@@ -204,7 +203,7 @@ class LowResolution:
         lost = enlarged(lost, len(lost) * scale, lost.shape[1] * scale)[
             (top - above) * scale : (bottom - above) * scale
         ]
-        result: NDArray[np.float32] = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
+        result: Floats = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
         # and so it is in every RGB profile
         gray = (np.ptp(srgb, axis=2) == 0) & (np.ptp(lost, axis=2) < GRAY)
         result[gray] = result[gray, 1:2]
@@ -224,7 +223,7 @@ class ChromaBounds:
     hue, and colours hardly notice.
     """
 
-    def __init__(self, lr: NDArray[np.float32], core: Window, halo: int) -> None:
+    def __init__(self, lr: Floats, core: Window, halo: int) -> None:
         """lr: a tile's window, 3×h×w in [0, 1].
 
         core: in it. halo: around the core, where the image goes on.
@@ -247,12 +246,10 @@ class ChromaBounds:
         most = np.maximum(np.abs(low), np.abs(high)).max(axis=0)
         gray = most < GRAY
         slack = np.float32(CHROMA_SLACK) * most
-        self.limits: NDArray[np.float32] = np.where(
-            gray, 0, np.concatenate([low - slack, high + slack])
-        )
+        self.limits: Floats = np.where(gray, 0, np.concatenate([low - slack, high + slack]))
         """The least blue and red less luma at each LR pixel of the core, and the largest: 4×h×w."""
 
-    def limit(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
+    def limit(self, picture: Floats) -> Floats:
         """A picture of the core, float32 sh×sw×3, with the same luma.
 
         What is within bounds is as it was.
@@ -272,9 +269,7 @@ class ChromaBounds:
         return result.reshape(picture.shape)
 
 
-def _find_beyond(
-    values: NDArray[np.float32], limits: NDArray[np.float32]
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
+def _find_beyond(values: Floats, limits: Floats) -> tuple[NDArray[np.bool_], Floats]:
     """Find the pixels beyond bounds, and the nearest colours with the same luma for them."""
     luma = _RED * values[..., 0] + _GREEN * values[..., 1] + _BLUE * values[..., 2]
     blue = values[..., 2] - luma

@@ -44,6 +44,7 @@ from srflow_sdk.drawing.wrapping import cut_margins
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
+from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, luma
 from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
 from srflow_sdk.system.interrupts import cancelled_by
@@ -343,7 +344,7 @@ class Painter:
     def draw(
         self,
         tile: Tile,
-        lr: NDArray[np.float32],
+        lr: Floats,
         request: Request,
         kept: KeptTiles,
         *,
@@ -416,7 +417,7 @@ class Painter:
     def _draw_pictures(
         self,
         tile: Tile,
-        lr: NDArray[np.float32],
+        lr: Floats,
         request: Request,
         kept: KeptTiles,
         after_sample: Callable[[int], None],
@@ -454,7 +455,7 @@ class Painter:
     def draw_samples(
         self,
         tile: Tile,
-        lr: NDArray[np.float32],
+        lr: Floats,
         request: Request,
         kept: KeptTiles,
         finish: Finish | None,
@@ -544,7 +545,7 @@ class Painter:
     def _recompute_core(
         self,
         tile: Tile,
-        lr: NDArray[np.float32],
+        lr: Floats,
         request: Request,
         sample: int,
         temperature: Temperature,
@@ -618,7 +619,7 @@ class _Moments:
         self._squares = np.zeros((), np.float32)
         self._count = 0
 
-    def add(self, picture: NDArray[np.float32]) -> None:
+    def add(self, picture: Floats) -> None:
         if not self._count:
             self.mean = picture
         self._count += 1
@@ -627,8 +628,8 @@ class _Moments:
         self._squares = self._squares + change * (picture - self.mean)
 
     @property
-    def deviation(self) -> NDArray[np.float32]:
-        deviation: NDArray[np.float32] = np.sqrt(self._squares / np.float32(self._count - 1))
+    def deviation(self) -> Floats:
+        deviation: Floats = np.sqrt(self._squares / np.float32(self._count - 1))
         return deviation
 
 
@@ -636,7 +637,7 @@ def _to_dtype(picture: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return picture if picture.dtype == dtype else from_unit(picture, dtype)
 
 
-def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, NDArray[np.float32]]:
+def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, Floats]:
     """The latents of a drawing: those that the caller gave, or those of the field."""
     if request.latents is None:
         return drawing.noise(request.lr_size if request.options.wrap else None)
@@ -649,15 +650,15 @@ def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, NDA
 def _draw_core(
     backend: Backend,
     conditioning: Conditioning,
-    noise: dict[int, NDArray[np.float32]],
+    noise: dict[int, Floats],
     drawing: Drawing,
-) -> NDArray[np.float32]:
+) -> Floats:
     (picture,) = backend.sample(conditioning, noise, drawing.tau)
-    core: NDArray[np.float32] = picture.transpose(1, 2, 0)[drawing.core.slices]
+    core: Floats = picture.transpose(1, 2, 0)[drawing.core.slices]
     return core
 
 
-def is_usable(values: NDArray[np.float32]) -> bool:
+def is_usable(values: Floats) -> bool:
     """Tell if a network's values can be a picture: finite, and within half precision's range."""
     return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # not so if one is NaN
 

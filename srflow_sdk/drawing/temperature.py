@@ -19,6 +19,7 @@ from srflow_sdk._checks import MAX_TAU, is_real, real
 from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.pixels import Floats
 
 if TYPE_CHECKING:
     from srflow_sdk.drawing.low_resolution import LowResolution
@@ -62,7 +63,7 @@ class Temperature:
         """None for an array; of "auto", the default."""
         self.reach = REACH if isinstance(tau, str) else 0
         """How many LR rows beyond a window's decide its temperature."""
-        self._map: NDArray[np.float32] | None = None
+        self._map: Floats | None = None
         self._top = self._left = 0
         if isinstance(tau, np.ndarray):
             whole = add_margins(_check_map(tau, height=height, width=width), margins)
@@ -99,7 +100,7 @@ class Temperature:
 
     def on_levels(
         self, levels: Iterable[int], window: Window, scale: int
-    ) -> tuple[dict[int, NDArray[np.float32]], float]:
+    ) -> tuple[dict[int, Floats], float]:
         """The window's part of the map on each level's grid, and the factor that is left."""
         part = self.within(window)
         if not isinstance(part, np.ndarray):
@@ -116,7 +117,7 @@ class Temperature:
             maps[level] = points
         return maps, 1.0
 
-    def within(self, window: Window) -> float | NDArray[np.float32]:
+    def within(self, window: Window) -> float | Floats:
         """The number, or the window's part of the map, h×w."""
         if self._map is None:
             assert self.number is not None
@@ -132,7 +133,7 @@ class Temperature:
         return f"{self._map.min():g} … {self._map.max():g}"
 
 
-def texture(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+def texture(rgb: Floats) -> Floats:
     """How much texture surrounds each pixel: h×w in [0, 1].
 
     rgb: sRGB in [0, 1], 3×(h + 6)×(w + 6).
@@ -150,7 +151,7 @@ def texture(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
         rows = sums[side:] - sums[:-side]
         moments.append((rows[:, side:] - rows[:, :-side]) / side**2)
     deviation = np.sqrt(np.maximum(moments[1] - moments[0] ** 2, 0))
-    part: NDArray[np.float32] = np.minimum(deviation / _TEXTURE, 1).astype(np.float32)
+    part: Floats = np.minimum(deviation / _TEXTURE, 1).astype(np.float32)
     return part
 
 
@@ -169,7 +170,7 @@ def check_tau(tau: object) -> Tau:
     return real("tau", number, least=0, most=MAX_TAU)
 
 
-def _check_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.float32]:
+def _check_map(tau: NDArray[Any], *, height: int, width: int) -> Floats:
     if tau.dtype.kind not in "fiu" or tau.shape != (height, width):
         raise ArgumentError(
             f"the tau map is {tau.dtype} of shape {tau.shape}; it must be an array of numbers "

@@ -164,7 +164,7 @@ class _Inversion:
         return nats
 
 
-def dequantised(values: NDArray[np.float32], *, top: int = 0) -> NDArray[np.float32]:
+def dequantised(values: Floats, *, top: int = 0) -> Floats:
     """Spread 8-bit levels, 3×h×W in [0, 1], in [level, level + 1)/256, always alike.
 
     top: the first row's number.

@@ -40,6 +40,7 @@ from srflow_sdk.flow.options import RestoreOptions
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents
+from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.damage import measure_damage, strips_of
 from srflow_sdk.pixels.in_memory import ImageKind, grayed
 from srflow_sdk.system.local_files import real_path
@@ -233,7 +234,7 @@ def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) ->
     Raises: NonFiniteError.
     """
 
-    def limit(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
+    def limit(level: int, source: Floats, target: Floats) -> None:
         squares = _mean_squares(latents, level)
         if over == "global":
             squares = np.full_like(squares, squares.mean())

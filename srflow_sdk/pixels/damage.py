@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.in_memory import luma, to_unit
 from srflow_sdk.system.raising import stop_if_set
 
@@ -127,19 +128,17 @@ def measure_damage(
     )
 
 
-def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
+def _luma(pixels: NDArray[Any]) -> Floats:
     """H×W in 8-bit levels, from the middle of rows of any kind."""
     left = max(pixels.shape[1] - _MOST_COLUMNS, 0) // 2 // 32 * 32  # where JPEG's blocks may begin
     unit = to_unit(pixels[:, left : left + _MOST_COLUMNS])
-    levels: NDArray[np.float32] = (
-        255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit)[:, :, 0]
-    )
+    levels: Floats = 255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit)[:, :, 0]
     if unit.shape[2] in (2, 4):
         levels[unit[:, :, -1] == 0] = 0  # nobody sees what lies below
     return levels
 
 
-def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
+def _noise_of_blocks(levels: Floats) -> Floats:
     """N×2: deviation of the noise in each block not clipped, of pixels one and two apart."""
     cells = _cells(levels, _BLOCK)
     clipped = ((cells < _EXTREMES[0]) | (cells > _EXTREMES[1])).mean((1, 2))
@@ -157,7 +156,7 @@ def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack(answers, axis=1)
 
 
-def _noise(found: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+def _noise(found: Sequence[Floats]) -> tuple[float, float]:
     """Choose :attr:`Damage.noise` and `white`, of the quietest blocks or the median one."""
     blocks = np.sort(np.concatenate(found), axis=0)
     if not len(blocks):
@@ -170,7 +169,7 @@ def _noise(found: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     return (float(one), float(one / two)) if one > _WHITE * two else (0.0, 0.0)
 
 
-def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
+def _dots(levels: Floats) -> NDArray[np.float64]:
     """Count pixels much brighter, and much darker, than all eight around them; and all."""
     if min(levels.shape) < 3:
         return np.zeros(3)
@@ -188,15 +187,15 @@ def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.array([*counts, middle.size], float)
 
 
-def _cells(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+def _cells(values: Floats, side: int) -> Floats:
     """All whole squares of this side, N×side×side, from the top left."""
     rows, columns = len(values) // side, values.shape[1] // side
     whole = values[: rows * side, : columns * side].reshape(rows, side, columns, side)
-    cells: NDArray[np.float32] = whole.swapaxes(1, 2).reshape(-1, side, side)
+    cells: Floats = whole.swapaxes(1, 2).reshape(-1, side, side)
     return cells
 
 
-def _larger_steps(lines: NDArray[np.float32]) -> NDArray[np.float64]:
+def _larger_steps(lines: Floats) -> NDArray[np.float64]:
     """Count squares of 8×8 with larger steps at each place than elsewhere, and all."""
     step = np.abs(np.diff(lines, axis=1))
     excess = (step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2)[:, 6:]  # begins at place 8
@@ -216,7 +215,7 @@ def _grid(steps: NDArray[np.float64]) -> float:
     return max(corner, strongest - _FOR_ANY_PLACE)
 
 
-def _edges(lines: NDArray[np.float32]) -> tuple[int, int]:
+def _edges(lines: Floats) -> tuple[int, int]:
     """How many edges there are, and how many of them are sharp."""
     if lines.shape[1] <= _EDGE_STEPS:
         return 0, 0

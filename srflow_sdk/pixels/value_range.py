@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.transparency import enlarged, filled
 from srflow_sdk.system.plain_text import short
 
@@ -40,7 +41,7 @@ def parsed_range(given: object) -> tuple[float, float, bool]:
 def in_range(
     values: NDArray[Any],
     value_range: RangeKeyword,
-    draw: Callable[[NDArray[np.float32], int, int], NDArray[np.float32]],
+    draw: Callable[[Floats, int, int], Floats],
     *,
     nodata: float | None = None,
 ) -> NDArray[Any]:
