@@ -30,7 +30,7 @@ from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels import Floats, Pixels
 from srflow_sdk.pixels.in_memory import to_unit, unpacked
 from srflow_sdk.upscaler import Upscaler
 
@@ -117,7 +117,7 @@ class FrameUpscaler:
         number = whole("number", number, least=0)
         return number - number % self._keyframes if self._latents == "motion" else number
 
-    def follow(self, frame: NDArray[Any], number: int) -> None:
+    def follow(self, frame: Pixels, number: int) -> None:
         """Take a frame into account as :meth:`draw` does, without giving it.
 
         With "motion" it costs nearly as much.
@@ -126,7 +126,7 @@ class FrameUpscaler:
         if self._latents == "motion":
             self._last = self._next(frame, number)
 
-    def draw(self, frame: NDArray[Any], number: int) -> NDArray[Any]:
+    def draw(self, frame: Pixels, number: int) -> Pixels:
         """Draw a frame. After an error it may be drawn again.
 
         Args:
@@ -144,7 +144,7 @@ class FrameUpscaler:
         self._check(frame, number)
         if self._latents != "motion":
             sample = number if self._latents == "fresh" else self._options.sample
-            drawn: NDArray[Any] = self._upscaler.upscale(
+            drawn: Pixels = self._upscaler.upscale(
                 frame, **vars(replace(self._options, sample=sample))
             )
             return drawn
@@ -154,7 +154,7 @@ class FrameUpscaler:
             pixels, kind, multiple=self._manifest.size_multiple, reach=self._manifest.halo
         )
         request = make_request(self._options, self._manifest, height=lr.height, width=lr.width)
-        rows: list[NDArray[Any]] = []
+        rows: list[Pixels] = []
         Finishing(lr, self._manifest, request, write=rows.append).push(state.picture)
         self._last = state
         return np.concatenate(rows)
@@ -177,7 +177,7 @@ class FrameUpscaler:
         shape = tuple(map(int, arrays.pop("shape")))
         self._last = _Frame(number=number, shape=shape, **arrays)
 
-    def _check(self, frame: NDArray[Any], number: int) -> None:
+    def _check(self, frame: Pixels, number: int) -> None:
         whole("number", number, least=0, most=(1 << 64) - 1)
         dtype = str(getattr(frame, "dtype", type(frame).__name__))
         shape = getattr(frame, "shape", ())
@@ -204,7 +204,7 @@ class FrameUpscaler:
             )
             raise ArgumentError(f"frame {number} has {sizes}: take another FrameUpscaler for it")
 
-    def _next(self, frame: NDArray[Any], number: int) -> _Frame:
+    def _next(self, frame: Pixels, number: int) -> _Frame:
         options = self._options
         last = self._last
         seen = gray(frame[..., :3])

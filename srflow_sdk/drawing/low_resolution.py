@@ -11,13 +11,12 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.tiles import Window, padded_size
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels import Floats, Pixels
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import LUMA, ImageKind, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
@@ -34,10 +33,10 @@ _RED, _GREEN, _BLUE = LUMA
 class ArrayRows:
     """The rows of an array that is in memory anyway."""
 
-    def __init__(self, pixels: NDArray[Any]) -> None:
+    def __init__(self, pixels: Pixels) -> None:
         self._pixels = pixels
 
-    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+    def rows(self, top: int, bottom: int) -> Pixels:
         return self._pixels[top:bottom]
 
     def forget(self, before: int) -> None:
@@ -55,9 +54,9 @@ class RowBuffer:
     """
 
     def __init__(
-        self, read: Callable[[int], NDArray[Any]] | None = None, *, height: int = 0, ahead: int = 0
+        self, read: Callable[[int], Pixels] | None = None, *, height: int = 0, ahead: int = 0
     ) -> None:
-        self._held: NDArray[Any] | None = None
+        self._held: Pixels | None = None
         self._lock = threading.RLock()
         self._top = self._asked = 0
         self.bottom = 0
@@ -69,7 +68,7 @@ class RowBuffer:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-decode")
         self._next = self._ask(ahead)
 
-    def append(self, rows: NDArray[Any]) -> None:
+    def append(self, rows: Pixels) -> None:
         self._held = (
             rows
             if self._held is None or not len(self._held)
@@ -77,7 +76,7 @@ class RowBuffer:
         )
         self.bottom += len(rows)
 
-    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+    def rows(self, top: int, bottom: int) -> Pixels:
         """Rows top … bottom - 1, none of which was dropped. Raises: whatever `read` raises."""
         with self._lock:
             while (
@@ -104,7 +103,7 @@ class RowBuffer:
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _ask(self, count: int) -> Future[NDArray[Any]] | None:
+    def _ask(self, count: int) -> Future[Pixels] | None:
         """Let the next rows be decoded; None if there are no more."""
         count = min(count, self._height - self._asked)
         if self._read is None or not count:
@@ -129,9 +128,7 @@ class LowResolution:
     transparency."""
 
     @classmethod
-    def of(
-        cls, pixels: NDArray[Any], kind: ImageKind, *, multiple: int, reach: int
-    ) -> LowResolution:
+    def of(cls, pixels: Pixels, kind: ImageKind, *, multiple: int, reach: int) -> LowResolution:
         """Take an image in memory."""
         height, width = pixels.shape[:2]
         return cls(

@@ -17,7 +17,6 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, Drawing, Finish, OnnxRuntimeBackend
 from srflow_sdk.drawing.finishing import Finishing, Write
@@ -44,7 +43,7 @@ from srflow_sdk.drawing.wrapping import cut_margins
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels import Floats, Pixels
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, luma
 from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
 from srflow_sdk.system.interrupts import cancelled_by
@@ -74,7 +73,7 @@ def draw_tiles(
     tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of
         an interval.
     """
-    wrapped = [list[NDArray[Any]]() for _ in writes if request.options.wrap]
+    wrapped = [list[Pixels]() for _ in writes if request.options.wrap]
     outputs = [
         Finishing(
             lr,
@@ -133,7 +132,7 @@ def _draw_bands(
     request: Request,
     kept: KeptTiles,
     tell: Callable[[int, int], None],
-) -> list[NDArray[Any]]:
+) -> list[Pixels]:
     """Draw a row of tiles, and join the cores of each picture.
 
     tell: takes how many samples of the row are drawn before a tile, and how many of it.
@@ -145,7 +144,7 @@ def _draw_bands(
     request = dataclasses.replace(request, temperature=request.temperature.for_rows(lr, *bounds))
     height = min(row[0].core.height, lr.height - row[0].core.top)
     shape = (height * scale, lr.width * scale, request.channels)
-    bands: list[NDArray[Any]] = [np.empty(shape, request.dtype) for _ in range(request.pictures)]
+    bands: list[Pixels] = [np.empty(shape, request.dtype) for _ in range(request.pictures)]
     for place, tile in enumerate(row):
         pictures = painter.draw(
             tile,
@@ -162,18 +161,18 @@ def _draw_bands(
 
 
 def clean_pixels(
-    pixels: NDArray[Any],
+    pixels: Pixels,
     kind: ImageKind,
     painter: Painter,
     cleaner: Painter,
     cancel: threading.Event | None,
-) -> NDArray[Any]:
+) -> Pixels:
     """Draw pixels, H×W×C, with a cleaner in their own size, before a painter enlarges them.
 
     Alpha stays.
     """
     manifest = cleaner.manifest
-    rows = list[NDArray[Any]]()
+    rows = list[Pixels]()
     lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
     options = DrawOptions(tau=0.0, scale=1, cancel=cancel)
     request = make_request(options, manifest, height=lr.height, width=lr.width)
@@ -349,7 +348,7 @@ class Painter:
         kept: KeptTiles,
         *,
         after_sample: Callable[[int], None] = lambda _: None,
-    ) -> list[NDArray[Any]]:
+    ) -> list[Pixels]:
         """Draw the tile's core for every picture of a request: sh×sw×channels of its dtype.
 
         lr: the tile's window, float32 3×h×w. kept: of the picture. after_sample: called with the
@@ -357,10 +356,10 @@ class Painter:
         """
         self.check_open()
 
-        def draw_parts() -> list[NDArray[Any]]:
+        def draw_parts() -> list[Pixels]:
             scale = self.manifest.scale
             shape = (tile.core.height * scale, tile.core.width * scale, request.channels)
-            joined: list[NDArray[Any]] = [
+            joined: list[Pixels] = [
                 np.empty(shape, request.dtype or np.float32) for _ in range(request.pictures)
             ]
             for part in self.split(tile, kept, halo=self.manifest.halo):
@@ -421,11 +420,11 @@ class Painter:
         request: Request,
         kept: KeptTiles,
         after_sample: Callable[[int], None],
-    ) -> list[NDArray[Any]]:
+    ) -> list[Pixels]:
         """Draw a tile's pictures: its samples, or their mean, deviation or interval."""
         reduce = request.reduce
         dtype = request.dtype or _FLOAT32
-        drawn = list[NDArray[Any]]()
+        drawn = list[Pixels]()
         moments = _Moments()
         bounds = finish = None
         if request.hued and request.channels == 3:
@@ -459,7 +458,7 @@ class Painter:
         request: Request,
         kept: KeptTiles,
         finish: Finish | None,
-    ) -> Iterator[NDArray[Any]]:
+    ) -> Iterator[Pixels]:
         """Encode a tile, and draw its core for each sample: RGB, h×w×3.
 
         It is float32 unless the device finished it.
@@ -481,13 +480,13 @@ class Painter:
         by_device = backend.gpu is not None and request.latents is None and not request.options.wrap
         encoded: Future[Conditioning] = Future()
 
-        def begin(sample: int, temperature: Temperature) -> Callable[[], NDArray[Any]]:
+        def begin(sample: int, temperature: Temperature) -> Callable[[], Pixels]:
             drawing = self._make_drawing(tile, request, sample, temperature, finish)
             if by_device:
                 return backend.begin(encoded.result(), drawing)
             noise = pool.submit(_make_noise, drawing, request, tile)
 
-            def draw_core() -> NDArray[Any]:
+            def draw_core() -> Pixels:
                 return _draw_core(backend, encoded.result(), noise.result(), drawing)
 
             return pool.submit(copy_context().run, draw_core).result if at_once else draw_core
@@ -549,7 +548,7 @@ class Painter:
         request: Request,
         sample: int,
         temperature: Temperature,
-    ) -> NDArray[Any]:
+    ) -> Pixels:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""
         graphs = self.manifest.float32_graphs or REQUIRED_FILES
         also = ""
@@ -633,7 +632,7 @@ class _Moments:
         return deviation
 
 
-def _to_dtype(picture: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _to_dtype(picture: Pixels, dtype: np.dtype[Any]) -> Pixels:
     return picture if picture.dtype == dtype else from_unit(picture, dtype)
 
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.pixels import Pixels
 from srflow_sdk.pixels.in_memory import from_unit, to_unit
 from srflow_sdk.pixels.resizing import CONTEXT
 
@@ -38,14 +37,14 @@ def margins_for(
     return tuple(margins)
 
 
-def add_margins(values: NDArray[Any], margins: Sequence[int]) -> NDArray[Any]:
+def add_margins(values: Pixels, margins: Sequence[int]) -> Pixels:
     """Values, H×W or H×W×C, with so many rows and columns of their repetition on each side."""
     return np.pad(
         values, [(margin, margin) for margin in (*margins, 0)][: values.ndim], mode="wrap"
     )
 
 
-def cut_margins(whole: NDArray[Any], size: Sequence[int], lr_size: Sequence[int]) -> NDArray[Any]:
+def cut_margins(whole: Pixels, size: Sequence[int], lr_size: Sequence[int]) -> Pixels:
     """The picture of this height and width inside of margins, H×W×C; it fades in 4 LR pixels."""
     picture = to_unit(whole)
     for axis, (side, lr_side) in enumerate(zip(size, lr_size, strict=True)):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.picture_latents import Latents, check_made_by
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels import Floats, Pixels
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
 from srflow_sdk.pixels.resizing import RowReducer
 from srflow_sdk.pixels.transparency import filled
@@ -180,7 +179,7 @@ def dequantised(values: Floats, *, top: int = 0) -> Floats:
     return spread
 
 
-def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
+def reduced_image(pixels: Pixels, manifest: Manifest) -> Pixels:
     """Reduce an image, H×W×C, by the model's scale and kernel, in its own values and dtype.
 
     Sides are filled up.
@@ -202,9 +201,7 @@ def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
     return result
 
 
-def opaque_image(
-    pixels: NDArray[Any], kind: ImageKind, manifest: Manifest
-) -> tuple[NDArray[Any], ImageKind]:
+def opaque_image(pixels: Pixels, kind: ImageKind, manifest: Manifest) -> tuple[Pixels, ImageKind]:
     """An image without its alpha.
 
     Colours under full transparency come from visible ones, as in its reduction.
@@ -274,7 +271,7 @@ def _on_level(window: Window, level: int, scale: int) -> tuple[slice, slice, sli
     return (slice(None), *window.scaled(scale, 1 << level).slices)
 
 
-def _visible(pixels: NDArray[Any], top: int, bottom: int, reach: int) -> Floats:
+def _visible(pixels: Pixels, top: int, bottom: int, reach: int) -> Floats:
     """Rows in [0, 1], nothing under transparency within reach of what is visible."""
     if pixels.shape[2] in (1, 3):
         return to_unit(pixels[top:bottom])

@@ -40,7 +40,7 @@ from srflow_sdk.flow.options import RestoreOptions
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels import Floats, Pixels
 from srflow_sdk.pixels.damage import measure_damage, strips_of
 from srflow_sdk.pixels.in_memory import ImageKind, grayed
 from srflow_sdk.system.local_files import real_path
@@ -78,7 +78,7 @@ class Decision:
     why: str
 
 
-def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> Decision:
+def decide(pixels: Pixels, options: RestoreOptions, levels: Set[int]) -> Decision:
     """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open.
 
     levels: of the model.
@@ -113,8 +113,8 @@ def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> D
 
 
 def restore_pixels(
-    pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions
-) -> tuple[NDArray[Any], str]:
+    pixels: Pixels, kind: ImageKind, painter: Painter, options: RestoreOptions
+) -> tuple[Pixels, str]:
     """A restored picture, H×W×C, of the same kind, and what was decided.
 
     Alpha and hidden colours stay.
@@ -148,7 +148,7 @@ def restore_pixels(
 
 
 def encoded_for_both(
-    lr: NDArray[Any],
+    lr: Pixels,
     kind: ImageKind,
     painter: Painter,
     *,
@@ -170,7 +170,7 @@ def restore_file(
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.restore_file`."""
 
-    def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any], str]:
+    def make(readers: Mapping[str, ImageReader]) -> tuple[Pixels, dict[str, Any], str]:
         reader = readers["source"]
         manifest = painter.manifest
         step = manifest.scale * manifest.size_multiple
@@ -192,7 +192,7 @@ def made_of_files(
     output: Path,
     painter: Painter,
     writing: WriteOptions,
-    make: Callable[[Mapping[str, ImageReader]], tuple[NDArray[Any], dict[str, Any], str]],
+    make: Callable[[Mapping[str, ImageReader]], tuple[Pixels, dict[str, Any], str]],
 ) -> FileResult:
     """Write a picture of the first file's size, kind and metadata.
 

@@ -7,12 +7,11 @@ import math
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels import Floats, Pixels
 from srflow_sdk.pixels.in_memory import luma, to_unit
 from srflow_sdk.system.raising import stop_if_set
 
@@ -81,14 +80,12 @@ class Damage:
     sharp_at_half: float
 
 
-def strips_of(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def strips_of(pixels: Pixels) -> Iterator[Pixels]:
     """Cut a picture, H×W×C, into what :func:`measure_damage` takes."""
     return (pixels[row : row + STRIP_ROWS] for row in range(0, len(pixels), STRIP_ROWS))
 
 
-def measure_damage(
-    strips: Iterable[NDArray[Any]], *, cancel: threading.Event | None = None
-) -> Damage:
+def measure_damage(strips: Iterable[Pixels], *, cancel: threading.Event | None = None) -> Damage:
     """Measure a picture in bands of rows, so that memory has a bound.
 
     Args:
@@ -128,7 +125,7 @@ def measure_damage(
     )
 
 
-def _luma(pixels: NDArray[Any]) -> Floats:
+def _luma(pixels: Pixels) -> Floats:
     """H×W in 8-bit levels, from the middle of rows of any kind."""
     left = max(pixels.shape[1] - _MOST_COLUMNS, 0) // 2 // 32 * 32  # where JPEG's blocks may begin
     unit = to_unit(pixels[:, left : left + _MOST_COLUMNS])
