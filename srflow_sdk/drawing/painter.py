@@ -452,12 +452,7 @@ class Painter:
         return [_to_dtype(picture, dtype) for picture in drawn]
 
     def draw_samples(
-        self,
-        tile: Tile,
-        lr: Floats,
-        request: Request,
-        kept: KeptTiles,
-        finish: Finish | None,
+        self, tile: Tile, lr: Floats, request: Request, kept: KeptTiles, finish: Finish | None
     ) -> Iterator[Pixels]:
         """Encode a tile, and draw its core for each sample: RGB, h×w×3.
 
@@ -542,12 +537,7 @@ class Painter:
         )
 
     def _recompute_core(
-        self,
-        tile: Tile,
-        lr: Floats,
-        request: Request,
-        sample: int,
-        temperature: Temperature,
+        self, tile: Tile, lr: Floats, request: Request, sample: int, temperature: Temperature
     ) -> Pixels:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""
         graphs = self.manifest.float32_graphs or REQUIRED_FILES
@@ -647,10 +637,7 @@ def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, Flo
 
 
 def _draw_core(
-    backend: Backend,
-    conditioning: Conditioning,
-    noise: dict[int, Floats],
-    drawing: Drawing,
+    backend: Backend, conditioning: Conditioning, noise: dict[int, Floats], drawing: Drawing
 ) -> Floats:
     (picture,) = backend.sample(conditioning, noise, drawing.tau)
     core: Floats = picture.transpose(1, 2, 0)[drawing.core.slices]
