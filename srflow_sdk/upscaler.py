@@ -592,10 +592,10 @@ class Upscaler:
         """
         with (
             memory_errors_typed("for the image; use upscale_file, or a smaller image"),
-            as_path_or_picture(image) as found,
+            as_path_or_picture(image) as source,
         ):
-            pixels, kind = load_image(found, layout=layout)
-            seen = found if kind.pil_mode else pixels
+            pixels, kind = load_image(source, layout=layout)
+            seen = source if kind.pil_mode else pixels
             cleaner = None
             if painter is None:
                 painter, cleaner = self._choose_painters(seen, draw.scale, cancel=draw.cancel)

@@ -80,13 +80,13 @@ def open_backend(
             BundleError,
         ) as error:  # engines may be damaged while the graphs are not
             _log.warning(_WITHOUT, candidate, error)
-    if name == "auto" and not PROVIDERS["cuda"].offered() and (found := find_gpu()):
+    if name == "auto" and not PROVIDERS["cuda"].offered() and (idle_gpu := find_gpu()):
         fix = (
             'srflow-doctor prints the commands that put one with CUDA in its place; device="cpu" '
             "is as wanted"
         )
         _log.warning(
-            "%s is not used, as this ONNX Runtime is built without CUDA; %s", found.name, fix
+            "%s is not used, as this ONNX Runtime is built without CUDA; %s", idle_gpu.name, fix
         )
     measures = bundle.manifest.precision == "fp32" and name in ("auto", "cpu", "openvino")
     if precision != "bundle" and (measures or precision != "fastest"):

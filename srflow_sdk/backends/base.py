@@ -308,19 +308,19 @@ def runtime_errors(
             raise CancelledError("cancelled by the caller") from error
         if isinstance(error, SRFlowError):
             raise
-        said = one_line(error)
-        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(said):
+        reason = one_line(error)
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(reason):
             fix = "use smaller tiles, or close other programs"
-            raise OutOfMemoryError(f"{what}: out of memory ({said}); {fix}") from error
-        if _NO_THREADS.search(said):
+            raise OutOfMemoryError(f"{what}: out of memory ({reason}); {fix}") from error
+        if _NO_THREADS.search(reason):
             raise PassingError(NO_THREADS) from error
-        raise kind("; ".join(filter(None, (f"{what}: {said}", fix)))) from error
+        raise kind("; ".join(filter(None, (f"{what}: {reason}", fix)))) from error
 
 
 def one_line(error: object) -> str:
     """An exception's text in one line, for the end of an error message."""
-    said = _PLACE.sub(" ", str(error)).rpartition("Caught exception:")[2]
-    return " ".join((said if said.strip() else str(error)).split())[:300]
+    text = _PLACE.sub(" ", str(error)).rpartition("Caught exception:")[2]
+    return " ".join((text if text.strip() else str(error)).split())[:300]
 
 
 def still_open(part: _T | None) -> _T:

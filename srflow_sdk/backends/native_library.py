@@ -79,10 +79,10 @@ def check_native_library(path: Path, *, version: str, variable: str = VARIABLE) 
             f"{path} is not a usable library: {one_line(error)}; {_FIX.format(variable)}"
         ) from error
     built_for.restype = ctypes.c_char_p
-    found = bytes(built_for()).decode(errors="replace")
-    if found != version:
+    theirs = bytes(built_for()).decode(errors="replace")
+    if theirs != version:
         raise DeviceError(
-            f"{path} is from srflow-sdk {found}, but this is {version}; {_FIX.format(variable)}"
+            f"{path} is from srflow-sdk {theirs}, but this is {version}; {_FIX.format(variable)}"
         )
     return library
 
@@ -120,9 +120,11 @@ def load_plugins(trt: Any, wanted: PluginLibrary, *, rebuild: str) -> None:
     """
     path = find_native_library(PLUGINS)
     major = str(trt.__version__).partition(".")[0]
-    found = plugins_of(path) if path else None
-    if found != wanted or major != str(wanted.tensorrt_major):
-        here = f"{path} (ABI {found.abi}, TensorRT {found.tensorrt_major})" if found else "none"
+    library = plugins_of(path) if path else None
+    if library != wanted or major != str(wanted.tensorrt_major):
+        here = (
+            f"{path} (ABI {library.abi}, TensorRT {library.tensorrt_major})" if library else "none"
+        )
         raise DeviceError(
             f"they need the libsrflow_trt.so of srflow-sdk {wanted.version} (ABI {wanted.abi}) "
             f"for TensorRT {wanted.tensorrt_major}, and here are {here} and TensorRT "

@@ -175,8 +175,8 @@ class OnnxRuntimeBackend(Backend):
         names = [f"latent_level{level}" for level in levels]
         inputs = own(conditioning, OrtConditioning).values
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
-        found = self._run(session, {**inputs, "hr": hr}, [*names, "log_density"], what)
-        *latents, log_density = (value.numpy() for value in found.values())
+        outputs = self._run(session, {**inputs, "hr": hr}, [*names, "log_density"], what)
+        *latents, log_density = (value.numpy() for value in outputs.values())
         return dict(zip(levels, latents, strict=True)), log_density
 
     def _run(
@@ -266,9 +266,9 @@ class OnnxRuntimeBackend(Backend):
         if kept is None:
             return None
         options = self._options()
-        found = kept.is_dir()
+        is_kept = kept.is_dir()
         try:
-            if found:
+            if is_kept:
                 # it is optimised
                 options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
                 return _made(kept / _KEPT[0], options, [self._provider.name])
@@ -288,7 +288,7 @@ class OnnxRuntimeBackend(Backend):
                 self._bundle.file(name),
                 one_line(error),
             )
-            if found:
+            if is_kept:
                 shutil.rmtree(kept, ignore_errors=True)
             return None
 

@@ -214,12 +214,12 @@ def find_devices(plugin: Provider) -> list[Any]:
             _register(plugin, ort)
             _registered.add(plugin.module)
     order = [ort.OrtHardwareDeviceType.GPU, ort.OrtHardwareDeviceType.CPU]
-    found = [
+    devices = [
         one
         for one in ort.get_ep_devices()
         if one.ep_name == plugin.name and one.device.type in order
     ]
-    real = [one for one in found if not one.device.metadata.get("is_virtual")]
+    real = [one for one in devices if not one.device.metadata.get("is_virtual")]
     return sorted(real, key=lambda one: order.index(one.device.type))
 
 

@@ -85,9 +85,9 @@ class TensorRTBackend(Backend):
         return self._session.record.profile if self._session else None
 
     def activate_impl(self) -> None:
-        record, library, found = select_engines(self._bundle, gpu=self._gpu)
+        record, library, properties = select_engines(self._bundle, gpu=self._gpu)
         cuda = CudaGpu.open(self._gpu)
-        self._session = _Session(self._bundle, record, library, found, cuda)
+        self._session = _Session(self._bundle, record, library, properties, cuda)
         # Called by Python too: a backend that nobody closed must not keep the GPU's memory.
         self._release = release = weakref.finalize(self, self._session.close)
         release.atexit = False
@@ -150,23 +150,28 @@ class TensorRTBackend(Backend):
     ) -> tuple[dict[int, Floats], Floats]:
         session = still_open(self._session)
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
-        found = session.computed(session.inverter(), conditioning, {"hr": hr}, what)
+        outputs = session.computed(session.inverter(), conditioning, {"hr": hr}, what)
         levels = [entry.level for entry in self._bundle.manifest.latent_levels]
-        return {level: found[f"latent_level{level}"] for level in levels}, found["log_density"]
+        return {level: outputs[f"latent_level{level}"] for level in levels}, outputs["log_density"]
 
 
 class _Session:
     """Loaded engines with their memory and lanes, until the last call after it is closed."""
 
     def __init__(
-        self, bundle: Bundle, record: EngineRecord, library: ModuleType, found: Gpu, gpu: CudaGpu
+        self,
+        bundle: Bundle,
+        record: EngineRecord,
+        library: ModuleType,
+        properties: Gpu,
+        gpu: CudaGpu,
     ) -> None:
         self.record = record
-        self._found = found
+        self._properties = properties
         self._bundle = bundle
         self._library = library
         self._gpu = gpu
-        name = "".join(character if character.isalnum() else "-" for character in found.name)
+        name = "".join(character if character.isalnum() else "-" for character in properties.name)
         self._kernel_cache = KernelCache(f"{bundle.model_sha256[:32]}-{name}")
         with gpu.current():
             self._log = EngineLog(library)
@@ -195,7 +200,7 @@ class _Session:
         if engine is None:
             failure = self._log.failure(f"{path} cannot be loaded")
             raise type(failure)(
-                f"{failure}; build it again: {_build(self._bundle, self._found, self.record)}"
+                f"{failure}; build it again: {_build(self._bundle, self._properties, self.record)}"
             )
         own_graphs = self.record.runtime == "tensorrt_rtx"
         return Engine(
@@ -333,9 +338,9 @@ def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
     Nothing large is loaded.
     """
     records = [record for record in bundle.manifest.engines if is_installed(record.runtime)]
-    found = find_gpu(gpu) if records else None
-    return found is not None and any(
-        found.compute_capability in record.compute_capabilities for record in records
+    properties = find_gpu(gpu) if records else None
+    return properties is not None and any(
+        properties.compute_capability in record.compute_capabilities for record in records
     )
 
 
@@ -344,14 +349,14 @@ def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, Modul
 
     Raises: DeviceError, all reasons.
     """
-    found = find_gpu(gpu)
+    properties = find_gpu(gpu)
     reasons = []
     if not bundle.manifest.engines:
         raise DeviceError(
             f'{bundle.path} has no TensorRT engines; use device="cuda" or device="cpu", which run '
-            f"its ONNX graphs, or build engines: {_build(bundle, found)}"
+            f"its ONNX graphs, or build engines: {_build(bundle, properties)}"
         )
-    if found is None:
+    if properties is None:
         raise DeviceError(
             f"engines need an NVIDIA GPU, but the driver shows no GPU {gpu} or is not installed; "
             "check it with "
@@ -359,7 +364,7 @@ def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, Modul
         )
     for record in bundle.manifest.engines:
         try:
-            return record, _library(bundle, record, found), found
+            return record, _library(bundle, record, properties), properties
         except DeviceError as error:
             reasons.append(f"{record.encoder}: {error}")
     raise DeviceError(f"{bundle.path} has no engines that can run here; {'; '.join(reasons)}")

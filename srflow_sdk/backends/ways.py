@@ -138,10 +138,10 @@ def open_measured(
         return _opened(bundle, _OPENVINO, threads)  # which says so
     if precision == "int8" and (device == "cpu" or not openvino):
         return _opened(bundle, _INT8_CPU, threads)
-    found = measured(bundle, threads=threads)
-    chosen = choose(found, bundle.manifest, device=device, precision=precision)
+    measurements = measured(bundle, threads=threads)
+    chosen = choose(measurements, bundle.manifest, device=device, precision=precision)
     if chosen is None:
-        why = "; ".join(map(str, found.values()))
+        why = "; ".join(map(str, measurements.values()))
         fix = 'precision="bundle"' if precision == "bf16" else 'device="cpu" or "auto"'
         raise DeviceError(
             f"{precision} gives no picture near enough on OpenVINO here ({why}); use {fix}"
@@ -156,7 +156,11 @@ def open_measured(
 
 
 def choose(
-    found: Mapping[Way, Measured], manifest: Manifest, *, device: str, precision: str = "fastest"
+    measurements: Mapping[Way, Measured],
+    manifest: Manifest,
+    *,
+    device: str,
+    precision: str = "fastest",
 ) -> Way | None:
     """The fastest way near enough on a device ("auto", "cpu" or "openvino").
 
@@ -164,7 +168,7 @@ def choose(
     """
     best: Measured | None = None
     for one in sorted(
-        found.values(),
+        measurements.values(),
         key=lambda one: ((one.way != REFERENCE) + (one.way.precision != "bundle"), one.seconds),
     ):
         if precision == "fastest":
@@ -172,7 +176,7 @@ def choose(
             near &= one.seconds < math.inf
         else:
             same = (
-                min(found[_INT8_CPU].decibels - _SAME_DB, FINE_DB)
+                min(measurements[_INT8_CPU].decibels - _SAME_DB, FINE_DB)
                 if precision == "int8"
                 else LEAST_DB
             )
@@ -197,14 +201,17 @@ def measured(bundle: Bundle, *, threads: int | None) -> dict[Way, Measured]:
             return known
         begun = time.monotonic()
         _log.info("measuring what is fastest on this processor, once for this model …")
-        found, lasting = _measure(bundle, threads)
-        _log.info("measured in %.1f s: %s", time.monotonic() - begun, "; ".join(map(str, found)))
+        measurements, lasting = _measure(bundle, threads)
+        _log.info(
+            "measured in %.1f s: %s", time.monotonic() - begun, "; ".join(map(str, measurements))
+        )
         if file is not None and lasting:
             with contextlib.suppress(OSError):  # it only costs time
                 write_atomically(
-                    file, (json.dumps([asdict(one) for one in found], indent=1) + "\n").encode()
+                    file,
+                    (json.dumps([asdict(one) for one in measurements], indent=1) + "\n").encode(),
                 )
-        return {one.way: one for one in found}
+        return {one.way: one for one in measurements}
 
 
 def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]:
@@ -227,7 +234,7 @@ def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]
             row = np.concatenate(photos, axis=3)
             timed = np.concatenate([row, row[..., ::-1]], axis=2)
         (exact,) = _best_times([reference], timed, manifest)
-        found = [Measured(way=REFERENCE, seconds=exact, decibels=math.inf)]
+        measurements = [Measured(way=REFERENCE, seconds=exact, decibels=math.inf)]
         for way in ways:
             try:
                 with (
@@ -243,13 +250,13 @@ def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]
                     if decibels >= LEAST_DB:
                         own, beside = _best_times([backend, reference], timed, manifest)
                         seconds = own / beside * exact
-                found.append(Measured(way=way, seconds=seconds, decibels=decibels))
+                measurements.append(Measured(way=way, seconds=seconds, decibels=decibels))
             except CancelledError:
                 raise
             except SRFlowError as error:
                 lasting &= not isinstance(error, (OutOfMemoryError, PassingError))
-                found.append(Measured(way=way, error=str(error)))
-    return found, lasting
+                measurements.append(Measured(way=way, error=str(error)))
+    return measurements, lasting
 
 
 def _made(bundle: Bundle, way: Way, threads: int | None) -> Backend:
@@ -325,7 +332,7 @@ def _read(file: Path | None) -> dict[Way, Measured]:
     """The results of an earlier start; empty if there is no such file, or it is damaged."""
     try:
         entries = json.loads(file.read_text("utf-8")) if file else []
-        found = [Measured(**{**entry, "way": Way(**entry["way"])}) for entry in entries]
-        return {one.way: one for one in found}
+        measurements = [Measured(**{**entry, "way": Way(**entry["way"])}) for entry in entries]
+        return {one.way: one for one in measurements}
     except (OSError, ValueError, TypeError, RecursionError):
         return {}

@@ -83,9 +83,9 @@ class OutputSize:
         if self.max_side is not None:
             return self.max_side / max(height, width)
         return min(
-            wanted / side
-            for wanted, side in ((self.width, width), (self.height, height))
-            if wanted is not None
+            asked / side
+            for asked, side in ((self.width, width), (self.height, height))
+            if asked is not None
         )
 
 
@@ -248,20 +248,18 @@ class DrawOptions:
         ImageError if the image is too small for an OutputSize.
         """
         most = manifest.scale
-        wanted = self.scale
+        asked = self.scale
         scale = (
-            wanted.scale_for(height=height, width=width)
-            if isinstance(wanted, OutputSize)
-            else wanted
+            asked.scale_for(height=height, width=width) if isinstance(asked, OutputSize) else asked
         )
-        if scale is not None and scale > most and not isinstance(wanted, OutputSize):
+        if scale is not None and scale > most and not isinstance(asked, OutputSize):
             raise ArgumentError(
                 f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask "
                 f"for at most {most}, name a model that enlarges more, or upscale its output again"
             )
-        if scale is not None and scale > most and cast(OutputSize, wanted).max_side is None:
+        if scale is not None and scale > most and cast(OutputSize, asked).max_side is None:
             raise ImageError(
-                f"{wanted} would be {scale:.4g} times the image's {width}×{height}, but the model "
+                f"{asked} would be {scale:.4g} times the image's {width}×{height}, but the model "
                 f"{manifest.name} enlarges {most} times, to {width * most}×{height * most}; ask "
                 "for less, or upscale its output again"
             )

@@ -195,10 +195,10 @@ def read_value(
 def integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:
     """The first value of each entry that is an unsigned integer in the IFD itself, by tag."""
     widths = {SHORT: 2, LONG: 4, LONG8: 8}
-    found = {entry.tag: (entry.held, widths.get(entry.field_type, 0)) for entry in entries}
+    held_by_tag = {entry.tag: (entry.held, widths.get(entry.field_type, 0)) for entry in entries}
     return {
         tag: layout.integer(held[:width])
-        for tag, (held, width) in found.items()
+        for tag, (held, width) in held_by_tag.items()
         if 0 < width <= len(held)
     }
 
@@ -291,13 +291,13 @@ def read_exif_tags(file: BinaryIO) -> ExifTags:
                 if value.number == 1 and value.field_type in (LONG, IFD, LONG8, IFD8):
                     waiting[entry.tag] = int.from_bytes(value.data, "little")
                 continue
-            wanted = (
+            is_carried = (
                 entry.tag not in (_MAKER_NOTE, _INTEROPERABILITY_IFD)
                 if pointer
                 else entry.tag in _PICTURE_TAGS
             )
             if (
-                wanted
+                is_carried
                 and value.field_type not in (LONG8, SLONG8, IFD8)
                 and len(value.data) + 12 <= room
             ):
@@ -355,10 +355,10 @@ def edit_block(block: bytes, resolution: tuple[float, float] | None = None) -> b
     except IFD_ERRORS:
         return None
     with contextlib.suppress(*IFD_ERRORS):
-        found = integers(layout, read_ifd(file, layout, thumbnail)[0]) if thumbnail else {}
+        places = integers(layout, read_ifd(file, layout, thumbnail)[0]) if thumbnail else {}
         for place, length in _THUMBNAILS:
-            at = found.get(place, 0)
-            end = found.get(place, 0) + found.get(length, 0)
+            at = places.get(place, 0)
+            end = places.get(place, 0) + places.get(length, 0)
             # it is the last thing as a rule
             tiff[at:end] = bytes(end - at if end < len(tiff) else 0)
     return block[: len(block) - len(block.removeprefix(_PREFIX))] + bytes(tiff)

@@ -229,13 +229,13 @@ def recognise(head: bytes, *, name: str) -> Format | None:
 def format_of(path: PathLike) -> Format:
     """The format of a name's ending. Raises: ArgumentError for endings that cannot be written."""
     suffix = Path(path).suffix.lower()
-    found = next((each for each in FORMATS if each.saver and suffix in each.endings), None)
-    if found is None:
+    kind = next((each for each in FORMATS if each.saver and suffix in each.endings), None)
+    if kind is None:
         raise ArgumentError(
             f"{path}: the ending of the name sets the format; it must be one of "
             f"{', '.join(WRITABLE)}"
         )
-    return found
+    return kind
 
 
 def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict[str, Any]:

@@ -190,11 +190,11 @@ def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
     Libvips may refuse to write others.
     """
     space = profile_space(profile)
-    wanted = b"GRAY" if channels <= 2 else b"RGB "
+    expected = b"GRAY" if channels <= 2 else b"RGB "
     if space is None or _declared_bytes(profile) != len(profile):
         why = "it is damaged"
-    elif space != wanted:
-        why = f"it is for {space!r} values, but the pixels are {wanted!r}"
+    elif space != expected:
+        why = f"it is for {space!r} values, but the pixels are {expected!r}"
     else:
         return _fits(profile, "icc_profile", path)
     _LOGGER.warning("%s: colour profile left out: %s", path, why)

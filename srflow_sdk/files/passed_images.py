@@ -37,17 +37,17 @@ def load_image(
 
     A file is read as an 8-bit PIL image, upright.
     """
-    with as_path_or_picture(image, max_pixels=max_pixels) as found:
-        if isinstance(found, (str, os.PathLike)):
-            file = read_image(file_path("image", found), max_pixels=max_pixels)
+    with as_path_or_picture(image, max_pixels=max_pixels) as source:
+        if isinstance(source, (str, os.PathLike)):
+            file = read_image(file_path("image", source), max_pixels=max_pixels)
             if file.pixels.dtype != np.uint8:
                 fix = "upscale it into a file: upscaler.upscale_file(path, target)"
                 raise ImageError(
-                    f"{found}: the file holds {file.pixels.dtype}, which PIL images cannot hold; "
+                    f"{source}: the file holds {file.pixels.dtype}, which PIL images cannot hold; "
                     f"{fix}"
                 )
-            found = eight_bit_picture(file)
-        return unpacked(found, layout=layout)
+            source = eight_bit_picture(file)
+        return unpacked(source, layout=layout)
 
 
 @contextlib.contextmanager

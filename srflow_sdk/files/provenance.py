@@ -154,19 +154,19 @@ def remove_stale(packet: bytes) -> bytes:
     """
 
     def remove(document: minidom.Document) -> bool:
-        found = False
+        changed = False
         for element in list(document.getElementsByTagName("*")):
             for name in _STALE:
                 if element.hasAttributeNS(*name):
                     element.removeAttributeNS(*name)
-                    found = True
+                    changed = True
             if (
                 element.namespaceURI,
                 element.localName,
             ) in _STALE and element.parentNode is not None:
                 element.parentNode.removeChild(element)
-                found = True
-        return found
+                changed = True
+        return changed
 
     return _edit(packet, remove) or packet
 
@@ -226,10 +226,10 @@ def _parse(packet: bytes) -> minidom.Document | None:
 
 
 def _find_descriptions(document: minidom.Document) -> list[minidom.Element]:
-    found = document.getElementsByTagNameNS(_RDF, "Description")
+    descriptions = document.getElementsByTagNameNS(_RDF, "Description")
     return [
         description
-        for description in found
+        for description in descriptions
         if description.hasAttributeNS(NAMESPACE, "model_sha256")
     ]
 

@@ -113,12 +113,12 @@ def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
 
     raw: take for `geo` what the channels are, too, where they are read as stored.
     """
-    found = Tiff()
+    contents = Tiff()
     with contextlib.suppress(*exif.IFD_ERRORS), path.open("rb") as file:
         layout, at = exif.read_header(file)
         entries, at = exif.read_ifd(file, layout, at)
         numbers = exif.integers(layout, entries)
-        found = Tiff(numbers=numbers, exif=exif.make_block(file))
+        contents = Tiff(numbers=numbers, exif=exif.make_block(file))
         tags = {
             entry.tag: value
             for entry in entries
@@ -127,15 +127,15 @@ def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
             and (value := exif.read_value(file, layout, entry, max_bytes=_MOST)) is not None
             and (value.field_type == exif.DOUBLE) == (entry.tag in _DOUBLES)
         }
-        found = dataclasses.replace(found, geo=GeoTags(tags) if tags else None)
+        contents = dataclasses.replace(contents, geo=GeoTags(tags) if tags else None)
         reduced = [numbers.get(_SUBFILE_TYPE, 0) & _REDUCED]
         while at and len(reduced) < _MAX_PAGES:
             entries, at = exif.read_ifd(file, layout, at)
             reduced.append(exif.integers(layout, entries).get(_SUBFILE_TYPE, 0) & _REDUCED)
-        found = dataclasses.replace(
-            found, is_one_picture=not at and not reduced[0] and all(reduced[1:])
+        contents = dataclasses.replace(
+            contents, is_one_picture=not at and not reduced[0] and all(reduced[1:])
         )
-    return found
+    return contents
 
 
 def append_tags(

@@ -137,8 +137,8 @@ def _read(file: BinaryIO) -> tuple[dict[int, Floats], dict[str, str]]:
     header = dict(json.loads(file.read(length if length <= _MAX_HEADER_BYTES else 0) or b"null"))
     about = header.pop("__metadata__", {})
     if (about.get("format"), about.get("format_version")) != ("srflow-latents", "1"):
-        said = f"{short(about.get('format'))} {short(about.get('format_version'))}"
-        raise ValueError(f"it holds {said}, not latents of version 1")
+        version = f"{short(about.get('format'))} {short(about.get('format_version'))}"
+        raise ValueError(f"it holds {version}, not latents of version 1")
     shapes = dict[int, tuple[int, ...]]()
     end = 0
     for name, tensor in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):

@@ -153,8 +153,8 @@ class Bundle:
             ArgumentError: the manifest lists no such file.
         """
         if name not in self.manifest.files:
-            found = ", ".join(sorted(self.manifest.files)) or "none on this machine"
-            raise ArgumentError(f"{self.path} has no file {name!r}; it has {found}")
+            names = ", ".join(sorted(self.manifest.files)) or "none on this machine"
+            raise ArgumentError(f"{self.path} has no file {name!r}; it has {names}")
         return self.path / name
 
 

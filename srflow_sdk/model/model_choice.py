@@ -167,9 +167,9 @@ def choose_model(
         return ModelChoice(name=bundles[0].manifest.name, why="")
     seen, (height, width) = see_damage(picture, max_pixels=max_pixels, cancel=cancel)
     if isinstance(scale, OutputSize):
-        wanted = scale.scale_for(height=height, width=width)
+        times = scale.scale_for(height=height, width=width)
         bundles = _choose_bundles(
-            bundles, min(wanted, bundles[0].manifest.scale) if scale.max_side else wanted
+            bundles, min(times, bundles[0].manifest.scale) if scale.max_side else times
         )
     suits = bundles[-1 if seen else 0]
     cleaner = suits._cleaner.manifest.name if seen and suits._cleaner is not None else None
@@ -187,9 +187,9 @@ def see_damage(
     """
     strips: Iterator[NDArray[Any]]
     with contextlib.ExitStack() as stack:
-        found = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
-        if isinstance(found, (str, os.PathLike)):
-            path = file_path("picture", found)
+        source = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
+        if isinstance(source, (str, os.PathLike)):
+            path = file_path("picture", source)
             reader = stack.enter_context(open_image(path, max_pixels=max_pixels))
             height, width = reader.height, reader.width
             strips = (
@@ -198,11 +198,11 @@ def see_damage(
             )
             quality, lossy, nbytes = _of_file(path)
         else:
-            pixels, _ = unpacked(found)
+            pixels, _ = unpacked(source)
             height, width = pixels.shape[:2]
             strips = strips_of(pixels)
-            _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(found, "filename", "") or "")))
-            quality = _quality_in(found)
+            _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(source, "filename", "") or "")))
+            quality = _quality_in(source)
         damage = measure_damage(strips, cancel=cancel)
         bits = 8 * nbytes / (height * width)
         if quality is not None and quality < _GOOD_QUALITY:

@@ -200,8 +200,8 @@ def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.floatin
     try:
         (count,) = struct.unpack_from(">I", icc_profile, PROFILE_HEADER_BYTES)  # section 7.3
         entries = (PROFILE_HEADER_BYTES + 4 + 12 * n for n in range(min(count, _MOST_TAGS)))
-        found = (struct.unpack_from(">4sII", icc_profile, entry) for entry in entries)
-        tags = {name: whole[offset : offset + size] for name, offset, size in found}
+        rows = (struct.unpack_from(">4sII", icc_profile, entry) for entry in entries)
+        tags = {name: whole[offset : offset + size] for name, offset, size in rows}
         # which the matrix approximates
         if icc_profile[16:24] != b"RGB XYZ " or b"A2B0" in tags or b"A2B1" in tags:
             return None

@@ -153,9 +153,9 @@ def _noise_of_blocks(levels: Floats) -> Floats:
     return np.stack(answers, axis=1)
 
 
-def _noise(found: Sequence[Floats]) -> tuple[float, float]:
+def _noise(noises: Sequence[Floats]) -> tuple[float, float]:
     """Choose :attr:`Damage.noise` and `white`, of the quietest blocks or the median one."""
-    blocks = np.sort(np.concatenate(found), axis=0)
+    blocks = np.sort(np.concatenate(noises), axis=0)
     if not len(blocks):
         return 0.0, 0.0
     quiet, middle = (blocks[int(share * len(blocks))] for share in (_QUIETEST, _MIDDLE))

@@ -157,11 +157,11 @@ def neighbour_sums(field: Doubles) -> Doubles:
 
 def bounds(mask: Mask, *, margin: int = 1, unit: int = 1) -> tuple[slice, slice]:
     """The rows and columns of a mask and `margin` more, up to multiples of `unit`."""
-    found = []
+    sides = []
     for axis in (1, 0):
         there = np.flatnonzero(mask.any(axis=axis))
         first, last = int(there[0]) - margin, int(there[-1]) + 1 + margin
-        found.append(
+        sides.append(
             slice(max(first // unit * unit, 0), min(-(-last // unit) * unit, mask.shape[1 - axis]))
         )
-    return found[0], found[1]
+    return sides[0], sides[1]

@@ -90,8 +90,8 @@ def keeping(folder: Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
     left = MOST_BYTES
     with contextlib.suppress(OSError):
-        found = ((entry.stat().st_mtime, entry) for entry in folder.parent.iterdir())
-        for used, entry in sorted(found, reverse=True):
+        by_use = ((entry.stat().st_mtime, entry) for entry in folder.parent.iterdir())
+        for used, entry in sorted(by_use, reverse=True):
             if entry.name.startswith("."):
                 too_old = used < time.time() - _STALE_SECONDS
             else:

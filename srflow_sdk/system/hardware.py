@@ -58,9 +58,13 @@ def available_memory(root: Path = Path("/")) -> int:
             for mount in mounts
             for depth in range(len(names) + 1)
         ):
-            found = [limit for name in limits if (limit := _number(group / name)) is not None]
+            limits_there = [
+                limit for name in limits if (limit := _number(group / name)) is not None
+            ]
             dropped = _number(group / "memory.stat", rf"^{droppable} (\d+)$") or 0
-            left += [limit - max((_number(group / used) or 0) - dropped, 0) for limit in found]
+            left += [
+                limit - max((_number(group / used) or 0) - dropped, 0) for limit in limits_there
+            ]
     return max(min(left), 0)
 
 
@@ -78,9 +82,9 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
     """
     with contextlib.suppress(OSError):
         lines = cpuinfo.read_text("utf-8", "replace").partition("\n\n")[0].splitlines()
-        found = (line.partition(":") for line in lines)
+        fields = (line.partition(":") for line in lines)
         return (
-            " | ".join(value.strip() for name, _, value in found if name.strip() in _PROCESSOR)
+            " | ".join(value.strip() for name, _, value in fields if name.strip() in _PROCESSOR)
             or None
         )
     return None
@@ -176,7 +180,7 @@ def _call(function: Any, *arguments: Any) -> None:
 def _number(path: Path, pattern: str = r"^(\d+)$") -> int | None:
     """The number that a line of a file has; None if there is none, such as "max"."""
     try:
-        found = re.search(pattern, path.read_text("utf-8", "replace"), re.MULTILINE)
+        match = re.search(pattern, path.read_text("utf-8", "replace"), re.MULTILINE)
     except OSError:
         return None
-    return int(found[1]) if found else None
+    return int(match[1]) if match else None

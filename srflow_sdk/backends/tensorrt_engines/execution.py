@@ -82,8 +82,8 @@ class EngineLog:
 
     def failure(self, what: str) -> DeviceError:
         """Make the error of a failed call: OutOfMemoryError if the library logged that reason."""
-        said = self._errors.pop(threading.get_ident(), ())
-        reason = "; ".join(dict.fromkeys(said))[:600] or "the library gave no reason"
+        messages = self._errors.pop(threading.get_ident(), ())
+        reason = "; ".join(dict.fromkeys(messages))[:600] or "the library gave no reason"
         kind = OutOfMemoryError if OUT_OF_MEMORY.search(reason) else DeviceError
         return kind(f"{what}: {reason}")
 
@@ -528,14 +528,14 @@ class DrawingKernels:
 
         state: where :func:`state_of` stands.
         """
-        found = []
+        launches = []
         for level, (channels, rows, columns) in drawing.shapes.items():
             grid = -(-rows * columns // THREADS), -(-channels // _CHANNELS)
             of_level = (drawing.scale, level, channels, rows, columns)
-            found.append(
+            launches.append(
                 Launch(self._latents, grid, (state, *of_level, maps.get(level, 0), targets[level]))
             )
-        return found
+        return launches
 
     def finish(
         self,
