@@ -75,10 +75,8 @@ def open_backend(
     ):
         try:
             return _opened(bundle, candidate, threads=threads)
-        except (
-            DeviceError,
-            BundleError,
-        ) as error:  # engines may be damaged while the graphs are not
+        except (DeviceError, BundleError) as error:
+            # engines may be damaged while the graphs are not
             _log.warning(_WITHOUT, candidate, error)
     if name == "auto" and not PROVIDERS["cuda"].offered() and (idle_gpu := find_gpu()):
         fix = (

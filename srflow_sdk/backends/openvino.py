@@ -247,10 +247,8 @@ class Graph:
                     return core.compile_model(
                         path, self._device, {**self._settings, "CACHE_DIR": str(folder)}
                     )
-            except (
-                RuntimeError,
-                OSError,
-            ):  # perhaps it cannot be written, as on a full disk: no reason to fail
+            except (RuntimeError, OSError):
+                # perhaps it cannot be written, as on a full disk: no reason to fail
                 compiled = core.compile_model(path, self._device, self._settings)
                 _cache_works = False
                 return compiled

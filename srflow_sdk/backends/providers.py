@@ -236,9 +236,8 @@ def _register(plugin: Provider, ort: Any) -> None:
         if all(one.ep_name != plugin.name for one in ort.get_ep_devices()):
             helper = importlib.import_module(plugin.module)
             ort.register_execution_provider_library(plugin.module, helper.get_library_path())
-    except (
-        Exception
-    ) as error:  # ORT's exceptions have no common base but Exception, and a package may raise any
+    except Exception as error:
+        # ORT's exceptions have no common base but Exception, and a package may raise any
         # ONNX Runtime names the library's whole path before it says what is missing.
         reason = one_line(str(error).rpartition("with error: ")[2])
         again = (

@@ -312,9 +312,8 @@ class _Session:
                     lane.close()
                 self.memory.close()
                 self.kernels.unload()  # last: captured graphs launch it
-        except (
-            DeviceError
-        ) as error:  # after a failure on the GPU, nothing works there until the program ends
+        except DeviceError as error:
+            # after a failure on the GPU, nothing works there until the program ends
             _log.warning("GPU memory could not be released: %s", error)
         self._idle.clear()
 

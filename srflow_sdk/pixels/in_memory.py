@@ -148,12 +148,8 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
         device, _ = tensor.__dlpack_device__()
         if device in _IN_MEMORY:
             return np.from_dlpack(tensor)
-    except (
-        BufferError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # each library, and each version, has its own
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        # each library, and each version, has its own
         what = f"the tensor of dtype {getattr(tensor, 'dtype', 'unknown')}"
         plain = "uint8, uint16, float32 or float64"
         raise ImageError(

@@ -158,10 +158,8 @@ def gpu_free_memory(device: int = 0) -> int | None:
             _call(cuda.cuCtxPushCurrent_v2, context)
             stack.callback(_call, pop, ctypes.byref(ctypes.c_void_p()))
             _call(cuda.cuMemGetInfo_v2, ctypes.byref(free), ctypes.byref(total))
-    except (
-        OSError,
-        AttributeError,
-    ):  # no driver, one without these functions, no GPU, or a broken one
+    except (OSError, AttributeError):
+        # no driver, one without these functions, no GPU, or a broken one
         return None
     return free.value
 

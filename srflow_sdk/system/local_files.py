@@ -40,10 +40,8 @@ def real_path(path: Path) -> Path:
         if os.name == "nt":  # whose realpath keeps the prefix that a name may have or not
             real = real.replace("\\\\?\\UNC\\", "\\\\").replace("\\\\?\\", "")
         return Path(real)
-    except (
-        OSError,
-        ValueError,
-    ):  # a device of Windows, a path too long for it, a NUL: opening it says so
+    except (OSError, ValueError):
+        # a device of Windows, a path too long for it, a NUL: opening it says so
         return Path.cwd() / path
 
 

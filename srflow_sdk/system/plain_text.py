@@ -50,10 +50,8 @@ def short(value: object) -> str:
     """An odd value as an error line shows it: its repr, but no more than 40 characters."""
     try:
         text = repr(value)
-    except (
-        ValueError,
-        RecursionError,
-    ):  # an integer of thousands of digits, or a deeply nested list
+    except (ValueError, RecursionError):
+        # an integer of thousands of digits, or a deeply nested list
         return f"a huge {type(value).__name__}"
     return text if len(text) <= 40 else f"{text[:39]}…"
 
