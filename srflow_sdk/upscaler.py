@@ -39,7 +39,7 @@ from srflow_sdk.flow.options import (
     TransferOptions,
 )
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
-from srflow_sdk.flow.transferring import Picture, mask_of, transfer_file, transferred
+from srflow_sdk.flow.transferring import Picture, mask_of, transfer_file, transfer_pixels
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import ModelChoice, bundles_of, choose_model, needed
 from srflow_sdk.pixels.in_memory import (
@@ -519,7 +519,7 @@ class Upscaler:
             content = Picture(*load_image(source))
             small = None if lr is None else Picture(*load_image(lr))
             return into.kind.wrapped(
-                transferred(into, content, mask_of(mask), small, self._painter, chosen)[0]
+                transfer_pixels(into, content, mask_of(mask), small, self._painter, chosen)[0]
             )
 
     def transfer_file(

@@ -130,7 +130,7 @@ def restore_pixels(
         encoded, inverted, drawn = (
             part_progress(number, 3, options.progress) for number in range(3)
         )
-        encoding = encoded_for_both(
+        encoding = encode_for_round_trip(
             small, their_kind, painter, progress=encoded, cancel=options.cancel
         )
         latents = encoding._invert(colours, their_kind, progress=inverted, cancel=options.cancel)
@@ -147,7 +147,7 @@ def restore_pixels(
         return picture, decision.why
 
 
-def encoded_for_both(
+def encode_for_round_trip(
     lr: Pixels,
     kind: ImageKind,
     painter: Painter,
@@ -184,10 +184,10 @@ def restore_file(
         pixels, why = restore_pixels(reader.read_rows(reader.height), reader.kind, painter, options)
         return pixels, fields, why
 
-    return made_of_files({"source": source}, target, painter, writing, make)
+    return make_file({"source": source}, target, painter, writing, make)
 
 
-def made_of_files(
+def make_file(
     paths: Mapping[str, Path],
     output: Path,
     painter: Painter,

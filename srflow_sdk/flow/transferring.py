@@ -23,10 +23,11 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.files import ImageReader, WriteOptions
 from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
-from srflow_sdk.flow.options import TransferOptions
-from srflow_sdk.flow.restoring import encoded_for_both, made_of_files
+from srflow_sdk.flow.options import Blend, TransferOptions
+from srflow_sdk.flow.restoring import encode_for_round_trip, make_file
+from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels import Floats
-from srflow_sdk.pixels.colour import conversion_for
+from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import (
     ImageKind,
     array_of,
@@ -36,7 +37,7 @@ from srflow_sdk.pixels.in_memory import (
     luma,
     to_unit,
 )
-from srflow_sdk.pixels.membrane import blended, bounds, neighbour_sums
+from srflow_sdk.pixels.membrane import Mask, blended, bounds, neighbour_sums
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class Picture:
         return rgb if other is None else other.from_srgb(rgb)
 
 
-def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
+def mask_of(mask: AnyImage | Mask) -> Mask:
     """Make a mask bool H×W: of bools, or of an image, where it is opaque and bright.
 
     Bright is at least half as bright as white.
@@ -95,7 +96,7 @@ def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
     return mask_in(Picture(*load_image(mask)))
 
 
-def mask_in(picture: Picture) -> NDArray[np.bool_]:
+def mask_in(picture: Picture) -> Mask:
     """The mask that an image is: bool H×W."""
     white = (
         _HALF
@@ -111,14 +112,14 @@ def mask_in(picture: Picture) -> NDArray[np.bool_]:
             f"the mask's values are 0 and 1 of {np.iinfo(colours.dtype).max}, all of which are "
             "black; multiply the mask by 255, or make an array boolean: mask.astype(bool)"
         )
-    inside: NDArray[np.bool_] = gray >= white
+    inside: Mask = gray >= white
     return inside if picture.alpha is None else inside & (picture.alpha[..., 0] >= _HALF)
 
 
-def transferred(
+def transfer_pixels(
     target: Picture,
     source: Picture,
-    mask: NDArray[np.bool_],
+    mask: Mask,
     lr: Picture | None,
     painter: Painter,
     options: TransferOptions,
@@ -128,21 +129,10 @@ def transferred(
     Return the picture, and the side of the tiles' cores, if any.
     """
     painter.check_open()
-    manifest, (height, width) = painter.manifest, target.pixels.shape[:2]
+    manifest = painter.manifest
     options.taus(manifest)
     painter.inverting_backend()  # before any work: the bundle may have no inverter
-    small = -(-height // manifest.scale), -(-width // manifest.scale)
-    for what, array, size in (
-        ("source", source.pixels, (height, width)),
-        ("mask", mask, (height, width)),
-        ("LR image", None if lr is None else lr.pixels, small),
-    ):
-        if array is not None and array.shape[:2] != size:
-            raise ImageError(
-                f"the {what} has {array.shape[1]}×{array.shape[0]} pixels; for a target of "
-                f"{width}×{height} it must have {size[1]}×{size[0]}: resize, pad or crop it, so "
-                "that everything lies where it is to appear"
-            )
+    _check_sizes(target, source, mask, lr, manifest.scale)
     if source.alpha is not None:
         mask = mask & (source.alpha[..., 0] >= _HALF)
     result = target.pixels.copy()
@@ -153,9 +143,11 @@ def transferred(
         )
         return result, None
     # What the content depends on, cut where LR pixels and tiles begin.
-    margin = manifest.scale * round_trip_halo(manifest) + REACH
-    unit = manifest.scale * manifest.size_multiple
-    rows, columns = bounds(mask, margin=margin, unit=unit)
+    rows, columns = bounds(
+        mask,
+        margin=manifest.scale * round_trip_halo(manifest) + REACH,
+        unit=manifest.scale * manifest.size_multiple,
+    )
     if lr is not None:
         lr = lr.cut(
             *(
@@ -166,7 +158,7 @@ def transferred(
     mask = mask[rows, columns]
     into = target.cut(rows, columns)
     content = source.cut(rows, columns)
-    own, tile = _drawn(into, content, mask, lr, painter, options)
+    own, tile = _draw_content(into, content, mask, lr, painter, options)
     own = grayed(own, into.colours, content.colours)
     share = shares(mask)
     changed = share > 0
@@ -174,6 +166,24 @@ def transferred(
     after = before + share[changed][:, None] * (own[changed] - before)
     result[rows, columns, : target.kind.colours][changed] = from_unit(after, target.kind.dtype)
     return result, tile
+
+
+def _check_sizes(
+    target: Picture, source: Picture, mask: Mask, lr: Picture | None, scale: int
+) -> None:
+    """Raises: ImageError unless they fit the target's size."""
+    height, width = target.pixels.shape[:2]
+    for what, array, size in (
+        ("source", source.pixels, (height, width)),
+        ("mask", mask, (height, width)),
+        ("LR image", None if lr is None else lr.pixels, (-(-height // scale), -(-width // scale))),
+    ):
+        if array is not None and array.shape[:2] != size:
+            raise ImageError(
+                f"the {what} has {array.shape[1]}×{array.shape[0]} pixels; for a target of "
+                f"{width}×{height} it must have {size[1]}×{size[0]}: resize, pad or crop it, so "
+                "that everything lies where it is to appear"
+            )
 
 
 def transfer_file(
@@ -196,7 +206,7 @@ def transfer_file(
         }
         for reader in readers.values():
             reader.close()  # the work takes memory
-        pixels, tile = transferred(
+        pixels, tile = transfer_pixels(
             of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), painter, options
         )
         others = {
@@ -205,13 +215,13 @@ def transfer_file(
         return pixels, {"tile": tile, **options.provenance_fields(painter.manifest, others)}, ""
 
     paths = {"target": target, "source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
-    return made_of_files(paths, output, painter, writing, make)
+    return make_file(paths, output, painter, writing, make)
 
 
-def _drawn(
+def _draw_content(
     target: Picture,
     source: Picture,
-    mask: NDArray[np.bool_],
+    mask: Mask,
     lr: Picture | None,
     painter: Painter,
     options: TransferOptions,
@@ -235,31 +245,22 @@ def _drawn(
         )
     pasted = np.where(mask[..., None], content, before)
 
-    def seen(colours: Floats) -> Floats:
-        srgb = colours if conversion is None else conversion.to_srgb(colours)
-        return srgb if target.alpha is None else np.concatenate([srgb, target.alpha], axis=2)
-
-    reduced: Floats = reduced_image(seen(before), manifest)
-    small = reduced
-    if lr is not None:
-        small = lr.colours_for(ImageKind(channels=kind.colours, dtype=np.dtype(np.float32)))
-        if target.alpha is not None:
-            small = np.concatenate([small, reduced_image(target.alpha, manifest)], axis=2)
-    if options.blend == "gradient":
-        small = np.clip(
-            small + (reduced_image(seen(pasted), manifest) - reduced), np.float32(0), np.float32(1)
-        )
+    small = _reduce(before, pasted, target, lr, conversion, options.blend, manifest)
     encoded, inverted, drawn = (part_progress(number, 3, options.progress) for number in range(3))
     unit_kind = ImageKind(channels=kind.channels, dtype=np.dtype(np.float32))
-    encoding = encoded_for_both(small, unit_kind, painter, progress=encoded, cancel=options.cancel)
-    latents = encoding.invert(seen(pasted), progress=inverted, cancel=options.cancel)
+    encoding = encode_for_round_trip(
+        small, unit_kind, painter, progress=encoded, cancel=options.cancel
+    )
+    latents = encoding.invert(
+        _to_network(pasted, target, conversion), progress=inverted, cancel=options.cancel
+    )
     latents = latents.normalised(
         options.taus(manifest), over="local", where=mask, seed=int(options.seed)
     )
     decoded = encoding.decode(latents, progress=drawn, cancel=options.cancel)
     srgb = np.asarray(decoded, np.float32)[..., : kind.colours]
-    height, width = (padded_size(side, manifest.size_multiple) for side in small.shape[:2])
-    tile = painter.choose_core(height, width, halo=round_trip_halo(manifest))
+    padded = (padded_size(side, manifest.size_multiple) for side in small.shape[:2])
+    tile = painter.choose_core(*padded, halo=round_trip_halo(manifest))
     if conversion is None:
         return srgb, tile
     # Colours outside sRGB bypass the network.
@@ -267,7 +268,36 @@ def _drawn(
     return conversion.from_srgb(np.clip(srgb, np.float32(0), np.float32(1))) + lost, tile
 
 
-def shares(mask: NDArray[np.bool_]) -> Floats:
+def _to_network(colours: Floats, target: Picture, conversion: ColourConversion | None) -> Floats:
+    """Convert the target's colours to what the network sees: sRGB, with the target's alpha."""
+    srgb = colours if conversion is None else conversion.to_srgb(colours)
+    return srgb if target.alpha is None else np.concatenate([srgb, target.alpha], axis=2)
+
+
+def _reduce(
+    before: Floats,
+    pasted: Floats,
+    target: Picture,
+    lr: Picture | None,
+    conversion: ColourConversion | None,
+    blend: Blend,
+    manifest: Manifest,
+) -> Floats:
+    """Make the LR image of the target, or of what is pasted into it, from the given one if any."""
+    reduced: Floats = reduced_image(_to_network(before, target, conversion), manifest)
+    small = reduced
+    if lr is not None:
+        colours = target.kind.colours
+        small = lr.colours_for(ImageKind(channels=colours, dtype=np.dtype(np.float32)))
+        if target.alpha is not None:
+            small = np.concatenate([small, reduced_image(target.alpha, manifest)], axis=2)
+    if blend == "gradient":
+        change = reduced_image(_to_network(pasted, target, conversion), manifest) - reduced
+        small = np.clip(small + change, np.float32(0), np.float32(1))
+    return small
+
+
+def shares(mask: Mask) -> Floats:
     """How much of the drawn picture shows: 1 inside the mask, 0 beyond :data:`REACH`."""
     share = mask.astype(np.float32)
     grown = mask
