@@ -631,16 +631,19 @@ class Upscaler:
             return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)
 
     def _choose_painters(
-        self, picture: Any | None, scale: float | OutputSize | None, **limits: Any
+        self,
+        picture: Any | None,
+        scale: float | OutputSize | None,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        cancel: threading.Event | None = None,
     ) -> tuple[Painter, Painter | None]:
-        """Choose for a picture, None: a clean one, as :meth:`_open_painters`.
-
-        limits: as of :func:`choose_model`.
-        """
+        """Choose for a picture, None: a clean one, as :meth:`_open_painters`."""
         if picture is None:
             return self._open_painter(needed(self._bundles.values(), scale)[0]), None
+        bundles = self._bundles.values()
         return self._open_painters(
-            choose_model(picture, scale=scale, among=self._bundles.values(), **limits)
+            choose_model(picture, scale=scale, among=bundles, max_pixels=max_pixels, cancel=cancel)
         )
 
     def _open_painters(self, choice: ModelChoice) -> tuple[Painter, Painter | None]:

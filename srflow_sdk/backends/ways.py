@@ -219,6 +219,7 @@ def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]
 
     Besides the reference, one way is open at a time.
     """
+    # Many names: the reference stays open while each way is compared with it.
     manifest = bundle.manifest
     lasting = True
     ways = [_INT8_OPENVINO, _INT8_CPU] if INT8_ENCODER in manifest.files else []

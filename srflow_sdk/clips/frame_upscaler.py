@@ -205,6 +205,7 @@ class FrameUpscaler:
             raise ArgumentError(f"frame {number} has {sizes}: take another FrameUpscaler for it")
 
     def _next(self, frame: Pixels, number: int) -> _Frame:
+        # Many names: the frame and the one before it, by band, in memory that is used again.
         options = self._options
         last = self._last
         seen = gray(frame[..., :3])

@@ -94,6 +94,7 @@ def upscale_file(
     chosen: gives the painter, and the one that cleans before. in_range: takes values, options and
         nodata.
     """
+    # Long, as all of it happens while the files are open.
     started = time.monotonic()
     raw = options.value_range is not None
     _check_targets(source, targets, interval=interval, raw=raw)

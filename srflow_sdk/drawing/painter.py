@@ -73,6 +73,7 @@ def draw_tiles(
     tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of
         an interval.
     """
+    # Many names: rows are drawn, finished and dropped at a time.
     wrapped = [list[Pixels]() for _ in writes if request.options.wrap]
     outputs = [
         Finishing(
@@ -466,7 +467,7 @@ class Painter:
         temperatures = [request.temperature]
         backend = self.backend
         if request.mirrored:
-            temperatures.append(request.temperature.mirrored())
+            temperatures.append(request.temperature.negate())
         draws = [
             (sample, temperature) for sample in request.samples for temperature in temperatures
         ]

@@ -85,14 +85,14 @@ class Temperature:
         part._top = top
         return part
 
-    def mirrored(self) -> Temperature:
+    def negate(self) -> Temperature:
         """The negative of it: samples drawn with it have the latents of the others, negated."""
         part = copy.copy(self)
         part.number = None if self.number is None else -self.number
         part._map = None if self._map is None else -self._map
         return part
 
-    def placed(self, top: int, left: int) -> Temperature:
+    def move_to(self, top: int, left: int) -> Temperature:
         """Place it for an image that begins here in a larger one, as its windows do."""
         part = copy.copy(self)
         part._top, part._left = top, left

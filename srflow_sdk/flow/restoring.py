@@ -127,16 +127,14 @@ def restore_pixels(
     with memory_errors_typed("for the image and its latents; use a smaller image"):
         colours, their_kind = opaque_image(pixels, kind, painter.manifest)
         small = reduced_image(colours, painter.manifest)
-        encoded, inverted, drawn = (
-            part_progress(number, 3, options.progress) for number in range(3)
-        )
+        passes = [part_progress(number, 3, options.progress) for number in range(3)]
         encoding = encode_for_round_trip(
-            small, their_kind, painter, progress=encoded, cancel=options.cancel
+            small, their_kind, painter, progress=passes[0], cancel=options.cancel
         )
-        latents = encoding._invert(colours, their_kind, progress=inverted, cancel=options.cancel)
+        latents = encoding._invert(colours, their_kind, progress=passes[1], cancel=options.cancel)
         latents = limited(latents, decision.taus, over=decision.over)
         picture = encoding._decode(
-            latents, DrawOptions(tau=1.0, progress=drawn, cancel=options.cancel)
+            latents, DrawOptions(tau=1.0, progress=passes[2], cancel=options.cancel)
         )
         picture = grayed(picture, colours)
         del colours

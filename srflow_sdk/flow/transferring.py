@@ -244,20 +244,19 @@ def _draw_content(
             blended(before, content, mask | hidden, options.cancel), np.float32(0), np.float32(1)
         )
     pasted = np.where(mask[..., None], content, before)
-
     small = _reduce(before, pasted, target, lr, conversion, options.blend, manifest)
-    encoded, inverted, drawn = (part_progress(number, 3, options.progress) for number in range(3))
+    passes = [part_progress(number, 3, options.progress) for number in range(3)]
     unit_kind = ImageKind(channels=kind.channels, dtype=np.dtype(np.float32))
     encoding = encode_for_round_trip(
-        small, unit_kind, painter, progress=encoded, cancel=options.cancel
+        small, unit_kind, painter, progress=passes[0], cancel=options.cancel
     )
     latents = encoding.invert(
-        _to_network(pasted, target, conversion), progress=inverted, cancel=options.cancel
+        _to_network(pasted, target, conversion), progress=passes[1], cancel=options.cancel
     )
     latents = latents.normalised(
         options.taus(manifest), over="local", where=mask, seed=int(options.seed)
     )
-    decoded = encoding.decode(latents, progress=drawn, cancel=options.cancel)
+    decoded = encoding.decode(latents, progress=passes[2], cancel=options.cancel)
     srgb = np.asarray(decoded, np.float32)[..., : kind.colours]
     padded = (padded_size(side, manifest.size_multiple) for side in small.shape[:2])
     tile = painter.choose_core(*padded, halo=round_trip_halo(manifest))

@@ -182,6 +182,7 @@ def standard_normal(
     Raises:
         ArgumentError: A value is outside these ranges.
     """
+    # Many names: the arguments, checked, and the generator's state, set by hand.
     whole("seed", seed, least=0, most=_SEED_LIMIT - 1)
     whole("sample", sample, least=0, most=_SEED_LIMIT - 1)
     whole("level", level, least=1, most=63)

@@ -21,6 +21,7 @@ def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
     They grow outwards one pixel at a time, added in a fixed order: a crop with that much context
         gives the same bits.
     """
+    # Many names: one loop over flat arrays, which no part of it could do without.
     visible = alpha > 0
     if visible.all() or not visible.any():
         return colour

@@ -53,6 +53,7 @@ def in_range(
     that are it or NaN are guessed for the network and written back. What lies beyond the range is
     enlarged by bicubic interpolation and added.
     """
+    # Many names, as each step is of one band.
     if values.dtype.kind not in "iuf" or not values.size:
         raise ImageError(
             f"the values are {values.dtype}, of shape {values.shape}; they must be real numbers"

@@ -565,6 +565,7 @@ class DrawingKernels:
         bound: the conditioning's addresses. Returns a function that waits for the core and gives
             it.
         """
+        # Many names, as one run takes all of these addresses.
         finish = drawing.finish
         core = drawing.core
         content = state_of(drawing) + struct.pack("<f", drawing.tau)
