@@ -16,7 +16,7 @@ from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_sdk.model.engine_records import LrProfile
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.device_names import ComputePrecision
 from srflow_sdk.system.interrupts import is_cancelled
 from srflow_sdk.system.raising import NO_THREADS, PassingError

@@ -23,7 +23,7 @@ from srflow_sdk.backends.base import Backend, Drawing
 from srflow_sdk.drawing.tiles import MIN_TILE, Window, padded_size
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.manifest import FINE_DB, FLOAT32_DB, LEAST_DB, Manifest
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.device_names import ComputePrecision
 
 INT8_ROWS = "encoder.int8+sampler"  # the graph that a manifest's rows about its int8 encoder name

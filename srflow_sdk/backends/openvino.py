@@ -31,7 +31,7 @@ from srflow_sdk.backends.providers import onnxruntime
 from srflow_sdk.errors import BundleError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.cache_folder import cache_folder, keeping, kept_folder
 from srflow_sdk.system.hardware import return_freed_memory
 from srflow_sdk.system.interrupts import interruptible

@@ -34,7 +34,7 @@ from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.cache_folder import keeping, kept_folder
 from srflow_sdk.system.device_names import DeviceName
 from srflow_sdk.system.hardware import processor

@@ -42,7 +42,7 @@ from srflow_sdk.model.engine_records import (
     LrProfile,
     engines_command,
 )
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
 from srflow_sdk.system.raising import is_installed
 

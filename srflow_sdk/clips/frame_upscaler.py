@@ -30,8 +30,7 @@ from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.pixels import Floats, Pixels
-from srflow_sdk.pixels.in_memory import to_unit, unpacked
+from srflow_sdk.pixels.in_memory import Floats, Pixels, to_unit, unpacked
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:

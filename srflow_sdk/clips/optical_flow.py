@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.pixels import Floats
-from srflow_sdk.pixels.in_memory import luma, to_unit
+from srflow_sdk.pixels.in_memory import Floats, Pixels, luma, to_unit
 from srflow_sdk.system.raising import require_extra
 
 _CUT = 0.6  # share of pixels that were not seen, from which on a frame begins a new shot
@@ -71,7 +70,7 @@ def opencv() -> Any:
     return require_extra("cv2", "video")
 
 
-def gray(frame: NDArray[Any]) -> NDArray[np.uint8]:
+def gray(frame: Pixels) -> NDArray[np.uint8]:
     """The luma of a frame H×W×3 in 8 bits, at least 16×16 with its edges repeated."""
     levels = np.rint(255 * luma(to_unit(frame))[..., 0]).astype(np.uint8)
     return np.pad(levels, [(0, max(_LEAST_SIDE - side, 0)) for side in levels.shape], mode="edge")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.low_resolution import LowResolution, RowBuffer
@@ -16,9 +14,8 @@ from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import SRGB_CURVE
-from srflow_sdk.pixels.in_memory import Layout, from_unit, to_unit
+from srflow_sdk.pixels.in_memory import Floats, Layout, Pixels, from_unit, to_unit
 from srflow_sdk.pixels.resizing import CONTEXT, LrKernel, RowReducer, projected
 
 LOW_LR_PSNR_DB = 40.0
@@ -27,7 +24,7 @@ LOW_LR_PSNR_DB = 40.0
 _ROWS = 64  # at a time, so that copies of a band stay small
 _ROUNDING = 1e-6
 _INVISIBLE = np.float32(0.5 / 255)  # colours of pixels below it do not show
-Write = Callable[[NDArray[Any]], None]
+Write = Callable[[Pixels], None]
 _log = logging.getLogger(__name__)
 
 
@@ -69,7 +66,7 @@ class Finishing:
         self.needed_from = 0
         """The first LR row that this output still needs."""
 
-    def push(self, band: NDArray[Any]) -> None:
+    def push(self, band: Pixels) -> None:
         """Take the next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
         scale = self._scale
         lr = self._lr
@@ -244,7 +241,7 @@ class LrPsnrMeter:
             else math.inf
         )
 
-    def push(self, band: NDArray[Any]) -> None:
+    def push(self, band: Pixels) -> None:
         """Take the next rows, sh×sW×1 or 3 of any of the dtypes, without alpha."""
         reduced = self._reducer.push(to_unit(band))
         if not len(reduced):

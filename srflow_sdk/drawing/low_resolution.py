@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.tiles import Window, padded_size
-from srflow_sdk.pixels import Floats, Pixels
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
-from srflow_sdk.pixels.in_memory import LUMA, ImageKind, to_unit
+from srflow_sdk.pixels.in_memory import LUMA, Floats, ImageKind, Pixels, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
 
 CHROMA_REACH = 3  # LR pixels: of 7×7, so within any 8×8 around a pixel

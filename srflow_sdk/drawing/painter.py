@@ -43,8 +43,7 @@ from srflow_sdk.drawing.wrapping import cut_margins
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
-from srflow_sdk.pixels import Floats, Pixels
-from srflow_sdk.pixels.in_memory import ImageKind, from_unit, luma
+from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, from_unit, luma
 from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set

@@ -19,7 +19,7 @@ from srflow_sdk._checks import MAX_TAU, is_real, real
 from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import Floats
 
 if TYPE_CHECKING:
     from srflow_sdk.drawing.low_resolution import LowResolution

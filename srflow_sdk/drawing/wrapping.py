@@ -15,8 +15,7 @@ import numpy as np
 
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels import Pixels
-from srflow_sdk.pixels.in_memory import from_unit, to_unit
+from srflow_sdk.pixels.in_memory import Pixels, from_unit, to_unit
 from srflow_sdk.pixels.resizing import CONTEXT
 
 

@@ -17,8 +17,7 @@ from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.picture_latents import Latents, check_made_by
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels import Floats, Pixels
-from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
+from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, from_unit, to_unit
 from srflow_sdk.pixels.resizing import RowReducer
 from srflow_sdk.pixels.transparency import filled
 from srflow_sdk.system.interrupts import cancelled_by

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.drawing.options import part_progress
@@ -26,10 +25,11 @@ from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
 from srflow_sdk.flow.options import Blend, TransferOptions
 from srflow_sdk.flow.restoring import encode_for_round_trip, make_file
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import (
+    Floats,
     ImageKind,
+    Pixels,
     array_of,
     from_unit,
     grayed,
@@ -52,7 +52,7 @@ _HALF = 0.5
 class Picture:
     """An image's pixels, H×W×channels, and its kind."""
 
-    pixels: NDArray[Any]
+    pixels: Pixels
     kind: ImageKind
 
     def cut(self, rows: slice, columns: slice) -> Picture:
@@ -123,7 +123,7 @@ def transfer_pixels(
     lr: Picture | None,
     painter: Painter,
     options: TransferOptions,
-) -> tuple[NDArray[Any], int | None]:
+) -> tuple[Pixels, int | None]:
     """Do the work of :meth:`Upscaler.transfer`.
 
     Return the picture, and the side of the tiles' cores, if any.
@@ -199,7 +199,7 @@ def transfer_file(
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.transfer_file`."""
 
-    def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any], str]:
+    def make(readers: Mapping[str, ImageReader]) -> tuple[Pixels, dict[str, Any], str]:
         of = {
             what: Picture(reader.read_rows(reader.height), reader.kind)
             for what, reader in readers.items()

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.options import DrawOptions, OutputSize
@@ -23,7 +22,7 @@ from srflow_sdk.files.formats import SNIFFED_BYTES, recognise
 from srflow_sdk.files.passed_images import AnyImage, as_path_or_picture
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.damage import STRIP_ROWS, Damage, measure_damage, strips_of
-from srflow_sdk.pixels.in_memory import unpacked
+from srflow_sdk.pixels.in_memory import Pixels, unpacked
 from srflow_sdk.system.local_files import open_regular
 
 BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture
@@ -185,7 +184,7 @@ def see_damage(
 
     picture, max_pixels, cancel, Raises: as of :func:`choose_model`.
     """
-    strips: Iterator[NDArray[Any]]
+    strips: Iterator[Pixels]
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
         if isinstance(source, (str, os.PathLike)):

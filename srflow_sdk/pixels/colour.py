@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.files.libvips import pyvips, start_threads
 from srflow_sdk.files.metadata import PROFILE_FIELD, PROFILE_HEADER_BYTES, profile_space
-from srflow_sdk.pixels import Floats
-from srflow_sdk.pixels.in_memory import to_unit
+from srflow_sdk.pixels.in_memory import Floats, Pixels, to_unit
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -119,7 +118,7 @@ class ColourConversion:
         lookup tables."""
         self._to_linear_srgb = None if formulas is None else formulas[1]
 
-    def to_srgb(self, pixels: NDArray[Any]) -> Floats:
+    def to_srgb(self, pixels: Pixels) -> Floats:
         """Convert h×w×3 of the profile to sRGB, float32 h×w×3 in [0, 1].
 
         values: uint8, uint16 or float32 in [0, 1].
@@ -250,7 +249,7 @@ def _clipped(values: Floats) -> Floats:
     return clipped
 
 
-def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Floats:
+def _in_strips(convert: Callable[[Floats], Floats], pixels: Pixels) -> Floats:
     """Convert a few rows at a time, so that intermediate values stay small."""
     result = np.empty(pixels.shape, np.float32)
     height = max(_STRIP // pixels.shape[1], 1)
@@ -259,7 +258,7 @@ def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Flo
     return result
 
 
-def _to_vips(pixels: NDArray[Any]) -> Any:
+def _to_vips(pixels: Pixels) -> Any:
     """Pixels of any dtype as a libvips image of 16 bits."""
     sixteen = np.rint(np.clip(to_unit(pixels), 0, 1) * _WHITE).astype(np.uint16)
     return pyvips().Image.new_from_array(sixteen, interpretation="rgb16")

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.pixels import Floats, Pixels
-from srflow_sdk.pixels.in_memory import luma, to_unit
+from srflow_sdk.pixels.in_memory import Floats, Pixels, luma, to_unit
 from srflow_sdk.system.raising import stop_if_set
 
 STRIP_ROWS = 16

@@ -21,6 +21,10 @@ from PIL import Image, ImageCms
 from srflow_sdk._checks import one_of
 from srflow_sdk.errors import ImageError
 
+Floats = NDArray[np.float32]
+Pixels = NDArray[Any]
+"""Of uint8, uint16 or float32, H×W×C as a rule."""
+
 
 class Tensor(Protocol):
     """An array of another library in memory, such as a torch.Tensor.
@@ -37,9 +41,9 @@ class Tensor(Protocol):
     ) -> int: ...  # which tells tensors from numpy's arrays, whose dtypes are checked
 
 
-InMemoryImage = Image.Image | NDArray[Any]
+InMemoryImage = Image.Image | Pixels
 TensorT = TypeVar("TensorT", bound=Tensor)
-StackT = TypeVar("StackT", bound="NDArray[Any] | Tensor")
+StackT = TypeVar("StackT", bound="Pixels | Tensor")
 Layout = Literal["hwc", "chw"]
 """Where the channels of arrays and tensors are: last, or first."""
 
@@ -84,7 +88,7 @@ class ImageKind:
     flat: bool = False
     double: bool = False
     layout: Layout = "hwc"
-    tensor_of: Callable[[NDArray[Any]], Any] | None = None
+    tensor_of: Callable[[Pixels], Any] | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -96,7 +100,7 @@ class ImageKind:
         """Channels without alpha: 1 or 3."""
         return 1 if self.channels <= 2 else 3
 
-    def wrapped(self, pixels: NDArray[Any]) -> InMemoryImage:
+    def wrapped(self, pixels: Pixels) -> InMemoryImage:
         """Turn pixels of this kind, H×W×channels, into the image that a caller gets."""
         if self.pil_mode is None:
             pixels = pixels.astype(np.float64) if self.double else pixels
@@ -105,7 +109,7 @@ class ImageKind:
         image.info.update(self.info)
         return image
 
-    def arranged(self, array: NDArray[Any]) -> NDArray[Any]:
+    def arranged(self, array: Pixels) -> Pixels:
         """An array, H×W or H×W×C, in the layout of the image and as a tensor if that is one."""
         if self.layout == "chw" and array.ndim == 3:
             array = np.ascontiguousarray(np.moveaxis(array, -1, 0))
@@ -114,7 +118,7 @@ class ImageKind:
 
 def unpacked(
     image: InMemoryImage | Tensor, *, layout: Layout = "hwc", raw: bool = False
-) -> tuple[NDArray[Any], ImageKind]:
+) -> tuple[Pixels, ImageKind]:
     """Its pixels, H×W×channels, and its kind.
 
     raw: take any dtype and number of channels. Raises: ImageError.
@@ -142,7 +146,7 @@ def is_tensor(image: object) -> TypeGuard[Tensor]:
     )
 
 
-def array_of(tensor: Tensor) -> NDArray[Any]:
+def array_of(tensor: Tensor) -> Pixels:
     """A tensor's values, which are not copied. Raises: ImageError if numpy cannot read them."""
     try:
         device, _ = tensor.__dlpack_device__()
@@ -161,7 +165,7 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     raise ImageError(f"the tensor is on a GPU or another device ({where}); {fix}")
 
 
-def tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
+def tensor_maker(tensor: Tensor) -> Callable[[Pixels], Any] | None:
     """Find what makes an array a tensor of a library: the array API's from_dlpack, or torch's."""
     for kind in type(tensor).__mro__:
         library = sys.modules.get(kind.__module__.partition(".")[0])
@@ -172,27 +176,27 @@ def tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
     return None
 
 
-def luma(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+def luma(rgb: Floats) -> Floats:
     """RGB in the last axis, H×W×3, to gray, H×W×1."""
     return np.asarray((rgb @ LUMA)[..., None], np.float32)
 
 
-def grayed(pixels: NDArray[Any], *originals: NDArray[Any]) -> NDArray[Any]:
+def grayed(pixels: Pixels, *originals: Pixels) -> Pixels:
     """H×W×C as they are; gray if they are RGB and so is every original whose channels are equal."""
     if pixels.shape[2] < 3 or not all((one[..., :3] == one[..., :1]).all() for one in originals):
         return pixels
     return from_unit(luma(to_unit(pixels)), pixels.dtype).repeat(3, axis=2)
 
 
-def to_unit(values: NDArray[Any]) -> NDArray[np.float32]:
+def to_unit(values: Pixels) -> Floats:
     """Pixels of any of the dtypes as float32 in [0, 1]."""
-    unit: NDArray[np.float32] = values.astype(np.float32)
+    unit: Floats = values.astype(np.float32)
     if values.dtype != np.float32:
         unit /= np.float32(np.iinfo(values.dtype).max)
     return unit
 
 
-def from_unit(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+def from_unit(values: Floats, dtype: np.dtype[Any]) -> Pixels:
     """Values clipped to [0, 1] and rounded to the dtype's full range."""
     clipped = np.clip(values, np.float32(0), np.float32(1))
     if dtype == np.float32:
@@ -201,7 +205,7 @@ def from_unit(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]
     return np.rint(clipped, out=clipped).astype(dtype)
 
 
-def _from_pil(image: Image.Image) -> tuple[NDArray[Any], ImageKind]:
+def _from_pil(image: Image.Image) -> tuple[Pixels, ImageKind]:
     try:
         # Phones' photographs are MPO: a preview comes second.
         if getattr(image, "is_animated", False) and image.format != "MPO":
@@ -256,8 +260,8 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
 
 
 def _from_array(
-    array: NDArray[Any], *, layout: Layout, what: str = "array", raw: bool = False
-) -> tuple[NDArray[Any], ImageKind]:
+    array: Pixels, *, layout: Layout, what: str = "array", raw: bool = False
+) -> tuple[Pixels, ImageKind]:
     if not raw and array.dtype.newbyteorder("=") not in _DTYPES:
         raise ImageError(
             f"the {what}'s dtype is {array.dtype}; it must be uint8, uint16, float32 or float64 "
@@ -294,7 +298,7 @@ def _from_array(
     )
 
 
-def _check_floats(array: NDArray[Any], *, what: str) -> None:
+def _check_floats(array: Pixels, *, what: str) -> None:
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise ImageError(

@@ -14,7 +14,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.raising import stop_if_set
 
 Doubles = NDArray[np.float64]

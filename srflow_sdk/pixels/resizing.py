@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import Floats
 
 AnyKernel = Literal["bicubic", "lanczos", "bilinear"]
 """How pixels are weighted: cubic convolution with a = −1/2 (Keys, 1981), or Lanczos with three

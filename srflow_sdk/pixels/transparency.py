@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk.pixels import Floats
-from srflow_sdk.pixels.in_memory import from_unit, to_unit
+from srflow_sdk.pixels.in_memory import Floats, Pixels, from_unit, to_unit
 
 ENLARGE_CONTEXT = 3
 """Rows of the small picture above and below a cut that enlarging depends on."""
 
 
-def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
+def filled(colour: Floats, alpha: Pixels, reach: int) -> Floats:
     """Give transparent pixels within `reach` of visible ones the mean of their neighbours.
 
     They grow outwards one pixel at a time, added in a fixed order: a crop with that much context
@@ -67,7 +63,7 @@ def enlarged(plane: Floats, height: int, width: int) -> Floats:
     return result
 
 
-def enlarged_alpha(alpha: NDArray[Any], scale: int) -> NDArray[Any]:
+def enlarged_alpha(alpha: Pixels, scale: int) -> Pixels:
     """Alpha, H×W of uint8, uint16 or float32 in [0, 1], enlarged in its own dtype.
 
     A constant stays that constant.

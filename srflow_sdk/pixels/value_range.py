@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.pixels.transparency import enlarged, filled
 from srflow_sdk.system.plain_text import short
 
