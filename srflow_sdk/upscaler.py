@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -256,7 +256,7 @@ class Upscaler:
                 )
             )
             with _name_image_in_errors(number):
-                pictures += encoding._draw_pictures(dataclasses.replace(draw, progress=progress))
+                pictures += encoding._draw_pictures(replace(draw, progress=progress))
             done += encoding.tiles
         if not stacked:
             return pictures
@@ -412,9 +412,7 @@ class Upscaler:
         highest = -math.inf
         for place, sample in enumerate(numbers):
             progress = part_progress(place, len(numbers), draw.progress)
-            picture = encoding._draw_pictures(
-                dataclasses.replace(draw, sample=sample, progress=progress)
-            )[0]
+            picture = encoding._draw_pictures(replace(draw, sample=sample, progress=progress))[0]
             value = _score(score(picture), sample)
             if best is None or value > highest:
                 best = picture
@@ -623,9 +621,7 @@ class Upscaler:
             painter, _ = self._choose_painters(None, draw.scale)
             encoding = Encoding[NDArray[np.float32]](*unpacked(unit), painter, memory_budget=0)
             progress = part_progress(number, count, draw.progress)
-            return encoding._draw_pictures(
-                dataclasses.replace(draw, value_range=None, progress=progress)
-            )[0]
+            return encoding._draw_pictures(replace(draw, value_range=None, progress=progress))[0]
 
         with memory_errors_typed("for the values, which are held whole; cut them into parts"):
             return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +107,7 @@ def upscale_file(
         manifest = painter.manifest
         reader = stack.enter_context(open_image(source, max_pixels=writing.max_pixels, raw=raw))
         request = make_request(
-            dataclasses.replace(options, value_range=None),
+            replace(options, value_range=None),
             manifest,
             height=reader.height,
             width=reader.width,
@@ -230,7 +229,7 @@ def _write_in_range(
     geo = reader.metadata.geo
     for place, writer in enumerate(writers):
         progress = part_progress(place, len(writers), options.progress)
-        sample = dataclasses.replace(options, sample=options.sample + place, progress=progress)
+        sample = replace(options, sample=options.sample + place, progress=progress)
         writer.write_rows(in_range(values, sample, None if geo is None else geo.nodata))
 
 

@@ -5,7 +5,6 @@ It also knows what to do without enough memory, and with values that are not fin
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import gc
 import logging
@@ -13,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
@@ -86,7 +85,7 @@ def draw_tiles(
         for place, write in enumerate(writes)
     ]
     # all are of one request
-    request = dataclasses.replace(request, channels=lr.kind.colours, dtype=outputs[0].band_dtype)
+    request = replace(request, channels=lr.kind.colours, dtype=outputs[0].band_dtype)
     drawn = 0
     told = 0
 
@@ -141,7 +140,7 @@ def _draw_bands(
     window = row[0].window
     bounds = window.top, window.top + window.height
     seen = lr.network_rows(*bounds)
-    request = dataclasses.replace(request, temperature=request.temperature.for_rows(lr, *bounds))
+    request = replace(request, temperature=request.temperature.for_rows(lr, *bounds))
     height = min(row[0].core.height, lr.height - row[0].core.top)
     shape = (height * scale, lr.width * scale, request.channels)
     bands: list[Pixels] = [np.empty(shape, request.dtype) for _ in range(request.pictures)]
@@ -529,7 +528,7 @@ class Painter:
             scale=scale,
             seed=int(request.options.seed),
             sample=sample,
-            window=dataclasses.replace(window, top=window.top - rows, left=window.left - columns),
+            window=replace(window, top=window.top - rows, left=window.left - columns),
             tau=tau if request.latents is None else 1.0,
             maps=maps,
             core=tile.core.within(window).scaled(scale),

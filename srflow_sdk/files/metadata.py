@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import os
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +77,7 @@ class Metadata:
             if self.resolution is None
             else (self.resolution[0] * scale, self.resolution[1] * scale)
         )
-        return dataclasses.replace(self, resolution=resolution, geo=geo)
+        return replace(self, resolution=resolution, geo=geo)
 
 
 def read_metadata(

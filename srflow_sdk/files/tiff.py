@@ -9,9 +9,8 @@ corners stay.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -127,14 +126,12 @@ def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
             and (value := exif.read_value(file, layout, entry, max_bytes=_MOST)) is not None
             and (value.field_type == exif.DOUBLE) == (entry.tag in _DOUBLES)
         }
-        contents = dataclasses.replace(contents, geo=GeoTags(tags) if tags else None)
+        contents = replace(contents, geo=GeoTags(tags) if tags else None)
         reduced = [numbers.get(_SUBFILE_TYPE, 0) & _REDUCED]
         while at and len(reduced) < _MAX_PAGES:
             entries, at = exif.read_ifd(file, layout, at)
             reduced.append(exif.integers(layout, entries).get(_SUBFILE_TYPE, 0) & _REDUCED)
-        contents = dataclasses.replace(
-            contents, is_one_picture=not at and not reduced[0] and all(reduced[1:])
-        )
+        contents = replace(contents, is_one_picture=not at and not reduced[0] and all(reduced[1:]))
     return contents
 
 

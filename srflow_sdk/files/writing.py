@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import struct
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ class ImageWriter:
         packet = None if self._metadata.xmp is None else remove_stale(self._metadata.xmp)
         if provenance is not None:
             packet = add_provenance(packet, provenance, max_bytes=self._format.max_xmp)
-        self._metadata = dataclasses.replace(self._metadata, xmp=packet)
+        self._metadata = replace(self._metadata, xmp=packet)
         self.provenance = provenance
         self._rows = 0
         self._open = contextlib.ExitStack()

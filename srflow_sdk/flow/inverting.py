@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,7 +212,7 @@ def opaque_image(pixels: Pixels, kind: ImageKind, manifest: Manifest) -> tuple[P
     for top in range(0, len(pixels), _BAND):
         bottom = min(top + _BAND, len(pixels))
         result[top:bottom] = from_unit(_visible(pixels, top, bottom, reach)[..., :-1], pixels.dtype)
-    return result, dataclasses.replace(kind, channels=kind.colours)
+    return result, replace(kind, channels=kind.colours)
 
 
 def round_trip_halo(manifest: Manifest) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from srflow_sdk._checks import one_of, whole
@@ -101,13 +100,13 @@ class ServingOptions:
 
     def parameters(self) -> dict[str, str]:
         """The config's parameters, which :meth:`of_parameters` reads."""
-        values = dataclasses.asdict(self)
+        values = asdict(self)
         return {name: "none" if value is None else str(value) for name, value in values.items()}
 
 
 def described(bundle: Bundle) -> str:
     """Write what of the manifest a client needs to cut pictures into tiles, as JSON."""
-    fields_of_manifest = dataclasses.asdict(bundle.manifest)
+    fields_of_manifest = asdict(bundle.manifest)
     content = {
         **{name: fields_of_manifest[name] for name in _TOLD},
         "model_sha256": bundle.model_sha256,
