@@ -19,7 +19,7 @@ from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles
 from srflow_sdk.latents.picture_latents import Latents
-from srflow_sdk.pixels.in_memory import ImageKind
+from srflow_sdk.pixels.in_memory import FLOAT32, ImageKind
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 
@@ -303,7 +303,7 @@ class Encoding(Generic[ImageT]):
         what = f"for {request.pictures} pictures of {width}×{height}"
         fix = "ask for fewer samples at a time, or write them to files with upscale_file"
         with memory_errors_typed(f"{what}; {fix}"):
-            dtype = np.dtype(np.float32) if plain else self._kind.dtype
+            dtype = FLOAT32 if plain else self._kind.dtype
             canvases = self._kept.allocate(
                 lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)]
             )

@@ -15,7 +15,7 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.colour import SRGB_CURVE
-from srflow_sdk.pixels.in_memory import Floats, Layout, Pixels, from_unit, to_unit
+from srflow_sdk.pixels.in_memory import FLOAT32, Floats, Layout, Pixels, from_unit, to_unit
 from srflow_sdk.pixels.resizing import CONTEXT, LrKernel, RowReducer, projected
 
 LOW_LR_PSNR_DB = 40.0
@@ -59,7 +59,7 @@ class Finishing:
             or request.scale is not None
             or lr.conversion is not None
         )
-        self.band_dtype = np.dtype(np.float32) if floats else lr.kind.dtype
+        self.band_dtype = FLOAT32 if floats else lr.kind.dtype
         """The dtype that :meth:`push` takes: the image's if nothing else is done to the values,
         otherwise float32."""
         self._done = 0  # LR rows that are written

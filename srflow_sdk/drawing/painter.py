@@ -42,12 +42,11 @@ from srflow_sdk.drawing.wrapping import cut_margins
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
-from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, from_unit, luma
+from srflow_sdk.pixels.in_memory import FLOAT32, Floats, ImageKind, Pixels, from_unit, luma
 from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
-_FLOAT32 = np.dtype(np.float32)
 _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
 _LITTLE = 96 * 96  # pixels of a window, of which two samples are computed at once
 _MOST_KEPT = 1 << 30  # bytes of conditioning in main memory
@@ -422,7 +421,7 @@ class Painter:
     ) -> list[Pixels]:
         """Draw a tile's pictures: its samples, or their mean, deviation or interval."""
         reduce = request.reduce
-        dtype = request.dtype or _FLOAT32
+        dtype = request.dtype or FLOAT32
         drawn = list[Pixels]()
         moments = _Moments()
         bounds = finish = None

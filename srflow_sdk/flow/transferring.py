@@ -27,6 +27,7 @@ from srflow_sdk.flow.restoring import encode_for_round_trip, make_file
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import (
+    FLOAT32,
     Floats,
     ImageKind,
     Pixels,
@@ -246,7 +247,7 @@ def _draw_content(
     pasted = np.where(mask[..., None], content, before)
     small = _reduce(before, pasted, target, lr, conversion, options.blend, manifest)
     passes = [part_progress(number, 3, options.progress) for number in range(3)]
-    unit_kind = ImageKind(channels=kind.channels, dtype=np.dtype(np.float32))
+    unit_kind = ImageKind(channels=kind.channels, dtype=FLOAT32)
     encoding = encode_for_round_trip(
         small, unit_kind, painter, progress=passes[0], cancel=options.cancel
     )
@@ -287,7 +288,7 @@ def _reduce(
     small = reduced
     if lr is not None:
         colours = target.kind.colours
-        small = lr.colours_for(ImageKind(channels=colours, dtype=np.dtype(np.float32)))
+        small = lr.colours_for(ImageKind(channels=colours, dtype=FLOAT32))
         if target.alpha is not None:
             small = np.concatenate([small, reduced_image(target.alpha, manifest)], axis=2)
     if blend == "gradient":

@@ -21,6 +21,7 @@ from PIL import Image, ImageCms
 from srflow_sdk._checks import one_of
 from srflow_sdk.errors import ImageError
 
+FLOAT32 = np.dtype(np.float32)
 Floats = NDArray[np.float32]
 Pixels = NDArray[Any]
 """Of uint8, uint16 or float32, H×W×C as a rule."""
@@ -49,7 +50,7 @@ Layout = Literal["hwc", "chw"]
 
 # ITU-R BT.601, as Pillow's own conversion to mode L
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32), np.dtype(np.float64))
+_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), FLOAT32, np.dtype(np.float64))
 _CONVERTED = {"RGBA": "RGBA", "LA": "LA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}
 _CONVERTED |= {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
 # DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
