@@ -18,27 +18,28 @@ from srflow_sdk._lazy_names import lazy_names
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:  # each twice, by which type checkers know what is public
-    from srflow_apps.batch.jobs import FolderFile as FolderFile
-    from srflow_apps.batch.jobs import FolderResult as FolderResult
+    from srflow_apps.batch.jobs import FolderFile as FolderFile, FolderResult as FolderResult
     from srflow_apps.batch.run import upscale_folder as upscale_folder
-    from srflow_sdk.aio import AsyncEncoding as AsyncEncoding
-    from srflow_sdk.aio import AsyncUpscaler as AsyncUpscaler
-    from srflow_sdk.drawing.file_upscaling import FileOutput as FileOutput
-    from srflow_sdk.drawing.file_upscaling import FileResult as FileResult
+    from srflow_sdk.aio import AsyncEncoding as AsyncEncoding, AsyncUpscaler as AsyncUpscaler
+    from srflow_sdk.drawing.file_upscaling import FileOutput as FileOutput, FileResult as FileResult
     from srflow_sdk.drawing.finishing import lr_psnr as lr_psnr
     from srflow_sdk.drawing.options import OutputSize as OutputSize
     from srflow_sdk.encoding import Encoding as Encoding
     from srflow_sdk.errors import *  # noqa: F403
-    from srflow_sdk.files import ImageFile as ImageFile
-    from srflow_sdk.files import Metadata as Metadata
-    from srflow_sdk.files import Provenance as Provenance
-    from srflow_sdk.files import read_image as read_image
-    from srflow_sdk.files import read_provenance as read_provenance
-    from srflow_sdk.files import write_image as write_image
+    from srflow_sdk.files import (
+        ImageFile as ImageFile,
+        Metadata as Metadata,
+        Provenance as Provenance,
+        read_image as read_image,
+        read_provenance as read_provenance,
+        write_image as write_image,
+    )
     from srflow_sdk.latents.picture_latents import Latents as Latents
     from srflow_sdk.model.bundle import Bundle as Bundle
-    from srflow_sdk.model.model_choice import ModelChoice as ModelChoice
-    from srflow_sdk.model.model_choice import choose_model as choose_model
+    from srflow_sdk.model.model_choice import (
+        ModelChoice as ModelChoice,
+        choose_model as choose_model,
+    )
     from srflow_sdk.upscaler import Upscaler as Upscaler
 
 __version__: str
@@ -67,22 +68,18 @@ _NAMES = {  # by module
     "drawing.finishing": ("lr_psnr",),
     "srflow_apps.batch.run": ("upscale_folder",),
     "errors": (
-        *(
-            "ArgumentError",
-            "BundleError",
-            "CancelledError",
-            "CheckpointError",
-            "DeviceError",
-            "ExportError",
-        ),
-        *(
-            "ImageError",
-            "MissingExtraError",
-            "NonFiniteError",
-            "OutOfMemoryError",
-            "RemoteError",
-            "SRFlowError",
-        ),
+        "ArgumentError",
+        "BundleError",
+        "CancelledError",
+        "CheckpointError",
+        "DeviceError",
+        "ExportError",
+        "ImageError",
+        "MissingExtraError",
+        "NonFiniteError",
+        "OutOfMemoryError",
+        "RemoteError",
+        "SRFlowError",
         "UnavailableError",
     ),
 }

@@ -1,5 +1,6 @@
-"""Checks of arguments that must be a number or a flag. True and False are no numbers here, though
-Python takes them.
+"""Checks of arguments that must be a number or a flag.
+
+True and False are no numbers here, though Python takes them.
 """
 
 from __future__ import annotations
@@ -81,8 +82,9 @@ def file_path(name: str, value: object, of: str = "a file") -> Path:
 
 
 def keywords_of(options: type[_T], keywords: Mapping[str, Any]) -> _T:
-    """Make a method's further keywords its options, a dataclass. Raises: TypeError that names the
-    right ones.
+    """Make a method's further keywords its options, a dataclass.
+
+    Raises: TypeError that names the right ones.
     """
     names = options.__dataclass_fields__  # type: ignore[attr-defined]
     for name in keywords:
@@ -100,8 +102,9 @@ def keywords_of(options: type[_T], keywords: Mapping[str, Any]) -> _T:
 
 
 def level_taus(tau: object, levels: Iterable[int] | None = None) -> dict[int, float]:
-    """The temperature of each level that has one. levels: None if they are not known yet. Raises:
-    ArgumentError.
+    """The temperature of each level that has one.
+
+    levels: None if they are not known yet. Raises: ArgumentError.
     """
     if not isinstance(tau, Mapping):
         return dict.fromkeys(levels or (), real("tau", tau, least=0, most=MAX_TAU))

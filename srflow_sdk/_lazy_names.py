@@ -1,6 +1,4 @@
-"""Public names of a package that are imported when they are first used, so that importing the
-package costs nothing.
-"""
+"""Public names of a package that are imported on first use, so that importing it costs nothing."""
 
 from __future__ import annotations
 
@@ -16,8 +14,9 @@ if TYPE_CHECKING:
 def lazy_names(
     package: str, homes: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """A package's `__getattr__` and `__dir__`. homes: a name's module, in the package or in full
-    from srflow_ on.
+    """A package's `__getattr__` and `__dir__`.
+
+    homes: a name's module, in the package or in full from srflow_ on.
     """
 
     def get(name: str) -> Any:

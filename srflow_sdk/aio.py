@@ -1,6 +1,4 @@
-"""The SDK for asyncio: :class:`AsyncUpscaler` has the methods of Upscaler as coroutines, for
-services and apps.
-"""
+"""The SDK for asyncio: :class:`AsyncUpscaler` has Upscaler's methods as coroutines."""
 
 from __future__ import annotations
 
@@ -78,8 +76,9 @@ def _read(of: Any) -> Any:
 
 
 class AsyncUpscaler:
-    """An :class:`Upscaler` for asyncio. Its methods have the same keywords and results, and never
-    block the event loop.
+    """An :class:`Upscaler` for asyncio.
+
+    Its methods have the same keywords and results, and never block the event loop.
 
     Cancelling a task that awaits a call, as a timeout does, stops the work at the network's next
     operator. The task ends when nothing of the call runs any more and nothing was written; one that
@@ -87,10 +86,11 @@ class AsyncUpscaler:
     in the event loop. Do not change an array before its call ends. Leaving the ``async with`` block
     ends calls that still run or wait, by DeviceError; no threads are left.
 
-    Args: bundle, device, tile, threads, precision: As for :class:`Upscaler`; entering the block
-        raises what that raises. at_once: How many calls run at a time; others wait for their turn.
-        Each takes the memory of a tile, and all
-            cores: with 2, a short call need not wait for a long one.
+    Args:
+        bundle, device, tile, threads, precision: As for :class:`Upscaler`; entering the block
+            raises what that raises.
+        at_once: How many calls run at a time; others wait for their turn. Each takes the memory of
+            a tile, and all cores: with 2, a short call need not wait for a long one.
 
     Example:
         >>> async with AsyncUpscaler() as upscaler:  # the model is loaded here
@@ -129,8 +129,9 @@ class AsyncUpscaler:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """End what runs or waits, then release the model. Those calls raise DeviceError, and so do
-        later ones.
+        """End what runs or waits, then release the model.
+
+        Those calls raise DeviceError, and so do later ones.
         """
         if self._closed.is_set():
             return
@@ -141,9 +142,8 @@ class AsyncUpscaler:
             await _end_of(
                 asyncio.get_running_loop().run_in_executor(self._pool, self._upscaler.close)
             )
-        while (
-            self._running
-        ):  # their tasks end in turn; a loop that ended before them would cancel them
+        # their tasks end in turn; a loop that ended before them would cancel them
+        while self._running:
             await asyncio.sleep(0)
         self._pool.shutdown()  # its threads have nothing to do: this takes no time
 

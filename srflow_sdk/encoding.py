@@ -13,20 +13,20 @@ from PIL import Image
 from srflow_sdk._checks import keywords_of
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
-from srflow_sdk.drawing.painter import KeptTiles, Painter, cleaned, draw_tiles
-from srflow_sdk.drawing.wrapping import extended
+from srflow_sdk.drawing.painter import KeptTiles, Painter, clean_pixels, draw_tiles
+from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import OutOfMemoryError
-from srflow_sdk.files.passed_images import AnyImage, loaded
+from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles
 from srflow_sdk.latents.picture_latents import Latents
-from srflow_sdk.pixels.in_memory import ImageKind
+from srflow_sdk.pixels.in_memory import FLOAT32, ImageKind
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from srflow_sdk.drawing.options import DrawKeywords, WatchKeywords
+    from srflow_sdk.drawing.options import DrawKeywords, RequestKeywords, WatchKeywords
 
 _log = logging.getLogger(__name__)
 ImageT = TypeVar(
@@ -40,8 +40,9 @@ ImageT = TypeVar(
 
 
 class Encoding(Generic[ImageT]):
-    """An encoded image: more samples, temperatures and seeds at a fraction of the cost. See
-    :meth:`Upscaler.encode`.
+    """An encoded image: more samples, temperatures and seeds at a fraction of the cost.
+
+    See :meth:`Upscaler.encode`.
 
     The samples of one call are drawn together, tile by tile, so tiles that are not kept are encoded
     once per call. Usable while its Upscaler is open; thread-safe. Device memory is released with
@@ -71,7 +72,7 @@ class Encoding(Generic[ImageT]):
         self._given = pixels
         self._cleaner = cleaner
         if cleaner is not None:
-            pixels = cleaned(pixels, kind, painter, cleaner, cancel)
+            pixels = clean_pixels(pixels, kind, painter, cleaner, cancel)
         self._inverting: Encoding[ImageT] | None = None
         """The encoding that inverts if it is another model's, where each picture has the one that
         suits it."""
@@ -83,7 +84,9 @@ class Encoding(Generic[ImageT]):
         )
         self._halo = manifest.halo if halo is None else halo
         size = self._lr.padded_height, self._lr.padded_width
-        self._tiles = painter.plan(*size, painter.core(*size, halo=self._halo), halo=self._halo)
+        self._tiles = painter.plan(
+            *size, painter.choose_core(*size, halo=self._halo), halo=self._halo
+        )
         self._kept = KeptTiles()
         budget = painter.conditioning_budget() if memory_budget is None else memory_budget
         nbytes = 0
@@ -122,48 +125,49 @@ class Encoding(Generic[ImageT]):
 
     @property
     def kept_tiles(self) -> int:
-        """Number of tiles that do not have to be encoded again. When memory runs out later, they
-        are dropped.
+        """Number of tiles that do not have to be encoded again.
+
+        When memory runs out later, they are dropped.
         """
         return len(self._kept.tiles)
 
     def sample(self, **options: Unpack[DrawKeywords]) -> ImageT:
-        """Draw one picture of the image's kind, bit for bit what :meth:`Upscaler.upscale` gives
-        with these keywords.
-        """
-        return self._pictures(keywords_of(DrawOptions, options))[0]
+        """Draw one picture of the image's kind, bit for bit as :meth:`Upscaler.upscale` does."""
+        return self._draw_pictures(keywords_of(DrawOptions, options))[0]
 
     def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]:
-        """Draw `n` pictures, 1 to 2^20: item i is what `sample=sample + i` gives alone, bit for
-        bit.
-        """
-        return self._pictures(keywords_of(DrawOptions, options), n=n)
+        """Draw `n` pictures, 1 to 2^20: item i is that of `sample=sample + i`, bit for bit."""
+        return self._draw_pictures(keywords_of(DrawOptions, options), n=n)
 
     def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
-        """Average `n` samples, at least 2, into one picture of the image's kind. Memory holds two
-        pictures, not `n`.
+        """Average `n` samples, at least 2, into one picture of the image's kind.
+
+        Memory holds two pictures, not `n`.
         """
-        return self._pictures(keywords_of(DrawOptions, options), n=n, reduce="mean")[0]
+        return self._draw_pictures(keywords_of(DrawOptions, options), n=n, reduce="mean")[0]
 
     def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
-        """Compute the standard deviation (with n - 1) of `n` samples, at least 2: large where the
-        model is unsure.
+        """Compute the standard deviation (with n - 1) of `n` samples, at least 2.
+
+        It is large where the model is unsure.
 
         It is of the model's own pictures: `consistent` and `scale` are refused. Memory holds two
         pictures, not `n`.
 
-        Returns: Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without
+        Returns:
+            Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without
             alpha.
         """
         return self._kind.arranged(
-            self._drawn(keywords_of(DrawOptions, options), n=n, reduce="std")[0]
+            self._draw(keywords_of(DrawOptions, options), n=n, reduce="std")[0]
         )
 
     def interval(
         self, n: int, coverage: float = 0.9, **options: Unpack[DrawKeywords]
     ) -> tuple[ImageT, ImageT]:
-        """Compute a lower and an upper picture that hold the true values of a share of the pixels,
-        the `coverage`.
+        """Compute a lower and an upper picture that hold the true values of a share of pixels.
+
+        The share is the `coverage`.
 
         Both are the mean ± a calibrated factor times the deviation. `consistent` and a smaller
         `scale` are refused. Promised is: of 8-bit photographs like those of the calibration
@@ -182,7 +186,7 @@ class Encoding(Generic[ImageT]):
         Raises:
             BundleError: The model's intervals are not calibrated.
         """
-        low, high = self._pictures(
+        low, high = self._draw_pictures(
             keywords_of(DrawOptions, options), n=n, reduce="interval", coverage=coverage
         )[1:]
         return low, high
@@ -195,18 +199,19 @@ class Encoding(Generic[ImageT]):
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> Latents:
-        """Find the latents that make an HR image of this image, and how likely it is: the inverse
-        of :meth:`decode`.
+        """Find the latents that make an HR image of this one, and how likely it is.
+
+        It is the inverse of :meth:`decode`.
 
         Any size works: tiles are those of drawing. The latents are as large as the picture in
         float32. For colours that the network maps to themselves, `decode(invert(hr))` is hr to
         rounding.
 
-        Args: hr: As :meth:`Upscaler.upscale` takes images, in this one's layout, `scale` times as
-            large; up to scale - 1
-                pixels less at the right and the bottom are padded, and count nothing. Its colours
-                are converted to sRGB as this image's are, gray becomes RGB, and colours under full
-                transparency come from their neighbours.
+        Args:
+            hr: As :meth:`Upscaler.upscale` takes images, in this one's layout, `scale` times as
+                large; up to scale - 1 pixels less at the right and the bottom are padded, and count
+                nothing. Its colours are converted to sRGB as this image's are, gray becomes RGB,
+                and colours under full transparency come from their neighbours.
             dequantise: Spread 8-bit levels evenly within them, as likelihoods of discrete data
                 demand, the same in every call. Without it the values go in as they are.
             progress, cancel: As for :meth:`Upscaler.upscale`.
@@ -216,13 +221,13 @@ class Encoding(Generic[ImageT]):
         """
         DrawOptions(progress=progress, cancel=cancel)  # checks them
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
-            pixels, kind = loaded(hr, layout=self._kind.layout)
+            pixels, kind = load_image(hr, layout=self._kind.layout)
             inverting = self._inverting or self
-            return inverting._inverted(
+            return inverting._invert(
                 pixels, kind, dequantise=dequantise, progress=progress, cancel=cancel
             )
 
-    def _inverted(
+    def _invert(
         self,
         pixels: NDArray[Any],
         kind: ImageKind,
@@ -247,8 +252,10 @@ class Encoding(Generic[ImageT]):
     ) -> ImageT:
         """Decode latents into a picture of the image's kind, in the size that they were made from.
 
-        Args: latents: Of this model and a picture of this image's size, from :meth:`invert` or
-            changed by their methods. consistent, progress, cancel: As for :meth:`Upscaler.upscale`.
+        Args:
+            latents: Of this model and a picture of this image's size, from :meth:`invert` or
+                changed by their methods.
+            consistent, progress, cancel: As for :meth:`Upscaler.upscale`.
 
         Raises:
             ArgumentError: The latents are of another model or size.
@@ -256,9 +263,9 @@ class Encoding(Generic[ImageT]):
         own = getattr(latents, "model_sha256", None) == self._painter.manifest.digest
         encoding = self if own else self._inverting or self
         options = DrawOptions(tau=1.0, consistent=consistent, progress=progress, cancel=cancel)
-        return cast("ImageT", self._kind.wrapped(encoding._decoded(latents, options)))
+        return cast("ImageT", self._kind.wrapped(encoding._decode(latents, options)))
 
-    def _decoded(self, latents: Latents, options: DrawOptions) -> NDArray[Any]:
+    def _decode(self, latents: Latents, options: DrawOptions) -> NDArray[Any]:
         """The pixels of :meth:`decode`, H×W×C, in the image's dtype."""
         check_latents(latents, self._painter.manifest, self._lr)
         precision = self._painter.backend.precision
@@ -271,13 +278,14 @@ class Encoding(Generic[ImageT]):
                 precision,
                 latents.precision,
             )
-        return self._drawn(options, latents=latents)[0][: latents.height, : latents.width]
+        return self._draw(options, latents=latents)[0][: latents.height, : latents.width]
 
-    def _pictures(self, options: DrawOptions, **how: Any) -> list[ImageT]:
-        return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._drawn(options, **how)]
+    def _draw_pictures(self, options: DrawOptions, **how: Unpack[RequestKeywords]) -> list[ImageT]:
+        return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._draw(options, **how)]
 
-    def _drawn(self, options: DrawOptions, **how: Any) -> list[NDArray[Any]]:
+    def _draw(self, options: DrawOptions, **how: Unpack[RequestKeywords]) -> list[NDArray[Any]]:
         """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a deviation.
+
         how: a request's.
         """
         lr = self._lr
@@ -286,7 +294,7 @@ class Encoding(Generic[ImageT]):
             options, self._painter.manifest, height=lr.height, width=lr.width, **how
         )
         if options.wrap is not None:
-            pixels = extended(self._given, request.margins)
+            pixels = add_margins(self._given, request.margins)
             drawn = Encoding(
                 pixels, self._kind, self._painter, cleaner=self._cleaner, memory_budget=0
             )
@@ -295,8 +303,8 @@ class Encoding(Generic[ImageT]):
         what = f"for {request.pictures} pictures of {width}×{height}"
         fix = "ask for fewer samples at a time, or write them to files with upscale_file"
         with memory_errors_typed(f"{what}; {fix}"):
-            dtype = np.dtype(np.float32) if plain else self._kind.dtype
-            canvases = self._kept.spared(
+            dtype = FLOAT32 if plain else self._kind.dtype
+            canvases = self._kept.allocate(
                 lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)]
             )
             draw_tiles(

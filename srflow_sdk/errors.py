@@ -56,8 +56,9 @@ class ArgumentError(SRFlowError, ValueError):
 
 
 class ImageError(SRFlowError):
-    """An image cannot be read, written or used: missing, damaged, of an unknown kind, too large, or
-    the disk is full.
+    """An image cannot be read, written or used.
+
+    It is missing, damaged, of an unknown kind, too large, or the disk is full.
 
     It concerns one image; others may work. An older file at the target is unchanged, and no
     half-written file is left.
@@ -65,8 +66,7 @@ class ImageError(SRFlowError):
 
 
 class BundleError(SRFlowError):
-    """A bundle is missing, damaged, changed since its export, has a newer schema, or cannot be
-    written.
+    """A bundle is missing, damaged, changed, of a newer schema, or cannot be written.
 
     No other call with the same bundle will work. Fetch or export it again, or update the SDK, as
     the message says. A bundle that was to be replaced is unchanged.
@@ -74,8 +74,9 @@ class BundleError(SRFlowError):
 
 
 class CheckpointError(SRFlowError):
-    """A checkpoint is missing, truncated, unsafe, or holds another architecture; no code in it was
-    executed.
+    """A checkpoint is missing, truncated, unsafe, or holds another architecture.
+
+    No code in it was executed.
 
     Name another file, or save the network's state dict again. Raised in training and export, never
     by the runtime.
@@ -83,8 +84,7 @@ class CheckpointError(SRFlowError):
 
 
 class ExportError(SRFlowError):
-    """An export or an engine build failed, or its result does not compute what the checkpoint's
-    network computes.
+    """An export or engine build failed, or computes something else than the checkpoint.
 
     No bundle was written, and an older one is unchanged. Another precision or tool version may
     work, as the message says. Raised only by the exporter.
@@ -92,8 +92,7 @@ class ExportError(SRFlowError):
 
 
 class DeviceError(SRFlowError):
-    """A device or execution provider cannot be used on this machine, failed, or computes a
-    different picture.
+    """A device cannot be used on this machine, failed, or computes a different picture.
 
     `device="cpu"` works wherever the SDK does; srflow-doctor says what else works, and what the
     rest needs.
@@ -101,8 +100,7 @@ class DeviceError(SRFlowError):
 
 
 class OutOfMemoryError(DeviceError):
-    """Memory ran out, on the device or the machine, even with the smallest tiles where tiling was
-    possible.
+    """Memory ran out, on the device or the machine, even with the smallest tiles.
 
     Close other programs, use a smaller tile or image, or use another device. The same object can be
     used again.
@@ -110,8 +108,7 @@ class OutOfMemoryError(DeviceError):
 
 
 class NonFiniteError(SRFlowError):
-    """The network gave NaN, infinite or absurdly large values, also in float32 if the bundle has
-    float32 graphs.
+    """The network gave NaN, infinite or absurdly large values, also in float32.
 
     A lower temperature usually helps; the message says where in the image it happened. Other images
     and seeds may work.
@@ -119,14 +116,16 @@ class NonFiniteError(SRFlowError):
 
 
 class CancelledError(SRFlowError):
-    """The caller's `cancel` event was set; nothing was written. Not a failure: the same call can be
-    made again.
+    """The caller's `cancel` event was set.
+
+    Nothing was written. Not a failure: the same call can be made again.
     """
 
 
 class RemoteError(SRFlowError):
-    """A server failed, did not answer in time, or does not serve what this client needs; the
-    message has its reason.
+    """A server failed, did not answer in time, or does not serve what this client needs.
+
+    The message has its reason.
 
     What a server says of an argument, of an image or of its memory is raised as the error that
     :class:`Upscaler` raises for that.
@@ -142,6 +141,7 @@ class UnavailableError(RemoteError):
 
 
 class MissingExtraError(SRFlowError):
-    """An optional package is needed but not installed; the message has the pip command that
-    installs it.
+    """An optional package is needed but not installed.
+
+    The message has the pip command that installs it.
     """

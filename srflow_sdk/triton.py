@@ -1,5 +1,4 @@
-"""Pictures drawn by a server: :class:`RemoteUpscaler` upscales as :class:`~srflow_sdk.Upscaler`,
-without the model.
+"""Pictures drawn by a server: :class:`RemoteUpscaler` upscales without the model.
 
 It speaks HTTP and needs no extra. docs/triton.md says how the server is set up.
 """

@@ -1,15 +1,13 @@
-"""The SDK's entry point: :class:`Upscaler` enlarges images, with as many different answers as you
-ask for.
-"""
+"""The SDK's entry point: :class:`Upscaler`, which gives as many answers as you ask for."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -20,13 +18,19 @@ from PIL import Image
 from srflow_sdk._checks import file_path, keywords_of, whole
 from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
-from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, OutputSize, Progress, pass_of
+from srflow_sdk.drawing.options import (
+    DrawKeywords,
+    DrawOptions,
+    OutputSize,
+    Progress,
+    part_progress,
+)
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
-from srflow_sdk.files.passed_images import AnyImage, EncodedImage, as_path_or_picture, loaded
+from srflow_sdk.files.passed_images import AnyImage, EncodedImage, as_path_or_picture, load_image
 from srflow_sdk.flow.inverting import opaque_image, reduced_image
 from srflow_sdk.flow.options import (
     RestoreKeywords,
@@ -35,7 +39,7 @@ from srflow_sdk.flow.options import (
     TransferOptions,
 )
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
-from srflow_sdk.flow.transferring import Picture, mask_of, transfer_file, transferred
+from srflow_sdk.flow.transferring import Picture, mask_of, transfer_file, transfer_pixels
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import ModelChoice, bundles_of, choose_model, needed
 from srflow_sdk.pixels.in_memory import (
@@ -69,23 +73,26 @@ class Upscaler:
     `flow`. The same bundle, image, tau, seed and sample give the same picture, bit for bit if the
     tiles have the same size.
 
-    Args: bundle: "auto" (or None): the embedded model that suits each picture and `scale`
-        (:func:`choose_model`), and
-            x4-small for what only a flow does. Or one model: its name, directory or Bundle. Or
-            Bundles to choose from.
+    Args:
+        bundle: "auto" (or None): the embedded model that suits each picture and `scale`
+            (:func:`choose_model`), and x4-small for what only a flow does. Or one model: its name,
+            directory or Bundle. Or Bundles to choose from.
         device: "cpu", "cuda", "tensorrt", "rtx", "webgpu" or "openvino"; "cuda:1" is the second
             GPU. "auto" is the first of engines, CUDA and other GPUs that really starts, else the
             CPU.
         tile: Side of tiles in LR pixels, from 16; "auto" fits them to the free memory, None takes
-        the whole image.
+            the whole image.
         threads: CPU threads, at most one per core; None leaves the choice to the runtime.
         precision: "bundle" computes as exported; "bf16" and "int8" let the encoder compute in less,
             which changes pictures a little; "fastest" is the fastest of these here, measured once
             for each machine and model.
 
-    Raises: ArgumentError, BundleError, DeviceError: Methods raise ImageError, NonFiniteError and
-        CancelledError, too, and
-            `restore`, `transfer` and `log_likelihood` BundleError if the bundle has no inverter.
+    Raises:
+        ArgumentError: A value is wrong.
+        BundleError: The bundle is damaged; also of `restore`, `transfer` and `log_likelihood` if it
+            has no inverter.
+        DeviceError: The device does not start. Methods raise ImageError, NonFiniteError and
+            CancelledError, too.
 
     Example:
         >>> Upscaler().upscale("photo.jpg", tau=0.8, seed=1).save("large.png")
@@ -102,26 +109,24 @@ class Upscaler:
     ) -> None:
         check_tile(tile)
 
-        def opened(one: Bundle) -> Painter:
+        def open_painter(one: Bundle) -> Painter:
             if one is not bundle:
                 one._verify()
             return Painter(
                 one, open_backend(one, device=device, threads=threads, precision=precision), tile
             )
 
-        self._open(bundles_of(bundle), opened, tile)
+        self._open(bundles_of(bundle), open_painter, tile)
 
     def _open(
-        self, bundles: Sequence[Bundle], opened: Callable[[Bundle], Painter], tile: TileSize
+        self, bundles: Sequence[Bundle], open_painter: Callable[[Bundle], Painter], tile: TileSize
     ) -> None:
-        """Take the models, the default first; opened: makes a painter, at once of the first one
-        alone.
-        """
-        self._painter = opened(bundles[0])  # first: it says that none of this can be pickled
+        """Take the models, the default first, which alone is opened at once."""
+        self._painter = open_painter(bundles[0])  # first: it says that none of this can be pickled
         """The only model's, or the default's, which also does what a flow does besides
         upscaling."""
         self._bundles = {bundle.manifest.name: bundle for bundle in bundles}
-        self._opened = opened
+        self._make_painter = open_painter
         self._opening = threading.Lock()
         self._painters = {bundles[0].manifest.name: self._painter}
         self._tile = tile
@@ -141,8 +146,9 @@ class Upscaler:
         )
 
     def close(self) -> None:
-        """Release the model and the device memory. Later calls raise DeviceError; closing twice is
-        harmless.
+        """Release the model and the device memory.
+
+        Later calls raise DeviceError; closing twice is harmless.
         """
         with self._opening:
             for painter in self._painters.values():
@@ -161,8 +167,9 @@ class Upscaler:
 
     @property
     def scale(self) -> int:
-        """How many times larger the sides are where no `scale` is named; of one model, also the
-        most.
+        """How many times larger the sides are where no `scale` is named.
+
+        Of one model, also the most.
         """
         return self._painter.manifest.scale
 
@@ -173,8 +180,9 @@ class Upscaler:
 
     @property
     def precision(self) -> ComputePrecision:
-        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest"; of "auto",
-        x4-small's.
+        """The encoder's arithmetic: "bundle", "bf16" or "int8", also after "fastest".
+
+        Of "auto", x4-small's.
         """
         return self._painter.backend.precision
 
@@ -187,8 +195,9 @@ class Upscaler:
     def upscale(
         self, image: AnyImage, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
     ) -> Any:
-        """Upscale an image into one of its kind, by
-        :class:`~srflow_sdk.drawing.options.DrawOptions`.
+        """Upscale an image into one of its kind.
+
+        The keywords are :class:`~srflow_sdk.drawing.options.DrawOptions`.
         """
         draw = keywords_of(DrawOptions, options)
         if draw.value_range is not None:
@@ -198,7 +207,7 @@ class Upscaler:
                 )
             values, kind = unpacked(image, layout=layout, raw=True)
             return kind.wrapped(self._in_range(values, draw))
-        return self._encoding(image, layout=layout, draw=draw)._pictures(draw)[0]
+        return self._encoding(image, layout=layout, draw=draw)._draw_pictures(draw)[0]
 
     @overload
     def upscale_many(
@@ -213,8 +222,9 @@ class Upscaler:
     def upscale_many(
         self, images: Any, *, layout: Layout = "hwc", **options: Unpack[DrawKeywords]
     ) -> Any:
-        """Upscale a list of images, or an array or tensor N×H×W×C, each as by :meth:`upscale`;
-        errors say which.
+        """Upscale a list of images, or an array or tensor N×H×W×C, each as by :meth:`upscale`.
+
+        Errors say which.
         """
         draw = keywords_of(DrawOptions, options)
         stacked = isinstance(images, np.ndarray) or is_tensor(images)
@@ -231,7 +241,7 @@ class Upscaler:
         encodings = list[Encoding[Any]]()
         pictures = list[Any]()
         for number, image in enumerate(array_of(images) if is_tensor(images) else images):
-            with _of_image(number):
+            with _name_image_in_errors(number):
                 encodings.append(self._encoding(image, layout=layout, draw=draw))
         tell = draw.progress
         total = sum(encoding.tiles for encoding in encodings)
@@ -245,8 +255,8 @@ class Upscaler:
                     at + now * parts // of, total
                 )
             )
-            with _of_image(number):
-                pictures += encoding._pictures(dataclasses.replace(draw, progress=progress))
+            with _name_image_in_errors(number):
+                pictures += encoding._draw_pictures(replace(draw, progress=progress))
             done += encoding.tiles
         if not stacked:
             return pictures
@@ -265,16 +275,21 @@ class Upscaler:
         interval: float | None = None,
         **options: Unpack[DrawKeywords],
     ) -> FileResult:
-        """Upscale an image file, with its metadata, into one for each sample, in memory that does
-        not grow with it.
+        """Upscale an image file, with its metadata, into one for each sample.
 
-        Args: source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8
-            or 16 bits or float. targets: One path, or one for each sample, from `sample` on;
-            endings set the format (:func:`write_image`). report: Measure each output's LR-PSNR, at
-            the model's scale; below 40 dB a warning is logged. max_pixels: The largest source
-            accepted, width × height. quality, lossless: As for :func:`write_image`. interval: A
-            coverage, as of :meth:`Encoding.interval`, for three targets: picture, low, high, of 8
-            samples.
+        The memory that it takes does not grow with the picture.
+
+        Args:
+            source: PNG, JPEG, WebP, TIFF, BMP, still GIF, AVIF, or HEIC with the extra `heic`; 8 or
+                16 bits or float.
+            targets: One path, or one for each sample, from `sample` on; endings set the format
+                (:func:`write_image`).
+            report: Measure each output's LR-PSNR, at the model's scale; below 40 dB a warning is
+                logged.
+            max_pixels: The largest source accepted, width × height.
+            quality, lossless: As for :func:`write_image`.
+            interval: A coverage, as of :meth:`Encoding.interval`, for three targets: picture, low,
+                high, of 8 samples.
         """
         paths = (
             list(targets)
@@ -301,11 +316,15 @@ class Upscaler:
     ) -> FileResult:
         """Do :meth:`upscale_file` with what was chosen for the file before; None: choose now."""
         if choice is not None:
-            chosen = functools.partial(self._painters_of, choice)
+            chosen = functools.partial(self._open_painters, choice)
         else:
             seen = None if draw.value_range is not None else source
             chosen = functools.partial(
-                self._suiting, seen, draw.scale, max_pixels=writing.max_pixels, cancel=draw.cancel
+                self._choose_painters,
+                seen,
+                draw.scale,
+                max_pixels=writing.max_pixels,
+                cancel=draw.cancel,
             )
         return upscale_file(
             chosen, source, targets, draw, writing, interval=interval, in_range=self._in_range
@@ -328,13 +347,12 @@ class Upscaler:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> Encoding[Any]:
-        """Compute everything that depends on the image alone, so that drawing samples from it is
-        quick.
+        """Compute what depends on the image alone, so that drawing samples from it is quick.
 
-        Args: memory_budget: Bytes of conditioning to keep on the device; tiles beyond it are
-            encoded for every draw. None
-                is a third of a GPU's free memory, otherwise a quarter of what is free, at most 1
-                GiB.
+        Args:
+            memory_budget: Bytes of conditioning to keep on the device; tiles beyond it are encoded
+                for every draw. None is a third of a GPU's free memory, otherwise a quarter of what
+                is free, at most 1 GiB.
         """
         if memory_budget is not None:
             memory_budget = whole(
@@ -378,8 +396,9 @@ class Upscaler:
         layout: Layout = "hwc",
         **options: Unpack[DrawKeywords],
     ) -> Any:
-        """Draw `n` samples, 1 to 2^20, and return the one whose `score`, a function of a picture,
-        is the highest.
+        """Draw `n` samples, 1 to 2^20, and return the one whose `score` is the highest.
+
+        score: a function of a picture.
         """
         draw = keywords_of(DrawOptions, options)
         if not callable(score):
@@ -387,15 +406,13 @@ class Upscaler:
                 f"score is {score!r}; it must be a function of a picture that returns a number"
             )
         numbers = draw.numbers(n)
-        painter, _ = self._suiting(None, draw.scale)
+        painter, _ = self._choose_painters(None, draw.scale)
         encoding = self._encoding(image, layout=layout, memory_budget=None, painter=painter)
         best = None
         highest = -math.inf
         for place, sample in enumerate(numbers):
-            progress = pass_of(place, len(numbers), draw.progress)
-            picture = encoding._pictures(
-                dataclasses.replace(draw, sample=sample, progress=progress)
-            )[0]
+            progress = part_progress(place, len(numbers), draw.progress)
+            picture = encoding._draw_pictures(replace(draw, sample=sample, progress=progress))[0]
             value = _score(score(picture), sample)
             if best is None or value > highest:
                 best = picture
@@ -417,12 +434,13 @@ class Upscaler:
     def restore(
         self, image: AnyImage, *, layout: Layout = "hwc", **options: Unpack[RestoreKeywords]
     ) -> Any:
-        """Remove noise and dots, not blur and JPEG's blocks, by
-        :class:`~srflow_sdk.flow.options.RestoreOptions`.
+        """Remove noise and dots, not blur and JPEG's blocks.
+
+        The keywords are :class:`~srflow_sdk.flow.options.RestoreOptions`.
         """
         chosen = keywords_of(RestoreOptions, options)
         with memory_errors_typed("for the image; use a smaller one"):
-            pixels, kind = loaded(image, layout=layout)
+            pixels, kind = load_image(image, layout=layout)
         return kind.wrapped(restore_pixels(pixels, kind, self._painter, chosen)[0])
 
     def restore_file(
@@ -436,8 +454,9 @@ class Upscaler:
         lossless: bool = False,
         **options: Unpack[RestoreKeywords],
     ) -> FileResult:
-        """Restore an image file into another of its size: :meth:`restore` with the keywords of
-        upscale_file.
+        """Restore an image file into another of its size.
+
+        It is :meth:`restore` with the keywords of upscale_file.
         """
         return restore_file(
             file_path("source", source),
@@ -482,21 +501,23 @@ class Upscaler:
         lr: AnyImage | None = None,
         **options: Unpack[TransferKeywords],
     ) -> Any:
-        """Put what a mask selects of one picture into another
-        (:class:`~srflow_sdk.flow.options.TransferOptions`).
+        """Put what a mask selects of one picture into another.
 
-        Args: target, source: Of one size. Beyond 6 pixels around the mask, the answer is the
-            target. mask: An array or tensor of bool, H×W, or an image, at least half as bright as
-            white inside. lr: The target's true LR image, if it was upscaled from one; None reduces
-            the target.
+        The keywords are :class:`~srflow_sdk.flow.options.TransferOptions`.
+
+        Args:
+            target, source: Of one size. Beyond 6 pixels around the mask, the answer is the target.
+            mask: An array or tensor of bool, H×W, or an image, at least half as bright as white
+                inside.
+            lr: The target's true LR image, if it was upscaled from one; None reduces the target.
         """
         chosen = keywords_of(TransferOptions, options)
         with memory_errors_typed("for the pictures; use smaller ones"):
-            into = Picture(*loaded(target))
-            content = Picture(*loaded(source))
-            small = None if lr is None else Picture(*loaded(lr))
+            into = Picture(*load_image(target))
+            content = Picture(*load_image(source))
+            small = None if lr is None else Picture(*load_image(lr))
             return into.kind.wrapped(
-                transferred(into, content, mask_of(mask), small, self._painter, chosen)[0]
+                transfer_pixels(into, content, mask_of(mask), small, self._painter, chosen)[0]
             )
 
     def transfer_file(
@@ -535,13 +556,14 @@ class Upscaler:
         progress: Progress | None = None,
         cancel: threading.Event | None = None,
     ) -> float:
-        """Compute log p(hr | lr) in nats, of values in [0, 1], as by :meth:`Encoding.invert`; lr:
-        None reduces hr.
+        """Compute log p(hr | lr) in nats, of values in [0, 1], as by :meth:`Encoding.invert`.
+
+        lr: None reduces hr.
         """
         with memory_errors_typed("for the HR image; use a smaller one"):
-            pixels, kind = loaded(hr)
+            pixels, kind = load_image(hr)
             if lr is not None:
-                small, its_kind = loaded(lr)
+                small, its_kind = load_image(lr)
             else:
                 pixels, kind = opaque_image(pixels, kind, self._painter.manifest)
                 small = reduced_image(pixels, self._painter.manifest)
@@ -562,18 +584,19 @@ class Upscaler:
         copied: bool = False,
         painter: Painter | None = None,
     ) -> Encoding[Any]:
-        """painter: None is that of the model that suits the image and the scale of `draw`, which
-        also watches.
+        """Encode an image for one call. painter: None is that of the model that suits it.
+
+        draw: its scale chooses the model, and it also watches.
         """
         with (
             memory_errors_typed("for the image; use upscale_file, or a smaller image"),
-            as_path_or_picture(image) as found,
+            as_path_or_picture(image) as source,
         ):
-            pixels, kind = loaded(found, layout=layout)
-            seen = found if kind.pil_mode else pixels
+            pixels, kind = load_image(source, layout=layout)
+            seen = source if kind.pil_mode else pixels
             cleaner = None
             if painter is None:
-                painter, cleaner = self._suiting(seen, draw.scale, cancel=draw.cancel)
+                painter, cleaner = self._choose_painters(seen, draw.scale, cancel=draw.cancel)
             if copied and kind.pil_mode is None:
                 # Tiles that are not kept are encoded later, when the caller's array may have
                 # changed.
@@ -592,42 +615,42 @@ class Upscaler:
     def _in_range(
         self, values: NDArray[Any], draw: DrawOptions, nodata: float | None = None
     ) -> NDArray[Any]:
-        """Enlarge values, H×W×C, in the range that the options name, by the model for clean
-        pictures.
-        """
+        """Enlarge values, H×W×C, in the options' range, by the model for clean pictures."""
 
         def drawn(unit: NDArray[np.float32], number: int, count: int) -> NDArray[np.float32]:
-            painter, _ = self._suiting(None, draw.scale)
+            painter, _ = self._choose_painters(None, draw.scale)
             encoding = Encoding[NDArray[np.float32]](*unpacked(unit), painter, memory_budget=0)
-            progress = pass_of(number, count, draw.progress)
-            return encoding._pictures(
-                dataclasses.replace(draw, value_range=None, progress=progress)
-            )[0]
+            progress = part_progress(number, count, draw.progress)
+            return encoding._draw_pictures(replace(draw, value_range=None, progress=progress))[0]
 
         with memory_errors_typed("for the values, which are held whole; cut them into parts"):
             return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)
 
-    def _suiting(
-        self, picture: Any | None, scale: float | OutputSize | None, **limits: Any
+    def _choose_painters(
+        self,
+        picture: Any | None,
+        scale: float | OutputSize | None,
+        *,
+        max_pixels: int = MAX_PIXELS,
+        cancel: threading.Event | None = None,
     ) -> tuple[Painter, Painter | None]:
-        """Choose for a picture, None: a clean one, as :meth:`_painters_of`. limits: as of
-        :func:`choose_model`.
-        """
+        """Choose for a picture, None: a clean one, as :meth:`_open_painters`."""
         if picture is None:
-            return self._painter_of(needed(self._bundles.values(), scale)[0]), None
-        return self._painters_of(
-            choose_model(picture, scale=scale, among=self._bundles.values(), **limits)
+            return self._open_painter(needed(self._bundles.values(), scale)[0]), None
+        bundles = self._bundles.values()
+        return self._open_painters(
+            choose_model(picture, scale=scale, among=bundles, max_pixels=max_pixels, cancel=cancel)
         )
 
-    def _painters_of(self, choice: ModelChoice) -> tuple[Painter, Painter | None]:
+    def _open_painters(self, choice: ModelChoice) -> tuple[Painter, Painter | None]:
         """The painter of a choice, and the one that cleans the picture before."""
         bundle = self._bundles[choice.name]
         cleaner = (
             None if choice.cleaner is None else self._bundles.get(choice.cleaner, bundle._cleaner)
         )
-        return self._painter_of(bundle), None if cleaner is None else self._painter_of(cleaner)
+        return self._open_painter(bundle), None if cleaner is None else self._open_painter(cleaner)
 
-    def _painter_of(self, bundle: Bundle) -> Painter:
+    def _open_painter(self, bundle: Bundle) -> Painter:
         """Open a model, or take it as it is open. Raises: DeviceError once this was closed."""
         self._painter.check_open()
         name = bundle.manifest.name
@@ -636,12 +659,12 @@ class Upscaler:
         with self._opening:
             self._painter.check_open()
             if name not in self._painters:
-                self._painters[name] = self._opened(bundle)
+                self._painters[name] = self._make_painter(bundle)
             return self._painters[name]
 
 
 @contextlib.contextmanager
-def _of_image(number: int) -> Iterator[None]:
+def _name_image_in_errors(number: int) -> Iterator[None]:
     """Let errors that concern one image say which of several it is."""
     try:
         yield

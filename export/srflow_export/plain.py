@@ -364,7 +364,7 @@ def draw_as_runtime(
         inputs |= {"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32)}
         (sr,) = draw(inputs)["sr"]
     everything = Window(top=0, left=0, height=rows, width=columns)
-    picture = ChromaBounds(padded[0], everything, manifest.halo).bounded(sr.transpose(1, 2, 0))
+    picture = ChromaBounds(padded[0], everything, manifest.halo).limit(sr.transpose(1, 2, 0))
     return picture[: manifest.scale * height, : manifest.scale * width].clip(0, 1)
 
 

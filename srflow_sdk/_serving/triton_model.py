@@ -1,6 +1,4 @@
-"""`model.py` of the model repositories of earlier versions imports :class:`TritonPythonModel` from
-here.
-"""
+"""`model.py` of earlier model repositories imports :class:`TritonPythonModel` from here."""
 
 from __future__ import annotations
 

@@ -48,12 +48,13 @@ def open_backend(
 ) -> Backend:
     """Open an active backend for a bundle; the caller deactivates it.
 
-    Args: bundle: The bundle. device: "cpu"; "cuda"; "tensorrt", the bundle's own engines; "rtx"
-        (TensorRT-RTX) or "webgpu", plug-ins of ONNX
-            Runtime; "openvino"; or "auto", the first that really starts of engines, CUDA, RTX,
-            WebGPU and OpenVINO (the last three only on a GPU), and the CPU. It skips devices that
-            are offered but do not start, with a warning. "cuda:1" is the second GPU, also of
-            "tensorrt" and "rtx".
+    Args:
+        bundle: The bundle.
+        device: "cpu"; "cuda"; "tensorrt", the bundle's own engines; "rtx" (TensorRT-RTX) or
+            "webgpu", plug-ins of ONNX Runtime; "openvino"; or "auto", the first that really starts
+            of engines, CUDA, RTX, WebGPU and OpenVINO (the last three only on a GPU), and the CPU.
+            It skips devices that are offered but do not start, with a warning. "cuda:1" is the
+            second GPU, also of "tensorrt" and "rtx".
         threads: CPU threads, at least 1; None leaves the choice to the backend.
         precision: "bundle" computes as the bundle was exported. "bf16" and "int8" let the encoder
             compute in less, on the processor. "fastest" is the fastest of these within the gate
@@ -74,18 +75,16 @@ def open_backend(
     ):
         try:
             return _opened(bundle, candidate, threads=threads)
-        except (
-            DeviceError,
-            BundleError,
-        ) as error:  # engines may be damaged while the graphs are not
+        except (DeviceError, BundleError) as error:
+            # engines may be damaged while the graphs are not
             _log.warning(_WITHOUT, candidate, error)
-    if name == "auto" and not PROVIDERS["cuda"].offered() and (found := find_gpu()):
+    if name == "auto" and not PROVIDERS["cuda"].offered() and (idle_gpu := find_gpu()):
         fix = (
             'srflow-doctor prints the commands that put one with CUDA in its place; device="cpu" '
             "is as wanted"
         )
         _log.warning(
-            "%s is not used, as this ONNX Runtime is built without CUDA; %s", found.name, fix
+            "%s is not used, as this ONNX Runtime is built without CUDA; %s", idle_gpu.name, fix
         )
     measures = bundle.manifest.precision == "fp32" and name in ("auto", "cpu", "openvino")
     if precision != "bundle" and (measures or precision != "fastest"):
@@ -96,8 +95,9 @@ def open_backend(
 
 
 def _offered(bundle: Bundle) -> Iterator[DeviceName]:
-    """Devices in the order of "auto", as far as can be told without starting them; without the
-    CPU.
+    """Devices in the order of "auto", as far as can be told without starting them.
+
+    Without the CPU.
     """
 
     def has_engines() -> bool:

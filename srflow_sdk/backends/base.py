@@ -1,6 +1,4 @@
-"""The interface of every backend: encode an LR image once, then sample from the result, or invert
-HR images with it.
-"""
+"""The interface of backends: encode an LR image once, then sample from it, or invert HR images."""
 
 from __future__ import annotations
 
@@ -18,6 +16,7 @@ from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError, SRFlowError
 from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.device_names import ComputePrecision
 from srflow_sdk.system.interrupts import is_cancelled
 from srflow_sdk.system.raising import NO_THREADS, PassingError
@@ -34,12 +33,12 @@ OUT_OF_MEMORY = re.compile(  # found in what a runtime says when memory runs out
 _NO_THREADS = re.compile("pthread_create|Resource temporarily unavailable")
 _PLACE = re.compile(r"Exception from \S+:\d+:")  # in a library's source
 _T = TypeVar("_T")
-_Array = NDArray[np.float32]
 
 
 class Conditioning(ABC):
-    """Everything that the sampler needs from an LR image, on the backend's device. Opaque: hand it
-    to the backend.
+    """Everything that the sampler needs from an LR image, on the backend's device.
+
+    Opaque: hand it to the backend.
     """
 
     @property
@@ -50,26 +49,30 @@ class Conditioning(ABC):
 
 @dataclass(frozen=True)
 class Finish:
-    """What a device may do to a picture's core: keep its chroma within `bounds`, and round it to a
-    dtype.
+    """What a device may do to a core: keep its chroma within `bounds`, and round it to a dtype.
 
-    bounds: those of :class:`~srflow_sdk.drawing.low_resolution.ChromaBounds`, float32 4×h×w; None:
-        it stays.
+    Attributes:
+        bounds: those of :class:`~srflow_sdk.drawing.low_resolution.ChromaBounds`, float32 4×h×w;
+            None: it stays.
     """
 
     dtype: np.dtype[Any]
-    bounds: _Array | None
+    bounds: Floats | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
     """A sample to draw of a window of an image, with noise that is not drawn yet.
 
-    Args: levels, scale: The model's. seed, sample: Of the random field. window: In LR pixels of the
-        image. tau: The noise's standard deviation. maps: What the noise is multiplied by besides,
-        float32 h×w for every level; empty for nothing. core: The wanted part of the picture, in HR
-        pixels of the window. finish: How the picture will be finished; None: the values are wanted
-        as they are.
+    Args:
+        levels, scale: The model's.
+        seed, sample: Of the random field.
+        window: In LR pixels of the image.
+        tau: The noise's standard deviation.
+        maps: What the noise is multiplied by besides, float32 h×w for every level; empty for
+            nothing.
+        core: The wanted part of the picture, in HR pixels of the window.
+        finish: How the picture will be finished; None: the values are wanted as they are.
     """
 
     levels: tuple[LatentLevel, ...]
@@ -78,7 +81,7 @@ class Drawing:
     sample: int
     window: Window
     tau: float
-    maps: Mapping[int, _Array] = field(default_factory=dict)
+    maps: Mapping[int, Floats] = field(default_factory=dict)
     core: Window
     finish: Finish | None = None
 
@@ -90,9 +93,10 @@ class Drawing:
             one.level: (one.channels, place.height, place.width) for one, place in places.items()
         }
 
-    def noise(self, periods: Sequence[int] | None = None) -> dict[int, _Array]:
-        """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it. periods: as of
-        window_noise.
+    def noise(self, periods: Sequence[int] | None = None) -> dict[int, Floats]:
+        """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it.
+
+        periods: as of window_noise.
         """
         noise = window_noise(
             self.levels,
@@ -109,8 +113,9 @@ class Drawing:
 
 
 class Backend(ABC):
-    """Runs a bundle's two graphs on one device. Use it as a context manager, or activate and
-    deactivate it.
+    """Runs a bundle's two graphs on one device.
+
+    Use it as a context manager, or activate and deactivate it.
 
     An active backend is thread-safe: calls share the loaded graphs and nothing else. Activating
     twice is an error; a deactivated backend can be activated again.
@@ -142,8 +147,9 @@ class Backend(ABC):
 
     @property
     def gpu(self) -> int | None:
-        """The GPU whose memory it uses, by its number among those that CUDA shows; None: it uses
-        main memory.
+        """The GPU whose memory it uses, by its number among those that CUDA shows.
+
+        None: it uses main memory.
         """
         return None
 
@@ -165,8 +171,9 @@ class Backend(ABC):
         self._active = True
 
     def deactivate(self) -> None:
-        """Release the graphs and the device memory; nothing happens if the backend is not
-        active.
+        """Release the graphs and the device memory.
+
+        Nothing happens if the backend is not active.
         """
         if self._active:
             self._active = False
@@ -179,11 +186,12 @@ class Backend(ABC):
     def __exit__(self, *_: object) -> None:
         self.deactivate()
 
-    def encode(self, lr: _Array) -> Conditioning:
+    def encode(self, lr: Floats) -> Conditioning:
         """Compute everything that depends on the LR image alone.
 
-        Args: lr: float32 B×3×h×w RGB in [0, 1]; h and w are multiples of the manifest's
-            `size_multiple`.
+        Args:
+            lr: float32 B×3×h×w RGB in [0, 1]; h and w are multiples of the manifest's
+                `size_multiple`.
 
         Raises:
             DeviceError: The backend is not active, or the device fails.
@@ -191,7 +199,7 @@ class Backend(ABC):
         """
         return self.encode_impl(lr)
 
-    def sample(self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float) -> _Array:
+    def sample(self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float) -> Floats:
         """Decode noise into images.
 
         Args:
@@ -208,8 +216,9 @@ class Backend(ABC):
         return self.sample_impl(conditioning, noise, tau)
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
-        """Begin to draw noise and decode it; the function that is returned does the rest, or waits
-        for it, once.
+        """Begin to draw noise and decode it.
+
+        The function that is returned does the rest, or waits for it, once.
 
         Others may be begun before it is called: a device computes them while it hands back the
             first.
@@ -218,9 +227,10 @@ class Backend(ABC):
             conditioning: From :meth:`encode` of this backend.
             drawing: A sample of its window.
 
-        Returns: A function that gives the core of :meth:`sample`'s picture, with the same bits,
-            float32 h×w×3; or, if the device finishes it, of the dtype that the drawing names, and
-            NaN where values cannot be a picture's.
+        Returns:
+            A function that gives the core of :meth:`sample`'s picture, with the same bits, float32
+            h×w×3; or, if the device finishes it, of the dtype that the drawing names, and NaN where
+            values cannot be a picture's.
 
         Raises:
             SRFlowError: As :meth:`sample`; so does the function.
@@ -238,15 +248,16 @@ class Backend(ABC):
         """True if :meth:`invert` is there: the bundle has an inverter, and this device runs it."""
         return False
 
-    def invert(self, conditioning: Conditioning, hr: _Array) -> tuple[dict[int, _Array], _Array]:
+    def invert(self, conditioning: Conditioning, hr: Floats) -> tuple[dict[int, Floats], Floats]:
         """Encode an HR image to its latents, and say how likely it is given its LR image.
 
         Args:
             conditioning: From :meth:`encode` of this backend.
             hr: float32 N×3×sh×sw RGB in [0, 1].
 
-        Returns: The latents by level, float32 N×C×H×W, and a map of the log density in nats,
-            float32 N×1×h×w: what the HR pixels of each LR pixel contribute.
+        Returns:
+            The latents by level, float32 N×C×H×W, and a map of the log density in nats, float32
+            N×1×h×w: what the HR pixels of each LR pixel contribute.
 
         Raises:
             DeviceError: As in :meth:`encode`, or :attr:`can_invert` is false.
@@ -256,8 +267,8 @@ class Backend(ABC):
         return self.invert_impl(conditioning, hr)
 
     def invert_impl(
-        self, conditioning: Conditioning, hr: _Array
-    ) -> tuple[dict[int, _Array], _Array]:
+        self, conditioning: Conditioning, hr: Floats
+    ) -> tuple[dict[int, Floats], Floats]:
         """Do the work of :meth:`invert`."""
         raise NotImplementedError
 
@@ -270,13 +281,13 @@ class Backend(ABC):
         """Release what :meth:`activate_impl` loaded."""
 
     @abstractmethod
-    def encode_impl(self, lr: _Array) -> Conditioning:
+    def encode_impl(self, lr: Floats) -> Conditioning:
         """Do the work of :meth:`encode`."""
 
     @abstractmethod
     def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float
-    ) -> _Array:
+        self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float
+    ) -> Floats:
         """Do the work of :meth:`sample`."""
 
 
@@ -284,8 +295,9 @@ class Backend(ABC):
 def runtime_errors(
     what: str, fix: str = "", kind: type[SRFlowError] = DeviceError
 ) -> Iterator[None]:
-    """Turn a native runtime's errors in the block, which have no common base but Exception, into
-    the SDK's.
+    """Turn a native runtime's errors in the block into the SDK's.
+
+    They have no common base but Exception.
     """
     if is_cancelled():  # short runs would end before anybody looked
         raise CancelledError("cancelled by the caller")
@@ -296,24 +308,25 @@ def runtime_errors(
             raise CancelledError("cancelled by the caller") from error
         if isinstance(error, SRFlowError):
             raise
-        said = one_line(error)
-        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(said):
+        reason = one_line(error)
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(reason):
             fix = "use smaller tiles, or close other programs"
-            raise OutOfMemoryError(f"{what}: out of memory ({said}); {fix}") from error
-        if _NO_THREADS.search(said):
+            raise OutOfMemoryError(f"{what}: out of memory ({reason}); {fix}") from error
+        if _NO_THREADS.search(reason):
             raise PassingError(NO_THREADS) from error
-        raise kind("; ".join(filter(None, (f"{what}: {said}", fix)))) from error
+        raise kind("; ".join(filter(None, (f"{what}: {reason}", fix)))) from error
 
 
 def one_line(error: object) -> str:
     """An exception's text in one line, for the end of an error message."""
-    said = _PLACE.sub(" ", str(error)).rpartition("Caught exception:")[2]
-    return " ".join((said if said.strip() else str(error)).split())[:300]
+    text = _PLACE.sub(" ", str(error)).rpartition("Caught exception:")[2]
+    return " ".join((text if text.strip() else str(error)).split())[:300]
 
 
 def still_open(part: _T | None) -> _T:
-    """A part of an active backend, as each call takes it. Raises: DeviceError if it was closed,
-    perhaps meanwhile.
+    """A part of an active backend, as each call takes it.
+
+    Raises: DeviceError if it was closed, perhaps meanwhile.
     """
     if part is None:
         raise DeviceError("the backend is not active: it was closed, or never entered")

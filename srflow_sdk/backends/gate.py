@@ -1,5 +1,4 @@
-"""The gate: how far a picture may be from the CPU's float32 picture of the same latents, for a
-device or precision.
+"""The gate: how far a device's picture may be from the CPU's float32 picture of the same latents.
 
 Decibels are image-space PSNR at the bundle's default temperature, on two small photographs.
 
@@ -18,39 +17,40 @@ import math
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk.backends.base import Backend, Drawing
 from srflow_sdk.drawing.tiles import MIN_TILE, Window, padded_size
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.manifest import FINE_DB, FLOAT32_DB, LEAST_DB, Manifest
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.device_names import ComputePrecision
 
 INT8_ROWS = "encoder.int8+sampler"  # the graph that a manifest's rows about its int8 encoder name
-_Array = NDArray[np.float32]
 _MARGIN_DB = 10.0  # by which two roundings of one network may differ, as in srflow_export.parity
 _SMALLER_PHOTOGRAPHS_DB = 1.0
 
 
-def photographs(multiple: int) -> list[_Array]:
-    """Two photographs as LR images: float32 1×3×h×w in [0, 1], 32×32 or the next multiple of the
-    size multiple.
+def photographs(multiple: int) -> list[Floats]:
+    """Open two photographs as LR images, float32 1×3×h×w in [0, 1].
+
+    They have 32×32 pixels, or the next multiple of the size multiple.
     """
     # A synthetic image would promise too much: 41.8 dB of an int8 encoder that kept 39.8 on one of
     # these.
-    found = []
+    photos = []
     for path in sorted((Path(__file__).parent / "patches").glob("*.png")):
         pixels = np.asarray(Image.open(path).convert("RGB"), np.float32) / 255
         missing = [(0, padded_size(side, multiple) - side) for side in pixels.shape[:2]]
         padded = np.pad(pixels, (*missing, (0, 0)), mode="edge")
-        found.append(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
-    return found
+        photos.append(np.ascontiguousarray(padded.transpose(2, 0, 1)[None]))
+    return photos
 
 
-def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
-    """Draw one picture on an active backend at the default temperature. lr: 1×3×h×w. Returns
-    float32 1×3×sh×sw.
+def picture(backend: Backend, lr: Floats, manifest: Manifest) -> Floats:
+    """Draw one picture on an active backend at the default temperature.
+
+    lr: 1×3×h×w. Returns float32 1×3×sh×sw.
     """
     whole = Window(top=0, left=0, height=lr.shape[2], width=lr.shape[3])
     drawing = Drawing(
@@ -62,17 +62,18 @@ def picture(backend: Backend, lr: _Array, manifest: Manifest) -> _Array:
         tau=manifest.default_tau,
         core=whole.scaled(manifest.scale),
     )
-    drawn: _Array = backend.begin(backend.encode(lr), drawing)().transpose(2, 0, 1)
+    drawn: Floats = backend.begin(backend.encode(lr), drawing)().transpose(2, 0, 1)
     return drawn[None]
 
 
-def psnr(found: _Array, expected: _Array) -> float:
-    """PSNR in dB of two pictures within [0, 1]; infinite if they are equal, -inf if either is not
-    finite.
+def psnr(picture: Floats, expected: Floats) -> float:
+    """PSNR in dB of two pictures within [0, 1].
+
+    Infinite if they are equal, -inf if either is not finite.
     """
-    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
+    if not (np.isfinite(picture).all() and np.isfinite(expected).all()):
         return -math.inf
-    difference = np.clip(found, 0, 1).astype(np.float64) - np.clip(expected, 0, 1)
+    difference = np.clip(picture, 0, 1).astype(np.float64) - np.clip(expected, 0, 1)
     error = float(np.mean(difference**2))
     return -10 * math.log10(error) if error else math.inf
 
@@ -98,21 +99,19 @@ def check_agreement(
             and db > 0
         ):
             least_db = min(least_db, db - _MARGIN_DB)
-    if (
-        np.isfinite(expected).all()
-        and (found := psnr(picture(backend, lr, manifest), expected)) < least_db
-    ):
+    if not np.isfinite(expected).all():
+        return
+    decibels = psnr(picture(backend, lr, manifest), expected)
+    if decibels < least_db:
         raise DeviceError(
-            f"{backend.device} computes a different picture from {reference.device} ({found:.0f} "
-            "dB, where rounding "
-            f"leaves at least {least_db:.0f}), so it is not used; {backend.fix}"
+            f"{backend.device} computes a different picture from {reference.device} "
+            f"({decibels:.0f} dB, where rounding leaves at least {least_db:.0f}), so it is not "
+            f"used; {backend.fix}"
         )
 
 
 def is_within_gate(precision: ComputePrecision, decibels: float, manifest: Manifest) -> bool:
-    """True if "fastest" may choose what gives pictures with this PSNR against float32 on this
-    machine.
-    """
+    """True if "fastest" may choose what gives pictures with this PSNR against float32 here."""
     if precision == "bundle":
         return decibels >= FLOAT32_DB
     rows = [row.get("psnr_db") for row in manifest.parity if row.get("graph") == INT8_ROWS]

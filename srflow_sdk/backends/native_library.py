@@ -1,5 +1,6 @@
-"""The native libraries, for ONNX Runtime and TensorRT: where they are, and whether they fit. No
-graph needs one.
+"""The native libraries, for ONNX Runtime and TensorRT: where they are, and whether they fit.
+
+No graph needs one.
 
 A bundle that was exported with --plugins has the flow's operations as nodes of its own domain, each
 with a function in standard operators. A runtime runs a library's kernels for them, or, without the
@@ -35,8 +36,9 @@ _BESIDE = Path(__file__).resolve().parent.parent / "native"
 
 
 def find_native_library(variable: str = VARIABLE) -> Path | None:
-    """The file that the variable names, or else that in the package's `native/`, or None. Raises:
-    DeviceError.
+    """The file that the variable names, or else that in the package's `native/`, or None.
+
+    Raises: DeviceError.
     """
     if (named := os.environ.get(variable)) is None:
         beside = _BESIDE / f"{_FILES[variable]}.{'dylib' if sys.platform == 'darwin' else 'so'}"
@@ -44,9 +46,8 @@ def find_native_library(variable: str = VARIABLE) -> Path | None:
     if not named:
         return None
     path = Path(named)
-    if (
-        not path.is_absolute() or not path.is_file()
-    ):  # its code runs as soon as it is loaded, whatever folder this is
+    # its code runs as soon as it is loaded, whatever folder this is
+    if not path.is_absolute() or not path.is_file():
         why = "there is no such file" if path.is_absolute() else "only a whole path is taken"
         raise DeviceError(
             f"{variable} is {named!r}, but {why}; build the library (docs/native.md), or unset it"
@@ -55,8 +56,9 @@ def find_native_library(variable: str = VARIABLE) -> Path | None:
 
 
 def register(options: Any, path: Path) -> None:
-    """Register the library's kernels in ONNX Runtime's SessionOptions. Raises: DeviceError if that
-    fails.
+    """Register the library's kernels in ONNX Runtime's SessionOptions.
+
+    Raises: DeviceError if that fails.
     """
     check_native_library(path, version=__version__)
     with runtime_errors(f"ONNX Runtime cannot use {path}", _FIX.format(VARIABLE)):
@@ -65,8 +67,9 @@ def register(options: Any, path: Path) -> None:
 
 
 def check_native_library(path: Path, *, version: str, variable: str = VARIABLE) -> ctypes.CDLL:
-    """Load the file. Raises: DeviceError unless it is a library of ours, of this version of the
-    SDK.
+    """Load the file.
+
+    Raises: DeviceError unless it is a library of ours, of this version of the SDK.
     """
     try:
         library = ctypes.CDLL(str(path))
@@ -76,17 +79,18 @@ def check_native_library(path: Path, *, version: str, variable: str = VARIABLE) 
             f"{path} is not a usable library: {one_line(error)}; {_FIX.format(variable)}"
         ) from error
     built_for.restype = ctypes.c_char_p
-    found = bytes(built_for()).decode(errors="replace")
-    if found != version:
+    theirs = bytes(built_for()).decode(errors="replace")
+    if theirs != version:
         raise DeviceError(
-            f"{path} is from srflow-sdk {found}, but this is {version}; {_FIX.format(variable)}"
+            f"{path} is from srflow-sdk {theirs}, but this is {version}; {_FIX.format(variable)}"
         )
     return library
 
 
 def runs_on_cuda(path: Path) -> bool:
-    """True if the library has kernels for CUDA; without them its nodes would run on the CPU,
-    between the GPU's.
+    """True if the library has kernels for CUDA.
+
+    Without them its nodes would run on the CPU, between the GPU's.
     """
     try:
         return hasattr(ctypes.CDLL(str(path)), "srflow_standard_normal_cuda")
@@ -95,8 +99,9 @@ def runs_on_cuda(path: Path) -> bool:
 
 
 def plugins_of(path: Path) -> PluginLibrary:
-    """What a library of TensorRT's plugins is. Raises: DeviceError if it is none of this version of
-    the SDK.
+    """What a library of TensorRT's plugins is.
+
+    Raises: DeviceError if it is none of this version of the SDK.
     """
     library = check_native_library(path, version=__version__, variable=PLUGINS)
     if not hasattr(library, "srflow_plugins_abi"):
@@ -109,20 +114,21 @@ def plugins_of(path: Path) -> PluginLibrary:
 
 
 def load_plugins(trt: Any, wanted: PluginLibrary, *, rebuild: str) -> None:
-    """Let TensorRT load plugins, once in a process. rebuild: the command for engines. Raises:
-    DeviceError.
+    """Let TensorRT load plugins, once in a process.
+
+    rebuild: the command for engines. Raises: DeviceError.
     """
     path = find_native_library(PLUGINS)
     major = str(trt.__version__).partition(".")[0]
-    found = plugins_of(path) if path else None
-    if found != wanted or major != str(wanted.tensorrt_major):
-        here = f"{path} (ABI {found.abi}, TensorRT {found.tensorrt_major})" if found else "none"
+    library = plugins_of(path) if path else None
+    if library != wanted or major != str(wanted.tensorrt_major):
+        here = (
+            f"{path} (ABI {library.abi}, TensorRT {library.tensorrt_major})" if library else "none"
+        )
         raise DeviceError(
-            f"they need the libsrflow_trt.so of srflow-sdk {wanted.version} (ABI {wanted.abi}) for "
-            "TensorRT "
-            f"{wanted.tensorrt_major}, and here are {here} and TensorRT {trt.__version__}: name "
-            "that file in "
-            f"{PLUGINS}, or build them again: {rebuild}"
+            f"they need the libsrflow_trt.so of srflow-sdk {wanted.version} (ABI {wanted.abi}) "
+            f"for TensorRT {wanted.tensorrt_major}, and here are {here} and TensorRT "
+            f"{trt.__version__}: name that file in {PLUGINS}, or build them again: {rebuild}"
         )
     # It returns nothing for a file that it cannot load, and where the plugins are registered
     # already, as by LD_PRELOAD (IPluginRegistry::loadLibrary in NvInferRuntimeCommon.h; seen with

@@ -1,5 +1,4 @@
-"""OpenVINO's own runtime, which runs a bundle's graphs on processors of any maker and on Intel's
-GPUs.
+"""OpenVINO's own runtime, on processors of any maker and on Intel's GPUs.
 
 The encoder may compute in bfloat16; the sampler, which the flow's divisions make sensitive, always
 computes in float32. On a processor, OpenVINO runs the encoder alone if the graphs are in float32:
@@ -25,7 +24,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk.backends.base import Conditioning, one_line, own, runtime_errors, still_open
 from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtConditioning
@@ -33,6 +31,7 @@ from srflow_sdk.backends.providers import onnxruntime
 from srflow_sdk.errors import BundleError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.cache_folder import cache_folder, keeping, kept_folder
 from srflow_sdk.system.hardware import return_freed_memory
 from srflow_sdk.system.interrupts import interruptible
@@ -40,7 +39,6 @@ from srflow_sdk.system.raising import PassingError, is_installed
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
 Hint = Literal["f32", "bf16"]
-_Array = NDArray[np.float32]
 
 _RENDERERS = Path("/dev/dri"), "renderD*"  # a GPU's device file
 _cache_works = (
@@ -60,8 +58,9 @@ class OpenVinoConditioning(Conditioning):
 
 
 class OpenVinoBackend(OnnxRuntimeBackend):
-    """A bundle's encoder by OpenVINO; by ONNX Runtime its inverter and, unless `both`, its
-    sampler.
+    """A bundle's encoder by OpenVINO.
+
+    By ONNX Runtime its inverter and, unless `both`, its sampler.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             else self._session(self._graphs[1])
         )
 
-    def encode_impl(self, lr: _Array) -> Conditioning:
+    def encode_impl(self, lr: Floats) -> Conditioning:
         values = self._run_graph(
             self._encoder, {"lr": lr}, f"encoding {lr.shape[-1]}×{lr.shape[-2]}"
         )
@@ -114,13 +113,13 @@ class OpenVinoBackend(OnnxRuntimeBackend):
         return OrtConditioning({name: make(value.data) for name, value in values.items()})
 
     def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float
-    ) -> _Array:
+        self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float
+    ) -> Floats:
         if not self._both:
             return super().sample_impl(conditioning, noise, tau)
         inputs: dict[str, Any] = {f"noise_level{level}": array for level, array in noise.items()}
         inputs |= {"tau": np.array([tau])} | own(conditioning, OpenVinoConditioning).values
-        sr: _Array = self._run_graph(self._sampler, inputs, "sampling")["sr"].data
+        sr: Floats = self._run_graph(self._sampler, inputs, "sampling")["sr"].data
         return sr
 
     def _run_graph(
@@ -144,15 +143,15 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             )
             if self._threads:
                 settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
-        sha256 = self._bundle.manifest.files[name].get(
-            "sha256"
-        )  # a bundle that is being written has none yet
+        # a bundle that is being written has none yet
+        sha256 = self._bundle.manifest.files[name].get("sha256")
         return Graph(self._bundle.file(name), sha256=sha256, device=device, settings=settings)
 
 
 class Graph:
-    """A graph on one of OpenVINO's devices, kept in the cache if it has a hash. Threads run it one
-    at a time.
+    """A graph on one of OpenVINO's devices, kept in the cache if it has a hash.
+
+    Threads run it one at a time.
     """
 
     def __init__(
@@ -185,19 +184,16 @@ class Graph:
             **{name: np.ascontiguousarray(value, np.float32) for name, value in arrays.items()},
         }
         openvino_core()
-        with (
-            self._turn,
-            runtime_errors(what, FIX),
-        ):  # one at a time, as OpenVINO would have it anyway
+        # one at a time, as OpenVINO would have it anyway
+        with self._turn, runtime_errors(what, FIX):
             compiled = self._load() if self._compiled is None else self._compiled
             # Until the run has ended. One that fails or is cancelled leaves the new shapes in a
             # part of the nodes: what comes next would fail, differ, or end the process (seen in
             # 2026.4.1).
             self._compiled = None
             shapes = {name: tuple(value.shape) for name, value in inputs.items()}
-            if (
-                shapes != self._shapes
-            ):  # what OpenVINO frees for others does not fit them, and would stay in the heap
+            # what OpenVINO frees for others does not fit them, and would stay in the heap
+            if shapes != self._shapes:
                 return_freed_memory()
                 self._shapes = shapes
             request = compiled.create_infer_request()
@@ -207,9 +203,8 @@ class Graph:
                 request.start_async(inputs)
                 interruptible(request.wait, stop=request.cancel)
             except Exception as error:
-                traceback.clear_frames(
-                    error.__traceback__
-                )  # they hold the request, and it holds the memory
+                # they hold the request, and it holds the memory
+                traceback.clear_frames(error.__traceback__)
                 del request, compiled
                 raise
             if scarce:
@@ -221,8 +216,9 @@ class Graph:
             return outputs
 
     def _load(self) -> Any:
-        """The compiled graph; a second or less. Ctrl-C is heeded when it is done: OpenVINO cannot
-        be stopped here.
+        """The compiled graph.
+
+        A second or less. Ctrl-C is heeded when it is done: OpenVINO cannot be stopped here.
         """
         with runtime_errors(
             f"{self._path} is not a graph that OpenVINO can load", FIX, BundleError
@@ -251,10 +247,8 @@ class Graph:
                     return core.compile_model(
                         path, self._device, {**self._settings, "CACHE_DIR": str(folder)}
                     )
-            except (
-                RuntimeError,
-                OSError,
-            ):  # perhaps it cannot be written, as on a full disk: no reason to fail
+            except (RuntimeError, OSError):
+                # perhaps it cannot be written, as on a full disk: no reason to fail
                 compiled = core.compile_model(path, self._device, self._settings)
                 _cache_works = False
                 return compiled
@@ -278,8 +272,9 @@ def import_openvino() -> Any:
 
 
 def openvino_core() -> Any:
-    """The process's Core, whose threads all graphs share. Raises: DeviceError, also in a forked
-    process.
+    """The process's Core, whose threads all graphs share.
+
+    Raises: DeviceError, also in a forked process.
     """
     core, process = _core()
     if process != os.getpid():
@@ -303,8 +298,9 @@ def _core() -> tuple[Any, int]:
 
 
 def best_device() -> str:
-    """The first GPU that OpenVINO runs on, such as "GPU.0", or "CPU". Neural processors compute in
-    half precision.
+    """The first GPU that OpenVINO runs on, such as "GPU.0", or "CPU".
+
+    Neural processors compute in half precision.
     """
     return next(
         (name for name in openvino_core().available_devices if name.partition(".")[0] == "GPU"),
@@ -320,8 +316,9 @@ def has_bf16() -> bool:
 
 
 def gpu_offered() -> bool:
-    """True if OpenVINO is installed and runs on a GPU here. Without a GPU's device file it is not
-    even imported.
+    """True if OpenVINO is installed and runs on a GPU here.
+
+    Without a GPU's device file it is not even imported.
     """
     folder, names = _RENDERERS
     has_file = sys.platform != "linux" or any(folder.glob(names))
@@ -329,8 +326,9 @@ def gpu_offered() -> bool:
 
 
 def _name(value: Any) -> str:
-    """The name of an input or output in the file: a tensor may have further ones, of operators that
-    were left out.
+    """The name of an input or output in the file.
+
+    A tensor may have further ones, of operators that were left out.
     """
     name: str = value.get_node().get_friendly_name().partition("/sink_port_")[0]
     return name if name in value.names else str(value.any_name)

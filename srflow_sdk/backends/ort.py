@@ -34,6 +34,7 @@ from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.cache_folder import keeping, kept_folder
 from srflow_sdk.system.device_names import DeviceName
 from srflow_sdk.system.hardware import processor
@@ -42,7 +43,6 @@ from srflow_sdk.system.interrupts import interruptible, is_cancelled
 _log = logging.getLogger(__name__)
 _FATAL_ONLY = 4
 _KEPT = "graph.onnx", "weights.bin"
-_Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +59,12 @@ class OrtConditioning(Conditioning):
 class OnnxRuntimeBackend(Backend):
     """A bundle's encoder.onnx and sampler.onnx in two ONNX Runtime sessions.
 
-    Args: bundle: The bundle. device: "cpu", "cuda", "rtx" or "webgpu". gpu: Which GPU, by number.
+    Args:
+        bundle: The bundle.
+        device: "cpu", "cuda", "rtx" or "webgpu".
+        gpu: Which GPU, by number.
         threads: CPU threads for the operators, at most one per core; None leaves the choice to ONNX
-        Runtime (one per
-            physical core).
+            Runtime (one per physical core).
         graphs: The encoder's and the sampler's file in the bundle; None: those that the device can
             run, which are the float32 ones if it has no bfloat16 convolution.
     """
@@ -118,7 +120,7 @@ class OnnxRuntimeBackend(Backend):
     def deactivate_impl(self) -> None:
         self._encoder = self._sampler = self._inverter = None
 
-    def encode_impl(self, lr: _Array) -> Conditioning:
+    def encode_impl(self, lr: Floats) -> Conditioning:
         session = still_open(self._encoder)
         what = f"encoding {lr.shape[-1]}×{lr.shape[-2]} pixels on {self.device}"
         names = [output.name for output in session.get_outputs()]
@@ -127,9 +129,9 @@ class OnnxRuntimeBackend(Backend):
         )
 
     def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float
-    ) -> _Array:
-        sr: _Array = self._decoded(conditioning, noise, tau, where="cpu").numpy()
+        self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float
+    ) -> Floats:
+        sr: Floats = self._decoded(conditioning, noise, tau, where="cpu").numpy()
         return sr
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
@@ -162,8 +164,8 @@ class OnnxRuntimeBackend(Backend):
         return fits and INVERTER in self._bundle.manifest.files
 
     def invert_impl(
-        self, conditioning: Conditioning, hr: _Array
-    ) -> tuple[dict[int, _Array], _Array]:
+        self, conditioning: Conditioning, hr: Floats
+    ) -> tuple[dict[int, Floats], Floats]:
         still_open(self._encoder)
         with self._loading:  # when it is first needed: most programs never do
             if self._inverter is None:
@@ -173,8 +175,8 @@ class OnnxRuntimeBackend(Backend):
         names = [f"latent_level{level}" for level in levels]
         inputs = own(conditioning, OrtConditioning).values
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
-        found = self._run(session, {**inputs, "hr": hr}, [*names, "log_density"], what)
-        *latents, log_density = (value.numpy() for value in found.values())
+        outputs = self._run(session, {**inputs, "hr": hr}, [*names, "log_density"], what)
+        *latents, log_density = (value.numpy() for value in outputs.values())
         return dict(zip(levels, latents, strict=True)), log_density
 
     def _run(
@@ -186,8 +188,9 @@ class OnnxRuntimeBackend(Backend):
         *,
         where: str = "cpu",
     ) -> dict[str, Any]:
-        """Compute the outputs by name, as OrtValues. inputs: arrays, which become float32, and
-        OrtValues.
+        """Compute the outputs by name, as OrtValues.
+
+        inputs: arrays, which become float32, and OrtValues.
         """
         binding = session.io_binding()
         options = onnxruntime().RunOptions()
@@ -219,10 +222,8 @@ class OnnxRuntimeBackend(Backend):
         options = self._options()
         on_cpu = provider.device == "cpu"
         library = None
-        if self._bundle.manifest.plugins and provider.device in (
-            "cpu",
-            "cuda",
-        ):  # others run the nodes' functions
+        # others run the nodes' functions
+        if self._bundle.manifest.plugins and provider.device in ("cpu", "cuda"):
             library = find_native_library()
         if library is not None and not on_cpu and not runs_on_cuda(library):
             _log.warning("%s has no kernels for CUDA: continuing without it", library)
@@ -241,9 +242,8 @@ class OnnxRuntimeBackend(Backend):
             raise DeviceError(
                 f"ONNX Runtime has {provider.title} support but could not start it here; {self.fix}"
             )
-        with contextlib.suppress(
-            AttributeError, RuntimeError
-        ):  # where this ONNX Runtime records it
+        # where this ONNX Runtime records it
+        with contextlib.suppress(AttributeError, RuntimeError):
             taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
         if provider.name not in taken:
             others = ", ".join(sorted(taken))
@@ -251,15 +251,12 @@ class OnnxRuntimeBackend(Backend):
         return session
 
     def _kept_session(self, name: str) -> Any:
-        """A session of the graph as it was optimised before, or one that keeps it for the next
-        time; None: neither.
-        """
+        """Open the graph as it was optimised before, or keep it so; None: neither."""
         # without hashes while the bundle is being written
         ort = onnxruntime()
         files = self._bundle.manifest.files
-        hashes = [
-            files[file].get("sha256") for file in (name, REQUIRED_FILES[1])
-        ]  # it may hold the weights
+        # it may hold the weights
+        hashes = [files[file].get("sha256") for file in (name, REQUIRED_FILES[1])]
         usable = all(hashes) and processor()
         kept = (
             kept_folder("graphs", *hashes, ort.__version__, ort.get_build_info(), processor())
@@ -269,12 +266,11 @@ class OnnxRuntimeBackend(Backend):
         if kept is None:
             return None
         options = self._options()
-        found = kept.is_dir()
+        is_kept = kept.is_dir()
         try:
-            if found:
-                options.graph_optimization_level = (
-                    ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-                )  # it is optimised
+            if is_kept:
+                # it is optimised
+                options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
                 return _made(kept / _KEPT[0], options, [self._provider.name])
             with keeping(kept) as part:
                 options.optimized_model_filepath = str(part / _KEPT[0])
@@ -292,7 +288,7 @@ class OnnxRuntimeBackend(Backend):
                 self._bundle.file(name),
                 one_line(error),
             )
-            if found:
+            if is_kept:
                 shutil.rmtree(kept, ignore_errors=True)
             return None
 
@@ -314,14 +310,14 @@ class OnnxRuntimeBackend(Backend):
 
 
 class GpuDrawing:
-    """Draws pictures on a GPU, in OrtValues there, by the kernels of engines. Thread-safe. Raises:
-    DeviceError.
+    """Draws pictures on a GPU, in OrtValues there, by the kernels of engines.
+
+    Thread-safe. Raises: DeviceError.
     """
 
     def __init__(self, number: int) -> None:
-        from srflow_sdk.backends.tensorrt_engines.cuda import (
-            CudaGpu,
-        )  # here, as processors do without
+        # here, as processors do without
+        from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
         from srflow_sdk.backends.tensorrt_engines.execution import DrawingKernels
 
         self._gpu = CudaGpu.open(number)
@@ -358,9 +354,8 @@ class GpuDrawing:
                 values: NDArray[Any] = picture.numpy()[0].transpose(1, 2, 0)[core.slices]
                 return values
             kept, bounds = self._bounds
-            if (
-                finish.bounds is not None and kept is not finish
-            ):  # they go up once for all samples of a tile
+            # they go up once for all samples of a tile
+            if finish.bounds is not None and kept is not finish:
                 bounds = self._there(finish.bounds)
                 self._bounds = finish, bounds
             where = 0 if finish.bounds is None else bounds.data_ptr()

@@ -1,5 +1,4 @@
-"""ONNX Runtime's execution providers, as a table with a row for each, and what is common to
-starting them.
+"""ONNX Runtime's execution providers, a row for each, and how all of them are started.
 
 A new provider is a row here, and its name in :mod:`srflow_sdk.system.device_names`. Plug-in
 providers are packages `onnxruntime_ep_*`: each says where its library is, ONNX Runtime loads it,
@@ -31,12 +30,18 @@ _FREE = contextlib.nullcontext()
 class Provider:
     """A row: an execution provider.
 
-    device, name: the SDK's and ONNX Runtime's name. title: for people. fix: what to do if it does
-    not start. options: the provider's own, for a bundle and the number of a GPU. check: of that
-    number, before it starts; it raises DeviceError. bfloat16: it has bfloat16 convolutions. memory:
-    ONNX Runtime's name for where the encoder's outputs stay. one_at_a_time: held during runs. Of
-    plug-ins, module: to import.
-    package: pip's name. needs: the hardware and drivers.
+    Attributes:
+        device, name: the SDK's and ONNX Runtime's name.
+        title: for people.
+        fix: what to do if it does not start.
+        options: the provider's own, for a bundle and the number of a GPU.
+        check: of that number, before it starts; it raises DeviceError.
+        bfloat16: it has bfloat16 convolutions.
+        memory: ONNX Runtime's name for where the encoder's outputs stay.
+        one_at_a_time: held during runs.
+        module: of a plug-in, to import.
+        package: of a plug-in, pip's name.
+        needs: of a plug-in, the hardware and drivers.
     """
 
     device: DeviceName
@@ -53,8 +58,9 @@ class Provider:
     needs: str = ""
 
     def offered(self) -> bool:
-        """True if ONNX Runtime was built with it, or its package is there; only a session can tell
-        if it starts.
+        """True if ONNX Runtime was built with it, or its package is there.
+
+        Only a session can tell if it starts.
         """
         return (
             is_installed(self.module)
@@ -63,8 +69,9 @@ class Provider:
         )
 
     def suits_auto(self) -> bool:
-        """True if "auto" tries it. A plug-in needs a GPU: on the CPU, WebGPU only has a renderer
-        for tests.
+        """True if "auto" tries it.
+
+        A plug-in needs a GPU: on the CPU, WebGPU only has a renderer for tests.
         """
         if (
             self.device == "cpu"
@@ -76,9 +83,8 @@ class Provider:
 
     def version(self) -> str:
         """The installed plug-in's version, "" if pip does not know it."""
-        from importlib import (
-            metadata,
-        )  # imported here: most machines have none of these packages, and it takes time
+        # imported here: most machines have none of these packages, and it takes time
+        from importlib import metadata
 
         for name in (self.package, f"{self.package}-cu13", f"{self.package}-cu12"):
             with contextlib.suppress(metadata.PackageNotFoundError):
@@ -107,8 +113,9 @@ class Provider:
             )
 
     def configure(self, options: Any, bundle: Bundle, gpu: int) -> list[Any] | None:
-        """The providers of a session, the first choice first; None if they are set in its
-        SessionOptions.
+        """The providers of a session, the first choice first.
+
+        None if they are set in its SessionOptions.
         """
         if self.module:
             options.add_provider_for_devices([find_devices(self)[gpu]], self.options(bundle, gpu))
@@ -207,12 +214,12 @@ def find_devices(plugin: Provider) -> list[Any]:
             _register(plugin, ort)
             _registered.add(plugin.module)
     order = [ort.OrtHardwareDeviceType.GPU, ort.OrtHardwareDeviceType.CPU]
-    found = [
+    devices = [
         one
         for one in ort.get_ep_devices()
         if one.ep_name == plugin.name and one.device.type in order
     ]
-    real = [one for one in found if not one.device.metadata.get("is_virtual")]
+    real = [one for one in devices if not one.device.metadata.get("is_virtual")]
     return sorted(real, key=lambda one: order.index(one.device.type))
 
 
@@ -229,9 +236,8 @@ def _register(plugin: Provider, ort: Any) -> None:
         if all(one.ep_name != plugin.name for one in ort.get_ep_devices()):
             helper = importlib.import_module(plugin.module)
             ort.register_execution_provider_library(plugin.module, helper.get_library_path())
-    except (
-        Exception
-    ) as error:  # ORT's exceptions have no common base but Exception, and a package may raise any
+    except Exception as error:
+        # ORT's exceptions have no common base but Exception, and a package may raise any
         # ONNX Runtime names the library's whole path before it says what is missing.
         reason = one_line(str(error).rpartition("with error: ")[2])
         again = (
@@ -244,8 +250,9 @@ def _register(plugin: Provider, ort: Any) -> None:
 
 
 def onnxruntime() -> Any:
-    """Import ONNX Runtime. What is left of it after one of two builds was uninstalled still
-    imports, but is empty.
+    """Import ONNX Runtime.
+
+    What is left of it after one of two builds was uninstalled still imports, but is empty.
     """
     try:
         import onnxruntime

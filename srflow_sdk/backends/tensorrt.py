@@ -1,5 +1,6 @@
-"""TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch; which of them, and why
-not the others.
+"""TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch.
+
+Which of them, and why not the others.
 
 Threads share the engines. Every call takes a lane of its own, with a stream and execution contexts,
 and may give it back while the GPU still works: an encoder's work is never waited for, and a
@@ -41,6 +42,7 @@ from srflow_sdk.model.engine_records import (
     LrProfile,
     engines_command,
 )
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
 from srflow_sdk.system.raising import is_installed
 
@@ -54,7 +56,6 @@ _LIBRARIES = {
 }
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_Array = NDArray[np.float32]
 
 
 class TensorRTBackend(Backend):
@@ -84,9 +85,9 @@ class TensorRTBackend(Backend):
         return self._session.record.profile if self._session else None
 
     def activate_impl(self) -> None:
-        record, library, found = select_engines(self._bundle, gpu=self._gpu)
+        record, library, properties = select_engines(self._bundle, gpu=self._gpu)
         cuda = CudaGpu.open(self._gpu)
-        self._session = _Session(self._bundle, record, library, found, cuda)
+        self._session = _Session(self._bundle, record, library, properties, cuda)
         # Called by Python too: a backend that nobody closed must not keep the GPU's memory.
         self._release = release = weakref.finalize(self, self._session.close)
         release.atexit = False
@@ -95,7 +96,7 @@ class TensorRTBackend(Backend):
         self._session = None
         self._release()
 
-    def encode_impl(self, lr: _Array) -> EncodedImage:
+    def encode_impl(self, lr: Floats) -> EncodedImage:
         session = still_open(self._session)
 
         def encode(lane: GpuLane) -> EncodedImage:
@@ -116,8 +117,8 @@ class TensorRTBackend(Backend):
         )
 
     def sample_impl(
-        self, conditioning: Conditioning, noise: Mapping[int, _Array], tau: float
-    ) -> _Array:
+        self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float
+    ) -> Floats:
         session = still_open(self._session)
         arrays = {f"noise_level{level}": array for level, array in noise.items()}
         arrays["tau"] = np.array([tau], np.float32)
@@ -145,29 +146,32 @@ class TensorRTBackend(Backend):
         return self._session is not None and self._session.record.inverter != ""
 
     def invert_impl(
-        self, conditioning: Conditioning, hr: _Array
-    ) -> tuple[dict[int, _Array], _Array]:
+        self, conditioning: Conditioning, hr: Floats
+    ) -> tuple[dict[int, Floats], Floats]:
         session = still_open(self._session)
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
-        found = session.computed(session.inverter(), conditioning, {"hr": hr}, what)
+        outputs = session.computed(session.inverter(), conditioning, {"hr": hr}, what)
         levels = [entry.level for entry in self._bundle.manifest.latent_levels]
-        return {level: found[f"latent_level{level}"] for level in levels}, found["log_density"]
+        return {level: outputs[f"latent_level{level}"] for level in levels}, outputs["log_density"]
 
 
 class _Session:
-    """Loaded engines with their memory and lanes, from one activation to the last call after it is
-    closed.
-    """
+    """Loaded engines with their memory and lanes, until the last call after it is closed."""
 
     def __init__(
-        self, bundle: Bundle, record: EngineRecord, library: ModuleType, found: Gpu, gpu: CudaGpu
+        self,
+        bundle: Bundle,
+        record: EngineRecord,
+        library: ModuleType,
+        properties: Gpu,
+        gpu: CudaGpu,
     ) -> None:
         self.record = record
-        self._found = found
+        self._properties = properties
         self._bundle = bundle
         self._library = library
         self._gpu = gpu
-        name = "".join(character if character.isalnum() else "-" for character in found.name)
+        name = "".join(character if character.isalnum() else "-" for character in properties.name)
         self._kernel_cache = KernelCache(f"{bundle.model_sha256[:32]}-{name}")
         with gpu.current():
             self._log = EngineLog(library)
@@ -184,9 +188,7 @@ class _Session:
         self._closed = False
 
     def inverter(self) -> Engine:
-        """The inverter's engine, which is loaded when it is first needed: most programs never
-        do.
-        """
+        """The inverter's engine, loaded when it is first needed: most programs never do."""
         with self._loading, self._gpu.current():
             if self._inverter is None:
                 self._inverter = self._loaded(self.record.inverter)
@@ -198,7 +200,7 @@ class _Session:
         if engine is None:
             failure = self._log.failure(f"{path} cannot be loaded")
             raise type(failure)(
-                f"{failure}; build it again: {_build(self._bundle, self._found, self.record)}"
+                f"{failure}; build it again: {_build(self._bundle, self._properties, self.record)}"
             )
         own_graphs = self.record.runtime == "tensorrt_rtx"
         return Engine(
@@ -215,13 +217,13 @@ class _Session:
         return image
 
     def computed(
-        self, engine: Engine, conditioning: Conditioning, arrays: Mapping[str, _Array], what: str
-    ) -> dict[str, _Array]:
+        self, engine: Engine, conditioning: Conditioning, arrays: Mapping[str, Floats], what: str
+    ) -> dict[str, Floats]:
         """The outputs of an engine by name, for an image and the arrays of its other inputs."""
         image = self.own_image(conditioning)
         uploads = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
 
-        def work(lane: GpuLane) -> Callable[[], dict[str, _Array]]:
+        def work(lane: GpuLane) -> Callable[[], dict[str, Floats]]:
             inputs = image.shapes | {name: one.shape for name, one in uploads.items()}
             with lane.binding(engine, inputs) as binding:
                 binding.run(uploads, lane.slot(image))
@@ -231,7 +233,7 @@ class _Session:
                     [*zip(map(binding.buffer, shapes), sizes, strict=True)], most=sum(sizes)
                 )
 
-            def outputs() -> dict[str, _Array]:
+            def outputs() -> dict[str, Floats]:
                 with sent.read() as came:
                     parts = np.split(came.view(np.float32).copy(), np.cumsum(sizes)[:-1] // 4)
                 pairs = zip(shapes.items(), parts, strict=True)
@@ -242,8 +244,9 @@ class _Session:
         return self.arrived(what, self.run(what, work))
 
     def run(self, what: str, work: Callable[[GpuLane], _T]) -> _T:
-        """Do work in a lane. what: it in words, for errors. Raises: DeviceError,
-        OutOfMemoryError.
+        """Do work in a lane.
+
+        what: it in words, for errors. Raises: DeviceError, OutOfMemoryError.
         """
         with _said(what), self._lane() as lane:
             with contextlib.suppress(OutOfMemoryError):
@@ -309,9 +312,8 @@ class _Session:
                     lane.close()
                 self.memory.close()
                 self.kernels.unload()  # last: captured graphs launch it
-        except (
-            DeviceError
-        ) as error:  # after a failure on the GPU, nothing works there until the program ends
+        except DeviceError as error:
+            # after a failure on the GPU, nothing works there until the program ends
             _log.warning("GPU memory could not be released: %s", error)
         self._idle.clear()
 
@@ -330,29 +332,30 @@ def _said(what: str) -> Iterator[None]:
 
 
 def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
-    """True if some engines are for this GPU, and a library for them is installed. Nothing large is
-    loaded.
+    """True if some engines are for this GPU, and a library for them is installed.
+
+    Nothing large is loaded.
     """
     records = [record for record in bundle.manifest.engines if is_installed(record.runtime)]
-    found = find_gpu(gpu) if records else None
-    return found is not None and any(
-        found.compute_capability in record.compute_capabilities for record in records
+    properties = find_gpu(gpu) if records else None
+    return properties is not None and any(
+        properties.compute_capability in record.compute_capabilities for record in records
     )
 
 
 def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, ModuleType, Gpu]:
-    """The first engines that this machine can run, their library, and the GPU. Raises: DeviceError,
-    all reasons.
+    """The first engines that this machine can run, their library, and the GPU.
+
+    Raises: DeviceError, all reasons.
     """
-    found = find_gpu(gpu)
+    properties = find_gpu(gpu)
     reasons = []
     if not bundle.manifest.engines:
         raise DeviceError(
             f'{bundle.path} has no TensorRT engines; use device="cuda" or device="cpu", which run '
-            "its ONNX graphs, or "
-            f"build engines: {_build(bundle, found)}"
+            f"its ONNX graphs, or build engines: {_build(bundle, properties)}"
         )
-    if found is None:
+    if properties is None:
         raise DeviceError(
             f"engines need an NVIDIA GPU, but the driver shows no GPU {gpu} or is not installed; "
             "check it with "
@@ -360,15 +363,16 @@ def select_engines(bundle: Bundle, *, gpu: int = 0) -> tuple[EngineRecord, Modul
         )
     for record in bundle.manifest.engines:
         try:
-            return record, _library(bundle, record, found), found
+            return record, _library(bundle, record, properties), properties
         except DeviceError as error:
             reasons.append(f"{record.encoder}: {error}")
     raise DeviceError(f"{bundle.path} has no engines that can run here; {'; '.join(reasons)}")
 
 
 def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
-    """The library that runs these engines. Raises: DeviceError if they do not fit this machine or
-    bundle.
+    """The library that runs these engines.
+
+    Raises: DeviceError if they do not fit this machine or bundle.
     """
     rebuild = _build(bundle, gpu, record)
     title, distribution = _LIBRARIES[record.runtime]
@@ -387,16 +391,14 @@ def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
     if (installed := library.__version__) != record.version:
         raise DeviceError(
             f"built by {title} {record.version}, but {installed} is installed, and no other "
-            "version runs them: "
-            f"{exactly}, or build them for this one: {rebuild}"
+            f"version runs them: {exactly}, or build them for this one: {rebuild}"
         )
     if gpu.compute_capability not in record.compute_capabilities:
         wanted = " or ".join(record.compute_capabilities)
         model = f" ({record.gpu})" if record.gpu else ""
         raise DeviceError(
             f"built for compute capability {wanted}{model}, but this GPU, {gpu.name}, has "
-            f"{gpu.compute_capability}; "
-            f"build them for it, on this machine: {rebuild}"
+            f"{gpu.compute_capability}; build them for it, on this machine: {rebuild}"
         )
     if record.plugins is not None:
         load_plugins(library, record.plugins, rebuild=rebuild)

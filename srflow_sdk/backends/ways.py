@@ -1,5 +1,4 @@
-"""The ways to compute one picture on a processor, and the choice among them by what each takes and
-gives.
+"""The ways to compute a picture on a processor, and the choice among them.
 
 Each way draws two small photographs, which are compared with float32 on ONNX Runtime; one that is
 near enough (:mod:`srflow_sdk.backends.gate`) is timed in turns with that, so that a load hits both,
@@ -62,8 +61,9 @@ _measuring = threading.Lock()  # two at a time would count each other's CPU time
 
 @dataclass(frozen=True, kw_only=True)
 class Way:
-    """A runtime, by its device's name, and what its encoder computes in. The sampler always
-    computes in float32.
+    """A runtime, by its device's name, and what its encoder computes in.
+
+    The sampler always computes in float32.
     """
 
     device: Literal["cpu", "openvino"]
@@ -82,8 +82,9 @@ _INT8_CPU = Way(device="cpu", precision="int8")
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One way's CPU time, infinite if it was not timed, and PSNR against float32, the worse of two
-    photographs.
+    """One way's CPU time, infinite if not timed, and its PSNR against float32.
+
+    That is the worse of two photographs.
     """
 
     way: Way
@@ -106,9 +107,7 @@ def open_measured(
     threads: int | None,
     precision: Literal["bf16", "int8", "fastest"],
 ) -> Backend:
-    """An active backend that computes so on the processor, by what is measured once for each
-    machine and model.
-    """
+    """Open the backend that computes so on the processor, measured once a machine and model."""
     has = bundle.manifest.precision
     openvino = is_installed("openvino")
     if device not in ("auto", "cpu", "openvino"):
@@ -123,8 +122,7 @@ def open_measured(
     if precision == "int8" and INT8_ENCODER not in bundle.manifest.files:
         raise BundleError(
             f"{bundle.path} has no {INT8_ENCODER}, which int8 needs; to add it: srflow-export "
-            f"--bundle {bundle.path} "
-            "--also int8 -o with-int8.srflow"
+            f"--bundle {bundle.path} --also int8 -o with-int8.srflow"
         )
     if precision == "bf16" and device == "cpu":
         raise ArgumentError(
@@ -140,10 +138,10 @@ def open_measured(
         return _opened(bundle, _OPENVINO, threads)  # which says so
     if precision == "int8" and (device == "cpu" or not openvino):
         return _opened(bundle, _INT8_CPU, threads)
-    found = measured(bundle, threads=threads)
-    chosen = choose(found, bundle.manifest, device=device, precision=precision)
+    measurements = measured(bundle, threads=threads)
+    chosen = choose(measurements, bundle.manifest, device=device, precision=precision)
     if chosen is None:
-        why = "; ".join(map(str, found.values()))
+        why = "; ".join(map(str, measurements.values()))
         fix = 'precision="bundle"' if precision == "bf16" else 'device="cpu" or "auto"'
         raise DeviceError(
             f"{precision} gives no picture near enough on OpenVINO here ({why}); use {fix}"
@@ -158,14 +156,19 @@ def open_measured(
 
 
 def choose(
-    found: Mapping[Way, Measured], manifest: Manifest, *, device: str, precision: str = "fastest"
+    measurements: Mapping[Way, Measured],
+    manifest: Manifest,
+    *,
+    device: str,
+    precision: str = "fastest",
 ) -> Way | None:
-    """The fastest way near enough on a device ("auto", "cpu" or "openvino"); None if that has
-    none.
+    """The fastest way near enough on a device ("auto", "cpu" or "openvino").
+
+    None if that has none.
     """
     best: Measured | None = None
     for one in sorted(
-        found.values(),
+        measurements.values(),
         key=lambda one: ((one.way != REFERENCE) + (one.way.precision != "bundle"), one.seconds),
     ):
         if precision == "fastest":
@@ -173,7 +176,7 @@ def choose(
             near &= one.seconds < math.inf
         else:
             same = (
-                min(found[_INT8_CPU].decibels - _SAME_DB, FINE_DB)
+                min(measurements[_INT8_CPU].decibels - _SAME_DB, FINE_DB)
                 if precision == "int8"
                 else LEAST_DB
             )
@@ -188,8 +191,9 @@ def choose(
 
 
 def measured(bundle: Bundle, *, threads: int | None) -> dict[Way, Measured]:
-    """Measure all ways, or take an earlier start's results. Nothing is kept if a failure may
-    pass.
+    """Measure all ways, or take an earlier start's results.
+
+    Nothing is kept if a failure may pass.
     """
     file = _file(bundle, threads)
     with _measuring:
@@ -197,20 +201,25 @@ def measured(bundle: Bundle, *, threads: int | None) -> dict[Way, Measured]:
             return known
         begun = time.monotonic()
         _log.info("measuring what is fastest on this processor, once for this model …")
-        found, lasting = _measure(bundle, threads)
-        _log.info("measured in %.1f s: %s", time.monotonic() - begun, "; ".join(map(str, found)))
+        measurements, lasting = _measure(bundle, threads)
+        _log.info(
+            "measured in %.1f s: %s", time.monotonic() - begun, "; ".join(map(str, measurements))
+        )
         if file is not None and lasting:
             with contextlib.suppress(OSError):  # it only costs time
                 write_atomically(
-                    file, (json.dumps([asdict(one) for one in found], indent=1) + "\n").encode()
+                    file,
+                    (json.dumps([asdict(one) for one in measurements], indent=1) + "\n").encode(),
                 )
-        return {one.way: one for one in found}
+        return {one.way: one for one in measurements}
 
 
 def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]:
-    """The results, the reference first, and whether they last. Besides the reference, one way is
-    open at a time.
+    """The results, the reference first, and whether they last.
+
+    Besides the reference, one way is open at a time.
     """
+    # Many names: the reference stays open while each way is compared with it.
     manifest = bundle.manifest
     lasting = True
     ways = [_INT8_OPENVINO, _INT8_CPU] if INT8_ENCODER in manifest.files else []
@@ -221,13 +230,12 @@ def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]
         photos = photographs(manifest.size_multiple)
         expected = [picture(reference, photo, manifest) for photo in photos]
         timed = photos[0]
-        if (
-            _seconds(reference, timed, manifest) < _QUICK_S
-        ):  # two photographs twice: closer to the tiles of real ones
+        # two photographs twice: closer to the tiles of real ones
+        if _seconds(reference, timed, manifest) < _QUICK_S:
             row = np.concatenate(photos, axis=3)
             timed = np.concatenate([row, row[..., ::-1]], axis=2)
         (exact,) = _best_times([reference], timed, manifest)
-        found = [Measured(way=REFERENCE, seconds=exact, decibels=math.inf)]
+        measurements = [Measured(way=REFERENCE, seconds=exact, decibels=math.inf)]
         for way in ways:
             try:
                 with (
@@ -239,18 +247,17 @@ def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]
                         psnr(picture(backend, photo, manifest), theirs) for photo, theirs in pairs
                     )
                     seconds = math.inf
-                    if (
-                        decibels >= LEAST_DB
-                    ):  # stated beside the reference's first time: by their ratio now
+                    # stated beside the reference's first time: by their ratio now
+                    if decibels >= LEAST_DB:
                         own, beside = _best_times([backend, reference], timed, manifest)
                         seconds = own / beside * exact
-                found.append(Measured(way=way, seconds=seconds, decibels=decibels))
+                measurements.append(Measured(way=way, seconds=seconds, decibels=decibels))
             except CancelledError:
                 raise
             except SRFlowError as error:
                 lasting &= not isinstance(error, (OutOfMemoryError, PassingError))
-                found.append(Measured(way=way, error=str(error)))
-    return found, lasting
+                measurements.append(Measured(way=way, error=str(error)))
+    return measurements, lasting
 
 
 def _made(bundle: Bundle, way: Way, threads: int | None) -> Backend:
@@ -275,8 +282,9 @@ def _opened(bundle: Bundle, way: Way, threads: int | None) -> Backend:
 
 
 def _best_times(backends: Sequence[Backend], image: Any, manifest: Manifest) -> list[float]:
-    """The shortest time of each, which other programs disturbed least. They take turns, so that a
-    load hits all.
+    """The shortest time of each, which other programs disturbed least.
+
+    They take turns, so that a load hits all.
     """
     _seconds(backends[0], image, manifest)
     rounds = [[_seconds(backend, image, manifest) for backend in backends] for _ in range(_ROUNDS)]
@@ -284,8 +292,9 @@ def _best_times(backends: Sequence[Backend], image: Any, manifest: Manifest) -> 
 
 
 def _seconds(backend: Backend, image: Any, manifest: Manifest) -> float:
-    """CPU seconds of all threads. Beside other programs, wall-clock times vary threefold, and these
-    by a tenth.
+    """CPU seconds of all threads.
+
+    Beside other programs, wall-clock times vary threefold, and these by a tenth.
     """
     begun = time.process_time()
     picture(backend, image, manifest)
@@ -324,7 +333,7 @@ def _read(file: Path | None) -> dict[Way, Measured]:
     """The results of an earlier start; empty if there is no such file, or it is damaged."""
     try:
         entries = json.loads(file.read_text("utf-8")) if file else []
-        found = [Measured(**{**entry, "way": Way(**entry["way"])}) for entry in entries]
-        return {one.way: one for one in found}
+        measurements = [Measured(**{**entry, "way": Way(**entry["way"])}) for entry in entries]
+        return {one.way: one for one in measurements}
     except (OSError, ValueError, TypeError, RecursionError):
         return {}

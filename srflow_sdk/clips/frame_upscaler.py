@@ -30,7 +30,7 @@ from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.pixels.in_memory import to_unit, unpacked
+from srflow_sdk.pixels.in_memory import Floats, Pixels, to_unit, unpacked
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
@@ -48,28 +48,30 @@ _BAND = 128  # rows carried at a time, so that copies stay small
 
 @dataclass(frozen=True, kw_only=True)
 class _Frame:
-    """A frame, as far as the next one depends on it. picture, with its detail in it: float32
-    sH×sW×3.
+    """A frame, as far as the next one depends on it.
+
+    picture, with its detail in it: float32 sH×sW×3.
     """
 
     number: int
     shape: tuple[int, ...]
     gray: NDArray[np.uint8]
-    picture: NDArray[np.float32]
-    detail: NDArray[np.float32]
+    picture: Floats
+    detail: Floats
 
 
 class FrameUpscaler:
-    """Upscales the frames of a clip in their order, so that detail that is sampled stays on what it
-    belongs to.
+    """Upscales a clip's frames in their order, so that sampled detail stays where it belongs.
 
     A keyframe is what :meth:`Upscaler.upscale` draws. With tau="auto" each place's temperature
     changes as slowly as its detail. Memory is that of six pictures in float32. Not thread-safe.
 
-    Args: upscaler: With one model; it stays open. latents: "motion" carries what was drawn along
-        the motion from frame to frame; "screen" draws every frame with
-            the same latents, which look like dirt on a window once the picture moves; "fresh" draws
-            each with others, those of sample = its number, and detail boils.
+    Args:
+        upscaler: With one model; it stays open.
+        latents: "motion" carries what was drawn along the motion from frame to frame; "screen"
+            draws every frame with the same latents, which look like dirt on a window once the
+            picture moves; "fresh" draws each with others, those of sample = its number, and detail
+            boils.
         keyframes: With "motion", frames whose numbers are multiples of this begin anew, as a frame
             after a cut does. So a run may start at any of them, and draws the same frames, bit for
             bit, on the same machine: :meth:`start`.
@@ -107,37 +109,41 @@ class FrameUpscaler:
             opencv()
 
     def start(self, number: int) -> int:
-        """The first frame that must be followed, and all after it, so that frame `number`, 0 or
-        more, can be drawn.
+        """The first frame that must be followed so that frame `number`, 0 or more, can be drawn.
+
+        So must all after it.
         """
         number = whole("number", number, least=0)
         return number - number % self._keyframes if self._latents == "motion" else number
 
-    def follow(self, frame: NDArray[Any], number: int) -> None:
-        """Take a frame into account as :meth:`draw` does, without giving it: with "motion" it costs
-        nearly as much.
+    def follow(self, frame: Pixels, number: int) -> None:
+        """Take a frame into account as :meth:`draw` does, without giving it.
+
+        With "motion" it costs nearly as much.
         """
         self._check(frame, number)
         if self._latents == "motion":
             self._last = self._next(frame, number)
 
-    def draw(self, frame: NDArray[Any], number: int) -> NDArray[Any]:
+    def draw(self, frame: Pixels, number: int) -> Pixels:
         """Draw a frame. After an error it may be drawn again.
 
-        Args: frame: H×W×3, or ×4 with alpha, sRGB, uint8 or uint16. number: Of the frame in its
-            clip, from 0 on. With "motion" each is the last one's plus 1, or a multiple of
-                `keyframes`.
+        Args:
+            frame: H×W×3, or ×4 with alpha, sRGB, uint8 or uint16.
+            number: Of the frame in its clip, from 0 on. With "motion" each is the last one's plus
+                1, or a multiple of `keyframes`.
 
         Returns:
             sH×sW, of the frame's channels and dtype.
 
-        Raises: ArgumentError: For other frames and after a gap; also the errors of
-            :meth:`Upscaler.upscale`.
+        Raises:
+            ArgumentError: For other frames and after a gap; also the errors of
+                :meth:`Upscaler.upscale`.
         """
         self._check(frame, number)
         if self._latents != "motion":
             sample = number if self._latents == "fresh" else self._options.sample
-            drawn: NDArray[Any] = self._upscaler.upscale(
+            drawn: Pixels = self._upscaler.upscale(
                 frame, **vars(replace(self._options, sample=sample))
             )
             return drawn
@@ -147,14 +153,13 @@ class FrameUpscaler:
             pixels, kind, multiple=self._manifest.size_multiple, reach=self._manifest.halo
         )
         request = make_request(self._options, self._manifest, height=lr.height, width=lr.width)
-        rows: list[NDArray[Any]] = []
+        rows: list[Pixels] = []
         Finishing(lr, self._manifest, request, write=rows.append).push(state.picture)
         self._last = state
         return np.concatenate(rows)
 
     def state(self) -> dict[str, Any]:
-        """Arrays and numbers by which another one, with the same options, goes on after this one's
-        last frame.
+        """Arrays and numbers by which another one, with the same options, goes on after this one.
 
         They are as large as eight frames that were drawn; empty without a last frame, or without
         "motion".
@@ -162,15 +167,16 @@ class FrameUpscaler:
         return {} if self._last is None else dict(vars(self._last))
 
     def go_on(self, state: Mapping[str, Any]) -> None:
-        """Go on after the frame at which :meth:`state` was taken; it may have been in a file of
-        numpy meanwhile.
+        """Go on after the frame at which :meth:`state` was taken.
+
+        It may have been in a file of numpy meanwhile.
         """
         arrays = {each.name: np.asarray(state[each.name]) for each in fields(_Frame)}
         number = int(arrays.pop("number"))
         shape = tuple(map(int, arrays.pop("shape")))
         self._last = _Frame(number=number, shape=shape, **arrays)
 
-    def _check(self, frame: NDArray[Any], number: int) -> None:
+    def _check(self, frame: Pixels, number: int) -> None:
         whole("number", number, least=0, most=(1 << 64) - 1)
         dtype = str(getattr(frame, "dtype", type(frame).__name__))
         shape = getattr(frame, "shape", ())
@@ -197,7 +203,8 @@ class FrameUpscaler:
             )
             raise ArgumentError(f"frame {number} has {sizes}: take another FrameUpscaler for it")
 
-    def _next(self, frame: NDArray[Any], number: int) -> _Frame:
+    def _next(self, frame: Pixels, number: int) -> _Frame:
+        # Many names: the frame and the one before it, by band, in memory that is used again.
         options = self._options
         last = self._last
         seen = gray(frame[..., :3])
@@ -209,11 +216,10 @@ class FrameUpscaler:
         # that nobody asks for.
         sample = options.sample + (number << 32 if motion else 0)
         which = {name: getattr(options, name) for name in ("tau", "seed", "progress", "cancel")}
-        plain = DrawOptions(
-            sample=sample % (1 << 64), **which
-        )  # what finishes a picture is done in `draw`, once
+        # what finishes a picture is done in `draw`, once
+        plain = DrawOptions(sample=sample % (1 << 64), **which)
         encoding = self._upscaler._encoding(to_unit(frame), draw=plain, painter=self._painter)
-        drawn = encoding._drawn(plain, mirrored=True)
+        drawn = encoding._draw(plain, mirrored=True)
         picture, detail = (np.ascontiguousarray(one[..., :3]) for one in drawn)
         np.subtract(picture, detail, out=detail)
         detail /= 2

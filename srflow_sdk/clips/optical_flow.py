@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.pixels.in_memory import luma, to_unit
+from srflow_sdk.pixels.in_memory import Floats, Pixels, luma, to_unit
 from srflow_sdk.system.raising import require_extra
 
 _CUT = 0.6  # share of pixels that were not seen, from which on a frame begins a new shot
@@ -25,12 +25,13 @@ _LARGEST_GAP = (
 class Motion:
     """How a frame H×W moved since the one before.
 
-    flow: float32 H×W×2, columns then rows: where each pixel was, less where it is, in pixels.
-    seen: H×W: True where the pixel was there, looked much the same, and the motion forward from
-        there leads back to it.
+    Attributes:
+        flow: float32 H×W×2, columns then rows: where each pixel was, less where it is, in pixels.
+        seen: H×W: True where the pixel was there, looked much the same, and the motion forward from
+            there leads back to it.
     """
 
-    flow: NDArray[np.float32]
+    flow: Floats
     seen: NDArray[np.bool_]
 
     @property
@@ -38,11 +39,10 @@ class Motion:
         """True if the frames have so little in common that the second begins a new shot."""
         return float(self.seen.mean()) <= 1 - _CUT
 
-    def carried(
-        self, *pictures: NDArray[np.float32], top: int, bottom: int
-    ) -> tuple[list[NDArray[np.float32]], NDArray[np.float32]]:
-        """Rows of pictures sH×sW×C of the frame before, where they are in this one; h×sW×1: 1 where
-        they were seen.
+    def carried(self, *pictures: Floats, top: int, bottom: int) -> tuple[list[Floats], Floats]:
+        """Rows of pictures sH×sW×C of the frame before, where they are in this one.
+
+        h×sW×1: 1 where they were seen.
         """
         cv2 = opencv()
         (height, width), columns = self.seen.shape, pictures[0].shape[1]
@@ -70,7 +70,7 @@ def opencv() -> Any:
     return require_extra("cv2", "video")
 
 
-def gray(frame: NDArray[Any]) -> NDArray[np.uint8]:
+def gray(frame: Pixels) -> NDArray[np.uint8]:
     """The luma of a frame H×W×3 in 8 bits, at least 16×16 with its edges repeated."""
     levels = np.rint(255 * luma(to_unit(frame))[..., 0]).astype(np.uint8)
     return np.pad(levels, [(0, max(_LEAST_SIDE - side, 0)) for side in levels.shape], mode="edge")

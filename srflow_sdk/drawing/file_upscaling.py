@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,10 @@ from numpy.typing import NDArray
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.finishing import Write, warn_if_inconsistent
 from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffer
-from srflow_sdk.drawing.options import DrawOptions, make_request, pass_of
-from srflow_sdk.drawing.painter import KeptTiles, Painter, cleaned, draw_tiles
-from srflow_sdk.drawing.tiles import padded_size
-from srflow_sdk.drawing.wrapping import extended
+from srflow_sdk.drawing.options import DrawOptions, Request, make_request, part_progress
+from srflow_sdk.drawing.painter import KeptTiles, Painter, clean_pixels, draw_tiles
+from srflow_sdk.drawing.tiles import Tile, padded_size
+from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import (
     ImageReader,
@@ -33,6 +32,9 @@ from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
+InRange = Callable[[NDArray[Any], DrawOptions, float | None], NDArray[Any]]
+"""Enlarges values in a range: takes them, the options and nodata."""
+
 INTERVAL_SAMPLES = 8
 """Samples of an interval in files."""
 
@@ -41,9 +43,11 @@ INTERVAL_SAMPLES = 8
 class FileOutput:
     """One picture that was written.
 
-    Attributes: path: The file. provenance: As it is stored in the file. lr_psnr: In dB; see
-        :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model made, before it
-            was reduced to a smaller `scale`.
+    Attributes:
+        path: The file.
+        provenance: As it is stored in the file.
+        lr_psnr: In dB; see :func:`~srflow_sdk.lr_psnr`. It is the one of the picture that the model
+            made, before it was reduced to a smaller `scale`.
         size_bytes, sha256: Of the file. These and `lr_psnr` are None without `report`.
     """
 
@@ -58,9 +62,13 @@ class FileOutput:
 class FileResult:
     """The result of upscaling a file.
 
-    Attributes: source: The file that was read. size: Its width and height in pixels. outputs: The
-        pictures, in the order of the targets. seconds: The total time. note: What was decided about
-        the picture, such as "noise of 9/255: spatial, τ 0.7"; "" if nothing was.
+    Attributes:
+        source: The file that was read.
+        size: Its width and height in pixels.
+        outputs: The pictures, in the order of the targets.
+        seconds: The total time.
+        note: What was decided about the picture, such as "noise of 9/255: spatial, τ 0.7"; "" if
+            nothing was.
     """
 
     source: Path
@@ -78,13 +86,14 @@ def upscale_file(
     writing: WriteOptions,
     *,
     interval: float | None = None,
-    in_range: Callable[[NDArray[Any], DrawOptions, float | None], NDArray[Any]],
+    in_range: InRange,
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.upscale_file`.
 
     chosen: gives the painter, and the one that cleans before. in_range: takes values, options and
         nodata.
     """
+    # Long, as all of it happens while the files are open.
     started = time.monotonic()
     raw = options.value_range is not None
     _check_targets(source, targets, interval=interval, raw=raw)
@@ -97,82 +106,131 @@ def upscale_file(
         painter, cleaner = chosen()
         manifest = painter.manifest
         reader = stack.enter_context(open_image(source, max_pixels=writing.max_pixels, raw=raw))
-        height, width = reader.height, reader.width
-        count: dict[str, Any] = {"n": INTERVAL_SAMPLES, "reduce": "interval", "coverage": interval}
-        count = {"n": len(targets)} if interval is None else count
-        plain = dataclasses.replace(options, value_range=None)
-        request = make_request(plain, manifest, height=height, width=width, **count)
+        request = make_request(
+            replace(options, value_range=None),
+            manifest,
+            height=reader.height,
+            width=reader.width,
+            n=len(targets) if interval is None else INTERVAL_SAMPLES,
+            reduce=None if interval is None else "interval",
+            coverage=interval,
+        )
         size = (request.width, request.height)
-        times = manifest.scale if request.scale is None else request.scale
         for target in targets:
             check_writable(target, channels=3 if raw else reader.channels, size=size)
-        # Plan the tiles, and decode rows ahead of them.
-        unit = manifest.size_multiple
-        reach = manifest.halo
-        rows, columns = height + 2 * request.margins[0], width + 2 * request.margins[1]
-        padded = padded_size(rows, unit), padded_size(columns, unit)
-        core = painter.core(*padded)
-        tiles = painter.plan(*padded, core)
-        source_rows: ArrayRows | RowBuffer
-        if cleaner is None and options.wrap is None:
-            source_rows = buffer = RowBuffer(
-                reader.read_rows, height=height, ahead=tiles[0].core.height
+        lr, tiles, core = _open_rows(painter, cleaner, reader, request, stack)
+        times = manifest.scale if request.scale is None else request.scale
+        records = _record_pictures(painter, cleaner, reader, options, request, core, interval)
+        writers = [
+            stack.enter_context(
+                open_writer(target, reader, record, writing, size=size, times=times, raw=raw)
             )
-            stack.callback(buffer.close)
-        else:  # it is held whole, which is little beside what is drawn of it
-            pixels = extended(reader.read_rows(height), request.margins)
-            if cleaner is not None:
-                pixels = cleaned(pixels, reader.kind, painter, cleaner, options.cancel)
-            source_rows = ArrayRows(pixels)
-        lr = LowResolution(
-            source=source_rows,
-            kind=reader.kind,
-            height=rows,
-            width=columns,
-            multiple=unit,
-            reach=reach,
-        )
-        known: dict[str, Any] = {"source_sha256": reader.sha256(), "tile": core, "cleaner": cleaner}
-        writers = list[ImageWriter]()
-        for place, target in enumerate(targets):
-            sample = request.samples[0 if interval is not None else place]
-            fields = options.provenance_fields(manifest, sample=sample, scale=request.scale)
-            fields |= interval_fields(manifest, interval, place)
-            writer = writer_for(
-                target, reader, painter, writing, size=size, times=times, raw=raw, **known, **fields
-            )
-            writers.append(stack.enter_context(writer))
-        measured: list[float | None] = [None] * len(targets)
+            for target, record in zip(targets, records, strict=True)
+        ]
+        decibels: list[float | None] = [None] * len(targets)
         if raw:
-            values = source_rows.rows(0, height)
-            geo = reader.metadata.geo
-            for number, writer in enumerate(writers):
-                progress = pass_of(number, len(writers), options.progress)
-                one = dataclasses.replace(
-                    options, sample=request.samples[number], progress=progress
-                )
-                writer.write_rows(in_range(values, one, None if geo is None else geo.nodata))
+            _write_in_range(lr, reader, writers, options, in_range)
         else:
+            # not how near the picture is to a cleaned one
+            measure = writing.report and cleaner is None
             writes: list[Write] = [writer.write_rows for writer in writers]
-            measures = (
-                writing.report and cleaner is None
-            )  # not how near the picture is to a cleaned one
-            measured = draw_tiles(
-                lr, painter, tiles, request, writes, KeptTiles(), measure=measures
-            )
-        written = [  # all of them before the first appears under its name
-            finished(writer, target, writing, lr_psnr=value)
-            for writer, target, value in zip(writers, targets, measured, strict=True)
+            decibels = draw_tiles(lr, painter, tiles, request, writes, KeptTiles(), measure=measure)
+        outputs = [  # all of them before the first appears under its name
+            finish_file(writer, target, writing, lr_psnr=value)
+            for writer, target, value in zip(writers, targets, decibels, strict=True)
         ]
         reader.check_unchanged()
     if writing.report:
-        warn_if_inconsistent(str(source), measured, options=options, manifest=manifest)
+        warn_if_inconsistent(str(source), decibels, options=options, manifest=manifest)
     return FileResult(
         source=source,
-        size=(width, height),
-        outputs=tuple(written),
+        size=(reader.width, reader.height),
+        outputs=tuple(outputs),
         seconds=time.monotonic() - started,
     )
+
+
+def _open_rows(
+    painter: Painter,
+    cleaner: Painter | None,
+    reader: ImageReader,
+    request: Request,
+    stack: ExitStack,
+) -> tuple[LowResolution, list[Tile], int | None]:
+    """Plan the tiles of a file, decode rows ahead of them, and return the side of their cores, too.
+
+    To be cleaned or wrapped it is held whole, which is little beside what is drawn of it.
+    """
+    manifest = painter.manifest
+    height = reader.height + 2 * request.margins[0]
+    width = reader.width + 2 * request.margins[1]
+    padded = [padded_size(side, manifest.size_multiple) for side in (height, width)]
+    core = painter.choose_core(*padded)
+    tiles = painter.plan(padded[0], padded[1], core)
+    source: ArrayRows | RowBuffer
+    if cleaner is None and request.options.wrap is None:
+        source = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
+        stack.callback(source.close)
+    else:
+        pixels = add_margins(reader.read_rows(reader.height), request.margins)
+        if cleaner is not None:
+            pixels = clean_pixels(pixels, reader.kind, painter, cleaner, request.options.cancel)
+        source = ArrayRows(pixels)
+    lr = LowResolution(
+        source=source,
+        kind=reader.kind,
+        height=height,
+        width=width,
+        multiple=manifest.size_multiple,
+        reach=manifest.halo,
+    )
+    return lr, tiles, core
+
+
+def _record_pictures(
+    painter: Painter,
+    cleaner: Painter | None,
+    reader: ImageReader,
+    options: DrawOptions,
+    request: Request,
+    core: int | None,
+    interval: float | None,
+) -> list[Provenance]:
+    """Record how each picture of a request is made."""
+    manifest = painter.manifest
+    source_sha256 = reader.sha256()
+    return [
+        record_provenance(
+            painter,
+            source=reader.path,
+            source_sha256=source_sha256,
+            tile=core,
+            cleaner=cleaner,
+            **options.provenance_fields(
+                manifest,
+                sample=request.samples[place if interval is None else 0],
+                scale=request.scale,
+            ),
+            **interval_fields(manifest, interval, place),
+        )
+        for place in range(request.pictures)
+    ]
+
+
+def _write_in_range(
+    lr: LowResolution,
+    reader: ImageReader,
+    writers: Sequence[ImageWriter],
+    options: DrawOptions,
+    in_range: InRange,
+) -> None:
+    """Enlarge values in a range, which are held whole, into one file for each sample."""
+    values = lr.source.rows(0, lr.height)
+    geo = reader.metadata.geo
+    for place, writer in enumerate(writers):
+        progress = part_progress(place, len(writers), options.progress)
+        sample = replace(options, sample=options.sample + place, progress=progress)
+        writer.write_rows(in_range(values, sample, None if geo is None else geo.nodata))
 
 
 def _check_targets(
@@ -200,8 +258,9 @@ def _check_targets(
 
 
 def interval_fields(manifest: Manifest, coverage: float | None, place: int) -> dict[str, Any]:
-    """The fields of provenance that make a bound of an interval one. place: of the picture (0), the
-    low, the high.
+    """The fields of provenance that make a bound of an interval one.
+
+    place: of the picture (0), the low, the high.
     """
     if coverage is None or not place or manifest.intervals is None:
         return {}
@@ -215,44 +274,36 @@ def interval_fields(manifest: Manifest, coverage: float | None, place: int) -> d
     }
 
 
-def writer_for(
+def open_writer(
     target: Path,
     reader: ImageReader,
-    painter: Painter,
+    provenance: Provenance,
     options: WriteOptions,
     *,
     size: tuple[int, int],
     times: float = 1,
     raw: bool = False,
-    **fields: Any,
 ) -> ImageWriter:
-    """A writer of a picture, so many times as large, of a file's kind, with its metadata and a
-    record of how.
-
-    fields: as of :func:`made_of`.
-    """
+    """Open a writer of a picture, so many times as large, of a file's kind, with its metadata."""
+    sides = size[0] / reader.width, size[1] / reader.height
     return ImageWriter(
         target,
         width=size[0],
         height=size[1],
         channels=reader.channels,
         dtype=reader.dtype,
-        metadata=reader.metadata.enlarged(
-            times, sides=(size[0] / reader.width, size[1] / reader.height)
-        ),
-        provenance=made_of(painter, source=reader.path, **fields),
+        metadata=reader.metadata.enlarged(times, sides=sides),
+        provenance=provenance,
         quality=options.quality,
         lossless=options.lossless,
         raw=raw,
     )
 
 
-def finished(
+def finish_file(
     writer: ImageWriter, target: Path, options: WriteOptions, *, lr_psnr: float | None = None
 ) -> FileOutput:
-    """Finish a file of :func:`writer_for`, which appears when its block ends, and tell what it
-    is.
-    """
+    """Finish a file of :func:`open_writer`, which appears when its block ends."""
     writer.finish()
     size_bytes, sha256 = writer.content() if options.report else (None, None)
     assert writer.provenance is not None  # for the type checker: these writers have one
@@ -265,7 +316,7 @@ def finished(
     )
 
 
-def made_of(
+def record_provenance(
     painter: Painter,
     *,
     source: Path,
@@ -274,8 +325,9 @@ def made_of(
     cleaner: Painter | None = None,
     **others: Any,
 ) -> Provenance:
-    """The record of how a picture of a file is made here. tile: of the cores. others: what the
-    operation decides.
+    """The record of how a picture of a file is made here.
+
+    tile: of the cores. others: what the operation decides.
     """
     manifest = painter.manifest
     backend = painter.backend

@@ -1,25 +1,21 @@
-"""Makes bands that were drawn the rows of outputs, and measures how closely they reduce to the
-input.
-"""
+"""Finishes drawn bands as rows of outputs, and measures how closely they reduce to the input."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.low_resolution import LowResolution, RowBuffer
 from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files.passed_images import AnyImage, loaded
+from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.colour import SRGB_CURVE
-from srflow_sdk.pixels.in_memory import Layout, from_unit, to_unit
+from srflow_sdk.pixels.in_memory import FLOAT32, Floats, Layout, Pixels, from_unit, to_unit
 from srflow_sdk.pixels.resizing import CONTEXT, LrKernel, RowReducer, projected
 
 LOW_LR_PSNR_DB = 40.0
@@ -28,13 +24,12 @@ LOW_LR_PSNR_DB = 40.0
 _ROWS = 64  # at a time, so that copies of a band stay small
 _ROUNDING = 1e-6
 _INVISIBLE = np.float32(0.5 / 255)  # colours of pixels below it do not show
-Write = Callable[[NDArray[Any]], None]
+Write = Callable[[Pixels], None]
 _log = logging.getLogger(__name__)
 
 
 class Finishing:
-    """Takes the rows of one output from the top down and passes them, consistent, reduced and
-    rounded, to `write`.
+    """Makes the drawn rows of one output consistent, reduced and rounded, from the top down.
 
     measure: compare the finished rows, of the model's size, with the LR image. plain: as float32
         without alpha.
@@ -64,14 +59,14 @@ class Finishing:
             or request.scale is not None
             or lr.conversion is not None
         )
-        self.band_dtype = np.dtype(np.float32) if floats else lr.kind.dtype
+        self.band_dtype = FLOAT32 if floats else lr.kind.dtype
         """The dtype that :meth:`push` takes: the image's if nothing else is done to the values,
         otherwise float32."""
         self._done = 0  # LR rows that are written
         self.needed_from = 0
         """The first LR row that this output still needs."""
 
-    def push(self, band: NDArray[Any]) -> None:
+    def push(self, band: Pixels) -> None:
         """Take the next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
         scale = self._scale
         lr = self._lr
@@ -80,10 +75,9 @@ class Finishing:
         alpha = None
         if lr.conversion is not None and not self._plain:
             top = self._done if drawn is None else drawn.bottom // scale
-            band = lr.in_own_profile(band, top, top + len(band) // scale, scale)
-        if (
-            drawn is not None
-        ):  # projected in the image's own values, so that no conversion can undo it
+            band = lr.convert_to_own_profile(band, top, top + len(band) // scale, scale)
+        # projected in the image's own values, so that no conversion can undo it
+        if drawn is not None:
             drawn.append(band)
             available = drawn.bottom // scale
             ready = available if available == lr.height else available - CONTEXT
@@ -118,9 +112,8 @@ class Finishing:
         if len(band):
             self._write(band)
         self._done = done
-        above = (
-            done if drawn is None else max(done - CONTEXT, 0)
-        )  # rows that wait for their context
+        # rows that wait for their context
+        above = done if drawn is None else max(done - CONTEXT, 0)
         # Last, because another thread drops LR rows by it.
         self.needed_from = above if self.meter is None else min(above, self.meter.needed_from)
 
@@ -142,20 +135,17 @@ class _Shrinking:
         curves = (SRGB_CURVE,) * lr.kind.colours if lr.conversion is None else lr.conversion.curves
         self._curves = curves if request.options.linear_light else ()
 
-    def push(
-        self, colours: NDArray[np.float32], alpha: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
-        """Take the next rows, h×W×1 or 3 and h×W×1 in [0, 1]; return the finished ones, h'×W'×C
-        with alpha if any.
+    def push(self, colours: Floats, alpha: Floats | None) -> Floats:
+        """Take the next rows, h×W×1 or 3 and h×W×1 in [0, 1].
+
+        Return the finished ones, h'×W'×C with alpha if any.
         """
         parts = [slice(top, top + _ROWS) for top in range(0, len(colours), _ROWS)]
         return np.concatenate(
-            [self._pushed(colours[part], None if alpha is None else alpha[part]) for part in parts]
+            [self._reduce(colours[part], None if alpha is None else alpha[part]) for part in parts]
         )
 
-    def _pushed(
-        self, colours: NDArray[np.float32], weight: NDArray[np.float32] | None
-    ) -> NDArray[np.float32]:
+    def _reduce(self, colours: Floats, weight: Floats | None) -> Floats:
         light = np.clip(colours, 0, 1)
         for channel, curve in enumerate(self._curves):
             light[..., channel] = curve.linear(light[..., channel])
@@ -172,8 +162,8 @@ class _Shrinking:
         result = np.where(visible, weighted / np.where(visible, weight, 1), plain)
         return np.concatenate([self._values(result), np.clip(weight, 0, 1)], axis=2)
 
-    def _values(self, light: NDArray[np.float32]) -> NDArray[np.float32]:
-        values: NDArray[np.float32] = np.clip(light, 0, 1)
+    def _values(self, light: Floats) -> Floats:
+        values: Floats = np.clip(light, 0, 1)
         for channel, curve in enumerate(self._curves):
             values[..., channel] = curve.values(values[..., channel])
         return values
@@ -188,9 +178,12 @@ def lr_psnr(
     image do not count. Below 40 dB an answer no longer reduces to its image: lower tau, or use
     `consistent=True`.
 
-    Args: answer, image: As :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16
-        times as large. reduction: "bicubic" or "bilinear", as the model was trained for
-        (`bundle.manifest.reduction`). layout: Of both, as there.
+    Args:
+        answer, image: As :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times
+            as large.
+        reduction: "bicubic" or "bilinear", as the model was trained for
+            (`bundle.manifest.reduction`).
+        layout: Of both, as there.
 
     Returns:
         The decibels: infinite if the two agree, NaN if nothing is visible.
@@ -200,23 +193,21 @@ def lr_psnr(
         ArgumentError: The scale, reduction or layout is another.
     """
     one_of("reduction", reduction, LrKernel)
-    large, its_kind = loaded(answer, layout=layout)
-    pixels, kind = loaded(image, layout=layout)
+    large, its_kind = load_image(answer, layout=layout)
+    pixels, kind = load_image(image, layout=layout)
     height, width = pixels.shape[:2]
     scale = large.shape[0] // height
     if large.shape[:2] != (height * scale, width * scale):
         raise ImageError(
             f"an answer of {large.shape[1]}×{large.shape[0]} pixels does not match an image of "
-            f"{width}×{height}: "
-            "its sides are not the same multiple of the image's"
+            f"{width}×{height}: its sides are not the same multiple of the image's"
         )
     if not 2 <= scale <= 16:
         raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
     if its_kind.colours != kind.colours:
         raise ImageError(
             f"an answer with {its_kind.colours} colour channels does not match an image with "
-            f"{kind.colours}; convert "
-            "one of them first"
+            f"{kind.colours}; convert one of them first"
         )
     meter = LrPsnrMeter(LowResolution.of(pixels, kind, multiple=1, reach=0), scale, reduction)
     for top in range(0, height, _ROWS):
@@ -225,9 +216,7 @@ def lr_psnr(
 
 
 class LrPsnrMeter:
-    """Takes the finished rows of an answer from the top down and compares their reduction with the
-    LR image.
-    """
+    """Compares the reduction of an answer's rows, from the top down, with the LR image."""
 
     def __init__(self, lr: LowResolution, scale: int, kernel: LrKernel) -> None:
         self._lr = lr
@@ -240,8 +229,9 @@ class LrPsnrMeter:
 
     @property
     def db(self) -> float:
-        """−10·log10 of the mean squared error of all rows so far; infinite without error, NaN
-        without pixels.
+        """−10·log10 of the mean squared error of all rows so far.
+
+        Infinite without error, NaN without pixels.
         """
         if self._weights == 0:
             return math.nan
@@ -251,7 +241,7 @@ class LrPsnrMeter:
             else math.inf
         )
 
-    def push(self, band: NDArray[Any]) -> None:
+    def push(self, band: Pixels) -> None:
         """Take the next rows, sh×sW×1 or 3 of any of the dtypes, without alpha."""
         reduced = self._reducer.push(to_unit(band))
         if not len(reduced):
@@ -269,8 +259,9 @@ class LrPsnrMeter:
 def warn_if_inconsistent(
     what: str, lr_psnr: Sequence[float | None], *, options: DrawOptions, manifest: Manifest
 ) -> None:
-    """Log one warning for the outputs of a model whose LR-PSNR is below 40 dB; not if it should
-    remove damage.
+    """Log one warning for the outputs of a model whose LR-PSNR is below 40 dB.
+
+    Not if it should remove damage.
     """
     low = [f"{value:.1f}" for value in lr_psnr if value is not None and value < LOW_LR_PSNR_DB]
     if not low or (manifest.removes_damage and not options.consistent):

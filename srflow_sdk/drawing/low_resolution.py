@@ -11,14 +11,13 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
-from srflow_sdk.pixels.in_memory import LUMA, ImageKind, to_unit
+from srflow_sdk.pixels.in_memory import LUMA, Floats, ImageKind, Pixels, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
 
 CHROMA_REACH = 3  # LR pixels: of 7×7, so within any 8×8 around a pixel
@@ -33,20 +32,19 @@ _RED, _GREEN, _BLUE = LUMA
 class ArrayRows:
     """The rows of an array that is in memory anyway."""
 
-    def __init__(self, pixels: NDArray[Any]) -> None:
+    def __init__(self, pixels: Pixels) -> None:
         self._pixels = pixels
 
-    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+    def rows(self, top: int, bottom: int) -> Pixels:
         return self._pixels[top:bottom]
 
     def forget(self, before: int) -> None:
-        """Declare that rows above this number will not be requested again, which does nothing
-        here.
-        """
+        """Do nothing: rows above this number will not be requested again."""
 
 
 class RowBuffer:
     """Consecutive rows, appended below and dropped above, by their number in the whole image.
+
     Thread-safe.
 
     read: decodes the next n of `height` rows, which a thread lets it do `ahead` of their use;
@@ -55,9 +53,9 @@ class RowBuffer:
     """
 
     def __init__(
-        self, read: Callable[[int], NDArray[Any]] | None = None, *, height: int = 0, ahead: int = 0
+        self, read: Callable[[int], Pixels] | None = None, *, height: int = 0, ahead: int = 0
     ) -> None:
-        self._held: NDArray[Any] | None = None
+        self._held: Pixels | None = None
         self._lock = threading.RLock()
         self._top = self._asked = 0
         self.bottom = 0
@@ -65,12 +63,11 @@ class RowBuffer:
         self._read = read
         self._height = height
         self._ahead = ahead
-        self._pool = ThreadPoolExecutor(
-            1, thread_name_prefix="srflow-decode"
-        )  # which starts no thread before its use
+        # which starts no thread before its use
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-decode")
         self._next = self._ask(ahead)
 
-    def append(self, rows: NDArray[Any]) -> None:
+    def append(self, rows: Pixels) -> None:
         self._held = (
             rows
             if self._held is None or not len(self._held)
@@ -78,16 +75,15 @@ class RowBuffer:
         )
         self.bottom += len(rows)
 
-    def rows(self, top: int, bottom: int) -> NDArray[Any]:
+    def rows(self, top: int, bottom: int) -> Pixels:
         """Rows top … bottom - 1, none of which was dropped. Raises: whatever `read` raises."""
         with self._lock:
             while (
                 self.bottom < bottom
                 and (coming := self._next or self._ask(bottom - self.bottom)) is not None
             ):
-                self.append(
-                    coming.result()
-                )  # a failed read stays, and fails again for every caller
+                # a failed read stays, and fails again for every caller
+                self.append(coming.result())
                 self._next = self._ask(self._ahead)
             if self._held is None or top < self._top or bottom > self.bottom:
                 raise IndexError(
@@ -106,7 +102,7 @@ class RowBuffer:
     def close(self) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _ask(self, count: int) -> Future[NDArray[Any]] | None:
+    def _ask(self, count: int) -> Future[Pixels] | None:
         """Let the next rows be decoded; None if there are no more."""
         count = min(count, self._height - self._asked)
         if self._read is None or not count:
@@ -131,9 +127,7 @@ class LowResolution:
     transparency."""
 
     @classmethod
-    def of(
-        cls, pixels: NDArray[Any], kind: ImageKind, *, multiple: int, reach: int
-    ) -> LowResolution:
+    def of(cls, pixels: Pixels, kind: ImageKind, *, multiple: int, reach: int) -> LowResolution:
         """Take an image in memory."""
         height, width = pixels.shape[:2]
         return cls(
@@ -158,18 +152,17 @@ class LowResolution:
     def padded_width(self) -> int:
         return padded_size(self.width, self.multiple)
 
-    def network_rows(self, top: int, bottom: int) -> NDArray[np.float32]:
-        """Rows of the padded image for the network: float32 3×(bottom - top)×padded_width, sRGB in
-        [0, 1].
-        """
+    def network_rows(self, top: int, bottom: int) -> Floats:
+        """Rows of the padded image for the network: float32 3×h×padded_width, sRGB in [0, 1]."""
         colours = self.colours(top, min(bottom, self.height))
         margins = (0, bottom - top - colours.shape[0]), (0, self.padded_width - self.width), (0, 0)
         padded = np.pad(np.repeat(colours, 3 // colours.shape[2], axis=2), margins, mode="edge")
         return np.ascontiguousarray(padded.transpose(2, 0, 1))
 
-    def colours(self, top: int, bottom: int, *, own: bool = False) -> NDArray[np.float32]:
-        """Rows as the network sees them, not padded: float32 h×w×1 or 3 in [0, 1], sRGB or the
-        `own` profile.
+    def colours(self, top: int, bottom: int, *, own: bool = False) -> Floats:
+        """Rows as the network sees them, not padded: float32 h×w×1 or 3 in [0, 1].
+
+        They are sRGB, or of the `own` profile.
         """
         margin = self.reach if self.kind.has_alpha else 0
         above = max(top - margin, 0)
@@ -182,7 +175,7 @@ class LowResolution:
             colours = filled(colours, pixels[..., -1], margin)
         return colours[top - above : bottom - above]
 
-    def visible(self, top: int, bottom: int) -> NDArray[np.float32] | None:
+    def visible(self, top: int, bottom: int) -> Floats | None:
         """1 where the image is not fully transparent, otherwise 0: h×W; None if it has no alpha."""
         if not self.kind.has_alpha:
             return None
@@ -194,9 +187,7 @@ class LowResolution:
         alpha = self.source.rows(above, min(bottom + ENLARGE_CONTEXT, self.height))[..., -1]
         return enlarged_alpha(alpha, scale)[(top - above) * scale : (bottom - above) * scale]
 
-    def in_own_profile(
-        self, srgb: NDArray[np.float32], top: int, bottom: int, scale: int
-    ) -> NDArray[np.float32]:
+    def convert_to_own_profile(self, srgb: Floats, top: int, bottom: int, scale: int) -> Floats:
         """The network's colours of rows, sh×sW×3, in the image's own profile."""
         if self.conversion is None:
             return srgb
@@ -208,10 +199,9 @@ class LowResolution:
         lost = enlarged(lost, len(lost) * scale, lost.shape[1] * scale)[
             (top - above) * scale : (bottom - above) * scale
         ]
-        result: NDArray[np.float32] = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
-        gray = (np.ptp(srgb, axis=2) == 0) & (
-            np.ptp(lost, axis=2) < GRAY
-        )  # and so it is in every RGB profile
+        result: Floats = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
+        # and so it is in every RGB profile
+        gray = (np.ptp(srgb, axis=2) == 0) & (np.ptp(lost, axis=2) < GRAY)
         result[gray] = result[gray, 1:2]
         return result
 
@@ -222,17 +212,17 @@ class LowResolution:
 
 
 class ChromaBounds:
-    """How far from gray pictures of a tile's core may be: as the LR pixels around each place, and a
-    half more.
+    """How far from gray the pictures of a tile's core may be: little further than the LR pixels.
 
     Blue less luma and red less luma each stay between the least and the largest value of the 7×7 LR
     pixels around, give or take half of the largest magnitude: gray stays gray, one hue stays that
     hue, and colours hardly notice.
     """
 
-    def __init__(self, lr: NDArray[np.float32], core: Window, halo: int) -> None:
-        """lr: a tile's window, 3×h×w in [0, 1]. core: in it. halo: around the core, where the image
-        goes on.
+    def __init__(self, lr: Floats, core: Window, halo: int) -> None:
+        """lr: a tile's window, 3×h×w in [0, 1].
+
+        core: in it. halo: around the core, where the image goes on.
         """
         luma = _RED * lr[0] + _GREEN * lr[1] + _BLUE * lr[2]
         reach = min(CHROMA_REACH, halo)  # within the halo, so that tiles do not decide
@@ -252,14 +242,13 @@ class ChromaBounds:
         most = np.maximum(np.abs(low), np.abs(high)).max(axis=0)
         gray = most < GRAY
         slack = np.float32(CHROMA_SLACK) * most
-        self.limits: NDArray[np.float32] = np.where(
-            gray, 0, np.concatenate([low - slack, high + slack])
-        )
+        self.limits: Floats = np.where(gray, 0, np.concatenate([low - slack, high + slack]))
         """The least blue and red less luma at each LR pixel of the core, and the largest: 4×h×w."""
 
-    def bounded(self, picture: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A picture of the core, float32 sh×sw×3, with the same luma; what is within bounds is as
-        it was.
+    def limit(self, picture: Floats) -> Floats:
+        """A picture of the core, float32 sh×sw×3, with the same luma.
+
+        What is within bounds is as it was.
         """
         height, width = self.limits.shape[1:]
         scale = picture.shape[0] // height
@@ -269,19 +258,15 @@ class ChromaBounds:
         for top in range(0, height, step):  # what lies between stays in the processor's cache
             rows = slice(top, top + step)
             limits = self.limits[:, rows, None].repeat(scale, axis=3)
-            beyond, near = _near_colours(values[rows], limits)
+            beyond, near = _find_beyond(values[rows], limits)
             if near.size:
                 result = values.copy() if result is values else result
                 result[rows][beyond] = near
         return result.reshape(picture.shape)
 
 
-def _near_colours(
-    values: NDArray[np.float32], limits: NDArray[np.float32]
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Which pixels of a picture's rows are beyond bounds, and the nearest colours with the same
-    luma for them.
-    """
+def _find_beyond(values: Floats, limits: Floats) -> tuple[NDArray[np.bool_], Floats]:
+    """Find the pixels beyond bounds, and the nearest colours with the same luma for them."""
     luma = _RED * values[..., 0] + _GREEN * values[..., 1] + _BLUE * values[..., 2]
     blue = values[..., 2] - luma
     red = values[..., 0] - luma

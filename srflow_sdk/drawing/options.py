@@ -1,5 +1,4 @@
-"""The options of every drawing method, as keywords and as options of commands, and the request that
-they become.
+"""The options of every drawing method and command, and the request that they become.
 
 Commands make an option of each field of :func:`option`. `--help` imports this module, so it imports
 no numpy.
@@ -47,9 +46,11 @@ def option(default: Any, help: str, **more: Any) -> Any:
 class OutputSize:
     """The size of an output in pixels, for the keyword `scale`. The photo's proportions are kept.
 
-    Args: width, height: Of the output; if both are given, it fits within them and reaches one of
-        them. max_side: The longer side has at most so many pixels; where the model's picture is
-        smaller, it stays as it is.
+    Args:
+        width, height: Of the output; if both are given, it fits within them and reaches one of
+            them.
+        max_side: The longer side has at most so many pixels; where the model's picture is smaller,
+            it stays as it is.
 
     Raises:
         ArgumentError: It is not a width, a height, both, or a max_side, in whole numbers from 1 on.
@@ -82,9 +83,9 @@ class OutputSize:
         if self.max_side is not None:
             return self.max_side / max(height, width)
         return min(
-            wanted / side
-            for wanted, side in ((self.width, width), (self.height, height))
-            if wanted is not None
+            asked / side
+            for asked, side in ((self.width, width), (self.height, height))
+            if asked is not None
         )
 
 
@@ -124,25 +125,25 @@ class PictureKeywords(DrawKeywords, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class DrawOptions:
-    """The keywords of every method that draws: :meth:`Upscaler.upscale`, :meth:`Encoding.sample`
-    and the others.
+    """The keywords of every method that draws, such as :meth:`Upscaler.upscale`.
 
-    Args: tau: Temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ
-        more. An array H×W gives
-            each pixel its own; "auto" is less on flat areas. None is the model's default.
+    Args:
+        tau: Temperature, 0 … 2: 0 gives one smooth answer, more gives sharper ones that differ
+            more. An array H×W gives each pixel its own; "auto" is less on flat areas. None is the
+            model's default.
         seed, sample: 0 … 2^64 - 1; they select the answer. Equal numbers give equal pictures.
         consistent: Let the answer's reduction equal the input to rounding:
-        :func:`~srflow_sdk.lr_psnr` tells.
+            :func:`~srflow_sdk.lr_psnr` tells.
         wrap: The image is a texture that tiles along "x", "y" or both, "xy", and so does the
-        answer, without a seam.
+            answer, without a seam.
         scale: How many times larger the sides are, or an :class:`OutputSize`; None is the model's
-        own.
+            own.
         reduction, linear_light: For a smaller `scale`: antialiased "bicubic" or "lanczos"; of
-        values, or of light.
+            values, or of light.
         value_range: (low, high), an array's values that are black and white, or percentiles ("1%",
-        "99%").
+            "99%").
         progress: Called as progress(done, total) after each tile, in the calling thread; what it
-        raises ends the call.
+            raises ends the call.
         cancel: Once this event is set, from any thread, the call ends with CancelledError.
 
     Raises:
@@ -189,9 +190,9 @@ class DrawOptions:
         scale = self.scale
         most = (1 << 64) - 1
         if tau is not None:
-            from srflow_sdk.drawing.temperature import checked_tau
+            from srflow_sdk.drawing.temperature import check_tau
 
-            tau = checked_tau(tau)
+            tau = check_tau(tau)
         named = scale is None or isinstance(scale, OutputSize)
         if not named and not (is_real(scale) and math.isfinite(scale) and scale > 0):
             what = "it must be a number above 0, at most the model's, or an OutputSize"
@@ -225,8 +226,9 @@ class DrawOptions:
         return "auto" if manifest.auto_tau else manifest.default_tau
 
     def recorded_tau(self, manifest: Manifest) -> tuple[float | None, int | None]:
-        """The temperature as pictures record it, None for a map; of "auto", what it scales, and the
-        map's version.
+        """The temperature as pictures record it, None for a map.
+
+        Of "auto", what it scales, and the map's version.
         """
         tau = self.tau_for(manifest)
         if isinstance(tau, str):
@@ -238,31 +240,28 @@ class DrawOptions:
     def output_of(
         self, manifest: Manifest, *, height: int, width: int
     ) -> tuple[float | None, int, int]:
-        """The output of a height×width image: scale, height, width; the scale is None if it is the
-        model's own.
+        """The output of a height×width image: scale, height, width.
+
+        The scale is None if it is the model's own.
 
         Sides are rounded, halves up. Raises: ArgumentError for a number above the model's,
         ImageError if the image is too small for an OutputSize.
         """
         most = manifest.scale
-        wanted = self.scale
+        asked = self.scale
         scale = (
-            wanted.scale_for(height=height, width=width)
-            if isinstance(wanted, OutputSize)
-            else wanted
+            asked.scale_for(height=height, width=width) if isinstance(asked, OutputSize) else asked
         )
-        if scale is not None and scale > most and not isinstance(wanted, OutputSize):
+        if scale is not None and scale > most and not isinstance(asked, OutputSize):
             raise ArgumentError(
-                f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask for "
-                f"at most {most}, "
-                "name a model that enlarges more, or upscale its output again"
+                f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask "
+                f"for at most {most}, name a model that enlarges more, or upscale its output again"
             )
-        if scale is not None and scale > most and cast(OutputSize, wanted).max_side is None:
+        if scale is not None and scale > most and cast(OutputSize, asked).max_side is None:
             raise ImageError(
-                f"{wanted} would be {scale:.4g} times the image's {width}×{height}, but the model "
-                f"{manifest.name} "
-                f"enlarges {most} times, to {width * most}×{height * most}; ask for less, or "
-                "upscale its output again"
+                f"{asked} would be {scale:.4g} times the image's {width}×{height}, but the model "
+                f"{manifest.name} enlarges {most} times, to {width * most}×{height * most}; ask "
+                "for less, or upscale its output again"
             )
         if scale is None or scale >= most:
             return None, height * most, width * most
@@ -273,8 +272,9 @@ class DrawOptions:
         )
 
     def named_scale(self, manifest: Manifest) -> float | None:
-        """The scale for file names, an int if it is whole; None if it depends on the image. Raises:
-        ArgumentError.
+        """The scale for file names, an int if it is whole.
+
+        None if it depends on the image. Raises: ArgumentError.
         """
         if isinstance(self.scale, OutputSize):
             return None
@@ -284,8 +284,9 @@ class DrawOptions:
     def provenance_fields(
         self, manifest: Manifest, *, sample: int, scale: float | None
     ) -> dict[str, Any]:
-        """The fields of one sample's provenance that the options decide. scale: from
-        :meth:`output_of`.
+        """The fields of one sample's provenance that the options decide.
+
+        scale: from :meth:`output_of`.
         """
         tau, auto_tau = self.recorded_tau(manifest)
         own: dict[str, Any] = {
@@ -302,8 +303,9 @@ class DrawOptions:
 
     @classmethod
     def from_provenance(cls, made: Provenance) -> DrawOptions:
-        """The options that a picture was made with. Raises: ArgumentError for values that cannot
-        be.
+        """The options that a picture was made with.
+
+        Raises: ArgumentError for values that cannot be.
         """
         own = {one.name: getattr(made, one.name) for one in fields(cls) if hasattr(made, one.name)}
         own["tau"] = made.tau if made.auto_tau is None else "auto"
@@ -320,8 +322,9 @@ class DrawOptions:
         return {**_chosen(self), "tau": tau, "auto_tau": auto_tau, "scale": scale}
 
     def numbers(self, n: int, *, least: int = 1) -> range:
-        """The numbers of `n` samples, from `sample` on. Raises: ArgumentError unless `n` samples
-        can be drawn.
+        """The numbers of `n` samples, from `sample` on.
+
+        Raises: ArgumentError unless `n` samples can be drawn.
         """
         end = self.sample + whole("n", n, least=least, most=_MAX_SAMPLES, of=" of samples")
         if (end - 1) >> 64:
@@ -331,8 +334,9 @@ class DrawOptions:
         return range(self.sample, end)
 
     def band(self, manifest: Manifest, *, n: int, coverage: float) -> Band:
-        """Half the width of an interval of `n` samples. Raises: ArgumentError, BundleError if
-        nothing is calibrated.
+        """Half the width of an interval of `n` samples.
+
+        Raises: ArgumentError, BundleError if nothing is calibrated.
         """
         if self.consistent:
             raise ArgumentError(
@@ -344,9 +348,8 @@ class DrawOptions:
             )
         if manifest.intervals is None:
             raise BundleError(
-                f"the intervals of {manifest.name} are not calibrated: measure them on photographs "
-                "like yours with "
-                "srflow-eval calibrate --model BUNDLE --hr PHOTOS"
+                f"the intervals of {manifest.name} are not calibrated: measure them on "
+                "photographs like yours with srflow-eval calibrate --model BUNDLE --hr PHOTOS"
             )
         return manifest.intervals.band(n, coverage)
 
@@ -364,19 +367,20 @@ def _chosen(options: DrawOptions) -> dict[str, Any]:
 class Request:
     """A drawing of one image, as :func:`make_request` checks it.
 
-    temperature: checked for this image.
-    samples: the numbers of the samples.
-    height, width: of the outputs. scale: how many times as large as the image that is; None: as the
-    model's picture.
-    reduce: draw the "mean" or "std" of the samples instead of the samples, or the first with the
-        bounds of the "interval", whose `band` is half its width.
-    latents: are decoded, and none are drawn.
-    lr_size: the image's height and width. margins: LR rows and columns of its repetition around it,
-    which are cut off.
-    mirrored: after each sample, draw the one whose latents are the negatives of its latents.
-    hued: keep the hues of the image, and gray gray.
-    channels: 1 (gray) or 3 (RGB). dtype: all but float32, which None is, are clipped and rounded to
-        the full range.
+    Attributes:
+        temperature: checked for this image.
+        samples: the numbers of the samples.
+        height, width: of the outputs.
+        scale: how many times as large as the image that is; None: as the model's picture.
+        reduce: draw the "mean" or "std" of the samples instead of the samples, or the first with
+            the bounds of the "interval", whose `band` is half its width.
+        latents: are decoded, and none are drawn.
+        lr_size: the image's height and width.
+        margins: LR rows and columns of its repetition around it, which are cut off.
+        mirrored: after each sample, draw the one whose latents are the negatives of its latents.
+        hued: keep the hues of the image, and gray gray.
+        channels: 1 (gray) or 3 (RGB).
+        dtype: all but float32, which None is, are clipped and rounded to the full range.
     """
 
     options: DrawOptions
@@ -396,10 +400,26 @@ class Request:
     dtype: np.dtype[Any] | None = None
 
     @property
+    def draws(self) -> int:
+        """How many times each tile is drawn."""
+        return len(self.samples) * (1 + self.mirrored)
+
+    @property
     def pictures(self) -> int:
+        """How many pictures become of them."""
         if self.reduce == "interval":
             return 3
-        return 1 if self.reduce else len(self.samples) * (1 + self.mirrored)
+        return 1 if self.reduce else self.draws
+
+
+class RequestKeywords(TypedDict, total=False):
+    """The keywords of :func:`make_request` for several samples, or other ones."""
+
+    n: int
+    reduce: Reduce | None
+    coverage: float | None
+    latents: Latents | None
+    mirrored: bool
 
 
 def make_request(
@@ -411,9 +431,11 @@ def make_request(
     n: int = 1,
     reduce: Reduce | None = None,
     coverage: float | None = None,
-    **others: Any,
+    latents: Latents | None = None,
+    mirrored: bool = False,
 ) -> Request:
     """Request samples `options.sample` to `options.sample + n - 1` of a height×width image.
+
     coverage: of an "interval".
 
     Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it;
@@ -453,12 +475,13 @@ def make_request(
         scale=scale,
         reduce=reduce,
         band=None if coverage is None else options.band(manifest, n=n, coverage=coverage),
-        hued="latents" not in others,  # those of a picture make that picture again
-        **others,
+        latents=latents,
+        hued=latents is None,  # those of a picture make that picture again
+        mirrored=mirrored,
     )
 
 
-def pass_of(number: int, count: int, tell: Progress | None) -> Progress | None:
+def part_progress(number: int, count: int, tell: Progress | None) -> Progress | None:
     """The progress of a pass over all tiles, told as a part of that of `count` such passes.
 
     Tiles that a pass leaves out are not told, and the count jumps.

@@ -1,23 +1,21 @@
-"""Draws pictures: one pass over an image's tiles, each by the network's two graphs, joined into
-bands of rows.
+"""Draws pictures: one pass over an image's tiles, joined into bands of rows.
 
 It also knows what to do without enough memory, and with values that are not finite.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import gc
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk.backends import Backend, Conditioning, Drawing, Finish, OnnxRuntimeBackend
 from srflow_sdk.drawing.finishing import Finishing, Write
@@ -28,6 +26,7 @@ from srflow_sdk.drawing.tiles import (
     AUTO_BUDGET_BYTES,
     AUTO_ROOMY_BYTES,
     CPU_ACTIVATIONS,
+    GPU_ACTIVATIONS,
     MIN_TILE,
     OTHER_ACTIVATIONS,
     TRIMMED_ACTIVATIONS,
@@ -39,16 +38,15 @@ from srflow_sdk.drawing.tiles import (
     split_tile,
     tile_rows,
 )
-from srflow_sdk.drawing.wrapping import cut
+from srflow_sdk.drawing.wrapping import cut_margins
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
-from srflow_sdk.pixels.in_memory import ImageKind, from_unit, luma
+from srflow_sdk.pixels.in_memory import FLOAT32, Floats, ImageKind, Pixels, from_unit, luma
 from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
 from srflow_sdk.system.interrupts import Threads, cancelled_by
 from srflow_sdk.system.raising import stop_if_set
 
-_FLOAT32 = np.dtype(np.float32)
 _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
 _LITTLE = 96 * 96  # pixels of a window, of which two samples are computed at once
 _MOST_KEPT = 1 << 30  # bytes of conditioning in main memory
@@ -67,105 +65,122 @@ def draw_tiles(
     *,
     measure: bool = False,
 ) -> list[float | None]:
-    """Draw every picture of a request, and write its rows, which are finished while the next ones
-    are drawn.
+    """Draw every picture of a request, and write its rows while the next ones are drawn.
 
     tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of
         an interval.
     """
-    manifest = painter.manifest
-    held = [(list[NDArray[Any]](), write) for write in writes if request.options.wrap]
-    if held:  # margins are cut off pictures that are whole
-        writes = [rows.append for rows, _ in held]
+    # Many names: rows are drawn, finished and dropped at a time.
+    wrapped = [list[Pixels]() for _ in writes if request.options.wrap]
     outputs = [
         Finishing(
             lr,
-            manifest,
+            painter.manifest,
             request,
-            write=write,
+            write=wrapped[place].append if wrapped else write,
             measure=measure and not (request.reduce == "interval" and place),
             plain=request.reduce == "std",
         )
         for place, write in enumerate(writes)
     ]
     # all are of one request
-    scale = manifest.scale
-    dtype = outputs[0].band_dtype
-    tell = request.options.progress
-    samples = len(request.samples) * (1 + request.mirrored)
-    rows = tile_rows(tiles)
-    before = 0
+    request = replace(request, channels=lr.kind.colours, dtype=outputs[0].band_dtype)
+    drawn = 0
     told = 0
 
-    def advance(done: int) -> None:
+    def tell(before: int, count: int) -> None:
         """Tell only what is more: a tile that is drawn again after memory ran out counts once."""
         nonlocal told
-        if tell is not None and before + done > told:
-            told = before + done
-            tell(told, len(tiles) * samples)
+        done = drawn + before + count
+        if request.options.progress is not None and done > told:
+            told = done
+            request.options.progress(done, len(tiles) * request.draws)
 
+    rows = tile_rows(tiles)
     with ThreadPoolExecutor(
         min(len(outputs), _THREADS), thread_name_prefix="srflow-finish"
     ) as pool:
-        pending: list[Future[None]] = []  # of the last band: at most one waits
+        finishing: list[Future[None]] = []  # of the last band: at most one waits
         for row, below in zip(rows, [*rows[1:], None], strict=True):
-            top, bottom = row[0].window.top, row[0].window.top + row[0].window.height
-            seen = lr.network_rows(top, bottom)
-            temperature = request.temperature.for_rows(lr, top, bottom)
-            wanted = dataclasses.replace(
-                request, temperature=temperature, channels=lr.kind.colours, dtype=dtype
-            )
-            height = min(row[0].core.top + row[0].core.height, lr.height) - row[0].core.top
-            bands = [
-                np.empty((height * scale, lr.width * scale, lr.kind.colours), dtype)
-                for _ in outputs
-            ]
-            for tile in row:
-                pictures = painter.draw(
-                    tile, seen[:, :, tile.window.slices[1]], wanted, kept, after_sample=advance
-                )
-                before += samples
-                columns = slice(tile.core.left * scale, (tile.core.left + tile.core.width) * scale)
-                for band, picture in zip(bands, pictures, strict=True):
-                    target = band[:, columns]  # smaller than the core where the image was padded
-                    target[...] = picture[: target.shape[0], : target.shape[1]]
-            for future in pending:
-                future.result()
-            pending = [
+            bands = _draw_bands(lr, painter, row, request, kept, tell)
+            drawn += len(row) * request.draws
+            _wait(finishing)
+            finishing = [
                 pool.submit(output.push, band) for output, band in zip(outputs, bands, strict=True)
             ]
-            following = lr.height if below is None else below[0].window.top
-            lr.forget(
-                min(
-                    following - request.temperature.reach,
-                    *(output.needed_from for output in outputs),
-                )
-            )
-        for future in pending:
-            future.result()
-    for drawn, write in held:
-        write(cut(np.concatenate(drawn), (request.height, request.width), request.lr_size))
+            next_top = lr.height if below is None else below[0].window.top
+            needed_from = (output.needed_from for output in outputs)
+            lr.forget(min(next_top - request.temperature.reach, *needed_from))
+        _wait(finishing)
+    for parts, write in zip(wrapped, writes, strict=False):
+        picture = np.concatenate(parts)
+        write(cut_margins(picture, (request.height, request.width), request.lr_size))
     return [None if output.meter is None else output.meter.db for output in outputs]
 
 
-def cleaned(
-    pixels: NDArray[Any],
+def _wait(futures: Sequence[Future[None]]) -> None:
+    for future in futures:
+        future.result()
+
+
+def _draw_bands(
+    lr: LowResolution,
+    painter: Painter,
+    row: Sequence[Tile],
+    request: Request,
+    kept: KeptTiles,
+    tell: Callable[[int, int], None],
+) -> list[Pixels]:
+    """Draw a row of tiles, and join the cores of each picture.
+
+    tell: takes how many samples of the row are drawn before a tile, and how many of it.
+    """
+    scale = painter.manifest.scale
+    window = row[0].window
+    bounds = window.top, window.top + window.height
+    seen = lr.network_rows(*bounds)
+    request = replace(request, temperature=request.temperature.for_rows(lr, *bounds))
+    height = min(row[0].core.height, lr.height - row[0].core.top)
+    shape = (height * scale, lr.width * scale, request.channels)
+    bands: list[Pixels] = [np.empty(shape, request.dtype) for _ in range(request.pictures)]
+    for place, tile in enumerate(row):
+        pictures = painter.draw(
+            tile,
+            seen[:, :, tile.window.slices[1]],
+            request,
+            kept,
+            after_sample=functools.partial(tell, place * request.draws),
+        )
+        columns = slice(tile.core.left * scale, (tile.core.left + tile.core.width) * scale)
+        for band, picture in zip(bands, pictures, strict=True):
+            target = band[:, columns]  # smaller than the core where the image was padded
+            target[...] = picture[: target.shape[0], : target.shape[1]]
+    return bands
+
+
+def clean_pixels(
+    pixels: Pixels,
     kind: ImageKind,
     painter: Painter,
     cleaner: Painter,
     cancel: threading.Event | None,
-) -> NDArray[Any]:
-    """Draw pixels, H×W×C, with a cleaner in their own size, before a painter enlarges them; alpha
-    stays.
+) -> Pixels:
+    """Draw pixels, H×W×C, with a cleaner in their own size, before a painter enlarges them.
+
+    Alpha stays.
     """
     manifest = cleaner.manifest
-    rows = list[NDArray[Any]]()
+    rows = list[Pixels]()
     lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
     options = DrawOptions(tau=0.0, scale=1, cancel=cancel)
     request = make_request(options, manifest, height=lr.height, width=lr.width)
     size = lr.padded_height, lr.padded_width
     # Cores of the painter's size, which is recorded: so the picture can be made again.
-    core = cleaner.core(*size) if cleaner.backend.window_limits is not None else painter.core(*size)
+    core = (
+        cleaner.choose_core(*size)
+        if cleaner.backend.window_limits is not None
+        else painter.choose_core(*size)
+    )
     core = None if core is None else padded_size(core, manifest.size_multiple)
     draw_tiles(lr, cleaner, cleaner.plan(*size, core), request, [rows.append], KeptTiles())
     result = np.concatenate(rows)
@@ -176,8 +191,9 @@ def cleaned(
 
 @dataclass
 class KeptTiles:
-    """A picture on the device: its tiles' conditioning; and how large tiles are once memory ran
-    out.
+    """A picture on the device: its tiles' conditioning.
+
+    And how large tiles are once memory ran out.
     """
 
     tiles: dict[Tile, Conditioning] = field(default_factory=dict)
@@ -189,8 +205,9 @@ class KeptTiles:
         return sum(conditioning.nbytes for conditioning in list(self.tiles.values()))
 
     def relieve(self) -> bool:
-        """Drop everything, because memory ran out. False if there was nothing, and it is not the
-        first time.
+        """Drop everything, because memory ran out.
+
+        False if there was nothing, and it is not the first time.
         """
         dropped = len(self.tiles)
         again = self._relieved
@@ -203,9 +220,10 @@ class KeptTiles:
             )
         return dropped > 0 or not again
 
-    def spared(self, make: Callable[[], _T]) -> _T:
-        """Call `make`; if memory runs out in it, drop everything, collect garbage, and call it once
-        more.
+    def allocate(self, make: Callable[[], _T]) -> _T:
+        """Call `make`.
+
+        If memory runs out in it, drop everything, collect garbage, and call it once more.
         """
         try:
             return make()
@@ -217,9 +235,7 @@ class KeptTiles:
 
 
 class Painter:
-    """Computes tiles, of a size or "auto", with one bundle on one backend, for all threads of an
-    Upscaler.
-    """
+    """Computes tiles with one bundle on one backend, for all threads of an Upscaler."""
 
     def __init__(self, bundle: Bundle, backend: Backend, tile: TileSize) -> None:
         self.manifest = bundle.manifest
@@ -255,7 +271,7 @@ class Painter:
                 "this Upscaler was closed: make another one, or use it inside its `with` block"
             )
 
-    def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
+    def choose_core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
         """Choose the side of the cores for a height×width image (whole size multiples); None: one.
         Raises: DeviceError.
 
@@ -263,23 +279,9 @@ class Painter:
         """
         self.check_open()
         manifest = self.manifest
-        backend = self.backend
-        auto = dict[str, Any]()
         # CPUs compute half precision in float32: activations are larger than the graphs' types say.
-        widening = 2 if backend.gpu is None and manifest.precision in ("fp16", "bf16") else 1
-        if self._tile == "auto" and backend.gpu is not None:
-            free = self._free_memory_of_gpu(backend.gpu)
-            auto = {} if free is None else {"budget": free // 2}
-        elif self._tile == "auto":
-            free = available_memory()
-            trims = backend.trims_memory and CAN_RETURN_MEMORY
-            activations = TRIMMED_ACTIVATIONS if trims else OTHER_ACTIVATIONS
-            auto = {
-                "activations": CPU_ACTIVATIONS if backend.device.startswith("cpu") else activations,
-                # An eighth, because an app may draw several pictures at a time.
-                "budget": max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8)),
-                "most": free // 2,
-            }
+        widening = 2 if self.backend.gpu is None and manifest.precision in ("fp16", "bf16") else 1
+        activations, budget, most = self._plan_memory()
         return core_size(
             self._tile,
             height=height,
@@ -287,14 +289,37 @@ class Painter:
             multiple=manifest.size_multiple,
             halo=manifest.halo if halo is None else halo,
             conditioning_bytes_per_pixel=manifest.conditioning_bytes_per_pixel * widening,
-            limits=backend.window_limits,
-            **auto,
+            activations=activations,
+            budget=budget,
+            most=most,
+            limits=self.backend.window_limits,
         )
 
+    def _plan_memory(self) -> tuple[float, int, int | None]:
+        """Plan the activations, budget and most of :func:`core_size` by the memory that is free."""
+        backend = self.backend
+        if self._tile != "auto":
+            return GPU_ACTIVATIONS, AUTO_BUDGET_BYTES, None
+        if backend.gpu is not None:
+            free_there = self._free_memory_of_gpu(backend.gpu)
+            return (
+                GPU_ACTIVATIONS,
+                AUTO_BUDGET_BYTES if free_there is None else free_there // 2,
+                None,
+            )
+        free = available_memory()
+        if backend.device.startswith("cpu"):
+            activations = CPU_ACTIVATIONS
+        elif backend.trims_memory and CAN_RETURN_MEMORY:
+            activations = TRIMMED_ACTIVATIONS
+        else:
+            activations = OTHER_ACTIVATIONS
+        # An eighth, because an app may draw several pictures at a time.
+        budget = max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8))
+        return activations, budget, free // 2
+
     def _free_memory_of_gpu(self, gpu: int) -> int | None:
-        """The most that was free so far: later the backend itself holds some, which it uses
-        again.
-        """
+        """The most that was free so far: the backend uses what it holds again."""
         free = gpu_free_memory(gpu)
         self._free = max(self._free, free or 0)
         return None if free is None else self._free
@@ -307,7 +332,7 @@ class Painter:
         halo = self.manifest.halo if halo is None else halo
         return plan_tiles(height, width, core=core, halo=halo, multiple=multiple, least=self._least)
 
-    def parts(self, tile: Tile, kept: KeptTiles, *, halo: int) -> list[Tile]:
+    def split(self, tile: Tile, kept: KeptTiles, *, halo: int) -> list[Tile]:
         """Cut a tile into ones that memory may be enough for."""
         core = kept.largest_core or MIN_TILE
         multiple = self.manifest.size_multiple
@@ -316,12 +341,12 @@ class Painter:
     def draw(
         self,
         tile: Tile,
-        lr: NDArray[np.float32],
+        lr: Floats,
         request: Request,
         kept: KeptTiles,
         *,
         after_sample: Callable[[int], None] = lambda _: None,
-    ) -> list[NDArray[Any]]:
+    ) -> list[Pixels]:
         """Draw the tile's core for every picture of a request: sh×sw×channels of its dtype.
 
         lr: the tile's window, float32 3×h×w. kept: of the picture. after_sample: called with the
@@ -329,13 +354,13 @@ class Painter:
         """
         self.check_open()
 
-        def in_parts() -> list[NDArray[Any]]:
+        def draw_parts() -> list[Pixels]:
             scale = self.manifest.scale
             shape = (tile.core.height * scale, tile.core.width * scale, request.channels)
-            joined: list[NDArray[Any]] = [
+            joined: list[Pixels] = [
                 np.empty(shape, request.dtype or np.float32) for _ in range(request.pictures)
             ]
-            for part in self.parts(tile, kept, halo=self.manifest.halo):
+            for part in self.split(tile, kept, halo=self.manifest.halo):
                 rows, columns = part.window.within(tile.window).slices
                 pictures = self.draw(
                     part, lr[:, rows, columns], request, kept, after_sample=after_sample
@@ -345,15 +370,17 @@ class Painter:
                     target[rows, columns] = picture
             return joined
 
-        return self.within_memory(
-            tile, kept, lambda: self._pictures(tile, lr, request, kept, after_sample), in_parts
+        return self.compute_or_split(
+            tile,
+            kept,
+            lambda: self._draw_pictures(tile, lr, request, kept, after_sample),
+            draw_parts,
         )
 
-    def within_memory(
-        self, tile: Tile, kept: KeptTiles, whole: Callable[[], _T], in_parts: Callable[[], _T]
+    def compute_or_split(
+        self, tile: Tile, kept: KeptTiles, whole: Callable[[], _T], draw_parts: Callable[[], _T]
     ) -> _T:
-        """Compute a tile as a whole, or in parts once memory ran out for the picture's tiles of its
-        size.
+        """Compute a tile whole, or in parts once memory ran out for tiles of its size.
 
         The first time that it runs out, what is kept is dropped, garbage is collected, and the tile
         is tried again. Raises: OutOfMemoryError if tiles are the smallest.
@@ -365,18 +392,18 @@ class Painter:
                 if not kept.relieve():
                     self.shrink(tile, kept, error)
             gc.collect()  # not in the handler: the error's traceback keeps the tile's memory alive
-        return in_parts()
+        return draw_parts()
 
     def shrink(self, tile: Tile, kept: KeptTiles, error: Exception) -> None:
-        """Halve the picture's tiles after this one did not fit. Raises: OutOfMemoryError if they
-        are the smallest.
+        """Halve the picture's tiles after this one did not fit.
+
+        Raises: OutOfMemoryError if they are the smallest.
         """
         half = padded_size(max(tile.side // 2, MIN_TILE), self.manifest.size_multiple)
         if half >= tile.side:
             raise OutOfMemoryError(
                 f"memory ran out on {self.backend.device} with tiles of {tile.side} pixels, the "
-                "smallest possible; "
-                "close other programs, or use a machine with more memory"
+                "smallest possible; close other programs, or use a machine with more memory"
             ) from error
         if kept.largest_core is None:
             _log.warning(
@@ -384,68 +411,50 @@ class Painter:
             )
         kept.largest_core = min(half, kept.largest_core or half)
 
-    def _pictures(
+    def _draw_pictures(
         self,
         tile: Tile,
-        lr: NDArray[np.float32],
+        lr: Floats,
         request: Request,
         kept: KeptTiles,
         after_sample: Callable[[int], None],
-    ) -> list[NDArray[Any]]:
-        """A tile's pictures, for all samples, or for their mean, deviation or interval, which hold
-        two in all.
-        """
+    ) -> list[Pixels]:
+        """Draw a tile's pictures: its samples, or their mean, deviation or interval."""
         reduce = request.reduce
-        dtype = request.dtype or _FLOAT32
-        held = list[NDArray[Any]]()
-        count = 0
-
-        def rounded(picture: NDArray[Any]) -> NDArray[Any]:
-            return picture if picture.dtype == dtype else from_unit(picture, dtype)
-
-        mean = squares = np.zeros(0, np.float32)
+        dtype = request.dtype or FLOAT32
+        drawn = list[Pixels]()
+        moments = _Moments()
         bounds = finish = None
         if request.hued and request.channels == 3:
             bounds = ChromaBounds(lr, tile.core.within(tile.window), self.manifest.halo)
         if reduce is None and request.channels == 3 and dtype != np.float32:
             finish = Finish(dtype, None if bounds is None else bounds.limits)
-        for count, picture in enumerate(self.samples(tile, lr, request, kept, finish), start=1):
+        for count, picture in enumerate(
+            self.draw_samples(tile, lr, request, kept, finish), start=1
+        ):
             values = luma(picture) if request.channels == 1 else picture
             if bounds is not None and picture.dtype == np.float32:
-                values = bounds.bounded(picture)
+                values = bounds.limit(picture)
             if reduce is None or (reduce == "interval" and count == 1):
-                held.append(rounded(values))
-            if (
-                reduce is not None
-            ):  # Welford's update: squared deviations without a difference of large numbers
-                values = np.clip(values, 0, 1)
-                if count == 1:
-                    mean = values
-                    squares = np.zeros_like(values)
-                change = values - mean
-                mean = mean + change / np.float32(count)
-                squares += change * (values - mean)
+                drawn.append(_to_dtype(values, dtype))
+            if reduce is not None:
+                moments.add(np.clip(values, 0, 1))
             after_sample(count)
-        if reduce is None:
-            return held
         if reduce == "mean":
-            return [rounded(mean)]
-        deviation = np.sqrt(squares / np.float32(count - 1))
-        if request.band is None:
-            return [rounded(deviation)]
-        half = request.band(deviation)
-        return [*held, *(rounded(np.clip(mean + side, 0, 1)) for side in (-half, half))]
+            drawn.append(moments.mean)
+        elif request.band is not None:
+            half = request.band(moments.deviation)
+            drawn += [np.clip(moments.mean + side, 0, 1) for side in (-half, half)]
+        elif reduce is not None:
+            drawn.append(moments.deviation)
+        return [_to_dtype(picture, dtype) for picture in drawn]
 
-    def samples(
-        self,
-        tile: Tile,
-        lr: NDArray[np.float32],
-        request: Request,
-        kept: KeptTiles,
-        finish: Finish | None,
-    ) -> Iterator[NDArray[Any]]:
-        """Encode a tile, and draw its core for each sample: RGB, h×w×3, float32 unless the device
-        finished it.
+    def draw_samples(
+        self, tile: Tile, lr: Floats, request: Request, kept: KeptTiles, finish: Finish | None
+    ) -> Iterator[Pixels]:
+        """Encode a tile, and draw its core for each sample: RGB, h×w×3.
+
+        It is float32 unless the device finished it.
 
         What is begun is computed while the one before it is copied and finished: its latents at
         least, which for the first sample are drawn beside the encoder, and of small tiles all, as
@@ -455,52 +464,51 @@ class Painter:
         temperatures = [request.temperature]
         backend = self.backend
         if request.mirrored:
-            temperatures.append(request.temperature.mirrored())
-        wanted = [
+            temperatures.append(request.temperature.negate())
+        draws = [
             (sample, temperature) for sample in request.samples for temperature in temperatures
         ]
-        at_once = backend.samples_at_once and len(wanted) > 1 and lr[0].size <= _LITTLE
+        at_once = backend.samples_at_once and len(draws) > 1 and lr[0].size <= _LITTLE
         # What devices draw themselves does not repeat.
         by_device = backend.gpu is not None and request.latents is None and not request.options.wrap
-
         threads = Threads()
 
-        def draw_noise(drawing: Drawing) -> Callable[[], dict[int, NDArray[np.float32]]]:
-            return threads.begin(lambda: _noise(drawing, request, tile))
+        def begin_noise(drawing: Drawing) -> Callable[[], dict[int, Floats]]:
+            return threads.begin(lambda: _make_noise(drawing, request, tile))
 
         def begin(
-            drawing: Drawing, noise: Callable[[], dict[int, NDArray[np.float32]]] | None
-        ) -> Callable[[], NDArray[Any]]:
+            drawing: Drawing, noise: Callable[[], dict[int, Floats]] | None = None
+        ) -> Callable[[], Pixels]:
             if by_device:
                 return backend.begin(conditioning, drawing)
-            latents = noise or draw_noise(drawing)
+            latents = noise or begin_noise(drawing)
 
-            def draw() -> NDArray[Any]:
-                return _core(backend, conditioning, latents(), drawing)
+            def draw_core() -> Pixels:
+                return _draw_core(backend, conditioning, latents(), drawing)
 
             context = copy_context()
-            return threads.begin(lambda: context.run(draw)) if at_once else draw
+            return threads.begin(lambda: context.run(draw_core)) if at_once else draw_core
 
         with threads:
             stop_if_set(cancel)
             with cancelled_by(cancel):
-                first = self._drawing(tile, request, *wanted[0], finish)
-                noise = None if by_device else draw_noise(first)
+                first = self._make_drawing(tile, request, *draws[0], finish)
+                noise = None if by_device else begin_noise(first)
                 conditioning = kept.tiles.get(tile) or backend.encode(lr[None])
-                begun = begin(first, noise)
-            for which, following in zip(wanted, [*wanted[1:], None], strict=True):
+                compute = begin(first, noise)
+            for draw, following in zip(draws, [*draws[1:], None], strict=True):
                 stop_if_set(cancel)
                 with cancelled_by(cancel):
-                    after = begun
+                    compute_next = compute
                     if following is not None:
-                        after = begin(self._drawing(tile, request, *following, finish), None)
-                    core = begun()
+                        compute_next = begin(self._make_drawing(tile, request, *following, finish))
+                    core = compute()
                     if core.dtype == np.float32 and not is_usable(core):
-                        core = self._core_again(tile, lr, request, *which)
-                begun = after
+                        core = self._recompute_core(tile, lr, request, *draw)
+                compute = compute_next
                 yield core
 
-    def _drawing(
+    def _make_drawing(
         self,
         tile: Tile,
         request: Request,
@@ -519,21 +527,16 @@ class Painter:
             scale=scale,
             seed=int(request.options.seed),
             sample=sample,
-            window=dataclasses.replace(window, top=window.top - rows, left=window.left - columns),
+            window=replace(window, top=window.top - rows, left=window.left - columns),
             tau=tau if request.latents is None else 1.0,
             maps=maps,
             core=tile.core.within(window).scaled(scale),
             finish=finish,
         )
 
-    def _core_again(
-        self,
-        tile: Tile,
-        lr: NDArray[np.float32],
-        request: Request,
-        sample: int,
-        temperature: Temperature,
-    ) -> NDArray[Any]:
+    def _recompute_core(
+        self, tile: Tile, lr: Floats, request: Request, sample: int, temperature: Temperature
+    ) -> Pixels:
         """The core in float32 on the CPU, after the backend gave values that are not finite."""
         graphs = self.manifest.float32_graphs or REQUIRED_FILES
         also = ""
@@ -547,16 +550,19 @@ class Painter:
                 "a tile had NaN or infinite values; computing it again in float32 on the CPU",
             )
             if fp32 is not None:
-                drawing = self._drawing(tile, request, sample, temperature)
-                core = _core(fp32, fp32.encode(lr[None]), _noise(drawing, request, tile), drawing)
+                drawing = self._make_drawing(tile, request, sample, temperature)
+                core = _draw_core(
+                    fp32, fp32.encode(lr[None]), _make_noise(drawing, request, tile), drawing
+                )
                 if is_usable(core):
                     return core
                 also = ", in float32 too"
-        raise not_finite("the network", tile, request, sample, also=also)
+        raise make_nonfinite_error("the network", tile, request, sample, also=also)
 
     def _cpu_backend(self, graphs: tuple[str, str], warning: str) -> Backend | None:
-        """Make a backend on the CPU, and say so, or return the one that was made; None if the
-        painter is closed.
+        """Make a backend on the CPU, and say so, or return the one that was made.
+
+        None if the painter is closed.
         """
         with self._lock:
             if warning not in self._on_cpu and not self._closed.is_set():
@@ -567,8 +573,9 @@ class Painter:
             return self._on_cpu.get(warning)
 
     def inverting_backend(self) -> Backend:
-        """Return the backend, or one on the CPU if it has no inverter. Raises: BundleError if the
-        bundle has none.
+        """Return the backend, or one on the CPU if it has no inverter.
+
+        Raises: BundleError if the bundle has none.
         """
         if self.backend.can_invert:
             return self.backend
@@ -580,8 +587,7 @@ class Painter:
         return backend
 
     def conditioning_budget(self) -> int:
-        """Choose how many bytes of conditioning to keep, as tiles may take half of the memory that
-        is free.
+        """Choose how many bytes of conditioning to keep beside tiles, which may take half.
 
         On a GPU a third of it; in main memory a quarter, but no more than other programs hardly
         miss.
@@ -592,7 +598,33 @@ class Painter:
         return _MOST_KEPT if free is None else free // 3
 
 
-def _noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, NDArray[np.float32]]:
+class _Moments:
+    """The mean and deviation of pictures, by Welford's update: no difference of large numbers."""
+
+    def __init__(self) -> None:
+        self.mean = np.zeros((), np.float32)
+        self._squares = np.zeros((), np.float32)
+        self._count = 0
+
+    def add(self, picture: Floats) -> None:
+        if not self._count:
+            self.mean = picture
+        self._count += 1
+        change = picture - self.mean
+        self.mean = self.mean + change / np.float32(self._count)
+        self._squares = self._squares + change * (picture - self.mean)
+
+    @property
+    def deviation(self) -> Floats:
+        deviation: Floats = np.sqrt(self._squares / np.float32(self._count - 1))
+        return deviation
+
+
+def _to_dtype(picture: Pixels, dtype: np.dtype[Any]) -> Pixels:
+    return picture if picture.dtype == dtype else from_unit(picture, dtype)
+
+
+def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, Floats]:
     """The latents of a drawing: those that the caller gave, or those of the field."""
     if request.latents is None:
         return drawing.noise(request.lr_size if request.options.wrap else None)
@@ -602,29 +634,25 @@ def _noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, NDArray[
     }
 
 
-def _core(
-    backend: Backend,
-    conditioning: Conditioning,
-    noise: dict[int, NDArray[np.float32]],
-    drawing: Drawing,
-) -> NDArray[np.float32]:
+def _draw_core(
+    backend: Backend, conditioning: Conditioning, noise: dict[int, Floats], drawing: Drawing
+) -> Floats:
     (picture,) = backend.sample(conditioning, noise, drawing.tau)
-    core: NDArray[np.float32] = picture.transpose(1, 2, 0)[drawing.core.slices]
+    core: Floats = picture.transpose(1, 2, 0)[drawing.core.slices]
     return core
 
 
-def is_usable(values: NDArray[np.float32]) -> bool:
-    """Tell if a network's values can be a picture: finite, and no larger than half precision could
-    hold.
-    """
+def is_usable(values: Floats) -> bool:
+    """Tell if a network's values can be a picture: finite, and within half precision's range."""
     return bool(values.min() >= -_LARGEST and values.max() <= _LARGEST)  # not so if one is NaN
 
 
-def not_finite(
+def make_nonfinite_error(
     who: str, tile: Tile, request: Request, sample: int, *, also: str = ""
 ) -> NonFiniteError:
-    """Make the error for values that are not usable, with their place in the picture. who: gave
-    them.
+    """Make the error for values that are not usable, with their place in the picture.
+
+    who: gave them.
     """
     place = tile.core
     made = f"at tau {request.temperature}, seed {request.options.seed}, sample {sample}"
@@ -636,8 +664,6 @@ def not_finite(
         fix = "normalise them to a lower tau, or use another model"
     return NonFiniteError(
         f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, {made}, in rows "
-        f"{place.top} to "
-        f"{place.top + place.height - 1} and columns {place.left} to "
-        f"{place.left + place.width - 1} of the "
-        f"{of}{also}; {fix}"
+        f"{place.top} to {place.top + place.height - 1} and columns {place.left} to "
+        f"{place.left + place.width - 1} of the {of}{also}; {fix}"
     )

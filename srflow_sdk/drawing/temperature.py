@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from srflow_sdk._checks import MAX_TAU, is_real, real
 from srflow_sdk.drawing.tiles import Window, padded_size
-from srflow_sdk.drawing.wrapping import extended
+from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.pixels.in_memory import Floats
 
 if TYPE_CHECKING:
     from srflow_sdk.drawing.low_resolution import LowResolution
@@ -38,8 +39,9 @@ Tau = float | NDArray[Any] | Literal["auto"]
 
 
 class Temperature:
-    """A checked temperature for one image. default: the number that "auto" scales. Raises:
-    ArgumentError.
+    """A checked temperature for one image.
+
+    default: the number that "auto" scales. Raises: ArgumentError.
 
     The latents of a level are multiplied by the map on that level's grid: repeated where the grid
     is finer than the LR image's, averaged where it is coarser. A constant map gives what the number
@@ -61,10 +63,10 @@ class Temperature:
         """None for an array; of "auto", the default."""
         self.reach = REACH if isinstance(tau, str) else 0
         """How many LR rows beyond a window's decide its temperature."""
-        self._map: NDArray[np.float32] | None = None
+        self._map: Floats | None = None
         self._top = self._left = 0
         if isinstance(tau, np.ndarray):
-            whole = extended(_checked_map(tau, height=height, width=width), margins)
+            whole = add_margins(_check_map(tau, height=height, width=width), margins)
             self._map = np.pad(
                 whole,
                 [(0, padded_size(side, multiple) - side) for side in whole.shape],
@@ -72,9 +74,7 @@ class Temperature:
             )
 
     def for_rows(self, lr: LowResolution, top: int, bottom: int) -> Temperature:
-        """The temperature for windows within these rows of the padded image: "auto" becomes a map
-        of them.
-        """
+        """The temperature for windows within rows of the padded image, where "auto" is a map."""
         if not self.reach or self.number is None:
             return self
         above = max(top - REACH, 0)
@@ -85,14 +85,14 @@ class Temperature:
         part._top = top
         return part
 
-    def mirrored(self) -> Temperature:
+    def negate(self) -> Temperature:
         """The negative of it: samples drawn with it have the latents of the others, negated."""
         part = copy.copy(self)
         part.number = None if self.number is None else -self.number
         part._map = None if self._map is None else -self._map
         return part
 
-    def placed(self, top: int, left: int) -> Temperature:
+    def move_to(self, top: int, left: int) -> Temperature:
         """Place it for an image that begins here in a larger one, as its windows do."""
         part = copy.copy(self)
         part._top, part._left = top, left
@@ -100,10 +100,8 @@ class Temperature:
 
     def on_levels(
         self, levels: Iterable[int], window: Window, scale: int
-    ) -> tuple[dict[int, NDArray[np.float32]], float]:
-        """The window's part of the map on each level's grid, h×w, if there is one, and the factor
-        that is left.
-        """
+    ) -> tuple[dict[int, Floats], float]:
+        """The window's part of the map on each level's grid, and the factor that is left."""
         part = self.within(window)
         if not isinstance(part, np.ndarray):
             return {}, part
@@ -119,7 +117,7 @@ class Temperature:
             maps[level] = points
         return maps, 1.0
 
-    def within(self, window: Window) -> float | NDArray[np.float32]:
+    def within(self, window: Window) -> float | Floats:
         """The number, or the window's part of the map, h×w."""
         if self._map is None:
             assert self.number is not None
@@ -135,9 +133,10 @@ class Temperature:
         return f"{self._map.min():g} … {self._map.max():g}"
 
 
-def texture(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
-    """How much texture surrounds each pixel: h×w in [0, 1], for an image 3×(h + 6)×(w + 6) of sRGB
-    in [0, 1].
+def texture(rgb: Floats) -> Floats:
+    """How much texture surrounds each pixel: h×w in [0, 1].
+
+    rgb: sRGB in [0, 1], 3×(h + 6)×(w + 6).
 
     The window's sums are whole numbers, so a pixel's value depends on its window alone, to the bit.
     """
@@ -152,11 +151,11 @@ def texture(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
         rows = sums[side:] - sums[:-side]
         moments.append((rows[:, side:] - rows[:, :-side]) / side**2)
     deviation = np.sqrt(np.maximum(moments[1] - moments[0] ** 2, 0))
-    part: NDArray[np.float32] = np.minimum(deviation / _TEXTURE, 1).astype(np.float32)
+    part: Floats = np.minimum(deviation / _TEXTURE, 1).astype(np.float32)
     return part
 
 
-def checked_tau(tau: object) -> Tau:
+def check_tau(tau: object) -> Tau:
     """A temperature as it is, a number as Python's own. Raises: ArgumentError for what is none."""
     if isinstance(tau, np.ndarray) and tau.ndim:
         return tau  # what it holds is checked once the image's size is known
@@ -171,12 +170,11 @@ def checked_tau(tau: object) -> Tau:
     return real("tau", number, least=0, most=MAX_TAU)
 
 
-def _checked_map(tau: NDArray[Any], *, height: int, width: int) -> NDArray[np.float32]:
+def _check_map(tau: NDArray[Any], *, height: int, width: int) -> Floats:
     if tau.dtype.kind not in "fiu" or tau.shape != (height, width):
         raise ArgumentError(
-            f"the tau map is {tau.dtype} of shape {tau.shape}; it must be an array of numbers with "
-            "the image's height "
-            f"and width, {height}×{width}"
+            f"the tau map is {tau.dtype} of shape {tau.shape}; it must be an array of numbers "
+            f"with the image's height and width, {height}×{width}"
         )
     low, high = float(tau.min()), float(tau.max())
     if not (math.isfinite(low) and math.isfinite(high) and low >= 0 and high <= MAX_TAU):

@@ -8,11 +8,12 @@ the image's latents.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, pairwise
-from typing import Any, Literal
+from typing import Literal
 
 from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError, DeviceError
@@ -65,8 +66,9 @@ class Window:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     def scaled(self, numerator: int, denominator: int = 1) -> Window:
-        """The rectangle on a grid numerator / denominator times as fine. Raises: ArgumentError
-        unless it fits it.
+        """The rectangle on a grid numerator / denominator times as fine.
+
+        Raises: ArgumentError unless it fits it.
         """
         values = [value * numerator for value in (self.top, self.left, self.height, self.width)]
         if any(value % denominator for value in values):
@@ -122,17 +124,18 @@ def core_size(
     most: int | None = None,
     limits: LrProfile | None = None,
 ) -> int | None:
-    """Choose the side of an image's cores, a whole multiple of `multiple`; None: the whole image is
-    one tile.
+    """Choose the side of an image's cores, a whole multiple of `multiple`.
 
-    Args: tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels,
-        below which halos cost
-            more than the tile; the core has 16 to 512 pixels. None is one tile at any cost; a
-            number is the core's side, at least 16, rounded up to a multiple.
+    None: the whole image is one tile.
+
+    Args:
+        tile: "auto" lets a tile take `budget` bytes, or up to `most` for a core of 64 pixels, below
+            which halos cost more than the tile; the core has 16 to 512 pixels. None is one tile at
+            any cost; a number is the core's side, at least 16, rounded up to a multiple.
         height, width: Of the image in LR pixels.
         halo: In LR pixels, on each side.
-        conditioning_bytes_per_pixel: As of the manifest. activations: Memory of a tile, in units of
-        its conditioning.
+        conditioning_bytes_per_pixel: As of the manifest.
+        activations: Memory of a tile, in units of its conditioning.
         limits: Window sizes that the backend takes; "auto" prefers the optimal one.
 
     Raises:
@@ -212,8 +215,9 @@ def _limited_core(
 
 
 def check_tile(tile: object) -> None:
-    """Check the size of tiles. Raises: ArgumentError unless it is "auto", None or a whole number
-    from 16 on.
+    """Check the size of tiles.
+
+    Raises: ArgumentError unless it is "auto", None or a whole number from 16 on.
     """
     if tile is not None and not (isinstance(tile, str) and tile == "auto"):
         whole(
@@ -267,13 +271,15 @@ def tile_rows(tiles: Sequence[Tile]) -> list[list[Tile]]:
 def split_tile(
     tile: Tile, *, core: int | None, halo: int, multiple: int, least: tuple[int, int] = (1, 1)
 ) -> list[Tile]:
-    """Split a tile into smaller ones, as :func:`plan_tiles` an image; together they see no more
-    than it.
+    """Split a tile into smaller ones, as :func:`plan_tiles` an image.
+
+    Together they see no more than it.
     """
-    how: dict[str, Any] = {"core": core, "reach": padded_size(halo, multiple), "multiple": multiple}
-    (rows, columns), whole = tile.window.slices, tile.core
-    vertical = _spans(whole.top, whole.height, inside=rows, least=least[0], **how)
-    horizontal = _spans(whole.left, whole.width, inside=columns, least=least[1], **how)
+    rows, columns = tile.window.slices
+    whole = tile.core
+    cut = functools.partial(_spans, core=core, reach=padded_size(halo, multiple), multiple=multiple)
+    vertical = cut(whole.top, whole.height, inside=rows, least=least[0])
+    horizontal = cut(whole.left, whole.width, inside=columns, least=least[1])
     return [
         Tile(
             core=Window(top=top, left=left, height=bottom - top, width=right - left),
@@ -294,8 +300,9 @@ def _spans(
     multiple: int,
     least: int,
 ) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """(start, end) of nearly equal parts of a length, none longer than the core, and what each of
-    them sees.
+    """Cut a length into nearly equal parts, none longer than the core, as (start, end).
+
+    Each comes with the (start, end) that it sees.
     """
     count = 1 if core is None else -(-length // core)
     units = length // multiple

@@ -1,5 +1,4 @@
-"""Textures that tile: a picture is drawn with margins of its own repetition, which are then cut
-off.
+"""Textures that tile: a picture is drawn with margins of its own repetition, which are cut off.
 
 The latents repeat with the picture, so what lies beyond an edge is drawn as what lies at the
 opposite one. Where a side is no whole number of a level's latent pixels, that level repeats after
@@ -11,42 +10,40 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels.in_memory import from_unit, to_unit
+from srflow_sdk.pixels.in_memory import Pixels, from_unit, to_unit
 from srflow_sdk.pixels.resizing import CONTEXT
 
 
 def margins_for(
     wrap: str, size: Sequence[int], output: Sequence[int], manifest: Manifest
 ) -> tuple[int, ...]:
-    """The LR rows and columns of its repetition that a picture needs. output: its size,
-    enlarged.
+    """The LR rows and columns of its repetition that a picture needs.
+
+    output: its size, enlarged.
     """
     margins = []
     for axis, side, to in zip("yx", size, output, strict=True):
         # Whole latent pixels, and whole pixels of the output.
         step = math.lcm(manifest.size_multiple, side // math.gcd(side, to))
-        needed = (
-            manifest.halo + CONTEXT + 3 * side // to
-        )  # a reduction reaches three pixels of the output
+        # a reduction reaches three pixels of the output
+        needed = manifest.halo + CONTEXT + 3 * side // to
         margins.append(padded_size(needed, step) if axis in wrap else 0)
     return tuple(margins)
 
 
-def extended(values: NDArray[Any], margins: Sequence[int]) -> NDArray[Any]:
+def add_margins(values: Pixels, margins: Sequence[int]) -> Pixels:
     """Values, H×W or H×W×C, with so many rows and columns of their repetition on each side."""
     return np.pad(
         values, [(margin, margin) for margin in (*margins, 0)][: values.ndim], mode="wrap"
     )
 
 
-def cut(whole: NDArray[Any], size: Sequence[int], lr_size: Sequence[int]) -> NDArray[Any]:
+def cut_margins(whole: Pixels, size: Sequence[int], lr_size: Sequence[int]) -> Pixels:
     """The picture of this height and width inside of margins, H×W×C; it fades in 4 LR pixels."""
     picture = to_unit(whole)
     for axis, (side, lr_side) in enumerate(zip(size, lr_size, strict=True)):

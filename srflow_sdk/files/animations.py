@@ -22,7 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files.formats import WriteOptions
-from srflow_sdk.files.provenance import Provenance, with_provenance
+from srflow_sdk.files.provenance import Provenance, add_provenance
 from srflow_sdk.pixels.in_memory import PILLOW_ERRORS
 from srflow_sdk.system.local_files import open_regular, replacing
 
@@ -78,10 +78,11 @@ class Animation:
         made: Provenance,
         options: WriteOptions,
     ) -> None:
-        """Write other frames, RGBA, as this animation is. Whole or not at all. Raises:
-        ImageError.
+        """Write other frames, RGBA, as this animation is.
+
+        Whole or not at all. Raises: ImageError.
         """
-        packet = with_provenance(None, made)
+        packet = add_provenance(None, made)
         text = PngInfo()
         text.add_itxt("XML:com.adobe.xmp", packet.decode())
         has_still = self.info.get("default_image", False)  # it is shown where animations are not
@@ -124,8 +125,9 @@ class Animation:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """A file by Pillow, without its limit of pixels. Raises: PILLOW_ERRORS, for other kinds,
-    too.
+    """A file by Pillow, without its limit of pixels.
+
+    Raises: PILLOW_ERRORS, for other kinds, too.
     """
     with open_regular(path) as file:
         reader = _READERS[file.read(4)]

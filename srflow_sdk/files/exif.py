@@ -1,5 +1,4 @@
-"""EXIF blocks, and the image file directories (IFDs) that they and TIFF files consist of: read,
-edited, packed again.
+"""EXIF blocks and TIFF's image file directories (IFDs): read, edited, packed again.
 
 libvips writes no EXIF into TIFF. Pillow writes non-ASCII text as "?", reduces fractions, shifts
 strip offsets, and in 10.3, which we allow, reads everything that the entries of a damaged file
@@ -49,10 +48,8 @@ _MM_PER_INCH = 25.4
 _EXIF_IFD = 0x8769
 _GPS_IFD = 0x8825
 _INTEROPERABILITY_IFD = 0xA005
-_THUMBNAILS = (
-    (0x0201, 0x0202),
-    (0x0111, 0x0117),
-)  # where its bytes are, and how many: a JPEG, or plain pixels
+# where its bytes are, and how many: a JPEG, or plain pixels
+_THUMBNAILS = ((0x0201, 0x0202), (0x0111, 0x0117))
 _PREFIX = b"Exif\0\0"
 
 _IMAGE_DESCRIPTION = 0x010E
@@ -76,21 +73,14 @@ _PICTURE_TAGS = frozenset(
         *range(0x9C9B, 0x9CA0),
     ]
 )
-_ARRAY_DESCRIPTIONS = (
-    b'{"',
-    b"<",
-    b"ImageJ=",
-    b"shape=",
-    b"SCI",
-)  # how descriptions of the array in a file begin
+# how descriptions of the array in a file begin
+_ARRAY_DESCRIPTIONS = (b'{"', b"<", b"ImageJ=", b"shape=", b"SCI")
 _MAX_VALUES_BYTES = 50_000
 
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """Byte order ("<" or ">", as in struct), and whether offsets and counts have 64 bits
-    (BigTIFF).
-    """
+    """Byte order ("<" or ">"), and whether offsets and counts have 64 bits (BigTIFF)."""
 
     byte_order: str
     is_bigtiff: bool = False
@@ -102,8 +92,9 @@ class TiffLayout:
 
     @property
     def offset_bytes(self) -> int:
-        """Bytes of an offset. An entry holds values itself if they fit. The header has the first
-        IFD's here.
+        """Bytes of an offset.
+
+        An entry holds values itself if they fit. The header has the first IFD's here.
         """
         return 8 if self.is_bigtiff else 4
 
@@ -125,9 +116,7 @@ class TiffLayout:
 
 
 class TagValue(NamedTuple):
-    """The values of one tag: TIFF's code of their type, how many, and their bytes, the lowest
-    first.
-    """
+    """The values of one tag: their type, how many, and their bytes, the lowest first."""
 
     field_type: int
     number: int
@@ -135,8 +124,9 @@ class TagValue(NamedTuple):
 
 
 class IfdEntry(NamedTuple):
-    """One entry of a file. at: its own offset in the file. held: its last bytes, the values or
-    their offset.
+    """One entry of a file.
+
+    at: its own offset in the file. held: its last bytes, the values or their offset.
     """
 
     at: int
@@ -164,8 +154,9 @@ def read_header(file: BinaryIO) -> tuple[TiffLayout, int]:
 
 
 def read_ifd(file: BinaryIO, layout: TiffLayout, at: int) -> tuple[list[IfdEntry], int]:
-    """The entries of the IFD at an offset, and the offset of the next IFD, 0 for none. Raises:
-    :data:`IFD_ERRORS`.
+    """The entries of the IFD at an offset, and the offset of the next IFD, 0 for none.
+
+    Raises: :data:`IFD_ERRORS`.
     """
     count_format, entry_format = ("Q", "HHQ8s") if layout.is_bigtiff else ("H", "HHI4s")
     file.seek(at)
@@ -202,14 +193,12 @@ def read_value(
 
 
 def integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:
-    """The first value of each entry that is an unsigned integer kept in the IFD itself, by its
-    tag.
-    """
+    """The first value of each entry that is an unsigned integer in the IFD itself, by tag."""
     widths = {SHORT: 2, LONG: 4, LONG8: 8}
-    found = {entry.tag: (entry.held, widths.get(entry.field_type, 0)) for entry in entries}
+    held_by_tag = {entry.tag: (entry.held, widths.get(entry.field_type, 0)) for entry in entries}
     return {
         tag: layout.integer(held[:width])
-        for tag, (held, width) in found.items()
+        for tag, (held, width) in held_by_tag.items()
         if 0 < width <= len(held)
     }
 
@@ -217,9 +206,7 @@ def integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:
 def pack_ifd(
     tags: Mapping[int, TagValue | IfdEntry], layout: TiffLayout, *, at: int, next_ifd: int = 0
 ) -> bytes:
-    """Pack an IFD of values, or of entries as read, for the even offset `at`, with long values
-    after it.
-    """
+    """Pack an IFD of values, or entries as read, for an even offset, with long values after it."""
     count_format = "Q" if layout.is_bigtiff else "H"
     start = (
         len(tags) * (20 if layout.is_bigtiff else 12)
@@ -250,7 +237,7 @@ ExifTags = dict[int, dict[int, TagValue]]
 the picture."""
 
 
-def for_picture(tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) -> ExifTags:
+def describe_picture(tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) -> ExifTags:
     """The tags with this width and height, and sRGB for sRGB pixels, where they name them."""
     exif_ifd = dict(tags.get(_EXIF_IFD, {}))
     new = {
@@ -262,9 +249,10 @@ def for_picture(tags: ExifTags, *, size: tuple[int, int], is_srgb: bool) -> Exif
     return {**tags, _EXIF_IFD: exif_ifd}
 
 
-def packed(tags: ExifTags, layout: TiffLayout, at: int) -> tuple[bytes, dict[int, TagValue]]:
-    """The EXIF and GPS IFDs, packed for an even offset, and the TIFF IFD's tags, with those that
-    point to them.
+def pack_tags(tags: ExifTags, layout: TiffLayout, at: int) -> tuple[bytes, dict[int, TagValue]]:
+    """Pack the EXIF and GPS IFDs for an even offset; return the TIFF IFD's tags, too.
+
+    These are with those that point to them.
     """
     data = b""
     own = dict(tags.get(0, {}))
@@ -277,8 +265,9 @@ def packed(tags: ExifTags, layout: TiffLayout, at: int) -> tuple[bytes, dict[int
 
 
 def read_exif_tags(file: BinaryIO) -> ExifTags:
-    """The tags in a file; broken values and those beyond 50 kB are left out. Raises:
-    :data:`IFD_ERRORS`.
+    """The tags in a file.
+
+    Broken values and those beyond 50 kB are left out. Raises: :data:`IFD_ERRORS`.
     """
     layout, first_ifd = read_header(file)
     waiting = {0: first_ifd}
@@ -302,13 +291,13 @@ def read_exif_tags(file: BinaryIO) -> ExifTags:
                 if value.number == 1 and value.field_type in (LONG, IFD, LONG8, IFD8):
                     waiting[entry.tag] = int.from_bytes(value.data, "little")
                 continue
-            wanted = (
+            is_carried = (
                 entry.tag not in (_MAKER_NOTE, _INTEROPERABILITY_IFD)
                 if pointer
                 else entry.tag in _PICTURE_TAGS
             )
             if (
-                wanted
+                is_carried
                 and value.field_type not in (LONG8, SLONG8, IFD8)
                 and len(value.data) + 12 <= room
             ):
@@ -320,25 +309,26 @@ def read_exif_tags(file: BinaryIO) -> ExifTags:
     return {pointer: tags for pointer, tags in ifds.items() if tags}
 
 
-def exif_tags_of(block: bytes) -> ExifTags:
+def parse_exif_tags(block: bytes) -> ExifTags:
     """The tags in an EXIF block; see :func:`read_exif_tags`."""
     return read_exif_tags(io.BytesIO(block.removeprefix(_PREFIX)))
 
 
-def block_of(tiff: BinaryIO) -> bytes | None:
+def make_block(tiff: BinaryIO) -> bytes | None:
     """An EXIF block of what :func:`read_exif_tags` finds in a file; None if that is nothing."""
     with contextlib.suppress(*IFD_ERRORS):
         tags = read_exif_tags(tiff)
         layout = TiffLayout("<")
-        sub_ifds, own = packed(tags, layout, 8)
+        sub_ifds, own = pack_tags(tags, layout, 8)
         first_ifd = 8 + len(sub_ifds)
         header = _PREFIX + b"II" + layout.pack("HI", 42, first_ifd)
         return header + sub_ifds + pack_ifd(own, layout, at=first_ifd) if tags else None
     return None
 
 
-def edited(block: bytes, resolution: tuple[float, float] | None = None) -> bytes | None:
-    """The block with orientation 1, no thumbnail, and another resolution per mm, where it has one;
+def edit_block(block: bytes, resolution: tuple[float, float] | None = None) -> bytes | None:
+    """The block with orientation 1, no thumbnail, and another resolution per mm, where it has one.
+
     None if damaged.
     """
     tiff = bytearray(block.removeprefix(_PREFIX))
@@ -365,20 +355,17 @@ def edited(block: bytes, resolution: tuple[float, float] | None = None) -> bytes
     except IFD_ERRORS:
         return None
     with contextlib.suppress(*IFD_ERRORS):
-        found = integers(layout, read_ifd(file, layout, thumbnail)[0]) if thumbnail else {}
+        places = integers(layout, read_ifd(file, layout, thumbnail)[0]) if thumbnail else {}
         for place, length in _THUMBNAILS:
-            at = found.get(place, 0)
-            end = found.get(place, 0) + found.get(length, 0)
-            tiff[at:end] = bytes(
-                end - at if end < len(tiff) else 0
-            )  # it is the last thing as a rule
+            at = places.get(place, 0)
+            end = places.get(place, 0) + places.get(length, 0)
+            # it is the last thing as a rule
+            tiff[at:end] = bytes(end - at if end < len(tiff) else 0)
     return block[: len(block) - len(block.removeprefix(_PREFIX))] + bytes(tiff)
 
 
-def carrier(block: bytes, jpeg: bytes) -> bytes:
-    """A plain JPEG, without its resolution, with the block: libvips parses EXIF only when it loads
-    a file.
-    """
+def put_in_jpeg(block: bytes, jpeg: bytes) -> bytes:
+    """Put a block into a plain JPEG: libvips parses EXIF only when it loads a file."""
     payload = _PREFIX + block.removeprefix(_PREFIX)
     segment = b"\xff\xe1" + struct.pack(">H", len(payload) + 2) + payload
     jfif_unit = 13

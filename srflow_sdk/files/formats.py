@@ -1,6 +1,4 @@
-"""Image formats, one a row: how files are recognised and read, and what those that are written can
-hold.
-"""
+"""Image formats, one a row: how files are recognised and read, and what they can hold."""
 
 from __future__ import annotations
 
@@ -39,21 +37,25 @@ _ANIMATED_HEIF = rb".{4}ftyp(?:avis|hevc|msf1)"
 class Format:
     """A format; a new one needs a row of :data:`FORMATS` and nothing else.
 
-    endings: of its files' names. begins: how its files begin, as a regular expression.
-    animated: how those begin that call themselves an animation where libvips would silently read
-    the first picture.
-    loader: libvips' operation that reads it. Only these are ever called: libvips has others, for
-        formats that can run programs or fetch files. pillow: instead, Pillow's name of the format,
-        which Pillow then decodes whole.
-    extra, decoders: the extra, and the modules like pi_heif, that decode what libvips cannot.
-    paged: whether a file's further images are pictures of their own.
-    mapped: whether the loader maps files, so that their bytes are read before.
-    saver: libvips' operation that writes it; "" if none does. options: keywords of the saver.
-    bits: most bits per integer channel. max_side: largest side in pixels. max_xmp: bytes of the
-    largest XMP packet.
-    holds_float: whether float32 stays float32. holds_gray: whether gray stays gray; otherwise it
-    becomes RGB.
-    losses: whether it always loses detail, never, or as asked for.
+    Attributes:
+        endings: of its files' names.
+        begins: how its files begin, as a regular expression.
+        animated: how those begin that call themselves an animation where libvips would silently
+            read the first picture.
+        loader: libvips' operation that reads it. Only these are ever called: libvips has others,
+            for formats that can run programs or fetch files.
+        pillow: instead, Pillow's name of the format, which Pillow then decodes whole.
+        extra, decoders: the extra, and the modules like pi_heif, that decode what libvips cannot.
+        paged: whether a file's further images are pictures of their own.
+        mapped: whether the loader maps files, so that their bytes are read before.
+        saver: libvips' operation that writes it; "" if none does.
+        options: keywords of the saver.
+        bits: most bits per integer channel.
+        max_side: largest side in pixels.
+        max_xmp: bytes of the largest XMP packet.
+        holds_float: whether float32 stays float32.
+        holds_gray: whether gray stays gray; otherwise it becomes RGB.
+        losses: whether it always loses detail, never, or as asked for.
     """
 
     name: str
@@ -84,10 +86,8 @@ FORMATS = (
         begins=rb"\x89PNG\r\n\x1a\n",
         loader="pngload",
         saver="pngsave",
-        options={
-            "compression": 3,
-            "filter": "sub",
-        },  # 6 % larger than the smallest, in half the time
+        # 6 % larger than the smallest, in half the time
+        options={"compression": 3, "filter": "sub"},
         bits=16,
     ),
     Format(
@@ -97,9 +97,8 @@ FORMATS = (
         loader="jpegload",
         mapped=True,
         saver="jpegsave",
-        options={
-            "Q": 95
-        },  # optimised coding is 3 % smaller but holds the whole picture: 1.2 GB for 96 megapixels
+        # optimised coding is 3 % smaller but holds the whole picture: 1.2 GB for 96 megapixels
+        options={"Q": 95},
         max_side=65_500,
         max_xmp=65_000,  # it has one segment for it
         holds_alpha=False,
@@ -150,11 +149,8 @@ FORMATS = (
         animated=_ANIMATED_HEIF,
         loader="heifload",
         saver="heifsave",
-        options={
-            "Q": 85,
-            "compression": "av1",
-            "effort": 0,
-        },  # more makes 2 % smaller files in 4 times the time
+        # more makes 2 % smaller files in 4 times the time
+        options={"Q": 85, "compression": "av1", "effort": 0},
         max_side=65_536,
         holds_gray=False,
         losses="optional",
@@ -166,10 +162,8 @@ FORMATS = (
         animated=_ANIMATED_HEIF,
         loader="heifload",
         extra="heic",
-        decoders=(
-            "pi_heif",
-            "pillow_heif",
-        ),  # the second has an encoder, too: what an app may have installed
+        # the second has an encoder, too: what an app may have installed
+        decoders=("pi_heif", "pillow_heif"),
     ),
 )
 READABLE = tuple(ending for each in FORMATS for ending in each.endings)
@@ -183,8 +177,7 @@ _UNREAD_ENDINGS = {
     "JPEG XL": ".jxl",
     "SVG": ".svg .svgz",
     "camera raw": ".dng .nef .cr2 .arw .srw .pef .3fr .iiq .nrw .cr3 .crw .orf .raf .rw2 .rwl .sr2 "
-    ".x3f .kdc .dcr .mrw "
-    ".erf .mef .mos",
+    ".x3f .kdc .dcr .mrw .erf .mef .mos",
     "Photoshop": ".psd .psb",
     "OpenEXR": ".exr",
     "Radiance HDR": ".hdr",
@@ -197,13 +190,15 @@ UNREAD = {ending: name for name, endings in _UNREAD_ENDINGS.items() for ending i
 
 @dataclass(frozen=True, kw_only=True)
 class WriteOptions:
-    """How image files are read and written, for everything that makes files of files. Raises:
-    ArgumentError.
+    """How image files are read and written, for everything that makes files of files.
 
-    max_pixels: largest source, width × height.
-    quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
-    lossless: keep every visible pixel of WebP and AVIF.
-    report: measure and hash what is written.
+    Raises: ArgumentError.
+
+    Attributes:
+        max_pixels: largest source, width × height.
+        quality: of JPEG, WebP and AVIF, 1 … 100; None is the format's default.
+        lossless: keep every visible pixel of WebP and AVIF.
+        report: measure and hash what is written.
     """
 
     max_pixels: int = MAX_PIXELS
@@ -221,9 +216,10 @@ class WriteOptions:
             raise ArgumentError("a lossless picture has no quality; leave out one of them")
 
 
-def recognised(head: bytes, *, name: str) -> Format | None:
-    """The format of a file of this name that begins with these bytes; None for those that are not
-    :data:`READABLE`.
+def recognise(head: bytes, *, name: str) -> Format | None:
+    """The format of a file of this name that begins with these bytes.
+
+    None for those that are not :data:`READABLE`.
     """
     if UNREAD.get(Path(name).suffix.lower()) == "camera raw":
         return None
@@ -233,18 +229,19 @@ def recognised(head: bytes, *, name: str) -> Format | None:
 def format_of(path: PathLike) -> Format:
     """The format of a name's ending. Raises: ArgumentError for endings that cannot be written."""
     suffix = Path(path).suffix.lower()
-    found = next((each for each in FORMATS if each.saver and suffix in each.endings), None)
-    if found is None:
+    kind = next((each for each in FORMATS if each.saver and suffix in each.endings), None)
+    if kind is None:
         raise ArgumentError(
             f"{path}: the ending of the name sets the format; it must be one of "
             f"{', '.join(WRITABLE)}"
         )
-    return found
+    return kind
 
 
 def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict[str, Any]:
-    """The keywords of the saver for a file of this name. Raises: ArgumentError for what the format
-    does not offer.
+    """The keywords of the saver for a file of this name.
+
+    Raises: ArgumentError for what the format does not offer.
     """
     kind = format_of(path)
     WriteOptions(quality=quality, lossless=lossless)  # checks them
@@ -265,8 +262,9 @@ def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict
 def check_writable(
     path: PathLike, *, channels: int = 3, size: tuple[int, int] | None = None
 ) -> str:
-    """Check that a file of this name can hold such pixels; return its ending. Raises:
-    ArgumentError, ImageError.
+    """Check that a file of this name can hold such pixels.
+
+    Return its ending. Raises: ArgumentError, ImageError.
     """
     kind = format_of(path)
     try:
@@ -280,9 +278,8 @@ def check_writable(
     if size is not None and max(size) > kind.max_side:
         fix = "; use .png or .tif" if kind.max_side < _MAX_WIDTH else "; write it smaller"
         raise ImageError(
-            f"{path} cannot be written: it would have {size[0]}×{size[1]} pixels, but the sides of "
-            f"a {kind.name} file "
-            f"are at most {kind.max_side:,}{fix}"
+            f"{path} cannot be written: it would have {size[0]}×{size[1]} pixels, but the sides "
+            f"of a {kind.name} file are at most {kind.max_side:,}{fix}"
         )
     if not libvips.pyvips().type_find("VipsOperation", kind.saver):
         raise ImageError(

@@ -13,8 +13,9 @@ _UNHELPFUL = ("unable to ", "bad seek", "vipspng: libpng read error")
 
 
 def pyvips() -> Any:
-    """Import pyvips, on first use; silent and without a cache unless the app imported it. Raises:
-    MissingExtraError.
+    """Import pyvips, on first use.
+
+    Silent and without a cache unless the app imported it. Raises: MissingExtraError.
     """
     is_first = "pyvips" not in sys.modules
     os.environ.setdefault("VIPS_WARNING", "1")  # any value: libvips drops its warnings
@@ -35,8 +36,9 @@ def pyvips() -> Any:
 
 
 def start_threads() -> None:
-    """Call this before libvips uses threads. Raises: DeviceError after a fork: it would wait for
-    ever for those.
+    """Call this before libvips uses threads.
+
+    Raises: DeviceError after a fork: it would wait for ever for those.
     """
     global _process_with_threads
     if not _process_with_threads:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import os
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +45,15 @@ _SRGB = "1 (sRGB, Short, 1 components, 2 bytes)"
 class Metadata:
     """Metadata that travels from file to file with the pixels; all of it is optional.
 
-    Attributes: icc_profile: the pixel values' profile, exactly as in the file, possibly damaged;
-        None means sRGB. exif: the block, with orientation 1 and without a thumbnail; camera,
-        exposure, GPS and notes are kept. xmp: the packet, exactly as in the file. iptc: only the
-        records. resolution: pixels per mm, x and y; None if the file has none. geo: a GeoTIFF's
-        tags.
+    Attributes:
+        icc_profile: the pixel values' profile, exactly as in the file, possibly damaged; None means
+            sRGB.
+        exif: the block, with orientation 1 and without a thumbnail; camera, exposure, GPS and notes
+            are kept.
+        xmp: the packet, exactly as in the file.
+        iptc: only the records.
+        resolution: pixels per mm, x and y; None if the file has none.
+        geo: a GeoTIFF's tags.
     """
 
     icc_profile: bytes | None = None
@@ -61,11 +64,12 @@ class Metadata:
     geo: GeoTags | None = None
 
     def enlarged(self, scale: float, *, sides: tuple[float, float] | None = None) -> Metadata:
-        """The metadata of an image with `scale` times as many pixels a side, so that it prints at
-        the same size.
+        """The metadata of an image with more pixels, so that it prints at the same size.
 
-        Args: scale: output pixels for each input pixel, a side. sides: how many times as many
-            columns and rows there are exactly, so that it covers the same ground.
+        Args:
+            scale: output pixels for each input pixel, a side.
+            sides: how many times as many columns and rows there are exactly, so that it covers the
+                same ground.
         """
         geo = None if self.geo is None else self.geo.enlarged(*sides or (scale, scale))
         resolution = (
@@ -73,14 +77,15 @@ class Metadata:
             if self.resolution is None
             else (self.resolution[0] * scale, self.resolution[1] * scale)
         )
-        return dataclasses.replace(self, resolution=resolution, geo=geo)
+        return replace(self, resolution=resolution, geo=geo)
 
 
-def metadata_of(
+def read_metadata(
     image: Any, path: Path, *, converted: bool, swapped: bool, geo: GeoTags | None
 ) -> Metadata:
-    """The metadata of an opened libvips image; what is damaged or absurdly large is logged.
-    swapped: x and y.
+    """The metadata of an opened libvips image.
+
+    What is damaged or absurdly large is logged. swapped: x and y.
     """
     blocks: dict[str, Any] = dict.fromkeys(_BLOCKS)
     for name, (field, _, limit) in _BLOCKS.items():
@@ -96,7 +101,7 @@ def metadata_of(
         # refuse them.
         blocks["icc_profile"] = profile[: _declared_bytes(profile)]
     if (block := blocks["exif"]) is not None:
-        blocks["exif"] = exif.edited(block)
+        blocks["exif"] = exif.edit_block(block)
         if blocks["exif"] is None:
             _LOGGER.warning("%s: EXIF block left out: it is damaged", path)
     if (block := blocks["iptc"]) is not None and block[
@@ -105,10 +110,9 @@ def metadata_of(
         _, _, records = block.partition(_IPTC)
         blocks["iptc"] = records[4 : 4 + int.from_bytes(records[:4], "big")] or None
     resolution = _resolution(image)
-    if (
-        resolution is None and blocks["exif"] is not None
-    ):  # WebP and AVIF have no other place for it
-        loaded = _loaded(blocks["exif"])
+    # WebP and AVIF have no other place for it
+    if resolution is None and blocks["exif"] is not None:
+        loaded = _load_block(blocks["exif"])
         resolution = _resolution(loaded) if loaded is not None else None
     if resolution is not None and swapped:
         resolution = (resolution[1], resolution[0])
@@ -116,8 +120,9 @@ def metadata_of(
 
 
 def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple[Any, str]:
-    """A libvips image with all that the format can hold, and what its saver is to keep; the rest is
-    logged.
+    """A libvips image with all that the format can hold, and what its saver is to keep.
+
+    The rest is logged.
     """
     pyvips = libvips.pyvips()
     x, y = resolution = metadata.resolution or (_UNNAMED_RESOLUTION, _UNNAMED_RESOLUTION)
@@ -140,10 +145,12 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
             _PHOTOSHOP + _IPTC + struct.pack(">I", len(records)) + records + bytes(len(records) % 2)
         )
         image.set_type(pyvips.GValue.blob_type, "iptc-data", resource)
-    block = None if metadata.exif is None else exif.edited(metadata.exif, resolution)
+    block = None if metadata.exif is None else exif.edit_block(metadata.exif, resolution)
     block = None if kind.saver == "tiffsave" else block  # see tiff.append_tags
     loaded = (
-        _loaded(block) if block is not None and _fits(block, "exif", path, exif.MAX_BYTES) else None
+        _load_block(block)
+        if block is not None and _fits(block, "exif", path, exif.MAX_BYTES)
+        else None
     )
     if loaded is not None:
         # Also set the entries one by one: savers drop entries of the block that are not on the
@@ -151,9 +158,8 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
         for key in loaded.get_fields():
             if key.startswith("exif-") and not key.startswith(_THUMBNAIL_PREFIX):
                 image.set_type(loaded.get_typeof(key), key, loaded.get(key))
-    if not has_profile and (
-        loaded is None or image.get_typeof(_COLOUR_SPACE)
-    ):  # libvips would write "uncalibrated"
+    # libvips would write "uncalibrated"
+    if not has_profile and (loaded is None or image.get_typeof(_COLOUR_SPACE)):
         image.set_type(pyvips.GValue.gstr_type, _COLOUR_SPACE, _SRGB)
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
     # libvips would write an EXIF block in any case. WebP, JPEG and AVIF need one for the
@@ -178,15 +184,16 @@ def _fits(block: bytes, name: str, path: Path, limit: int | None = None) -> bool
 
 
 def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:
-    """True if a profile is complete and for the pixels' gray or RGB; libvips may refuse to write
-    others.
+    """True if a profile is complete and for the pixels' gray or RGB.
+
+    Libvips may refuse to write others.
     """
     space = profile_space(profile)
-    wanted = b"GRAY" if channels <= 2 else b"RGB "
+    expected = b"GRAY" if channels <= 2 else b"RGB "
     if space is None or _declared_bytes(profile) != len(profile):
         why = "it is damaged"
-    elif space != wanted:
-        why = f"it is for {space!r} values, but the pixels are {wanted!r}"
+    elif space != expected:
+        why = f"it is for {space!r} values, but the pixels are {expected!r}"
     else:
         return _fits(profile, "icc_profile", path)
     _LOGGER.warning("%s: colour profile left out: %s", path, why)
@@ -207,7 +214,7 @@ def _resolution(image: Any) -> tuple[float, float] | None:
     return x, y
 
 
-def _loaded(block: bytes) -> Any | None:
+def _load_block(block: bytes) -> Any | None:
     """A libvips image loaded with this EXIF; None if the block is too large or cannot be parsed."""
     if len(block) > exif.MAX_BYTES:
         return None
@@ -215,14 +222,15 @@ def _loaded(block: bytes) -> Any | None:
     libvips.start_threads()
     jpeg = pyvips.Image.black(1, 1).jpegsave_buffer(keep="none")
     try:
-        return pyvips.Image.jpegload_buffer(exif.carrier(block, jpeg))
+        return pyvips.Image.jpegload_buffer(exif.put_in_jpeg(block, jpeg))
     except pyvips.Error:
         return None
 
 
 def profile_space(profile: bytes) -> bytes | None:
-    """A profile's colour space, e.g. b"RGB " or b"GRAY"; None if this is not a profile or has no
-    room for a tag.
+    """A profile's colour space, e.g. b"RGB " or b"GRAY".
+
+    None if this is not a profile or has no room for a tag.
     """
     if len(profile) <= PROFILE_HEADER_BYTES + 4 or profile[36:40] != b"acsp":
         return None
@@ -235,8 +243,9 @@ def _declared_bytes(profile: bytes) -> int:
 
 
 def forget_png_resolution(descriptor: int) -> None:
-    """Make a complete PNG say that its pixels are square, not how many go into a metre: nothing has
-    to move.
+    """Make a complete PNG say that its pixels are square, without a resolution.
+
+    Nothing has to move.
     """
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         at = _PNG_SIGNATURE

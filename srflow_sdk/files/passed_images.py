@@ -1,6 +1,4 @@
-"""Images as callers pass them: in memory, as a file's path, or as its bytes, which become a file
-meanwhile.
-"""
+"""Images as callers pass them: in memory, as a file's path, or as its bytes."""
 
 from __future__ import annotations
 
@@ -32,31 +30,33 @@ EncodedImage = PathLike | bytes | BinaryIO
 AnyImage = InMemoryImage | Tensor | EncodedImage
 
 
-def loaded(
+def load_image(
     image: AnyImage, *, layout: Layout = "hwc", max_pixels: int = MAX_PIXELS
 ) -> tuple[NDArray[Any], ImageKind]:
-    """An image's pixels, H×W×channels, and its kind; a file is read as an 8-bit PIL image,
-    upright.
+    """An image's pixels, H×W×channels, and its kind.
+
+    A file is read as an 8-bit PIL image, upright.
     """
-    with as_path_or_picture(image, max_pixels=max_pixels) as found:
-        if isinstance(found, (str, os.PathLike)):
-            file = read_image(file_path("image", found), max_pixels=max_pixels)
+    with as_path_or_picture(image, max_pixels=max_pixels) as source:
+        if isinstance(source, (str, os.PathLike)):
+            file = read_image(file_path("image", source), max_pixels=max_pixels)
             if file.pixels.dtype != np.uint8:
                 fix = "upscale it into a file: upscaler.upscale_file(path, target)"
                 raise ImageError(
-                    f"{found}: the file holds {file.pixels.dtype}, which PIL images cannot hold; "
+                    f"{source}: the file holds {file.pixels.dtype}, which PIL images cannot hold; "
                     f"{fix}"
                 )
-            found = eight_bit_picture(file)
-        return unpacked(found, layout=layout)
+            source = eight_bit_picture(file)
+        return unpacked(source, layout=layout)
 
 
 @contextlib.contextmanager
 def as_path_or_picture(
     image: AnyImage, *, max_pixels: int = MAX_PIXELS
 ) -> Iterator[InMemoryImage | Tensor | PathLike]:
-    """The image, so that it can be read more than once: bytes and file objects as the path of
-    :func:`spooled`.
+    """Let an image be read more than once: bytes and file objects become a file.
+
+    See :func:`spooled`.
     """
     if isinstance(image, (bytes, bytearray, memoryview)) or (
         hasattr(image, "read") and not isinstance(image, os.PathLike)
@@ -71,8 +71,9 @@ def as_path_or_picture(
 def spooled(
     picture: bytes | BinaryIO, *, name: str, max_pixels: int = MAX_PIXELS
 ) -> Iterator[Path]:
-    """The path of a temporary file with a picture's bytes; errors of the block give its bare name,
-    not the path.
+    """The path of a temporary file with a picture's bytes.
+
+    Errors of the block give its bare name, not the path.
     """
     source = io.BytesIO(picture) if isinstance(picture, (bytes, bytearray, memoryview)) else picture
     room = limit = max_pixels * _BYTES_PER_PIXEL + _METADATA_BYTES
@@ -102,7 +103,7 @@ def spooled(
 
 
 def eight_bit_picture(file: ImageFile) -> Image.Image:
-    """A file of uint8 as the PIL image that :func:`loaded` takes it for."""
+    """A file of uint8 as the PIL image that :func:`load_image` takes it for."""
     image = Image.fromarray(file.pixels[..., 0] if file.pixels.shape[2] == 1 else file.pixels)
     if file.metadata.icc_profile is not None:
         image.info["icc_profile"] = file.metadata.icc_profile

@@ -1,5 +1,4 @@
-"""XMP packets: what is stale in a new picture's is removed, and how an output was made is added and
-read.
+"""XMP packets: what is stale is removed, and how an output was made added and read.
 
 The properties are in one rdf:Description, in the namespace :data:`NAMESPACE`. The input's own
 packet is kept, with its prefixes; only an earlier provenance in it is replaced.
@@ -52,31 +51,38 @@ _STALE = (  # orientation: 1 where nothing is said
 
 _XMLNS = "http://www.w3.org/2000/xmlns/"
 _EMPTY = f'<x:xmpmeta xmlns:x="{_X}"><rdf:RDF xmlns:rdf="{_RDF}"/></x:xmpmeta>'
-_UNSAFE = re.compile(
-    "[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]"
-)  # not in XML, or changed by its parsers
+# not in XML, or changed by its parsers
+_UNSAFE = re.compile("[%\x00-\x1f\x7f-\x9f\udc80-\udcff\ufffe\uffff]")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """How an output was made. With the same source, model and SDK, these values make the same
-    picture again.
+    """How an output was made.
 
-    Attributes: model, model_sha256: name and digest of the bundle. tau: temperature; None means
-        that a map was used, so this alone cannot make the picture again. auto_tau: version of the
-        map by which tau="auto" scaled `tau`, None if it did not. seed, sample, latent_scheme: they
-        select the random field. tile: side of a tile's core in LR pixels, None for one tile.
-        consistent: whether it was projected onto the LR image. source, source_sha256: the source's
-        file name without folders, and the sha256 of its bytes. scale: sides of an output that was
-        reduced, divided by the source's; None: it has the model's scale. reduction: the kernel,
-        "bicubic" or "lanczos", None likewise. linear_light: whether light was averaged instead of
-        values. value_range: the values that were black and white, or percentiles, as text; None:
-        those of the dtype. wrap: the directions in which it tiles without a seam, "x", "y" or "xy";
-        None: none. operation: what was done, "upscale", "restore", "transfer", or "interval", which
-        is a bound of one. settings: of an operation other than "upscale", what it needs besides the
-        fields above, in its own words. precision, device: what the encoder computed in, "bf16" or
-        "int8", and where, such as "openvino"; "bundle" and
-            None if it computed as the bundle was exported.
+    With the same source, model and SDK, these values make the same picture again.
+
+    Attributes:
+        model, model_sha256: name and digest of the bundle.
+        tau: temperature; None means that a map was used, so this alone cannot make the picture
+            again.
+        auto_tau: version of the map by which tau="auto" scaled `tau`, None if it did not.
+        seed, sample, latent_scheme: they select the random field.
+        tile: side of a tile's core in LR pixels, None for one tile.
+        consistent: whether it was projected onto the LR image.
+        source, source_sha256: the source's file name without folders, and the sha256 of its bytes.
+        scale: sides of an output that was reduced, divided by the source's; None: it has the
+            model's scale.
+        reduction: the kernel, "bicubic" or "lanczos", None likewise.
+        linear_light: whether light was averaged instead of values.
+        value_range: the values that were black and white, or percentiles, as text; None: those of
+            the dtype.
+        wrap: the directions in which it tiles without a seam, "x", "y" or "xy"; None: none.
+        operation: what was done, "upscale", "restore", "transfer", or "interval", which is a bound
+            of one.
+        settings: of an operation other than "upscale", what it needs besides the fields above, in
+            its own words.
+        precision, device: what the encoder computed in, "bf16" or "int8", and where, such as
+            "openvino"; "bundle" and None if it computed as the bundle was exported.
         cleaned_by: name and digest of the model that drew the source at temperature 0 before, in
             its size; None: none.
     """
@@ -105,21 +111,21 @@ class Provenance:
     cleaned_by: str | None = None
 
 
-_KINDS: dict[str, Any] = dict.fromkeys(
-    ("seed", "sample", "latent_scheme", "tile", "auto_tau"), int
-)  # others are texts
+# others are texts
+_KINDS: dict[str, Any] = dict.fromkeys(("seed", "sample", "latent_scheme", "tile", "auto_tau"), int)
 _KINDS |= {"tau": float, "scale": float, "consistent": bool, "linear_light": bool}
 
 
-def with_provenance(
+def add_provenance(
     packet: bytes | None, provenance: Provenance, *, max_bytes: int = _MAX_BYTES
 ) -> bytes:
-    """The packet, unless it is malformed or would become too large, with the provenance instead of
-    an older one.
+    """Add the provenance to a packet, instead of an older one.
+
+    A packet that is malformed or would become too large is dropped.
     """
 
     def add(document: minidom.Document) -> bool:
-        for old in _own(document):
+        for old in _find_descriptions(document):
             old.parentNode.removeChild(old)  # type: ignore[union-attr]
         for root in document.getElementsByTagNameNS(_RDF, "RDF")[:1]:
             own = root.appendChild(document.createElementNS(_RDF, "rdf:Description"))
@@ -132,45 +138,47 @@ def with_provenance(
             return True
         return False
 
-    merged = None if packet is None else _changed(packet, add)
+    merged = None if packet is None else _edit(packet, add)
     if packet is not None and (merged is None or len(merged) > max_bytes):
         _LOGGER.warning(
             "%s: XMP packet not carried over: it is malformed or too large", provenance.source
         )
         merged = None
-    return merged or _changed(_EMPTY.encode(), add) or b""
+    return merged or _edit(_EMPTY.encode(), add) or b""
 
 
-def for_new_pixels(packet: bytes) -> bytes:
-    """The packet without an older picture's orientation, thumbnails, sizes and resolution; itself
-    without any.
+def remove_stale(packet: bytes) -> bytes:
+    """The packet without an older picture's orientation, thumbnails, sizes and resolution.
+
+    Itself without any.
     """
 
-    def clean(document: minidom.Document) -> bool:
-        found = False
+    def remove(document: minidom.Document) -> bool:
+        changed = False
         for element in list(document.getElementsByTagName("*")):
             for name in _STALE:
                 if element.hasAttributeNS(*name):
                     element.removeAttributeNS(*name)
-                    found = True
+                    changed = True
             if (
                 element.namespaceURI,
                 element.localName,
             ) in _STALE and element.parentNode is not None:
                 element.parentNode.removeChild(element)
-                found = True
-        return found
+                changed = True
+        return changed
 
-    return _changed(packet, clean) or packet
+    return _edit(packet, remove) or packet
 
 
-def provenance_in(packet: bytes | None) -> Provenance | None:
-    """The provenance in an XMP packet; None if there is none, or a property is missing or
-    malformed.
+def parse_provenance(packet: bytes | None) -> Provenance | None:
+    """The provenance in an XMP packet.
+
+    None if there is none, or a property is missing or malformed.
     """
     try:
-        document = None if packet is None else _parsed(packet)
-        for own in [] if document is None else _own(document):
+        document = None if packet is None else _parse(packet)
+        for own in [] if document is None else _find_descriptions(document):
             there = (
                 each.name for each in fields(Provenance) if own.hasAttributeNS(NAMESPACE, each.name)
             )
@@ -182,11 +190,12 @@ def provenance_in(packet: bytes | None) -> Provenance | None:
     return None
 
 
-def _changed(packet: bytes, change: Callable[[minidom.Document], bool]) -> bytes | None:
-    """The packet after a change; None if it is no XMP, or the change says that there is nothing to
-    change.
+def _edit(packet: bytes, change: Callable[[minidom.Document], bool]) -> bytes | None:
+    """The packet after a change.
+
+    None if it is no XMP, or the change says that there is nothing to change.
     """
-    document = _parsed(packet)
+    document = _parse(packet)
     try:
         if document is None or not change(document):
             return None
@@ -198,9 +207,10 @@ def _changed(packet: bytes, change: Callable[[minidom.Document], bool]) -> bytes
     return f"{_HEADER}{xml}{_TRAILER}".encode()
 
 
-def _parsed(packet: bytes) -> minidom.Document | None:
-    """The packet's XML; None if it is malformed, too large, or has a document type, which could
-    define entities.
+def _parse(packet: bytes) -> minidom.Document | None:
+    """The packet's XML.
+
+    None if it is malformed, too large, or has a document type, which could define entities.
     """
     if len(packet) > _MAX_BYTES:
         return None
@@ -215,11 +225,11 @@ def _parsed(packet: bytes) -> minidom.Document | None:
         return None
 
 
-def _own(document: minidom.Document) -> list[minidom.Element]:
-    found = document.getElementsByTagNameNS(_RDF, "Description")
+def _find_descriptions(document: minidom.Document) -> list[minidom.Element]:
+    descriptions = document.getElementsByTagNameNS(_RDF, "Description")
     return [
         description
-        for description in found
+        for description in descriptions
         if description.hasAttributeNS(NAMESPACE, "model_sha256")
     ]
 

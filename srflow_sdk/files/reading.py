@@ -1,5 +1,4 @@
-"""Reads image files through libvips: upright rows from the top as they are decoded, 8 and 16 bits
-exactly.
+"""Reads image files through libvips: upright rows from the top, 8 and 16 bits exactly.
 
 What it does not read Pillow decodes, and pi-heif the HEVC in HEIC.
 """
@@ -29,10 +28,10 @@ from srflow_sdk.files.formats import (
     UNREAD,
     Format,
     PathLike,
-    recognised,
+    recognise,
 )
-from srflow_sdk.files.metadata import PROFILE_FIELD, Metadata, metadata_of
-from srflow_sdk.files.provenance import Provenance, provenance_in
+from srflow_sdk.files.metadata import PROFILE_FIELD, Metadata, read_metadata
+from srflow_sdk.files.provenance import Provenance, parse_provenance
 from srflow_sdk.files.tiff import PHOTOMETRIC, PLANAR, Tiff, read_tiff
 from srflow_sdk.pixels.in_memory import PILLOW_ERRORS, ImageKind, unpacked
 from srflow_sdk.system.local_files import file_sha256, open_regular
@@ -60,9 +59,9 @@ _KEPT = ("vips-loader", "resolution-unit", "icc-profile-data", "exif-data", "xmp
 class ImageFile:
     """An image as read from a file.
 
-    Attributes: pixels: uint8, uint16 or float32 in [0, 1], upright: H×W×1 (gray), 2 (gray, alpha),
-        3 (RGB) or 4 (RGB, alpha),
-            in the file's own colours.
+    Attributes:
+        pixels: uint8, uint16 or float32 in [0, 1], upright: H×W×1 (gray), 2 (gray, alpha), 3 (RGB)
+            or 4 (RGB, alpha), in the file's own colours.
         metadata: what else the file holds; pass it to :func:`~srflow_sdk.files.write_image`.
     """
 
@@ -78,7 +77,7 @@ class ImageFile:
 def count_pixels(path: PathLike, *, max_pixels: int) -> int:
     """Number of pixels of a file, from its header; 0 for one that is refused. Nothing is logged."""
     try:
-        source = _recognised(Path(path))
+        source = _inspect(Path(path))
         image = _opened(source)
         _check_supported(source, image, max_pixels)
         return int(image.width) * int(image.height)
@@ -89,14 +88,18 @@ def count_pixels(path: PathLike, *, max_pixels: int) -> int:
 def read_image(path: PathLike, *, max_pixels: int = MAX_PIXELS) -> ImageFile:
     """Read a whole file, with the conversions of :class:`ImageReader`.
 
-    Args: path: of a PNG, JPEG, WebP, TIFF, still GIF, BMP, AVIF or HEIC file; its content decides,
-        not its ending. max_pixels: largest width × height; a small file can claim any size.
+    Args:
+        path: of a PNG, JPEG, WebP, TIFF, still GIF, BMP, AVIF or HEIC file; its content decides,
+            not its ending.
+        max_pixels: largest width × height; a small file can claim any size.
 
     Returns:
         The pixels and their metadata.
 
-    Raises: ImageError: if the file cannot be read, is no such picture, or is too large; one line
-        with the path. MissingExtraError: if libvips cannot be loaded.
+    Raises:
+        ImageError: if the file cannot be read, is no such picture, or is too large; one line with
+            the path.
+        MissingExtraError: if libvips cannot be loaded.
 
     Example:
         >>> file = read_image("photo.jpg")
@@ -120,11 +123,11 @@ def read_provenance(path: PathLike) -> Provenance | None:
     Raises:
         ImageError: if the file cannot be read.
     """
-    source = _recognised(Path(path))
+    source = _inspect(Path(path))
     packet = libvips.get_field(_opened(source), "xmp-data")
     if source.kind.name == "GIF" and (animation := Animation.in_file(source.path)) is not None:
         packet = animation.info.get("comment")
-    return provenance_in(packet) if isinstance(packet, bytes) else None
+    return parse_provenance(packet) if isinstance(packet, bytes) else None
 
 
 class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
@@ -141,7 +144,7 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         path = Path(path)
         # its list of causes: successful calls leave some, too
         libvips.pyvips().vips_lib.vips_error_clear()
-        source = _recognised(path, raw=raw)
+        source = _inspect(path, raw=raw)
         image = _opened(source)
         _check_supported(source, image, max_pixels, raw=raw)
         orientation = libvips.get_field(image, "orientation") or 1
@@ -150,12 +153,12 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         if self._decoded_whole:
             image = _opened(source, access="random")
         with _errors_in_one_line(path, source.stamp):
-            upright = _decoded(image, path, source.kind).autorot()
+            upright = _decode(image, path, source.kind).autorot()
             converted = False
             if not raw:
-                upright, converted = _converted(upright)
+                upright, converted = _convert(upright)
             geo = source.tiff.geo if orientation == 1 else None
-            self.metadata = metadata_of(
+            self.metadata = read_metadata(
                 image, path, converted=converted, swapped=orientation > 4, geo=geo
             )
         self.path = path
@@ -180,8 +183,9 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         self._image = self._region = None
 
     def sha256(self) -> str:
-        """The sha256 of the file's bytes, in 64 hexadecimal digits. Raises: ImageError if they have
-        changed.
+        """The sha256 of the file's bytes, in 64 hexadecimal digits.
+
+        Raises: ImageError if they have changed.
         """
         with _errors_in_one_line(self.path, self._stamp):
             digest = file_sha256(self.path)
@@ -196,8 +200,9 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
             raise ImageError(f"{self.path}: {_CHANGED}")
 
     def read_rows(self, count: int) -> NDArray[Any]:
-        """Read the next rows from the top: count×width×channels. Raises: ImageError if that fails,
-        or it was closed.
+        """Read the next rows from the top: count×width×channels.
+
+        Raises: ImageError if that fails, or it was closed.
         """
         if self._image is None:
             raise ImageError(f"{self.path}: the file was closed")
@@ -232,13 +237,12 @@ def _errors_in_one_line(path: Path, stamp: _Stamp | None = None) -> Iterator[Non
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None)
         raise ImageError(
-            f"{path}: {f'the file cannot be read: {why}' if why else _explained(str(error))}"
+            f"{path}: {f'the file cannot be read: {why}' if why else _explain(str(error))}"
         ) from error
     except libvips.pyvips().Error as error:
-        changed = (
-            stamp is not None and _stamp(path) != stamp
-        )  # what libvips says about such a file is misleading
-        why = _CHANGED if changed else _explained(libvips.reason(error))
+        # what libvips says about such a file is misleading
+        changed = stamp is not None and _stamp(path) != stamp
+        why = _CHANGED if changed else _explain(libvips.reason(error))
         # Frames of the cause would hold the file open as long as the error lives, and since Python
         # 3.12, in a cycle.
         traceback.clear_frames(error.__traceback__)
@@ -265,7 +269,7 @@ class _Source:
     tiff: Tiff
 
 
-def _recognised(path: Path, *, raw: bool = False) -> _Source:
+def _inspect(path: Path, *, raw: bool = False) -> _Source:
     """Raises: ImageError if it is not a regular file, is empty, or has an unsupported format."""
     stamp = _stamp(path)
     with _errors_in_one_line(path):
@@ -275,7 +279,7 @@ def _recognised(path: Path, *, raw: bool = False) -> _Source:
             head = file.read(SNIFFED_BYTES)
     if not head:
         raise ImageError(f"{path}: the file is empty")
-    kind = recognised(head, name=path.name)
+    kind = recognise(head, name=path.name)
     if kind is None:
         name = UNREAD.get(path.suffix.lower())
         if name is None:
@@ -290,17 +294,16 @@ def _opened(source: _Source, *, access: str = "sequential") -> Any:
     """The libvips image of a file, with a TIFF's EXIF, which libvips misses."""
     with _errors_in_one_line(source.path):
         if source.kind.pillow:
-            return _header_by_pillow(source.path, source.kind)
-        image = _loaded(source, access=access, fail_on="error")
+            return _read_header_by_pillow(source.path, source.kind)
+        image = _load(source, access=access, fail_on="error")
         if source.tiff.exif is not None and not image.get_typeof("exif-data"):
             image = image.copy()
-            image.set_type(
-                libvips.pyvips().GValue.blob_type, "exif-data", source.tiff.exif
-            )  # libvips turns it by that
+            # libvips turns it by that
+            image.set_type(libvips.pyvips().GValue.blob_type, "exif-data", source.tiff.exif)
         return image
 
 
-def _loaded(source: _Source, **options: str) -> Any:
+def _load(source: _Source, **options: str) -> Any:
     pyvips = libvips.pyvips()
     if source.kind.mapped:  # a mapped file that becomes shorter ends the process
         return pyvips.Image.new_from_buffer(source.path.read_bytes(), "", **options)
@@ -346,13 +349,11 @@ def _check_supported(source: _Source, image: Any, max_pixels: int, *, raw: bool 
         raise ImageError(f"{path}: it has {image.bands} channels; {fix}")
 
 
-def _converted(image: Any) -> tuple[Any, bool]:
-    """The image as gray or RGB of a supported dtype, and whether its values were converted to sRGB
-    for that.
-    """
+def _convert(image: Any) -> tuple[Any, bool]:
+    """Make an image gray or RGB of a supported dtype; tell if that converted it to sRGB."""
     depth = 16 if image.format == "ushort" else 8
     if image.interpretation == "cmyk" and not image.get_typeof(PROFILE_FIELD):
-        return _as_browsers_show(image, depth), True
+        return _convert_plain_cmyk(image, depth), True
     if image.interpretation == "cmyk":
         return image.icc_transform("srgb", embedded=True, intent="perceptual", depth=depth), True
     if image.format == "float" and image.interpretation not in ("lab", "xyz"):
@@ -364,7 +365,7 @@ def _converted(image: Any) -> tuple[Any, bool]:
     return image.cast("ushort" if depth == 16 else "uchar"), False
 
 
-def _as_browsers_show(cmyk: Any, depth: int) -> Any:
+def _convert_plain_cmyk(cmyk: Any, depth: int) -> Any:
     """CMYK without a profile as sRGB: light that each ink lets through, times that of black."""
     most = (1 << depth) - 1
     light = most - cmyk[:4]
@@ -379,12 +380,11 @@ def _check_range(path: Path, rows: NDArray[np.float32]) -> None:
     if not (low >= 0 and high <= 1):  # also NaN
         raise ImageError(
             f"{path}: its values reach from {low:.4g} to {high:.4g}; floating-point files must be "
-            "in [0, 1]: scale it, "
-            f"save it with 16 bits per channel, or {_NAME_RANGE}"
+            f"in [0, 1]: scale it, save it with 16 bits per channel, or {_NAME_RANGE}"
         )
 
 
-def _explained(cause: str) -> str:
+def _explain(cause: str) -> str:
     if "samples out of range" in cause:
         return (
             "its pixels are of a type that libvips cannot read (64 bits?); save it with 16 bits or "
@@ -402,12 +402,13 @@ def _explained(cause: str) -> str:
     return "the file is damaged or truncated; copy or download it again"
 
 
-def _header_by_pillow(path: Path, kind: Format) -> Any:
-    """A libvips image of the file's size, with its resolution, but not its pixels. Raises:
-    ValueError, OSError.
+def _read_header_by_pillow(path: Path, kind: Format) -> Any:
+    """A libvips image of the file's size, with its resolution, but not its pixels.
+
+    Raises: ValueError, OSError.
     """
     pyvips = libvips.pyvips()
-    picture = _by_pillow(path, kind, decode=False)
+    picture = _open_by_pillow(path, kind, decode=False)
     image = pyvips.Image.black(*picture.size)
     image.set_type(pyvips.GValue.gstr_type, "vips-loader", kind.name)
     x, y = (value / _MM_PER_INCH for value in picture.info.get("dpi", (0, 0)))
@@ -417,22 +418,22 @@ def _header_by_pillow(path: Path, kind: Format) -> Any:
     return image
 
 
-def _decoded(header: Any, path: Path, kind: Format) -> Any:
-    """The libvips image of a file, of which libvips may have the header alone. Raises: ValueError,
-    OSError.
+def _decode(header: Any, path: Path, kind: Format) -> Any:
+    """The libvips image of a file, of which libvips may have the header alone.
+
+    Raises: ValueError, OSError.
     """
     module = next(filter(is_installed, kind.decoders), None)
     if kind.pillow:
-        pixels, _ = unpacked(_by_pillow(path, kind, decode=True))
+        pixels, _ = unpacked(_open_by_pillow(path, kind, decode=True))
     elif module is not None and libvips.get_field(header, "heif-compression") == "hevc":
         try:
             picture = importlib.import_module(module).open_heif(path, convert_hdr_to_8bit=False)
             pixels = np.array(picture)  # a copy: the memory is the picture's
         except (EOFError, RuntimeError, SyntaxError) as error:  # what damaged files raise besides
             raise ValueError(str(error) or "it ends too early") from error
-        if (
-            pixels.dtype == np.uint16
-        ):  # 10 or 12 bits in the upper ones: white is white only if the lower are filled
+        # 10 or 12 bits in the upper ones: white is white only if the lower are filled
+        if pixels.dtype == np.uint16:
             pixels = pixels | pixels >> picture.info["bit_depth"]
     else:
         return header
@@ -443,20 +444,18 @@ def _decoded(header: Any, path: Path, kind: Format) -> Any:
     for name in _KEPT:
         if field_type := header.get_typeof(name):
             image.set_type(field_type, name, header.get(name))
-    image.set_type(
-        pyvips.GValue.gint_type, "orientation", 1
-    )  # these decoders have turned it, whatever EXIF says
+    # these decoders have turned it, whatever EXIF says
+    image.set_type(pyvips.GValue.gint_type, "orientation", 1)
     return image
 
 
-def _by_pillow(path: Path, kind: Format, *, decode: bool) -> Image.Image:
+def _open_by_pillow(path: Path, kind: Format, *, decode: bool) -> Image.Image:
     """Raises: ValueError if the file is damaged or truncated; OSError."""
     with path.open("rb") as file:
         try:
             Image.init()
-            picture = Image.OPEN[kind.pillow][0](
-                file, str(path)
-            )  # not Image.open, which has a limit of its own
+            # not Image.open, which has a limit of its own
+            picture = Image.OPEN[kind.pillow][0](file, str(path))
             if not 0 < min(picture.size) <= max(picture.size) <= _MAX_SIDE:
                 raise ValueError("its size is wrong")
             if decode:

@@ -1,5 +1,6 @@
-"""TIFF, where libvips says too little: EXIF, GeoTIFF's tags, how pixels and pages are stored;
-written again, too.
+"""TIFF, where libvips says too little: EXIF, GeoTIFF's tags, how pixels and pages are stored.
+
+Written again, too.
 
 GeoTIFF's tags say where the pixels lie on the ground; they travel with the new pixel size, so that
 corners stay.
@@ -8,9 +9,8 @@ corners stay.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +27,8 @@ PLANAR = 284
 """Tags of a page."""
 
 _SUBFILE_TYPE = 254
-_SQUARE = {
-    282: "II",
-    283: "II",
-    296: "H",
-}  # x and y resolution and unit, all of ones: 1/1 without a unit
+# x and y resolution and unit, all of ones: 1/1 without a unit
+_SQUARE = {282: "II", 283: "II", 296: "H"}
 _REDUCED = 1
 _MAX_PAGES = 100
 _PIXEL_SCALE = 33550
@@ -39,16 +36,8 @@ _TIEPOINTS = 33922
 _TRANSFORMATION = 34264
 _KEYS = 34735
 _NODATA = 42113
-_TAGS = (
-    _PIXEL_SCALE,
-    _TIEPOINTS,
-    _TRANSFORMATION,
-    _KEYS,
-    34736,
-    34737,
-    42112,
-    _NODATA,
-)  # keys' numbers, texts; GDAL's
+# keys' numbers, texts; GDAL's
+_TAGS = (_PIXEL_SCALE, _TIEPOINTS, _TRANSFORMATION, _KEYS, 34736, 34737, 42112, _NODATA)
 _AS_STORED = (1, 2)  # black is zero, RGB
 _CHANNELS = (PHOTOMETRIC, 338)  # and what those beyond gray and RGB are
 _RASTER_TYPE = 1025
@@ -71,8 +60,7 @@ class GeoTags:
         return None
 
     def enlarged(self, x: float, y: float) -> GeoTags:
-        """The tags of a picture with so many times as many columns and rows, whose corners lie
-        where they were.
+        """The tags of a picture with more columns and rows, whose corners lie where they were.
 
         By OGC's GeoTIFF 1.1, raster coordinates begin at the first pixel's corner, or at its centre
         (PixelIsPoint).
@@ -106,9 +94,11 @@ class GeoTags:
 class Tiff:
     """The contents of a file's directories, as far as they can be read.
 
-    numbers: the integers in its first IFD by their tags. exif: a block of what it says about the
-    picture and how it was taken. geo: where the pixels lie. is_one_picture: whether all pages
-    except the first are smaller versions of it.
+    Attributes:
+        numbers: the integers in its first IFD by their tags.
+        exif: a block of what it says about the picture and how it was taken.
+        geo: where the pixels lie.
+        is_one_picture: whether all pages except the first are smaller versions of it.
     """
 
     numbers: dict[int, int] = field(default_factory=dict)
@@ -118,15 +108,16 @@ class Tiff:
 
 
 def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
-    """Read a file's directories. raw: take for `geo` what the channels are, too, where they are
-    read as stored.
+    """Read a file's directories.
+
+    raw: take for `geo` what the channels are, too, where they are read as stored.
     """
-    found = Tiff()
+    contents = Tiff()
     with contextlib.suppress(*exif.IFD_ERRORS), path.open("rb") as file:
         layout, at = exif.read_header(file)
         entries, at = exif.read_ifd(file, layout, at)
         numbers = exif.integers(layout, entries)
-        found = Tiff(numbers=numbers, exif=exif.block_of(file))
+        contents = Tiff(numbers=numbers, exif=exif.make_block(file))
         tags = {
             entry.tag: value
             for entry in entries
@@ -135,15 +126,13 @@ def read_tiff(path: Path, *, raw: bool = False) -> Tiff:
             and (value := exif.read_value(file, layout, entry, max_bytes=_MOST)) is not None
             and (value.field_type == exif.DOUBLE) == (entry.tag in _DOUBLES)
         }
-        found = dataclasses.replace(found, geo=GeoTags(tags) if tags else None)
+        contents = replace(contents, geo=GeoTags(tags) if tags else None)
         reduced = [numbers.get(_SUBFILE_TYPE, 0) & _REDUCED]
         while at and len(reduced) < _MAX_PAGES:
             entries, at = exif.read_ifd(file, layout, at)
             reduced.append(exif.integers(layout, entries).get(_SUBFILE_TYPE, 0) & _REDUCED)
-        found = dataclasses.replace(
-            found, is_one_picture=not at and not reduced[0] and all(reduced[1:])
-        )
-    return found
+        contents = replace(contents, is_one_picture=not at and not reduced[0] and all(reduced[1:]))
+    return contents
 
 
 def append_tags(
@@ -154,11 +143,12 @@ def append_tags(
     size: tuple[int, int],
     is_srgb: bool,
 ) -> bool:
-    """Append a copy of a file's first IFD with EXIF and GeoTIFF's tags; False if it is damaged or
-    exceeds 4 GB.
+    """Append a copy of a file's first IFD with EXIF and GeoTIFF's tags.
+
+    False if it is damaged or exceeds 4 GB.
     """
     try:
-        tags = {} if block is None else exif.exif_tags_of(block)
+        tags = {} if block is None else exif.parse_exif_tags(block)
     except exif.IFD_ERRORS:
         return False
     if not tags and geo is None:
@@ -167,8 +157,8 @@ def append_tags(
         layout, first_ifd = exif.read_header(file)
         old, next_ifd = exif.read_ifd(file, layout, first_ifd)
         end = file.seek(0, os.SEEK_END)
-        sub_ifds, new = exif.packed(
-            exif.for_picture(tags, size=size, is_srgb=is_srgb), layout, end + end % 2
+        sub_ifds, new = exif.pack_tags(
+            exif.describe_picture(tags, size=size, is_srgb=is_srgb), layout, end + end % 2
         )
         new_first = end + end % 2 + len(sub_ifds)
         entries: dict[int, TagValue | IfdEntry] = {entry.tag: entry for entry in old}
@@ -184,8 +174,9 @@ def append_tags(
 
 
 def forget_resolution(descriptor: int) -> None:
-    """Make a complete file say that its pixels are square; the tags stay, for TIFF 6.0 requires
-    them.
+    """Make a complete file say that its pixels are square.
+
+    The tags stay, for TIFF 6.0 requires them.
     """
     with os.fdopen(os.dup(descriptor), "r+b") as file:
         layout, first_ifd = exif.read_header(file)

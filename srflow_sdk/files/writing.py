@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import os
 import struct
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import libvips, tiff
 from srflow_sdk.files.formats import PathLike, check_writable, format_of, save_options
 from srflow_sdk.files.metadata import Metadata, attach, forget_png_resolution
-from srflow_sdk.files.provenance import Provenance, for_new_pixels, with_provenance
+from srflow_sdk.files.provenance import Provenance, add_provenance, remove_stale
 from srflow_sdk.files.reading import RAW_DTYPES
 from srflow_sdk.pixels.in_memory import from_unit
 from srflow_sdk.system.local_files import content_sha256, replacing
@@ -44,20 +44,22 @@ def write_image(
 ) -> None:
     """Write an image file in the format of the name's ending; it appears complete, or not at all.
 
-    Args: path: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it. An older file
-        is replaced. pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1 (gray), 2 (gray,
-        alpha), 3 (RGB) or 4 (RGB, alpha).
-            PNG and TIFF keep uint16; TIFF keeps float32, which becomes uint16 in PNG; the others
-            hold 8 bits.
+    Args:
+        path: .png, .jpg, .jpeg, .webp, .tif, .tiff, or .avif where libvips has it. An older file is
+            replaced.
+        pixels: uint8, uint16 or float32 in [0, 1], H×W or H×W×1 (gray), 2 (gray, alpha), 3 (RGB) or
+            4 (RGB, alpha). PNG and TIFF keep uint16; TIFF keeps float32, which becomes uint16 in
+            PNG; the others hold 8 bits.
         metadata: for pixels of this size (see :meth:`Metadata.enlarged`). What the format cannot
-        hold is logged.
+            hold is logged.
         provenance: how they were made; it is added to the XMP packet.
         quality: of JPEG, WebP and AVIF, 1 … 100; None is 95, for AVIF 85.
         lossless: keep every visible pixel of WebP and AVIF, as PNG and TIFF do.
 
-    Raises: ArgumentError: for unknown endings and dtypes, and what the format does not offer.
+    Raises:
+        ArgumentError: for unknown endings and dtypes, and what the format does not offer.
         ImageError: if the pixels do not fit the format, or the file cannot be written; an older one
-        is as before.
+            is as before.
 
     Example:
         >>> write_image("gray.tif", np.zeros((480, 640), np.uint16))
@@ -84,8 +86,9 @@ def write_image(
 
 
 class ImageWriter:
-    """Writes an image file row by row, inside a with-block, at whose end it appears; see
-    :func:`write_image`.
+    """Writes an image file row by row, inside a with-block, at whose end it appears.
+
+    See :func:`write_image`.
 
     Memory does not grow with the height, except for WebP and AVIF, whose encoders hold the whole
     picture. raw: into a TIFF, write values of 8, 16 or 32 bits as they are.
@@ -121,16 +124,16 @@ class ImageWriter:
                 f"{target}: values in their own units are written as TIFF; end its name in .tif"
             )
         if self._dtype.name not in (_RAW_FORMATS if raw else _PICTURE_DTYPES):
-            raise self._failed(f"pixels are {self._dtype}; files hold uint8, uint16 or float32")
+            raise self._error(f"pixels are {self._dtype}; files hold uint8, uint16 or float32")
         if not (raw or channels in (1, 2, 3, 4)) or width < 1 or height < 1:
-            raise self._failed(f"{height}×{width}×{channels} is not the shape of an image")
+            raise self._error(f"{height}×{width}×{channels} is not the shape of an image")
         check_writable(self._target, channels=channels, size=(width, height))
         self._shape = (height, width, channels)
         self._metadata = metadata or Metadata()
-        packet = None if self._metadata.xmp is None else for_new_pixels(self._metadata.xmp)
+        packet = None if self._metadata.xmp is None else remove_stale(self._metadata.xmp)
         if provenance is not None:
-            packet = with_provenance(packet, provenance, max_bytes=self._format.max_xmp)
-        self._metadata = dataclasses.replace(self._metadata, xmp=packet)
+            packet = add_provenance(packet, provenance, max_bytes=self._format.max_xmp)
+        self._metadata = replace(self._metadata, xmp=packet)
         self.provenance = provenance
         self._rows = 0
         self._open = contextlib.ExitStack()
@@ -151,7 +154,7 @@ class ImageWriter:
             try:
                 self._descriptor = stack.enter_context(replacing(self._target))
             except (OSError, ValueError) as error:
-                raise self._failed(getattr(error, "strerror", None) or str(error)) from error
+                raise self._error(getattr(error, "strerror", None) or str(error)) from error
             self._deflate = zlib.compressobj(0)
             self._read_end, self._write_end = os.pipe()
             self._thread = threading.Thread(target=self._run, name="srflow-encoder", daemon=True)
@@ -169,11 +172,12 @@ class ImageWriter:
             with self._open:
                 self.finish()
         except OSError as error:
-            raise self._failed(error.strerror or str(error)) from error
+            raise self._error(error.strerror or str(error)) from error
 
     def write_rows(self, rows: NDArray[Any]) -> None:
-        """Write the next rows, h×width×channels. Raises: ArgumentError; ImageError once the encoder
-        has failed.
+        """Write the next rows, h×width×channels.
+
+        Raises: ArgumentError; ImageError once the encoder has failed.
         """
         if self._thread is None or self._finished:
             raise ArgumentError(
@@ -193,18 +197,17 @@ class ImageWriter:
             stored = rows[start : start + step]
             if stored.dtype == np.float32 and not self._raw:
                 if not np.isfinite(stored).all():
-                    raise self._failed("the pixels hold NaN or infinite values")
+                    raise self._error("the pixels hold NaN or infinite values")
                 stored = from_unit(stored, self._stored)
             elif stored.dtype != self._stored:
                 stored = np.rint(stored / np.float32(257)).astype(self._stored)
             flat = np.ascontiguousarray(stored).reshape(len(stored), -1).view(np.uint8)
-            filtered = np.zeros(
-                (flat.shape[0], flat.shape[1] + 1), np.uint8
-            )  # a row begins with its filter: 0, none
+            # a row begins with its filter: 0, none
+            filtered = np.zeros((flat.shape[0], flat.shape[1] + 1), np.uint8)
             filtered[:, 1:] = flat
             self._put(_chunk(b"IDAT", self._deflate.compress(filtered.data)))
             if self._failure is not None:
-                raise self._failed(self._failure)
+                raise self._error(self._failure)
         self._rows += len(rows)
 
     def finish(self) -> None:
@@ -214,11 +217,11 @@ class ImageWriter:
         if self._finished:
             return
         if self._rows != self._shape[0]:
-            raise self._failed(f"only {self._rows} of {self._shape[0]} rows were written")
+            raise self._error(f"only {self._rows} of {self._shape[0]} rows were written")
         self._put(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
         self._end()
         if self._failure is not None:
-            raise self._failed(self._failure)
+            raise self._error(self._failure)
         block = self._metadata.exif
         geo = self._metadata.geo
         saver = self._format.saver
@@ -245,12 +248,13 @@ class ImageWriter:
                     )
             os.fsync(self._descriptor)
         except OSError as error:
-            raise self._failed(error.strerror or str(error)) from error
+            raise self._error(error.strerror or str(error)) from error
         self._finished = True
 
     def content(self) -> tuple[int, str]:
-        """Length in bytes and sha256 of the finished file. Raises: ImageError if it cannot be read
-        again.
+        """Length in bytes and sha256 of the finished file.
+
+        Raises: ImageError if it cannot be read again.
         """
         try:
             with os.fdopen(os.dup(self._descriptor), "rb") as file:
@@ -258,9 +262,9 @@ class ImageWriter:
                 digest = content_sha256(file)
                 return file.tell(), digest
         except OSError as error:
-            raise self._failed(error.strerror or str(error)) from error
+            raise self._error(error.strerror or str(error)) from error
 
-    def _failed(self, why: str) -> ImageError:
+    def _error(self, why: str) -> ImageError:
         return ImageError(f"{self._target} cannot be written: {why}")
 
     def _put(self, data: bytes) -> None:
@@ -275,9 +279,8 @@ class ImageWriter:
             self._abandoned.set()
         if self._write_end >= 0:
             if abandoned:
-                with contextlib.suppress(
-                    OSError
-                ):  # wake the thread, also if a forked process keeps this end open
+                # wake the thread, also if a forked process keeps this end open
+                with contextlib.suppress(OSError):
                     os.write(self._write_end, b"\0")
             os.close(self._write_end)
             self._write_end = -1
@@ -338,9 +341,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _is_full(descriptor: int) -> bool:
-    """True if no more can be written to a file that failed: encoders report that in their own
-    words, or not at all.
-    """
+    """Tell if a file failed because no more can be written: encoders rarely say so."""
     try:
         os.lseek(descriptor, 0, os.SEEK_END)
         return os.write(descriptor, bytes(_PROBE_BYTES)) < _PROBE_BYTES

@@ -1,3 +1,1 @@
-"""Uses that only a flow has: invert pictures, restore them, transfer content, choose the best of
-several samples.
-"""
+"""What only a flow does: invert pictures, restore them, transfer content."""

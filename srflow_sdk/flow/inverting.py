@@ -1,13 +1,10 @@
-"""HR images: their LR image as training made it, and their inversion into latents, in one pass over
-tiles.
-"""
+"""HR images: their reduction as training made it, and their inversion into latents."""
 
 from __future__ import annotations
 
-import dataclasses
 import threading
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +17,7 @@ from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.picture_latents import Latents, check_made_by
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.pixels import Floats
-from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
+from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, from_unit, to_unit
 from srflow_sdk.pixels.resizing import RowReducer
 from srflow_sdk.pixels.transparency import filled
 from srflow_sdk.system.interrupts import cancelled_by
@@ -38,8 +34,9 @@ _REACH = 4
 def high_resolution(
     pixels: NDArray[np.generic], kind: ImageKind, lr: LowResolution, *, scale: int
 ) -> LowResolution:
-    """An HR image as the network sees it, padded. Raises: ImageError if it does not belong to the
-    LR image.
+    """An HR image as the network sees it, padded.
+
+    Raises: ImageError if it does not belong to the LR image.
     """
     height, width = pixels.shape[:2]
     if (-(-height // scale), -(-width // scale)) != (lr.height, lr.width):
@@ -61,62 +58,16 @@ def invert(
     progress: Progress | None = None,
     cancel: threading.Event | None = None,
 ) -> Latents:
-    """The latents of an HR image from :func:`high_resolution`, on the CPU if the device has no
-    inverter.
+    """Find the latents of an HR image, on the CPU if the device has no inverter.
+
+    hr: from :func:`high_resolution`.
 
     dequantise: spread its 8-bit levels evenly. kept: conditioning of tiles. Raises: BundleError,
         and as drawing does.
     """
     manifest = painter.manifest
-    backend = painter.inverting_backend()
     scale = manifest.scale
-    levels = kept.spared(lambda: arrays.allocate(level_shapes(manifest, lr)))
-    # Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a part of
-    # a pixel.
-    of_rows = np.clip(hr.height / scale - np.arange(lr.padded_height), 0, 1)
-    of_columns = np.clip(hr.width / scale - np.arange(lr.padded_width), 0, 1)
-
-    def inverted(tile: Tile, seen: Floats, large: Floats) -> float:
-        """Write the latents of a tile's core, and return its nats. seen, large: its window, 3×h×w
-        and 3×sh×sw.
-        """
-        painter.check_open()
-        stop_if_set(cancel)
-
-        def whole() -> float:
-            with cancelled_by(cancel):
-                conditioning = kept.tiles.get(tile) if backend is painter.backend else None
-                conditioning = backend.encode(seen[None]) if conditioning is None else conditioning
-                latents, density = backend.invert(conditioning, large[None])
-            core = tile.core.within(tile.window)
-            place = tile.core
-            found = {
-                level: array[0][_on_level(core, level, scale)] for level, array in latents.items()
-            }
-            nats = density[0, 0][core.slices]
-            if not all(np.isfinite(array).all() for array in (*found.values(), nats)):
-                raise NonFiniteError(
-                    f"the network gave NaN or infinite latents for rows {place.top} to "
-                    f"{place.top + place.height - 1} "
-                    f"and columns {place.left} to {place.left + place.width - 1} of the LR image; "
-                    "use another model"
-                )
-            for level, array in found.items():
-                levels[level][_on_level(place, level, scale)] = array
-            rows, columns = place.slices
-            return float(of_rows[rows] @ nats.astype(np.float64) @ of_columns[columns])
-
-        def in_parts() -> float:
-            nats = 0.0
-            for part in painter.parts(tile, kept, halo=round_trip_halo(manifest)):
-                window = part.window.within(tile.window)
-                small = (slice(None), *window.slices)
-                big = (slice(None), *window.scaled(scale).slices)
-                nats += inverted(part, seen[small], large[big])
-            return nats
-
-        return painter.within_memory(tile, kept, whole, in_parts)
-
+    inversion = _Inversion(lr, hr, painter, kept, cancel)
     nats = 0.0
     done = 0
     for row in tile_rows(tiles):
@@ -127,14 +78,14 @@ def invert(
             large = dequantised(large, top=scale * top)
         for tile in row:
             left, right = tile.window.left, tile.window.left + tile.window.width
-            nats += inverted(
+            nats += inversion.invert(
                 tile, seen[:, :, left:right], large[:, :, left * scale : right * scale]
             )
             done += 1
             if progress is not None:
                 progress(done, len(tiles))
     return Latents(
-        arrays.read_only(levels),
+        arrays.read_only(inversion.levels),
         height=hr.height,
         width=hr.width,
         model_sha256=manifest.digest,
@@ -143,9 +94,78 @@ def invert(
     )
 
 
-def dequantised(values: NDArray[np.float32], *, top: int = 0) -> NDArray[np.float32]:
-    """8-bit levels, 3×h×W in [0, 1], rows from `top` on, spread in [level, level + 1)/256, always
-    alike.
+class _Inversion:
+    """Inverts the tiles of one picture, whose latents it gathers in `levels`."""
+
+    def __init__(
+        self,
+        lr: LowResolution,
+        hr: LowResolution,
+        painter: Painter,
+        kept: KeptTiles,
+        cancel: threading.Event | None,
+    ) -> None:
+        self._painter = painter
+        self._backend = painter.inverting_backend()
+        self._manifest = painter.manifest
+        self._kept = kept
+        self._cancel = cancel
+        self.levels = kept.allocate(lambda: arrays.allocate(level_shapes(painter.manifest, lr)))
+        # Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a
+        # part of a pixel.
+        scale = painter.manifest.scale
+        self._rows = np.clip(hr.height / scale - np.arange(lr.padded_height), 0, 1)
+        self._columns = np.clip(hr.width / scale - np.arange(lr.padded_width), 0, 1)
+
+    def invert(self, tile: Tile, seen: Floats, large: Floats) -> float:
+        """Write the latents of a tile's core, and return its nats.
+
+        seen, large: its window, 3×h×w and 3×sh×sw.
+        """
+        self._painter.check_open()
+        stop_if_set(self._cancel)
+        return self._painter.compute_or_split(
+            tile,
+            self._kept,
+            lambda: self._invert_whole(tile, seen, large),
+            lambda: self._invert_parts(tile, seen, large),
+        )
+
+    def _invert_whole(self, tile: Tile, seen: Floats, large: Floats) -> float:
+        backend = self._backend
+        scale = self._manifest.scale
+        with cancelled_by(self._cancel):
+            kept = self._kept.tiles.get(tile) if backend is self._painter.backend else None
+            latents, density = backend.invert(kept or backend.encode(seen[None]), large[None])
+        core = tile.core.within(tile.window)
+        cores = {level: array[0][_on_level(core, level, scale)] for level, array in latents.items()}
+        nats = density[0, 0][core.slices]
+        if not all(np.isfinite(array).all() for array in (*cores.values(), nats)):
+            place = tile.core
+            raise NonFiniteError(
+                f"the network gave NaN or infinite latents for rows {place.top} to "
+                f"{place.top + place.height - 1} and columns {place.left} to "
+                f"{place.left + place.width - 1} of the LR image; use another model"
+            )
+        for level, array in cores.items():
+            self.levels[level][_on_level(tile.core, level, scale)] = array
+        rows, columns = tile.core.slices
+        return float(self._rows[rows] @ nats.astype(np.float64) @ self._columns[columns])
+
+    def _invert_parts(self, tile: Tile, seen: Floats, large: Floats) -> float:
+        nats = 0.0
+        for part in self._painter.split(tile, self._kept, halo=round_trip_halo(self._manifest)):
+            window = part.window.within(tile.window)
+            small = (slice(None), *window.slices)
+            big = (slice(None), *window.scaled(self._manifest.scale).slices)
+            nats += self.invert(part, seen[small], large[big])
+        return nats
+
+
+def dequantised(values: Floats, *, top: int = 0) -> Floats:
+    """Spread 8-bit levels, 3×h×W in [0, 1], in [level, level + 1)/256, always alike.
+
+    top: the first row's number.
     """
     spread = np.empty_like(values)
     for number in range(values.shape[1]):
@@ -158,9 +178,10 @@ def dequantised(values: NDArray[np.float32], *, top: int = 0) -> NDArray[np.floa
     return spread
 
 
-def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
-    """Reduce an image, H×W×C, by the model's scale and kernel, in its own values and dtype; sides
-    are filled up.
+def reduced_image(pixels: Pixels, manifest: Manifest) -> Pixels:
+    """Reduce an image, H×W×C, by the model's scale and kernel, in its own values and dtype.
+
+    Sides are filled up.
     """
     height, width, channels = pixels.shape
     size = padded_size(height, manifest.scale), padded_size(width, manifest.scale)
@@ -179,11 +200,10 @@ def reduced_image(pixels: NDArray[Any], manifest: Manifest) -> NDArray[Any]:
     return result
 
 
-def opaque_image(
-    pixels: NDArray[Any], kind: ImageKind, manifest: Manifest
-) -> tuple[NDArray[Any], ImageKind]:
-    """An image without its alpha; colours under full transparency come from visible ones, as in its
-    reduction.
+def opaque_image(pixels: Pixels, kind: ImageKind, manifest: Manifest) -> tuple[Pixels, ImageKind]:
+    """An image without its alpha.
+
+    Colours under full transparency come from visible ones, as in its reduction.
     """
     if not kind.has_alpha:
         return pixels, kind
@@ -192,7 +212,7 @@ def opaque_image(
     for top in range(0, len(pixels), _BAND):
         bottom = min(top + _BAND, len(pixels))
         result[top:bottom] = from_unit(_visible(pixels, top, bottom, reach)[..., :-1], pixels.dtype)
-    return result, dataclasses.replace(kind, channels=kind.colours)
+    return result, replace(kind, channels=kind.colours)
 
 
 def round_trip_halo(manifest: Manifest) -> int:
@@ -203,13 +223,14 @@ def round_trip_halo(manifest: Manifest) -> int:
 def inverting_tiles(
     painter: Painter, lr: LowResolution, tiles: Sequence[Tile], *, halo: int
 ) -> Sequence[Tile]:
-    """The tiles of an inversion: those of drawing, whose conditioning may be kept, if their halo is
-    enough.
+    """Plan the tiles of an inversion: those of drawing, if their halo is enough.
+
+    Their conditioning may be kept.
     """
     manifest = painter.manifest
     if manifest.inverter_halo <= halo:
         return tiles
-    core = painter.core(lr.padded_height, lr.padded_width, halo=manifest.inverter_halo)
+    core = painter.choose_core(lr.padded_height, lr.padded_width, halo=manifest.inverter_halo)
     return painter.plan(lr.padded_height, lr.padded_width, core, halo=manifest.inverter_halo)
 
 
@@ -249,7 +270,7 @@ def _on_level(window: Window, level: int, scale: int) -> tuple[slice, slice, sli
     return (slice(None), *window.scaled(scale, 1 << level).slices)
 
 
-def _visible(pixels: NDArray[Any], top: int, bottom: int, reach: int) -> Floats:
+def _visible(pixels: Pixels, top: int, bottom: int, reach: int) -> Floats:
     """Rows in [0, 1], nothing under transparency within reach of what is visible."""
     if pixels.shape[2] in (1, 3):
         return to_unit(pixels[top:bottom])

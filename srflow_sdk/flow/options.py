@@ -1,6 +1,4 @@
-"""The options of restoring and of transferring, as keywords and as options of commands: see
-`drawing.options`.
-"""
+"""The options of restoring and of transferring, as those in `drawing.options`."""
 
 from __future__ import annotations
 
@@ -50,10 +48,11 @@ class RestoreKeywords(WatchKeywords, total=False):
 class RestoreOptions:
     """The keywords of :meth:`Upscaler.restore`.
 
-    Args: tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is
-        what was measured best. over: the latents that count together: "spatial", a channel, against
-        noise; "local", a position, against
-            dots; "global", a level; "auto" is what the picture shows.
+    Args:
+        tau: the largest root mean square of latents, 0 … 2, for all levels or by level. None is
+            what was measured best.
+        over: the latents that count together: "spatial", a channel, against noise; "local", a
+            position, against dots; "global", a level; "auto" is what the picture shows.
         progress, cancel: as in :meth:`Upscaler.upscale`; the tiles of all passes count.
 
     Raises:
@@ -104,8 +103,9 @@ class RestoreOptions:
 
     @classmethod
     def from_record(cls, settings: str) -> RestoreOptions:
-        """The options that a picture records. Raises: ArgumentError if they are of another version,
-        or damaged.
+        """The options that a picture records.
+
+        Raises: ArgumentError if they are of another version, or damaged.
         """
         try:
             values: dict[str, Any] = json.loads(settings)
@@ -136,11 +136,12 @@ class TransferKeywords(WatchKeywords, total=False):
 class TransferOptions:
     """The keywords of :meth:`Upscaler.transfer`.
 
-    Args: blend: "gradient" first fits the content's brightness and colour (Poisson image editing),
-        for any two pictures;
-            "none" is the publication's way, for pictures that agree at LR size.
+    Args:
+        blend: "gradient" first fits the content's brightness and colour (Poisson image editing),
+            for any two pictures; "none" is the publication's way, for pictures that agree at LR
+            size.
         tau: of the normalised latents, 0 … 2, or by level; None is 0.8 on the finest level for
-        "gradient", else 0.9.
+            "gradient", else 0.9.
         seed: of the statistics that normalising draws.
         progress, cancel: as in :meth:`Upscaler.upscale`; tiles count when encoded, inverted and
             decoded.
@@ -173,8 +174,9 @@ class TransferOptions:
         one_of("blend", self.blend, Blend)
 
     def taus(self, manifest: Manifest) -> dict[int, float]:
-        """Temperatures by level; levels without one stay as they are. Raises: ArgumentError for
-        unknown levels.
+        """Temperatures by level.
+
+        Levels without one stay as they are. Raises: ArgumentError for unknown levels.
         """
         levels = sorted(entry.level for entry in manifest.latent_levels)
         if self.tau is not None:
@@ -194,8 +196,9 @@ class TransferOptions:
     def provenance_fields(
         self, manifest: Manifest, others: Mapping[str, tuple[Path, str] | None]
     ) -> dict[str, Any]:
-        """The fields of a picture's provenance that the options decide. others: the other inputs
-        and their sha256.
+        """The fields of a picture's provenance that the options decide.
+
+        others: the other inputs and their sha256.
         """
         from srflow_sdk.files.provenance import TRANSFER
         from srflow_sdk.latents.normalising import STATISTICS_SCHEME

@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
-from collections.abc import Collection as Set
+from collections.abc import Callable, Collection as Set, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import level_taus
-from srflow_sdk.drawing.file_upscaling import FileResult, finished, writer_for
-from srflow_sdk.drawing.options import DrawOptions, Progress, pass_of
+from srflow_sdk.drawing.file_upscaling import (
+    FileResult,
+    finish_file,
+    open_writer,
+    record_provenance,
+)
+from srflow_sdk.drawing.options import DrawOptions, Progress, part_progress
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import Encoding
@@ -37,7 +41,7 @@ from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.pixels.damage import measure_damage, strips_of
-from srflow_sdk.pixels.in_memory import ImageKind, grayed
+from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, grayed
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed
 
@@ -63,8 +67,9 @@ _BY_TEXTURE = 0.12
 
 @dataclass(frozen=True)
 class Decision:
-    """How a degraded picture is restored: not at all if `over` is None. taus: by level. why: a line
-    for people.
+    """How a degraded picture is restored: not at all if `over` is None.
+
+    taus: by level. why: a line for people.
     """
 
     over: Collection | None
@@ -72,9 +77,10 @@ class Decision:
     why: str
 
 
-def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> Decision:
-    """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open. levels:
-    of the model.
+def decide(pixels: Pixels, options: RestoreOptions, levels: Set[int]) -> Decision:
+    """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open.
+
+    levels: of the model.
     """
     damage = measure_damage(strips_of(pixels), cancel=options.cancel)
     finest = min(levels)
@@ -106,10 +112,11 @@ def decide(pixels: NDArray[Any], options: RestoreOptions, levels: Set[int]) -> D
 
 
 def restore_pixels(
-    pixels: NDArray[Any], kind: ImageKind, painter: Painter, options: RestoreOptions
-) -> tuple[NDArray[Any], str]:
-    """A restored picture, H×W×C, of the same kind, and what was decided. Alpha and hidden colours
-    stay.
+    pixels: Pixels, kind: ImageKind, painter: Painter, options: RestoreOptions
+) -> tuple[Pixels, str]:
+    """A restored picture, H×W×C, of the same kind, and what was decided.
+
+    Alpha and hidden colours stay.
     """
     options.check(painter.manifest)
     painter.inverting_backend()  # before any work
@@ -119,14 +126,14 @@ def restore_pixels(
     with memory_errors_typed("for the image and its latents; use a smaller image"):
         colours, their_kind = opaque_image(pixels, kind, painter.manifest)
         small = reduced_image(colours, painter.manifest)
-        encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
-        encoding = encoded_for_both(
-            small, their_kind, painter, progress=encoded, cancel=options.cancel
+        passes = [part_progress(number, 3, options.progress) for number in range(3)]
+        encoding = encode_for_round_trip(
+            small, their_kind, painter, progress=passes[0], cancel=options.cancel
         )
-        latents = encoding._inverted(colours, their_kind, progress=inverted, cancel=options.cancel)
+        latents = encoding._invert(colours, their_kind, progress=passes[1], cancel=options.cancel)
         latents = limited(latents, decision.taus, over=decision.over)
-        picture = encoding._decoded(
-            latents, DrawOptions(tau=1.0, progress=drawn, cancel=options.cancel)
+        picture = encoding._decode(
+            latents, DrawOptions(tau=1.0, progress=passes[2], cancel=options.cancel)
         )
         picture = grayed(picture, colours)
         del colours
@@ -137,16 +144,17 @@ def restore_pixels(
         return picture, decision.why
 
 
-def encoded_for_both(
-    lr: NDArray[Any],
+def encode_for_round_trip(
+    lr: Pixels,
     kind: ImageKind,
     painter: Painter,
     *,
     progress: Progress | None,
     cancel: threading.Event | None,
 ) -> Encoding[Any]:
-    """Encode an LR image in tiles that do for inverting and for drawing, and keep as many as memory
-    allows.
+    """Encode an LR image in tiles that do for inverting and for drawing.
+
+    As many are kept as memory allows.
     """
     halo = round_trip_halo(painter.manifest)
     return Encoding(
@@ -159,7 +167,7 @@ def restore_file(
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.restore_file`."""
 
-    def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any], str]:
+    def make(readers: Mapping[str, ImageReader]) -> tuple[Pixels, dict[str, Any], str]:
         reader = readers["source"]
         manifest = painter.manifest
         step = manifest.scale * manifest.size_multiple
@@ -167,24 +175,25 @@ def restore_file(
             padded_size(side, step) // manifest.scale for side in (reader.height, reader.width)
         )
         fields = {
-            "tile": painter.core(height, width, halo=round_trip_halo(manifest)),
+            "tile": painter.choose_core(height, width, halo=round_trip_halo(manifest)),
             **options.provenance_fields(),
         }
         pixels, why = restore_pixels(reader.read_rows(reader.height), reader.kind, painter, options)
         return pixels, fields, why
 
-    return made_of_files({"source": source}, target, painter, writing, make)
+    return make_file({"source": source}, target, painter, writing, make)
 
 
-def made_of_files(
+def make_file(
     paths: Mapping[str, Path],
     output: Path,
     painter: Painter,
     writing: WriteOptions,
-    make: Callable[[Mapping[str, ImageReader]], tuple[NDArray[Any], dict[str, Any], str]],
+    make: Callable[[Mapping[str, ImageReader]], tuple[Pixels, dict[str, Any], str]],
 ) -> FileResult:
-    """Write a picture of the first file's size, kind and metadata. make: gives pixels, fields of
-    the record, a note.
+    """Write a picture of the first file's size, kind and metadata.
+
+    make: gives pixels, fields of the record, a note.
     """
     started = time.monotonic()
     for what, path in paths.items():
@@ -203,11 +212,12 @@ def made_of_files(
         size = first.width, first.height
         check_writable(output, channels=first.channels, size=size)
         pixels, fields, note = make(readers)
-        with writer_for(
-            output, first, painter, writing, size=size, source_sha256=first.sha256(), **fields
-        ) as writer:
+        provenance = record_provenance(
+            painter, source=first.path, source_sha256=first.sha256(), **fields
+        )
+        with open_writer(output, first, provenance, writing, size=size) as writer:
             writer.write_rows(pixels)
-            made = finished(writer, output, writing)
+            made = finish_file(writer, output, writing)
             for reader in readers.values():
                 reader.check_unchanged()
     return FileResult(
@@ -216,11 +226,12 @@ def made_of_files(
 
 
 def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) -> Latents:
-    """Latents whose collections have a root mean square of at most `taus` of their level. Raises:
-    NonFiniteError.
+    """Latents whose collections have a root mean square of at most `taus` of their level.
+
+    Raises: NonFiniteError.
     """
 
-    def limit(level: int, source: NDArray[np.float32], target: NDArray[np.float32]) -> None:
+    def limit(level: int, source: Floats, target: Floats) -> None:
         squares = _mean_squares(latents, level)
         if over == "global":
             squares = np.full_like(squares, squares.mean())
@@ -237,8 +248,9 @@ def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) ->
 
 
 def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:
-    """The mean square over the picture's positions, by channel. The same for any cut into
-    chunks.
+    """The mean square over the picture's positions, by channel.
+
+    The same for any cut into chunks.
     """
     rows, columns = arrays.picture_positions(level, height=latents.height, width=latents.width)
     # the sums of each row of every channel

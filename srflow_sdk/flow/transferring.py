@@ -1,5 +1,4 @@
-"""Transfers content in memory and between files: blend, invert, normalise inside the mask, decode,
-and paste that.
+"""Transfers content: blends, inverts, normalises inside the mask, decodes and pastes.
 
 The publication's section 4.5, "image content transfer", with a gradient-domain blend before it.
 Only the surroundings of the mask are computed.
@@ -14,22 +13,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import FileResult
-from srflow_sdk.drawing.options import pass_of
+from srflow_sdk.drawing.options import part_progress
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import ImageReader, WriteOptions
-from srflow_sdk.files.passed_images import AnyImage, loaded
+from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
-from srflow_sdk.flow.options import TransferOptions
-from srflow_sdk.flow.restoring import encoded_for_both, made_of_files
-from srflow_sdk.pixels import Floats
-from srflow_sdk.pixels.colour import conversion_for
+from srflow_sdk.flow.options import Blend, TransferOptions
+from srflow_sdk.flow.restoring import encode_for_round_trip, make_file
+from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import (
+    FLOAT32,
+    Floats,
     ImageKind,
+    Pixels,
     array_of,
     from_unit,
     grayed,
@@ -37,7 +38,7 @@ from srflow_sdk.pixels.in_memory import (
     luma,
     to_unit,
 )
-from srflow_sdk.pixels.membrane import blended, bounds, neighbour_sums
+from srflow_sdk.pixels.membrane import Mask, blended, bounds, neighbour_sums
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +53,7 @@ _HALF = 0.5
 class Picture:
     """An image's pixels, H×W×channels, and its kind."""
 
-    pixels: NDArray[Any]
+    pixels: Pixels
     kind: ImageKind
 
     def cut(self, rows: slice, columns: slice) -> Picture:
@@ -81,9 +82,10 @@ class Picture:
         return rgb if other is None else other.from_srgb(rgb)
 
 
-def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask as bool H×W: of bools, or of an image, inside where it is opaque and at least half as
-    bright as white.
+def mask_of(mask: AnyImage | Mask) -> Mask:
+    """Make a mask bool H×W: of bools, or of an image, where it is opaque and bright.
+
+    Bright is at least half as bright as white.
     """
     if is_tensor(mask) and str(getattr(mask, "dtype", "")).rpartition(".")[2] == "bool":
         mask = array_of(mask)
@@ -92,10 +94,10 @@ def mask_of(mask: AnyImage | NDArray[np.bool_]) -> NDArray[np.bool_]:
         if flat.ndim != 2 or not flat.size:
             raise ImageError(f"the mask's shape is {mask.shape}; a mask of bool is H×W")
         return flat
-    return mask_in(Picture(*loaded(mask)))
+    return mask_in(Picture(*load_image(mask)))
 
 
-def mask_in(picture: Picture) -> NDArray[np.bool_]:
+def mask_in(picture: Picture) -> Mask:
     """The mask that an image is: bool H×W."""
     white = (
         _HALF
@@ -109,41 +111,29 @@ def mask_in(picture: Picture) -> NDArray[np.bool_]:
     if colours.dtype != np.float32 and colours.max() == 1:
         raise ImageError(
             f"the mask's values are 0 and 1 of {np.iinfo(colours.dtype).max}, all of which are "
-            "black; multiply the "
-            "mask by 255, or make an array boolean: mask.astype(bool)"
+            "black; multiply the mask by 255, or make an array boolean: mask.astype(bool)"
         )
-    inside: NDArray[np.bool_] = gray >= white
+    inside: Mask = gray >= white
     return inside if picture.alpha is None else inside & (picture.alpha[..., 0] >= _HALF)
 
 
-def transferred(
+def transfer_pixels(
     target: Picture,
     source: Picture,
-    mask: NDArray[np.bool_],
+    mask: Mask,
     lr: Picture | None,
     painter: Painter,
     options: TransferOptions,
-) -> tuple[NDArray[Any], int | None]:
-    """Do the work of :meth:`Upscaler.transfer`; return the picture, and the side of the tiles'
-    cores, if any.
+) -> tuple[Pixels, int | None]:
+    """Do the work of :meth:`Upscaler.transfer`.
+
+    Return the picture, and the side of the tiles' cores, if any.
     """
     painter.check_open()
-    manifest, (height, width) = painter.manifest, target.pixels.shape[:2]
+    manifest = painter.manifest
     options.taus(manifest)
     painter.inverting_backend()  # before any work: the bundle may have no inverter
-    small = -(-height // manifest.scale), -(-width // manifest.scale)
-    for what, array, size in (
-        ("source", source.pixels, (height, width)),
-        ("mask", mask, (height, width)),
-        ("LR image", None if lr is None else lr.pixels, small),
-    ):
-        if array is not None and array.shape[:2] != size:
-            raise ImageError(
-                f"the {what} has {array.shape[1]}×{array.shape[0]} pixels; for a target of "
-                f"{width}×{height} it must "
-                f"have {size[1]}×{size[0]}: resize, pad or crop it, so that everything lies where "
-                "it is to appear"
-            )
+    _check_sizes(target, source, mask, lr, manifest.scale)
     if source.alpha is not None:
         mask = mask & (source.alpha[..., 0] >= _HALF)
     result = target.pixels.copy()
@@ -154,9 +144,11 @@ def transferred(
         )
         return result, None
     # What the content depends on, cut where LR pixels and tiles begin.
-    margin = manifest.scale * round_trip_halo(manifest) + REACH
-    unit = manifest.scale * manifest.size_multiple
-    rows, columns = bounds(mask, margin=margin, unit=unit)
+    rows, columns = bounds(
+        mask,
+        margin=manifest.scale * round_trip_halo(manifest) + REACH,
+        unit=manifest.scale * manifest.size_multiple,
+    )
     if lr is not None:
         lr = lr.cut(
             *(
@@ -167,7 +159,7 @@ def transferred(
     mask = mask[rows, columns]
     into = target.cut(rows, columns)
     content = source.cut(rows, columns)
-    own, tile = _drawn(into, content, mask, lr, painter, options)
+    own, tile = _draw_content(into, content, mask, lr, painter, options)
     own = grayed(own, into.colours, content.colours)
     share = shares(mask)
     changed = share > 0
@@ -175,6 +167,24 @@ def transferred(
     after = before + share[changed][:, None] * (own[changed] - before)
     result[rows, columns, : target.kind.colours][changed] = from_unit(after, target.kind.dtype)
     return result, tile
+
+
+def _check_sizes(
+    target: Picture, source: Picture, mask: Mask, lr: Picture | None, scale: int
+) -> None:
+    """Raises: ImageError unless they fit the target's size."""
+    height, width = target.pixels.shape[:2]
+    for what, array, size in (
+        ("source", source.pixels, (height, width)),
+        ("mask", mask, (height, width)),
+        ("LR image", None if lr is None else lr.pixels, (-(-height // scale), -(-width // scale))),
+    ):
+        if array is not None and array.shape[:2] != size:
+            raise ImageError(
+                f"the {what} has {array.shape[1]}×{array.shape[0]} pixels; for a target of "
+                f"{width}×{height} it must have {size[1]}×{size[0]}: resize, pad or crop it, so "
+                "that everything lies where it is to appear"
+            )
 
 
 def transfer_file(
@@ -190,14 +200,14 @@ def transfer_file(
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.transfer_file`."""
 
-    def make(readers: Mapping[str, ImageReader]) -> tuple[NDArray[Any], dict[str, Any], str]:
+    def make(readers: Mapping[str, ImageReader]) -> tuple[Pixels, dict[str, Any], str]:
         of = {
             what: Picture(reader.read_rows(reader.height), reader.kind)
             for what, reader in readers.items()
         }
         for reader in readers.values():
             reader.close()  # the work takes memory
-        pixels, tile = transferred(
+        pixels, tile = transfer_pixels(
             of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), painter, options
         )
         others = {
@@ -206,19 +216,18 @@ def transfer_file(
         return pixels, {"tile": tile, **options.provenance_fields(painter.manifest, others)}, ""
 
     paths = {"target": target, "source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
-    return made_of_files(paths, output, painter, writing, make)
+    return make_file(paths, output, painter, writing, make)
 
 
-def _drawn(
+def _draw_content(
     target: Picture,
     source: Picture,
-    mask: NDArray[np.bool_],
+    mask: Mask,
     lr: Picture | None,
     painter: Painter,
     options: TransferOptions,
 ) -> tuple[Floats, int | None]:
-    """The colours of a part of the picture as the model makes them, in the target's profile, and
-    the tiles' cores.
+    """Draw a part of the picture in the target's profile; return its tiles' cores, too.
 
     It is inverted and decoded with an LR image in sRGB with the target's alpha. blend="none": the
     target's, which decides brightness and shapes. blend="gradient": that, changed by what the
@@ -236,32 +245,22 @@ def _drawn(
             blended(before, content, mask | hidden, options.cancel), np.float32(0), np.float32(1)
         )
     pasted = np.where(mask[..., None], content, before)
-
-    def seen(colours: Floats) -> Floats:
-        srgb = colours if conversion is None else conversion.to_srgb(colours)
-        return srgb if target.alpha is None else np.concatenate([srgb, target.alpha], axis=2)
-
-    reduced: Floats = reduced_image(seen(before), manifest)
-    small = reduced
-    if lr is not None:
-        small = lr.colours_for(ImageKind(channels=kind.colours, dtype=np.dtype(np.float32)))
-        if target.alpha is not None:
-            small = np.concatenate([small, reduced_image(target.alpha, manifest)], axis=2)
-    if options.blend == "gradient":
-        small = np.clip(
-            small + (reduced_image(seen(pasted), manifest) - reduced), np.float32(0), np.float32(1)
-        )
-    encoded, inverted, drawn = (pass_of(number, 3, options.progress) for number in range(3))
-    unit_kind = ImageKind(channels=kind.channels, dtype=np.dtype(np.float32))
-    encoding = encoded_for_both(small, unit_kind, painter, progress=encoded, cancel=options.cancel)
-    latents = encoding.invert(seen(pasted), progress=inverted, cancel=options.cancel)
+    small = _reduce(before, pasted, target, lr, conversion, options.blend, manifest)
+    passes = [part_progress(number, 3, options.progress) for number in range(3)]
+    unit_kind = ImageKind(channels=kind.channels, dtype=FLOAT32)
+    encoding = encode_for_round_trip(
+        small, unit_kind, painter, progress=passes[0], cancel=options.cancel
+    )
+    latents = encoding.invert(
+        _to_network(pasted, target, conversion), progress=passes[1], cancel=options.cancel
+    )
     latents = latents.normalised(
         options.taus(manifest), over="local", where=mask, seed=int(options.seed)
     )
-    decoded = encoding.decode(latents, progress=drawn, cancel=options.cancel)
+    decoded = encoding.decode(latents, progress=passes[2], cancel=options.cancel)
     srgb = np.asarray(decoded, np.float32)[..., : kind.colours]
-    height, width = (padded_size(side, manifest.size_multiple) for side in small.shape[:2])
-    tile = painter.core(height, width, halo=round_trip_halo(manifest))
+    padded = (padded_size(side, manifest.size_multiple) for side in small.shape[:2])
+    tile = painter.choose_core(*padded, halo=round_trip_halo(manifest))
     if conversion is None:
         return srgb, tile
     # Colours outside sRGB bypass the network.
@@ -269,10 +268,37 @@ def _drawn(
     return conversion.from_srgb(np.clip(srgb, np.float32(0), np.float32(1))) + lost, tile
 
 
-def shares(mask: NDArray[np.bool_]) -> Floats:
-    """How much of the drawn picture shows: 1 inside the mask, less for each pixel outside, 0 beyond
-    :data:`REACH`.
-    """
+def _to_network(colours: Floats, target: Picture, conversion: ColourConversion | None) -> Floats:
+    """Convert the target's colours to what the network sees: sRGB, with the target's alpha."""
+    srgb = colours if conversion is None else conversion.to_srgb(colours)
+    return srgb if target.alpha is None else np.concatenate([srgb, target.alpha], axis=2)
+
+
+def _reduce(
+    before: Floats,
+    pasted: Floats,
+    target: Picture,
+    lr: Picture | None,
+    conversion: ColourConversion | None,
+    blend: Blend,
+    manifest: Manifest,
+) -> Floats:
+    """Make the LR image of the target, or of what is pasted into it, from the given one if any."""
+    reduced: Floats = reduced_image(_to_network(before, target, conversion), manifest)
+    small = reduced
+    if lr is not None:
+        colours = target.kind.colours
+        small = lr.colours_for(ImageKind(channels=colours, dtype=FLOAT32))
+        if target.alpha is not None:
+            small = np.concatenate([small, reduced_image(target.alpha, manifest)], axis=2)
+    if blend == "gradient":
+        change = reduced_image(_to_network(pasted, target, conversion), manifest) - reduced
+        small = np.clip(small + change, np.float32(0), np.float32(1))
+    return small
+
+
+def shares(mask: Mask) -> Floats:
+    """How much of the drawn picture shows: 1 inside the mask, 0 beyond :data:`REACH`."""
     share = mask.astype(np.float32)
     grown = mask
     for distance in range(1, REACH + 1):

@@ -1,3 +1,1 @@
-"""Latents: the random numbers that pictures are drawn from, those of one picture, their statistics
-and files.
-"""
+"""Latents: the random numbers of pictures, their statistics and files."""

@@ -20,29 +20,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ImageError
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.local_files import open_regular, write_atomically
 from srflow_sdk.system.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
 
-Levels = Mapping[int, NDArray[np.float32]]
+Levels = Mapping[int, Floats]
 
 _CHUNK = 1 << 19  # values computed at a time: 4 MB in float64
 _MAX_HEADER_BYTES = 1 << 16
 _TENSOR = re.compile(r"level([1-9][0-9]?)")
 
 
-def allocate(shapes: Mapping[int, tuple[int, ...]]) -> dict[int, NDArray[np.float32]]:
+def allocate(shapes: Mapping[int, tuple[int, ...]]) -> dict[int, Floats]:
     """Writable arrays of zeros. Raises: OutOfMemoryError."""
     with memory_errors_typed("for the latents; close other programs or take a smaller picture"):
         return {level: np.zeros(shape, np.float32) for level, shape in sorted(shapes.items())}
 
 
-def like(levels: Levels) -> dict[int, NDArray[np.float32]]:
+def like(levels: Levels) -> dict[int, Floats]:
     """Writable arrays of zeros of the same shapes, as from :func:`allocate`."""
     return allocate({level: array.shape for level, array in levels.items()})
 
 
-def read_only(levels: Levels) -> dict[int, NDArray[np.float32]]:
+def read_only(levels: Levels) -> dict[int, Floats]:
     """Views of the same values that cannot be written."""
     views = {level: array.view() for level, array in levels.items()}
     for view in views.values():
@@ -56,15 +57,13 @@ def picture_positions(level: int, *, height: int, width: int) -> tuple[int, int]
 
 
 def mask_positions(mask: NDArray[np.bool_], level: int) -> NDArray[np.bool_]:
-    """The positions of a level, without those of the padding, of which any pixel is inside an H×W
-    mask.
-    """
+    """The positions of a level, but for the padding, of which any pixel is inside a mask."""
     step = 1 << level
     rows = np.logical_or.reduceat(mask, np.arange(0, mask.shape[0], step), axis=0)
     return np.asarray(np.logical_or.reduceat(rows, np.arange(0, mask.shape[1], step), axis=1))
 
 
-def row_chunks(array: NDArray[np.float32], rows: int) -> Iterator[slice]:
+def row_chunks(array: Floats, rows: int) -> Iterator[slice]:
     """Cut the first `rows` rows of C×h×w into runs that bound what float64 copies of them take."""
     channels, _, width = array.shape
     step = max(1, _CHUNK // (channels * width))
@@ -73,8 +72,9 @@ def row_chunks(array: NDArray[np.float32], rows: int) -> Iterator[slice]:
 
 
 def write_file(path: Path, levels: Levels, about: Mapping[str, str]) -> None:
-    """Write arrays and texts at once or not at all. Raises: ImageError; an older file is then
-    unchanged.
+    """Write arrays and texts at once or not at all.
+
+    Raises: ImageError; an older file is then unchanged.
     """
     header: dict[str, Any] = {
         "__metadata__": {"format": "srflow-latents", "format_version": "1", **about}
@@ -102,9 +102,10 @@ def write_file(path: Path, levels: Levels, about: Mapping[str, str]) -> None:
         ) from error
 
 
-def read_file(path: Path) -> tuple[dict[int, NDArray[np.float32]], dict[str, str]]:
-    """Read arrays and texts that :func:`write_file` or safetensors wrote. Raises: ImageError for
-    any other file.
+def read_file(path: Path) -> tuple[dict[int, Floats], dict[str, str]]:
+    """Read arrays and texts that :func:`write_file` or safetensors wrote.
+
+    Raises: ImageError for any other file.
     """
     try:
         with open_regular(path) as file:
@@ -130,14 +131,14 @@ def read_file(path: Path) -> tuple[dict[int, NDArray[np.float32]], dict[str, str
         ) from error
 
 
-def _read(file: BinaryIO) -> tuple[dict[int, NDArray[np.float32]], dict[str, str]]:
+def _read(file: BinaryIO) -> tuple[dict[int, Floats], dict[str, str]]:
     """Raises: ValueError, which says why, or what Python raises, for a file that lies."""
     (length,) = struct.unpack("<Q", file.read(8))
     header = dict(json.loads(file.read(length if length <= _MAX_HEADER_BYTES else 0) or b"null"))
     about = header.pop("__metadata__", {})
     if (about.get("format"), about.get("format_version")) != ("srflow-latents", "1"):
-        said = f"{short(about.get('format'))} {short(about.get('format_version'))}"
-        raise ValueError(f"it holds {said}, not latents of version 1")
+        version = f"{short(about.get('format'))} {short(about.get('format_version'))}"
+        raise ValueError(f"it holds {version}, not latents of version 1")
     shapes = dict[int, tuple[int, ...]]()
     end = 0
     for name, tensor in sorted(header.items(), key=lambda item: item[1]["data_offsets"]):

@@ -70,9 +70,7 @@ class Statistics(NamedTuple):
 def true_statistics(
     seed: int, level: int, over: Collection, *, size: int, first: int = 0, count: int = 1
 ) -> Statistics:
-    """Draw the statistics of `count` collections of `size` numbers, 2 or more, from number `first`
-    on.
-    """
+    """Draw the statistics of `count` collections of `size` numbers, from number `first` on."""
     words = _words(seed, level, over, first=first, count=count)
     mean = normal_from_words(words[:, 0]).astype(np.float64) / math.sqrt(size)
     factor = np.square(_uniform(words[:, 1])) if size == 2 else 1.0
@@ -101,8 +99,9 @@ def normalise(
     tau: float,
     seed: int,
 ) -> None:
-    """Write a level's normalised latents, C×h×w, to target, where those inside count. Raises:
-    NonFiniteError.
+    """Write a level's normalised latents, C×h×w, to target, where those inside count.
+
+    Raises: NonFiniteError.
     """
     np.copyto(target, source)
     channels = len(source)
@@ -141,9 +140,7 @@ def normalise(
 def mean_and_deviation(
     source: Level, inside: Inside, *, whole_level: bool
 ) -> tuple[Doubles, Doubles]:
-    """Mean and standard deviation (over N - 1) over the positions inside: [C], or [1] over all
-    channels; or NaN.
-    """
+    """Mean and standard deviation over the positions inside, by channel or of all."""
     size = int(np.count_nonzero(inside)) * (len(source) if whole_level else 1)
     mean = _sums(source, inside, whole_level=whole_level) / size
     with np.errstate(invalid="ignore"):
@@ -164,9 +161,7 @@ def check_finite(mean: Doubles, level: int) -> None:
 def _change(
     mean: Doubles, deviation: Doubles, drawn: Statistics, *, tau: float
 ) -> tuple[Doubles, Doubles, Doubles]:
-    """The mean, the factor of deviations from it, 0 where all numbers are equal, and the new
-    mean.
-    """
+    """The mean, the factor of deviations from it, and the new mean."""
     equal = deviation == 0
     drawn_deviation = drawn.deviation.reshape(mean.shape)
     scale = np.where(equal, 0.0, tau * drawn_deviation / np.where(equal, 1.0, deviation))
@@ -181,8 +176,9 @@ def _values(source: Level, inside: Inside, rows: slice) -> Doubles:
 def _sums(
     source: Level, inside: Inside, *, whole_level: bool, minus: Doubles | None = None
 ) -> Doubles:
-    """Sums over the positions inside; with `minus`, of squared differences from it: [C], or [1]
-    over all channels.
+    """Sums over the positions inside.
+
+    With `minus`, of squared differences from it: [C], or [1] over all channels.
     """
     by_row = np.empty((len(source), len(inside)))
     with np.errstate(invalid="ignore"):  # infinity - infinity

@@ -1,6 +1,4 @@
-"""The latents of one picture: all that its LR image does not say, to be changed, kept in files, and
-decoded again.
-"""
+"""The latents of one picture, to be changed, kept in files, and decoded again."""
 
 from __future__ import annotations
 
@@ -55,12 +53,13 @@ class Latents:
     share them. Together they are as large as the picture in float32. `==` tells whether two names
     mean one object; numpy.array_equal compares the arrays.
 
-    Args: levels: Arrays by level, 1 … 16, finest first: float32, C×(padded HR height /
-        2^level)×(padded HR width /
-            2^level). Writable ones are copied; read-only ones are taken as they are.
+    Args:
+        levels: Arrays by level, 1 … 16, finest first: float32, C×(padded HR height /
+            2^level)×(padded HR width / 2^level). Writable ones are copied; read-only ones are taken
+            as they are.
         height, width: Of the HR picture in pixels, without padding.
         model_sha256: :attr:`Bundle.model_sha256` of the model that they belong to; for another they
-        mean nothing.
+            mean nothing.
         log_likelihood: Log-density of the picture's values in [0, 1] given its LR image, in nats;
             None if it is not known, as once latents were changed.
         precision: The encoder's arithmetic when they were made: with another, they are decoded less
@@ -132,8 +131,9 @@ class Latents:
 
     @property
     def bits_per_dimension(self) -> float | None:
-        """The log-likelihood as bits per value for 8-bit levels: -nats / (3·H·W·ln 2) + 8; lower is
-        likelier.
+        """The log-likelihood as bits per value for 8-bit levels: -nats / (3·H·W·ln 2) + 8.
+
+        Lower is likelier.
         """
         nats = self.log_likelihood
         return (
@@ -172,8 +172,7 @@ class Latents:
         where: NDArray[np.bool_] | None = None,
         seed: int = 0,
     ) -> Self:
-        """Latents whose collections have the mean and deviation that true samples would have
-        (latent normalisation).
+        """Give collections of latents the statistics that true samples would have.
 
         A collection of N latents with mean m and standard deviation s (over N - 1) becomes (S/s)·(z
         - m) + M, where M ~ N(0, tau²/N) and S² ~ Gamma((N - 1)/2, scale 2·tau²/(N - 1)): the
@@ -182,10 +181,10 @@ class Latents:
         Only latents of the picture count, not those of its padding. Collections with fewer than two
         latents stay as they are. Latents that are all equal become M.
 
-        Args: tau: 0 … 2, or numbers by level; levels that are not named stay as they are. over: The
-            collections: "spatial", one channel at all positions; "local", all channels at one
-            position;
-                "global", a whole level.
+        Args:
+            tau: 0 … 2, or numbers by level; levels that are not named stay as they are.
+            over: The collections: "spatial", one channel at all positions; "local", all channels at
+                one position; "global", a whole level.
             where: Boolean H×W of the HR picture. At a level, a position is inside if any of its
                 2^level × 2^level pixels is; only those inside count, and only they change.
             seed: Of the drawn M and S, 0 … 2^64 - 1.
@@ -207,8 +206,7 @@ class Latents:
         return self._changed(set(taus), apply)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a safetensors file: tensors `level1` …, float32, and size, model, precision and
-        nats as metadata.
+        """Write a safetensors file: tensors `level1` …, float32, and what they belong to.
 
         Args:
             path: Any name; `.safetensors` is usual. An older file is unchanged after an error.
@@ -284,14 +282,14 @@ class Latents:
             size = "×".join(map(str, array.shape)) or "a single value"
             raise ArgumentError(
                 f"{name} is {size} of {array.dtype}; it must be boolean, as {name} > 127 is, and "
-                "of the HR picture's "
-                f"{self.height}×{self.width}"
+                f"of the HR picture's {self.height}×{self.width}"
             )
         return array
 
     def _changed(self, levels: set[int], change: Callable[[int, _Level, _Level], None]) -> Self:
-        """New latents whose named levels are written by change(level, source, target); the others
-        are shared.
+        """New latents whose named levels are written by change(level, source, target).
+
+        The others are shared.
         """
         if not levels:
             return self
@@ -304,8 +302,9 @@ class Latents:
 
 
 def bits_per_dimension(nats: float, *, height: int, width: int) -> float:
-    """Negative log-likelihood in bits per value of an RGB picture, for 8-bit levels; lower is
-    likelier.
+    """Negative log-likelihood in bits per value of an RGB picture, for 8-bit levels.
+
+    Lower is likelier.
 
     nats: log-density of the H×W×3 values in [0, 1]. An 8-bit level is 1/256 of that range, hence
     log2 256 = 8 is added: the figure is about the bits that a lossless code of the 8-bit picture

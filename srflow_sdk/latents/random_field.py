@@ -58,9 +58,8 @@ _CHANNELS_PER_BLOCK = 8
 _WORDS_PER_BLOCK = 4
 _COORDINATE_LIMIT = 1 << 32
 _SEED_LIMIT = 1 << 64
-_CHUNK = (
-    1 << 15
-)  # numbers transformed at a time, so that the intermediate arrays stay in the processor's cache
+# numbers transformed at a time, so that the intermediate arrays stay in the processor's cache
+_CHUNK = 1 << 15
 
 _LN2 = 0.6931471805599453
 _SQRT_HALF = 0.7071067811865476
@@ -71,16 +70,14 @@ _A, _B, _C, _D = (
     tuple(map(float, row.split()))
     for row in (
         "2.5090809287301226727e3 3.3430575583588128105e4 6.7265770927008700853e4 "
-        "4.5921953931549871457e4 "
-        "1.3731693765509461125e4 1.9715909503065514427e3 1.3314166789178437745e2 "
-        "3.3871328727963666080e0",
+        "4.5921953931549871457e4 1.3731693765509461125e4 1.9715909503065514427e3 "
+        "1.3314166789178437745e2 3.3871328727963666080e0",
         "5.2264952788528545610e3 2.8729085735721942674e4 3.9307895800092710610e4 "
         "2.1213794301586595867e4 "
         "5.3941960214247511077e3 6.8718700749205790830e2 4.2313330701600911252e1 1.0",
         "7.74545014278341407640e-4 2.27238449892691845833e-2 2.41780725177450611770e-1 "
-        "1.27045825245236838258e0 "
-        "3.64784832476320460504e0 5.76949722146069140550e0 4.63033784615654529590e0 "
-        "1.42343711074968357734e0",
+        "1.27045825245236838258e0 3.64784832476320460504e0 5.76949722146069140550e0 "
+        "4.63033784615654529590e0 1.42343711074968357734e0",
         "1.05075007164441684324e-9 5.47593808499534494600e-4 1.51986665636164571966e-2 "
         "1.48103976427480074590e-1 "
         "6.89767334985100004550e-1 1.67638483018380384940e0 2.05319162663775882187e0 1.0",
@@ -90,8 +87,9 @@ _A, _B, _C, _D = (
 
 @dataclass(frozen=True, kw_only=True)
 class LatentLevel:
-    """Latents of one flow level: N×channels×(HR height / 2^level)×(HR width / 2^level), float32,
-    standard normal.
+    """Latents of one flow level, standard normal float32.
+
+    N×channels×(HR height / 2^level)×(HR width / 2^level).
     """
 
     level: int
@@ -116,19 +114,23 @@ def window_noise(
 ) -> dict[int, NDArray[np.float32]]:
     """The standard normal latents of a window of an image, by level, as graphs take them for τ = 1.
 
-    Args: levels: The model's levels. scale: HR size / LR size. seed, sample: 0 … 2^64 - 1; each
-        pair is a field of its own. height, width, top, left: The window in LR pixels of the whole
-        image. All four must fall on whole latent pixels,
-            as multiples of the model's size multiple do. A window may begin before the image: there
-            its latents come from the field's end, so that coordinate -1 stands for 2^32 - 1.
+    Args:
+        levels: The model's levels.
+        scale: HR size / LR size.
+        seed, sample: 0 … 2^64 - 1; each pair is a field of its own.
+        height, width, top, left: The window in LR pixels of the whole image. All four must fall on
+            whole latent pixels, as multiples of the model's size multiple do. A window may begin
+            before the image: there its latents come from the field's end, so that coordinate -1
+            stands for 2^32 - 1.
         periods: LR rows and columns, after which, rounded up to whole latent pixels, each level
             repeats.
 
     Returns:
         Float32 arrays C×h×w by level.
 
-    Raises: ArgumentError: The window splits latent pixels, or :func:`standard_normal` refuses
-        something.
+    Raises:
+        ArgumentError: The window splits latent pixels, or :func:`standard_normal` refuses
+            something.
     """
     place = {"top": top, "left": left, "height": height, "width": width}
     noise = {}
@@ -136,8 +138,7 @@ def window_noise(
         if odd := [name for name, value in place.items() if value * scale % (1 << entry.level)]:
             raise ArgumentError(
                 f"{odd[0]} is {place[odd[0]]} LR pixels, not a whole number of latent pixels at "
-                "level "
-                f"{entry.level}; it must be a multiple of the model's size multiple"
+                f"level {entry.level}; it must be a multiple of the model's size multiple"
             )
         latent = {name: value * scale >> entry.level for name, value in place.items()}
         ends = (
@@ -166,11 +167,12 @@ def standard_normal(
     Deterministic to the bit on every machine (scheme 1, in the module's docstring); a window equals
     the same window cut out of any larger one.
 
-    Args: seed, sample: 0 … 2^64 - 1; each pair is an independent field. level: Flow level, 1 … 63;
-        its latents have HR/2^level pixels a side. channels: Latent channels, from channel 0 on.
+    Args:
+        seed, sample: 0 … 2^64 - 1; each pair is an independent field.
+        level: Flow level, 1 … 63; its latents have HR/2^level pixels a side.
+        channels: Latent channels, from channel 0 on.
         top, left, height, width: The window in the level's own latent pixels; coordinates are -2^32
-        … 2^32 - 1, and -1
-            stands for 2^32 - 1.
+            … 2^32 - 1, and -1 stands for 2^32 - 1.
         ends: The rows and columns after which the field repeats, so that -1 stands for the last
             one; None: 2^32.
 
@@ -180,6 +182,7 @@ def standard_normal(
     Raises:
         ArgumentError: A value is outside these ranges.
     """
+    # Many names: the arguments, checked, and the generator's state, set by hand.
     whole("seed", seed, least=0, most=_SEED_LIMIT - 1)
     whole("sample", sample, least=0, most=_SEED_LIMIT - 1)
     whole("level", level, least=1, most=63)
@@ -221,8 +224,9 @@ def standard_normal(
 
 
 def normal_from_words(words: NDArray[np.uint32]) -> NDArray[np.float32]:
-    """Standard normal numbers, float32, from uniform 32-bit words, by scheme 1's transform; same
-    shape.
+    """Standard normal numbers, float32, from uniform 32-bit words, by scheme 1's transform.
+
+    Same shape.
 
     Odd to the bit: the normal of `~word` is minus the normal of `word`.
     """
@@ -243,9 +247,7 @@ def normal_from_words(words: NDArray[np.uint32]) -> NDArray[np.float32]:
 
 
 def _natural_log(p: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The natural logarithm of positive numbers, by scheme 1's series: numpy's own differs between
-    processors.
-    """
+    """The natural logarithm by scheme 1's series: numpy's differs between processors."""
     m, e = np.frexp(p)
     small = m < _SQRT_HALF
     m = np.where(small, m + m, m)

@@ -1,3 +1,1 @@
-"""One model: its bundle and manifest, its engines and graphs, and which of the embedded ones suits
-a picture.
-"""
+"""One model: its bundle, manifest, engines, and which embedded one suits a picture."""

@@ -44,12 +44,14 @@ class Bundle:
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """Open a bundle directory and verify it: manifest, schema, sizes and sha256 of every file.
 
-        Args: path: the directory. A string that is the name of an embedded model, such as
-            "x4-small", means that model;
-                for a directory of the same name, write "./x4-small" or a :class:`~pathlib.Path`.
+        Args:
+            path: the directory. A string that is the name of an embedded model, such as "x4-small",
+                means that model; for a directory of the same name, write "./x4-small" or a
+                :class:`~pathlib.Path`.
 
-        Raises: BundleError: something is missing, damaged, changed since the export, or of a newer
-            schema.
+        Raises:
+            BundleError: something is missing, damaged, changed since the export, or of a newer
+                schema.
         """
         bundle = cls._described(path)
         bundle._verify()
@@ -57,9 +59,7 @@ class Bundle:
 
     @classmethod
     def _described(cls, path: str | os.PathLike[str]) -> Bundle:
-        """As :meth:`open`, but of its files only the manifest is read: milliseconds, however large
-        the others are.
-        """
+        """Open a bundle, but read only its manifest: milliseconds, however large it is."""
         directory = bundle_path(path)
         make = "srflow-export makes one from a checkpoint"
         if not directory.exists():
@@ -69,9 +69,8 @@ class Bundle:
             )
         if not directory.is_dir():
             raise BundleError(
-                f"{directory} is a file; a bundle is a directory with a manifest.json. To make one "
-                "from a checkpoint: "
-                f"srflow-export --ckpt {directory.name}"
+                f"{directory} is a file; a bundle is a directory with a manifest.json. To make "
+                f"one from a checkpoint: srflow-export --ckpt {directory.name}"
             )
         try:
             with open_regular(directory / "manifest.json") as file:
@@ -154,8 +153,8 @@ class Bundle:
             ArgumentError: the manifest lists no such file.
         """
         if name not in self.manifest.files:
-            found = ", ".join(sorted(self.manifest.files)) or "none on this machine"
-            raise ArgumentError(f"{self.path} has no file {name!r}; it has {found}")
+            names = ", ".join(sorted(self.manifest.files)) or "none on this machine"
+            raise ArgumentError(f"{self.path} has no file {name!r}; it has {names}")
         return self.path / name
 
 
@@ -169,6 +168,7 @@ def check_inverts(bundle: Bundle) -> None:
 
 def bundle_path(path: str | os.PathLike[str]) -> Path:
     """The directory that :meth:`Bundle.open` opens: of an embedded model if a string is its name.
+
     It may not exist.
     """
     is_name = isinstance(path, str) and path in Bundle.embedded_names()

@@ -1,5 +1,4 @@
-"""A bundle's engines, files that TensorRT or TensorRT-RTX built from its graphs: records, sizes,
-building commands.
+"""A bundle's engines, which TensorRT or TensorRT-RTX built from its graphs.
 
 Engine files stay as the builder wrote them, so that trtexec and Triton can load them. What they
 were built for is recorded in the manifest, and a runtime that does not match is refused before it
@@ -54,10 +53,10 @@ class LrProfile:
 
 @dataclass(frozen=True, kw_only=True)
 class PluginLibrary:
-    """A `libsrflow_trt`: its srflow-sdk, the number in its header, and the major version of the
-    TensorRT it is for.
+    """A `libsrflow_trt`: its srflow-sdk, its header's number, and TensorRT's major version.
 
-    abi: 0 of engines that were built before there was one.
+    Attributes:
+        abi: 0 of engines that were built before there was one.
     """
 
     version: str
@@ -69,16 +68,19 @@ class PluginLibrary:
 class EngineRecord:
     """The engines of a bundle's encoder and sampler, and of its inverter if it has one.
 
-    Attributes: runtime: the library that built them and runs them. version: the library's version,
-        as in `tensorrt.__version__`; no other version runs them. precision: precision of the graphs
-        that they were built from. compute_capabilities: compute capabilities of the GPUs that they
-        were built for, such as ("8.9", "12.0"). gpu: name of the GPU that they were timed on; empty
-        if they were built without one. profile: LR sizes that they take. encoder: the encoder's
-        file in the bundle, such as "engines/….engine". sampler: the sampler's file in the bundle.
+    Attributes:
+        runtime: the library that built them and runs them.
+        version: the library's version, as in `tensorrt.__version__`; no other version runs them.
+        precision: precision of the graphs that they were built from.
+        compute_capabilities: compute capabilities of the GPUs that they were built for, such as
+            ("8.9", "12.0").
+        gpu: name of the GPU that they were timed on; empty if they were built without one.
+        profile: LR sizes that they take.
+        encoder: the encoder's file in the bundle, such as "engines/….engine".
+        sampler: the sampler's file in the bundle.
         graphs: sha256 of the graph that each was built from, by file name: {"encoder.onnx": …,
-        "sampler.onnx": …}, or
-            the float32 graphs' names, and "inverter.onnx" with an inverter. A different hash in the
-            bundle means that the graph was exported again since.
+            "sampler.onnx": …}, or the float32 graphs' names, and "inverter.onnx" with an inverter.
+            A different hash in the bundle means that the graph was exported again since.
         inverter: the inverter's file in the bundle; empty if there is none, as in older bundles.
         plugins: the library whose plugins they contain, and without which they do not load; None:
             they need none.

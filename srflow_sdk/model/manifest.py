@@ -78,14 +78,16 @@ Band = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """A calibration of `srflow-eval calibrate`: an interval is the samples' mean ± factor ×
-    (deviation + floor).
+    """A calibration: an interval is the mean ± factor × (deviation + floor).
 
-    Attributes: floor: is added to every deviation, /255. classes: deviations, /255, that divide
-        pixels into classes of texture, ascending. samples: numbers of samples, ascending:
-        deviations of few are less sure. coverage: shares of pixels that intervals hold, 0 … 1,
-        ascending. factors: by samples, class (one more than `classes`) and coverage, with which
-        they do not fall. photographs: how many were measured.
+    Attributes:
+        floor: is added to every deviation, /255.
+        classes: deviations, /255, that divide pixels into classes of texture, ascending.
+        samples: numbers of samples, ascending: deviations of few are less sure.
+        coverage: shares of pixels that intervals hold, 0 … 1, ascending.
+        factors: by samples, class (one more than `classes`) and coverage, with which they do not
+            fall.
+        photographs: how many were measured.
     """
 
     floor: float
@@ -96,8 +98,9 @@ class Intervals:
     photographs: int
 
     def factors_of(self, n: int, coverage: float) -> list[float]:
-        """The factor of each class: of the next smaller n, interpolated by coverage. Raises:
-        ArgumentError beyond.
+        """The factor of each class: of the next smaller n, interpolated by coverage.
+
+        Raises: ArgumentError beyond.
         """
         whole("n", n, least=self.samples[0], of=" of samples")
         coverage = real("coverage", coverage, least=self.coverage[0], most=self.coverage[-1])
@@ -118,43 +121,49 @@ class Manifest:
 
     :meth:`from_json` checks types, names, files and the digest; the constructor checks nothing.
 
-    Attributes: name: name for people, which pictures record as their origin; not necessarily
-        unique. It has no slashes. variant: the network's, "paper", "published" or "bounded";
-        informative only, as the graphs hold all of it. scale: HR size / LR size, the same for both
-        sides, 1 … 64. size_multiple: the graphs take heights and widths in LR pixels that are
-        multiples of this, 1 … 64. latent_levels: the sampler's inputs `noise_level{level}`: at
-        least one, and no level twice. default_tau: temperature used when none is given, 0 … 1:
-        above 1, latents are less likely than was learnt. halo: LR pixels of context that a tile
-        needs on each side to come out as in the whole image, 0 … 4096. inverter_halo: as `halo`,
-        for :data:`INVERTER`; 0 in bundles without it. round_trip_db: PSNR in dB, -200 … 200, of
-        photographs that were inverted and decoded, where the network itself
-            is worse than usual at it (-200: not finite); None: as usual, or not known.
+    Attributes:
+        name: name for people, which pictures record as their origin; not necessarily unique. It has
+            no slashes.
+        variant: the network's, "paper", "published" or "bounded"; informative only, as the graphs
+            hold all of it.
+        scale: HR size / LR size, the same for both sides, 1 … 64.
+        size_multiple: the graphs take heights and widths in LR pixels that are multiples of this, 1
+            … 64.
+        latent_levels: the sampler's inputs `noise_level{level}`: at least one, and no level twice.
+        default_tau: temperature used when none is given, 0 … 1: above 1, latents are less likely
+            than was learnt.
+        halo: LR pixels of context that a tile needs on each side to come out as in the whole image,
+            0 … 4096.
+        inverter_halo: as `halo`, for :data:`INVERTER`; 0 in bundles without it.
+        round_trip_db: PSNR in dB, -200 … 200, of photographs that were inverted and decoded, where
+            the network itself is worse than usual at it (-200: not finite); None: as usual, or not
+            known.
         conditioning_bytes_per_pixel: bytes of all conditioning tensors together, per LR pixel, in
             the graphs' precision, 1 … 2^30.
         precision: of encoder.onnx and sampler.onnx; the inputs `lr`, noise and `tau` and the output
-        `sr` are float32.
+            `sr` are float32.
         weights: how large weights are stored; "fp16" rounds the weights and does not change the
-        arithmetic.
+            arithmetic.
         plugins: true if the sampler has nodes of the domain `srflow`, which a native library can
-        run but need not.
+            run but need not.
         auto_tau: true if `default_tau`, where it is taken, is scaled by the picture's texture, as
-        ``tau="auto"`` asks.
+            ``tau="auto"`` asks.
         reduction: how the LR images of the training were made: both antialiased, bicubic as
-        MATLAB's imresize.
+            MATLAB's imresize.
         removes_damage: true if those LR images were damaged, as by noise and JPEG, so that pictures
             rightly do not reduce to inputs.
         intervals: how :meth:`Encoding.interval` makes intervals; None, and not in the file: nobody
-        has calibrated them.
+            has calibrated them.
         model: the network's whole configuration, JSON values only.
         provenance: checkpoint sha256 and file name, tool versions, training data note, licence, the
             halo's measurement; JSON values only, and no key is guaranteed.
         parity: the export gate's measurements, an object for each graph, photograph and tau; JSON
-        values only.
+            values only.
         schema: version of these fields, 1 … :data:`SCHEMA_VERSION`.
         latent_scheme: version of :mod:`srflow_sdk.latents.random_field` that it was made for:
-        always the installed one.
+            always the installed one.
         engines: the engines under `engines/`, newest first; the bundle has every file that they
-        name.
+            name.
         files: all files except manifest.json, including :data:`REQUIRED_FILES`, by plain names such
             as "engines/a.engine": {"sha256": 64 hexadecimal digits, "bytes": 0 or more}. Filled in
             when the bundle is written.
@@ -190,8 +199,9 @@ class Manifest:
 
     @property
     def float32_graphs(self) -> tuple[str, str] | None:
-        """Names of the encoder and sampler graphs that compute only in float32; None if there are
-        none.
+        """Names of the encoder and sampler graphs that compute only in float32.
+
+        None if there are none.
         """
         if all(name in self.files for name in FP32_GRAPHS):
             return FP32_GRAPHS
@@ -221,14 +231,16 @@ class Manifest:
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:
-        """Read and check manifest.json. Fields that this SDK does not know are covered by the
-        digest and ignored.
+        """Read and check manifest.json.
+
+        Fields that this SDK does not know are covered by the digest and ignored.
 
         Args:
             text: the file's content.
 
-        Raises: BundleError: the content is not a manifest, was changed after the export, or needs a
-            newer SDK.
+        Raises:
+            BundleError: the content is not a manifest, was changed after the export, or needs a
+                newer SDK.
         """
         raw = _parse(text)
         if missing := [name for name in _ALWAYS_WRITTEN if name not in raw]:
@@ -276,8 +288,9 @@ class Manifest:
 
 
 def manifest_digest(content: Mapping[str, Any]) -> str:
-    """sha256 of the canonical JSON (sorted keys, no spaces, ASCII) of a manifest's fields but
-    `digest` and `intervals`.
+    """The sha256 of a manifest's canonical JSON, but for `digest` and `intervals`.
+
+    Canonical is: sorted keys, no spaces, ASCII.
 
     Intervals change no picture, so a model stays the same when they are calibrated.
     """
@@ -289,8 +302,9 @@ def manifest_digest(content: Mapping[str, Any]) -> str:
 
 
 def is_plain_file_name(name: str) -> bool:
-    """True if a bundle may hold a file of this name: `file` or `folder/file`, not hidden, without
-    odd characters.
+    """Tell if a bundle may hold a file of this name.
+
+    It is `file` or `folder/file`, not hidden, without odd characters.
     """
     parts = name.split("/")
     return len(parts) <= 2 and all(_NAME_PART.fullmatch(part) for part in parts)
@@ -311,8 +325,7 @@ def _parse(text: str | bytes) -> dict[str, Any]:
     if type(schema) is int and schema > SCHEMA_VERSION:
         raise BundleError(
             f"the bundle has schema {schema}, written by a newer SDK; this one reads schemas 1 to "
-            f"{SCHEMA_VERSION}: "
-            "pip install -U srflow-sdk"
+            f"{SCHEMA_VERSION}: pip install -U srflow-sdk"
         )
     return raw
 
@@ -325,13 +338,10 @@ def _read(raw: Mapping[str, Any]) -> Manifest:
     if manifest.latent_scheme != LATENT_SCHEME:
         raise BundleError(
             f"the bundle needs latent scheme {manifest.latent_scheme}; this SDK only has scheme "
-            f"{LATENT_SCHEME}, which "
-            "would give different pictures: pip install -U srflow-sdk"
+            f"{LATENT_SCHEME}, which would give different pictures: pip install -U srflow-sdk"
         )
-    for text in (
-        manifest.name,
-        manifest.variant,
-    ):  # they reach terminals, names of files and pictures' metadata
+    # they reach terminals, names of files and pictures' metadata
+    for text in (manifest.name, manifest.variant):
         if not is_plain(text) or not text.strip(".") or {"/", "\\"} & {*text}:
             raise _bad(
                 f"{text[:80]!a} as a name is empty, could be the path of a file, or is no plain "
@@ -341,8 +351,9 @@ def _read(raw: Mapping[str, Any]) -> Manifest:
 
 
 def _read_record(kind: type[_T], raw: object, place: str = "") -> _T:
-    """A dataclass from a JSON object, of which nothing is converted. Raises: ValueError,
-    OverflowError: one line.
+    """A dataclass from a JSON object, of which nothing is converted.
+
+    Raises: ValueError, OverflowError: one line.
     """
     if not isinstance(raw, Mapping):
         raise ValueError(f"{place} is {short(raw)}, not an object")

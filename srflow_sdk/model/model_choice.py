@@ -1,6 +1,4 @@
-"""Which model suits a picture: by the scale that is wanted, and by the damage that its file or its
-pixels show.
-"""
+"""Which model suits a picture: by the scale, and by the damage that it shows."""
 
 from __future__ import annotations
 
@@ -15,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path
 from srflow_sdk.drawing.options import DrawOptions, OutputSize
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
-from srflow_sdk.files.formats import SNIFFED_BYTES, recognised
+from srflow_sdk.files.formats import SNIFFED_BYTES, recognise
 from srflow_sdk.files.passed_images import AnyImage, as_path_or_picture
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.damage import STRIP_ROWS, Damage, measure_damage, strips_of
-from srflow_sdk.pixels.in_memory import unpacked
+from srflow_sdk.pixels.in_memory import Pixels, unpacked
 from srflow_sdk.system.local_files import open_regular
 
 BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture
@@ -52,10 +49,12 @@ _WHITE = 0.7  # of noise; texture has less
 class ModelChoice:
     """An embedded model for a picture.
 
-    Attributes: name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`. why: what
-        was seen, in words; "" if only one model enlarges so much, whatever the picture shows.
+    Attributes:
+        name: of the model, such as "x4-photo", for :class:`~srflow_sdk.Upscaler`.
+        why: what was seen, in words; "" if only one model enlarges so much, whatever the picture
+            shows.
         cleaner: the model that removes the damage first, at temperature 0 and in the picture's
-        size; None: no model.
+            size; None: no model.
     """
 
     name: str
@@ -64,8 +63,9 @@ class ModelChoice:
 
 
 def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> list[Bundle]:
-    """The bundle of this name or path, or those given; for None and "auto" the embedded. Only
-    manifests are read.
+    """The bundle of this name or path, or those given.
+
+    For None and "auto" the embedded. Only manifests are read.
     """
     if model is None or (isinstance(model, str) and model == BY_PICTURE):
         return [Bundle._described(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
@@ -79,8 +79,9 @@ def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> lis
 
 
 def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[Bundle]:
-    """Those of the models that pictures may need, that for clean ones first; all if it sets the
-    scale.
+    """Those of the models that pictures may need, that for clean ones first.
+
+    All if it sets the scale.
     """
     bundles = list(bundles)
     if len(bundles) == 1:
@@ -104,13 +105,14 @@ def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[
             f"scale is {scale:g}, but {there}, upscale an output again, or name a bundle of your "
             "own"
         )
-    clean, damaged = _suiting(bundles, scale or bundles[0].manifest.scale)
+    clean, damaged = _choose_bundles(bundles, scale or bundles[0].manifest.scale)
     return [clean] if damaged is clean else [clean, damaged]
 
 
-def _suiting(bundles: Sequence[Bundle], scale: float) -> list[Bundle]:
-    """The models for clean and for damaged pictures: the smallest that enlarge so much, the largest
-    if none does.
+def _choose_bundles(bundles: Sequence[Bundle], scale: float) -> list[Bundle]:
+    """Choose the models for clean and for damaged pictures: the smallest that enlarge so much.
+
+    The largest if none does.
     """
     in_order = sorted(bundles, key=_scale)
     enough = [one for one in in_order if _scale(one) >= min(scale, _scale(in_order[-1]))]
@@ -129,18 +131,20 @@ def choose_model(
     max_pixels: int = MAX_PIXELS,
     cancel: threading.Event | None = None,
 ) -> ModelChoice:
-    """Choose the smallest model that enlarges so much: for a damaged or soft picture, of those that
-    remove damage.
+    """Choose the smallest model that enlarges so much.
+
+    For a damaged or soft picture, it is one of those that remove damage.
 
     Where no model of its kind enlarges so much, the largest one that removes damage draws the
     picture first, in its own size.
 
-    Args: picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is
-        read to its end), a
-            PIL image, array or tensor. A JPEG's tables show its quality, and other lossy files
-            their bits a pixel; a PIL image too, of these if it was opened by their path.
+    Args:
+        picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is
+            read to its end), a PIL image, array or tensor. A JPEG's tables show its quality, and
+            other lossy files their bits a pixel; a PIL image too, of these if it was opened by
+            their path.
         scale: as for :meth:`Upscaler.upscale`; a max_side asks for no more than None does, which is
-        the first model's.
+            the first model's.
         among: the models; None is the embedded ones, x4-small first.
         max_pixels: larger files are refused.
         cancel: once this event is set, from any thread, the call ends within a band of rows.
@@ -162,9 +166,9 @@ def choose_model(
         return ModelChoice(name=bundles[0].manifest.name, why="")
     seen, (height, width) = see_damage(picture, max_pixels=max_pixels, cancel=cancel)
     if isinstance(scale, OutputSize):
-        wanted = scale.scale_for(height=height, width=width)
-        bundles = _suiting(
-            bundles, min(wanted, bundles[0].manifest.scale) if scale.max_side else wanted
+        times = scale.scale_for(height=height, width=width)
+        bundles = _choose_bundles(
+            bundles, min(times, bundles[0].manifest.scale) if scale.max_side else times
         )
     suits = bundles[-1 if seen else 0]
     cleaner = suits._cleaner.manifest.name if seen and suits._cleaner is not None else None
@@ -174,16 +178,17 @@ def choose_model(
 def see_damage(
     picture: AnyImage, *, max_pixels: int = MAX_PIXELS, cancel: threading.Event | None = None
 ) -> tuple[str, tuple[int, int]]:
-    """Say in a few words what is wrong with a picture, "" if nothing certainly is; and give its
-    height and width.
+    """Say in a few words what is wrong with a picture, "" if nothing certainly is.
+
+    And give its height and width.
 
     picture, max_pixels, cancel, Raises: as of :func:`choose_model`.
     """
-    strips: Iterator[NDArray[Any]]
+    strips: Iterator[Pixels]
     with contextlib.ExitStack() as stack:
-        found = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
-        if isinstance(found, (str, os.PathLike)):
-            path = file_path("picture", found)
+        source = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
+        if isinstance(source, (str, os.PathLike)):
+            path = file_path("picture", source)
             reader = stack.enter_context(open_image(path, max_pixels=max_pixels))
             height, width = reader.height, reader.width
             strips = (
@@ -192,11 +197,11 @@ def see_damage(
             )
             quality, lossy, nbytes = _of_file(path)
         else:
-            pixels, _ = unpacked(found)
+            pixels, _ = unpacked(source)
             height, width = pixels.shape[:2]
             strips = strips_of(pixels)
-            _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(found, "filename", "") or "")))
-            quality = _quality_in(found)
+            _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(source, "filename", "") or "")))
+            quality = _quality_in(source)
         damage = measure_damage(strips, cancel=cancel)
         bits = 8 * nbytes / (height * width)
         if quality is not None and quality < _GOOD_QUALITY:
@@ -224,21 +229,20 @@ def _certain(damage: Damage, lossy: str | None) -> str:
 
 
 def _of_file(path: Path) -> tuple[int | None, str | None, int]:
-    """The quality of a JPEG; another lossy file's format, and its bytes. Errors are for the
-    decoder.
+    """The quality of a JPEG.
+
+    Another lossy file's format, and its bytes. Errors are for the decoder.
     """
-    from PIL.JpegImagePlugin import (
-        JpegImageFile,
-    )  # Image.open warns of large pictures, whatever the limit is
+    # Image.open warns of large pictures, whatever the limit is
+    from PIL.JpegImagePlugin import JpegImageFile
 
     with contextlib.suppress(OSError, ValueError, SyntaxError), open_regular(path) as file:
         head = file.read(SNIFFED_BYTES)
         size = os.fstat(file.fileno()).st_size
-        kind = recognised(head, name=path.name)
+        kind = recognise(head, name=path.name)
         name = "" if kind is None else kind.name
-        lossless = b"VP8L" in head or re.search(
-            rb"colrnclx.{4}\0\0", head, re.DOTALL
-        )  # no chroma: of RGB as it is
+        # no chroma: of RGB as it is
+        lossless = b"VP8L" in head or re.search(rb"colrnclx.{4}\0\0", head, re.DOTALL)
         if name == "JPEG":
             file.seek(0)
             with JpegImageFile(file) as image:
@@ -249,9 +253,7 @@ def _of_file(path: Path) -> tuple[int | None, str | None, int]:
 
 
 def _quality_in(image: object) -> int | None:
-    """The quality that libjpeg's scale gives the luma table that a PIL image has from its JPEG
-    file; None without.
-    """
+    """The quality of a JPEG by its luma table, on libjpeg's scale; None without."""
     tables = getattr(image, "quantization", None)
     if not isinstance(tables, dict) or 0 not in tables:
         return None

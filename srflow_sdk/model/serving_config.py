@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from srflow_sdk._checks import one_of, whole
@@ -36,19 +35,24 @@ _TOLD = (
 
 @dataclass(frozen=True, kw_only=True)
 class ServingOptions:
-    """How a server draws, and what it refuses; each field is a parameter of the model's config, a
-    text.
+    """How a server draws, and what it refuses.
 
-    Attributes: device: as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is
-        the CPU. precision: as for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give
-        the same pictures. tile: as for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of
-        LR pixels. sessions: how many tiles are computed at a time; 0: two. threads: CPU threads; 0:
-        one per core. in_flight: how many requests are worked on at a time; more wait in the
-        server's own queue, by its policy. max_pixels: largest image, height × width of the input.
-        max_tile_pixels: largest `tile`, height × width; it is computed in one piece. max_samples:
-        most samples of a request. max_answer_bytes: largest answer, samples × height × width × 3.
-        Shared memory holds up to in_flight; gRPC cannot
-            send 2 GiB.
+    Each field is a parameter of the model's config, a text.
+
+    Attributes:
+        device: as for :class:`~srflow_sdk.Upscaler`; on an instance of KIND_CPU, "auto" is the CPU.
+        precision: as for :class:`~srflow_sdk.Upscaler`, but by name: replicas must give the same
+            pictures.
+        tile: as for :class:`~srflow_sdk.Upscaler`: "auto", "none" or a number of LR pixels.
+        sessions: how many tiles are computed at a time; 0: two.
+        threads: CPU threads; 0: one per core.
+        in_flight: how many requests are worked on at a time; more wait in the server's own queue,
+            by its policy.
+        max_pixels: largest image, height × width of the input.
+        max_tile_pixels: largest `tile`, height × width; it is computed in one piece.
+        max_samples: most samples of a request.
+        max_answer_bytes: largest answer, samples × height × width × 3. Shared memory holds up to
+            in_flight; gRPC cannot send 2 GiB.
 
     Raises: ArgumentError for values that cannot be.
     """
@@ -96,15 +100,13 @@ class ServingOptions:
 
     def parameters(self) -> dict[str, str]:
         """The config's parameters, which :meth:`of_parameters` reads."""
-        values = dataclasses.asdict(self)
+        values = asdict(self)
         return {name: "none" if value is None else str(value) for name, value in values.items()}
 
 
 def described(bundle: Bundle) -> str:
-    """Write the part of the manifest that a client needs to cut pictures into tiles, as JSON on one
-    line.
-    """
-    fields_of_manifest = dataclasses.asdict(bundle.manifest)
+    """Write what of the manifest a client needs to cut pictures into tiles, as JSON."""
+    fields_of_manifest = asdict(bundle.manifest)
     content = {
         **{name: fields_of_manifest[name] for name in _TOLD},
         "model_sha256": bundle.model_sha256,

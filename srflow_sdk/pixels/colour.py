@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.files.libvips import pyvips, start_threads
 from srflow_sdk.files.metadata import PROFILE_FIELD, PROFILE_HEADER_BYTES, profile_space
-from srflow_sdk.pixels import Floats
-from srflow_sdk.pixels.in_memory import to_unit
+from srflow_sdk.pixels.in_memory import Floats, Pixels, to_unit
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,8 +45,9 @@ _SRGB_TO_XYZ = np.array(
 
 @dataclass(frozen=True)
 class _Parametric:
-    """Linear light = (a·x + b)^g + e from x = d on, c·x + f below: all five kinds of section 10.18,
-    and gammas.
+    """A curve of ICC.1: (a·x + b)^g + e from x = d on, c·x + f below.
+
+    All five kinds of section 10.18, and gammas.
     """
 
     g: float
@@ -60,9 +60,8 @@ class _Parametric:
 
     def linear(self, values: Floats) -> Floats:
         """Linear light from values of the profile, both in [0, 1]."""
-        with np.errstate(
-            over="ignore"
-        ):  # absurd curves may leave the range of float32; they are clipped
+        # absurd curves may leave the range of float32; they are clipped
+        with np.errstate(over="ignore"):
             power = np.power(
                 np.maximum(values * np.float32(self.a) + np.float32(self.b), 0), np.float32(self.g)
             )
@@ -106,8 +105,9 @@ SRGB_CURVE = _Parametric(2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
 
 
 class ColourConversion:
-    """Converts RGB pixels between a profile that is not sRGB, and sRGB. Relative colorimetric;
-    thread-safe.
+    """Converts RGB pixels between a profile that is not sRGB, and sRGB.
+
+    Relative colorimetric; thread-safe.
     """
 
     def __init__(self, icc_profile: bytes) -> None:
@@ -118,9 +118,10 @@ class ColourConversion:
         lookup tables."""
         self._to_linear_srgb = None if formulas is None else formulas[1]
 
-    def to_srgb(self, pixels: NDArray[Any]) -> Floats:
-        """Convert h×w×3 of the profile, uint8, uint16 or float32 in [0, 1], to sRGB, float32 h×w×3
-        in [0, 1].
+    def to_srgb(self, pixels: Pixels) -> Floats:
+        """Convert h×w×3 of the profile to sRGB, float32 h×w×3 in [0, 1].
+
+        values: uint8, uint16 or float32 in [0, 1].
         """
         if (matrix := self._to_linear_srgb) is None:
             image = self._tagged(_to_vips(pixels))
@@ -157,8 +158,9 @@ class ColourConversion:
 
 
 def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
-    """The conversion between a profile and sRGB; None for gray, for sRGB, and, logged, for what is
-    no RGB profile.
+    """The conversion between a profile and sRGB.
+
+    None for gray, for sRGB, and, logged, for what is no RGB profile.
     """
     return None if icc_profile is None or channels < 3 else _conversion(icc_profile)
 
@@ -188,20 +190,19 @@ def _conversion(icc_profile: bytes) -> ColourConversion | None:
 
 
 def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.floating[Any]]] | None:
-    """The curves of an RGB profile and the matrix to linear sRGB; None if it is damaged or of
-    another kind.
+    """The curves of an RGB profile and the matrix to linear sRGB.
+
+    None if it is damaged or of another kind.
     """
-    whole = memoryview(
-        icc_profile
-    )  # so that a thousand tags that each claim the whole file take no memory
+    # so that a thousand tags that each claim the whole file take no memory
+    whole = memoryview(icc_profile)
     try:
         (count,) = struct.unpack_from(">I", icc_profile, PROFILE_HEADER_BYTES)  # section 7.3
         entries = (PROFILE_HEADER_BYTES + 4 + 12 * n for n in range(min(count, _MOST_TAGS)))
-        found = (struct.unpack_from(">4sII", icc_profile, entry) for entry in entries)
-        tags = {name: whole[offset : offset + size] for name, offset, size in found}
-        if (
-            icc_profile[16:24] != b"RGB XYZ " or b"A2B0" in tags or b"A2B1" in tags
-        ):  # which the matrix approximates
+        rows = (struct.unpack_from(">4sII", icc_profile, entry) for entry in entries)
+        tags = {name: whole[offset : offset + size] for name, offset, size in rows}
+        # which the matrix approximates
+        if icc_profile[16:24] != b"RGB XYZ " or b"A2B0" in tags or b"A2B1" in tags:
             return None
         columns = [struct.unpack_from(">8x3i", tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")]
         curves = [_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC")]
@@ -248,10 +249,8 @@ def _clipped(values: Floats) -> Floats:
     return clipped
 
 
-def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Floats:
-    """Convert a few rows at a time, so that intermediate values stay small, and in the processor's
-    caches.
-    """
+def _in_strips(convert: Callable[[Floats], Floats], pixels: Pixels) -> Floats:
+    """Convert a few rows at a time, so that intermediate values stay small."""
     result = np.empty(pixels.shape, np.float32)
     height = max(_STRIP // pixels.shape[1], 1)
     for top in range(0, len(pixels), height):
@@ -259,7 +258,7 @@ def _in_strips(convert: Callable[[Floats], Floats], pixels: NDArray[Any]) -> Flo
     return result
 
 
-def _to_vips(pixels: NDArray[Any]) -> Any:
+def _to_vips(pixels: Pixels) -> Any:
     """Pixels of any dtype as a libvips image of 16 bits."""
     sixteen = np.rint(np.clip(to_unit(pixels), 0, 1) * _WHITE).astype(np.uint16)
     return pyvips().Image.new_from_array(sixteen, interpretation="rgb16")

@@ -1,6 +1,4 @@
-"""Measures what is wrong with a picture in its pixels: noise, JPEG's blocks, black and white dots,
-blur.
-"""
+"""Measures a picture's damage: noise, JPEG's blocks, black and white dots, blur."""
 
 from __future__ import annotations
 
@@ -9,12 +7,11 @@ import math
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.pixels.in_memory import luma, to_unit
+from srflow_sdk.pixels.in_memory import Floats, Pixels, luma, to_unit
 from srflow_sdk.system.raising import stop_if_set
 
 STRIP_ROWS = 16
@@ -56,20 +53,20 @@ _FEWEST_EDGES = 50  # of fewer, nothing is known
 class Damage:
     """The measurements of a picture.
 
-    Attributes: noise: Standard deviation in 8-bit levels, in the quietest tenth of the picture, or
-        in its median block if only
-            that is noisy; 0 if what is found there is texture.
+    Attributes:
+        noise: Standard deviation in 8-bit levels, in the quietest tenth of the picture, or in its
+            median block if only that is noisy; 0 if what is found there is texture.
         white: How white it is: its answers of pixels one apart over those of pixels two apart;
-        texture has less.
+            texture has less.
         texture: Standard deviation of the luma in the median block of 16×16 pixels, beyond that
-        noise, in 8-bit levels.
+            noise, in 8-bit levels.
         grid: By how many standard errors luma's steps are more often larger where JPEG's blocks of
             8×8 would meet than elsewhere; of the corner's grid, or of the strongest of those that
             begin elsewhere, less 1.3.
         dots: Percentage of pixels that stand out alone from those around them, of the bright or of
             the dark ones, whichever are fewer.
         sharp: The share of the edges of which most of the rise lies between two pixels; 1 without
-        edges.
+            edges.
         sharp_at_half: The same of the picture reduced to half of its sides.
     """
 
@@ -82,18 +79,17 @@ class Damage:
     sharp_at_half: float
 
 
-def strips_of(pixels: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def strips_of(pixels: Pixels) -> Iterator[Pixels]:
     """Cut a picture, H×W×C, into what :func:`measure_damage` takes."""
     return (pixels[row : row + STRIP_ROWS] for row in range(0, len(pixels), STRIP_ROWS))
 
 
-def measure_damage(
-    strips: Iterable[NDArray[Any]], *, cancel: threading.Event | None = None
-) -> Damage:
+def measure_damage(strips: Iterable[Pixels], *, cancel: threading.Event | None = None) -> Damage:
     """Measure a picture in bands of rows, so that memory has a bound.
 
-    Args: strips: Of :data:`STRIP_ROWS` rows each, the last one of fewer, h×W×C of any kind, from
-        the top.
+    Args:
+        strips: Of :data:`STRIP_ROWS` rows each, the last one of fewer, h×W×C of any kind, from the
+            top.
 
     Raises:
         CancelledError: `cancel` was set.
@@ -128,22 +124,18 @@ def measure_damage(
     )
 
 
-def _luma(pixels: NDArray[Any]) -> NDArray[np.float32]:
+def _luma(pixels: Pixels) -> Floats:
     """H×W in 8-bit levels, from the middle of rows of any kind."""
     left = max(pixels.shape[1] - _MOST_COLUMNS, 0) // 2 // 32 * 32  # where JPEG's blocks may begin
     unit = to_unit(pixels[:, left : left + _MOST_COLUMNS])
-    levels: NDArray[np.float32] = (
-        255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit)[:, :, 0]
-    )
+    levels: Floats = 255 * (luma(unit[:, :, :3]) if unit.shape[2] > 2 else unit)[:, :, 0]
     if unit.shape[2] in (2, 4):
         levels[unit[:, :, -1] == 0] = 0  # nobody sees what lies below
     return levels
 
 
-def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """N×2: standard deviation of the noise in each block that is not clipped, of pixels one and two
-    apart.
-    """
+def _noise_of_blocks(levels: Floats) -> Floats:
+    """N×2: deviation of the noise in each block not clipped, of pixels one and two apart."""
     cells = _cells(levels, _BLOCK)
     clipped = ((cells < _EXTREMES[0]) | (cells > _EXTREMES[1])).mean((1, 2))
     cells = cells[clipped < _MOST_CLIPPED]
@@ -160,11 +152,9 @@ def _noise_of_blocks(levels: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.stack(answers, axis=1)
 
 
-def _noise(found: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
-    """:attr:`Damage.noise` and `white`, of the quietest blocks, or of the median one if only that
-    is noisy.
-    """
-    blocks = np.sort(np.concatenate(found), axis=0)
+def _noise(noises: Sequence[Floats]) -> tuple[float, float]:
+    """Choose :attr:`Damage.noise` and `white`, of the quietest blocks or the median one."""
+    blocks = np.sort(np.concatenate(noises), axis=0)
     if not len(blocks):
         return 0.0, 0.0
     quiet, middle = (blocks[int(share * len(blocks))] for share in (_QUIETEST, _MIDDLE))
@@ -175,19 +165,16 @@ def _noise(found: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
     return (float(one), float(one / two)) if one > _WHITE * two else (0.0, 0.0)
 
 
-def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
-    """How many pixels are much brighter, how many much darker than all eight around them, and of
-    how many.
-    """
+def _dots(levels: Floats) -> NDArray[np.float64]:
+    """Count pixels much brighter, and much darker, than all eight around them; and all."""
     if min(levels.shape) < 3:
         return np.zeros(3)
     counts = []
     for values in (levels, -levels):
         windows = np.lib.stride_tricks.sliding_window_view(values, (3, 3))
         left, middle, right = np.moveaxis(windows[..., 1, :], -1, 0)
-        some = windows[middle - np.maximum(left, right) > _LEAST_DOT].reshape(
-            -1, 9
-        )  # so that the rest costs nothing
+        # so that the rest costs nothing
+        some = windows[middle - np.maximum(left, right) > _LEAST_DOT].reshape(-1, 9)
         lowest, *_, highest, _ = np.sort(
             some
         ).T  # of those around it, where it is itself above them
@@ -196,18 +183,16 @@ def _dots(levels: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.array([*counts, middle.size], float)
 
 
-def _cells(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+def _cells(values: Floats, side: int) -> Floats:
     """All whole squares of this side, N×side×side, from the top left."""
     rows, columns = len(values) // side, values.shape[1] // side
     whole = values[: rows * side, : columns * side].reshape(rows, side, columns, side)
-    cells: NDArray[np.float32] = whole.swapaxes(1, 2).reshape(-1, side, side)
+    cells: Floats = whole.swapaxes(1, 2).reshape(-1, side, side)
     return cells
 
 
-def _larger_steps(lines: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Of the squares of 8×8: how many more have larger steps at each place than elsewhere, than
-    smaller; how many.
-    """
+def _larger_steps(lines: Floats) -> NDArray[np.float64]:
+    """Count squares of 8×8 with larger steps at each place than elsewhere, and all."""
     step = np.abs(np.diff(lines, axis=1))
     excess = (step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2)[:, 6:]  # begins at place 8
     excess[excess > _STEP_OF_THINGS] = 0
@@ -218,16 +203,15 @@ def _larger_steps(lines: NDArray[np.float32]) -> NDArray[np.float64]:
 
 def _grid(steps: NDArray[np.float64]) -> float:
     """:attr:`Damage.grid`, of the sums of :func:`_larger_steps` in both directions."""
-    errors = steps[:, :-1] / np.sqrt(
-        np.maximum(steps[:, -1:], 1)
-    )  # of signs, if larger and smaller are as frequent
+    # of signs, if larger and smaller are as frequent
+    errors = steps[:, :-1] / np.sqrt(np.maximum(steps[:, -1:], 1))
     corner, strongest = (
         float(each.sum()) / math.sqrt(2) for each in (errors[:, 0], errors.max(axis=1))
     )
     return max(corner, strongest - _FOR_ANY_PLACE)
 
 
-def _edges(lines: NDArray[np.float32]) -> tuple[int, int]:
+def _edges(lines: Floats) -> tuple[int, int]:
     """How many edges there are, and how many of them are sharp."""
     if lines.shape[1] <= _EDGE_STEPS:
         return 0, 0

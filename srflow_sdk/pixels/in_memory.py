@@ -1,5 +1,4 @@
-"""In-memory images: splits PIL images, arrays and tensors into pixels and kind, and turns larger
-pixels into the kind.
+"""In-memory images, arrays and tensors: split into pixels and kind, and wrapped again.
 
 Channel values stay as the image holds them, in its own colour profile; only modes that arrays do
 not have (palette, CMYK, YCbCr, HSV) become RGB.
@@ -22,10 +21,16 @@ from PIL import Image, ImageCms
 from srflow_sdk._checks import one_of
 from srflow_sdk.errors import ImageError
 
+FLOAT32 = np.dtype(np.float32)
+Floats = NDArray[np.float32]
+Pixels = NDArray[Any]
+"""Of uint8, uint16 or float32, H×W×C as a rule."""
+
 
 class Tensor(Protocol):
-    """An array of another library in the machine's memory, such as a torch.Tensor: whatever
-    numpy.from_dlpack reads.
+    """An array of another library in memory, such as a torch.Tensor.
+
+    It is whatever numpy.from_dlpack reads.
     """
 
     def __dlpack__(self, *, stream: None = ...) -> Any: ...
@@ -37,23 +42,19 @@ class Tensor(Protocol):
     ) -> int: ...  # which tells tensors from numpy's arrays, whose dtypes are checked
 
 
-InMemoryImage = Image.Image | NDArray[Any]
+InMemoryImage = Image.Image | Pixels
 TensorT = TypeVar("TensorT", bound=Tensor)
-StackT = TypeVar("StackT", bound="NDArray[Any] | Tensor")
+StackT = TypeVar("StackT", bound="Pixels | Tensor")
 Layout = Literal["hwc", "chw"]
 """Where the channels of arrays and tensors are: last, or first."""
 
-LUMA = np.array(
-    [0.299, 0.587, 0.114], np.float32
-)  # ITU-R BT.601, as Pillow's own conversion to mode L
-_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32), np.dtype(np.float64))
+# ITU-R BT.601, as Pillow's own conversion to mode L
+LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), FLOAT32, np.dtype(np.float64))
 _CONVERTED = {"RGBA": "RGBA", "LA": "LA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}
 _CONVERTED |= {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
-_IN_MEMORY = (
-    1,
-    3,
-    11,
-)  # DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
+# DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
+_IN_MEMORY = (1, 3, 11)
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 PILLOW_ERRORS = (
     *(ArithmeticError, AssertionError, LookupError, OSError),
@@ -66,17 +67,19 @@ _OTHER_COLOURS = ("CMYK", "YCbCr", "HSV")
 
 @dataclass(frozen=True, kw_only=True)
 class ImageKind:
-    """Everything about an image except its pixels: enough to return a larger image of the same
-    kind.
+    """Everything about an image except its pixels: enough to return a larger one.
 
-    channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha). dtype: uint8, uint16 or float32.
-    icc_profile: the colours' profile; None means sRGB.
-    pil_mode: mode of a PIL image; None for arrays. flat: whether it is a gray array without a
-    channel axis.
-    double: whether it is an array of float64, which is computed as float32.
-    layout: where the channels of an array are. tensor_of: makes an array a tensor of the image's
-    library; None for arrays, and where that library has no from_dlpack.
-    info: metadata that a PIL image keeps (colour profile, EXIF).
+    Attributes:
+        channels: 1 (gray), 2 (gray, alpha), 3 (RGB) or 4 (RGB, alpha).
+        dtype: uint8, uint16 or float32.
+        icc_profile: the colours' profile; None means sRGB.
+        pil_mode: mode of a PIL image; None for arrays.
+        flat: whether it is a gray array without a channel axis.
+        double: whether it is an array of float64, which is computed as float32.
+        layout: where the channels of an array are.
+        tensor_of: makes an array a tensor of the image's library; None for arrays, and where that
+            library has no from_dlpack.
+        info: metadata that a PIL image keeps (colour profile, EXIF).
     """
 
     channels: int
@@ -86,7 +89,7 @@ class ImageKind:
     flat: bool = False
     double: bool = False
     layout: Layout = "hwc"
-    tensor_of: Callable[[NDArray[Any]], Any] | None = None
+    tensor_of: Callable[[Pixels], Any] | None = None
     info: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -98,7 +101,7 @@ class ImageKind:
         """Channels without alpha: 1 or 3."""
         return 1 if self.channels <= 2 else 3
 
-    def wrapped(self, pixels: NDArray[Any]) -> InMemoryImage:
+    def wrapped(self, pixels: Pixels) -> InMemoryImage:
         """Turn pixels of this kind, H×W×channels, into the image that a caller gets."""
         if self.pil_mode is None:
             pixels = pixels.astype(np.float64) if self.double else pixels
@@ -107,7 +110,7 @@ class ImageKind:
         image.info.update(self.info)
         return image
 
-    def arranged(self, array: NDArray[Any]) -> NDArray[Any]:
+    def arranged(self, array: Pixels) -> Pixels:
         """An array, H×W or H×W×C, in the layout of the image and as a tensor if that is one."""
         if self.layout == "chw" and array.ndim == 3:
             array = np.ascontiguousarray(np.moveaxis(array, -1, 0))
@@ -116,9 +119,10 @@ class ImageKind:
 
 def unpacked(
     image: InMemoryImage | Tensor, *, layout: Layout = "hwc", raw: bool = False
-) -> tuple[NDArray[Any], ImageKind]:
-    """Its pixels, H×W×channels, and its kind. raw: take any dtype and number of channels. Raises:
-    ImageError.
+) -> tuple[Pixels, ImageKind]:
+    """Its pixels, H×W×channels, and its kind.
+
+    raw: take any dtype and number of channels. Raises: ImageError.
     """
     one_of("layout", layout, Layout)
     if isinstance(image, Image.Image):
@@ -134,26 +138,23 @@ def unpacked(
 
 
 def is_tensor(image: object) -> TypeGuard[Tensor]:
-    """True if it is an array of another library. They are told by DLPack's methods, so that none is
-    imported.
+    """True if it is an array of another library.
+
+    They are told by DLPack's methods, so that none is imported.
     """
     return not isinstance(image, np.ndarray) and all(
         hasattr(type(image), name) for name in ("__dlpack__", "__dlpack_device__")
     )
 
 
-def array_of(tensor: Tensor) -> NDArray[Any]:
+def array_of(tensor: Tensor) -> Pixels:
     """A tensor's values, which are not copied. Raises: ImageError if numpy cannot read them."""
     try:
         device, _ = tensor.__dlpack_device__()
         if device in _IN_MEMORY:
             return np.from_dlpack(tensor)
-    except (
-        BufferError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # each library, and each version, has its own
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        # each library, and each version, has its own
         what = f"the tensor of dtype {getattr(tensor, 'dtype', 'unknown')}"
         plain = "uint8, uint16, float32 or float64"
         raise ImageError(
@@ -165,10 +166,8 @@ def array_of(tensor: Tensor) -> NDArray[Any]:
     raise ImageError(f"the tensor is on a GPU or another device ({where}); {fix}")
 
 
-def tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
-    """The function of a tensor's library that makes an array a tensor: the array API's from_dlpack,
-    and torch's.
-    """
+def tensor_maker(tensor: Tensor) -> Callable[[Pixels], Any] | None:
+    """Find what makes an array a tensor of a library: the array API's from_dlpack, or torch's."""
     for kind in type(tensor).__mro__:
         library = sys.modules.get(kind.__module__.partition(".")[0])
         if hasattr(tensor, "__array_namespace__"):
@@ -178,27 +177,27 @@ def tensor_maker(tensor: Tensor) -> Callable[[NDArray[Any]], Any] | None:
     return None
 
 
-def luma(rgb: NDArray[np.float32]) -> NDArray[np.float32]:
+def luma(rgb: Floats) -> Floats:
     """RGB in the last axis, H×W×3, to gray, H×W×1."""
     return np.asarray((rgb @ LUMA)[..., None], np.float32)
 
 
-def grayed(pixels: NDArray[Any], *originals: NDArray[Any]) -> NDArray[Any]:
+def grayed(pixels: Pixels, *originals: Pixels) -> Pixels:
     """H×W×C as they are; gray if they are RGB and so is every original whose channels are equal."""
     if pixels.shape[2] < 3 or not all((one[..., :3] == one[..., :1]).all() for one in originals):
         return pixels
     return from_unit(luma(to_unit(pixels)), pixels.dtype).repeat(3, axis=2)
 
 
-def to_unit(values: NDArray[Any]) -> NDArray[np.float32]:
+def to_unit(values: Pixels) -> Floats:
     """Pixels of any of the dtypes as float32 in [0, 1]."""
-    unit: NDArray[np.float32] = values.astype(np.float32)
+    unit: Floats = values.astype(np.float32)
     if values.dtype != np.float32:
         unit /= np.float32(np.iinfo(values.dtype).max)
     return unit
 
 
-def from_unit(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]:
+def from_unit(values: Floats, dtype: np.dtype[Any]) -> Pixels:
     """Values clipped to [0, 1] and rounded to the dtype's full range."""
     clipped = np.clip(values, np.float32(0), np.float32(1))
     if dtype == np.float32:
@@ -207,7 +206,7 @@ def from_unit(values: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[Any]
     return np.rint(clipped, out=clipped).astype(dtype)
 
 
-def _from_pil(image: Image.Image) -> tuple[NDArray[Any], ImageKind]:
+def _from_pil(image: Image.Image) -> tuple[Pixels, ImageKind]:
     try:
         # Phones' photographs are MPO: a preview comes second.
         if getattr(image, "is_animated", False) and image.format != "MPO":
@@ -262,8 +261,8 @@ def _in_known_mode(image: Image.Image) -> Image.Image:
 
 
 def _from_array(
-    array: NDArray[Any], *, layout: Layout, what: str = "array", raw: bool = False
-) -> tuple[NDArray[Any], ImageKind]:
+    array: Pixels, *, layout: Layout, what: str = "array", raw: bool = False
+) -> tuple[Pixels, ImageKind]:
     if not raw and array.dtype.newbyteorder("=") not in _DTYPES:
         raise ImageError(
             f"the {what}'s dtype is {array.dtype}; it must be uint8, uint16, float32 or float64 "
@@ -281,8 +280,7 @@ def _from_array(
         )
         raise ImageError(
             f"the {what}'s shape is {array.shape}; it must be H×W, or H×W×C with 1 to 4 channels, "
-            "one image at a time, "
-            f"{first}{fix}"
+            f"one image at a time, {first}{fix}"
         )
     if layout == "chw" and array.ndim == 3:
         array = np.moveaxis(array, 0, -1)
@@ -301,7 +299,7 @@ def _from_array(
     )
 
 
-def _check_floats(array: NDArray[Any], *, what: str) -> None:
+def _check_floats(array: Pixels, *, what: str) -> None:
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise ImageError(
@@ -311,15 +309,12 @@ def _check_floats(array: NDArray[Any], *, what: str) -> None:
     if low < 0 or high > 1:
         raise ImageError(
             f"the {what}'s values run from {low:g} to {high:g}; images of floats are in [0, 1]: "
-            "divide by the white "
-            "level, or clip them"
+            "divide by the white level, or clip them"
         )
 
 
 def _cmyk_to_srgb(image: Image.Image) -> Image.Image:
-    """Convert through the image's own profile if it has a usable one, otherwise by Pillow's plain
-    formula.
-    """
+    """Convert through the image's own profile if usable, otherwise by Pillow's formula."""
     if profile := image.info.get("icc_profile"):
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError):
             inks = ImageCms.ImageCmsProfile(io.BytesIO(profile))

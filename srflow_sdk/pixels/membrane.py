@@ -1,5 +1,4 @@
-"""A gradient-domain blend: content keeps its own gradients and meets what is around it without a
-step.
+"""A gradient-domain blend: content keeps its gradients and meets its place without a step.
 
 Poisson image editing (Pérez, Gangnet and Blake, SIGGRAPH 2003, section 2 with the source's
 gradients), in the form that solves for the correction: blend = source + m inside the mask, where
@@ -15,7 +14,7 @@ import threading
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.raising import stop_if_set
 
 Doubles = NDArray[np.float64]
@@ -29,8 +28,9 @@ _DAMPING = 0.8  # of Jacobi's steps
 def blended(
     target: Floats, source: Floats, mask: Mask, cancel: threading.Event | None = None
 ) -> Floats:
-    """The target, H×W×C, with the source inside the mask, shifted smoothly to fit. Values may leave
-    [0, 1].
+    """The target, H×W×C, with the source inside the mask, shifted smoothly to fit.
+
+    Values may leave [0, 1].
     """
     result: Floats = target.copy()
     if not mask.any():
@@ -47,8 +47,7 @@ def blended(
 
 
 class Grid:
-    """The pixels whose values are unknown, and the same at half the size, and so on until there are
-    none.
+    """The pixels whose values are unknown, at full size, at half of it, and so on.
 
     Conjugate gradients with a multigrid cycle as the preconditioner (McAdams, Sifakis and Teran,
     SCA 2010), from a start that is the solution at half the size: about twenty steps at each size,
@@ -63,8 +62,9 @@ class Grid:
         self._half = None if self._known is None else Grid(self._known == 0)
 
     def solved(self, values: Doubles, cancel: threading.Event | None = None) -> Doubles:
-        """Replace the unknown values by harmonic ones, the means of their neighbours; if all are
-        unknown, by 0.
+        """Replace the unknown values by harmonic ones, the means of their neighbours.
+
+        If all are unknown, by 0.
         """
         if self._known is None or self._half is None:
             return np.zeros_like(values) if self._unknown.all() else values.copy()
@@ -156,14 +156,12 @@ def neighbour_sums(field: Doubles) -> Doubles:
 
 
 def bounds(mask: Mask, *, margin: int = 1, unit: int = 1) -> tuple[slice, slice]:
-    """The rows and columns of the mask, `margin` more on each side, and as many as reach multiples
-    of `unit`.
-    """
-    found = []
+    """The rows and columns of a mask and `margin` more, up to multiples of `unit`."""
+    sides = []
     for axis in (1, 0):
         there = np.flatnonzero(mask.any(axis=axis))
         first, last = int(there[0]) - margin, int(there[-1]) + 1 + margin
-        found.append(
+        sides.append(
             slice(max(first // unit * unit, 0), min(-(-last // unit) * unit, mask.shape[1 - axis]))
         )
-    return found[0], found[1]
+    return sides[0], sides[1]

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.pixels import Floats
+from srflow_sdk.pixels.in_memory import Floats
 
 AnyKernel = Literal["bicubic", "lanczos", "bilinear"]
 """How pixels are weighted: cubic convolution with a = −1/2 (Keys, 1981), or Lanczos with three
@@ -37,11 +37,8 @@ LrKernel = Literal["bicubic", "bilinear"]
 CONTEXT = 20
 """LR rows next to a cut for which :func:`projected` cannot give what the whole picture would."""
 
-_REACH = {
-    "bilinear": 1,
-    "bicubic": 2,
-    "lanczos": 3,
-}  # in pixels of the smaller picture; weights are 0 from there on
+# in pixels of the smaller picture; weights are 0 from there on
+_REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
 
 _ITERATIONS = 24
 _SETTLED = 1e-6  # about what rounding of float32 leaves
@@ -65,8 +62,9 @@ def _weights(distance: NDArray[np.float64], kernel: AnyKernel) -> NDArray[np.flo
 
 
 class RowReducer:
-    """Reduces a picture that comes in bands from the top down, whatever the bands, to the bit;
-    nothing is clipped.
+    """Reduces a picture that comes in bands from the top down, whatever the bands, to the bit.
+
+    Nothing is clipped.
     """
 
     def __init__(self, size: Sequence[int], to: Sequence[int], kernel: AnyKernel) -> None:
@@ -75,8 +73,9 @@ class RowReducer:
         self._taken = self._begun = self._given = 0
 
     def push(self, band: Floats) -> Floats:
-        """Take the next rows, float32 h×W×C, and return the rows that are complete, h'×W'×C;
-        possibly none.
+        """Take the next rows, float32 h×W×C, and return the rows that are complete, h'×W'×C.
+
+        Possibly none.
         """
         (starts, taps), first = self._down, self._taken
         self._taken += len(band)
@@ -104,8 +103,9 @@ class RowReducer:
 
 
 def _taps(n: int, m: int, kernel: AnyKernel) -> tuple[NDArray[np.intp], Floats]:
-    """The weights of n pixels in m: start, which never falls, and weights[i, j], that of pixel
-    start[i] + j in i.
+    """The weights of n pixels in m: start, and weights[i, j] of pixel start[i] + j in i.
+
+    start never falls.
     """
     ratio = n / m
     centre = (np.arange(m) + 0.5) * ratio - 0.5
@@ -136,8 +136,9 @@ def projected(
     top: bool = True,
     bottom: bool = True,
 ) -> Floats:
-    """The picture near hr, sH×sW×C, clipped to [0, 1], whose reduction is lr, H×W×C. Raises:
-    ArgumentError.
+    """The picture near hr, sH×sW×C, clipped to [0, 1], whose reduction is lr, H×W×C.
+
+    Raises: ArgumentError.
 
     top, bottom: whether the first and last rows are the picture's own; next to a cut, CONTEXT LR
     rows' worth of HR rows come back as NaN. On photos with an 8-bit lr, the reduction is within
@@ -154,9 +155,8 @@ def projected(
     previous = z = np.zeros_like(lr)
     result = hr
     for iteration in range(_ITERATIONS):
-        residual = lr - reduction.across(
-            reduction.down(result)
-        )  # rows first: little is left to transpose
+        # rows first: little is left to transpose
+        residual = lr - reduction.across(reduction.down(result))
         if iteration == 1 and np.abs(residual).max() < _SETTLED:
             # nothing that mattered was clipped; rows elsewhere in the picture cannot change that
             # here
@@ -176,8 +176,9 @@ def projected(
 
 
 class _Filter:
-    """A linear map of columns that commutes with shifts by `takes` pixels in and so many out as
-    `taps` has rows.
+    """A linear map of columns that commutes with shifts.
+
+    These are by `takes` pixels in and so many out as `taps` has rows.
     """
 
     def __init__(self, taps: NDArray[np.float64], *, takes: int, start: int) -> None:
@@ -211,8 +212,9 @@ class _Filter:
 
 
 def _mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
-    """Rows start … start + count − 1; beyond its ends the picture is mirrored, as often as
-    needed.
+    """Rows start … start + count − 1.
+
+    Beyond its ends the picture is mirrored, as often as needed.
     """
     height = len(rows)
     if start >= 0 and start + count <= height:
@@ -234,8 +236,9 @@ def _reduction(scale: int, kernel: LrKernel) -> _Filter:
 
 @cache
 def _pseudo_inverse(scale: int, kernel: LrKernel) -> _Filter:
-    """U in one dimension. DDᵀ is a convolution of LR signals; on a long circle its inverse is a
-    division.
+    """U in one dimension.
+
+    DDᵀ is a convolution of LR signals; on a long circle its inverse is a division.
     """
     weights = _kernel(scale, kernel)
     circle = 8 * _U_REACH

@@ -1,29 +1,23 @@
-"""Transparent pixels: invisible colours must not affect visible ones, and alpha is enlarged with
-the picture.
-"""
+"""Transparent pixels: invisible colours must not affect visible ones."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from srflow_sdk.pixels import Floats
-from srflow_sdk.pixels.in_memory import from_unit, to_unit
+from srflow_sdk.pixels.in_memory import Floats, Pixels, from_unit, to_unit
 
 ENLARGE_CONTEXT = 3
 """Rows of the small picture above and below a cut that enlarging depends on."""
 
 
-def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
-    """Give fully transparent pixels within `reach` of visible ones the mean of their neighbours
-    that have a colour.
+def filled(colour: Floats, alpha: Pixels, reach: int) -> Floats:
+    """Give transparent pixels within `reach` of visible ones the mean of their neighbours.
 
     They grow outwards one pixel at a time, added in a fixed order: a crop with that much context
         gives the same bits.
     """
+    # Many names: one loop over flat arrays, which no part of it could do without.
     visible = alpha > 0
     if visible.all() or not visible.any():
         return colour
@@ -58,8 +52,9 @@ def filled(colour: Floats, alpha: NDArray[Any], reach: int) -> Floats:
 
 
 def enlarged(plane: Floats, height: int, width: int) -> Floats:
-    """Bicubic enlargement, H×W×C → height×width×C; not clipped. Rows depend on ENLARGE_CONTEXT rows
-    on each side.
+    """Bicubic enlargement, H×W×C → height×width×C.
+
+    Not clipped. Rows depend on ENLARGE_CONTEXT rows on each side.
     """
     result = np.empty((height, width, plane.shape[2]), np.float32)
     for c in range(plane.shape[2]):
@@ -68,9 +63,10 @@ def enlarged(plane: Floats, height: int, width: int) -> Floats:
     return result
 
 
-def enlarged_alpha(alpha: NDArray[Any], scale: int) -> NDArray[Any]:
-    """Alpha, H×W of uint8, uint16 or float32 in [0, 1], enlarged in its own dtype; a constant stays
-    that constant.
+def enlarged_alpha(alpha: Pixels, scale: int) -> Pixels:
+    """Alpha, H×W of uint8, uint16 or float32 in [0, 1], enlarged in its own dtype.
+
+    A constant stays that constant.
     """
     height, width = alpha.shape
     if alpha.min() == alpha.max():

@@ -20,17 +20,17 @@ from pathlib import Path
 import platformdirs
 
 VARIABLE = "SRFLOW_CACHE_DIR"  # names another folder
-MOST_BYTES = (
-    2 << 30
-)  # of all folders of a kind: those that were not used for the longest time are deleted first
+# of all folders of a kind: those that were not used for the longest time are deleted first
+MOST_BYTES = 2 << 30
 _STALE_SECONDS = 3600  # what a killed process left
 _log = logging.getLogger(__name__)
 _complained = False
 
 
 def cache_folder(*parts: str, missed: bool = True) -> Path | None:
-    """A folder in the user's cache; None if it cannot be used, which is said once if it is missed:
-    starts are slow.
+    """A folder in the user's cache.
+
+    None if it cannot be used, which is said once if it is missed: starts are slow.
     """
     global _complained
     try:
@@ -59,8 +59,9 @@ def cache_folder(*parts: str, missed: bool = True) -> Path | None:
 
 
 def kept_folder(kind: str, *made_from: object) -> Path | None:
-    """The folder for what a runtime makes of these, which counts as used now; None without a
-    cache.
+    """The folder for what a runtime makes of these, which counts as used now.
+
+    None without a cache.
     """
     if (parent := cache_folder(kind, missed=False)) is None:
         return None
@@ -81,17 +82,16 @@ def keeping(folder: Path) -> Iterator[Path]:
         with contextlib.suppress(OSError):  # another process was faster
             for path in (files := list(part.iterdir())):
                 with path.open("r+b") as file:
-                    os.fsync(
-                        file.fileno()
-                    )  # a name must not outlive its content when the power fails
+                    # a name must not outlive its content when the power fails
+                    os.fsync(file.fileno())
             if files:
                 part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     left = MOST_BYTES
     with contextlib.suppress(OSError):
-        found = ((entry.stat().st_mtime, entry) for entry in folder.parent.iterdir())
-        for used, entry in sorted(found, reverse=True):
+        by_use = ((entry.stat().st_mtime, entry) for entry in folder.parent.iterdir())
+        for used, entry in sorted(by_use, reverse=True):
             if entry.name.startswith("."):
                 too_old = used < time.time() - _STALE_SECONDS
             else:

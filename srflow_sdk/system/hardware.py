@@ -1,6 +1,4 @@
-"""The machine: free memory of it or its container, its processor, and NVIDIA's GPUs by their
-driver.
-"""
+"""The machine: its free memory, its processor, and NVIDIA's GPUs by their driver."""
 
 from __future__ import annotations
 
@@ -13,9 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-_TRIM: Any = (
-    getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-)  # musl has none
+# musl has none
+_TRIM: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
 CAN_RETURN_MEMORY = _TRIM is not None
 
 # A control group's files with its limits and its usage, and the statistic of what the kernel can
@@ -32,9 +29,7 @@ _PROCESSOR = {  # lines of /proc/cpuinfo that say which kernels are used, on x86
 
 
 def available_memory(root: Path = Path("/")) -> int:
-    """Bytes of main memory that this process may still take, at least 0: of the machine, and of its
-    control groups.
-    """
+    """Bytes of main memory that this process may still take, also by its control groups."""
     import psutil  # here, because the doctor's probe of the driver needs this module but not psutil
 
     left = [int(psutil.virtual_memory().available)]
@@ -63,30 +58,33 @@ def available_memory(root: Path = Path("/")) -> int:
             for mount in mounts
             for depth in range(len(names) + 1)
         ):
-            found = [limit for name in limits if (limit := _number(group / name)) is not None]
+            limits_there = [
+                limit for name in limits if (limit := _number(group / name)) is not None
+            ]
             dropped = _number(group / "memory.stat", rf"^{droppable} (\d+)$") or 0
-            left += [limit - max((_number(group / used) or 0) - dropped, 0) for limit in found]
+            left += [
+                limit - max((_number(group / used) or 0) - dropped, 0) for limit in limits_there
+            ]
     return max(min(left), 0)
 
 
 def return_freed_memory() -> None:
-    """Return what this process has freed to the system: glibc keeps blocks of up to 32 MB, hardly
-    reused.
-    """
+    """Return freed memory to the system: glibc keeps blocks of up to 32 MB."""
     if _TRIM is not None:
         _TRIM(ctypes.c_size_t(0))
 
 
 @cache
 def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
-    """The kernel's lines about the first core; None if there are none, as on other systems than
-    Linux.
+    """The kernel's lines about the first core.
+
+    None if there are none, as on other systems than Linux.
     """
     with contextlib.suppress(OSError):
         lines = cpuinfo.read_text("utf-8", "replace").partition("\n\n")[0].splitlines()
-        found = (line.partition(":") for line in lines)
+        fields = (line.partition(":") for line in lines)
         return (
-            " | ".join(value.strip() for name, _, value in found if name.strip() in _PROCESSOR)
+            " | ".join(value.strip() for name, _, value in fields if name.strip() in _PROCESSOR)
             or None
         )
     return None
@@ -94,8 +92,10 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Gpu:
-    """A GPU. compute_capability: such as "8.9". cuda: the newest CUDA that its driver supports,
-    such as "13.0".
+    """A GPU.
+
+    compute_capability: such as "8.9". cuda: the newest CUDA that its driver supports, such as
+    "13.0".
     """
 
     name: str
@@ -104,8 +104,9 @@ class Gpu:
 
 
 def find_gpu(device: int = 0) -> Gpu | None:
-    """A GPU by its number among those that CUDA shows; None without a driver or such a GPU. No
-    context is created.
+    """A GPU by its number among those that CUDA shows.
+
+    None without a driver or such a GPU. No context is created.
     """
     handle, major, minor, version = (ctypes.c_int() for _ in range(4))
     name = ctypes.create_string_buffer(256)
@@ -127,15 +128,17 @@ def find_gpu(device: int = 0) -> Gpu | None:
 
 
 def cuda_of_wheels(driver: str) -> int:
-    """The CUDA, 12 or 13, whose wheels a driver and this Python run. driver: the newest that it
-    supports, as "13.0".
+    """The CUDA, 12 or 13, whose wheels a driver and this Python run.
+
+    driver: the newest that it supports, as "13.0".
     """
     return 13 if int(driver.partition(".")[0]) >= 13 and sys.version_info >= (3, 11) else 12
 
 
 def gpu_free_memory(device: int = 0) -> int | None:
-    """Bytes of free memory on a GPU according to its driver, by its primary context; None without a
-    driver or GPU.
+    """Bytes of free memory on a GPU according to its driver, by its primary context.
+
+    None without a driver or GPU.
     """
     handle = ctypes.c_int()
     free = ctypes.c_size_t()
@@ -148,18 +151,15 @@ def gpu_free_memory(device: int = 0) -> int | None:
         pop = cuda.cuCtxPopCurrent_v2
         _call(cuda.cuInit, ctypes.c_uint(0))
         _call(cuda.cuDeviceGet, ctypes.byref(handle), ctypes.c_int(device))
-        with (
-            contextlib.ExitStack() as stack
-        ):  # the context that the CUDA runtime and so ONNX Runtime use
+        # the context that the CUDA runtime and so ONNX Runtime use
+        with contextlib.ExitStack() as stack:
             _call(cuda.cuDevicePrimaryCtxRetain, ctypes.byref(context), handle)
             stack.callback(_call, release, handle)
             _call(cuda.cuCtxPushCurrent_v2, context)
             stack.callback(_call, pop, ctypes.byref(ctypes.c_void_p()))
             _call(cuda.cuMemGetInfo_v2, ctypes.byref(free), ctypes.byref(total))
-    except (
-        OSError,
-        AttributeError,
-    ):  # no driver, one without these functions, no GPU, or a broken one
+    except (OSError, AttributeError):
+        # no driver, one without these functions, no GPU, or a broken one
         return None
     return free.value
 
@@ -178,7 +178,7 @@ def _call(function: Any, *arguments: Any) -> None:
 def _number(path: Path, pattern: str = r"^(\d+)$") -> int | None:
     """The number that a line of a file has; None if there is none, such as "max"."""
     try:
-        found = re.search(pattern, path.read_text("utf-8", "replace"), re.MULTILINE)
+        match = re.search(pattern, path.read_text("utf-8", "replace"), re.MULTILINE)
     except OSError:
         return None
-    return int(found[1]) if found else None
+    return int(match[1]) if match else None

@@ -23,8 +23,9 @@ _event: ContextVar[threading.Event | None] = ContextVar("event", default=None)
 
 @contextlib.contextmanager
 def cancelled_by(event: threading.Event | None) -> Iterator[None]:
-    """In this context, native calls of this thread are stopped soon after the event is set. None
-    changes nothing.
+    """In this context, native calls of this thread are stopped soon after the event is set.
+
+    None changes nothing.
     """
     token = _event.set(event or _event.get())
     try:
@@ -40,16 +41,16 @@ def is_cancelled() -> bool:
 
 
 def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
-    """Return call(), in another thread for the main one, so that a signal, or the event, calls
-    `stop` at once.
+    """Return call(), which a signal or the event stops at once by calling `stop`.
+
+    Called by the main thread, it runs in another one.
     """
     event = _event.get()
     if event is None and threading.current_thread() is not threading.main_thread():
         return call()  # handlers only run in the main thread
     thread, ended = _begun(call)
-    wait = (
-        None if event is None and os.name == "posix" else _POLL_S
-    )  # on Windows no signal ends a longer wait
+    # on Windows no signal ends a longer wait
+    wait = None if event is None and os.name == "posix" else _POLL_S
     try:
         while True:
             with contextlib.suppress(Empty):
@@ -73,8 +74,9 @@ def abandonable(
     grace: float = 0.0,
     stop: Callable[[], None] = lambda: None,
 ) -> _T:
-    """Return call(), whose thread is left to itself after `seconds`, or `grace` seconds after it
-    was cancelled.
+    """Return call(), whose thread is left to itself after `seconds`.
+
+    Or `grace` seconds after it was cancelled.
     """
     from concurrent.futures import CancelledError
 
@@ -118,8 +120,9 @@ class Threads:
 
 
 def _begun(call: Callable[[], _T]) -> tuple[threading.Thread, SimpleQueue[Future[_T]]]:
-    """A thread that makes a call, and the queue that gets its result: a signal cannot leave that
-    one's lock held.
+    """Start a call in a thread, and return it and the queue that gets its result.
+
+    A signal cannot leave the queue's lock held.
     """
     from concurrent.futures import Future  # here, because --help needs none
 

@@ -1,5 +1,4 @@
-"""Files on this machine: where names lead, what others supply, hashes, locks, and writing whole
-files.
+"""Files on this machine: links, what others supply, hashes, locks, whole files.
 
 A file is written under a hidden name beside its target, a part, flushed to the disk, then renamed.
 At any moment, even after a crash, a reader finds the old content or the new. The part is locked
@@ -25,32 +24,31 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LOCKS_EXIST = (
-    fcntl is not None
-)  # Windows has no locks on descriptors, but does not delete files that are open
+# Windows has no locks on descriptors, but does not delete files that are open
+LOCKS_EXIST = fcntl is not None
 _LONGEST_STEM = 255 - len(".12345678.part")  # bytes
 _ENDING = re.compile(r"\.[0-9a-f]{8}\.part$")
 
 
 def real_path(path: Path) -> Path:
-    """The absolute path with all links followed, as far as they lead. Raises nothing, unlike
-    ``Path.resolve``.
+    """The absolute path with all links followed, as far as they lead.
+
+    Raises nothing, unlike ``Path.resolve``.
     """
     try:
         real = os.path.realpath(path)
         if os.name == "nt":  # whose realpath keeps the prefix that a name may have or not
             real = real.replace("\\\\?\\UNC\\", "\\\\").replace("\\\\?\\", "")
         return Path(real)
-    except (
-        OSError,
-        ValueError,
-    ):  # a device of Windows, a path too long for it, a NUL: opening it says so
+    except (OSError, ValueError):
+        # a device of Windows, a path too long for it, a NUL: opening it says so
         return Path.cwd() / path
 
 
 def open_regular(path: Path) -> BufferedReader:
-    """Open a file to read; links are followed. Raises: OSError, at once also for a FIFO, a device
-    or a directory.
+    """Open a file to read.
+
+    Links are followed. Raises: OSError, at once also for a FIFO, a device or a directory.
     """
     # Without O_NONBLOCK, opening a FIFO waits for somebody who writes to it.
     descriptor = os.open(
@@ -63,8 +61,9 @@ def open_regular(path: Path) -> BufferedReader:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's content, in 64 hexadecimal digits. Raises: OSError, at once for a pipe
-    or a device.
+    """The sha256 of a file's content, in 64 hexadecimal digits.
+
+    Raises: OSError, at once for a pipe or a device.
     """
     with open_regular(path) as file:
         return content_sha256(file)
@@ -79,8 +78,9 @@ def content_sha256(file: BinaryIO) -> str:
 
 
 def lock(descriptor: int, *, wait: bool = True) -> bool:
-    """Lock an open file or folder until the process ends or closes it; returns whether that
-    worked.
+    """Lock an open file or folder until the process ends or closes it.
+
+    Returns whether that worked.
     """
     try:
         how = fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB  # type: ignore[attr-defined, unused-ignore]
@@ -91,8 +91,9 @@ def lock(descriptor: int, *, wait: bool = True) -> bool:
 
 
 def write_atomically(target: Path, *content: bytes | memoryview) -> None:
-    """Write pieces to a file, new or not. Raises: OSError; an old file is then as before, without a
-    part.
+    """Write pieces to a file, new or not.
+
+    Raises: OSError; an old file is then as before, without a part.
     """
     with replacing(target) as descriptor:
         with os.fdopen(os.dup(descriptor), "wb") as file:
@@ -144,8 +145,9 @@ def _replace_closed(part: Path, target: Path) -> None:
 
 
 def is_writable(folder: Path) -> bool:
-    """True if files can be made in a folder. Windows' answer is about its attributes only, so one
-    is made there.
+    """True if files can be made in a folder.
+
+    Windows' answer is about its attributes only, so one is made there.
     """
     if os.name != "nt":
         return os.access(folder, os.W_OK)
@@ -166,11 +168,8 @@ def check_replaceable(target: Path) -> None:
     try:
         mode = target.stat().st_mode
     except (OSError, ValueError) as error:  # there is none, or creating it says why it cannot be
-        if getattr(error, "errno", None) in (
-            errno.ELOOP,
-            errno.EBADF,
-            errno.EINVAL,
-        ):  # a loop; Windows' con.png
+        # a loop; Windows' con.png
+        if getattr(error, "errno", None) in (errno.ELOOP, errno.EBADF, errno.EINVAL):
             raise
         return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
@@ -178,8 +177,9 @@ def check_replaceable(target: Path) -> None:
 
 
 def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
-    """Delete what killed processes left of earlier attempts to write these; files being written are
-    left alone.
+    """Delete what killed processes left of earlier attempts to write these.
+
+    Files being written are left alone.
     """
     stems: dict[Path, set[str]] = {}
     for path in map(Path, targets):
@@ -190,9 +190,7 @@ def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
 
 
 def remove_stale_parts_in(folder: Path, stems: set[str] | None = None) -> None:
-    """Do the same for the targets with these stems, or for every target in a folder that is the
-    SDK's alone.
-    """
+    """Do the same for targets with these stems, or for all in a folder of the SDK's alone."""
     with contextlib.suppress(OSError):
         for part in list(folder.iterdir()):
             ending = _ENDING.search(part.name)
@@ -211,8 +209,9 @@ def remove_stale_parts_in(folder: Path, stems: set[str] | None = None) -> None:
 
 
 def sync_directory(folder: Path) -> None:
-    """Flush a folder to the disk, so that new names in it survive a power cut. Raises: OSError if
-    that fails.
+    """Flush a folder to the disk, so that new names in it survive a power cut.
+
+    Raises: OSError if that fails.
     """
     if os.name == "nt":  # directories cannot be opened there
         return

@@ -33,9 +33,7 @@ def is_plain(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    """A text for people, without what a terminal interprets, reorders or refuses, and without
-    secrets of URLs.
-    """
+    """Make a text safe for people and terminals, without secrets of URLs."""
     return _ODD.sub("\N{REPLACEMENT CHARACTER}", without_secrets(text))
 
 
@@ -52,17 +50,16 @@ def short(value: object) -> str:
     """An odd value as an error line shows it: its repr, but no more than 40 characters."""
     try:
         text = repr(value)
-    except (
-        ValueError,
-        RecursionError,
-    ):  # an integer of thousands of digits, or a deeply nested list
+    except (ValueError, RecursionError):
+        # an integer of thousands of digits, or a deeply nested list
         return f"a huge {type(value).__name__}"
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
 def public_user(scheme: str, user: str) -> str:
-    """The part of a URL's user that may be shown: on the web, it may be a token. user: with its @,
-    or empty.
+    """The part of a URL's user that may be shown: on the web, it may be a token.
+
+    user: with its @, or empty.
     """
     return (
         "" if scheme in WITH_QUERY or not user else f"{user.removesuffix('@').partition(':')[0]}@"

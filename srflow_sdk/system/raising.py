@@ -18,15 +18,14 @@ NO_THREADS = (
 
 
 class PassingError(DeviceError):
-    """A device fails here and now, and may work in another process or moment, or once a package is
-    repaired.
-    """
+    """A device fails here and now, but may work later or in another process."""
 
 
 @contextlib.contextmanager
 def memory_errors_typed(what: str) -> Iterator[None]:
-    """Turn a MemoryError, "memory ran out {what}", and a thread that does not start into the SDK's
-    errors.
+    """Turn a MemoryError, and a thread that does not start, into the SDK's errors.
+
+    The message is "memory ran out {what}".
     """
     try:
         yield

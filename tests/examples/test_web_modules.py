@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk.drawing.tiles import plan_tiles
-from srflow_sdk.files.provenance import Provenance, provenance_in
+from srflow_sdk.files.provenance import Provenance, parse_provenance
 from srflow_sdk.latents.random_field import standard_normal
 
 SOURCES = Path(__file__).parents[2] / "examples" / "web" / "src"
@@ -87,7 +87,7 @@ def test_a_record_is_read_as_the_sdk_writes_it():
     ]
     properties = {name: str(getattr(written, name)) for name in (*page_writes, "auto_tau")}
     packet = in_node("provenance.js", program, {**properties, "part": "0 0 64 64"}).encode()
-    assert provenance_in(packet) == written
+    assert parse_provenance(packet) == written
 
 
 @pytest.mark.parametrize("size", [(45, 61), (1022, 700)])

@@ -84,7 +84,7 @@ def test_the_sdk_draws_the_networks_pictures_of_sides_that_are_no_multiples(bund
         lr, {level: 0.7 * z for level, z in runtime_noise(model, lr, seed=5).items()}
     )[0]
     whole = Window(top=0, left=0, height=12, width=8)
-    expected = ChromaBounds(lr[0].numpy(), whole, bundle.manifest.halo).bounded(
+    expected = ChromaBounds(lr[0].numpy(), whole, bundle.manifest.halo).limit(
         expected.numpy().transpose(1, 2, 0)
     )
     height, width = 11 * model.config.scale, 7 * model.config.scale

@@ -31,7 +31,7 @@ from srflow_sdk.drawing.file_upscaling import (
     FileOutput,
     FileResult,
     interval_fields,
-    made_of,
+    record_provenance,
 )
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, OutputSize, Progress, make_request
@@ -259,7 +259,7 @@ class Upscaling(Operation):
         )
         writing = WriteOptions(**how)
         if self.mask is not None:
-            painter, _ = upscaler._painters_of(choice)
+            painter, _ = upscaler._open_painters(choice)
             draw = dataclasses.replace(
                 draw, tau=self._masked_tau(source, painter.manifest, writing.max_pixels)
             )
@@ -649,10 +649,10 @@ def _on_animation(
     sha256 = file_sha256(source)
     progress = how.pop("progress")
     cancel = how.pop("cancel")
-    painter, _ = upscaler._painters_of(choice)
+    painter, _ = upscaler._open_painters(choice)
     for number, target in enumerate(targets, start=operation.sample):
         fields = operation.fields_of(painter.manifest, size, number)
-        made = made_of(painter, source=source, source_sha256=sha256, tile=None, **fields)
+        made = record_provenance(painter, source=source, source_sha256=sha256, tile=None, **fields)
         one = dataclasses.replace(operation.options, sample=number, cancel=cancel)
         try:
             drawer = FrameUpscaler(upscaler, _painter=painter, **vars(one))
@@ -714,11 +714,11 @@ def _is_done(
     with job.opened(source, max_pixels=sys.maxsize, raw=operation.raw) as reader:
         size = reader.width, reader.height
     record: Any = {"source": Path(), "source_sha256": file_sha256(source), "tile": None}
-    painter, cleaner = upscaler._painters_of(choice)
+    painter, cleaner = upscaler._open_painters(choice)
     record["cleaner"] = cleaner
     for number, target in enumerate(job.targets, start=operation.sample):
         stop_if_set(cancel)
-        wanted = made_of(painter, **record, **operation.fields_of(manifest, size, number))
+        wanted = record_provenance(painter, **record, **operation.fields_of(manifest, size, number))
         try:
             with reading(target) as output:
                 made = read_provenance(output)

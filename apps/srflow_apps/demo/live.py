@@ -69,7 +69,7 @@ class LivePhoto:
         """
         lr = self._lr
         if self._painter.backend.window_limits is not None:
-            side = min(side, self._painter.core(lr.padded_height, lr.padded_width) or side)
+            side = min(side, self._painter.choose_core(lr.padded_height, lr.padded_width) or side)
         left, top = place or ((self.width - side) // 2, (self.height - side) // 2)
         (top, height), (above, seen_height) = self._spans(top, side, lr.padded_height)
         (left, width), (before, seen_width) = self._spans(left, side, lr.padded_width)

@@ -197,7 +197,7 @@ class Tabs:
         self._upscaler._upscale_file(choice, source, [target], draw, writing, interval=None)
 
     def _opened(self, choice: ModelChoice, path: Path) -> LivePhoto:
-        painter, _ = self._upscaler._painters_of(choice)
+        painter, _ = self._upscaler._open_painters(choice)
         return LivePhoto(painter, path, max_pixels=self._max_pixels)
 
     def _shown(

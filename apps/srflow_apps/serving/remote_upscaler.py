@@ -27,7 +27,7 @@ from srflow_apps.serving.http_client import (
 from srflow_sdk._checks import real, whole
 from srflow_sdk.backends import Backend, Conditioning, Finish
 from srflow_sdk.drawing.options import Request
-from srflow_sdk.drawing.painter import KeptTiles, Painter, is_usable, not_finite
+from srflow_sdk.drawing.painter import KeptTiles, Painter, is_usable, make_nonfinite_error
 from srflow_sdk.drawing.tiles import MIN_TILE, Tile, TileSize, Window, check_tile, padded_size
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, BundleError, RemoteError, UnavailableError
@@ -325,7 +325,7 @@ class RemotePainter(Painter):
         self._limits = server.limits
         self._told = False
 
-    def core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
+    def choose_core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
         self.check_open()
         halo = self.manifest.halo if halo is None else halo
         core = self._limits.core(self._tile, height=height, width=width, halo=halo)
@@ -350,7 +350,7 @@ class RemotePainter(Painter):
     def inverting_backend(self) -> NoReturn:
         raise _only_here(self.backend.device)
 
-    def samples(
+    def draw_samples(
         self,
         tile: Tile,
         lr: NDArray[np.float32],
@@ -385,7 +385,9 @@ class RemotePainter(Painter):
             for sample, picture in zip(samples, drawn, strict=True):
                 core = picture[rows, columns]
                 if not is_usable(core):
-                    raise not_finite(f"the server {self.backend.device}", tile, request, sample)
+                    raise make_nonfinite_error(
+                        f"the server {self.backend.device}", tile, request, sample
+                    )
                 yield core
 
 

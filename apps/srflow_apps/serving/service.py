@@ -170,7 +170,7 @@ class PictureService:
             )
         request = Request(
             options=draw,
-            temperature=temperature.placed(top, left),
+            temperature=temperature.move_to(top, left),
             samples=range(draw.sample, draw.sample + samples),
         )
         lr = np.array(tile.transpose(2, 0, 1), order="C")

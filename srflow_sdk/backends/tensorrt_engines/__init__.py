@@ -1,3 +1,1 @@
-"""Running TensorRT and TensorRT-RTX engines: the GPU, its memory, the choice of engines, their
-contexts and threads.
-"""
+"""Running TensorRT's and TensorRT-RTX's engines: the GPU, its memory, contexts and threads."""

@@ -1,5 +1,4 @@
-"""One GPU through CUDA's runtime: calls, streams, copies, kernels, graphs and memory, with typed
-errors.
+"""One GPU through CUDA's runtime: calls, streams, kernels, graphs and memory, with typed errors.
 
 The package cuda-bindings gives access to the runtime, and to the driver, which loads and launches
 kernels. It is imported when a GPU is opened.
@@ -31,8 +30,9 @@ ALIGNMENT = 256  # bytes: every tensor and workspace of TensorRT may start at a 
 
 @dataclass(frozen=True)
 class Launch:
-    """A kernel, from :meth:`CudaGpu.load`, with its grid of blocks in x and y, and 64-bit numbers
-    and addresses.
+    """A kernel from :meth:`CudaGpu.load`, its grid of blocks in x and y, and its arguments.
+
+    These are 64-bit numbers and addresses.
     """
 
     kernel: int
@@ -41,8 +41,9 @@ class Launch:
 
 
 class CudaGpu:
-    """A GPU, by its number among those that CUDA shows. Thread-safe; threads use it inside
-    :meth:`current`.
+    """A GPU, by its number among those that CUDA shows.
+
+    Thread-safe; threads use it inside :meth:`current`.
     """
 
     def __init__(self, runtime: Any, driver: Any, number: int) -> None:
@@ -70,8 +71,9 @@ class CudaGpu:
 
     @contextlib.contextmanager
     def current(self) -> Iterator[None]:
-        """Make it this thread's GPU during the block; the context that the app had, or none, is
-        restored afterwards.
+        """Make it this thread's GPU during the block.
+
+        The context that the app had, or none, is restored afterwards.
         """
         # cudaSetDevice initialises a context since CUDA 12, also of an unused GPU (Runtime API,
         # Device Management).
@@ -83,19 +85,20 @@ class CudaGpu:
             self.call("cuCtxSetCurrent", before)
 
     def load(self, ptx: bytes, *names: str) -> tuple[Callable[[], object], list[int]]:
-        """Load kernels, which the driver compiles and caches; returns a function to unload them,
-        and their handles.
+        """Load kernels, which the driver compiles and caches.
+
+        Returns a function to unload them, and their handles.
         """
-        code = ctypes.create_string_buffer(
-            ptx
-        )  # NUL-terminated (CUDA driver API, cuModuleLoadData)
+        # NUL-terminated (CUDA driver API, cuModuleLoadData)
+        code = ctypes.create_string_buffer(ptx)
         (module,) = self.call("cuModuleLoadData", ctypes.addressof(code))
         kernels = [int(*self.call("cuModuleGetFunction", module, name.encode())) for name in names]
         return partial(self.call, "cuModuleUnload", module), kernels
 
     def pin(self, nbytes: int) -> NDArray[np.uint8]:
-        """Allocate memory of the host that the GPU copies from and to by itself. Free it with
-        :meth:`unpin`.
+        """Allocate memory of the host that the GPU copies from and to by itself.
+
+        Free it with :meth:`unpin`.
         """
         # Other memory "must first be staged to pinned memory" (CUDA Runtime API, "API
         # synchronization behavior").
@@ -120,8 +123,9 @@ class CudaGpu:
         return Stream(self, self._runtime, handle, self.new_event())
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Call a function of CUDA, and return its values without the status. Raises:
-        OutOfMemoryError, DeviceError.
+        """Call a function of CUDA, and return its values without the status.
+
+        Raises: OutOfMemoryError, DeviceError.
         """
         of_driver = not function.startswith("cuda")
         module = self._driver if of_driver else self._runtime
@@ -137,8 +141,9 @@ class CudaGpu:
 
 
 class Stream:
-    """A queue of work on a GPU. Made by :meth:`CudaGpu.new_stream`; used by one thread at a
-    time.
+    """A queue of work on a GPU.
+
+    Made by :meth:`CudaGpu.new_stream`; used by one thread at a time.
     """
 
     def __init__(self, gpu: CudaGpu, runtime: Any, handle: Any, event: Any) -> None:
@@ -149,14 +154,13 @@ class Stream:
         self.handle = int(handle)  # as TensorRT takes it
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
-        """Call a function of CUDA's runtime whose last argument is the stream, as
-        :meth:`CudaGpu.call` does.
-        """
+        """Call a function of CUDA's runtime whose last argument is the stream."""
         return self._gpu.call(function, *arguments, self._handle)
 
     def copy(self, source: int, target: int, nbytes: int) -> None:
-        """Copy memory of the GPU or the host; the source must not change until
-        :meth:`synchronize`.
+        """Copy memory of the GPU or the host.
+
+        The source must not change until :meth:`synchronize`.
         """
         self.call(
             "cudaMemcpyAsync",
@@ -167,8 +171,9 @@ class Stream:
         )
 
     def mark(self, event: Any) -> None:
-        """Put an event behind the work so far; "cudaEventSynchronize" waits for it, if it was ever
-        put anywhere.
+        """Put an event behind the work so far.
+
+        "cudaEventSynchronize" waits for it, if it was ever put anywhere.
         """
         self.call("cudaEventRecord", event)
 
@@ -198,9 +203,7 @@ class Stream:
         self.call("cudaStreamSynchronize")
 
     def capture(self, enqueue: Callable[[], None]) -> Any:
-        """A graph, for "cudaGraphLaunch", of what `enqueue` puts on the stream, which does not
-        run.
-        """
+        """Capture what `enqueue` puts on the stream, which does not run, for "cudaGraphLaunch"."""
         # Thread-local: what other threads do meanwhile, such as allocating, neither fails nor
         # spoils the capture.
         mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
@@ -243,14 +246,14 @@ class DeviceMemory:
         self._returned: deque[Block] = deque()
         self._spare: deque[Block] = deque()
         self._blocks: dict[int, Block] = {}
-        self._events = defaultdict[int, Any](
-            gpu.new_event
-        )  # behind the last use of blocks that streams share
+        # behind the last use of blocks that streams share
+        self._events = defaultdict[int, Any](gpu.new_event)
         self._closed = False
 
     def take(self, nbytes: int) -> Block:
-        """Get a block of this size, with undefined content. Raises: OutOfMemoryError,
-        DeviceError.
+        """Get a block of this size, with undefined content.
+
+        Raises: OutOfMemoryError, DeviceError.
         """
         with self._lock:
             self._sort(1)
@@ -264,9 +267,7 @@ class DeviceMemory:
             return block
 
     def copy(self, stream: Stream, source: int, target: int, *, block: Block) -> None:
-        """Copy all of a block that other streams use too, or all of it anew, once they have done
-        so.
-        """
+        """Copy all of a block that other streams use too, or anew once they have done so."""
         with self._lock:
             event = self._events[block.address]
             stream.wait(event)
@@ -274,9 +275,7 @@ class DeviceMemory:
             stream.mark(event)
 
     def give_back(self, block: Block) -> None:
-        """Return a block that no stream uses but by :meth:`copy`, in any thread at any time, also
-        from a finaliser.
-        """
+        """Return a block that no stream uses but by :meth:`copy`, also from a finaliser."""
         if self._closed:
             return
         self._returned.append(block)

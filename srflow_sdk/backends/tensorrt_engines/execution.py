@@ -1,5 +1,4 @@
-"""Runs one engine: shapes, addresses, activations, kernels around it, and a CUDA graph once the
-same work repeats.
+"""Runs one engine, and a CUDA graph of it once the same work repeats.
 
 A graph has the kernels around the engine too; what changes from run to run they read from memory.
 It is bound to the state of the execution context that it was captured from, so each tile size has
@@ -44,9 +43,8 @@ from srflow_sdk.system.local_files import write_atomically
 
 Shape = tuple[int, ...]
 _Around = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and after an engine
-_STATE = struct.Struct(
-    "<QQ2q4qq"
-)  # Drawing in drawing.cuh; its last number becomes 1 where values are not usable
+# Drawing in drawing.cuh; its last number becomes 1 where values are not usable
+_STATE = struct.Struct("<QQ2q4qq")
 _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
 _CHANNELS = 8  # of a level that a thread draws
 _SIZES_KEPT = (
@@ -57,8 +55,9 @@ _log = logging.getLogger(__name__)
 
 
 class EngineLog:
-    """The library's logger: errors are kept by thread until asked for; everything goes to Python's
-    log as debug.
+    """The library's logger: errors are kept by thread until asked for.
+
+    Everything goes to Python's log as debug.
     """
 
     def __init__(self, trt: Any) -> None:
@@ -82,19 +81,15 @@ class EngineLog:
         self._errors.pop(threading.get_ident(), None)
 
     def failure(self, what: str) -> DeviceError:
-        """The error to raise after a call of the library failed: OutOfMemoryError if that is the
-        reason it logged.
-        """
-        said = self._errors.pop(threading.get_ident(), ())
-        reason = "; ".join(dict.fromkeys(said))[:600] or "the library gave no reason"
+        """Make the error of a failed call: OutOfMemoryError if the library logged that reason."""
+        messages = self._errors.pop(threading.get_ident(), ())
+        reason = "; ".join(dict.fromkeys(messages))[:600] or "the library gave no reason"
         kind = OutOfMemoryError if OUT_OF_MEMORY.search(reason) else DeviceError
         return kind(f"{what}: {reason}")
 
 
 class KernelCache:
-    """Kernels that TensorRT-RTX compiles as an engine runs, and their file, by its name, in the
-    user's cache.
-    """
+    """Kernels that TensorRT-RTX compiles as an engine runs, and their file in the user's cache."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -117,8 +112,9 @@ class KernelCache:
         config.set_runtime_cache(self._cache)
 
     def save(self) -> None:
-        """Write what is new since :meth:`attach`, completely or not at all; without it the next
-        start takes longer.
+        """Write what is new since :meth:`attach`, completely or not at all.
+
+        Without it the next start takes longer.
         """
         if self._file is not None and bytes(kernels := self._cache.serialize()) != self._read:
             with contextlib.suppress(OSError):
@@ -126,8 +122,9 @@ class KernelCache:
 
 
 class Engine:
-    """A deserialised engine, which all threads share. own_graphs: the library captures graphs, as
-    TensorRT-RTX does.
+    """A deserialised engine, which all threads share.
+
+    own_graphs: the library captures graphs, as TensorRT-RTX does.
     """
 
     def __init__(
@@ -148,8 +145,9 @@ class Engine:
         return math.prod(shape) * int(self._engine.get_tensor_dtype(name).itemsize)
 
     def new_context(self) -> Any:
-        """An execution context without memory for activations. Raises: DeviceError,
-        OutOfMemoryError.
+        """An execution context without memory for activations.
+
+        Raises: DeviceError, OutOfMemoryError.
         """
         how = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
         with self._lock:
@@ -167,8 +165,9 @@ class Engine:
 
 
 class EncodedImage(Conditioning):
-    """The encoder's outputs for one image, in one block of memory. Freed with the object, or with
-    the backend.
+    """The encoder's outputs for one image, in one block of memory.
+
+    Freed with the object, or with the backend.
     """
 
     def __init__(self, memory: DeviceMemory, engine: Engine, shapes: Mapping[str, Shape]) -> None:
@@ -190,8 +189,7 @@ class EncodedImage(Conditioning):
 
 
 class GpuLane:
-    """A stream, execution contexts of the engines, a workspace, and a slot that holds the
-    conditioning of one image.
+    """A stream, the engines' contexts, a workspace, and a slot for one image's conditioning.
 
     One call at a time has it to itself, and may leave work on its stream: the next one's comes
     behind. Who changes or frees what that work uses waits for it first, by :meth:`settle`. Engines
@@ -209,8 +207,9 @@ class GpuLane:
         self._kept: dict[Engine, list[Binding]] = {}
 
     def slot(self, image: EncodedImage, *, filled: bool = True) -> dict[str, int]:
-        """Addresses in the slot of an image's conditioning, which is copied there unless it is; or,
-        if not filled, of what :meth:`move_out` will copy to the image's own memory.
+        """Addresses in the slot of an image's conditioning, which is copied there unless it is.
+
+        Or, if not filled, of what :meth:`move_out` will copy to the image's own memory.
         """
         slot = self.provide("slot", image.block.nbytes)
         if self._in_slot != image.number:
@@ -234,8 +233,9 @@ class GpuLane:
 
     @contextlib.contextmanager
     def binding(self, engine: Engine, shapes: Mapping[str, Shape]) -> Iterator[Binding]:
-        """A context of the engine for inputs of these shapes, dropped if the block fails. Raises:
-        DeviceError.
+        """A context of the engine for inputs of these shapes, dropped if the block fails.
+
+        Raises: DeviceError.
         """
         kept = self._kept.setdefault(engine, [])
         binding = next((one for one in reversed(kept) if one.shapes == shapes), None)
@@ -286,9 +286,7 @@ class GpuLane:
 
 
 class Binding:
-    """An execution context with shapes for its inputs, and buffers for tensors that come from and
-    go to the host.
-    """
+    """An execution context with its inputs' shapes, and buffers for tensors of the host."""
 
     def __init__(
         self, lane: GpuLane, engine: Engine, shapes: dict[str, Shape], context: Any
@@ -300,9 +298,8 @@ class Binding:
         self._buffers: dict[str, Block] = {}
         self._pinned: dict[str, NDArray[np.uint8]] = {}
         self._sent = weakref.WeakSet[Sent]()
-        self._free = defaultdict[int, list[tuple[NDArray[np.uint8], Any]]](
-            list
-        )  # for what is sent, by its bytes
+        # for what is sent, by its bytes
+        self._free = defaultdict[int, list[tuple[NDArray[np.uint8], Any]]](list)
         self._held = contextlib.ExitStack()
         self._bound: tuple[dict[str, int], _Around, Block | None] = ({}, ((), ()), None)
         self.bounds_of: Finish | None = None  # whose bounds its buffer has
@@ -359,8 +356,7 @@ class Binding:
         self._compute()
 
     def sent(self, pieces: Sequence[tuple[int, int]], *, most: int) -> Sent:
-        """Send pieces of memory to the host, by address and bytes, which are at most so many in
-        all.
+        """Send pieces of memory to the host, by address and bytes, at most so many in all.
 
         They are first copied aside on the GPU, which takes microseconds: while they leave, later
             work may write there.
@@ -384,8 +380,9 @@ class Binding:
         return sent
 
     def close(self) -> None:
-        """Release the graph, buffers and events. The context remains, as another binding may use
-        it.
+        """Release the graph, buffers and events.
+
+        The context remains, as another binding may use it.
         """
         self._lane.settle()
         self._drop_graph()
@@ -404,8 +401,9 @@ class Binding:
         return event
 
     def buffer(self, name: str, nbytes: int | None = None) -> int:
-        """The address of a tensor's buffer, or of another one of so many bytes; it stays until
-        :meth:`close`.
+        """The address of a tensor's buffer, or of another one of so many bytes.
+
+        It stays until :meth:`close`.
         """
         if name not in self._buffers:
             if nbytes is None:
@@ -416,8 +414,9 @@ class Binding:
         return self._buffers[name].address
 
     def _bind(self, addresses: dict[str, int], kernels: _Around) -> None:
-        """Tell the context where its tensors and activations are. If that or a kernel changed, a
-        graph is void.
+        """Tell the context where its tensors and activations are.
+
+        If that or a kernel changed, a graph is void.
         """
         workspace = self._lane.provide("workspace", self._needed) if self._needed else None
         before, _, last = self._bound
@@ -435,8 +434,9 @@ class Binding:
         self._bound = addresses, kernels, workspace
 
     def _compute(self) -> None:
-        """Launch the graph, captured once a run was the same and so all lazy work is done;
-        otherwise enqueue.
+        """Launch the graph, captured once a run was the same and so all lazy work is done.
+
+        Otherwise enqueue.
         """
         lane = self._lane
         if self._graph is None and self._settled and self._capturable:
@@ -475,8 +475,9 @@ class Binding:
 
 
 class Sent:
-    """Results on their way to pinned memory. Their lane may be used, and be cleared, before they
-    are read, or never.
+    """Results on their way to pinned memory.
+
+    Their lane may be used, and be cleared, before they are read, or never.
     """
 
     def __init__(self, gpu: CudaGpu, memory: NDArray[np.uint8], arrived: Any) -> None:
@@ -507,9 +508,7 @@ def state_of(drawing: Drawing) -> bytes:
 
 
 def is_usable(state: NDArray[np.uint8]) -> bool:
-    """Tell from a Drawing, after a picture was finished, if all of its values can be a
-    picture's.
-    """
+    """Tell from a finished picture's Drawing if all of its values can be a picture's."""
     return not _STATE.unpack_from(state.data)[-1]
 
 
@@ -525,17 +524,18 @@ class DrawingKernels:
     def latents(
         self, drawing: Drawing, state: int, targets: Mapping[int, int], maps: Mapping[int, int]
     ) -> list[Launch]:
-        """What draws the noise of each level to an address, times a map; state: where
-        :func:`state_of` stands.
+        """What draws the noise of each level to an address, times a map.
+
+        state: where :func:`state_of` stands.
         """
-        found = []
+        launches = []
         for level, (channels, rows, columns) in drawing.shapes.items():
             grid = -(-rows * columns // THREADS), -(-channels // _CHANNELS)
             of_level = (drawing.scale, level, channels, rows, columns)
-            found.append(
+            launches.append(
                 Launch(self._latents, grid, (state, *of_level, maps.get(level, 0), targets[level]))
             )
-        return found
+        return launches
 
     def finish(
         self,
@@ -546,8 +546,9 @@ class DrawingKernels:
         bounds: int,
         target: int,
     ) -> Launch:
-        """What bounds the colours of a picture's core and rounds it; bounds: an address, or 0 for
-        none.
+        """What bounds the colours of a picture's core and rounds it.
+
+        bounds: an address, or 0 for none.
         """
         assert drawing.finish is not None  # for the type checker
         most = int(np.iinfo(drawing.finish.dtype).max)
@@ -564,6 +565,7 @@ class DrawingKernels:
         bound: the conditioning's addresses. Returns a function that waits for the core and gives
             it.
         """
+        # Many names, as one run takes all of these addresses.
         finish = drawing.finish
         core = drawing.core
         content = state_of(drawing) + struct.pack("<f", drawing.tau)

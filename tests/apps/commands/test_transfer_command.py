@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 
 from srflow_apps.commands.cli import transfer
 from srflow_sdk.files import Metadata, read_image, read_provenance, write_image
-from srflow_sdk.flow.transferring import transferred
+from srflow_sdk.flow.transferring import transfer_pixels
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.flow.conftest import Pictures
 
@@ -165,13 +165,13 @@ def test_an_input_that_changes_during_the_work_is_noticed(
     run: Run, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     def changing(*arguments: Any) -> Any:
-        result = transferred(*arguments)
+        result = transfer_pixels(*arguments)
         write_image("other.png", np.zeros((9, 9, 3), np.uint8))
         Path("other.png").replace(name)
         return result
 
     write_image("lr.png", np.full((16, 14, 3), 60, np.uint8))
-    monkeypatch.setattr("srflow_sdk.flow.transferring.transferred", changing)
+    monkeypatch.setattr("srflow_sdk.flow.transferring.transfer_pixels", changing)
     result = run("target.png", "source.png", "mask.png", "-o", "out.png", "--lr", "lr.png")
     assert result.exit_code == 1
     assert f"{name}: the file changed while it was read" in result.stderr

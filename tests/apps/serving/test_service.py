@@ -54,7 +54,7 @@ def test_a_file_gives_what_upscaler_gives_as_rgb(
 @pytest.fixture
 def unbounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures as the network gives them, as tiles are."""
-    monkeypatch.setattr(ChromaBounds, "bounded", lambda self, picture: picture)
+    monkeypatch.setattr(ChromaBounds, "limit", lambda self, picture: picture)
 
 
 @pytest.mark.usefixtures("unbounded")

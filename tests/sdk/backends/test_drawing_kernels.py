@@ -110,7 +110,7 @@ def test_the_gpu_bounds_colours_and_rounds_as_the_processor_and_hands_back_level
             finish = Finish(dtype, None if bounds is None else bounds.limits)
             drawing = drawing_of(engine_bundle, core=core.scaled(4), seed=number, finish=finish)
             values = drawn_by_the_processor(backend, conditioning, drawing)
-            near = values if bounds is None else bounds.bounded(values)
+            near = values if bounds is None else bounds.limit(values)
             assert not bounded or 0.1 < (near != values).any(axis=-1).mean() < 1
             before = len(machine.gpu.copied)
             got = backend.begin(conditioning, drawing)()
@@ -174,7 +174,7 @@ def test_a_tile_that_is_not_usable_is_computed_again_by_the_processor(
         gray = np.full((1, 3, 24, 30), 250 / 255, np.float32)
         values = processor.sample(processor.encode(gray), noise(1), 0.0)[0].transpose(1, 2, 0)
     bounds = ChromaBounds(gray[0], Window(top=0, left=0, height=24, width=30), 0)
-    np.testing.assert_array_equal(got, from_unit(bounds.bounded(values), np.dtype(np.uint8)))
+    np.testing.assert_array_equal(got, from_unit(bounds.limit(values), np.dtype(np.uint8)))
     assert [record.getMessage() for record in caplog.records] == [
         "a tile had NaN or infinite values; computing it again in float32 on the CPU"
     ]

@@ -17,8 +17,7 @@ import openvino
 import pytest
 
 from srflow_sdk import Upscaler
-from srflow_sdk.backends import OnnxRuntimeBackend, open_backend
-from srflow_sdk.backends import openvino as graphs
+from srflow_sdk.backends import OnnxRuntimeBackend, open_backend, openvino as graphs
 from srflow_sdk.backends.openvino import Graph, OpenVinoBackend
 from srflow_sdk.backends.providers import Provider
 from srflow_sdk.errors import BundleError, CancelledError, DeviceError, OutOfMemoryError

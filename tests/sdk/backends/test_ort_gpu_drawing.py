@@ -92,7 +92,7 @@ def test_the_gpu_bounds_and_rounds_as_the_processor_and_a_tiles_bounds_go_up_onc
     with OnnxRuntimeBackend(engine_bundle, device="cuda", threads=1) as backend:
         conditioning = backend.encode(lr)
         for drawing, picture in zip(drawings, values, strict=True):
-            near = bounds.bounded(picture)
+            near = bounds.limit(picture)
             assert (near != picture).any()
             np.testing.assert_array_equal(
                 backend.begin(conditioning, drawing)(), from_unit(near, dtype)
@@ -100,7 +100,7 @@ def test_the_gpu_bounds_and_rounds_as_the_processor_and_a_tiles_bounds_go_up_onc
         assert gpu.uploads == [256, finish.bounds.nbytes, 256]
         narrow = ChromaBounds(lr[0] / 16 + np.float32(0.4), core, 6)  # another tile's
         other = replace(drawings[0], finish=Finish(dtype, narrow.limits))
-        wanted = from_unit(narrow.bounded(values[0]), dtype)
+        wanted = from_unit(narrow.limit(values[0]), dtype)
         np.testing.assert_array_equal(backend.begin(conditioning, other)(), wanted)
         hot = replace(drawings[0], tau=1e9)
         assert np.isnan(backend.begin(conditioning, hot)()).all()

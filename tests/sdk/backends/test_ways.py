@@ -10,8 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from srflow_sdk.backends import base, open_backend, ways
-from srflow_sdk.backends import openvino as graphs
+from srflow_sdk.backends import base, open_backend, openvino as graphs, ways
 from srflow_sdk.backends.ways import REFERENCE, Measured, Way, choose, measured
 from srflow_sdk.errors import (
     ArgumentError,

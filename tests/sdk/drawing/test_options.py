@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from srflow_sdk import OutputSize
-from srflow_sdk.drawing.file_upscaling import made_of
+from srflow_sdk.drawing.file_upscaling import record_provenance
 from srflow_sdk.drawing.options import DrawKeywords, DrawOptions
 from srflow_sdk.errors import ArgumentError, ImageError
 
@@ -116,5 +116,5 @@ def test_the_options_come_back_from_what_a_picture_records(options):
     painter = SimpleNamespace(
         manifest=MANIFEST, cleaner=None, backend=SimpleNamespace(precision="bundle")
     )
-    made = made_of(painter, source=Path("a.png"), source_sha256="", tile=None, **fields)
+    made = record_provenance(painter, source=Path("a.png"), source_sha256="", tile=None, **fields)
     assert DrawOptions.from_provenance(made) == options

@@ -154,7 +154,7 @@ def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch, tiny_bundle):
                 monkeypatch.setattr(
                     "srflow_sdk.drawing.painter.available_memory", lambda each=each: each
                 )
-                found.append(opened._painter.core(3000, 4000))
+                found.append(opened._painter.choose_core(3000, 4000))
             return found
 
         free = [64 << 30, 12 << 30, 4 << 30, 1 << 30, 1 << 20]
@@ -167,7 +167,7 @@ def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch, tiny_bundle):
         assert cores(12_000, 64 << 30) < usual, "which takes more memory"
     monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda: 16 << 30)
     with Upscaler("x4-small", device="cpu", threads=1) as embedded:
-        tiles = embedded._painter.plan(3000, 4000, embedded._painter.core(3000, 4000))
+        tiles = embedded._painter.plan(3000, 4000, embedded._painter.choose_core(3000, 4000))
     seen = sum(tile.window.height * tile.window.width for tile in tiles)
     assert seen <= 1.25 * 3000 * 4000, "halos are a quarter of the work at most"
 
@@ -228,7 +228,7 @@ def test_what_the_backend_holds_of_a_gpu_does_not_make_the_next_pictures_tiles_s
     monkeypatch.setattr(type(flow._painter.backend), "gpu", 0)
     free = iter([4 << 30, 1 << 30])
     monkeypatch.setattr("srflow_sdk.drawing.painter.gpu_free_memory", lambda _gpu: next(free))
-    assert len({flow._painter.core(4000, 4000) for _ in range(2)}) == 1
+    assert len({flow._painter.choose_core(4000, 4000) for _ in range(2)}) == 1
 
 
 def test_every_call_that_draws_several_times_keeps_what_memory_allows(flow, picture, monkeypatch):

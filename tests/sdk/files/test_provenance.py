@@ -8,7 +8,7 @@ from PIL import Image
 
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import Metadata, Provenance, read_image, read_provenance, write_image
-from srflow_sdk.files.provenance import NAMESPACE, for_new_pixels, provenance_in, with_provenance
+from srflow_sdk.files.provenance import NAMESPACE, add_provenance, parse_provenance, remove_stale
 from tests.sdk.files.pictures import WRITTEN, picture
 
 EXAMPLE = Provenance(
@@ -65,17 +65,17 @@ def test_an_output_made_from_an_output_tells_of_the_last_one_only(tmp_path):
 
 
 def test_what_few_outputs_have_survives_and_others_say_nothing_of_it():
-    plain = with_provenance(None, EXAMPLE)
+    plain = add_provenance(None, EXAMPLE)
     for fields in (
         {"precision": "int8", "device": "openvino"},
         {"scale": np.float64(1 / 3), "reduction": "lanczos", "linear_light": np.bool_(True)},
     ):
         other = dataclasses.replace(EXAMPLE, seed=np.uint64(2**64 - 1), **fields)
-        packet = with_provenance(FOREIGN, other)
-        assert provenance_in(packet) == other
+        packet = add_provenance(FOREIGN, other)
+        assert parse_provenance(packet) == other
         assert not [name for name in fields if name.encode() in plain]
-    assert b'tau="1"' in with_provenance(None, dataclasses.replace(EXAMPLE, tau=np.float64(1)))
-    assert provenance_in(packet.replace(repr(1 / 3).encode(), b"nan")) is None
+    assert b'tau="1"' in add_provenance(None, dataclasses.replace(EXAMPLE, tau=np.float64(1)))
+    assert parse_provenance(packet.replace(repr(1 / 3).encode(), b"nan")) is None
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_what_few_outputs_have_survives_and_others_say_nothing_of_it():
 )
 def test_file_names_that_xml_cannot_hold_survive(source):
     provenance = dataclasses.replace(EXAMPLE, source=source)
-    assert provenance_in(with_provenance(None, provenance)) == provenance
+    assert parse_provenance(add_provenance(None, provenance)) == provenance
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
@@ -107,12 +107,12 @@ def test_a_file_without_provenance_says_none(tmp_path, suffix):
     ],
 )
 def test_malformed_provenance_is_none(old, new):
-    packet = with_provenance(None, EXAMPLE).decode()
+    packet = add_provenance(None, EXAMPLE).decode()
     malformed = packet.replace(
         f"srflow:{old}" if "=" in old else old, f"srflow:{new}" if new[:1].isalpha() else new
     )
     assert malformed != packet
-    assert provenance_in(malformed.encode()) is None
+    assert parse_provenance(malformed.encode()) is None
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_malformed_provenance_is_none(old, new):
     ],
 )
 def test_packets_that_are_no_sound_xmp_are_replaced(packet):
-    assert provenance_in(with_provenance(packet, EXAMPLE)) == EXAMPLE
+    assert parse_provenance(add_provenance(packet, EXAMPLE)) == EXAMPLE
 
 
 def test_it_is_read_from_the_header_alone(tmp_path):
@@ -190,4 +190,4 @@ def test_a_packet_says_nothing_of_older_pixels(tmp_path, suffix, provenance):
 
 @pytest.mark.parametrize("packet", [FOREIGN, b"", b"<a>" * 3000, NESTED])
 def test_a_packet_without_such_things_or_that_is_none_stays_as_it_is(packet):
-    assert for_new_pixels(packet) is packet
+    assert remove_stale(packet) is packet

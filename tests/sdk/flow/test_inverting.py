@@ -50,7 +50,7 @@ def test_decoding_the_latents_of_a_picture_gives_the_picture(flow, hr, kind):
 
 def test_decoding_drawn_latents_gives_the_sample_to_the_bit(flow, hr, monkeypatch):
     monkeypatch.setattr(
-        ChromaBounds, "bounded", lambda self, picture: picture
+        ChromaBounds, "limit", lambda self, picture: picture
     )  # which samples alone have
     encoding = flow.encode(lr_of(hr, flow) / np.float32(255))
     manifest = flow.bundle.manifest

@@ -4,8 +4,7 @@ however they are cut."""
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from srflow_sdk.pixels.resizing import CONTEXT, RowReducer, projected

@@ -3,8 +3,7 @@ smoothly."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from srflow_sdk.pixels.transparency import enlarged, enlarged_alpha, filled

@@ -1,8 +1,7 @@
 """A caller's `cancel` and signals end native calls."""
 
 import threading
-from concurrent.futures import CancelledError as FutureCancelledError
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError as FutureCancelledError, ThreadPoolExecutor
 
 import numpy as np
 import pytest
