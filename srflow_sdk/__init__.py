@@ -26,7 +26,6 @@ if TYPE_CHECKING:  # each twice, by which type checkers know what is public
     from srflow_sdk.drawing.file_upscaling import FileOutput as FileOutput
     from srflow_sdk.drawing.file_upscaling import FileResult as FileResult
     from srflow_sdk.drawing.finishing import lr_psnr as lr_psnr
-    from srflow_sdk.drawing.options import OutputSize as OutputSize
     from srflow_sdk.encoding import Encoding as Encoding
     from srflow_sdk.errors import *  # noqa: F403
     from srflow_sdk.files import ImageFile as ImageFile
@@ -35,6 +34,7 @@ if TYPE_CHECKING:  # each twice, by which type checkers know what is public
     from srflow_sdk.files import read_image as read_image
     from srflow_sdk.files import read_provenance as read_provenance
     from srflow_sdk.files import write_image as write_image
+    from srflow_sdk.geometry.sizes import OutputSize as OutputSize
     from srflow_sdk.latents.picture_latents import Latents as Latents
     from srflow_sdk.model.bundle import Bundle as Bundle
     from srflow_sdk.model.model_choice import ModelChoice as ModelChoice
@@ -62,7 +62,7 @@ _NAMES = {  # by module
     ),
     "latents.picture_latents": ("Latents",),
     "model.model_choice": ("ModelChoice", "choose_model"),
-    "drawing.options": ("OutputSize",),
+    "geometry.sizes": ("OutputSize",),
     "upscaler": ("Upscaler",),
     "drawing.finishing": ("lr_psnr",),
     "srflow_apps.batch.run": ("upscale_folder",),

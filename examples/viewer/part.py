@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk import Latents, Upscaler
-from srflow_sdk.drawing.tiles import Window, padded_size
+from srflow_sdk.geometry.tiles import Window, padded_size
 from srflow_sdk.latents.random_field import window_noise
 
 Pixels = NDArray[Any]

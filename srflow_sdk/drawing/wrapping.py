@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.geometry.tiles import padded_size
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import from_unit, to_unit
 from srflow_sdk.pixels.resizing import CONTEXT

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import libvips
 from srflow_sdk.files.animations import Animation
 from srflow_sdk.files.formats import (
     MAX_PIXELS,
@@ -31,10 +30,12 @@ from srflow_sdk.files.formats import (
     PathLike,
     recognised,
 )
-from srflow_sdk.files.metadata import PROFILE_FIELD, Metadata, metadata_of
+from srflow_sdk.files.metadata import Metadata, metadata_of
 from srflow_sdk.files.provenance import Provenance, provenance_in
 from srflow_sdk.files.tiff import PHOTOMETRIC, PLANAR, Tiff, read_tiff
+from srflow_sdk.pixels.colour import PROFILE_FIELD
 from srflow_sdk.pixels.in_memory import PILLOW_ERRORS, ImageKind, unpacked
+from srflow_sdk.system import libvips
 from srflow_sdk.system.local_files import file_sha256, open_regular
 from srflow_sdk.system.raising import is_installed
 

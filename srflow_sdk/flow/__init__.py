@@ -1,3 +1,1 @@
-"""Uses that only a flow has: invert pictures, restore them, transfer content, choose the best of
-several samples.
-"""
+"""Uses that only a flow has: restore pictures, transfer content, choose the best of samples."""

@@ -17,15 +17,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.drawing.file_upscaling import FileResult
+from srflow_sdk.drawing.inverting import reduced_image, round_trip_halo
 from srflow_sdk.drawing.options import pass_of
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import ImageReader, WriteOptions
 from srflow_sdk.files.passed_images import AnyImage, loaded
-from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
 from srflow_sdk.flow.options import TransferOptions
 from srflow_sdk.flow.restoring import encoded_for_both, made_of_files
+from srflow_sdk.geometry.tiles import padded_size
 from srflow_sdk.pixels import Floats
 from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.pixels.in_memory import (

@@ -1,3 +1,1 @@
-"""The machine and its operating system: memory, GPUs, caches, locks, whole files, interrupts, texts
-for people.
-"""
+"""The machine and its operating system: memory, GPUs, caches, locks, whole files, interrupts."""

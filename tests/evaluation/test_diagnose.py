@@ -13,7 +13,7 @@ from srflow_evaluation.diagnose import (
     moments,
 )
 from srflow_evaluation.options import Options
-from srflow_sdk.flow.inverting import dequantised
+from srflow_sdk.drawing.inverting import dequantised
 from srflow_training import figures, load_checkpoint, save_checkpoint
 from srflow_training.resampling import enlarge_bicubic
 from tests.evaluation.outputs import drawn_in, pictures_of, summary_of

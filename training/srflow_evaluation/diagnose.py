@@ -23,8 +23,8 @@ from srflow_evaluation.output import Table
 from srflow_evaluation.pictures import Picture, PictureFiles
 from srflow_evaluation.results import Results, Row, mean_of
 from srflow_sdk import Latents
+from srflow_sdk.drawing.inverting import dequantised
 from srflow_sdk.errors import NonFiniteError
-from srflow_sdk.flow.inverting import dequantised
 from srflow_sdk.latents.picture_latents import bits_per_dimension
 from srflow_training.resampling import enlarge_bicubic, round_to_8_bit
 

@@ -19,7 +19,7 @@ from srflow_export.parity.runners import Arithmetic, Runner, torch_runner
 from srflow_sdk.errors import ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
-from srflow_sdk.system.plain_text import command_line
+from srflow_sdk.plain_text import command_line
 from srflow_sdk.system.raising import is_installed
 from srflow_training.model import SRFlow
 
