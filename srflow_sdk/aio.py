@@ -17,7 +17,7 @@ from PIL import Image
 
 from srflow_sdk._checks import whole
 from srflow_sdk.backends import Device, Precision
-from srflow_sdk.drawing.options import DrawOptions, Progress
+from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, EncodeKeywords, Progress
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import CancelledError, DeviceError
 from srflow_sdk.files import PathLike
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec, Unpack
 
-    from srflow_sdk.drawing.options import DrawKeywords, EncodeKeywords
     from srflow_sdk.latents.picture_latents import Latents
 
     _P = ParamSpec("_P")

@@ -13,7 +13,13 @@ from PIL import Image
 from srflow_sdk._checks import keywords_of
 from srflow_sdk.drawing.inverting import check_latents, high_resolution, invert, inverting_tiles
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
+from srflow_sdk.drawing.options import (
+    DrawKeywords,
+    DrawOptions,
+    Progress,
+    WatchKeywords,
+    make_request,
+)
 from srflow_sdk.drawing.painter import KeptTiles, Painter, cleaned, draw_tiles
 from srflow_sdk.drawing.wrapping import extended
 from srflow_sdk.errors import OutOfMemoryError
@@ -25,8 +31,6 @@ from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from srflow_sdk.drawing.options import DrawKeywords, WatchKeywords
 
 _log = logging.getLogger(__name__)
 ImageT = TypeVar(

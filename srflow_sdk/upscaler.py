@@ -21,7 +21,14 @@ from srflow_sdk._checks import file_path, keywords_of, whole
 from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
 from srflow_sdk.drawing.inverting import opaque_image, reduced_image
-from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, Progress, pass_of
+from srflow_sdk.drawing.options import (
+    DrawKeywords,
+    DrawOptions,
+    EncodeKeywords,
+    PictureKeywords,
+    Progress,
+    pass_of,
+)
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
@@ -55,8 +62,6 @@ from srflow_sdk.system.raising import memory_errors_typed
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
-
-    from srflow_sdk.drawing.options import EncodeKeywords, PictureKeywords
 
 
 class Upscaler:

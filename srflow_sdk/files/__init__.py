@@ -8,23 +8,47 @@ is loaded on first use.
 
 from __future__ import annotations
 
-from srflow_sdk.files.formats import MAX_PIXELS as MAX_PIXELS
-from srflow_sdk.files.formats import RAISE_LIMIT as RAISE_LIMIT
-from srflow_sdk.files.formats import READABLE as READABLE
-from srflow_sdk.files.formats import UNREAD as UNREAD
-from srflow_sdk.files.formats import WRITABLE as WRITABLE
-from srflow_sdk.files.formats import PathLike as PathLike
-from srflow_sdk.files.formats import WriteOptions as WriteOptions
-from srflow_sdk.files.formats import check_writable as check_writable
-from srflow_sdk.files.metadata import Metadata as Metadata
-from srflow_sdk.files.passed_images import spooled as spooled
-from srflow_sdk.files.provenance import Provenance as Provenance
-from srflow_sdk.files.reading import ImageFile as ImageFile
-from srflow_sdk.files.reading import ImageReader as ImageReader
-from srflow_sdk.files.reading import count_pixels as count_pixels
-from srflow_sdk.files.reading import open_image as open_image
-from srflow_sdk.files.reading import read_image as read_image
-from srflow_sdk.files.reading import read_provenance as read_provenance
-from srflow_sdk.files.writing import ImageWriter as ImageWriter
-from srflow_sdk.files.writing import write_image as write_image
-from srflow_sdk.system.local_files import remove_stale_parts as remove_stale_parts
+from srflow_sdk.files.formats import (
+    MAX_PIXELS,
+    RAISE_LIMIT,
+    READABLE,
+    UNREAD,
+    WRITABLE,
+    PathLike,
+    WriteOptions,
+    check_writable,
+)
+from srflow_sdk.files.metadata import Metadata
+from srflow_sdk.files.passed_images import spooled
+from srflow_sdk.files.provenance import Provenance
+from srflow_sdk.files.reading import (
+    ImageFile,
+    ImageReader,
+    count_pixels,
+    open_image,
+    read_image,
+    read_provenance,
+)
+from srflow_sdk.files.writing import ImageWriter, write_image
+
+__all__ = [
+    "MAX_PIXELS",
+    "RAISE_LIMIT",
+    "READABLE",
+    "UNREAD",
+    "WRITABLE",
+    "ImageFile",
+    "ImageReader",
+    "ImageWriter",
+    "Metadata",
+    "PathLike",
+    "Provenance",
+    "WriteOptions",
+    "check_writable",
+    "count_pixels",
+    "open_image",
+    "read_image",
+    "read_provenance",
+    "spooled",
+    "write_image",
+]

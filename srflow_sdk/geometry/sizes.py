@@ -62,10 +62,13 @@ class OutputSize:
 
 def check_scale(scale: object) -> None:
     """Raises: ArgumentError unless it is a number above 0, an :class:`OutputSize` or None."""
-    named = scale is None or isinstance(scale, OutputSize)
-    if not named and not (is_real(scale) and math.isfinite(scale) and scale > 0):
-        what = "it must be a number above 0, at most the model's, or an OutputSize"
-        raise ArgumentError(f"scale is {scale!r}; {what}")
+    if scale is None or isinstance(scale, OutputSize):
+        return
+    if not (is_real(scale) and math.isfinite(scale) and scale > 0):
+        raise ArgumentError(
+            f"scale is {scale!r}; it must be a number above 0, at most the model's, or an "
+            "OutputSize"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
