@@ -23,7 +23,6 @@ if TYPE_CHECKING:  # each twice, by which type checkers know what is public
     from srflow_sdk.aio import AsyncEncoding as AsyncEncoding, AsyncUpscaler as AsyncUpscaler
     from srflow_sdk.drawing.file_upscaling import FileOutput as FileOutput, FileResult as FileResult
     from srflow_sdk.drawing.finishing import lr_psnr as lr_psnr
-    from srflow_sdk.drawing.options import OutputSize as OutputSize
     from srflow_sdk.encoding import Encoding as Encoding
     from srflow_sdk.errors import *  # noqa: F403
     from srflow_sdk.files import (
@@ -63,7 +62,7 @@ _NAMES = {  # by module
     ),
     "latents.picture_latents": ("Latents",),
     "model.model_choice": ("ModelChoice", "choose_model"),
-    "drawing.options": ("OutputSize",),
+    "geometry.sizes": ("OutputSize",),
     "upscaler": ("Upscaler",),
     "drawing.finishing": ("lr_psnr",),
     "srflow_apps.batch.run": ("upscale_folder",),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeGuard, TypeVar, get_args
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.plain_text import short
+from srflow_sdk.plain_text import short
 
 MAX_TAU = 2.0
 """Largest temperature accepted; a temperature is the standard deviation of the latents."""

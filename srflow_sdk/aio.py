@@ -15,12 +15,12 @@ from PIL import Image
 
 from srflow_sdk._checks import whole
 from srflow_sdk.backends import Device, Precision
-from srflow_sdk.drawing.options import DrawOptions, Progress
-from srflow_sdk.drawing.tiles import TileSize
+from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, EncodeKeywords, Progress
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import CancelledError, DeviceError
 from srflow_sdk.files import PathLike
 from srflow_sdk.files.passed_images import EncodedImage
+from srflow_sdk.geometry.tiles import TileSize
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from typing_extensions import ParamSpec, Unpack
 
-    from srflow_sdk.drawing.options import DrawKeywords, EncodeKeywords
     from srflow_sdk.latents.picture_latents import Latents
 
     _P = ParamSpec("_P")

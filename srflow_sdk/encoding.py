@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk._checks import keywords_of
+from srflow_sdk.drawing.inverting import check_latents, high_resolution, invert, inverting_tiles
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
 from srflow_sdk.drawing.painter import KeptTiles, Painter, clean_pixels, draw_tiles
 from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.files.passed_images import AnyImage, load_image
-from srflow_sdk.flow.inverting import check_latents, high_resolution, invert, inverting_tiles
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.pixels.in_memory import FLOAT32, ImageKind
 from srflow_sdk.system.interrupts import cancelled_by

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import re
 
-from srflow_sdk.system.plain_text import printable
+from srflow_sdk.plain_text import printable
 
 # characters of a message: files that others wrote may hold endless names and values
 _BEGINNING = 1500

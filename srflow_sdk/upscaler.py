@@ -18,20 +18,20 @@ from PIL import Image
 from srflow_sdk._checks import file_path, keywords_of, whole
 from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
 from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
+from srflow_sdk.drawing.inverting import opaque_image, reduced_image
 from srflow_sdk.drawing.options import (
     DrawKeywords,
     DrawOptions,
-    OutputSize,
+    EncodeKeywords,
+    PictureKeywords,
     Progress,
     part_progress,
 )
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.tiles import TileSize, check_tile
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
 from srflow_sdk.files.passed_images import AnyImage, EncodedImage, as_path_or_picture, load_image
-from srflow_sdk.flow.inverting import opaque_image, reduced_image
 from srflow_sdk.flow.options import (
     RestoreKeywords,
     RestoreOptions,
@@ -40,6 +40,8 @@ from srflow_sdk.flow.options import (
 )
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
 from srflow_sdk.flow.transferring import Picture, mask_of, transfer_file, transfer_pixels
+from srflow_sdk.geometry.sizes import OutputSize
+from srflow_sdk.geometry.tiles import TileSize, check_tile
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import ModelChoice, bundles_of, choose_model, needed
 from srflow_sdk.pixels.in_memory import (
@@ -53,13 +55,11 @@ from srflow_sdk.pixels.in_memory import (
     unpacked,
 )
 from srflow_sdk.pixels.value_range import RangeKeyword, in_range
-from srflow_sdk.system.plain_text import short
+from srflow_sdk.plain_text import short
 from srflow_sdk.system.raising import memory_errors_typed
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
-
-    from srflow_sdk.drawing.options import EncodeKeywords, PictureKeywords
 
 
 class Upscaler:

@@ -21,7 +21,7 @@ from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.model.bundle import Bundle, bundle_path
 from srflow_sdk.model.manifest import INT8_ENCODER, Precision
-from srflow_sdk.system.plain_text import command_line
+from srflow_sdk.plain_text import command_line
 from srflow_sdk.system.raising import require_extra
 
 if TYPE_CHECKING:

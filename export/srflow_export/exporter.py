@@ -51,8 +51,8 @@ from srflow_sdk.model.manifest import (
     Precision,
     Weights,
 )
+from srflow_sdk.plain_text import printable
 from srflow_sdk.system.local_files import file_sha256
-from srflow_sdk.system.plain_text import printable
 from srflow_training.checkpoints import default_tau_of, load_with_notes, reduction_of
 from srflow_training.model import Encoder, SRFlow
 

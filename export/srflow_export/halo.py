@@ -26,7 +26,7 @@ from srflow_export.parity.measure import DIVERGED
 from srflow_export.parity.photographs import Array, collage, photographs
 from srflow_export.progress import Progress, Say
 from srflow_sdk.backends import Backend
-from srflow_sdk.drawing.tiles import Window, padded_size
+from srflow_sdk.geometry.tiles import Window, padded_size
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit

@@ -24,8 +24,8 @@ from srflow_export.parity.runners import graphs_runner
 from srflow_export.progress import Say
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.low_resolution import CHROMA_REACH, CHROMA_SLACK, GRAY, ChromaBounds
-from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.geometry.tiles import Window, padded_size
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import LUMA

@@ -18,8 +18,8 @@ from pathlib import Path
 from srflow_export.bundle_writer import bundle_lock, staging_directory, swap_in, sync_file
 from srflow_export.progress import Say
 from srflow_sdk._version import __version__
-from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.geometry.tiles import padded_size
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import (
     BUNDLE,

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError, SRFlowError
-from srflow_sdk.latents.random_field import LatentLevel, window_noise
-from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.geometry.sizes import LatentLevel, LrProfile
+from srflow_sdk.geometry.tiles import Window
+from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.device_names import ComputePrecision
 from srflow_sdk.system.interrupts import is_cancelled

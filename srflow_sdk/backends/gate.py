@@ -20,8 +20,8 @@ import numpy as np
 from PIL import Image
 
 from srflow_sdk.backends.base import Backend, Drawing
-from srflow_sdk.drawing.tiles import MIN_TILE, Window, padded_size
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.geometry.tiles import MIN_TILE, Window, padded_size
 from srflow_sdk.model.manifest import FINE_DB, FLOAT32_DB, LEAST_DB, Manifest
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.device_names import ComputePrecision

@@ -27,7 +27,7 @@ from srflow_sdk._checks import keywords_of, one_of, whole
 from srflow_sdk.clips.optical_flow import gray, motion_between, opencv
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.options import DrawOptions, make_request
+from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, make_request
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels.in_memory import Floats, Pixels, to_unit, unpacked
@@ -35,8 +35,6 @@ from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from srflow_sdk.drawing.options import DrawKeywords
 
 LatentsOfClip = Literal["motion", "screen", "fresh"]
 """How the detail of a clip's frames is drawn: see :class:`FrameUpscaler`."""

@@ -1,1 +1,1 @@
-"""From LR rows to HR rows: tiles, temperature, painting, finishing, and files as streams."""
+"""From LR rows to HR rows: temperature, painting, finishing, and files as streams."""

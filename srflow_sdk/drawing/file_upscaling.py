@@ -16,7 +16,6 @@ from srflow_sdk.drawing.finishing import Write, warn_if_inconsistent
 from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffer
 from srflow_sdk.drawing.options import DrawOptions, Request, make_request, part_progress
 from srflow_sdk.drawing.painter import KeptTiles, Painter, clean_pixels, draw_tiles
-from srflow_sdk.drawing.tiles import Tile, padded_size
 from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import (
@@ -28,6 +27,7 @@ from srflow_sdk.files import (
     open_image,
 )
 from srflow_sdk.files.provenance import INTERVAL
+from srflow_sdk.geometry.tiles import Tile, padded_size
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.local_files import real_path
 from srflow_sdk.system.raising import memory_errors_typed

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.drawing.tiles import Window, padded_size
+from srflow_sdk.geometry.tiles import Window, padded_size
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import LUMA, Floats, ImageKind, Pixels, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
 from srflow_sdk._checks import flag, is_real, one_of, whole
 from srflow_sdk.errors import ArgumentError, BundleError, ImageError
+from srflow_sdk.geometry.sizes import OutputSize, check_scale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,53 +41,6 @@ def option(default: Any, help: str, **more: Any) -> Any:
     it has `alone`, the `heading` of its group, and whether `most` people need it.
     """
     return field(default=default, metadata={"help": help, **more})
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputSize:
-    """The size of an output in pixels, for the keyword `scale`. The photo's proportions are kept.
-
-    Args:
-        width, height: Of the output; if both are given, it fits within them and reaches one of
-            them.
-        max_side: The longer side has at most so many pixels; where the model's picture is smaller,
-            it stays as it is.
-
-    Raises:
-        ArgumentError: It is not a width, a height, both, or a max_side, in whole numbers from 1 on.
-    """
-
-    width: int | None = None
-    height: int | None = None
-    max_side: int | None = None
-
-    def __post_init__(self) -> None:
-        for name, side in vars(self).items():
-            if side is not None:
-                whole(name, side, least=1, of=" of pixels")
-        if (self.max_side is None) == (self.width is None and self.height is None):
-            raise ArgumentError("an OutputSize is a width, a height, or both; or a max_side alone")
-
-    def __str__(self) -> str:
-        if self.max_side is not None:
-            return f"at most {self.max_side} pixels a side"
-        if self.width is not None and self.height is not None:
-            return f"{self.width}×{self.height} pixels"
-        return (
-            f"a width of {self.width} pixels"
-            if self.height is None
-            else f"a height of {self.height} pixels"
-        )
-
-    def scale_for(self, *, height: int, width: int) -> float:
-        """Tell how many times larger an output of this size is than a height×width image."""
-        if self.max_side is not None:
-            return self.max_side / max(height, width)
-        return min(
-            asked / side
-            for asked, side in ((self.width, width), (self.height, height))
-            if asked is not None
-        )
 
 
 class WatchKeywords(TypedDict, total=False):
@@ -187,16 +141,12 @@ class DrawOptions:
 
     def __post_init__(self) -> None:
         tau = self.tau
-        scale = self.scale
         most = (1 << 64) - 1
         if tau is not None:
             from srflow_sdk.drawing.temperature import check_tau
 
             tau = check_tau(tau)
-        named = scale is None or isinstance(scale, OutputSize)
-        if not named and not (is_real(scale) and math.isfinite(scale) and scale > 0):
-            what = "it must be a number above 0, at most the model's, or an OutputSize"
-            raise ArgumentError(f"scale is {scale!r}; {what}")
+        check_scale(self.scale)
         one_of("reduction", self.reduction, Kernel)
         one_of("wrap", self.wrap or "xy", Wrap)
         if self.value_range is not None:

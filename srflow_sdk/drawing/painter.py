@@ -22,7 +22,9 @@ from srflow_sdk.drawing.finishing import Finishing, Write
 from srflow_sdk.drawing.low_resolution import ChromaBounds, LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Request, make_request
 from srflow_sdk.drawing.temperature import Temperature
-from srflow_sdk.drawing.tiles import (
+from srflow_sdk.drawing.wrapping import cut_margins
+from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
+from srflow_sdk.geometry.tiles import (
     AUTO_BUDGET_BYTES,
     AUTO_ROOMY_BYTES,
     CPU_ACTIVATIONS,
@@ -38,8 +40,6 @@ from srflow_sdk.drawing.tiles import (
     split_tile,
     tile_rows,
 )
-from srflow_sdk.drawing.wrapping import cut_margins
-from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import FLOAT32, Floats, ImageKind, Pixels, from_unit, luma

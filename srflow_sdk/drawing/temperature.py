@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import MAX_TAU, is_real, real
-from srflow_sdk.drawing.tiles import Window, padded_size
 from srflow_sdk.drawing.wrapping import add_margins
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.geometry.tiles import Window, padded_size
 from srflow_sdk.pixels.in_memory import Floats
 
 if TYPE_CHECKING:

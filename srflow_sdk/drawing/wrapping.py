@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from srflow_sdk.drawing.tiles import padded_size
+from srflow_sdk.geometry.tiles import padded_size
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import Pixels, from_unit, to_unit
 from srflow_sdk.pixels.resizing import CONTEXT

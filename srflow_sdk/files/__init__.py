@@ -9,25 +9,46 @@ is loaded on first use.
 from __future__ import annotations
 
 from srflow_sdk.files.formats import (
-    MAX_PIXELS as MAX_PIXELS,
-    RAISE_LIMIT as RAISE_LIMIT,
-    READABLE as READABLE,
-    UNREAD as UNREAD,
-    WRITABLE as WRITABLE,
-    PathLike as PathLike,
-    WriteOptions as WriteOptions,
-    check_writable as check_writable,
+    MAX_PIXELS,
+    RAISE_LIMIT,
+    READABLE,
+    UNREAD,
+    WRITABLE,
+    PathLike,
+    WriteOptions,
+    check_writable,
 )
-from srflow_sdk.files.metadata import Metadata as Metadata
-from srflow_sdk.files.passed_images import spooled as spooled
-from srflow_sdk.files.provenance import Provenance as Provenance
+from srflow_sdk.files.metadata import Metadata
+from srflow_sdk.files.passed_images import spooled
+from srflow_sdk.files.provenance import Provenance
 from srflow_sdk.files.reading import (
-    ImageFile as ImageFile,
-    ImageReader as ImageReader,
-    count_pixels as count_pixels,
-    open_image as open_image,
-    read_image as read_image,
-    read_provenance as read_provenance,
+    ImageFile,
+    ImageReader,
+    count_pixels,
+    open_image,
+    read_image,
+    read_provenance,
 )
-from srflow_sdk.files.writing import ImageWriter as ImageWriter, write_image as write_image
-from srflow_sdk.system.local_files import remove_stale_parts as remove_stale_parts
+from srflow_sdk.files.writing import ImageWriter, write_image
+
+__all__ = [
+    "MAX_PIXELS",
+    "RAISE_LIMIT",
+    "READABLE",
+    "UNREAD",
+    "WRITABLE",
+    "ImageFile",
+    "ImageReader",
+    "ImageWriter",
+    "Metadata",
+    "PathLike",
+    "Provenance",
+    "WriteOptions",
+    "check_writable",
+    "count_pixels",
+    "open_image",
+    "read_image",
+    "read_provenance",
+    "spooled",
+    "write_image",
+]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from srflow_sdk._checks import flag, whole
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import libvips
+from srflow_sdk.system import libvips
 from srflow_sdk.system.local_files import check_replaceable
 
 PathLike = str | os.PathLike[str]

@@ -11,17 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from srflow_sdk.files import exif, libvips
+from srflow_sdk.files import exif
 from srflow_sdk.files.formats import Format
 from srflow_sdk.files.tiff import GeoTags
+from srflow_sdk.pixels.colour import PROFILE_FIELD, PROFILE_HEADER_BYTES, profile_space
+from srflow_sdk.system import libvips
 
 _LOGGER = logging.getLogger(__name__)
-
-PROFILE_FIELD = "icc-profile-data"
-"""libvips' name for an image's ICC profile."""
-
-PROFILE_HEADER_BYTES = 128
-"""Length of a profile's header (ICC.1:2022, section 7.2); the tag table follows."""
 
 # Libvips' names of the blocks, what they are called, and how many bytes are read.
 _BLOCKS = {
@@ -225,16 +221,6 @@ def _load_block(block: bytes) -> Any | None:
         return pyvips.Image.jpegload_buffer(exif.put_in_jpeg(block, jpeg))
     except pyvips.Error:
         return None
-
-
-def profile_space(profile: bytes) -> bytes | None:
-    """A profile's colour space, e.g. b"RGB " or b"GRAY".
-
-    None if this is not a profile or has no room for a tag.
-    """
-    if len(profile) <= PROFILE_HEADER_BYTES + 4 or profile[36:40] != b"acsp":
-        return None
-    return profile[16:20]
 
 
 def _declared_bytes(profile: bytes) -> int:

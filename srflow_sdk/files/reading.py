@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import libvips
 from srflow_sdk.files.animations import Animation
 from srflow_sdk.files.formats import (
     MAX_PIXELS,
@@ -30,10 +29,12 @@ from srflow_sdk.files.formats import (
     PathLike,
     recognise,
 )
-from srflow_sdk.files.metadata import PROFILE_FIELD, Metadata, read_metadata
+from srflow_sdk.files.metadata import Metadata, read_metadata
 from srflow_sdk.files.provenance import Provenance, parse_provenance
 from srflow_sdk.files.tiff import PHOTOMETRIC, PLANAR, Tiff, read_tiff
+from srflow_sdk.pixels.colour import PROFILE_FIELD
 from srflow_sdk.pixels.in_memory import PILLOW_ERRORS, ImageKind, unpacked
+from srflow_sdk.system import libvips
 from srflow_sdk.system.local_files import file_sha256, open_regular
 from srflow_sdk.system.raising import is_installed
 

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.files import libvips, tiff
+from srflow_sdk.files import tiff
 from srflow_sdk.files.formats import PathLike, check_writable, format_of, save_options
 from srflow_sdk.files.metadata import Metadata, attach, forget_png_resolution
 from srflow_sdk.files.provenance import Provenance, add_provenance, remove_stale
 from srflow_sdk.files.reading import RAW_DTYPES
 from srflow_sdk.pixels.in_memory import from_unit
+from srflow_sdk.system import libvips
 from srflow_sdk.system.local_files import content_sha256, replacing
 
 _LOGGER = logging.getLogger(__name__)

@@ -1,1 +1,1 @@
-"""What only a flow does: invert pictures, restore them, transfer content."""
+"""Uses that only a flow has: restore pictures, transfer content, choose the best of samples."""

@@ -28,15 +28,15 @@ from srflow_sdk.drawing.file_upscaling import (
     open_writer,
     record_provenance,
 )
+from srflow_sdk.drawing.inverting import opaque_image, reduced_image, round_trip_halo
 from srflow_sdk.drawing.options import DrawOptions, Progress, part_progress
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, WriteOptions, check_writable, open_image
 from srflow_sdk.files.formats import save_options
-from srflow_sdk.flow.inverting import opaque_image, reduced_image, round_trip_halo
 from srflow_sdk.flow.options import RestoreOptions
+from srflow_sdk.geometry.tiles import padded_size
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents

@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 
 from srflow_sdk.drawing.file_upscaling import FileResult
+from srflow_sdk.drawing.inverting import reduced_image, round_trip_halo
 from srflow_sdk.drawing.options import part_progress
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import ImageReader, WriteOptions
 from srflow_sdk.files.passed_images import AnyImage, load_image
-from srflow_sdk.flow.inverting import reduced_image, round_trip_halo
 from srflow_sdk.flow.options import Blend, TransferOptions
 from srflow_sdk.flow.restoring import encode_for_round_trip, make_file
+from srflow_sdk.geometry.tiles import padded_size
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import (

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path, level_taus, one_of, real, whole
-from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.geometry.tiles import Window
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, normalise
 from srflow_sdk.model.bundle import Bundle

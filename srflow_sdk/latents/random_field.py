@@ -42,7 +42,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -50,9 +49,15 @@ from numpy.typing import NDArray
 
 from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.geometry.sizes import LATENT_SCHEME, LatentLevel
 
-LATENT_SCHEME = 1
-"""Version of the latent field; a bundle names the one it was made for."""
+__all__ = [
+    "LATENT_SCHEME",
+    "LatentLevel",
+    "normal_from_words",
+    "standard_normal",
+    "window_noise",
+]
 
 _CHANNELS_PER_BLOCK = 8
 _WORDS_PER_BLOCK = 4
@@ -83,21 +88,6 @@ _A, _B, _C, _D = (
         "6.89767334985100004550e-1 1.67638483018380384940e0 2.05319162663775882187e0 1.0",
     )
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class LatentLevel:
-    """Latents of one flow level, standard normal float32.
-
-    N×channels×(HR height / 2^level)×(HR width / 2^level).
-    """
-
-    level: int
-    """Level of the flow, 1 (the finest) … 16; 2^level divides scale × size_multiple, so the shape
-    above is whole."""
-
-    channels: int
-    """Number of channels, 1 … 65536."""
 
 
 def window_noise(

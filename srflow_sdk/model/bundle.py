@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from srflow_sdk.errors import ArgumentError, BundleError
-from srflow_sdk.latents.random_field import LatentLevel
+from srflow_sdk.geometry.sizes import LatentLevel
 from srflow_sdk.model.manifest import INVERTER, SCHEMA_VERSION, Manifest
 from srflow_sdk.system.local_files import content_sha256, open_regular
 

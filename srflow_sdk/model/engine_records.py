@@ -12,7 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from srflow_sdk.system.plain_text import command_line
+from srflow_sdk.geometry.sizes import LrProfile
+from srflow_sdk.plain_text import command_line
+
+__all__ = [
+    "RTX_SMS",
+    "EnginePrecision",
+    "EngineRecord",
+    "EngineRuntime",
+    "LrProfile",
+    "PluginLibrary",
+    "engines_command",
+]
 
 EngineRuntime = Literal["tensorrt", "tensorrt_rtx"]
 """Which library builds and runs an engine, by the name of its Python module."""
@@ -23,32 +34,6 @@ EnginePrecision = Literal["fp32", "fp16"]
 RTX_SMS = (75, 80, 86, 89, 120, 121)
 """GPUs that TensorRT-RTX 1.7 builds for, as its ComputeCapability names them; others need
 TensorRT."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LrProfile:
-    """LR sizes that an engine takes, as (height, width) in LR pixels, each 1 … 65536.
-
-    All other shapes follow: an engine's encoder takes `lr` 1×3×h×w, its sampler one image's
-        conditioning and latents.
-
-    Attributes:
-        min: the smallest size.
-        opt: the size that its kernels were chosen for.
-        max: the largest size.
-    """
-
-    min: tuple[int, int]
-    opt: tuple[int, int]
-    max: tuple[int, int]
-
-    def holds(self, height: int, width: int) -> bool:
-        """True if an LR image of this size fits."""
-        return self.min[0] <= height <= self.max[0] and self.min[1] <= width <= self.max[1]
-
-    def __str__(self) -> str:
-        """The profile as `srflow-export --shapes` takes it, such as "16x16,88x120,256x256"."""
-        return ",".join("x".join(map(str, size)) for size in (self.min, self.opt, self.max))
 
 
 @dataclass(frozen=True, kw_only=True)

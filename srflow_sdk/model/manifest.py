@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from srflow_sdk._checks import real, whole
 from srflow_sdk.errors import BundleError
-from srflow_sdk.latents.random_field import LATENT_SCHEME, LatentLevel
+from srflow_sdk.geometry.sizes import LATENT_SCHEME, LatentLevel
 from srflow_sdk.model.engine_records import EngineRecord
-from srflow_sdk.system.plain_text import is_plain, short
+from srflow_sdk.plain_text import is_plain, short
 
 SCHEMA_VERSION = 1
 """The newest manifest schema that this SDK reads, and the one it writes."""

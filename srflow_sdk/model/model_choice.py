@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from srflow_sdk._checks import file_path
-from srflow_sdk.drawing.options import DrawOptions, OutputSize
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
 from srflow_sdk.files.formats import SNIFFED_BYTES, recognise
 from srflow_sdk.files.passed_images import AnyImage, as_path_or_picture
+from srflow_sdk.geometry.sizes import OutputSize, check_scale
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.damage import STRIP_ROWS, Damage, measure_damage, strips_of
 from srflow_sdk.pixels.in_memory import Pixels, unpacked
@@ -160,7 +160,7 @@ def choose_model(
     Example: >>> with Upscaler(choose_model("photo.jpg").name) as upscaler: ...  # what Upscaler()
         does for each picture
     """
-    DrawOptions(scale=scale)  # checks it
+    check_scale(scale)
     bundles = needed(bundles_of(among), scale)
     if len(bundles) == 1 and bundles[0]._cleaner is None:
         return ModelChoice(name=bundles[0].manifest.name, why="")

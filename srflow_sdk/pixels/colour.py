@@ -18,11 +18,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.files.libvips import pyvips, start_threads
-from srflow_sdk.files.metadata import PROFILE_FIELD, PROFILE_HEADER_BYTES, profile_space
 from srflow_sdk.pixels.in_memory import Floats, Pixels, to_unit
+from srflow_sdk.system.libvips import pyvips, start_threads
 
 _LOGGER = logging.getLogger(__name__)
+
+PROFILE_FIELD = "icc-profile-data"
+"""libvips' name for an image's ICC profile."""
+
+PROFILE_HEADER_BYTES = 128
+"""Length of a profile's header (ICC.1:2022, section 7.2); the tag table follows."""
 
 _REFUSED = "the image's colour profile %s; its values are taken as sRGB"
 _STRIP = 1 << 15  # pixels
@@ -187,6 +192,16 @@ def _conversion(icc_profile: bytes) -> ColourConversion | None:
         _LOGGER.warning(_REFUSED, "is damaged, or works in one direction only")
         return None
     return None if difference <= _SAME else conversion
+
+
+def profile_space(profile: bytes) -> bytes | None:
+    """A profile's colour space, e.g. b"RGB " or b"GRAY".
+
+    None if this is not a profile or has no room for a tag.
+    """
+    if len(profile) <= PROFILE_HEADER_BYTES + 4 or profile[36:40] != b"acsp":
+        return None
+    return profile[16:20]
 
 
 def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.floating[Any]]] | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.pixels.transparency import enlarged, filled
-from srflow_sdk.system.plain_text import short
+from srflow_sdk.plain_text import short
 
 _FARTHEST = 1e30  # times the range's width; the pixels beyond it are resized in float32
 

@@ -1,1 +1,1 @@
-"""The machine and its operating system: memory, GPUs, caches, locks, interrupts."""
+"""The machine and its operating system: memory, GPUs, caches, locks, whole files, interrupts."""

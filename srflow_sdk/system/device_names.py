@@ -9,7 +9,7 @@ import re
 from typing import Literal, TypeAlias, cast, get_args
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.plain_text import short
+from srflow_sdk.plain_text import short
 
 # what ONNX Runtime's plug-in providers run, in the order of "auto"
 PluginDevice = Literal["rtx", "webgpu"]

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srflow_sdk.drawing.tiles import plan_tiles
 from srflow_sdk.files.provenance import Provenance, parse_provenance
+from srflow_sdk.geometry.tiles import plan_tiles
 from srflow_sdk.latents.random_field import standard_normal
 
 SOURCES = Path(__file__).parents[2] / "examples" / "web" / "src"

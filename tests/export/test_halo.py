@@ -26,7 +26,7 @@ from srflow_export.halo import (
 from srflow_export.parity.gate import float32_backend
 from srflow_export.parity.photographs import collage, photographs
 from srflow_sdk.backends import OnnxRuntimeBackend
-from srflow_sdk.drawing.tiles import plan_tiles
+from srflow_sdk.geometry.tiles import plan_tiles
 from srflow_sdk.model.bundle import Bundle, Manifest
 from srflow_training import save_checkpoint
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit

@@ -15,7 +15,7 @@ from srflow_export.parity.photographs import photographs
 from srflow_export.plain import draw_as_runtime
 from srflow_sdk import Bundle
 from srflow_sdk.drawing.low_resolution import ChromaBounds
-from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.geometry.tiles import Window
 from srflow_training import PlainEncoder, load_checkpoint, save_checkpoint
 from srflow_training.validation import runtime_noise
 from tests.export.test_halo import worst

@@ -23,7 +23,7 @@ PUBLIC = (
     "srflow_sdk.backends",
     "srflow_sdk.clips",
     "srflow_apps.commands.cli",
-    "srflow_sdk.drawing.tiles",
+    "srflow_sdk.geometry.tiles",
     "srflow_sdk.encoding",
     "srflow_sdk.errors",
     "srflow_sdk.latents.picture_latents",

@@ -15,21 +15,18 @@ import pytest
 from .bare_environment import ROOT
 
 PACKAGE = "srflow_sdk"
-# from the bottom; a name is a module of srflow_sdk, or a package with all of it that is not named
-# itself
+# from the bottom; a name is a folder of srflow_sdk, or a module beside them
 LAYERS = [
-    {"system.plain_text"},
-    {"_version", "_lazy_names", "errors"},
-    {"_checks"},
-    {"system", "model.engine_records", "pixels.in_memory", "latents.random_field"},
-    {"drawing.tiles", "files"},
-    {"model.manifest"},
-    {"pixels", "model.bundle"},
-    {"latents", "model.serving_config"},
+    {"_version", "_lazy_names", "plain_text"},
+    {"errors"},
+    {"_checks", "system"},
+    {"geometry", "pixels"},
+    {"files"},
+    {"model"},
+    {"latents"},
     {"backends"},
     {"drawing"},
-    {"flow.inverting"},
-    {"encoding", "model.model_choice"},
+    {"encoding"},
     {"flow"},
     {"upscaler"},
     {"aio", "clips"},
@@ -93,12 +90,8 @@ def for_type_checkers(path: Path) -> list[ast.AST]:
 
 
 def part(module: str) -> str:
-    """The name in LAYERS that a module belongs to: the longest one that is the module or a package
-    around it."""
-    named = {name for layer in LAYERS for name in layer}
-    parts = module.split(".")[1:] or ["__init__"]
-    places = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
-    return next((place for place in places if place in named), places[-1])
+    """The name in LAYERS that a module belongs to."""
+    return (module.split(".")[1:] or ["__init__"])[0]
 
 
 def is_empty(module: str) -> bool:

@@ -29,7 +29,7 @@ from PIL import Image, IptcImagePlugin
 
 from srflow_sdk import FileResult, Latents, OutputSize, Upscaler, read_provenance
 from srflow_sdk.clips import FrameUpscaler
-from srflow_sdk.files import libvips  # which silences it, unless somebody imported it before
+from srflow_sdk.system import libvips  # which silences it, unless somebody imported it before
 
 HERE = Path(__file__).parent
 RECORD = HERE / "pictures.json"

@@ -19,12 +19,12 @@ from torch.utils.tensorboard import SummaryWriter
 
 from srflow_apps.commands.signals import STOPPING, Interrupts, deferred_interrupts
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
+from srflow_sdk.plain_text import command_line
 from srflow_sdk.system.local_files import (
     remove_stale_parts,
     remove_stale_parts_in,
     write_atomically,
 )
-from srflow_sdk.system.plain_text import command_line
 from srflow_training.checkpoints import (
     ENCODER_NOTE,
     SAMPLING_NOTES,

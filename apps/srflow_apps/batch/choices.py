@@ -14,7 +14,7 @@ from srflow_sdk.system.device_names import Device, Precision
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from srflow_sdk.drawing.tiles import TileSize
+    from srflow_sdk.geometry.tiles import TileSize
 
 Format = Literal["png", "jpg", "webp", "tif", "avif"]
 FORMATS: tuple[Format, ...] = get_args(Format)

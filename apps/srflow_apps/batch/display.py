@@ -19,7 +19,7 @@ import click
 
 from srflow_apps.batch.storage import shown
 from srflow_apps.commands.base_command import abandon, write_error
-from srflow_sdk.system.plain_text import printable
+from srflow_sdk.plain_text import printable
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -34,8 +34,7 @@ from srflow_sdk.drawing.file_upscaling import (
     record_provenance,
 )
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.options import DrawOptions, OutputSize, Progress, make_request
-from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
 from srflow_sdk.errors import (
     ArgumentError,
     CancelledError,
@@ -59,6 +58,8 @@ from srflow_sdk.files.passed_images import AnyImage
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 from srflow_sdk.flow.transferring import transfer_file
+from srflow_sdk.geometry.sizes import OutputSize
+from srflow_sdk.geometry.tiles import Window
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import (
@@ -71,9 +72,9 @@ from srflow_sdk.model.model_choice import (
     see_damage,
 )
 from srflow_sdk.pixels.in_memory import luma, to_unit
+from srflow_sdk.plain_text import without_secrets
 from srflow_sdk.system.interrupts import cancelled_by
 from srflow_sdk.system.local_files import file_sha256, write_atomically
-from srflow_sdk.system.plain_text import without_secrets
 from srflow_sdk.system.raising import stop_if_set
 from srflow_sdk.upscaler import Upscaler
 

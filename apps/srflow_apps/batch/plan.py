@@ -30,12 +30,12 @@ from srflow_apps.batch.storage import (
 )
 from srflow_apps.clips.files import CLIPS
 from srflow_sdk._checks import flag, one_of, whole
-from srflow_sdk.drawing.tiles import TileSize
 from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
 from srflow_sdk.files import MAX_PIXELS, READABLE, UNREAD, WRITABLE, check_writable, read_provenance
 from srflow_sdk.files.animations import Animation
 from srflow_sdk.files.formats import format_of, save_options
 from srflow_sdk.files.provenance import INTERVAL
+from srflow_sdk.geometry.tiles import TileSize
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.local_files import check_replaceable, is_writable
 

@@ -23,9 +23,9 @@ from srflow_sdk.errors import (
     MissingExtraError,
     SRFlowError,
 )
+from srflow_sdk.plain_text import QUERY, without_secrets
 from srflow_sdk.system import local_files
 from srflow_sdk.system.interrupts import abandonable
-from srflow_sdk.system.plain_text import QUERY, without_secrets
 
 _T = TypeVar("_T")
 

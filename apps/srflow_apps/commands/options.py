@@ -121,7 +121,7 @@ def tile_size(text: str) -> Any:
     """`auto`, `none` or a number of pixels."""
     if text in ("auto", "none"):
         return None if text == "none" else text
-    from srflow_sdk.drawing.tiles import MIN_TILE
+    from srflow_sdk.geometry.tiles import MIN_TILE
 
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < MIN_TILE:
         raise click.BadParameter(
@@ -161,7 +161,7 @@ def scale(text: str) -> float:
 
 def size(text: str) -> Any:
     """`3840x`, `x2160` or `3840x2160`: a width, a height, or both to fit within."""
-    from srflow_sdk.drawing.options import OutputSize
+    from srflow_sdk.geometry.sizes import OutputSize
 
     match = re.fullmatch(r"(\d{0,6})x(\d{0,6})", text.lower().replace("×", "x"), re.ASCII)
     width, height = (
@@ -176,7 +176,7 @@ def size(text: str) -> Any:
 
 def longer_side(text: str) -> Any:
     """Pixels of the longer side."""
-    from srflow_sdk.drawing.options import OutputSize
+    from srflow_sdk.geometry.sizes import OutputSize
 
     if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or int(text) < 1:
         raise click.BadParameter(f"{text!r} is not a number of pixels, such as 4096")

@@ -15,8 +15,8 @@ from PIL import Image
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.drawing.painter import KeptTiles, Painter
-from srflow_sdk.drawing.tiles import Tile, Window, padded_size
 from srflow_sdk.files import read_image
+from srflow_sdk.geometry.tiles import Tile, Window, padded_size
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
 from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
 

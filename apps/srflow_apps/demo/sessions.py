@@ -18,7 +18,7 @@ from srflow_apps.demo.live import LivePhoto
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import RAISE_LIMIT
 from srflow_sdk.model.model_choice import ModelChoice
-from srflow_sdk.system.plain_text import is_plain
+from srflow_sdk.plain_text import is_plain
 from srflow_sdk.system.raising import stop_if_set
 
 Work = Callable[[Callable[[int, int], None], threading.Event], Any]

@@ -24,8 +24,9 @@ from srflow_apps.demo.sessions import Session
 from srflow_sdk._checks import real, whole
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
-from srflow_sdk.files import WriteOptions, libvips, open_image
+from srflow_sdk.files import WriteOptions, open_image
 from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, choose_model
+from srflow_sdk.system import libvips
 from srflow_sdk.upscaler import Upscaler
 
 SAMPLES = 8

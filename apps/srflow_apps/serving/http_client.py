@@ -32,8 +32,8 @@ from srflow_sdk.errors import (
     RemoteError,
     SRFlowError,
 )
+from srflow_sdk.plain_text import is_plain, short
 from srflow_sdk.system.interrupts import abandonable, is_cancelled
-from srflow_sdk.system.plain_text import is_plain, short
 
 PORT = 8000
 """Triton's own, which an address without one means."""

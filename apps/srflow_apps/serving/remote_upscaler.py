@@ -28,10 +28,10 @@ from srflow_sdk._checks import real, whole
 from srflow_sdk.backends import Backend, Conditioning, Finish
 from srflow_sdk.drawing.options import Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter, is_usable, make_nonfinite_error
-from srflow_sdk.drawing.tiles import MIN_TILE, Tile, TileSize, Window, check_tile, padded_size
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, BundleError, RemoteError, UnavailableError
 from srflow_sdk.files.passed_images import AnyImage
+from srflow_sdk.geometry.tiles import MIN_TILE, Tile, TileSize, Window, check_tile, padded_size
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import BY_PICTURE

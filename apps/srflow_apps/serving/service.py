@@ -19,11 +19,11 @@ from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter
 from srflow_sdk.drawing.temperature import Temperature
-from srflow_sdk.drawing.tiles import Tile, Window
 from srflow_sdk.encoding import Encoding
 from srflow_sdk.errors import ArgumentError, ImageError, OutOfMemoryError
 from srflow_sdk.files import RAISE_LIMIT, read_image, spooled
 from srflow_sdk.files.passed_images import eight_bit_picture
+from srflow_sdk.geometry.tiles import Tile, Window
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import ServingOptions
 from srflow_sdk.pixels.in_memory import ImageKind, unpacked

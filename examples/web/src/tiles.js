@@ -1,5 +1,5 @@
 /**
- * Where tiles lie, in LR pixels: the plan of srflow_sdk/drawing/tiles.py, so that a picture has the same tiles as Upscaler's.
+ * Where tiles lie, in LR pixels: the plan of srflow_sdk/geometry/tiles.py, so that a picture has the same tiles as Upscaler's.
  *
  * @typedef {{top: number, left: number, height: number, width: number}} Window
  * @typedef {{core: Window, window: Window}} Tile core: what the tile contributes; window: what the network sees

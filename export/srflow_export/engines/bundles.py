@@ -25,8 +25,8 @@ from srflow_sdk.backends.native_library import (
     load_plugins,
     plugins_of,
 )
-from srflow_sdk.drawing.tiles import MIN_TILE, core_size, padded_size
 from srflow_sdk.errors import ArgumentError, ExportError
+from srflow_sdk.geometry.tiles import MIN_TILE, core_size, padded_size
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import (
     EnginePrecision,

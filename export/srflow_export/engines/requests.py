@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from srflow_sdk.drawing import tiles
 from srflow_sdk.errors import ArgumentError, ExportError, MissingExtraError
+from srflow_sdk.geometry import tiles
 from srflow_sdk.model.engine_records import (
     EnginePrecision,
     EngineRuntime,

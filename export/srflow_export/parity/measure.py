@@ -19,7 +19,7 @@ from srflow_export.progress import Progress, Say
 from srflow_sdk.errors import ExportError
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Manifest
-from srflow_sdk.system.plain_text import command_line
+from srflow_sdk.plain_text import command_line
 from srflow_training.model import SRFlow
 
 G_LOGGER.module_severity = G_LOGGER.WARNING  # it announces every file

@@ -36,8 +36,8 @@ from srflow_sdk.backends.tensorrt_engines.cuda import (
     DeviceMemory,
     Launch,
 )
-from srflow_sdk.drawing.tiles import padded_size
 from srflow_sdk.errors import DeviceError, OutOfMemoryError
+from srflow_sdk.geometry.tiles import padded_size
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.local_files import write_atomically
 

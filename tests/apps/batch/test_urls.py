@@ -11,7 +11,7 @@ import pytest
 from srflow_apps.batch.plan import identity
 from srflow_apps.batch.storage import UrlPath, as_path
 from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.system.plain_text import without_secrets
+from srflow_sdk.plain_text import without_secrets
 
 SIGNED = (
     "https://somebody:s3cr3t@Store.example:443/photos/a.png?X-Amz-Signature=s3cr3t%2F1&x=/y#s3cr3t"

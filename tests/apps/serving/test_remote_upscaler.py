@@ -19,8 +19,8 @@ from PIL import Image
 from srflow_apps.commands import cli
 from srflow_apps.serving.remote_upscaler import ENVELOPE_BYTES, Limits
 from srflow_sdk import ArgumentError, RemoteError, Upscaler, read_provenance
-from srflow_sdk.drawing.tiles import padded_size, plan_tiles
 from srflow_sdk.files import read_image, write_image
+from srflow_sdk.geometry.tiles import padded_size, plan_tiles
 from srflow_sdk.triton import RemoteUpscaler
 from tests.sdk.calibrated import calibrated
 from tests.sdk.clean_and_noisy import noisy, smooth

@@ -23,8 +23,8 @@ from srflow_export.engines.requests import EngineRequest, Library, parse_shapes
 from srflow_sdk._version import __version__
 from srflow_sdk.backends import native_library
 from srflow_sdk.backends.native_library import PLUGINS
-from srflow_sdk.drawing.tiles import core_size
 from srflow_sdk.errors import BundleError, DeviceError, ExportError
+from srflow_sdk.geometry.tiles import core_size
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import PluginLibrary
 from srflow_sdk.system.hardware import Gpu

@@ -14,7 +14,7 @@ from srflow_sdk.backends import tensorrt
 from srflow_sdk.backends.base import Drawing
 from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import cuda
-from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.geometry.tiles import Window
 from srflow_sdk.system.hardware import Gpu
 from srflow_sdk.upscaler import Upscaler
 

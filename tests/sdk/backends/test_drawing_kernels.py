@@ -13,8 +13,8 @@ from srflow_sdk.backends import Backend, Finish, OnnxRuntimeBackend, base
 from srflow_sdk.backends.tensorrt import TensorRTBackend
 from srflow_sdk.backends.tensorrt_engines import execution
 from srflow_sdk.drawing.low_resolution import ChromaBounds
-from srflow_sdk.drawing.tiles import Window
 from srflow_sdk.errors import DeviceError
+from srflow_sdk.geometry.tiles import Window
 from srflow_sdk.pixels.in_memory import from_unit
 
 from ..tiny_bundle import write_tiny_bundle

@@ -14,7 +14,7 @@ from srflow_sdk.backends import Backend, Finish, OnnxRuntimeBackend, base
 from srflow_sdk.backends.ort import gpu_drawing
 from srflow_sdk.backends.providers import PROVIDERS
 from srflow_sdk.drawing.low_resolution import ChromaBounds
-from srflow_sdk.drawing.tiles import Window
+from srflow_sdk.geometry.tiles import Window
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.pixels.in_memory import from_unit
 

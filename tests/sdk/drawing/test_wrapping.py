@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from srflow_sdk import OutputSize
 from srflow_sdk.clips import FrameUpscaler
-from srflow_sdk.drawing.options import DrawOptions, OutputSize
+from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.drawing.wrapping import cut_margins
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.latents.picture_latents import Latents

@@ -98,7 +98,8 @@ import resource, signal, sys, threading
 import numpy as np
 from pathlib import Path
 from srflow_sdk.errors import ImageError
-from srflow_sdk.files import ImageWriter, libvips
+from srflow_sdk.files import ImageWriter
+from srflow_sdk.system import libvips
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 noise = np.random.default_rng(0).integers(0, 256, (100, 600, 3), dtype=np.uint8)

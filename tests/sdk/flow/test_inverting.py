@@ -6,9 +6,9 @@ import threading
 import numpy as np
 import pytest
 
+from srflow_sdk.drawing.inverting import reduced_image
 from srflow_sdk.drawing.low_resolution import ChromaBounds
 from srflow_sdk.errors import ArgumentError, BundleError, CancelledError, ImageError, NonFiniteError
-from srflow_sdk.flow.inverting import reduced_image
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.upscaler import Upscaler

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from srflow_sdk import Upscaler
+from srflow_sdk.drawing.inverting import reduced_image
 from srflow_sdk.errors import ArgumentError, CancelledError
-from srflow_sdk.flow.inverting import reduced_image
 from srflow_sdk.flow.options import RESTORE_SCHEME, RestoreOptions
 from srflow_sdk.flow.restoring import decide, limited
 from tests.sdk.latents.pictures import changed_by, normal_latents

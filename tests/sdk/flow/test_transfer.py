@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from srflow_sdk.drawing.inverting import reduced_image
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
-from srflow_sdk.flow.inverting import reduced_image
 from srflow_sdk.flow.transferring import mask_of
 from srflow_sdk.pixels.colour import conversion_for
 from srflow_sdk.upscaler import Upscaler

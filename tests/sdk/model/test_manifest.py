@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from srflow_sdk import plain_text
 from srflow_sdk.errors import ArgumentError, BundleError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.engine_records import (
@@ -17,7 +18,6 @@ from srflow_sdk.model.engine_records import (
 )
 from srflow_sdk.model.manifest import Manifest, _read_record, manifest_digest
 from srflow_sdk.model.serving_config import described
-from srflow_sdk.system import plain_text
 from tests.sdk.calibrated import INTERVALS, calibrated
 
 RECORD = EngineRecord(

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from srflow_sdk.files import libvips  # imported elsewhere first, pyvips would log libvips' warnings
 from srflow_sdk.pixels import colour
 from srflow_sdk.pixels.colour import conversion_for
+from srflow_sdk.system import (
+    libvips,  # imported elsewhere first, pyvips would log libvips' warnings
+)
 from tests.sdk.pixels.icc_writer import (
     ADOBE_RGB,
     D50,

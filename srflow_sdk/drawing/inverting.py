@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import Progress
 from srflow_sdk.drawing.painter import KeptTiles, Painter
-from srflow_sdk.drawing.tiles import Tile, Window, padded_size, tile_rows
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
+from srflow_sdk.geometry.tiles import Tile, Window, padded_size, tile_rows
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.picture_latents import Latents, check_made_by
 from srflow_sdk.model.manifest import Manifest

@@ -3,7 +3,8 @@ import itertools
 import numpy as np
 import pytest
 
-from srflow_sdk.drawing.tiles import (
+from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.geometry.tiles import (
     AUTO_BUDGET_BYTES,
     MIN_TILE,
     Window,
@@ -12,7 +13,6 @@ from srflow_sdk.drawing.tiles import (
     plan_tiles,
     split_tile,
 )
-from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.model.engine_records import LrProfile
 
 

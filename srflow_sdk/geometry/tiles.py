@@ -17,7 +17,7 @@ from typing import Literal
 
 from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError, DeviceError
-from srflow_sdk.model.engine_records import LrProfile
+from srflow_sdk.geometry.sizes import LrProfile
 
 TileSize = int | Literal["auto"] | None
 """Side of tiles in LR pixels; "auto" fits them to the free memory; None: the whole image is one
