@@ -13,11 +13,21 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, get_args
 
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Operation, do_one, write_report
+from srflow_apps.batch.jobs import Job, do_job
+from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.plan import Plan, ending_of, make_plan
 from srflow_apps.batch.ray import Cluster
+from srflow_apps.batch.report import write_report
+from srflow_apps.batch.results import FolderFile, FolderResult
 from srflow_apps.batch.run import Pixels, run_plan
-from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, standing_for
+from srflow_apps.batch.storage import (
+    UrlPath,
+    as_path,
+    exists,
+    is_folder,
+    read_locally,
+    standing_for,
+)
 from srflow_apps.clips.files import is_clip
 from srflow_apps.commands.signals import (
     STOPPING,
@@ -114,7 +124,7 @@ def run_command(
         recipe = None
         if again is not None:
             recipe = read_recipe(again, operation=operation)
-            operation = operation.recorded(recipe)
+            operation = operation.from_recipe(recipe)
             how = {"tile": recipe.tile, "precision": recipe.precision}
             if machine.device == "auto" and recipe.device in get_args(
                 DeviceName
@@ -208,7 +218,7 @@ def _upscaler(plan: Plan, machine: MachineChoices, *, recipe: Provenance | None)
         )
     if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):
         with contextlib.suppress(ImageError, OSError):  # it fails later
-            chosen = [models.bundles[models.of(plan.jobs[0].source, plan.jobs[0].source).name]]
+            chosen = [models.bundles[models.choose(plan.jobs[0].source, plan.jobs[0].source).name]]
     options = {name: getattr(machine, name) for name in ("device", "precision", "threads", "tile")}
     return Upscaler(chosen, **options)
 
@@ -283,7 +293,7 @@ def _dry_run(plan: Plan, display: Display) -> None:
     counts = Counter(failed=len(plan.found.refused))
     with raised_interrupts(*STOPPING):
         for job in plan.jobs:
-            file = do_one(job, plan.models, settings=settings)
+            file = do_job(job, plan.models, settings=settings)
             counts[file.status] += 1
             if file.status == "failed":
                 display.say(f"error: {file.error}")
@@ -384,7 +394,7 @@ def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path
         place / name for place in (output.parent, Path()) if name and (place / name).is_file()
     ]
     for path in given or places:
-        with reading(path) as local:
+        with read_locally(path) as local:
             if file_sha256(local) == recipe.source_sha256:
                 return path
     found = (

@@ -24,7 +24,7 @@ from srflow_sdk.system.plain_text import printable
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from srflow_apps.batch.jobs import FolderFile
+    from srflow_apps.batch.results import FolderFile
     from srflow_apps.batch.run import Pixels
 
 FIRST_AFTER_S = 2.0

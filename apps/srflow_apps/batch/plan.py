@@ -18,7 +18,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from srflow_apps.batch.choices import FORMATS, FileChoices, Format
-from srflow_apps.batch.jobs import FolderFile, Job, Models, Operation, Settings, Upscaling, failure
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.models import Models
+from srflow_apps.batch.operations import Operation, Upscaling
+from srflow_apps.batch.results import FolderFile, failure
 from srflow_apps.batch.storage import (
     UrlPath,
     as_path,
@@ -93,7 +96,7 @@ def make_plan(
 
     directory: `output` is one, whatever its name.
     """
-    bundles = operation.needed(bundles)
+    bundles = operation.select_bundles(bundles)
     part = cast("Any", files.shard)
     for name in ("recursive", "resume", "overwrite"):
         flag(name, getattr(files, name))
@@ -265,7 +268,7 @@ class Naming:
             bounds=operation.interval is not None,
             values={
                 name: value
-                for name, value in operation.named(bundle.manifest).items()
+                for name, value in operation.name_fields(bundle.manifest).items()
                 if value is not None
             },
         )

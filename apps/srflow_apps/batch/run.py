@@ -13,21 +13,22 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from srflow_apps.batch.choices import FileChoices, Format
-from srflow_apps.batch.jobs import (
+from srflow_apps.batch.jobs import Job, do_job
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.plan import Plan, make_plan
+from srflow_apps.batch.ray import Cluster, run_on_ray
+from srflow_apps.batch.report import write_report
+from srflow_apps.batch.results import (
+    DiskFullError,
     EndedError,
     FolderFile,
     FolderResult,
-    Job,
+    ServerLostError,
     Take,
-    Upscaling,
-    do_one,
-    write_report,
 )
-from srflow_apps.batch.plan import Plan, make_plan
-from srflow_apps.batch.ray import Cluster, run_on_ray
 from srflow_apps.batch.storage import UrlPath, as_path, folders_for, remove_leftovers
 from srflow_sdk._checks import file_path, keywords_of
 from srflow_sdk.drawing.options import DrawOptions, Progress
@@ -112,13 +113,15 @@ def run_plan(
     """
     targets = [target for job in plan.jobs for target in job.targets]
     done = dict[int, FolderFile]()
-    ended = dict[str, Any]()
+    interrupted = disk_full = server_lost = False
 
     def take(number: int, file: FolderFile) -> None:
         done[number] = file
         finished(number, file)
-        if file.disk_full or file.server_lost:
-            raise EndedError("disk_full" if file.disk_full else "server_lost")
+        if file.disk_full:
+            raise DiskFullError
+        if file.server_lost:
+            raise ServerLostError
 
     with folders_for(
         targets, alone=len(plan.jobs) == plan.total
@@ -130,13 +133,20 @@ def run_plan(
             elif plan.jobs:
                 run_on_ray(plan, cluster=cluster, take=take, check=check)
         except KeyboardInterrupt:
-            ended["interrupted"] = True
-        except EndedError as error:
-            ended[str(error)] = True
+            interrupted = True
+        except DiskFullError:
+            disk_full = True
+        except ServerLostError:
+            server_lost = True
         remove_leftovers(targets)  # of workers that died
     files = (*plan.found.refused, *(done[number] for number in sorted(done)))
-    total = len(plan.jobs) + len(plan.found.refused)
-    return FolderResult(files=files, total=total, **ended)
+    return FolderResult(
+        files=files,
+        total=len(plan.jobs) + len(plan.found.refused),
+        interrupted=interrupted,
+        disk_full=disk_full,
+        server_lost=server_lost,
+    )
 
 
 def _run_in_threads(
@@ -164,7 +174,7 @@ def _run_in_threads(
                 else:
                     turn.close()
 
-            return do_one(job, plan.models, settings=plan.settings, progress=drawn, cancel=cancel)
+            return do_job(job, plan.models, settings=plan.settings, progress=drawn, cancel=cancel)
 
     numbered = iter(enumerate(plan.jobs, start=1))
     begun = deque[tuple[int, Future[FolderFile]]]()

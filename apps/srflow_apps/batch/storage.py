@@ -243,7 +243,7 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[Path]:
+def read_locally(path: Path) -> Iterator[Path]:
     """A local file with this content and the same bare name, while the block runs. Its ImageErrors
     name the path.
     """
@@ -254,7 +254,7 @@ def reading(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
+def write_locally(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
     """Local paths to write, with the same bare names. URLs appear, each whole, if the block ends
     without an error.
     """

@@ -21,8 +21,9 @@ import numpy as np
 
 from srflow_apps.batch.command import FAILED, STANDARD
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import Upscaling, failure
+from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import check_place
+from srflow_apps.batch.results import failure
 from srflow_apps.batch.run import Pixels
 from srflow_apps.clips.files import (
     WRITTEN,
@@ -85,9 +86,11 @@ def run_clips(
         opencv()
     with Display(quiet=machine.quiet) as display:
         display.unit = "frame"
-        bundles = upscaling.needed(bundles_of(model))
+        bundles = upscaling.select_bundles(bundles_of(model))
         run = _ClipRun(upscaling, latents or "motion", bundles, codec, files, machine, display)
-        suffix = None if output is not None else upscaling.named(bundles[0].manifest)["suffix"]
+        suffix = (
+            None if output is not None else upscaling.name_fields(bundles[0].manifest)["suffix"]
+        )
         for source, target in zip(sources, _targets(sources, output, suffix), strict=True):
             try:
                 failed |= not run.make(source, target, beside=output is None)
@@ -230,7 +233,7 @@ class _ClipRun:
             "latents": self.latents,
             "keyframes": KEYFRAMES,
             "segment": SEGMENT,
-            **self.upscaling.described(bundle.manifest),
+            **self.upscaling.describe(bundle.manifest),
             **{name: getattr(encoding, name) for name in ("codec", "quality", "pixel_format")},
             "precision": self.machine.precision,
         }

@@ -29,7 +29,7 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.jobs import Operation
+    from srflow_apps.batch.operations import Operation
 
 _ONE_TARGET = ("from_output", "ray", "recursive", "shard")  # what srflow-transfer has no use for
 _OUTPUT = click.Option(
@@ -252,7 +252,7 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
         _refuse("resume", why="with --tau-map: outputs do not say with which mask they were made")
     if own.server is not None:
         _refuse("device", "threads", "precision", why="with --server: the server has its own")
-    from srflow_apps.batch.jobs import Upscaling
+    from srflow_apps.batch.operations import Upscaling
 
     upscaling = Upscaling(options=draw, interval=own.interval, tau_map=own.tau_map)
     asked.run(upscaling, inputs, samples=own.samples, server=own.server)
@@ -280,7 +280,7 @@ def restore(asked: _Asked, *, inputs: tuple[str, ...]) -> None:
     _check_inputs(inputs, asked.files)
     if asked.files.from_output is not None:
         _refuse_chosen(*asked.options)
-    from srflow_apps.batch.jobs import Restoring
+    from srflow_apps.batch.operations import Restoring
 
     asked.run(Restoring(options=RestoreOptions(**asked.options)), inputs)
 
@@ -321,7 +321,7 @@ def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path 
     """
     others = {"source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
     from srflow_apps.batch.command import STANDARD, standard_input
-    from srflow_apps.batch.jobs import Transferring
+    from srflow_apps.batch.operations import Transferring
 
     chosen = TransferOptions(**asked.options)  # a wrong one is said before the model is loaded
     piped = [what for what, path in others.items() if path == Path(STANDARD)]

@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
 from srflow_apps.batch import storage
-from srflow_apps.batch.jobs import FolderFile
+from srflow_apps.batch.results import FolderFile
 from srflow_apps.batch.storage import UrlPath
 from srflow_apps.commands import cli
 from srflow_sdk import read_provenance, upscale_folder

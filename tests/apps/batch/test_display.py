@@ -15,7 +15,8 @@ import pytest
 
 from srflow_apps.batch import display as display_module
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import FolderFile, Job
+from srflow_apps.batch.jobs import Job
+from srflow_apps.batch.results import FolderFile
 from srflow_apps.batch.run import Pixels
 from srflow_sdk.files import read_image, write_image
 from tests.sdk.conftest import UPSCALE

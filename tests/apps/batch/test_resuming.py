@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_apps.batch.jobs import Job, do_one
+from srflow_apps.batch.jobs import Job, do_job
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
@@ -134,4 +134,4 @@ def test_looking_at_outputs_can_be_cancelled(jobs: list[Job], upscaler: Upscaler
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(CancelledError):
-        do_one(jobs[0], only(upscaler), settings=settings_with(resume=True), cancel=cancel)
+        do_job(jobs[0], only(upscaler), settings=settings_with(resume=True), cancel=cancel)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_apps.batch.jobs import FolderFile, Job, Settings
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.results import FolderFile
 from srflow_apps.batch.run import run_plan
 from srflow_sdk.errors import (
     ArgumentError,
@@ -93,7 +94,7 @@ def test_no_file_begins_before_the_watcher_has_heard_of_the_last_but_one(
             assert len(begun) <= number + 1
             super().finished(number, result)
 
-    monkeypatch.setattr("srflow_apps.batch.run.do_one", skip)
+    monkeypatch.setattr("srflow_apps.batch.run.do_job", skip)
     watcher = Slow()
     run_jobs(jobs * 200, upscaler, settings=Settings(), watcher=watcher)
     assert [number for number, _ in watcher.events] == list(range(1, 601))

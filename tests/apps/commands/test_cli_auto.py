@@ -14,8 +14,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from srflow_apps.batch import storage
-from srflow_apps.batch.jobs import Job, Models, Settings, Upscaling, digest, do_one
-from srflow_apps.batch.ray import DoJobs
+from srflow_apps.batch.jobs import Job, Settings, do_job
+from srflow_apps.batch.models import Models, digest
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.ray import JobWorker
 from srflow_apps.batch.storage import UrlPath, as_path
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Upscaler, upscale_folder
@@ -118,9 +120,7 @@ def test_a_worker_of_a_cluster_chooses_too(two_models: Path, tmp_path: Path) -> 
         for name in MIXED
     ]
     sha256 = digest([bundle.manifest for bundle in bundles_of("auto")])
-    worker = DoJobs(
-        settings=Settings(), model="auto", sha256=sha256, machine={"device": "cpu", "threads": 1}
-    )
+    worker = JobWorker(settings=Settings(), model="auto", sha256=sha256, device="cpu", threads=1)
     files = [done for job in jobs if (done := worker.do(job)) is not None]
     assert [(file.model, str(file.why)[:5]) for file in files] == [
         ("x4-small", "no da"),
@@ -163,7 +163,7 @@ def test_a_file_that_comes_from_elsewhere_is_fetched_once(
     settings = Settings(operation=Upscaling(options=DrawOptions()), resume=True)
     with Upscaler("auto", device="cpu", threads=1) as upscaler:
         those = Models(bundles_of("auto"), max_pixels=10_000, upscaler=upscaler)
-        done = [do_one(job, those, settings=settings) for job in jobs]
+        done = [do_job(job, those, settings=settings) for job in jobs]
     assert [(file.status, file.model) for file in done] == [
         ("done", "x4-small"),
         ("done", "x4-photo"),
