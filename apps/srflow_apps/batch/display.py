@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from srflow_apps.batch.storage import shown
+from srflow_apps.batch.storage import show_names
 from srflow_apps.commands.base_command import abandon, write_error
 from srflow_sdk.system.plain_text import printable
 
@@ -114,13 +114,13 @@ class Display(logging.Handler):
     def answer(self, line: str) -> None:
         """Print a line on standard output, unless it is to be quiet. Raises: OSError."""
         if not self._quiet:
-            click.echo(printable(shown(line)))
+            click.echo(printable(show_names(line)))
 
     def say(self, line: str) -> None:
         """Print a line on standard error."""
         with self._lock:
             self._clear()
-            write_error(printable(shown(line)))
+            write_error(printable(show_names(line)))
 
     def printed(self, target: Path) -> None:
         """Print the name of a finished file on standard output."""

@@ -48,7 +48,7 @@ of its own."""
 
 
 @dataclass(kw_only=True)
-class Found:
+class Inputs:
     """The inputs found: jobs without targets, and of folders what is left out.
 
     refused: failed results of folders that cannot be used. others: how many files are left out, by
@@ -68,7 +68,7 @@ class Plan:
     total: int
     settings: Settings
     models: Models
-    found: Found = field(default_factory=Found)
+    inputs: Inputs = field(default_factory=Inputs)
     tile: TileSize = "auto"
     report: Path | None = None
 
@@ -102,21 +102,20 @@ def make_plan(
         flag(name, getattr(files, name))
     whole("samples", samples, least=1, most=MAX_SAMPLES)
     one_of("format", files.format or FORMATS[0], Format)
-    no_part = part is not None and not (
+    if not inputs:
+        raise ArgumentError("there are no inputs; name files and folders")
+    if output == "":
+        raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
+    if operation.interval is not None and samples > 1:
+        raise ArgumentError("an interval is of one picture, and has three files; leave out samples")
+    if part is not None and not (
         isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]
-    )
-    bounds = operation.interval is not None
-    for why, wrong in {
-        "there are no inputs; name files and folders": not inputs,
-        '-o is empty; name a file or a directory ("." is the current one)': output == "",
-        "an interval is of one picture, and has three files; leave out samples": bounds
-        and samples > 1,
-        f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)": no_part,
-    }.items():
-        if wrong:
-            raise ArgumentError(why)
+    ):
+        raise ArgumentError(
+            f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)"
+        )
     naming = Naming.of(operation, bundles[0], files, samples)
-    naming, out = placed(naming, inputs, output, directory=directory)
+    naming, out = choose_destination(naming, inputs, output, directory=directory)
     found = find_inputs(inputs, out=out, recursive=files.recursive)
     # An earlier run's outputs among the photos would be enlarged again.
     named = set(inputs)
@@ -142,16 +141,21 @@ def make_plan(
                 f"{target} and --format {files.format} are two formats; leave --format out"
             )
         save_options(target, quality=files.quality, lossless=files.lossless)
-    same: Any = {
-        name: getattr(files, name) for name in ("resume", "overwrite", "quality", "lossless")
-    }
-    same |= {"max_pixels": max_pixels, "report": files.report is not None, "beside": output is None}
     return Plan(
         jobs=mine,
         total=len(jobs),
-        settings=Settings(operation=operation, **same),
+        settings=Settings(
+            operation=operation,
+            resume=files.resume,
+            overwrite=files.overwrite,
+            quality=files.quality,
+            lossless=files.lossless,
+            max_pixels=max_pixels,
+            report=files.report is not None,
+            beside=output is None,
+        ),
         models=Models(bundles, operation.scale, max_pixels=max_pixels),
-        found=found,
+        inputs=found,
         tile=tile,
         report=files.report,
     )
@@ -166,11 +170,11 @@ def part_of(name: PurePosixPath, parts: int) -> int:
     return int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big") % parts + 1
 
 
-def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -> Found:
+def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -> Inputs:
     """Find the files given, and images in the folders given, sorted, but what is hidden or below
     `out`.
     """
-    found = Found()
+    found = Inputs()
     out = real_path(out)
     for path in inputs:
         if not is_folder(path):
@@ -336,7 +340,7 @@ def ending_of(operation: Operation, files: FileChoices) -> str:
     return f".{files.format or ('tif' if operation.raw else FORMATS[0])}"
 
 
-def placed(
+def choose_destination(
     naming: Naming, inputs: Sequence[Path], output: str | None, *, directory: bool = False
 ) -> tuple[Naming, Path]:
     """The names of outputs, and the folder that they go to. Raises: ArgumentError if they need

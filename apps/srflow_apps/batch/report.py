@@ -10,7 +10,7 @@ from srflow_apps.batch.models import digest
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.plan import Plan
 from srflow_apps.batch.results import FolderFile, FolderResult, Status
-from srflow_apps.batch.storage import folders_for, remove_leftovers, shown, write_locally
+from srflow_apps.batch.storage import folders_for, remove_leftovers, show_names, write_locally
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ImageError
 from srflow_sdk.model.model_choice import BY_PICTURE
@@ -56,7 +56,7 @@ def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
 
 def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
     def said(what: object) -> str:  # of URLs that are misspelt, too
-        return without_secrets(shown(str(what)))
+        return without_secrets(show_names(str(what)))
 
     outputs: list[dict[str, Any]] = []
     for place, target in enumerate(() if file.status == "failed" else file.targets):

@@ -139,10 +139,10 @@ def run_plan(
         except ServerLostError:
             server_lost = True
         remove_leftovers(targets)  # of workers that died
-    files = (*plan.found.refused, *(done[number] for number in sorted(done)))
+    files = (*plan.inputs.refused, *(done[number] for number in sorted(done)))
     return FolderResult(
         files=files,
-        total=len(plan.jobs) + len(plan.found.refused),
+        total=len(plan.jobs) + len(plan.inputs.refused),
         interrupted=interrupted,
         disk_full=disk_full,
         server_lost=server_lost,
@@ -324,7 +324,7 @@ def upscale_folder(
             if cancelled.is_set():
                 raise KeyboardInterrupt  # what ends a batch
 
-        for file in plan.found.refused:
+        for file in plan.inputs.refused:
             hear(file)
         if ray is None:
             plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))

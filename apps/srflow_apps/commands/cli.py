@@ -320,7 +320,7 @@ def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path 
       draw-mask | srflow-transfer portrait.png other.png - -o - --format jpg > both.jpg
     """
     others = {"source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
-    from srflow_apps.batch.command import STANDARD, standard_input
+    from srflow_apps.batch.command import STANDARD, read_standard_input
     from srflow_apps.batch.operations import Transferring
 
     chosen = TransferOptions(**asked.options)  # a wrong one is said before the model is loaded
@@ -332,7 +332,9 @@ def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path 
             )
     if len(piped) + (target == Path(STANDARD)) > 1:
         raise ArgumentError("- is standard input, one picture; name files for the other inputs")
-    with standard_input(asked.machine.max_pixels) if piped else contextlib.nullcontext() as sent:
+    with (
+        read_standard_input(asked.machine.max_pixels) if piped else contextlib.nullcontext() as sent
+    ):
         others.update((what, cast("Path", sent)) for what in piped)
         asked.run(Transferring(options=chosen, **others), [str(target)])
 
