@@ -230,15 +230,15 @@ def _run(plan: Plan, display: Display, files: FileChoices, machine: MachineChoic
     display.begin(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
     with deferred_interrupts(*STOPPING) as interrupts:
 
-        def finished(number: int, file: FolderFile) -> None:
+        def on_result(number: int, file: FolderFile) -> None:
             if cluster is not None and file.why is not None:  # it could not be said before
                 display.tell(file.drawn_by)
-            display.finished(number, file)
+            display.show_result(number, file)
 
         result = run_plan(
             plan,
-            progressed=display.progressed,
-            finished=finished,
+            on_progress=display.show_progress,
+            on_result=on_result,
             check=interrupts,
             cluster=cluster,
         )

@@ -39,7 +39,7 @@ class Display(logging.Handler):
 
     On a terminal, one line shows the current input and tile and how long everything will take.
     Elsewhere, a line says so 2 s after the work began and then every 10 s. names_lost: names of
-    finished files could not be printed. unit: counted by :meth:`progressed`.
+    finished files could not be printed. unit: counted by :meth:`show_progress`.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -87,14 +87,14 @@ class Display(logging.Handler):
             self._next_line_s = self._begun_s + FIRST_AFTER_S
             self._show(1)
 
-    def progressed(self, number: int, done: int, total: int) -> None:
+    def show_progress(self, number: int, done: int, total: int) -> None:
         """Update the progress line."""
         with self._lock:
             if self._pixels is not None:
                 self._pixels.reach(number, done / total)
                 self._show(number, f" {self.unit} {done}/{total}")
 
-    def finished(self, number: int, file: FolderFile) -> None:
+    def show_result(self, number: int, file: FolderFile) -> None:
         """Print the files' names, or the error."""
         with self._lock:
             if self._pixels is not None:
@@ -104,7 +104,7 @@ class Display(logging.Handler):
             if file.status == "failed":
                 self.say(f"error: {file.error}")
             for target in file.targets if file.status == "done" else ():
-                self.printed(target)
+                self.print_name(target)
 
     def tell(self, line: str) -> None:
         """Print a line on standard error that is neither a warning nor an error."""
@@ -122,7 +122,7 @@ class Display(logging.Handler):
             self._clear()
             write_error(printable(show_names(line)))
 
-    def printed(self, target: Path) -> None:
+    def print_name(self, target: Path) -> None:
         """Print the name of a finished file on standard output."""
         if self.names_lost or not self.shows_names:
             return

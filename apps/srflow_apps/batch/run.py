@@ -93,16 +93,16 @@ class Pixels:
 def run_plan(
     plan: Plan,
     *,
-    progressed: Callable[[int, int, int], None] = lambda *_: None,
-    finished: Callable[[int, FolderFile], None] = lambda *_: None,
+    on_progress: Callable[[int, int, int], None] = lambda *_: None,
+    on_result: Callable[[int, FolderFile], None] = lambda *_: None,
     check: Callable[[], None] = lambda: None,
     cluster: Cluster | None = None,
 ) -> FolderResult:
     """Do every job, in threads or on a cluster; failures are part of the result. What killed runs
     left is removed.
 
-    progressed: called from any thread with the number of a job, from 1, and how many of its tiles
-    are drawn, and of how many. finished: called in this one when a job has ended and its files are
+    on_progress: called from any thread with the number of a job, from 1, and how many of its tiles
+    are drawn, and of how many. on_result: called in this one when a job has ended and its files are
     in place; jobs end in order, but for those of a cluster. check: called between files and between
     tiles, but not while files are being finished. A
     KeyboardInterrupt that it raises ends the batch: finished files stay, and nothing remains of the
@@ -117,7 +117,7 @@ def run_plan(
 
     def take(number: int, file: FolderFile) -> None:
         done[number] = file
-        finished(number, file)
+        on_result(number, file)
         if file.disk_full:
             raise DiskFullError
         if file.server_lost:
@@ -129,7 +129,7 @@ def run_plan(
         remove_leftovers(targets)
         try:
             if cluster is None:
-                _run_in_threads(plan, take=take, progressed=progressed, check=check)
+                _run_in_threads(plan, take=take, on_progress=on_progress, check=check)
             elif plan.jobs:
                 run_on_ray(plan, cluster=cluster, take=take, check=check)
         except KeyboardInterrupt:
@@ -153,7 +153,7 @@ def _run_in_threads(
     plan: Plan,
     *,
     take: Take,
-    progressed: Callable[[int, int, int], None],
+    on_progress: Callable[[int, int, int], None],
     check: Callable[[], None],
 ) -> None:
     """Do the jobs in order; each is drawn while the one before it is written. Raises: as run_plan;
@@ -168,7 +168,7 @@ def _run_in_threads(
             stop_if_set(cancel)
 
             def drawn(done: int, total: int) -> None:
-                progressed(number, done, total)
+                on_progress(number, done, total)
                 if done < total:
                     check()
                 else:
@@ -312,12 +312,12 @@ def upscale_folder(
             else None
         )
 
-        def progressed(number: int, done: int, total: int) -> None:
+        def on_progress(number: int, done: int, total: int) -> None:
             if pixels is not None:
                 pixels.reach(number, done / total)
 
-        def finished(number: int, file: FolderFile) -> None:
-            progressed(number, 1, 1)
+        def on_result(number: int, file: FolderFile) -> None:
+            on_progress(number, 1, 1)
             hear(file)
 
         def check() -> None:
@@ -336,7 +336,7 @@ def upscale_folder(
         else:
             cluster = ray if isinstance(ray, Cluster) else Cluster(address=ray)
         result = run_plan(
-            plan, progressed=progressed, finished=finished, check=check, cluster=cluster
+            plan, on_progress=on_progress, on_result=on_result, check=check, cluster=cluster
         )
         write_report(plan, result)
     if result.interrupted and not cancelled.is_set():

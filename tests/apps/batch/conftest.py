@@ -58,7 +58,7 @@ def run_jobs(
 ) -> FolderResult:
     """Run a plan of these jobs. watcher: follows it by methods."""
     if watcher is not None:
-        others |= {"progressed": watcher.progressed, "finished": watcher.finished}
+        others |= {"on_progress": watcher.show_progress, "on_result": watcher.show_result}
     return run_plan(plan_of(upscaler, settings, jobs), **others)
 
 

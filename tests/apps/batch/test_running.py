@@ -50,10 +50,10 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
 
-    def progressed(self, number: int, done: int, total: int) -> None:
+    def show_progress(self, number: int, done: int, total: int) -> None:
         self.events.append((number, done, total))
 
-    def finished(self, number: int, result: FolderFile) -> None:
+    def show_result(self, number: int, result: FolderFile) -> None:
         assert all(target.exists() for target in result.targets)
         self.events.append((number, result.status))
 
@@ -64,8 +64,8 @@ def test_a_file_is_drawn_while_the_one_before_it_is_finished(
     second_is_drawn = threading.Event()
 
     class Tiles(Recorder):
-        def progressed(self, number: int, done: int, total: int) -> None:
-            super().progressed(number, done, total)
+        def show_progress(self, number: int, done: int, total: int) -> None:
+            super().show_progress(number, done, total)
             if number == 2:
                 second_is_drawn.set()
 
@@ -90,9 +90,9 @@ def test_no_file_begins_before_the_watcher_has_heard_of_the_last_but_one(
         return FolderFile(source=job.source, targets=(), status="skipped")
 
     class Slow(Recorder):
-        def finished(self, number: int, result: FolderFile) -> None:
+        def show_result(self, number: int, result: FolderFile) -> None:
             assert len(begun) <= number + 1
-            super().finished(number, result)
+            super().show_result(number, result)
 
     monkeypatch.setattr("srflow_apps.batch.run.do_job", skip)
     watcher = Slow()
@@ -190,7 +190,7 @@ def test_a_file_that_fails_leaves_the_folder_to_the_one_that_is_drawn(
             return upscaler.upscale_file(source, targets, **keywords)
 
     class Ended(Recorder):
-        def finished(self, number: int, result: FolderFile) -> None:
+        def show_result(self, number: int, result: FolderFile) -> None:
             first_ended.set()
 
     both = [job(one.source, tmp_path / "new" / one.source.name) for one in jobs[:2]]

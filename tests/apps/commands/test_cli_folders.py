@@ -207,7 +207,7 @@ def test_a_single_picture_that_is_interrupted_is_not_said_to_continue(
     def interrupt(self: Display, number: int, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Display, "progressed", interrupt)
+    monkeypatch.setattr(Display, "show_progress", interrupt)
     result = run("photos/a.png", "-o", "large.png", "--samples", "2", "--resume")
     assert result.exit_code == 130
     assert result.stderr == "interrupted: 0 of 1 done; the same command makes what is missing\n"
