@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
 
 from srflow_apps.batch.choices import FORMATS, FileChoices, Format
 from srflow_apps.batch.jobs import Job, Settings
@@ -97,23 +97,7 @@ def make_plan(
     directory: `output` is one, whatever its name.
     """
     bundles = operation.select_bundles(bundles)
-    part = cast("Any", files.shard)
-    for name in ("recursive", "resume", "overwrite"):
-        flag(name, getattr(files, name))
-    whole("samples", samples, least=1, most=MAX_SAMPLES)
-    one_of("format", files.format or FORMATS[0], Format)
-    if not inputs:
-        raise ArgumentError("there are no inputs; name files and folders")
-    if output == "":
-        raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
-    if operation.interval is not None and samples > 1:
-        raise ArgumentError("an interval is of one picture, and has three files; leave out samples")
-    if part is not None and not (
-        isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]
-    ):
-        raise ArgumentError(
-            f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)"
-        )
+    _check_request(operation, inputs, output, files, samples)
     naming = Naming.of(operation, bundles[0], files, samples)
     naming, out = choose_destination(naming, inputs, output, directory=directory)
     found = find_inputs(inputs, out=out, recursive=files.recursive)
@@ -131,18 +115,15 @@ def make_plan(
     if frames and isinstance(operation, Upscaling):  # a server, without files, draws none
         jobs = [dataclasses.replace(job, animation=Animation.in_file(job.source)) for job in jobs]
     jobs = plan_outputs(jobs, out, inputs=inputs, keep=keep, naming=naming)
-    # Divided last: two inputs with one output are an error on every machine, whichever has them.
-    mine = tuple(job for job in jobs if part is None or part_of(job.name, part[1]) == part[0])
+    mine = jobs
+    if files.shard is not None:
+        # Now: two inputs with one output are an error on every machine, whichever has them.
+        part, parts = files.shard
+        mine = [job for job in jobs if part_of(job.name, parts) == part]
     check_targets(mine, report=files.report)
-    pictures = (target for job in mine if job.animation is None for target in job.targets)
-    for target in {target.suffix: target for target in pictures}.values():
-        if files.format is not None and format_of(target) is not format_of(f"a.{files.format}"):
-            raise ArgumentError(
-                f"{target} and --format {files.format} are two formats; leave --format out"
-            )
-        save_options(target, quality=files.quality, lossless=files.lossless)
+    _check_formats(mine, files)
     return Plan(
-        jobs=mine,
+        jobs=tuple(mine),
         total=len(jobs),
         settings=Settings(
             operation=operation,
@@ -159,6 +140,44 @@ def make_plan(
         tile=tile,
         report=files.report,
     )
+
+
+def _check_request(
+    operation: Operation,
+    inputs: Sequence[Path],
+    output: str | None,
+    files: FileChoices,
+    samples: int,
+) -> None:
+    """Raises: ArgumentError for arguments that are wrong for any files."""
+    for name in ("recursive", "resume", "overwrite"):
+        flag(name, getattr(files, name))
+    whole("samples", samples, least=1, most=MAX_SAMPLES)
+    one_of("format", files.format or FORMATS[0], Format)
+    if not inputs:
+        raise ArgumentError("there are no inputs; name files and folders")
+    if output == "":
+        raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
+    if operation.interval is not None and samples > 1:
+        raise ArgumentError("an interval is of one picture, and has three files; leave out samples")
+    part: object = files.shard
+    if part is not None and not (
+        isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]
+    ):
+        raise ArgumentError(
+            f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)"
+        )
+
+
+def _check_formats(jobs: Sequence[Job], files: FileChoices) -> None:
+    """Raises: ArgumentError for pictures' names that do not go with the options."""
+    pictures = (target for job in jobs if job.animation is None for target in job.targets)
+    for target in {target.suffix: target for target in pictures}.values():
+        if files.format is not None and format_of(target) is not format_of(f"a.{files.format}"):
+            raise ArgumentError(
+                f"{target} and --format {files.format} are two formats; leave --format out"
+            )
+        save_options(target, quality=files.quality, lossless=files.lossless)
 
 
 def part_of(name: PurePosixPath, parts: int) -> int:

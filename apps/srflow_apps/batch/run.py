@@ -233,40 +233,41 @@ def upscale_folder(
     nothing of the others remains, and the result is marked `interrupted`. Ctrl-C does the same, and
     is raised on.
 
-    Args: inputs: files and folders; of folders, the images whose formats are read, without hidden
-        ones. output: a directory, made if needed; it keeps the structure below each folder. All of
-        them and report may be
-            URLs, such as "s3://bucket/photos"; the extra `cloud` has what that needs.
-        upscaler: the model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None, or
+    Args:
+        inputs: Files and folders; of folders, the images whose formats are read, without hidden
+            ones. Inputs, output and report may be URLs, such as "s3://bucket/photos"; the extra
+            `cloud` has what that needs.
+        output: A directory, made if needed; it keeps the structure below each folder.
+        upscaler: The model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None, or
             "auto", is `Upscaler()` for this call: each picture gets the embedded model that suits
             it.
-        samples: pictures for each input, `sample` … `sample + samples - 1`, at most 1000.
-        recursive: take subfolders too.
-        name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau};
+        samples: Pictures for each input, `sample` … `sample + samples - 1`, at most 1000.
+        recursive: Take subfolders too.
+        name: A pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau};
             None is "{stem}.png", for several samples "{stem}_s{sample}.png".
-        format: of the outputs; None is PNG, with `value_range` TIFF, or what the name says.
-        quality: as in :meth:`Upscaler.upscale_file`.
-        lossless: as in :meth:`Upscaler.upscale_file`.
-        resume: skip inputs whose outputs exist, intact and made from them with these settings.
-        overwrite: replace files that exist; False skips inputs with such an output.
+        format: Of the outputs; None is PNG, with `value_range` TIFF, or what the name says.
+        quality: As in :meth:`Upscaler.upscale_file`.
+        lossless: As in :meth:`Upscaler.upscale_file`.
+        resume: Skip inputs whose outputs exist, intact and made from them with these settings.
+        overwrite: Replace files that exist; False skips inputs with such an output.
         shard: (i, n) takes only part i of n, for i from 1, by a hash of the names.
-        report: a JSON file to write; outputs' LR-PSNRs are measured then.
-        ray: the cluster that draws the files: "auto", "host:port" or a
+        report: A JSON file to write; outputs' LR-PSNRs are measured then.
+        ray: The cluster that draws the files: "auto", "host:port" or a
             :class:`srflow_sdk.ray.Cluster`. Of upscaler, only the model and the tile count then.
-        max_pixels: larger inputs fail.
-        interval: as in :meth:`Upscaler.upscale_file`: for photo.png, photo_low.png and
-        photo_high.png are written, too.
-        on_file: called in the calling thread as each input ends, in order, or with `ray` as they
+        max_pixels: Larger inputs fail.
+        interval: As in :meth:`Upscaler.upscale_file`: for photo.png, photo_low.png and
+            photo_high.png are written, too.
+        on_file: Called in the calling thread as each input ends, in order, or with `ray` as they
             end; an error that it raises ends the run.
-        **options: those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and
+        **options: Those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and
             `progress(done, total)` counts the pixels of all inputs, a million for one with a URL.
 
     Returns:
         What became of every file. With the same inputs and settings the outputs are the same.
 
-    Raises: ArgumentError, BundleError, DeviceError, MissingExtraError, ImageError: what concerns
-        all files, such as an
-            output directory or a report that cannot be written.
+    Raises:
+        ArgumentError, BundleError, DeviceError, MissingExtraError, ImageError: What concerns all
+            files, such as an output directory or a report that cannot be written.
 
     Example:
         result = upscale_folder("photos", "large", recursive=True, resume=True, on_file=print)
@@ -305,12 +306,9 @@ def upscale_folder(
             tile="auto" if given is None else given._tile,
             directory=True,
         )
-        progress = draw.progress
-        pixels = (
-            Pixels.of(plan.jobs, max_pixels=max_pixels, tell=progress)
-            if progress is not None
-            else None
-        )
+        pixels = None
+        if draw.progress is not None:
+            pixels = Pixels.of(plan.jobs, max_pixels=max_pixels, tell=draw.progress)
 
         def on_progress(number: int, done: int, total: int) -> None:
             if pixels is not None:
