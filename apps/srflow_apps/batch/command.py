@@ -77,6 +77,7 @@ def run_command(
     that draws by a model of its own.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
+    # Long, as everything that is opened stays open until the pictures are there.
     paths = [as_path(text) for text in inputs]
     again = files.from_output
     if model == BY_PICTURE and operation.name != UPSCALE:

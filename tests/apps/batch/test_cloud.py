@@ -322,19 +322,6 @@ def test_a_file_that_is_not_whole_is_an_error(
         storage.fetch(UrlPath("s3:/bucket/a.bin"), tmp_path / "a.bin")
 
 
-def test_fsspec_is_not_imported_for_paths(
-    tiny_bundle: Path, tmp_path: Path, photo: np.ndarray
-) -> None:
-    write_image(tmp_path / "a.png", photo[:12, :16])
-    program = (
-        "import sys; from srflow_sdk import Upscaler, upscale_folder\n"
-        f"with Upscaler({str(tiny_bundle)!r}) as up: upscale_folder({str(tmp_path)!r}, "
-        f"{str(tmp_path / 'out')!r}, "
-        "upscaler=up)\nassert 'fsspec' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
-
-
 class Breaking:
     """Passes a client's bytes on to a server, and breaks the connection after so many."""
 
