@@ -18,7 +18,7 @@ from srflow_sdk._lazy_names import lazy_names
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:  # each twice, by which type checkers know what is public
-    from srflow_apps.batch.jobs import FolderFile as FolderFile, FolderResult as FolderResult
+    from srflow_apps.batch.results import FolderFile as FolderFile, FolderResult as FolderResult
     from srflow_apps.batch.run import upscale_folder as upscale_folder
     from srflow_sdk.aio import AsyncEncoding as AsyncEncoding, AsyncUpscaler as AsyncUpscaler
     from srflow_sdk.drawing.file_upscaling import FileOutput as FileOutput, FileResult as FileResult
@@ -51,7 +51,7 @@ _NAMES = {  # by module
     "model.bundle": ("Bundle",),
     "encoding": ("Encoding",),
     "drawing.file_upscaling": ("FileOutput", "FileResult"),
-    "srflow_apps.batch.jobs": ("FolderFile", "FolderResult"),
+    "srflow_apps.batch.results": ("FolderFile", "FolderResult"),
     "files": (
         "ImageFile",
         "Metadata",

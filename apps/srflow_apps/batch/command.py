@@ -10,14 +10,24 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import FolderFile, FolderResult, Job, Operation, do_one, write_report
+from srflow_apps.batch.jobs import Job, do_job
+from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.plan import Plan, ending_of, make_plan
 from srflow_apps.batch.ray import Cluster
+from srflow_apps.batch.report import write_report
+from srflow_apps.batch.results import FolderFile, FolderResult
 from srflow_apps.batch.run import Pixels, run_plan
-from srflow_apps.batch.storage import UrlPath, as_path, exists, is_folder, reading, standing_for
+from srflow_apps.batch.storage import (
+    UrlPath,
+    as_path,
+    exists,
+    is_folder,
+    read_locally,
+    show_files_as,
+)
 from srflow_apps.clips.files import is_clip
 from srflow_apps.commands.signals import (
     STOPPING,
@@ -40,6 +50,7 @@ from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices
+    from srflow_sdk.system.device_names import Device, Precision
 
 STANDARD = "-"
 """The name of standard input among the inputs, and of standard output as the output."""
@@ -66,34 +77,107 @@ def run_command(
     that draws by a model of its own.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
+    # Long, as everything that is opened stays open until the pictures are there.
     paths = [as_path(text) for text in inputs]
-    on_ray = files.ray is not None
     again = files.from_output
-    piped = STANDARD in inputs
-    sends = output == STANDARD
-    sent = None
-    several = samples > 1 or files.name is not None or files.shard is not None or files.dry_run
     if model == BY_PICTURE and operation.name != UPSCALE:
         raise ArgumentError(
             f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it"
         )
-    if again is not None and output is None:
+    _check_pictures(inputs, output, files, samples, server)
+    with contextlib.ExitStack() as stack:
+        display = stack.enter_context(Display(quiet=machine.quiet))
+        if STANDARD in inputs:
+            paths = [stack.enter_context(read_standard_input(machine.max_pixels))]
+        sent = None
+        if output == STANDARD:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-"))
+            sent = Path(folder) / f"stdout{ending_of(operation, files)}"
+            stack.enter_context(show_files_as({sent: "stdout"}))
+            output = str(sent)
+            display.shows_names = False
+        recipe = None
+        if again is not None:
+            recipe = read_recipe(again, operation=operation)
+            operation = operation.from_recipe(recipe)
+            machine = _machine_of(recipe, machine)
+        remote: Upscaler | None = None
+        if server is not None:
+            from srflow_apps.serving.remote_upscaler import RemoteUpscaler
+
+            remote = RemoteUpscaler(server, model=model or BY_PICTURE, tile=machine.tile)
+            stack.enter_context(remote)
+            bundles = list(remote._bundles.values())
+            if model == BY_PICTURE and len(bundles) == 1:
+                display.tell("--model auto: the server draws all pictures with its own model")
+        elif model is None and operation.name != UPSCALE and recipe is None:
+            bundles = [Bundle.embedded()]
+        else:
+            bundles = bundles_of(model)
+        if again is not None and recipe is not None:
+            bundles = [recipe_bundle(again, recipe, bundles, on_server=remote is not None)]
+            paths = [find_source(again, recipe, paths)]
+        plan = make_plan(
+            operation,
+            paths,
+            output,
+            bundles,
+            files=files,
+            samples=samples,
+            max_pixels=machine.max_pixels,
+            tile=machine.tile,
+            keep=[again] if again else (),
+        )
+        _tell_left_out(plan, display, files)
+        if files.dry_run or files.ray is None:
+            upscaler = remote or stack.enter_context(_open_upscaler(plan, machine, recipe=recipe))
+            plan.models.upscaler = upscaler
+            plan.models.say = display.tell
+            plan.models.named = (
+                model is not None and operation.name == UPSCALE and not operation.raw
+            )
+            if recipe is not None and upscaler.precision != recipe.precision:
+                raise ArgumentError(
+                    f"{again} was made with --precision {recipe.precision}, and {upscaler.device} "
+                    f"draws with {upscaler.precision}; leave out --server"
+                )
+        if files.dry_run:
+            _dry_run(plan, display)
+            return
+        _run(plan, display, files, machine)
+        if sent is not None:
+            with raised_interrupts(*STOPPING), sent.open("rb") as picture:
+                shutil.copyfileobj(picture, sys.stdout.buffer)
+            sys.stdout.buffer.flush()
+
+
+def _check_pictures(
+    inputs: Sequence[str],
+    output: str | None,
+    files: FileChoices,
+    samples: int,
+    server: str | None,
+) -> None:
+    """Raises: ArgumentError for options and standard streams that do not go together."""
+    if files.from_output is not None and output is None:
         raise ArgumentError("--from-output makes a picture again; name the file for it with -o")
-    if on_ray and (piped or sends):
-        raise ArgumentError("--ray needs files that other machines see; leave it out for pipes")
-    if on_ray and server:
+    if files.ray is not None and server:
         raise ArgumentError(
             "--ray draws on the cluster's machines, --server on the server's; leave one of them out"
         )
-    if piped and len(paths) > 1:
+    piped = STANDARD in inputs
+    sends = output == STANDARD
+    if files.ray is not None and (piped or sends):
+        raise ArgumentError("--ray needs files that other machines see; leave it out for pipes")
+    if piped and len(inputs) > 1:
         raise ArgumentError("- is standard input, one picture; it must be the only input")
     if piped and not output:
         raise ArgumentError(
             "- is standard input, which lies in no folder; name the output: -o large.png, or -o -"
         )
-    if sends and several:
+    if sends and (samples > 1 or files.name or files.shard or files.dry_run):
         raise ArgumentError("-o - is one picture; leave out --samples, --name, --shard, --dry-run")
-    if sends and (len(paths) > 1 or any(map(is_folder, paths))):
+    if sends and (len(inputs) > 1 or any(is_folder(as_path(text)) for text in inputs)):
         raise ArgumentError(
             "-o - is standard output, one picture; name one INPUT, which is no folder"
         )
@@ -101,104 +185,19 @@ def run_command(
         raise ArgumentError(
             "-o - is standard output; redirect it to a file or program: > large.png"
         )
-    with contextlib.ExitStack() as stack:
-        display = stack.enter_context(Display(quiet=machine.quiet))
-        if piped:
-            paths = [stack.enter_context(standard_input(machine.max_pixels))]
-        if sends:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="srflow-"))
-            sent = Path(folder) / f"stdout{ending_of(operation, files)}"
-            stack.enter_context(standing_for({sent: "stdout"}))
-            output = str(sent)
-            display.shows_names = False
-        recipe = None
-        if again is not None:
-            recipe = read_recipe(again, operation=operation)
-            operation = operation.recorded(recipe)
-            how = {"tile": recipe.tile, "precision": recipe.precision}
-            if machine.device == "auto" and recipe.device in get_args(
-                DeviceName
-            ):  # others round otherwise
-                how["device"] = recipe.device
-            machine = dataclasses.replace(machine, **how)  # type: ignore[arg-type]
-        upscaler: Upscaler | None = None
-        if server is not None:
-            from srflow_apps.serving.remote_upscaler import RemoteUpscaler
-
-            upscaler = stack.enter_context(
-                RemoteUpscaler(server, model=model or BY_PICTURE, tile=machine.tile)
-            )
-            bundles = list(upscaler._bundles.values())
-            if model == BY_PICTURE and len(bundles) == 1:
-                display.tell("--model auto: the server draws all pictures with its own model")
-        else:
-            default = model is None and operation.name != UPSCALE and recipe is None
-            bundles = [Bundle.embedded()] if default else bundles_of(model)
-        if again is not None and recipe is not None:
-            bundles = [recipe_bundle(again, recipe, bundles, on_server=server is not None)]
-            paths = [find_source(again, recipe, paths)]
-        limits: Any = {"max_pixels": machine.max_pixels, "tile": machine.tile, "samples": samples}
-        plan = make_plan(
-            operation, paths, output, bundles, files=files, keep=[again] if again else (), **limits
-        )
-        _tell_of(plan, display, files)
-        options: Any = {"device": machine.device, "precision": machine.precision}
-        cluster: Cluster | None = None
-        if files.ray is not None and not files.dry_run:
-            cluster = Cluster(address=files.ray, cpus=machine.threads, **options)
-        else:
-            plan.models.upscaler = upscaler or stack.enter_context(
-                _upscaler(plan, machine, recipe=recipe)
-            )
-            if recipe is not None and plan.models.upscaler.precision != recipe.precision:
-                drawn = (
-                    f"{plan.models.upscaler.device} draws with {plan.models.upscaler.precision}; "
-                    "leave out --server"
-                )
-                raise ArgumentError(
-                    f"{again} was made with --precision {recipe.precision}, and {drawn}"
-                )
-            plan.models.say = display.tell
-            plan.models.named = (
-                model is not None and operation.name == UPSCALE and not operation.raw
-            )
-        if files.dry_run:
-            _dry_run(plan, display)
-            return
-        names = [job.source.name for job in plan.jobs]
-        display.begin(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
-        with deferred_interrupts(*STOPPING) as interrupts:
-
-            def finished(number: int, file: FolderFile) -> None:
-                if (
-                    cluster is not None and file.why is not None
-                ):  # there, it could not be said before
-                    display.tell(file.drawn_by)
-                display.finished(number, file)
-
-            shown: Any = {"progressed": display.progressed, "finished": finished}
-            result = run_plan(plan, check=interrupts, cluster=cluster, **shown)
-            if stopped := result.interrupted or result.disk_full or result.server_lost:
-                display.say(_how_to_continue(result, on_ray=on_ray))
-            write_report(plan, result)
-            if result.interrupted:
-                sys.exit(exit_status(interrupts.number))
-        if not stopped and (result.total > 1 or result.count("skipped")):
-            drew = Counter(str(file.model) for file in result.files if file.why is not None)
-            counts = ", ".join(f"{name} drew {drew[name]}" for name in sorted(drew))
-            display.tell(f"{result}{f'; {counts}' if counts else ''}")
-        if result.remaining or display.names_lost:
-            sys.exit(FAILED)
-        if sent is not None:
-            with raised_interrupts(*STOPPING), sent.open("rb") as picture:
-                shutil.copyfileobj(picture, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
 
 
-def _upscaler(plan: Plan, machine: MachineChoices, *, recipe: Provenance | None) -> Upscaler:
-    """What draws on this machine, with the models that the inputs may need, or with that of the
-    only one.
-    """
+def _machine_of(recipe: Provenance, machine: MachineChoices) -> MachineChoices:
+    """The machine's choices with those by which a picture was made."""
+    device = machine.device
+    if device == "auto" and recipe.device in get_args(DeviceName):  # others round otherwise
+        device = cast("Device", recipe.device)
+    precision = cast("Precision", recipe.precision)
+    return dataclasses.replace(machine, tile=recipe.tile, precision=precision, device=device)
+
+
+def _open_upscaler(plan: Plan, machine: MachineChoices, *, recipe: Provenance | None) -> Upscaler:
+    """Open the models that the inputs may need, or that of the only one, on this machine."""
     chosen = plan.bundles
     models = plan.models
     if recipe is not None and chosen[0]._cleaner is not None:  # whatever is measured today
@@ -208,18 +207,61 @@ def _upscaler(plan: Plan, machine: MachineChoices, *, recipe: Provenance | None)
         )
     if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):
         with contextlib.suppress(ImageError, OSError):  # it fails later
-            chosen = [models.bundles[models.of(plan.jobs[0].source, plan.jobs[0].source).name]]
-    options = {name: getattr(machine, name) for name in ("device", "precision", "threads", "tile")}
-    return Upscaler(chosen, **options)
+            chosen = [models.bundles[models.choose(plan.jobs[0].source, plan.jobs[0].source).name]]
+    return Upscaler(
+        chosen,
+        device=machine.device,
+        precision=machine.precision,
+        threads=machine.threads,
+        tile=machine.tile,
+    )
 
 
-def _tell_of(plan: Plan, display: Display, files: FileChoices) -> None:
+def _run(plan: Plan, display: Display, files: FileChoices, machine: MachineChoices) -> None:
+    """Run the plan, report, and show both. Exits if something failed or was interrupted."""
+    cluster = None
+    if files.ray is not None:
+        cluster = Cluster(
+            address=files.ray,
+            cpus=machine.threads,
+            device=machine.device,
+            precision=machine.precision,
+        )
+    names = [job.source.name for job in plan.jobs]
+    display.begin(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
+    with deferred_interrupts(*STOPPING) as interrupts:
+
+        def on_result(number: int, file: FolderFile) -> None:
+            if cluster is not None and file.why is not None:  # it could not be said before
+                display.tell(file.drawn_by)
+            display.show_result(number, file)
+
+        result = run_plan(
+            plan,
+            on_progress=display.show_progress,
+            on_result=on_result,
+            check=interrupts,
+            cluster=cluster,
+        )
+        if stopped := result.interrupted or result.disk_full or result.server_lost:
+            display.say(_how_to_continue(result, on_ray=cluster is not None))
+        write_report(plan, result)
+        if result.interrupted:
+            sys.exit(exit_status(interrupts.number))
+    if not stopped and (result.total > 1 or result.count("skipped")):
+        drew = Counter(str(file.model) for file in result.files if file.why is not None)
+        counts = ", ".join(f"{name} drew {drew[name]}" for name in sorted(drew))
+        display.tell(f"{result}{f'; {counts}' if counts else ''}")
+    if result.remaining or display.names_lost:
+        sys.exit(FAILED)
+
+
+def _tell_left_out(plan: Plan, display: Display, files: FileChoices) -> None:
     """Say what is left out. Exits if nothing is left to do and something is wrong."""
-    found = plan.found
     tell = display.tell if plan.total else display.say
-    for file in found.refused:
+    for file in plan.inputs.refused:
         display.say(f"error: {file.error}")
-    for what, count in found.others.items():
+    for what, count in plan.inputs.others.items():
         if count:
             tell(f"left out: {count} {what}")
     if not plan.total:
@@ -230,7 +272,7 @@ def _tell_of(plan: Plan, display: Display, files: FileChoices) -> None:
 
 
 @contextlib.contextmanager
-def standard_input(max_pixels: int) -> Iterator[Path]:
+def read_standard_input(max_pixels: int) -> Iterator[Path]:
     """Read standard input to its end: a file in its place, until the block ends. Raises:
     ArgumentError, ImageError.
     """
@@ -241,7 +283,7 @@ def standard_input(max_pixels: int) -> Iterator[Path]:
             path = stack.enter_context(
                 spooled(sys.stdin.buffer, name="stdin", max_pixels=max_pixels)
             )
-        with standing_for({path: "stdin"}):
+        with show_files_as({path: "stdin"}):
             yield path
 
 
@@ -280,10 +322,10 @@ def _dry_run(plan: Plan, display: Display) -> None:
         )
 
     settings = dataclasses.replace(plan.settings, look=look)
-    counts = Counter(failed=len(plan.found.refused))
+    counts = Counter(failed=len(plan.inputs.refused))
     with raised_interrupts(*STOPPING):
         for job in plan.jobs:
-            file = do_one(job, plan.models, settings=settings)
+            file = do_job(job, plan.models, settings=settings)
             counts[file.status] += 1
             if file.status == "failed":
                 display.say(f"error: {file.error}")
@@ -310,11 +352,10 @@ def read_recipe(output: Path, *, operation: Operation) -> Provenance:
             "made"
         )
     if (recipe := read_provenance(output)) is None:
-        of = (
-            f"it is not an output of srflow-{operation.name}, or another program dropped that when "
-            "it saved the file"
+        raise ImageError(
+            f"{output} does not say how it was made: it is not an output of "
+            f"srflow-{operation.name}, or another program dropped that when it saved the file"
         )
-        raise ImageError(f"{output} does not say how it was made: {of}")
     again = {
         INTERVAL: "srflow-upscale --interval; run that again",
         TRANSFER: "srflow-transfer; run that again, with the pictures that it was made from",
@@ -322,22 +363,22 @@ def read_recipe(output: Path, *, operation: Operation) -> Provenance:
         recipe.operation,
         f"srflow-{recipe.operation}; make it again with srflow-{recipe.operation} --from-output",
     )
-    known = (recipe.auto_tau or AUTO_TAU_SCHEME, recipe.latent_scheme) == (
-        AUTO_TAU_SCHEME,
-        LATENT_SCHEME,
-    )
-    theirs = f"version {recipe.auto_tau} of --tau auto, latent scheme {recipe.latent_scheme}"
-    theirs += f" and the precision {recipe.precision!r:.40}, not all of which this SDK knows"
-    for why, wrong in {
-        f"made by {again}": recipe.operation != operation.name,
-        "made with a map of temperatures, which its file does not contain": recipe.tau is None
-        and not recipe.settings,
-        f"made with {theirs}; make it again with srflow-sdk {recipe.sdk_version}": (
-            not known or recipe.precision not in get_args(ComputePrecision)
-        ),
-    }.items():
-        if wrong:
-            raise ImageError(f"{output} was {why}")
+    if recipe.operation != operation.name:
+        raise ImageError(f"{output} was made by {again}")
+    if recipe.tau is None and not recipe.settings:
+        raise ImageError(
+            f"{output} was made with a map of temperatures, which its file does not contain"
+        )
+    if (
+        recipe.auto_tau not in (None, AUTO_TAU_SCHEME)
+        or recipe.latent_scheme != LATENT_SCHEME
+        or recipe.precision not in get_args(ComputePrecision)
+    ):
+        raise ImageError(
+            f"{output} was made with version {recipe.auto_tau} of --tau auto, latent scheme "
+            f"{recipe.latent_scheme} and the precision {recipe.precision!r:.40}, not all of which "
+            f"this SDK knows; make it again with srflow-sdk {recipe.sdk_version}"
+        )
     return recipe
 
 
@@ -384,13 +425,11 @@ def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path
         place / name for place in (output.parent, Path()) if name and (place / name).is_file()
     ]
     for path in given or places:
-        with reading(path) as local:
+        with read_locally(path) as local:
             if file_sha256(local) == recipe.source_sha256:
                 return path
-    found = (
-        f"and {given[0]} is another file"
-        if given
-        else "which is neither beside it nor in the current directory"
-    )
+    why = "which is neither beside it nor in the current directory"
+    if given:
+        why = f"and {given[0]} is another file"
     wanted = f"{name or 'a file'} (sha256 {recipe.source_sha256[:12]}…)"
-    raise ImageError(f"{output} was made from {wanted}, {found}; name it as INPUT")
+    raise ImageError(f"{output} was made from {wanted}, {why}; name it as INPUT")

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from srflow_apps.batch.storage import shown
+from srflow_apps.batch.storage import show_names
 from srflow_apps.commands.base_command import abandon, write_error
 from srflow_sdk.plain_text import printable
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from srflow_apps.batch.jobs import FolderFile
+    from srflow_apps.batch.results import FolderFile
     from srflow_apps.batch.run import Pixels
 
 FIRST_AFTER_S = 2.0
@@ -39,7 +39,7 @@ class Display(logging.Handler):
 
     On a terminal, one line shows the current input and tile and how long everything will take.
     Elsewhere, a line says so 2 s after the work began and then every 10 s. names_lost: names of
-    finished files could not be printed. unit: counted by :meth:`progressed`.
+    finished files could not be printed. unit: counted by :meth:`show_progress`.
     """
 
     def __init__(self, *, quiet: bool = False) -> None:
@@ -87,14 +87,14 @@ class Display(logging.Handler):
             self._next_line_s = self._begun_s + FIRST_AFTER_S
             self._show(1)
 
-    def progressed(self, number: int, done: int, total: int) -> None:
+    def show_progress(self, number: int, done: int, total: int) -> None:
         """Update the progress line."""
         with self._lock:
             if self._pixels is not None:
                 self._pixels.reach(number, done / total)
                 self._show(number, f" {self.unit} {done}/{total}")
 
-    def finished(self, number: int, file: FolderFile) -> None:
+    def show_result(self, number: int, file: FolderFile) -> None:
         """Print the files' names, or the error."""
         with self._lock:
             if self._pixels is not None:
@@ -104,7 +104,7 @@ class Display(logging.Handler):
             if file.status == "failed":
                 self.say(f"error: {file.error}")
             for target in file.targets if file.status == "done" else ():
-                self.printed(target)
+                self.print_name(target)
 
     def tell(self, line: str) -> None:
         """Print a line on standard error that is neither a warning nor an error."""
@@ -114,15 +114,15 @@ class Display(logging.Handler):
     def answer(self, line: str) -> None:
         """Print a line on standard output, unless it is to be quiet. Raises: OSError."""
         if not self._quiet:
-            click.echo(printable(shown(line)))
+            click.echo(printable(show_names(line)))
 
     def say(self, line: str) -> None:
         """Print a line on standard error."""
         with self._lock:
             self._clear()
-            write_error(printable(shown(line)))
+            write_error(printable(show_names(line)))
 
-    def printed(self, target: Path) -> None:
+    def print_name(self, target: Path) -> None:
         """Print the name of a finished file on standard output."""
         if self.names_lost or not self.shows_names:
             return

@@ -15,10 +15,13 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, cast
+from typing import Any
 
 from srflow_apps.batch.choices import FORMATS, FileChoices, Format
-from srflow_apps.batch.jobs import FolderFile, Job, Models, Operation, Settings, Upscaling, failure
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.models import Models
+from srflow_apps.batch.operations import Operation, Upscaling
+from srflow_apps.batch.results import FolderFile, failure
 from srflow_apps.batch.storage import (
     UrlPath,
     as_path,
@@ -45,7 +48,7 @@ of its own."""
 
 
 @dataclass(kw_only=True)
-class Found:
+class Inputs:
     """The inputs found: jobs without targets, and of folders what is left out.
 
     refused: failed results of folders that cannot be used. others: how many files are left out, by
@@ -65,7 +68,7 @@ class Plan:
     total: int
     settings: Settings
     models: Models
-    found: Found = field(default_factory=Found)
+    inputs: Inputs = field(default_factory=Inputs)
     tile: TileSize = "auto"
     report: Path | None = None
 
@@ -93,27 +96,10 @@ def make_plan(
 
     directory: `output` is one, whatever its name.
     """
-    bundles = operation.needed(bundles)
-    part = cast("Any", files.shard)
-    for name in ("recursive", "resume", "overwrite"):
-        flag(name, getattr(files, name))
-    whole("samples", samples, least=1, most=MAX_SAMPLES)
-    one_of("format", files.format or FORMATS[0], Format)
-    no_part = part is not None and not (
-        isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]
-    )
-    bounds = operation.interval is not None
-    for why, wrong in {
-        "there are no inputs; name files and folders": not inputs,
-        '-o is empty; name a file or a directory ("." is the current one)': output == "",
-        "an interval is of one picture, and has three files; leave out samples": bounds
-        and samples > 1,
-        f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)": no_part,
-    }.items():
-        if wrong:
-            raise ArgumentError(why)
+    bundles = operation.select_bundles(bundles)
+    _check_request(operation, inputs, output, files, samples)
     naming = Naming.of(operation, bundles[0], files, samples)
-    naming, out = placed(naming, inputs, output, directory=directory)
+    naming, out = choose_destination(naming, inputs, output, directory=directory)
     found = find_inputs(inputs, out=out, recursive=files.recursive)
     # An earlier run's outputs among the photos would be enlarged again.
     named = set(inputs)
@@ -129,29 +115,69 @@ def make_plan(
     if frames and isinstance(operation, Upscaling):  # a server, without files, draws none
         jobs = [dataclasses.replace(job, animation=Animation.in_file(job.source)) for job in jobs]
     jobs = plan_outputs(jobs, out, inputs=inputs, keep=keep, naming=naming)
-    # Divided last: two inputs with one output are an error on every machine, whichever has them.
-    mine = tuple(job for job in jobs if part is None or part_of(job.name, part[1]) == part[0])
+    mine = jobs
+    if files.shard is not None:
+        # Now: two inputs with one output are an error on every machine, whichever has them.
+        part, parts = files.shard
+        mine = [job for job in jobs if part_of(job.name, parts) == part]
     check_targets(mine, report=files.report)
-    pictures = (target for job in mine if job.animation is None for target in job.targets)
+    _check_formats(mine, files)
+    return Plan(
+        jobs=tuple(mine),
+        total=len(jobs),
+        settings=Settings(
+            operation=operation,
+            resume=files.resume,
+            overwrite=files.overwrite,
+            quality=files.quality,
+            lossless=files.lossless,
+            max_pixels=max_pixels,
+            report=files.report is not None,
+            beside=output is None,
+        ),
+        models=Models(bundles, operation.scale, max_pixels=max_pixels),
+        inputs=found,
+        tile=tile,
+        report=files.report,
+    )
+
+
+def _check_request(
+    operation: Operation,
+    inputs: Sequence[Path],
+    output: str | None,
+    files: FileChoices,
+    samples: int,
+) -> None:
+    """Raises: ArgumentError for arguments that are wrong for any files."""
+    for name in ("recursive", "resume", "overwrite"):
+        flag(name, getattr(files, name))
+    whole("samples", samples, least=1, most=MAX_SAMPLES)
+    one_of("format", files.format or FORMATS[0], Format)
+    if not inputs:
+        raise ArgumentError("there are no inputs; name files and folders")
+    if output == "":
+        raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
+    if operation.interval is not None and samples > 1:
+        raise ArgumentError("an interval is of one picture, and has three files; leave out samples")
+    part: object = files.shard
+    if part is not None and not (
+        isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]
+    ):
+        raise ArgumentError(
+            f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)"
+        )
+
+
+def _check_formats(jobs: Sequence[Job], files: FileChoices) -> None:
+    """Raises: ArgumentError for pictures' names that do not go with the options."""
+    pictures = (target for job in jobs if job.animation is None for target in job.targets)
     for target in {target.suffix: target for target in pictures}.values():
         if files.format is not None and format_of(target) is not format_of(f"a.{files.format}"):
             raise ArgumentError(
                 f"{target} and --format {files.format} are two formats; leave --format out"
             )
         save_options(target, quality=files.quality, lossless=files.lossless)
-    same: Any = {
-        name: getattr(files, name) for name in ("resume", "overwrite", "quality", "lossless")
-    }
-    same |= {"max_pixels": max_pixels, "report": files.report is not None, "beside": output is None}
-    return Plan(
-        jobs=mine,
-        total=len(jobs),
-        settings=Settings(operation=operation, **same),
-        models=Models(bundles, operation.scale, max_pixels=max_pixels),
-        found=found,
-        tile=tile,
-        report=files.report,
-    )
 
 
 def part_of(name: PurePosixPath, parts: int) -> int:
@@ -163,11 +189,11 @@ def part_of(name: PurePosixPath, parts: int) -> int:
     return int.from_bytes(hashlib.sha256(spelling).digest()[:8], "big") % parts + 1
 
 
-def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -> Found:
+def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -> Inputs:
     """Find the files given, and images in the folders given, sorted, but what is hidden or below
     `out`.
     """
-    found = Found()
+    found = Inputs()
     out = real_path(out)
     for path in inputs:
         if not is_folder(path):
@@ -265,7 +291,7 @@ class Naming:
             bounds=operation.interval is not None,
             values={
                 name: value
-                for name, value in operation.named(bundle.manifest).items()
+                for name, value in operation.name_fields(bundle.manifest).items()
                 if value is not None
             },
         )
@@ -333,7 +359,7 @@ def ending_of(operation: Operation, files: FileChoices) -> str:
     return f".{files.format or ('tif' if operation.raw else FORMATS[0])}"
 
 
-def placed(
+def choose_destination(
     naming: Naming, inputs: Sequence[Path], output: str | None, *, directory: bool = False
 ) -> tuple[Naming, Path]:
     """The names of outputs, and the folder that they go to. Raises: ArgumentError if they need

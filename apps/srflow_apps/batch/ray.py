@@ -12,21 +12,14 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import psutil
 
-from srflow_apps.batch.jobs import (
-    EndedError,
-    FolderFile,
-    Job,
-    Models,
-    Settings,
-    Take,
-    digest,
-    do_one,
-    failure,
-)
+from srflow_apps.batch.jobs import Job, Settings, do_job
+from srflow_apps.batch.models import Models, digest
+from srflow_apps.batch.plan import Plan
+from srflow_apps.batch.results import EndedError, FolderFile, ServerLostError, Take, failure
 from srflow_apps.batch.storage import UrlPath
 from srflow_apps.commands.signals import kept_handlers
 from srflow_sdk._checks import whole
@@ -38,12 +31,10 @@ from srflow_sdk.errors import (
     MissingExtraError,
     SRFlowError,
 )
+from srflow_sdk.geometry.tiles import TileSize
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
 from srflow_sdk.system.device_names import Device, Precision
 from srflow_sdk.upscaler import Upscaler
-
-if TYPE_CHECKING:
-    from srflow_apps.batch.plan import Plan
 
 _CONNECT_S = 5.0
 _POLL_S = 0.2
@@ -94,91 +85,106 @@ def run_on_ray(plan: Plan, *, cluster: Cluster, take: Take, check: Callable[[], 
     If check() or take() raises, the workers stop at their next tile, and what they finished is
     taken.
     """
-    jobs, (first, *others) = plan.jobs, plan.bundles
-    paths = [path for job in jobs for path in (job.source, *job.targets)]
-    with connected(cluster.address) as ray:
-        raylet_lives = raylet_of_this_machine(ray)
-        workers, cpus, gpus = _share(ray, cluster, most=len(jobs))
-        actor_class = ray.remote(DoJobs).options(
-            num_cpus=cpus, num_gpus=gpus or None, max_concurrency=2
-        )
-        waiting = deque(range(len(jobs)))
-        deaths = Counter[int]()
-        idle = list[Any]()
-        doing = dict[
-            Any, tuple[Any, int | None]
-        ]()  # by the answer that is to come; None: the worker begins
-
-        def begin() -> None:
-            actor = actor_class.remote(
-                settings=plan.settings,
-                model=BY_PICTURE
-                if others
-                else first.path.stem
-                if first.is_embedded
-                else first.path.resolve(),
-                sha256=digest([bundle.manifest for bundle in plan.bundles]),
-                folder=None
-                if all(isinstance(path, UrlPath) for path in paths)
-                else str(Path.cwd()),
-                machine={
-                    "tile": plan.tile,
-                    "device": cluster.device,
-                    "precision": cluster.precision,
-                    "threads": cpus,
-                },
-            )
-            doing[actor.__ray_ready__.remote()] = actor, None  # answered once there is room for it
-
-        def answered(answer: Any) -> None:
-            actor, number = doing.pop(answer)
-            try:
-                result = ray.get(answer)
-            except ray.exceptions.RayActorError as error:
-                if error.actor_init_failed:
-                    raise
-                begin()  # a successor
-                deaths[number or 0] += number is not None
-                if number is not None and deaths[number] < _ATTEMPTS:
-                    waiting.append(number)
-                elif number is not None:
-                    take(
-                        number + 1,
-                        failure(jobs[number].source, _KILLED, targets=jobs[number].targets),
-                    )
-                return
-            idle.append(actor)
-            if result is not None and number is not None:  # it is None if the worker was to stop
-                take(number + 1, result)
-
-        for _ in range(workers):
-            begin()
+    with connect(cluster.address) as ray:
+        run = _ClusterRun(ray, plan, cluster, take)
         try:
-            while waiting or any(number is not None for _, number in doing.values()):
-                while waiting and idle:
-                    actor = idle.pop()
-                    number = waiting.popleft()
-                    doing[actor.do.remote(jobs[number])] = actor, number
-                check()
-                if not raylet_lives():
-                    raise EndedError("server_lost")
-                for answer in ray.wait(list(doing), timeout=_POLL_S)[0]:
-                    answered(answer)
-        except BaseException as error:
-            if (
-                str(error) != "server_lost"
-            ):  # or whatever asks Ray for anything now may end this process
-                busy = [answer for answer, (_, number) in doing.items() if number is not None]
-                for answer in busy:
-                    doing[answer][0].stop.remote()
-                for answer in (
-                    ray.wait(busy, num_returns=len(busy), timeout=_STOP_S)[0] if busy else ()
-                ):
-                    with contextlib.suppress(
-                        EndedError, ray.exceptions.RayError
-                    ):  # its machine may have died
-                        answered(answer)
+            run.do_jobs(check)
+        except ServerLostError:  # whatever asks Ray for anything now may end this process
             raise
+        except BaseException:
+            run.stop()
+            raise
+
+
+class _ClusterRun:
+    """A run of a plan on a cluster."""
+
+    def __init__(self, ray: Any, plan: Plan, cluster: Cluster, take: Take) -> None:
+        self._ray = ray
+        self._plan = plan
+        self._cluster = cluster
+        self._take = take
+        self._raylet_lives = watch_raylet(ray)
+        self._workers, self._cpus, gpus = _share(ray, cluster, most=len(plan.jobs))
+        self._actor_class = ray.remote(JobWorker).options(
+            num_cpus=self._cpus, num_gpus=gpus or None, max_concurrency=2
+        )
+        self._waiting = deque(range(len(plan.jobs)))
+        self._deaths = Counter[int]()
+        self._idle = list[Any]()
+        # by the answer that is to come; None: the worker begins
+        self._doing = dict[Any, tuple[Any, int | None]]()
+
+    def do_jobs(self, check: Callable[[], None]) -> None:
+        for _ in range(self._workers):
+            self._start_worker()
+        while self._waiting or self._busy():
+            while self._waiting and self._idle:
+                actor = self._idle.pop()
+                number = self._waiting.popleft()
+                self._doing[actor.do.remote(self._plan.jobs[number])] = actor, number
+            check()
+            if not self._raylet_lives():
+                raise ServerLostError
+            for answer in self._ray.wait(list(self._doing), timeout=_POLL_S)[0]:
+                self._receive(answer)
+
+    def stop(self) -> None:
+        """Let the workers stop, and take what they finish."""
+        busy = self._busy()
+        if not busy:
+            return
+        for answer in busy:
+            self._doing[answer][0].stop.remote()
+        for answer in self._ray.wait(busy, num_returns=len(busy), timeout=_STOP_S)[0]:
+            # its machine may have died
+            with contextlib.suppress(EndedError, self._ray.exceptions.RayError):
+                self._receive(answer)
+
+    def _busy(self) -> list[Any]:
+        """The answers that are to come of workers that have a job."""
+        return [answer for answer, (_, number) in self._doing.items() if number is not None]
+
+    def _start_worker(self) -> None:
+        first, *others = self._plan.bundles
+        model: str | Path = BY_PICTURE
+        if not others:
+            model = first.path.stem if first.is_embedded else first.path.resolve()
+        paths = [path for job in self._plan.jobs for path in (job.source, *job.targets)]
+        only_urls = all(isinstance(path, UrlPath) for path in paths)
+        actor = self._actor_class.remote(
+            settings=self._plan.settings,
+            model=model,
+            sha256=digest([bundle.manifest for bundle in self._plan.bundles]),
+            folder=None if only_urls else str(Path.cwd()),
+            tile=self._plan.tile,
+            device=self._cluster.device,
+            precision=self._cluster.precision,
+            threads=self._cpus,
+        )
+        self._doing[actor.__ray_ready__.remote()] = actor, None  # answered once there is room
+
+    def _receive(self, answer: Any) -> None:
+        """Take the result of a worker, or let another do what a dead one did."""
+        actor, number = self._doing.pop(answer)
+        try:
+            result = self._ray.get(answer)
+        except self._ray.exceptions.RayActorError as error:
+            if error.actor_init_failed:
+                raise
+            self._start_worker()
+            if number is None:
+                return
+            self._deaths[number] += 1
+            if self._deaths[number] < _ATTEMPTS:
+                self._waiting.append(number)
+                return
+            job = self._plan.jobs[number]
+            self._take(number + 1, failure(job.source, _KILLED, targets=job.targets))
+            return
+        self._idle.append(actor)
+        if result is not None and number is not None:  # it is None if the worker was to stop
+            self._take(number + 1, result)
 
 
 def _share(ray: Any, cluster: Cluster, *, most: int) -> tuple[int, int, int]:
@@ -203,26 +209,29 @@ def _share(ray: Any, cluster: Cluster, *, most: int) -> tuple[int, int, int]:
 
 
 @dataclass(kw_only=True)
-class DoJobs:
+class JobWorker:
     """An actor of a cluster that does jobs.
 
-    model: a path, an embedded model's name, or "auto". machine: keywords of Upscaler. folder: to
-        work in.
+    model: a path, an embedded model's name, or "auto". folder: to work in. tile, device, precision,
+        threads: as of Upscaler.
     """
 
     settings: Settings
     model: str | Path
     sha256: str
-    machine: dict[str, Any]
     folder: str | None = None
+    tile: TileSize = "auto"
+    device: Device = "auto"
+    precision: Precision = "bundle"
+    threads: int | None = None
 
     def __post_init__(self) -> None:
         self._cancel = threading.Event()
         self._models: Models | None = None
 
     def do(self, job: Job) -> FolderFile | None:
-        """Do a job. Returns None if it was to stop. Raises: SRFlowError as :func:`do_one`."""
-        models = self._models = self._models or self._opened()
+        """Do a job. Returns None if it was to stop. Raises: SRFlowError as :func:`do_job`."""
+        models = self._models = self._models or self._open_models()
         folders = [
             path
             for path in (job.source.parent, job.targets[0].parent)
@@ -235,34 +244,41 @@ class DoJobs:
             )
             return failure(job.source, reason, targets=job.targets)
         with contextlib.suppress(CancelledError):
-            return do_one(job, models, settings=self.settings, cancel=self._cancel)
+            return do_job(job, models, settings=self.settings, cancel=self._cancel)
         return None
 
     def stop(self) -> None:
         """End the work at the next tile."""
         self._cancel.set()
 
-    def _opened(self) -> Models:
+    def _open_models(self) -> Models:
         if self.folder is not None:
             with contextlib.suppress(OSError):  # without it, files say that they do not exist
                 os.chdir(self.folder)
-        bundles = self.settings.operation.needed(bundles_of(self.model))
-        found = digest([bundle.manifest for bundle in bundles])
-        if found != self.sha256:
+        bundles = self.settings.operation.select_bundles(bundles_of(self.model))
+        sha256 = digest([bundle.manifest for bundle in bundles])
+        if sha256 != self.sha256:
             raise BundleError(
                 f"the machine {socket.gethostname()} has another model at {bundles[0].path} "
-                "(sha256 "
-                f"{found[:12]}… instead of {self.sha256[:12]}…); give all machines the same one"
+                f"(sha256 {sha256[:12]}… instead of {self.sha256[:12]}…); give all "
+                "machines the same one"
             )
-        scale = self.settings.operation.scale
-        max_pixels = self.settings.max_pixels
         return Models(
-            bundles, scale, max_pixels=max_pixels, upscaler=Upscaler(bundles, **self.machine)
+            bundles,
+            self.settings.operation.scale,
+            max_pixels=self.settings.max_pixels,
+            upscaler=Upscaler(
+                bundles,
+                tile=self.tile,
+                device=self.device,
+                precision=self.precision,
+                threads=self.threads,
+            ),
         )
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[Any]:
+def connect(address: str) -> Iterator[Any]:
     """Ray, connected; a connection that this process has is used, and stays.
 
     Raises: MissingExtraError, DeviceError, also for Ray's errors in the block; SRFlowError that a
@@ -311,7 +327,7 @@ def connected(address: str) -> Iterator[Any]:
             raise cluster_error(address, error) from error
 
 
-def raylet_of_this_machine(ray: Any) -> Callable[[], bool]:
+def watch_raylet(ray: Any) -> Callable[[], bool]:
     """A function that tells if this process's raylet lives: after its death Ray's code soon ends
     this process, too.
     """
@@ -321,12 +337,9 @@ def raylet_of_this_machine(ray: Any) -> Callable[[], bool]:
         for node in ray.nodes()
         if node["NodeID"] == mine
     }
-    found = (
-        each
-        for each in psutil.process_iter(["cmdline"])
-        if sockets & set(each.info["cmdline"] or ())
-    )
-    raylet = next(found, None)
+    processes = psutil.process_iter(["cmdline"])
+    of_raylet = (each for each in processes if sockets & set(each.info["cmdline"] or ()))
+    raylet = next(of_raylet, None)
 
     return lambda: (
         raylet is None or (raylet.is_running() and raylet.status() != psutil.STATUS_ZOMBIE)

@@ -13,21 +13,22 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from srflow_apps.batch.choices import FileChoices, Format
-from srflow_apps.batch.jobs import (
+from srflow_apps.batch.jobs import Job, do_job
+from srflow_apps.batch.operations import Upscaling
+from srflow_apps.batch.plan import Plan, make_plan
+from srflow_apps.batch.ray import Cluster, run_on_ray
+from srflow_apps.batch.report import write_report
+from srflow_apps.batch.results import (
+    DiskFullError,
     EndedError,
     FolderFile,
     FolderResult,
-    Job,
+    ServerLostError,
     Take,
-    Upscaling,
-    do_one,
-    write_report,
 )
-from srflow_apps.batch.plan import Plan, make_plan
-from srflow_apps.batch.ray import Cluster, run_on_ray
 from srflow_apps.batch.storage import UrlPath, as_path, folders_for, remove_leftovers
 from srflow_sdk._checks import file_path, keywords_of
 from srflow_sdk.drawing.options import DrawOptions, Progress
@@ -92,16 +93,16 @@ class Pixels:
 def run_plan(
     plan: Plan,
     *,
-    progressed: Callable[[int, int, int], None] = lambda *_: None,
-    finished: Callable[[int, FolderFile], None] = lambda *_: None,
+    on_progress: Callable[[int, int, int], None] = lambda *_: None,
+    on_result: Callable[[int, FolderFile], None] = lambda *_: None,
     check: Callable[[], None] = lambda: None,
     cluster: Cluster | None = None,
 ) -> FolderResult:
     """Do every job, in threads or on a cluster; failures are part of the result. What killed runs
     left is removed.
 
-    progressed: called from any thread with the number of a job, from 1, and how many of its tiles
-    are drawn, and of how many. finished: called in this one when a job has ended and its files are
+    on_progress: called from any thread with the number of a job, from 1, and how many of its tiles
+    are drawn, and of how many. on_result: called in this one when a job has ended and its files are
     in place; jobs end in order, but for those of a cluster. check: called between files and between
     tiles, but not while files are being finished. A
     KeyboardInterrupt that it raises ends the batch: finished files stay, and nothing remains of the
@@ -112,13 +113,15 @@ def run_plan(
     """
     targets = [target for job in plan.jobs for target in job.targets]
     done = dict[int, FolderFile]()
-    ended = dict[str, Any]()
+    interrupted = disk_full = server_lost = False
 
     def take(number: int, file: FolderFile) -> None:
         done[number] = file
-        finished(number, file)
-        if file.disk_full or file.server_lost:
-            raise EndedError("disk_full" if file.disk_full else "server_lost")
+        on_result(number, file)
+        if file.disk_full:
+            raise DiskFullError
+        if file.server_lost:
+            raise ServerLostError
 
     with folders_for(
         targets, alone=len(plan.jobs) == plan.total
@@ -126,24 +129,31 @@ def run_plan(
         remove_leftovers(targets)
         try:
             if cluster is None:
-                _run_in_threads(plan, take=take, progressed=progressed, check=check)
+                _run_in_threads(plan, take=take, on_progress=on_progress, check=check)
             elif plan.jobs:
                 run_on_ray(plan, cluster=cluster, take=take, check=check)
         except KeyboardInterrupt:
-            ended["interrupted"] = True
-        except EndedError as error:
-            ended[str(error)] = True
+            interrupted = True
+        except DiskFullError:
+            disk_full = True
+        except ServerLostError:
+            server_lost = True
         remove_leftovers(targets)  # of workers that died
-    files = (*plan.found.refused, *(done[number] for number in sorted(done)))
-    total = len(plan.jobs) + len(plan.found.refused)
-    return FolderResult(files=files, total=total, **ended)
+    files = (*plan.inputs.refused, *(done[number] for number in sorted(done)))
+    return FolderResult(
+        files=files,
+        total=len(plan.jobs) + len(plan.inputs.refused),
+        interrupted=interrupted,
+        disk_full=disk_full,
+        server_lost=server_lost,
+    )
 
 
 def _run_in_threads(
     plan: Plan,
     *,
     take: Take,
-    progressed: Callable[[int, int, int], None],
+    on_progress: Callable[[int, int, int], None],
     check: Callable[[], None],
 ) -> None:
     """Do the jobs in order; each is drawn while the one before it is written. Raises: as run_plan;
@@ -158,13 +168,13 @@ def _run_in_threads(
             stop_if_set(cancel)
 
             def drawn(done: int, total: int) -> None:
-                progressed(number, done, total)
+                on_progress(number, done, total)
                 if done < total:
                     check()
                 else:
                     turn.close()
 
-            return do_one(job, plan.models, settings=plan.settings, progress=drawn, cancel=cancel)
+            return do_job(job, plan.models, settings=plan.settings, progress=drawn, cancel=cancel)
 
     numbered = iter(enumerate(plan.jobs, start=1))
     begun = deque[tuple[int, Future[FolderFile]]]()
@@ -223,40 +233,41 @@ def upscale_folder(
     nothing of the others remains, and the result is marked `interrupted`. Ctrl-C does the same, and
     is raised on.
 
-    Args: inputs: files and folders; of folders, the images whose formats are read, without hidden
-        ones. output: a directory, made if needed; it keeps the structure below each folder. All of
-        them and report may be
-            URLs, such as "s3://bucket/photos"; the extra `cloud` has what that needs.
-        upscaler: the model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None, or
+    Args:
+        inputs: Files and folders; of folders, the images whose formats are read, without hidden
+            ones. Inputs, output and report may be URLs, such as "s3://bucket/photos"; the extra
+            `cloud` has what that needs.
+        output: A directory, made if needed; it keeps the structure below each folder.
+        upscaler: The model and device, or a :class:`~srflow_sdk.triton.RemoteUpscaler`; None, or
             "auto", is `Upscaler()` for this call: each picture gets the embedded model that suits
             it.
-        samples: pictures for each input, `sample` … `sample + samples - 1`, at most 1000.
-        recursive: take subfolders too.
-        name: a pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau};
+        samples: Pictures for each input, `sample` … `sample + samples - 1`, at most 1000.
+        recursive: Take subfolders too.
+        name: A pattern for outputs' names, with {stem}, {ending}, {scale}, {sample}, {seed}, {tau};
             None is "{stem}.png", for several samples "{stem}_s{sample}.png".
-        format: of the outputs; None is PNG, with `value_range` TIFF, or what the name says.
-        quality: as in :meth:`Upscaler.upscale_file`.
-        lossless: as in :meth:`Upscaler.upscale_file`.
-        resume: skip inputs whose outputs exist, intact and made from them with these settings.
-        overwrite: replace files that exist; False skips inputs with such an output.
+        format: Of the outputs; None is PNG, with `value_range` TIFF, or what the name says.
+        quality: As in :meth:`Upscaler.upscale_file`.
+        lossless: As in :meth:`Upscaler.upscale_file`.
+        resume: Skip inputs whose outputs exist, intact and made from them with these settings.
+        overwrite: Replace files that exist; False skips inputs with such an output.
         shard: (i, n) takes only part i of n, for i from 1, by a hash of the names.
-        report: a JSON file to write; outputs' LR-PSNRs are measured then.
-        ray: the cluster that draws the files: "auto", "host:port" or a
+        report: A JSON file to write; outputs' LR-PSNRs are measured then.
+        ray: The cluster that draws the files: "auto", "host:port" or a
             :class:`srflow_sdk.ray.Cluster`. Of upscaler, only the model and the tile count then.
-        max_pixels: larger inputs fail.
-        interval: as in :meth:`Upscaler.upscale_file`: for photo.png, photo_low.png and
-        photo_high.png are written, too.
-        on_file: called in the calling thread as each input ends, in order, or with `ray` as they
+        max_pixels: Larger inputs fail.
+        interval: As in :meth:`Upscaler.upscale_file`: for photo.png, photo_low.png and
+            photo_high.png are written, too.
+        on_file: Called in the calling thread as each input ends, in order, or with `ray` as they
             end; an error that it raises ends the run.
-        **options: those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and
+        **options: Those of :meth:`Upscaler.upscale`, except that tau cannot be a map, and
             `progress(done, total)` counts the pixels of all inputs, a million for one with a URL.
 
     Returns:
         What became of every file. With the same inputs and settings the outputs are the same.
 
-    Raises: ArgumentError, BundleError, DeviceError, MissingExtraError, ImageError: what concerns
-        all files, such as an
-            output directory or a report that cannot be written.
+    Raises:
+        ArgumentError, BundleError, DeviceError, MissingExtraError, ImageError: What concerns all
+            files, such as an output directory or a report that cannot be written.
 
     Example:
         result = upscale_folder("photos", "large", recursive=True, resume=True, on_file=print)
@@ -295,26 +306,23 @@ def upscale_folder(
             tile="auto" if given is None else given._tile,
             directory=True,
         )
-        progress = draw.progress
-        pixels = (
-            Pixels.of(plan.jobs, max_pixels=max_pixels, tell=progress)
-            if progress is not None
-            else None
-        )
+        pixels = None
+        if draw.progress is not None:
+            pixels = Pixels.of(plan.jobs, max_pixels=max_pixels, tell=draw.progress)
 
-        def progressed(number: int, done: int, total: int) -> None:
+        def on_progress(number: int, done: int, total: int) -> None:
             if pixels is not None:
                 pixels.reach(number, done / total)
 
-        def finished(number: int, file: FolderFile) -> None:
-            progressed(number, 1, 1)
+        def on_result(number: int, file: FolderFile) -> None:
+            on_progress(number, 1, 1)
             hear(file)
 
         def check() -> None:
             if cancelled.is_set():
                 raise KeyboardInterrupt  # what ends a batch
 
-        for file in plan.found.refused:
+        for file in plan.inputs.refused:
             hear(file)
         if ray is None:
             plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
@@ -326,7 +334,7 @@ def upscale_folder(
         else:
             cluster = ray if isinstance(ray, Cluster) else Cluster(address=ray)
         result = run_plan(
-            plan, progressed=progressed, finished=finished, check=check, cluster=cluster
+            plan, on_progress=on_progress, on_result=on_result, check=check, cluster=cluster
         )
         write_report(plan, result)
     if result.interrupted and not cancelled.is_set():

@@ -81,39 +81,30 @@ def as_path(text: str | os.PathLike[str]) -> Path:
         return Path(rest)
     authority, _, path = rest.partition("/")
     user, _, host = authority.rpartition("@")
-    shown = without_secrets(f"{scheme}://{rest}")
-    where = f"write {scheme}://bucket/folder"
+    url = without_secrets(f"{scheme}://{rest}")
     password = (
         "a URL has no password here; set the variables or files that this store's tools read, or "
         "pipe: curl …"
     )
-    for wrong, why in (
-        (
-            ":" in user or (user and scheme in _WEB),
-            f"{scheme}://…: {password} | srflow-upscale - -o OUT",
-        ),
-        (
-            not _HOST.fullmatch(host),
-            f"{scheme}://…: what follows its colon is no port, and {password}",
-        ),
-        (not rest.strip("/"), f"{scheme}:// names no place; {where}"),
-        (not host, f"{shown} names no bucket or host; {where}"),
-        (
-            QUERY.search(rest) or (scheme in _WEB and not {"?", "#"}.isdisjoint(rest)),
-            f"{shown}: a URL has no query here; pipe the picture: curl 'URL' | srflow-upscale - -o "
-            "OUT",
-        ),
-        (
-            ".." in path.split("/"),
-            f"{shown}: a URL with .. may mean several places; write the place itself",
-        ),
-        (
-            os.name != "posix",
-            f"{shown}: URLs are supported on Linux and macOS only; copy the files to a disk",
-        ),
-    ):
-        if wrong:
-            raise ArgumentError(why)
+    if ":" in user or (user and scheme in _WEB):
+        raise ArgumentError(f"{scheme}://…: {password} | srflow-upscale - -o OUT")
+    if not _HOST.fullmatch(host):
+        raise ArgumentError(f"{scheme}://…: what follows its colon is no port, and {password}")
+    if not rest.strip("/"):
+        raise ArgumentError(f"{scheme}:// names no place; write {scheme}://bucket/folder")
+    if not host:
+        raise ArgumentError(f"{url} names no bucket or host; write {scheme}://bucket/folder")
+    if QUERY.search(rest) or (scheme in _WEB and not {"?", "#"}.isdisjoint(rest)):
+        raise ArgumentError(
+            f"{url}: a URL has no query here; pipe the picture: curl 'URL' | srflow-upscale - -o "
+            "OUT"
+        )
+    if ".." in path.split("/"):
+        raise ArgumentError(f"{url}: a URL with .. may mean several places; write the place itself")
+    if os.name != "posix":
+        raise ArgumentError(
+            f"{url}: URLs are supported on Linux and macOS only; copy the files to a disk"
+        )
     return UrlPath(f"{scheme}:/{rest}")
 
 
@@ -138,7 +129,7 @@ def check_bucket(folder: UrlPath) -> None:
         except PermissionError:  # some may write what they may not list
             return
 
-    _asked(folder, check, "nothing can be written there")
+    _ask_store(folder, check, "nothing can be written there")
 
 
 def is_folder(path: Path) -> bool:
@@ -146,7 +137,9 @@ def is_folder(path: Path) -> bool:
     answer.
     """
     if isinstance(path, UrlPath):
-        return path.scheme not in _WEB and _asked(path, lambda store, key: bool(store.isdir(key)))
+        return path.scheme not in _WEB and _ask_store(
+            path, lambda store, key: bool(store.isdir(key))
+        )
     try:
         return path.is_dir()
     except OSError:  # a parent folder cannot be entered
@@ -158,7 +151,7 @@ def exists(path: Path) -> bool:
     does not answer.
     """
     if isinstance(path, UrlPath):
-        return _asked(path, lambda store, key: bool(store.exists(key)))
+        return _ask_store(path, lambda store, key: bool(store.exists(key)))
     return os.path.lexists(path)
 
 
@@ -172,13 +165,13 @@ def file_names(folder: UrlPath, *, recursive: bool) -> list[PurePosixPath]:
     in subfolders.
     """
 
-    def found(store: Any, key: str) -> list[str]:
+    def list_names(store: Any, key: str) -> list[str]:
         top = key.rstrip("/") + "/"
         return [
             str(name)[len(top) :] for name in store.find(top, maxdepth=None if recursive else 1)
         ]
 
-    texts = _asked(folder, found, "the folder cannot be listed")
+    texts = _ask_store(folder, list_names, "the folder cannot be listed")
     names = [
         PurePosixPath(text) for text in texts if text and not text.endswith("/")
     ]  # or it stands for a folder
@@ -193,7 +186,7 @@ def fetch(path: UrlPath, local: Path) -> None:
         if store.size(key) not in (None, local.stat().st_size):
             raise OSError("it changed, or the connection ended too early; try again")
 
-    _asked(path, get, "the file cannot be read")
+    _ask_store(path, get, "the file cannot be read")
 
 
 def put(local: Path, path: UrlPath) -> None:
@@ -204,7 +197,7 @@ def put(local: Path, path: UrlPath) -> None:
     def upload(store: Any, key: str) -> None:
         store.put_file(str(local), key)
 
-    _asked(path, upload, "the file cannot be written", grace_s=_GRACE_S)
+    _ask_store(path, upload, "the file cannot be written", grace_s=_GRACE_S)
 
 
 @contextlib.contextmanager
@@ -243,7 +236,7 @@ def remove_leftovers(targets: Iterable[Path]) -> None:
 
 
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[Path]:
+def read_locally(path: Path) -> Iterator[Path]:
     """A local file with this content and the same bare name, while the block runs. Its ImageErrors
     name the path.
     """
@@ -254,7 +247,7 @@ def reading(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
+def write_locally(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
     """Local paths to write, with the same bare names. URLs appear, each whole, if the block ends
     without an error.
     """
@@ -275,14 +268,14 @@ def _local(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
         return
     with tempfile.TemporaryDirectory(prefix="srflow-", ignore_cleanup_errors=True) as folder:
         local = [Path(folder) / path.name if isinstance(path, UrlPath) else path for path in paths]
-        with standing_for(
+        with show_files_as(
             {one: str(path) for one, path in zip(local, paths, strict=True) if one is not path}
         ):
             yield local
 
 
 @contextlib.contextmanager
-def standing_for(names: Mapping[Path, str]) -> Iterator[None]:
+def show_files_as(names: Mapping[Path, str]) -> Iterator[None]:
     """Call temporary files by other names while the block runs: in its ImageErrors, and by
     :func:`shown`.
     """
@@ -291,20 +284,20 @@ def standing_for(names: Mapping[Path, str]) -> Iterator[None]:
     try:
         yield
     except ImageError as error:
-        raise ImageError(shown(str(error))) from error
+        raise ImageError(show_names(str(error))) from error
     finally:
         for path in local:
             del _SHOWN[path]
 
 
-def shown(line: str) -> str:
+def show_names(line: str) -> str:
     """A line with the names that temporary files stand for."""
     for path, name in list(_SHOWN.items()):
         line = line.replace(path, name)
     return line
 
 
-def _asked(
+def _ask_store(
     path: UrlPath, ask: Callable[[Any, str], _T], what: str | None = None, *, grace_s: float = 0.0
 ) -> _T:
     """Return ask(store, the store's key for the path), with its errors as the SDK's: they have no

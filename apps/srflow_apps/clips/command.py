@@ -21,8 +21,9 @@ import numpy as np
 
 from srflow_apps.batch.command import FAILED, STANDARD
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import Upscaling, failure
+from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import check_place
+from srflow_apps.batch.results import failure
 from srflow_apps.batch.run import Pixels
 from srflow_apps.clips.files import (
     WRITTEN,
@@ -85,9 +86,11 @@ def run_clips(
         opencv()
     with Display(quiet=machine.quiet) as display:
         display.unit = "frame"
-        bundles = upscaling.needed(bundles_of(model))
+        bundles = upscaling.select_bundles(bundles_of(model))
         run = _ClipRun(upscaling, latents or "motion", bundles, codec, files, machine, display)
-        suffix = None if output is not None else upscaling.named(bundles[0].manifest)["suffix"]
+        suffix = (
+            None if output is not None else upscaling.name_fields(bundles[0].manifest)["suffix"]
+        )
         for source, target in zip(sources, _targets(sources, output, suffix), strict=True):
             try:
                 failed |= not run.make(source, target, beside=output is None)
@@ -146,7 +149,6 @@ class _ClipRun:
         KeyboardInterrupt.
         """
         files = self.files
-        say = self.display.say
         tell = self.display.tell
         if not files.overwrite and os.path.lexists(target):
             tell(f"{source}: {target} exists: skipped")
@@ -155,25 +157,14 @@ class _ClipRun:
             local_files.check_replaceable(target)
         clip = Clip(source, max_pixels=self.machine.max_pixels)
         clip.look_through()
-        choice = choose_model(clip.sample, scale=self.upscaling.scale, among=self.bundles)
-        if choice.why:
-            tell(f"{source}: {choice.name} ({choice.why})")
-        bundle = next(one for one in self.bundles if one.manifest.name == choice.name)
-        bundle = dataclasses.replace(bundle, _cleaner=None)  # frames are not cleaned
+        bundle = self._choose_bundle(clip)
         width, height = self.upscaling.output_size(
             (clip.look.width, clip.look.height), bundle.manifest
         )
         look = dataclasses.replace(clip.look, width=width, height=height, turns=0)
         encoding = chosen_encoding(target, look, codec=self.codec, quality=files.quality)
         record = self._record(clip, bundle, encoding)
-        if clip.interlaced:
-            say(f"warning: {source} is interlaced: its combs stay; ffmpeg -vf bwdif removes them")
-        count = len(clip.times)
-        if clip.damage:
-            say(
-                f"error: {source} is damaged: {clip.damage}; what can be decoded, {count} frames, "
-                "is made"
-            )
+        self._warn_of(clip)
         if files.resume and {**record_in(target), "sdk_version": __version__} == record:
             tell(f"{target} is finished: skipped")
             return not clip.damage
@@ -183,28 +174,29 @@ class _ClipRun:
             )
         kept, lost = kept_streams(clip, target, encoding)
         for what in lost:
-            say(f"warning: {source}: {what}")
-        said = json.dumps(record, sort_keys=True, ensure_ascii=False)
-        parts = Parts(folder=target.with_name(f"{target.name}.parts"), frames=count, record=said)
-        now = count - (min(len(parts.done()) * SEGMENT, count) if files.resume else 0)
-        how = f"{encoding.codec}, quality {encoding.quality}".removesuffix(", quality None")
-        line = f"{source}: {count} frames{f' ({now} of them now)' * (now < count)} -> {target}"
-        line += f" ({width}×{height}, {how})"
+            self.display.say(f"warning: {source}: {what}")
+        count = len(clip.times)
+        parts = Parts(
+            folder=target.with_name(f"{target.name}.parts"),
+            frames=count,
+            record=json.dumps(record, sort_keys=True, ensure_ascii=False),
+        )
+        remaining = count - (min(len(parts.done()) * SEGMENT, count) if files.resume else 0)
+        frames = f"{count} frames"
+        if remaining < count:
+            frames += f" ({remaining} of them now)"
+        quality = "" if encoding.quality is None else f", quality {encoding.quality}"
+        line = f"{source}: {frames} -> {target} ({width}×{height}, {encoding.codec}{quality})"
         if files.dry_run:
             self.display.answer(f"dry run, nothing was written: {line}")
             return not clip.damage
         tell(line)
         local_files.remove_stale_parts(target)
-        options = {
-            name: getattr(self.machine, name) for name in ("device", "tile", "threads", "precision")
-        }
-        with deferred_interrupts(*STOPPING):  # a signal breaks imports of native code
-            opened = Upscaler([bundle], **options)
-        with opened as upscaler, parts.held(keep=files.resume, say=tell):
+        with self._open_upscaler(bundle) as upscaler, parts.hold(keep=files.resume, say=tell):
             drawer = FrameUpscaler(
                 upscaler, latents=self.latents, keyframes=KEYFRAMES, **vars(self.upscaling.options)
             )
-            self.display.begin([source.name], lambda: Pixels([now]))
+            self.display.begin([source.name], lambda: Pixels([remaining]))
             try:
                 self._draw(clip, drawer, encoding, parts)
             except (SRFlowError, KeyboardInterrupt):
@@ -213,10 +205,38 @@ class _ClipRun:
                     "on"
                 )
                 raise
-            join(clip, parts.paths(), target, kept, record=said)
+            join(clip, parts.paths(), target, kept, record=parts.record)
             parts.clear()
-        self.display.printed(target)
+        self.display.print_name(target)
         return not clip.damage
+
+    def _choose_bundle(self, clip: Clip) -> Bundle:
+        choice = choose_model(clip.sample, scale=self.upscaling.scale, among=self.bundles)
+        if choice.why:
+            self.display.tell(f"{clip.path}: {choice.name} ({choice.why})")
+        bundle = next(one for one in self.bundles if one.manifest.name == choice.name)
+        return dataclasses.replace(bundle, _cleaner=None)  # frames are not cleaned
+
+    def _warn_of(self, clip: Clip) -> None:
+        if clip.interlaced:
+            self.display.say(
+                f"warning: {clip.path} is interlaced: its combs stay; ffmpeg -vf bwdif removes them"
+            )
+        if clip.damage:
+            self.display.say(
+                f"error: {clip.path} is damaged: {clip.damage}; what can be decoded, "
+                f"{len(clip.times)} frames, is made"
+            )
+
+    def _open_upscaler(self, bundle: Bundle) -> Upscaler:
+        with deferred_interrupts(*STOPPING):  # a signal breaks imports of native code
+            return Upscaler(
+                [bundle],
+                device=self.machine.device,
+                tile=self.machine.tile,
+                threads=self.machine.threads,
+                precision=self.machine.precision,
+            )
 
     def _record(self, clip: Clip, bundle: Bundle, encoding: Encoding) -> dict[str, Any]:
         """How a clip is made, as JSON values."""
@@ -230,7 +250,7 @@ class _ClipRun:
             "latents": self.latents,
             "keyframes": KEYFRAMES,
             "segment": SEGMENT,
-            **self.upscaling.described(bundle.manifest),
+            **self.upscaling.describe(bundle.manifest),
             **{name: getattr(encoding, name) for name in ("codec", "quality", "pixel_format")},
             "precision": self.machine.precision,
         }
@@ -257,7 +277,7 @@ class _ClipRun:
                     if encoded is not None:  # one at a time, or pictures would fill the memory
                         encoded.result()
                     encoded = encoder.submit(put, picture)
-                    self.display.progressed(1, number + 1 - begin, parts.frames - begin)
+                    self.display.show_progress(1, number + 1 - begin, parts.frames - begin)
                 if encoded is not None:
                     encoded.result()
                 if drawer.start(stop) < stop < parts.frames:
@@ -309,7 +329,7 @@ class Parts:
         return drawer.start(number)
 
     @contextlib.contextmanager
-    def held(self, *, keep: bool, say: Callable[[str], None]) -> Iterator[None]:
+    def hold(self, *, keep: bool, say: Callable[[str], None]) -> Iterator[None]:
         """Make the folder and hold it alone; what is of other clips, or not to be kept, goes.
         Raises: ImageError.
         """

@@ -22,14 +22,14 @@ from srflow_apps.commands.base_command import (
     exit_statuses,
     fail,
 )
-from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, options_of
+from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, flatten, options_of
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.options import DrawOptions, option
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.jobs import Operation
+    from srflow_apps.batch.operations import Operation
 
 _ONE_TARGET = ("from_output", "ray", "recursive", "shard")  # what srflow-transfer has no use for
 _OUTPUT = click.Option(
@@ -59,8 +59,8 @@ _ONE_MODEL = "NAME|BUNDLE", "An embedded model, or a bundle.  [default: x4-small
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """The options of each command, besides its inputs. options: those of its operation."""
+class _Choices:
+    """What was chosen of the options that each command has. options: those of its operation."""
 
     options: dict[str, Any]
     output: str | None
@@ -68,14 +68,29 @@ class _Asked:
     files: FileChoices
     machine: MachineChoices
 
-    def run(self, operation: Operation, inputs: Sequence[str], **more: Any) -> None:
+    def run(
+        self,
+        operation: Operation,
+        inputs: Sequence[str],
+        *,
+        samples: int = 1,
+        server: str | None = None,
+    ) -> None:
         from srflow_apps.batch.command import run_command
 
-        how = {"model": self.model, "files": self.files, "machine": self.machine}
-        run_command(operation, inputs, self.output, **how, **more)  # type: ignore[arg-type]
+        run_command(
+            operation,
+            inputs,
+            self.output,
+            model=self.model,
+            files=self.files,
+            machine=self.machine,
+            samples=samples,
+            server=server,
+        )
 
 
-def _operation(
+def _make_command(
     name: str,
     options: type[Any],
     model: tuple[str, str],
@@ -84,67 +99,62 @@ def _operation(
     more: Options | None = None,
     leave: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Command]:
-    """Make a command of a function that does an operation to picture files, and is given what was
-    asked for.
+    """Make a command of a function that does an operation to picture files.
 
-    Its options are -o, --model, the fields of `options`, FileChoices and MachineChoices, and
-    `more`. Of `more` and `arguments`, each is an argument of it. model: the metavar and the help.
-    leave: fields without an option.
+    Its options are -o, --model, the fields of `options`, FileChoices and MachineChoices, which the
+    function gets as _Choices, and `more`. Of `more` and `arguments`, each is an argument of it.
+    model: the metavar and the help. leave: fields without an option.
     """
+    parts = {
+        "options": options_of(options, "Pictures"),
+        "files": options_of(FileChoices, "Files", leave=leave),
+        "machine": options_of(MachineChoices, "Machines"),
+    }
+    model_option = click.Option(["--model"], metavar=model[0], type=NameOrPath(), help=model[1])
+    sources = [
+        {MOST: [_OUTPUT, model_option]},
+        parts["options"],
+        more or {},
+        parts["machine"],
+        parts["files"],
+    ]
+    by_heading = {
+        heading: [each for source in sources for each in source.get(heading, ())]
+        for heading in HEADINGS
+    }
 
-    def made(function: Callable[..., None]) -> Command:
-        parts = {
-            "options": options_of(options, "Pictures"),
-            "files": options_of(FileChoices, "Files", leave=leave),
-            "machine": options_of(MachineChoices, "Machines"),
-        }
-        fields = {
-            part: [str(one.name) for those in found.values() for one in those]
-            for part, found in parts.items()
-        }
-        named = click.Option(["--model"], metavar=model[0], type=NameOrPath(), help=model[1])
-        every = [
-            {MOST: [_OUTPUT, named]},
-            parts["options"],
-            more or {},
-            parts["machine"],
-            parts["files"],
-        ]
-        sorted_ = {
-            heading: [one for found in every for one in found.get(heading, ())]
-            for heading in HEADINGS
-        }
-
-        def called(**values: Any) -> None:
+    def decorate(function: Callable[..., None]) -> Command:
+        def callback(**values: Any) -> None:
             with exit_statuses():
                 chosen = {
-                    part: {name: values.pop(name) for name in names}
-                    for part, names in fields.items()
+                    part: {str(each.name): values.pop(str(each.name)) for each in flatten(those)}
+                    for part, those in parts.items()
                 }
-                files = FileChoices(**chosen["files"])
-                machine = MachineChoices(**chosen["machine"])
-                where = {name: values.pop(name) for name in ("output", "model")}
-                function(
-                    _Asked(options=chosen["options"], files=files, machine=machine, **where),
-                    **values,
+                choices = _Choices(
+                    options=chosen["options"],
+                    output=values.pop("output"),
+                    model=values.pop("model"),
+                    files=FileChoices(**chosen["files"]),
+                    machine=MachineChoices(**chosen["machine"]),
                 )
+                function(choices, **values)
 
         before_examples = f"{_OF_MANY}{_EXIT_STATUS}" if _INPUTS in arguments else _EXIT_STATUS
         command = Command(
             name,
-            params=[*arguments, *(one for those in sorted_.values() for one in those)],
-            callback=called,
+            params=[*arguments, *flatten(by_heading)],
+            callback=callback,
             help=(function.__doc__ or "").replace("    \b\n", f"{before_examples}    \b\n"),
             context_settings=SETTINGS,
             groups={
-                heading: " ".join(str(one.name) for one in those)
-                for heading, those in sorted_.items()
+                heading: " ".join(str(each.name) for each in those)
+                for heading, those in by_heading.items()
                 if those
             },
         )
         return click.version_option(__version__, prog_name=name)(command)
 
-    return made
+    return decorate
 
 
 _Latents = Literal["motion", "screen", "fresh"]
@@ -188,13 +198,13 @@ class _UpscaleChoices:
     )
 
 
-@_operation(
+@_make_command(
     "srflow-upscale",
     DrawOptions,
     ("auto|NAME|BUNDLE", "Model; auto: what suits each photo.  [default: auto]"),
     more=options_of(_UpscaleChoices, "Pictures"),
 )
-def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
+def upscale(choices: _Choices, *, inputs: tuple[str, ...], **more: Any) -> None:
     """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, animations and
     clips.
 
@@ -220,8 +230,8 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
       srflow-upscale s3://bucket/photos -o s3://bucket/large --resume --ray auto
       srflow-upscale clip.mp4                              clip_x4.mp4, with its sound
     """
-    files = asked.files
-    options = asked.options
+    files = choices.files
+    options = choices.options
     own = _UpscaleChoices(**more)
     if own.models:
         _list_models()
@@ -237,12 +247,19 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
         from srflow_apps.clips.command import run_clips
 
         run_clips(
-            inputs, asked.output, draw, own.latents, asked.model, own.codec, files, asked.machine
+            inputs,
+            choices.output,
+            draw,
+            own.latents,
+            choices.model,
+            own.codec,
+            files,
+            choices.machine,
         )
         return
     if files.from_output is not None:
         _refuse_chosen(*options, "samples", "interval", "size", "max_size", "tau_map")
-    if own.interval is not None and (own.samples > 1 or asked.output == "-"):
+    if own.interval is not None and (own.samples > 1 or choices.output == "-"):
         raise ArgumentError(
             "--interval writes three files of each input; leave out --samples and -o -"
         )
@@ -252,14 +269,14 @@ def upscale(asked: _Asked, *, inputs: tuple[str, ...], **more: Any) -> None:
         _refuse("resume", why="with --tau-map: outputs do not say with which mask they were made")
     if own.server is not None:
         _refuse("device", "threads", "precision", why="with --server: the server has its own")
-    from srflow_apps.batch.jobs import Upscaling
+    from srflow_apps.batch.operations import Upscaling
 
     upscaling = Upscaling(options=draw, interval=own.interval, tau_map=own.tau_map)
-    asked.run(upscaling, inputs, samples=own.samples, server=own.server)
+    choices.run(upscaling, inputs, samples=own.samples, server=own.server)
 
 
-@_operation("srflow-restore", RestoreOptions, _ONE_MODEL)
-def restore(asked: _Asked, *, inputs: tuple[str, ...]) -> None:
+@_make_command("srflow-restore", RestoreOptions, _ONE_MODEL)
+def restore(choices: _Choices, *, inputs: tuple[str, ...]) -> None:
     """Remove noise and dots from photos, and from folders of them. Their size stays.
 
     The noise of a camera goes, and so do salt and pepper. Blur, scratches and the blocks of a JPEG
@@ -277,12 +294,12 @@ def restore(asked: _Asked, *, inputs: tuple[str, ...]) -> None:
       srflow-restore photos -o clean --recursive --resume
       srflow-restore --from-output clean.png -o again.png
     """
-    _check_inputs(inputs, asked.files)
-    if asked.files.from_output is not None:
-        _refuse_chosen(*asked.options)
-    from srflow_apps.batch.jobs import Restoring
+    _check_inputs(inputs, choices.files)
+    if choices.files.from_output is not None:
+        _refuse_chosen(*choices.options)
+    from srflow_apps.batch.operations import Restoring
 
-    asked.run(Restoring(options=RestoreOptions(**asked.options)), inputs)
+    choices.run(Restoring(options=RestoreOptions(**choices.options)), inputs)
 
 
 _LR = click.Option(
@@ -293,7 +310,7 @@ _LR = click.Option(
 )
 
 
-@_operation(
+@_make_command(
     "srflow-transfer",
     TransferOptions,
     _ONE_MODEL,
@@ -301,7 +318,7 @@ _LR = click.Option(
     more={MOST: [_LR]},
     leave=_ONE_TARGET,
 )
-def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path | None) -> None:
+def transfer(choices: _Choices, *, target: Path, source: Path, mask: Path, lr: Path | None) -> None:
     """Put what MASK selects of SOURCE into TARGET, and let the model blend it in.
 
     All three have the same size, so move and scale the content in SOURCE to where it is to appear.
@@ -319,11 +336,13 @@ def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path 
       srflow-transfer portrait.png other.png mask.png -o both.png --tau 1=0.9,2=0.9
       draw-mask | srflow-transfer portrait.png other.png - -o - --format jpg > both.jpg
     """
-    others = {"source": source, "mask": mask, **({} if lr is None else {"lr": lr})}
-    from srflow_apps.batch.command import STANDARD, standard_input
-    from srflow_apps.batch.jobs import Transferring
+    others = {"source": source, "mask": mask}
+    if lr is not None:
+        others["lr"] = lr
+    from srflow_apps.batch.command import STANDARD, read_standard_input
+    from srflow_apps.batch.operations import Transferring
 
-    chosen = TransferOptions(**asked.options)  # a wrong one is said before the model is loaded
+    chosen = TransferOptions(**choices.options)  # a wrong one is said before the model is loaded
     piped = [what for what, path in others.items() if path == Path(STANDARD)]
     for what, path in others.items():
         if path.is_dir():
@@ -332,9 +351,13 @@ def transfer(asked: _Asked, *, target: Path, source: Path, mask: Path, lr: Path 
             )
     if len(piped) + (target == Path(STANDARD)) > 1:
         raise ArgumentError("- is standard input, one picture; name files for the other inputs")
-    with standard_input(asked.machine.max_pixels) if piped else contextlib.nullcontext() as sent:
+    with (
+        read_standard_input(choices.machine.max_pixels)
+        if piped
+        else contextlib.nullcontext() as sent
+    ):
         others.update((what, cast("Path", sent)) for what in piped)
-        asked.run(Transferring(options=chosen, **others), [str(target)])
+        choices.run(Transferring(options=chosen, **others), [str(target)])
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
@@ -358,8 +381,8 @@ def doctor(*, as_json: bool) -> None:
             if not as_json:
                 click.echo(check.lines(width=width))
         if as_json:
-            found = [check.as_data() for check in checks]
-            click.echo(json.dumps({"works": basics_work(checks), "checks": found}, indent=2))
+            report = {"works": basics_work(checks), "checks": [each.as_data() for each in checks]}
+            click.echo(json.dumps(report, indent=2))
         if not basics_work(checks):
             fail("upscaling does not work here; the lines marked 'problem' say why")
 
@@ -370,13 +393,10 @@ def _list_models() -> None:
 
     for manifest in (bundle.manifest for bundle in bundles_of()):
         tau = f"{'auto ' if manifest.auto_tau else ''}{manifest.default_tau:g}"
-        kind = (
-            "photographs as they come: noisy, compressed, a little blurred"
-            * manifest.removes_damage
-        )
-        click.echo(
-            f"{manifest.name}  ×{manifest.scale}  tau {tau}  for {kind or 'clean photographs'}"
-        )
+        kind = "clean photographs"
+        if manifest.removes_damage:
+            kind = "photographs as they come: noisy, compressed, a little blurred"
+        click.echo(f"{manifest.name}  ×{manifest.scale}  tau {tau}  for {kind}")
 
 
 def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:

@@ -39,24 +39,29 @@ def options_of(choices: type[Any], heading: str, *, leave: Container[str] = ()) 
     heading: of those that name no other and that not most people need. See
         :mod:`srflow_sdk.drawing.options`.
     """
-    found: Options = {}
+    options: Options = {}
     for field in dataclasses.fields(choices):
         how = field.metadata
         if "help" in how and field.name not in leave:
             where = MOST if how.get("most") else how.get("heading", heading)
-            found.setdefault(where, []).append(_option(field, sys.modules[choices.__module__]))
-    return found
+            options.setdefault(where, []).append(_option(field, sys.modules[choices.__module__]))
+    return options
+
+
+def flatten(options: Options) -> list[click.Option]:
+    """The options of all headings."""
+    return [each for those in options.values() for each in those]
 
 
 def with_options_of(choices: type[Any], *, leave: Container[str] = ()) -> Callable[[_F], _F]:
     """Decorate a command of click's with the options of a dataclass, each of them an argument."""
-    options = [one for those in options_of(choices, "", leave=leave).values() for one in those]
+    options = flatten(options_of(choices, "", leave=leave))
 
-    def decorated(command: _F) -> _F:
+    def decorate(command: _F) -> _F:
         command.__dict__.setdefault("__click_params__", []).extend(reversed(options))
         return command
 
-    return decorated
+    return decorate
 
 
 def _option(field: dataclasses.Field[Any], module: object) -> click.Option:

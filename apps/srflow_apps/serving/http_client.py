@@ -149,7 +149,9 @@ class HttpClient:
     def parameters(self, model: str) -> dict[str, str]:
         """Return the parameters of a model's config."""
         with self._understood():
-            config = json.loads(self._asked("GET", f"/v2/models/{quote(model, safe='')}/config")[0])
+            config = json.loads(
+                self._request("GET", f"/v2/models/{quote(model, safe='')}/config")[0]
+            )
             return {
                 name: str(value.get("string_value", ""))
                 for name, value in config.get("parameters", {}).items()
@@ -158,7 +160,7 @@ class HttpClient:
     def models(self) -> list[str]:
         """Return the names of the models that the server can answer for."""
         with self._understood():
-            index = json.loads(self._asked("POST", "/v2/repository/index")[0])
+            index = json.loads(self._request("POST", "/v2/repository/index")[0])
             return sorted({str(each["name"]) for each in index if each.get("state") == "READY"})
 
     def infer(
@@ -177,7 +179,7 @@ class HttpClient:
         wanted = [{"name": output, "parameters": {"binary_data": True}}]
         head = json.dumps({"inputs": described, "outputs": wanted}).encode()
         with self._understood():
-            body, json_bytes = self._asked(
+            body, json_bytes = self._request(
                 "POST",
                 f"/v2/models/{quote(model, safe='')}/infer",
                 b"".join([head, *(value.tobytes() for value in inputs.values())]),
@@ -212,7 +214,7 @@ class HttpClient:
                 f"{self.address} gave an answer that cannot be used: {why}"
             ) from error
 
-    def _asked(
+    def _request(
         self,
         method: str,
         path: str,

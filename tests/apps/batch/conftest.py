@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from srflow_apps.batch.jobs import FolderResult, Job, Models, Settings, Upscaling
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.models import Models
+from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import Plan
+from srflow_apps.batch.results import FolderResult
 from srflow_apps.batch.run import run_plan
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import write_image
@@ -55,7 +58,7 @@ def run_jobs(
 ) -> FolderResult:
     """Run a plan of these jobs. watcher: follows it by methods."""
     if watcher is not None:
-        others |= {"progressed": watcher.progressed, "finished": watcher.finished}
+        others |= {"on_progress": watcher.show_progress, "on_result": watcher.show_result}
     return run_plan(plan_of(upscaler, settings, jobs), **others)
 
 

@@ -23,7 +23,7 @@ from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
 from srflow_apps.batch import storage
-from srflow_apps.batch.jobs import FolderFile
+from srflow_apps.batch.results import FolderFile
 from srflow_apps.batch.storage import UrlPath
 from srflow_apps.commands import cli
 from srflow_sdk import read_provenance, upscale_folder
@@ -320,19 +320,6 @@ def test_a_file_that_is_not_whole_is_an_error(
     monkeypatch.setattr(type(server.store), "size", lambda *_: 1001)
     with pytest.raises(ImageError, match="it changed, or the connection ended too early"):
         storage.fetch(UrlPath("s3:/bucket/a.bin"), tmp_path / "a.bin")
-
-
-def test_fsspec_is_not_imported_for_paths(
-    tiny_bundle: Path, tmp_path: Path, photo: np.ndarray
-) -> None:
-    write_image(tmp_path / "a.png", photo[:12, :16])
-    program = (
-        "import sys; from srflow_sdk import Upscaler, upscale_folder\n"
-        f"with Upscaler({str(tiny_bundle)!r}) as up: upscale_folder({str(tmp_path)!r}, "
-        f"{str(tmp_path / 'out')!r}, "
-        "upscaler=up)\nassert 'fsspec' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 class Breaking:

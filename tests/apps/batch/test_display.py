@@ -15,7 +15,8 @@ import pytest
 
 from srflow_apps.batch import display as display_module
 from srflow_apps.batch.display import Display
-from srflow_apps.batch.jobs import FolderFile, Job
+from srflow_apps.batch.jobs import Job
+from srflow_apps.batch.results import FolderFile
 from srflow_apps.batch.run import Pixels
 from srflow_sdk.files import read_image, write_image
 from tests.sdk.conftest import UPSCALE
@@ -47,32 +48,32 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
     with Display() as display:
         display.begin(names, lambda: Pixels.of(jobs, max_pixels=10_000))
         now[0] += 1.9
-        display.progressed(1, 1, 6)
+        display.show_progress(1, 1, 6)
         assert lines() == []
         now[0] += 1
-        display.progressed(1, 3, 6)
+        display.show_progress(1, 3, 6)
         assert (
             lines().pop().startswith("[1/3] a.png tile 3/6, 15%, about 00:00:")
         )  # of 12, 13 and 14 rows
         now[0] += 9
-        display.progressed(1, 4, 6)
+        display.show_progress(1, 4, 6)
         assert lines() == [], "ten seconds pass from one to the next"
         now[0] += 1
-        display.finished(
+        display.show_result(
             1, FolderFile(source=jobs[0].source, targets=jobs[0].targets, status="skipped")
         )
         assert lines().pop().startswith("[2/3] b.png, 22%, about "), "what is skipped takes no time"
     with Display() as display:
         display.begin(["large.png"], lambda: Pixels([1000]))
         now[0] += 2
-        display.progressed(1, 1, 1000)
+        display.show_progress(1, 1, 1000)
         assert lines().pop().startswith("large.png tile 1/1000, about 00:"), (
             "no 0%, which stays for long"
         )
     with Display(quiet=True) as display:
         display.begin(names, lambda: Pixels([1]))
         now[0] += 99
-        display.progressed(1, 1, 2)
+        display.show_progress(1, 1, 2)
         assert lines() == []
 
 

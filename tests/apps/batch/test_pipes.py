@@ -112,14 +112,6 @@ def test_wrong_usage_is_refused_before_the_work(run: Run, arguments: list[str], 
     assert not Path("out").exists()
 
 
-def test_the_format_names_the_files_of_a_directory(run: Run) -> None:
-    result = run("a.png", "b.png", "-o", "out", "--format", "webp", "--samples", "2")
-    assert result.stdout.split() == [
-        os.path.normpath(f"out/{name}.webp") for name in ("a_s0", "a_s1", "b_s0", "b_s1")
-    ]
-    assert run("a.png", "-o", "big.tiff", "--format", "tif").exit_code == 0
-
-
 @pytest.mark.not_on_windows("signals")
 def test_a_signal_while_the_model_is_loaded_leaves_nothing(
     run: Run, monkeypatch: pytest.MonkeyPatch

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from srflow_apps.batch.jobs import FolderResult, Job, Settings, batch_report, write_report
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.report import batch_report, write_report
+from srflow_apps.batch.results import FolderResult
 from srflow_sdk import upscale_folder
 from srflow_sdk.errors import ImageError
 from srflow_sdk.system.local_files import file_sha256

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_apps.batch.jobs import Job, do_one
+from srflow_apps.batch.jobs import Job, do_job
 from srflow_sdk.errors import CancelledError
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.upscaler import Upscaler
@@ -113,25 +113,9 @@ def test_resume_of_a_source_that_is_gone_fails(jobs: list[Job], upscaler: Upscal
     assert statuses(run(jobs, upscaler, resume=True)) == ["failed", "skipped", "skipped"]
 
 
-@pytest.mark.parametrize("ending", [".webp", ".tif"])
-def test_resume_makes_again_what_a_copy_cut_short(
-    tmp_path: Path, upscaler: Upscaler, ending: str
-) -> None:
-    write_image(
-        tmp_path / "a.png", np.random.default_rng(0).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    )
-    one = job(tmp_path / "a.png", tmp_path / f"sr{ending}")
-    run([one], upscaler)
-    made = one.targets[0].read_bytes()
-    assert statuses(run([one], upscaler, resume=True)) == ["skipped"]
-    one.targets[0].write_bytes(made[: len(made) // 2])
-    assert statuses(run([one], upscaler, resume=True)) == ["done"]
-    assert one.targets[0].read_bytes() == made
-
-
 def test_looking_at_outputs_can_be_cancelled(jobs: list[Job], upscaler: Upscaler) -> None:
     run(jobs[:1], upscaler)
     cancel = threading.Event()
     cancel.set()
     with pytest.raises(CancelledError):
-        do_one(jobs[0], only(upscaler), settings=settings_with(resume=True), cancel=cancel)
+        do_job(jobs[0], only(upscaler), settings=settings_with(resume=True), cancel=cancel)

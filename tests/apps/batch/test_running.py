@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srflow_apps.batch.jobs import FolderFile, Job, Settings
+from srflow_apps.batch.jobs import Job, Settings
+from srflow_apps.batch.results import FolderFile
 from srflow_apps.batch.run import run_plan
 from srflow_sdk.errors import (
     ArgumentError,
@@ -49,10 +50,10 @@ class Recorder:
     def __init__(self) -> None:
         self.events: list[tuple[Any, ...]] = []
 
-    def progressed(self, number: int, done: int, total: int) -> None:
+    def show_progress(self, number: int, done: int, total: int) -> None:
         self.events.append((number, done, total))
 
-    def finished(self, number: int, result: FolderFile) -> None:
+    def show_result(self, number: int, result: FolderFile) -> None:
         assert all(target.exists() for target in result.targets)
         self.events.append((number, result.status))
 
@@ -63,8 +64,8 @@ def test_a_file_is_drawn_while_the_one_before_it_is_finished(
     second_is_drawn = threading.Event()
 
     class Tiles(Recorder):
-        def progressed(self, number: int, done: int, total: int) -> None:
-            super().progressed(number, done, total)
+        def show_progress(self, number: int, done: int, total: int) -> None:
+            super().show_progress(number, done, total)
             if number == 2:
                 second_is_drawn.set()
 
@@ -77,26 +78,6 @@ def test_a_file_is_drawn_while_the_one_before_it_is_finished(
     monkeypatch.setattr("srflow_sdk.drawing.file_upscaling.ImageWriter", SlowWriter)
     summary = run_jobs(jobs[:2], upscaler, settings=Settings(), watcher=Tiles())
     assert statuses(summary) == ["done", "done"]
-
-
-def test_no_file_begins_before_the_watcher_has_heard_of_the_last_but_one(
-    jobs: list[Job], upscaler: Upscaler, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun: list[Job] = []
-
-    def skip(job: Job, *_: Any, **__: Any) -> FolderFile:
-        begun.append(job)
-        return FolderFile(source=job.source, targets=(), status="skipped")
-
-    class Slow(Recorder):
-        def finished(self, number: int, result: FolderFile) -> None:
-            assert len(begun) <= number + 1
-            super().finished(number, result)
-
-    monkeypatch.setattr("srflow_apps.batch.run.do_one", skip)
-    watcher = Slow()
-    run_jobs(jobs * 200, upscaler, settings=Settings(), watcher=watcher)
-    assert [number for number, _ in watcher.events] == list(range(1, 601))
 
 
 @pytest.mark.parametrize(
@@ -170,34 +151,6 @@ def test_a_folder_is_made_for_what_is_written_alone(
     assert not (tmp_path / "new").exists()
     assert statuses(run([broken, whole], upscaler)) == ["failed", "done"]
     assert [path.name for path in (tmp_path / "new" / "deep").iterdir()] == ["b.png"]
-
-
-def test_a_file_that_fails_leaves_the_folder_to_the_one_that_is_drawn(
-    jobs: list[Job], upscaler: Upscaler, tmp_path: Path
-) -> None:
-    second_begins = threading.Event()
-    first_ended = threading.Event()
-
-    class InTurn(Failing):
-        def upscale_file(self, source: Path, targets: Any, **keywords: Any) -> Any:
-            if source == jobs[0].source:
-                keywords["progress"](1, 1)  # it is drawn: the second begins
-                assert second_begins.wait(60)
-                raise ImageError("it changed while it was read")
-            second_begins.set()
-            assert first_ended.wait(60)
-            return upscaler.upscale_file(source, targets, **keywords)
-
-    class Ended(Recorder):
-        def finished(self, number: int, result: FolderFile) -> None:
-            first_ended.set()
-
-    both = [job(one.source, tmp_path / "new" / one.source.name) for one in jobs[:2]]
-    failing: Any = InTurn(upscaler, ImageError(""))
-    assert statuses(run_jobs(both, failing, settings=Settings(), watcher=Ended())) == [
-        "failed",
-        "done",
-    ]
 
 
 def test_a_part_of_a_batch_leaves_the_folders_to_the_other_parts(

@@ -7,21 +7,15 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_apps.batch import storage
-from srflow_apps.batch.jobs import Job, Models, Settings, Upscaling, digest, do_one
-from srflow_apps.batch.ray import DoJobs
-from srflow_apps.batch.storage import UrlPath, as_path
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, Upscaler, upscale_folder
-from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.files import read_image, read_provenance, write_image
-from srflow_sdk.model.model_choice import bundles_of
 from tests.sdk.clean_and_noisy import noisy, smooth
 from tests.sdk.test_by_picture import opened
 
@@ -104,30 +98,6 @@ def test_a_model_that_removes_damage_says_where_there_is_none(run: Run, two_mode
         assert "without --model" not in run(*MIXED, "-o", "out", "--model", named).stderr
 
 
-def test_a_dry_run_says_each_picture_s_model(run: Run, two_models: Path) -> None:
-    result = run(*MIXED, "-o", "out", "--dry-run")
-    assert result.exit_code == 0
-    assert "clean.png: x4-small (no damage found)" in result.stderr
-    assert "noisy.png: x4-photo" in result.stderr
-    assert not Path("out").exists()
-
-
-def test_a_worker_of_a_cluster_chooses_too(two_models: Path, tmp_path: Path) -> None:
-    jobs = [
-        Job(name=PurePosixPath(name), source=tmp_path / name, targets=(tmp_path / f"x-{name}",))
-        for name in MIXED
-    ]
-    sha256 = digest([bundle.manifest for bundle in bundles_of("auto")])
-    worker = DoJobs(
-        settings=Settings(), model="auto", sha256=sha256, machine={"device": "cpu", "threads": 1}
-    )
-    files = [done for job in jobs if (done := worker.do(job)) is not None]
-    assert [(file.model, str(file.why)[:5]) for file in files] == [
-        ("x4-small", "no da"),
-        ("x4-photo", "noise"),
-    ]
-
-
 def test_the_folder_function_takes_auto(two_models: Path) -> None:
     result = upscale_folder(MIXED, "out", upscaler="auto", report="report.json")
     assert [(file.model, file.targets[0].name) for file in result.files] == [
@@ -139,36 +109,6 @@ def test_the_folder_function_takes_auto(two_models: Path) -> None:
     assert [file["why"][:5] for file in report["files"]] == ["no da", "noise"]
     with pytest.raises(ArgumentError, match='must be an Upscaler, "auto" or None'):
         upscale_folder(MIXED, "out", upscaler="x4-photo")  # type: ignore[arg-type]
-
-
-@pytest.mark.not_on_windows("URLs are refused there")
-def test_a_file_that_comes_from_elsewhere_is_fetched_once(
-    two_models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fetched: list[str] = []
-
-    def fetch(url: UrlPath, local: Path) -> None:
-        fetched.append(url.name)
-        shutil.copy(url.name, local)
-
-    monkeypatch.setattr(storage, "fetch", fetch)
-    jobs = [
-        Job(
-            name=PurePosixPath(name),
-            source=as_path(f"s3://a/{name}"),
-            targets=(Path(f"big-{name}"),),
-        )
-        for name in MIXED
-    ]
-    settings = Settings(operation=Upscaling(options=DrawOptions()), resume=True)
-    with Upscaler("auto", device="cpu", threads=1) as upscaler:
-        those = Models(bundles_of("auto"), max_pixels=10_000, upscaler=upscaler)
-        done = [do_one(job, those, settings=settings) for job in jobs]
-    assert [(file.status, file.model) for file in done] == [
-        ("done", "x4-small"),
-        ("done", "x4-photo"),
-    ]
-    assert fetched == list(MIXED)
 
 
 @pytest.mark.parametrize(

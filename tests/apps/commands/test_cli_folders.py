@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from srflow_apps.batch.display import Display
 from srflow_apps.commands import cli
 from srflow_sdk.files import read_image, write_image
 from srflow_sdk.upscaler import Upscaler
@@ -102,45 +101,6 @@ def test_a_folder_is_taken_flat_or_whole_and_what_is_left_out_is_said(
     assert files("photos/large") == list(PHOTOS)
 
 
-def test_photos_of_one_stem_are_named_apart_also_when_resumed(
-    run: Run, photos: Path, photo: np.ndarray
-) -> None:
-    write_image(photos / "a.tif", photo[:12, :16])
-    arguments = ["photos", "-o", "large.v2"]
-    drawn = [os.path.normpath(f"large.v2/{name}") for name in ("a_png.png", "a_tif.png", "b.png")]
-    assert run(*arguments).stdout.split() == drawn
-    Path("large.v2/a_tif.png").unlink()
-    result = run(*arguments, "--resume")
-    assert (result.stdout, result.stderr) == (
-        os.path.normpath("large.v2/a_tif.png\n"),
-        "1 done, 2 skipped, 0 failed\n",
-    )
-
-
-@pytest.mark.not_on_windows("links and FIFOs")
-def test_links_that_lead_nowhere_fail_alone(run: Run) -> None:
-    for name, leads_to in (("itself", "itself"), ("one", "other"), ("other", "one")):
-        Path("photos", f"{name}.png").symlink_to(f"{leads_to}.png")
-    result = run("photos", "-o", "out")
-    assert result.exit_code == 1
-    assert [line for line in result.stderr.splitlines() if line.startswith("error: ")] == [
-        f"error: photos/{name}.png: the file cannot be read: Too many levels of symbolic links"
-        for name in ("itself", "one", "other")
-    ]
-    assert files("out") == ["a.png", "b.png"]
-
-
-def test_shards_divide_the_work(run: Run) -> None:
-    parts = [
-        run("photos", "-o", "out", "--recursive", "--shard", f"{n}/3").stdout.split()
-        for n in (1, 2, 3)
-    ]
-    assert sorted(name for names in parts for name in names) == sorted(
-        os.path.normpath(f"out/{name}") for name in PHOTOS
-    )
-    assert max(map(len, parts)) < len(PHOTOS)
-
-
 def _large(photos: Path, photo: np.ndarray) -> None:
     """Make one of the photos take hundreds of tiles, so that whatever is sent arrives while it is
     being made."""
@@ -199,18 +159,6 @@ def test_a_signal_leaves_whole_files_only_and_says_how_to_go_on(
     assert run("photos", "-o", "out", "--recursive", "--resume").stdout.split() == [
         os.path.normpath(f"out/{name}") for name in rest
     ]
-
-
-def test_a_single_picture_that_is_interrupted_is_not_said_to_continue(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def interrupt(self: Display, number: int, done: int, total: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Display, "progressed", interrupt)
-    result = run("photos/a.png", "-o", "large.png", "--samples", "2", "--resume")
-    assert result.exit_code == 130
-    assert result.stderr == "interrupted: 0 of 1 done; the same command makes what is missing\n"
 
 
 @pytest.mark.not_on_windows("pseudo-terminals")

@@ -227,32 +227,6 @@ def test_each_picture_is_drawn_by_the_model_that_suits_it(
         assert done.outputs[0].provenance.model == "x4-photo"
 
 
-def test_the_scale_chooses_of_the_models_that_the_server_has(
-    five_models: Path, tiny_bundle: Path
-) -> None:
-    served = {
-        f"srflow_upscale-{name}": five_models / f"{name}.srflow"
-        for name in ("x8-small", "x4-photo", "x2-small")
-    }
-    server = InferenceServer(tiny_bundle, others={**served, "srflow_upscale-mine": tiny_bundle})
-    try:
-        with (
-            RemoteUpscaler(server.url) as remote,
-            Upscaler("x8-small", device="cpu", threads=1) as here,
-        ):
-            assert np.array_equal(
-                remote.upscale(smooth(32), scale=6), here.upscale(smooth(32), scale=6)
-            )
-            remote.upscale(noisy(10), scale=3)
-            assert set(server.models) == {"srflow_upscale-x8-small", "srflow_upscale-x4-photo"}
-            with pytest.raises(
-                ArgumentError, match="the models here enlarge 2, 4, 8 times: ask for at most 8"
-            ):
-                remote.upscale(smooth(), scale=16)
-    finally:
-        server.stop()
-
-
 def test_a_name_is_the_only_model(both: InferenceServer) -> None:
     with RemoteUpscaler(both.url, model=MODELS["x4-photo"]) as remote:
         assert remote.bundle.manifest.name == "x4-photo"

@@ -206,11 +206,9 @@ def png(
     ("inputs", "message"),
     [
         ({}, "image, image_bytes, tile: send exactly one"),
-        ({"image": PICTURE, "tile": TILE}, "the request has image and tile"),
         ({"image": PICTURE, "colour": PICTURE}, "colour: there is no such input"),
         ({"image": PICTURE.astype(np.float32)}, "image: its dtype is float32; it must be uint8"),
         ({"image": PICTURE[0]}, r"image: its shape is \[12, 3\]; it must be \[height, width, 3\]"),
-        ({"image": PICTURE[..., :2]}, r"image: its shape is \[10, 12, 2\]"),
         ({"image": PICTURE[:0]}, "image: it is empty"),
         (
             {"image": np.zeros((100, 41, 3), np.uint8)},
@@ -220,8 +218,6 @@ def png(
             {"image": PICTURE, "tau": one(float("nan"), np.float32)},
             "tau: it is nan; it must be a finite number",
         ),
-        ({"image": PICTURE, "tau": one(2.5, np.float32)}, "tau: it is 2.5"),
-        ({"image": PICTURE, "tau": one(-1, np.float32)}, "tau: it is -1"),
         (
             {"image": PICTURE, "tau": np.zeros(2, np.float32)},
             r"tau: its shape is \[2\]; it must be \[1\]",
@@ -231,29 +227,14 @@ def png(
             "samples: it is 0; this server draws 1 to 4",
         ),
         (
-            {"image": PICTURE, "samples": one(5, np.int32)},
-            "samples: it is 5; this server draws 1 to 4",
-        ),
-        (
-            {"image": PICTURE, "samples": one(2, np.int64)},
-            "samples: its dtype is int64; it must be int32",
-        ),
-        (
             {"image": PICTURE, "seed": one(-1, np.int64)},
             "seed: it is -1; it must be a whole number from 0",
         ),
-        (
-            {"image": PICTURE, "sample": one(-1, np.int64)},
-            "sample: it is -1; it must be a whole number from 0",
-        ),
         ({"image": PICTURE, "origin": np.zeros(2, np.int64)}, "origin: only a tile has one"),
-        ({"image": PICTURE, "tau_map": MAP}, "tau_map: only a tile has one"),
         (
             {"image_bytes": np.array([b"no picture"], np.object_)},
             "^image_bytes: this is not an image",
         ),
-        ({"image_bytes": np.array([b""], np.object_)}, "^image_bytes: the file is empty"),
-        ({"image_bytes": np.array(["text"], np.object_)}, "image_bytes: it must be the bytes"),
         (
             {"image_bytes": png("RGBA", (9, 9, 9, 100))},
             "image_bytes: the picture has transparent pixels",
@@ -275,7 +256,6 @@ def png(
             {"tile": TILE * 3},
             "tile: its values run from 1.5 to 1.5; they must be numbers from 0 to 1",
         ),
-        ({"tile": TILE * np.float32("nan")}, "tile: its values run from nan to nan"),
         (
             {"tile": np.zeros((50, 42, 3), np.float32)},
             "tile: it has 42×50 pixels; this server takes at most 2,000",
@@ -284,12 +264,10 @@ def png(
             {"tile": TILE, "origin": np.array([1, 0])},
             "origin: it is row 1, column 0; both must be multiples of 2",
         ),
-        ({"tile": TILE, "origin": np.array([0, 1 << 32])}, "origin: .* at most 2147483648 from 0"),
         (
             {"tile": TILE, "tau_map": MAP[:5]},
             r"tau_map: the tau map is float32 of shape \(5, 12\); .*, 10×12",
         ),
-        ({"tile": TILE, "tau_map": MAP * 5}, "tau_map: the tau map's values run from 2.5 to 2.5"),
         (
             {"tile": TILE, "tau_map": MAP, "tau": one(1, np.float32)},
             "tau_map: it stands instead of tau",

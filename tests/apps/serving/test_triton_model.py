@@ -3,10 +3,8 @@ tests/tritonserver."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import sys
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -244,7 +242,6 @@ def test_errors_reach_the_client_with_their_code(
     assert "ZeroDivisionError: nobody thought of this" in caplog.text
 
 
-LOGS = ("log_error", "log_warn", "log_info")
 # in repositories of earlier versions
 FORMER = "from srflow_sdk._serving.triton_model import TritonPythonModel"
 
@@ -254,26 +251,3 @@ def test_a_model_py_finds_the_model(text: str) -> None:
     names: dict[str, object] = {}
     exec(compile(text, "model.py", "exec"), names)
     assert names["TritonPythonModel"] is TritonPythonModel
-
-
-def test_a_repository_of_the_mode_that_is_gone_says_what_to_do_in_one_line(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    said = dict.fromkeys(LOGS, (log := list[str]()).append)
-    utils = SimpleNamespace(TritonModelException=RuntimeError, Logger=SimpleNamespace(**said))
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utils)
-    for package in ("srflow_sdk", "srflow_apps"):
-        monkeypatch.setattr(logging.getLogger(package), "handlers", [])
-    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "")  # so that it is put back
-    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE")
-    config = json.dumps({"parameters": {"mode": {"string_value": "bls"}}})
-    with pytest.raises(
-        RuntimeError,
-        match=r"^the mode bls is gone, .*: srflow-export --bundle BUNDLE --triton REPO$",
-    ):
-        TritonPythonModel().initialize({"model_config": config})
-    logging.getLogger("srflow_sdk").warning("the SDK's log is the server's")
-    assert log == ["the SDK's log is the server's"]
-    assert os.environ["NVIDIA_TF32_OVERRIDE"] == "0", (
-        "float32 convolutions stay in float32 in the server"
-    )
