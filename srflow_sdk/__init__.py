@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # each twice, by which type checkers know what is public
         read_provenance as read_provenance,
         write_image as write_image,
     )
+    from srflow_sdk.geometry.sizes import OutputSize as OutputSize
     from srflow_sdk.latents.picture_latents import Latents as Latents
     from srflow_sdk.model.bundle import Bundle as Bundle
     from srflow_sdk.model.model_choice import (
