@@ -24,6 +24,18 @@ def pictures(photos):
     return [read_picture(files, cut, "bicubic") for files in picture_files(photos, cut=cut)]
 
 
+@pytest.fixture
+def outputs(pictures, tmp_path):
+    """A folder of a tool that finds the photographs themselves."""
+    folder = tmp_path / "outputs"
+    for damage in TWO:
+        of_damage = folder / damage.replace(":", "-")
+        of_damage.mkdir(parents=True)
+        for picture in pictures:
+            Image.fromarray(to_pixels(picture.hr)).save(of_damage / f"{picture.name}.png")
+    return folder
+
+
 def test_figures_compare_with_the_photograph_and_lr_psnr_with_the_clean_lr(
     options, pictures, tmp_path
 ):
@@ -66,22 +78,15 @@ def test_tables_are_means_over_families_and_by_damage(options, tmp_path):
 
 @pytest.mark.slow
 def test_several_models_and_a_folder_of_outputs_stand_side_by_side(
-    options, checkpoint, pictures, tmp_path
+    options, checkpoint, outputs, tmp_path
 ):
-    outputs = tmp_path / "outputs"
-    for damage in TWO:
-        folder = outputs / damage.replace(":", "-")
-        folder.mkdir(parents=True)
-        for picture in pictures:
-            pixels = (picture.hr[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{picture.name}.png")
-    found = options(
+    two_models = options(
         models=["x4-small", str(checkpoint)],
         others={"perfect": outputs},
         degradations=TWO,
         centre=64,
     )
-    table = damaged(found)
+    table = damaged(two_models)
     lines = {line[0]: line for line in table.rows}
     assert list(lines) == [
         "bicubic",
@@ -108,6 +113,15 @@ def test_outputs_that_are_missing_or_of_another_size_are_refused(options, pictur
     ):
         damaged(options(degradations=["noise:10"], out=tmp_path / "other", **given))
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("damage", TWO)
+def test_outputs_that_changed_are_not_measured_with_old_ones(options, outputs, damage):
+    asked = options(others={"tool": outputs}, degradations=TWO, centre=64, most=1)
+    damaged(asked)
+    Image.new("RGB", (64, 64)).save(outputs / damage.replace(":", "-") / "a.png")
+    with pytest.raises(ArgumentError, match=r"different: others\)"):
+        damaged(asked)
 
 
 def test_real_esrgan_gets_what_everyone_else_sees(options, pictures, tmp_path):

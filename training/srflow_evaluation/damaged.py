@@ -64,9 +64,9 @@ def damaged(options: Options) -> Table:
                 file_sha256(_output_path(name, folder, damage, files.name))
                 for files in bench.pictures
             ]
+            for damage in damages
         }
         for name, folder in options.others.items()
-        for damage in damages
     }
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
