@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from srflow_evaluation.damaged import damaged, damaged_lr, parse_damages
+from srflow_evaluation.damaged import damaged, damaged_lr, measure_damaged, parse_damages
 from srflow_evaluation.damages import KNOWN, UNSEEN, Damage
 from srflow_evaluation.models import open_realesrgan
 from srflow_evaluation.pictures import Cut, picture_files, read_picture, to_pixels
@@ -55,18 +55,18 @@ def test_figures_compare_with_the_photograph_and_lr_psnr_with_the_clean_lr(
 
 
 def test_tables_are_means_over_families_and_by_damage(options, tmp_path):
-    table = damaged(options(degradations=["jpeg:30", "jpeg:90", "gif:64"], taus=[], centre=64))
+    tables = measure_damaged(options(degradations=["jpeg:30", "jpeg:90", "gif:64"], centre=64))
     summary = summary_of(tmp_path / "out")
-    assert [part.title for part in table.parts] == [
+    assert [part.title for part in tables] == [
         "known: the mean over jpeg:30, jpeg:90",
         "PSNR, dB, damage by damage",
         "jpeg:30",
         "jpeg:90",
         "gif:64",
     ]
-    each = table.parts[1]
+    each = tables[1]
     assert each.headings == ["LR image", "bicubic", "tiny, τ 0", "tiny, τ 0.8"]
-    assert each.rows == [[part.title, *(line[1] for line in part.rows)] for part in table.parts[2:]]
+    assert each.rows == [[part.title, *(line[1] for line in part.rows)] for part in tables[2:]]
     by_damage = {(row["input"], row["method"], row["tau"]): row["psnr"] for row in summary["rows"]}
     for row in summary["families"]:
         both = [by_damage[damage, row["method"], row["tau"]] for damage in ("jpeg:30", "jpeg:90")]
@@ -86,8 +86,7 @@ def test_several_models_and_a_folder_of_outputs_stand_side_by_side(
         degradations=TWO,
         centre=64,
     )
-    table = damaged(two_models)
-    lines = {line[0]: line for line in table.rows}
+    lines = {line[0]: line for line in measure_damaged(two_models)[0].rows}
     assert list(lines) == [
         "bicubic",
         "perfect",

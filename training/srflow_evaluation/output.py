@@ -35,30 +35,20 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> st
 
 @dataclass(frozen=True)
 class Table:
-    """A table of plain text with sentences below it; as a string, Markdown with `more` below.
+    """A table of plain text with sentences below it; as a string, Markdown.
 
     Attributes:
         title: a heading, none if empty.
-        more: further tables that belong to it, each with a title.
     """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
     title: str = ""
-    more: Sequence[Table] = ()
 
     def __str__(self) -> str:
         heading = [f"### {self.title}"] if self.title else []
-        below = (str(table) for table in self.more)
-        return "\n\n".join(
-            [*heading, markdown_table(self.headings, self.rows), *self.notes, *below]
-        )
-
-    @property
-    def parts(self) -> list[Table]:
-        """The table itself, and those below it, in their order."""
-        return [self, *(part for table in self.more for part in table.parts)]
+        return "\n\n".join([*heading, markdown_table(self.headings, self.rows), *self.notes])
 
 
 Line = tuple[str, Mapping[str, Any]]
