@@ -34,8 +34,10 @@ def noisy(photos, tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(photos, checkpoint, tmp_path_factory):
-    """Folder of the three photographs, measured with the defaults; tests only read it, or copy
-    it."""
+    """Folder of the three photographs, measured with the defaults.
+
+    Tests only read it, or copy it.
+    """
     out = tmp_path_factory.mktemp("whole") / "out"
     restore(
         Options(

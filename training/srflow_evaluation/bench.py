@@ -1,6 +1,4 @@
-"""The runner that the protocols share: pictures × methods × metrics → rows, their means, and the
-table of them.
-"""
+"""The runner that the protocols share: pictures × methods × metrics → rows, means and tables."""
 
 from __future__ import annotations
 
@@ -124,8 +122,9 @@ class Bench:
         tau: LevelTaus | str = "",
         **more: str,
     ) -> Row:
-        """The means of a method's images of a picture, and their values that are not finite, which
-        count as black.
+        """The means of a method's images of a picture, and their number of values not finite.
+
+        Such values count as black.
 
         Args:
             more: further text, before the method.
@@ -165,16 +164,12 @@ class Bench:
     def means(
         self, rows: Sequence[Row], more: Iterable[str] = (), **chosen: str
     ) -> dict[str, float]:
-        """The means of all metrics, and of `more` columns, over the rows whose texts are as
-        chosen.
-        """
+        """The means of all metrics, and of `more` columns, over rows with the chosen texts."""
         rows = [row for row in rows if all(row[name] == text for name, text in chosen.items())]
         return mean_of(rows, [*self.names, *more])
 
     def mean_row(self, rows: Sequence[Row], method: str, tau: LevelTaus) -> dict[str, Any]:
-        """The means of a method's rows at a temperature, with `tau`: a number, or text if levels
-        have their own.
-        """
+        """The means of a method's rows at a temperature, with `tau` as JSON has it."""
         return {"tau": tau.in_json, **self.means(rows, SPREAD, method=method, tau=str(tau))}
 
     def measure(
@@ -207,8 +202,9 @@ class Bench:
         return f"{models}, ×{self.subject.scale}, {count}, {self.convention.name} convention"
 
     def caption(self, name: str, row: Mapping[str, Any]) -> str:
-        """A caption of two lines: the name; PSNR and the perceptual metric of the whole picture,
-        among its figures.
+        """A caption of two lines: the name, and two figures of the whole picture.
+
+        They are PSNR and the perceptual metric, among its figures.
         """
         shown = dict.fromkeys((self.metrics[0], perceptual_metric(self.metrics)))
         return f"{name}\n{', '.join(metric.of(float(row[metric.name])) for metric in shown)}"
@@ -366,9 +362,7 @@ def measure_models(
 def _enlarge(
     bench: Bench, picture: Picture, taus: Mapping[str, Sequence[LevelTaus]], count: int
 ) -> Iterator[tuple[Row, Tensor]]:
-    """Yield the row and an image of each method that enlarges the picture's reduction, the models
-    last.
-    """
+    """Yield row and image of each method that enlarges the picture's reduction, models last."""
     for name, method in bench.references.items():
         if bench.reduction_of(name) == picture.reduction:
             image = method(picture)
@@ -388,8 +382,9 @@ def label_at(name: str, tau: LevelTaus | float | str) -> str:
 
 
 def model_names(subjects: Sequence[Subject], taken: Iterable[str]) -> list[str]:
-    """A short name for each model: its file's, or its folder's; its path where these are not
-    unique.
+    """A short name for each model: its file's, or its folder's.
+
+    Its path where these are not unique.
 
     Raises:
         ArgumentError.
@@ -420,8 +415,9 @@ def check_out(options: Options) -> None:
 def open_networks(
     options: Options, scale: int, reduction: Reduction
 ) -> tuple[Convention, dict[str, str | None]]:
-    """The convention, with the networks that metrics need, and the sha256 of their files; None: not
-    measured.
+    """The convention, with the networks that metrics need, and the sha256 of their files.
+
+    None: not measured.
     """
     convention = Convention(
         name=options.convention,
@@ -458,13 +454,9 @@ def open_bench(
     first = subjects[0]
     references, notes, digests, multiple = open_references(options, first.scale)
     names = [alone] if alone and len(subjects) == 1 else model_names(subjects, references)
-    multiple = first.scale * math.lcm(multiple, *(subject.multiple for subject in subjects))
-    in_passes = options.convention == "published"
+    cut = _choose_cut(options, subjects, multiple)
     if options.convention != "default":
-        subjects = [_pad_inputs(subject, truncating=in_passes) for subject in subjects]
-        if options.centre is None:
-            multiple = math.lcm(PUBLISHED_CUT if in_passes else 1, first.scale)
-    cut = Cut(scale=first.scale, multiple=multiple, centre=options.centre, in_passes=in_passes)
+        subjects = [_pad_inputs(subject, truncating=cut.in_passes) for subject in subjects]
     pictures = picture_files(
         options.hr,
         lr=options.lr,
@@ -504,6 +496,20 @@ def open_bench(
     if len(bench.reductions) == 1:
         return bench
     return replace(bench, notes=[*bench.notes, _reductions_note(bench)])
+
+
+def _choose_cut(options: Options, subjects: Sequence[Subject], multiple: int) -> Cut:
+    """How photographs are cut, so that all networks take them.
+
+    Args:
+        multiple: what other methods need LR sides to be multiples of.
+    """
+    scale = subjects[0].scale
+    in_passes = options.convention == "published"
+    multiple = scale * math.lcm(multiple, *(subject.multiple for subject in subjects))
+    if options.convention != "default" and options.centre is None:
+        multiple = math.lcm(PUBLISHED_CUT if in_passes else 1, scale)
+    return Cut(scale=scale, multiple=multiple, centre=options.centre, in_passes=in_passes)
 
 
 def _missing_metrics(convention: Convention) -> list[str]:

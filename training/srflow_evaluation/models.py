@@ -198,8 +198,9 @@ def pad(image: Tensor, multiple: int) -> Tensor:
 
 
 def truncate(image: Tensor) -> Tensor:
-    """The 8-bit levels below an image's values, clipped to [0, 1]; values that are not finite stay
-    as they are.
+    """The 8-bit levels below an image's values, clipped to [0, 1].
+
+    Values that are not finite stay as they are.
     """
     return torch.where(torch.isfinite(image), (image.clamp(0, 1) * 255).floor() / 255, image)
 
@@ -445,8 +446,9 @@ def _sample(bundle: Subject, lr: Tensor) -> Tensor:
 def _on_pictures(
     image_of: Callable[[Tensor], Tensor], multiple: int, convention: ConventionName
 ) -> Callable[[Picture], Tensor]:
-    """A network; its LR image is padded if pictures are not cut, and its picture truncated as a
-    flow's is.
+    """A network.
+
+    Its LR image is padded if pictures are not cut, and its picture truncated as a flow's is.
     """
 
     def of_padded(picture: Picture) -> Tensor:

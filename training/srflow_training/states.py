@@ -69,8 +69,9 @@ class States:
 
 
 def first_difference(one: RunSettings, other: RunSettings, ignored: Mapping[str, set[str]]) -> str:
-    """The first field outside hardware in which two runs differ, with both values; empty if there
-    is none.
+    """The first field outside hardware in which two runs differ, with both values.
+
+    Empty if there is none.
 
     Args:
         ignored: {section: fields to skip}.

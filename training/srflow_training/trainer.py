@@ -289,8 +289,9 @@ class Trainer:
         return {**terms, "gradient_norm": norm.detach()}
 
     def _gradients(self, *batch: Tensor) -> dict[str, Tensor]:
-        """Compute the gradients of this rank's crops, in as many parts as the settings say; return
-        their mean terms.
+        """Compute the gradients of this rank's crops, in as many parts as the settings say.
+
+        Return their mean terms.
         """
         size = len(batch[0])
         parts = list(

@@ -80,8 +80,9 @@ def load_with_notes(
 
 
 def reduction_of(notes: Mapping[str, Any]) -> Reduction:
-    """How the LR images that a checkpoint was trained on were made; bicubic if its notes do not say
-    (published files).
+    """How the LR images that a checkpoint was trained on were made.
+
+    Bicubic if its notes do not say (published files).
 
     Raises:
         CheckpointError: for a reduction that this version does not know.

@@ -32,8 +32,9 @@ _GRACE_S = 60
 
 
 class Batch(NamedTuple):
-    """One process's share of an iteration's crops, all float32; as processes exchange it, its
-    images are uint8.
+    """One process's share of an iteration's crops, all float32.
+
+    As processes exchange it, its images are uint8.
 
     Attributes:
         hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255.
@@ -83,8 +84,9 @@ class _Crop:
 
 
 class Crops(Dataset[Batch]):
-    """`crops[iteration]` is this rank's share of the iteration's batch; `len` is the number of
-    iterations.
+    """`crops[iteration]` is this rank's share of the iteration's batch.
+
+    `len` is the number of iterations.
 
     Crop i of a batch depends only on (seed, iteration, i) and the photographs. Rank r takes crops
     r, r + ranks, …, so the batch is the same for any number of ranks and workers, and after
@@ -211,8 +213,9 @@ class Crops(Dataset[Batch]):
     def _downscaled(
         self, pixels: Pixels, top: int, left: int, size: int, rng: np.random.Generator
     ) -> tuple[Pixels | None, Pixels]:
-        """The damaged LR image of a square, or None; and its window, of which a clean one is
-        reduced.
+        """The damaged LR image of a square, or None.
+
+        And its window, of which a clean one is reduced.
         """
         degradation = self.settings.degradation
         clean = degradation is None or rng.random() < degradation.clean
@@ -256,8 +259,9 @@ def _square(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
 
 
 def _surroundings(pixels: Pixels, top: int, left: int, side: int, margin: int) -> Pixels:
-    """A square with a margin around it; beyond its borders the photograph is mirrored, as in
-    reductions.
+    """A square with a margin around it.
+
+    Beyond its borders the photograph is mirrored, as in reductions.
     """
     spans = [(start - margin, start + side + margin) for start in (top, left)]
     inside = [

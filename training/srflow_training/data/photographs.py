@@ -135,8 +135,9 @@ def recompress(
 
 
 def halved(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Halve an H×W×3 uint8 image, bicubic, in the same type; an odd last row or column is left
-    out.
+    """Halve an H×W×3 uint8 image, bicubic, in the same type.
+
+    An odd last row or column is left out.
     """
     height, width = (size // 2 * 2 for size in photo.shape[:2])
     small = reduce_bicubic(to_image(photo[:height, :width]), 2).clamp(0, 1) * 255
@@ -369,8 +370,9 @@ class Decoder:
     def pixels(
         self, path: Path, *, height: int, width: int, halvings: int = 0
     ) -> npt.NDArray[np.uint8]:
-        """Read height×width×3, 8-bit sRGB, upright, read-only; height and width are expected after
-        the halvings.
+        """Read height×width×3, 8-bit sRGB, upright, read-only.
+
+        Height and width are expected after the halvings.
 
         Raises:
             ImageError: if the file cannot be read or its image has another size.

@@ -1,5 +1,6 @@
-"""LR encoders, whose inner features condition the flow; the published one, an RRDB network
-(ESRGAN's generator).
+"""LR encoders, whose inner features condition the flow.
+
+The published one, an RRDB network (ESRGAN's generator).
 """
 
 from __future__ import annotations
@@ -49,8 +50,9 @@ def _conv3x3(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 
 class DenseBlock(nn.Module):
-    """Five densely connected convolutions; the last one's output is added to the input with weight
-    0.2.
+    """Five densely connected convolutions.
+
+    The last one's output is added to the input with weight 0.2.
     """
 
     def __init__(self, nf: int, growth: int) -> None:
@@ -169,8 +171,9 @@ class Encoder(nn.Module, ABC):
 
 
 class RRDB(Encoder):
-    """RRDB super-resolution network (Wang et al., ESRGAN, ECCV-W 2018); on its own, SRFlow's
-    L1-trained baseline.
+    """RRDB super-resolution network (Wang et al., ESRGAN, ECCV-W 2018).
+
+    On its own, SRFlow's L1-trained baseline.
 
     Args:
         scale: 2, 4, 8 or 16.

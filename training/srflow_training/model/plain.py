@@ -118,8 +118,9 @@ class PlainBlock(nn.Module):
 
 
 class PlainEncoder(Encoder):
-    """Residual blocks at the LR size, with a skip around all of them; the image head is one
-    convolution.
+    """Residual blocks at the LR size, with a skip around all of them.
+
+    The image head is one convolution.
 
     Few channels and no dense connections: in the same hours it sees far more pixels than an RRDB of
     the same quality.

@@ -58,9 +58,10 @@ class Level(nn.Module):
         return [step for step in (*self.transitions, *self.steps) if isinstance(step, Step)]
 
     def encode(self, h: Tensor, parts: Parts) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Encode h of the level below, N×C/4×2H×2W, given :meth:`parts_on_u`; return h, N×C×H×W
-        without the latent's channels, this level's latent (None without a split) and the
-        log-determinant, [N] or a scalar.
+        """Encode h of the level below, N×C/4×2H×2W, given :meth:`parts_on_u`.
+
+        Return h, N×C×H×W without the latent's channels, this level's latent (None without a split)
+        and the log-determinant, [N] or a scalar.
         """
         h, log_likelihood = Squeeze().encode(h)
         for step, mix, on_u in zip(self.all_steps(), self.mixes("encode"), parts, strict=True):
@@ -331,8 +332,9 @@ class SRFlow(nn.Module):
     def decoded_levels(
         self, condition: Condition, latents: Mapping[int, Tensor]
     ) -> dict[int, Tensor]:
-        """Like :meth:`decode_conditioned`, but return the output of every level, L first; level 1's
-        is the image.
+        """Like :meth:`decode_conditioned`, but return the output of every level, L first.
+
+        Level 1's is the image.
         """
         decoded: dict[int, Tensor] = {}
         h = latents[self.config.levels]

@@ -62,8 +62,9 @@ class ActnormTransform:
 
 @dataclass(frozen=True)
 class MixChannels:
-    """Invertible 1×1 convolution h ← W h + shift; weight is C×C, shift [C]; determinant and inverse
-    are in float64.
+    """Invertible 1×1 convolution h ← W h + shift.
+
+    Weight is C×C, shift [C]; determinant and inverse are in float64.
 
     :func:`mix_channels` builds several of the same size at once, and fills in the field that its
     direction needs.
@@ -163,8 +164,9 @@ class ElementwiseAffine:
 
 @dataclass(frozen=True)
 class CouplingTransform:
-    """The first ⌊C/2⌋ channels h_A stay; the rest goes through the affine map that `affine_of(h_A)`
-    returns.
+    """The first ⌊C/2⌋ channels h_A stay.
+
+    The rest goes through the affine map that `affine_of(h_A)` returns.
     """
 
     affine_of: Callable[[Tensor], ElementwiseAffine]
