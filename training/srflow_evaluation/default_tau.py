@@ -60,10 +60,10 @@ FIGURES = {
 _Method = tuple[float | None, bool]  # a temperature, or bicubic; whether texture scales it
 _METHODS = [(0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
 _CROPS_OF_A_KIND = 12
-_LR_PSNR_SLACK = (
-    2.0  # dB below what a kind has at 0, where that is hardly more than LEAST_LR_PSNR, or less
-)
-_LPIPS_SLACK = 0.005  # nobody sees this difference; flat areas have hardly any error in bicubic
+# dB below what a kind has at 0, where that is hardly more than LEAST_LR_PSNR, or less
+_LR_PSNR_SLACK = 2.0
+# nobody sees this difference; flat areas have hardly any error in bicubic
+_LPIPS_SLACK = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
