@@ -1,5 +1,4 @@
-"""The protocols `calibrate` and `coverage`: how wide intervals must be to hold the share of pixels
-that they promise.
+"""The protocols `calibrate` and `coverage`: how wide intervals must be to hold what they promise.
 
 Conformal risk control (arXiv 2208.02814), by photograph. A value's score is its distance from the
 mean in deviations.
@@ -89,8 +88,10 @@ class Scores:
     """Shares of a photograph's values, by class.
 
     Attributes:
-        missed: also by factor;
-        plain: held if a normal distribution holds.
+        n: number of samples.
+        shares: of values in the class.
+        missed: by factor, of those beyond the interval.
+        plain: of those in the interval that a normal distribution gives.
     """
 
     name: str
@@ -109,11 +110,10 @@ class Scores:
             raise BundleError(
                 "the intervals are those of another SDK: run srflow-eval calibrate again"
             )
-        at = (
-            np.searchsorted(_GRID * (1 - 1e-6), intervals.factors_of(self.n, _SHOWN), side="right")
-            - 1
-        )
-        return np.asarray(self.shares - self.missed[np.arange(len(at)), at])
+        factors = intervals.factors_of(self.n, _SHOWN)
+        places = np.searchsorted(_GRID * (1 - 1e-6), factors, side="right") - 1
+        missed = self.missed[np.arange(len(places)), places]
+        return np.asarray(self.shares - missed)
 
 
 def scores_of(
@@ -125,14 +125,19 @@ def scores_of(
     deviation = pictures.std(axis=0, ddof=1, dtype=np.float64) * 255
     classes = np.digitize(deviation, CLASSES)
     count = len(CLASSES) + 1
-    scores = [np.sort((error / (deviation + FLOOR))[classes == number]) for number in range(count)]
+    scores = error / (deviation + FLOOR)
+    values = []
+    missed = []
+    for number in range(count):
+        of_class = np.sort(scores[classes == number])
+        values.append(len(of_class))
+        missed.append(len(of_class) - np.searchsorted(of_class, _GRID, side="right"))
     inside = error <= NormalDist().inv_cdf((1 + _SHOWN) / 2) * deviation
     return Scores(
         name=name,
         n=len(samples),
-        shares=np.array([len(each) for each in scores]) / error.size,
-        missed=np.array([len(each) - np.searchsorted(each, _GRID, side="right") for each in scores])
-        / error.size,
+        shares=np.array(values) / error.size,
+        missed=np.array(missed) / error.size,
         plain=np.bincount(classes[inside], minlength=count) / error.size,
     )
 
@@ -151,11 +156,13 @@ def measure(
     progress: Callable[[str], None],
     damages: Sequence[Damage] = (),
 ) -> list[list[Scores]]:
-    """Draw each photograph's centre at the default temperature: photographs by number of
-    :data:`SAMPLES`.
+    """Draw each photograph's centre at the default temperature, and compare it.
 
     Args:
         damages: each photograph's input gets one of them, by turns.
+
+    Returns:
+        For each number of :data:`SAMPLES`, the photographs' scores.
 
     Raises:
         ImageError.
@@ -167,7 +174,8 @@ def measure(
         picture = read_picture(file, cut, manifest.reduction)
         damage = damages[number % len(damages)]
         progress(f"intervals: {picture.name}, {number + 1} of {len(files)}, {damage}")
-        lr, truth = (to_array(image) for image in (damaged_lr(picture, damage), picture.hr))
+        lr = to_array(damaged_lr(picture, damage))
+        truth = to_array(picture.hr)
         samples: npt.NDArray[np.float32] = np.stack(upscaler.encode(lr).samples(max(SAMPLES)))
         for of_count, n in zip(scores, SAMPLES, strict=True):
             of_count.append(scores_of(picture.name, samples[:n], truth))
@@ -175,8 +183,7 @@ def measure(
 
 
 def least_factor(missed: Array, shares: Array, coverage: float) -> int:
-    """The place of the smallest factor of a class with which photographs hold their share of its
-    values.
+    """The place of the smallest factor of a class with which photographs hold their share.
 
     With one more photograph, of an average share and missed everywhere, the mean must still hold:
     exact for a single class (theorem 1 there).
@@ -195,9 +202,8 @@ def choose(scores: Sequence[Sequence[Scores]]) -> Intervals:
     coverage = tuple(each for each in COVERAGE if (1 - each) * (count + 1) > 1 + 1e-9)
     tables = []
     for photographs in scores:
-        missed, shares = (
-            np.array([getattr(each, name) for each in photographs]) for name in ("missed", "shares")
-        )
+        missed = np.array([each.missed for each in photographs])
+        shares = np.array([each.shares for each in photographs])
         # nothing is known of a class: all classes have the same factor
         if not shares.any(axis=0).all():
             missed[:] = missed.sum(axis=1, keepdims=True)
@@ -206,9 +212,8 @@ def choose(scores: Sequence[Sequence[Scores]]) -> Intervals:
             [least_factor(missed[:, k], shares[:, k], each) for each in coverage]
             for k in range(len(shares[0]))
         ]
-        tables.append(
-            tuple(tuple(_GRID[row].tolist()) for row in np.maximum.accumulate(places, axis=1))
-        )
+        ascending = np.maximum.accumulate(places, axis=1)
+        tables.append(tuple(tuple(_GRID[row].tolist()) for row in ascending))
     return Intervals(
         floor=FLOOR,
         classes=CLASSES,
@@ -220,43 +225,35 @@ def choose(scores: Sequence[Sequence[Scores]]) -> Intervals:
 
 
 def table_of(scores: Sequence[Sequence[Scores]], intervals: Intervals | None) -> Table:
-    """Tell what intervals of 0.9 hold before and after the calibration, by kind of content and
-    class of texture.
+    """Tell what intervals of 0.9 hold before and after the calibration.
+
+    Rows: kinds of content, then classes of texture, for each number of samples.
     """
+    below = f"below {_BAD:g}"
+    headings = ["values", "photographs", "before", below, "after", below]
     rows = []
     for photographs in scores:
         kinds = np.array([each.name.rpartition("/")[0] or "photographs" for each in photographs])
-        shares, *held = (
-            np.array([getattr(each, name) for each in photographs]) for name in ("shares", "plain")
-        )
-        held += (
-            []
-            if intervals is None
-            else [np.array([each.count_held(intervals) for each in photographs])]
-        )
+        shares = np.array([each.shares for each in photographs])
+        held = [np.array([each.plain for each in photographs])]
+        if intervals is not None:
+            held.append(np.array([each.count_held(intervals) for each in photographs]))
         parts = [(kind, kinds == kind, slice(None)) for kind in sorted(set(kinds))]
-        for place, edges in enumerate(zip((0.0, *CLASSES), (*CLASSES, 255.0), strict=True)):
-            parts.append(
-                ("deviation {:g} to {:g}".format(*edges), kinds == kinds, slice(place, place + 1))
-            )
+        edges = (0.0, *CLASSES, 255.0)
+        for place in range(len(CLASSES) + 1):
+            what = f"deviation {edges[place]:g} to {edges[place + 1]:g}"
+            parts.append((what, kinds == kinds, slice(place, place + 1)))
         for what, chosen, classes in parts:
-            chosen &= (size := shares[:, classes].sum(axis=1)) > 0
-            values = [
-                side[chosen, classes].sum(axis=1) / size[chosen] for side in held if chosen.any()
-            ]
-            cells = [
-                cell for side in values for cell in (f"{side.mean():.3f}", str((side < _BAD).sum()))
-            ]
-            rows.append([f"{what}, {photographs[0].n} samples", str(chosen.sum()), *cells])
-    headings = ["values", "photographs", "before", f"below {_BAD:g}", "after", f"below {_BAD:g}"]
+            size = shares[:, classes].sum(axis=1)
+            chosen = chosen & (size > 0)
+            row = [f"{what}, {photographs[0].n} samples", str(chosen.sum())]
+            for of_side in held if chosen.any() else ():
+                share = of_side[chosen, classes].sum(axis=1) / size[chosen]
+                row += [f"{share.mean():.3f}", str((share < _BAD).sum())]
+            rows.append(row + [""] * (len(headings) - len(row)))
     note = (
         f"What intervals of {_SHOWN:g} hold at the default temperature: the mean over photographs, "
-        "and how many hold "
+        f"and how many hold less than {_BAD:g}. Before: as normally distributed samples would; "
+        "after: as calibrated. Deviations: /255."
     )
-    note += (
-        f"less than {_BAD:g}. Before: as normally distributed samples would; after: as calibrated. "
-        "Deviations: /255."
-    )
-    return Table(
-        headings, [[*row, *[""] * (6 - len(row))] for row in rows], [note], title="Intervals"
-    )
+    return Table(headings, rows, [note], title="Intervals")
