@@ -84,9 +84,8 @@ class Bench:
     @property
     def labels(self) -> dict[str, str]:
         """A name for each model's curve, also where there is only one."""
-        return dict(
-            zip(self.models, model_names([*self.models.values()], self.references), strict=True)
-        )
+        names = model_names([*self.models.values()], self.references)
+        return dict(zip(self.models, names, strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -384,7 +383,7 @@ def label_at(name: str, tau: LevelTaus | float | str) -> str:
 def model_names(subjects: Sequence[Subject], taken: Iterable[str]) -> list[str]:
     """A short name for each model: its file's, or its folder's.
 
-    Its path where these are not unique.
+    Where these are not unique, it is its path.
 
     Raises:
         ArgumentError.

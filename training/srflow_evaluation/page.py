@@ -1,4 +1,4 @@
-"""The protocol `report`: figures by crop.
+"""The protocol `report`: figures by crop, printed or as a page.
 
 With a folder, each protocol that applies, and all of it as one page.
 
@@ -47,7 +47,7 @@ _CAPTIONS = {
     "best_of_n": "The best of the first n samples by each metric",
     "sheet": "A detail of a photograph, or what was made of one, side by side",
 }
-"""Of plots by their names, and of all sheets."""
+"""Captions of plots by their names, and of all sheets."""
 
 _CROPS = (
     "How close each method comes to the photographs, and how the samples differ. Look for a model "
@@ -100,35 +100,38 @@ def report(options: Options) -> str:
     left_out = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in unsuitable.items())
     if left_out:
         options.progress(f"left out: {left_out}")
-    skipped = {name for names in unsuitable.values() for name in names}
-    protocols = {
-        name: protocol
-        for name, protocol in PROTOCOLS.items()
-        if protocol.in_report and (name in options.only if options.only else name not in skipped)
-    }
+    names = list(options.only)
+    if not names:
+        skipped = {name for names in unsuitable.values() for name in names}
+        names = [name for name in _in_report() if name not in skipped]
 
     def progress_of(name: str, number: int) -> Callable[[str], None]:
-        return lambda line: options.progress(f"{name} ({number} of {len(protocols) + 1}): {line}")
+        return lambda line: options.progress(f"{name} ({number} of {len(names) + 1}): {line}")
 
     of_crops = replace(options, progress=progress_of("crops", 1))
     crops, counts = _measure_crops(of_crops, bench)
     sections = [crops]
-    for number, (name, protocol) in enumerate(protocols.items(), start=2):
+    for number, name in enumerate(names, start=2):
         given = replace(options, taus=(), progress=progress_of(name, number))
-        sections.append(_run(name, protocol, given))
+        sections.append(_run(name, PROTOCOLS[name], given))
     title = f"{bench.subject.name}, ×{bench.subject.scale}"
     facts = _list_facts(options, bench, counts, left_out)
     page = options.out / PAGE
     write_atomically(page, _render(title, facts, sections))
     printed = "" if crops.table is None else f"{crops.table}\n\n"
     printed += f"{page}: {page.stat().st_size / 1e6:.1f} MB; open it in a browser"
-    failed = "; ".join(
-        f"{section.name}: {section.problem}" for section in sections[1:] if section.problem
-    )
+    failed = [f"{part.name}: {part.problem}" for part in sections[1:] if part.problem]
     if failed:
         options.say(printed)
-        raise ArgumentError(f"{page} is written without {failed}. Choose the others with --only")
+        raise ArgumentError(
+            f"{page} is written without {'; '.join(failed)}. Choose the others with --only"
+        )
     return printed
+
+
+def _in_report() -> list[str]:
+    """The protocols that a report runs."""
+    return [name for name, protocol in PROTOCOLS.items() if protocol.in_report]
 
 
 def _measure_crops(options: Options, bench: Bench) -> tuple[Section, str]:
@@ -192,20 +195,15 @@ def _measure_crops_alone(options: Options) -> str:
 def _find_unsuitable(subject: Subject, pictures: Sequence[PictureFiles]) -> dict[str, list[str]]:
     """The protocols that these photographs or this model cannot have, by the reason."""
     reasons: dict[str, list[str]] = {}
+    left = _in_report()
     try:
         subject.both_ways()
     except BundleError as error:
-        reasons[str(error)] = [
-            name for name, protocol in PROTOCOLS.items() if protocol.in_report and protocol.inverts
-        ]
+        reasons[str(error)] = [name for name in left if PROTOCOLS[name].inverts]
+        left = [name for name in left if not PROTOCOLS[name].inverts]
     if len(pictures) == 1:
-        alone = [
-            name for name, protocol in PROTOCOLS.items() if protocol.in_report and protocol.pairs
-        ]
-        named = {name for names in reasons.values() for name in names}
-        reasons["it takes content from the next photograph, and there is only one"] = [
-            name for name in alone if name not in named
-        ]
+        alone = [name for name in left if PROTOCOLS[name].pairs]
+        reasons["it takes content from the next photograph, and there is only one"] = alone
     return {reason: names for reason, names in reasons.items() if names}
 
 
