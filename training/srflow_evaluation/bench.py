@@ -14,6 +14,7 @@ from torch import Tensor
 from srflow_evaluation.metrics import Convention, Metric, perceptual_metric
 from srflow_evaluation.models import (
     TILE,
+    Method,
     PaddedFlow,
     Subject,
     check_device,
@@ -71,7 +72,7 @@ class Bench:
     pictures: Sequence[PictureFiles]
     convention: Convention
     metrics: tuple[Metric, ...]
-    references: Mapping[str, Callable[[Picture], Tensor]]
+    references: Mapping[str, Method]
     settings: Mapping[str, Any]
     notes: Sequence[str]
     bilinear: frozenset[str] = frozenset()
@@ -140,7 +141,11 @@ class Bench:
         }
 
     def sampled_row(
-        self, picture: Picture, method: str, tau: LevelTaus, samples: Sequence[Tensor]
+        self,
+        picture: Picture,
+        method: str,
+        tau: LevelTaus,
+        samples: Sequence[Tensor],
     ) -> Row:
         """The same of a model's samples at a temperature, and how they differ."""
         spread = {DIVERSITY: figures.diversity, VARIANCE: figures.variance}
@@ -148,7 +153,10 @@ class Bench:
         return {**self.row(picture, method, samples, tau), **differ}
 
     def reference_rows(
-        self, picture: Picture, seen: Picture | None = None, **more: str
+        self,
+        picture: Picture,
+        seen: Picture | None = None,
+        **more: str,
     ) -> list[Row]:
         """A row for each other method.
 
@@ -161,7 +169,10 @@ class Bench:
         ]
 
     def means(
-        self, rows: Sequence[Row], more: Iterable[str] = (), **chosen: str
+        self,
+        rows: Sequence[Row],
+        more: Iterable[str] = (),
+        **chosen: str,
     ) -> dict[str, float]:
         """The means of all metrics, and of `more` columns, over rows with the chosen texts."""
         rows = [row for row in rows if all(row[name] == text for name, text in chosen.items())]
@@ -189,7 +200,9 @@ class Bench:
         results = Results(options.out, {**self.settings, **settings})
         paths = sheets_of(results, self.pictures, options.sheets or sheets)
         measure = results.measure(
-            self.pictures, lambda files: rows_of(files, paths.get(files.name)), options.progress
+            self.pictures,
+            lambda files: rows_of(files, paths.get(files.name)),
+            options.progress,
         )
         return results, measure
 
@@ -359,7 +372,10 @@ def measure_models(
 
 
 def _enlarge(
-    bench: Bench, picture: Picture, taus: Mapping[str, Sequence[LevelTaus]], count: int
+    bench: Bench,
+    picture: Picture,
+    taus: Mapping[str, Sequence[LevelTaus]],
+    count: int,
 ) -> Iterator[tuple[Row, Tensor]]:
     """Yield row and image of each method that enlarges the picture's reduction, models last."""
     for name, method in bench.references.items():
@@ -412,7 +428,9 @@ def check_out(options: Options) -> None:
 
 
 def open_networks(
-    options: Options, scale: int, reduction: Reduction
+    options: Options,
+    scale: int,
+    reduction: Reduction,
 ) -> tuple[Convention, dict[str, str | None]]:
     """The convention, with the networks that metrics need, and the sha256 of their files.
 
@@ -429,7 +447,11 @@ def open_networks(
 
 
 def open_bench(
-    options: Options, *, several: bool = False, alone: str = MODEL, mixed: bool = False
+    options: Options,
+    *,
+    several: bool = False,
+    alone: str = MODEL,
+    mixed: bool = False,
 ) -> Bench:
     """Open all that is named: the only model, or `several`.
 

@@ -36,6 +36,8 @@ pixel of a frame was in the one before, less where it is, and `visible` T×H×W,
 seen there."""
 
 FLICKER = "flicker"
+_Frame = NDArray[np.float32]  # H×W×3
+_Truth = tuple[NDArray[np.float32], NDArray[np.bool_]]  # `flow` and `visible`
 _COLUMN = {FLICKER: ("flicker, /255 ↓", ".2f")}
 
 
@@ -96,8 +98,8 @@ class _Clip:
 
     bench: Bench
     ways: Mapping[str, FrameUpscaler | None]
-    truth: tuple[NDArray[np.float32], NDArray[np.bool_]] | None
-    before: Mapping[str, NDArray[np.float32]]
+    truth: _Truth | None
+    before: Mapping[str, _Frame]
     number: int = 0
 
     @classmethod
@@ -132,7 +134,7 @@ class _Clip:
             of_hr[FLICKER] = changes["HR"]
         return [*rows, of_hr]
 
-    def _measure_changes(self, frames: Mapping[str, NDArray[np.float32]]) -> dict[str, float]:
+    def _measure_changes(self, frames: Mapping[str, _Frame]) -> dict[str, float]:
         """How much each way's frame differs from the last one, carried along; none after a cut."""
         if not self.before:
             return {}
@@ -152,7 +154,7 @@ class _Clip:
             return self.bench.references[way](picture)
         return to_image(upscaler.draw(to_pixels(picture.lr), self.number))
 
-    def _find_motion(self, hr: NDArray[np.float32]) -> Motion | None:
+    def _find_motion(self, hr: _Frame) -> Motion | None:
         """The true motion of this frame; None after a cut."""
         height, width = hr.shape[:2]
         if self.truth is None:
@@ -166,9 +168,7 @@ class _Clip:
         return Motion(flow=flow, seen=visible[rows, columns])
 
 
-def _read_motion(
-    path: Path, frames: Sequence[PictureFiles]
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+def _read_motion(path: Path, frames: Sequence[PictureFiles]) -> _Truth:
     """The true motion, and where it is known.
 
     Raises:

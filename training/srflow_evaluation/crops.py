@@ -214,7 +214,13 @@ class _Case:
 
     @classmethod
     def open(
-        cls, subject: Subject, cut: Cut, options: Options, *, out: Path, shown: Sequence[str]
+        cls,
+        subject: Subject,
+        cut: Cut,
+        options: Options,
+        *,
+        out: Path,
+        shown: Sequence[str],
     ) -> _Case:
         by_default = replace(options, convention="default")
         convention, _ = open_networks(by_default, subject.scale, subject.reduction)

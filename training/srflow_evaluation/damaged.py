@@ -120,15 +120,12 @@ class _Case:
 
     Attributes:
         taus: of each model, by its name.
-        outputs: folders of other methods' pictures, by method.
-        inputs: the folder that damaged LR images are written to.
     """
 
+    options: Options
     bench: Bench
     damages: Sequence[Damage]
     taus: Mapping[str, Sequence[LevelTaus]]
-    outputs: Mapping[str, Path]
-    inputs: Path
 
     @classmethod
     def open(cls, options: Options) -> _Case:
@@ -138,13 +135,7 @@ class _Case:
         taus = {}
         for name, subject in bench.models.items():
             taus[name] = tuple(dict.fromkeys(options.taus or (ZERO, subject.default_tau)))
-        case = cls(
-            bench=bench,
-            damages=damages,
-            taus=taus,
-            outputs=options.others,
-            inputs=options.out / "inputs",
-        )
+        case = cls(options=options, bench=bench, damages=damages, taus=taus)
         twice = sorted(label for label in case.labels if case.labels.count(label) > 1)
         if twice:
             raise ArgumentError(f"two methods are called {twice[0]}: rename one (--other NAME=DIR)")
@@ -184,7 +175,10 @@ class _Case:
         return rows
 
     def average(
-        self, rows: Sequence[Row], names: Sequence[str], **more: Any
+        self,
+        rows: Sequence[Row],
+        names: Sequence[str],
+        **more: Any,
     ) -> list[dict[str, Any]]:
         """The means of each method over some damages, and what else is said of them."""
         chosen = [row for row in rows if row["input"] in names]
@@ -197,10 +191,10 @@ class _Case:
     def _damage(self, picture: Picture, damage: Damage) -> Picture:
         """The picture with a damaged LR image, which is written, and other methods' outputs."""
         others = {}
-        for name, folder in self.outputs.items():
+        for name, folder in self.options.others.items():
             others[name] = _read_output(name, folder, damage, picture)
         lr = damaged_lr(picture, damage)
-        path = self.inputs / damage.folder / f"{picture.name}.png"
+        path = self.options.out / "inputs" / damage.folder / f"{picture.name}.png"
         write_png(path, Image.fromarray(to_pixels(lr)))
         return replace(picture, lr=lr, others=others)
 
@@ -242,7 +236,9 @@ def _label(method: str, tau: str) -> str:
 
 
 def _digest_outputs(
-    folders: Mapping[str, Path], damages: Sequence[Damage], pictures: Sequence[PictureFiles]
+    folders: Mapping[str, Path],
+    damages: Sequence[Damage],
+    pictures: Sequence[PictureFiles],
 ) -> dict[str, dict[str, list[str]]]:
     """The sha256 of other methods' outputs, by method and damage.
 
@@ -287,7 +283,9 @@ def _make_table(bench: Bench, title: str, means: Sequence[Mapping[str, Any]]) ->
 
 
 def _make_damage_table(
-    bench: Bench, labels: Sequence[str], by_damage: Mapping[str, Sequence[Mapping[str, Any]]]
+    bench: Bench,
+    labels: Sequence[str],
+    by_damage: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> Table:
     """The first metric: a row for each damage, a column for each method."""
     metric = bench.metrics[0]

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -85,7 +86,7 @@ class Damage:
         """A name for a folder: "noise-5_jpeg-60"."""
         return str(self).replace(":", "-").replace("+", "_")
 
-    def of(self, picture: Pixels, random: np.random.Generator) -> Pixels:
+    def of(self, picture: Pixels, random: Generator) -> Pixels:
         """A damaged copy of H×W×3 pixels, in 8 bits; all that is random comes from `random`."""
         damaged: Pixels = picture.copy()
         for kind, amount in self.steps:
@@ -119,7 +120,7 @@ def _parse_step(text: str) -> tuple[str, float]:
     return name, amount
 
 
-def generator_of(name: str) -> np.random.Generator:
+def generator_of(name: str) -> Generator:
     """The random numbers of a picture: by its name, whatever else is measured."""
     digest = hashlib.sha256(name.encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
@@ -135,31 +136,31 @@ class _Kind:
         whole: whether the amount must be.
     """
 
-    function: Callable[[Pixels, float, np.random.Generator], Pixels]
+    function: Callable[[Pixels, float, Generator], Pixels]
     most: float
     least: float = 0
     whole: bool = False
 
 
-def noise(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def noise(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """Gaussian, of this standard deviation in 8-bit levels."""
     image = _tensor(picture)
     return _pixels(image + gaussian_noise(image, amount, random))
 
 
-def jpeg(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def jpeg(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """Save as JPEG of this quality."""
     return recompress(picture, "JPEG", quality=int(amount))
 
 
-def blur(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def blur(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """By a Gaussian of this standard deviation in pixels, with mirrored borders."""
     margin = math.ceil(4 * amount)
     blurred = gaussian_blur(mirror_pad(_tensor(picture), margin), (amount, amount))
     return _pixels(blurred[..., margin:-margin, margin:-margin])
 
 
-def dots(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def dots(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """Black and white pixels, as many of each, in this percentage of all."""
     place = random.random(picture.shape[:2])
     share = amount / 100
@@ -169,7 +170,7 @@ def dots(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
     return dotted
 
 
-def motion(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def motion(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """A camera that moved while it was open: a straight line, `amount` pixels, at any angle."""
     angle = random.uniform(0, math.pi)
     radius = math.ceil(amount / 2) + 1
@@ -190,7 +191,7 @@ def motion(picture: Pixels, amount: float, random: np.random.Generator) -> Pixel
     return _pixels(blurred.transpose(0, 1))
 
 
-def speckle(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def speckle(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """Multiply each value by Gaussian noise around 1, as in radar and scans of film.
 
     Its deviation is `amount` percent.
@@ -199,7 +200,7 @@ def speckle(picture: Pixels, amount: float, random: np.random.Generator) -> Pixe
     return to_8_bits(picture * factors)
 
 
-def bayer(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def bayer(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """A sensor that sees one colour a pixel (RGGB), interpolated bilinearly.
 
     It has noise of deviation `amount`, which so is correlated between neighbours. There are
@@ -225,7 +226,7 @@ def bayer(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels
     return to_8_bits(torch.cat(channels).permute(1, 2, 0).numpy())
 
 
-def chroma(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def chroma(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """Keep colour (Cb, Cr) at one value for `amount`×`amount` pixels, as old video does.
 
     It is enlarged bilinearly.
@@ -240,14 +241,14 @@ def chroma(picture: Pixels, amount: float, random: np.random.Generator) -> Pixel
     return np.asarray(merged.convert("RGB"), np.uint8)
 
 
-def posterise(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def posterise(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """Leave `amount` levels to each channel: bands in skies, as after strong edits."""
     steps = int(amount) - 1
     levels = np.rint(picture / 255 * steps)
     return to_8_bits(levels / steps * 255)
 
 
-def fringe(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def fringe(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """A lens that enlarges red and shrinks blue: by `amount` pixels at the corners."""
     image = _tensor(picture)
     corner = math.hypot(*picture.shape[:2]) / 2
@@ -268,7 +269,7 @@ def fringe(picture: Pixels, amount: float, random: np.random.Generator) -> Pixel
     return _pixels(torch.cat(shifted, dim=1))
 
 
-def gif(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def gif(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """Leave a palette of `amount` colours, as GIF does: median cut, dithered."""
     image = Image.fromarray(picture)
     palette = image.quantize(int(amount), Image.Quantize.MEDIANCUT)

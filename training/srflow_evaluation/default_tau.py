@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from srflow_evaluation.bench import open_networks
@@ -126,8 +124,8 @@ def default_tau(options: Options) -> str:
     )
 
 
-def kinds_in(folder: Path, cut: Cut) -> dict[str, list[npt.NDArray[np.float32]]]:
-    """Up to twelve crops 3×256×256 in [0, 1] of each subfolder with images, or of the folder.
+def kinds_in(folder: Path, cut: Cut) -> dict[str, list[Tensor]]:
+    """Up to twelve crops 1×3×256×256 in [0, 1] of each subfolder with images, or of the folder.
 
     Args:
         cut: of photographs, if it has a centre: see :func:`crops_of`.
@@ -173,8 +171,7 @@ def measure(bundle: Bundle, options: Options) -> list[Point]:
         for done, (kind, crops) in enumerate(kinds.items(), start=1):
             options.progress(f"{kind}, {done} of {len(kinds)} kinds, {len(crops)} crops")
             rows: dict[_Method, list[dict[str, float]]] = {}
-            for number, crop in enumerate(crops):
-                hr = torch.from_numpy(crop)[None]
+            for number, hr in enumerate(crops):
                 lr = _reduce(manifest, hr, f"{kind}/{number}", DAMAGES[number % len(DAMAGES)])
                 for method, image in _draw_methods(upscaler, lr):
                     rows.setdefault(method, []).append(_figures(image, hr, lr, convention))
@@ -302,10 +299,10 @@ def _has_images(folder: Path) -> bool:
         return False
 
 
-def _some_crops(folder: Path, cut: Cut) -> list[npt.NDArray[np.float32]]:
+def _some_crops(folder: Path, cut: Cut) -> list[Tensor]:
     crops = crops_of(folder, cut)
     chosen = np.unique(np.linspace(0, len(crops) - 1, _CROPS_OF_A_KIND).round().astype(int))
-    return [crops[number][0].numpy() for number in chosen]
+    return [crops[number] for number in chosen]
 
 
 def _objection(kind: Mapping[_Method, Point], tau: float, auto: bool, consistent: bool) -> str:

@@ -117,7 +117,9 @@ class Scores:
 
 
 def scores_of(
-    name: str, samples: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]
+    name: str,
+    samples: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.float32],
 ) -> Scores:
     """Compare samples, n×H×W×3 in [0, 1], with the photograph."""
     pictures = np.clip(samples, 0, 1)
@@ -145,7 +147,9 @@ def scores_of(
 def cut_of(manifest: Manifest, centre: int) -> Cut:
     """How photographs are cut: to their centres."""
     return Cut(
-        scale=manifest.scale, multiple=manifest.scale * manifest.size_multiple, centre=centre
+        scale=manifest.scale,
+        multiple=manifest.scale * manifest.size_multiple,
+        centre=centre,
     )
 
 

@@ -144,7 +144,10 @@ def _lr_psnr(figures: Any, image: Tensor, picture: Picture, convention: Conventi
     if convention.name != "published":
         return float(
             figures.lr_psnr(
-                image, picture.lr, reduction=picture.reduction, border=convention.lr_border
+                image,
+                picture.lr,
+                reduction=picture.reduction,
+                border=convention.lr_border,
             )
         )
     from srflow_training.resampling import reduce_in_passes
@@ -167,7 +170,11 @@ def _without_flip(_: Convention) -> str:
 
 METRICS = (
     Metric(
-        "psnr", "PSNR, dB", ".2f", "higher", lambda f, x, p, c: f.psnr(x, p.hr, border=c.border)
+        "psnr",
+        "PSNR, dB",
+        ".2f",
+        "higher",
+        lambda f, x, p, c: f.psnr(x, p.hr, border=c.border),
     ),
     Metric(
         "lpips",

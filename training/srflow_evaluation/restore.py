@@ -16,7 +16,7 @@ from torch import Tensor
 
 from srflow_evaluation.bench import Bench, open_bench
 from srflow_evaluation.damages import Damage, generator_of
-from srflow_evaluation.models import ConditionedFlow
+from srflow_evaluation.models import ConditionedFlow, OpenFlow
 from srflow_evaluation.options import ZERO, LevelTaus, Options
 from srflow_evaluation.output import Line, Table, shown_place, write_sheet
 from srflow_evaluation.pictures import Picture, PictureFiles, to_pixels
@@ -81,8 +81,6 @@ def restore(options: Options) -> Table:
         **settings,
         sampled_tau=sampled,
     )
-    for name, row in means.items():
-        summary |= {f"{metric}_{name}": value for metric, value in row.items()}
     results.write_summary(summary)
     captions = METHODS | {
         "sampled": f"sampled, τ {sampled}",
@@ -104,7 +102,7 @@ class _Case:
     """
 
     bench: Bench
-    open_flow: Callable[[Tensor], ConditionedFlow]
+    open_flow: OpenFlow
     degradation: Damage | None
     change: Change
     sample_tau: LevelTaus

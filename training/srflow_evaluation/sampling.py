@@ -198,7 +198,10 @@ def best_of_n(options: Options) -> Table:
 
 
 def _plot_best(
-    options: Options, bench: Bench, means: Sequence[Mapping[str, Any]], others: _Means
+    options: Options,
+    bench: Bench,
+    means: Sequence[Mapping[str, Any]],
+    others: _Means,
 ) -> list[Panel]:
     """A panel for each metric: its best over n."""
     perception = perceptual_metric(bench.metrics)
@@ -219,7 +222,11 @@ def _plot_best(
 
 
 def _draw_best(
-    bench: Bench, path: Path, picture: Picture, rows: Sequence[Row], images: Sequence[Tensor]
+    bench: Bench,
+    path: Path,
+    picture: Picture,
+    rows: Sequence[Row],
+    images: Sequence[Tensor],
 ) -> None:
     """Draw figure 7: for each n, the best of the first n samples."""
     metric = perceptual_metric(bench.metrics)
@@ -286,7 +293,12 @@ def random_samples(options: Options) -> Table:
         return [*bench.reference_rows(picture), bench.sampled_row(picture, MODEL, tau, drawn)]
 
     results, rows = bench.measure(
-        options, rows_of, sheets=SHEETS, measured="deviation", tau=str(tau), samples=count
+        options,
+        rows_of,
+        sheets=SHEETS,
+        measured="deviation",
+        tau=str(tau),
+        samples=count,
     )
     of_model = [row for row in rows if row["method"] == MODEL]
     spread = sorted((float(row[DIVERSITY]), str(row["picture"])) for row in of_model)
@@ -304,7 +316,11 @@ def random_samples(options: Options) -> Table:
 
 
 def _draw_deviation(
-    bench: Bench, path: Path, picture: Picture, tau: LevelTaus, samples: Sequence[Tensor]
+    bench: Bench,
+    path: Path,
+    picture: Picture,
+    tau: LevelTaus,
+    samples: Sequence[Tensor],
 ) -> None:
     """Draw the input, other methods, the photograph and the deviation; below them the samples."""
     place = shown_place(picture.hr)
@@ -388,10 +404,7 @@ def encoder_init(options: Options) -> Table:
 
 
 def _add_differences(sampled: Sampled) -> list[Line]:
-    """Add to the summary what a trained encoder gains.
-
-    Return the lines of the table that say so.
-    """
+    """Add to the summary what a trained encoder gains, and return its lines of the table."""
     bench = sampled.bench
     summary = sampled.summary
     trained, scratch = summary["rows"]
@@ -447,10 +460,7 @@ def _count_wins(sampled: Sampled, one: str, other: str) -> dict[str, int]:
 
 
 def _draw_side_by_side(bench: Bench, path: Path, picture: Picture, cells: Sequence[Cell]) -> None:
-    """Draw figures 11 to 13: a row for each crop.
-
-    In columns LR images, methods, and the photograph.
-    """
+    """Draw figures 11 to 13: a row for each crop, with LR images, methods and the photograph."""
     title = f"{picture.name}, ×{bench.subject.scale}; figures are of the whole picture"
     write_sheet(path, title, [*cells, ("HR", picture.hr)], shown_places(picture.hr, CROPS))
 

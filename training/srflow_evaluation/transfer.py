@@ -104,15 +104,18 @@ def transfer(options: Options) -> Table:
         "notes": notes,
         **settings,
     }
-    for method, row in means.items():
-        summary |= {f"{name}_{method}": value for name, value in row.items()}
     results.write_summary(summary)
     columns = {name: (heading, form) for name, (heading, form, _) in MEASURES.items()}
     return table_of(columns, [*means.items()], [f"{CONVENTION}.", *notes])
 
 
 def _measure_picture(
-    bench: Bench, way: _Way, files: PictureFiles, sheet: Path | None, *, enlarges: bool
+    bench: Bench,
+    way: _Way,
+    files: PictureFiles,
+    sheet: Path | None,
+    *,
+    enlarges: bool,
 ) -> list[Row]:
     """The rows of a picture.
 
@@ -272,7 +275,12 @@ class _Case:
             return self._transfer_by_network(subject, way)
         taus = way.taus([entry.level for entry in subject.upscaler.bundle.manifest.latent_levels])
         return subject.upscaler.transfer(
-            self.target, self.source, self.mask, self.lr, blend=way.blend, tau=taus
+            self.target,
+            self.source,
+            self.mask,
+            self.lr,
+            blend=way.blend,
+            tau=taus,
         )
 
     def _transfer_by_network(self, subject: Subject, way: _Way) -> Pixels:
