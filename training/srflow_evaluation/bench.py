@@ -110,9 +110,10 @@ class Bench:
 
     def figures(self, image: Tensor, picture: Picture) -> dict[str, float]:
         """All metrics of one image."""
-        return {
-            metric.name: metric.measure(image, picture, self.convention) for metric in self.metrics
-        }
+        measured = {}
+        for metric in self.metrics:
+            measured[metric.name] = metric.measure(image, picture, self.convention)
+        return measured
 
     def row(
         self,
@@ -148,9 +149,10 @@ class Bench:
         samples: Sequence[Tensor],
     ) -> Row:
         """The same of a model's samples at a temperature, and how they differ."""
-        spread = {DIVERSITY: figures.diversity, VARIANCE: figures.variance}
-        differ = {name: 0.0 if tau.is_zero else figure(samples) for name, figure in spread.items()}
-        return {**self.row(picture, method, samples, tau), **differ}
+        row = self.row(picture, method, samples, tau)
+        row[DIVERSITY] = 0.0 if tau.is_zero else figures.diversity(samples)
+        row[VARIANCE] = 0.0 if tau.is_zero else figures.variance(samples)
+        return row
 
     def reference_rows(
         self,
@@ -347,7 +349,8 @@ def measure_models(
                 rows.append(row)
                 if sheet is not None:
                     name = str(row["method"])
-                    name = name if name in bench.references else label_at(name, str(row["tau"]))
+                    if name in bench.models:
+                        name = label_at(name, str(row["tau"]))
                     cells.append(bench.cell(name, image, picture))
         if sheet is not None:
             draw(bench, sheet, picture, cells)
@@ -499,16 +502,9 @@ def open_bench(
         metrics=metrics,
         references=references,
         settings={
-            "version": __version__,
-            "model": first.sha256,
-            "convention": options.convention,
+            **_list_settings(options, first),
             "metrics": [metric.name for metric in metrics],
-            "crop": options.centre,
-            "lr": "files" if options.lr is not None else first.reduction,
             "references": digests,
-            "others": list(options.others),
-            "bilinear": sorted(options.bilinear),
-            "device": options.device,
             **networks,
         },
         notes=notes,
@@ -517,6 +513,20 @@ def open_bench(
     if len(bench.reductions) == 1:
         return bench
     return replace(bench, notes=[*bench.notes, _reductions_note(bench)])
+
+
+def _list_settings(options: Options, subject: Subject) -> dict[str, Any]:
+    """What figures depend on besides the pictures, the metrics and the methods' files."""
+    return {
+        "version": __version__,
+        "model": subject.sha256,
+        "convention": options.convention,
+        "crop": options.centre,
+        "lr": "files" if options.lr is not None else subject.reduction,
+        "others": list(options.others),
+        "bilinear": sorted(options.bilinear),
+        "device": options.device,
+    }
 
 
 def _choose_cut(options: Options, subjects: Sequence[Subject], multiple: int) -> Cut:

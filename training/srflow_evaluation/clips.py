@@ -63,12 +63,14 @@ def clips(options: Options) -> Table:
         )
     if len(bench.pictures) < 2:
         raise ArgumentError(f"--hr {options.hr} holds one frame: a clip has two at least")
-    truth = options.hr / MOTION
-    known = file_sha256(truth) if truth.is_file() else "estimated"
-    results = Results(
-        options.out,
-        {**bench.settings, "measured": "clips", "tau": str(tau), "motion": known},
-    )
+    path = options.hr / MOTION
+    settings = {
+        **bench.settings,
+        "measured": "clips",
+        "tau": str(tau),
+        "motion": file_sha256(path) if path.is_file() else "estimated",
+    }
+    results = Results(options.out, settings)
     clip = _Clip.open(
         bench,
         bench.subject.upscaler,
@@ -80,10 +82,14 @@ def clips(options: Options) -> Table:
     rows = results.measure(bench.pictures, clip.rows_of, options.progress)
     means = {way: bench.means(rows, [FLICKER], method=way) for way in [*clip.ways, "HR"]}
     own = means.pop("HR")[FLICKER]
-    how = "estimated from the HR frames" if known == "estimated" else f"that of {MOTION}"
-    note = f"Flicker is beyond that of the HR clip, {own:.2f}; motion: {how}. τ {tau}."
-    by_way = [{"method": way, **row} for way, row in means.items()]
-    summary = bench.summary("clips", rows, by_way, note, hr_flicker=own)
+    motion = f"that of {MOTION}" if clip.truth else "estimated from the HR frames"
+    summary = bench.summary(
+        "clips",
+        rows,
+        [{"method": way, **row} for way, row in means.items()],
+        f"Flicker is beyond that of the HR clip, {own:.2f}; motion: {motion}. τ {tau}.",
+        hr_flicker=own,
+    )
     results.write_summary(summary)
     return bench.table([*means.items()], summary["notes"], _COLUMN)
 

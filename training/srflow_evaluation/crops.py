@@ -90,11 +90,13 @@ def crops_of(folder: Path, cut: Cut | None = None) -> list[Tensor]:
     Raises:
         ImageError: if the folder has no image of that size.
     """
-    photos = (to_image(read_photo(path)) for path in image_files(folder))
-    if cut is not None:
-        photos = (_centre(photo, cut) for photo in photos)
     side = SIDE if cut is None else _side(cut)
-    crops = [crop for photo in photos for crop in crops_of_photo(photo, side)]
+    crops = []
+    for path in image_files(folder):
+        photo = to_image(read_photo(path))
+        if cut is not None:
+            photo = _centre(photo, cut)
+        crops += crops_of_photo(photo, side)
     if not crops:
         raise ImageError(
             f"{folder}: no image is at least {side}×{side} pixels: name a folder with larger ones"
@@ -111,9 +113,11 @@ def _centre(photo: Tensor, cut: Cut) -> Tensor:
 def crops_of_photo(photo: Tensor, side: int) -> list[Tensor]:
     """Cut an image 1×3×H×W into whole crops of `side` pixels, centred as a grid, row by row."""
     starts = [range(size % side // 2, size - side + 1, side) for size in photo.shape[2:]]
-    return [
-        photo[..., top : top + side, left : left + side] for top in starts[0] for left in starts[1]
-    ]
+    crops = []
+    for top in starts[0]:
+        for left in starts[1]:
+            crops.append(photo[..., top : top + side, left : left + side])
+    return crops
 
 
 def large_enough(pictures: Sequence[PictureFiles], cut: Cut) -> list[PictureFiles]:
@@ -173,8 +177,9 @@ def measure_crops(
     if case.convention.lpips is None and not options.metrics:
         notes.append(MISSING)
     columns = case.columns()
+    lines = [(shown_method(name), row) for name, row in means.items()]
     crops = Crops(
-        table=table_of(columns, [(shown_method(name), row) for name, row in means.items()], notes),
+        table=table_of(columns, lines, notes),
         count=len(rows) // len(means),
         names=[files.name for files in measured],
         shown=[case.choose_crop(name, rows) for name in shown],
@@ -268,9 +273,8 @@ class _Case:
             drawn = self._draw_methods(lr)
             for method, (image, other) in drawn.items():
                 measured = self._measure_crop(image, other, picture)
-                rows.append(
-                    {"picture": files.name, "crop": str(number), "method": method, **measured}
-                )
+                row = {"picture": files.name, "crop": str(number), "method": method}
+                rows.append({**row, **measured})
                 if method == BICUBIC and measured["psnr"] < worst:
                     worst = measured["psnr"]
                     images = {PHOTOGRAPH: hr}
@@ -326,9 +330,10 @@ class _Case:
         of_picture = [row for row in rows if row["picture"] == picture]
         of_bicubic = [row for row in of_picture if row["method"] == BICUBIC]
         worst = min(of_bicubic, key=lambda row: float(row["psnr"]))["crop"]
-        psnr = {
-            str(row["method"]): float(row["psnr"]) for row in of_picture if row["crop"] == worst
-        }
+        psnr = {}
+        for row in of_picture:
+            if row["crop"] == worst:
+                psnr[str(row["method"])] = float(row["psnr"])
         return ShownCrop(picture=picture, images=self.image_files(picture), psnr=psnr)
 
 

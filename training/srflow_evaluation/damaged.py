@@ -144,8 +144,10 @@ class _Case:
     @property
     def methods(self) -> list[tuple[str, str]]:
         """Names and temperatures; other methods have none, and come first."""
-        others = [(name, "") for name in self.bench.references]
-        return others + [(name, str(tau)) for name, taus in self.taus.items() for tau in taus]
+        methods = [(name, "") for name in self.bench.references]
+        for name, taus in self.taus.items():
+            methods += [(name, str(tau)) for tau in taus]
+        return methods
 
     @property
     def labels(self) -> list[str]:

@@ -206,6 +206,7 @@ def bayer(picture: Pixels, amount: float, random: Generator) -> Pixels:
     It has noise of deviation `amount`, which so is correlated between neighbours. There are
     coloured fringes along edges, and fine detail is lost.
     """
+    # more than 15 locals: a sensor's steps, each of which needs the ones before
     height, width = picture.shape[:2]
     rows = np.arange(height)[:, None] % 2
     columns = np.arange(width)[None] % 2

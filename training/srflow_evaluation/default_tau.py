@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -113,7 +112,8 @@ def default_tau(options: Options) -> str:
     target = options.output or bundle.path
     if options.output is not None and target.exists():
         raise ArgumentError(f"-o {target} already exists: name another bundle, or delete it")
-    choice = choose(measure(bundle, options), removes_damage=bundle.manifest.removes_damage)
+    points = measure(bundle, options)
+    choice = choose(points, removes_damage=bundle.manifest.removes_damage)
     if not options.dry_run:
         write(bundle, choice, target)
     names = ", ".join(name for name, _ in FIGURES.values())
@@ -156,7 +156,7 @@ def measure(bundle: Bundle, options: Options) -> list[Point]:
         ArgumentError.
         MissingExtraError: if LPIPS's weights are not on this machine.
     """
-    check_device(device := options.device)
+    check_device(options.device)
     manifest = bundle.manifest
     convention, _ = open_networks(options, manifest.scale, manifest.reduction)
     if convention.lpips is None:
@@ -167,17 +167,26 @@ def measure(bundle: Bundle, options: Options) -> list[Point]:
     multiple = manifest.scale * manifest.size_multiple
     cut = Cut(scale=manifest.scale, multiple=multiple, centre=options.centre)
     kinds = kinds_in(options.hr, cut)
-    with Upscaler(bundle, device=device, tile=None) as upscaler:
+    with Upscaler(bundle, device=options.device, tile=None) as upscaler:
         for done, (kind, crops) in enumerate(kinds.items(), start=1):
             options.progress(f"{kind}, {done} of {len(kinds)} kinds, {len(crops)} crops")
-            rows: dict[_Method, list[dict[str, float]]] = {}
-            for number, hr in enumerate(crops):
-                lr = _reduce(manifest, hr, f"{kind}/{number}", DAMAGES[number % len(DAMAGES)])
-                for method, image in _draw_methods(upscaler, lr):
-                    rows.setdefault(method, []).append(_figures(image, hr, lr, convention))
-            at_zero = [row["specks"] for row in rows[0.0, False]]
-            points += [_mean(kind, *method, of, at_zero) for method, of in rows.items()]
+            points += _measure_kind(upscaler, convention, kind, crops)
     return points
+
+
+def _measure_kind(
+    upscaler: Upscaler,
+    convention: Convention,
+    kind: str,
+    crops: Sequence[Tensor],
+) -> list[Point]:
+    rows: dict[_Method, list[dict[str, float]]] = {}
+    for number, hr in enumerate(crops):
+        damage = DAMAGES[number % len(DAMAGES)]
+        lr = _reduce(upscaler.bundle.manifest, hr, f"{kind}/{number}", damage)
+        for method, image in _draw_methods(upscaler, lr):
+            rows.setdefault(method, []).append(_figures(image, hr, lr, convention))
+    return _average(kind, rows)
 
 
 def _reduce(manifest: Manifest, hr: Tensor, name: str, damage: str) -> Tensor:
@@ -253,9 +262,13 @@ def write(bundle: Bundle, choice: Choice, target: Path) -> Bundle:
         BundleError.
         OSError.
     """
-    fields: dict[str, Any] = {"default_tau": choice.tau, "auto_tau": choice.auto, "intervals": None}
-    provenance = {**bundle.manifest.provenance, "default_tau": choice.reason}
-    manifest = dataclasses.replace(bundle.manifest, **fields, provenance=provenance)
+    manifest = dataclasses.replace(
+        bundle.manifest,
+        default_tau=choice.tau,
+        auto_tau=choice.auto,
+        intervals=None,
+        provenance={**bundle.manifest.provenance, "default_tau": choice.reason},
+    )
     content = manifest.to_json().encode()
     if target == bundle.path:
         write_atomically(target / "manifest.json", content)
@@ -301,7 +314,8 @@ def _has_images(folder: Path) -> bool:
 
 def _some_crops(folder: Path, cut: Cut) -> list[Tensor]:
     crops = crops_of(folder, cut)
-    chosen = np.unique(np.linspace(0, len(crops) - 1, _CROPS_OF_A_KIND).round().astype(int))
+    places = np.linspace(0, len(crops) - 1, _CROPS_OF_A_KIND)
+    chosen = np.unique(places.round().astype(int))
     return [crops[number] for number in chosen]
 
 
@@ -312,9 +326,11 @@ def _objection(kind: Mapping[_Method, Point], tau: float, auto: bool, consistent
     bicubic = kind[None, False].figures
     if own["specks"] > MOST_SPECKS:
         return f"{own['specks']:.1f} specks"
-    if consistent and own["lr_psnr"] < min(LEAST_LR_PSNR, zero["lr_psnr"] - _LR_PSNR_SLACK):
+    least_lr_psnr = min(LEAST_LR_PSNR, zero["lr_psnr"] - _LR_PSNR_SLACK)
+    if consistent and own["lr_psnr"] < least_lr_psnr:
         return f"LR-PSNR of {own['lr_psnr']:.1f} dB"
-    if own["lpips"] > max(bicubic["lpips"] + _LPIPS_SLACK, zero["lpips"]):
+    most_lpips = max(bicubic["lpips"] + _LPIPS_SLACK, zero["lpips"])
+    if own["lpips"] > most_lpips:
         return f"LPIPS of {own['lpips']:.4f}"
     return ""
 
@@ -331,14 +347,15 @@ def _figures(image: Tensor, hr: Tensor, lr: Tensor, convention: Convention) -> d
     }
 
 
-def _mean(
-    kind: str,
-    tau: float | None,
-    auto: bool,
-    by_crop: Sequence[Mapping[str, float]],
-    at_zero: Sequence[float],
-) -> Point:
-    """The figures of a kind at a temperature. at_zero: each crop's specks at 0."""
-    specks = max(row["specks"] - other for row, other in zip(by_crop, at_zero, strict=True))
-    means = {name: float(np.mean([row[name] for row in by_crop])) for name in FIGURES}
-    return Point(kind=kind, tau=tau, auto=auto, figures={**means, "specks": specks})
+def _average(kind: str, rows: Mapping[_Method, Sequence[Mapping[str, float]]]) -> list[Point]:
+    """Means over the crops of a kind; of specks the most of any crop, beyond those at 0."""
+    points = []
+    for (tau, auto), by_crop in rows.items():
+        means = {name: float(np.mean([row[name] for row in by_crop])) for name in FIGURES}
+        specks = [
+            row["specks"] - at_zero["specks"]
+            for row, at_zero in zip(by_crop, rows[0.0, False], strict=True)
+        ]
+        means["specks"] = max(specks)
+        points.append(Point(kind=kind, tau=tau, auto=auto, figures=means))
+    return points

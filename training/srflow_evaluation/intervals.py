@@ -7,7 +7,7 @@ mean in deviations.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
@@ -78,7 +78,8 @@ def _measure_bundle(options: Options, *, write: bool) -> Table:
         return table_of(scores, manifest.intervals)
     chosen = choose(scores)
     # so that nothing else changes
-    content = {**json.loads(path.read_bytes()), "intervals": asdict(chosen)}
+    content = json.loads(path.read_bytes())
+    content["intervals"] = asdict(chosen)
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
     return table_of(scores, chosen)
 
@@ -180,7 +181,8 @@ def measure(
         progress(f"intervals: {picture.name}, {number + 1} of {len(files)}, {damage}")
         lr = to_array(damaged_lr(picture, damage))
         truth = to_array(picture.hr)
-        samples: npt.NDArray[np.float32] = np.stack(upscaler.encode(lr).samples(max(SAMPLES)))
+        encoding = upscaler.encode(lr)
+        samples: npt.NDArray[np.float32] = np.stack(encoding.samples(max(SAMPLES)))
         for of_count, n in zip(scores, SAMPLES, strict=True):
             of_count.append(scores_of(picture.name, samples[:n], truth))
     return scores
@@ -196,8 +198,9 @@ def least_factor(missed: Array, shares: Array, coverage: float) -> int:
         missed: photographs × factors, ascending; shares of all of a photograph's values.
         shares: by photograph, likewise.
     """
-    allowed = (1 - coverage) * (shares.sum() + shares.mean())
-    return int(np.argmax(missed.sum(axis=0) + shares.mean() <= allowed))
+    average = shares.mean()
+    allowed = (1 - coverage) * (shares.sum() + average)
+    return int(np.argmax(missed.sum(axis=0) + average <= allowed))
 
 
 def choose(scores: Sequence[Sequence[Scores]]) -> Intervals:
@@ -228,6 +231,29 @@ def choose(scores: Sequence[Sequence[Scores]]) -> Intervals:
     )
 
 
+def _rows_of(photographs: Sequence[Scores], intervals: Intervals | None) -> Iterator[list[str]]:
+    """The table's rows of one number of samples."""
+    folders = [each.name.rpartition("/")[0] for each in photographs]
+    kinds = np.array([folder or "photographs" for folder in folders])
+    shares = np.array([each.shares for each in photographs])
+    held = [np.array([each.plain for each in photographs])]
+    if intervals is not None:
+        held.append(np.array([each.count_held(intervals) for each in photographs]))
+    parts = [(kind, kinds == kind, slice(None)) for kind in sorted(set(kinds))]
+    edges = (0.0, *CLASSES, 255.0)
+    for place in range(len(CLASSES) + 1):
+        what = f"deviation {edges[place]:g} to {edges[place + 1]:g}"
+        parts.append((what, kinds == kinds, slice(place, place + 1)))
+    for what, chosen, classes in parts:
+        size = shares[:, classes].sum(axis=1)
+        chosen = chosen & (size > 0)
+        row = [f"{what}, {photographs[0].n} samples", str(chosen.sum())]
+        for of_side in held if chosen.any() else ():
+            share = of_side[chosen, classes].sum(axis=1) / size[chosen]
+            row += [f"{share.mean():.3f}", str((share < _BAD).sum())]
+        yield row
+
+
 def table_of(scores: Sequence[Sequence[Scores]], intervals: Intervals | None) -> Table:
     """Tell what intervals of 0.9 hold before and after the calibration.
 
@@ -237,23 +263,7 @@ def table_of(scores: Sequence[Sequence[Scores]], intervals: Intervals | None) ->
     headings = ["values", "photographs", "before", below, "after", below]
     rows = []
     for photographs in scores:
-        kinds = np.array([each.name.rpartition("/")[0] or "photographs" for each in photographs])
-        shares = np.array([each.shares for each in photographs])
-        held = [np.array([each.plain for each in photographs])]
-        if intervals is not None:
-            held.append(np.array([each.count_held(intervals) for each in photographs]))
-        parts = [(kind, kinds == kind, slice(None)) for kind in sorted(set(kinds))]
-        edges = (0.0, *CLASSES, 255.0)
-        for place in range(len(CLASSES) + 1):
-            what = f"deviation {edges[place]:g} to {edges[place + 1]:g}"
-            parts.append((what, kinds == kinds, slice(place, place + 1)))
-        for what, chosen, classes in parts:
-            size = shares[:, classes].sum(axis=1)
-            chosen = chosen & (size > 0)
-            row = [f"{what}, {photographs[0].n} samples", str(chosen.sum())]
-            for of_side in held if chosen.any() else ():
-                share = of_side[chosen, classes].sum(axis=1) / size[chosen]
-                row += [f"{share.mean():.3f}", str((share < _BAD).sum())]
+        for row in _rows_of(photographs, intervals):
             rows.append(row + [""] * (len(headings) - len(row)))
     note = (
         f"What intervals of {_SHOWN:g} hold at the default temperature: the mean over photographs, "

@@ -124,7 +124,8 @@ class CheckpointFlow:
     def invert(self, hr: Tensor) -> Latents:
         """Find the latents of an HR image."""
         levels, nats = self._network.encode_conditioned(hr.to(self._device), self._condition)
-        if not all(bool(torch.isfinite(values).all()) for values in (nats, *levels.values())):
+        values = (nats, *levels.values())
+        if not all(bool(torch.isfinite(value).all()) for value in values):
             raise NonFiniteError(
                 "the network's latents of a picture are not finite: it is too unlike its training"
             )
@@ -152,7 +153,9 @@ class CheckpointFlow:
 
 def _free_bytes(device: torch.device) -> int:
     """Memory that tensors on this device may still take."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available_memory()
 
 
 class PaddedFlow:
@@ -206,7 +209,8 @@ def truncate(image: Tensor) -> Tensor:
 
     Values that are not finite stay as they are.
     """
-    return torch.where(torch.isfinite(image), (image.clamp(0, 1) * 255).floor() / 255, image)
+    levels = (image.clamp(0, 1) * 255).floor()
+    return torch.where(torch.isfinite(image), levels / 255, image)
 
 
 CHECKPOINT_TAU = LevelTaus((0.8,))
@@ -381,7 +385,9 @@ def from_cpu(network: nn.Module) -> Callable[[Tensor], Any]:
 
     def run(image: Tensor) -> Any:
         result = network(image.to(device))
-        return result.cpu() if isinstance(result, Tensor) else [part.cpu() for part in result]
+        if isinstance(result, Tensor):
+            return result.cpu()
+        return [part.cpu() for part in result]
 
     return run
 
@@ -413,7 +419,9 @@ def open_references(
         name = _new_name(path.stem, references)
         if path.is_dir() or str(path) in Bundle.embedded_names():
             bundle = open_subject(str(path), tile=TILE, device=options.device)
-            of_scale, sides, digests[name] = bundle.scale, bundle.multiple, bundle.sha256
+            of_scale = bundle.scale
+            sides = bundle.multiple
+            digests[name] = bundle.sha256
             image_of: Enlarge = partial(_sample, bundle)
             notes.append(
                 f"{name} is a bundle: one sample of each picture, at τ {bundle.default_tau}."
@@ -426,7 +434,9 @@ def open_references(
                     "checkpoints made of a bundle: name the encoder that the flow started from, or "
                     "another encoder"
                 )
-            of_scale, sides, digests[name] = network.scale, 1, file_sha256(path)
+            of_scale = network.scale
+            sides = 1
+            digests[name] = file_sha256(path)
             image_of = from_cpu(network.to(options.device))
         if of_scale != scale:
             raise ArgumentError(f"--reference {path} enlarges ×{of_scale}, the model ×{scale}")
@@ -492,7 +502,12 @@ def _realesrgan(name: str, scale: int) -> Method:
     if scale != 4:
         raise ArgumentError(f"--other {name} enlarges ×4, the model ×{scale}")
     upscale = open_realesrgan(name)
-    return lambda picture: to_image(np.asarray(upscale(Image.fromarray(to_pixels(picture.lr)))))
+
+    def enlarge(picture: Picture) -> Tensor:
+        lr = Image.fromarray(to_pixels(picture.lr))
+        return to_image(np.asarray(upscale(lr)))
+
+    return enlarge
 
 
 def _new_name(name: str, taken: Mapping[str, object]) -> str:

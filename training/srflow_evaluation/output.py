@@ -130,16 +130,20 @@ def shown_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
     return [(slice(top, top + height), slice(left, left + width)) for top, left in chosen]
 
 
-def sheets_of(results: Results, pictures: Sequence[PictureFiles], count: int) -> dict[str, Path]:
+def sheets_of(
+    results: Results,
+    pictures: Sequence[PictureFiles],
+    count: int,
+) -> dict[str, Path]:
     """Where the sheets of the first pictures are written, by the picture's name.
 
     Other pictures' are deleted. A picture without its sheet is measured again, because it is drawn
     where it is measured.
     """
-    paths = {
-        files.name: results.out / f"sheet_{number}_{files.name.replace('/', '_')}.png"
-        for number, files in enumerate(pictures[:count], start=1)
-    }
+    paths = {}
+    for number, files in enumerate(pictures[:count], start=1):
+        name = files.name.replace("/", "_")
+        paths[files.name] = results.out / f"sheet_{number}_{name}.png"
     for path in set(results.out.glob("sheet_[0-9]*_*.png")) - set(paths.values()):
         path.unlink()
     remove_stale_parts(*paths.values())
@@ -169,6 +173,7 @@ def write_sheet(
     Raises:
         OSError.
     """
+    # more than 15 locals: a sheet is one drawing, and each size follows from those before
     columns = min(columns or len(cells), len(cells))
     sides = [part.stop - part.start for part in places[0]]
     zoom = _ZOOM if max(sides) <= _ZOOMED else 1
@@ -234,7 +239,9 @@ def _shorten(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
     kept = len(text)
     while kept and font.getlength(shown) > width:
         kept -= 1
-        shown = f"{text[: -(-kept // 2)]}…{text[len(text) - kept // 2 :]}"
+        start = text[: -(-kept // 2)]
+        end = text[len(text) - kept // 2 :]
+        shown = f"{start}…{end}"
     return shown
 
 
@@ -281,12 +288,16 @@ def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
         axes.set_visible(False)
     for axes, panel in zip(shown, panels, strict=False):
         _draw(axes, panel)
-    handles = {
-        str(label): handle
-        for axes in shown
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(6, len(handles)))
+    handles = {}
+    for axes in shown:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles[str(label)] = handle
+    figure.legend(
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=min(6, len(handles)),
+    )
     figure.suptitle(title, fontsize=11)
     if any(axes.texts for axes in shown):
         renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
@@ -323,14 +334,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
                     color=colour,
                     arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.4},
                 ).set_in_layout(False)
-    first = len(panel.curves)
-    for number, (name, (x_at, y_at)) in enumerate(panel.points.items(), start=first):
-        colour = colours[number % 10]
-        axes.plot([x_at], [y_at], marker="s", linestyle="", color=colour, label=name)
-    for number, (name, level) in enumerate(panel.lines.items()):
-        colour = colours[(first + number) % 10]
-        style = _STYLES[number % len(_STYLES)]
-        axes.axhline(level, linestyle=style, color=colour, label=name)
+    _draw_others(axes, panel, colours)
     axes.set_title(panel.title, fontsize=10)
     axes.set(xlabel=panel.x, ylabel=panel.y)
     if panel.first_tick is not None:
@@ -340,6 +344,21 @@ def _draw(axes: Axes, panel: Panel) -> None:
         axes.set_xticks([panel.first_tick, *others])
     axes.margins(0.1)  # for captions
     axes.grid(alpha=0.3)
+
+
+def _draw_others(axes: Axes, panel: Panel, colours: Sequence[str]) -> None:
+    """Draw single points and horizontal lines, in the colours after the curves'."""
+    first = len(panel.curves)
+    for number, (name, (x, y)) in enumerate(panel.points.items(), start=first):
+        colour = colours[number % 10]
+        axes.plot([x], [y], marker="s", linestyle="", color=colour, label=name)
+    for number, (name, level) in enumerate(panel.lines.items()):
+        axes.axhline(
+            level,
+            linestyle=_STYLES[number % len(_STYLES)],
+            color=colours[(first + number) % 10],
+            label=name,
+        )
 
 
 def _spread_captions(axes: Axes, renderer: RendererAgg) -> None:

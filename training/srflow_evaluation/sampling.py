@@ -495,6 +495,7 @@ def ntire21(options: Options) -> Table:
     Raises:
         SRFlowError.
     """
+    # more than 15 locals: the score's name follows from what measures it
     count = options.sample_count(NTIRE_SAMPLES, "the diversity score compares samples")
     tau = options.sampling_tau(NTIRE_TAU)
     if options.metrics and "lr_psnr" not in options.metrics:
@@ -610,8 +611,8 @@ def standard(options: Options) -> Table:
         columns.append(f"{name} ({len(bench.pictures)})")
         metrics = sorted(bench.metrics, key=lambda metric: metric.name != "y_psnr")  # first
         for method, means in sampled.lines():
-            texts = [format(means[metric.name], metric.form) for metric in metrics]
-            rows.setdefault(method, [method]).append(" / ".join(texts))
+            cell = " / ".join(format(means[metric.name], metric.form) for metric in metrics)
+            rows.setdefault(method, [method]).append(cell)
     headings = " / ".join(metric.heading for metric in metrics)
     scale = bench.subject.scale
     note = NOTE.format(

@@ -134,15 +134,21 @@ def _measure_picture(
     if sheet is not None:
         cells = case.cells(images, "target")
         if enlarges:
-            default = subject.default_tau
-            drawn = to_pixels(as_shown(subject.sampler(picture.lr)(default, 0)))
-            enlarged = replace(case, target=drawn, lr=to_pixels(picture.lr))
-            images, _ = enlarged.draw_methods(subject, way)
-            cells += enlarged.cells(images, f"target, super-resolved, τ {default}")
+            cells += _draw_enlarged(subject, way, case, picture)
         height, width = cells[0][1].shape[2:]
+        whole = (slice(0, height), slice(0, width))
         title = f"{files.name}, transferred at τ {way.tau_text}: {subject.name}"
-        write_sheet(sheet, title, cells, [(slice(0, height), slice(0, width))], columns=4)
+        write_sheet(sheet, title, cells, [whole], columns=4)
     return rows
+
+
+def _draw_enlarged(subject: Subject, way: _Way, case: _Case, picture: Picture) -> list[Cell]:
+    """The same of the target's own enlargement."""
+    tau = subject.default_tau
+    drawn = as_shown(subject.sampler(picture.lr)(tau, 0))
+    enlarged = replace(case, target=to_pixels(drawn), lr=to_pixels(picture.lr))
+    images, _ = enlarged.draw_methods(subject, way)
+    return enlarged.cells(images, f"target, super-resolved, τ {tau}")
 
 
 def _write_notes(options: Options, way: _Way, rows: Sequence[Row]) -> list[str]:
@@ -289,7 +295,8 @@ class _Case:
         It takes the whole picture. In one that is larger than the mask's surroundings, other random
         numbers normalise the latents.
         """
-        before, content = (to_array(to_image(image)) for image in (self.target, self.source))
+        before = to_array(to_image(self.target))
+        content = to_array(to_image(self.source))
         if way.blend == "gradient":
             content = np.clip(blended(before, content, self.mask), np.float32(0), np.float32(1))
         pasted = to_tensor(np.where(self.mask[..., None], content, before))
@@ -297,7 +304,8 @@ class _Case:
         own = reduce(to_tensor(before), subject.scale).clamp(0, 1)
         lr = own if self.lr is None else to_image(self.lr)
         if way.blend == "gradient":
-            lr = (lr + reduce(pasted, subject.scale).clamp(0, 1) - own).clamp(0, 1)
+            of_pasted = reduce(pasted, subject.scale).clamp(0, 1)
+            lr = (lr + of_pasted - own).clamp(0, 1)
         flow = subject.both_ways()(lr)
         latents = flow.invert(pasted)
         taus = way.taus(list(latents.levels))
@@ -382,7 +390,8 @@ def seam_error(picture: Pixels, target: Pixels, source: Pixels, mask: Mask) -> f
         )
         below = np.minimum(one, other) - steps
         above = steps - np.maximum(one, other)
-        errors.append(np.maximum(np.maximum(below, above), 0).ravel())
+        outside = np.maximum(below, above)
+        errors.append(np.maximum(outside, 0).ravel())
     return float(np.concatenate(errors).mean())
 
 
@@ -418,14 +427,19 @@ def likeness(picture: Pixels, source: Pixels, mask: Mask) -> float | None:
     1 is its content. Brightness and colour do not count. None if either has no steps.
     """
     inside = ~grow(~mask, _NEAR)
-    of_both: list[list[NDArray[np.float64]]] = [[], []]
+    own, wanted = (_steps_inside(image, inside) for image in (picture, source))
+    size = np.sqrt((own @ own) * (wanted @ wanted))
+    return float(own @ wanted / size) if size else None
+
+
+def _steps_inside(image: Pixels, inside: Mask) -> NDArray[np.float64]:
+    """The differences of neighbours that both lie inside."""
+    steps = []
     for axis in (0, 1):
         both = np.delete(inside, -1, axis) & np.delete(inside, 0, axis)
-        for steps, image in zip(of_both, (picture, source), strict=True):
-            steps.append(np.diff(image.astype(np.float64), axis=axis)[both].ravel())
-    one, other = (np.concatenate(steps) for steps in of_both)
-    size = np.sqrt((one @ one) * (other @ other))
-    return float(one @ other / size) if size else None
+        differences = np.diff(image.astype(np.float64), axis=axis)
+        steps.append(differences[both].ravel())
+    return np.concatenate(steps)
 
 
 def grow(mask: Mask, steps: int) -> Mask:
