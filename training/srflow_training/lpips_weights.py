@@ -64,15 +64,14 @@ _LONGEST_WAIT = 60  # seconds without a byte
 
 def convolution_shapes(backbone: Backbone) -> list[tuple[int, int, int, int]]:
     """Shapes of the convolutions, out×in×k×k, from the image on."""
-    if backbone == "alex":
-        return [
-            (64, 3, 11, 11),
-            (192, 64, 5, 5),
-            (384, 192, 3, 3),
-            (256, 384, 3, 3),
-            (256, 256, 3, 3),
-        ]
-    return [(out, inputs, 3, 3) for out, inputs in zip(_VGG16, (3, *_VGG16), strict=False)]
+    channels = HEADS["alex"] if backbone == "alex" else _VGG16
+    sides = (11, 5, 3, 3, 3) if backbone == "alex" else (3,) * len(_VGG16)
+    shapes = []
+    inputs = 3
+    for outputs, side in zip(channels, sides, strict=True):
+        shapes.append((outputs, inputs, side, side))
+        inputs = outputs
+    return shapes
 
 
 def weights_file(backbone: Backbone) -> Path | None:

@@ -46,8 +46,14 @@ _logger = logging.getLogger(__name__)
 
 _FREE_ON_RESUME = {
     "schedule": {
-        *("iterations", "learning_rate", "accumulate", "best", "keep"),
-        *("save_every", "log_every", "validate_every"),
+        "iterations",
+        "learning_rate",
+        "accumulate",
+        "best",
+        "keep",
+        "save_every",
+        "log_every",
+        "validate_every",
     },
     "data": {"workers", "cache"},
 }

@@ -13,6 +13,7 @@ from srflow_training.data.photographs import (
     size_of,
     teacher_name,
     to_image,
+    to_pixels,
 )
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "size_of",
     "teacher_name",
     "to_image",
+    "to_pixels",
 ]

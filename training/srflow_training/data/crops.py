@@ -13,18 +13,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.random import Generator
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from srflow_sdk.errors import ImageError, SRFlowError
 from srflow_training.data.damage import MARGIN, degrade
-from srflow_training.data.photographs import Decoder, Photo, Photos, from_8_bit, to_image
+from srflow_training.data.photographs import (
+    Decoder,
+    Photo,
+    Photos,
+    Pixels,
+    from_8_bit,
+    to_image,
+    to_pixels,
+)
 from srflow_training.resampling import reduce_window, to_8_bit
 from srflow_training.settings import DataSettings
 
-Pixels = npt.NDArray[np.uint8]
 _FLIPPED = {"none": (), "horizontal": (1,), "both": (0, 1)}  # axes of H×W×C
 _MARGIN = 2  # LR pixels around a crop, as far as the kernels reach
 _MOST = 8  # pairs in a picture
@@ -150,7 +157,7 @@ class Crops(Dataset[Batch]):
             problems=tuple(problems),
         )
 
-    def _crop(self, rng: np.random.Generator) -> _Crop:
+    def _crop(self, rng: Generator) -> _Crop:
         size = self.settings.crop
         pixels, lr_pixels, taught = self._draw(rng)
         top, left = self._place(rng, pixels, size)
@@ -172,7 +179,7 @@ class Crops(Dataset[Batch]):
             noise = torch.from_numpy(rng.standard_normal((3, size, size), dtype=np.float32))
         return _Crop(hr, teacher, lr, window, flipped, transposed, noise)
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Pixels, Pixels | None, Pixels | None]:
+    def _draw(self, rng: Generator) -> tuple[Pixels, Pixels | None, Pixels | None]:
         """Draw a photograph that can be decoded: its pixels, and those of its LR file and its
         teacher's, if any.
         """
@@ -199,7 +206,7 @@ class Crops(Dataset[Batch]):
             return pixels, lr, None
         return pixels, lr, read(photo.teacher, height=self.scale * rows, width=self.scale * columns)
 
-    def _place(self, rng: np.random.Generator, pixels: Pixels, crop: int) -> tuple[int, int]:
+    def _place(self, rng: Generator, pixels: Pixels, crop: int) -> tuple[int, int]:
         """Top and left of the most detailed of `choose_of` random squares."""
         edge = self.photos.edge
         step = self.photos.step
@@ -211,7 +218,7 @@ class Crops(Dataset[Batch]):
         return int(top), int(left)
 
     def _downscaled(
-        self, pixels: Pixels, top: int, left: int, size: int, rng: np.random.Generator
+        self, pixels: Pixels, top: int, left: int, size: int, rng: Generator
     ) -> tuple[Pixels | None, Pixels]:
         """The damaged LR image of a square, or None.
 
@@ -233,7 +240,7 @@ class Crops(Dataset[Batch]):
             clean=clean,
             soft=soft,
         )
-        return to_8_bit(lr)[0].permute(1, 2, 0).numpy(), window
+        return to_pixels(lr), window
 
     def _reduce(self, windows: list[Pixels]) -> Iterator[Pixels]:
         """The squares' parts of the reduced photographs, whose borders depend on the pixels around

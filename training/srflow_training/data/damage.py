@@ -14,11 +14,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
+from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.model.manifest import Reduction
-from srflow_training.data.photographs import recompress
+from srflow_training.data.photographs import Codec, recompress, to_image, to_pixels
 from srflow_training.resampling import REDUCTIONS
 from srflow_training.settings import Degradation
 
@@ -37,7 +38,7 @@ def degrade(
     settings: Degradation,
     *,
     scale: int,
-    rng: np.random.Generator,
+    rng: Generator,
     reduction: Reduction = "bicubic",
     clean: bool = False,
     soft: bool = False,
@@ -77,7 +78,7 @@ def degrade(
     return image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
-def _damage_once(image: Tensor, settings: Degradation, rng: np.random.Generator) -> Tensor:
+def _damage_once(image: Tensor, settings: Degradation, rng: Generator) -> Tensor:
     """Damage LR pixels as a camera does."""
     for operation, chance in (
         (_blur, settings.blur),
@@ -109,7 +110,7 @@ def gaussian_blur(
     )
 
 
-def gaussian_noise(image: Tensor, deviation: float, rng: np.random.Generator) -> Tensor:
+def gaussian_noise(image: Tensor, deviation: float, rng: Generator) -> Tensor:
     """Noise to add to an image, of its shape."""
     return deviation * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
 
@@ -126,7 +127,7 @@ def _filter(image: Tensor, shares: Values) -> Tensor:
     return torch.from_numpy(np.fft.irfft2(spectrum, s=tuple(image.shape[2:])).astype(np.float32))
 
 
-def _blur(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
+def _blur(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
     """A Gaussian, or a sinc filter's disc in the spectrum. zoom: pixels per LR pixel."""
     if rng.random() < settings.sinc:
         excess = (
@@ -138,7 +139,7 @@ def _blur(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Gene
     return gaussian_blur(image, widths, angle=rng.uniform(0, math.pi), zoom=zoom)
 
 
-def _resize(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
+def _resize(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
     """Change both sides by a factor that is as often under x as it is over 1/x."""
     low, high = settings.resize_factor
     factor = math.exp(rng.uniform(math.log(low), math.log(high)))
@@ -146,7 +147,7 @@ def _resize(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Ge
     return _resize_to(image, height, width, rng)
 
 
-def _resize_to(image: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
+def _resize_to(image: Tensor, height: int, width: int, rng: Generator) -> Tensor:
     mode = ("bilinear", "bicubic", "area")[rng.integers(3)]
     if mode == "area" and height < image.shape[2]:  # areas do not enlarge: they would repeat pixels
         return F.interpolate(image, (height, width), mode="area")
@@ -154,7 +155,7 @@ def _resize_to(image: Tensor, height: int, width: int, rng: np.random.Generator)
     return F.interpolate(image, (height, width), mode=mode, align_corners=False, antialias=True)
 
 
-def _noise(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
+def _noise(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
     """Add Gaussian or Poisson noise, for each channel or the same for all three."""
     pixels = image.clamp(0, 1)
     light = pixels.mean(dim=1, keepdim=True) if rng.random() < settings.gray else pixels
@@ -169,23 +170,19 @@ def _noise(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Gen
     return (pixels + noise).clamp(0, 1)
 
 
-def _compression(
-    image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator
-) -> Tensor:
+def _compression(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
     """Encode as JPEG or WebP and decode, with the blocks anywhere, because crops lie anywhere in
     photographs.
     """
     quality = int(rng.integers(*settings.quality, endpoint=True))
     top, left = rng.integers(_CODING_BLOCK, size=2)
-    pixels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    padded = np.pad(pixels, [(top, 0), (left, 0), (0, 0)], mode="edge")
-    decoded = recompress(
-        padded, "WEBP" if rng.random() < settings.webp else "JPEG", quality=quality
-    )[top:, left:]
-    return torch.from_numpy(decoded).permute(2, 0, 1)[None].float() / 255
+    padded = np.pad(to_pixels(image), [(top, 0), (left, 0), (0, 0)], mode="edge")
+    codec: Codec = "WEBP" if rng.random() < settings.webp else "JPEG"
+    decoded = recompress(padded, codec, quality=quality)
+    return to_image(decoded[top:, left:])
 
 
-_Operation = Callable[[Tensor, Degradation, float, np.random.Generator], Tensor]
+_Operation = Callable[[Tensor, Degradation, float, Generator], Tensor]
 _OPERATIONS: tuple[tuple[str, _Operation], ...] = (
     ("blur", _blur),
     ("resize", _resize),

@@ -273,9 +273,9 @@ class SRFlowConfig:
 
     def clamp_at(self, level: int) -> float:
         """Clamp c of a level, 1 … L."""
-        if not isinstance(self.clamp, tuple):
-            return self.clamp
-        return self.clamp[level - 1 if len(self.clamp) > 1 else 0]
+        if isinstance(self.clamp, tuple):
+            return self.clamp[min(level, len(self.clamp)) - 1]
+        return self.clamp
 
     @property
     def level_shapes(self) -> tuple[LevelShape, ...]:
