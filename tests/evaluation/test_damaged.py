@@ -8,10 +8,10 @@ from PIL import Image
 from srflow_evaluation.damaged import damaged, damaged_lr, measure_damaged, parse_damages
 from srflow_evaluation.damages import KNOWN, UNSEEN, Damage
 from srflow_evaluation.models import open_realesrgan
-from srflow_evaluation.pictures import Cut, picture_files, read_picture, to_pixels
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_training import figures
-from srflow_training.data import read_photo, to_image
+from srflow_training.data import read_photo, to_image, to_pixels
 from srflow_training.resampling import enlarge_bicubic
 from tests.evaluation.outputs import lines_of, summary_of
 

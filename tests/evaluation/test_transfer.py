@@ -8,13 +8,12 @@ from PIL import Image, ImageDraw, ImageOps
 
 from srflow_evaluation.models import CheckpointFlow
 from srflow_evaluation.options import LevelTaus
-from srflow_evaluation.pictures import to_pixels
 from srflow_evaluation.transfer import METHODS, detail, likeness, seam, seam_error, transfer
 from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError, ImageError, NonFiniteError
 from srflow_training import save_checkpoint
-from srflow_training.data import read_photo
+from srflow_training.data import read_photo, to_pixels
 from srflow_training.resampling import reduce_bicubic
 from tests.evaluation.outputs import drawn_in, means_of, rows_of, summary_of
 from tests.sdk.flow_bundle import write_flow_bundle

@@ -20,14 +20,14 @@ from torch import Tensor
 from srflow_evaluation.bench import Bench, open_bench
 from srflow_evaluation.options import Options
 from srflow_evaluation.output import Table
-from srflow_evaluation.pictures import Picture, PictureFiles, to_pixels
+from srflow_evaluation.pictures import Picture, PictureFiles
 from srflow_evaluation.results import Results, Row
 from srflow_sdk import Upscaler
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.clips.optical_flow import Motion, gray, motion_between
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.system.local_files import file_sha256
-from srflow_training.data import size_of, to_image
+from srflow_training.data import size_of, to_image, to_pixels
 from srflow_training.lpips_weights import weights_file
 
 MOTION = "motion.npz"

@@ -20,11 +20,11 @@ from srflow_evaluation.bench import Bench, model_names, open_bench
 from srflow_evaluation.damages import CLEAN, KNOWN, UNSEEN, Damage, generator_of
 from srflow_evaluation.options import ZERO, LevelTaus, Options
 from srflow_evaluation.output import SHEETS, Cell, Table, shown_place, write_png, write_sheet
-from srflow_evaluation.pictures import Picture, PictureFiles, to_pixels
+from srflow_evaluation.pictures import Picture, PictureFiles
 from srflow_evaluation.results import Row
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.system.local_files import file_sha256
-from srflow_training.data import read_photo, to_image
+from srflow_training.data import read_photo, to_image, to_pixels
 
 FAMILIES = {CLEAN: (CLEAN,), "known": KNOWN, "unseen": UNSEEN}
 """Damages by the names that `--degradation` takes besides single ones."""

@@ -19,14 +19,14 @@ from srflow_evaluation.metrics import Convention
 from srflow_evaluation.models import check_device
 from srflow_evaluation.options import Options
 from srflow_evaluation.output import markdown_table
-from srflow_evaluation.pictures import Cut, to_array, to_pixels, to_tensor
+from srflow_evaluation.pictures import Cut, to_array, to_tensor
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.drawing.temperature import REACH, texture
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.local_files import write_atomically
 from srflow_training import figures
-from srflow_training.data import image_files, to_image
+from srflow_training.data import image_files, to_image, to_pixels
 from srflow_training.lpips_weights import HOW
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from srflow_evaluation.metrics import ConventionName
 from srflow_evaluation.options import REALESRGAN, LevelTaus, Options
-from srflow_evaluation.pictures import Picture, to_array, to_pixels, to_tensor
+from srflow_evaluation.pictures import Picture, to_array, to_tensor
 from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import ArgumentError, DeviceError, NonFiniteError
 from srflow_sdk.model.bundle import check_inverts
@@ -31,7 +31,7 @@ from srflow_sdk.system.hardware import available_memory
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.raising import require_extra
 from srflow_training.checkpoints import ENCODER_NOTE, load_encoder, load_with_notes, reduction_of
-from srflow_training.data import to_image
+from srflow_training.data import to_image, to_pixels
 from srflow_training.inputs import check_model
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.resampling import enlarge_bicubic

@@ -208,13 +208,6 @@ def to_tensor(array: npt.NDArray[np.float32]) -> Tensor:
     return torch.from_numpy(array).permute(2, 0, 1)[None]
 
 
-def to_pixels(image: Tensor) -> npt.NDArray[np.uint8]:
-    """1×3×H×W as 8-bit H×W×3."""
-    levels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8)
-    pixels: npt.NDArray[np.uint8] = levels.permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(pixels)
-
-
 class _Folder:
     """Pictures that belong to photographs by their names."""
 

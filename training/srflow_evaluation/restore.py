@@ -19,13 +19,13 @@ from srflow_evaluation.damages import Damage, generator_of
 from srflow_evaluation.models import ConditionedFlow, OpenFlow
 from srflow_evaluation.options import ZERO, LevelTaus, Options
 from srflow_evaluation.output import Line, Table, shown_place, write_sheet
-from srflow_evaluation.pictures import Picture, PictureFiles, to_pixels
+from srflow_evaluation.pictures import Picture, PictureFiles
 from srflow_evaluation.results import Row
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.flow.options import RestoreOptions
 from srflow_sdk.flow.restoring import decide, limited
-from srflow_training.data import to_image
+from srflow_training.data import to_image, to_pixels
 
 DEGRADATION = "noise:20"
 """The degradation if none is given."""

@@ -21,13 +21,13 @@ from srflow_evaluation.bench import NONFINITE, Bench, open_bench
 from srflow_evaluation.models import Subject
 from srflow_evaluation.options import LevelTaus, Options
 from srflow_evaluation.output import SHEETS, WHOLE, Cell, Table, table_of, write_sheet
-from srflow_evaluation.pictures import Picture, PictureFiles, to_array, to_pixels, to_tensor
+from srflow_evaluation.pictures import Picture, PictureFiles, to_array, to_tensor
 from srflow_evaluation.results import Row, mean_of
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.flow.options import FINEST_TAU, PLAIN_TAU, Blend
 from srflow_sdk.flow.transferring import mask_of, shares
 from srflow_sdk.pixels.membrane import blended
-from srflow_training.data import read_photo, to_image
+from srflow_training.data import read_photo, to_image, to_pixels
 from srflow_training.figures import as_shown
 from srflow_training.resampling import REDUCTIONS
 

@@ -1,6 +1,4 @@
-"""Random crops of photographs and their LR images, in batches that can be made again, and are made
-ahead.
-"""
+"""Random crops of photographs and their LR images, in batches that can be made again."""
 
 from __future__ import annotations
 
@@ -15,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.random import Generator
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -82,11 +81,10 @@ class _Crop:
     transposed: bool
     noise: Tensor
 
-    def turned(self, pixels: Pixels) -> Pixels:
-        """Pixels as the crop is flipped and transposed, 3×H×W."""
-        turned: Pixels = np.flip(pixels, self.flipped).transpose(
-            (2, 1, 0) if self.transposed else (2, 0, 1)
-        )
+    def turn(self, pixels: Pixels) -> Pixels:
+        """Flip and transpose pixels as the crop is, to 3×H×W."""
+        flipped = np.flip(pixels, self.flipped)
+        turned: Pixels = flipped.transpose((2, 1, 0) if self.transposed else (2, 0, 1))
         return turned
 
 
@@ -144,16 +142,16 @@ class Crops(Dataset[Batch]):
             self._crop(np.random.default_rng([self.seed, iteration, index]))
             for index in range(self.rank, self.settings.batch, self.ranks)
         ]
-        lrs = self._reduce([crop.window for crop in crops if crop.lr is None])
-        images = [(crop, next(lrs) if crop.lr is None else crop.lr) for crop in crops]
+        reduced = self._reduce([crop.window for crop in crops if crop.lr is None])
+        lrs = [next(reduced) if crop.lr is None else crop.lr for crop in crops]
         problems = [f"skipped: {line}" for line in self._broken.values()]
         if self.decoder.failure:
             problems.append(self.decoder.failure)
         return Batch(
-            hr=torch.from_numpy(_stack([crop.turned(crop.hr) for crop in crops])),
-            lr=torch.from_numpy(_stack([crop.turned(lr) for crop, lr in images])),
+            hr=_stack([crop.turn(crop.hr) for crop in crops]),
+            lr=_stack([crop.turn(lr) for crop, lr in zip(crops, lrs, strict=True)]),
             noise=torch.stack([crop.noise for crop in crops]),
-            teacher=torch.from_numpy(_stack([crop.turned(crop.teacher) for crop in crops])),
+            teacher=_stack([crop.turn(crop.teacher) for crop in crops]),
             problems=tuple(problems),
         )
 
@@ -180,9 +178,7 @@ class Crops(Dataset[Batch]):
         return _Crop(hr, teacher, lr, window, flipped, transposed, noise)
 
     def _draw(self, rng: Generator) -> tuple[Pixels, Pixels | None, Pixels | None]:
-        """Draw a photograph that can be decoded: its pixels, and those of its LR file and its
-        teacher's, if any.
-        """
+        """The pixels of a photograph that can be decoded, of its LR file and of its teacher's."""
         while len(self._broken) < len(self.photos):
             photo = self.photos.draw(rng)
             if photo.path in self._broken:
@@ -212,9 +208,11 @@ class Crops(Dataset[Batch]):
         step = self.photos.step
         choices = [(size - crop - 2 * edge) // step + 1 for size in pixels.shape[:2]]
         places = [edge + step * rng.integers(choices) for _ in range(self.settings.choose_of)]
-        top, left = max(
-            places, key=lambda place: _detail(_square(pixels, place[0], place[1], crop))
-        )
+
+        def measure_detail(place: NDArray[np.int64]) -> float:
+            return _detail(_square(pixels, place[0], place[1], crop))
+
+        top, left = max(places, key=measure_detail)
         return int(top), int(left)
 
     def _downscaled(
@@ -243,22 +241,22 @@ class Crops(Dataset[Batch]):
         return to_pixels(lr), window
 
     def _reduce(self, windows: list[Pixels]) -> Iterator[Pixels]:
-        """The squares' parts of the reduced photographs, whose borders depend on the pixels around
-        the squares.
-        """
+        """The squares' parts of the reduced photographs, which depend on the pixels around them."""
         if windows:
-            images = from_8_bit(
-                torch.from_numpy(_stack([window.transpose(2, 0, 1) for window in windows]))
-            )
+            images = from_8_bit(_stack([window.transpose(2, 0, 1) for window in windows]))
             reduced = reduce_window(
-                images, self.scale, margin=_MARGIN, reduction=self.settings.reduction
+                images,
+                self.scale,
+                margin=_MARGIN,
+                reduction=self.settings.reduction,
             )
             yield from to_8_bit(reduced).permute(0, 2, 3, 1).numpy()
 
 
-def _stack(images: list[Pixels]) -> Pixels:
+def _stack(images: list[Pixels]) -> Tensor:
     """Images C×H×W as N×C×H×W, in this order in memory too."""
-    return np.stack(images, out=np.empty((len(images), *images[0].shape), np.uint8))
+    stacked = np.empty((len(images), *images[0].shape), np.uint8)
+    return torch.from_numpy(np.stack(images, out=stacked))
 
 
 def _square(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
@@ -289,7 +287,9 @@ def _surroundings(pixels: Pixels, top: int, left: int, side: int, margin: int) -
 def _detail(crop: Pixels) -> float:
     """Mean absolute difference of neighbouring green pixels."""
     green = crop[..., 1].astype(np.int16)
-    return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())
+    down = np.abs(np.diff(green, axis=0))
+    right = np.abs(np.diff(green, axis=1))
+    return float(down.mean() + right.mean())
 
 
 def pairs_picture(batch: Batch) -> Tensor:
@@ -299,7 +299,8 @@ def pairs_picture(batch: Batch) -> Tensor:
     hr = batch.hr[:_MOST]
     scale = hr.shape[3] // batch.lr.shape[3]
     lr = batch.lr[:_MOST].repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
-    return torch.cat(list(torch.cat([lr, hr], dim=3)), dim=1)
+    rows = torch.cat([lr, hr], dim=3)
+    return torch.cat(list(rows), dim=1)
 
 
 def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
@@ -359,7 +360,9 @@ class _Outcomes(Dataset[Batch | SRFlowError]):
 
 def _cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _leave_interrupts_to_the_main_process(_worker: int) -> None:
