@@ -268,20 +268,17 @@ def _surroundings(pixels: Pixels, top: int, left: int, side: int, margin: int) -
 
     Beyond its borders the photograph is mirrored, as in reductions.
     """
-    spans = [(start - margin, start + side + margin) for start in (top, left)]
-    inside = [
-        (max(0, start), min(end, size))
-        for (start, end), size in zip(spans, pixels.shape[:2], strict=True)
-    ]
-    (first_row, end_row), (first_column, end_column) = inside
-    if inside == spans:
-        return pixels[first_row:end_row, first_column:end_column]
-    missing = [
-        (start - span[0], span[1] - end) for span, (start, end) in zip(spans, inside, strict=True)
-    ]
-    return np.pad(
-        pixels[first_row:end_row, first_column:end_column], [*missing, (0, 0)], mode="symmetric"
-    )
+    inside = []
+    missing = []
+    for start, size in zip((top, left), pixels.shape[:2], strict=True):
+        first = start - margin
+        end = start + side + margin
+        inside.append(slice(max(0, first), min(end, size)))
+        missing.append((max(0, -first), max(0, end - size)))
+    part = pixels[inside[0], inside[1]]
+    if missing == [(0, 0), (0, 0)]:
+        return part
+    return np.pad(part, [*missing, (0, 0)], mode="symmetric")
 
 
 def _detail(crop: Pixels) -> float:

@@ -356,15 +356,11 @@ _VARIANT_FIELDS: dict[str, dict[str, Any]] = {
         "affine_order": "shift_first",
         "split_clamp": None,
     },
-    "bounded": {
-        "level_feature": True,
-        "feature_resize": "nearest",
-        "net_actnorm": True,
-        "net_middle_kernel": 1,
-        "scale_map": "tanh",
-        "affine_order": "shift_first",
-        "split_clamp": 2.0,
-    },
+}
+_VARIANT_FIELDS["bounded"] = {
+    **_VARIANT_FIELDS["published"],
+    "scale_map": "tanh",
+    "split_clamp": 2.0,
 }
 
 
