@@ -5,6 +5,7 @@ from srflow_training.data.damage import MARGIN, degrade, gaussian_blur, gaussian
 from srflow_training.data.photographs import (
     Photo,
     Photos,
+    Report,
     halved,
     image_files,
     read_photo,
@@ -22,6 +23,7 @@ __all__ = [
     "Crops",
     "Photo",
     "Photos",
+    "Report",
     "degrade",
     "gaussian_blur",
     "gaussian_noise",

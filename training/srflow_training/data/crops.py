@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,6 +88,7 @@ class _Crop:
         return turned
 
 
+@dataclass(eq=False)
 class Crops(Dataset[Batch]):
     """`crops[iteration]` is this rank's share of the iteration's batch.
 
@@ -105,27 +106,18 @@ class Crops(Dataset[Batch]):
         ImageError: if no photograph can be decoded.
     """
 
-    def __init__(
-        self,
-        photos: Photos,
-        settings: DataSettings,
-        *,
-        scale: int,
-        seed: int,
-        iterations: int,
-        noise: bool = True,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        self.photos = photos
-        self.settings = settings
-        self.scale = scale
-        self.seed = seed
-        self.iterations = iterations
-        self.noise = noise
-        self.rank = rank
-        self.ranks = ranks
-        self.decoder = Decoder(settings.cache)
+    photos: Photos
+    settings: DataSettings
+    _: KW_ONLY
+    scale: int
+    seed: int
+    iterations: int
+    noise: bool = True
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        self.decoder = Decoder(self.settings.cache)
         self._broken: dict[Path, str] = {}
 
     def __len__(self) -> int:

@@ -289,6 +289,7 @@ def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
         yield halvings
 
 
+@dataclass
 class _Companions:
     """Files beside the photographs, of the same names: LR images, or a teacher's pictures. Their
     suffix is any.
@@ -297,15 +298,14 @@ class _Companions:
     :func:`teacher_name`, and as large as what the scale divides of its photograph.
     """
 
-    def __init__(
-        self, kind: Literal["lr", "teacher"], hr_folder: Path, folder: Path, scale: int
-    ) -> None:
-        self.kind = kind
-        self.hr_folder = hr_folder
-        self.folder = folder
-        self.scale = scale
-        files = image_files(folder, option=f"data.{kind}")
-        self.files = {path.relative_to(folder).with_suffix(""): path for path in files}
+    kind: Literal["lr", "teacher"]
+    hr_folder: Path
+    folder: Path
+    scale: int
+
+    def __post_init__(self) -> None:
+        files = image_files(self.folder, option=f"data.{self.kind}")
+        self.files = {path.relative_to(self.folder).with_suffix(""): path for path in files}
 
     def beside(self, photo: Photo) -> Photo:
         """The photograph with its file.

@@ -103,19 +103,19 @@ class Level(nn.Module):
         return [PartsWhenNeeded(step.nets(), features) for step in self.all_steps()]
 
 
+@dataclass(frozen=True, eq=False)
 class PartsWhenNeeded(Sequence[Tensor]):
     """The parts on u of a step's nets, one of which is in memory at a time."""
 
-    def __init__(self, nets: Sequence[ConditionalNet], features: LevelFeatures) -> None:
-        self._nets = nets
-        self._features = features
+    nets: Sequence[ConditionalNet]
+    features: LevelFeatures
 
     def __len__(self) -> int:
-        return len(self._nets)
+        return len(self.nets)
 
     def __getitem__(self, index: Any) -> Any:
         """Compute one net's part."""
-        return _parts([self._nets[index]], self._features)[0]  # raises IndexError behind the end
+        return _parts([self.nets[index]], self.features)[0]  # raises IndexError behind the end
 
 
 def _parts(nets: Sequence[ConditionalNet], features: LevelFeatures) -> Sequence[Tensor]:
