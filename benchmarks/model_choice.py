@@ -24,10 +24,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from srflow_evaluation.damages import Damage, generator_of
-from srflow_evaluation.pictures import to_pixels
 from srflow_sdk import Upscaler, choose_model
 from srflow_training import figures
-from srflow_training.data import image_files, read_photo, to_image
+from srflow_training.data import image_files, read_photo, to_image, to_pixels
 from srflow_training.lpips import LPIPS
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic
 

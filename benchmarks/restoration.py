@@ -32,9 +32,8 @@ from skimage.filters import median
 from skimage.restoration import denoise_nl_means
 
 from srflow_evaluation.damages import Damage
-from srflow_evaluation.pictures import to_pixels
 from srflow_sdk import Upscaler
-from srflow_training.data import to_image
+from srflow_training.data import to_image, to_pixels
 from srflow_training.resampling import reduce_bicubic
 
 Picture = NDArray[np.uint8]

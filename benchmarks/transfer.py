@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from srflow_evaluation.transfer import detail, grown, seam
+from srflow_evaluation.transfer import detail, grow, seam
 from srflow_sdk import Upscaler
 
 SIDE = 320
@@ -99,7 +99,7 @@ def sheet(pair: Pair, made: dict[str, Array]) -> Image.Image:
     )
     box = (left, top, left + side, min(top + side, pair.mask.shape[0]))
     outlined = pair.source.copy()
-    outlined[grown(pair.mask, 1) & ~pair.mask] = 255
+    outlined[grow(pair.mask, 1) & ~pair.mask] = 255
     views = {
         "target": Image.fromarray(pair.target),
         "source, mask outlined": Image.fromarray(outlined),

@@ -63,8 +63,10 @@ def drawn_plots():
 
 @pytest.fixture(autouse=True)
 def _plots_are_not_drawn(request):
-    """A plot takes most of a test's time, a second or two; its figure is made all the same, and an
-    empty file."""
+    """A plot takes most of a test's time, a second or two.
+
+    Its figure is made all the same, and an empty file.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if "drawn_plots" not in request.fixturenames:
             patch.setattr(output, "save", lambda figure, path: path.touch())

@@ -15,6 +15,11 @@ def summary_of(folder):
     return json.loads((folder / "summary.json").read_text())
 
 
+def means_of(folder):
+    """The means of summary.json, by method."""
+    return {row["method"]: row for row in summary_of(folder)["rows"]}
+
+
 def lines_of(folder, **chosen):
     """The rows of results.csv, or those with these texts."""
     with (folder / "results.csv").open(newline="", encoding="utf-8") as file:

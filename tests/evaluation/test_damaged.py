@@ -5,13 +5,13 @@ import pytest
 import torch
 from PIL import Image
 
-from srflow_evaluation.damaged import damaged, damaged_lr, parse_damages
+from srflow_evaluation.damaged import damaged, damaged_lr, measure_damaged, parse_damages
 from srflow_evaluation.damages import KNOWN, UNSEEN, Damage
 from srflow_evaluation.models import open_realesrgan
-from srflow_evaluation.pictures import Cut, picture_files, read_picture, to_pixels
+from srflow_evaluation.pictures import Cut, picture_files, read_picture
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_training import figures
-from srflow_training.data import read_photo, to_image
+from srflow_training.data import read_photo, to_image, to_pixels
 from srflow_training.resampling import enlarge_bicubic
 from tests.evaluation.outputs import lines_of, summary_of
 
@@ -22,6 +22,18 @@ TWO = ["noise:10", "jpeg:30"]
 def pictures(photos):
     cut = Cut(scale=4, multiple=8, centre=64)
     return [read_picture(files, cut, "bicubic") for files in picture_files(photos, cut=cut)]
+
+
+@pytest.fixture
+def outputs(pictures, tmp_path):
+    """A folder of a tool that finds the photographs themselves."""
+    folder = tmp_path / "outputs"
+    for damage in TWO:
+        of_damage = folder / damage.replace(":", "-")
+        of_damage.mkdir(parents=True)
+        for picture in pictures:
+            Image.fromarray(to_pixels(picture.hr)).save(of_damage / f"{picture.name}.png")
+    return folder
 
 
 def test_figures_compare_with_the_photograph_and_lr_psnr_with_the_clean_lr(
@@ -43,18 +55,18 @@ def test_figures_compare_with_the_photograph_and_lr_psnr_with_the_clean_lr(
 
 
 def test_tables_are_means_over_families_and_by_damage(options, tmp_path):
-    table = damaged(options(degradations=["jpeg:30", "jpeg:90", "gif:64"], taus=[], centre=64))
+    tables = measure_damaged(options(degradations=["jpeg:30", "jpeg:90", "gif:64"], centre=64))
     summary = summary_of(tmp_path / "out")
-    assert [part.title for part in table.parts] == [
+    assert [part.title for part in tables] == [
         "known: the mean over jpeg:30, jpeg:90",
         "PSNR, dB, damage by damage",
         "jpeg:30",
         "jpeg:90",
         "gif:64",
     ]
-    each = table.parts[1]
+    each = tables[1]
     assert each.headings == ["LR image", "bicubic", "tiny, τ 0", "tiny, τ 0.8"]
-    assert each.rows == [[part.title, *(line[1] for line in part.rows)] for part in table.parts[2:]]
+    assert each.rows == [[part.title, *(line[1] for line in part.rows)] for part in tables[2:]]
     by_damage = {(row["input"], row["method"], row["tau"]): row["psnr"] for row in summary["rows"]}
     for row in summary["families"]:
         both = [by_damage[damage, row["method"], row["tau"]] for damage in ("jpeg:30", "jpeg:90")]
@@ -66,23 +78,15 @@ def test_tables_are_means_over_families_and_by_damage(options, tmp_path):
 
 @pytest.mark.slow
 def test_several_models_and_a_folder_of_outputs_stand_side_by_side(
-    options, checkpoint, pictures, tmp_path
+    options, checkpoint, outputs, tmp_path
 ):
-    outputs = tmp_path / "outputs"
-    for damage in TWO:
-        folder = outputs / damage.replace(":", "-")
-        folder.mkdir(parents=True)
-        for picture in pictures:
-            pixels = (picture.hr[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-            Image.fromarray(pixels).save(folder / f"{picture.name}.png")
-    found = options(
+    two_models = options(
         models=["x4-small", str(checkpoint)],
         others={"perfect": outputs},
         degradations=TWO,
         centre=64,
     )
-    table = damaged(found)
-    lines = {line[0]: line for line in table.rows}
+    lines = {line[0]: line for line in measure_damaged(two_models)[0].rows}
     assert list(lines) == [
         "bicubic",
         "perfect",
@@ -108,6 +112,15 @@ def test_outputs_that_are_missing_or_of_another_size_are_refused(options, pictur
     ):
         damaged(options(degradations=["noise:10"], out=tmp_path / "other", **given))
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("damage", TWO)
+def test_outputs_that_changed_are_not_measured_with_old_ones(options, outputs, damage):
+    asked = options(others={"tool": outputs}, degradations=TWO, centre=64, most=1)
+    damaged(asked)
+    Image.new("RGB", (64, 64)).save(outputs / damage.replace(":", "-") / "a.png")
+    with pytest.raises(ArgumentError, match=r"different: others\)"):
+        damaged(asked)
 
 
 def test_real_esrgan_gets_what_everyone_else_sees(options, pictures, tmp_path):

@@ -190,7 +190,7 @@ def test_another_bundle_or_none_is_written_if_that_is_asked_for(tmp_path, pictur
 
 
 def test_crops_are_centres_as_large_as_asked_for(tmp_path, pictures):
-    for centre, shape in ((None, (3, 256, 256)), (64, (3, 64, 64))):
+    for centre, shape in ((None, (1, 3, 256, 256)), (64, (1, 3, 64, 64))):
         kinds = default_tau.kinds_in(pictures, Cut(scale=4, multiple=8, centre=centre))
         assert {crop.shape for crops in kinds.values() for crop in crops} == {shape}
 

@@ -28,8 +28,10 @@ def missed_of(rng, photographs):
 
 @pytest.mark.parametrize("coverage", [0.5, 0.8, 0.9])
 def test_the_rule_holds_the_promise_for_exchangeable_photographs(coverage):
-    """On average over calibrations of forty and one photograph more, in float64; and wastes
-    little."""
+    """On average over calibrations of forty and one photograph more, in float64.
+
+    And wastes little.
+    """
     rng = np.random.default_rng(1)
     held = []
     for _ in range(150):
@@ -40,8 +42,10 @@ def test_the_rule_holds_the_promise_for_exchangeable_photographs(coverage):
 
 
 def photographs(rng, count, *, flat=0.5):
-    """Scores of samples that are too sure, by a factor of their class; for each number of
-    samples."""
+    """Scores of samples that are too sure, by a factor of their class.
+
+    For each number of samples.
+    """
     found = [[] for _ in SAMPLES]
     for number in range(count):
         spread = np.where(rng.random((12, 12, 3)) < flat, 0.5, 5.0) / 255

@@ -14,7 +14,7 @@ from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_training import figures
 from srflow_training.data import read_photo, to_image
 from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to_8_bit
-from tests.evaluation.outputs import drawn_in, rows_of, summary_of
+from tests.evaluation.outputs import drawn_in, means_of, rows_of, summary_of
 
 B = (64, 64)  # height and width of the photograph b as the protocol cuts it; no other is as large
 
@@ -34,8 +34,10 @@ def noisy(photos, tmp_path):
 
 @pytest.fixture(scope="module")
 def whole(photos, checkpoint, tmp_path_factory):
-    """Folder of the three photographs, measured with the defaults; tests only read it, or copy
-    it."""
+    """Folder of the three photographs, measured with the defaults.
+
+    Tests only read it, or copy it.
+    """
     out = tmp_path_factory.mktemp("whole") / "out"
     restore(
         Options(
@@ -79,12 +81,13 @@ def test_figures_are_those_of_the_sdk(options, photos, noisy, tmp_path):
                     name,
                     method,
                 )
-    assert [row["method"] for row in summary["rows"]] == list(METHODS)
+    means = means_of(tmp_path / "out")
+    assert list(means) == list(METHODS)
     for metric in summary["metrics"]:
         for method in METHODS:
             mean = np.mean([float(rows[name, method][metric]) for name in "abc"])
-            assert summary[f"{metric}_{method}"] == pytest.approx(mean), (metric, method)
-    assert summary["psnr_restored"] > summary["psnr_degraded"] + 1
+            assert means[method][metric] == pytest.approx(mean), (metric, method)
+    assert means["restored"]["psnr"] > means["degraded"]["psnr"] + 1
     assert (summary["degradation"], summary["normalise"], summary["sampled_tau"]) == (
         "noise:20",
         "default",
@@ -108,7 +111,7 @@ def test_degraded_files_give_what_the_same_degradation_gives(options, whole, noi
     own = summary_of(whole)
     files = summary_of(tmp_path / "out")
     assert files["degradation"] == "files"
-    assert [files[f"psnr_{name}"] for name in METHODS] == [own[f"psnr_{name}"] for name in METHODS]
+    assert files["rows"] == own["rows"]
     assert files["references"] == own["references"]
 
 
@@ -123,7 +126,7 @@ def test_the_published_normalisation_is_spatial_then_local(options, noisy, tmp_p
         by_hand = latents.normalised(0.9, over="spatial").normalised(0.9, over="local")
         image = torch.from_numpy(encoding.decode(by_hand)).permute(2, 0, 1)[None]
     expected = figures.psnr(image, to_image(read_photo(options().hr / "a.png")), border=4)
-    assert summary_of(tmp_path / "out")["psnr_restored"] == pytest.approx(expected, abs=0.01)
+    assert means_of(tmp_path / "out")["restored"]["psnr"] == pytest.approx(expected, abs=0.01)
 
 
 def test_degraded_files_are_checked_before_anything_is_written(options, photos, noisy, tmp_path):
@@ -145,9 +148,10 @@ def test_the_samples_temperature_is_not_the_normalisations(options, tmp_path):
     summary = summary_of(tmp_path / "out")
     assert (summary["tau"], summary["sampled_tau"]) == ("0.5", "0.9")
     restore(options(most=1, taus=[LevelTaus((0.5,))], out=tmp_path / "other"))
-    other = summary_of(tmp_path / "other")
-    assert other["psnr_restored"] == summary["psnr_restored"]
-    assert other["psnr_sampled"] != summary["psnr_sampled"]
+    means = means_of(tmp_path / "out")
+    other = means_of(tmp_path / "other")
+    assert other["restored"] == means["restored"]
+    assert other["sampled"]["psnr"] != means["sampled"]["psnr"]
     with pytest.raises(ArgumentError, match=r"measured otherwise .*sample_tau"):
         restore(options(most=1, taus=[LevelTaus((0.5,))]))
 

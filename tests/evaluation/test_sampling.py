@@ -33,8 +33,10 @@ FEW = ("psnr", "ssim", "gmsd", "lr_psnr")
 
 @pytest.fixture(scope="module")
 def swept(photos, checkpoint, tmp_path_factory):
-    """Folder of the three photographs, measured at TAUS with two samples; tests only read it, or
-    copy it."""
+    """Folder of the three photographs, measured at TAUS with two samples.
+
+    Tests only read it, or copy it.
+    """
     out = tmp_path_factory.mktemp("swept") / "out"
     tau_sweep(
         Options(models=[str(checkpoint)], hr=photos, output=out, taus=TAUS, samples=2, metrics=FEW)

@@ -8,15 +8,14 @@ from PIL import Image, ImageDraw, ImageOps
 
 from srflow_evaluation.models import CheckpointFlow
 from srflow_evaluation.options import LevelTaus
-from srflow_evaluation.pictures import to_pixels
 from srflow_evaluation.transfer import METHODS, detail, likeness, seam, seam_error, transfer
 from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError, ImageError, NonFiniteError
 from srflow_training import save_checkpoint
-from srflow_training.data import read_photo
+from srflow_training.data import read_photo, to_pixels
 from srflow_training.resampling import reduce_bicubic
-from tests.evaluation.outputs import drawn_in, rows_of, summary_of
+from tests.evaluation.outputs import drawn_in, means_of, rows_of, summary_of
 from tests.sdk.flow_bundle import write_flow_bundle
 
 
@@ -118,15 +117,17 @@ def test_the_seam_of_the_next_pictures_content_is_smaller_than_of_a_paste(option
         errors = [float(rows[name, method]["seam_error"]) for method in METHODS]
         assert errors[0] == 0
         assert errors[2] < 0.7 * errors[1], name
-    assert summary["seam_error_pasted"] > summary["seam_error_result"]
-    assert summary["seam_pasted"] > summary["seam_result"]
-    assert summary["detail_pasted"] == 1
-    assert summary["likeness_pasted"] == pytest.approx(1)
-    assert summary["likeness_result"] > 0.8
-    assert [row["method"] for row in summary["rows"]] == list(METHODS)
-    assert summary["seam_error_result"] == pytest.approx(
-        np.mean([float(rows[name, "result"]["seam_error"]) for name in "abc"])
-    )
+    means = means_of(tmp_path / "out")
+    assert list(means) == list(METHODS)
+    pasted = means["pasted"]
+    result = means["result"]
+    assert pasted["seam_error"] > result["seam_error"]
+    assert pasted["seam"] > result["seam"]
+    assert pasted["detail"] == 1
+    assert pasted["likeness"] == pytest.approx(1)
+    assert result["likeness"] > 0.8
+    errors = [float(rows[name, "result"]["seam_error"]) for name in "abc"]
+    assert result["seam_error"] == pytest.approx(np.mean(errors))
     assert {name: metric["better"] for name, metric in summary["metrics"].items()} == {
         "seam_error": "lower",
         "seam": "closer to 1",
@@ -203,13 +204,15 @@ def test_figures_are_those_of_the_sdk(options, photos, sources, masks, tmp_path,
 
 @pytest.mark.parametrize("changes", [{"normalise": "published"}, {"taus": [LevelTaus((0.5,))]}])
 def test_a_checkpoint_transfers_as_its_bundle_does(options, unfolded, masks, tmp_path, changes):
-    found = []
+    means = {}
     for name, models in (("bundle", []), ("checkpoint", [str(unfolded)])):
         transfer(options(out=tmp_path / name, models=models, mask=masks, most=2, **changes))
-        found.append(summary_of(tmp_path / name))
-    for figure in ("seam_error_result", "seam_result", "detail_result"):
-        assert found[1][figure] == pytest.approx(found[0][figure], rel=0.01, abs=0.02), figure
-    assert found[0]["seam_error_result"] != found[0]["seam_error_pasted"]
+        means[name] = means_of(tmp_path / name)
+    of_bundle = means["bundle"]["result"]
+    of_checkpoint = means["checkpoint"]["result"]
+    for figure in ("seam_error", "seam", "detail"):
+        assert of_checkpoint[figure] == pytest.approx(of_bundle[figure], rel=0.01, abs=0.02), figure
+    assert of_bundle["seam_error"] != means["bundle"]["pasted"]["seam_error"]
 
 
 def test_true_lr_images_of_the_targets_are_used(
@@ -222,7 +225,7 @@ def test_true_lr_images_of_the_targets_are_used(
     for path in photos.iterdir():
         width, height = Image.open(path).size
         Image.new("RGB", (width // 4, height // 4), "gray").save(folder / path.name)
-    found = {}
+    details = {}
     for name, models, lr in (
         ("own", [], None),
         ("bundle", [], folder),
@@ -230,9 +233,9 @@ def test_true_lr_images_of_the_targets_are_used(
     ):
         chosen = {"mask": masks, "source": sources, "normalise": "published", "most": 1}
         transfer(options(out=tmp_path / name, models=models, lr=lr, **chosen))
-        found[name] = summary_of(tmp_path / name)["detail_result"]
-    assert abs(found["own"] - found["bundle"]) > 0.05
-    assert found["checkpoint"] == pytest.approx(found["bundle"], rel=0.05)
+        details[name] = means_of(tmp_path / name)["result"]["detail"]
+    assert abs(details["own"] - details["bundle"]) > 0.05
+    assert details["checkpoint"] == pytest.approx(details["bundle"], rel=0.05)
 
 
 def test_masks_without_an_edge_are_refused(options, masks):

@@ -1,6 +1,4 @@
-"""The runner that the protocols share: pictures × methods × metrics → rows, their means, and the
-table of them.
-"""
+"""The runner that the protocols share: pictures × methods × metrics → rows, means and tables."""
 
 from __future__ import annotations
 
@@ -16,6 +14,7 @@ from torch import Tensor
 from srflow_evaluation.metrics import Convention, Metric, perceptual_metric
 from srflow_evaluation.models import (
     TILE,
+    Method,
     PaddedFlow,
     Subject,
     check_device,
@@ -73,7 +72,7 @@ class Bench:
     pictures: Sequence[PictureFiles]
     convention: Convention
     metrics: tuple[Metric, ...]
-    references: Mapping[str, Callable[[Picture], Tensor]]
+    references: Mapping[str, Method]
     settings: Mapping[str, Any]
     notes: Sequence[str]
     bilinear: frozenset[str] = frozenset()
@@ -86,9 +85,8 @@ class Bench:
     @property
     def labels(self) -> dict[str, str]:
         """A name for each model's curve, also where there is only one."""
-        return dict(
-            zip(self.models, model_names([*self.models.values()], self.references), strict=True)
-        )
+        names = model_names([*self.models.values()], self.references)
+        return dict(zip(self.models, names, strict=True))
 
     @property
     def names(self) -> list[str]:
@@ -112,9 +110,10 @@ class Bench:
 
     def figures(self, image: Tensor, picture: Picture) -> dict[str, float]:
         """All metrics of one image."""
-        return {
-            metric.name: metric.measure(image, picture, self.convention) for metric in self.metrics
-        }
+        measured = {}
+        for metric in self.metrics:
+            measured[metric.name] = metric.measure(image, picture, self.convention)
+        return measured
 
     def row(
         self,
@@ -124,8 +123,9 @@ class Bench:
         tau: LevelTaus | str = "",
         **more: str,
     ) -> Row:
-        """The means of a method's images of a picture, and their values that are not finite, which
-        count as black.
+        """The means of a method's images of a picture, and their number of values not finite.
+
+        Such values count as black.
 
         Args:
             more: further text, before the method.
@@ -142,15 +142,23 @@ class Bench:
         }
 
     def sampled_row(
-        self, picture: Picture, method: str, tau: LevelTaus, samples: Sequence[Tensor]
+        self,
+        picture: Picture,
+        method: str,
+        tau: LevelTaus,
+        samples: Sequence[Tensor],
     ) -> Row:
         """The same of a model's samples at a temperature, and how they differ."""
-        spread = {DIVERSITY: figures.diversity, VARIANCE: figures.variance}
-        differ = {name: 0.0 if tau.is_zero else figure(samples) for name, figure in spread.items()}
-        return {**self.row(picture, method, samples, tau), **differ}
+        row = self.row(picture, method, samples, tau)
+        row[DIVERSITY] = 0.0 if tau.is_zero else figures.diversity(samples)
+        row[VARIANCE] = 0.0 if tau.is_zero else figures.variance(samples)
+        return row
 
     def reference_rows(
-        self, picture: Picture, seen: Picture | None = None, **more: str
+        self,
+        picture: Picture,
+        seen: Picture | None = None,
+        **more: str,
     ) -> list[Row]:
         """A row for each other method.
 
@@ -163,18 +171,17 @@ class Bench:
         ]
 
     def means(
-        self, rows: Sequence[Row], more: Iterable[str] = (), **chosen: str
+        self,
+        rows: Sequence[Row],
+        more: Iterable[str] = (),
+        **chosen: str,
     ) -> dict[str, float]:
-        """The means of all metrics, and of `more` columns, over the rows whose texts are as
-        chosen.
-        """
+        """The means of all metrics, and of `more` columns, over rows with the chosen texts."""
         rows = [row for row in rows if all(row[name] == text for name, text in chosen.items())]
         return mean_of(rows, [*self.names, *more])
 
     def mean_row(self, rows: Sequence[Row], method: str, tau: LevelTaus) -> dict[str, Any]:
-        """The means of a method's rows at a temperature, with `tau`: a number, or text if levels
-        have their own.
-        """
+        """The means of a method's rows at a temperature, with `tau` as JSON has it."""
         return {"tau": tau.in_json, **self.means(rows, SPREAD, method=method, tau=str(tau))}
 
     def measure(
@@ -195,7 +202,9 @@ class Bench:
         results = Results(options.out, {**self.settings, **settings})
         paths = sheets_of(results, self.pictures, options.sheets or sheets)
         measure = results.measure(
-            self.pictures, lambda files: rows_of(files, paths.get(files.name)), options.progress
+            self.pictures,
+            lambda files: rows_of(files, paths.get(files.name)),
+            options.progress,
         )
         return results, measure
 
@@ -207,8 +216,9 @@ class Bench:
         return f"{models}, ×{self.subject.scale}, {count}, {self.convention.name} convention"
 
     def caption(self, name: str, row: Mapping[str, Any]) -> str:
-        """A caption of two lines: the name; PSNR and the perceptual metric of the whole picture,
-        among its figures.
+        """A caption of two lines: the name, and two figures of the whole picture.
+
+        They are PSNR and the perceptual metric, among its figures.
         """
         shown = dict.fromkeys((self.metrics[0], perceptual_metric(self.metrics)))
         return f"{name}\n{', '.join(metric.of(float(row[metric.name])) for metric in shown)}"
@@ -339,7 +349,8 @@ def measure_models(
                 rows.append(row)
                 if sheet is not None:
                     name = str(row["method"])
-                    name = name if name in bench.references else label_at(name, str(row["tau"]))
+                    if name in bench.models:
+                        name = label_at(name, str(row["tau"]))
                     cells.append(bench.cell(name, image, picture))
         if sheet is not None:
             draw(bench, sheet, picture, cells)
@@ -364,11 +375,12 @@ def measure_models(
 
 
 def _enlarge(
-    bench: Bench, picture: Picture, taus: Mapping[str, Sequence[LevelTaus]], count: int
+    bench: Bench,
+    picture: Picture,
+    taus: Mapping[str, Sequence[LevelTaus]],
+    count: int,
 ) -> Iterator[tuple[Row, Tensor]]:
-    """Yield the row and an image of each method that enlarges the picture's reduction, the models
-    last.
-    """
+    """Yield row and image of each method that enlarges the picture's reduction, models last."""
     for name, method in bench.references.items():
         if bench.reduction_of(name) == picture.reduction:
             image = method(picture)
@@ -388,8 +400,9 @@ def label_at(name: str, tau: LevelTaus | float | str) -> str:
 
 
 def model_names(subjects: Sequence[Subject], taken: Iterable[str]) -> list[str]:
-    """A short name for each model: its file's, or its folder's; its path where these are not
-    unique.
+    """A short name for each model: its file's, or its folder's.
+
+    Where these are not unique, it is its path.
 
     Raises:
         ArgumentError.
@@ -418,10 +431,13 @@ def check_out(options: Options) -> None:
 
 
 def open_networks(
-    options: Options, scale: int, reduction: Reduction
+    options: Options,
+    scale: int,
+    reduction: Reduction,
 ) -> tuple[Convention, dict[str, str | None]]:
-    """The convention, with the networks that metrics need, and the sha256 of their files; None: not
-    measured.
+    """The convention, with the networks that metrics need, and the sha256 of their files.
+
+    None: not measured.
     """
     convention = Convention(
         name=options.convention,
@@ -434,7 +450,11 @@ def open_networks(
 
 
 def open_bench(
-    options: Options, *, several: bool = False, alone: str = MODEL, mixed: bool = False
+    options: Options,
+    *,
+    several: bool = False,
+    alone: str = MODEL,
+    mixed: bool = False,
 ) -> Bench:
     """Open all that is named: the only model, or `several`.
 
@@ -458,13 +478,9 @@ def open_bench(
     first = subjects[0]
     references, notes, digests, multiple = open_references(options, first.scale)
     names = [alone] if alone and len(subjects) == 1 else model_names(subjects, references)
-    multiple = first.scale * math.lcm(multiple, *(subject.multiple for subject in subjects))
-    in_passes = options.convention == "published"
+    cut = _choose_cut(options, subjects, multiple)
     if options.convention != "default":
-        subjects = [_pad_inputs(subject, truncating=in_passes) for subject in subjects]
-        if options.centre is None:
-            multiple = math.lcm(PUBLISHED_CUT if in_passes else 1, first.scale)
-    cut = Cut(scale=first.scale, multiple=multiple, centre=options.centre, in_passes=in_passes)
+        subjects = [_pad_inputs(subject, truncating=cut.in_passes) for subject in subjects]
     pictures = picture_files(
         options.hr,
         lr=options.lr,
@@ -486,16 +502,9 @@ def open_bench(
         metrics=metrics,
         references=references,
         settings={
-            "version": __version__,
-            "model": first.sha256,
-            "convention": options.convention,
+            **_list_settings(options, first),
             "metrics": [metric.name for metric in metrics],
-            "crop": options.centre,
-            "lr": "files" if options.lr is not None else first.reduction,
             "references": digests,
-            "others": list(options.others),
-            "bilinear": sorted(options.bilinear),
-            "device": options.device,
             **networks,
         },
         notes=notes,
@@ -504,6 +513,34 @@ def open_bench(
     if len(bench.reductions) == 1:
         return bench
     return replace(bench, notes=[*bench.notes, _reductions_note(bench)])
+
+
+def _list_settings(options: Options, subject: Subject) -> dict[str, Any]:
+    """What figures depend on besides the pictures, the metrics and the methods' files."""
+    return {
+        "version": __version__,
+        "model": subject.sha256,
+        "convention": options.convention,
+        "crop": options.centre,
+        "lr": "files" if options.lr is not None else subject.reduction,
+        "others": list(options.others),
+        "bilinear": sorted(options.bilinear),
+        "device": options.device,
+    }
+
+
+def _choose_cut(options: Options, subjects: Sequence[Subject], multiple: int) -> Cut:
+    """How photographs are cut, so that all networks take them.
+
+    Args:
+        multiple: what other methods need LR sides to be multiples of.
+    """
+    scale = subjects[0].scale
+    in_passes = options.convention == "published"
+    multiple = scale * math.lcm(multiple, *(subject.multiple for subject in subjects))
+    if options.convention != "default" and options.centre is None:
+        multiple = math.lcm(PUBLISHED_CUT if in_passes else 1, scale)
+    return Cut(scale=scale, multiple=multiple, centre=options.centre, in_passes=in_passes)
 
 
 def _missing_metrics(convention: Convention) -> list[str]:

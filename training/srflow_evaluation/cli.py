@@ -34,7 +34,9 @@ class _Protocols(Command, click.Group):
         super().format_options(ctx, formatter)
 
     def resolve_command(
-        self, ctx: click.Context, args: list[str]
+        self,
+        ctx: click.Context,
+        args: list[str],
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in self.commands and not ctx.resilient_parsing:
             ctx.fail(

@@ -1,5 +1,4 @@
-"""The crops of the protocol `report`: bicubic, an RRDB's picture and a model at each τ, with some
-to compare.
+"""The crops of the protocol `report`: bicubic, an RRDB's picture and a model at each τ.
 
 Crops have 256 pixels a side, or as many as the centre of the photographs that is asked for.
 """
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from srflow_evaluation.bench import NONFINITE, open_networks
+from srflow_evaluation.metrics import Convention, Metric
 from srflow_evaluation.models import Subject
 from srflow_evaluation.options import LevelTaus, Options
 from srflow_evaluation.output import Table, shown_pixels, table_of, write_png
@@ -35,7 +35,8 @@ MOST_SHOWN = 8
 
 PHOTOGRAPH = "photograph"
 BICUBIC = "bicubic"
-"""Names of images to compare that are not the model's."""
+ENCODER = "encoder (L1)"
+"""Names of images to compare that are not a flow's."""
 
 DEFAULT_TAUS = tuple(LevelTaus((tau,)) for tau in (0.0, 0.5, 0.8, 0.9, 1.0))
 
@@ -65,8 +66,12 @@ class ShownCrop:
 
 @dataclass(frozen=True, kw_only=True)
 class Crops:
-    """Means over `count` crops of the photographs of these names, as a table with the convention in
-    its notes.
+    """What was measured of the crops of some photographs.
+
+    Attributes:
+        table: means over the crops, with the convention in its notes.
+        count: of crops.
+        names: of the photographs.
     """
 
     table: Table
@@ -76,8 +81,7 @@ class Crops:
 
 
 def crops_of(folder: Path, cut: Cut | None = None) -> list[Tensor]:
-    """Cut a folder's photographs into whole 256×256 crops, centred as a grid: 1×3×256×256 in [0,
-    1].
+    """Cut a folder's photographs into whole crops, centred as a grid: 1×3×256×256 in [0, 1].
 
     Args:
         cut: takes their centres instead, if it has one: crops are then as large as that, at most
@@ -86,11 +90,13 @@ def crops_of(folder: Path, cut: Cut | None = None) -> list[Tensor]:
     Raises:
         ImageError: if the folder has no image of that size.
     """
-    photos = (to_image(read_photo(path)) for path in image_files(folder))
-    if cut is not None:
-        photos = (_centre(photo, cut) for photo in photos)
     side = SIDE if cut is None else _side(cut)
-    crops = [crop for photo in photos for crop in crops_of_photo(photo, side)]
+    crops = []
+    for path in image_files(folder):
+        photo = to_image(read_photo(path))
+        if cut is not None:
+            photo = _centre(photo, cut)
+        crops += crops_of_photo(photo, side)
     if not crops:
         raise ImageError(
             f"{folder}: no image is at least {side}×{side} pixels: name a folder with larger ones"
@@ -105,13 +111,13 @@ def _centre(photo: Tensor, cut: Cut) -> Tensor:
 
 
 def crops_of_photo(photo: Tensor, side: int) -> list[Tensor]:
-    """Cut an image 1×3×H×W into whole crops of `side` pixels, centred as a grid, row by row; none
-    if it is smaller.
-    """
+    """Cut an image 1×3×H×W into whole crops of `side` pixels, centred as a grid, row by row."""
     starts = [range(size % side // 2, size - side + 1, side) for size in photo.shape[2:]]
-    return [
-        photo[..., top : top + side, left : left + side] for top in starts[0] for left in starts[1]
-    ]
+    crops = []
+    for top in starts[0]:
+        for left in starts[1]:
+            crops.append(photo[..., top : top + side, left : left + side])
+    return crops
 
 
 def large_enough(pictures: Sequence[PictureFiles], cut: Cut) -> list[PictureFiles]:
@@ -153,78 +159,30 @@ def measure_crops(
         ImageError: if no photograph holds a crop.
         ArgumentError: if `out` holds something else.
     """
-    side = _side(cut)
     measured = large_enough(pictures, cut)
     if not measured:
         raise ImageError(too_small(cut))
-    convention, _ = open_networks(
-        replace(options, convention="default"), subject.scale, subject.reduction
-    )
-    metrics = convention.metrics(("psnr", *options.metrics) if options.metrics else ())
-    metrics = tuple(metric for metric in metrics if options.metrics or metric.name not in _LEFT_OUT)
-    taus = options.taus or DEFAULT_TAUS
     count = min(most_shown, len(measured))
-    shown = {measured[number * len(measured) // count].name for number in range(count)}
-    methods = [PHOTOGRAPH, BICUBIC, *([] if subject.encoder is None else ["encoder (L1)"])]
-    methods += [f"tau {tau}" for tau in taus if subject.flow is not None]
-    results = Results(
-        out, {**settings, "measured": "crops", "side": side, "taus": [str(tau) for tau in taus]}
-    )
-
-    def rows_of(files: PictureFiles) -> list[Row]:
-        photo = _centre(to_image(read_photo(files.hr)), cut)
-        lines: list[Row] = []
-        worst = float("inf")
-        images = dict[str, Tensor]()
-        for number, hr in enumerate(crops_of_photo(photo, side), start=1):
-            lr = round_to_8_bit(REDUCTIONS[subject.reduction](hr, subject.scale))
-            picture = Picture(name=files.name, hr=hr, lr=lr, reduction=subject.reduction)
-            drawn = _images(subject, lr, taus)
-            for method, (image, other) in drawn.items():
-                row = {
-                    metric.name: metric.measure(image, picture, convention) for metric in metrics
-                }
-                row["sample_difference"] = figures.sample_difference(image, other)
-                row["colour_shift"] = figures.colour_shift(image, hr)
-                row[NONFINITE] = float(figures.nonfinite(image))
-                lines.append({"picture": files.name, "crop": str(number), "method": method, **row})
-                if method == BICUBIC and row["psnr"] < worst:
-                    worst = row["psnr"]
-                    images = {PHOTOGRAPH: hr, **{name: made for name, (made, _) in drawn.items()}}
-        if files.name in shown:
-            for method, image in images.items():
-                write_png(_image_file(out, files.name, method), shown_pixels(image))
-        return lines
-
-    for files in measured:
-        if files.name in shown and not all(
-            _image_file(out, files.name, method).is_file() for method in methods
-        ):
-            results.forget(files.name)  # its crop is drawn where it is measured
-    lines = results.measure(measured, rows_of, options.progress)
-    names = [*(metric.name for metric in metrics), *_MORE]
-    of_methods = {
-        method: [line for line in lines if line["method"] == method] for method in methods[1:]
-    }
-    means = {method: mean_of(of, names) for method, of in of_methods.items()}
-    for method, of in of_methods.items():
-        means[method][NONFINITE] = sum(float(line[NONFINITE]) for line in of)
-    columns = {
-        metric.name: (metric.heading, _FORMS.get(metric.name, metric.form)) for metric in metrics
-    } | _MORE
-    table = [(shown_method(method), of) for method, of in means.items()]
+    shown = [measured[number * len(measured) // count].name for number in range(count)]
+    case = _Case.open(subject, cut, options, out=out, shown=shown)
+    side = _side(cut)
+    taus = [str(tau) for tau in case.taus]
+    results = Results(out, {**settings, "measured": "crops", "side": side, "taus": taus})
+    for name in shown:
+        if not all(path.is_file() for path in case.image_files(name).values()):
+            results.forget(name)  # its crop is drawn where it is measured
+    rows = results.measure(measured, case.measure_photograph, options.progress)
+    means = case.average(rows)
     notes = [_convention(subject, side), *_left_out(len(pictures) - len(measured), side)]
-    notes += [MISSING] if convention.lpips is None and not options.metrics else []
-    headings = {name: heading for name, (heading, _) in columns.items()}
+    if case.convention.lpips is None and not options.metrics:
+        notes.append(MISSING)
+    columns = case.columns()
+    lines = [(shown_method(name), row) for name, row in means.items()]
     crops = Crops(
-        table=table_of(columns, table, notes),
-        count=len(lines) // len(means),
+        table=table_of(columns, lines, notes),
+        count=len(rows) // len(means),
         names=[files.name for files in measured],
-        shown=[
-            _shown_crop(out, files.name, lines, methods)
-            for files in measured
-            if files.name in shown
-        ],
+        shown=[case.choose_crop(name, rows) for name in shown],
     )
     results.write_summary(
         {
@@ -235,49 +193,152 @@ def measure_crops(
             "pictures": len(measured),
             "crops": crops.count,
             "convention": notes[0],
-            "metrics": headings,
+            "metrics": {name: heading for name, (heading, _) in columns.items()},
             "notes": notes[1:],
-            "rows": [{"method": method, **of} for method, of in means.items()],
+            "rows": [{"method": name, **row} for name, row in means.items()],
         }
     )
     return crops
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """What is measured of each photograph.
+
+    Attributes:
+        shown: names of the photographs that have a crop to compare.
+    """
+
+    subject: Subject
+    cut: Cut
+    convention: Convention
+    metrics: Sequence[Metric]
+    taus: Sequence[LevelTaus]
+    out: Path
+    shown: Sequence[str]
+
+    @classmethod
+    def open(
+        cls,
+        subject: Subject,
+        cut: Cut,
+        options: Options,
+        *,
+        out: Path,
+        shown: Sequence[str],
+    ) -> _Case:
+        by_default = replace(options, convention="default")
+        convention, _ = open_networks(by_default, subject.scale, subject.reduction)
+        if options.metrics:
+            metrics = convention.metrics(("psnr", *options.metrics))
+        else:
+            all_metrics = convention.metrics()
+            metrics = tuple(metric for metric in all_metrics if metric.name not in _LEFT_OUT)
+        return cls(
+            subject=subject,
+            cut=cut,
+            convention=convention,
+            metrics=metrics,
+            taus=options.taus or DEFAULT_TAUS,
+            out=out,
+            shown=shown,
+        )
+
+    @property
+    def methods(self) -> list[str]:
+        """Names of what is measured, in the order of tables."""
+        methods = [BICUBIC]
+        if self.subject.encoder is not None:
+            methods.append(ENCODER)
+        if self.subject.flow is not None:
+            methods += [f"tau {tau}" for tau in self.taus]
+        return methods
+
+    def columns(self) -> dict[str, tuple[str, str]]:
+        """Heading and format by the column's name."""
+        columns = {}
+        for metric in self.metrics:
+            columns[metric.name] = (metric.heading, _FORMS.get(metric.name, metric.form))
+        return columns | _MORE
+
+    def measure_photograph(self, files: PictureFiles) -> list[Row]:
+        """A row for each crop and method; of a photograph that is shown, one crop is written."""
+        photo = _centre(to_image(read_photo(files.hr)), self.cut)
+        rows: list[Row] = []
+        worst = float("inf")
+        images: dict[str, Tensor] = {}
+        for number, hr in enumerate(crops_of_photo(photo, _side(self.cut)), start=1):
+            lr = round_to_8_bit(REDUCTIONS[self.subject.reduction](hr, self.subject.scale))
+            picture = Picture(name=files.name, hr=hr, lr=lr, reduction=self.subject.reduction)
+            drawn = self._draw_methods(lr)
+            for method, (image, other) in drawn.items():
+                measured = self._measure_crop(image, other, picture)
+                row = {"picture": files.name, "crop": str(number), "method": method}
+                rows.append({**row, **measured})
+                if method == BICUBIC and measured["psnr"] < worst:
+                    worst = measured["psnr"]
+                    images = {PHOTOGRAPH: hr}
+                    images |= {name: first for name, (first, _) in drawn.items()}
+        if files.name in self.shown:
+            paths = self.image_files(files.name)
+            for method, image in images.items():
+                write_png(paths[method], shown_pixels(image))
+        return rows
+
+    def _draw_methods(self, lr: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """For each method, its image and the one of the next seed."""
+        bicubic = enlarge_bicubic(lr, self.subject.scale)
+        images = {BICUBIC: (bicubic, bicubic)}
+        if self.subject.encoder is not None:
+            image = self.subject.encoder(lr)
+            images[ENCODER] = (image, image)
+        if self.subject.flow is not None:
+            sample = self.subject.sampler(lr)
+            for tau in self.taus:
+                image = sample(tau, 0)
+                images[f"tau {tau}"] = (image, image if tau.is_zero else sample(tau, 1))
+        return images
+
+    def _measure_crop(self, image: Tensor, other: Tensor, picture: Picture) -> dict[str, float]:
+        row = {}
+        for metric in self.metrics:
+            row[metric.name] = metric.measure(image, picture, self.convention)
+        row["sample_difference"] = figures.sample_difference(image, other)
+        row["colour_shift"] = figures.colour_shift(image, picture.hr)
+        row[NONFINITE] = float(figures.nonfinite(image))
+        return row
+
+    def average(self, rows: Sequence[Row]) -> dict[str, dict[str, float]]:
+        """Means over the crops by method; of values that are not finite the sum."""
+        means = {}
+        for method in self.methods:
+            of_method = [row for row in rows if row["method"] == method]
+            means[method] = mean_of(of_method, list(self.columns()))
+            means[method][NONFINITE] = sum(float(row[NONFINITE]) for row in of_method)
+        return means
+
+    def image_files(self, picture: str) -> dict[str, Path]:
+        """Where a photograph's crop is written, by method."""
+        paths = {}
+        for method in (PHOTOGRAPH, *self.methods):
+            name = re.sub(r"[^\w.]+", "-", method).strip("-")
+            paths[method] = self.out / "crops" / picture / f"{name}.png"
+        return paths
+
+    def choose_crop(self, picture: str, rows: Sequence[Row]) -> ShownCrop:
+        """The crop of a photograph that is shown."""
+        of_picture = [row for row in rows if row["picture"] == picture]
+        of_bicubic = [row for row in of_picture if row["method"] == BICUBIC]
+        worst = min(of_bicubic, key=lambda row: float(row["psnr"]))["crop"]
+        psnr = {}
+        for row in of_picture:
+            if row["crop"] == worst:
+                psnr[str(row["method"])] = float(row["psnr"])
+        return ShownCrop(picture=picture, images=self.image_files(picture), psnr=psnr)
+
+
 def _side(cut: Cut) -> int:
     return min(SIDE, cut.centre or SIDE)
-
-
-def _images(
-    subject: Subject, lr: Tensor, taus: Sequence[LevelTaus]
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """For each method, its image and the one of the next seed."""
-    images = {BICUBIC: (bicubic := enlarge_bicubic(lr, subject.scale), bicubic)}
-    if subject.encoder is not None:
-        images["encoder (L1)"] = (image := subject.encoder(lr), image)
-    if subject.flow is not None:
-        sample = subject.sampler(lr)
-        for tau in taus:
-            image = sample(tau, 0)
-            images[f"tau {tau}"] = (image, image if tau.is_zero else sample(tau, 1))
-    return images
-
-
-def _shown_crop(out: Path, picture: str, lines: Sequence[Row], methods: Sequence[str]) -> ShownCrop:
-    of_picture = [line for line in lines if line["picture"] == picture]
-    of_bicubic = [line for line in of_picture if line["method"] == BICUBIC]
-    worst = min(of_bicubic, key=lambda line: float(line["psnr"]))["crop"]
-    return ShownCrop(
-        picture=picture,
-        images={method: _image_file(out, picture, method) for method in methods},
-        psnr={
-            str(line["method"]): float(line["psnr"]) for line in of_picture if line["crop"] == worst
-        },
-    )
-
-
-def _image_file(out: Path, picture: str, method: str) -> Path:
-    name = re.sub(r"[^\w.]+", "-", method).strip("-")
-    return out / "crops" / picture / f"{name}.png"
 
 
 def _left_out(count: int, side: int) -> list[str]:

@@ -1,5 +1,4 @@
-"""Damages of known kind and strength, for measuring what restoring gains, and what models make of
-damage.
+"""Damages of known kind and strength: what restoring gains, and what models make of them.
 
 The first three kinds are the trainer's own functions, of which :func:`srflow_training.data.degrade`
 draws random mixtures that end in an LR image. The kinds from `dots` on are what it never draws:
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -28,18 +28,17 @@ from srflow_training.resampling import mirror_pad
 Pixels = NDArray[np.uint8]
 
 KNOWN = (
-    *(
-        "jpeg:30",
-        "jpeg:50",
-        "jpeg:70",
-        "jpeg:90",
-        "noise:2",
-        "noise:5",
-        "noise:10",
-        "noise:15",
-        "blur:0.6",
-    ),
-    *("noise:5+jpeg:60", "blur:0.5+noise:5+jpeg:50"),
+    "jpeg:30",
+    "jpeg:50",
+    "jpeg:70",
+    "jpeg:90",
+    "noise:2",
+    "noise:5",
+    "noise:10",
+    "noise:15",
+    "blur:0.6",
+    "noise:5+jpeg:60",
+    "blur:0.5+noise:5+jpeg:50",
 )
 """Kinds that the trainer's `data.degradation` draws, some stronger than it does."""
 
@@ -64,9 +63,7 @@ _SAMPLES_A_PIXEL = 8  # of a path that moves
 
 @dataclass(frozen=True)
 class Damage:
-    """Kinds of damage and their amounts, one after the other; none of them: the picture as it
-    is.
-    """
+    """Kinds of damage and their amounts, one after the other; none leave the picture as it is."""
 
     steps: tuple[tuple[str, float], ...]
 
@@ -77,7 +74,9 @@ class Damage:
         Raises:
             ArgumentError: for kinds and amounts that do not exist.
         """
-        return cls(() if text == CLEAN else tuple(_step(part) for part in text.split("+")))
+        if text == CLEAN:
+            return cls(())
+        return cls(tuple(_parse_step(part) for part in text.split("+")))
 
     def __str__(self) -> str:
         return "+".join(f"{kind}:{amount:g}" for kind, amount in self.steps) or CLEAN
@@ -87,7 +86,7 @@ class Damage:
         """A name for a folder: "noise-5_jpeg-60"."""
         return str(self).replace(":", "-").replace("+", "_")
 
-    def of(self, picture: Pixels, random: np.random.Generator) -> Pixels:
+    def of(self, picture: Pixels, random: Generator) -> Pixels:
         """A damaged copy of H×W×3 pixels, in 8 bits; all that is random comes from `random`."""
         damaged: Pixels = picture.copy()
         for kind, amount in self.steps:
@@ -95,7 +94,7 @@ class Damage:
         return damaged
 
 
-def _step(text: str) -> tuple[str, float]:
+def _parse_step(text: str) -> tuple[str, float]:
     name, _, number = text.partition(":")
     try:
         amount = float(number)
@@ -108,52 +107,60 @@ def _step(text: str) -> tuple[str, float]:
     if name not in KINDS:
         raise ArgumentError(f"there is no degradation {name!r:.40}; there are {', '.join(KINDS)}")
     kind = KINDS[name]
-    if not (kind.least <= amount <= kind.most and amount > 0) or (kind.whole and amount % 1):
-        limits = (
-            f"from {kind.least:g} to {kind.most:g}"
-            if kind.least
-            else f"above 0, at most {kind.most:g}"
-        )
-        limits = f"a whole number {limits}" if kind.whole else limits
+    is_within = kind.least <= amount <= kind.most and amount > 0
+    if not is_within or (kind.whole and amount % 1):
+        limits = f"above 0, at most {kind.most:g}"
+        if kind.least:
+            limits = f"from {kind.least:g} to {kind.most:g}"
+        if kind.whole:
+            limits = f"a whole number {limits}"
         raise ArgumentError(
             f"the degradation is {name}:{amount:g}; the amount of {name} must be {limits}"
         )
     return name, amount
 
 
-def generator_of(name: str) -> np.random.Generator:
-    """The random numbers of a picture: by its name, so that they do not depend on what else is
-    measured.
-    """
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big"))
+def generator_of(name: str) -> Generator:
+    """The random numbers of a picture: by its name, whatever else is measured."""
+    digest = hashlib.sha256(name.encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """function: pixels H×W×3, amount, random numbers → pixels. least, most: of the amount. whole:
-    whether it is.
+    """A kind of damage.
+
+    Attributes:
+        function: pixels H×W×3, amount, random numbers → pixels.
+        least, most: of the amount.
+        whole: whether the amount must be.
     """
 
-    function: Callable[[Pixels, float, np.random.Generator], Pixels]
+    function: Callable[[Pixels, float, Generator], Pixels]
     most: float
     least: float = 0
     whole: bool = False
 
 
-def noise(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def noise(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """Gaussian, of this standard deviation in 8-bit levels."""
     image = _tensor(picture)
     return _pixels(image + gaussian_noise(image, amount, random))
 
 
-def blur(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def jpeg(picture: Pixels, amount: float, random: Generator) -> Pixels:
+    """Save as JPEG of this quality."""
+    return recompress(picture, "JPEG", quality=int(amount))
+
+
+def blur(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """By a Gaussian of this standard deviation in pixels, with mirrored borders."""
     margin = math.ceil(4 * amount)
     blurred = gaussian_blur(mirror_pad(_tensor(picture), margin), (amount, amount))
     return _pixels(blurred[..., margin:-margin, margin:-margin])
 
 
-def dots(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def dots(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """Black and white pixels, as many of each, in this percentage of all."""
     place = random.random(picture.shape[:2])
     share = amount / 100
@@ -163,75 +170,86 @@ def dots(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
     return dotted
 
 
-def motion(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """A camera that moved while it was open: a straight line, `amount` pixels long, at any
-    angle.
-    """
+def motion(picture: Pixels, amount: float, random: Generator) -> Pixels:
+    """A camera that moved while it was open: a straight line, `amount` pixels, at any angle."""
     angle = random.uniform(0, math.pi)
     radius = math.ceil(amount / 2) + 1
     side = 2 * radius + 1
     kernel = torch.zeros(side, side)
-    for step in np.linspace(-amount / 2, amount / 2, math.ceil(amount * _SAMPLES_A_PIXEL) + 1):
-        y, x = radius + step * math.sin(angle), radius + step * math.cos(angle)
-        top, left = math.floor(y), math.floor(x)
-        for row, column in ((top, left), (top, left + 1), (top + 1, left), (top + 1, left + 1)):
-            kernel[row, column] += (1 - abs(y - row)) * (1 - abs(x - column))
+    samples = math.ceil(amount * _SAMPLES_A_PIXEL) + 1
+    for step in np.linspace(-amount / 2, amount / 2, samples):
+        y = radius + step * math.sin(angle)
+        x = radius + step * math.cos(angle)
+        top = math.floor(y)
+        left = math.floor(x)
+        for row in (top, top + 1):
+            for column in (left, left + 1):
+                kernel[row, column] += (1 - abs(y - row)) * (1 - abs(x - column))
     channels = F.pad(_tensor(picture).transpose(0, 1), (radius,) * 4, "replicate")
-    return _pixels(F.conv2d(channels, (kernel / kernel.sum())[None, None]).transpose(0, 1))
+    kernel = kernel / kernel.sum()
+    blurred = F.conv2d(channels, kernel[None, None])
+    return _pixels(blurred.transpose(0, 1))
 
 
-def speckle(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """Multiply each value by Gaussian noise around 1, whose deviation is `amount` percent: radar,
-    scans of film.
+def speckle(picture: Pixels, amount: float, random: Generator) -> Pixels:
+    """Multiply each value by Gaussian noise around 1, as in radar and scans of film.
+
+    Its deviation is `amount` percent.
     """
-    return to_8_bits(picture * (1 + amount / 100 * random.standard_normal(picture.shape)))
+    factors = 1 + amount / 100 * random.standard_normal(picture.shape)
+    return to_8_bits(picture * factors)
 
 
-def bayer(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """A sensor that sees one colour a pixel (RGGB), with noise of deviation `amount`, interpolated
-    bilinearly.
+def bayer(picture: Pixels, amount: float, random: Generator) -> Pixels:
+    """A sensor that sees one colour a pixel (RGGB), interpolated bilinearly.
 
-    So the noise is correlated between neighbours, there are coloured fringes along edges, and fine
-    detail is lost.
+    It has noise of deviation `amount`, which so is correlated between neighbours. There are
+    coloured fringes along edges, and fine detail is lost.
     """
+    # more than 15 locals: a sensor's steps, each of which needs the ones before
     height, width = picture.shape[:2]
-    rows, columns = np.arange(height)[:, None] % 2, np.arange(width)[None] % 2
-    seen = np.stack(
-        [(rows == 0) & (columns == 0), rows != columns, (rows == 1) & (columns == 1)]
-    ).astype(np.float32)
+    rows = np.arange(height)[:, None] % 2
+    columns = np.arange(width)[None] % 2
+    is_red = (rows == 0) & (columns == 0)
+    is_blue = (rows == 1) & (columns == 1)
+    colours = np.stack([is_red, rows != columns, is_blue]).astype(np.float32)
     noisy = picture.transpose(2, 0, 1) + random.normal(0, amount, (height, width))
-    mosaic, seen_at = (
-        torch.from_numpy(x.astype(np.float32))[:, None] for x in (noisy.clip(0, 255) * seen, seen)
-    )
+    values = (noisy.clip(0, 255) * colours).astype(np.float32)
+    mosaic = torch.from_numpy(values)[:, None]
+    seen = torch.from_numpy(colours)[:, None]
     window = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]])
     of_green = torch.tensor([[0.0, 1, 0], [1, 4, 1], [0, 1, 0]])
-    full = []
-    for channel, kernel in enumerate((window, of_green, window)):
-        total, weight = (
-            F.conv2d(x[channel], kernel[None, None], padding=1) for x in (mosaic, seen_at)
-        )
-        full.append(torch.where(seen_at[channel].bool(), mosaic[channel], total / weight))
-    return to_8_bits(torch.cat(full).permute(1, 2, 0).numpy())
+    channels = []
+    for kernel, value, where in zip((window, of_green, window), mosaic, seen, strict=True):
+        total = F.conv2d(value, kernel[None, None], padding=1)
+        weight = F.conv2d(where, kernel[None, None], padding=1)
+        channels.append(torch.where(where.bool(), value, total / weight))
+    return to_8_bits(torch.cat(channels).permute(1, 2, 0).numpy())
 
 
-def chroma(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """Keep colour (Cb, Cr) at one value for `amount`×`amount` pixels, as old video does, and
-    enlarge it bilinearly.
+def chroma(picture: Pixels, amount: float, random: Generator) -> Pixels:
+    """Keep colour (Cb, Cr) at one value for `amount`×`amount` pixels, as old video does.
+
+    It is enlarged bilinearly.
     """
     luma, *colours = Image.fromarray(picture).convert("YCbCr").split()
     width, height = (max(1, -(-side // int(amount))) for side in luma.size)
-    small = (colour.resize((width, height), Image.Resampling.BOX) for colour in colours)
-    enlarged = [colour.resize(luma.size, Image.Resampling.BILINEAR) for colour in small]
-    return np.asarray(Image.merge("YCbCr", [luma, *enlarged]).convert("RGB"), np.uint8)
+    channels = [luma]
+    for colour in colours:
+        small = colour.resize((width, height), Image.Resampling.BOX)
+        channels.append(small.resize(luma.size, Image.Resampling.BILINEAR))
+    merged = Image.merge("YCbCr", channels)
+    return np.asarray(merged.convert("RGB"), np.uint8)
 
 
-def posterise(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def posterise(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """Leave `amount` levels to each channel: bands in skies, as after strong edits."""
     steps = int(amount) - 1
-    return to_8_bits(np.rint(picture / 255 * steps) / steps * 255)
+    levels = np.rint(picture / 255 * steps)
+    return to_8_bits(levels / steps * 255)
 
 
-def fringe(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
+def fringe(picture: Pixels, amount: float, random: Generator) -> Pixels:
     """A lens that enlarges red and shrinks blue: by `amount` pixels at the corners."""
     image = _tensor(picture)
     corner = math.hypot(*picture.shape[:2]) / 2
@@ -240,22 +258,24 @@ def fringe(picture: Pixels, amount: float, random: np.random.Generator) -> Pixel
         zoom = 1 - direction * amount / corner  # of the place that a pixel is read from
         matrix = torch.tensor([[[zoom, 0, 0], [0, zoom, 0]]], dtype=image.dtype)
         grid = F.affine_grid(matrix, [1, 1, *picture.shape[:2]], align_corners=False)
-        read = F.grid_sample(
-            image[:, channel : channel + 1], grid, "bicubic", "border", align_corners=False
+        shifted.append(
+            F.grid_sample(
+                image[:, channel : channel + 1],
+                grid,
+                mode="bicubic",
+                padding_mode="border",
+                align_corners=False,
+            )
         )
-        shifted.append(read)
     return _pixels(torch.cat(shifted, dim=1))
 
 
-def gif(picture: Pixels, amount: float, random: np.random.Generator) -> Pixels:
-    """Leave a palette of `amount` colours, chosen by median cut and dithered (Floyd and Steinberg),
-    as GIF does.
-    """
+def gif(picture: Pixels, amount: float, random: Generator) -> Pixels:
+    """Leave a palette of `amount` colours, as GIF does: median cut, dithered."""
     image = Image.fromarray(picture)
     palette = image.quantize(int(amount), Image.Quantize.MEDIANCUT)
-    return np.asarray(
-        image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).convert("RGB"), np.uint8
-    )
+    dithered = image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)
+    return np.asarray(dithered.convert("RGB"), np.uint8)
 
 
 def to_8_bits(values: NDArray[np.floating]) -> Pixels:
@@ -274,12 +294,7 @@ def _pixels(image: Tensor) -> Pixels:
 
 KINDS = {
     "noise": _Kind(noise, 255),
-    "jpeg": _Kind(
-        lambda picture, quality, _: recompress(picture, "JPEG", quality=int(quality)),
-        100,
-        least=1,
-        whole=True,
-    ),
+    "jpeg": _Kind(jpeg, 100, least=1, whole=True),
     "blur": _Kind(blur, 100),
     "dots": _Kind(dots, 100),
     "motion": _Kind(motion, 100),

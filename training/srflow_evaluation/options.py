@@ -24,8 +24,9 @@ Normalisation = Literal["default", "published"]
 
 @dataclass(frozen=True)
 class LevelTaus:
-    """τ: one value for all levels of the flow, or one for each of levels 1 … L; or "auto", for
-    bundles: no values.
+    """τ: one value for all levels of the flow, or one for each of levels 1 … L.
+
+    "auto", which is for bundles, has no values.
     """
 
     values: tuple[float, ...]

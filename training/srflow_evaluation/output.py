@@ -6,6 +6,7 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -29,36 +30,27 @@ from srflow_training.figures import as_shown
 
 def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Format a Markdown table, without a newline at its end."""
-    lines = [f"| {' | '.join(line)} |" for line in (headings, *rows)]
-    return "\n".join([lines[0], "|---" * len(headings) + "|", *lines[1:]])
+    head, *body = [f"| {' | '.join(line)} |" for line in (headings, *rows)]
+    rule = "|---" * len(headings) + "|"
+    return "\n".join([head, rule, *body])
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table of plain text with sentences below it; as a string, Markdown with `more` below.
+    """A table of plain text with sentences below it; as a string, Markdown.
 
     Attributes:
         title: a heading, none if empty.
-        more: further tables that belong to it, each with a title.
     """
 
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
     title: str = ""
-    more: Sequence[Table] = ()
 
     def __str__(self) -> str:
         heading = [f"### {self.title}"] if self.title else []
-        below = (str(table) for table in self.more)
-        return "\n\n".join(
-            [*heading, markdown_table(self.headings, self.rows), *self.notes, *below]
-        )
-
-    @property
-    def parts(self) -> list[Table]:
-        """The table itself, and those below it, in their order."""
-        return [self, *(part for table in self.more for part in table.parts)]
+        return "\n\n".join([*heading, markdown_table(self.headings, self.rows), *self.notes])
 
 
 Line = tuple[str, Mapping[str, Any]]
@@ -69,20 +61,23 @@ Cell = tuple[str, Tensor]
 
 
 def table_of(
-    columns: Mapping[str, tuple[str, str]], lines: Sequence[Line], notes: Sequence[str]
+    columns: Mapping[str, tuple[str, str]],
+    lines: Sequence[Line],
+    notes: Sequence[str],
 ) -> Table:
-    """A table of lines, with the heading and the format of each column by its name; a figure may be
-    missing.
+    """A table of lines, with the heading and the format of each column by its name.
+
+    A figure may be missing.
     """
-    rows = [
-        [name, *(_text(row.get(key, ""), form) for key, (_, form) in columns.items())]
-        for name, row in lines
-    ]
-    return Table(["method", *(heading for heading, _ in columns.values())], rows, notes)
-
-
-def _text(value: Any, form: str) -> str:
-    return value if isinstance(value, str) else format(value, form)
+    headings = [heading for heading, _ in columns.values()]
+    rows = []
+    for name, line in lines:
+        cells = [name]
+        for column, (_, form) in columns.items():
+            value = line.get(column, "")
+            cells.append(value if isinstance(value, str) else format(value, form))
+        rows.append(cells)
+    return Table(["method", *headings], rows, notes)
 
 
 Place = tuple[slice, slice]
@@ -105,49 +100,50 @@ _LINE = 18
 
 
 def shown_place(hr: Tensor, side: int = CROP) -> Place:
-    """The whole of an image 1×3×H×W of at most 256 pixels a side, otherwise its most detailed
-    crop.
-    """
+    """The whole of an image 1×3×H×W of at most 256 pixels a side, or its most detailed crop."""
     return shown_places(hr, 1, side)[0]
 
 
 def shown_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
-    """The whole of an image 1×3×H×W of at most 256 pixels a side; otherwise its most detailed
-    crops.
+    """The whole of an image 1×3×H×W of at most 256 pixels a side, or its most detailed crops.
 
     They lie on a grid of half crops: at most `count`, which do not overlap.
     """
     side = WHOLE if max(hr.shape[2:]) <= WHOLE else side
-    edges = F.pad((hr[..., 1:, :] - hr[..., :-1, :]).abs().mean(dim=1, keepdim=True), (0, 0, 0, 1))
+    differences = (hr[..., 1:, :] - hr[..., :-1, :]).abs()
+    edges = F.pad(differences.mean(dim=1, keepdim=True), (0, 0, 0, 1))
     height, width = (min(side, size) for size in hr.shape[2:])
-    steps = [
-        range(0, size - length + 1, max(1, length // 2))
-        for size, length in zip(hr.shape[2:], (height, width), strict=True)
-    ]
-    places = [(top, left) for top in steps[0] for left in steps[1]]
-    places.sort(
-        key=lambda at: -float(edges[..., at[0] : at[0] + height, at[1] : at[1] + width].sum())
-    )
+    tops = range(0, hr.shape[2] - height + 1, max(1, height // 2))
+    lefts = range(0, hr.shape[3] - width + 1, max(1, width // 2))
+
+    def measure_detail(place: tuple[int, int]) -> float:
+        top, left = place
+        return float(edges[..., top : top + height, left : left + width].sum())
+
+    places = [(top, left) for top in tops for left in lefts]
+    places.sort(key=measure_detail, reverse=True)
     chosen: list[tuple[int, int]] = []
     for top, left in places:
-        if len(chosen) < count and all(
-            abs(top - y) >= height or abs(left - x) >= width for y, x in chosen
-        ):
+        is_free = all(abs(top - y) >= height or abs(left - x) >= width for y, x in chosen)
+        if is_free and len(chosen) < count:
             chosen.append((top, left))
     return [(slice(top, top + height), slice(left, left + width)) for top, left in chosen]
 
 
-def sheets_of(results: Results, pictures: Sequence[PictureFiles], count: int) -> dict[str, Path]:
+def sheets_of(
+    results: Results,
+    pictures: Sequence[PictureFiles],
+    count: int,
+) -> dict[str, Path]:
     """Where the sheets of the first pictures are written, by the picture's name.
 
-    Other pictures' are deleted.
-
-    A picture without its sheet is measured again, because it is drawn where it is measured.
+    Other pictures' are deleted. A picture without its sheet is measured again, because it is drawn
+    where it is measured.
     """
-    paths = {
-        files.name: results.out / f"sheet_{number}_{files.name.replace('/', '_')}.png"
-        for number, files in enumerate(pictures[:count], start=1)
-    }
+    paths = {}
+    for number, files in enumerate(pictures[:count], start=1):
+        name = files.name.replace("/", "_")
+        paths[files.name] = results.out / f"sheet_{number}_{name}.png"
     for path in set(results.out.glob("sheet_[0-9]*_*.png")) - set(paths.values()):
         path.unlink()
     remove_stale_parts(*paths.values())
@@ -165,10 +161,9 @@ def write_sheet(
     *,
     columns: int | None = None,
 ) -> None:
-    """Write a PNG of crops of images 1×3×H×W in [0, 1], which may be smaller by a whole factor (an
-    LR image).
+    """Write a PNG of crops of images 1×3×H×W in [0, 1].
 
-    Pixels that are not finite are magenta.
+    Images may be smaller by a whole factor (an LR image). Pixels that are not finite are magenta.
 
     Args:
         cells: caption (lines) and image, row by row.
@@ -178,37 +173,40 @@ def write_sheet(
     Raises:
         OSError.
     """
+    # more than 15 locals: a sheet is one drawing, and each size follows from those before
     columns = min(columns or len(cells), len(cells))
     sides = [part.stop - part.start for part in places[0]]
-    height, width = (side * (_ZOOM if max(sides) <= _ZOOMED else 1) for side in sides)
-    text = _LINE * max(caption.count("\n") + 1 for caption, _ in cells)
-    font = ImageFont.truetype(FONT, 12)
-    full = max(image.shape[2] for _, image in cells)
-    step = height + text + _GAP
-    lines = -(-len(places) * len(cells) // columns)
+    zoom = _ZOOM if max(sides) <= _ZOOMED else 1
+    height, width = (side * zoom for side in sides)
+    lines_of_text = max(caption.count("\n") + 1 for caption, _ in cells)
+    step = height + _LINE * lines_of_text + _GAP
+    header = _LINE + 2 * _GAP
+    rows = -(-len(places) * len(cells) // columns)
     sheet = Image.new(
-        "RGB", (columns * (width + _GAP) + _GAP, _LINE + 2 * _GAP + lines * step), "white"
+        "RGB",
+        (columns * (width + _GAP) + _GAP, header + rows * step),
+        "white",
     )
+    font = ImageFont.truetype(FONT, 12)
     draw = ImageDraw.Draw(sheet)
-    draw.text((_GAP, _GAP), _fitting(title, sheet.width - 2 * _GAP, font), "black", font)
-    drawn = [(caption, image, place) for place in places for caption, image in cells]
-    for number, (caption, image, (rows, cols)) in enumerate(drawn):
+    draw.text((_GAP, _GAP), _shorten(title, sheet.width - 2 * _GAP, font), "black", font)
+    full = max(image.shape[2] for _, image in cells)
+    for number, (place, (caption, image)) in enumerate(product(places, cells)):
         left = _GAP + number % columns * (width + _GAP)
-        top = _LINE + 2 * _GAP + number // columns * step
-        factor = full // image.shape[2]
-        part = image[
-            ...,
-            rows.start // factor : rows.stop // factor,
-            cols.start // factor : cols.stop // factor,
-        ]
-        sheet.paste(
-            shown_pixels(part).resize((width, height), Image.Resampling.NEAREST), (left, top)
-        )
-        for line, words in enumerate(caption.split("\n")):
-            draw.text(
-                (left, top + height + 1 + line * _LINE), _fitting(words, width, font), "black", font
-            )
+        top = header + number // columns * step
+        crop = shown_pixels(_cut_place(image, place, factor=full // image.shape[2]))
+        sheet.paste(crop.resize((width, height), Image.Resampling.NEAREST), (left, top))
+        y = top + height + 1
+        for words in caption.split("\n"):
+            draw.text((left, y), _shorten(words, width, font), "black", font)
+            y += _LINE
     write_png(path, sheet)
+
+
+def _cut_place(image: Tensor, place: Place, *, factor: int) -> Tensor:
+    """The crop of an image that is smaller by a factor."""
+    rows, columns = (slice(part.start // factor, part.stop // factor) for part in place)
+    return image[..., rows, columns]
 
 
 def write_png(path: Path, image: Image.Image) -> None:
@@ -221,33 +219,37 @@ def write_png(path: Path, image: Image.Image) -> None:
 
 def heat_map(values: Tensor, top: float) -> Tensor:
     """Colours 1×3×H×W in [0, 1] of values 1×1×H×W: black for 0, bright yellow from `top`."""
-    colours = matplotlib.colormaps["inferno"]((values[0, 0] / top).clamp(0, 1).numpy())
+    shares = (values[0, 0] / top).clamp(0, 1)
+    colours = matplotlib.colormaps["inferno"](shares.numpy())
     return torch.from_numpy(colours[..., :3]).float().permute(2, 0, 1)[None]
 
 
 def shown_pixels(image: Tensor) -> Image.Image:
     """An image 1×3×H×W in [0, 1] as 8-bit RGB; pixels that are not finite are magenta."""
-    levels = (as_shown(image)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    levels[~torch.isfinite(image)[0].all(dim=0).numpy()] = (255, 0, 255)
+    shown = as_shown(image)[0].permute(1, 2, 0).numpy()
+    levels = (shown * 255).round().astype(np.uint8)
+    is_finite = torch.isfinite(image)[0].all(dim=0).numpy()
+    levels[~is_finite] = (255, 0, 255)
     return Image.fromarray(levels)
 
 
-def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
-    """The text, shortened in its middle until it is at most this many pixels wide."""
+def _shorten(text: str, width: int, font: ImageFont.FreeTypeFont) -> str:
+    """Shorten a text in its middle until it is at most this many pixels wide."""
     shown = text
     kept = len(text)
     while kept and font.getlength(shown) > width:
         kept -= 1
-        shown = f"{text[: -(-kept // 2)]}…{text[len(text) - kept // 2 :]}"
+        start = text[: -(-kept // 2)]
+        end = text[len(text) - kept // 2 :]
+        shown = f"{start}…{end}"
     return shown
 
 
 _STYLES = ("--", ":", "-.")
 _MARKER = 5  # pixels around a point that captions leave free
 _STEP = 0.02  # of the way from point to point of a curve
-_DIRECTIONS = [
-    math.pi / 8 * number for number in (2, 6, 0, 8, 14, 10, 4, 12, 1, 3, 5, 7, 9, 11, 13, 15)
-]
+_EIGHTHS = (2, 6, 0, 8, 14, 10, 4, 12, 1, 3, 5, 7, 9, 11, 13, 15)
+_DIRECTIONS = [math.pi / 8 * number for number in _EIGHTHS]
 
 
 @dataclass(frozen=True)
@@ -286,12 +288,16 @@ def write_plot(path: Path, title: str, panels: Sequence[Panel]) -> None:
         axes.set_visible(False)
     for axes, panel in zip(shown, panels, strict=False):
         _draw(axes, panel)
-    handles = {
-        str(label): handle
-        for axes in shown
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(handles.values(), handles, loc="outside lower center", ncols=min(6, len(handles)))
+    handles = {}
+    for axes in shown:
+        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+            handles[str(label)] = handle
+    figure.legend(
+        handles.values(),
+        handles,
+        loc="outside lower center",
+        ncols=min(6, len(handles)),
+    )
     figure.suptitle(title, fontsize=11)
     if any(axes.texts for axes in shown):
         renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
@@ -310,9 +316,11 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def _draw(axes: Axes, panel: Panel) -> None:
-    for number, (name, points) in enumerate(panel.curves.items()):
-        x, y = [point[0] for point in points], [point[1] for point in points]
-        axes.plot(x, y, marker="o", color=f"C{number % 10}", label=name)
+    colours = [f"C{number}" for number in range(10)]
+    for colour, (name, points) in zip(cycle(colours), panel.curves.items(), strict=False):
+        x = [point[0] for point in points]
+        y = [point[1] for point in points]
+        axes.plot(x, y, marker="o", color=colour, label=name)
         for x_at, y_at, *captions in points:
             for caption in captions:
                 axes.annotate(
@@ -323,26 +331,34 @@ def _draw(axes: Axes, panel: Panel) -> None:
                     ha="center",
                     va="center",
                     fontsize=8,
-                    color=f"C{number % 10}",
-                    arrowprops={"arrowstyle": "-", "color": f"C{number % 10}", "alpha": 0.4},
+                    color=colour,
+                    arrowprops={"arrowstyle": "-", "color": colour, "alpha": 0.4},
                 ).set_in_layout(False)
-    for number, (name, (x_at, y_at)) in enumerate(panel.points.items(), start=len(panel.curves)):
-        axes.plot([x_at], [y_at], marker="s", linestyle="", color=f"C{number % 10}", label=name)
-    for number, (name, level) in enumerate(panel.lines.items()):
-        colour = f"C{(number + len(panel.curves)) % 10}"
-        axes.axhline(level, linestyle=_STYLES[number % len(_STYLES)], color=colour, label=name)
+    _draw_others(axes, panel, colours)
     axes.set_title(panel.title, fontsize=10)
     axes.set(xlabel=panel.x, ylabel=panel.y)
     if panel.first_tick is not None:
-        others = MaxNLocator(8, integer=True).tick_values(panel.first_tick, axes.dataLim.x1)
-        axes.set_xticks(
-            [
-                panel.first_tick,
-                *(tick for tick in others if panel.first_tick < tick <= axes.dataLim.x1),
-            ]
-        )
+        last = axes.dataLim.x1
+        ticks = MaxNLocator(8, integer=True).tick_values(panel.first_tick, last)
+        others = [tick for tick in ticks if panel.first_tick < tick <= last]
+        axes.set_xticks([panel.first_tick, *others])
     axes.margins(0.1)  # for captions
     axes.grid(alpha=0.3)
+
+
+def _draw_others(axes: Axes, panel: Panel, colours: Sequence[str]) -> None:
+    """Draw single points and horizontal lines, in the colours after the curves'."""
+    first = len(panel.curves)
+    for number, (name, (x, y)) in enumerate(panel.points.items(), start=first):
+        colour = colours[number % 10]
+        axes.plot([x], [y], marker="s", linestyle="", color=colour, label=name)
+    for number, (name, level) in enumerate(panel.lines.items()):
+        axes.axhline(
+            level,
+            linestyle=_STYLES[number % len(_STYLES)],
+            color=colours[(first + number) % 10],
+            label=name,
+        )
 
 
 def _spread_captions(axes: Axes, renderer: RendererAgg) -> None:
@@ -361,7 +377,8 @@ def _spread_captions(axes: Axes, renderer: RendererAgg) -> None:
         point = axes.transData.transform(caption.xy)
         size = np.array(Text.get_window_extent(caption, renderer).size)
         for offset in _offsets(size):
-            box = np.concatenate([point + offset - size / 2, point + offset + size / 2])
+            centre = point + offset
+            box = np.concatenate([centre - size / 2, centre + size / 2])
             inside = (box[:2] >= axes.bbox.min).all() and (box[2:] <= axes.bbox.max).all()
             if inside and not _overlap(box, np.concatenate(taken)):
                 caption.set_position(tuple(offset))
@@ -385,4 +402,6 @@ def _around(points: Any, margin: float) -> Any:
 
 
 def _overlap(box: Any, others: Any) -> bool:
-    return bool(((box[:2] < others[:, 2:]) & (others[:, :2] < box[2:])).all(axis=1).any())
+    begins_before = box[:2] < others[:, 2:]
+    ends_after = others[:, :2] < box[2:]
+    return bool((begins_before & ends_after).all(axis=1).any())

@@ -1,5 +1,6 @@
-"""The protocol `report`: figures by crop; with a folder, each protocol that applies, and all of it
-as one page.
+"""The protocol `report`: figures by crop, printed or as a page.
+
+With a folder, each protocol that applies, and all of it as one page.
 
 The page is one HTML file with tables, plots, and crops to compare. It needs no network.
 """
@@ -46,7 +47,7 @@ _CAPTIONS = {
     "best_of_n": "The best of the first n samples by each metric",
     "sheet": "A detail of a photograph, or what was made of one, side by side",
 }
-"""Of plots by their names, and of all sheets."""
+"""Captions of plots by their names, and of all sheets."""
 
 _CROPS = (
     "How close each method comes to the photographs, and how the samples differ. Look for a model "
@@ -95,39 +96,41 @@ def report(options: Options) -> str:
         )
     check_out(options)
     bench = open_bench(options)
-    unsuitable = {} if options.only else _find_unsuitable(bench.subject, bench.pictures)
-    left_out = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in unsuitable.items())
+    names = [name for name in _in_report() if name in options.only]
+    left_out = ""
+    if not names:
+        unsuitable = _find_unsuitable(bench.subject, bench.pictures)
+        names = [name for name in _in_report() if name not in unsuitable]
+        reasons = dict.fromkeys(unsuitable.values())
+        left_out = "; ".join(f"{_join_keys(unsuitable, reason)}: {reason}" for reason in reasons)
     if left_out:
         options.progress(f"left out: {left_out}")
-    skipped = {name for names in unsuitable.values() for name in names}
-    protocols = {
-        name: protocol
-        for name, protocol in PROTOCOLS.items()
-        if protocol.in_report and (name in options.only if options.only else name not in skipped)
-    }
 
     def progress_of(name: str, number: int) -> Callable[[str], None]:
-        return lambda line: options.progress(f"{name} ({number} of {len(protocols) + 1}): {line}")
+        return lambda line: options.progress(f"{name} ({number} of {len(names) + 1}): {line}")
 
-    of_crops = replace(options, progress=progress_of("crops", 1))
-    crops, counts = _measure_crops(of_crops, bench)
+    crops, counts = _measure_crops(replace(options, progress=progress_of("crops", 1)), bench)
     sections = [crops]
-    for number, (name, protocol) in enumerate(protocols.items(), start=2):
+    for number, name in enumerate(names, start=2):
         given = replace(options, taus=(), progress=progress_of(name, number))
-        sections.append(_run(name, protocol, given))
-    title = f"{bench.subject.name}, ×{bench.subject.scale}"
+        sections.append(_run(name, PROTOCOLS[name], given))
     facts = _list_facts(options, bench, counts, left_out)
     page = options.out / PAGE
-    write_atomically(page, _render(title, facts, sections))
+    write_atomically(page, _render(bench.subject, facts, sections))
     printed = "" if crops.table is None else f"{crops.table}\n\n"
     printed += f"{page}: {page.stat().st_size / 1e6:.1f} MB; open it in a browser"
-    failed = "; ".join(
-        f"{section.name}: {section.problem}" for section in sections[1:] if section.problem
-    )
+    failed = [f"{part.name}: {part.problem}" for part in sections[1:] if part.problem]
     if failed:
         options.say(printed)
-        raise ArgumentError(f"{page} is written without {failed}. Choose the others with --only")
+        raise ArgumentError(
+            f"{page} is written without {'; '.join(failed)}. Choose the others with --only"
+        )
     return printed
+
+
+def _in_report() -> list[str]:
+    """The protocols that a report runs."""
+    return [name for name, protocol in PROTOCOLS.items() if protocol.in_report]
 
 
 def _measure_crops(options: Options, bench: Bench) -> tuple[Section, str]:
@@ -139,7 +142,12 @@ def _measure_crops(options: Options, bench: Bench) -> tuple[Section, str]:
         section = Section(name="crops", problem=problem)
         return section, "none, because no photograph is large enough"
     crops = measure_crops(
-        bench.subject, bench.pictures, cut, options, out=options.out, settings=bench.settings
+        bench.subject,
+        bench.pictures,
+        cut,
+        options,
+        out=options.out,
+        settings=bench.settings,
     )
     shown = [_embed_crop(crop) for crop in crops.shown]
     counts = (
@@ -153,23 +161,27 @@ def _list_facts(options: Options, bench: Bench, counts: str, left_out: str) -> d
     """What was measured, by name, for the top of the page."""
     subject = bench.subject
     names = [files.name for files in bench.pictures]
-    listed = ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-    centre = (
-        f", the centre of each, at most {options.centre} pixels a side" if options.centre else ""
-    )
-    return {
+    listed = ", ".join(names[:12])
+    if len(names) > 12:
+        listed += f" and {len(names) - 12} more"
+    centre = ""
+    if options.centre:
+        centre = f", the centre of each, at most {options.centre} pixels a side"
+    lr = f"{subject.reduction} reduction, 8 bits"
+    if options.lr:
+        lr = f"from {options.lr} (crops: reduced)"
+    facts = {
         "model": subject.name,
         "sha256": subject.sha256,
         "scale": f"×{subject.scale}",
         "photographs": f"{len(names)} from {options.hr}{centre}: {listed}",
         "crops": counts,
-        **({"left out": left_out} if left_out else {}),
-        "LR images": f"from {options.lr} (crops: reduced)"
-        if options.lr
-        else f"{subject.reduction} reduction, 8 bits",
+        "left out": left_out,
+        "LR images": lr,
         "convention": f"{options.convention}; each section states it in full",
         "version": f"srflow-sdk {__version__}",
     }
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def _measure_crops_alone(options: Options) -> str:
@@ -181,31 +193,37 @@ def _measure_crops_alone(options: Options) -> str:
     pictures = [PictureFiles(name=str(path), hr=path) for path in image_files(options.hr)]
     with tempfile.TemporaryDirectory() as folder:
         crops = measure_crops(
-            subject, pictures, cut, options, out=Path(folder), settings={}, most_shown=0
+            subject,
+            pictures,
+            cut,
+            options,
+            out=Path(folder),
+            settings={},
+            most_shown=0,
         )
     for note in crops.table.notes[1:]:
         options.progress(note)
     return str(replace(crops.table, notes=()))
 
 
-def _find_unsuitable(subject: Subject, pictures: Sequence[PictureFiles]) -> dict[str, list[str]]:
-    """The protocols that these photographs or this model cannot have, by the reason."""
-    reasons: dict[str, list[str]] = {}
+def _find_unsuitable(subject: Subject, pictures: Sequence[PictureFiles]) -> dict[str, str]:
+    """The protocols that these photographs or this model cannot have, each with the reason."""
+    inverts = ""
     try:
         subject.both_ways()
     except BundleError as error:
-        reasons[str(error)] = [
-            name for name, protocol in PROTOCOLS.items() if protocol.in_report and protocol.inverts
-        ]
-    if len(pictures) == 1:
-        alone = [
-            name for name, protocol in PROTOCOLS.items() if protocol.in_report and protocol.pairs
-        ]
-        named = {name for names in reasons.values() for name in names}
-        reasons["it takes content from the next photograph, and there is only one"] = [
-            name for name in alone if name not in named
-        ]
-    return {reason: names for reason, names in reasons.items() if names}
+        inverts = str(error)
+    reasons = {}
+    for name in _in_report():
+        if PROTOCOLS[name].inverts and inverts:
+            reasons[name] = inverts
+        elif PROTOCOLS[name].pairs and len(pictures) == 1:
+            reasons[name] = "it takes content from the next photograph, and there is only one"
+    return reasons
+
+
+def _join_keys(reasons: Mapping[str, str], reason: str) -> str:
+    return ", ".join(name for name, why in reasons.items() if why == reason)
 
 
 def _run(name: str, protocol: Protocol, options: Options) -> Section:
@@ -292,7 +310,7 @@ class Section:
     problem: str = ""
 
 
-def _render(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -> bytes:
+def _render(subject: Subject, facts: Mapping[str, str], sections: Sequence[Section]) -> bytes:
     """The page in UTF-8. Every text is escaped. facts: by name, what was measured, for its top."""
     environment = Environment(
         loader=PackageLoader("srflow_evaluation", "."),
@@ -301,8 +319,13 @@ def _render(title: str, facts: Mapping[str, str], sections: Sequence[Section]) -
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    values = {"title": title, "facts": facts, "words": _WORDS, "sections": sections}
-    return environment.get_template("page.html").render(**values).encode()
+    page = environment.get_template("page.html").render(
+        title=f"{subject.name}, ×{subject.scale}",
+        facts=facts,
+        words=_WORDS,
+        sections=sections,
+    )
+    return page.encode()
 
 
 def _embed_crop(crop: ShownCrop) -> Comparison:

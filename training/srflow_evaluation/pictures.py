@@ -1,11 +1,9 @@
-"""The photographs that a protocol measures on, each with its LR image, whole or cut to its
-centre.
-"""
+"""The photographs that a protocol measures on, each with its LR image, whole or its centre."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -30,7 +28,8 @@ class Picture:
     """A photograph as it is measured.
 
     Attributes:
-        hr: 1×3×sh×sw, lr: 1×3×h×w, both 8-bit levels in [0, 1].
+        hr: 1×3×sh×sw, 8-bit levels in [0, 1].
+        lr: 1×3×h×w, likewise.
         reduction: that LR-PSNR is of.
         others: by name, the outputs of other methods for it, as `hr`.
         inputs: by option, what else a protocol needs of it, as `hr`.
@@ -67,7 +66,8 @@ class PictureFiles:
         """Of all its files."""
         single = [path for path in (self.lr, self.beside) if path is not None]
         files = [self.hr, *single, *self.others.values(), *self.inputs.values()]
-        return hashlib.sha256("".join(file_sha256(path) for path in files).encode()).hexdigest()
+        digests = "".join(file_sha256(path) for path in files)
+        return hashlib.sha256(digests.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +119,7 @@ def picture_files(
     most: int | None = None,
     inputs: Mapping[str, Path] = MappingProxyType({}),
 ) -> list[PictureFiles]:
-    """List the photographs in a folder with the files that belong to each, after a look at every
-    header.
+    """List the photographs in a folder with the files that belong to each, by their headers.
 
     The file of an LR folder or another method's is named as the photograph, or that with "x4" (the
     scale) appended.
@@ -135,11 +134,11 @@ def picture_files(
     paths = image_files(hr, option="--hr")
     if most is not None and most < len(paths):
         paths = [paths[number * len(paths) // most] for number in range(most)]
-    lrs = None if lr is None else _Folder(lr, "--lr", cut.scale)
-    folders = {
-        name: _Folder(folder, f"--other {name}", cut.scale) for name, folder in others.items()
-    }
-    needed = {name: _Folder(folder, f"--{name}", cut.scale) for name, folder in inputs.items()}
+    of_lr = None if lr is None else _Folder(lr, "--lr", cut.scale)
+    of_others = {}
+    for name, folder in others.items():
+        of_others[name] = _Folder(folder, f"--other {name}", cut.scale)
+    of_inputs = {name: _Folder(folder, f"--{name}", cut.scale) for name, folder in inputs.items()}
     pictures: dict[str, PictureFiles] = {}
     for path in paths:
         name = path.relative_to(hr).with_suffix("").as_posix()
@@ -151,39 +150,51 @@ def picture_files(
             raise ImageError(
                 f"{path}: {width}×{height} pixels; at least {least} a side are needed: remove it"
             )
-        lr_file = (
-            None if lrs is None else lrs.of(name, height // cut.scale, width // cut.scale, slack=0)
-        )
-        outputs, its_inputs = (
-            {key: folder.of(name, height, width, slack=cut.multiple) for key, folder in of.items()}
-            for of in (folders, needed)
+        lr_file = None
+        if of_lr is not None:
+            lr_file = of_lr.find(name, height // cut.scale, width // cut.scale, slack=0)
+        other_files, input_files = (
+            {
+                key: folder.find(name, height, width, slack=cut.multiple)
+                for key, folder in folders.items()
+            }
+            for folders in (of_others, of_inputs)
         )
         pictures[name] = PictureFiles(
-            name=name, hr=path, lr=lr_file, others=outputs, inputs=its_inputs
+            name=name,
+            hr=path,
+            lr=lr_file,
+            others=other_files,
+            inputs=input_files,
         )
     return list(pictures.values())
 
 
 def read_picture(files: PictureFiles, cut: Cut, reduction: Reduction) -> Picture:
-    """Read a picture and cut it; an LR image that it has no file for is reduced and rounded to 8
-    bits.
+    """Read a picture and cut it.
+
+    An LR image that it has no file for is reduced and rounded to 8 bits.
     """
-    photo = to_image(read_photo(files.hr))
-    rows, columns = cut.window(*photo.shape[2:])
-    hr = photo[..., rows, columns].contiguous()
+    window = cut.window(*size_of(files.hr))
+    hr = _read_part(files.hr, window)
     if files.lr is None:
         lr = cut.reduced(hr, reduction)
     else:
-        small = [slice(part.start // cut.scale, part.stop // cut.scale) for part in (rows, columns)]
-        lr = to_image(read_photo(files.lr))[..., small[0], small[1]].contiguous()
-    others, inputs = (
-        {
-            name: to_image(read_photo(path))[..., rows, columns].contiguous()
-            for name, path in of.items()
-        }
-        for of in (files.others, files.inputs)
+        small = [slice(part.start // cut.scale, part.stop // cut.scale) for part in window]
+        lr = _read_part(files.lr, small)
+    return Picture(
+        name=files.name,
+        hr=hr,
+        lr=lr,
+        reduction=reduction,
+        others={name: _read_part(path, window) for name, path in files.others.items()},
+        inputs={name: _read_part(path, window) for name, path in files.inputs.items()},
     )
-    return Picture(name=files.name, hr=hr, lr=lr, reduction=reduction, others=others, inputs=inputs)
+
+
+def _read_part(path: Path, window: Sequence[slice]) -> Tensor:
+    image = to_image(read_photo(path))
+    return image[..., window[0], window[1]].contiguous()
 
 
 def to_array(image: Tensor) -> npt.NDArray[np.float32]:
@@ -195,14 +206,6 @@ def to_array(image: Tensor) -> npt.NDArray[np.float32]:
 def to_tensor(array: npt.NDArray[np.float32]) -> Tensor:
     """Float32 H×W×3 as 1×3×H×W."""
     return torch.from_numpy(array).permute(2, 0, 1)[None]
-
-
-def to_pixels(image: Tensor) -> npt.NDArray[np.uint8]:
-    """1×3×H×W as 8-bit H×W×3."""
-    pixels: npt.NDArray[np.uint8] = (
-        (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    )
-    return np.ascontiguousarray(pixels)
 
 
 class _Folder:
@@ -217,7 +220,7 @@ class _Folder:
             for path in image_files(folder, option=option)
         }
 
-    def of(self, name: str, height: int, width: int, *, slack: int) -> Path:
+    def find(self, name: str, height: int, width: int, *, slack: int) -> Path:
         """Find a photograph's file; its sides may be less than `slack` pixels shorter.
 
         Raises:
@@ -229,13 +232,13 @@ class _Folder:
             raise ImageError(
                 f"{self.option} {self.folder}: no picture named {name} or {marked}: add it"
             )
-        actual = size_of(path)
-        if any(
-            not need // max(slack, 1) * max(slack, 1) <= size <= need
-            for size, need in zip(actual, (height, width), strict=True)
-        ):
+        own_height, own_width = size_of(path)
+        step = max(slack, 1)
+        is_high_enough = height // step * step <= own_height <= height
+        is_wide_enough = width // step * step <= own_width <= width
+        if not is_high_enough or not is_wide_enough:
             raise ImageError(
-                f"{self.option}: {path} is {actual[1]}×{actual[0]} pixels; {width}×{height} are "
+                f"{self.option}: {path} is {own_width}×{own_height} pixels; {width}×{height} are "
                 "needed: is it of this photograph and scale?"
             )
         return path

@@ -254,7 +254,9 @@ def _flag(option: click.Option) -> str:
 
 
 _SEVERAL_MODELS = _option(
-    "--model models", "Model to measure. Repeatable.  [default: x4-small]", **_MODEL
+    "--model models",
+    "Model to measure. Repeatable.  [default: x4-small]",
+    **_MODEL,
 )
 _OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
     "Options that most people need": (
@@ -298,16 +300,23 @@ _OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
     "Photographs": (
         _option("--lr", "Folder of their LR images.  [default: reduced from HR]", **_FOLDER),
         _option(
-            "--degraded", "Folder of degraded photographs, instead of --degradation.", **_FOLDER
+            "--degraded",
+            "Folder of degraded photographs, instead of --degradation.",
+            **_FOLDER,
         ),
         _option(
-            "--crop centre", "Only the centre, at most this large.", type=int, metavar="PIXELS"
+            "--crop centre",
+            "Only the centre, at most this large.",
+            type=int,
+            metavar="PIXELS",
         ),
         _option("--sheets", "Sheets for N pictures.  [default: the protocol's]", **_COUNT),
     ),
     "Comparing": (
         _option(
-            "--reference references", "ESRGAN, RRDB or bundle to compare. Repeatable.", **_FILES
+            "--reference references",
+            "ESRGAN, RRDB or bundle to compare. Repeatable.",
+            **_FILES,
         ),
         _option(
             "--other others",

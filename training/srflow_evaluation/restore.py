@@ -1,4 +1,4 @@
-"""The protocol `restore`: degraded photographs, super-resolved from their reduction, and restored.
+"""The protocol `restore`: degraded photographs, super-resolved from their reduction and restored.
 
 Table 2 and figures 9 and 10 of the publication's supplement.
 """
@@ -6,26 +6,26 @@ Table 2 and figures 9 and 10 of the publication's supplement.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from srflow_evaluation.bench import open_bench
+from srflow_evaluation.bench import Bench, open_bench
 from srflow_evaluation.damages import Damage, generator_of
-from srflow_evaluation.models import ConditionedFlow
+from srflow_evaluation.models import ConditionedFlow, OpenFlow
 from srflow_evaluation.options import ZERO, LevelTaus, Options
 from srflow_evaluation.output import Line, Table, shown_place, write_sheet
-from srflow_evaluation.pictures import Picture, PictureFiles, to_pixels
+from srflow_evaluation.pictures import Picture, PictureFiles
 from srflow_evaluation.results import Row
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.flow.options import RestoreOptions
 from srflow_sdk.flow.restoring import decide, limited
-from srflow_training.data import to_image
+from srflow_training.data import to_image, to_pixels
 
 DEGRADATION = "noise:20"
 """The degradation if none is given."""
@@ -43,59 +43,32 @@ METHODS = {
 """The figures of a picture, by their names in results.csv, and how tables call them."""
 
 
+Change = Callable[[Latents, Tensor], Latents]
+"""A change of the latents of a degraded picture, 1×3×H×W in [0, 1]."""
+
+
 @torch.no_grad()
 def restore(options: Options) -> Table:
-    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
-    the table.
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets.
+
+    Returns:
+        The table.
 
     Raises:
         SRFlowError.
     """
-    asked = options.only_degradation()
-    if asked is not None and options.degraded is not None:
-        raise ArgumentError(
-            "--degraded has pictures that are degraded already: leave out --degradation, or "
-            "--degraded"
-        )
-    degradation = Damage.parse(asked or DEGRADATION) if options.degraded is None else None
-    what = "files" if degradation is None else str(degradation)
-    tau, change = _choose_change(options)
-    bench = open_bench(options)
-    open_flow = bench.subject.both_ways()
-    if taken := [name for name in METHODS if name in bench.references]:
-        raise ArgumentError(
-            f"a method to compare is called {taken[0]}, which is a name of this protocol: rename it"
-        )
-    sampled = options.sample_tau or bench.subject.default_tau
-    bench.subject.check(sampled)
-    taus = {"degraded": "", "superresolved": "0", "sampled": str(sampled), "restored": tau}
-
-    def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
-        picture = bench.read(files)
-        degraded = _degrade(picture, degradation)
-        lr = bench.cut.reduced(degraded, bench.subject.reduction)
-        flow = open_flow(lr)
-        images = {
-            "degraded": degraded,
-            "superresolved": flow.sample(ZERO, 0),
-            "sampled": flow.sample(sampled, 0),
-            "restored": _restore_latents(flow, degraded, change),
-        }
-        if sheet is not None:
-            cells = [("LR", lr)]
-            cells += [bench.cell(METHODS[name], image, picture) for name, image in images.items()]
-            cells.append(("HR", picture.hr))
-            shown = "degraded files" if degradation is None else what
-            title = f"{picture.name}, {shown}: {bench.subject.name}"
-            write_sheet(sheet, title, cells, [shown_place(picture.hr)], columns=6)
-        return [
-            *bench.reference_rows(picture, replace(picture, lr=lr)),
-            *(bench.row(picture, name, [image], taus[name]) for name, image in images.items()),
-        ]
-
+    case = _Case.open(options)
+    bench = case.bench
+    what = "files" if case.degradation is None else str(case.degradation)
+    tau = case.taus["restored"]
+    sampled = case.taus["sampled"]
     settings: dict[str, Any] = {"degradation": what, "normalise": options.normalise, "tau": tau}
     results, rows = bench.measure(
-        options, rows_of, measured="restoration", sample_tau=str(sampled), **settings
+        options,
+        case.measure_picture,
+        measured="restoration",
+        sample_tau=sampled,
+        **settings,
     )
     means = {name: bench.means(rows, method=name) for name in METHODS}
     summary = bench.summary(
@@ -106,12 +79,7 @@ def restore(options: Options) -> Table:
         f"{_describe(options, tau)}",
         "LR-PSNR compares with the reduction of the photograph, not of the degraded picture.",
         **settings,
-        sampled_tau=str(sampled),
-        **{
-            f"{metric}_{name}": value
-            for name, row in means.items()
-            for metric, value in row.items()
-        },
+        sampled_tau=sampled,
     )
     results.write_summary(summary)
     captions = METHODS | {
@@ -123,6 +91,84 @@ def restore(options: Options) -> Table:
     return bench.table(lines, summary["notes"])
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """What is measured of each picture.
+
+    Attributes:
+        degradation: None if the pictures are files that are degraded already.
+        change: what restores latents.
+        taus: temperatures by method, as text.
+    """
+
+    bench: Bench
+    open_flow: OpenFlow
+    degradation: Damage | None
+    change: Change
+    sample_tau: LevelTaus
+    taus: Mapping[str, str]
+
+    @classmethod
+    def open(cls, options: Options) -> _Case:
+        """Raises: SRFlowError."""
+        asked = options.only_degradation()
+        if asked is not None and options.degraded is not None:
+            raise ArgumentError(
+                "--degraded has pictures that are degraded already: leave out --degradation, or "
+                "--degraded"
+            )
+        degradation = Damage.parse(asked or DEGRADATION) if options.degraded is None else None
+        tau, change = _choose_change(options)
+        bench = open_bench(options)
+        open_flow = bench.subject.both_ways()
+        taken = [name for name in METHODS if name in bench.references]
+        if taken:
+            raise ArgumentError(
+                f"a method to compare is called {taken[0]}, which is a name of this protocol: "
+                "rename it"
+            )
+        sample_tau = options.sample_tau or bench.subject.default_tau
+        bench.subject.check(sample_tau)
+        return cls(
+            bench=bench,
+            open_flow=open_flow,
+            degradation=degradation,
+            change=change,
+            sample_tau=sample_tau,
+            taus={
+                "degraded": "",
+                "superresolved": "0",
+                "sampled": str(sample_tau),
+                "restored": tau,
+            },
+        )
+
+    def measure_picture(self, files: PictureFiles, sheet: Path | None) -> list[Row]:
+        """The rows of a picture: other methods, which see the reduced degraded one, and METHODS."""
+        bench = self.bench
+        picture = bench.read(files)
+        degraded = _degrade(picture, self.degradation)
+        lr = bench.cut.reduced(degraded, bench.subject.reduction)
+        flow = self.open_flow(lr)
+        images = {
+            "degraded": degraded,
+            "superresolved": flow.sample(ZERO, 0),
+            "sampled": flow.sample(self.sample_tau, 0),
+            "restored": _restore_latents(flow, degraded, self.change),
+        }
+        if sheet is not None:
+            cells = [("LR", lr)]
+            cells += [bench.cell(METHODS[name], image, picture) for name, image in images.items()]
+            cells.append(("HR", picture.hr))
+            shown = "degraded files" if self.degradation is None else str(self.degradation)
+            title = f"{picture.name}, {shown}: {bench.subject.name}"
+            write_sheet(sheet, title, cells, [shown_place(picture.hr)], columns=6)
+        rows = bench.reference_rows(picture, replace(picture, lr=lr))
+        for name, image in images.items():
+            rows.append(bench.row(picture, name, [image], self.taus[name]))
+        return rows
+
+
 def _describe(options: Options, tau: str) -> str:
     """A sentence on how pictures are restored."""
     if options.normalise == "default":
@@ -131,10 +177,6 @@ def _describe(options: Options, tau: str) -> str:
         "Restored: latents of every channel, then of every position, get the mean and deviation of "
         f"true ones at τ {tau}, by the publication's formula. It gives no τ of restored pictures."
     )
-
-
-Change = Callable[[Latents, Tensor], Latents]
-"""A change of the latents of a degraded picture, 1×3×H×W in [0, 1]."""
 
 
 def _restore_latents(flow: ConditionedFlow, degraded: Tensor, change: Change) -> Tensor:
@@ -169,9 +211,7 @@ def _choose_change(options: Options) -> tuple[str, Change]:
 
 
 def _normalise_as_published(latents: Latents, tau: LevelTaus) -> Latents:
-    """Normalise by the publication's formula (its sections 4.3 and 4.5): every channel, then every
-    position.
-    """
+    """Normalise every channel, then every position (the publication's sections 4.3 and 4.5)."""
     taus = tau.by_level(list(latents.levels))
     return latents.normalised(taus, over="spatial").normalised(taus, over="local")
 

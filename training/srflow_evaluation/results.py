@@ -1,5 +1,4 @@
-"""The results of a protocol: `results.csv`, `summary.json`, and what a run that was stopped
-continues.
+"""The results of a protocol: `results.csv`, `summary.json`, and what a stopped run continues.
 
 Each picture's rows are a line of JSON, added to `measured.jsonl` when the picture is measured.
 results.csv is made of the lines.
@@ -46,13 +45,11 @@ class Results:
         if out.exists() and not out.is_dir():
             raise ArgumentError(f"-o {out} is a file; the results are a folder: name another")
         out.mkdir(parents=True, exist_ok=True)
-        remove_stale_parts(
-            *(out / name for name in ("results.csv", "settings.json", "summary.json"))
-        )
+        remove_stale_parts(out / "results.csv", out / "settings.json", out / "summary.json")
         self._check_settings(json.loads(json.dumps(dict(settings))))
-        self._rows: dict[_Key, list[Row]] = (
-            dict(_read_lines(self._lines)) if self._lines.is_file() else {}
-        )
+        self._rows: dict[_Key, list[Row]] = {}
+        if self._lines.is_file():
+            self._rows = dict(_read_lines(self._lines))
         self._forgotten: set[str] = set()
 
     def measure(
@@ -61,8 +58,10 @@ class Results:
         rows_of: Callable[[PictureFiles], list[Row]],
         progress: Callable[[str], None],
     ) -> list[Row]:
-        """Measure the pictures that are not yet measured, write results.csv, and return all rows in
-        their order.
+        """Measure the pictures that are not yet measured, and write results.csv.
+
+        Returns:
+            All rows, in the pictures' order.
         """
         keys = {files.name: (files.name, files.sha256) for files in pictures}
         left = [
@@ -76,11 +75,11 @@ class Results:
             )
         start = time.monotonic()
         for number, files in enumerate(left):
-            spent = time.monotonic() - start
-            rest = (
-                f", about {_duration(spent / number * (len(left) - number))} left" if number else ""
-            )
-            progress(f"picture {number + 1} of {len(left)}: {files.name}{rest}")
+            line = f"picture {number + 1} of {len(left)}: {files.name}"
+            if number:
+                a_picture = (time.monotonic() - start) / number
+                line += f", about {_duration(a_picture * (len(left) - number))} left"
+            progress(line)
             self._add(keys[files.name], rows_of(files))
         rows = [row for key in keys.values() for row in self._rows[key]]
         text = io.StringIO(newline="")
@@ -96,8 +95,9 @@ class Results:
         self._forgotten.add(name)
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write summary.json; a figure that is not finite becomes null, because JSON has no word
-        for it.
+        """Write summary.json.
+
+        A figure that is not finite becomes null, because JSON has no word for it.
         """
         content = json.dumps(_finite(summary), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.out / "summary.json", (content + "\n").encode())
@@ -118,11 +118,12 @@ class Results:
             raise ArgumentError(
                 f"{state} is damaged: delete {self.out}, or name another folder"
             ) from error
-        if names := sorted(
-            key for key in {*saved, *settings} if saved.get(key) != settings.get(key)
-        ):
+        names = {*saved, *settings}
+        different = sorted(name for name in names if saved.get(name) != settings.get(name))
+        if different:
             raise ArgumentError(
-                f"-o {self.out} holds figures measured otherwise (different: {', '.join(names)}): "
+                f"-o {self.out} holds figures measured otherwise (different: "
+                f"{', '.join(different)}): "
                 "name another folder, or delete it"
             )
 
@@ -150,10 +151,8 @@ def _read_lines(path: Path) -> Iterator[tuple[_Key, list[Row]]]:
         for line in file:
             try:
                 entry = json.loads(line)
-                yield (
-                    (str(entry["picture"]), str(entry["sha256"])),
-                    [dict(row) for row in entry["rows"]],
-                )
+                key = (str(entry["picture"]), str(entry["sha256"]))
+                yield key, [dict(row) for row in entry["rows"]]
             except (ValueError, KeyError, TypeError):
                 continue
 
@@ -168,11 +167,9 @@ def _finite(value: Any) -> Any:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{round(seconds)} s"
     minutes = round(seconds / 60)
-    return (
-        f"{round(seconds)} s"
-        if seconds < 90
-        else f"{minutes} min"
-        if minutes < 90
-        else f"{seconds / 3600:.1f} h"
-    )
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{seconds / 3600:.1f} h"

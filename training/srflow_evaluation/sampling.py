@@ -1,5 +1,4 @@
-"""The protocols that draw samples: over the temperature, the best of n, all of them, and models
-side by side.
+"""The protocols that draw samples: over τ, the best of n, all of them, and models side by side.
 
 Tables and figures of the publication and its supplement: the main tables, table 1, figures 2 to 8
 and 11 to 17; the challenge "Learning the super-resolution space" (NTIRE 2021); and the field's test
@@ -103,11 +102,13 @@ def _plot_over_tau(options: Options, bench: Bench, of_models: _RowsByModel, othe
     headings[VARIANCE] = f"diversity: {SPREAD[VARIANCE][0]}"
     chosen = dict.fromkeys(("psnr", "ssim", perception.name, VARIANCE, *options.metrics))
     panels = []
-    for name in (name for name in chosen if name in headings):
-        curves = {
-            label: [(row["tau"], row[name]) for row in rows if isinstance(row["tau"], float)]
-            for label, rows in of_models.items()
-        }
+    for name in chosen:
+        if name not in headings:
+            continue
+        curves = {}
+        for label, rows in of_models.items():
+            of_one_tau = [row for row in rows if isinstance(row["tau"], float)]
+            curves[label] = [(row["tau"], row[name]) for row in of_one_tau]
         if any(curves.values()):
             lines = {other: means[name] for other, means in others.items() if name in means}
             panels.append(Panel(headings[name], "τ", curves=curves, lines=lines))
@@ -121,18 +122,22 @@ def _plot_plane(options: Options, bench: Bench, of_models: _RowsByModel, others:
     distortion = bench.metrics[0]
     if distortion.name != "psnr" or perception == distortion:
         return
-    points = {
-        name: (means[distortion.name], means[perception.name]) for name, means in others.items()
-    }
-    curves = {
-        label: [
+    points = {}
+    for name, means in others.items():
+        points[name] = (means[distortion.name], means[perception.name])
+    curves = {}
+    for label, rows in of_models.items():
+        curves[label] = [
             (row[distortion.name], row[perception.name], label_at(MODEL, row["tau"]))
             for row in rows
         ]
-        for label, rows in of_models.items()
-    }
-    labels = (f"distortion: {distortion.heading}", f"perception: {perception.heading}")
-    panel = Panel("", *labels, curves=curves, points=points)
+    panel = Panel(
+        title="",
+        x=f"distortion: {distortion.heading}",
+        y=f"perception: {perception.heading}",
+        curves=curves,
+        points=points,
+    )
     write_plot(options.out / "perception_distortion.png", bench.title, [panel])
 
 
@@ -156,8 +161,9 @@ BEST_SAMPLES = 10
 
 @torch.no_grad()
 def best_of_n(options: Options) -> Table:
-    """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheets;
-    return the table.
+    """Measure and write results.csv (a row per sample), summary.json, best_of_n.png and sheets.
+
+    Return the table.
 
     Raises:
         SRFlowError.
@@ -165,7 +171,6 @@ def best_of_n(options: Options) -> Table:
     count = options.sample_count(BEST_SAMPLES, "best-of-n compares samples")
     tau = options.sampling_tau(BEST_TAU)
     bench = open_bench(options)
-    best_by = perceptual_metric(bench.metrics)
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
         picture = bench.read(files)
@@ -175,7 +180,8 @@ def best_of_n(options: Options) -> Table:
         for seed in range(count):
             image = sample(tau, seed)
             rows.append(bench.row(picture, MODEL, [image], tau, sample=str(seed)))
-            images += [] if sheet is None else [image]
+            if sheet is not None:
+                images.append(image)
         if sheet is not None:
             _draw_best(bench, sheet, picture, rows, images)
         return [*bench.reference_rows(picture, sample=""), *rows]
@@ -184,28 +190,43 @@ def best_of_n(options: Options) -> Table:
     means = _best_means(bench, rows, count)
     summary = bench.summary("best-of-n", rows, means, tau=str(tau))
     results.write_summary(summary)
-    chosen = {"psnr", "ssim", best_by.name, "lr_psnr", *options.metrics}
-    others = _plotted_references(summary)
-    panels = [
-        Panel(
-            f"{metric.heading}\nof the sample best by it",
-            "n",
+    title = f"best of n samples at τ {tau}, whole pictures against HR\n{bench.title}"
+    panels = _plot_best(options, bench, means, _plotted_references(summary))
+    write_plot(options.out / "best_of_n.png", title, panels)
+    lines: list[Line] = [(f"best of {row['n']}", row) for row in means]
+    return bench.table([*summary["references"].items(), *lines], summary["notes"])
+
+
+def _plot_best(
+    options: Options,
+    bench: Bench,
+    means: Sequence[Mapping[str, Any]],
+    others: _Means,
+) -> list[Panel]:
+    """A panel for each metric: its best over n."""
+    perception = perceptual_metric(bench.metrics)
+    chosen = {"psnr", "ssim", perception.name, "lr_psnr", *options.metrics}
+    panels = []
+    for metric in bench.metrics:
+        if metric.name not in chosen:
+            continue
+        panel = Panel(
+            title=f"{metric.heading}\nof the sample best by it",
+            x="n",
             curves={bench.labels[MODEL]: [(row["n"], row[metric.name]) for row in means]},
             lines={name: of_method[metric.name] for name, of_method in others.items()},
             first_tick=1,
         )
-        for metric in bench.metrics
-        if metric.name in chosen
-    ]
-    title = f"best of n samples at τ {tau}, whole pictures against HR\n{bench.title}"
-    write_plot(options.out / "best_of_n.png", title, panels)
-    lines: list[Line] = [(f"best of {row['n']}", row) for row in means]
-    lines[0] = (lines[0][0], {**means[0], "tau": tau.in_json})  # no choice: a plain sample
-    return bench.table([*summary["references"].items(), *lines], summary["notes"])
+        panels.append(panel)
+    return panels
 
 
 def _draw_best(
-    bench: Bench, path: Path, picture: Picture, rows: Sequence[Row], images: Sequence[Tensor]
+    bench: Bench,
+    path: Path,
+    picture: Picture,
+    rows: Sequence[Row],
+    images: Sequence[Tensor],
 ) -> None:
     """Draw figure 7: for each n, the best of the first n samples."""
     metric = perceptual_metric(bench.metrics)
@@ -252,8 +273,9 @@ _COMMON = 0.995  # the share of deviations that the map shows below its brightes
 
 @torch.no_grad()
 def random_samples(options: Options) -> Table:
-    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
-    the table.
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets.
+
+    Return the table.
 
     Raises:
         SRFlowError.
@@ -271,14 +293,19 @@ def random_samples(options: Options) -> Table:
         return [*bench.reference_rows(picture), bench.sampled_row(picture, MODEL, tau, drawn)]
 
     results, rows = bench.measure(
-        options, rows_of, sheets=SHEETS, measured="deviation", tau=str(tau), samples=count
+        options,
+        rows_of,
+        sheets=SHEETS,
+        measured="deviation",
+        tau=str(tau),
+        samples=count,
     )
-    spread = sorted(
-        (float(row[DIVERSITY]), str(row["picture"])) for row in rows if row["method"] == MODEL
-    )
-    (least, fewest), (most, widest) = spread[0], spread[-1]
+    of_model = [row for row in rows if row["method"] == MODEL]
+    spread = sorted((float(row[DIVERSITY]), str(row["picture"])) for row in of_model)
+    least, sure = spread[0]
+    most, unsure = spread[-1]
     extremes = (
-        f"The samples of {widest} differ most (diversity {most:.2f}/255), those of {fewest} least "
+        f"The samples of {unsure} differ most (diversity {most:.2f}/255), those of {sure} least "
         f"({least:.2f}/255)."
     )
     mean = bench.mean_row(rows, MODEL, tau)
@@ -289,18 +316,22 @@ def random_samples(options: Options) -> Table:
 
 
 def _draw_deviation(
-    bench: Bench, path: Path, picture: Picture, tau: LevelTaus, samples: Sequence[Tensor]
+    bench: Bench,
+    path: Path,
+    picture: Picture,
+    tau: LevelTaus,
+    samples: Sequence[Tensor],
 ) -> None:
     """Draw the input, other methods, the photograph and the deviation; below them the samples."""
-    rows, columns = place = shown_place(picture.hr)
+    place = shown_place(picture.hr)
     deviation = figures.deviation_map(samples)
-    shown = deviation[..., rows, columns]
-    top = max(1, math.ceil(float(shown.flatten().quantile(_COMMON))))
+    shown = deviation[..., place[0], place[1]]
+    common = float(shown.flatten().quantile(_COMMON))
+    top = max(1, math.ceil(common))
     scale = f"deviation: black 0, yellow {top}/255\nmean here {float(shown.mean()):.1f}"
     cells = [("LR", picture.lr)]
-    cells += [
-        bench.cell(name, method(picture), picture) for name, method in bench.references.items()
-    ]
+    for name, method in bench.references.items():
+        cells.append(bench.cell(name, method(picture), picture))
     cells += [("HR", picture.hr), (scale, heat_map(deviation, top))]
     across = len(cells)
     cells += [bench.cell(f"sample {seed}", image, picture) for seed, image in enumerate(samples)]
@@ -318,8 +349,9 @@ SCRATCH = "from scratch"
 
 @torch.no_grad()
 def compare(options: Options) -> Table:
-    """Measure and write results.csv, summary.json and sheets (a row per crop, a column per method);
-    return the table.
+    """Measure and write results.csv, summary.json and sheets (a row per crop, a column per method).
+
+    Return the table.
 
     Raises:
         SRFlowError.
@@ -350,15 +382,17 @@ def encoder_init(options: Options) -> Table:
     roles = _roles(bench.models)
     sampled = _side_by_side(options, bench, "encoder-init")
     summary = sampled.summary
-    rows = sorted(summary["rows"], key=lambda row: roles.get(row["method"], "") == SCRATCH)
-    for row in rows:
-        row |= {"encoder": roles[row["method"]]} if row["method"] in roles else {}
-    summary["rows"] = rows
+    summary["rows"].sort(key=lambda row: roles.get(row["method"], "") == SCRATCH)
     lines: list[Line] = [*summary["references"].items()]
-    for row in rows:
-        labels = [row["method"], *([row["encoder"]] if "encoder" in row else [])]
-        lines.append((", ".join([*labels, label_at(MODEL, row["tau"])]), row))
-    if unknown := [name for name in bench.models if name not in roles]:
+    for row in summary["rows"]:
+        labels = [row["method"]]
+        if row["method"] in roles:
+            row["encoder"] = roles[row["method"]]
+            labels.append(row["encoder"])
+        labels.append(label_at(MODEL, row["tau"]))
+        lines.append((", ".join(labels), row))
+    unknown = [name for name in bench.models if name not in roles]
+    if unknown:
         summary["notes"].append(
             f"No file notes where the encoder of {' and '.join(unknown)} came from, so no "
             "difference is stated. Checkpoints of srflow-train note it."
@@ -370,23 +404,18 @@ def encoder_init(options: Options) -> Table:
 
 
 def _add_differences(sampled: Sampled) -> list[Line]:
-    """Add to the summary what a trained encoder gains; return the lines of the table that say
-    so.
-    """
+    """Add to the summary what a trained encoder gains, and return its lines of the table."""
     bench = sampled.bench
     summary = sampled.summary
     trained, scratch = summary["rows"]
-    forms = {**{metric.name: metric.form for metric in bench.metrics}, DIVERSITY: ".2f"}
+    forms = {metric.name: metric.form for metric in bench.metrics}
+    forms[DIVERSITY] = ".2f"
     gains = {name: trained[name] - scratch[name] for name in forms}
     wins = _count_wins(sampled, trained["method"], scratch["method"])
     summary |= {"difference": gains, "trained_is_better_on": wins}
-    return [
-        ("trained − scratch", {name: f"{gain:+{forms[name]}}" for name, gain in gains.items()}),
-        (
-            "the trained one is better on",
-            {name: f"{count} of {len(bench.pictures)}" for name, count in wins.items()},
-        ),
-    ]
+    differences = {name: f"{gain:+{forms[name]}}" for name, gain in gains.items()}
+    counts = {name: f"{count} of {len(bench.pictures)}" for name, count in wins.items()}
+    return [("trained − scratch", differences), ("the trained one is better on", counts)]
 
 
 def _side_by_side(options: Options, bench: Bench, protocol: str) -> Sampled:
@@ -405,35 +434,33 @@ def _roles(models: Mapping[str, Subject]) -> dict[str, str]:
 
     Raises: ArgumentError if both began alike.
     """
-    roles = {
-        name: PRETRAINED if subject.started_from else SCRATCH
-        for name, subject in models.items()
-        if subject.started_from is not None
-    }
+    roles = {}
+    for name, subject in models.items():
+        if subject.started_from is not None:
+            roles[name] = PRETRAINED if subject.started_from else SCRATCH
     if len(roles) == 2 and len(set(roles.values())) == 1:
-        (both,) = set(roles.values())
         raise ArgumentError(
-            f"both models started {both}, as their notes say: name one of each kind"
+            f"both models started {min(roles.values())}, as their notes say: name one of each kind"
         )
     return roles
 
 
 def _count_wins(sampled: Sampled, one: str, other: str) -> dict[str, int]:
     """On how many pictures one model is better than another, by metric."""
-    rows = [[row for row in sampled.rows if row["method"] == name] for name in (one, other)]
-    pairs = list(zip(*rows, strict=True))
-    metrics = sampled.bench.metrics
-    signs = {metric.name: 1 if metric.better == "higher" else -1 for metric in metrics}
-    return {
-        name: sum(sign * (float(a[name]) - float(b[name])) > 0 for a, b in pairs)
-        for name, sign in signs.items()
-    }
+    rows = [row for row in sampled.rows if row["method"] == one]
+    others = [row for row in sampled.rows if row["method"] == other]
+    wins = {}
+    for metric in sampled.bench.metrics:
+        sign = 1 if metric.better == "higher" else -1
+        wins[metric.name] = 0
+        for row, against in zip(rows, others, strict=True):
+            gain = float(row[metric.name]) - float(against[metric.name])
+            wins[metric.name] += sign * gain > 0
+    return wins
 
 
 def _draw_side_by_side(bench: Bench, path: Path, picture: Picture, cells: Sequence[Cell]) -> None:
-    """Draw figures 11 to 13: a row for each crop; in columns LR images, methods, and the
-    photograph.
-    """
+    """Draw figures 11 to 13: a row for each crop, with LR images, methods and the photograph."""
     title = f"{picture.name}, ×{bench.subject.scale}; figures are of the whole picture"
     write_sheet(path, title, [*cells, ("HR", picture.hr)], shown_places(picture.hr, CROPS))
 
@@ -447,6 +474,12 @@ NTIRE_SAMPLES = 10
 WORST = "lr_psnr_worst"
 """Column: the smallest LR-PSNR of a picture's samples; in summary.json the smallest of all."""
 
+_NTIRE_NOTE = (
+    "{} is the diversity score, 0 to 100, mean over pictures: how much closer, in percent, the "
+    "photograph would be than the best sample, if each pixel could be taken from the sample that "
+    "is best there. The worst LR-PSNR is of all samples of all pictures; the other figures are "
+    "means over samples."
+)
 _NOT_LPIPS = (
     " The challenge computed {} by the spatial LPIPS (AlexNet), whose weights are not on this "
     "machine; by FLIP it is not comparable with published scores."
@@ -455,19 +488,22 @@ _NOT_LPIPS = (
 
 @torch.no_grad()
 def ntire21(options: Options) -> Table:
-    """Measure and write results.csv (a row per picture and method), summary.json and sheets; return
-    the table.
+    """Measure and write results.csv (a row per picture and method), summary.json and sheets.
+
+    Return the table.
 
     Raises:
         SRFlowError.
     """
+    # more than 15 locals: the score's name follows from what measures it
     count = options.sample_count(NTIRE_SAMPLES, "the diversity score compares samples")
     tau = options.sampling_tau(NTIRE_TAU)
     if options.metrics and "lr_psnr" not in options.metrics:
         raise ArgumentError("ntire21 is about LR-PSNR: add lr_psnr to --metrics")
     bench = open_bench(options)
-    heading, distance = _distance(bench)
+    heading, distance = _choose_distance(bench)
     score = f"diversity_score_{heading.lower()}"
+    measure_lr_psnr = next(metric for metric in bench.metrics if metric.name == "lr_psnr").measure
 
     def rows_of(files: PictureFiles, sheet: Path | None) -> list[Row]:
         picture = bench.read(files)
@@ -475,24 +511,22 @@ def ntire21(options: Options) -> Table:
         images = [sample(tau, seed) for seed in range(count)]
         if sheet is not None:
             _draw_samples(bench, sheet, picture, images)
-        lr_psnr = next(metric for metric in bench.metrics if metric.name == "lr_psnr")
-        own: Row = {
-            WORST: min(lr_psnr.measure(image, picture, bench.convention) for image in images),
-            score: figures.space_diversity([distance(image, picture.hr) for image in images]),
-            DIVERSITY: figures.diversity(images),
-        }
-        return [*bench.reference_rows(picture), {**bench.row(picture, MODEL, images, tau), **own}]
+        lr_psnrs = [measure_lr_psnr(image, picture, bench.convention) for image in images]
+        distances = [distance(image, picture.hr) for image in images]
+        row = bench.row(picture, MODEL, images, tau)
+        row[WORST] = min(lr_psnrs)
+        row[score] = figures.space_diversity(distances)
+        row[DIVERSITY] = figures.diversity(images)
+        return [*bench.reference_rows(picture), row]
 
     results, rows = bench.measure(options, rows_of, measured="ntire21", tau=str(tau), samples=count)
     worst = min(float(row[WORST]) for row in rows if row["method"] == MODEL)
-    line = {"tau": tau.in_json, **bench.means(rows, [DIVERSITY, score], method=MODEL), WORST: worst}
+    means = bench.means(rows, [DIVERSITY, score], method=MODEL)
+    line = {"tau": tau.in_json, **means, WORST: worst}
     symbol = f"S{str(count).translate(str.maketrans('0123456789', '₀₁₂₃₄₅₆₇₈₉'))}"
-    note = (
-        f"{symbol} is the diversity score, 0 to 100, mean over pictures: how much closer, in "
-        "percent, the photograph would be than the best sample, if each pixel could be taken from "
-        "the sample that is best there. The worst LR-PSNR is of all samples of all pictures; the "
-        "other figures are means over samples."
-    ) + ("" if heading == "LPIPS" else _NOT_LPIPS.format(symbol))
+    note = _NTIRE_NOTE.format(symbol)
+    if heading != "LPIPS":
+        note += _NOT_LPIPS.format(symbol)
     more = {"tau": tau.in_json, "samples": count, "diversity_scores": {score: heading}}
     summary = bench.summary("ntire21", rows, [line], note, **more)
     results.write_summary(summary)
@@ -501,9 +535,8 @@ def ntire21(options: Options) -> Table:
         score: (f"{symbol} by {heading} ↑", ".2f"),
         **DIVERSITY_COLUMN,
     }
-    return bench.table(
-        [*summary["references"].items(), (f"τ {tau}", line)], summary["notes"], columns
-    )
+    lines = [*summary["references"].items(), (f"τ {tau}", line)]
+    return bench.table(lines, summary["notes"], columns)
 
 
 def _draw_samples(bench: Bench, path: Path, picture: Picture, samples: Sequence[Tensor]) -> None:
@@ -514,9 +547,8 @@ def _draw_samples(bench: Bench, path: Path, picture: Picture, samples: Sequence[
     write_sheet(path, title, cells, [shown_place(picture.hr)], columns=6)
 
 
-def _distance(bench: Bench) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
-    """A distance at each pixel, 1×1×H×W, and its name: spatial LPIPS, or FLIP where its weights are
-    not there.
+def _choose_distance(bench: Bench) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
+    """A distance at each pixel, 1×1×H×W, and its name: spatial LPIPS, or FLIP without its weights.
 
     Raises: MissingExtraError if neither is there.
     """
@@ -543,8 +575,9 @@ NOTE = (
 
 @torch.no_grad()
 def standard(options: Options) -> Table:
-    """Measure each set into a folder of its own, as `compare` does; return a line for each method
-    and temperature.
+    """Measure each set into a folder of its own, as `compare` does.
+
+    Return a line for each method and temperature.
 
     Each model stands at τ 0 and at its default, if no temperature is named.
 
@@ -553,8 +586,9 @@ def standard(options: Options) -> Table:
     """
     check_out(options)
     lpips = ("lpips",) if weights_file("alex") is not None else ()
-    cells: dict[str, dict[str, str]] = {}
-    for name, folder in _sets(options.hr).items():
+    columns = []
+    rows: dict[str, list[str]] = {}
+    for name, folder in _find_sets(options.hr).items():
         of_set = replace(
             options,
             hr=folder / "HR",
@@ -574,33 +608,32 @@ def standard(options: Options) -> Table:
             protocol="standard",
         )
         sampled.results.write_summary(sampled.summary)
+        columns.append(f"{name} ({len(bench.pictures)})")
         metrics = sorted(bench.metrics, key=lambda metric: metric.name != "y_psnr")  # first
-        for method, row in sampled.lines():
-            cell = " / ".join(format(row[metric.name], metric.form) for metric in metrics)
-            cells.setdefault(method, {})[f"{name} ({len(bench.pictures)})"] = cell
-    columns = list(next(iter(cells.values())))
+        for method, means in sampled.lines():
+            cell = " / ".join(format(means[metric.name], metric.form) for metric in metrics)
+            rows.setdefault(method, [method]).append(cell)
     headings = " / ".join(metric.heading for metric in metrics)
     scale = bench.subject.scale
     note = NOTE.format(
-        scale=scale, samples=options.samples or SAMPLES, reduction=bench.subject.reduction
+        scale=scale,
+        samples=options.samples or SAMPLES,
+        reduction=bench.subject.reduction,
     )
-    notes = [f"{headings}, ×{scale}. {note}", *([] if lpips or options.metrics else [MISSING])]
-    return Table(
-        ["method", *columns],
-        [[name, *(of[key] for key in columns)] for name, of in cells.items()],
-        notes,
-    )
+    notes = [f"{headings}, ×{scale}. {note}"]
+    if not lpips and not options.metrics:
+        notes.append(MISSING)
+    return Table(["method", *columns], [*rows.values()], notes)
 
 
-def _sets(hr: Path) -> dict[str, Path]:
-    """The sets in a folder, or the one that it is, by name. Raises: ArgumentError if there is
-    none.
-    """
+def _find_sets(hr: Path) -> dict[str, Path]:
+    """The sets in a folder, or the one that it is, by name. Raises: ArgumentError for none."""
     if (hr / "HR").is_dir():
         return {hr.resolve().name: hr}
-    sets = {
-        folder.parent.name: folder.parent for folder in sorted(hr.glob("*/HR")) if folder.is_dir()
-    }
+    sets = {}
+    for folder in sorted(hr.glob("*/HR")):
+        if folder.is_dir():
+            sets[folder.parent.name] = folder.parent
     if not sets:
         raise ArgumentError(
             f"--hr {hr} has no SET/HR with photographs: make it by benchmarks/standard_sets.py"

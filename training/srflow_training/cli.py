@@ -150,7 +150,7 @@ def train(
             trainer = Trainer(settings, data=data, out=out, val=val, resume=resume)
             if is_first_process():
                 _describe(trainer)
-            checkpoint = trainer.run(*((_report, click.echo) if is_first_process() else ()))
+            checkpoint = trainer.run(*([_report] if is_first_process() else []))
     except SRFlowError as error:
         fail(str(error))
     except OSError as error:

@@ -1,5 +1,6 @@
-"""Every figure for how close an image is to its photograph, for `srflow-eval`, validation and the
-losses.
+"""Every figure for how close an image is to its photograph.
+
+They are for `srflow-eval`, validation and the losses.
 
 Images are N×3×H×W, RGB in [0, 1].
 
@@ -17,7 +18,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import piq
 import torch
 from torch import Tensor
@@ -52,46 +52,47 @@ def psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
 
 
 def y_psnr(image: Tensor, reference: Tensor, *, border: int) -> float:
-    """PSNR in dB of the luma (BT.601, 16 to 235 of 255, as MATLAB's rgb2ycbcr but not rounded),
-    peak 255.
+    """PSNR in dB of the luma, peak 255, without `border` pixels on every side, at most 100 dB.
 
-    Without `border` pixels on every side, at most 100 dB.
+    BT.601, 16 to 235 of 255, as MATLAB's rgb2ycbcr but not rounded.
     """
     weights = torch.tensor([65.481, 128.553, 24.966])[None, :, None, None] / 255
-    return _decibels(
-        ((_inner(as_shown(image), border) - _inner(reference, border)) * weights).sum(dim=1)
-    )
+    difference = _inner(as_shown(image), border) - _inner(reference, border)
+    return _decibels((difference * weights).sum(dim=1))
 
 
 def ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
-    """SSIM (Wang et al., 2004), mean over the RGB channels, at full size, without `border` pixels;
+    """SSIM (Wang et al., 2004), mean over the RGB channels, at full size, without `border` pixels.
+
     1 is equality.
     """
-    return float(
-        piq.ssim(_inner(as_shown(image), border), _inner(reference, border), downsample=False)
-    )
+    one = _inner(as_shown(image), border)
+    other = _inner(reference, border)
+    return float(piq.ssim(one, other, downsample=False))
 
 
 def uniform_ssim(image: Tensor, reference: Tensor, *, border: int) -> float:
-    """SSIM with uniform 7×7 windows, as the publication's measuring code has it: mean over the RGB
-    channels.
+    """SSIM with uniform 7×7 windows, as the publication's measuring code has it.
 
-    At each position whose window is inside the picture; variances have n − 1 in their denominator.
-    1 is equality.
+    Mean over the RGB channels, at each position whose window is inside the picture. Variances have
+    n − 1 in their denominator. 1 is equality.
     """
-    one, other = (_inner(x, border).double() for x in (as_shown(image), reference))
+    one = _inner(as_shown(image), border).double()
+    other = _inner(reference, border).double()
     mean_one = _windows(one)
     mean_other = _windows(other)
+    square_one = mean_one * mean_one
+    square_other = mean_other * mean_other
+    product = mean_one * mean_other
     unbiased = 49 / 48
-    variance_one = unbiased * (_windows(one * one) - mean_one * mean_one)
-    variance_other = unbiased * (_windows(other * other) - mean_other * mean_other)
-    covariance = unbiased * (_windows(one * other) - mean_one * mean_other)
+    variance_one = unbiased * (_windows(one * one) - square_one)
+    variance_other = unbiased * (_windows(other * other) - square_other)
+    covariance = unbiased * (_windows(one * other) - product)
     c1 = 0.01**2
     c2 = 0.03**2
-    luminance = (2 * mean_one * mean_other + c1) / (
-        mean_one * mean_one + mean_other * mean_other + c1
-    )
-    return float((luminance * (2 * covariance + c2) / (variance_one + variance_other + c2)).mean())
+    luminance = (2 * mean_one * mean_other + c1) / (square_one + square_other + c1)
+    structure = luminance * (2 * covariance + c2) / (variance_one + variance_other + c2)
+    return float(structure.mean())
 
 
 def mean_magnitude(difference: Tensor) -> Tensor:
@@ -100,25 +101,27 @@ def mean_magnitude(difference: Tensor) -> Tensor:
 
 
 def bits_per_dimension_loss(nats: Tensor, image: Tensor) -> Tensor:
-    """Negative of the mean of log-densities, [N] in nats, in bits per value of an image N×3×H×W in
-    [0, 1].
+    """Negative log-density, in bits per value of an image N×3×H×W in [0, 1]: the figure `nll`.
 
-    The figure `nll`. log2 256 is not added, unlike in :func:`bits_per_dimension`, so it is negative
-    for most images.
+    log2 256 is not added, unlike in :func:`bits_per_dimension`, so it is negative for most images.
+
+    Args:
+        nats: log-densities, [N].
     """
     return -nats.mean() / (math.log(2) * image[0].numel())
 
 
 def bits_per_dimension(nats: Tensor, image: Tensor) -> float:
-    """Negative of the mean of log-densities, [N] in nats, in bits per value of an image N×3×H×W,
-    for 8-bit levels.
+    """Negative log-density, in bits per value of an image N×3×H×W, for 8-bit levels.
 
     The runtime's figure: :attr:`srflow_sdk.Latents.bits_per_dimension`.
+
+    Args:
+        nats: log-densities, [N].
     """
     height, width = image.shape[2:]
-    return picture_latents.bits_per_dimension(
-        float(nats.double().mean()), height=height, width=width
-    )
+    mean = float(nats.double().mean())
+    return picture_latents.bits_per_dimension(mean, height=height, width=width)
 
 
 # Perception
@@ -144,20 +147,22 @@ def haarpsi(image: Tensor, reference: Tensor) -> float:
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
-    """Number of scales that MS-SSIM has for a size in pixels, each half as large as the one before:
-    at most five.
-    """
-    return min(len(_MS_SSIM_WEIGHTS), ((min(height, width) - 1) // 10).bit_length())
+    """Number of scales that MS-SSIM has for a size in pixels: at most five, each half the last."""
+    windows = (min(height, width) - 1) // 10
+    return min(len(_MS_SSIM_WEIGHTS), windows.bit_length())
 
 
 def ms_ssim(image: Tensor, reference: Tensor) -> float:
-    """Multi-scale SSIM (Wang et al., 2003), mean over the RGB channels, from 11 pixels a side; 1 is
-    equality.
+    """Multi-scale SSIM (Wang et al., 2003), mean over the RGB channels, from 11 pixels a side.
+
+    1 is equality.
 
     With the first of the five scales that fit the image: five from 161 pixels.
     """
-    weights = torch.tensor(_MS_SSIM_WEIGHTS[: ms_ssim_scales(*image.shape[2:])])
-    return float(piq.multi_scale_ssim(as_shown(image), reference, scale_weights=weights))
+    scales = ms_ssim_scales(*image.shape[2:])
+    weights = torch.tensor(_MS_SSIM_WEIGHTS[:scales])
+    score = piq.multi_scale_ssim(as_shown(image), reference, scale_weights=weights)
+    return float(score)
 
 
 def has_flip() -> bool:
@@ -175,10 +180,14 @@ def flip_map(image: Tensor, reference: Tensor) -> Tensor:
     one, other = (
         x[0].permute(1, 2, 0).contiguous().float().numpy() for x in (as_shown(image), reference)
     )
-    settings = {"ppd": FLIP_PIXELS_PER_DEGREE}
-    errors: np.ndarray[Any, np.dtype[np.float32]] = flip_evaluator.evaluate(
-        other, one, "LDR", applyMagma=False, computeMeanError=False, parameters=settings
-    )[0]
+    errors, *_ = flip_evaluator.evaluate(
+        other,
+        one,
+        "LDR",
+        applyMagma=False,
+        computeMeanError=False,
+        parameters={"ppd": FLIP_PIXELS_PER_DEGREE},
+    )
     return torch.from_numpy(errors).permute(2, 0, 1)[None]
 
 
@@ -194,33 +203,32 @@ def lpips_loss(network: LPIPS, image: Tensor, reference: Tensor) -> Tensor:
 
 
 def multi_scale_lpips_loss(network: LPIPS, image: Tensor, reference: Tensor) -> Tensor:
-    """The mean of LPIPS at three sizes, of images N×3×H×W that are not clipped, H and W at least
-    64.
+    """The mean of LPIPS at three sizes, of images N×3×H×W, not clipped, of at least 64 pixels.
 
     At full size the middle is taken, a quarter of the pixels, because that costs most; reduced by 2
     and by 4, all.
     """
     reference = reference.to(image.dtype)
-    top, left = image.shape[2] // 4, image.shape[3] // 4
-    middle = [x[:, :, top:-top, left:-left] for x in (image, reference)]
-    pairs = [middle, *([F.avg_pool2d(x, side) for x in (image, reference)] for side in (2, 4))]
+    top = image.shape[2] // 4
+    left = image.shape[3] // 4
+    pairs = [[x[:, :, top:-top, left:-left] for x in (image, reference)]]
+    for side in (2, 4):
+        pairs.append([F.avg_pool2d(x, side) for x in (image, reference)])
     return torch.stack([lpips_loss(network, *pair) for pair in pairs]).mean()
 
 
 @torch.no_grad()
 def lpips_map(network: LPIPS, image: Tensor, reference: Tensor) -> Tensor:
     """LPIPS at each pixel, 1×1×H×W."""
-    return network.maps(as_shown(image).to(network.device), reference.to(network.device)).to(
-        image.device
-    )
+    shown = as_shown(image).to(network.device)
+    return network.maps(shown, reference.to(network.device)).to(image.device)
 
 
 @torch.no_grad()
 def lpips(network: LPIPS, image: Tensor, reference: Tensor) -> float:
     """LPIPS (Zhang et al., 2018) with the network's backbone; 0 is equality."""
-    return float(
-        lpips_loss(network, as_shown(image).to(network.device), reference.to(network.device))
-    )
+    shown = as_shown(image).to(network.device)
+    return float(lpips_loss(network, shown, reference.to(network.device)))
 
 
 # Consistency with the LR image
@@ -229,9 +237,7 @@ def lpips(network: LPIPS, image: Tensor, reference: Tensor) -> float:
 def lr_consistency_loss(
     image: Tensor, reference: Tensor, *, scale: int, reduction: Reduction
 ) -> Tensor:
-    """Mean absolute error of the reduced image, not rounded, against the reduced reference, both
-    N×3×H×W.
-    """
+    """Mean absolute error of the reduced image, not rounded, against the reduced reference."""
     return REDUCTIONS[reduction](image - reference, scale).abs().mean()  # a reduction is linear
 
 
@@ -242,27 +248,27 @@ def lr_psnr(
 
     Without `border` LR pixels on every side.
     """
-    return psnr(
-        REDUCTIONS[reduction](as_shown(image), image.shape[2] // lr.shape[2]), lr, border=border
-    )
+    scale = image.shape[2] // lr.shape[2]
+    reduced = REDUCTIONS[reduction](as_shown(image), scale)
+    return psnr(reduced, lr, border=border)
 
 
 def colour_shift(image: Tensor, reference: Tensor) -> float:
-    """Absolute difference between the means of a channel and its reference, averaged over R, G and
-    B, /255.
-    """
-    return float((as_shown(image) - reference).mean(dim=(0, 2, 3)).abs().mean() * 255)
+    """Absolute difference between the means of a channel and its reference, averaged, /255."""
+    shifts = (as_shown(image) - reference).mean(dim=(0, 2, 3))
+    return float(shifts.abs().mean() * 255)
 
 
 # A regular grid
 
 
 def grid_loss(image: Tensor, *, period: int) -> Tensor:
-    """Mean amplitude of the waves that repeat every `period` pixels, in images N×C×H×W: a scalar, 0
-    for a flat image.
+    """Mean amplitude of the waves that repeat every `period` pixels: 0 for a flat image.
 
-    H and W: multiples of period. A Hann window keeps whatever else is in the image away from these
-        frequencies.
+    A Hann window keeps whatever else is in the image away from these frequencies.
+
+    Args:
+        image: N×C×H×W, multiples of period.
     """
     height, width = image.shape[2:]
     rows, columns = (
@@ -270,9 +276,8 @@ def grid_loss(image: Tensor, *, period: int) -> Tensor:
     )
     # there are no transforms in half precision
     with torch.autocast(image.device.type, enabled=False):
-        pixels = F.pixel_unshuffle(image.float() * (rows[:, None] * columns), period).sum(
-            dim=(2, 3)
-        )
+        windowed = image.float() * (rows[:, None] * columns)
+        pixels = F.pixel_unshuffle(windowed, period).sum(dim=(2, 3))
         waves: Tensor = torch.fft.fft2(pixels.reshape(len(image), -1, period, period))
         amplitudes = waves.flatten(2)[..., 1:].abs()
     return amplitudes.mean()
@@ -292,8 +297,9 @@ def specks(image: Tensor, reference: Tensor) -> float:
     ours = _from_median(as_shown(image))
     photograph = _from_median(reference)
     luma = _luma(reference)
-    smooth = _largest_around(luma, 15) + _largest_around(-luma, 15) < _SMOOTH
-    alone = (ours > _SPECK) & (ours > 2 * _largest_around(photograph, 7)) & smooth
+    span = _largest_around(luma, 15) + _largest_around(-luma, 15)
+    stands_out = (ours > _SPECK) & (ours > 2 * _largest_around(photograph, 7))
+    alone = stands_out & (span < _SMOOTH)
     return 10_000 * float(alone.float().mean())
 
 
@@ -307,8 +313,7 @@ def sample_difference(image: Tensor, other: Tensor) -> float:
 
 
 def deviation_map(samples: Sequence[Tensor]) -> Tensor:
-    """Standard deviation over n samples of one LR image at each pixel, the mean over R, G and B:
-    1×1×H×W, /255.
+    """Standard deviation over n samples at each pixel, the mean of R, G and B: 1×1×H×W, /255.
 
     n − 1 in its denominator, divided by c₄(n): few normal values have, on average, too small a
     deviation, of 3 values by 11 %. So the expected value does not depend on n.
@@ -321,16 +326,14 @@ def deviation_map(samples: Sequence[Tensor]) -> Tensor:
         raise ArgumentError(
             f"diversity is a standard deviation: give at least 2 samples, not {count}"
         )
-    c4 = math.sqrt(2 / (count - 1)) * math.exp(
-        math.lgamma(count / 2) - math.lgamma((count - 1) / 2)
-    )
-    deviation = torch.stack([as_shown(sample) for sample in samples]).std(dim=0)
-    return deviation.mean(dim=1, keepdim=True) * (255 / c4)
+    gammas = math.lgamma(count / 2) - math.lgamma((count - 1) / 2)
+    c4 = math.sqrt(2 / (count - 1)) * math.exp(gammas)
+    shown = torch.stack([as_shown(sample) for sample in samples])
+    return shown.std(dim=0).mean(dim=1, keepdim=True) * (255 / c4)
 
 
 def diversity(samples: Sequence[Tensor]) -> float:
-    """The mean of :func:`deviation_map` over pixels, in 8-bit levels: the publication's, in its
-    section 5.
+    """The mean of :func:`deviation_map` over pixels, /255: the publication's, in its section 5.
 
     Raises:
         ArgumentError: for one sample.
@@ -339,19 +342,19 @@ def diversity(samples: Sequence[Tensor]) -> float:
 
 
 def variance(samples: Sequence[Tensor]) -> float:
-    """The variance over samples of each pixel and channel, n − 1 in its denominator, averaged, in
-    (8-bit levels)².
+    """The variance over samples of each pixel and channel, averaged, in (8-bit levels)².
 
-    What the publication's supplement plots; not the square of :func:`diversity`, which averages
-    deviations.
+    It has n − 1 in its denominator. The publication's supplement plots it. It is not the square of
+    :func:`diversity`, which averages deviations.
     """
-    return float(torch.stack([as_shown(sample) for sample in samples]).var(dim=0).mean() * 255**2)
+    shown = torch.stack([as_shown(sample) for sample in samples])
+    return float(shown.var(dim=0).mean() * 255**2)
 
 
 def space_diversity(maps: Sequence[Tensor]) -> float:
-    """Diversity score of n samples, 0 to 100, from the distances d_s(p) of each sample s to the
-    photograph at p.
+    """Diversity score of n samples, 0 to 100, from their distances to the photograph at each place.
 
+    d_s(p) is the distance of sample s at p. The score is
     100·(min_s mean_p d_s(p) − mean_p min_s d_s(p)) / (min_s mean_p d_s(p)): how much closer the
     photograph would be if each place could be taken from the sample that is best there. 0 if all
     samples are the same, or one is the photograph. The S₁₀ of NTIRE 2021, "Learning the
@@ -369,7 +372,10 @@ def space_diversity(maps: Sequence[Tensor]) -> float:
         )
     distances = torch.stack([distance.double() for distance in maps])
     best = float(distances.flatten(1).mean(dim=1).min())
-    return 100 * (best - float(distances.amin(dim=0).mean())) / best if best > 0 else 0.0
+    if not best > 0:
+        return 0.0
+    of_best_places = float(distances.amin(dim=0).mean())
+    return 100 * (best - of_best_places) / best
 
 
 def nonfinite(image: Tensor) -> int:
@@ -380,18 +386,19 @@ def nonfinite(image: Tensor) -> int:
 def _from_median(image: Tensor) -> Tensor:
     """How far each luma is from the median of its 3×3, 1×1×H×W."""
     luma = _luma(image)
-    around = F.unfold(F.pad(luma, (1, 1, 1, 1), "replicate"), 3).median(dim=1).values
-    return (luma - around.reshape(luma.shape)).abs()
+    padded = F.pad(luma, (1, 1, 1, 1), "replicate")
+    median = F.unfold(padded, 3).median(dim=1).values
+    return (luma - median.reshape(luma.shape)).abs()
 
 
 def _luma(image: Tensor) -> Tensor:
-    return (image * torch.tensor([0.299, 0.587, 0.114])[None, :, None, None].to(image)).sum(
-        dim=1, keepdim=True
-    )
+    weights = torch.tensor([0.299, 0.587, 0.114])[None, :, None, None]
+    return (image * weights.to(image)).sum(dim=1, keepdim=True)
 
 
 def _decibels(difference: Tensor) -> float:
-    return min(100.0, float(-10 * torch.log10(difference.double().square().mean())))
+    error = difference.double().square().mean()
+    return min(100.0, float(-10 * torch.log10(error)))
 
 
 def _inner(image: Tensor, border: int) -> Tensor:

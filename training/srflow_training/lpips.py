@@ -166,8 +166,9 @@ class LPIPS(nn.Module):
         return torch.stack(layers).sum(dim=0)
 
     def _layers(self, image: Tensor, reference: Tensor) -> list[Tensor]:
-        """Distances at the positions of each layer, N×1×H'×W'; each feature vector over the
-        channels has length 1.
+        """Distances at the positions of each layer, N×1×H'×W'.
+
+        Each feature vector over the channels has length 1.
         """
         layers = []
         for number, (one, other) in enumerate(

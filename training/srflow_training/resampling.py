@@ -1,11 +1,8 @@
-"""Reduction and enlargement like MATLAB's imresize, whose bicubic is the convention of SR
-benchmarks.
-"""
+"""Reduction and enlargement like MATLAB's imresize, whose bicubic SR benchmarks agree on."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,24 +10,37 @@ from torch.nn import functional as F
 
 
 def reduce_bicubic(image: Tensor, scale: int) -> Tensor:
-    """Reduce N×C×sh×sw to N×C×h×w: antialiased bicubic (a = −0.5), mirrored borders; not rounded,
-    not clipped.
+    """Reduce N×C×sh×sw to N×C×h×w: antialiased bicubic (a = −0.5), mirrored borders.
+
+    Values are not rounded and not clipped.
     """
-    return _resize(image, 1 / scale, border=1, scale=scale)
+    padded = mirror_pad(image, 4 * scale)
+    return reduce_window(padded, scale, margin=4, reduction="bicubic")
 
 
 def reduce_bilinear(image: Tensor, scale: int) -> Tensor:
-    """Reduce N×C×sh×sw to N×C×h×w: antialiased bilinear (2·scale pixels wide), mirrored borders;
-    not rounded.
+    """Reduce N×C×sh×sw to N×C×h×w: antialiased bilinear (2·scale pixels wide), mirrored borders.
+
+    Values are not rounded.
     """
-    return _resize(image, 1 / scale, border=1, scale=scale, mode="bilinear")
+    padded = mirror_pad(image, 4 * scale)
+    return reduce_window(padded, scale, margin=4, reduction="bilinear")
 
 
 def enlarge_bicubic(image: Tensor, scale: int) -> Tensor:
-    """Enlarge N×C×h×w to N×C×sh×sw: bicubic (a = −0.5), mirrored borders; not rounded, not
-    clipped.
+    """Enlarge N×C×h×w to N×C×sh×sw: bicubic (a = −0.5), mirrored borders.
+
+    Values are not rounded and not clipped.
     """
-    return _resize(image, scale, border=scale, scale=scale)
+    large = F.interpolate(
+        mirror_pad(image, 4),
+        scale_factor=scale,
+        mode="bicubic",
+        antialias=True,
+        align_corners=False,
+    )
+    margin = 4 * scale
+    return large[..., margin:-margin, margin:-margin]
 
 
 REDUCTIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
@@ -58,43 +68,20 @@ def reduce_in_passes(image: Tensor, scale: int, reduction: str) -> Tensor:
 
 
 def reduce_window(image: Tensor, scale: int, *, margin: int, reduction: str) -> Tensor:
-    """Reduce an inner part, around which the image has `margin` LR pixels, at least 2: the same
-    values, unpadded.
-    """
+    """Reduce an inner part, around which the image has `margin` LR pixels, at least 2."""
     resized = F.interpolate(
         image, scale_factor=1 / scale, mode=reduction, antialias=True, align_corners=False
     )
     return resized[..., margin:-margin, margin:-margin]
 
 
-def _resize(
-    image: Tensor,
-    factor: float,
-    *,
-    border: int,
-    scale: int,
-    mode: Literal["bicubic", "bilinear"] = "bicubic",
-) -> Tensor:
-    """Pad by four kernel supports, resize, and crop the resized padding."""
-    pad = 4 * scale if factor < 1 else 4
-    padded = mirror_pad(image, pad)
-    resized = F.interpolate(
-        padded, scale_factor=factor, mode=mode, antialias=True, align_corners=False
-    )
-    margin = 4 * border
-    return resized[..., margin:-margin, margin:-margin]
-
-
 def mirror_pad(image: Tensor, pad: int) -> Tensor:
-    """Symmetric padding (the edge pixel is repeated), of any width, on all four sides of
-    N×C×H×W.
-    """
+    """Pad N×C×H×W on all four sides, by any width: mirrored, with the edge pixel repeated."""
     for axis in (2, 3):
         size = image.shape[axis]
         positions = torch.arange(-pad, size + pad, device=image.device) % (2 * size)
-        image = image.index_select(
-            axis, torch.where(positions < size, positions, 2 * size - 1 - positions)
-        )
+        mirrored = torch.where(positions < size, positions, 2 * size - 1 - positions)
+        image = image.index_select(axis, mirrored)
     return image
 
 

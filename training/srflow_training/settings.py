@@ -28,7 +28,7 @@ ITERATIONS = 200_000
 ITERATIONS_FROM_SCRATCH = 300_000
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Weight = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 CountOrZero = Annotated[int, Field(ge=0, le=10**9)]
 Crops = Annotated[int, Field(ge=1, le=1 << 16)]
@@ -45,24 +45,21 @@ def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 _Ascending = AfterValidator(_ascending)
-Range = Annotated[
-    tuple[Annotated[float, Field(gt=0, le=1000)], Annotated[float, Field(gt=0, le=1000)]],
-    _Ascending,
-]
-Sigmas = Annotated[
-    tuple[Annotated[float, Field(gt=0, le=2)], Annotated[float, Field(gt=0, le=2)]], _Ascending
-]
-Factors = Annotated[
-    tuple[Annotated[float, Field(ge=0.1, le=4)], Annotated[float, Field(ge=0.1, le=4)]], _Ascending
-]
-Qualities = Annotated[
-    tuple[Annotated[int, Field(ge=1, le=100)], Annotated[int, Field(ge=1, le=100)]], _Ascending
-]
+_Positive = Annotated[float, Field(gt=0, le=1000)]
+_Sigma = Annotated[float, Field(gt=0, le=2)]
+_Factor = Annotated[float, Field(ge=0.1, le=4)]
+_Quality = Annotated[int, Field(ge=1, le=100)]
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+Range = Annotated[tuple[_Positive, _Positive], _Ascending]
+Sigmas = Annotated[tuple[_Sigma, _Sigma], _Ascending]
+Factors = Annotated[tuple[_Factor, _Factor], _Ascending]
+Qualities = Annotated[tuple[_Quality, _Quality], _Ascending]
 
 
 class Section(BaseModel):
-    """Fields of one section; errors name a field that is unknown, missing, of the wrong type or out
-    of range.
+    """Fields of one section.
+
+    Errors name a field that is unknown, missing, of the wrong type or out of range.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -274,15 +271,15 @@ class Objective(Section):
             not have it.
     """
 
-    noise: Annotated[float, Field(ge=0)] = 4 / math.sqrt(3)
+    noise: NotNegative = 4 / math.sqrt(3)
     teacher: Share = 0.0
-    l1: Weight = 0.0
+    l1: NotNegative = 0.0
     l1_every: Count = 1
-    grid: Weight = 0.0
-    perceptual: Weight = 0.0
+    grid: NotNegative = 0.0
+    perceptual: NotNegative = 0.0
     perceptual_loss: Literal["lpips_vgg", "ms_lpips_vgg", "gmsd"] = "gmsd"
     perceptual_tau: Annotated[float, Field(ge=0, le=MAX_TAU)] = 0.8
-    lr_consistency: Weight = 0.0
+    lr_consistency: NotNegative = 0.0
 
     def needs_noise(self, kind: str) -> bool:
         """True if training draws noise.
@@ -334,16 +331,13 @@ class Schedule(Section):
     encoder: str = ""
     start: str = ""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 5e-4
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (
-        0.9,
-        0.99,
-    )
+    betas: tuple[_Decay, _Decay] = (0.9, 0.99)
     decay: Literal["steps", "cosine"] = "steps"
     warmup: CountOrZero = 0
     freeze_encoder: Share = 0.5
     accumulate: Crops = 1
-    clip_norm: Annotated[float, Field(ge=0)] = 5.0
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    clip_norm: NotNegative = 5.0
+    ema: _Decay = 0.999
     best: str = ""
     save_every: Count = 500
     log_every: Count = 50

@@ -6,6 +6,7 @@ import io
 import math
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +31,12 @@ _FLOW = {  # 1: higher is better
 _ENCODER = {"psnr": 1, "y_psnr": 1, "ssim": 1}
 
 
+@dataclass(frozen=True)
 class States:
     """`iteration-*.pt` files in a folder, written atomically: the newest `keep`."""
 
-    def __init__(self, folder: Path, *, keep: int) -> None:
-        self.folder = folder
-        self.keep = keep
+    folder: Path
+    keep: int
 
     def files(self) -> list[Path]:
         """The state files, oldest first."""
@@ -69,8 +70,9 @@ class States:
 
 
 def first_difference(one: RunSettings, other: RunSettings, ignored: Mapping[str, set[str]]) -> str:
-    """The first field outside hardware in which two runs differ, with both values; empty if there
-    is none.
+    """The first field outside hardware in which two runs differ, with both values.
+
+    Empty if there is none.
 
     Args:
         ignored: {section: fields to skip}.

@@ -32,7 +32,7 @@ from srflow_training.checkpoints import (
     load_with_notes,
     save_checkpoint,
 )
-from srflow_training.data import Batch, Crops, Photos, loader, pairs_picture
+from srflow_training.data import Batch, Crops, Photos, Report, loader, pairs_picture
 from srflow_training.hardware import choose_precision, launch_fabric
 from srflow_training.inputs import is_first_process
 from srflow_training.model import Encoder, PlainEncoder, SRFlow
@@ -46,8 +46,14 @@ _logger = logging.getLogger(__name__)
 
 _FREE_ON_RESUME = {
     "schedule": {
-        *("iterations", "learning_rate", "accumulate", "best", "keep"),
-        *("save_every", "log_every", "validate_every"),
+        "iterations",
+        "learning_rate",
+        "accumulate",
+        "best",
+        "keep",
+        "save_every",
+        "log_every",
+        "validate_every",
     },
     "data": {"workers", "cache"},
 }
@@ -137,7 +143,7 @@ class Trainer:
                 "there"
             )
 
-    def _open_validation(self, folder: Path, report: Callable[[str], None]) -> Validation:
+    def _open_validation(self, folder: Path, report: Report) -> Validation:
         config = self.settings.config()
         data = self.settings.data
         return Validation(
@@ -188,37 +194,23 @@ class Trainer:
             return self.model
         return self.average.module  # type: ignore[return-value]
 
-    def run(
-        self,
-        report: Callable[[dict[str, float]], None] = lambda _: None,
-        say: Callable[[str], None] = lambda _: None,
-    ) -> Path:
+    def run(self, report: Callable[[dict[str, float]], None] = lambda _: None) -> Path:
         """Train to the end. Returns the checkpoint to export.
 
         Ctrl-C, SIGTERM and SIGHUP take effect after the current step, and its state is saved.
 
         Args:
             report: gets figures every `log_every` iterations.
-            say: gets an estimate after the second one.
 
         Raises:
             DivergedError.
             KeyboardInterrupt.
         """
-        second = self.iteration + 2  # the first step chooses kernels
         with deferred_interrupts(*STOPPING) as interrupts, self._log() as log:
             meter = Meter(self._mean_of_ranks)
-            for batch in loader(
-                self.crops, start=self.iteration, workers=self.settings.data.workers
-            ):
-                started = time.monotonic()
+            workers = self.settings.data.workers
+            for batch in loader(self.crops, start=self.iteration, workers=workers):
                 meter.add(self.step(batch))
-                left = self.schedule.iterations - self.iteration
-                if self.iteration == second and left:
-                    say(
-                        f"the other {left:,} iterations take about "
-                        f"{_hours(left * (time.monotonic() - started))}"
-                    )
                 figures = self._figures(meter)
                 if figures:
                     log(figures, batch)
@@ -245,9 +237,8 @@ class Trainer:
         pressed = interrupts.number is not None
         if self.fabric.world_size == 1:
             return pressed
-        return bool(
-            self._mean_of_ranks(torch.tensor(float(pressed), device=self.fabric.device)) > 0
-        )
+        share = torch.tensor(float(pressed), device=self.fabric.device)
+        return bool(self._mean_of_ranks(share) > 0)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """Do one update, or skip it if not finite.
@@ -289,22 +280,19 @@ class Trainer:
         return {**terms, "gradient_norm": norm.detach()}
 
     def _gradients(self, *batch: Tensor) -> dict[str, Tensor]:
-        """Compute the gradients of this rank's crops, in as many parts as the settings say; return
-        their mean terms.
+        """Compute the gradients of this rank's crops, in as many parts as the settings say.
+
+        Return their mean terms.
         """
         size = len(batch[0])
-        parts = list(
-            zip(*(x.tensor_split(min(self.schedule.accumulate, size)) for x in batch), strict=True)
-        )
+        count = min(self.schedule.accumulate, size)
+        parts = list(zip(*(images.tensor_split(count) for images in batch), strict=True))
         sums: dict[str, Tensor] = {}
         for number, part in enumerate(parts, start=1):
             share = len(part[0]) / size
             # the ranks' gradients are averaged once, after the last part
-            with (
-                self.fabric.no_backward_sync(self.objective)
-                if number < len(parts)
-                else nullcontext()
-            ):
+            is_last = number == len(parts)
+            with nullcontext() if is_last else self.fabric.no_backward_sync(self.objective):
                 with_l1 = self.settings.objective.has_l1_at(self.iteration)
                 terms: dict[str, Tensor] = self.objective(*part, with_l1=with_l1)
                 self.fabric.backward(terms["loss"] * share)
@@ -334,17 +322,11 @@ class Trainer:
             fix = "begin again"
         data, val = self.folders
         rate = f"schedule.learning_rate={min(self.schedule.learning_rate / 4, _SAFE_RATE):.3g}"
-        options = [
-            *begin,
-            "--data",
-            data,
-            *(["--val", val] if val else []),
-            "--out",
-            self.out,
-            "--set",
-            rate,
-        ]
-        command = command_line(["srflow-train", *map(str, options)])
+        options = [*begin, "--data", str(data)]
+        if val:
+            options += ["--val", str(val)]
+        options += ["--out", str(self.out), "--set", rate]
+        command = command_line(["srflow-train", *options])
         return DivergedError(
             f"{what} at iteration {self.iteration}: {fix} at a lower rate: {command}"
         )
@@ -477,9 +459,8 @@ class Trainer:
                     if name not in ("iteration", "seconds_left"):
                         tag = name if "/" in name else f"training/{name}"
                         writer.add_scalar(tag, value, self.iteration)
-                if self.validation is not None and any(
-                    name.startswith("validation/") for name in figures
-                ):
+                validated = any(name.startswith("validation/") for name in figures)
+                if self.validation is not None and validated:
                     grid = self.validation.grid(self.trained)
                     writer.add_image("validation/pictures", grid, self.iteration)
                 if not drawn:
@@ -488,12 +469,6 @@ class Trainer:
                 writer.flush()
 
             yield write
-
-
-def _hours(seconds: float) -> str:
-    if seconds >= 3600:
-        return f"{seconds / 3600:.1f} hours"
-    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 class Meter:
@@ -516,13 +491,10 @@ class Meter:
             self.terms.setdefault(name, []).append(term)
 
     def read(self, *, left: int) -> dict[str, float]:
-        """Mean of each term over the steps that have it, iterations per second, and seconds for
-        `left` iterations.
-        """
-        means = {
-            name: float(self.mean_of_ranks(torch.stack(values).mean()))
-            for name, values in self.terms.items()
-        }
+        """Means of the terms over the steps that have them, speed, and time for `left` steps."""
+        means = {}
+        for name, values in self.terms.items():
+            means[name] = float(self.mean_of_ranks(torch.stack(values).mean()))
         rate = self.steps / (time.monotonic() - self.started)
         return {**means, "iterations_per_second": rate, "seconds_left": left / rate}
 
@@ -573,23 +545,23 @@ def copy_weights(
     Raises:
         CheckpointError: naming the fields that differ.
     """
-    theirs, ours = (_shape_of(model) for model in (source, target))
-    if isinstance(given := _encoder_of(source), PlainEncoder) and not given.composed():
+    theirs = _shape_of(source)
+    ours = _shape_of(target)
+    given = _encoder_of(source)
+    if isinstance(given, PlainEncoder) and not given.composed():
         given.compose()
     state = source.state_dict()
     if not encoder:
         theirs |= {name: ours[name] for name in _ENCODER_ALONE}
         if len(theirs["stacked_blocks"]) == len(ours["stacked_blocks"]):
             theirs["stacked_blocks"] = ours["stacked_blocks"]
-        own = {
-            name: values
-            for name, values in target.state_dict().items()
-            if name.startswith("encoder.")
-        }
-        state = {
-            name: values for name, values in state.items() if not name.startswith("encoder.")
-        } | own
-    if different := [name for name in ours if theirs.get(name) != ours[name]]:
+        own = {name: values for name, values in state.items() if not name.startswith("encoder.")}
+        for name, values in target.state_dict().items():
+            if name.startswith("encoder."):
+                own[name] = values
+        state = own
+    different = [name for name in ours if theirs.get(name) != ours[name]]
+    if different:
         fix = " ".join(f"--set network.{name}={_as_yaml(theirs.get(name))}" for name in different)
         raise CheckpointError(
             f"{path}: does not fit this run's network: use another file, or {fix}"
@@ -603,13 +575,13 @@ def _encoder_of(model: SRFlow | Encoder) -> Encoder:
 
 def _shape_of(model: SRFlow | Encoder) -> dict[str, Any]:
     """The fields that must match to copy weights: all that change a tensor's size or meaning."""
-    shape = {
-        **UNUSED,
-        **(model.settings() if isinstance(model, Encoder) else model.config.to_dict()),
-    }
     if isinstance(model, Encoder):
-        shape["encoder"] = model.kind
-    free = ("clamp", "split_clamp", *([] if shape["residual"] else ["image_base"]))
+        shape = {**UNUSED, **model.settings(), "encoder": model.kind}
+    else:
+        shape = {**UNUSED, **model.config.to_dict()}
+    free = ["clamp", "split_clamp"]
+    if not shape["residual"]:
+        free.append("image_base")
     return {name: value for name, value in shape.items() if name not in free}
 
 
@@ -619,12 +591,11 @@ def _as_yaml(value: Any) -> str:
 
 
 def ramped_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
-    """Exponential moving average whose decay rises to `decay`, so that the initial weights are soon
-    forgotten.
-    """
+    """Moving average whose decay rises to `decay`: the initial weights are soon forgotten."""
 
     @torch.no_grad()
     def update(average: Any, current: Any, count: Tensor | int) -> None:
-        torch._foreach_lerp_(average, current, 1 - min(decay, (1 + int(count)) / (10 + int(count))))
+        rising = (1 + int(count)) / (10 + int(count))
+        torch._foreach_lerp_(average, current, 1 - min(decay, rising))
 
     return update

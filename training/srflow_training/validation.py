@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_sdk.model.manifest import Reduction
 from srflow_training.data import (
     MARGIN,
+    Report,
     degrade,
     image_files,
     read_photo,
@@ -82,7 +83,7 @@ class Validation:
         degradation: Degradation | None = None,
         count: int = 8,
         size: int = 256,
-        report: Callable[[str], None] = logger.warning,
+        report: Report = logger.warning,
     ) -> None:
         self.scale = scale
         self.multiple = multiple

@@ -40,8 +40,10 @@ def folder(tmp_path):
 def test_the_lr_of_a_crop_is_its_part_of_the_photographs_reduction(
     tmp_path, reduction, reduce, shift
 ):
-    """Inside and at the photograph's borders; with a shift, HR alone moves, by every offset up to
-    it."""
+    """Inside and at the photograph's borders.
+
+    With a shift, HR alone moves, by every offset up to it.
+    """
     pixels = texture(28, 60)
     save(tmp_path / "a.png", pixels)
     crops = crops_of(

@@ -64,8 +64,10 @@ def high_frequencies(image):
 
 
 def test_direct_damage_is_of_lr_pixels_and_comes_once():
-    """Blur, noise and compression are as large as a camera's pixels; nothing is resized but the
-    plain reduction."""
+    """Blur, noise and compression are as large as a camera's pixels.
+
+    Nothing is resized but the plain reduction.
+    """
     hr = torch.rand(1, 3, 256, 256, generator=torch.Generator().manual_seed(0)) * 0.4 + 0.3
     plain = reduce_bicubic(mirror_pad(hr, MARGIN * 4), 4)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
     assert torch.equal(damaged(hr, scale=4, direct=1, resize=1), plain)

@@ -1,5 +1,7 @@
-"""Metrics that libraries compute, against what their publications define; the others are in
-test_figures.py."""
+"""Metrics that libraries compute, against what their publications define.
+
+The others are in test_figures.py.
+"""
 
 import numpy as np
 import pytest

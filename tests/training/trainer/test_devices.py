@@ -59,8 +59,10 @@ def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
 @pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_two_processes_train_as_one_does(tmp_path, photos, precision):
-    """Two gloo processes: actnorms see the whole batch, as one process's do; the weights are the
-    same on both."""
+    """Two gloo processes: actnorms see the whole batch, as one process's do.
+
+    The weights are the same on both.
+    """
     changes = {
         "data": {"batch": 4, "cache": str(tmp_path / "decoded")},
         "schedule": {"iterations": 4, "freeze_encoder": 0.5, "log_every": 1},

@@ -36,11 +36,12 @@ scratch."""
 SAMPLING_NOTES = ("default_tau", "auto_tau")
 """Notes of a bundle's manifest, so that an export of a network that was trained further has its
 default τ again."""
+AnyPath = str | os.PathLike[str]
 Model = TypeVar("Model", bound=nn.Module)
 
 
 def load_checkpoint(
-    path: str | os.PathLike[str], *, stacked_blocks: tuple[int, ...] | None = None
+    path: AnyPath, *, stacked_blocks: tuple[int, ...] | None = None
 ) -> SRFlow | Encoder:
     """Load the network in a checkpoint file: float32, on the CPU, in eval mode.
 
@@ -59,7 +60,7 @@ def load_checkpoint(
 
 
 def load_with_notes(
-    path: str | os.PathLike[str], *, stacked_blocks: tuple[int, ...] | None = None
+    path: AnyPath, *, stacked_blocks: tuple[int, ...] | None = None
 ) -> tuple[SRFlow | Encoder, dict[str, Any]]:
     """Load a checkpoint as :func:`load_checkpoint` does, and the notes given to
     :func:`save_checkpoint`.
@@ -80,8 +81,9 @@ def load_with_notes(
 
 
 def reduction_of(notes: Mapping[str, Any]) -> Reduction:
-    """How the LR images that a checkpoint was trained on were made; bicubic if its notes do not say
-    (published files).
+    """How the LR images that a checkpoint was trained on were made.
+
+    Bicubic if its notes do not say (published files).
 
     Raises:
         CheckpointError: for a reduction that this version does not know.
@@ -108,7 +110,7 @@ def default_tau_of(notes: Mapping[str, Any]) -> tuple[float | None, bool]:
 
 
 def _open_checkpoint(
-    path: str | os.PathLike[str], stacked_blocks: tuple[int, ...] | None
+    path: AnyPath, stacked_blocks: tuple[int, ...] | None
 ) -> tuple[SRFlow | Encoder, dict[str, str]]:
     """The network and the file's metadata."""
     state, metadata = read_tensors(Path(path))
@@ -146,7 +148,7 @@ def _open_checkpoint(
         ) from error
 
 
-def load_encoder(path: str | os.PathLike[str]) -> Encoder:
+def load_encoder(path: AnyPath) -> Encoder:
     """Load the LR encoder of any checkpoint that :func:`load_checkpoint` opens.
 
     Raises:
@@ -157,7 +159,7 @@ def load_encoder(path: str | os.PathLike[str]) -> Encoder:
 
 
 def save_checkpoint(
-    path: str | os.PathLike[str], model: SRFlow | Encoder, *, notes: Mapping[str, Any] | None = None
+    path: AnyPath, model: SRFlow | Encoder, *, notes: Mapping[str, Any] | None = None
 ) -> None:
     """Write our `.safetensors` atomically: weights, with the network's config and notes
     (JSON-ready) as metadata.

@@ -5,6 +5,7 @@ from srflow_training.data.damage import MARGIN, degrade, gaussian_blur, gaussian
 from srflow_training.data.photographs import (
     Photo,
     Photos,
+    Report,
     halved,
     image_files,
     read_photo,
@@ -13,6 +14,7 @@ from srflow_training.data.photographs import (
     size_of,
     teacher_name,
     to_image,
+    to_pixels,
 )
 
 __all__ = [
@@ -21,6 +23,7 @@ __all__ = [
     "Crops",
     "Photo",
     "Photos",
+    "Report",
     "degrade",
     "gaussian_blur",
     "gaussian_noise",
@@ -34,4 +37,5 @@ __all__ = [
     "size_of",
     "teacher_name",
     "to_image",
+    "to_pixels",
 ]

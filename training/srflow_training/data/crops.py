@@ -1,6 +1,4 @@
-"""Random crops of photographs and their LR images, in batches that can be made again, and are made
-ahead.
-"""
+"""Random crops of photographs and their LR images, in batches that can be made again."""
 
 from __future__ import annotations
 
@@ -8,23 +6,31 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import torch
+from numpy.random import Generator
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from srflow_sdk.errors import ImageError, SRFlowError
 from srflow_training.data.damage import MARGIN, degrade
-from srflow_training.data.photographs import Decoder, Photo, Photos, from_8_bit, to_image
+from srflow_training.data.photographs import (
+    Decoder,
+    Photo,
+    Photos,
+    Pixels,
+    from_8_bit,
+    to_image,
+    to_pixels,
+)
 from srflow_training.resampling import reduce_window, to_8_bit
 from srflow_training.settings import DataSettings
 
-Pixels = npt.NDArray[np.uint8]
 _FLIPPED = {"none": (), "horizontal": (1,), "both": (0, 1)}  # axes of H×W×C
 _MARGIN = 2  # LR pixels around a crop, as far as the kernels reach
 _MOST = 8  # pairs in a picture
@@ -32,8 +38,9 @@ _GRACE_S = 60
 
 
 class Batch(NamedTuple):
-    """One process's share of an iteration's crops, all float32; as processes exchange it, its
-    images are uint8.
+    """One process's share of an iteration's crops, all float32.
+
+    As processes exchange it, its images are uint8.
 
     Attributes:
         hr: N×3×crop×crop, RGB in [0, 1], multiples of 1/255.
@@ -74,17 +81,18 @@ class _Crop:
     transposed: bool
     noise: Tensor
 
-    def turned(self, pixels: Pixels) -> Pixels:
-        """Pixels as the crop is flipped and transposed, 3×H×W."""
-        turned: Pixels = np.flip(pixels, self.flipped).transpose(
-            (2, 1, 0) if self.transposed else (2, 0, 1)
-        )
+    def turn(self, pixels: Pixels) -> Pixels:
+        """Flip and transpose pixels as the crop is, to 3×H×W."""
+        flipped = np.flip(pixels, self.flipped)
+        turned: Pixels = flipped.transpose((2, 1, 0) if self.transposed else (2, 0, 1))
         return turned
 
 
+@dataclass(eq=False)
 class Crops(Dataset[Batch]):
-    """`crops[iteration]` is this rank's share of the iteration's batch; `len` is the number of
-    iterations.
+    """`crops[iteration]` is this rank's share of the iteration's batch.
+
+    `len` is the number of iterations.
 
     Crop i of a batch depends only on (seed, iteration, i) and the photographs. Rank r takes crops
     r, r + ranks, …, so the batch is the same for any number of ranks and workers, and after
@@ -98,27 +106,18 @@ class Crops(Dataset[Batch]):
         ImageError: if no photograph can be decoded.
     """
 
-    def __init__(
-        self,
-        photos: Photos,
-        settings: DataSettings,
-        *,
-        scale: int,
-        seed: int,
-        iterations: int,
-        noise: bool = True,
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        self.photos = photos
-        self.settings = settings
-        self.scale = scale
-        self.seed = seed
-        self.iterations = iterations
-        self.noise = noise
-        self.rank = rank
-        self.ranks = ranks
-        self.decoder = Decoder(settings.cache)
+    photos: Photos
+    settings: DataSettings
+    _: KW_ONLY
+    scale: int
+    seed: int
+    iterations: int
+    noise: bool = True
+    rank: int = 0
+    ranks: int = 1
+
+    def __post_init__(self) -> None:
+        self.decoder = Decoder(self.settings.cache)
         self._broken: dict[Path, str] = {}
 
     def __len__(self) -> int:
@@ -135,20 +134,20 @@ class Crops(Dataset[Batch]):
             self._crop(np.random.default_rng([self.seed, iteration, index]))
             for index in range(self.rank, self.settings.batch, self.ranks)
         ]
-        lrs = self._reduce([crop.window for crop in crops if crop.lr is None])
-        images = [(crop, next(lrs) if crop.lr is None else crop.lr) for crop in crops]
+        reduced = self._reduce([crop.window for crop in crops if crop.lr is None])
+        lrs = [next(reduced) if crop.lr is None else crop.lr for crop in crops]
         problems = [f"skipped: {line}" for line in self._broken.values()]
         if self.decoder.failure:
             problems.append(self.decoder.failure)
         return Batch(
-            hr=torch.from_numpy(_stack([crop.turned(crop.hr) for crop in crops])),
-            lr=torch.from_numpy(_stack([crop.turned(lr) for crop, lr in images])),
+            hr=_stack([crop.turn(crop.hr) for crop in crops]),
+            lr=_stack([crop.turn(lr) for crop, lr in zip(crops, lrs, strict=True)]),
             noise=torch.stack([crop.noise for crop in crops]),
-            teacher=torch.from_numpy(_stack([crop.turned(crop.teacher) for crop in crops])),
+            teacher=_stack([crop.turn(crop.teacher) for crop in crops]),
             problems=tuple(problems),
         )
 
-    def _crop(self, rng: np.random.Generator) -> _Crop:
+    def _crop(self, rng: Generator) -> _Crop:
         size = self.settings.crop
         pixels, lr_pixels, taught = self._draw(rng)
         top, left = self._place(rng, pixels, size)
@@ -170,10 +169,8 @@ class Crops(Dataset[Batch]):
             noise = torch.from_numpy(rng.standard_normal((3, size, size), dtype=np.float32))
         return _Crop(hr, teacher, lr, window, flipped, transposed, noise)
 
-    def _draw(self, rng: np.random.Generator) -> tuple[Pixels, Pixels | None, Pixels | None]:
-        """Draw a photograph that can be decoded: its pixels, and those of its LR file and its
-        teacher's, if any.
-        """
+    def _draw(self, rng: Generator) -> tuple[Pixels, Pixels | None, Pixels | None]:
+        """The pixels of a photograph that can be decoded, of its LR file and of its teacher's."""
         while len(self._broken) < len(self.photos):
             photo = self.photos.draw(rng)
             if photo.path in self._broken:
@@ -197,22 +194,25 @@ class Crops(Dataset[Batch]):
             return pixels, lr, None
         return pixels, lr, read(photo.teacher, height=self.scale * rows, width=self.scale * columns)
 
-    def _place(self, rng: np.random.Generator, pixels: Pixels, crop: int) -> tuple[int, int]:
+    def _place(self, rng: Generator, pixels: Pixels, crop: int) -> tuple[int, int]:
         """Top and left of the most detailed of `choose_of` random squares."""
         edge = self.photos.edge
         step = self.photos.step
         choices = [(size - crop - 2 * edge) // step + 1 for size in pixels.shape[:2]]
         places = [edge + step * rng.integers(choices) for _ in range(self.settings.choose_of)]
-        top, left = max(
-            places, key=lambda place: _detail(_square(pixels, place[0], place[1], crop))
-        )
+
+        def measure_detail(place: NDArray[np.int64]) -> float:
+            return _detail(_square(pixels, place[0], place[1], crop))
+
+        top, left = max(places, key=measure_detail)
         return int(top), int(left)
 
     def _downscaled(
-        self, pixels: Pixels, top: int, left: int, size: int, rng: np.random.Generator
+        self, pixels: Pixels, top: int, left: int, size: int, rng: Generator
     ) -> tuple[Pixels | None, Pixels]:
-        """The damaged LR image of a square, or None; and its window, of which a clean one is
-        reduced.
+        """The damaged LR image of a square, or None.
+
+        And its window, of which a clean one is reduced.
         """
         degradation = self.settings.degradation
         clean = degradation is None or rng.random() < degradation.clean
@@ -230,25 +230,25 @@ class Crops(Dataset[Batch]):
             clean=clean,
             soft=soft,
         )
-        return to_8_bit(lr)[0].permute(1, 2, 0).numpy(), window
+        return to_pixels(lr), window
 
     def _reduce(self, windows: list[Pixels]) -> Iterator[Pixels]:
-        """The squares' parts of the reduced photographs, whose borders depend on the pixels around
-        the squares.
-        """
+        """The squares' parts of the reduced photographs, which depend on the pixels around them."""
         if windows:
-            images = from_8_bit(
-                torch.from_numpy(_stack([window.transpose(2, 0, 1) for window in windows]))
-            )
+            images = from_8_bit(_stack([window.transpose(2, 0, 1) for window in windows]))
             reduced = reduce_window(
-                images, self.scale, margin=_MARGIN, reduction=self.settings.reduction
+                images,
+                self.scale,
+                margin=_MARGIN,
+                reduction=self.settings.reduction,
             )
             yield from to_8_bit(reduced).permute(0, 2, 3, 1).numpy()
 
 
-def _stack(images: list[Pixels]) -> Pixels:
+def _stack(images: list[Pixels]) -> Tensor:
     """Images C×H×W as N×C×H×W, in this order in memory too."""
-    return np.stack(images, out=np.empty((len(images), *images[0].shape), np.uint8))
+    stacked = np.empty((len(images), *images[0].shape), np.uint8)
+    return torch.from_numpy(np.stack(images, out=stacked))
 
 
 def _square(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
@@ -256,29 +256,29 @@ def _square(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
 
 
 def _surroundings(pixels: Pixels, top: int, left: int, side: int, margin: int) -> Pixels:
-    """A square with a margin around it; beyond its borders the photograph is mirrored, as in
-    reductions.
+    """A square with a margin around it.
+
+    Beyond its borders the photograph is mirrored, as in reductions.
     """
-    spans = [(start - margin, start + side + margin) for start in (top, left)]
-    inside = [
-        (max(0, start), min(end, size))
-        for (start, end), size in zip(spans, pixels.shape[:2], strict=True)
-    ]
-    (first_row, end_row), (first_column, end_column) = inside
-    if inside == spans:
-        return pixels[first_row:end_row, first_column:end_column]
-    missing = [
-        (start - span[0], span[1] - end) for span, (start, end) in zip(spans, inside, strict=True)
-    ]
-    return np.pad(
-        pixels[first_row:end_row, first_column:end_column], [*missing, (0, 0)], mode="symmetric"
-    )
+    inside = []
+    missing = []
+    for start, size in zip((top, left), pixels.shape[:2], strict=True):
+        first = start - margin
+        end = start + side + margin
+        inside.append(slice(max(0, first), min(end, size)))
+        missing.append((max(0, -first), max(0, end - size)))
+    part = pixels[inside[0], inside[1]]
+    if missing == [(0, 0), (0, 0)]:
+        return part
+    return np.pad(part, [*missing, (0, 0)], mode="symmetric")
 
 
 def _detail(crop: Pixels) -> float:
     """Mean absolute difference of neighbouring green pixels."""
     green = crop[..., 1].astype(np.int16)
-    return float(np.abs(np.diff(green, axis=0)).mean() + np.abs(np.diff(green, axis=1)).mean())
+    down = np.abs(np.diff(green, axis=0))
+    right = np.abs(np.diff(green, axis=1))
+    return float(down.mean() + right.mean())
 
 
 def pairs_picture(batch: Batch) -> Tensor:
@@ -288,7 +288,8 @@ def pairs_picture(batch: Batch) -> Tensor:
     hr = batch.hr[:_MOST]
     scale = hr.shape[3] // batch.lr.shape[3]
     lr = batch.lr[:_MOST].repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
-    return torch.cat(list(torch.cat([lr, hr], dim=3)), dim=1)
+    rows = torch.cat([lr, hr], dim=3)
+    return torch.cat(list(rows), dim=1)
 
 
 def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
@@ -348,7 +349,9 @@ class _Outcomes(Dataset[Batch | SRFlowError]):
 
 def _cores() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _leave_interrupts_to_the_main_process(_worker: int) -> None:

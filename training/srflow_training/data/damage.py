@@ -14,11 +14,12 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 import torch
+from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.model.manifest import Reduction
-from srflow_training.data.photographs import recompress
+from srflow_training.data.photographs import Codec, recompress, to_image, to_pixels
 from srflow_training.resampling import REDUCTIONS
 from srflow_training.settings import Degradation
 
@@ -37,7 +38,7 @@ def degrade(
     settings: Degradation,
     *,
     scale: int,
-    rng: np.random.Generator,
+    rng: Generator,
     reduction: Reduction = "bicubic",
     clean: bool = False,
     soft: bool = False,
@@ -53,46 +54,54 @@ def degrade(
         soft: blur the window first.
         clean: do no more than that.
     """
-    height, width = (side // scale for side in window.shape[2:])
     sigma = rng.uniform(*settings.soft_sigma) if soft else 0.0
     mild = not clean and bool(settings.mild) and rng.random() < settings.mild
     if clean or mild or (settings.direct and rng.random() < settings.direct):
         image = REDUCTIONS[reduction](window, scale)
-        image = gaussian_blur(image, (sigma, sigma)) if soft else image
+        if soft:
+            image = gaussian_blur(image, (sigma, sigma))
         if mild:
-            image = _compression(
-                image, settings.model_copy(update={"quality": settings.mild_quality}), 1.0, rng
-            )
+            mildly = settings.model_copy(update={"quality": settings.mild_quality})
+            image = _compression(image, mildly, 1.0, rng)
         elif not clean:
             image = _damage_once(image, settings, rng)
-        return image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
-    image = gaussian_blur(window, (sigma, sigma), zoom=scale) if soft else window
-    for number in range(1, settings.passes + 1):
-        for index in rng.permutation(len(_OPERATIONS)):
-            name, operation = _OPERATIONS[index]
-            if name == "resize" and number == settings.passes:
-                image = _resize_to(image, height, width, rng)
-            elif rng.random() < getattr(settings, name):
-                image = operation(image, settings, image.shape[3] / width, rng)
+    else:
+        image = window
+        if soft:
+            image = gaussian_blur(image, (sigma, sigma), zoom=scale)
+        height, width = (side // scale for side in window.shape[2:])
+        image = _damage_in_passes(image, settings, height, width, rng)
     return image[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
 
 
-def _damage_once(image: Tensor, settings: Degradation, rng: np.random.Generator) -> Tensor:
+def _damage_once(image: Tensor, settings: Degradation, rng: Generator) -> Tensor:
     """Damage LR pixels as a camera does."""
-    for operation, chance in (
-        (_blur, settings.blur),
-        (_noise, settings.noise),
-        (_compression, settings.compression),
-    ):
-        if rng.random() < chance:
-            image = operation(image, settings, 1.0, rng)
+    for name in ("blur", "noise", "compression"):
+        if rng.random() < getattr(settings, name):
+            image = _OPERATIONS[name](image, settings, 1.0, rng)
+    return image
+
+
+def _damage_in_passes(
+    image: Tensor, settings: Degradation, height: int, width: int, rng: Generator
+) -> Tensor:
+    """Damage an image on its way to the LR size, by all operations in random order."""
+    names = list(_OPERATIONS)
+    for number in range(1, settings.passes + 1):
+        for index in rng.permutation(len(names)):
+            name = names[index]
+            if name == "resize" and number == settings.passes:
+                image = _resize_to(image, height, width, rng)
+            elif rng.random() < getattr(settings, name):
+                zoom = image.shape[3] / width
+                image = _OPERATIONS[name](image, settings, zoom, rng)
     return image
 
 
 def gaussian_blur(
     image: Tensor, widths: tuple[float, float], *, angle: float = 0.0, zoom: float = 1.0
 ) -> Tensor:
-    """Blur N×C×H×W by a Gaussian;
+    """Blur N×C×H×W by a Gaussian.
 
     The image is taken as periodic: give it a margin of a few deviations, and cut that off.
 
@@ -104,12 +113,11 @@ def gaussian_blur(
     sin = math.sin(angle)
     along = cos * right + sin * down
     across = cos * down - sin * right
-    return _filter(
-        image, np.exp(-2 * math.pi**2 * ((widths[0] * along) ** 2 + (widths[1] * across) ** 2))
-    )
+    squares = (widths[0] * along) ** 2 + (widths[1] * across) ** 2
+    return _filter(image, np.exp(-2 * math.pi**2 * squares))
 
 
-def gaussian_noise(image: Tensor, deviation: float, rng: np.random.Generator) -> Tensor:
+def gaussian_noise(image: Tensor, deviation: float, rng: Generator) -> Tensor:
     """Noise to add to an image, of its shape."""
     return deviation * torch.from_numpy(rng.standard_normal(image.shape, dtype=np.float32))
 
@@ -117,28 +125,30 @@ def gaussian_noise(image: Tensor, deviation: float, rng: np.random.Generator) ->
 def _frequencies(image: Tensor, zoom: float) -> tuple[Values, Values]:
     """Of the rows and columns of a spectrum, in cycles per LR pixel."""
     height, width = image.shape[2:]
-    return np.fft.fftfreq(height)[:, None] * zoom, np.fft.rfftfreq(width) * zoom
+    rows = np.fft.fftfreq(height)[:, None]
+    columns = np.fft.rfftfreq(width)
+    return rows * zoom, columns * zoom
 
 
 def _filter(image: Tensor, shares: Values) -> Tensor:
     """Multiply the spectrum. By NumPy, whose transforms are the same for any number of threads."""
     spectrum = np.fft.rfft2(image.numpy()) * shares
-    return torch.from_numpy(np.fft.irfft2(spectrum, s=tuple(image.shape[2:])).astype(np.float32))
+    filtered = np.fft.irfft2(spectrum, s=tuple(image.shape[2:]))
+    return torch.from_numpy(filtered.astype(np.float32))
 
 
-def _blur(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
+def _blur(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
     """A Gaussian, or a sinc filter's disc in the spectrum. zoom: pixels per LR pixel."""
     if rng.random() < settings.sinc:
-        excess = (
-            np.hypot(*_frequencies(image, zoom)) - rng.uniform(*settings.sinc_cutoff)
-        ) / _SINC_EDGE
+        frequencies = np.hypot(*_frequencies(image, zoom))
+        excess = (frequencies - rng.uniform(*settings.sinc_cutoff)) / _SINC_EDGE
         return _filter(image, 0.5 - 0.5 * np.tanh(excess))
     first, second = rng.uniform(*settings.blur_sigma, size=2)
     widths = (first, second) if rng.random() < settings.anisotropic else (first, first)
     return gaussian_blur(image, widths, angle=rng.uniform(0, math.pi), zoom=zoom)
 
 
-def _resize(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
+def _resize(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
     """Change both sides by a factor that is as often under x as it is over 1/x."""
     low, high = settings.resize_factor
     factor = math.exp(rng.uniform(math.log(low), math.log(high)))
@@ -146,7 +156,7 @@ def _resize(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Ge
     return _resize_to(image, height, width, rng)
 
 
-def _resize_to(image: Tensor, height: int, width: int, rng: np.random.Generator) -> Tensor:
+def _resize_to(image: Tensor, height: int, width: int, rng: Generator) -> Tensor:
     mode = ("bilinear", "bicubic", "area")[rng.integers(3)]
     if mode == "area" and height < image.shape[2]:  # areas do not enlarge: they would repeat pixels
         return F.interpolate(image, (height, width), mode="area")
@@ -154,41 +164,34 @@ def _resize_to(image: Tensor, height: int, width: int, rng: np.random.Generator)
     return F.interpolate(image, (height, width), mode=mode, align_corners=False, antialias=True)
 
 
-def _noise(image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator) -> Tensor:
+def _noise(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
     """Add Gaussian or Poisson noise, for each channel or the same for all three."""
     pixels = image.clamp(0, 1)
     light = pixels.mean(dim=1, keepdim=True) if rng.random() < settings.gray else pixels
     sigma = rng.uniform(*settings.noise_sigma) / 255
     if rng.random() < settings.poisson:
         white = sigma**-2  # photons
-        noise = (
-            torch.from_numpy(rng.poisson(light.double().numpy() * white) / white).float() - light
-        )
+        counts = rng.poisson(light.double().numpy() * white)
+        noise = torch.from_numpy(counts / white).float() - light
     else:
         noise = gaussian_noise(light, sigma, rng)
     return (pixels + noise).clamp(0, 1)
 
 
-def _compression(
-    image: Tensor, settings: Degradation, zoom: float, rng: np.random.Generator
-) -> Tensor:
-    """Encode as JPEG or WebP and decode, with the blocks anywhere, because crops lie anywhere in
-    photographs.
-    """
+def _compression(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
+    """Encode as JPEG or WebP and decode, with the blocks anywhere, because crops lie anywhere."""
     quality = int(rng.integers(*settings.quality, endpoint=True))
     top, left = rng.integers(_CODING_BLOCK, size=2)
-    pixels = (image[0].clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
-    padded = np.pad(pixels, [(top, 0), (left, 0), (0, 0)], mode="edge")
-    decoded = recompress(
-        padded, "WEBP" if rng.random() < settings.webp else "JPEG", quality=quality
-    )[top:, left:]
-    return torch.from_numpy(decoded).permute(2, 0, 1)[None].float() / 255
+    padded = np.pad(to_pixels(image), [(top, 0), (left, 0), (0, 0)], mode="edge")
+    codec: Codec = "WEBP" if rng.random() < settings.webp else "JPEG"
+    decoded = recompress(padded, codec, quality=quality)
+    return to_image(decoded[top:, left:])
 
 
-_Operation = Callable[[Tensor, Degradation, float, np.random.Generator], Tensor]
-_OPERATIONS: tuple[tuple[str, _Operation], ...] = (
-    ("blur", _blur),
-    ("resize", _resize),
-    ("noise", _noise),
-    ("compression", _compression),
-)
+_Operation = Callable[[Tensor, Degradation, float, Generator], Tensor]
+_OPERATIONS: dict[str, _Operation] = {
+    "blur": _blur,
+    "resize": _resize,
+    "noise": _noise,
+    "compression": _compression,
+}

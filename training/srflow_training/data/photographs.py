@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
+from numpy.random import Generator
 from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 
@@ -29,8 +30,14 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.system.cache_folder import cache_folder
 from srflow_sdk.system.local_files import remove_stale_parts_in, write_atomically
 from srflow_training.inputs import check_folder
-from srflow_training.resampling import reduce_bicubic
+from srflow_training.resampling import reduce_bicubic, to_8_bit
 from srflow_training.settings import DataSettings
+
+Pixels = npt.NDArray[np.uint8]
+"""H×W×3, 8-bit sRGB."""
+
+Report = Callable[[str], None]
+"""Tells the user of a problem, in one line."""
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".ppm"}
 _ON_THEIR_SIDE = (5, 6, 7, 8)  # EXIF orientations whose rows are stored as columns
@@ -72,7 +79,7 @@ def image_files(folder: Path, *, option: str = "") -> list[Path]:
     return files
 
 
-def read_photo(path: Path) -> npt.NDArray[np.uint8]:
+def read_photo(path: Path) -> Pixels:
     """Read H×W×3, 8-bit sRGB, upright: without alpha, the upper 8 bits of 16, and only the first
     frame.
 
@@ -111,9 +118,15 @@ def _open_image(path: Path) -> Iterator[Image.Image]:
         raise ImageError(f"{path}: cannot be read as an image: {error}") from error
 
 
-def to_image(photo: npt.NDArray[np.uint8]) -> Tensor:
+def to_image(photo: Pixels) -> Tensor:
     """Convert H×W×3 uint8 to 1×3×H×W float32 in [0, 1]."""
     return from_8_bit(torch.from_numpy(np.array(photo)).permute(2, 0, 1)[None])
+
+
+def to_pixels(image: Tensor) -> Pixels:
+    """Convert 1×3×H×W to H×W×3 uint8: clipped to [0, 1], and rounded."""
+    pixels: Pixels = to_8_bit(image)[0].permute(1, 2, 0).contiguous().numpy()
+    return pixels
 
 
 def from_8_bit(levels: Tensor) -> Tensor:
@@ -121,9 +134,10 @@ def from_8_bit(levels: Tensor) -> Tensor:
     return levels.float().div_(255)
 
 
-def recompress(
-    photo: npt.NDArray[np.uint8], codec: Literal["JPEG", "WEBP"], *, quality: int
-) -> npt.NDArray[np.uint8]:
+Codec = Literal["JPEG", "WEBP"]
+
+
+def recompress(photo: Pixels, codec: Codec, *, quality: int) -> Pixels:
     """Encode H×W×3, 8-bit sRGB, with losses as Pillow does, and decode it.
 
     Args:
@@ -134,13 +148,13 @@ def recompress(
     return np.array(Image.open(file).convert("RGB"))
 
 
-def halved(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """Halve an H×W×3 uint8 image, bicubic, in the same type; an odd last row or column is left
-    out.
+def halved(photo: Pixels) -> Pixels:
+    """Halve an H×W×3 uint8 image, bicubic, in the same type.
+
+    An odd last row or column is left out.
     """
     height, width = (size // 2 * 2 for size in photo.shape[:2])
-    small = reduce_bicubic(to_image(photo[:height, :width]), 2).clamp(0, 1) * 255
-    return small.round().to(torch.uint8)[0].permute(1, 2, 0).contiguous().numpy()
+    return to_pixels(reduce_bicubic(to_image(photo[:height, :width]), 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +201,7 @@ class Photos:
         ImageError: if there is no image file, or none that can be used.
     """
 
-    def __init__(
-        self, folder: Path, settings: DataSettings, scale: int, report: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: Path, settings: DataSettings, scale: int, report: Report) -> None:
         self.folder = folder
         self.report = report
         self.step = scale if settings.lr or settings.teacher else 1
@@ -224,7 +236,7 @@ class Photos:
         """Leave out `report`: worker processes report through the main one."""
         return {**self.__dict__, "report": None}
 
-    def draw(self, rng: np.random.Generator) -> Photo:
+    def draw(self, rng: Generator) -> Photo:
         """Draw a photograph at one of its sizes, with probability proportional to the square root
         of its area.
         """
@@ -234,9 +246,7 @@ class Photos:
         return self.sizes[int(position)]
 
 
-def report_skipped(
-    skipped: Sequence[str], report: Callable[[str], None], *, start: str = "skipped:"
-) -> None:
+def report_skipped(skipped: Sequence[str], report: Report, *, start: str = "skipped:") -> None:
     """Report a line for each of the first ten files, and one for the rest.
 
     Args:
@@ -279,6 +289,7 @@ def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
         yield halvings
 
 
+@dataclass
 class _Companions:
     """Files beside the photographs, of the same names: LR images, or a teacher's pictures. Their
     suffix is any.
@@ -287,15 +298,14 @@ class _Companions:
     :func:`teacher_name`, and as large as what the scale divides of its photograph.
     """
 
-    def __init__(
-        self, kind: Literal["lr", "teacher"], hr_folder: Path, folder: Path, scale: int
-    ) -> None:
-        self.kind = kind
-        self.hr_folder = hr_folder
-        self.folder = folder
-        self.scale = scale
-        files = image_files(folder, option=f"data.{kind}")
-        self.files = {path.relative_to(folder).with_suffix(""): path for path in files}
+    kind: Literal["lr", "teacher"]
+    hr_folder: Path
+    folder: Path
+    scale: int
+
+    def __post_init__(self) -> None:
+        files = image_files(self.folder, option=f"data.{self.kind}")
+        self.files = {path.relative_to(self.folder).with_suffix(""): path for path in files}
 
     def beside(self, photo: Photo) -> Photo:
         """The photograph with its file.
@@ -366,11 +376,10 @@ class Decoder:
             remove_stale_parts_in(self.folder)
             self._reserve = _SHARE_OF_FREE_DISK * shutil.disk_usage(self.folder).free
 
-    def pixels(
-        self, path: Path, *, height: int, width: int, halvings: int = 0
-    ) -> npt.NDArray[np.uint8]:
-        """Read height×width×3, 8-bit sRGB, upright, read-only; height and width are expected after
-        the halvings.
+    def pixels(self, path: Path, *, height: int, width: int, halvings: int = 0) -> Pixels:
+        """Read height×width×3, 8-bit sRGB, upright, read-only.
+
+        Height and width are expected after the halvings.
 
         Raises:
             ImageError: if the file cannot be read or its image has another size.
@@ -385,7 +394,7 @@ class Decoder:
             self._keep(file, pixels)
         return pixels
 
-    def _keep(self, file: Path, pixels: npt.NDArray[np.uint8]) -> None:
+    def _keep(self, file: Path, pixels: Pixels) -> None:
         if self.failure:
             return
         content = io.BytesIO()
@@ -400,7 +409,7 @@ class Decoder:
             )
 
 
-def _decode(path: Path, shape: tuple[int, int, int], halvings: int) -> npt.NDArray[np.uint8]:
+def _decode(path: Path, shape: tuple[int, int, int], halvings: int) -> Pixels:
     photo = read_photo(path)
     for _ in range(halvings):
         photo = halved(photo)
@@ -426,7 +435,7 @@ def _cache_name(path: Path, halvings: int) -> str:
     return hashlib.sha256(identity).hexdigest()[:32] + ".npy"
 
 
-def _map_file(file: Path, shape: tuple[int, int, int]) -> npt.NDArray[np.uint8] | None:
+def _map_file(file: Path, shape: tuple[int, int, int]) -> Pixels | None:
     """The cached pixels; None if the file is missing or damaged."""
     try:
         pixels = np.lib.format.open_memmap(file, mode="r")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -210,13 +210,9 @@ class SRFlowConfig:
         """
         if variant not in VARIANTS:
             raise ArgumentError(f"variant is {variant!r}; it must be one of {', '.join(VARIANTS)}")
-        known = {field.name for field in fields(cls)}
-        for name in overrides:
-            if name not in known:
-                raise ArgumentError(
-                    f"unknown field {name!r}; the network's fields are {', '.join(sorted(known))}"
-                )
-            overrides[name] = _check_field(name, overrides[name])
+        _check_names(overrides)
+        for name, value in overrides.items():
+            overrides[name] = _check_field(name, value)
         scale = overrides.get("scale", 4)
         most = 4 if variant == "published" else 5
         # ×4: 3, ×8: 4, ×16: 5, or 4 as released
@@ -273,9 +269,9 @@ class SRFlowConfig:
 
     def clamp_at(self, level: int) -> float:
         """Clamp c of a level, 1 … L."""
-        if not isinstance(self.clamp, tuple):
-            return self.clamp
-        return self.clamp[level - 1 if len(self.clamp) > 1 else 0]
+        if isinstance(self.clamp, tuple):
+            return self.clamp[min(level, len(self.clamp)) - 1]
+        return self.clamp
 
     @property
     def level_shapes(self) -> tuple[LevelShape, ...]:
@@ -295,15 +291,13 @@ class SRFlowConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready fields without `UNUSED` ones; :meth:`from_dict` reads them back."""
-        values = {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(self).items()
-        }
-        return {
-            name: value
-            for name, value in values.items()
-            if name not in UNUSED or value != UNUSED[name]
-        }
+        values = {}
+        for name, value in asdict(self).items():
+            if isinstance(value, tuple):
+                value = list(value)
+            if name not in UNUSED or value != UNUSED[name]:
+                values[name] = value
+        return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SRFlowConfig:
@@ -312,9 +306,7 @@ class SRFlowConfig:
         Raises:
             ArgumentError: for unknown fields or values out of range.
         """
-        unknown = set(values) - {field.name for field in fields(cls)}
-        if unknown:
-            raise ArgumentError(f"unknown network fields: {', '.join(sorted(unknown))}")
+        _check_names(values)
         return cls(**values)
 
 
@@ -327,6 +319,16 @@ def _validators() -> dict[str, TypeAdapter[Any]]:
     """A strict pydantic validator for each field: neither true nor "4" is a number."""
     hints = get_type_hints(SRFlowConfig, include_extras=True)
     return {name: TypeAdapter(hint, config=ConfigDict(strict=True)) for name, hint in hints.items()}
+
+
+def _check_names(values: Iterable[str]) -> None:
+    """Raises: ArgumentError for unknown fields."""
+    known = sorted(field.name for field in fields(SRFlowConfig))
+    for name in values:
+        if name not in known:
+            raise ArgumentError(
+                f"unknown field {name!r}; the network's fields are {', '.join(known)}"
+            )
 
 
 def _check_field(name: str, value: object) -> Any:
@@ -356,15 +358,11 @@ _VARIANT_FIELDS: dict[str, dict[str, Any]] = {
         "affine_order": "shift_first",
         "split_clamp": None,
     },
-    "bounded": {
-        "level_feature": True,
-        "feature_resize": "nearest",
-        "net_actnorm": True,
-        "net_middle_kernel": 1,
-        "scale_map": "tanh",
-        "affine_order": "shift_first",
-        "split_clamp": 2.0,
-    },
+}
+_VARIANT_FIELDS["bounded"] = {
+    **_VARIANT_FIELDS["published"],
+    "scale_map": "tanh",
+    "split_clamp": 2.0,
 }
 
 

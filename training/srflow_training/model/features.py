@@ -129,8 +129,9 @@ def rows_of_cell(factor: int) -> list[CellRows]:
 
 
 class _AddEnlarged(torch.autograd.Function):
-    """part + the convolution of the enlarged `small`, in place of part; backward keeps no enlarged
-    tensor either.
+    """part + the convolution of the enlarged `small`, in place of part.
+
+    Backward keeps no enlarged tensor either.
     """
 
     @staticmethod

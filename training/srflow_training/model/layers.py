@@ -78,8 +78,9 @@ class InvertibleConv(nn.Module):
 
 
 class ZerosConv(nn.Module):
-    """Convolution whose output is multiplied by exp(3·logs) per channel; weight, bias and logs
-    start at zero.
+    """Convolution whose output is multiplied by exp(3·logs) per channel.
+
+    Weight, bias and logs start at zero.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3) -> None:
@@ -188,8 +189,9 @@ class ConditionalNet(nn.Module):
 
 
 def _first_normalised(x: Tensor, actnorm: Actnorm | None) -> Tensor:
-    """x as it is, because its actnorm is folded into the convolution; the first time, initialise
-    the actnorm from x.
+    """x as it is, because its actnorm is folded into the convolution.
+
+    The first time, initialise the actnorm from x.
     """
     if actnorm is None or actnorm.average is None:
         return x

@@ -6,14 +6,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_training.model.config import ImageBase
-from srflow_training.model.encoder import Encoder, EncoderFeatures, enlarged, lrelu
+from srflow_training.model.encoder import Encoder, EncoderFeatures, enlarge, lrelu
 
 _WIDER = 2  # channels inside a composition, in channels outside
 _RESIDUAL_START = 0.2
@@ -118,8 +117,9 @@ class PlainBlock(nn.Module):
 
 
 class PlainEncoder(Encoder):
-    """Residual blocks at the LR size, with a skip around all of them; the image head is one
-    convolution.
+    """Residual blocks at the LR size, with a skip around all of them.
+
+    The image head is one convolution.
 
     Few channels and no dense connections: in the same hours it sees far more pixels than an RRDB of
     the same quality.
@@ -164,28 +164,24 @@ class PlainEncoder(Encoder):
 
     def image_of(self, features: Tensor, lr: Tensor) -> Tensor:
         """The same, given the trunk's output, N×nf×h×w."""
-        image: Tensor = F.pixel_shuffle(self.conv_image(features), self.scale)
-        return (
-            image
-            if self.image_base == "none"
-            else image + enlarged(lr, self.scale, self.image_base)
-        )
+        image = F.pixel_shuffle(self.conv_image(features), self.scale)
+        return self._on_base(image, lr)
 
     def errors(self, lr: Tensor, references: Sequence[Tensor]) -> list[Tensor]:
         """The differences, N×3s²×h×w each, before the pixel shuffle: no gradient passes through the
         HR size.
         """
-        base = None if self.image_base == "none" else enlarged(lr, self.scale, self.image_base)
         n, _, height, width = lr.shape
         image = self.conv_image(self.features(lr).last)
         differences = []
         for reference in references:
-            wanted = reference.contiguous() if base is None else reference.contiguous() - base
-            cells = wanted.view(n, 3, height, self.scale, width, self.scale).permute(
-                0, 2, 4, 1, 3, 5
-            )
+            target = reference.contiguous()
+            if self.image_base != "none":
+                target = target - enlarge(lr, self.scale, self.image_base)
+            cells = target.view(n, 3, height, self.scale, width, self.scale)
+            rows = cells.permute(0, 2, 4, 1, 3, 5).reshape(n, height, width, -1)
             # channels last, unlike F.pixel_unshuffle's
-            differences.append(image - cells.reshape(n, height, width, -1).permute(0, 3, 1, 2))
+            differences.append(image - rows.permute(0, 3, 1, 2))
         return differences
 
     @property
@@ -228,8 +224,3 @@ class PlainEncoder(Encoder):
                     "conv_image": _HEAD_START,
                 }
                 module.initialize(gains.get(name.rsplit(".", 1)[-1], 1.0))
-
-    def settings(self) -> dict[str, Any]:
-        """JSON-ready keyword arguments that build this network again."""
-        names = ("scale", "nf", "image_base")
-        return {name: getattr(self, name) for name in names} | {"blocks": len(self.blocks)}

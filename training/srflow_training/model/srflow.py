@@ -1,6 +1,4 @@
-"""SRFlow: a conditional normalizing flow over HR images, given the LR image (Lugmayr et al., ECCV
-2020).
-"""
+"""SRFlow: a normalizing flow over HR images, given the LR one (Lugmayr et al., ECCV 2020)."""
 
 from __future__ import annotations
 
@@ -28,15 +26,15 @@ from srflow_training.model.transforms import (
 Parts = Sequence[Sequence[Tensor]]
 """For each step of a level, the parts on u of its nets' first convolutions, N×hidden×H×W each."""
 
-_NETS_AT_ONCE = (
-    4  # of which one convolution computes the parts on u: more channels leave a processor's cache
-)
+LatentTensors = Mapping[int, Tensor]
+"""Latents by level."""
+
+# one convolution computes the parts on u of so many: more channels leave a processor's cache
+_NETS_AT_ONCE = 4
 
 
 class Level(nn.Module):
-    """One level: squeeze, transition steps, K conditional steps and, if half the channels leave, a
-    split.
-    """
+    """One level: squeeze, transition steps, K conditional steps and, if channels leave, a split."""
 
     def __init__(self, shape: LevelShape, config: SRFlowConfig) -> None:
         super().__init__()
@@ -49,18 +47,19 @@ class Level(nn.Module):
             for _ in range(config.steps_at(shape.level))
         )
         kept = shape.channels - shape.latent_channels
-        self.split = (
-            Split(kept, shape.latent_channels, config) if 0 < kept < shape.channels else None
-        )
+        self.split: Split | None = None
+        if 0 < kept < shape.channels:
+            self.split = Split(kept, shape.latent_channels, config)
 
     def all_steps(self) -> list[Step]:
         """Transition and conditional steps in encoding order."""
         return [step for step in (*self.transitions, *self.steps) if isinstance(step, Step)]
 
     def encode(self, h: Tensor, parts: Parts) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Encode h of the level below, N×C/4×2H×2W, given :meth:`parts_on_u`; return h, N×C×H×W
-        without the latent's channels, this level's latent (None without a split) and the
-        log-determinant, [N] or a scalar.
+        """Encode h of the level below, N×C/4×2H×2W, given :meth:`parts_on_u`.
+
+        Return h, N×C×H×W without the latent's channels, this level's latent (None without a split)
+        and the log-determinant, [N] or a scalar.
         """
         h, log_likelihood = Squeeze().encode(h)
         for step, mix, on_u in zip(self.all_steps(), self.mixes("encode"), parts, strict=True):
@@ -104,21 +103,19 @@ class Level(nn.Module):
         return [PartsWhenNeeded(step.nets(), features) for step in self.all_steps()]
 
 
+@dataclass(frozen=True, eq=False)
 class PartsWhenNeeded(Sequence[Tensor]):
     """The parts on u of a step's nets, one of which is in memory at a time."""
 
-    def __init__(self, nets: Sequence[ConditionalNet], features: LevelFeatures) -> None:
-        self._nets = nets
-        self._features = features
+    nets: Sequence[ConditionalNet]
+    features: LevelFeatures
 
     def __len__(self) -> int:
-        return len(self._nets)
+        return len(self.nets)
 
     def __getitem__(self, index: Any) -> Any:
-        """Compute one net's part, or several nets' together."""
-        if isinstance(index, slice):
-            return list(_parts(self._nets[index], self._features))
-        return _parts([self._nets[index]], self._features)[0]  # raises IndexError behind the end
+        """Compute one net's part."""
+        return _parts([self.nets[index]], self.features)[0]  # raises IndexError behind the end
 
 
 def _parts(nets: Sequence[ConditionalNet], features: LevelFeatures) -> Sequence[Tensor]:
@@ -207,9 +204,9 @@ class SRFlow(nn.Module):
     ) -> Condition:
         features = self.features(lr)
         encoder = self.encoder
-        levels = [
-            parts_of(level, u) for level, u in zip(self.flow_levels(), features.levels, strict=True)
-        ]
+        levels = []
+        for level, u in zip(self.flow_levels(), features.levels, strict=True):
+            levels.append(parts_of(level, u))
         if features.trunk is None or not isinstance(encoder, PlainEncoder):
             return Condition(levels)
         return Condition(levels, encoder.image_of(features.trunk, lr))
@@ -235,8 +232,10 @@ class SRFlow(nn.Module):
             )
         if self.config.condition:
             features = self.encoder.features(lr, block_indices=self.config.stacked_blocks)
-            wanted = [features.last] * self.config.level_feature + [*features.blocks]
-            trunk = torch.cat(wanted, dim=1) if len(wanted) > 1 else wanted[0]
+            parts = [*features.blocks]
+            if self.config.level_feature:
+                parts.insert(0, features.last)
+            trunk = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
             levels = [projection(trunk) for projection in self.projections]
             return Features(levels, features.last if self.config.residual else None)
         exponents = [shape.lr_exponent for shape in self.config.level_shapes]
@@ -249,19 +248,17 @@ class SRFlow(nn.Module):
 
     def _level_features(self, features: EncoderFeatures, exponent: int) -> LevelFeatures:
         own = []
-        if self.config.level_feature:
-            own.append(
-                features.upsampled[exponent]
-                if exponent > 0
-                else _resize(features.last, exponent, "bilinear")
-            )
+        if self.config.level_feature and exponent > 0:
+            own.append(features.upsampled[exponent])
+        elif self.config.level_feature:
+            own.append(_resize(features.last, exponent, "bilinear"))
         if exponent > 0 and self.config.feature_resize == "nearest" and features.blocks:
             small = torch.cat(features.blocks, dim=1)
             return LevelFeatures(own=own[0] if own else None, small=small, factor=2**exponent)
         own += [_resize(block, exponent, self.config.feature_resize) for block in features.blocks]
         return LevelFeatures(own=torch.cat(own, dim=1))
 
-    def encode(self, hr: Tensor, lr: Tensor) -> tuple[dict[int, Tensor], Tensor]:
+    def encode(self, hr: Tensor, lr: Tensor) -> tuple[LatentTensors, Tensor]:
         """Encode to latents by level and the log-likelihood log p(hr | lr) in nats, [N].
 
         No dequantisation noise is added.
@@ -270,29 +267,23 @@ class SRFlow(nn.Module):
             ArgumentError: if the shapes do not fit.
         """
         scale = self.config.scale
-        if (
-            hr.ndim != 4
-            or hr.shape[2:] != (scale * lr.shape[-2], scale * lr.shape[-1])
-            or len(hr) != len(lr)
-        ):
+        size = (scale * lr.shape[-2], scale * lr.shape[-1])
+        if hr.ndim != 4 or hr.shape[2:] != size or len(hr) != len(lr):
             raise ArgumentError(
                 f"hr has shape {list(hr.shape)} and lr {list(lr.shape)}; hr must be {scale} times "
                 "as high and wide"
             )
         return self.encode_conditioned(hr, self.condition(lr))
 
-    def encode_conditioned(
-        self, hr: Tensor, condition: Condition
-    ) -> tuple[dict[int, Tensor], Tensor]:
+    def encode_conditioned(self, hr: Tensor, condition: Condition) -> tuple[LatentTensors, Tensor]:
         """Like :meth:`encode`, given the result of :meth:`condition` (a frozen encoder need not run
         twice).
         """
         latents: dict[int, Tensor] = {}
         h = hr if condition.image is None else hr - condition.image
         log_likelihood = hr.new_zeros(len(hr))
-        for number, (level, parts) in enumerate(
-            zip(self.flow_levels(), condition.levels, strict=True), start=1
-        ):
+        levels = zip(self.flow_levels(), condition.levels, strict=True)
+        for number, (level, parts) in enumerate(levels, start=1):
             h, latent, log_det = level.encode(h, parts)
             log_likelihood = log_likelihood + log_det
             if latent is not None:
@@ -306,7 +297,7 @@ class SRFlow(nn.Module):
         """Log-likelihood in nats, [N]: what training maximises."""
         return self.encode(hr, lr)[1]
 
-    def decode(self, lr: Tensor, latents: Mapping[int, Tensor]) -> Tensor:
+    def decode(self, lr: Tensor, latents: LatentTensors) -> Tensor:
         """Decode latents, already scaled by τ, to an image N×3×H×W, not clipped.
 
         Args:
@@ -324,23 +315,25 @@ class SRFlow(nn.Module):
             )
         return self.decode_conditioned(self.condition(lr), latents)
 
-    def decode_conditioned(self, condition: Condition, latents: Mapping[int, Tensor]) -> Tensor:
+    def decode_conditioned(self, condition: Condition, latents: LatentTensors) -> Tensor:
         """Like :meth:`decode`, given the result of :meth:`condition`."""
         return self.decoded_levels(condition, latents)[1]
 
-    def decoded_levels(
-        self, condition: Condition, latents: Mapping[int, Tensor]
-    ) -> dict[int, Tensor]:
-        """Like :meth:`decode_conditioned`, but return the output of every level, L first; level 1's
-        is the image.
+    def decoded_levels(self, condition: Condition, latents: LatentTensors) -> dict[int, Tensor]:
+        """Like :meth:`decode_conditioned`, but return the output of every level, L first.
+
+        Level 1's is the image.
         """
         decoded: dict[int, Tensor] = {}
         h = latents[self.config.levels]
         levels = list(zip(self.flow_levels(), condition.levels, strict=True))
         for number, (level, parts) in reversed(list(enumerate(levels, start=1))):
-            h = level.decode(h, latents.get(number) if level.split is not None else None, parts)
+            latent = None if level.split is None else latents.get(number)
+            h = level.decode(h, latent, parts)
             decoded[number] = h
-        return decoded if condition.image is None else {**decoded, 1: h + condition.image}
+        if condition.image is not None:
+            decoded[1] = h + condition.image
+        return decoded
 
     def latent_shapes(self, height: int, width: int) -> dict[int, tuple[int, int, int]]:
         """{level: (C, H, W)} for an LR image of height×width pixels."""
@@ -360,11 +353,15 @@ class SRFlow(nn.Module):
         Deterministic for a seeded generator on the same device; the SDK's runtime has its own
         latents, which do not depend on the device or on tiles (srflow_sdk.latents.random_field).
         """
-        latents = {
-            level: tau
-            * torch.randn((len(lr), *shape), generator=generator, device=lr.device, dtype=lr.dtype)
-            for level, shape in self.latent_shapes(lr.shape[2], lr.shape[3]).items()
-        }
+        latents = {}
+        for level, shape in self.latent_shapes(lr.shape[2], lr.shape[3]).items():
+            noise = torch.randn(
+                (len(lr), *shape),
+                generator=generator,
+                device=lr.device,
+                dtype=lr.dtype,
+            )
+            latents[level] = tau * noise
         return self.decode(lr, latents)
 
     def flow_levels(self) -> list[Level]:
@@ -406,7 +403,7 @@ def _resize(x: Tensor, exponent: int, mode: str) -> Tensor:
     """N×C×h×w → N×C×2^exponent·h×2^exponent·w, "nearest" or "bilinear" (corners not aligned).
 
     Reductions are written out: nearest takes the first pixel of each cell, bilinear the mean of its
-        middle 2×2.
+    middle 2×2.
     """
     if exponent == 0:
         return x

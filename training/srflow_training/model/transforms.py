@@ -31,8 +31,9 @@ class Transform(Protocol):
 
 
 class Squeeze:
-    """2×2 pixels into channels: output channel 4c + 2i + j is input channel c at row offset i,
-    column offset j.
+    """2×2 pixels into channels.
+
+    Output channel 4c + 2i + j is input channel c at row offset i, column offset j.
     """
 
     def encode(self, h: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,7 +54,8 @@ class ActnormTransform:
 
     def encode(self, h: Tensor) -> tuple[Tensor, Tensor]:
         """Log-det: H·W·Σ logs."""
-        return (h + self.bias) * self.logs.exp(), self.logs.sum() * (h.shape[2] * h.shape[3])
+        pixels = h.shape[2] * h.shape[3]
+        return (h + self.bias) * self.logs.exp(), self.logs.sum() * pixels
 
     def decode(self, h: Tensor) -> Tensor:
         """h·exp(−logs) − bias."""
@@ -62,8 +64,9 @@ class ActnormTransform:
 
 @dataclass(frozen=True)
 class MixChannels:
-    """Invertible 1×1 convolution h ← W h + shift; weight is C×C, shift [C]; determinant and inverse
-    are in float64.
+    """Invertible 1×1 convolution h ← W h + shift.
+
+    Weight is C×C, shift [C]; determinant and inverse are in float64.
 
     :func:`mix_channels` builds several of the same size at once, and fills in the field that its
     direction needs.
@@ -79,13 +82,15 @@ class MixChannels:
         log_abs_det = self.log_abs_det
         if log_abs_det is None:
             log_abs_det = torch.linalg.slogdet(self.weight.double()).logabsdet
-        return _in_its_precision(h, self.weight, self.shift), log_abs_det.to(h.dtype) * (
-            h.shape[2] * h.shape[3]
-        )
+        pixels = h.shape[2] * h.shape[3]
+        mixed = _in_its_precision(h, self.weight, self.shift)
+        return mixed, log_abs_det.to(h.dtype) * pixels
 
     def decode(self, h: Tensor) -> Tensor:
         """W⁻¹ (h − shift)."""
-        inverse = torch.linalg.inv(self.weight.double()) if self.inverse is None else self.inverse
+        inverse = self.inverse
+        if inverse is None:
+            inverse = torch.linalg.inv(self.weight.double())
         unshift = -(inverse * self.shift.double()).sum(dim=1)
         return _in_its_precision(h, inverse.to(h.dtype), unshift.to(h.dtype))
 
@@ -95,8 +100,7 @@ def mix_channels(
     weights: Sequence[Tensor],
     direction: Literal["encode", "decode"],
 ) -> list[MixChannels]:
-    """Build one map for each actnorm and the C×C weight after it, which are linear, so they are
-    folded into one.
+    """Build one map for each actnorm and the C×C weight after it, folded into one.
 
     All determinants (encode) or inverses (decode) are computed in one batched call, except of large
     matrices on CPUs: there, torch's batched LU decomposition is wrong with several threads
@@ -105,20 +109,22 @@ def mix_channels(
     bias = torch.stack([actnorm.bias.flatten() for actnorm in actnorms])
     gain = torch.stack([actnorm.logs.flatten() for actnorm in actnorms]).exp()
     folded = torch.stack(list(weights)) * gain[:, None, :]
-    maps = zip(folded.unbind(), (folded * bias[:, None, :]).sum(dim=2).unbind(), strict=True)
+    folded_weights = folded.unbind()
+    shifts = (folded * bias[:, None, :]).sum(dim=2).unbind()
     matrices = folded.double()
-    one_by_one = matrices.device.type == "cpu" and matrices.shape[-1] > _LARGEST_IN_A_BATCH
-    batches = [matrix[None] for matrix in matrices] if one_by_one else [matrices]
+    batches = [matrices]
+    if matrices.device.type == "cpu" and matrices.shape[-1] > _LARGEST_IN_A_BATCH:
+        batches = [matrix[None] for matrix in matrices]
+    maps = []
     if direction == "encode":
         determinants = torch.cat([torch.linalg.slogdet(batch).logabsdet for batch in batches])
-        return [
-            MixChannels(*each, log_abs_det=det)
-            for each, det in zip(maps, determinants, strict=True)
-        ]
-    inverses = torch.cat([torch.linalg.inv(batch) for batch in batches])
-    return [
-        MixChannels(*each, inverse=inverse) for each, inverse in zip(maps, inverses, strict=True)
-    ]
+        for weight, shift, determinant in zip(folded_weights, shifts, determinants, strict=True):
+            maps.append(MixChannels(weight, shift, log_abs_det=determinant))
+    else:
+        inverses = torch.cat([torch.linalg.inv(batch) for batch in batches])
+        for weight, shift, inverse in zip(folded_weights, shifts, inverses, strict=True):
+            maps.append(MixChannels(weight, shift, inverse=inverse))
+    return maps
 
 
 def conv1x1(h: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -154,17 +160,16 @@ class ElementwiseAffine:
     def decode(self, h: Tensor) -> Tensor:
         """(h − shift)/scale, or h/scale − shift."""
         inverse_scale = (-self.log_scale).exp()
-        return (
-            (h - self.shift) * inverse_scale
-            if self.order == "scale_first"
-            else h * inverse_scale - self.shift
-        )
+        if self.order == "scale_first":
+            return (h - self.shift) * inverse_scale
+        return h * inverse_scale - self.shift
 
 
 @dataclass(frozen=True)
 class CouplingTransform:
-    """The first ⌊C/2⌋ channels h_A stay; the rest goes through the affine map that `affine_of(h_A)`
-    returns.
+    """The first ⌊C/2⌋ channels h_A stay.
+
+    The rest goes through the affine map that `affine_of(h_A)` returns.
     """
 
     affine_of: Callable[[Tensor], ElementwiseAffine]

@@ -92,8 +92,9 @@ def _at_stage(raw: dict[str, Any], stage: Stage, config: str) -> dict[str, Any]:
 
 
 def _merge(inherited: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """A section's fields in place of its base's; those of a degradation likewise, unless they name
-    a preset.
+    """A section's fields in place of its base's.
+
+    Those of a degradation likewise, unless they name a preset.
     """
     fields = {**own}
     mine = fields.get("degradation")
