@@ -17,9 +17,8 @@ from srflow_sdk.geometry.sizes import LatentLevel, LrProfile
 from srflow_sdk.geometry.tiles import Window
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.pixels.in_memory import Floats
-from srflow_sdk.system.device_names import ComputePrecision
-from srflow_sdk.system.interrupts import is_cancelled
-from srflow_sdk.system.raising import NO_THREADS, PassingError
+from srflow_sdk.system.hardware import ComputePrecision
+from srflow_sdk.system.interrupts import NO_THREADS, PassingError, is_cancelled
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -115,10 +114,9 @@ class Drawing:
 class Backend(ABC):
     """Runs a bundle's two graphs on one device.
 
-    Use it as a context manager, or activate and deactivate it.
-
-    An active backend is thread-safe: calls share the loaded graphs and nothing else. Activating
-    twice is an error; a deactivated backend can be activated again.
+    Use it as a context manager, or activate and deactivate it. An active backend is thread-safe:
+    calls share the loaded graphs and nothing else. Activating twice is an error; a deactivated
+    backend can be activated again.
     """
 
     precision: ComputePrecision = "bundle"
@@ -127,10 +125,17 @@ class Backend(ABC):
     trims_memory = False
     """True if it returns the memory of a run to the system, where that takes it back."""
 
-    @property
-    def samples_at_once(self) -> bool:
-        """True if two small samples, computed at once, take less time than one after the other."""
-        return False
+    samples_at_once = False
+    """True if two small samples, computed at once, take less time than one after the other."""
+
+    gpu: int | None = None
+    """The GPU whose memory it uses, by its number among those that CUDA shows.
+
+    None: it uses main memory.
+    """
+
+    window_limits: LrProfile | None = None
+    """Sizes of LR images that :meth:`encode` takes once it is active; None: any."""
 
     _scarce = False  # True: return the memory that a run took to the system once it ends
     _active = False
@@ -144,19 +149,6 @@ class Backend(ABC):
     def fix(self) -> str:
         """The fix to suggest if the device does not work as it should."""
         return 'use device="cpu"'
-
-    @property
-    def gpu(self) -> int | None:
-        """The GPU whose memory it uses, by its number among those that CUDA shows.
-
-        None: it uses main memory.
-        """
-        return None
-
-    @property
-    def window_limits(self) -> LrProfile | None:
-        """Sizes of LR images that :meth:`encode` takes once it is active; None: any."""
-        return None
 
     def activate(self) -> None:
         """Load the graphs.
@@ -221,7 +213,7 @@ class Backend(ABC):
         The function that is returned does the rest, or waits for it, once.
 
         Others may be begun before it is called: a device computes them while it hands back the
-            first.
+        first.
 
         Args:
             conditioning: From :meth:`encode` of this backend.

@@ -7,7 +7,7 @@ and 2026.4.1 both compute the embedded model's graph wrongly (latents off by 10 
 unknown.
 
 One compiled sampler serves every shape of tile: one for each runs faster, but costs memory and time
-    to compile.
+to compile.
 """
 
 from __future__ import annotations
@@ -33,17 +33,15 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.cache_folder import cache_folder, keeping, kept_folder
-from srflow_sdk.system.hardware import return_freed_memory
-from srflow_sdk.system.interrupts import interruptible
-from srflow_sdk.system.raising import PassingError, is_installed
+from srflow_sdk.system.hardware import is_installed, return_freed_memory
+from srflow_sdk.system.interrupts import PassingError, interruptible
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
 Hint = Literal["f32", "bf16"]
 
 _RENDERERS = Path("/dev/dri"), "renderD*"  # a GPU's device file
-_cache_works = (
-    True  # false once a graph could not be written: the next use of that entry would wait for ever
-)
+# false once a graph could not be written: the next use of that entry would wait for ever
+_cache_works = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,9 +136,8 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             "NUM_STREAMS": 1,
         }
         if device == "CPU":
-            settings["ENABLE_CPU_PINNING"] = (
-                False  # another process's threads may sit on the same core
-            )
+            # another process's threads may sit on the same core
+            settings["ENABLE_CPU_PINNING"] = False
             if self._threads:
                 settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
         # a bundle that is being written has none yet
@@ -310,6 +307,7 @@ def best_device() -> str:
 
 def has_bf16() -> bool:
     """True if the processor has bfloat16 arithmetic; otherwise OpenVINO computes in float32.
+
     Raises: DeviceError.
     """
     return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

@@ -36,8 +36,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.cache_folder import keeping, kept_folder
-from srflow_sdk.system.device_names import DeviceName
-from srflow_sdk.system.hardware import processor
+from srflow_sdk.system.hardware import DeviceName, processor
 from srflow_sdk.system.interrupts import interruptible, is_cancelled
 
 _log = logging.getLogger(__name__)
@@ -82,6 +81,8 @@ class OnnxRuntimeBackend(Backend):
         self._threads = threads
         self._provider = PROVIDERS[device]
         self._number = gpu
+        self.gpu = gpu if self._provider.memory == "cuda" else None
+        self.samples_at_once = device == "cpu" and threads != 1
         fits = bundle.manifest.precision != "bf16" or self._provider.bfloat16
         self._graphs = (
             graphs or (None if fits else bundle.manifest.float32_graphs) or REQUIRED_FILES
@@ -95,14 +96,6 @@ class OnnxRuntimeBackend(Backend):
     @property
     def device(self) -> str:
         return self._provider.device
-
-    @property
-    def gpu(self) -> int | None:
-        return self._number if self._provider.memory == "cuda" else None
-
-    @property
-    def samples_at_once(self) -> bool:
-        return self._provider.device == "cpu" and self._threads != 1
 
     @property
     def fix(self) -> str:
@@ -131,7 +124,7 @@ class OnnxRuntimeBackend(Backend):
     def sample_impl(
         self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float
     ) -> Floats:
-        sr: Floats = self._decoded(conditioning, noise, tau, where="cpu").numpy()
+        sr: Floats = self._decode(conditioning, noise, tau, where="cpu").numpy()
         return sr
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
@@ -139,12 +132,12 @@ class OnnxRuntimeBackend(Backend):
         if kernels is None:
             return super().begin(conditioning, drawing)
 
-        def decoded(noise: dict[int, Any]) -> Any:
-            return self._decoded(conditioning, noise, drawing.tau, where=self._provider.memory)
+        def decode(noise: dict[int, Any]) -> Any:
+            return self._decode(conditioning, noise, drawing.tau, where=self._provider.memory)
 
-        return lambda: kernels.draw(drawing, decoded)
+        return lambda: kernels.draw(drawing, decode)
 
-    def _decoded(
+    def _decode(
         self, conditioning: Conditioning, noise: Mapping[int, Any], tau: float, *, where: str
     ) -> Any:
         """The sampler's picture 1×3×H×W, as an OrtValue. noise: arrays or OrtValues."""
@@ -233,20 +226,20 @@ class OnnxRuntimeBackend(Backend):
         what = f"{path} is not a graph that {provider.title} can run"
         with runtime_errors(what, fix, BundleError if on_cpu else DeviceError):
             session = self._kept_session(name) if on_cpu and library is None else None
-            session = session or _made(
+            session = session or _load_session(
                 path, options, provider.configure(options, self._bundle, self._number)
             )
         # ONNX Runtime does not report that a provider did not start, or runs none of the nodes.
-        taken = set(session.get_providers())
-        if provider.name not in taken:
+        running = set(session.get_providers())
+        if provider.name not in running:
             raise DeviceError(
                 f"ONNX Runtime has {provider.title} support but could not start it here; {self.fix}"
             )
         # where this ONNX Runtime records it
         with contextlib.suppress(AttributeError, RuntimeError):
-            taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
-        if provider.name not in taken:
-            others = ", ".join(sorted(taken))
+            running = {part.ep_name for part in session.get_provider_graph_assignment_info()}
+        if provider.name not in running:
+            others = ", ".join(sorted(running))
             raise DeviceError(f"{provider.title} runs no part of {name}: {others} does; {self.fix}")
         return session
 
@@ -271,13 +264,13 @@ class OnnxRuntimeBackend(Backend):
             if is_kept:
                 # it is optimised
                 options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-                return _made(kept / _KEPT[0], options, [self._provider.name])
+                return _load_session(kept / _KEPT[0], options, [self._provider.name])
             with keeping(kept) as part:
                 options.optimized_model_filepath = str(part / _KEPT[0])
                 prefix = "session.optimized_model_external_initializers"
                 options.add_session_config_entry(f"{prefix}_file_name", _KEPT[1])
                 options.add_session_config_entry(f"{prefix}_min_size_in_bytes", "1024")
-                return _made(self._bundle.file(name), options, [self._provider.name])
+                return _load_session(self._bundle.file(name), options, [self._provider.name])
         except Exception as error:  # ORT's exceptions have no common base but Exception
             if is_cancelled():
                 raise
@@ -333,6 +326,7 @@ class GpuDrawing:
         """
         from srflow_sdk.backends.tensorrt_engines.execution import is_usable, state_of
 
+        # Many names, as kernels take the addresses of all that they read and write.
         finish = drawing.finish
         core = drawing.core
         with runtime_errors("drawing on the GPU failed"), self._gpu.current():
@@ -380,7 +374,7 @@ class GpuDrawing:
 gpu_drawing = functools.cache(GpuDrawing)  # the kernels of a GPU, for the life of the process
 
 
-def _made(path: Path, options: Any, providers: list[Any] | None) -> Any:
+def _load_session(path: Path, options: Any, providers: list[Any] | None) -> Any:
     def stop() -> None:
         with contextlib.suppress(AttributeError):  # ONNX Runtime < 1.21 cannot
             options.set_load_cancellation_flag(True)

@@ -1,6 +1,4 @@
-"""TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch.
-
-Which of them, and why not the others.
+"""TensorRT and TensorRT-RTX: a bundle's engines, which of them a GPU runs, and why not the others.
 
 Threads share the engines. Every call takes a lane of its own, with a stream and execution contexts,
 and may give it back while the GPU still works: an encoder's work is never waited for, and a
@@ -39,12 +37,10 @@ from srflow_sdk.model.engine_records import (
     RTX_SMS,
     EnginePrecision,
     EngineRecord,
-    LrProfile,
     engines_command,
 )
 from srflow_sdk.pixels.in_memory import Floats
-from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
-from srflow_sdk.system.raising import is_installed
+from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu, is_installed
 
 # more calls than this wait for each other: one fills a GPU, and each lane holds a tile's
 # activations
@@ -63,7 +59,7 @@ class TensorRTBackend(Backend):
 
     def __init__(self, bundle: Bundle, *, gpu: int = 0) -> None:
         self._bundle = bundle
-        self._gpu = gpu
+        self._gpu = self.gpu = gpu
         self._session: _Session | None = None
         self._release: Callable[[], Any] = lambda: None
 
@@ -73,27 +69,20 @@ class TensorRTBackend(Backend):
         return self._session.record.runtime if self._session else "tensorrt"
 
     @property
-    def gpu(self) -> int:
-        return self._gpu
-
-    @property
     def fix(self) -> str:
         return f'use device="cpu", or build engines again: {_build(self._bundle, None)}'
-
-    @property
-    def window_limits(self) -> LrProfile | None:
-        return self._session.record.profile if self._session else None
 
     def activate_impl(self) -> None:
         record, library, properties = select_engines(self._bundle, gpu=self._gpu)
         cuda = CudaGpu.open(self._gpu)
         self._session = _Session(self._bundle, record, library, properties, cuda)
+        self.window_limits = record.profile
         # Called by Python too: a backend that nobody closed must not keep the GPU's memory.
         self._release = release = weakref.finalize(self, self._session.close)
         release.atexit = False
 
     def deactivate_impl(self) -> None:
-        self._session = None
+        self._session = self.window_limits = None
         self._release()
 
     def encode_impl(self, lr: Floats) -> EncodedImage:
@@ -122,9 +111,9 @@ class TensorRTBackend(Backend):
         session = still_open(self._session)
         arrays = {f"noise_level{level}": array for level, array in noise.items()}
         arrays["tau"] = np.array([tau], np.float32)
-        return session.computed(
-            session.sampler, conditioning, arrays, f"sampling on {self.device}"
-        )["sr"]
+        return session.compute(session.sampler, conditioning, arrays, f"sampling on {self.device}")[
+            "sr"
+        ]
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
         session = still_open(self._session)
@@ -139,7 +128,7 @@ class TensorRTBackend(Backend):
                 return session.kernels.draw(binding, lane.slot(image), drawing)
 
         core = session.run(what, work)
-        return lambda: session.arrived(what, core)
+        return lambda: session.wait_for(what, core)
 
     @property
     def can_invert(self) -> bool:
@@ -150,7 +139,7 @@ class TensorRTBackend(Backend):
     ) -> tuple[dict[int, Floats], Floats]:
         session = still_open(self._session)
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
-        outputs = session.computed(session.inverter(), conditioning, {"hr": hr}, what)
+        outputs = session.compute(session.inverter(), conditioning, {"hr": hr}, what)
         levels = [entry.level for entry in self._bundle.manifest.latent_levels]
         return {level: outputs[f"latent_level{level}"] for level in levels}, outputs["log_density"]
 
@@ -176,7 +165,7 @@ class _Session:
         with gpu.current():
             self._log = EngineLog(library)
             self._runtime = library.Runtime(self._log.logger)
-            self.encoder, self.sampler = self._loaded(record.encoder), self._loaded(record.sampler)
+            self.encoder, self.sampler = self._load(record.encoder), self._load(record.sampler)
             self.kernels = DrawingKernels(gpu)
             self.memory = DeviceMemory(gpu)
         self._inverter: Engine | None = None
@@ -191,10 +180,10 @@ class _Session:
         """The inverter's engine, loaded when it is first needed: most programs never do."""
         with self._loading, self._gpu.current():
             if self._inverter is None:
-                self._inverter = self._loaded(self.record.inverter)
+                self._inverter = self._load(self.record.inverter)
             return self._inverter
 
-    def _loaded(self, name: str) -> Engine:
+    def _load(self, name: str) -> Engine:
         path = self._bundle.file(name)
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
@@ -216,7 +205,7 @@ class _Session:
             )
         return image
 
-    def computed(
+    def compute(
         self, engine: Engine, conditioning: Conditioning, arrays: Mapping[str, Floats], what: str
     ) -> dict[str, Floats]:
         """The outputs of an engine by name, for an image and the arrays of its other inputs."""
@@ -241,14 +230,14 @@ class _Session:
 
             return outputs
 
-        return self.arrived(what, self.run(what, work))
+        return self.wait_for(what, self.run(what, work))
 
     def run(self, what: str, work: Callable[[GpuLane], _T]) -> _T:
         """Do work in a lane.
 
         what: it in words, for errors. Raises: DeviceError, OutOfMemoryError.
         """
-        with _said(what), self._lane() as lane:
+        with _name_in_errors(what), self._lane() as lane:
             with contextlib.suppress(OutOfMemoryError):
                 return work(lane)
             # Other lanes' and earlier sizes' memory may be what is missing. It is freed outside the
@@ -260,9 +249,9 @@ class _Session:
                 self._clear(lane)
                 raise
 
-    def arrived(self, what: str, read: Callable[[], _T]) -> _T:
+    def wait_for(self, what: str, read: Callable[[], _T]) -> _T:
         """Read results, which the GPU may still compute. what, errors: as of :meth:`run`."""
-        with _said(what), self._gpu.current():
+        with _name_in_errors(what), self._gpu.current():
             return read()
 
     @contextlib.contextmanager
@@ -319,7 +308,7 @@ class _Session:
 
 
 @contextlib.contextmanager
-def _said(what: str) -> Iterator[None]:
+def _name_in_errors(what: str) -> Iterator[None]:
     """Say in the errors of the block what failed."""
     try:
         yield
@@ -394,10 +383,10 @@ def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
             f"version runs them: {exactly}, or build them for this one: {rebuild}"
         )
     if gpu.compute_capability not in record.compute_capabilities:
-        wanted = " or ".join(record.compute_capabilities)
+        capabilities = " or ".join(record.compute_capabilities)
         model = f" ({record.gpu})" if record.gpu else ""
         raise DeviceError(
-            f"built for compute capability {wanted}{model}, but this GPU, {gpu.name}, has "
+            f"built for compute capability {capabilities}{model}, but this GPU, {gpu.name}, has "
             f"{gpu.compute_capability}; build them for it, on this machine: {rebuild}"
         )
     if record.plugins is not None:

@@ -29,8 +29,8 @@ from srflow_sdk.files import (
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.geometry.tiles import Tile, padded_size
 from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.system.interrupts import memory_errors_typed
 from srflow_sdk.system.local_files import real_path
-from srflow_sdk.system.raising import memory_errors_typed
 
 InRange = Callable[[NDArray[Any], DrawOptions, float | None], NDArray[Any]]
 """Enlarges values in a range: takes them, the options and nodata."""
@@ -90,8 +90,9 @@ def upscale_file(
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.upscale_file`.
 
-    chosen: gives the painter, and the one that cleans before. in_range: takes values, options and
-        nodata.
+    Args:
+        chosen: Gives the painter, and the one that cleans before.
+        in_range: Takes values, options and nodata.
     """
     # Long, as all of it happens while the files are open.
     started = time.monotonic()
@@ -120,13 +121,24 @@ def upscale_file(
             check_writable(target, channels=3 if raw else reader.channels, size=size)
         lr, tiles, core = _open_rows(painter, cleaner, reader, request, stack)
         times = manifest.scale if request.scale is None else request.scale
-        records = _record_pictures(painter, cleaner, reader, options, request, core, interval)
-        writers = [
-            stack.enter_context(
-                open_writer(target, reader, record, writing, size=size, times=times, raw=raw)
+        source_sha256 = reader.sha256()
+        writers = []
+        for place, target in enumerate(targets):
+            record = record_provenance(
+                painter,
+                source=reader.path,
+                source_sha256=source_sha256,
+                tile=core,
+                cleaner=cleaner,
+                **options.provenance_fields(
+                    manifest,
+                    sample=request.samples[place if interval is None else 0],
+                    scale=request.scale,
+                ),
+                **interval_fields(manifest, interval, place),
             )
-            for target, record in zip(targets, records, strict=True)
-        ]
+            writer = open_writer(target, reader, record, writing, size=size, times=times, raw=raw)
+            writers.append(stack.enter_context(writer))
         decibels: list[float | None] = [None] * len(targets)
         if raw:
             _write_in_range(lr, reader, writers, options, in_range)
@@ -185,36 +197,6 @@ def _open_rows(
         reach=manifest.halo,
     )
     return lr, tiles, core
-
-
-def _record_pictures(
-    painter: Painter,
-    cleaner: Painter | None,
-    reader: ImageReader,
-    options: DrawOptions,
-    request: Request,
-    core: int | None,
-    interval: float | None,
-) -> list[Provenance]:
-    """Record how each picture of a request is made."""
-    manifest = painter.manifest
-    source_sha256 = reader.sha256()
-    return [
-        record_provenance(
-            painter,
-            source=reader.path,
-            source_sha256=source_sha256,
-            tile=core,
-            cleaner=cleaner,
-            **options.provenance_fields(
-                manifest,
-                sample=request.samples[place if interval is None else 0],
-                scale=request.scale,
-            ),
-            **interval_fields(manifest, interval, place),
-        )
-        for place in range(request.pictures)
-    ]
 
 
 def _write_in_range(
@@ -327,7 +309,9 @@ def record_provenance(
 ) -> Provenance:
     """The record of how a picture of a file is made here.
 
-    tile: of the cores. others: what the operation decides.
+    Args:
+        tile: The side of the cores.
+        others: What the operation decides.
     """
     manifest = painter.manifest
     backend = painter.backend

@@ -19,13 +19,11 @@ from srflow_sdk.latents.picture_latents import Latents, check_made_by
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, from_unit, to_unit
 from srflow_sdk.pixels.resizing import RowReducer
-from srflow_sdk.pixels.transparency import filled
-from srflow_sdk.system.interrupts import cancelled_by
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.pixels.transparency import fill_hidden
+from srflow_sdk.system.interrupts import cancelled_by, stop_if_set
 
-_DEQUANTISATION_KEY = (
-    0x6465_7175_616E_7469  # "dequanti": no seed of latents, which have a sample beside them
-)
+# "dequanti": no seed of latents, which have a sample beside them
+_DEQUANTISATION_KEY = 0x6465_7175_616E_7469
 _BAND = 256  # rows that are converted at a time
 # pixels of the reduced image: as far as two pixels that one of its pixels is made of lie apart
 _REACH = 4
@@ -60,10 +58,13 @@ def invert(
 ) -> Latents:
     """Find the latents of an HR image, on the CPU if the device has no inverter.
 
-    hr: from :func:`high_resolution`.
+    Args:
+        hr: From :func:`high_resolution`.
+        dequantise: Spread its 8-bit levels evenly.
+        kept: Conditioning of tiles.
 
-    dequantise: spread its 8-bit levels evenly. kept: conditioning of tiles. Raises: BundleError,
-        and as drawing does.
+    Raises:
+        BundleError: The bundle has no inverter. Other errors are those of drawing.
     """
     manifest = painter.manifest
     scale = manifest.scale
@@ -75,7 +76,7 @@ def invert(
         seen = lr.network_rows(top, bottom)
         large = hr.network_rows(scale * top, scale * bottom)
         if dequantise:
-            large = dequantised(large, top=scale * top)
+            large = spread_levels(large, top=scale * top)
         for tile in row:
             left, right = tile.window.left, tile.window.left + tile.window.width
             nats += inversion.invert(
@@ -141,11 +142,9 @@ class _Inversion:
         cores = {level: array[0][_on_level(core, level, scale)] for level, array in latents.items()}
         nats = density[0, 0][core.slices]
         if not all(np.isfinite(array).all() for array in (*cores.values(), nats)):
-            place = tile.core
             raise NonFiniteError(
-                f"the network gave NaN or infinite latents for rows {place.top} to "
-                f"{place.top + place.height - 1} and columns {place.left} to "
-                f"{place.left + place.width - 1} of the LR image; use another model"
+                f"the network gave NaN or infinite latents for {tile.core} of the LR image; use "
+                "another model"
             )
         for level, array in cores.items():
             self.levels[level][_on_level(tile.core, level, scale)] = array
@@ -162,7 +161,7 @@ class _Inversion:
         return nats
 
 
-def dequantised(values: Floats, *, top: int = 0) -> Floats:
+def spread_levels(values: Floats, *, top: int = 0) -> Floats:
     """Spread 8-bit levels, 3×h×W in [0, 1], in [level, level + 1)/256, always alike.
 
     top: the first row's number.
@@ -277,5 +276,5 @@ def _visible(pixels: Pixels, top: int, bottom: int, reach: int) -> Floats:
     above = max(top - reach, 0)
     part = pixels[above : bottom + reach]
     values = to_unit(part)
-    values[..., :-1] = filled(values[..., :-1], part[..., -1], reach)
+    values[..., :-1] = fill_hidden(values[..., :-1], part[..., -1], reach)
     return values[top - above : bottom - above]

@@ -18,12 +18,11 @@ from numpy.typing import NDArray
 from srflow_sdk.geometry.tiles import Window, padded_size
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import LUMA, Floats, ImageKind, Pixels, to_unit
-from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
+from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarge, enlarge_alpha, fill_hidden
 
 CHROMA_REACH = 3  # LR pixels: of 7×7, so within any 8×8 around a pixel
-CHROMA_SLACK = (
-    0.5  # of the strongest chroma around; of 24 photographs, 0.1 % of the true pixels go beyond
-)
+# of the strongest chroma around; of 24 photographs, 0.1 % of the true pixels go beyond
+CHROMA_SLACK = 0.5
 GRAY = 0.5 / 255  # less chroma is none: conversions of gray profiles leave as much
 _CACHED = 1 << 18  # numbers of a picture that are bounded at a time
 _RED, _GREEN, _BLUE = LUMA
@@ -47,9 +46,9 @@ class RowBuffer:
 
     Thread-safe.
 
-    read: decodes the next n of `height` rows, which a thread lets it do `ahead` of their use;
-    :meth:`close` ends it.
-    None: rows are appended from outside.
+    Args:
+        read: Decodes the next n of `height` rows, which a thread lets it do `ahead` of their use;
+            :meth:`close` ends it. None: rows are appended from outside.
     """
 
     def __init__(
@@ -142,7 +141,8 @@ class LowResolution:
     @functools.cached_property
     def conversion(self) -> ColourConversion | None:
         """Converts its colours to sRGB for the network and back; None if they are sRGB."""
-        return conversion_for(self.kind.icc_profile, channels=self.kind.colours)
+        profile = self.kind.icc_profile
+        return None if profile is None else conversion_for(profile, channels=self.kind.colours)
 
     @property
     def padded_height(self) -> int:
@@ -172,7 +172,7 @@ class LowResolution:
             to_unit(colours) if own or self.conversion is None else self.conversion.to_srgb(colours)
         )
         if margin:
-            colours = filled(colours, pixels[..., -1], margin)
+            colours = fill_hidden(colours, pixels[..., -1], margin)
         return colours[top - above : bottom - above]
 
     def visible(self, top: int, bottom: int) -> Floats | None:
@@ -181,11 +181,11 @@ class LowResolution:
             return None
         return (self.source.rows(top, bottom)[..., -1] > 0).astype(np.float32)
 
-    def enlarged_alpha(self, top: int, bottom: int, scale: int) -> NDArray[np.generic]:
+    def enlarge_alpha(self, top: int, bottom: int, scale: int) -> NDArray[np.generic]:
         """Alpha of rows, `scale` times as large, of the kind's dtype: sh×sW."""
         above = max(top - ENLARGE_CONTEXT, 0)
         alpha = self.source.rows(above, min(bottom + ENLARGE_CONTEXT, self.height))[..., -1]
-        return enlarged_alpha(alpha, scale)[(top - above) * scale : (bottom - above) * scale]
+        return enlarge_alpha(alpha, scale)[(top - above) * scale : (bottom - above) * scale]
 
     def convert_to_own_profile(self, srgb: Floats, top: int, bottom: int, scale: int) -> Floats:
         """The network's colours of rows, sh×sW×3, in the image's own profile."""
@@ -196,7 +196,7 @@ class LowResolution:
         above = max(top - ENLARGE_CONTEXT, 0)
         own = self.colours(above, min(bottom + ENLARGE_CONTEXT, self.height), own=True)
         lost = own - self.conversion.from_srgb(self.conversion.to_srgb(own))
-        lost = enlarged(lost, len(lost) * scale, lost.shape[1] * scale)[
+        lost = enlarge(lost, len(lost) * scale, lost.shape[1] * scale)[
             (top - above) * scale : (bottom - above) * scale
         ]
         result: Floats = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost
@@ -220,10 +220,14 @@ class ChromaBounds:
     """
 
     def __init__(self, lr: Floats, core: Window, halo: int) -> None:
-        """lr: a tile's window, 3×h×w in [0, 1].
+        """Find the bounds.
 
-        core: in it. halo: around the core, where the image goes on.
+        Args:
+            lr: A tile's window, 3×h×w in [0, 1].
+            core: In it.
+            halo: Around the core, where the image goes on.
         """
+        # Many names: of the two differences, their bounds, and what is around a pixel.
         luma = _RED * lr[0] + _GREEN * lr[1] + _BLUE * lr[2]
         reach = min(CHROMA_REACH, halo)  # within the halo, so that tiles do not decide
         chroma = np.pad(

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeVar
@@ -44,13 +45,15 @@ from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import FLOAT32, Floats, ImageKind, Pixels, from_unit, luma
 from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
-from srflow_sdk.system.interrupts import Threads, cancelled_by
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.interrupts import begin_in_thread, cancelled_by, stop_if_set
 
 _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
 _LITTLE = 96 * 96  # pixels of a window, of which two samples are computed at once
 _MOST_KEPT = 1 << 30  # bytes of conditioning in main memory
 _THREADS = 8  # that finish outputs at a time, if there are so many
+Noise = Callable[[], dict[int, Floats]]
+"""What waits for the latents of a drawing, by level."""
+
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -67,8 +70,9 @@ def draw_tiles(
 ) -> list[float | None]:
     """Draw every picture of a request, and write its rows while the next ones are drawn.
 
-    tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of
-        an interval.
+    Args:
+        tiles: From :meth:`Painter.plan`.
+        measure: Return the pictures' LR-PSNR in dB, but for bounds of an interval.
     """
     # Many names: rows are drawn, finished and dropped at a time.
     wrapped = [list[Pixels]() for _ in writes if request.options.wrap]
@@ -104,23 +108,20 @@ def draw_tiles(
         for row, below in zip(rows, [*rows[1:], None], strict=True):
             bands = _draw_bands(lr, painter, row, request, kept, tell)
             drawn += len(row) * request.draws
-            _wait(finishing)
+            for finished in finishing:
+                finished.result()
             finishing = [
                 pool.submit(output.push, band) for output, band in zip(outputs, bands, strict=True)
             ]
             next_top = lr.height if below is None else below[0].window.top
             needed_from = (output.needed_from for output in outputs)
             lr.forget(min(next_top - request.temperature.reach, *needed_from))
-        _wait(finishing)
+        for finished in finishing:
+            finished.result()
     for parts, write in zip(wrapped, writes, strict=False):
         picture = np.concatenate(parts)
         write(cut_margins(picture, (request.height, request.width), request.lr_size))
     return [None if output.meter is None else output.meter.db for output in outputs]
-
-
-def _wait(futures: Sequence[Future[None]]) -> None:
-    for future in futures:
-        future.result()
 
 
 def _draw_bands(
@@ -135,6 +136,7 @@ def _draw_bands(
 
     tell: takes how many samples of the row are drawn before a tile, and how many of it.
     """
+    # Many names: tiles are drawn, and their cores cut to the image and put side by side.
     scale = painter.manifest.scale
     window = row[0].window
     bounds = window.top, window.top + window.height
@@ -272,10 +274,16 @@ class Painter:
             )
 
     def choose_core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
-        """Choose the side of the cores for a height×width image (whole size multiples); None: one.
-        Raises: DeviceError.
+        """Choose the side of the cores for a height×width image (whole size multiples).
 
-        halo: of the tiles, in LR pixels; None is the manifest's.
+        Args:
+            halo: Of the tiles, in LR pixels; None is the manifest's.
+
+        Returns:
+            The side; None: the image is one tile.
+
+        Raises:
+            DeviceError: The painter is closed.
         """
         self.check_open()
         manifest = self.manifest
@@ -349,8 +357,10 @@ class Painter:
     ) -> list[Pixels]:
         """Draw the tile's core for every picture of a request: sh×sw×channels of its dtype.
 
-        lr: the tile's window, float32 3×h×w. kept: of the picture. after_sample: called with the
-            number of those done.
+        Args:
+            lr: The tile's window, float32 3×h×w.
+            kept: Of the picture.
+            after_sample: Called with the number of those done.
         """
         self.check_open()
 
@@ -460,6 +470,7 @@ class Painter:
         least, which for the first sample are drawn beside the encoder, and of small tiles all, as
         few operators there fill two cores.
         """
+        # Many names: of two samples that are in progress, and of what decides how.
         cancel = request.options.cancel
         temperatures = [request.temperature]
         backend = self.backend
@@ -471,25 +482,21 @@ class Painter:
         at_once = backend.samples_at_once and len(draws) > 1 and lr[0].size <= _LITTLE
         # What devices draw themselves does not repeat.
         by_device = backend.gpu is not None and request.latents is None and not request.options.wrap
-        threads = Threads()
 
-        def begin_noise(drawing: Drawing) -> Callable[[], dict[int, Floats]]:
-            return threads.begin(lambda: _make_noise(drawing, request, tile))
+        def begin_noise(drawing: Drawing) -> Noise:
+            return begin_in_thread(functools.partial(_make_noise, drawing, request, tile), threads)
 
-        def begin(
-            drawing: Drawing, noise: Callable[[], dict[int, Floats]] | None = None
-        ) -> Callable[[], Pixels]:
+        def begin(drawing: Drawing, noise: Noise | None = None) -> Callable[[], Pixels]:
             if by_device:
                 return backend.begin(conditioning, drawing)
-            latents = noise or begin_noise(drawing)
+            draw_core = functools.partial(
+                _draw_core, backend, conditioning, noise or begin_noise(drawing), drawing
+            )
+            if not at_once:
+                return draw_core
+            return begin_in_thread(functools.partial(copy_context().run, draw_core), threads)
 
-            def draw_core() -> Pixels:
-                return _draw_core(backend, conditioning, latents(), drawing)
-
-            context = copy_context()
-            return threads.begin(lambda: context.run(draw_core)) if at_once else draw_core
-
-        with threads:
+        with ExitStack() as threads:
             stop_if_set(cancel)
             with cancelled_by(cancel):
                 first = self._make_drawing(tile, request, *draws[0], finish)
@@ -551,9 +558,8 @@ class Painter:
             )
             if fp32 is not None:
                 drawing = self._make_drawing(tile, request, sample, temperature)
-                core = _draw_core(
-                    fp32, fp32.encode(lr[None]), _make_noise(drawing, request, tile), drawing
-                )
+                noise = functools.partial(_make_noise, drawing, request, tile)
+                core = _draw_core(fp32, fp32.encode(lr[None]), noise, drawing)
                 if is_usable(core):
                     return core
                 also = ", in float32 too"
@@ -635,9 +641,9 @@ def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, Flo
 
 
 def _draw_core(
-    backend: Backend, conditioning: Conditioning, noise: dict[int, Floats], drawing: Drawing
+    backend: Backend, conditioning: Conditioning, noise: Noise, drawing: Drawing
 ) -> Floats:
-    (picture,) = backend.sample(conditioning, noise, drawing.tau)
+    (picture,) = backend.sample(conditioning, noise(), drawing.tau)
     core: Floats = picture.transpose(1, 2, 0)[drawing.core.slices]
     return core
 
@@ -654,16 +660,14 @@ def make_nonfinite_error(
 
     who: gave them.
     """
-    place = tile.core
-    made = f"at tau {request.temperature}, seed {request.options.seed}, sample {sample}"
+    how = f"at tau {request.temperature}, seed {request.options.seed}, sample {sample}"
     of = "input"
     fix = "use a lower tau, another seed, or another model"
     if request.latents is not None:
-        made = "from latents"
+        how = "from latents"
         of = "LR image"
         fix = "normalise them to a lower tau, or use another model"
     return NonFiniteError(
-        f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, {made}, in rows "
-        f"{place.top} to {place.top + place.height - 1} and columns {place.left} to "
-        f"{place.left + place.width - 1} of the {of}{also}; {fix}"
+        f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, {how}, in {tile.core} "
+        f"of the {of}{also}; {fix}"
     )

@@ -35,8 +35,8 @@ from srflow_sdk.files.tiff import PHOTOMETRIC, PLANAR, Tiff, read_tiff
 from srflow_sdk.pixels.colour import PROFILE_FIELD
 from srflow_sdk.pixels.in_memory import PILLOW_ERRORS, ImageKind, unpacked
 from srflow_sdk.system import libvips
+from srflow_sdk.system.hardware import is_installed
 from srflow_sdk.system.local_files import file_sha256, open_regular
-from srflow_sdk.system.raising import is_installed
 
 _NAME_RANGE = 'name the range of its values (--range 1% 99%, value_range=("1%", "99%"))'
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory
@@ -79,7 +79,7 @@ def count_pixels(path: PathLike, *, max_pixels: int) -> int:
     """Number of pixels of a file, from its header; 0 for one that is refused. Nothing is logged."""
     try:
         source = _inspect(Path(path))
-        image = _opened(source)
+        image = _open_by_libvips(source)
         _check_supported(source, image, max_pixels)
         return int(image.width) * int(image.height)
     except (ImageError, OSError):
@@ -125,9 +125,9 @@ def read_provenance(path: PathLike) -> Provenance | None:
         ImageError: if the file cannot be read.
     """
     source = _inspect(Path(path))
-    packet = libvips.get_field(_opened(source), "xmp-data")
-    if source.kind.name == "GIF" and (animation := Animation.in_file(source.path)) is not None:
-        packet = animation.info.get("comment")
+    packet = libvips.get_field(_open_by_libvips(source), "xmp-data")
+    if packet is None and (animation := Animation.in_file(source.path)) is not None:
+        packet = animation.info.get("comment")  # of a GIF
     return parse_provenance(packet) if isinstance(packet, bytes) else None
 
 
@@ -146,13 +146,13 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         # its list of causes: successful calls leave some, too
         libvips.pyvips().vips_lib.vips_error_clear()
         source = _inspect(path, raw=raw)
-        image = _opened(source)
+        image = _open_by_libvips(source)
         _check_supported(source, image, max_pixels, raw=raw)
         orientation = libvips.get_field(image, "orientation") or 1
         bilevel = libvips.get_field(image, "bits-per-sample") == 1
         self._decoded_whole = bilevel or orientation not in _ORDERED_ORIENTATIONS
         if self._decoded_whole:
-            image = _opened(source, access="random")
+            image = _open_by_libvips(source, access="random")
         with _errors_in_one_line(path, source.stamp):
             upright = _decode(image, path, source.kind).autorot()
             converted = False
@@ -286,31 +286,29 @@ def _inspect(path: Path, *, raw: bool = False) -> _Source:
         if name is None:
             raise ImageError(f"{path}: this is not an image file in a supported format")
         raise ImageError(f"{path}: {name} files are not supported; convert it to PNG or TIFF")
-    tiff = read_tiff(path, raw=raw) if kind.loader == "tiffload" else Tiff()
+    tiff = read_tiff(path, raw=raw) if kind.has_directories else Tiff()
     animated = re.match(kind.animated, head, re.DOTALL) is not None
     return _Source(path=path, stamp=stamp, kind=kind, animated=animated, tiff=tiff)
 
 
-def _opened(source: _Source, *, access: str = "sequential") -> Any:
+def _open_by_libvips(source: _Source, *, access: str = "sequential") -> Any:
     """The libvips image of a file, with a TIFF's EXIF, which libvips misses."""
     with _errors_in_one_line(source.path):
         if source.kind.pillow:
             return _read_header_by_pillow(source.path, source.kind)
-        image = _load(source, access=access, fail_on="error")
+        pyvips = libvips.pyvips()
+        options = {"access": access, "fail_on": "error"}
+        if source.kind.mapped:  # a mapped file that becomes shorter ends the process
+            image = pyvips.Image.new_from_buffer(source.path.read_bytes(), "", **options)
+        else:
+            load = getattr(pyvips.Image, f"{source.kind.loader}_source")
+            with open_regular(source.path) as file:
+                image = load(pyvips.Source.new_from_descriptor(file.fileno()), **options)
         if source.tiff.exif is not None and not image.get_typeof("exif-data"):
             image = image.copy()
             # libvips turns it by that
-            image.set_type(libvips.pyvips().GValue.blob_type, "exif-data", source.tiff.exif)
+            image.set_type(pyvips.GValue.blob_type, "exif-data", source.tiff.exif)
         return image
-
-
-def _load(source: _Source, **options: str) -> Any:
-    pyvips = libvips.pyvips()
-    if source.kind.mapped:  # a mapped file that becomes shorter ends the process
-        return pyvips.Image.new_from_buffer(source.path.read_bytes(), "", **options)
-    load = getattr(pyvips.Image, f"{source.kind.loader}_source")
-    with open_regular(source.path) as file:
-        return load(pyvips.Source.new_from_descriptor(file.fileno()), **options)
 
 
 def _check_supported(source: _Source, image: Any, max_pixels: int, *, raw: bool = False) -> None:

@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import tiff
 from srflow_sdk.files.formats import PathLike, check_writable, format_of, save_options
-from srflow_sdk.files.metadata import Metadata, attach, forget_png_resolution
+from srflow_sdk.files.metadata import Metadata, attach
 from srflow_sdk.files.provenance import Provenance, add_provenance, remove_stale
 from srflow_sdk.files.reading import RAW_DTYPES
 from srflow_sdk.pixels.in_memory import from_unit
 from srflow_sdk.system import libvips
-from srflow_sdk.system.local_files import content_sha256, replacing
+from srflow_sdk.system.local_files import content_sha256, replacing, writing_errors
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -120,7 +120,7 @@ class ImageWriter:
             self._stored = np.dtype(
                 np.uint8 if self._dtype == np.uint8 or self._format.bits == 8 else np.uint16
             )
-        if raw and self._format.saver != "tiffsave":
+        if raw and not self._format.has_directories:
             raise ArgumentError(
                 f"{target}: values in their own units are written as TIFF; end its name in .tif"
             )
@@ -152,10 +152,8 @@ class ImageWriter:
             ">IIBBBBB", width * channels * self._stored.itemsize, height, 8, 0, 0, 0, 0
         )
         with contextlib.ExitStack() as stack:
-            try:
+            with writing_errors(self._target):
                 self._descriptor = stack.enter_context(replacing(self._target))
-            except (OSError, ValueError) as error:
-                raise self._error(getattr(error, "strerror", None) or str(error)) from error
             self._deflate = zlib.compressobj(0)
             self._read_end, self._write_end = os.pipe()
             self._thread = threading.Thread(target=self._run, name="srflow-encoder", daemon=True)
@@ -169,11 +167,8 @@ class ImageWriter:
         if raised[0] is not None:
             self._open.__exit__(*raised)
             return
-        try:
-            with self._open:
-                self.finish()
-        except OSError as error:
-            raise self._error(error.strerror or str(error)) from error
+        with writing_errors(self._target), self._open:
+            self.finish()
 
     def write_rows(self, rows: NDArray[Any]) -> None:
         """Write the next rows, h×width×channels.
@@ -213,6 +208,7 @@ class ImageWriter:
 
     def finish(self) -> None:
         """Wait until all rows are on disk; the end of the block then renames the hidden file.
+
         Raises: ImageError.
         """
         if self._finished:
@@ -225,14 +221,12 @@ class ImageWriter:
             raise self._error(self._failure)
         block = self._metadata.exif
         geo = self._metadata.geo
-        saver = self._format.saver
+        forget_resolution = self._format.forget_resolution
         # change what libvips wrote: no resolution if there is none, and EXIF and a place in TIFF
-        try:
-            if self._metadata.resolution is None and saver in ("pngsave", "tiffsave"):
-                (forget_png_resolution if saver == "pngsave" else tiff.forget_resolution)(
-                    self._descriptor
-                )
-            if saver != "tiffsave":
+        with writing_errors(self._target):
+            if self._metadata.resolution is None and forget_resolution is not None:
+                forget_resolution(self._descriptor)
+            if not self._format.has_directories:
                 if geo is not None:
                     _LOGGER.warning(
                         "%s: GeoTIFF's tags left out: only TIFF holds them", self._target
@@ -248,8 +242,6 @@ class ImageWriter:
                         what,
                     )
             os.fsync(self._descriptor)
-        except OSError as error:
-            raise self._error(error.strerror or str(error)) from error
         self._finished = True
 
     def content(self) -> tuple[int, str]:
@@ -257,13 +249,10 @@ class ImageWriter:
 
         Raises: ImageError if it cannot be read again.
         """
-        try:
-            with os.fdopen(os.dup(self._descriptor), "rb") as file:
-                file.seek(0)
-                digest = content_sha256(file)
-                return file.tell(), digest
-        except OSError as error:
-            raise self._error(error.strerror or str(error)) from error
+        with writing_errors(self._target), os.fdopen(os.dup(self._descriptor), "rb") as file:
+            file.seek(0)
+            digest = content_sha256(file)
+            return file.tell(), digest
 
     def _error(self, why: str) -> ImageError:
         return ImageError(f"{self._target} cannot be written: {why}")
@@ -289,7 +278,7 @@ class ImageWriter:
             self._thread.join()
 
     def _run(self) -> None:
-        """Encode in a thread what comes through the pipe."""
+        """Encode what comes through the pipe, and keep the cause if that fails."""
         try:
             self._encode()
         except Exception as error:  # whatever it is, the writing thread must know
@@ -315,7 +304,7 @@ class ImageWriter:
         if self._raw and (channels != 3 or dtype.name not in _PICTURE_DTYPES):
             interpretation = "multiband"
         options = dict(self._options)
-        if self._format.saver == "tiffsave":
+        if self._format.has_directories:
             options["bigtiff"] = int(np.prod(self._shape)) * dtype.itemsize > _BIGTIFF_BYTES
         source = pyvips.Source.new_from_descriptor(self._read_end)
         image = pyvips.Image.pngload_source(

@@ -42,8 +42,8 @@ from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.pixels.damage import measure_damage, strips_of
 from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, grayed
+from srflow_sdk.system.interrupts import memory_errors_typed
 from srflow_sdk.system.local_files import real_path
-from srflow_sdk.system.raising import memory_errors_typed
 
 DOTS_TAU = 0.9
 """The default temperature over "local"."""
@@ -131,7 +131,7 @@ def restore_pixels(
             small, their_kind, painter, progress=passes[0], cancel=options.cancel
         )
         latents = encoding._invert(colours, their_kind, progress=passes[1], cancel=options.cancel)
-        latents = limited(latents, decision.taus, over=decision.over)
+        latents = limit_latents(latents, decision.taus, over=decision.over)
         picture = encoding._decode(
             latents, DrawOptions(tau=1.0, progress=passes[2], cancel=options.cancel)
         )
@@ -217,15 +217,19 @@ def make_file(
         )
         with open_writer(output, first, provenance, writing, size=size) as writer:
             writer.write_rows(pixels)
-            made = finish_file(writer, output, writing)
+            result = finish_file(writer, output, writing)
             for reader in readers.values():
                 reader.check_unchanged()
     return FileResult(
-        source=first.path, size=size, outputs=(made,), seconds=time.monotonic() - started, note=note
+        source=first.path,
+        size=size,
+        outputs=(result,),
+        seconds=time.monotonic() - started,
+        note=note,
     )
 
 
-def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) -> Latents:
+def limit_latents(latents: Latents, taus: Mapping[int, float], *, over: Collection) -> Latents:
     """Latents whose collections have a root mean square of at most `taus` of their level.
 
     Raises: NonFiniteError.
@@ -244,7 +248,7 @@ def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) ->
                 taus[level], size, out=np.ones_like(size), where=size > taus[level]
             )
 
-    return latents._changed(set(taus), limit)
+    return latents._change(set(taus), limit)
 
 
 def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:

@@ -57,7 +57,11 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Weights = Literal["fp32", "fp16"]
 Reduction = Literal["bicubic", "bilinear"]
 _T = TypeVar("_T")
-_NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", re.ASCII)
+_NAME_PART = r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}"
+FILE_NAME = re.compile(f"({_NAME_PART}/)?{_NAME_PART}", re.ASCII)
+"""Names of files that a bundle may hold: `file` or `folder/file`, not hidden, without odd
+characters."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ALWAYS_WRITTEN = (
     "schema",
@@ -152,6 +156,8 @@ class Manifest:
             MATLAB's imresize.
         removes_damage: true if those LR images were damaged, as by noise and JPEG, so that pictures
             rightly do not reduce to inputs.
+        made_for: the kind of pictures that it suits, of KINDS in model_choice.py; "", and not in
+            the file: "damaged" if it removes damage, otherwise "clean".
         intervals: how :meth:`Encoding.interval` makes intervals; None, and not in the file: nobody
             has calibrated them.
         model: the network's whole configuration, JSON values only.
@@ -187,6 +193,7 @@ class Manifest:
     auto_tau: bool = False
     reduction: Reduction = "bicubic"
     removes_damage: bool = False
+    made_for: str = ""
     intervals: Intervals | None = None
     model: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -208,6 +215,11 @@ class Manifest:
         return REQUIRED_FILES if self.precision == "fp32" else None
 
     @property
+    def kind(self) -> str:
+        """The kind of pictures that it suits, such as "clean"."""
+        return self.made_for or ("damaged" if self.removes_damage else "clean")
+
+    @property
     def _name_and_digest(self) -> str:
         """What provenance records of a model that cleaned a picture."""
         return f"{self.name} {self.digest}"
@@ -222,6 +234,8 @@ class Manifest:
             content = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
             if self.intervals is None:
                 del content["intervals"]
+            if not self.made_for:
+                del content["made_for"]
             content["digest"] = manifest_digest(content)
             return json.dumps(content, indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError, RecursionError) as error:
@@ -255,7 +269,7 @@ class Manifest:
         for name, record in manifest.files.items():
             sha256 = str(record.get("sha256"))
             nbytes = record.get("bytes")
-            if not is_plain_file_name(name):
+            if not FILE_NAME.fullmatch(name):
                 raise _bad(f"{name!a} is not a plain file name")
             if not _SHA256.fullmatch(sha256) or type(nbytes) is not int or nbytes < 0:
                 raise _bad(f"the size or sha256 of {name} is malformed")
@@ -299,15 +313,6 @@ def manifest_digest(content: Mapping[str, Any]) -> str:
         rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def is_plain_file_name(name: str) -> bool:
-    """Tell if a bundle may hold a file of this name.
-
-    It is `file` or `folder/file`, not hidden, without odd characters.
-    """
-    parts = name.split("/")
-    return len(parts) <= 2 and all(_NAME_PART.fullmatch(part) for part in parts)
 
 
 def _bad(reason: str) -> BundleError:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.pixels.in_memory import Floats, Pixels, luma, to_unit
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.interrupts import stop_if_set
 
 STRIP_ROWS = 16
 """Rows that :func:`measure_damage` takes at a time, a multiple of JPEG's 8."""
@@ -26,27 +26,24 @@ _QUIETEST = 0.1  # this share of the blocks shows the noise, the others also tex
 _MIDDLE = 0.5  # where noise grows with brightness, the quietest blocks are dark ones
 _NOISY = 1.6  # 8-bit levels: less in the quietest blocks is not noise of the whole picture
 _NOISY_IN_THE_MIDDLE = 3.5  # the same of the median block
-_WHITE = (
-    0.5  # answers of pixels one apart over those of pixels two apart, which are 1 for white noise
-)
+# answers of pixels one apart over those of pixels two apart, which are 1 for white noise
+_WHITE = 0.5
 _MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
 _GRID = 8  # side of JPEG's blocks
 # 8-bit levels: what a step counts at most; larger ones are no blocks
 _LARGEST_STEP = 2.0
 _STEP_OF_THINGS = 40.0003
 _ROUNDING = 0.001  # 8-bit levels; thresholds are no fractions that whole levels meet
-_FOR_ANY_PLACE = (
-    1.3  # standard errors: how much surer a grid is that begins at the picture's corner
-)
+# standard errors: how much surer a grid is that begins at the picture's corner
+_FOR_ANY_PLACE = 1.3
 _LEAST_DOT = 30  # 8-bit levels between a dot and all pixels around it
-_DOT_OVER_RANGE = (
-    2  # how much farther from them than they lie apart: letters and twigs do not stand alone
-)
+# how much farther from them than they lie apart: letters and twigs do not stand alone
+_DOT_OVER_RANGE = 2
 _EDGE_STEPS = 5  # between pixels, over which an edge rises
 _LEAST_EDGE = 24.0003  # 8-bit levels
 _RAMP = 0.253  # share of the rise: less is a slope, which no lens has blurred
 _SHARP = 0.703  # share of the rise between the two pixels in the middle
-_FEWEST_EDGES = 50  # of fewer, nothing is known
+_FEWEST_EDGES = 50  # of fewer, nothing is known: they are taken for sharp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +91,7 @@ def measure_damage(strips: Iterable[Pixels], *, cancel: threading.Event | None =
     Raises:
         CancelledError: `cancel` was set.
     """
+    # Many names: each measure adds up over the bands.
     strips = iter(strips)
     noises = []
     deviations = [np.zeros(1)]
@@ -111,6 +109,9 @@ def measure_damage(strips: Iterable[Pixels], *, cancel: threading.Event | None =
             steps[direction] += _larger_steps(lines)
             edges[0] += _edges(lines)
         edges[1] += np.add(_edges(half), _edges(half.T))
+    sharp, sharp_at_half = (
+        1.0 if count < _FEWEST_EDGES else float(steep / count) for count, steep in edges
+    )
     noise, white = _noise(noises)
     deviation = float(np.median(np.concatenate(deviations)))
     return Damage(
@@ -119,8 +120,8 @@ def measure_damage(strips: Iterable[Pixels], *, cancel: threading.Event | None =
         texture=math.sqrt(max(deviation**2 - noise**2, 0)),
         grid=_grid(steps),
         dots=float(100 * min(dots[:2]) / max(dots[2], 1)),
-        sharp=_sharp_share(*edges[0]),
-        sharp_at_half=_sharp_share(*edges[1]),
+        sharp=sharp,
+        sharp_at_half=sharp_at_half,
     )
 
 
@@ -175,9 +176,8 @@ def _dots(levels: Floats) -> NDArray[np.float64]:
         left, middle, right = np.moveaxis(windows[..., 1, :], -1, 0)
         # so that the rest costs nothing
         some = windows[middle - np.maximum(left, right) > _LEAST_DOT].reshape(-1, 9)
-        lowest, *_, highest, _ = np.sort(
-            some
-        ).T  # of those around it, where it is itself above them
+        # of those around it, where it is itself above them
+        lowest, *_, highest, _ = np.sort(some).T
         above = some[:, 4] - highest
         counts.append((above > np.maximum(_LEAST_DOT, _DOT_OVER_RANGE * (highest - lowest))).sum())
     return np.array([*counts, middle.size], float)
@@ -224,8 +224,3 @@ def _edges(lines: Floats) -> tuple[int, int]:
         (rise > _LEAST_EDGE) & (middle > _RAMP * rise) & (middle > steps.max(axis=-1) - _ROUNDING)
     )
     return int(edges.sum()), int((edges & (middle > _SHARP * rise)).sum())
-
-
-def _sharp_share(edges: float, sharp: float) -> float:
-    """The share of the sharp ones among the edges; 1 if there are too few to tell."""
-    return 1.0 if edges < _FEWEST_EDGES else float(sharp / edges)

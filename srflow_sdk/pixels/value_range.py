@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.pixels.in_memory import Floats
-from srflow_sdk.pixels.transparency import enlarged, filled
+from srflow_sdk.pixels.transparency import enlarge, fill_hidden
 from srflow_sdk.plain_text import short
 
 _FARTHEST = 1e30  # times the range's width; the pixels beyond it are resized in float32
@@ -47,11 +47,12 @@ def in_range(
 ) -> NDArray[Any]:
     """Enlarge values, H×W×C of any real dtype, band by band, or three bands together as RGB.
 
-    The answer has the dtype.
+    The answer has the dtype. What lies beyond the range is enlarged by bicubic interpolation and
+    added.
 
-    draw: enlarges float32 in [0, 1], given the number of the picture and of all. nodata: values
-    that are it or NaN are guessed for the network and written back. What lies beyond the range is
-    enlarged by bicubic interpolation and added.
+    Args:
+        draw: Enlarges float32 in [0, 1], given the number of the picture and of all.
+        nodata: Values that are it or NaN are guessed for the network and written back.
     """
     # Many names, as each step is of one band.
     if values.dtype.kind not in "iuf" or not values.size:
@@ -71,12 +72,12 @@ def in_range(
         unit[missing] = 0.5
         inside = np.clip(unit, 0, 1)
         seen = [
-            filled(np.float32(inside[..., [at]]), ~missing[..., at], 32)
+            fill_hidden(np.float32(inside[..., [at]]), ~missing[..., at], 32)
             for at in range(inside.shape[2])
         ]
         large = draw(np.concatenate(seen, axis=2), number, len(bands)).astype(np.float64)
         if (unit != inside).any():
-            large += enlarged(np.float32(unit - inside), *large.shape[:2])
+            large += enlarge(np.float32(unit - inside), *large.shape[:2])
         large = _to_dtype(low + (high - low) * large, values.dtype)
         if values.dtype.kind != "f":
             large[large == empty] += 1 if empty < (low + high) / 2 else -1  # or data would be lost

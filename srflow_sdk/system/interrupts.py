@@ -1,4 +1,4 @@
-"""Ends work early: a caller's `cancel`, and native calls that must hear of it and of signals."""
+"""What ends work early: a caller's `cancel`, signals, and memory or threads that run out."""
 
 from __future__ import annotations
 
@@ -15,10 +15,42 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError
+
+NO_THREADS = (
+    "the system starts no more threads for this process: raise its limits (ulimit -u, a "
+    "container's pids.max)"
+)
 NATIVE = "srflow-run"  # the name of the threads in which calls run that a signal must not wait for
 _T = TypeVar("_T")
 _POLL_S = 0.1
 _event: ContextVar[threading.Event | None] = ContextVar("event", default=None)
+
+
+class PassingError(DeviceError):
+    """A device fails here and now, but may work later or in another process."""
+
+
+@contextlib.contextmanager
+def memory_errors_typed(what: str) -> Iterator[None]:
+    """Turn a MemoryError, and a thread that does not start, into the SDK's errors.
+
+    The message is "memory ran out {what}".
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemoryError(f"memory ran out {what}") from error
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        raise PassingError(NO_THREADS) from error
+
+
+def stop_if_set(cancel: threading.Event | None) -> None:
+    """Raises: CancelledError if the caller's event is set."""
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("cancelled by the caller")
 
 
 @contextlib.contextmanager
@@ -48,7 +80,7 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
     event = _event.get()
     if event is None and threading.current_thread() is not threading.main_thread():
         return call()  # handlers only run in the main thread
-    thread, ended = _begun(call)
+    thread, ended = _start(call)
     # on Windows no signal ends a longer wait
     wait = None if event is None and os.name == "posix" else _POLL_S
     try:
@@ -78,16 +110,16 @@ def abandonable(
 
     Or `grace` seconds after it was cancelled.
     """
-    from concurrent.futures import CancelledError
+    from concurrent import futures
 
-    event, (_, ended) = _event.get(), _begun(call)
+    event, (_, ended) = _event.get(), _start(call)
     end = math.inf if seconds is None else time.monotonic() + seconds
     late: Exception = TimeoutError()
     try:
         while (now := time.monotonic()) < end:
-            if event is not None and event.is_set() and not isinstance(late, CancelledError):
+            if event is not None and event.is_set() and isinstance(late, TimeoutError):
                 end = min(end, now + grace)
-                late = CancelledError()
+                late = futures.CancelledError()
             with contextlib.suppress(Empty):
                 return ended.get(timeout=min(_POLL_S, end - now)).result()
         raise late
@@ -96,30 +128,18 @@ def abandonable(
         raise
 
 
-class Threads:
-    """Calls in threads of their own. When this context ends, they have ended.
+def begin_in_thread(call: Callable[[], _T], stack: contextlib.ExitStack) -> Callable[[], _T]:
+    """Begin a call, and return what waits for its result, once.
 
-    A signal in the main thread leaves no lock held, as one in an executor's `submit` may.
+    When the stack's block ends, the call has ended. A signal in the main thread leaves no lock
+    held, as one in an executor's `submit` may.
     """
-
-    def __init__(self) -> None:
-        self._begun: list[threading.Thread] = []
-
-    def __enter__(self) -> Threads:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for thread in self._begun:
-            thread.join()
-
-    def begin(self, call: Callable[[], _T]) -> Callable[[], _T]:
-        """Begin a call. What is returned waits for its result, once."""
-        thread, ended = _begun(call)
-        self._begun.append(thread)
-        return lambda: ended.get().result()
+    thread, ended = _start(call)
+    stack.callback(thread.join)
+    return lambda: ended.get().result()
 
 
-def _begun(call: Callable[[], _T]) -> tuple[threading.Thread, SimpleQueue[Future[_T]]]:
+def _start(call: Callable[[], _T]) -> tuple[threading.Thread, SimpleQueue[Future[_T]]]:
     """Start a call in a thread, and return it and the queue that gets its result.
 
     A signal cannot leave the queue's lock held.

@@ -19,6 +19,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
+from srflow_sdk.errors import ImageError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -90,6 +92,16 @@ def lock(descriptor: int, *, wait: bool = True) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def writing_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the system's errors in the block into an ImageError: the file cannot be written."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path} cannot be written: {why}") from error
+
+
 def write_atomically(target: Path, *content: bytes | memoryview) -> None:
     """Write pieces to a file, new or not.
 
@@ -105,6 +117,7 @@ def write_atomically(target: Path, *content: bytes | memoryview) -> None:
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[int]:
     """Yield the descriptor of a part, which becomes the target after the block: flush it before.
+
     Raises: OSError.
     """
     check_replaceable(target)
@@ -185,8 +198,8 @@ def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
     for path in map(Path, targets):
         target = real_path(path) if path.is_symlink() else path
         stems.setdefault(target.parent, set()).add(_stem(target))
-    for folder, wanted in stems.items():
-        remove_stale_parts_in(folder, wanted)
+    for folder, stems_there in stems.items():
+        remove_stale_parts_in(folder, stems_there)
 
 
 def remove_stale_parts_in(folder: Path, stems: set[str] | None = None) -> None:

@@ -20,7 +20,8 @@ from srflow_sdk.errors import (
     OutOfMemoryError,
 )
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.raising import PassingError, is_installed
+from srflow_sdk.system.hardware import is_installed
+from srflow_sdk.system.interrupts import PassingError
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import INT8_ROW, tiny_manifest, write_tiny_bundle
@@ -92,9 +93,9 @@ def test_what_was_measured_is_not_measured_again(bundle, measurements):
 @pytest.mark.parametrize(
     ("error", "name"),
     [
-        (OutOfMemoryError("memory ran out"), "_made"),
+        (OutOfMemoryError("memory ran out"), "_make_backend"),
         (PassingError("no threads"), "_seconds"),
-        (MemoryError(), "_made"),
+        (MemoryError(), "_make_backend"),
     ],
 )
 def test_a_failure_that_may_pass_is_measured_at_the_next_start(bundle, monkeypatch, error, name):
@@ -187,14 +188,14 @@ def test_without_a_cache_folder_it_is_measured_each_time(bundle, measurements, m
 
 
 def test_a_way_that_does_not_start_is_recorded_and_not_chosen(bundle, measurements, monkeypatch):
-    real = ways._made
+    real = ways._make_backend
 
     def failing(bundle, way, threads):
         if way == INT8:
             raise DeviceError("it does not start")
         return real(bundle, way, threads)
 
-    monkeypatch.setattr(ways, "_made", failing)
+    monkeypatch.setattr(ways, "_make_backend", failing)
     found = both(bundle)
     assert found[1].error == "it does not start"
     assert choose({one.way: one for one in found}, MANIFEST, device="auto") == REFERENCE
