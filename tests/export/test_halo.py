@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from PIL import Image
 
 from srflow_export import ExportOptions, export_checkpoint, halo
-from srflow_export.cli import main
 from srflow_export.halo import (
     HaloRow,
     InverterHaloRow,
@@ -30,6 +28,7 @@ from srflow_sdk.geometry.tiles import plan_tiles
 from srflow_sdk.model.bundle import Bundle, Manifest
 from srflow_training import save_checkpoint
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
+from tests.export.running import run
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import REACH, write_tiny_bundle
 
@@ -174,9 +173,7 @@ def test_a_halo_that_is_named_is_not_measured(tmp_path, monkeypatch):
     checkpoint = tmp_path / "tiny.safetensors"
     save_checkpoint(checkpoint, random_srflow(tiny_config()))
     monkeypatch.setattr(halo, "photographs", lambda _multiple: pytest.fail("measured"))
-    result = CliRunner().invoke(
-        main, ["--ckpt", str(checkpoint), "-o", str(tmp_path / "m.srflow"), "--halo", "22"]
-    )
+    result = run(checkpoint, "-o", tmp_path / "m.srflow", "--halo", 22)
     assert result.exit_code == 0, result.output
     manifest = Bundle.open(tmp_path / "m.srflow").manifest
     assert manifest.halo == 22

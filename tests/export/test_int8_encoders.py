@@ -6,19 +6,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
-from srflow_export.cli import main
 from srflow_export.parity.gate import INT8_GRAPHS
 from srflow_sdk import Bundle
 from srflow_sdk.backends.openvino import OpenVinoBackend
 from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 from srflow_training import save_checkpoint
+from tests.export.running import run
 from tests.networks import random_srflow, tiny_config
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def export(checkpoint, target, *arguments):

@@ -2,15 +2,13 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from click.testing import CliRunner
 
 from srflow_export import ExportOptions, export_checkpoint, plain
-from srflow_export.cli import main
 from srflow_export.plain import draw_as_runtime
 from srflow_sdk import Bundle, Upscaler
 from srflow_training import save_checkpoint
+from tests.export.running import run, run_graph
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import SCALE, hidden_files, write_tiny_bundle
 
@@ -33,10 +31,6 @@ def native(tmp_path_factory):
     return folder / "tiny.srflow"
 
 
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
-
-
 def write(bundle, folder, *arguments):
     result = run("--bundle", bundle, "--plain", "-o", folder / "plain.onnx", *arguments)
     assert result.exit_code == 0, result.output
@@ -44,10 +38,7 @@ def write(bundle, folder, *arguments):
 
 
 def draw(model, lr):
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    (picture,) = session.run(["output"], {"input": lr.transpose(2, 0, 1)[None]})
+    (picture,) = run_graph(model, input=lr.transpose(2, 0, 1)[None])
     return picture[0].transpose(1, 2, 0)
 
 
@@ -154,7 +145,7 @@ def test_slices_with_steps_become_pools_of_the_same_values(tmp_path):
         graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8
     )
     x = np.random.default_rng(0).normal(size=(1, 1, 5, 7)).astype(np.float32)
-    (y,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    (y,) = run_graph(model, x=x)
     assert np.array_equal(y, x[..., ::3])
 
 

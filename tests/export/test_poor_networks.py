@@ -10,10 +10,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from srflow_export import exporter, onnx_models
-from srflow_export.cli import main
 from srflow_export.flow_ops import exact_sigmoid
 from srflow_export.parity.gate import (
     InverseRow,
@@ -27,6 +26,7 @@ from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError, ExportError
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.model import SRFlowConfig
+from tests.export.running import run
 from tests.published_checkpoints import LAYOUTS, SMALL, published_state, write_published
 
 HALO = ("--halo", "12")
@@ -44,7 +44,7 @@ def write(path: Path, **statistics: float) -> Path:
 
 def export(checkpoint: Path, name: str, *arguments: str) -> tuple[Result, Path]:
     target = checkpoint.with_name(name)
-    return CliRunner().invoke(main, [str(checkpoint), "-o", str(target), *HALO, *arguments]), target
+    return run(checkpoint, "-o", target, *HALO, *arguments), target
 
 
 @pytest.fixture(scope="module")

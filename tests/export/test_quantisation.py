@@ -5,7 +5,6 @@ import copy
 import math
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
@@ -15,6 +14,7 @@ from srflow_export.graphs import EncoderGraph
 from srflow_export.int8_layout import IntegerEncoderGraph
 from srflow_export.quantisation import _choose_range, int8_encoder
 from srflow_sdk.errors import ExportError
+from tests.export.running import run_graph
 from tests.networks import PLAIN, random_srflow, tiny_config
 
 
@@ -111,10 +111,7 @@ def test_results_are_near_those_in_float32_and_named_as_theirs(model, encoder):
         ]
         assert {value.type.tensor_type.elem_type for value in one} == {TensorProto.FLOAT}
     lr = np.random.default_rng(0).random((1, 3, 16, 24), dtype=np.float32)
-    found, expected = (
-        onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"lr": lr})
-        for proto in (encoder, exact)
-    )
+    found, expected = (run_graph(proto, lr=lr) for proto in (encoder, exact))
     for value, reference in zip(found, expected, strict=True):
         assert 0 < np.abs(value - reference).max() < 0.1 * np.ptp(reference)
 
