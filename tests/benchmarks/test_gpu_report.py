@@ -18,7 +18,6 @@ import pytest
 
 from benchmarks.bench.processes import ROOT, MissingError
 from benchmarks.gpu_report import __main__ as command
-from benchmarks.gpu_report.checks import CHECKS
 from benchmarks.gpu_report.report import (
     CPU,
     EMBEDDED,
@@ -30,7 +29,6 @@ from benchmarks.gpu_report.report import (
     Runner,
     exit_status,
     judge_aims,
-    order_checks,
 )
 from srflow_sdk.system.hardware import Gpu
 
@@ -92,17 +90,6 @@ def test_the_exit_status_says_wrong_before_slow_and_slow_before_fine(
     rows: list[Row], status: int
 ) -> None:
     assert exit_status([*rows, *judge_aims(rows)]) == status
-
-
-def test_every_check_is_known_and_what_the_verdict_needs_comes_first() -> None:
-    jobs = list(order_checks())
-    assert {check for _, check in jobs} == CHECKS.keys()
-    assert len(set(jobs)) == len(jobs)
-    assert [*dict.fromkeys(engine for engine, _ in jobs)][:2] == [EMBEDDED, CPU]
-    assert max(jobs.index((engine, "times")) for engine in (TORCH, *SDK)) < jobs.index(
-        (TORCH, "repeats")
-    )
-    assert {engine for engine, _ in jobs} == {EMBEDDED, CPU, NVCC, TORCH, *SDK}
 
 
 class Children:
@@ -172,24 +159,6 @@ def test_without_its_reference_nothing_is_compared(tmp_path: Path) -> None:
     rows = report(tmp_path, children)
     assert children.asked[-1] == (CPU, "reference")
     assert {row.verdict for row in rows if row.engine != EMBEDDED} == {"not run"}
-
-
-def test_what_does_not_fit_the_budget_is_said_and_building_is_outside_of_it(tmp_path: Path) -> None:
-    def building() -> dict[str, Any]:
-        time.sleep(0.3)
-        return {"row": vars(Row("loading", TORCH, "export 300 s", verdict="fine"))}
-
-    def too_long() -> MissingError:
-        time.sleep(0.3)
-        return MissingError("it did not end within 0 s")
-
-    rows = report(tmp_path, Children({(TORCH, "loading"): [building]}), budget=0.25)
-    assert {row.verdict for row in rows} == {"fine"}
-    rows = report(tmp_path, Children({(TORCH, "pictures"): [too_long]}), budget=0.25)
-    ended = rows.index(Row("pictures", TORCH, "it did not end within 0 s", verdict="no verdict"))
-    assert str(rows[ended]).endswith("| it did not end within 0 s |  | **no verdict** |")
-    assert {row.value for row in rows[ended + 1 :]} == {"the budget of 0 s was used up"}
-    assert sum(len(row.check.split(", ")) for row in rows) == len(list(order_checks()))
 
 
 def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(

@@ -198,20 +198,7 @@ def test_what_cannot_be_built_does_not_stop_the_rest(built):
 
 
 def test_builder_options_reach_each_library(built):
-    run(
-        *[
-            "--engines-for",
-            "m.srflow",
-            "--trt",
-            "fp16",
-            "--rtx",
-            "fp16",
-            "--sm",
-            "89",
-            "--builder-level",
-            "5",
-        ]
-    )
+    run("--engines-for", "m.srflow", *TRT, *RTX, "--builder-level", "5")
     assert [request.level for request in built] == [5, 5]
 
 

@@ -78,28 +78,6 @@ def test_all_convolutions_but_the_first_take_integers_what_is_concatenated_with_
     assert joined == 2 * 3 * 4  # blocks, dense blocks, convolutions after the first
 
 
-def test_neither_results_of_convolutions_nor_sums_nor_conditioning_are_rounded(encoder, produced):
-    first = next(node for node in encoder.graph.node if node.op_type == "Conv")
-    of_convolutions = {node.output[0] for node in encoder.graph.node if node.op_type == "Conv"}
-    rounded = {node.input[0] for node in encoder.graph.node if node.op_type == "QuantizeLinear"}
-    assert of_convolutions & rounded == {
-        first.output[0]
-    }  # which the next convolution takes as it is
-    for node in encoder.graph.node:
-        of_a_block = node.op_type == "Concat" and all(
-            taker.op_type in ("Conv", "Concat")
-            for taker in encoder.graph.node
-            if node.output[0] in taker.input
-        )
-        if not of_a_block and node.op_type not in ("Conv", "DequantizeLinear"):
-            assert all(
-                produced[name].op_type != "DequantizeLinear"
-                for name in node.input
-                if name in produced
-            )
-    assert all(produced[value.name].op_type != "DequantizeLinear" for value in encoder.graph.output)
-
-
 def test_results_are_near_those_in_float32_and_named_as_theirs(model, encoder):
     exact = onnx_models.encoder_model(model)
     for one, other in (
