@@ -3,7 +3,10 @@ local one."""
 
 from __future__ import annotations
 
+import math
+import statistics
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -31,11 +34,23 @@ class Question:
 
 @dataclass
 class Load:
-    """What happened. memory: bytes, once a second."""
+    """What happened. seconds: of each answer, in the order in which they came. memory: bytes, once
+    a second."""
 
-    answers: int = 0
+    seconds: list[float] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
+    duration: float = 0.0
+
+    def growth(self) -> float:
+        """How much larger the memory's median was in the last quarter of the time than in the
+        second one."""
+        quarter = max(len(self.memory) // 4, 1)
+        return (
+            statistics.median(self.memory[-quarter:])
+            / statistics.median(self.memory[quarter : 2 * quarter])
+            - 1
+        )
 
 
 def questions(upscaler: Upscaler) -> list[Question]:
@@ -50,11 +65,18 @@ def questions(upscaler: Upscaler) -> list[Question]:
     return found
 
 
-def ask_again_and_again(
-    server: Server, asked: Sequence[Question], *, clients: int, answers: int
+def served(
+    server: Server,
+    asked: Sequence[Question],
+    *,
+    clients: int,
+    seconds: float = math.inf,
+    answers: float = math.inf,
 ) -> Load:
-    """Ask a server for the same pictures, by so many clients at a time, until it has answered so
-    often."""
+    """The same pictures from a server, by this many clients at a time.
+
+    Until so many seconds have passed, or so many answers have come.
+    """
     load = Load()
     ended = threading.Event()
     lock = threading.Lock()
@@ -63,23 +85,26 @@ def ask_again_and_again(
         for question in _for_ever(asked, number):
             if ended.is_set():
                 return
+            before = time.perf_counter()
             try:
                 (answer,) = ask(server.grpc, image=question.image, seed=question.seed)["upscaled"]
                 wrong = "" if np.array_equal(answer, question.answer) else "another picture"
             except Exception as error:
                 wrong = f"{type(error).__name__}: {error}"
             with lock:
-                load.answers += 1
+                load.seconds.append(time.perf_counter() - before)
                 load.wrong += [wrong] if wrong else []
 
+    start = time.perf_counter()
     with ThreadPoolExecutor(clients) as pool:
         working = [pool.submit(client, number) for number in range(clients)]
-        while load.answers < answers:
+        while time.perf_counter() - start < seconds and len(load.seconds) < answers:
             load.memory.append(server.memory())
             ended.wait(1)
         ended.set()
         for work in working:
             work.result()
+    load.duration = time.perf_counter() - start
     return load
 
 
