@@ -120,9 +120,9 @@ def reference(of: Checks) -> Iterator[Row]:
 
 def kernels(of: Checks) -> Iterator[Row]:
     """Our kernels, built by nvcc for this GPU, agree with numpy to the bit and with float64."""
-    from benchmarks.gpu_report.torch_engine import wrong_kernels
+    from benchmarks.gpu_report.torch_engine import find_wrong_kernels
 
-    for name, wrong in wrong_kernels(of.setting.folder):
+    for name, wrong in find_wrong_kernels(of.setting.folder):
         yield of.row(
             name, f"{len(wrong)} wrong cases{f': {wrong[0]}' if wrong else ''}", "0", not wrong
         )

@@ -58,7 +58,7 @@ class PlainOptions:
     io: Literal["float32", "float16"] = "float32"
     opset: Literal[18, 17] = 18
 
-    def tau_of(self, bundle: Bundle) -> float:
+    def choose_tau(self, bundle: Bundle) -> float:
         """The temperature in a bundle's file."""
         return bundle.manifest.default_tau if self.tau is None else self.tau
 
@@ -148,7 +148,7 @@ class _Surroundings:
         self._graph = graph
         self._manifest = bundle.manifest
         self._options = options
-        self._tau = options.tau_of(bundle)
+        self._tau = options.choose_tau(bundle)
         self._inner = list(graph.node)
         del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
 
@@ -325,7 +325,7 @@ def _compare(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
         expected = draw_as_runtime(
             bundle,
             image.astype(np.float32),
-            tau=options.tau_of(bundle),
+            tau=options.choose_tau(bundle),
             seed=options.seed,
         )
         (picture,) = session.run(["output"], {"input": image.transpose(2, 0, 1)[None]})
@@ -372,7 +372,7 @@ def _make_metadata(bundle: Bundle, options: PlainOptions, opset: int) -> dict[st
     """The file's metadata: what open photo editors ask of a model is named."""
     manifest = bundle.manifest
     size = options.size
-    tau = options.tau_of(bundle)
+    tau = options.choose_tau(bundle)
     choices = f"--tau {tau} --seed {options.seed} --io {options.io} --opset {opset}" + (
         f" --size {size}" if size else ""
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 from srflow_export.graphs import latent_levels
-from srflow_export.parity.gate import MIN_PSNR_DB, arithmetic_of, min_psnr_db
+from srflow_export.parity.gate import MIN_PSNR_DB, choose_arithmetic, min_psnr_db
 from srflow_export.parity.measure import Comparison, ParityRow
 from srflow_export.parity.photographs import photo_patches
 from srflow_export.parity.runners import (
@@ -98,7 +98,7 @@ def open_side(text: str) -> Side:
     bundle = Bundle.open(path)
     manifest = bundle.manifest
     bound_db = min_psnr_db(manifest.precision, manifest.weights)
-    arithmetic = arithmetic_of(manifest.precision, manifest.weights)
+    arithmetic = choose_arithmetic(manifest.precision, manifest.weights)
     limits = None
     if how in ([], [_ROUNDED]):
         runner = graphs_runner(bundle, rounded=bool(how) or manifest.precision == "bf16")

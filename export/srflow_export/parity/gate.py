@@ -23,7 +23,7 @@ import torch
 from srflow_export import onnx_models
 from srflow_export.parity.measure import MARGIN_DB, TAUS, Comparison, ParityRow, psnr
 from srflow_export.parity.photographs import Array, photographs
-from srflow_export.parity.runners import Arithmetic, computing_in, graphs_runner
+from srflow_export.parity.runners import Arithmetic, compute_in, graphs_runner
 from srflow_export.progress import Progress, Say
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.errors import ExportError
@@ -147,7 +147,7 @@ def _check_graphs(
         graph,
         runner,
         bound_db=bound,
-        arithmetic=arithmetic_of(precision, weights),
+        arithmetic=choose_arithmetic(precision, weights),
     )
 
 
@@ -172,7 +172,7 @@ def _check_int8(
         ) from error
 
 
-def arithmetic_of(precision: Precision, weights: Weights) -> Arithmetic | None:
+def choose_arithmetic(precision: Precision, weights: Weights) -> Arithmetic | None:
     """Return in what the torch network rounds as these graphs do; None if torch has none such."""
     if precision == "fp32":
         return "half weights" if weights == "fp16" else "fp64"
@@ -243,14 +243,14 @@ def prove_inverse(model: SRFlow, bundle: Bundle, *, say: Say = lambda _: None) -
         for pair, values, own, itself in zip(pairs, ours, references, theirs, strict=True)
     ]
 
-    def itself(index: int) -> InverseRow:
+    def measure_own(index: int) -> InverseRow:
         own = _invert_pair(model, pairs[index], "fp64") if theirs is references else theirs[index]
         row = _compare_inverse(pairs[index], own, references[index], back=own.back)
         return replace(
             row, nats=max(row.nats, _difference_of_squares(own, references[index], pairs[index][2]))
         )
 
-    _check_rows(rows, manifest, itself)
+    _check_rows(rows, manifest, measure_own)
     return rows
 
 
@@ -309,11 +309,11 @@ def poor_round_trip(rows: Sequence[InverseRow], manifest: Manifest) -> float | N
 def _check_rows(
     rows: Sequence[InverseRow],
     manifest: Manifest,
-    itself: Callable[[int], InverseRow],
+    measure_own: Callable[[int], InverseRow],
 ) -> None:
     """Check that graphs and network agree. Raises: ExportError.
 
-    itself: the row of the network, for a row's index.
+    measure_own: the row of the network, for a row's index.
     """
     if all(row.diverged for row in rows):
         raise ExportError(
@@ -335,7 +335,7 @@ def _check_rows(
         db = latents_db
         most = nats
         if row.nonfinite or row.latents_db < latents_db or row.nats > nats:
-            own = itself(index)
+            own = measure_own(index)
             finite = not own.nonfinite
             db = min(latents_db, own.latents_db - MARGIN_DB)
             most = max(nats, own.nats * 10 ** (MARGIN_DB / 20))
@@ -423,7 +423,7 @@ def _invert_pair(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Inverse
     rounded one.
     """
     _, lr, hr = pair
-    with computing_in(model, arithmetic) as (network, dtype):
+    with compute_in(model, arithmetic) as (network, dtype):
         condition = network.condition(torch.from_numpy(lr).to(dtype))
         latents, nats = network.encode_conditioned(torch.from_numpy(hr).to(dtype), condition)
         if arithmetic == "half weights":

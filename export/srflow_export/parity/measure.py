@@ -12,7 +12,7 @@ from polygraphy.comparator import RunResults
 from polygraphy.json import save_json
 from polygraphy.logger import G_LOGGER
 
-from srflow_export.graphs import level_of
+from srflow_export.graphs import parse_level
 from srflow_export.parity.photographs import Array, LrPhoto
 from srflow_export.parity.runners import Arithmetic, Runner, torch_runner
 from srflow_export.progress import Progress, Say
@@ -115,7 +115,7 @@ def compare_taus(
         reference = references["sr"][index]
         diverged = not np.abs(reference).max() < DIVERGED  # true for NaN too
         levels = {
-            level_of(name): psnr(outputs[name][index], values[index], least_spread=0)
+            parse_level(name): psnr(outputs[name][index], values[index], least_spread=0)
             for name, values in references.items()
             if name != "sr" and name in outputs
         }

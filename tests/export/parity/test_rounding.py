@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from srflow_export.parity.measure import psnr
 from srflow_export.parity.photographs import photo_patches
-from srflow_export.parity.runners import computing_in, round_as_on_gpus
+from srflow_export.parity.runners import compute_in, round_as_on_gpus
 from tests.export.running import run_graph
 from tests.networks import random_srflow, tiny_config
 
@@ -83,7 +83,7 @@ def test_the_network_in_half_is_as_far_from_itself_as_by_torchs_own_operators(ar
         exact = latents_of(model)
         with torch.autocast("cpu", dtype=dtype):
             theirs = latents_of(model)
-    with computing_in(model, arithmetic) as (network, _):
+    with compute_in(model, arithmetic) as (network, _):
         ours = latents_of(network)
     for level, expected in exact.items():
         far = psnr(ours[level].numpy(), expected.numpy(), least_spread=0)
