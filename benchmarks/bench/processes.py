@@ -91,10 +91,10 @@ class Worker:
 
     def run(self, *, limit_s: float = 600, **job: Any) -> dict[str, Any]:
         """Do a job and return its figures: seconds, peak_bytes. Raises: MissingError."""
-        *_, figures = self.answers(limit_s=limit_s, **job)
+        *_, figures = self.ask(limit_s=limit_s, **job)
         return figures
 
-    def answers(self, *, limit_s: float = 600, **job: Any) -> Iterator[dict[str, Any]]:
+    def ask(self, *, limit_s: float = 600, **job: Any) -> Iterator[dict[str, Any]]:
         """Do a job and give what the child says as it comes, the figures of :meth:`run` last."""
         assert self._process.stdin is not None
         try:

@@ -72,9 +72,9 @@ class Checks(logging.Handler):
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], Iterator[dict[str, Any]]]:
         """The work of a job."""
-        return lambda: self.answers(job["check"])
+        return lambda: self.ask(job["check"])
 
-    def answers(self, check: str) -> Iterator[dict[str, Any]]:
+    def ask(self, check: str) -> Iterator[dict[str, Any]]:
         """{"row": fields} as each row is known; {"absent": why} if no other check can run.
 
         What a check raises is a row, and so is each of the SDK's warnings, once.
@@ -189,18 +189,18 @@ def times(of: Checks) -> Iterator[Row]:
             said if whole else f"{said}: {FURTHER} encodes again",
         )
 
-    def row(name: str, how: str, taken: float) -> Row:
+    def make_row(name: str, how: str, taken: float) -> Row:
         counts = (name == PICTURE or (name == FURTHER and whole)) and how != "cold"
         return Row(
             f"{name}, {how}", of.runs_on, f"{taken:.2f} ms", figure=taken if counts else None
         )
 
     for name, call in calls.items():
-        yield row(name, "cold", milliseconds(call, 1))
+        yield make_row(name, "cold", milliseconds(call, 1))
         until = time.monotonic() + (0 if setting.quick else _WARM_UP_S)
         while time.monotonic() < until:
             call()
-        yield row(name, "warm", milliseconds(call, rounds))
+        yield make_row(name, "warm", milliseconds(call, rounds))
     if of.free is not None and (left := gpu_free_memory()) is not None:
         yield Row("GPU memory", of.runs_on, f"{(of.free - left) / 1e9:.2f} GB")
 

@@ -202,7 +202,7 @@ class Runner:
             if self._held is None or self._held[0] != engine:
                 self._release()
                 self._held = engine, self.start({**self.variant, "engine": engine})
-            for answer in self._held[1].answers(
+            for answer in self._held[1].ask(
                 limit_s=max(1.0, until - time.monotonic()), check=check
             ):
                 if "row" in answer:

@@ -36,7 +36,7 @@ from srflow_export.parity.gate import (
 )
 from srflow_export.parity.measure import Comparison, ParityRow
 from srflow_export.parity.photographs import PATCHES, photo_patches
-from srflow_export.parity.runners import Runner, graphs_runner, load_graph, torch_runner
+from srflow_export.parity.runners import Runner, load_graph, make_graphs_runner, make_torch_runner
 from srflow_export.progress import Progress, Say
 from srflow_export.quantisation import int8_encoder
 from srflow_export.unfolding import trainable_network
@@ -208,7 +208,7 @@ def add_int8_encoder(
         staged = Bundle(path=stage.path, manifest=manifest)
         comparison = _make_comparison(
             manifest,
-            graphs_runner(bundle),
+            make_graphs_runner(bundle),
             gate,
             name="the float32 graphs",
             say=say,
@@ -264,7 +264,7 @@ def _prove(
 
     failed: where a gate that fails leaves what it compared.
     """
-    reference = torch_runner(model)
+    reference = make_torch_runner(model)
     name = "the checkpoint's network"
     comparison = _make_comparison(
         staged.manifest,

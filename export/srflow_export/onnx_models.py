@@ -188,7 +188,7 @@ def store_weights_in_half(proto: onnx.ModelProto) -> None:
     proto.graph.node.extend(casts + nodes)
 
 
-def compute_in_float32(proto: onnx.ModelProto) -> None:
+def convert_to_float32(proto: onnx.ModelProto) -> None:
     """Turn a graph's half precision into float32; rounded weights stay so."""
     graph = proto.graph
     halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)

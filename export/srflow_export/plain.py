@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, inliner, numpy_helper
 from srflow_export import onnx_models
 from srflow_export.parity.measure import psnr
 from srflow_export.parity.photographs import photographs
-from srflow_export.parity.runners import graphs_runner
+from srflow_export.parity.runners import make_graphs_runner
 from srflow_export.progress import Say
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.low_resolution import CHROMA_REACH, CHROMA_SLACK, GRAY, ChromaBounds
@@ -360,7 +360,7 @@ def draw_as_runtime(
         width=columns,
     )
     inputs = {f"noise_level{level}": values[None] for level, values in noise.items()}
-    with graphs_runner(bundle, *(manifest.float32_graphs or ()))() as draw:
+    with make_graphs_runner(bundle, *(manifest.float32_graphs or ()))() as draw:
         inputs |= {"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32)}
         (sr,) = draw(inputs)["sr"]
     everything = Window(top=0, left=0, height=rows, width=columns)

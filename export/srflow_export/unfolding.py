@@ -21,7 +21,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from srflow_export.folding import FoldedConv, FoldedNet
-from srflow_export.on_features import enlargement, kernel_of_sums, kernel_shapes
+from srflow_export.on_features import enlargement, kernel_shapes, recover_kernel
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
@@ -288,7 +288,7 @@ def _convs_of_phases(
         name: encoder.take(f"{prefix}.{name}", (out, small, *size))
         for name, size in kernel_shapes(factor).items()
     }
-    weight = kernel_of_sums(kernels)
+    weight = recover_kernel(kernels)
     if own:
         weight = torch.cat([encoder.take(f"{prefix}.own_weight", (out, own, 3, 3)), weight], dim=1)
     bias = encoder.take(f"{prefix}.bias", (out,))

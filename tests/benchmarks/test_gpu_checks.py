@@ -35,7 +35,7 @@ def answer(engine: str, folder: Path, names: list[str]) -> dict[str, list[Row]]:
     of = process(engine, folder)
     found = {}
     for name in names:
-        answers = [answer for answer in of.answers(name) if answer]
+        answers = [answer for answer in of.ask(name) if answer]
         assert not any("absent" in answer for answer in answers), answers
         found[name] = [Row(**answer["row"]) for answer in answers]
     return found
@@ -100,7 +100,7 @@ def test_what_a_check_raises_is_a_row_and_what_is_missing_is_not_wrong(monkeypat
             raise error
 
         monkeypatch.setitem(CHECKS, check, failing)
-        first, *others = process().answers(check)
+        first, *others = process().ask(check)
         assert first["row"]["check"] == "first"
         return [
             (each["row"]["value"], each["row"]["verdict"]) if "row" in each else each

@@ -107,7 +107,7 @@ class Children:
         self.started.append(self.engine)
         return self
 
-    def answers(self, *, limit_s: float, check: str) -> Iterator[dict[str, Any]]:
+    def ask(self, *, limit_s: float, check: str) -> Iterator[dict[str, Any]]:
         self.asked.append((self.engine, check))
         for answer in self.found.get(
             (self.engine, check), [{"row": vars(Row(check, self.engine, "", "", "fine"))}]

@@ -14,10 +14,10 @@ from srflow_export.parity.photographs import photo_patches
 from srflow_export.parity.runners import (
     Arithmetic,
     Runner,
-    backend_runner,
-    engines_runner,
-    graphs_runner,
-    torch_runner,
+    make_backend_runner,
+    make_engines_runner,
+    make_graphs_runner,
+    make_torch_runner,
 )
 from srflow_export.progress import Say
 from srflow_sdk.backends import Device, Precision, open_backend
@@ -101,15 +101,15 @@ def open_side(text: str) -> Side:
     arithmetic = choose_arithmetic(manifest.precision, manifest.weights)
     limits = None
     if how in ([], [_ROUNDED]):
-        runner = graphs_runner(bundle, rounded=bool(how) or manifest.precision == "bf16")
+        runner = make_graphs_runner(bundle, rounded=bool(how) or manifest.precision == "bf16")
     elif how == [_ENGINES]:
         record, *_ = select_engines(bundle)
-        runner = engines_runner(bundle, record)
+        runner = make_engines_runner(bundle, record)
         limits = record.profile
     else:
         device, precision = _parse_how(text, how)
         backend = partial(open_backend, bundle, device=device, precision=precision)
-        runner = backend_runner(backend)
+        runner = make_backend_runner(backend)
         opened = backend()
         limits = opened.window_limits  # known once its graphs are loaded
         opened.deactivate()
@@ -140,7 +140,7 @@ def _open_checkpoint(path: Path) -> Side:
         conditioning_bytes_per_pixel=1,
     )
     return Side(
-        runner=torch_runner(model),
+        runner=make_torch_runner(model),
         manifest=manifest,
         bound_db=MIN_PSNR_DB["fp32"],
         arithmetic="fp64",

@@ -23,7 +23,7 @@ import torch
 from srflow_export import onnx_models
 from srflow_export.parity.measure import MARGIN_DB, TAUS, Comparison, ParityRow, psnr
 from srflow_export.parity.photographs import Array, photographs
-from srflow_export.parity.runners import Arithmetic, compute_in, graphs_runner
+from srflow_export.parity.runners import Arithmetic, compute_in, make_graphs_runner
 from srflow_export.progress import Progress, Say
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.errors import ExportError
@@ -110,7 +110,7 @@ def prove(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
     if manifest.precision != "fp32" and manifest.float32_graphs is not None:
         rows += comparison.check(
             _FLOAT32,
-            graphs_runner(bundle, *manifest.float32_graphs),
+            make_graphs_runner(bundle, *manifest.float32_graphs),
             bound_db=min_psnr_db("fp32", manifest.weights),
             arithmetic="fp64",
         )
@@ -141,7 +141,7 @@ def _check_graphs(
 ) -> list[ParityRow]:
     precision = bundle.manifest.precision
     weights = bundle.manifest.weights
-    runner = graphs_runner(bundle, *names, rounded=rounded)
+    runner = make_graphs_runner(bundle, *names, rounded=rounded)
     bound = min_psnr_db(precision, weights)
     return comparison.check(
         graph,
@@ -160,7 +160,7 @@ def _check_int8(
     try:
         return comparison.check(
             graph,
-            graphs_runner(bundle, *names),
+            make_graphs_runner(bundle, *names),
             bound_db=MIN_PSNR_DB["int8"],
             arithmetic=None,
         )
@@ -377,14 +377,14 @@ def _invert_by_graphs(
     rounded: bool = False,
 ) -> Iterator[_Inverse]:
     levels = [f"level{entry.level}" for entry in bundle.manifest.latent_levels]
-    with graphs_runner(bundle, encoder, rounded=rounded)() as encode:
+    with make_graphs_runner(bundle, encoder, rounded=rounded)() as encode:
         conditioning = [encode({"lr": lr}) for _, lr, _ in pairs]
-    with graphs_runner(bundle, INVERTER, rounded=rounded)() as invert:
+    with make_graphs_runner(bundle, INVERTER, rounded=rounded)() as invert:
         inverse = [
             invert({**features, "hr": hr})
             for features, (_, _, hr) in zip(conditioning, pairs, strict=True)
         ]
-    with graphs_runner(bundle, REQUIRED_FILES[1], rounded=rounded)() as decode:
+    with make_graphs_runner(bundle, REQUIRED_FILES[1], rounded=rounded)() as decode:
         for features, outputs in zip(conditioning, inverse, strict=True):
             latents = [outputs[f"latent_{level}"] for level in levels]
             noise = {f"noise_{level}": outputs[f"latent_{level}"] for level in levels}
@@ -454,7 +454,7 @@ def float32_backend(bundle: Bundle) -> Iterator[Backend]:
             shutil.copyfile(bundle.file(twin), Path(folder) / name)
         if INVERTER in manifest.files:
             proto = onnx.load(bundle.file(INVERTER))
-            onnx_models.compute_in_float32(proto)
+            onnx_models.convert_to_float32(proto)
             onnx.save(proto, Path(folder) / INVERTER)
             files[INVERTER] = INVERTER
         wider = 1 if manifest.precision == "int8" else 2  # than in half

@@ -14,7 +14,7 @@ from polygraphy.logger import G_LOGGER
 
 from srflow_export.graphs import parse_level
 from srflow_export.parity.photographs import Array, LrPhoto
-from srflow_export.parity.runners import Arithmetic, Runner, torch_runner
+from srflow_export.parity.runners import Arithmetic, Runner, make_torch_runner
 from srflow_export.progress import Progress, Say
 from srflow_sdk.errors import ExportError
 from srflow_sdk.latents.random_field import window_noise
@@ -223,7 +223,7 @@ class Comparison:
             return None
         if arithmetic not in self._own:
             rows = self.compare(
-                f"the network in {arithmetic}", torch_runner(self.model, arithmetic)
+                f"the network in {arithmetic}", make_torch_runner(self.model, arithmetic)
             )
             self._own[arithmetic] = {(row.photo, row.tau): row for row in rows}
         return self._own[arithmetic][row.photo, row.tau]

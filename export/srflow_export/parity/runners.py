@@ -110,7 +110,7 @@ class _SumInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         return func(*wide).to(args[0].dtype)
 
 
-def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
+def make_torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
     """Run the torch network: in float32 as the reference, otherwise as its own rounded twin."""
 
     @contextmanager
@@ -134,7 +134,7 @@ def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
     return runner
 
 
-def backend_runner(open_one: Callable[[], Backend]) -> Runner:
+def make_backend_runner(open_one: Callable[[], Backend]) -> Runner:
     """Run a bundle on one of the SDK's devices, sample by sample; it gives only `sr`."""
 
     @contextmanager
@@ -166,7 +166,7 @@ def backend_runner(open_one: Callable[[], Backend]) -> Runner:
     return runner
 
 
-def graphs_runner(bundle: Bundle, *names: str, rounded: bool = False) -> Runner:
+def make_graphs_runner(bundle: Bundle, *names: str, rounded: bool = False) -> Runner:
     """A bundle's graphs on ONNX Runtime's CPU provider; see :func:`load_graph`."""
 
     @contextmanager
@@ -179,7 +179,7 @@ def graphs_runner(bundle: Bundle, *names: str, rounded: bool = False) -> Runner:
     return runner
 
 
-def engines_runner(bundle: Bundle, record: EngineRecord) -> Runner:
+def make_engines_runner(bundle: Bundle, record: EngineRecord) -> Runner:
     """A bundle's TensorRT engines alone: without the SDK's latents, copies and CUDA graphs.
 
     It takes as many samples at once as they do, 4, and gives only `sr`.
@@ -235,7 +235,7 @@ def round_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
     types = {weight.name: weight.data_type for weight in graph.initializer}
     values = (*graph.value_info, *graph.input, *graph.output)
     types |= {value.name: value.type.tensor_type.elem_type for value in values}
-    onnx_models.compute_in_float32(flat)
+    onnx_models.convert_to_float32(flat)
     nodes = [rounded for node in flat.graph.node for rounded in _add_rounding(node, types)]
     del flat.graph.node[:], flat.graph.value_info[:]
     flat.graph.node.extend(nodes)
