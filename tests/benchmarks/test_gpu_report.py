@@ -74,7 +74,6 @@ def test_the_driver_decides_which_wheels_are_installed(cuda, found, monkeypatch,
             WRONG,
         ),
         ([RIGHT, *timed(EMBEDDED, 2.0)], NO_VERDICT),  # another network
-        ([RIGHT], NO_VERDICT),
         (
             [
                 RIGHT,
@@ -124,14 +123,6 @@ def report(tmp_path: Path, children: Children, *, budget: float = 60) -> list[Ro
     report = Report(tmp_path / "report.md", "A card.")
     Runner(report, {}, budget, lambda _: None, start=children).run()
     return report.rows
-
-
-def test_an_engine_that_is_not_there_is_one_row_that_names_its_checks(tmp_path: Path) -> None:
-    children = Children({("tensorrt fp16", "loading"): [{"absent": "tensorrt is not installed"}]})
-    [row] = [row for row in report(tmp_path, children) if row.engine == "tensorrt fp16"]
-    assert str(row).startswith("| loading, pictures, times, repeats, plugins | ")
-    assert str(row).endswith("| tensorrt fp16 |  |  | not run: tensorrt is not installed |")
-    assert children.started.count("tensorrt fp16") == 1
 
 
 def test_the_rows_of_a_process_that_dies_are_kept_and_the_next_check_gets_another(

@@ -12,9 +12,7 @@ from click.testing import CliRunner
 from srflow_export.cli import main
 from srflow_sdk import Bundle
 from srflow_sdk.errors import ExportError
-from srflow_training import save_checkpoint
-from tests.export.running import run
-from tests.networks import random_srflow, tiny_config
+from tests.export.running import run, save_tiny
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 TRT = ("--trt", "fp16")
@@ -98,9 +96,8 @@ def test_a_bundle_is_no_checkpoint_and_both_ways_on_are_named(tmp_path):
 
 
 def test_auto_tau_makes_the_pictures_texture_the_bundles_default(tmp_path):
-    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
     result = run(
-        tmp_path / "tiny.safetensors",
+        save_tiny(tmp_path / "tiny.safetensors"),
         "--no-inverter",
         "--halo",
         8,
@@ -116,7 +113,7 @@ def test_auto_tau_makes_the_pictures_texture_the_bundles_default(tmp_path):
 @pytest.mark.slow
 @pytest.mark.not_on_windows("Windows has no SIGTERM to send")
 def test_a_terminated_export_leaves_nothing_behind(tmp_path):
-    save_checkpoint(tmp_path / "m.safetensors", random_srflow(tiny_config()))
+    save_tiny(tmp_path / "m.safetensors")
     command = [sys.executable, "-c", "from srflow_export.cli import main; main()", "m.safetensors"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as export:
         while not any(path.name.startswith(".m.srflow") for path in tmp_path.iterdir()):

@@ -18,7 +18,7 @@ from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import CheckpointError, ExportError
 from srflow_training import RRDB, load_checkpoint, save_checkpoint
-from tests.export.running import run, run_graph
+from tests.export.running import run, run_graph, save_tiny
 from tests.networks import GOLDEN, random_srflow, tiny_config
 
 NOTES = {
@@ -46,8 +46,7 @@ def checkpoint(folder):
 def least(folder):
     """A checkpoint that is quick to export."""
     shape = {"levels": 2, "split_levels": (1,), "steps": 1, "last_kernel": 1}
-    save_checkpoint(folder / "least.safetensors", random_srflow(tiny_config(**shape)))
-    return folder / "least.safetensors"
+    return save_tiny(folder / "least.safetensors", **shape)
 
 
 @pytest.fixture(scope="module")
@@ -179,11 +178,11 @@ def test_two_exports_of_a_checkpoint_write_the_same_bytes(least):
 def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(
     folder, checkpoint, bundle
 ):
-    wide = tiny_config(hidden=32, nf=16, levels=2, split_levels=(1,), steps=1)
-    save_checkpoint(folder / "wide.safetensors", random_srflow(wide))
+    shape = {"hidden": 32, "nf": 16, "levels": 2, "split_levels": (1,), "steps": 1}
+    wide = save_tiny(folder / "wide.safetensors", **shape)
     for weights in ("fp32", "fp16"):
         options = ExportOptions(halo=16, weights=weights, inverter=False)
-        export_checkpoint(folder / "wide.safetensors", folder / f"{weights}.srflow", options)
+        export_checkpoint(wide, folder / f"{weights}.srflow", options)
     full, half = (
         sum(
             (folder / f"{weights}.srflow" / name).stat().st_size

@@ -26,10 +26,8 @@ from srflow_export.parity.photographs import collage, photographs
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.geometry.tiles import plan_tiles
 from srflow_sdk.model.bundle import Bundle, Manifest
-from srflow_training import save_checkpoint
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
-from tests.export.running import run
-from tests.networks import random_srflow, tiny_config
+from tests.export.running import run, save_tiny
 from tests.sdk.tiny_bundle import REACH, write_tiny_bundle
 
 CAT = Path(__file__).resolve().parents[2] / "examples" / "photos" / "cat.png"
@@ -161,8 +159,7 @@ def test_the_measurement_goes_into_the_manifest(bundle):
 
 
 def test_a_halo_that_is_named_is_not_measured(tmp_path, monkeypatch):
-    checkpoint = tmp_path / "tiny.safetensors"
-    save_checkpoint(checkpoint, random_srflow(tiny_config()))
+    checkpoint = save_tiny(tmp_path / "tiny.safetensors")
     monkeypatch.setattr(halo, "photographs", lambda _multiple: pytest.fail("measured"))
     result = run(checkpoint, "-o", tmp_path / "m.srflow", "--halo", 22)
     assert result.exit_code == 0, result.output
@@ -174,8 +171,8 @@ def test_a_halo_that_is_named_is_not_measured(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def inverting(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("inverter-halo")
-    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
-    export_checkpoint(folder / "tiny.safetensors", folder / "tiny.srflow", ExportOptions(halo=8))
+    checkpoint = save_tiny(folder / "tiny.safetensors")
+    export_checkpoint(checkpoint, folder / "tiny.srflow", ExportOptions(halo=8))
     return Bundle.open(folder / "tiny.srflow")
 
 
@@ -234,9 +231,9 @@ def test_the_measured_halo_of_latents_is_enough_and_the_next_smaller_one_is_not(
 def test_graphs_of_half_precision_have_the_halo_of_the_network_not_of_their_rounding(
     inverting: Bundle, tmp_path: Path
 ) -> None:
-    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
+    checkpoint = save_tiny(tmp_path / "tiny.safetensors")
     options = ExportOptions(halo=8, precision="fp16")
-    export_checkpoint(tmp_path / "tiny.safetensors", tmp_path / "half.srflow", options)
+    export_checkpoint(checkpoint, tmp_path / "half.srflow", options)
     half = Bundle.open(tmp_path / "half.srflow")
     assert measure_inverter(half)[0].halo == measure_inverter(inverting)[0].halo
     assert measure(half)[0] == measure(inverting)[0]

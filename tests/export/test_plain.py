@@ -7,9 +7,7 @@ import pytest
 from srflow_export import ExportOptions, export_checkpoint, plain
 from srflow_export.plain import draw_as_runtime
 from srflow_sdk import Bundle, Upscaler
-from srflow_training import save_checkpoint
-from tests.export.running import run, run_graph
-from tests.networks import random_srflow, tiny_config
+from tests.export.running import run, run_graph, save_tiny
 from tests.sdk.tiny_bundle import SCALE, hidden_files, write_tiny_bundle
 
 
@@ -25,9 +23,9 @@ def tiny(tmp_path_factory):
 def native(tmp_path_factory):
     """A real network, whose flow operations are model-local functions."""
     folder = tmp_path_factory.mktemp("native")
-    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
+    checkpoint = save_tiny(folder / "tiny.safetensors")
     options = ExportOptions(plugins=True, inverter=False, halo=8)
-    export_checkpoint(folder / "tiny.safetensors", folder / "tiny.srflow", options)
+    export_checkpoint(checkpoint, folder / "tiny.srflow", options)
     return folder / "tiny.srflow"
 
 
@@ -163,9 +161,8 @@ def test_the_command_in_the_metadata_writes_the_file_again(tmp_path):
 
 
 def test_a_checkpoints_plain_file_stands_beside_its_bundle(tmp_path):
-    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
     how = ("--no-inverter", "--halo", 8, "--plain", "--tau", 0.5, "-o", tmp_path / "m.srflow")
-    result = run(tmp_path / "tiny.safetensors", *how)
+    result = run(save_tiny(tmp_path / "tiny.safetensors"), *how)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "m.srflow",

@@ -10,16 +10,15 @@ from srflow_export.graphs import conditioning_bytes_per_pixel
 from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_training import load_checkpoint, save_checkpoint
-from tests.export.running import run
+from tests.export.running import run, save_tiny
 from tests.networks import random_srflow, tiny_config
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("precision")
-    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
     how = ("--precision", "fp16", "--halo", 16)
-    result = run(folder / "tiny.safetensors", *how, "--fused")
+    result = run(save_tiny(folder / "tiny.safetensors"), *how, "--fused")
     assert result.exit_code == 0, result.output
     return Bundle.open(folder / "tiny.srflow")
 

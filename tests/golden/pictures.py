@@ -79,11 +79,10 @@ def machine() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name, family and model, on Linux; elsewhere what Python knows of it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    except OSError:
-        return f"{platform.system()} {platform.machine()} {platform.processor()}"
+    """The processor's name, family and model, on Linux; elsewhere its kind."""
+    if sys.platform != "linux":
+        return platform.machine()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     about = {
         name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)
     }
@@ -91,7 +90,7 @@ def processor() -> str:
     return f"{name}, family {about.get('cpu family')}, model {about.get('model')}"
 
 
-def record() -> dict[str, Any]:
+def read_record() -> dict[str, Any]:
     return dict(json.loads(RECORD.read_text(encoding="utf-8")))
 
 
@@ -135,7 +134,7 @@ def names_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def made_by(call: str, names: dict[str, Any], folder: Path) -> tuple[list[np.ndarray], list[Any]]:
+def compute(call: str, names: dict[str, Any], folder: Path) -> tuple[list[np.ndarray], list[Any]]:
     """The arrays that a call makes, and the metadata of the files among them."""
     if call.startswith("srflow-"):
         command, *arguments = shlex.split(call)
@@ -238,7 +237,7 @@ def digest(arrays: list[np.ndarray]) -> str:
     return hashed.hexdigest()
 
 
-def kept(array: np.ndarray) -> np.ndarray:
+def to_stored(array: np.ndarray) -> np.ndarray:
     """What pictures.npz keeps of an array."""
     return array.astype(np.float16) if array.dtype.kind == "f" else array
 
@@ -246,16 +245,16 @@ def kept(array: np.ndarray) -> np.ndarray:
 def difference(before: list[np.ndarray], now: list[np.ndarray]) -> float:
     """The largest difference, in the values' own units; infinite if dtypes (but for halves) or
     shapes differ."""
-    if [(kept(a).dtype, a.shape) for a in now] != [(b.dtype, b.shape) for b in before]:
+    if [(to_stored(a).dtype, a.shape) for a in now] != [(b.dtype, b.shape) for b in before]:
         return float("inf")
     gaps = [
-        np.abs(kept(a).astype(np.float64) - b.astype(np.float64))
+        np.abs(to_stored(a).astype(np.float64) - b.astype(np.float64))
         for a, b in zip(now, before, strict=True)
     ]
     return max(float(np.nanmax(gap)) for gap in gaps)
 
 
-def allowed(case: dict[str, Any], arrays: list[np.ndarray]) -> float:
+def allowed_difference(case: dict[str, Any], arrays: list[np.ndarray]) -> float:
     """How much another processor may change: 1/255 of the dtype's range, unless the case says
     otherwise."""
     widest = {"uint8": 1.0, "uint16": 257.0}
@@ -274,43 +273,37 @@ def values_of(name: str) -> list[np.ndarray]:
 def main(arguments: list[str]) -> int:
     write = "--write" in arguments
     chosen = [word for word in arguments if not word.startswith("--")]
-    all_of_it = record()
-    changed = 0
-    values: dict[str, np.ndarray] = {}
-    if VALUES.exists():
-        with np.load(VALUES) as before:
-            values = {
-                key: before[key] for key in before.files if key.split("/")[0] in all_of_it["cases"]
-            }
+    recorded = read_record()
+    with np.load(VALUES) as before:
+        values = {key: before[key] for key in before.files}
+    changed = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         prepare(folder)
         os.chdir(folder)
         names = names_of(folder)
-        for name, case in all_of_it["cases"].items():
+        for name, case in recorded["cases"].items():
             if chosen and name not in chosen:
                 continue
-            arrays, metadata = made_by(case["call"], names, folder)
-            new = {"sha256": digest(arrays), **({"metadata": metadata} if metadata else {})}
-            if new != {key: case[key] for key in new if key in case}:
-                changed += 1
-                gap = difference(values_of(name), arrays) if f"{name}/0" in values else "new"
-                print(
-                    f"{name}: differs by {gap}; another processor may by "
-                    f"{allowed(case, arrays):.4g}"
-                )
-            if write:
-                case.pop("metadata", None)
-                case.update(new)
-                values = {key: value for key, value in values.items() if key.split("/")[0] != name}
-                values |= {f"{name}/{number}": kept(array) for number, array in enumerate(arrays)}
+            arrays, metadata = compute(case["call"], names, folder)
+            if (digest(arrays), metadata) == (case.get("sha256"), case.get("metadata", [])):
+                continue
+            changed.append(name)
+            print(
+                f"{name}: differs by {difference(values_of(name), arrays)}; another processor may "
+                f"by {allowed_difference(case, arrays):.4g}"
+            )
+            case.update(sha256=digest(arrays), metadata=metadata)
+            values = {key: value for key, value in values.items() if key.split("/")[0] != name}
+            values |= {f"{name}/{number}": to_stored(array) for number, array in enumerate(arrays)}
     if write:
-        all_of_it["machine"] = machine()
+        recorded["machine"] = machine()
         RECORD.write_text(
-            json.dumps(all_of_it, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(recorded, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+        values = {key: values[key] for key in values if key.split("/")[0] in recorded["cases"]}
         np.savez_compressed(VALUES, allow_pickle=False, **values)
-    print(f"{changed} differ of {len(chosen or all_of_it['cases'])}")
+    print(f"{len(changed)} differ of {len(chosen or recorded['cases'])}")
     return 1 if changed and not write else 0
 
 

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from .pictures import (
-    allowed,
+    allowed_difference,
+    compute,
     difference,
     digest,
     machine,
-    made_by,
     names_of,
     prepare,
-    record,
+    read_record,
     values_of,
 )
 
-RECORD = record()
+RECORD = read_record()
 SAME_MACHINE = machine() == RECORD["machine"]
 
 
@@ -44,9 +44,9 @@ def test_a_picture_stays_as_it_was(
     case = RECORD["cases"][name]
     if "frames(" in case["call"]:
         pytest.importorskip("cv2")
-    arrays, metadata = made_by(case["call"], names, folder)
+    arrays, metadata = compute(case["call"], names, folder)
     assert metadata == case.get("metadata", [])
     gap = difference(values_of(name), arrays)
-    assert gap <= allowed(case, arrays)
+    assert gap <= allowed_difference(case, arrays)
     if SAME_MACHINE:
         assert digest(arrays) == case["sha256"], f"differs by {gap}"

@@ -8,17 +8,15 @@ import onnx
 import pytest
 
 from srflow_sdk import Bundle, Upscaler
-from srflow_training import save_checkpoint
-from tests.export.running import run
-from tests.networks import random_srflow, tiny_config
+from tests.export.running import run, save_tiny
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plugins")
-    config = tiny_config(levels=2, split_levels=(1,), steps=2)
-    save_checkpoint(folder / "tiny.safetensors", random_srflow(config))
-    result = run(folder / "tiny.safetensors", "--plugins", "--halo", 16)
+    shape = {"levels": 2, "split_levels": (1,), "steps": 2}
+    checkpoint = save_tiny(folder / "tiny.safetensors", **shape)
+    result = run(checkpoint, "--plugins", "--halo", 16)
     assert result.exit_code == 0, result.output
     return Bundle.open(folder / "tiny.srflow")
 

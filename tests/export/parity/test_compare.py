@@ -18,8 +18,7 @@ from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ExportError
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_training import RRDB, save_checkpoint
-from tests.export.running import run
-from tests.networks import random_srflow, tiny_config
+from tests.export.running import run, save_tiny
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
@@ -80,8 +79,8 @@ def test_the_bound_is_the_lower_precisions(folder):
 
 
 def test_a_checkpoint_is_run_in_torch_and_levels_are_compared(folder):
-    save_checkpoint(folder / "net.safetensors", random_srflow(tiny_config()))
-    rows = compare(str(folder / "net.safetensors"), str(folder / "net.safetensors"))
+    network = str(save_tiny(folder / "net.safetensors"))
+    rows = compare(network, network)
     assert {tuple(row.levels_db.items()) for row in rows} == {((3, 200.0), (2, 200.0), (1, 200.0))}
 
 
@@ -153,7 +152,7 @@ def test_engines_alone_are_run_by_polygraphys_runner(folder, monkeypatch):
     ],
 )
 def test_what_cannot_be_compared_is_refused_with_the_reason(folder, second, kind, says):
-    save_checkpoint(folder / "net2.safetensors", random_srflow(tiny_config()))
+    save_tiny(folder / "net2.safetensors")
     save_checkpoint(folder / "rrdb.safetensors", RRDB(scale=4, nf=8, growth=4, blocks=2))
     with pytest.raises(kind, match=says):
         compare(str(folder / "one.srflow"), str(folder / second))
