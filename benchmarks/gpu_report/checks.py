@@ -167,8 +167,8 @@ def plugins(of: Checks) -> Iterator[Row]:
     """The plan of TensorRT has a plugin layer for each of the flow's operations."""
     from benchmarks.gpu_report.sdk_engine import plugin_layers
 
-    layers, wanted = plugin_layers(of.engine.bundle)
-    yield of.row("plugin layers", str(layers), f"= {wanted}", layers == wanted > 0)
+    layers, nodes = plugin_layers(of.engine.bundle)
+    yield of.row("plugin layers", str(layers), f"= {nodes}", layers == nodes > 0)
 
 
 def times(of: Checks) -> Iterator[Row]:
@@ -182,11 +182,11 @@ def times(of: Checks) -> Iterator[Row]:
     whole = True
     if kept is not None:
         whole = kept.kept_tiles == kept.tiles
-        said = f"{kept.kept_tiles} of {kept.tiles} tiles, {kept.nbytes:,} bytes"
+        share = f"{kept.kept_tiles} of {kept.tiles} tiles, {kept.nbytes:,} bytes"
         yield Row(
             "kept between samples",
             of.runs_on,
-            said if whole else f"{said}: {FURTHER} encodes again",
+            share if whole else f"{share}: {FURTHER} encodes again",
         )
 
     def make_row(name: str, how: str, taken: float) -> Row:
