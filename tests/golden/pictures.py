@@ -1,7 +1,7 @@
 """Pictures and metadata that no change of the code may change: ``python -m tests.golden.pictures
 [--write] [NAME …]``.
 
-pictures.json has each one's call: a command, or Python with the names of :func:`names_of`, run in a
+pictures.json has each one's call: a command, or Python with the names of :func:`make_names`, run in a
 folder that has ``inputs/`` and the pinned bundle. Beside it stand the hash of what came out, and
 its parsed metadata. pictures.npz has the values themselves, floats in half precision, for
 processors that compute otherwise. Without ``--write`` it prints what differs; with it, it renews
@@ -99,7 +99,7 @@ def prepare(folder: Path) -> None:
     shutil.copytree(HERE / BUNDLE, folder / BUNDLE)
 
 
-def names_of(folder: Path) -> dict[str, Any]:
+def make_names(folder: Path) -> dict[str, Any]:
     """What calls may name: an upscaler, what it encoded, and latents of two pictures."""
 
     def upscaler(**options: Any) -> Upscaler:
@@ -154,25 +154,25 @@ def compute(call: str, names: dict[str, Any], folder: Path) -> tuple[list[np.nda
         )
         if done.returncode:
             raise RuntimeError(f"{call}: {done.stderr}")
-        return _of_files([folder / line for line in done.stdout.splitlines()])
+        return _read_files([folder / line for line in done.stdout.splitlines()])
     result = eval(call, {**names, "folder": folder})
     if isinstance(result, FileResult):
-        return _of_files([output.path for output in result.outputs])
+        return _read_files([output.path for output in result.outputs])
     if isinstance(result, Latents):
         result = list(result.levels.values())
     parts = result if isinstance(result, (list, tuple)) else [result]
     return [np.asarray(part) for part in parts], []
 
 
-def _of_files(paths: list[Path]) -> tuple[list[np.ndarray], list[Any]]:
+def _read_files(paths: list[Path]) -> tuple[list[np.ndarray], list[Any]]:
     paths = [
         file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])
     ]
     arrays = [np.asarray(libvips.pyvips().Image.new_from_file(str(path)).numpy()) for path in paths]
-    return arrays, [json.loads(json.dumps(metadata_of(path))) for path in paths]
+    return arrays, [json.loads(json.dumps(read_metadata(path))) for path in paths]
 
 
-def metadata_of(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> dict[str, Any]:
     """What Pillow, or tifffile, finds in a file but for its pixels, and what is stable of its
     record of provenance."""
     found: dict[str, Any] = {"format": path.suffix}
@@ -261,7 +261,7 @@ def allowed_difference(case: dict[str, Any], arrays: list[np.ndarray]) -> float:
     return float(case.get("within", max(widest.get(array.dtype.name, 1 / 255) for array in arrays)))
 
 
-def values_of(name: str) -> list[np.ndarray]:
+def read_values(name: str) -> list[np.ndarray]:
     with np.load(VALUES) as values:
         keys = sorted(
             (key for key in values.files if key.split("/")[0] == name),
@@ -281,7 +281,7 @@ def main(arguments: list[str]) -> int:
         folder = Path(temporary)
         prepare(folder)
         os.chdir(folder)
-        names = names_of(folder)
+        names = make_names(folder)
         for name, case in recorded["cases"].items():
             if chosen and name not in chosen:
                 continue
@@ -290,7 +290,7 @@ def main(arguments: list[str]) -> int:
                 continue
             changed.append(name)
             print(
-                f"{name}: differs by {difference(values_of(name), arrays)}; another processor may "
+                f"{name}: differs by {difference(read_values(name), arrays)}; another processor may "
                 f"by {allowed_difference(case, arrays):.4g}"
             )
             case.update(sha256=digest(arrays), metadata=metadata)

@@ -14,10 +14,10 @@ from .pictures import (
     difference,
     digest,
     machine,
-    names_of,
+    make_names,
     prepare,
     read_record,
-    values_of,
+    read_values,
 )
 
 RECORD = read_record()
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def names(folder: Path) -> dict[str, Any]:
-    return names_of(folder)
+    return make_names(folder)
 
 
 @pytest.mark.parametrize("name", RECORD["cases"])
@@ -46,7 +46,7 @@ def test_a_picture_stays_as_it_was(
         pytest.importorskip("cv2")
     arrays, metadata = compute(case["call"], names, folder)
     assert metadata == case.get("metadata", [])
-    gap = difference(values_of(name), arrays)
+    gap = difference(read_values(name), arrays)
     assert gap <= allowed_difference(case, arrays)
     if SAME_MACHINE:
         assert digest(arrays) == case["sha256"], f"differs by {gap}"
