@@ -53,7 +53,9 @@ def find_inside(flow: NDArray[np.float64]) -> NDArray[np.bool_]:
     return ((there >= 0) & (there <= SIDE - 1)).all(0)
 
 
-def pan(photo: Image.Image) -> tuple[list[Image.Image], NDArray[np.float64], NDArray[np.bool_]]:
+def render_pan(
+    photo: Image.Image,
+) -> tuple[list[Image.Image], NDArray[np.float64], NDArray[np.bool_]]:
     speed = np.linspace(0.15, 7.3, FRAMES - 1)[:, None] * [0.35, 0.9]
     corners = np.cumsum([[100.0, 100.0], *speed], axis=0)
     cameras = [np.array([*corner, 0.8]) for corner in corners]
@@ -65,9 +67,12 @@ def pan(photo: Image.Image) -> tuple[list[Image.Image], NDArray[np.float64], NDA
     )
 
 
-def zoom(
+def render_zoom(
     photo: Image.Image, other: Image.Image
 ) -> tuple[list[Image.Image], NDArray[np.float64], NDArray[np.bool_]]:
+    """Zoom out of a photograph, while a disc of another one passes in front of it."""
+    # A scene is told from top to bottom: cameras, the disc's places, then each frame, its motion
+    # and what of it was visible before.
     middle = np.array([photo.height / 2, photo.width / 2])
     steps = [0.99**number for number in range(FRAMES)]
     cameras = [np.array([*(middle - step * SIDE / 2), step]) for step in steps]
@@ -109,8 +114,8 @@ def main(folder: Path, photos: Path) -> None:
         name: Image.open(photos / f"{name}.png").convert("RGB")
         for name in ("china", "flower", "astronaut", "chelsea")
     }
-    clips = {"pan": pan(opened["flower"]), "tiles": pan(opened["china"])}
-    clips["zoom"] = zoom(opened["astronaut"], opened["chelsea"])
+    clips = {"pan": render_pan(opened["flower"]), "tiles": render_pan(opened["china"])}
+    clips["zoom"] = render_zoom(opened["astronaut"], opened["chelsea"])
     for name, (frames, flow, visible) in clips.items():
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number, frame in enumerate(frames):

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.bench.processes import ROOT, Worker, resident, serve
+from benchmarks.bench.processes import ROOT, Worker, read_resident_bytes, serve
 
 CAT = ROOT / "examples" / "photos" / "cat.png"
 
@@ -66,7 +66,7 @@ class Files:
         """Draw `source` into `target`; say what was resident before."""
 
         def work() -> dict[str, int]:
-            before = resident("VmRSS")
+            before = read_resident_bytes("VmRSS")
             self._draw(job["source"], job["target"])
             return {"before": before}
 

@@ -81,10 +81,10 @@ def concepts(out: Path) -> None:
     photo = lr.resize(truth.size, Image.Resampling.NEAREST)
     row({"the photo": photo, **by_tau, "the truth": truth}).save(out / "tau.jpg", quality=85)
     row(by_seed).save(out / "samples.jpg", quality=85)
-    (out / "squeeze.svg").write_text(squeeze(), encoding="utf-8")
+    (out / "squeeze.svg").write_text(draw_squeeze(), encoding="utf-8")
 
 
-def squeeze() -> str:
+def draw_squeeze() -> str:
     """One channel of 4×4 pixels that becomes four of 2×2, as SVG."""
     before = torch.arange(16.0).reshape(1, 1, 4, 4)
     after = Squeeze().encode(before)[0]

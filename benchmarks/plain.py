@@ -192,22 +192,25 @@ def write_files(folder: str, model: str, tau: str, side: str) -> dict[str, str]:
     return files
 
 
-def main() -> None:
-    """Print the table."""
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="x4-small", help="bundle [default: x4-small]")
-    parser.add_argument("--tau", type=float, default=0.8, help="[default: 0.8]")
+    parser.add_argument("--tau", default="0.8", help="[default: 0.8]")
     parser.add_argument(
         "--side", type=int, default=64, help="LR pixels of the picture [default: 64]"
     )
     parser.add_argument("--only", choices=PROGRAMS, metavar="PROGRAM", help="one program")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the table."""
+    options = parse_options()
     side = str(options.side)
-    tau = str(options.tau)
     with tempfile.TemporaryDirectory() as folder:
-        files = write_files(folder, options.model, tau, side)
+        files = write_files(folder, options.model, options.tau, side)
         print("\n| program | file | PSNR, dB | seconds | peak MB |\n|---|---|---|---|---|")
         expected = np.zeros(0)
         for program, (module, _) in PROGRAMS.items():
@@ -218,7 +221,7 @@ def main() -> None:
                 print(f"| {program} | not installed | | | |")
                 continue
             for name, file in {"two graphs": options.model}.items() if own else files.items():
-                cost = attempt(program, folder, file, tau if own else side)
+                cost = attempt(program, folder, file, options.tau if own else side)
                 if isinstance(cost, str):
                     print(f"| {program} | {name}: {cost} | | | |", flush=True)
                     continue

@@ -27,7 +27,7 @@ def log_likelihood(model: SRFlow, hr: Tensor, lr: Tensor, *, frozen: bool = Fals
     for level, u in zip(model.flow_levels(), conditions, strict=True):
         h = F.pixel_unshuffle(h, 2)
         for step in level.all_steps():
-            h, log_det = _step(step, h, u)
+            h, log_det = _encode_step(step, h, u)
             nats = nats + log_det
         if level.split is not None:
             h, latent, log_det = level.split.encode(h)
@@ -45,7 +45,7 @@ def sample(model: SRFlow, lr: Tensor, latents: Mapping[int, Tensor]) -> Tensor:
         if level.split is not None:
             h = level.split.decode(h, latents[number])
         for step in reversed(level.all_steps()):
-            h = _inverse_step(step, h, u)
+            h = _decode_step(step, h, u)
         h = F.pixel_shuffle(h, 2)
     return h
 
@@ -77,7 +77,7 @@ def _conditions(model: SRFlow, lr: Tensor) -> list[Tensor]:
     return conditions
 
 
-def _step(step: Step, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+def _encode_step(step: Step, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     h, nats = step.actnorm.transform().encode(h)
     log_abs_det = torch.linalg.slogdet(step.mix.weight).logabsdet
     h = F.conv2d(h, step.mix.weight[:, :, None, None])
@@ -91,7 +91,7 @@ def _step(step: Step, h: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat([h[:, :kept], changed], dim=1), nats + log_det
 
 
-def _inverse_step(step: Step, h: Tensor, u: Tensor) -> Tensor:
+def _decode_step(step: Step, h: Tensor, u: Tensor) -> Tensor:
     if step.injector is not None and step.coupling is not None:
         kept = h.shape[1] // 2
         changed = _inverse_affine(step.coupling, h[:, kept:], torch.cat([h[:, :kept], u], dim=1))

@@ -40,8 +40,7 @@ def draw(
     return np.asarray(np.mean(pictures, axis=0), np.float32)
 
 
-def main() -> None:
-    """Draw what is missing, one photograph after the other."""
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -58,17 +57,23 @@ def main() -> None:
         help="[default: 8]",
     )
     parser.add_argument("--threads", type=int, default=1, help="[default: 1]")
-    asked = parser.parse_args()
-    settings = load_settings(asked.config)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Draw what is missing, one photograph after the other."""
+    # From the options to the file of each photograph: a script, read from top to bottom.
+    given = parse_options()
+    settings = load_settings(given.config)
     scale = settings.config().scale
     reduce = REDUCTIONS[settings.data.reduction]
-    photos = Photos(asked.photos, settings.data, scale, print)
+    photos = Photos(given.photos, settings.data, scale, print)
     options = ort.SessionOptions()
-    options.intra_op_num_threads = asked.threads
-    torch.set_num_threads(asked.threads)
-    session = ort.InferenceSession(str(asked.model), options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = given.threads
+    torch.set_num_threads(given.threads)
+    session = ort.InferenceSession(str(given.model), options, providers=["CPUExecutionProvider"])
     for number, photo in enumerate(photos.sizes, start=1):
-        file = asked.out / teacher_name(photo, asked.photos).with_suffix(".png")
+        file = given.out / teacher_name(photo, given.photos).with_suffix(".png")
         if file.exists():
             continue
         pixels = read_photo(photo.path)
@@ -76,10 +81,10 @@ def main() -> None:
             pixels = halved(pixels)
         height, width = (side // scale * scale for side in pixels.shape[:2])
         lr = round_to_8_bit(reduce(to_image(pixels[:height, :width]), scale))
-        picture = draw(session, lr.numpy(), asked.orientations)[0].transpose(1, 2, 0)
+        picture = draw(session, lr.numpy(), given.orientations)[0].transpose(1, 2, 0)
         if picture.shape != (height, width, 3):
-            parser.error(
-                f"{asked.model} enlarges to {picture.shape[:2]}, not to {height, width}: give a "
+            raise SystemExit(
+                f"{given.model} enlarges to {picture.shape[:2]}, not to {height, width}: give a "
                 f"×{scale} one"
             )
         file.parent.mkdir(parents=True, exist_ok=True)

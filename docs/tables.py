@@ -3,6 +3,7 @@ docs.tables [WORD...]`.
 
 A table that a command prints stands between two comments of its page:
 
+\b
     <!-- printed by: srflow-eval tau-sweep --hr data/unseen -o out/tau -->
     | method | … |
     <!-- end of table -->

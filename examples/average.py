@@ -1,7 +1,7 @@
 """Average two trainings of one network, to have something of both.
 
-    python examples/average.py flow.safetensors lpips.safetensors mean.safetensors python
-    examples/average.py flow.safetensors lpips.safetensors near-the-second.safetensors --share 0.75
+    python examples/average.py flow.safetensors lpips.safetensors mean.safetensors
+    python examples/average.py flow.safetensors lpips.safetensors nearer.safetensors --share 0.75
 
 For a network and what a further training made of it: their weights are still near each other, so
 that pictures of the mean lie between those of both (Wortsman et al., "Robust fine-tuning of

@@ -1,21 +1,24 @@
 """Make a trained network larger, or its encoder one for another scale, to train it further.
 
-    python examples/grow.py steps small.safetensors larger.safetensors 2 srflow-train --config
-    x4-small --set network.steps=[3,6,8] --set schedule.start=larger.safetensors ...
+    python examples/grow.py steps small.safetensors larger.safetensors 2
+    srflow-train --config x4-small --set network.steps=[3,6,8] \\
+      --set schedule.start=larger.safetensors ...
 
 Steps are added to every level of the flow in pairs: the first exchanges the halves of the channels
 and the second exchanges them back, around couplings and injectors that are the identity until they
 are trained. Image, latents and likelihood are the same as those of the original network.
 
-    python examples/grow.py blocks small.safetensors encoder.safetensors 3 srflow-train --config
-    x4-small --stage encoder --set network.blocks=12 --set schedule.start=encoder.safetensors ...
+    python examples/grow.py blocks small.safetensors encoder.safetensors 3
+    srflow-train --config x4-small --stage encoder --set network.blocks=12 \\
+      --set schedule.start=encoder.safetensors ...
 
 Blocks are added to the end of the LR encoder's trunk, and the encoder alone is written. The last
 convolution of each new block cancels what it is added to, so the block is the identity until it is
 trained: features and image stay the same.
 
-    python examples/grow.py scale small.safetensors encoder.safetensors 8 srflow-train --config
-    x8-small --stage encoder --set network.blocks=9 --set schedule.start=encoder.safetensors ...
+    python examples/grow.py scale small.safetensors encoder.safetensors 8
+    srflow-train --config x8-small --stage encoder --set network.blocks=9 \\
+      --set schedule.start=encoder.safetensors ...
 
 The LR encoder alone is written, for another scale. Its trunk is the same, which is nearly all of
 it; an RRDB's convolutions that enlarge further are copies of the last one. Its images are wrong

@@ -1,8 +1,9 @@
 """End a trained flow's injectors and couplings with 1×1 convolutions, which cost a ninth of the 3×3
 ones that it has.
 
-    python examples/last_kernel.py flow.safetensors cheap.safetensors photos srflow-train --config
-    x8-small --set network.last_kernel=1 --set schedule.start=cheap.safetensors ...
+    python examples/last_kernel.py flow.safetensors cheap.safetensors photos
+    srflow-train --config x8-small --set network.last_kernel=1 \\
+      --set schedule.start=cheap.safetensors ...
 
 Each 1×1 is what comes nearest, by least squares, to the 3×3 on crops of photographs, where these
 are encoded and where samples are drawn. The network is worse than before until it is trained

@@ -1,8 +1,7 @@
-"""A pipeline of Ray Data: upscale the photographs that a table names, and write what became of
-them.
+"""A pipeline of Ray Data: upscale the photographs of a table, and write what became of them.
 
-    pip install ".[ray]" python examples/ray_batch.py photos.csv made/         photos.csv has the
-    columns source and target
+    pip install ".[ray]"
+    python examples/ray_batch.py photos.csv made/    # photos.csv has the columns source and target
 
 Paths must exist on every machine of the cluster. For a whole folder, or a bucket, with resuming and
 a report, there is `srflow-upscale photos -o large --ray auto`.

@@ -1,5 +1,4 @@
-"""What the model finds likely: photographs, changed photographs and its own samples, by likelihood
-and latents.
+"""What the model finds likely: photographs, changed ones and its own samples.
 
     pip install . matplotlib
     python examples/research.py photos/*.png -o likelihoods

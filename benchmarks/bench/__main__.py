@@ -20,7 +20,7 @@ from benchmarks.bench.parts import (
 from benchmarks.bench.processes import ROOT
 
 
-def asked(arguments: list[str] | None) -> argparse.Namespace:
+def parse_options(arguments: list[str] | None) -> argparse.Namespace:
     """The checked options."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.bench",
@@ -56,7 +56,7 @@ def asked(arguments: list[str] | None) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure the parts, print their tables, and write them if that was asked for."""
-    options = asked(arguments)
+    options = parse_options(arguments)
 
     def say(line: str) -> None:
         print(f"  {line}", file=sys.stderr, flush=True)

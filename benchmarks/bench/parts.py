@@ -84,7 +84,7 @@ def texts(results: Mapping[str, Any]) -> dict[str, str]:
     return written
 
 
-def parts_of(page: str) -> dict[str, str]:
+def find_parts(page: str) -> dict[str, str]:
     """What stands between the markers, by name."""
     return {match["name"]: match["text"] for match in _PART.finditer(page)}
 
@@ -93,7 +93,7 @@ def write_parts(written: Mapping[str, str], pages: Sequence[Path] = PAGES) -> No
     """Write texts into the pages, or end the program if a part has no markers."""
     sources = {page: page.read_text(encoding="utf-8") for page in pages}
     for name in written:
-        if not any(name in parts_of(source) for source in sources.values()):
+        if not any(name in find_parts(source) for source in sources.values()):
             names = " or ".join(page.name for page in pages)
             markers = f'"<!-- make bench: {name} -->" and "<!-- end of {name} -->"'
             raise SystemExit(

@@ -75,7 +75,7 @@ class Worker:
         for target in (self._read_answers, self._read_errors):
             threading.Thread(target=target, daemon=True).start()
         try:
-            self.loaded = self._answer(self._limit, time.monotonic())
+            self.loaded = self._read_answer(self._limit, time.monotonic())
         except BaseException:
             self._end()
             raise
@@ -91,37 +91,37 @@ class Worker:
 
     def run(self, *, limit_s: float = 600, **job: Any) -> dict[str, Any]:
         """Do a job and return its figures: seconds, peak_bytes. Raises: MissingError."""
-        *_, figures = self.answers(limit_s=limit_s, **job)
+        *_, figures = self.ask(limit_s=limit_s, **job)
         return figures
 
-    def answers(self, *, limit_s: float = 600, **job: Any) -> Iterator[dict[str, Any]]:
+    def ask(self, *, limit_s: float = 600, **job: Any) -> Iterator[dict[str, Any]]:
         """Do a job and give what the child says as it comes, the figures of :meth:`run` last."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(job) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            raise MissingError(self._last_words()) from None
+            raise MissingError(self._say_why_it_ended()) from None
         answer: dict[str, Any] = {}
         since = time.monotonic()
         while "seconds" not in answer:
-            answer = self._answer(limit_s, since)
+            answer = self._read_answer(limit_s, since)
             yield answer
 
-    def _answer(self, limit_s: float, since: float) -> dict[str, Any]:
+    def _read_answer(self, limit_s: float, since: float) -> dict[str, Any]:
         try:
             line = self._lines.get(timeout=max(0.0, since + limit_s - time.monotonic()))
         except queue.Empty:
             self._end()  # or its late answer would be taken for that of the next job
             raise MissingError(f"it did not end within {limit_s:.0f} s") from None
         if not line:
-            raise MissingError(self._last_words())
+            raise MissingError(self._say_why_it_ended())
         answer: dict[str, Any] = json.loads(line)
         if "missing" in answer:
             raise MissingError(answer["missing"])
         return answer
 
-    def _last_words(self) -> str:
+    def _say_why_it_ended(self) -> str:
         status = self._process.wait(timeout=10)
         if status == -signal.SIGKILL:
             return "its process was killed, most likely for want of memory"
@@ -160,7 +160,7 @@ class Job(Protocol):
         ...
 
 
-def resident(field: str) -> int:
+def read_resident_bytes(field: str) -> int:
     """Bytes of a line of /proc/self/status: VmRSS, or VmHWM, the largest so far; else 0."""
     try:
         status = Path("/proc/self/status").read_text(encoding="ascii")
@@ -196,7 +196,7 @@ def serve(
         seconds = time.perf_counter() - started
         say(
             load_seconds=seconds,
-            loaded_bytes=resident("VmRSS"),
+            loaded_bytes=read_resident_bytes("VmRSS"),
             disk_bytes=loaded.disk_bytes,
             runs_on=loaded.runs_on,
         )
@@ -211,7 +211,7 @@ def serve(
             seconds = time.perf_counter() - started
             say(
                 seconds=seconds,
-                peak_bytes=resident("VmHWM"),
+                peak_bytes=read_resident_bytes("VmHWM"),
                 **(result if isinstance(result, dict) else {}),
             )
     except Exception as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.bench.parts import Settings, table
 from benchmarks.bench.processes import ROOT
-from benchmarks.bench.timing import Times, call_in_turn, seconds_of
+from benchmarks.bench.timing import Times, call_in_turn, measure_seconds
 
 _PICTURE = (
     "from PIL import Image; from srflow_sdk import Upscaler; "
@@ -34,7 +34,7 @@ def run(settings: Settings) -> dict[str, Any]:
     }
     environment |= {"PYTHONPYCACHEPREFIX": str(settings.work / "bytecode")}
     calls = {
-        name: partial(seconds_of, partial(_process, script, environment))
+        name: partial(measure_seconds, partial(_process, script, environment))
         for name, script in SCRIPTS.items()
     }
     runs = 1 if settings.quick else 9
@@ -53,7 +53,7 @@ def _process(script: str, environment: dict[str, str]) -> None:
     )
 
 
-def beyond_python(result: dict[str, Any], name: str) -> float:
+def subtract_python(result: dict[str, Any], name: str) -> float:
     """Seconds of a process beyond those of one that does nothing, as medians."""
     own, nothing = (Times(tuple(result["seconds"][each])) for each in (name, "Python itself"))
     return own.median - nothing.median
@@ -65,7 +65,7 @@ def tables(result: dict[str, Any]) -> str:
         [
             name,
             str(Times(tuple(seconds))),
-            "" if name == "Python itself" else f"{beyond_python(result, name):.3f} s",
+            "" if name == "Python itself" else f"{subtract_python(result, name):.3f} s",
         ]
         for name, seconds in result["seconds"].items()
     ]

@@ -38,7 +38,7 @@ class Times:
         )
 
 
-def seconds_of(call: Callable[[], object]) -> float:
+def measure_seconds(call: Callable[[], object]) -> float:
     """Wall time of one call."""
     started = time.perf_counter()
     call()

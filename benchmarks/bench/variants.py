@@ -143,7 +143,7 @@ class Pictures:
             with Image.open(path) as file:
                 pictures.append(file.convert("RGB"))
 
-        def work() -> dict[str, Any]:
+        def enlarge() -> dict[str, Any]:
             seconds = 0.0
             for picture, target in zip(pictures, job["outputs"], strict=True):
                 started = time.perf_counter()
@@ -152,7 +152,7 @@ class Pictures:
                 large.save(target)
             return {"tool_seconds": seconds}
 
-        return work
+        return enlarge
 
 
 def _sdk(variant: Mapping[str, Any]) -> Job:

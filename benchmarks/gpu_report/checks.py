@@ -72,9 +72,9 @@ class Checks(logging.Handler):
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], Iterator[dict[str, Any]]]:
         """The work of a job."""
-        return lambda: self.answers(job["check"])
+        return lambda: self.ask(job["check"])
 
-    def answers(self, check: str) -> Iterator[dict[str, Any]]:
+    def ask(self, check: str) -> Iterator[dict[str, Any]]:
         """{"row": fields} as each row is known; {"absent": why} if no other check can run.
 
         What a check raises is a row, and so is each of the SDK's warnings, once.
@@ -120,9 +120,9 @@ def reference(of: Checks) -> Iterator[Row]:
 
 def kernels(of: Checks) -> Iterator[Row]:
     """Our kernels, built by nvcc for this GPU, agree with numpy to the bit and with float64."""
-    from benchmarks.gpu_report.torch_engine import wrong_kernels
+    from benchmarks.gpu_report.torch_engine import find_wrong_kernels
 
-    for name, wrong in wrong_kernels(of.setting.folder):
+    for name, wrong in find_wrong_kernels(of.setting.folder):
         yield of.row(
             name, f"{len(wrong)} wrong cases{f': {wrong[0]}' if wrong else ''}", "0", not wrong
         )
@@ -167,8 +167,8 @@ def plugins(of: Checks) -> Iterator[Row]:
     """The plan of TensorRT has a plugin layer for each of the flow's operations."""
     from benchmarks.gpu_report.sdk_engine import plugin_layers
 
-    layers, wanted = plugin_layers(of.engine.bundle)
-    yield of.row("plugin layers", str(layers), f"= {wanted}", layers == wanted > 0)
+    layers, nodes = plugin_layers(of.engine.bundle)
+    yield of.row("plugin layers", str(layers), f"= {nodes}", layers == nodes > 0)
 
 
 def times(of: Checks) -> Iterator[Row]:
@@ -182,25 +182,25 @@ def times(of: Checks) -> Iterator[Row]:
     whole = True
     if kept is not None:
         whole = kept.kept_tiles == kept.tiles
-        said = f"{kept.kept_tiles} of {kept.tiles} tiles, {kept.nbytes:,} bytes"
+        share = f"{kept.kept_tiles} of {kept.tiles} tiles, {kept.nbytes:,} bytes"
         yield Row(
             "kept between samples",
             of.runs_on,
-            said if whole else f"{said}: {FURTHER} encodes again",
+            share if whole else f"{share}: {FURTHER} encodes again",
         )
 
-    def row(name: str, how: str, taken: float) -> Row:
+    def make_row(name: str, how: str, taken: float) -> Row:
         counts = (name == PICTURE or (name == FURTHER and whole)) and how != "cold"
         return Row(
             f"{name}, {how}", of.runs_on, f"{taken:.2f} ms", figure=taken if counts else None
         )
 
     for name, call in calls.items():
-        yield row(name, "cold", milliseconds(call, 1))
+        yield make_row(name, "cold", milliseconds(call, 1))
         until = time.monotonic() + (0 if setting.quick else _WARM_UP_S)
         while time.monotonic() < until:
             call()
-        yield row(name, "warm", milliseconds(call, rounds))
+        yield make_row(name, "warm", milliseconds(call, rounds))
     if of.free is not None and (left := gpu_free_memory()) is not None:
         yield Row("GPU memory", of.runs_on, f"{(of.free - left) / 1e9:.2f} GB")
 

@@ -181,7 +181,7 @@ class Runner:
                     why = f"the budget of {self.budget_s:.0f} s was used up"
                 if why is None:
                     self.say(f"{engine}: {check}")
-                    why = self._asked(
+                    why = self._run_check(
                         engine, check, began + _BUILD_S if check == "loading" else until
                     )
                     if check == "loading":
@@ -195,14 +195,14 @@ class Runner:
             for (engine, why), checks in skipped.items():
                 self.report.add(Row(", ".join(checks), engine, why, verdict="not run"))
 
-    def _asked(self, engine: str, check: str, until: float) -> str:
+    def _run_check(self, engine: str, check: str, until: float) -> str:
         """Run one check and report its rows; returns why others cannot run, or an empty text."""
         lacking = ""
         try:
             if self._held is None or self._held[0] != engine:
                 self._release()
                 self._held = engine, self.start({**self.variant, "engine": engine})
-            for answer in self._held[1].answers(
+            for answer in self._held[1].ask(
                 limit_s=max(1.0, until - time.monotonic()), check=check
             ):
                 if "row" in answer:

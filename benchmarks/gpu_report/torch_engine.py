@@ -63,15 +63,15 @@ def build(folder: Path, architecture: str) -> Path:
     return library
 
 
-def wrong_kernels(folder: Path) -> Iterator[tuple[str, list[str]]]:
+def find_wrong_kernels(folder: Path) -> Iterator[tuple[str, list[str]]]:
     """Build each of our kernels for this GPU, and give a line for each wrong case."""
     card = torch.cuda.get_device_properties(gpu())
     library = ctypes.CDLL(str(build(folder, f"sm_{card.major}{card.minor}")))
-    for name, wrong in (("latents", wrong_latents), ("FlowStepTail", wrong_steps)):
+    for name, wrong in (("latents", find_wrong_latents), ("FlowStepTail", find_wrong_steps)):
         yield name, list(wrong(library, gpu()))
 
 
-def wrong_latents(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
+def find_wrong_latents(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
     """Compare the latents with numpy's, bit for bit."""
     seed = (1 << 64) - 1
     window = {"top": 5, "left": (1 << 32) - 700, "height": 300, "width": 700}
@@ -85,8 +85,9 @@ def wrong_latents(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
         yield f"{differ} of {got.size} are not those of srflow_sdk.latents.random_field"
 
 
-def wrong_steps(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
+def find_wrong_steps(library: ctypes.CDLL, device: torch.device) -> Iterator[str]:
     """Compare FlowStepTail, one step of three, with torch in float64."""
+    # The locals are the arguments of one call, which nothing else makes.
     for channels, side, kind, scale_map, order in itertools.product(
         (1, 12, 24, 48, 96, 192, 384),
         (13, 40),  # an odd and an even number of pixels
@@ -151,7 +152,7 @@ class TorchEngine:
     @torch.inference_mode()
     def draw(self, pixels: np.ndarray) -> np.ndarray:
         """See `checks.Checks`."""
-        lr, rest = self._inputs(pixels)
+        lr, rest = self._make_inputs(pixels)
         drawn: np.ndarray = (
             self._sampler(*self._encoder(lr), *rest)[-1][0].float().cpu().numpy().transpose(1, 2, 0)
         )
@@ -159,7 +160,7 @@ class TorchEngine:
 
     def calls(self, size: int) -> dict[str, Callable[[], object]]:
         """See `checks.Checks`. All inputs are on the GPU, so that no time is a whole picture's."""
-        lr, rest = self._inputs(picture(size, size))
+        lr, rest = self._make_inputs(picture(size, size))
         with torch.inference_mode():
             conditioning = self._encoder(lr)
 
@@ -177,7 +178,7 @@ class TorchEngine:
         sampler = partial(stage, self._sampler, *conditioning, *rest)
         return {"encoder": encoder, "sampler": sampler}
 
-    def _inputs(self, pixels: np.ndarray) -> tuple[Tensor, list[Tensor]]:
+    def _make_inputs(self, pixels: np.ndarray) -> tuple[Tensor, list[Tensor]]:
         """The encoder's input; and the sampler's beside the conditioning: latents and tau."""
         lr = torch.from_numpy(pixels.transpose(2, 0, 1)[None]).to(
             self._device, memory_format=torch.channels_last

@@ -1,10 +1,11 @@
-"""How this project writes docstrings, as Markdown: an extension of griffe, which mkdocstrings reads
-code with.
+"""How this project writes docstrings, as Markdown, for griffe, which mkdocstrings reads code with.
 
 image: what to enlarge …            becomes a paragraph that begins with the name in bold
-Raises: ImageError …                likewise Args:, and lines below it           become such
-paragraphs under the word in bold; so do Returns: and Raises: Example:, and lines below it
-become the word in bold, and code :class:`Upscaler`, :meth:`~a.b`     become code: `Upscaler`, `b`
+Raises: ImageError …                likewise
+Args:, and lines below it           become such paragraphs under the word in bold;
+                                    so do Returns: and Raises:
+Example:, and lines below it        become the word in bold, and code
+:class:`Upscaler`, :meth:`~a.b`     become code: `Upscaler`, `b`
 """
 
 from __future__ import annotations

@@ -189,8 +189,8 @@ def _export(
     )
     manifest = export_checkpoint(ckpt, target, options, say=click.echo)
     click.echo(f"wrote {target}")
-    wanted = {"fused.onnx": options.fused, INT8_ENCODER: options.also}
-    missing = [name for name in wanted if wanted[name] and name not in manifest.files]
+    asked_for = {"fused.onnx": options.fused, INT8_ENCODER: options.also}
+    missing = [name for name in asked_for if asked_for[name] and name not in manifest.files]
     for name in missing:  # the bundle is good without them, but a script must notice
         click.echo(f"error: {name} was asked for, and was left out", err=True)
     failed = _add_engines(target, requests) or bool(missing)
@@ -334,12 +334,12 @@ def _choose_precision(asked: Precision | None, requests: list[EngineRequest]) ->
 
     Raises: ArgumentError.
     """
-    wanted = {request.precision for request in requests}
+    precisions = {request.precision for request in requests}
     if asked is None:
         # float32 engines can be built from the float32 graphs that are written beside
         # half-precision ones.
-        return "fp16" if "fp16" in wanted else "fp32"
-    if odd := sorted(wanted - {asked, "fp32"}):
+        return "fp16" if "fp16" in precisions else "fp32"
+    if odd := sorted(precisions - {asked, "fp32"}):
         raise ArgumentError(
             f"engines in {odd[0]} are built from graphs in {odd[0]}: leave --precision out, or "
             f"use --precision {odd[0]}"

@@ -36,7 +36,7 @@ from srflow_export.parity.gate import (
 )
 from srflow_export.parity.measure import Comparison, ParityRow
 from srflow_export.parity.photographs import PATCHES, photo_patches
-from srflow_export.parity.runners import Runner, graph_of, graphs_runner, torch_runner
+from srflow_export.parity.runners import Runner, load_graph, make_graphs_runner, make_torch_runner
 from srflow_export.progress import Progress, Say
 from srflow_export.quantisation import int8_encoder
 from srflow_export.unfolding import trainable_network
@@ -208,7 +208,7 @@ def add_int8_encoder(
         staged = Bundle(path=stage.path, manifest=manifest)
         comparison = _make_comparison(
             manifest,
-            graphs_runner(bundle),
+            make_graphs_runner(bundle),
             gate,
             name="the float32 graphs",
             say=say,
@@ -264,7 +264,7 @@ def _prove(
 
     failed: where a gate that fails leaves what it compared.
     """
-    reference = torch_runner(model)
+    reference = make_torch_runner(model)
     name = "the checkpoint's network"
     comparison = _make_comparison(
         staged.manifest,
@@ -322,7 +322,7 @@ def _keep_inputs(
     finally:
         if folder is not None:
             # ONNX Runtime has no bfloat16 convolution for CPUs
-            graph = graph_of(
+            graph = load_graph(
                 staged,
                 encoder,
                 REQUIRED_FILES[1],
@@ -356,13 +356,13 @@ def _set_finite_tau(
     say: Say,
 ) -> Manifest:
     """Give the manifest a default tau at which pictures are finite, unless one is asked for."""
-    wanted = manifest.default_tau
-    tau = tau_of_finite_pictures(rows, wanted)
-    if tau == wanted:
+    asked = manifest.default_tau
+    tau = tau_of_finite_pictures(rows, asked)
+    if tau == asked:
         return manifest
-    fault = f"the network itself diverges on more photographs at tau {wanted:g} than at {tau:g}"
+    fault = f"the network itself diverges on more photographs at tau {asked:g} than at {tau:g}"
     if options.default_tau is not None:
-        say(f"{fault}; the default stays {wanted:g}, as it was asked for")
+        say(f"{fault}; the default stays {asked:g}, as it was asked for")
         return manifest
     say(f"{fault}, which becomes the bundle's default")
     return dataclasses.replace(manifest, default_tau=tau)
@@ -534,11 +534,11 @@ def _manifest(
         removes_damage=notes.get("removes_damage") is True,
         made_for=notes.get("made_for", ""),
         model=config.to_dict(),
-        provenance=_provenance(checkpoint, options, notes=notes),
+        provenance=_make_provenance(checkpoint, options, notes=notes),
     )
 
 
-def _provenance(
+def _make_provenance(
     checkpoint: Path,
     options: ExportOptions,
     *,

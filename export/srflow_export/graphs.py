@@ -92,7 +92,7 @@ def decoded_names(config: SRFlowConfig) -> list[str]:
     return [f"level{shape.level}_decoded" for shape in reversed(config.level_shapes[1:])]
 
 
-def level_of(name: str) -> int:
+def parse_level(name: str) -> int:
     """The level in the name of one of these tensors."""
     return int(re.findall(r"level(\d+)", name)[0])
 
@@ -169,7 +169,7 @@ def fold_nets(level: Level) -> tuple[list[FoldedNet], list[FoldedNet], AffineSet
     return [fold_net(net) for net in injectors], couplings, affine_settings(injectors[0])
 
 
-def injectors_maps(head: Tensor, steps: int, affine: AffineSettings) -> tuple[Tensor, Tensor]:
+def compute_injectors(head: Tensor, steps: int, affine: AffineSettings) -> tuple[Tensor, Tensor]:
     """Scales and shifts of a level's injectors, each of all steps. head: by step, [shift; s]."""
     batch, _, height, width = head.shape
     wide = torch.float32 if head.dtype.itemsize == 2 else head.dtype
@@ -223,18 +223,20 @@ class _LevelEncoder(nn.Module):
         if isinstance(injector, PhaseConv):
             small = features.small
             assert small is not None  # for the type checker: the level's features are enlarged
-            phases = {place: self._hidden(x) for place, x in injector(features.own, small).items()}
+            phases = {
+                place: self._compute_hidden(x) for place, x in injector(features.own, small).items()
+            }
             hidden = interleave(phases)
             pre_activation = interleave(coupling(features.own, small))
         else:
             u = features.u()
-            hidden = self._hidden(injector(u))
+            hidden = self._compute_hidden(injector(u))
             pre_activation = coupling(u)
-        scale, shift = injectors_maps(self.head(hidden), self.steps, self.affine)
+        scale, shift = compute_injectors(self.head(hidden), self.steps, self.affine)
         tensors = (pre_activation, *(part.to(pre_activation.dtype) for part in (scale, shift)))
         return tuple(each for tensor in tensors for each in tensor.chunk(self.steps, dim=1))
 
-    def _hidden(self, x: Tensor) -> Tensor:
+    def _compute_hidden(self, x: Tensor) -> Tensor:
         return F.relu(self.conv2(F.relu(x)))
 
 
@@ -259,7 +261,7 @@ class _OwnImage(nn.Module):
         self.factor = config.scale // 2
         (_, mixing), *_ = conditional_steps(model.flow_levels()[0], config)
         weight, bias = (
-            self.at_level(part.detach(), mixing.encoding)
+            self.to_level(part.detach(), mixing.encoding)
             for part in encoder.conv_image.parameters()
         )
         self.on_features = Conv(weight, bias.flatten(), dtype=dtype)
@@ -267,12 +269,12 @@ class _OwnImage(nn.Module):
         if config.image_base == "none":
             of_lr.zero_()
         self.on_lr = Conv(
-            self.at_level(of_lr[:, :, None, None], mixing.encoding),
+            self.to_level(of_lr[:, :, None, None], mixing.encoding),
             None,
             dtype=dtype,
         )
 
-    def at_level(self, part: Tensor, matrix: Tensor) -> Tensor:
+    def to_level(self, part: Tensor, matrix: Tensor) -> Tensor:
         """Turn a weight with the rows of a pixel shuffle, [3·scale², …], into rows of level 1."""
         cells = (
             part.double()
@@ -390,7 +392,7 @@ def conditional_steps(level: Level, config: SRFlowConfig) -> list[tuple[Step, Fo
     return [(step, fold_mixing(mixes)) for step, mixes in zip(conditional, linear, strict=True)]
 
 
-def prior_of(level: Level, dtype: torch.dtype) -> Conv | None:
+def fold_prior(level: Level, dtype: torch.dtype) -> Conv | None:
     """The prior of a level's split: what it keeps → [mean; raw logs]."""
     return (
         Conv.of([fold_zeros_conv(level.split.conv)], dtype=dtype)
@@ -416,7 +418,7 @@ class _LevelSampler(nn.Module):
             for step, mixing in conditional_steps(level, config)
         )
         self.split_clamp = config.split_clamp
-        self.prior = prior_of(level, dtype)
+        self.prior = fold_prior(level, dtype)
 
     def split(self, unsqueezed: Tensor, noise: Tensor, tau: Tensor) -> tuple[Tensor, Tensor]:
         """The level's state with its latent, from the coarser level's state after its unsqueeze.

@@ -389,13 +389,12 @@ def _measure_latents(backend: Backend, manifest: Manifest, largest: int) -> list
     step = manifest.size_multiple
     scale = manifest.scale
     core, beyond = _core_and_beyond(manifest)
-    largest = padded_size(largest, step)
-    inside = largest + core
+    inside = padded_size(largest, step) + core
     corner = max(0, _PLACE // step * step - inside - beyond)
     hr = collage(scale * (corner + inside + beyond))[..., scale * corner :, scale * corner :]
     changes, nats = _invert_and_cut(backend, manifest, np.ascontiguousarray(hr), inside)
     rows = []
-    for halo in range(step, largest + 1, step):
+    for halo in range(step, inside - core + 1, step):
         seen = inside - halo
         border = slice(max(0, seen - core), seen)
         most = max(

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from srflow_export.folding import FoldedConv
-from srflow_export.graphs import Conv, EncoderGraph, fold_nets, injectors_maps
+from srflow_export.graphs import Conv, EncoderGraph, compute_injectors, fold_nets
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.encoder import DenseBlock, ResidualBlock
 from srflow_training.model.features import LevelFeatures
@@ -87,7 +87,7 @@ def _measure(model: SRFlow, crops: Sequence[Array]) -> _Sizes:
     in_blocks: dict[nn.Module, Tensor] = {}
 
     def note(module: nn.Module, x: Tensor) -> None:
-        largest = _largest(x)
+        largest = _measure_largest(x)
         in_blocks[module] = torch.maximum(largest, in_blocks.get(module, largest))
 
     hooks = []
@@ -104,7 +104,7 @@ def _measure(model: SRFlow, crops: Sequence[Array]) -> _Sizes:
                 )
     try:
         levels = [
-            [_largest(level.u()) for level in model.features(torch.from_numpy(lr)).levels]
+            [_measure_largest(level.u()) for level in model.features(torch.from_numpy(lr)).levels]
             for lr in crops
         ]
     finally:
@@ -115,7 +115,7 @@ def _measure(model: SRFlow, crops: Sequence[Array]) -> _Sizes:
     )
 
 
-def _largest(x: Tensor) -> Tensor:
+def _measure_largest(x: Tensor) -> Tensor:
     return x.double().abs().amax(dim=(0, 2, 3))
 
 
@@ -162,7 +162,7 @@ class _PlainLevel(nn.Module):
         u = features.u() * self.shares
         pre_activation = self.coupling(u)
         head = self.head(F.relu(self.conv2(F.relu(self.injector(u)))))
-        scale, shift = injectors_maps(head, self.steps, self.affine)
+        scale, shift = compute_injectors(head, self.steps, self.affine)
         return tuple(
             each for tensor in (pre_activation, scale, shift) for each in self._by_step(tensor)
         )

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from srflow_export.flow_ops import exact_sigmoid
 from srflow_export.folding import FoldedConv, FoldedMixing
-from srflow_export.graphs import Conv, CouplingNet, conditional_steps, prior_of, state_dtype
+from srflow_export.graphs import Conv, CouplingNet, conditional_steps, fold_prior, state_dtype
 from srflow_training.model import SRFlow, SRFlowConfig
 from srflow_training.model.config import LevelShape, ScaleMap
 from srflow_training.model.layers import Step, bounded
@@ -97,7 +97,7 @@ class _LevelInverter(nn.Module):
         self.exponent = shape.lr_exponent
         self.split_clamp = config.split_clamp
         self.kept = shape.channels - shape.latent_channels
-        self.prior = prior_of(level, dtype)
+        self.prior = fold_prior(level, dtype)
 
     def forward(
         self, h: Tensor, conditioning: Sequence[Tensor]

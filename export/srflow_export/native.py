@@ -70,7 +70,7 @@ def build(source: Path, preset: str, *options: str, into: Path) -> None:
             f"{source} is no clone or sdist of the srflow-sdk that is installed in {_SDK}; go to "
             "the folder of one"
         )
-    wanted = _fetch_tools(source / "build" / "native-tools", preset, " ".join(options))
+    tool_options = _fetch_tools(source / "build" / "native-tools", preset, " ".join(options))
     generator = ("-G", "Ninja") if _find_tool("ninja") else ()
     _run_cmake(
         "--fresh",
@@ -82,7 +82,7 @@ def build(source: Path, preset: str, *options: str, into: Path) -> None:
         folder,
         *generator,
         "-DSRFLOW_TESTS=OFF",
-        *wanted,
+        *tool_options,
         *options,
     )
     _run_cmake("--build", folder, "--parallel", os.cpu_count() or 1)
@@ -107,13 +107,13 @@ def _fetch_tools(tools: Path, preset: str, given: str) -> list[str]:
     Raises: MissingExtraError if the driver is too old for this nvcc, ExportError if pip fails.
     """
     tensorrt = [each.version for name in _TENSORRT for each in metadata.distributions(name=name)]
-    wanted = [f"-DSRFLOW_TENSORRT_VERSION={version}" for version in tensorrt[:1]]
+    options = [f"-DSRFLOW_TENSORRT_VERSION={version}" for version in tensorrt[:1]]
     major = tensorrt[0].partition(".")[0] if tensorrt else "10"
     has_headers = "TensorRT_INCLUDE_DIR" in given or "TENSORRT_INCLUDE_DIR" in os.environ
     if preset == "tensorrt" and not has_headers and major in _HEADERS:  # else CMake names them
         headers = tools / "kernel_lens" / "include" / "tensorrt"
         _fetch(headers, tools, "--no-deps", _HEADERS[major])
-        wanted.append(f"-DTensorRT_INCLUDE_DIR={headers}")
+        options.append(f"-DTensorRT_INCLUDE_DIR={headers}")
     has_nvcc = "CMAKE_CUDA_COMPILER" in given or _find_tool("nvcc") or "CUDACXX" in os.environ
     if preset != "cpu" and not has_nvcc:
         if (gpu := find_gpu()) is not None and cuda_of_wheels(gpu.cuda) < 13:
@@ -122,13 +122,13 @@ def _fetch_tools(tools: Path, preset: str, given: str) -> list[str]:
             )
         nvcc = tools / "nvidia" / "cu13" / "bin" / "nvcc"
         _fetch(nvcc, tools, *_NVCC)
-        wanted.append(f"-DCMAKE_CUDA_COMPILER={nvcc}")
-    return wanted
+        options.append(f"-DCMAKE_CUDA_COMPILER={nvcc}")
+    return options
 
 
-def _fetch(wanted: Path, tools: Path, *packages: str) -> None:
+def _fetch(tool: Path, tools: Path, *packages: str) -> None:
     """Install packages into a folder of tools. Raises: ExportError if pip fails."""
-    if not wanted.exists():
+    if not tool.exists():
         click.echo(f"fetching {' '.join(packages)} into {tools}")
         command = [
             sys.executable,
@@ -140,9 +140,9 @@ def _fetch(wanted: Path, tools: Path, *packages: str) -> None:
             str(tools),
             *packages,
         ]
-        if subprocess.run(command, check=False).returncode != 0 or not wanted.exists():
+        if subprocess.run(command, check=False).returncode != 0 or not tool.exists():
             raise ExportError(
-                f"pip did not bring {wanted}; its output above says why, and docs/native.md the "
+                f"pip did not bring {tool}; its output above says why, and docs/native.md the "
                 "way without"
             )
 

@@ -59,7 +59,7 @@ def sum_kernels(weight: Tensor, factor: int) -> dict[str, Tensor]:
     }
 
 
-def kernel_of_sums(kernels: Mapping[str, Tensor]) -> Tensor:
+def recover_kernel(kernels: Mapping[str, Tensor]) -> Tensor:
     """The inverse of :func:`sum_kernels`: out×in×3×3."""
     by_rows = {
         rows: _taps(

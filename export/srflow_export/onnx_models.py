@@ -21,8 +21,8 @@ from srflow_export.graphs import (
     decoded_names,
     latent_levels,
     level_conditioning,
-    level_of,
     noise_names,
+    parse_level,
 )
 from srflow_export.int8_layout import Array, IntegerEncoderGraph
 from srflow_export.inversion import HR, LOG_DENSITY, InverterGraph
@@ -188,7 +188,7 @@ def store_weights_in_half(proto: onnx.ModelProto) -> None:
     proto.graph.node.extend(casts + nodes)
 
 
-def compute_in_float32(proto: onnx.ModelProto) -> None:
+def convert_to_float32(proto: onnx.ModelProto) -> None:
     """Turn a graph's half precision into float32; rounded weights stay so."""
     graph = proto.graph
     halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
@@ -251,7 +251,7 @@ def _zeros(
     dtype: torch.dtype,
 ) -> Tensor:
     """An example of one of a level's tensors."""
-    shape = config.level_shapes[level_of(name) - 1]
+    shape = config.level_shapes[parse_level(name) - 1]
     height, width = (int(2.0**shape.lr_exponent * side) for side in _example_size(config))
     return torch.zeros(batch, channels, height, width, dtype=dtype)
 
@@ -271,7 +271,8 @@ def _conditioning_axes(config: SRFlowConfig) -> dict[str, tuple[str, int, str, s
 def _noise_axes(config: SRFlowConfig) -> dict[str, tuple[str, int, str, str]]:
     channels = {f"noise_level{entry.level}": entry.channels for entry in latent_levels(config)}
     return {
-        name: ("batch", channels[name], *_size_axes(level_of(name))) for name in noise_names(config)
+        name: ("batch", channels[name], *_size_axes(parse_level(name)))
+        for name in noise_names(config)
     }
 
 

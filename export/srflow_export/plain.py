@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, inliner, numpy_helper
 from srflow_export import onnx_models
 from srflow_export.parity.measure import psnr
 from srflow_export.parity.photographs import photographs
-from srflow_export.parity.runners import graphs_runner
+from srflow_export.parity.runners import make_graphs_runner
 from srflow_export.progress import Say
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.low_resolution import CHROMA_REACH, CHROMA_SLACK, GRAY, ChromaBounds
@@ -58,7 +58,7 @@ class PlainOptions:
     io: Literal["float32", "float16"] = "float32"
     opset: Literal[18, 17] = 18
 
-    def tau_of(self, bundle: Bundle) -> float:
+    def choose_tau(self, bundle: Bundle) -> float:
         """The temperature in a bundle's file."""
         return bundle.manifest.default_tau if self.tau is None else self.tau
 
@@ -148,7 +148,7 @@ class _Surroundings:
         self._graph = graph
         self._manifest = bundle.manifest
         self._options = options
-        self._tau = options.tau_of(bundle)
+        self._tau = options.choose_tau(bundle)
         self._inner = list(graph.node)
         del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
 
@@ -325,7 +325,7 @@ def _compare(content: bytes, bundle: Bundle, options: PlainOptions) -> float:
         expected = draw_as_runtime(
             bundle,
             image.astype(np.float32),
-            tau=options.tau_of(bundle),
+            tau=options.choose_tau(bundle),
             seed=options.seed,
         )
         (picture,) = session.run(["output"], {"input": image.transpose(2, 0, 1)[None]})
@@ -360,7 +360,7 @@ def draw_as_runtime(
         width=columns,
     )
     inputs = {f"noise_level{level}": values[None] for level, values in noise.items()}
-    with graphs_runner(bundle, *(manifest.float32_graphs or ()))() as draw:
+    with make_graphs_runner(bundle, *(manifest.float32_graphs or ()))() as draw:
         inputs |= {"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32)}
         (sr,) = draw(inputs)["sr"]
     everything = Window(top=0, left=0, height=rows, width=columns)
@@ -372,7 +372,7 @@ def _make_metadata(bundle: Bundle, options: PlainOptions, opset: int) -> dict[st
     """The file's metadata: what open photo editors ask of a model is named."""
     manifest = bundle.manifest
     size = options.size
-    tau = options.tau_of(bundle)
+    tau = options.choose_tau(bundle)
     choices = f"--tau {tau} --seed {options.seed} --io {options.io} --opset {opset}" + (
         f" --size {size}" if size else ""
     )

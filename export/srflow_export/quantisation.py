@@ -94,7 +94,7 @@ def quantise_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.M
     places: list[_Place] = []
     # A dense block's longest concatenation has all its parts, and comes last.
     for node in reversed(convolutions):
-        for taker, index in _places(node, 0, produced):
+        for taker, index in _find_places(node, 0, produced):
             rounded.setdefault(taker.input[index], ranges[node.input[0]])
             places.append((taker, index))
     for taker, index in places:
@@ -104,7 +104,7 @@ def quantise_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.M
         weight = weights.pop(node.input[1])
         _store_in_int8(graph, weight)
         node.input[1] = f"{weight.name}_rounded"
-    nodes = list(_with_rounding(graph, rounded))
+    nodes = list(_insert_roundings(graph, rounded))
     del graph.node[:]
     graph.node.extend(nodes)
     return encoder
@@ -114,7 +114,7 @@ _Place = tuple[onnx.NodeProto, int]
 """An input of a node."""
 
 
-def _places(
+def _find_places(
     node: onnx.NodeProto,
     index: int,
     produced: dict[str, onnx.NodeProto],
@@ -123,7 +123,7 @@ def _places(
     source = produced[node.input[index]]
     if source.op_type == "Concat":
         for part in range(len(source.input)):
-            yield from _places(source, part, produced)
+            yield from _find_places(source, part, produced)
     else:
         yield node, index
 
@@ -134,7 +134,7 @@ def _store_in_int8(graph: onnx.GraphProto, weight: onnx.TensorProto) -> None:
     step = np.abs(values).reshape(len(values), -1).max(axis=1) / _WEIGHT_STEPS
     step[step == 0] = 1
     integers = np.round(values / step.reshape(-1, 1, 1, 1)).astype(np.int8)
-    names = _named(
+    names = _add_parameters(
         graph,
         weight.name,
         integers,
@@ -147,7 +147,9 @@ def _store_in_int8(graph: onnx.GraphProto, weight: onnx.TensorProto) -> None:
     graph.initializer.remove(weight)
 
 
-def _with_rounding(graph: onnx.GraphProto, rounded: dict[str, Range]) -> Iterator[onnx.NodeProto]:
+def _insert_roundings(
+    graph: onnx.GraphProto, rounded: dict[str, Range]
+) -> Iterator[onnx.NodeProto]:
     """The graph's nodes in order, and a rounding behind each that makes one of these tensors."""
     for node in list(graph.node):
         yield node
@@ -156,7 +158,7 @@ def _with_rounding(graph: onnx.GraphProto, rounded: dict[str, Range]) -> Iterato
                 low, high = rounded[name]
                 step = np.float32((high - low) / _LEVELS) or np.float32(1)
                 zero = np.array(np.round(-low / step), np.uint8)
-                of = _named(graph, name, None, np.array(step), zero)[1:]
+                of = _add_parameters(graph, name, None, np.array(step), zero)[1:]
                 yield helper.make_node("QuantizeLinear", [name, *of], [f"{name}_integers"])
                 yield helper.make_node(
                     "DequantizeLinear",
@@ -165,7 +167,7 @@ def _with_rounding(graph: onnx.GraphProto, rounded: dict[str, Range]) -> Iterato
                 )
 
 
-def _named(
+def _add_parameters(
     graph: onnx.GraphProto,
     of: str,
     values: np.ndarray | None,

@@ -86,7 +86,7 @@ def onnx_graph(
 def _trace(module: nn.Module, state: Mapping[str, Tensor], example: Sequence[Tensor]) -> fx.Graph:
     """Trace a module's operators as a function of the values of its state and of its inputs."""
 
-    def called(*tensors: Tensor) -> Any:
+    def call_module(*tensors: Tensor) -> Any:
         return functional_call(
             module,
             dict(zip(state, tensors, strict=False)),
@@ -95,7 +95,7 @@ def _trace(module: nn.Module, state: Mapping[str, Tensor], example: Sequence[Ten
 
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        return make_fx(called, tracing_mode="fake", pre_dispatch=True)(
+        return make_fx(call_module, tracing_mode="fake", pre_dispatch=True)(
             *state.values(), *example
         ).graph
 

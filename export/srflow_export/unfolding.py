@@ -22,7 +22,7 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from srflow_export.folding import FoldedConv, FoldedNet
-from srflow_export.on_features import enlargement, kernel_of_sums, kernel_shapes
+from srflow_export.on_features import enlargement, kernel_shapes, recover_kernel
 from srflow_sdk.errors import ArgumentError, BundleError, CheckpointError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
@@ -54,7 +54,7 @@ def trainable_network(bundle: Bundle) -> SRFlow:
     # In float32 graphs nothing is rounded or quantised.
     names = bundle.manifest.float32_graphs or REQUIRED_FILES
     encoder, sampler = (GraphWeights(bundle, name) for name in names)
-    model = _fresh(_config(bundle))
+    model = _make_network(_config(bundle))
     for name, parameter in _conditioning_parameters(model):
         parameter.copy_(encoder.take(f"model.{name}", parameter.shape))
     for index, (level, shape) in enumerate(
@@ -108,7 +108,7 @@ def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> st
     try:
         save_checkpoint(target, network, notes=notes)
         if beside is not None:
-            write_atomically(beside, _settings(network.config).encode())
+            write_atomically(beside, _format_settings(network.config).encode())
     except OSError as error:
         raise CheckpointError(
             f"{target}: the checkpoint cannot be written: {error.strerror or error}"
@@ -121,7 +121,7 @@ def _has_preset(name: str, network: SRFlowConfig) -> bool:
     return is_preset and load_settings(name).config() == network
 
 
-def _settings(network: SRFlowConfig) -> str:
+def _format_settings(network: SRFlowConfig) -> str:
     settings = {
         "base": f"x{network.scale}-small",
         "network": {"kind": "srflow", **UNUSED, **network.to_dict()},
@@ -170,7 +170,7 @@ def _config(bundle: Bundle) -> SRFlowConfig:
     return SRFlowConfig.from_dict(bundle.manifest.model)
 
 
-def _fresh(config: SRFlowConfig) -> SRFlow:
+def _make_network(config: SRFlowConfig) -> SRFlow:
     """A new network whose encoder's own image is the config's `image_base`."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -225,7 +225,7 @@ def _unfold_level(
         assert step.coupling is not None  # for the type checker: a conditional step has one
         _unfold_net(
             step.coupling,
-            _folded_coupling(step.coupling, from_u, sampler, f"{prefix}.steps.{index}"),
+            _read_coupling(step.coupling, from_u, sampler, f"{prefix}.steps.{index}"),
         )
         _unfold_mixing(step, sampler, f"{prefix}.steps.{index}.mixing")
     if isinstance(level.split, Split):
@@ -291,14 +291,14 @@ def _convs_of_phases(
         name: encoder.take(f"{prefix}.{name}", (out, small, *size))
         for name, size in kernel_shapes(factor).items()
     }
-    weight = kernel_of_sums(kernels)
+    weight = recover_kernel(kernels)
     if own:
         weight = torch.cat([encoder.take(f"{prefix}.own_weight", (out, own, 3, 3)), weight], dim=1)
     bias = encoder.take(f"{prefix}.bias", (out,))
     return [FoldedConv(*conv) for conv in zip(weight.chunk(count), bias.chunk(count), strict=True)]
 
 
-def _folded_coupling(
+def _read_coupling(
     net: ConditionalNet,
     from_u: FoldedConv,
     sampler: GraphWeights,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from benchmarks.bench import side_by_side
-from benchmarks.bench.parts import PAGES, parts_of, read_results, texts
+from benchmarks.bench.parts import PAGES, find_parts, read_results, texts
 from benchmarks.bench.processes import ROOT
 
 Bench = Callable[[str], subprocess.CompletedProcess[str]]
@@ -78,6 +78,6 @@ def test_competitors_are_compared_on_the_photographs_of_a_folder(bench: Bench) -
 
 def test_the_pages_tables_are_those_that_the_figures_make() -> None:
     written = texts(read_results(ROOT / "docs" / "performance.json"))
-    found = [parts_of(page.read_text(encoding="utf-8")) for page in PAGES]
+    found = [find_parts(page.read_text(encoding="utf-8")) for page in PAGES]
     assert {name: text for parts in found for name, text in parts.items()} == written
     assert sum(map(len, found)) == len(written), "a table stands on two pages"

@@ -4,7 +4,6 @@ in its place."""
 from __future__ import annotations
 
 import json
-import logging
 import sys
 import types
 from collections.abc import Iterator
@@ -16,15 +15,11 @@ import onnx
 import pytest
 from onnx import helper
 
-from benchmarks.bench.processes import ROOT, MissingError
+from benchmarks.bench.processes import MissingError
 from benchmarks.gpu_report import checks, sdk_engine
 from benchmarks.gpu_report.checks import CHECKS, Checks
-from benchmarks.gpu_report.network import Setting
 from benchmarks.gpu_report.report import TORCH, Row, order_checks
 from srflow_sdk.errors import DeviceError
-from tests.sdk.backends.engine_machine import EngineMachine
-from tests.sdk.backends.fake_tensorrt import write_engine_bundle, write_plugin_library
-from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
 def process(engine: str = TORCH, folder: Path = Path("none"), of: Any = None) -> Checks:
@@ -40,7 +35,7 @@ def answer(engine: str, folder: Path, names: list[str]) -> dict[str, list[Row]]:
     of = process(engine, folder)
     found = {}
     for name in names:
-        answers = [answer for answer in of.answers(name) if answer]
+        answers = [answer for answer in of.ask(name) if answer]
         assert not any("absent" in answer for answer in answers), answers
         found[name] = [Row(**answer["row"]) for answer in answers]
     return found
@@ -105,7 +100,7 @@ def test_what_a_check_raises_is_a_row_and_what_is_missing_is_not_wrong(monkeypat
             raise error
 
         monkeypatch.setitem(CHECKS, check, failing)
-        first, *others = process().answers(check)
+        first, *others = process().ask(check)
         assert first["row"]["check"] == "first"
         return [
             (each["row"]["value"], each["row"]["verdict"]) if "row" in each else each
@@ -124,78 +119,6 @@ def test_what_a_check_raises_is_a_row_and_what_is_missing_is_not_wrong(monkeypat
         ("RuntimeError: no memory", "not run"),
         {"absent": "reference failed"},
     )
-
-
-def test_rows_come_as_they_are_known_and_each_warning_is_one(monkeypatch) -> None:
-    log = logging.getLogger("srflow_sdk.backends")
-    monkeypatch.setattr(logging.getLogger("srflow_sdk"), "handlers", [])
-
-    def check(_: Checks) -> Iterator[Row]:
-        log.warning("continuing without CUDA graphs")
-        yield Row("first", TORCH, "1")
-        log.warning("continuing without CUDA graphs")
-        log.warning("the processor draws latents in %s", ROOT / "x")
-        reached.append("the end")
-
-    reached: list[str] = []
-    monkeypatch.setitem(CHECKS, "pictures", check)
-    of = process()
-    answers = of.answers("pictures")
-    assert next(answers)["row"] == vars(Row("warning", TORCH, "continuing without CUDA graphs"))
-    assert next(answers)["row"]["check"] == "first"
-    assert reached == []
-    assert [answer["row"]["value"] for answer in answers if answer] == [
-        "the processor draws latents in x"
-    ]
-    assert [answer["row"]["check"] for answer in of.answers("pictures") if answer] == ["first"], (
-        "each once"
-    )
-
-
-@pytest.mark.parametrize(
-    ("said", "kind"),
-    [
-        ("Error: onnx is not installed, but it is needed here", MissingError),
-        ("ModuleNotFoundError: No module named 'click'", MissingError),
-        ("Error: the graphs differ", RuntimeError),
-    ],
-)
-def test_an_export_that_lacks_a_package_is_not_wrong(
-    said: str, kind: type[Exception], monkeypatch, tmp_path
-) -> None:
-    done = types.SimpleNamespace(returncode=1, stderr=f"a line\n{said}\n")
-    monkeypatch.setattr(sdk_engine.subprocess, "run", lambda *_, **__: done)
-    monkeypatch.setattr(sdk_engine, "network", lambda setting: None)
-    with pytest.raises(kind, match=said):
-        sdk_engine.export_bundle(Setting("cuda fp16", tmp_path))
-
-
-def test_engines_are_built_once_for_each_tensorrt_and_library_of_plugins(
-    machine: EngineMachine, tmp_path, monkeypatch
-) -> None:
-    libraries = [write_plugin_library(tmp_path / f"{abi}.so", abi=abi) for abi in (1, 2)]
-    tiny = write_tiny_bundle(tmp_path / "tiny.srflow")
-    made = []
-
-    def export(*options: str) -> None:
-        made.append(options[0])
-        if options[0] == "--ckpt":
-            write_engine_bundle(tiny, Path(options[3]))
-
-    monkeypatch.setattr(sdk_engine, "_export", export)
-    monkeypatch.setattr(sdk_engine, "network", lambda setting: None)
-    for version, library in (
-        ("none", ""),
-        ("none", libraries[0]),
-        ("11.1", libraries[0]),
-        ("11.1", libraries[1]),
-    ):
-        monkeypatch.setenv("SRFLOW_TENSORRT_PLUGINS", str(library))
-        if version != "none":
-            machine.install(__version__=version)
-        for _ in range(2):
-            sdk_engine.export_bundle(Setting("tensorrt fp16", tmp_path))
-    assert made == ["--ckpt"] * 4
 
 
 @pytest.fixture(scope="module")

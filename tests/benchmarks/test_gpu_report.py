@@ -18,7 +18,6 @@ import pytest
 
 from benchmarks.bench.processes import ROOT, MissingError
 from benchmarks.gpu_report import __main__ as command
-from benchmarks.gpu_report.checks import CHECKS
 from benchmarks.gpu_report.report import (
     CPU,
     EMBEDDED,
@@ -30,7 +29,6 @@ from benchmarks.gpu_report.report import (
     Runner,
     exit_status,
     judge_aims,
-    order_checks,
 )
 from srflow_sdk.system.hardware import Gpu
 
@@ -76,7 +74,6 @@ def test_the_driver_decides_which_wheels_are_installed(cuda, found, monkeypatch,
             WRONG,
         ),
         ([RIGHT, *timed(EMBEDDED, 2.0)], NO_VERDICT),  # another network
-        ([RIGHT], NO_VERDICT),
         (
             [
                 RIGHT,
@@ -94,17 +91,6 @@ def test_the_exit_status_says_wrong_before_slow_and_slow_before_fine(
     assert exit_status([*rows, *judge_aims(rows)]) == status
 
 
-def test_every_check_is_known_and_what_the_verdict_needs_comes_first() -> None:
-    jobs = list(order_checks())
-    assert {check for _, check in jobs} == CHECKS.keys()
-    assert len(set(jobs)) == len(jobs)
-    assert [*dict.fromkeys(engine for engine, _ in jobs)][:2] == [EMBEDDED, CPU]
-    assert max(jobs.index((engine, "times")) for engine in (TORCH, *SDK)) < jobs.index(
-        (TORCH, "repeats")
-    )
-    assert {engine for engine, _ in jobs} == {EMBEDDED, CPU, NVCC, TORCH, *SDK}
-
-
 class Children:
     """Processes that answer each check with a row, or as `found` says: with all that it lists, in
     turn."""
@@ -120,7 +106,7 @@ class Children:
         self.started.append(self.engine)
         return self
 
-    def answers(self, *, limit_s: float, check: str) -> Iterator[dict[str, Any]]:
+    def ask(self, *, limit_s: float, check: str) -> Iterator[dict[str, Any]]:
         self.asked.append((self.engine, check))
         for answer in self.found.get(
             (self.engine, check), [{"row": vars(Row(check, self.engine, "", "", "fine"))}]
@@ -137,14 +123,6 @@ def report(tmp_path: Path, children: Children, *, budget: float = 60) -> list[Ro
     report = Report(tmp_path / "report.md", "A card.")
     Runner(report, {}, budget, lambda _: None, start=children).run()
     return report.rows
-
-
-def test_an_engine_that_is_not_there_is_one_row_that_names_its_checks(tmp_path: Path) -> None:
-    children = Children({("tensorrt fp16", "loading"): [{"absent": "tensorrt is not installed"}]})
-    [row] = [row for row in report(tmp_path, children) if row.engine == "tensorrt fp16"]
-    assert str(row).startswith("| loading, pictures, times, repeats, plugins | ")
-    assert str(row).endswith("| tensorrt fp16 |  |  | not run: tensorrt is not installed |")
-    assert children.started.count("tensorrt fp16") == 1
 
 
 def test_the_rows_of_a_process_that_dies_are_kept_and_the_next_check_gets_another(
@@ -172,24 +150,6 @@ def test_without_its_reference_nothing_is_compared(tmp_path: Path) -> None:
     rows = report(tmp_path, children)
     assert children.asked[-1] == (CPU, "reference")
     assert {row.verdict for row in rows if row.engine != EMBEDDED} == {"not run"}
-
-
-def test_what_does_not_fit_the_budget_is_said_and_building_is_outside_of_it(tmp_path: Path) -> None:
-    def building() -> dict[str, Any]:
-        time.sleep(0.3)
-        return {"row": vars(Row("loading", TORCH, "export 300 s", verdict="fine"))}
-
-    def too_long() -> MissingError:
-        time.sleep(0.3)
-        return MissingError("it did not end within 0 s")
-
-    rows = report(tmp_path, Children({(TORCH, "loading"): [building]}), budget=0.25)
-    assert {row.verdict for row in rows} == {"fine"}
-    rows = report(tmp_path, Children({(TORCH, "pictures"): [too_long]}), budget=0.25)
-    ended = rows.index(Row("pictures", TORCH, "it did not end within 0 s", verdict="no verdict"))
-    assert str(rows[ended]).endswith("| it did not end within 0 s |  | **no verdict** |")
-    assert {row.value for row in rows[ended + 1 :]} == {"the budget of 0 s was used up"}
-    assert sum(len(row.check.split(", ")) for row in rows) == len(list(order_checks()))
 
 
 def test_what_was_finished_is_in_the_file_of_a_run_that_was_stopped(

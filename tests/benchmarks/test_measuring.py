@@ -84,7 +84,7 @@ def test_what_a_job_has_said_before_its_process_dies_is_there(
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with Worker({}, module="dying") as worker:
-        answers = worker.answers(check="x")
+        answers = worker.ask(check="x")
         assert next(answers) == {"row": 1}
         with pytest.raises(MissingError, match="ended with status 7"):
             next(answers)

@@ -12,13 +12,11 @@ from click.testing import CliRunner
 from srflow_export.cli import main
 from srflow_sdk import Bundle
 from srflow_sdk.errors import ExportError
-from srflow_training import save_checkpoint
-from tests.networks import random_srflow, tiny_config
+from tests.export.running import run, save_tiny
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+TRT = ("--trt", "fp16")
+RTX = ("--rtx", "fp16", "--sm", "89")
 
 
 @pytest.mark.parametrize(
@@ -98,9 +96,8 @@ def test_a_bundle_is_no_checkpoint_and_both_ways_on_are_named(tmp_path):
 
 
 def test_auto_tau_makes_the_pictures_texture_the_bundles_default(tmp_path):
-    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
     result = run(
-        tmp_path / "tiny.safetensors",
+        save_tiny(tmp_path / "tiny.safetensors"),
         "--no-inverter",
         "--halo",
         8,
@@ -116,7 +113,7 @@ def test_auto_tau_makes_the_pictures_texture_the_bundles_default(tmp_path):
 @pytest.mark.slow
 @pytest.mark.not_on_windows("Windows has no SIGTERM to send")
 def test_a_terminated_export_leaves_nothing_behind(tmp_path):
-    save_checkpoint(tmp_path / "m.safetensors", random_srflow(tiny_config()))
+    save_tiny(tmp_path / "m.safetensors")
     command = [sys.executable, "-c", "from srflow_export.cli import main; main()", "m.safetensors"]
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True) as export:
         while not any(path.name.startswith(".m.srflow") for path in tmp_path.iterdir()):
@@ -182,34 +179,23 @@ def built(monkeypatch):
 
 
 def test_what_cannot_be_built_does_not_stop_the_rest(built):
-    result = run("--engines-for", "m.srflow", "--trt", "fp16", "--rtx", "fp16", "--sm", "89")
+    result = run("--engines-for", "m.srflow", *TRT, *RTX)
     assert result.exit_code == 1
     assert [(request.runtime, request.sms) for request in built] == [
         ("tensorrt", ()),
         ("tensorrt_rtx", (89,)),
     ]
     assert result.output == "wrote m.srflow\nerror: no engines: TensorRT is not installed\n"
-    result = run("--engines-for", "m.srflow", "--trt", "fp16")
+    result = run("--engines-for", "m.srflow", *TRT)
     assert (result.exit_code, result.output) == (
         1,
         "error: no engines: TensorRT is not installed\n",
     )
-    assert run("--engines-for", "m.srflow", "--rtx", "fp16", "--sm", "89").exit_code == 0
+    assert run("--engines-for", "m.srflow", *RTX).exit_code == 0
 
 
 def test_builder_options_reach_each_library(built):
-    run(
-        "--engines-for",
-        "m.srflow",
-        "--trt",
-        "fp16",
-        "--rtx",
-        "fp16",
-        "--sm",
-        "89",
-        "--builder-level",
-        "5",
-    )
+    run("--engines-for", "m.srflow", *TRT, *RTX, "--builder-level", "5")
     assert [request.level for request in built] == [5, 5]
 
 
@@ -241,12 +227,12 @@ def test_without_the_library_the_bundle_is_exported_first(tmp_path, monkeypatch,
 
 def test_names_of_embedded_models_resolve(tmp_path, monkeypatch):
     target = tmp_path / "start.safetensors"
-    result = CliRunner().invoke(main, ["--checkpoint-of", "x4-small", "-o", str(target)])
+    result = run("--checkpoint-of", "x4-small", "-o", target)
     assert result.exit_code == 0, result.output
     assert target.exists()
     monkeypatch.chdir(tmp_path)
     for option in ("--bundle", "--engines-for"):
         more = ["--also", "int8"] if option == "--bundle" else ["--trt", "fp32"]
-        result = CliRunner().invoke(main, [option, "./x4-small", *more])
+        result = run(option, "./x4-small", *more)
         assert result.exit_code != 0
         assert "x4-small: there is no such bundle" in result.output, "that is a path"

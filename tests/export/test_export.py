@@ -10,17 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
-from click.testing import CliRunner
 
 from srflow_export import onnx_models, quantisation
-from srflow_export.cli import main
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import CheckpointError, ExportError
 from srflow_training import RRDB, load_checkpoint, save_checkpoint
+from tests.export.running import run, run_graph, save_tiny
 from tests.networks import GOLDEN, random_srflow, tiny_config
 
 NOTES = {
@@ -48,8 +46,7 @@ def checkpoint(folder):
 def least(folder):
     """A checkpoint that is quick to export."""
     shape = {"levels": 2, "split_levels": (1,), "steps": 1, "last_kernel": 1}
-    save_checkpoint(folder / "least.safetensors", random_srflow(tiny_config(**shape)))
-    return folder / "least.safetensors"
+    return save_tiny(folder / "least.safetensors", **shape)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +63,6 @@ def bundle(folder, checkpoint):
     return Bundle.open(folder / "tiny.srflow")
 
 
-def run(path, **feeds):
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(
-        None, feeds
-    )
-
-
 @pytest.mark.slow
 def test_the_fused_graph_of_a_published_checkpoint_gives_the_published_image(golden_bundle):
     golden = np.load(GOLDEN / "srflow_x4_small.npz")
@@ -80,9 +71,9 @@ def test_the_fused_graph_of_a_published_checkpoint_gives_the_published_image(gol
         f"noise_level{level}": (golden[f"latent_level{level}"] / tau).astype(np.float32)
         for level in (1, 3)
     }
-    fused = golden_bundle / "fused.onnx"
+    fused = onnx.load(golden_bundle / "fused.onnx")
     for expected, value in ((golden["sr"], tau), (golden["sr_tau0"], np.zeros(1, np.float32))):
-        (sr,) = run(fused, lr=golden["lr"].astype(np.float32), tau=value, **noise)
+        (sr,) = run_graph(fused, lr=golden["lr"].astype(np.float32), tau=value, **noise)
         assert np.abs(sr - expected).max() < 1e-3 * np.ptp(expected)
 
 
@@ -106,15 +97,15 @@ def test_sizes_and_batches_are_dynamic_and_a_single_lr_serves_all(
         lr, {level: tau[:, None, None, None] * z for level, z in latents.items()}
     ).numpy()
     noise = {f"noise_level{level}": z.numpy() for level, z in latents.items()}
-    (fused,) = run(bundle.file("fused.onnx"), lr=lr.numpy(), tau=tau.numpy(), **noise)
+    (fused,) = run_graph(
+        onnx.load(bundle.file("fused.onnx")), lr=lr.numpy(), tau=tau.numpy(), **noise
+    )
     assert fused.shape == (batch, 3, 4 * size[0], 4 * size[1])
     np.testing.assert_allclose(fused, expected, atol=1e-4)
-    encoder = onnxruntime.InferenceSession(
-        str(bundle.file("encoder.onnx")), providers=["CPUExecutionProvider"]
-    )
-    names = [output.name for output in encoder.get_outputs()]
-    conditioning = dict(zip(names, encoder.run(None, {"lr": lr.numpy()}), strict=True))
-    (split,) = run(bundle.file("sampler.onnx"), tau=tau.numpy(), **noise, **conditioning)
+    encoder, sampler = (onnx.load(bundle.file(name)) for name in ("encoder.onnx", "sampler.onnx"))
+    names = [output.name for output in encoder.graph.output]
+    conditioning = dict(zip(names, run_graph(encoder, lr=lr.numpy()), strict=True))
+    (split,) = run_graph(sampler, tau=tau.numpy(), **noise, **conditioning)
     np.testing.assert_allclose(split, expected, atol=1e-4)
 
 
@@ -187,11 +178,11 @@ def test_two_exports_of_a_checkpoint_write_the_same_bytes(least):
 def test_weights_stored_in_half_make_half_the_file_and_nearly_the_same_picture(
     folder, checkpoint, bundle
 ):
-    wide = tiny_config(hidden=32, nf=16, levels=2, split_levels=(1,), steps=1)
-    save_checkpoint(folder / "wide.safetensors", random_srflow(wide))
+    shape = {"hidden": 32, "nf": 16, "levels": 2, "split_levels": (1,), "steps": 1}
+    wide = save_tiny(folder / "wide.safetensors", **shape)
     for weights in ("fp32", "fp16"):
         options = ExportOptions(halo=16, weights=weights, inverter=False)
-        export_checkpoint(folder / "wide.safetensors", folder / f"{weights}.srflow", options)
+        export_checkpoint(wide, folder / f"{weights}.srflow", options)
     full, half = (
         sum(
             (folder / f"{weights}.srflow" / name).stat().st_size
@@ -218,16 +209,8 @@ def compare_again(output):
 
 def test_polygraphy_takes_up_the_inputs_that_are_kept(folder, least):
     kept = folder / "two words"
-    arguments = [
-        "--halo",
-        "16",
-        "--no-inverter",
-        "--keep-inputs",
-        str(kept),
-        "-o",
-        str(folder / "n.srflow"),
-    ]
-    result = CliRunner().invoke(main, [str(least), *arguments])
+    how = ("--halo", 16, "--no-inverter", "--keep-inputs", kept)
+    result = run(least, *how, "-o", folder / "n.srflow")
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in kept.iterdir()) == [
         "graph.onnx",
@@ -254,7 +237,7 @@ def test_a_graph_that_differs_is_refused_and_the_older_bundle_stays(
         return proto
 
     monkeypatch.setattr(onnx_models, "sampler_model", broken)
-    result = CliRunner().invoke(main, ["--ckpt", str(least), "-o", str(target), "--halo", "16"])
+    result = run("--ckpt", least, "-o", target, "--halo", 16)
     assert result.exit_code == 1
     assert "dB against the checkpoint's network, but 90 dB are needed" in result.output
     assert Bundle.open(target).model_sha256 == before
@@ -272,7 +255,7 @@ def test_an_encoder_alone_is_refused(folder):
 
 def test_a_checkpoint_is_not_replaced_by_its_bundle_and_a_broken_one_is_refused(folder, checkpoint):
     (folder / "broken.pth").write_bytes(b"not a checkpoint")
-    same = CliRunner().invoke(main, ["--ckpt", str(checkpoint), "-o", str(checkpoint)])
+    same = run("--ckpt", checkpoint, "-o", checkpoint)
     assert same.exit_code == 1
     assert "replace its checkpoint" in same.output
     assert checkpoint.is_file()

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from srflow_export.flow_ops import NODES, append_function, flow_step_tail
 from srflow_export.tracing import onnx_graph
 from srflow_training.model.config import AffineOrder, ScaleMap
+from tests.export.running import run_graph
 
 NAMES = ["h", "head", "injector_scale", "injector_shift"]
 
@@ -90,10 +90,8 @@ def test_an_exported_op_runs_without_a_library_and_equals_torch(
     assert [(node.domain, node.op_type) for node in proto.graph.node] == [
         ("srflow", "FlowStepTail")
     ]
-    session = ort.InferenceSession(proto.SerializeToString())
     for batch, conditioning_batch, height, width in ((1, 1, 2, 2), (3, 1, 10, 4), (2, 2, 6, 14)):
         inputs = example(batch, conditioning_batch, height, width, half)
-        out = session.run(
-            None, {name: tensor.numpy() for name, tensor in zip(NAMES, inputs, strict=True)}
-        )[0]
+        given = {name: tensor.numpy() for name, tensor in zip(NAMES, inputs, strict=True)}
+        (out,) = run_graph(proto, **given)
         np.testing.assert_allclose(out, module(*inputs)[0].numpy(), rtol=1e-4, atol=1e-4)

@@ -6,42 +6,27 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
-from srflow_export.cli import main
 from srflow_export.parity.gate import INT8_GRAPHS
 from srflow_sdk import Bundle
 from srflow_sdk.backends.openvino import OpenVinoBackend
 from srflow_sdk.model.manifest import INT8_ENCODER, REQUIRED_FILES
 from srflow_training import save_checkpoint
+from tests.export.running import run, save_tiny
 from tests.networks import random_srflow, tiny_config
 
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+QUICK = ("--halo", 16, "--no-inverter")
 
 
 def export(checkpoint, target, *arguments):
-    result = run(
-        checkpoint,
-        "-o",
-        target,
-        "--halo",
-        16,
-        "--no-inverter",
-        "--name",
-        "tiny",
-        *arguments,
-    )
+    result = run(checkpoint, "-o", target, *QUICK, "--name", "tiny", *arguments)
     assert result.exit_code == 0, result.output
     return Bundle.open(target)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
-    path = tmp_path_factory.mktemp("int8") / "tiny.safetensors"
-    save_checkpoint(path, random_srflow(tiny_config()))
-    return path
+    return save_tiny(tmp_path_factory.mktemp("int8") / "tiny.safetensors")
 
 
 @pytest.fixture(scope="module")
@@ -139,16 +124,7 @@ def rough(tmp_path_factory):
 
 @pytest.mark.slow
 def test_a_network_that_int8_is_too_coarse_for_is_refused(rough, tmp_path):
-    result = run(
-        rough,
-        "-o",
-        tmp_path / "m.srflow",
-        "--halo",
-        16,
-        "--no-inverter",
-        "--precision",
-        "int8",
-    )
+    result = run(rough, "-o", tmp_path / "m.srflow", *QUICK, "--precision", "int8")
     assert result.exit_code == 1
     *_, error = result.output.splitlines()
     assert error.startswith("error: int8 is too coarse for this network: encoder")
@@ -159,9 +135,7 @@ def test_a_network_that_int8_is_too_coarse_for_is_refused(rough, tmp_path):
 
 @pytest.mark.slow
 def test_a_network_that_int8_is_too_coarse_for_gets_its_bundle_without(rough, tmp_path):
-    result = run(
-        rough, "-o", tmp_path / "m.srflow", "--halo", 16, "--no-inverter", "--also", "int8"
-    )
+    result = run(rough, "-o", tmp_path / "m.srflow", *QUICK, "--also", "int8")
     assert result.exit_code == 1
     *lines, error = result.output.splitlines()
     assert error == "error: encoder.int8.onnx was asked for, and was left out"
@@ -175,16 +149,8 @@ def test_a_trained_networks_encoder_is_near_float32_and_its_pictures_come_back_f
 ):
     """x4-small's: far more than the 43 dB that users are promised, to notice a loss."""
     pytest.importorskip("openvino")
-    result = run(
-        "--bundle",
-        "x4-small",
-        "--also",
-        "int8",
-        "--gate",
-        "full",
-        "-o",
-        tmp_path / "both.srflow",
-    )
+    how = ("--also", "int8", "--gate", "full")
+    result = run("--bundle", "x4-small", *how, "-o", tmp_path / "both.srflow")
     assert result.exit_code == 0, result.output
     rows = int8_rows(both := Bundle.open(tmp_path / "both.srflow"))
     assert len(rows) == 16

@@ -10,8 +10,8 @@ from srflow_export.on_features import (
     PhaseConv,
     interleave,
     keep_blocked_layout,
-    kernel_of_sums,
     kernel_shapes,
+    recover_kernel,
     sum_kernels,
 )
 from srflow_training.model.features import LevelFeatures
@@ -51,7 +51,7 @@ def test_kernels_of_phases_have_few_taps_and_give_the_kernel_back(factor, taps):
         factor
     )
     assert sum(height * width for height, width in kernel_shapes(factor).values()) == taps
-    torch.testing.assert_close(kernel_of_sums(kernels), weight, atol=1e-12, rtol=0)
+    torch.testing.assert_close(recover_kernel(kernels), weight, atol=1e-12, rtol=0)
 
 
 @torch.no_grad()

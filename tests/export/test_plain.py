@@ -2,16 +2,12 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from click.testing import CliRunner
 
 from srflow_export import ExportOptions, export_checkpoint, plain
-from srflow_export.cli import main
 from srflow_export.plain import draw_as_runtime
 from srflow_sdk import Bundle, Upscaler
-from srflow_training import save_checkpoint
-from tests.networks import random_srflow, tiny_config
+from tests.export.running import run, run_graph, save_tiny
 from tests.sdk.tiny_bundle import SCALE, hidden_files, write_tiny_bundle
 
 
@@ -27,14 +23,10 @@ def tiny(tmp_path_factory):
 def native(tmp_path_factory):
     """A real network, whose flow operations are model-local functions."""
     folder = tmp_path_factory.mktemp("native")
-    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
+    checkpoint = save_tiny(folder / "tiny.safetensors")
     options = ExportOptions(plugins=True, inverter=False, halo=8)
-    export_checkpoint(folder / "tiny.safetensors", folder / "tiny.srflow", options)
+    export_checkpoint(checkpoint, folder / "tiny.srflow", options)
     return folder / "tiny.srflow"
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def write(bundle, folder, *arguments):
@@ -44,10 +36,7 @@ def write(bundle, folder, *arguments):
 
 
 def draw(model, lr):
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    (picture,) = session.run(["output"], {"input": lr.transpose(2, 0, 1)[None]})
+    (picture,) = run_graph(model, input=lr.transpose(2, 0, 1)[None])
     return picture[0].transpose(1, 2, 0)
 
 
@@ -154,7 +143,7 @@ def test_slices_with_steps_become_pools_of_the_same_values(tmp_path):
         graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8
     )
     x = np.random.default_rng(0).normal(size=(1, 1, 5, 7)).astype(np.float32)
-    (y,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": x})
+    (y,) = run_graph(model, x=x)
     assert np.array_equal(y, x[..., ::3])
 
 
@@ -172,9 +161,8 @@ def test_the_command_in_the_metadata_writes_the_file_again(tmp_path):
 
 
 def test_a_checkpoints_plain_file_stands_beside_its_bundle(tmp_path):
-    save_checkpoint(tmp_path / "tiny.safetensors", random_srflow(tiny_config()))
     how = ("--no-inverter", "--halo", 8, "--plain", "--tau", 0.5, "-o", tmp_path / "m.srflow")
-    result = run(tmp_path / "tiny.safetensors", *how)
+    result = run(save_tiny(tmp_path / "tiny.safetensors"), *how)
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "m.srflow",

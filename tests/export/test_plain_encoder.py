@@ -5,9 +5,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from click.testing import CliRunner
 
-from srflow_export.cli import main
 from srflow_export.exporter import ExportOptions, export_checkpoint
 from srflow_export.graphs import EncoderGraph, SamplerGraph
 from srflow_export.halo import _MAX_ABS
@@ -18,6 +16,7 @@ from srflow_sdk.drawing.low_resolution import ChromaBounds
 from srflow_sdk.geometry.tiles import Window
 from srflow_training import PlainEncoder, load_checkpoint, save_checkpoint
 from srflow_training.validation import runtime_noise
+from tests.export.running import run
 from tests.export.test_halo import worst
 from tests.networks import PLAIN, PLAIN_X2, random_srflow, tiny_config
 
@@ -102,7 +101,7 @@ def test_tiles_with_the_measured_halo_are_the_untiled_picture(bundle):
 @torch.no_grad()
 def test_its_checkpoint_can_be_had_back_collapsed(bundle, model, tmp_path):
     target = tmp_path / "again.safetensors"
-    result = CliRunner().invoke(main, ["--checkpoint-of", str(bundle.path), "-o", str(target)])
+    result = run("--checkpoint-of", bundle.path, "-o", target)
     assert result.exit_code == 0, result.output
     again = load_checkpoint(target)
     assert again.config == model.config

@@ -10,23 +10,21 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from srflow_export import exporter, onnx_models
-from srflow_export.cli import main
 from srflow_export.flow_ops import exact_sigmoid
 from srflow_export.parity.gate import (
     InverseRow,
     _check_rows,
     _difference_of_squares,
     _Inverse,
-    tau_of_finite_pictures,
 )
-from srflow_export.parity.measure import MARGIN_DB, ParityRow, check
 from srflow_sdk import Bundle, Upscaler
 from srflow_sdk.errors import BundleError, ExportError
 from srflow_training import SRFlow, load_checkpoint
 from srflow_training.model import SRFlowConfig
+from tests.export.running import run
 from tests.published_checkpoints import LAYOUTS, SMALL, published_state, write_published
 
 HALO = ("--halo", "12")
@@ -44,7 +42,7 @@ def write(path: Path, **statistics: float) -> Path:
 
 def export(checkpoint: Path, name: str, *arguments: str) -> tuple[Result, Path]:
     target = checkpoint.with_name(name)
-    return CliRunner().invoke(main, [str(checkpoint), "-o", str(target), *HALO, *arguments]), target
+    return run(checkpoint, "-o", target, *HALO, *arguments), target
 
 
 @pytest.fixture(scope="module")
@@ -226,67 +224,6 @@ def test_nats_may_differ_as_the_networks_squares_do_even_where_those_cancel() ->
     )
     assert _difference_of_squares(one, other, hr) == pytest.approx(3.0, rel=1e-3)
     assert _difference_of_squares(one, one, hr) == 0
-
-
-def row(tau: float = 0.0, **fields: Any) -> ParityRow:
-    values: dict[str, Any] = {
-        "diverged": False,
-        "psnr_db": 120.0,
-        "max_abs": 0.0,
-        "nonfinite": 0,
-        "levels_db": {},
-    }
-    return ParityRow(graph="graphs", photo="cat", tau=tau, **{**values, **fields})
-
-
-def checked(*rows: ParityRow, own: ParityRow | None) -> list[ParityRow]:
-    return check(rows, bound_db=90, reference="the network", own=lambda _: own)
-
-
-def test_below_the_bound_graphs_may_be_as_far_from_the_network_as_itself_and_a_margin() -> None:
-    (found,) = checked(row(psnr_db=70.0), own=row(psnr_db=70.0 + MARGIN_DB))
-    assert found.own_db == 70 + MARGIN_DB
-    with pytest.raises(ExportError, match=r"69\.0 dB against the network, but 70 dB are needed"):
-        checked(row(psnr_db=69.0), own=row(psnr_db=70.0 + MARGIN_DB))
-    assert checked(row(), own=None)[0].own_db is None
-
-
-def test_values_that_are_not_finite_are_excused_where_the_network_itself_has_some() -> None:
-    overflow = row(nonfinite=3, psnr_db=-200.0)
-    found = checked(row(), overflow, own=overflow)
-    assert found[1].own_db == -200
-    with pytest.raises(ExportError, match="3 values are not finite, unlike those of the network"):
-        checked(row(), overflow, own=row(psnr_db=20.0))
-    with pytest.raises(
-        ExportError, match=r"gives no finite picture in this precision.*--precision fp32"
-    ):
-        checked(overflow, own=overflow)
-
-
-def test_pictures_a_thousand_times_out_of_range_are_compared_where_there_are_no_others() -> None:
-    wild = row(diverged=True, psnr_db=60.0)
-    assert checked(row(), wild, own=None)
-    with pytest.raises(ExportError, match=r"60\.0 dB"):
-        checked(wild, own=None)
-    with pytest.raises(ExportError, match="gives no finite picture of any photograph"):
-        checked(row(diverged=True, comparable=False), own=None)
-
-
-@pytest.mark.parametrize(
-    ("diverging", "wanted", "expected"),
-    [
-        ((), 0.8, 0.8),
-        ((1.0,), 0.8, 0.8),
-        ((0.8, 1.0), 0.8, 0.5),
-        ((0.5, 0.8, 1.0), 0.8, 0.0),
-        ((0.8, 1.0), 0.7, 0.5),
-    ],
-)
-def test_the_default_tau_is_the_largest_up_to_the_wanted_one_at_which_nothing_diverges(
-    diverging: tuple[float, ...], wanted: float, expected: float
-) -> None:
-    rows = [row(tau, diverged=tau in diverging) for tau in (0.0, 0.5, 0.8, 1.0)]
-    assert tau_of_finite_pictures(rows, wanted) == expected
 
 
 @pytest.mark.slow

@@ -4,31 +4,21 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from click.testing import CliRunner
 from onnx import TensorProto, shape_inference
 
-from srflow_export.cli import main
 from srflow_export.graphs import conditioning_bytes_per_pixel
 from srflow_export.unfolding import trainable_network
 from srflow_sdk import Bundle, Upscaler
 from srflow_training import load_checkpoint, save_checkpoint
+from tests.export.running import run, save_tiny
 from tests.networks import random_srflow, tiny_config
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("precision")
-    save_checkpoint(folder / "tiny.safetensors", random_srflow(tiny_config()))
-    arguments = [
-        "--ckpt",
-        str(folder / "tiny.safetensors"),
-        "--precision",
-        "fp16",
-        "--fused",
-        "--halo",
-        "16",
-    ]
-    result = CliRunner().invoke(main, arguments)
+    how = ("--precision", "fp16", "--halo", 16)
+    result = run(save_tiny(folder / "tiny.safetensors"), *how, "--fused")
     assert result.exit_code == 0, result.output
     return Bundle.open(folder / "tiny.srflow")
 
@@ -139,16 +129,8 @@ def test_a_network_that_overflows_in_half_is_refused_with_the_way_out(tmp_path):
             actnorm.bias += 1
         net.conv3.weight /= torch.exp(torch.tensor(15.0))  # … and back
     save_checkpoint(tmp_path / "wide.safetensors", model)
-    arguments = [
-        "--ckpt",
-        str(tmp_path / "wide.safetensors"),
-        "--precision",
-        "fp16",
-        "--halo",
-        "16",
-        "--no-inverter",
-    ]
-    result = CliRunner().invoke(main, arguments)
+    how = ("--precision", "fp16", "--halo", 16)
+    result = run(tmp_path / "wide.safetensors", *how, "--no-inverter")
     assert result.exit_code == 1
     *_, kept, error = result.output.splitlines()
     assert kept.startswith("to look into what was compared: polygraphy run ")

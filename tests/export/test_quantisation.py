@@ -5,7 +5,6 @@ import copy
 import math
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
@@ -15,6 +14,7 @@ from srflow_export.graphs import EncoderGraph
 from srflow_export.int8_layout import IntegerEncoderGraph
 from srflow_export.quantisation import _choose_range, int8_encoder
 from srflow_sdk.errors import ExportError
+from tests.export.running import run_graph
 from tests.networks import PLAIN, random_srflow, tiny_config
 
 
@@ -78,28 +78,6 @@ def test_all_convolutions_but_the_first_take_integers_what_is_concatenated_with_
     assert joined == 2 * 3 * 4  # blocks, dense blocks, convolutions after the first
 
 
-def test_neither_results_of_convolutions_nor_sums_nor_conditioning_are_rounded(encoder, produced):
-    first = next(node for node in encoder.graph.node if node.op_type == "Conv")
-    of_convolutions = {node.output[0] for node in encoder.graph.node if node.op_type == "Conv"}
-    rounded = {node.input[0] for node in encoder.graph.node if node.op_type == "QuantizeLinear"}
-    assert of_convolutions & rounded == {
-        first.output[0]
-    }  # which the next convolution takes as it is
-    for node in encoder.graph.node:
-        of_a_block = node.op_type == "Concat" and all(
-            taker.op_type in ("Conv", "Concat")
-            for taker in encoder.graph.node
-            if node.output[0] in taker.input
-        )
-        if not of_a_block and node.op_type not in ("Conv", "DequantizeLinear"):
-            assert all(
-                produced[name].op_type != "DequantizeLinear"
-                for name in node.input
-                if name in produced
-            )
-    assert all(produced[value.name].op_type != "DequantizeLinear" for value in encoder.graph.output)
-
-
 def test_results_are_near_those_in_float32_and_named_as_theirs(model, encoder):
     exact = onnx_models.encoder_model(model)
     for one, other in (
@@ -111,10 +89,7 @@ def test_results_are_near_those_in_float32_and_named_as_theirs(model, encoder):
         ]
         assert {value.type.tensor_type.elem_type for value in one} == {TensorProto.FLOAT}
     lr = np.random.default_rng(0).random((1, 3, 16, 24), dtype=np.float32)
-    found, expected = (
-        onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"lr": lr})
-        for proto in (encoder, exact)
-    )
+    found, expected = (run_graph(proto, lr=lr) for proto in (encoder, exact))
     for value, reference in zip(found, expected, strict=True):
         assert 0 < np.abs(value - reference).max() < 0.1 * np.ptp(reference)
 

@@ -5,7 +5,6 @@ from collections.abc import Callable
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,6 +12,7 @@ from torch.nn import functional as F
 
 from srflow_export.tracing import onnx_graph
 from srflow_sdk.errors import ExportError
+from tests.export.running import run_graph
 
 
 class Called(nn.Module):
@@ -82,10 +82,9 @@ FUNCTIONS = {
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_a_graph_computes_what_the_module_does_at_other_sizes(name):
     module, proto = trace(FUNCTIONS[name])
-    session = ort.InferenceSession(proto.SerializeToString())
     for batch, height, width in ((2, 12, 16), (1, 8, 20), (3, 28, 4)):
         x = torch.randn(batch, 4, height, width)
-        (y,) = session.run(None, {"x": x.numpy()})
+        (y,) = run_graph(proto, x=x.numpy())
         np.testing.assert_allclose(y, module(x)[0].detach().numpy(), rtol=1e-5, atol=1e-5)
 
 

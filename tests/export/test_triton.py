@@ -6,12 +6,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
 
-from srflow_export.cli import main
 from srflow_export.triton import write_repository
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle
+from tests.export.running import run
 from tests.networks import golden_checkpoint
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -19,10 +18,6 @@ from tests.sdk.tiny_bundle import write_tiny_bundle
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     return write_tiny_bundle(tmp_path / "tiny.srflow")
-
-
-def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, list(map(str, arguments)))
 
 
 def test_the_command_writes_a_whole_model(bundle: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import av
 
 from tests.apps.clips.clips import moving, write_clip
-from tests.faults.commands import errors_of, hidden_files, loss_of, run_command
+from tests.faults.commands import ON_CPU, errors_of, hidden_files, loss_of, run_command
 from tests.faults.names import NAMES
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -115,7 +115,7 @@ def _clip(place: Path, chance: random.Random) -> tuple[Path, int, str] | None:
 
 def _loss(source: Path, target: Path, wanted: int) -> str | None:
     place = source.parent
-    options = ["--device", "cpu", "--threads", "1", "--max-pixels", "100k", "--quiet"]
+    options = [*ON_CPU, "--max-pixels", "100k", "--quiet"]
     command = ["-o", target.name, "--model", "../tiny.srflow", *options, "--", source.name]
     ended = run_command("srflow-upscale", command, folder=place)
     failed = errors_of(ended)

@@ -21,6 +21,7 @@ PROGRAMS = {
     "srflow-export": "srflow_export.cli:main",
     "srflow-train": "srflow_training.cli:train",
 }
+ON_CPU = ("--device", "cpu", "--threads", "1")
 PATIENCE_S = 240
 """No command here takes a tenth of this on an idle machine."""
 

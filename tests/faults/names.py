@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from srflow_sdk import read_image
-from tests.faults.commands import errors_of, leftovers, loss_of, run_command
+from tests.faults.commands import ON_CPU, errors_of, leftovers, loss_of, run_command
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 NAMES = (
@@ -94,18 +94,7 @@ def _thing(path: Path, chance: random.Random) -> str:
 
 def _loss(place: Path, photos: list[Path], inputs: list[str]) -> str | None:
     sources = {path: path.read_bytes() for path in photos}
-    command = [
-        *inputs,
-        "-o",
-        "out",
-        "--model",
-        "../tiny.srflow",
-        "--device",
-        "cpu",
-        "--threads",
-        "1",
-        "--resume",
-    ]
+    command = [*inputs, "-o", "out", "--model", "../tiny.srflow", "--resume", *ON_CPU]
     made: dict[Path, bytes] = {}
     for _ in range(2):
         ended = run_command("srflow-upscale", command, folder=place)

@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 from PIL import Image
 
-from tests.faults.commands import PATIENCE_S, Ended, leftovers, loss_of
+from tests.faults.commands import ON_CPU, PATIENCE_S, Ended, leftovers, loss_of
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 _PROGRAM = "from srflow_apps.commands.cli import upscale; upscale()"
@@ -65,10 +65,7 @@ def _loss(way: str, photo: bytes, folder: Path, chance: random.Random) -> str | 
             "-",
             "--model",
             "tiny.srflow",
-            "--device",
-            "cpu",
-            "--threads",
-            "1",
+            *ON_CPU,
         ],
         cwd=folder,
         env={

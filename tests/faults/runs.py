@@ -24,7 +24,7 @@ from PIL import Image
 from srflow_sdk import Bundle
 from srflow_sdk.errors import SRFlowError
 from srflow_training import load_checkpoint, save_checkpoint
-from tests.faults.commands import leftovers, loss_of, run_command
+from tests.faults.commands import ON_CPU, leftovers, loss_of, run_command
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -65,10 +65,7 @@ def _works(folder: Path) -> dict[str, Work]:
         write_tiny_bundle(folder / "tiny.srflow"),
         "--tile",
         "32",
-        "--threads",
-        "1",
-        "--device",
-        "cpu",
+        *ON_CPU,
     ]
     (folder / "photos").mkdir()
     for number, ending in enumerate(("png", "jpg", "tif", "webp", "bmp") * 2):

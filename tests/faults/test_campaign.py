@@ -3,19 +3,12 @@ the command."""
 
 from __future__ import annotations
 
-import shutil
-import signal
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from click.testing import CliRunner
 
 pytest.importorskip("resource", reason="Windows has no limits on processes, and no SIGKILL")
 
-from tests.faults import commands
-from tests.faults.__main__ import PARTS, Part, main, run_part
-from tests.faults.commands import Ended, hidden_files, loss_of, run_command
+from tests.faults.__main__ import PARTS, run_part
+from tests.faults.commands import Ended, loss_of
 
 TRACEBACK = "Traceback (most recent call last):\n  File x\nValueError: boom\n"
 
@@ -49,31 +42,3 @@ def test_how_a_command_ended_is_judged(
     status: int | None, errors: str, killed: bool, loss: str | None
 ) -> None:
     assert loss_of(Ended(status, errors), killed=killed) == loss
-
-
-@pytest.mark.slow
-def test_a_command_that_hangs_is_stopped_and_one_that_is_killed_is_not_a_hang(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(commands.PROGRAMS, "srflow-upscale", "signal:pause")
-    hung = run_command("srflow-upscale", [], folder=tmp_path, patience_s=0.2)
-    killed = run_command("srflow-upscale", [], folder=tmp_path, kill_after_s=0.2)
-    assert (hung.status, killed.status) == (None, -signal.SIGKILL)
-
-
-def test_the_command_prints_every_loss_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    def attack(folder: Path, count: int, seed: int) -> Iterator[tuple[str, str | None]]:
-        (folder / ".x").touch()
-        assert hidden_files(folder.parent / folder.name) == [".x"]
-        yield from ((f"run {number}", "oh" if number == seed else None) for number in range(count))
-
-    monkeypatch.setitem(PARTS, "names", Part(attack, 3, 1))
-    survived = CliRunner().invoke(main, ["--only", "names", "--seed", "5"])
-    lost = CliRunner().invoke(main, ["--only", "names", "--seed", "1", "--count", "2"])
-    assert (survived.exit_code, lost.exit_code) == (0, 1)
-    assert survived.stdout.split()[5:9] == ["names", "3", "3", "0"]
-    assert lost.stdout.split()[5:9] == ["names", "2", "1", "1"]
-    assert "lost: names, seed 1, run 1: oh" in lost.stderr
-    kept = Path(lost.stderr.split("its files are in ")[1].strip())
-    assert (kept / ".x").exists()
-    shutil.rmtree(kept)

@@ -1,7 +1,7 @@
 """Pictures and metadata that no change of the code may change: ``python -m tests.golden.pictures
 [--write] [NAME …]``.
 
-pictures.json has each one's call: a command, or Python with the names of :func:`names_of`, run in a
+pictures.json has each one's call: a command, or Python with the names of :func:`make_names`, run in a
 folder that has ``inputs/`` and the pinned bundle. Beside it stand the hash of what came out, and
 its parsed metadata. pictures.npz has the values themselves, floats in half precision, for
 processors that compute otherwise. Without ``--write`` it prints what differs; with it, it renews
@@ -79,11 +79,10 @@ def machine() -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's name, family and model, on Linux; elsewhere what Python knows of it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    except OSError:
-        return f"{platform.system()} {platform.machine()} {platform.processor()}"
+    """The processor's name, family and model, on Linux; elsewhere its kind."""
+    if sys.platform != "linux":
+        return platform.machine()
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     about = {
         name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)
     }
@@ -91,7 +90,7 @@ def processor() -> str:
     return f"{name}, family {about.get('cpu family')}, model {about.get('model')}"
 
 
-def record() -> dict[str, Any]:
+def read_record() -> dict[str, Any]:
     return dict(json.loads(RECORD.read_text(encoding="utf-8")))
 
 
@@ -100,7 +99,7 @@ def prepare(folder: Path) -> None:
     shutil.copytree(HERE / BUNDLE, folder / BUNDLE)
 
 
-def names_of(folder: Path) -> dict[str, Any]:
+def make_names(folder: Path) -> dict[str, Any]:
     """What calls may name: an upscaler, what it encoded, and latents of two pictures."""
 
     def upscaler(**options: Any) -> Upscaler:
@@ -135,7 +134,7 @@ def names_of(folder: Path) -> dict[str, Any]:
     }
 
 
-def made_by(call: str, names: dict[str, Any], folder: Path) -> tuple[list[np.ndarray], list[Any]]:
+def compute(call: str, names: dict[str, Any], folder: Path) -> tuple[list[np.ndarray], list[Any]]:
     """The arrays that a call makes, and the metadata of the files among them."""
     if call.startswith("srflow-"):
         command, *arguments = shlex.split(call)
@@ -155,25 +154,25 @@ def made_by(call: str, names: dict[str, Any], folder: Path) -> tuple[list[np.nda
         )
         if done.returncode:
             raise RuntimeError(f"{call}: {done.stderr}")
-        return _of_files([folder / line for line in done.stdout.splitlines()])
+        return _read_files([folder / line for line in done.stdout.splitlines()])
     result = eval(call, {**names, "folder": folder})
     if isinstance(result, FileResult):
-        return _of_files([output.path for output in result.outputs])
+        return _read_files([output.path for output in result.outputs])
     if isinstance(result, Latents):
         result = list(result.levels.values())
     parts = result if isinstance(result, (list, tuple)) else [result]
     return [np.asarray(part) for part in parts], []
 
 
-def _of_files(paths: list[Path]) -> tuple[list[np.ndarray], list[Any]]:
+def _read_files(paths: list[Path]) -> tuple[list[np.ndarray], list[Any]]:
     paths = [
         file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])
     ]
     arrays = [np.asarray(libvips.pyvips().Image.new_from_file(str(path)).numpy()) for path in paths]
-    return arrays, [json.loads(json.dumps(metadata_of(path))) for path in paths]
+    return arrays, [json.loads(json.dumps(read_metadata(path))) for path in paths]
 
 
-def metadata_of(path: Path) -> dict[str, Any]:
+def read_metadata(path: Path) -> dict[str, Any]:
     """What Pillow, or tifffile, finds in a file but for its pixels, and what is stable of its
     record of provenance."""
     found: dict[str, Any] = {"format": path.suffix}
@@ -238,7 +237,7 @@ def digest(arrays: list[np.ndarray]) -> str:
     return hashed.hexdigest()
 
 
-def kept(array: np.ndarray) -> np.ndarray:
+def to_stored(array: np.ndarray) -> np.ndarray:
     """What pictures.npz keeps of an array."""
     return array.astype(np.float16) if array.dtype.kind == "f" else array
 
@@ -246,23 +245,23 @@ def kept(array: np.ndarray) -> np.ndarray:
 def difference(before: list[np.ndarray], now: list[np.ndarray]) -> float:
     """The largest difference, in the values' own units; infinite if dtypes (but for halves) or
     shapes differ."""
-    if [(kept(a).dtype, a.shape) for a in now] != [(b.dtype, b.shape) for b in before]:
+    if [(to_stored(a).dtype, a.shape) for a in now] != [(b.dtype, b.shape) for b in before]:
         return float("inf")
     gaps = [
-        np.abs(kept(a).astype(np.float64) - b.astype(np.float64))
+        np.abs(to_stored(a).astype(np.float64) - b.astype(np.float64))
         for a, b in zip(now, before, strict=True)
     ]
     return max(float(np.nanmax(gap)) for gap in gaps)
 
 
-def allowed(case: dict[str, Any], arrays: list[np.ndarray]) -> float:
+def allowed_difference(case: dict[str, Any], arrays: list[np.ndarray]) -> float:
     """How much another processor may change: 1/255 of the dtype's range, unless the case says
     otherwise."""
     widest = {"uint8": 1.0, "uint16": 257.0}
     return float(case.get("within", max(widest.get(array.dtype.name, 1 / 255) for array in arrays)))
 
 
-def values_of(name: str) -> list[np.ndarray]:
+def read_values(name: str) -> list[np.ndarray]:
     with np.load(VALUES) as values:
         keys = sorted(
             (key for key in values.files if key.split("/")[0] == name),
@@ -274,43 +273,37 @@ def values_of(name: str) -> list[np.ndarray]:
 def main(arguments: list[str]) -> int:
     write = "--write" in arguments
     chosen = [word for word in arguments if not word.startswith("--")]
-    all_of_it = record()
-    changed = 0
-    values: dict[str, np.ndarray] = {}
-    if VALUES.exists():
-        with np.load(VALUES) as before:
-            values = {
-                key: before[key] for key in before.files if key.split("/")[0] in all_of_it["cases"]
-            }
+    recorded = read_record()
+    with np.load(VALUES) as before:
+        values = {key: before[key] for key in before.files}
+    changed = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         prepare(folder)
         os.chdir(folder)
-        names = names_of(folder)
-        for name, case in all_of_it["cases"].items():
+        names = make_names(folder)
+        for name, case in recorded["cases"].items():
             if chosen and name not in chosen:
                 continue
-            arrays, metadata = made_by(case["call"], names, folder)
-            new = {"sha256": digest(arrays), **({"metadata": metadata} if metadata else {})}
-            if new != {key: case[key] for key in new if key in case}:
-                changed += 1
-                gap = difference(values_of(name), arrays) if f"{name}/0" in values else "new"
-                print(
-                    f"{name}: differs by {gap}; another processor may by "
-                    f"{allowed(case, arrays):.4g}"
-                )
-            if write:
-                case.pop("metadata", None)
-                case.update(new)
-                values = {key: value for key, value in values.items() if key.split("/")[0] != name}
-                values |= {f"{name}/{number}": kept(array) for number, array in enumerate(arrays)}
+            arrays, metadata = compute(case["call"], names, folder)
+            if (digest(arrays), metadata) == (case.get("sha256"), case.get("metadata", [])):
+                continue
+            changed.append(name)
+            print(
+                f"{name}: differs by {difference(read_values(name), arrays)}; another processor may "
+                f"by {allowed_difference(case, arrays):.4g}"
+            )
+            case.update(sha256=digest(arrays), metadata=metadata)
+            values = {key: value for key, value in values.items() if key.split("/")[0] != name}
+            values |= {f"{name}/{number}": to_stored(array) for number, array in enumerate(arrays)}
     if write:
-        all_of_it["machine"] = machine()
+        recorded["machine"] = machine()
         RECORD.write_text(
-            json.dumps(all_of_it, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+            json.dumps(recorded, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+        values = {key: values[key] for key in values if key.split("/")[0] in recorded["cases"]}
         np.savez_compressed(VALUES, allow_pickle=False, **values)
-    print(f"{changed} differ of {len(chosen or all_of_it['cases'])}")
+    print(f"{len(changed)} differ of {len(chosen or recorded['cases'])}")
     return 1 if changed and not write else 0
 
 

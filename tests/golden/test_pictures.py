@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from .pictures import (
-    allowed,
+    allowed_difference,
+    compute,
     difference,
     digest,
     machine,
-    made_by,
-    names_of,
+    make_names,
     prepare,
-    record,
-    values_of,
+    read_record,
+    read_values,
 )
 
-RECORD = record()
+RECORD = read_record()
 SAME_MACHINE = machine() == RECORD["machine"]
 
 
@@ -33,7 +33,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def names(folder: Path) -> dict[str, Any]:
-    return names_of(folder)
+    return make_names(folder)
 
 
 @pytest.mark.parametrize("name", RECORD["cases"])
@@ -44,9 +44,9 @@ def test_a_picture_stays_as_it_was(
     case = RECORD["cases"][name]
     if "frames(" in case["call"]:
         pytest.importorskip("cv2")
-    arrays, metadata = made_by(case["call"], names, folder)
+    arrays, metadata = compute(case["call"], names, folder)
     assert metadata == case.get("metadata", [])
-    gap = difference(values_of(name), arrays)
-    assert gap <= allowed(case, arrays)
+    gap = difference(read_values(name), arrays)
+    assert gap <= allowed_difference(case, arrays)
     if SAME_MACHINE:
         assert digest(arrays) == case["sha256"], f"differs by {gap}"

@@ -6,21 +6,17 @@ from importlib.util import find_spec
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
 
-from srflow_export.cli import main
 from srflow_sdk import Bundle, Upscaler
-from srflow_training import save_checkpoint
-from tests.networks import random_srflow, tiny_config
+from tests.export.running import run, save_tiny
 
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     folder = tmp_path_factory.mktemp("plugins")
-    config = tiny_config(levels=2, split_levels=(1,), steps=2)
-    save_checkpoint(folder / "tiny.safetensors", random_srflow(config))
-    arguments = ["--ckpt", str(folder / "tiny.safetensors"), "--plugins", "--halo", "16"]
-    result = CliRunner().invoke(main, arguments)
+    shape = {"levels": 2, "split_levels": (1,), "steps": 2}
+    checkpoint = save_tiny(folder / "tiny.safetensors", **shape)
+    result = run(checkpoint, "--plugins", "--halo", 16)
     assert result.exit_code == 0, result.output
     return Bundle.open(folder / "tiny.srflow")
 
@@ -70,17 +66,8 @@ def test_the_same_picture_with_the_library_and_without(bundle, ort_library, monk
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="pip install tensorrt-rtx-cu13")
 def test_tensorrt_rtx_builds_the_exported_files_without_plugins(bundle, tmp_path, monkeypatch):
     monkeypatch.setenv("SRFLOW_CACHE_DIR", str(tmp_path))
-    arguments = [
-        "--engines-for",
-        str(bundle.path),
-        "--rtx",
-        "fp32",
-        "--sm",
-        "89",
-        "--shapes",
-        "8,16,32",
-    ]
-    result = CliRunner().invoke(main, arguments)
+    how = "--rtx fp32 --sm 89 --shapes 8,16,32"
+    result = run("--engines-for", bundle.path, *how.split())
     assert result.exit_code == 0, result.output
     (record,) = Bundle.open(bundle.path).manifest.engines
     assert record.compute_capabilities == ("8.9",)

@@ -20,6 +20,11 @@ TYPES: dict[str, tuple[str, Any]] = {
 }
 
 
+def picture(number: int = 0, height: int = 45, width: int = 61) -> np.ndarray:
+    """Noise, another for each number."""
+    return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
+
+
 def tensors(inputs: dict[str, Any]) -> list[tritonclient.grpc.InferInput]:
     """The inputs as the client's tensors; single values become arrays of one element."""
     made = []

@@ -21,15 +21,12 @@ from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.clean_and_noisy import noisy, smooth
 from tests.sdk.tiny_bundle import write_tiny_bundle
+from tests.tritonserver.asking import picture
 from tests.tritonserver.conftest import ALONE, CPU
 from tests.tritonserver.environment import ServerEnvironment
 from tests.tritonserver.server import Server, running_server
 
 pytestmark = pytest.mark.slow
-
-
-def picture(number: int = 0, height: int = 45, width: int = 61) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
 
 
 @pytest.mark.parametrize("tile", ["auto", 16])

@@ -23,7 +23,7 @@ from srflow_sdk.pixels.in_memory import from_unit
 from srflow_sdk.triton import RemoteUpscaler
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import write_tiny_bundle
-from tests.tritonserver.asking import ask, tensors
+from tests.tritonserver.asking import ask, picture, tensors
 from tests.tritonserver.conftest import ALONE, CPU
 from tests.tritonserver.environment import ServerEnvironment
 from tests.tritonserver.load import questions, served
@@ -31,10 +31,6 @@ from tests.tritonserver.server import Server, running_server
 
 pytestmark = pytest.mark.slow
 MORE_BYTES = 32 << 20
-
-
-def picture(number: int = 0, height: int = 45, width: int = 61) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
 
 
 def test_a_picture_is_to_the_bit_what_upscaler_gives(server: Server, upscaler: Upscaler) -> None:

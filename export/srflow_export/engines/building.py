@@ -57,11 +57,10 @@ def build_engine(
     parser = trt.OnnxParser(network, log)  # the network needs it for as long as it lives
     model = convert_for_plugins(graph.model) if plugins else graph.model
     if not parser.parse(model.SerializeToString()):
-        errors = map(parser.get_error, range(parser.num_errors))
-        why = "; ".join(map(_parser_error, errors)) or log.said()
         raise ExportError(
-            f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: {why}; export "
-            "the checkpoint again with this srflow-sdk, or use another version of the library"
+            f"{name}: {trt.__name__} {trt.__version__} cannot read the graph: "
+            f"{_join_errors(parser) or log.summarise()}; export the checkpoint again with this "
+            "srflow-sdk, or use another version of the library"
         )
     check_network(trt, network, graph, plugins=plugins)
     _set_formats(network)
@@ -72,8 +71,8 @@ def build_engine(
         profile.set_shape(tensor_name, *sizes)
     if config.add_optimization_profile(profile) < 0:
         raise ExportError(
-            f"{name}: {trt.__name__} {trt.__version__} does not accept these sizes: {log.said()}; "
-            "choose others with --shapes"
+            f"{name}: {trt.__name__} {trt.__version__} does not accept these sizes: "
+            f"{log.summarise()}; choose others with --shapes"
         )
     monitor = build_monitor(trt)
     config.progress_monitor = monitor
@@ -87,7 +86,7 @@ def build_engine(
     if plan is None:
         raise ExportError(
             f"{name}: {trt.__name__} {trt.__version__} cannot build it: "
-            f"{log.said() or 'it gives no reason'}; other or smaller --shapes may work, or "
+            f"{log.summarise() or 'it gives no reason'}; other or smaller --shapes may work, or "
             "closing other programs that use the GPU"
         )
     engine = bytes(plan)
@@ -119,7 +118,12 @@ def _network_flags(trt: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _parser_error(error: Any) -> str:
+def _join_errors(parser: Any) -> str:
+    """Join the errors of a parser to one line."""
+    return "; ".join(map(_describe_error, map(parser.get_error, range(parser.num_errors))))
+
+
+def _describe_error(error: Any) -> str:
     operator = error.node_operator()
     node = error.node_name()
     return (
@@ -180,7 +184,7 @@ def build_monitor(trt: Any) -> Any:
 
 
 def build_logger(trt: Any) -> Any:
-    """Make a `trt.ILogger` that keeps errors for `said()`.
+    """Make a `trt.ILogger` that keeps errors for `summarise()`.
 
     It sends all but verbose messages to :mod:`logging` as debug.
     """
@@ -200,7 +204,7 @@ def build_logger(trt: Any) -> Any:
             if level != severity.VERBOSE:
                 logger.debug("%s: %s", level.name, message)
 
-        def said(self) -> str:
+        def summarise(self) -> str:
             """The first errors, or warnings if there are no errors, in one line."""
             return "; ".join(
                 " ".join(line.split()) for line in (self._errors or self._warnings)[:3]

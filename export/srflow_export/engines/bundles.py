@@ -15,7 +15,7 @@ from srflow_export.engines.requests import (
     Library,
     check_profile,
     check_request,
-    command_of,
+    format_command,
     load_library,
 )
 from srflow_export.progress import Say
@@ -60,7 +60,7 @@ def add_engines(
     written.
     """
     check_request(request)
-    graphs_of(
+    name_graphs(
         Bundle.open(target).manifest, request.precision
     )  # refuse before waiting, and without leaving a lock
     with staged_bundle(target, say=say) as stage:
@@ -70,8 +70,8 @@ def add_engines(
             bundle,
             manifest.files.keys() - {name for record in manifest.engines for name in record.files},
         )
-        elsewhere = command_of(request, bundle=target)
-        graphs = graphs_of(manifest, request.precision)
+        elsewhere = format_command(request, bundle=target)
+        graphs = name_graphs(manifest, request.precision)
         record = build_engines(
             stage.path,
             manifest,
@@ -90,7 +90,7 @@ def _machines(record: EngineRecord) -> tuple[object, ...]:
     return record.runtime, record.precision, record.compute_capabilities
 
 
-def graphs_of(manifest: Manifest, precision: EnginePrecision) -> tuple[str, ...]:
+def name_graphs(manifest: Manifest, precision: EnginePrecision) -> tuple[str, ...]:
     """Name a bundle's encoder and sampler in this precision, and its inverter if it has one.
 
     Raises: ArgumentError if it has no graphs in this precision.
@@ -137,7 +137,7 @@ def build_engines(
     """
     profile = request.profile or default_profile(manifest, request.runtime)
     check_profile(profile, manifest)
-    elsewhere = elsewhere or command_of(request)
+    elsewhere = elsewhere or format_command(request)
     if library is None:
         library = load_library(request.runtime, elsewhere=elsewhere)
     request = dataclasses.replace(request, sms=tuple(sorted(set(request.sms))), profile=profile)

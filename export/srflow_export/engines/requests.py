@@ -109,7 +109,7 @@ def check_sms(trt: Any, sms: Iterable[int]) -> None:
             )
 
 
-def command_of(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUNDLE") -> str:
+def format_command(request: EngineRequest, *, bundle: str | os.PathLike[str] = "BUNDLE") -> str:
     """The command that builds the same engines on any machine that can."""
     command = engines_command(
         bundle,
@@ -187,12 +187,12 @@ def parse_shapes(text: str) -> LrProfile:
     if len(parts) != 3:
         raise _bad_shapes(text, f"expected three sizes, not {len(parts)}")
     low, best, high = (_parse_size(text, part) for part in parts)
-    return _ordered(LrProfile(min=low, opt=best, max=high), said=text)
+    return _check_order(LrProfile(min=low, opt=best, max=high), text=text)
 
 
 def check_profile(profile: LrProfile, manifest: Manifest) -> None:
     """Check that sizes are in order and the model takes them. Raises: ArgumentError."""
-    _ordered(profile, said=str(profile))
+    _check_order(profile, text=str(profile))
     multiple = manifest.size_multiple
     for size in (profile.min, profile.opt, profile.max):
         if any(side % multiple for side in size):
@@ -210,11 +210,11 @@ def _parse_size(text: str, part: str) -> tuple[int, int]:
     return int(sides[0]), int(sides[-1])
 
 
-def _ordered(profile: LrProfile, *, said: str) -> LrProfile:
+def _check_order(profile: LrProfile, *, text: str) -> LrProfile:
     for low, best, high in zip(profile.min, profile.opt, profile.max, strict=True):
         if not 1 <= low <= best <= high <= _MOST:
             raise _bad_shapes(
-                said, f"the smallest, best and largest size must be in order, from 1 to {_MOST}"
+                text, f"the smallest, best and largest size must be in order, from 1 to {_MOST}"
             )
     return profile
 

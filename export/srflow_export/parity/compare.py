@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import cast, get_args
 
 from srflow_export.graphs import latent_levels
-from srflow_export.parity.gate import MIN_PSNR_DB, arithmetic_of, min_psnr_db
+from srflow_export.parity.gate import MIN_PSNR_DB, choose_arithmetic, min_psnr_db
 from srflow_export.parity.measure import Comparison, ParityRow
 from srflow_export.parity.photographs import photo_patches
 from srflow_export.parity.runners import (
     Arithmetic,
     Runner,
-    backend_runner,
-    engines_runner,
-    graphs_runner,
-    torch_runner,
+    make_backend_runner,
+    make_engines_runner,
+    make_graphs_runner,
+    make_torch_runner,
 )
 from srflow_export.progress import Say
 from srflow_sdk.backends import Device, Precision, open_backend
@@ -98,18 +98,18 @@ def open_side(text: str) -> Side:
     bundle = Bundle.open(path)
     manifest = bundle.manifest
     bound_db = min_psnr_db(manifest.precision, manifest.weights)
-    arithmetic = arithmetic_of(manifest.precision, manifest.weights)
+    arithmetic = choose_arithmetic(manifest.precision, manifest.weights)
     limits = None
     if how in ([], [_ROUNDED]):
-        runner = graphs_runner(bundle, rounded=bool(how) or manifest.precision == "bf16")
+        runner = make_graphs_runner(bundle, rounded=bool(how) or manifest.precision == "bf16")
     elif how == [_ENGINES]:
         record, *_ = select_engines(bundle)
-        runner = engines_runner(bundle, record)
+        runner = make_engines_runner(bundle, record)
         limits = record.profile
     else:
         device, precision = _parse_how(text, how)
         backend = partial(open_backend, bundle, device=device, precision=precision)
-        runner = backend_runner(backend)
+        runner = make_backend_runner(backend)
         opened = backend()
         limits = opened.window_limits  # known once its graphs are loaded
         opened.deactivate()
@@ -140,7 +140,7 @@ def _open_checkpoint(path: Path) -> Side:
         conditioning_bytes_per_pixel=1,
     )
     return Side(
-        runner=torch_runner(model),
+        runner=make_torch_runner(model),
         manifest=manifest,
         bound_db=MIN_PSNR_DB["fp32"],
         arithmetic="fp64",

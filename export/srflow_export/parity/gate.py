@@ -23,7 +23,7 @@ import torch
 from srflow_export import onnx_models
 from srflow_export.parity.measure import MARGIN_DB, TAUS, Comparison, ParityRow, psnr
 from srflow_export.parity.photographs import Array, photographs
-from srflow_export.parity.runners import Arithmetic, computing_in, graphs_runner
+from srflow_export.parity.runners import Arithmetic, compute_in, make_graphs_runner
 from srflow_export.progress import Progress, Say
 from srflow_sdk.backends import Backend, OnnxRuntimeBackend
 from srflow_sdk.errors import ExportError
@@ -110,7 +110,7 @@ def prove(comparison: Comparison, bundle: Bundle) -> list[ParityRow]:
     if manifest.precision != "fp32" and manifest.float32_graphs is not None:
         rows += comparison.check(
             _FLOAT32,
-            graphs_runner(bundle, *manifest.float32_graphs),
+            make_graphs_runner(bundle, *manifest.float32_graphs),
             bound_db=min_psnr_db("fp32", manifest.weights),
             arithmetic="fp64",
         )
@@ -141,13 +141,13 @@ def _check_graphs(
 ) -> list[ParityRow]:
     precision = bundle.manifest.precision
     weights = bundle.manifest.weights
-    runner = graphs_runner(bundle, *names, rounded=rounded)
+    runner = make_graphs_runner(bundle, *names, rounded=rounded)
     bound = min_psnr_db(precision, weights)
     return comparison.check(
         graph,
         runner,
         bound_db=bound,
-        arithmetic=arithmetic_of(precision, weights),
+        arithmetic=choose_arithmetic(precision, weights),
     )
 
 
@@ -160,7 +160,7 @@ def _check_int8(
     try:
         return comparison.check(
             graph,
-            graphs_runner(bundle, *names),
+            make_graphs_runner(bundle, *names),
             bound_db=MIN_PSNR_DB["int8"],
             arithmetic=None,
         )
@@ -172,7 +172,7 @@ def _check_int8(
         ) from error
 
 
-def arithmetic_of(precision: Precision, weights: Weights) -> Arithmetic | None:
+def choose_arithmetic(precision: Precision, weights: Weights) -> Arithmetic | None:
     """Return in what the torch network rounds as these graphs do; None if torch has none such."""
     if precision == "fp32":
         return "half weights" if weights == "fp16" else "fp64"
@@ -243,14 +243,14 @@ def prove_inverse(model: SRFlow, bundle: Bundle, *, say: Say = lambda _: None) -
         for pair, values, own, itself in zip(pairs, ours, references, theirs, strict=True)
     ]
 
-    def itself(index: int) -> InverseRow:
+    def measure_own(index: int) -> InverseRow:
         own = _invert_pair(model, pairs[index], "fp64") if theirs is references else theirs[index]
         row = _compare_inverse(pairs[index], own, references[index], back=own.back)
         return replace(
             row, nats=max(row.nats, _difference_of_squares(own, references[index], pairs[index][2]))
         )
 
-    _check_rows(rows, manifest, itself)
+    _check_rows(rows, manifest, measure_own)
     return rows
 
 
@@ -309,11 +309,11 @@ def poor_round_trip(rows: Sequence[InverseRow], manifest: Manifest) -> float | N
 def _check_rows(
     rows: Sequence[InverseRow],
     manifest: Manifest,
-    itself: Callable[[int], InverseRow],
+    measure_own: Callable[[int], InverseRow],
 ) -> None:
     """Check that graphs and network agree. Raises: ExportError.
 
-    itself: the row of the network, for a row's index.
+    measure_own: the row of the network, for a row's index.
     """
     if all(row.diverged for row in rows):
         raise ExportError(
@@ -335,7 +335,7 @@ def _check_rows(
         db = latents_db
         most = nats
         if row.nonfinite or row.latents_db < latents_db or row.nats > nats:
-            own = itself(index)
+            own = measure_own(index)
             finite = not own.nonfinite
             db = min(latents_db, own.latents_db - MARGIN_DB)
             most = max(nats, own.nats * 10 ** (MARGIN_DB / 20))
@@ -377,14 +377,14 @@ def _invert_by_graphs(
     rounded: bool = False,
 ) -> Iterator[_Inverse]:
     levels = [f"level{entry.level}" for entry in bundle.manifest.latent_levels]
-    with graphs_runner(bundle, encoder, rounded=rounded)() as encode:
+    with make_graphs_runner(bundle, encoder, rounded=rounded)() as encode:
         conditioning = [encode({"lr": lr}) for _, lr, _ in pairs]
-    with graphs_runner(bundle, INVERTER, rounded=rounded)() as invert:
+    with make_graphs_runner(bundle, INVERTER, rounded=rounded)() as invert:
         inverse = [
             invert({**features, "hr": hr})
             for features, (_, _, hr) in zip(conditioning, pairs, strict=True)
         ]
-    with graphs_runner(bundle, REQUIRED_FILES[1], rounded=rounded)() as decode:
+    with make_graphs_runner(bundle, REQUIRED_FILES[1], rounded=rounded)() as decode:
         for features, outputs in zip(conditioning, inverse, strict=True):
             latents = [outputs[f"latent_{level}"] for level in levels]
             noise = {f"noise_{level}": outputs[f"latent_{level}"] for level in levels}
@@ -423,7 +423,7 @@ def _invert_pair(model: SRFlow, pair: _Pair, arithmetic: Arithmetic) -> _Inverse
     rounded one.
     """
     _, lr, hr = pair
-    with computing_in(model, arithmetic) as (network, dtype):
+    with compute_in(model, arithmetic) as (network, dtype):
         condition = network.condition(torch.from_numpy(lr).to(dtype))
         latents, nats = network.encode_conditioned(torch.from_numpy(hr).to(dtype), condition)
         if arithmetic == "half weights":
@@ -454,7 +454,7 @@ def float32_backend(bundle: Bundle) -> Iterator[Backend]:
             shutil.copyfile(bundle.file(twin), Path(folder) / name)
         if INVERTER in manifest.files:
             proto = onnx.load(bundle.file(INVERTER))
-            onnx_models.compute_in_float32(proto)
+            onnx_models.convert_to_float32(proto)
             onnx.save(proto, Path(folder) / INVERTER)
             files[INVERTER] = INVERTER
         wider = 1 if manifest.precision == "int8" else 2  # than in half

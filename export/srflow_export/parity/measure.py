@@ -12,9 +12,9 @@ from polygraphy.comparator import RunResults
 from polygraphy.json import save_json
 from polygraphy.logger import G_LOGGER
 
-from srflow_export.graphs import level_of
+from srflow_export.graphs import parse_level
 from srflow_export.parity.photographs import Array, LrPhoto
-from srflow_export.parity.runners import Arithmetic, Runner, torch_runner
+from srflow_export.parity.runners import Arithmetic, Runner, make_torch_runner
 from srflow_export.progress import Progress, Say
 from srflow_sdk.errors import ExportError
 from srflow_sdk.latents.random_field import window_noise
@@ -115,7 +115,7 @@ def compare_taus(
         reference = references["sr"][index]
         diverged = not np.abs(reference).max() < DIVERGED  # true for NaN too
         levels = {
-            level_of(name): psnr(outputs[name][index], values[index], least_spread=0)
+            parse_level(name): psnr(outputs[name][index], values[index], least_spread=0)
             for name, values in references.items()
             if name != "sr" and name in outputs
         }
@@ -223,7 +223,7 @@ class Comparison:
             return None
         if arithmetic not in self._own:
             rows = self.compare(
-                f"the network in {arithmetic}", torch_runner(self.model, arithmetic)
+                f"the network in {arithmetic}", make_torch_runner(self.model, arithmetic)
             )
             self._own[arithmetic] = {(row.photo, row.tau): row for row in rows}
         return self._own[arithmetic][row.photo, row.tau]

@@ -30,7 +30,7 @@ from polygraphy.backend.onnxrt import OnnxrtRunner
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from srflow_export import onnx_models
-from srflow_export.graphs import decoded_names, level_of, noise_names
+from srflow_export.graphs import decoded_names, noise_names, parse_level
 from srflow_export.parity.photographs import Array
 from srflow_sdk.backends import Backend
 from srflow_sdk.model.bundle import Bundle
@@ -76,7 +76,7 @@ _MOVING = {
 
 
 @contextmanager
-def computing_in(model: SRFlow, arithmetic: Arithmetic) -> Iterator[tuple[SRFlow, torch.dtype]]:
+def compute_in(model: SRFlow, arithmetic: Arithmetic) -> Iterator[tuple[SRFlow, torch.dtype]]:
     """The network in an arithmetic, and the type of what it is given; without gradients."""
     with torch.no_grad():
         if arithmetic == "fp64":
@@ -110,19 +110,23 @@ class _SumInFloat32(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torc
         return func(*wide).to(args[0].dtype)
 
 
-def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
+def make_torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
     """Run the torch network: in float32 as the reference, otherwise as its own rounded twin."""
 
     @contextmanager
     def runner() -> Iterator[Infer]:
-        with computing_in(model, arithmetic) as (network, dtype):
+        with compute_in(model, arithmetic) as (network, dtype):
 
             def infer(feed: Mapping[str, Array]) -> Mapping[str, Array]:
                 given = {name: torch.from_numpy(value).to(dtype) for name, value in feed.items()}
                 tau = given["tau"][:, None, None, None]
-                latents = {level_of(name): tau * given[name] for name in noise_names(model.config)}
+                latents = {
+                    parse_level(name): tau * given[name] for name in noise_names(model.config)
+                }
                 decoded = network.decoded_levels(network.condition(given["lr"]), latents)
-                names = {name: level_of(name) for name in decoded_names(model.config)} | {"sr": 1}
+                names = {name: parse_level(name) for name in decoded_names(model.config)} | {
+                    "sr": 1
+                }
                 return {name: decoded[level].numpy() for name, level in names.items()}
 
             yield infer
@@ -130,7 +134,7 @@ def torch_runner(model: SRFlow, arithmetic: Arithmetic = "fp32") -> Runner:
     return runner
 
 
-def backend_runner(open_one: Callable[[], Backend]) -> Runner:
+def make_backend_runner(open_one: Callable[[], Backend]) -> Runner:
     """Run a bundle on one of the SDK's devices, sample by sample; it gives only `sr`."""
 
     @contextmanager
@@ -140,7 +144,7 @@ def backend_runner(open_one: Callable[[], Backend]) -> Runner:
         def infer(feed: Mapping[str, Array]) -> Mapping[str, Array]:
             conditioning = backend.encode(feed["lr"])
             noise = {
-                level_of(name): value
+                parse_level(name): value
                 for name, value in feed.items()
                 if name.startswith("noise_level")
             }
@@ -162,12 +166,12 @@ def backend_runner(open_one: Callable[[], Backend]) -> Runner:
     return runner
 
 
-def graphs_runner(bundle: Bundle, *names: str, rounded: bool = False) -> Runner:
-    """A bundle's graphs on ONNX Runtime's CPU provider; see :func:`graph_of`."""
+def make_graphs_runner(bundle: Bundle, *names: str, rounded: bool = False) -> Runner:
+    """A bundle's graphs on ONNX Runtime's CPU provider; see :func:`load_graph`."""
 
     @contextmanager
     def runner() -> Iterator[Infer]:
-        content = graph_of(bundle, *names, rounded=rounded).SerializeToString()
+        content = load_graph(bundle, *names, rounded=rounded).SerializeToString()
         session = partial(onnxruntime.InferenceSession, content, providers=["CPUExecutionProvider"])
         with OnnxrtRunner(session) as opened:
             yield opened.infer
@@ -175,7 +179,7 @@ def graphs_runner(bundle: Bundle, *names: str, rounded: bool = False) -> Runner:
     return runner
 
 
-def engines_runner(bundle: Bundle, record: EngineRecord) -> Runner:
+def make_engines_runner(bundle: Bundle, record: EngineRecord) -> Runner:
     """A bundle's TensorRT engines alone: without the SDK's latents, copies and CUDA graphs.
 
     It takes as many samples at once as they do, 4, and gives only `sr`.
@@ -209,7 +213,7 @@ def engines_runner(bundle: Bundle, record: EngineRecord) -> Runner:
     return runner
 
 
-def graph_of(bundle: Bundle, *names: str, rounded: bool = False) -> onnx.ModelProto:
+def load_graph(bundle: Bundle, *names: str, rounded: bool = False) -> onnx.ModelProto:
     """A bundle's graphs as one, with the levels' outputs.
 
     names: an encoder and what is joined to it, a sampler or an inverter; or a fused graph; by
@@ -231,7 +235,7 @@ def round_as_on_gpus(proto: onnx.ModelProto) -> onnx.ModelProto:
     types = {weight.name: weight.data_type for weight in graph.initializer}
     values = (*graph.value_info, *graph.input, *graph.output)
     types |= {value.name: value.type.tensor_type.elem_type for value in values}
-    onnx_models.compute_in_float32(flat)
+    onnx_models.convert_to_float32(flat)
     nodes = [rounded for node in flat.graph.node for rounded in _add_rounding(node, types)]
     del flat.graph.node[:], flat.graph.value_info[:]
     flat.graph.node.extend(nodes)

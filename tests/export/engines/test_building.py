@@ -12,7 +12,7 @@ import pytest
 
 from srflow_export.engines import building
 from srflow_export.engines.building import build_engine, check_network
-from srflow_export.engines.bundles import build_engines, graphs_of
+from srflow_export.engines.bundles import build_engines, name_graphs
 from srflow_export.engines.graphs import Graph, read_graph
 from srflow_export.engines.requests import EngineRequest, Library, parse_shapes
 from srflow_sdk.errors import ExportError
@@ -58,7 +58,7 @@ def shapes(graph, text="16,88,168"):
 def test_engines_for_two_gpus_are_written_and_recorded_one_of_the_inverter_too(
     rtx, folder, manifest
 ):
-    graphs = graphs_of(dataclasses.replace(manifest, files={"inverter.onnx": {}}), "fp16")
+    graphs = name_graphs(dataclasses.replace(manifest, files={"inverter.onnx": {}}), "fp16")
     assert graphs == ("encoder.onnx", "sampler.onnx", "inverter.onnx")
     lines = []
     record = build_engines(folder, manifest, REQUEST, graphs=graphs, say=lines.append)

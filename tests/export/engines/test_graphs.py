@@ -7,20 +7,12 @@ from collections import Counter
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper
 
 from srflow_export import onnx_models
 from srflow_export.engines.graphs import convert_for_plugins
+from tests.export.running import run_graph
 from tests.networks import random_srflow, tiny_config
-
-
-def run(model: onnx.ModelProto, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    (picture,) = session.run(None, inputs)
-    return np.asarray(picture)
 
 
 def as_plugins(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -70,4 +62,5 @@ def test_plugins_take_heads_and_give_h_a_with_channels_last() -> None:
             inputs[entry.name] = generator.normal(
                 size=(1, dimensions[1].dim_value, side, side)
             ).astype(type_)
-    np.testing.assert_array_equal(run(as_plugins(after), inputs), run(before, inputs))
+    drawn = [run_graph(model, **inputs)[0] for model in (as_plugins(after), before)]
+    np.testing.assert_array_equal(*drawn)

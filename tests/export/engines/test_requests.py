@@ -16,7 +16,7 @@ from srflow_export.engines.requests import (
     Library,
     check_profile,
     check_request,
-    command_of,
+    format_command,
     load_library,
     parse_shapes,
 )
@@ -47,7 +47,7 @@ def test_the_command_says_all_that_was_asked_for_and_survives_the_shell():
         profile=parse_shapes("16,88x120,256"),
         level=0,
     )
-    assert shlex.split(command_of(request, bundle=Path("my models/x4.srflow"))) == [
+    assert shlex.split(format_command(request, bundle=Path("my models/x4.srflow"))) == [
         *(
             "srflow-export",
             "--engines-for",
@@ -61,7 +61,7 @@ def test_the_command_says_all_that_was_asked_for_and_survives_the_shell():
         *("--shapes", "16x16,88x120,256x256", "--builder-level", "0"),
     ]
     plain = EngineRequest(runtime="tensorrt", precision="fp32")
-    assert command_of(plain, bundle="B") == "srflow-export --engines-for B --trt fp32"
+    assert format_command(plain, bundle="B") == "srflow-export --engines-for B --trt fp32"
 
 
 def test_shapes_are_squares_or_height_by_width():

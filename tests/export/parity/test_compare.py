@@ -7,11 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import onnxruntime
 import pytest
-from click.testing import CliRunner
 from polygraphy.backend import trt
 from polygraphy.backend.onnxrt import OnnxrtRunner
 
-from srflow_export.cli import main
 from srflow_export.parity import compare as comparing
 from srflow_export.parity.compare import compare
 from srflow_export.parity.measure import TAUS
@@ -20,7 +18,7 @@ from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.errors import ArgumentError, BundleError, DeviceError, ExportError
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_training import RRDB, save_checkpoint
-from tests.networks import random_srflow, tiny_config
+from tests.export.running import run, save_tiny
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 
@@ -32,10 +30,6 @@ def folder(tmp_path_factory):
     write_tiny_bundle(folder / "half.srflow", half_overflow=True, precision="fp16")
     write_tiny_bundle(folder / "x8.srflow", scale=8, size_multiple=1)
     return folder
-
-
-def run(*arguments):
-    return CliRunner().invoke(main, ["--compare", *map(str, arguments)])
 
 
 def test_a_device_gives_what_the_graphs_give(folder):
@@ -65,7 +59,7 @@ def test_a_path_may_have_an_at(folder, tmp_path):
 
 
 def test_bundles_that_differ_are_shown_in_a_table_and_end_with_status_1(folder):
-    result = run(folder / "one.srflow", folder / "brighter.srflow")
+    result = run("--compare", folder / "one.srflow", folder / "brighter.srflow")
     assert result.exit_code == 1
     *lines, error = (
         line for line in result.output.splitlines() if not line.startswith("comparing")
@@ -85,8 +79,8 @@ def test_the_bound_is_the_lower_precisions(folder):
 
 
 def test_a_checkpoint_is_run_in_torch_and_levels_are_compared(folder):
-    save_checkpoint(folder / "net.safetensors", random_srflow(tiny_config()))
-    rows = compare(str(folder / "net.safetensors"), str(folder / "net.safetensors"))
+    network = str(save_tiny(folder / "net.safetensors"))
+    rows = compare(network, network)
     assert {tuple(row.levels_db.items()) for row in rows} == {((3, 200.0), (2, 200.0), (1, 200.0))}
 
 
@@ -158,7 +152,7 @@ def test_engines_alone_are_run_by_polygraphys_runner(folder, monkeypatch):
     ],
 )
 def test_what_cannot_be_compared_is_refused_with_the_reason(folder, second, kind, says):
-    save_checkpoint(folder / "net2.safetensors", random_srflow(tiny_config()))
+    save_tiny(folder / "net2.safetensors")
     save_checkpoint(folder / "rrdb.safetensors", RRDB(scale=4, nf=8, growth=4, blocks=2))
     with pytest.raises(kind, match=says):
         compare(str(folder / "one.srflow"), str(folder / second))

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from srflow_export.parity.measure import TAUS, ParityRow, check, compare_taus, table
+from srflow_export.parity.gate import tau_of_finite_pictures
+from srflow_export.parity.measure import (
+    MARGIN_DB,
+    TAUS,
+    ParityRow,
+    check,
+    compare_taus,
+    table,
+)
 from srflow_sdk.errors import ExportError
 
 
@@ -98,3 +106,51 @@ def test_the_worst_row_is_named_with_its_photograph_and_tau():
         "encoder+sampler at tau 1 on the photograph 'sky': 45.0 dB against the checkpoint's"
     )
     check([row(psnr_db=50.0)], bound_db=50, reference="it")
+
+
+def checked(*rows, own):
+    return check(rows, bound_db=90, reference="the network", own=lambda _: own)
+
+
+def test_below_the_bound_graphs_may_be_as_far_from_the_network_as_itself_and_a_margin():
+    (found,) = checked(row(psnr_db=70.0), own=row(psnr_db=70.0 + MARGIN_DB))
+    assert found.own_db == 70 + MARGIN_DB
+    with pytest.raises(ExportError, match=r"69\.0 dB against the network, but 70 dB are needed"):
+        checked(row(psnr_db=69.0), own=row(psnr_db=70.0 + MARGIN_DB))
+    assert checked(row(), own=None)[0].own_db is None
+
+
+def test_values_that_are_not_finite_are_excused_where_the_network_itself_has_some():
+    overflow = row(nonfinite=3, psnr_db=-200.0)
+    found = checked(row(), overflow, own=overflow)
+    assert found[1].own_db == -200
+    with pytest.raises(ExportError, match="3 values are not finite, unlike those of the network"):
+        checked(row(), overflow, own=row(psnr_db=20.0))
+    with pytest.raises(
+        ExportError, match=r"gives no finite picture in this precision.*--precision fp32"
+    ):
+        checked(overflow, own=overflow)
+
+
+def test_pictures_a_thousand_times_out_of_range_are_compared_where_there_are_no_others():
+    wild = row(diverged=True, psnr_db=60.0)
+    assert checked(row(), wild, own=None)
+    with pytest.raises(ExportError, match=r"60\.0 dB"):
+        checked(wild, own=None)
+
+
+@pytest.mark.parametrize(
+    ("diverging", "wanted", "expected"),
+    [
+        ((), 0.8, 0.8),
+        ((1.0,), 0.8, 0.8),
+        ((0.8, 1.0), 0.8, 0.5),
+        ((0.5, 0.8, 1.0), 0.8, 0.0),
+        ((0.8, 1.0), 0.7, 0.5),
+    ],
+)
+def test_the_default_tau_is_the_largest_up_to_the_wanted_one_at_which_nothing_diverges(
+    diverging, wanted, expected
+):
+    rows = [row(tau=tau, diverged=tau in diverging) for tau in (0.0, 0.5, 0.8, 1.0)]
+    assert tau_of_finite_pictures(rows, wanted) == expected

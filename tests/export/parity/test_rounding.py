@@ -4,14 +4,14 @@ operator."""
 import ml_dtypes
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from srflow_export.parity.measure import psnr
 from srflow_export.parity.photographs import photo_patches
-from srflow_export.parity.runners import computing_in, round_as_on_gpus
+from srflow_export.parity.runners import compute_in, round_as_on_gpus
+from tests.export.running import run_graph
 from tests.networks import random_srflow, tiny_config
 
 TYPES = [(TensorProto.FLOAT16, np.float16), (TensorProto.BFLOAT16, ml_dtypes.bfloat16)]
@@ -44,13 +44,6 @@ def typed_graph(half, weight):
     return model
 
 
-def run(model, x):
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    return session.run(None, {"x": x})[0]
-
-
 @pytest.mark.parametrize(("half", "dtype"), TYPES)
 def test_every_half_value_is_rounded_after_its_operator(half, dtype):
     def weight(value):
@@ -61,9 +54,9 @@ def test_every_half_value_is_rounded_after_its_operator(half, dtype):
     times = x.astype(dtype).astype(np.float32) * np.float32(np.array(1.7, dtype))
     tripled = np.maximum(times.astype(dtype).astype(np.float32), 0) * np.float32(3)
     expected = tripled.astype(dtype).astype(np.float32) + x
-    np.testing.assert_array_equal(run(round_as_on_gpus(model), x), expected)
+    np.testing.assert_array_equal(run_graph(round_as_on_gpus(model), x=x)[0], expected)
     if dtype is np.float16:  # why all this: the same graph as it stands is not rounded
-        assert np.abs(run(model, x) - expected).max() > 0
+        assert np.abs(run_graph(model, x=x)[0] - expected).max() > 0
 
 
 def test_what_overflows_in_half_overflows():
@@ -71,8 +64,8 @@ def test_what_overflows_in_half_overflows():
         TensorProto.FLOAT16, lambda value: numpy_helper.from_array(np.array(value, np.float16), "")
     )
     x = np.float32([1, 30_000])  # 30,000 · 1.7 fits, and three times that does not
-    assert np.isfinite(run(model, x)).all()
-    assert run(round_as_on_gpus(model), x)[1] == np.inf
+    assert np.isfinite(run_graph(model, x=x)[0]).all()
+    assert run_graph(round_as_on_gpus(model), x=x)[0][1] == np.inf
 
 
 @pytest.mark.parametrize(
@@ -90,7 +83,7 @@ def test_the_network_in_half_is_as_far_from_itself_as_by_torchs_own_operators(ar
         exact = latents_of(model)
         with torch.autocast("cpu", dtype=dtype):
             theirs = latents_of(model)
-    with computing_in(model, arithmetic) as (network, _):
+    with compute_in(model, arithmetic) as (network, _):
         ours = latents_of(network)
     for level, expected in exact.items():
         far = psnr(ours[level].numpy(), expected.numpy(), least_spread=0)
