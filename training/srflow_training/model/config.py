@@ -28,7 +28,6 @@ Counts = Count | Integers
 """One for all levels, or one for each."""
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
-SCALES = (2, 4, 8, 16)
 ENCODERS: tuple[EncoderKind, ...] = get_args(EncoderKind)
 ENCODER_FIELDS: dict[EncoderKind, tuple[str, ...]] = {
     "rrdb": ("scale", "nf", "growth", "blocks", "trunk_skip", "image_base"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class Level(nn.Module):
 
     def all_steps(self) -> list[Step]:
         """Transition and conditional steps in encoding order."""
-        return [step for step in (*self.transitions, *self.steps) if isinstance(step, Step)]
+        return cast("list[Step]", [*self.transitions, *self.steps])
 
     def encode(self, h: Tensor, parts: Parts) -> tuple[Tensor, Tensor | None, Tensor]:
         """Encode h of the level below, N×C/4×2H×2W, given :meth:`parts_on_u`.
@@ -338,10 +338,13 @@ class SRFlow(nn.Module):
     def latent_shapes(self, height: int, width: int) -> dict[int, tuple[int, int, int]]:
         """{level: (C, H, W)} for an LR image of height×width pixels."""
         shapes = {}
+        rows = self.config.scale * height
+        columns = self.config.scale * width
         for shape in self.config.level_shapes:
             if shape.latent_channels:
-                size = (self.config.scale * side // 2**shape.level for side in (height, width))
-                shapes[shape.level] = (shape.latent_channels, *size)
+                factor = 2**shape.level
+                size = (shape.latent_channels, rows // factor, columns // factor)
+                shapes[shape.level] = size
         return shapes
 
     @torch.no_grad()
@@ -366,7 +369,7 @@ class SRFlow(nn.Module):
 
     def flow_levels(self) -> list[Level]:
         """Levels 1 … L."""
-        return [level for level in self.levels if isinstance(level, Level)]
+        return cast("list[Level]", [*self.levels])
 
     def actnorms(self) -> list[Actnorm]:
         """Every actnorm of the flow, including those inside conditional nets."""
