@@ -145,7 +145,10 @@ class StepTimes(NamedTuple):
 
 
 def choose_precision(
-    settings: RunSettings, fabric: Fabric, *, resumed: Path | None
+    settings: RunSettings,
+    fabric: Fabric,
+    *,
+    resumed: Path | None,
 ) -> tuple[RunSettings, str]:
     """Settings with precision fp32 or bf16 instead of auto, equal in all processes, and a line for
     the user or "".

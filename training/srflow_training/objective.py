@@ -68,14 +68,26 @@ class PerceptualLoss(nn.Module):
 class FlowObjective(nn.Module):
     """Negative log-likelihood of an SRFlow and, in weights, errors of its decodings."""
 
-    def __init__(self, model: SRFlow, settings: Objective, reduction: Reduction) -> None:
+    def __init__(
+        self,
+        model: SRFlow,
+        settings: Objective,
+        reduction: Reduction,
+    ) -> None:
         super().__init__()
         self.model = model
         self.settings = settings
         self.reduction = reduction
         self.perceptual = PerceptualLoss(settings) if settings.perceptual > 0 else None
 
-    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, with_l1: bool) -> dict[str, Tensor]:
+    def forward(
+        self,
+        hr: Tensor,
+        lr: Tensor,
+        noise: Tensor,
+        *,
+        with_l1: bool,
+    ) -> dict[str, Tensor]:
         """Compute the loss of hr, N×3×H×W, and lr, N×3×h×w, both in [0, 1].
 
         Args:
@@ -132,7 +144,13 @@ class EncoderObjective(nn.Module):
         self.settings = settings
 
     def forward(
-        self, hr: Tensor, lr: Tensor, noise: Tensor, teacher: Tensor | None = None, *, with_l1: bool
+        self,
+        hr: Tensor,
+        lr: Tensor,
+        noise: Tensor,
+        teacher: Tensor | None = None,
+        *,
+        with_l1: bool,
     ) -> dict[str, Tensor]:
         """Compute `loss`, for images in [0, 1].
 

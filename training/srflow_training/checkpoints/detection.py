@@ -92,7 +92,9 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], NameOf]:
 
 
 def detect_srflow(
-    state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...] | None = None
+    state: Mapping[str, Tensor],
+    *,
+    stacked_blocks: tuple[int, ...] | None = None,
 ) -> SRFlowConfig:
     """Detect the configuration of a network of any variant in the published key layout.
 
@@ -127,7 +129,10 @@ def detect_srflow(
     try:
         if stacked_blocks is None:
             stacked_blocks = default_stacked_blocks(
-                variant, scale=encoder["scale"], blocks=encoder["blocks"], count=groups
+                variant,
+                scale=encoder["scale"],
+                blocks=encoder["blocks"],
+                count=groups,
             )
         config = SRFlowConfig.of_variant(
             variant,
@@ -174,7 +179,9 @@ def _level_ends(conditional: list[int]) -> list[int]:
 
 
 def _level_structure(
-    conditional: list[int], plain: list[int], splits: set[int]
+    conditional: list[int],
+    plain: list[int],
+    splits: set[int],
 ) -> tuple[int, int, int]:
     """L, K and the number of transition steps, which must be the same for every level."""
     levels = len(_level_ends(conditional))

@@ -41,7 +41,9 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def load_checkpoint(
-    path: AnyPath, *, stacked_blocks: tuple[int, ...] | None = None
+    path: AnyPath,
+    *,
+    stacked_blocks: tuple[int, ...] | None = None,
 ) -> SRFlow | Encoder:
     """Load the network in a checkpoint file: float32, on the CPU, in eval mode.
 
@@ -60,7 +62,9 @@ def load_checkpoint(
 
 
 def load_with_notes(
-    path: AnyPath, *, stacked_blocks: tuple[int, ...] | None = None
+    path: AnyPath,
+    *,
+    stacked_blocks: tuple[int, ...] | None = None,
 ) -> tuple[SRFlow | Encoder, dict[str, Any]]:
     """Load a checkpoint as :func:`load_checkpoint` does, and the notes given to
     :func:`save_checkpoint`.
@@ -121,7 +125,9 @@ def _open_checkpoint(
         if any(key.startswith("flowUpsamplerNet.") for key in state):
             network = detect_srflow(state, stacked_blocks=stacked_blocks)
             return _fill_missing(
-                lambda: SRFlow(network), state, published_srflow_name(network)
+                lambda: SRFlow(network),
+                state,
+                published_srflow_name(network),
             ), metadata
         fields, name_of = detect_rrdb(state)
         model = _fill_missing(lambda: RRDB(**fields), state, name_of)
@@ -158,7 +164,10 @@ def load_encoder(path: AnyPath) -> Encoder:
 
 
 def save_checkpoint(
-    path: AnyPath, model: SRFlow | Encoder, *, notes: Mapping[str, Any] | None = None
+    path: AnyPath,
+    model: SRFlow | Encoder,
+    *,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
     """Write our `.safetensors` atomically, with the network's config and notes as metadata."""
     if isinstance(model, SRFlow):

@@ -60,7 +60,13 @@ class Projection(nn.Module):
             pixels, as channels.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, exponent: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        exponent: int,
+    ) -> None:
         super().__init__()
         self.exponent = exponent
         cell = 4 ** abs(exponent)
@@ -122,7 +128,13 @@ class _AddEnlarged(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, part: Tensor, small: Tensor, weight: Tensor, factor: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        part: Tensor,
+        small: Tensor,
+        weight: Tensor,
+        factor: int,
+    ) -> Tensor:
         ctx.save_for_backward(small, weight)
         ctx.factor = factor
         ctx.mark_dirty(part)
@@ -175,13 +187,20 @@ class _AddEnlarged(torch.autograd.Function):
         return gradient, to_small, to_weight, None
 
 
-def _add_enlarged(part: Tensor, small: Tensor, weight: Tensor, factor: int) -> Tensor:
+def _add_enlarged(
+    part: Tensor,
+    small: Tensor,
+    weight: Tensor,
+    factor: int,
+) -> Tensor:
     added: Tensor = _AddEnlarged.apply(part, small, weight, factor)  # type: ignore[no-untyped-call]
     return added
 
 
 def _kernels(
-    weight: Tensor, factor: int, layout: torch.memory_format
+    weight: Tensor,
+    factor: int,
+    layout: torch.memory_format,
 ) -> Iterator[tuple[CellRows, CellRows, Tensor]]:
     """For each kind of pixel in a cell: its rows and columns, and its kernel."""
     for rows in rows_of_cell(factor):

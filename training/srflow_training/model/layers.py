@@ -82,7 +82,13 @@ class ZerosConv(nn.Module):
     Weight, bias and logs start at zero.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int = 3,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels))
@@ -108,7 +114,12 @@ class ConditionalNet(nn.Module):
     """
 
     def __init__(
-        self, state_channels: int, out_channels: int, config: SRFlowConfig, *, level: int
+        self,
+        state_channels: int,
+        out_channels: int,
+        config: SRFlowConfig,
+        *,
+        level: int,
     ) -> None:
         super().__init__()
         hidden = config.hidden_at(level) if state_channels else config.injector_hidden_at(level)
@@ -119,7 +130,13 @@ class ConditionalNet(nn.Module):
         self.conv1: nn.Conv2d | None = None
         self.conv1_on_u: nn.Conv2d | None = None
         if config.condition_kernel == 3:
-            self.conv1 = nn.Conv2d(state_channels + condition, hidden, 3, padding=1, bias=bias)
+            self.conv1 = nn.Conv2d(
+                state_channels + condition,
+                hidden,
+                3,
+                padding=1,
+                bias=bias,
+            )
         else:
             self.conv1_on_u = nn.Conv2d(condition, hidden, 1, bias=bias)
             if state_channels:
@@ -203,7 +220,12 @@ class Step(nn.Module):
     """One flow step: actnorm, 1×1 convolution and, if conditional, injector and coupling."""
 
     def __init__(
-        self, channels: int, config: SRFlowConfig, *, level: int, conditional: bool
+        self,
+        channels: int,
+        config: SRFlowConfig,
+        *,
+        level: int,
+        conditional: bool,
     ) -> None:
         super().__init__()
         self.actnorm = Actnorm(channels)
@@ -219,7 +241,12 @@ class Step(nn.Module):
         """Injector and coupling, or none."""
         return [net for net in (self.injector, self.coupling) if net is not None]
 
-    def encode(self, h: Tensor, mix: MixChannels, on_u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def encode(
+        self,
+        h: Tensor,
+        mix: MixChannels,
+        on_u: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor]:
         """Encode h, N×C×H×W; return it with the step's log-determinant, [N] or a scalar.
 
         Args:

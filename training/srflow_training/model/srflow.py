@@ -200,7 +200,9 @@ class SRFlow(nn.Module):
         return self._condition(lr, Level.parts_when_needed)
 
     def _condition(
-        self, lr: Tensor, parts_of: Callable[[Level, LevelFeatures], Parts]
+        self,
+        lr: Tensor,
+        parts_of: Callable[[Level, LevelFeatures], Parts],
     ) -> Condition:
         features = self.features(lr)
         encoder = self.encoder
@@ -349,7 +351,10 @@ class SRFlow(nn.Module):
 
     @torch.no_grad()
     def sample(
-        self, lr: Tensor, tau: float = 0.8, generator: torch.Generator | None = None
+        self,
+        lr: Tensor,
+        tau: float = 0.8,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """Sample one image for each LR image, with latents from N(0, τ²): N×3×H×W, not clipped.
 
@@ -377,7 +382,10 @@ class SRFlow(nn.Module):
 
     @torch.no_grad()
     def initialize_actnorms(
-        self, hr: Tensor, lr: Tensor, average: Average = lambda statistic: statistic
+        self,
+        hr: Tensor,
+        lr: Tensor,
+        average: Average = lambda statistic: statistic,
     ) -> None:
         """Initialise every actnorm from this batch, in encoding order. Call it once, before
         training.
