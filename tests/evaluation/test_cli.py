@@ -9,7 +9,6 @@ from srflow_evaluation.options import LevelTaus
 from srflow_evaluation.restore import restore
 from srflow_evaluation.transfer import transfer
 from srflow_sdk.errors import SRFlowError
-from tests.sdk.tiny_bundle import write_tiny_bundle
 
 ZERO = [LevelTaus((0.0,))]
 TWO = [LevelTaus((0.5,)), LevelTaus((0.6,))]
@@ -60,10 +59,8 @@ def test_what_no_protocol_takes_is_a_usage_error_without_secrets(arguments, says
             "report --tau 0.9:0.8:0.7",
             "a bundle takes one tau for all levels: give one, or name a checkpoint",
         ),
-        ("report --reference none.pth -o OUT", "none.pth"),
         ("report -o HR/out", "is inside --hr"),
         ("report --metrics psnr,best", "'best'; there are psnr, lpips, y_psnr"),
-        ("samples -o OUT --metrics psnr,", "--metrics names ''"),
         ("tau-sweep", "tau-sweep writes a folder of results: name it with -o OUT"),
         ("tau-sweep -o OUT --other gan", "--other is 'gan'; it must be NAME=DIR"),
         ("tau-sweep -o OUT --model x4-smal", "no such file: name "),
@@ -75,7 +72,6 @@ def test_what_no_protocol_takes_is_a_usage_error_without_secrets(arguments, says
             "restore -o OUT --degradation jpeg:30 --degradation noise:5",
             "has one degradation, not 2: ",
         ),
-        ("restore -o OUT --degradation noise", "KIND:AMOUNT"),
         ("default-tau", "default-tau changes a bundle: name it with --model BUNDLE"),
         ("default-tau --model nothing.srflow", "there is no such bundle"),
         ("calibrate", "intervals are a bundle's: name it with --model BUNDLE"),
@@ -97,7 +93,6 @@ def test_wrong_options_are_one_line_and_leave_nothing(photos, arguments, message
     ("protocol", "changes", "message"),
     [
         (sampling.best_of_n, {"samples": 1}, "at least 2"),
-        (sampling.compare, {"samples": 1}, "at least 2"),
         (sampling.random_samples, {"taus": ZERO}, "all samples are the same"),
         (sampling.ntire21, {"taus": TWO}, "one temperature"),
         (sampling.ntire21, {"metrics": ("psnr",)}, "add lr_psnr"),
@@ -119,12 +114,4 @@ def test_what_does_not_fit_is_refused_before_anything_is_written(
 ):
     with pytest.raises(SRFlowError, match=message):
         protocol(options(**changes))
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize("protocol", [restore, transfer])
-def test_a_bundle_without_an_inverter_is_refused_with_what_it_lacks(options, protocol, tmp_path):
-    bundle = write_tiny_bundle(tmp_path / "tiny.srflow")
-    with pytest.raises(SRFlowError, match=r"has no inverter.*without --no-inverter"):
-        protocol(options(models=[str(bundle)]))
     assert not (tmp_path / "out").exists()

@@ -63,18 +63,12 @@ def test_a_kind_on_which_the_lr_image_is_lost_forbids_a_temperature():
     assert (choice.tau, choice.auto) == (0.8, True)
     # of a model that is nowhere so consistent, nobody can ask for it, but for what it keeps at 0,
     # or nearly
-    choice = choose(
-        points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 31.0 - 2.4 * tau)
-    )
-    assert choice.tau == 0.8
-    choice = choose(
-        points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 31.0 - 3.6 * tau)
-    )
-    assert choice.tau == 0.5
-    choice = choose(
-        points(falling_until(0.8, auto_is=0.01), lr_psnr=lambda kind, tau, auto: 45.1 - 3.6 * tau)
-    )
-    assert choice.tau == 0.5
+    for at_zero, slope, expected in ((31.0, 2.4, 0.8), (31.0, 3.6, 0.5), (45.1, 3.6, 0.5)):
+        falling = points(
+            falling_until(0.8, auto_is=0.01),
+            lr_psnr=lambda kind, tau, auto, start=at_zero, by=slope: start - by * tau,
+        )
+        assert choose(falling).tau == expected
     choice = choose(points(falling_until(0.8, auto_is=0.01), lr_psnr=lr_psnr), removes_damage=True)
     assert (choice.tau, choice.auto) == (0.8, False)
     assert "LR-PSNR" not in choice.reason
@@ -131,13 +125,14 @@ def run(*arguments):
     return CliRunner().invoke(evaluate, ["default-tau", *map(str, arguments)])
 
 
-def test_the_command_writes_the_choice_into_the_bundle(tmp_path, pictures, lpips, monkeypatch):
-    monkeypatch.setattr(default_tau, "TAUS", (0.0, 0.8, 1.0))
-    monkeypatch.setattr(
-        default_tau,
-        "_METHODS",
-        [(0.0, False), (0.8, True), (0.8, False), (1.0, True), (1.0, False)],
-    )
+@pytest.fixture
+def two_temperatures(monkeypatch):
+    monkeypatch.setattr(default_tau, "TAUS", (0.0, 0.8))
+    monkeypatch.setattr(default_tau, "_METHODS", [(0.0, False), (0.8, True), (0.8, False)])
+
+
+@pytest.mark.usefixtures("lpips", "two_temperatures")
+def test_the_command_writes_the_choice_into_the_bundle(tmp_path, pictures):
     bundle = write_tiny_bundle(tmp_path / "m.srflow")
     before = Bundle.open(bundle)
     result = run("--model", bundle, "--hr", pictures)
@@ -158,12 +153,6 @@ def test_the_command_writes_the_choice_into_the_bundle(tmp_path, pictures, lpips
         image = np.full((16, 16, 3), 90, np.uint8)
         tau = "auto" if after.manifest.auto_tau else after.manifest.default_tau
         np.testing.assert_array_equal(upscaler.upscale(image), upscaler.upscale(image, tau=tau))
-
-
-@pytest.fixture
-def two_temperatures(monkeypatch):
-    monkeypatch.setattr(default_tau, "TAUS", (0.0, 0.8))
-    monkeypatch.setattr(default_tau, "_METHODS", [(0.0, False), (0.8, True), (0.8, False)])
 
 
 @pytest.mark.usefixtures("lpips", "two_temperatures")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from srflow_evaluation import intervals as protocol
 from srflow_evaluation.cli import evaluate
+from srflow_evaluation.default_tau import Choice, write
 from srflow_evaluation.intervals import CLASSES, COVERAGE, SAMPLES, choose, least_factor, scores_of
 from srflow_sdk import Bundle, Upscaler
 from tests.sdk.calibrated import calibrated
@@ -156,21 +157,16 @@ def test_the_command_writes_the_calibration_alone_into_the_bundle(tmp_path, fold
 
 
 def test_another_default_temperature_forgets_the_calibration(tmp_path):
-    from srflow_evaluation.default_tau import Choice, write
-
     bundle = calibrated(write_tiny_bundle(tmp_path / "m.srflow"), tmp_path / "calibrated.srflow")
     choice = Choice(tau=0.5, auto=False, reason="", points=())
     assert write(Bundle.open(bundle), choice, bundle).manifest.intervals is None
 
 
-@pytest.mark.parametrize("protocol", ["calibrate", "coverage"])
-def test_a_bundle_whose_default_is_0_has_no_intervals(tmp_path, folder, protocol):
-    from srflow_evaluation.default_tau import Choice, write
-
+def test_a_bundle_whose_default_is_0_has_no_intervals(tmp_path, folder):
     source = Bundle.open(write_tiny_bundle(tmp_path / "tiny.srflow"))
     choice = Choice(tau=0.0, auto=False, reason="", points=())
     write(source, choice, tmp_path / "still.srflow")
-    result = run(protocol, "--model", tmp_path / "still.srflow", "--hr", folder)
+    result = run("coverage", "--model", tmp_path / "still.srflow", "--hr", folder)
     assert result.exit_code == 1
     assert "default temperature is 0, where all samples are the same" in result.output
     assert result.output.count("\n") == 1, "nothing was measured"

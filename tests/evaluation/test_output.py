@@ -1,10 +1,11 @@
 """Sheets, plots and tables."""
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from srflow_evaluation.output import shown_places, write_sheet
+from srflow_evaluation.output import shown_place, shown_places, write_sheet
 
 
 def test_the_most_detailed_places_come_first_and_do_not_overlap():
@@ -35,3 +36,15 @@ def test_rows_show_all_methods_at_each_place_and_lr_images_enlarged(tmp_path):
     for left in (6, 140):
         assert (first[:, left : left + 128] == 0).all()
         assert (second[:, left : left + 128] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("sides", "cell"),
+    [((256, 200), (256, 200)), ((96, 160), (192, 320)), ((264, 264), (256, 256))],
+)
+def test_a_sheet_shows_whole_pictures_of_at_most_256_pixels(tmp_path, sides, cell):
+    hr = torch.rand(1, 3, *sides)
+    write_sheet(tmp_path / "sheet.png", "title", [("LR", hr), ("HR", hr)], [shown_place(hr)])
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.width == 2 * (cell[1] + 6) + 6
+        assert cell[0] < sheet.height < cell[0] + 90

@@ -32,6 +32,10 @@ def page_of(options, **changes):
     return (options.out / "report.html").read_text(encoding="utf-8")
 
 
+def run_report(arguments):
+    return CliRunner().invoke(evaluate, ["report", *arguments.split()])
+
+
 def sections(text):
     return re.findall(r'<h2 id="(.*)">', text)
 
@@ -106,28 +110,10 @@ def test_texts_are_escaped(small, tmp_path):
 
 def test_a_protocol_that_fails_is_named_with_the_reason_and_the_others_stay(small, checkpoint):
     best_of_n(replace(small, output=small.out / "best-of-n", samples=2, most=1))
-    arguments = [
-        "report",
-        "--model",
-        str(checkpoint),
-        "--hr",
-        str(small.hr),
-        "--crop",
-        "64",
-        "--pictures",
-        "1",
-    ]
-    arguments += [
-        "--only",
-        "samples",
-        "--only",
-        "best-of-n",
-        "--metrics",
-        "psnr,gmsd",
-        "-o",
-        str(small.out),
-    ]
-    result = CliRunner().invoke(evaluate, arguments)
+    result = run_report(
+        f"--model {checkpoint} --hr {small.hr} --crop 64 --pictures 1 --only samples "
+        f"--only best-of-n --metrics psnr,gmsd -o {small.out}"
+    )
     assert result.exit_code == 1
     assert result.stdout.startswith("| method | PSNR, dB ↑ |")
     reason = f"-o {small.out}/best-of-n holds figures measured otherwise (different: samples)"
@@ -180,19 +166,10 @@ def test_photographs_without_a_whole_crop_have_a_page_without_crops(small):
 
 
 def test_the_command_writes_a_folder_and_says_how_large_the_page_is(checkpoint, photos, tmp_path):
-    arguments = [
-        "report",
-        "--model",
-        str(checkpoint),
-        "--hr",
-        str(photos),
-        "--crop",
-        "64",
-        "--tau",
-        "0.9:0.8:0.7",
-    ]
-    arguments += ["--only", "samples", "--metrics", "psnr", "-o", str(tmp_path / "out")]
-    result = CliRunner().invoke(evaluate, arguments)
+    result = run_report(
+        f"--model {checkpoint} --hr {photos} --crop 64 --tau 0.9:0.8:0.7 --only samples "
+        f"--metrics psnr -o {tmp_path}/out"
+    )
     assert result.exit_code == 0, result.output
     assert "| τ 0.9:0.8:0.7 |" in result.stdout
     size = (tmp_path / "out" / "report.html").stat().st_size / 1e6

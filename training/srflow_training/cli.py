@@ -87,10 +87,15 @@ Training curves: tensorboard --logdir RUN. RUN/config.yaml lists all settings.
     help="What to train: the flow, or the LR encoder that it starts from.",
 )
 @click.option(
-    "--data", type=LocalPath(), required=True, help="Folder of photographs, at any depth."
+    "--data",
+    type=LocalPath(),
+    required=True,
+    help="Folder of photographs, at any depth.",
 )
 @click.option(
-    "--val", type=LocalPath(), help="Folder of photographs to validate on during the run."
+    "--val",
+    type=LocalPath(),
+    help="Folder of photographs to validate on during the run.",
 )
 @click.option("--out", type=LocalPath(), required=True, help="Folder to write the run to.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")

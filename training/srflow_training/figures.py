@@ -235,14 +235,22 @@ def lpips(network: LPIPS, image: Tensor, reference: Tensor) -> float:
 
 
 def lr_consistency_loss(
-    image: Tensor, reference: Tensor, *, scale: int, reduction: Reduction
+    image: Tensor,
+    reference: Tensor,
+    *,
+    scale: int,
+    reduction: Reduction,
 ) -> Tensor:
     """Mean absolute error of the reduced image, not rounded, against the reduced reference."""
     return REDUCTIONS[reduction](image - reference, scale).abs().mean()  # a reduction is linear
 
 
 def lr_psnr(
-    image: Tensor, lr: Tensor, *, reduction: Reduction = "bicubic", border: int = 1
+    image: Tensor,
+    lr: Tensor,
+    *,
+    reduction: Reduction = "bicubic",
+    border: int = 1,
 ) -> float:
     """PSNR in dB of the reduced image, in 8 bits, against the LR image it was made from, 1×3×h×w.
 

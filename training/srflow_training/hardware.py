@@ -30,9 +30,7 @@ _WORTH_ROUNDING = 0.95  # bf16 must take at most this share of fp32's time
 # side of a crop on a CPU, and a step's work: less would time the overhead
 _CROP = 64
 _OPERATIONS = 25e9
-_SECONDS = 3.0
-_FEWEST_PAIRS = 2
-_MOST_PAIRS = 7
+_PAIRS = 3
 
 StepPrecision = Literal["fp32", "bf16"]
 
@@ -86,15 +84,16 @@ def launch_fabric(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
     precision = LossPrecision(accelerator)
     # its new name is not known to all versions of PyTorch
     warnings.filterwarnings("ignore", message=".*broadcast_buffers")
+    strategy: DDPStrategy | Literal["auto"] = "auto"
+    if ranks > 1:
+        # a flow's loss does not use the encoder's image head, nor train a frozen encoder
+        strategy = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
     try:
         fabric = Fabric(
             accelerator=accelerator,
             devices=hardware.devices,
             num_nodes=hardware.nodes,
-            # a flow's loss does not use the encoder's image head, nor train a frozen encoder
-            strategy=DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
-            if ranks > 1
-            else "auto",
+            strategy=strategy,
             plugins=precision,
         )
         fabric.launch()
@@ -113,7 +112,10 @@ def keep_freed_memory() -> None:
     Otherwise it returns most of it to the system, and every step waits for the same pages to be
     mapped and cleared. Does nothing with another C library.
     """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+    if sys.platform != "linux":
+        return
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
         libc.mallopt(*_TRIM_THRESHOLD)
         libc.mallopt(*_MMAP_THRESHOLD)
 
@@ -132,20 +134,21 @@ class StepTimes(NamedTuple):
     @property
     def precision(self) -> StepPrecision:
         """The precision to train in."""
-        return (
-            "bf16" if self.bf16 is not None and self.bf16 <= _WORTH_ROUNDING * self.fp32 else "fp32"
-        )
+        if self.bf16 is None or self.bf16 > _WORTH_ROUNDING * self.fp32:
+            return "fp32"
+        return "bf16"
 
     def __str__(self) -> str:
         """Show both times."""
-        return (
-            f"fp32 {self.fp32:.3g} s, bf16 "
-            f"{'not possible' if self.bf16 is None else f'{self.bf16:.3g} s'}"
-        )
+        bf16 = "not possible" if self.bf16 is None else f"{self.bf16:.3g} s"
+        return f"fp32 {self.fp32:.3g} s, bf16 {bf16}"
 
 
 def choose_precision(
-    settings: RunSettings, fabric: Fabric, *, resumed: Path | None
+    settings: RunSettings,
+    fabric: Fabric,
+    *,
+    resumed: Path | None,
 ) -> tuple[RunSettings, str]:
     """Settings with precision fp32 or bf16 instead of auto, equal in all processes, and a line for
     the user or "".
@@ -159,7 +162,9 @@ def choose_precision(
     note = ""
     if fabric.is_global_zero:
         saved = resumed / "config.yaml" if resumed else None
-        kept = load_settings(str(saved)).hardware.precision if saved and saved.is_file() else "auto"
+        kept = "auto"
+        if saved and saved.is_file():
+            kept = load_settings(str(saved)).hardware.precision
         if kept != "auto":
             chosen = kept
             note = f"precision: {kept} (as in the run so far)"
@@ -184,23 +189,19 @@ def time_steps(settings: RunSettings, device: torch.device) -> StepTimes:
         step = _TimedStep(settings, device)
         step.seconds("fp32")  # the first step chooses kernels
         try:
-            if device.type == "cuda" and not torch.cuda.is_bf16_supported(
-                including_emulation=False
-            ):
+            is_cuda = device.type == "cuda"
+            if is_cuda and not torch.cuda.is_bf16_supported(including_emulation=False):
                 raise NotImplementedError("this GPU has no bfloat16")
             step.seconds("bf16")
         except RuntimeError as error:
             _logger.debug("no bfloat16: %s", error)
-            return StepTimes(
-                statistics.median(step.seconds("fp32") for _ in range(_FEWEST_PAIRS)), None
-            )
-        pairs: list[tuple[float, float]] = []
-        started = time.monotonic()
-        while len(pairs) < _FEWEST_PAIRS or (
-            len(pairs) < _MOST_PAIRS and time.monotonic() - started < _SECONDS
-        ):
-            pairs.append((step.seconds("fp32"), step.seconds("bf16")))
-        return StepTimes(*(statistics.median(times) for times in zip(*pairs, strict=True)))
+            return StepTimes(step.seconds("fp32"), None)
+        fp32 = []
+        bf16 = []
+        for _ in range(_PAIRS):
+            fp32.append(step.seconds("fp32"))
+            bf16.append(step.seconds("bf16"))
+        return StepTimes(statistics.median(fp32), statistics.median(bf16))
     finally:
         torch.set_num_threads(threads)
 

@@ -32,7 +32,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_apps.commands.base_command import LocalPath
+from srflow_apps.commands.base_command import LocalPath, fail
 from srflow_sdk.errors import CheckpointError, SRFlowError
 from srflow_sdk.system.cache_folder import VARIABLE, cache_folder
 from srflow_sdk.system.hardware import require_extra
@@ -186,14 +186,12 @@ def _index() -> str:
     """The address of the package index that pip is configured for, by its file or PIP_INDEX_URL."""
     asked = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout
-    named = dict(
-        re.findall(r"^(global|download|install|:env:)\.index-url='(.+)'$", listed, re.MULTILINE)
-    )
-    index = next(
-        (named[place] for place in (":env:", "download", "install", "global") if place in named),
-        _PYPI,
-    )
-    return index.rstrip("/")
+    line = r"^(global|download|install|:env:)\.index-url='(.+)'$"
+    indexes = dict(re.findall(line, listed, re.MULTILINE))
+    for place in (":env:", "download", "install", "global"):
+        if place in indexes:
+            return str(indexes[place]).rstrip("/")
+    return _PYPI
 
 
 @click.command(help=__doc__)
@@ -206,11 +204,9 @@ def main(sdist: Path | None) -> None:
             click.echo(f"downloading {SDIST}, {_BYTES / 1e6:.0f} MB", err=True)
         paths = install(_download() if sdist is None else sdist.read_bytes())
     except SRFlowError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        fail(str(error))
     except OSError as error:
-        click.echo(f"error: {error.filename or sdist}: {error.strerror or error}", err=True)
-        sys.exit(1)
+        fail(f"{error.filename or sdist}: {error.strerror or error}")
     click.echo("\n".join(f"{path}: {path.stat().st_size / 1e6:.1f} MB" for path in paths))
 
 

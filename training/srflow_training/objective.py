@@ -27,16 +27,16 @@ def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
 
 
 def latents_of(noise: Tensor, shapes: Mapping[int, tuple[int, int, int]]) -> dict[int, Tensor]:
-    """Distribute standard normal noise, N×3×H×W, over the latents of a flow, {level: C×H×W}, each
-    value once.
+    """Distribute standard normal noise, N×3×H×W, over the latents of a flow, each value once.
 
     A crop's latents so depend on its own noise only, in whatever parts and processes a batch is
     computed.
     """
     latents: dict[int, Tensor] = {}
     for level, (channels, height, _) in sorted(shapes.items()):
-        noise = F.pixel_unshuffle(noise, noise.shape[2] // height)
-        latents[level], noise = noise[:, :channels], noise[:, channels:]
+        cells = F.pixel_unshuffle(noise, noise.shape[2] // height)
+        latents[level] = cells[:, :channels]
+        noise = cells[:, channels:]
     return latents
 
 
@@ -53,16 +53,13 @@ class PerceptualLoss(nn.Module):
         self.lpips = None if self.kind == "gmsd" else LPIPS.open("vgg")
 
     def forward(self, image: Tensor, reference: Tensor) -> Tensor:
-        """Measure images N×3×H×W against reference, in [0, 1]: 0 for equality, NaN unless all
-        values are finite.
-        """
+        """Measure images against reference, in [0, 1]: 0 for equality, NaN if any is not finite."""
         if not bool(image.isfinite().all()):
             return image.sum() * math.nan  # and so is the gradient: the step is skipped
         if self.lpips is not None:
-            of_lpips = (
-                figures.lpips_loss if self.kind == "lpips_vgg" else figures.multi_scale_lpips_loss
-            )
-            return of_lpips(self.lpips, image, reference)
+            if self.kind == "lpips_vgg":
+                return figures.lpips_loss(self.lpips, image, reference)
+            return figures.multi_scale_lpips_loss(self.lpips, image, reference)
         # differences of squares need full precision
         with torch.autocast(image.device.type, enabled=False):
             return figures.gmsd_loss(image, reference)
@@ -71,14 +68,26 @@ class PerceptualLoss(nn.Module):
 class FlowObjective(nn.Module):
     """Negative log-likelihood of an SRFlow and, in weights, errors of its decodings."""
 
-    def __init__(self, model: SRFlow, settings: Objective, reduction: Reduction) -> None:
+    def __init__(
+        self,
+        model: SRFlow,
+        settings: Objective,
+        reduction: Reduction,
+    ) -> None:
         super().__init__()
         self.model = model
         self.settings = settings
         self.reduction = reduction
         self.perceptual = PerceptualLoss(settings) if settings.perceptual > 0 else None
 
-    def forward(self, hr: Tensor, lr: Tensor, noise: Tensor, *, with_l1: bool) -> dict[str, Tensor]:
+    def forward(
+        self,
+        hr: Tensor,
+        lr: Tensor,
+        noise: Tensor,
+        *,
+        with_l1: bool,
+    ) -> dict[str, Tensor]:
         """Compute the loss of hr, N×3×H×W, and lr, N×3×h×w, both in [0, 1].
 
         Args:
@@ -92,10 +101,9 @@ class FlowObjective(nn.Module):
         """
         condition = self.model.condition(lr)
         latents, nats = self.model.encode_conditioned(noisy(hr, noise, self.settings), condition)
-        density = torch.stack(
-            [standard_normal_log_density(latent) for latent in latents.values()]
-        ).sum(dim=0)
-        nll, prior = (figures.bits_per_dimension_loss(values, hr) for values in (nats, density))
+        densities = [standard_normal_log_density(latent) for latent in latents.values()]
+        nll = figures.bits_per_dimension_loss(nats, hr)
+        prior = figures.bits_per_dimension_loss(torch.stack(densities).sum(dim=0), hr)
         terms = {"loss": nll, "nll": nll, "prior": prior, "log_det": nll - prior}
         decoded: list[Tensor] = []
         scale = self.model.config.scale
@@ -106,18 +114,18 @@ class FlowObjective(nn.Module):
         if self.perceptual is not None:
             drawn = latents_of(noise, self.model.latent_shapes(lr.shape[2], lr.shape[3]))
             tau = self.settings.perceptual_tau
-            decoded.append(
-                self.model.decode_conditioned(
-                    condition, {level: tau * z for level, z in drawn.items()}
-                )
-            )
+            scaled = {level: tau * latent for level, latent in drawn.items()}
+            decoded.append(self.model.decode_conditioned(condition, scaled))
             self._add(terms, "perceptual", self.perceptual(decoded[-1], hr))
         if decoded and self.settings.grid > 0:
             grids = [figures.grid_loss(image, period=scale) for image in decoded]
             self._add(terms, "grid", torch.stack(grids).sum())
         if decoded and self.settings.lr_consistency > 0:
             error = figures.lr_consistency_loss(
-                decoded[-1], hr, scale=scale, reduction=self.reduction
+                decoded[-1],
+                hr,
+                scale=scale,
+                reduction=self.reduction,
             )
             self._add(terms, "lr_consistency", error)
         return terms
@@ -128,9 +136,7 @@ class FlowObjective(nn.Module):
 
 
 class EncoderObjective(nn.Module):
-    """Mean absolute error of the encoder's own image, the loss that pretrains an LR encoder, also
-    by a teacher's.
-    """
+    """Mean absolute error of the encoder's own image, which pretrains it, also by a teacher's."""
 
     def __init__(self, model: Encoder, settings: Objective) -> None:
         super().__init__()
@@ -138,15 +144,23 @@ class EncoderObjective(nn.Module):
         self.settings = settings
 
     def forward(
-        self, hr: Tensor, lr: Tensor, noise: Tensor, teacher: Tensor | None = None, *, with_l1: bool
+        self,
+        hr: Tensor,
+        lr: Tensor,
+        noise: Tensor,
+        teacher: Tensor | None = None,
+        *,
+        with_l1: bool,
     ) -> dict[str, Tensor]:
         """Compute `loss`, for images in [0, 1].
 
         Args:
             teacher: its pictures, like hr.
         """
-        target = noisy(hr, noise, self.settings) if noise.numel() else hr
-        errors = self.model.errors(lr, [target] if teacher is None else [target, teacher])
+        references = [noisy(hr, noise, self.settings) if noise.numel() else hr]
+        if teacher is not None:
+            references.append(teacher)
+        errors = self.model.errors(lr, references)
         losses = [figures.mean_magnitude(error) for error in errors]
         if teacher is None:
             return {"loss": losses[0]}
@@ -161,14 +175,16 @@ class EncoderObjective(nn.Module):
 def objective_of(
     model: SRFlow | Encoder, settings: RunSettings
 ) -> FlowObjective | EncoderObjective:
-    """The loss of a network, with all weights in their memory layout. Raises: as
-    :class:`PerceptualLoss`.
+    """The loss of a network, with all weights in their memory layout.
+
+    Raises:
+        CheckpointError: as :class:`PerceptualLoss`.
     """
-    objective = (
-        EncoderObjective(model, settings.objective)
-        if isinstance(model, Encoder)
-        else FlowObjective(model, settings.objective, settings.data.reduction)
-    )
+    objective: FlowObjective | EncoderObjective
+    if isinstance(model, Encoder):
+        objective = EncoderObjective(model, settings.objective)
+    else:
+        objective = FlowObjective(model, settings.objective, settings.data.reduction)
     lay_out(objective)
     return objective
 

@@ -61,16 +61,30 @@ def reduce_in_passes(image: Tensor, scale: int, reduction: str) -> Tensor:
     levels = (mirror_pad(image, 4 * scale).double() * 255).round()
     for factors in ((1 / scale, 1.0), (1.0, 1 / scale)):
         small = F.interpolate(
-            levels, scale_factor=factors, mode=reduction, antialias=True, align_corners=False
+            levels,
+            scale_factor=factors,
+            mode=reduction,
+            antialias=True,
+            align_corners=False,
         )
         levels = small.clamp(0, 255).round()
     return levels[..., 4:-4, 4:-4].float() / 255
 
 
-def reduce_window(image: Tensor, scale: int, *, margin: int, reduction: str) -> Tensor:
+def reduce_window(
+    image: Tensor,
+    scale: int,
+    *,
+    margin: int,
+    reduction: str,
+) -> Tensor:
     """Reduce an inner part, around which the image has `margin` LR pixels, at least 2."""
     resized = F.interpolate(
-        image, scale_factor=1 / scale, mode=reduction, antialias=True, align_corners=False
+        image,
+        scale_factor=1 / scale,
+        mode=reduction,
+        antialias=True,
+        align_corners=False,
     )
     return resized[..., margin:-margin, margin:-margin]
 

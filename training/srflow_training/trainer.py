@@ -85,7 +85,13 @@ class Trainer:
     """
 
     def __init__(
-        self, settings: RunSettings, *, data: Path, out: Path, val: Path | None, resume: bool
+        self,
+        settings: RunSettings,
+        *,
+        data: Path,
+        out: Path,
+        val: Path | None,
+        resume: bool,
     ) -> None:
         self.settings = settings
         self.schedule = settings.schedule
@@ -173,7 +179,10 @@ class Trainer:
         if schedule.ema:
             self.average = AveragedModel(self.model, multi_avg_fn=ramped_average(schedule.ema))
         self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=schedule.learning_rate, betas=schedule.betas, fused=True
+            self.model.parameters(),
+            lr=schedule.learning_rate,
+            betas=schedule.betas,
+            fused=True,
         )
         self.iteration = 0
         self.skipped = 0
@@ -251,7 +260,9 @@ class Trainer:
         )
         if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
             self.model.initialize_actnorms(
-                noisy(hr, noise, self.settings.objective), lr, self._mean_of_ranks
+                noisy(hr, noise, self.settings.objective),
+                lr,
+                self._mean_of_ranks,
             )
         for group in self.optimiser.param_groups:
             group["lr"] = self.schedule.learning_rate_at(self.iteration)
@@ -515,7 +526,12 @@ def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> di
         source, notes = load_with_notes(start)
         if isinstance(source, Encoder) != isinstance(model, Encoder):
             raise CheckpointError(f"{start}: holds another kind of network than this run trains")
-        copy_weights(source, model, start, encoder=isinstance(model, Encoder) or not encoder)
+        copy_weights(
+            source,
+            model,
+            start,
+            encoder=isinstance(model, Encoder) or not encoder,
+        )
     if encoder:
         source = load_encoder(encoder)
         if (
@@ -534,7 +550,11 @@ def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> di
 
 
 def copy_weights(
-    source: SRFlow | Encoder, target: SRFlow | Encoder, path: str, *, encoder: bool = True
+    source: SRFlow | Encoder,
+    target: SRFlow | Encoder,
+    path: str,
+    *,
+    encoder: bool = True,
 ) -> None:
     """Copy the weights of a file's network.
 

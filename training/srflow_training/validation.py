@@ -135,7 +135,11 @@ class Validation:
             window = mirror_pad(hr, MARGIN * self.scale)
             rng = np.random.default_rng(index)
             lr = degrade(
-                window, self.degradation, scale=self.scale, rng=rng, reduction=self.reduction
+                window,
+                self.degradation,
+                scale=self.scale,
+                rng=rng,
+                reduction=self.reduction,
             )
             return round_to_8_bit(lr)
         return self._reduce_cleanly(hr)
@@ -143,7 +147,12 @@ class Validation:
     def _reduce_cleanly(self, hr: Tensor) -> Tensor:
         return round_to_8_bit(REDUCTIONS[self.reduction](hr, self.scale))
 
-    def _figures_of(self, model: SRFlow | Encoder, lr: Tensor, hr: Tensor) -> dict[str, float]:
+    def _figures_of(
+        self,
+        model: SRFlow | Encoder,
+        lr: Tensor,
+        hr: Tensor,
+    ) -> dict[str, float]:
         border = self.scale
         row = {"validation/psnr_bicubic": psnr(enlarge_bicubic(lr, self.scale), hr, border=border)}
         if isinstance(model, Encoder):
@@ -165,7 +174,9 @@ class Validation:
             "validation/gmsd_tau0.8": gmsd(sample, hr),
             "validation/haarpsi_tau0.8": haarpsi(sample, hr),
             "validation/lr_psnr_tau0.8": lr_psnr(
-                sample, self._reduce_cleanly(hr), reduction=self.reduction
+                sample,
+                self._reduce_cleanly(hr),
+                reduction=self.reduction,
             ),
             "validation/sample_difference_tau0.8": sample_difference(
                 sample, flow.sample(0.8, seed=1)
@@ -185,7 +196,12 @@ class Validation:
             rows = enumerate(self.crops[:_GRID_ROWS])
             return torch.cat([self._grid_row(model, index, crop) for index, crop in rows], dim=1)
 
-    def _grid_row(self, model: SRFlow | Encoder, index: int, crop: Tensor) -> Tensor:
+    def _grid_row(
+        self,
+        model: SRFlow | Encoder,
+        index: int,
+        crop: Tensor,
+    ) -> Tensor:
         [hr] = _spread(crop, max(_CELL, self.multiple), 1, multiple=self.multiple)
         lr = self._reduce(hr, index)
         if isinstance(model, Encoder):
@@ -208,7 +224,12 @@ def runtime_noise(model: SRFlow, lr: Tensor, *, seed: int) -> dict[int, Tensor]:
         LatentLevel(level=level, channels=channels) for level, (channels, _, _) in shapes.items()
     ]
     noise = window_noise(
-        levels, scale=model.config.scale, seed=seed, sample=0, height=height, width=width
+        levels,
+        scale=model.config.scale,
+        seed=seed,
+        sample=0,
+        height=height,
+        width=width,
     )
     return {level: torch.from_numpy(array)[None] for level, array in noise.items()}
 

@@ -27,11 +27,6 @@ def damage_pixels(path):
 # Which photographs
 
 
-def test_an_empty_folder_is_an_error(tmp_path):
-    with pytest.raises(ImageError, match=r"no images found \(looked for"):
-        crops_of(tmp_path)
-
-
 def test_unreadable_and_small_files_are_reported_and_skipped(tmp_path):
     (tmp_path / "broken.png").write_bytes(b"\x89PNG\r\n")
     reports = []

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from srflow_training.model import SRFlow, SRFlowConfig
+from srflow_training.model.config import UNUSED
 from srflow_training.model.layers import ZerosConv
 from tests.networks import random_srflow, tiny_config
 from tests.training.model.test_plain_encoder import plain_config
@@ -91,16 +92,8 @@ def test_conditioning_of_unequal_nets_can_be_computed_when_needed_and_is_counted
 
 
 def test_files_of_networks_without_these_options_name_none_of_them():
-    known = {
-        "encoder",
-        "condition",
-        "condition_kernel",
-        "injector_hidden",
-        "last_kernel",
-        "residual",
-    }
-    assert not known & set(SRFlowConfig.of_variant("published").to_dict())
-    assert not known & set(tiny_config().to_dict())
+    assert not set(UNUSED) & set(SRFlowConfig.of_variant("published").to_dict())
+    assert not set(UNUSED) & set(tiny_config().to_dict())
     written = CONFIGS["plain"].to_dict()
     assert (written["encoder"], written["condition"], written["hidden"]) == (
         "plain",

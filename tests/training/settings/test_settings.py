@@ -241,8 +241,6 @@ REFUSED = [  # what is set beside x4-small, and what is said of it
     ("data.teacher=folder", "data.teacher is for LR encoders"),
     ("network.kind=gan", "network.kind is 'gan'"),
     ("network.variant=newest", "variant is 'newest'"),
-    ("network.nf=abc", "nf is 'abc'"),
-    ("network.split_clamp=tight", "split_clamp is 'tight'"),
     ("network.clamp=.inf", "clamp and split_clamp must be positive and finite"),
     ("network.scale=5", "network: scale is 5: Input should be 2, 4, 8 or 16"),
     ("network.step=3", "unknown field 'step'"),
@@ -252,10 +250,6 @@ REFUSED = [  # what is set beside x4-small, and what is said of it
     (
         "data.degradation=phone",
         r"data\.degradation: 'phone' is no preset: take photo or strong \(or .*=off\)",
-    ),
-    (
-        "data.degradation=3",
-        r"data\.degradation: Input should be a valid dictionary or instance .* \(it is 3\)",
     ),
     (
         "data.degradation.blurr=1",
@@ -319,13 +313,11 @@ def test_wrong_settings_of_an_rrdb_are_named(stage, overrides, message):
         ("base: 3", "base is 3"),
         ("base: x4-small\ndata: {cropp: }", r"^unknown field data\.cropp"),
         ("base: x4-small\nschedule: 3", r"^schedule: Input should be a valid dictionary"),
-        ("base: x4-small\nhardware: 3", r"^hardware: Input should be a valid dictionary"),
         ("network: [1]", "network: Input should be a valid dictionary"),
         ("- 1", "the sections network, data, "),
         ("\xff\xfe", "cannot be read"),
         ("a: [", "cannot be read as YAML"),
         ("[" * 500, "cannot be read as YAML"),
-        ("a: 2001-99-99", "cannot be read as YAML"),
         ("!!python/object/apply:os.system ['true']", "cannot be read as YAML"),
     ],
     ids=itertools.count(),

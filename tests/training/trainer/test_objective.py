@@ -285,16 +285,6 @@ def test_lpips_without_its_weights_is_refused_before_anything_starts(tmp_path, p
             {"objective": {"perceptual": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}},
             "is for flows, and an LR encoder",
         ),
-        (
-            {"objective": {"l1": 1.0}, "network": {"kind": "rrdb", "scale": 4, **TINY}},
-            "an LR encoder's whole loss is L1",
-        ),
-        (
-            {"objective": {"lr_consistency": 1.0}},
-            "lr_consistency is for images that objective.l1 or perceptual decod",
-        ),
-        ({"objective": {"perceptual_loss": "lpips"}}, r"perceptual_loss: .*\(it is 'lpips'\)"),
-        ({"objective": {"perceptual_tau": 3.0}}, "perceptual_tau: "),
     ],
 )
 def test_what_cannot_be_computed_is_refused_in_one_line(changes, message):

@@ -231,21 +231,14 @@ def test_an_encoder_of_another_shape_is_refused(tmp_path, photos):
 
 def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):
     out = ["--data", str(photos), "--out", str(tmp_path / "run")]
-    overrides = [
-        "network.nf=8",
-        "network.blocks=2",
-        "network.steps=1",
-        "network.hidden=8",
-        "data.crop=16",
-    ]
-    overrides += ["data.batch=2", "data.workers=0", "data.narrowest=0", "schedule.iterations=2"]
-    overrides += ["schedule.log_every=1", "hardware.accelerator=cpu"]
-    arguments = [
-        "--config",
-        "x4-small",
-        *out,
-        *(part for override in overrides for part in ("--set", override)),
-    ]
+    overrides = (
+        "network.nf=8 network.blocks=2 network.steps=1 network.hidden=8 data.crop=16 data.batch=2 "
+        "data.workers=0 data.narrowest=0 schedule.iterations=2 schedule.log_every=1 "
+        "hardware.accelerator=cpu"
+    )
+    arguments = ["--config", "x4-small", *out]
+    for override in overrides.split():
+        arguments += ["--set", override]
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 0, result.output
     assert "srflow-export --ckpt" in result.output
@@ -257,18 +250,6 @@ def test_the_command_trains_resumes_and_fails_in_one_line(tmp_path, photos):
     assert "--resume" in again.output
     resumed = CliRunner().invoke(train, [*out, "--resume"])  # with the run's own configuration
     assert (resumed.exit_code, resumed.output.count("warning")) == (0, 0)
-    wrong = CliRunner().invoke(
-        train, ["--config", "x5", "--data", str(photos), "--out", str(tmp_path / "other")]
-    )
-    assert wrong.exit_code == 1
-    assert "x4-small" in wrong.output
-    assert not (tmp_path / "other").exists()
-    assert (
-        CliRunner()
-        .invoke(train, ["--data", str(photos), "--out", str(tmp_path / "other")])
-        .exit_code
-        == 1
-    )
 
 
 def test_a_residual_flow_refuses_an_encoder_whose_image_has_another_base(tmp_path, photos):

@@ -33,7 +33,8 @@ NameOf = Callable[[str], str]
 
 def _count(state: Mapping[str, Tensor], pattern: str) -> int:
     """1 + the largest number that the pattern's group matches in a key; 0 if none does."""
-    return max((int(match[1]) + 1 for key in state if (match := re.match(pattern, key))), default=0)
+    matches = [re.match(pattern, key) for key in state]
+    return max((int(match[1]) + 1 for match in matches if match), default=0)
 
 
 def _channels(state: Mapping[str, Tensor], key: str, axis: int = 0) -> int:
@@ -73,22 +74,17 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], NameOf]:
     else:
         first_keys = ", ".join(list(state)[:3]) or "(none)"
         raise CheckpointError(f"no known network: the first keys are {first_keys}; {_EXPECTED}")
-    if (
-        (colours := _channels(state, f"{first}.weight", 1)) != 3
-        or doublings not in (1, 2, 3, 4)
-        or not blocks
-    ):
+    colours = _channels(state, f"{first}.weight", 1)
+    if colours != 3 or doublings not in (1, 2, 3, 4) or not blocks:
         raise CheckpointError(
             f"an RRDB network with {blocks} blocks, {colours} input channels and "
             f"×{2 ** max(doublings, 0)} upsampling; only ×2, ×4, ×8 and ×16 networks on RGB are "
             "supported"
         )
-    nf = _channels(state, f"{first}.weight")
-    growth = _channels(state, f"{dense}.weight")
     fields = {
         "scale": 2**doublings,
-        "nf": nf,
-        "growth": growth,
+        "nf": _channels(state, f"{first}.weight"),
+        "growth": _channels(state, f"{dense}.weight"),
         "blocks": blocks,
         "trunk_skip": trunk_skip,
     }
@@ -96,7 +92,9 @@ def detect_rrdb(state: Mapping[str, Tensor]) -> tuple[dict[str, Any], NameOf]:
 
 
 def detect_srflow(
-    state: Mapping[str, Tensor], *, stacked_blocks: tuple[int, ...] | None = None
+    state: Mapping[str, Tensor],
+    *,
+    stacked_blocks: tuple[int, ...] | None = None,
 ) -> SRFlowConfig:
     """Detect the configuration of a network of any variant in the published key layout.
 
@@ -108,19 +106,20 @@ def detect_srflow(
     Raises:
         CheckpointError: saying what is missing or does not fit.
     """
-    of_encoder = {
-        key.removeprefix("RRDB."): value for key, value in state.items() if key.startswith("RRDB.")
-    }
+    of_encoder = {}
+    for key, value in state.items():
+        if key.startswith("RRDB."):
+            of_encoder[key.removeprefix("RRDB.")] = value
     encoder, _ = detect_rrdb(of_encoder)
     conditional, plain, splits = _flow_layers(state)
     levels, steps, transitions = _level_structure(conditional, plain, splits)
-    split_levels = tuple(
-        level for level, end in enumerate(_level_ends(conditional), start=1) if end + 1 in splits
-    )
+    ends = enumerate(_level_ends(conditional), start=1)
+    split_levels = tuple(level for level, end in ends if end + 1 in splits)
     prefix = f"flowUpsamplerNet.layers.{conditional[0]}.affine.fFeatures"
     kernel = _channels(state, f"{prefix}.2.weight", 2)
     actnorm = f"{prefix}.0.actnorm.bias" in state
-    hidden, condition = (_channels(state, f"{prefix}.0.weight", axis) for axis in (0, 1))
+    hidden = _channels(state, f"{prefix}.0.weight", 0)
+    condition = _channels(state, f"{prefix}.0.weight", 1)
     variant: Variant = "published"
     if kernel == 3:
         variant = "paper"
@@ -130,11 +129,14 @@ def detect_srflow(
     try:
         if stacked_blocks is None:
             stacked_blocks = default_stacked_blocks(
-                variant, scale=encoder["scale"], blocks=encoder["blocks"], count=groups
+                variant,
+                scale=encoder["scale"],
+                blocks=encoder["blocks"],
+                count=groups,
             )
         config = SRFlowConfig.of_variant(
             variant,
-            **{name: encoder[name] for name in ("scale", "nf", "growth", "blocks")},
+            **encoder,
             levels=levels,
             steps=steps,
             transition_steps=transitions,
@@ -167,7 +169,8 @@ def _flow_layers(state: Mapping[str, Tensor]) -> tuple[list[int], list[int], set
         raise CheckpointError(
             f"no conditional flow steps (flowUpsamplerNet.layers.*.affine.*) found; {_EXPECTED}"
         )
-    return sorted(layers["affine"]), sorted(layers["invconv"] - layers["affine"]), layers["conv"]
+    transitions = layers["invconv"] - layers["affine"]
+    return sorted(layers["affine"]), sorted(transitions), layers["conv"]
 
 
 def _level_ends(conditional: list[int]) -> list[int]:
@@ -176,7 +179,9 @@ def _level_ends(conditional: list[int]) -> list[int]:
 
 
 def _level_structure(
-    conditional: list[int], plain: list[int], splits: set[int]
+    conditional: list[int],
+    plain: list[int],
+    splits: set[int],
 ) -> tuple[int, int, int]:
     """L, K and the number of transition steps, which must be the same for every level."""
     levels = len(_level_ends(conditional))
@@ -198,8 +203,7 @@ def _level_structure(
 
 @torch.no_grad()
 def fit_trunk_skip(model: RRDB) -> None:
-    """Give the network the skip with which it enlarges: its picture of a smooth image reduces to
-    that image.
+    """Give the network the skip with which it enlarges a smooth image, instead of changing it.
 
     `last_block`, as SRFlow's encoders have it, unless `first_conv`, as ESRGAN's networks have it,
     clearly fits better.
@@ -213,8 +217,9 @@ def _error(model: RRDB, skip: TrunkSkip) -> float:
     """Root mean square error of the reduced picture, for values in [0, 1]."""
     lr = _smooth_image()
     model.trunk_skip = skip
+    difference = F.avg_pool2d(model(lr), model.scale) - lr
     # networks do not enlarge well at borders
-    inner = (F.avg_pool2d(model(lr), model.scale) - lr)[..., 4:-4, 4:-4]
+    inner = difference[..., 4:-4, 4:-4]
     return float(inner.square().mean().sqrt())
 
 
@@ -222,14 +227,9 @@ def _smooth_image() -> Tensor:
     """Waves of different directions in the channels, 1×3×24×24, from 0.25 to 0.75."""
     columns = torch.arange(_SIDE) / _SIDE * 2 * math.pi
     rows = columns[:, None]
-    return (
-        torch.stack(
-            [
-                torch.sin(rows + columns),
-                torch.cos(rows - columns),
-                torch.sin(rows).expand(_SIDE, _SIDE),
-            ]
-        )[None]
-        .mul(0.25)
-        .add(0.5)
-    )
+    waves = [
+        torch.sin(rows + columns),
+        torch.cos(rows - columns),
+        torch.sin(rows).expand(_SIDE, _SIDE),
+    ]
+    return 0.25 * torch.stack(waves)[None] + 0.5

@@ -41,7 +41,9 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def load_checkpoint(
-    path: AnyPath, *, stacked_blocks: tuple[int, ...] | None = None
+    path: AnyPath,
+    *,
+    stacked_blocks: tuple[int, ...] | None = None,
 ) -> SRFlow | Encoder:
     """Load the network in a checkpoint file: float32, on the CPU, in eval mode.
 
@@ -60,7 +62,9 @@ def load_checkpoint(
 
 
 def load_with_notes(
-    path: AnyPath, *, stacked_blocks: tuple[int, ...] | None = None
+    path: AnyPath,
+    *,
+    stacked_blocks: tuple[int, ...] | None = None,
 ) -> tuple[SRFlow | Encoder, dict[str, Any]]:
     """Load a checkpoint as :func:`load_checkpoint` does, and the notes given to
     :func:`save_checkpoint`.
@@ -68,7 +72,7 @@ def load_with_notes(
     The notes are empty for files that are not ours.
 
     Raises:
-        CheckpointError: , also for notes that are not JSON.
+        CheckpointError: also for notes that are not JSON.
     """
     model, metadata = _open_checkpoint(path, stacked_blocks)
     try:
@@ -98,8 +102,7 @@ def reduction_of(notes: Mapping[str, Any]) -> Reduction:
 
 
 def default_tau_of(notes: Mapping[str, Any]) -> tuple[float | None, bool]:
-    """The default τ of the bundle that a checkpoint's training began with, and whether it was
-    scaled by the picture.
+    """The default τ of the bundle that a training began with, and whether it was auto.
 
     None if the notes do not say.
     """
@@ -122,7 +125,9 @@ def _open_checkpoint(
         if any(key.startswith("flowUpsamplerNet.") for key in state):
             network = detect_srflow(state, stacked_blocks=stacked_blocks)
             return _fill_missing(
-                lambda: SRFlow(network), state, published_srflow_name(network)
+                lambda: SRFlow(network),
+                state,
+                published_srflow_name(network),
             ), metadata
         fields, name_of = detect_rrdb(state)
         model = _fill_missing(lambda: RRDB(**fields), state, name_of)
@@ -159,11 +164,12 @@ def load_encoder(path: AnyPath) -> Encoder:
 
 
 def save_checkpoint(
-    path: AnyPath, model: SRFlow | Encoder, *, notes: Mapping[str, Any] | None = None
+    path: AnyPath,
+    model: SRFlow | Encoder,
+    *,
+    notes: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write our `.safetensors` atomically: weights, with the network's config and notes
-    (JSON-ready) as metadata.
-    """
+    """Write our `.safetensors` atomically, with the network's config and notes as metadata."""
     if isinstance(model, SRFlow):
         network = {"kind": "srflow", **model.config.to_dict()}
     else:
@@ -173,9 +179,9 @@ def save_checkpoint(
         "network": json.dumps(network),
         "notes": json.dumps(dict(notes or {})),
     }
-    state = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()
-    }
+    state = {}
+    for name, tensor in model.state_dict().items():
+        state[name] = tensor.detach().cpu().contiguous()
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomically(Path(path), safetensors.torch.save(state, metadata))
 
@@ -212,9 +218,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: refused: the file {what}; nothing in it was executed. Save only the "
             "network's state_dict"
         ) from error
-    except (
-        Exception
-    ) as error:  # damaged files make torch's reader raise nearly anything, struct.error for one
+    # damaged files make torch's reader raise nearly anything, struct.error for one
+    except Exception as error:
         raise CheckpointError(
             f"{path}: the checkpoint is damaged, perhaps cut off: copy or save it again "
             f"({_first_line(error)[:80]})"
@@ -242,12 +247,8 @@ def _unwrap(path: Path, content: object) -> dict[str, Tensor]:
             raise CheckpointError(
                 f"{path}: entry {name!r} is a {type(tensor).__name__}; only tensors were expected"
             )
-        dense = (
-            tensor.layout == torch.strided
-            and tensor.device.type == "cpu"
-            and not tensor.is_quantized
-        )
-        if not dense or not tensor.is_floating_point():
+        # a quantised tensor has no floating-point type
+        if tensor.layout != torch.strided or not tensor.is_floating_point():
             raise CheckpointError(
                 f"{path}: tensor {name!r} is not an ordinary floating-point tensor"
             )
@@ -278,9 +279,8 @@ def _load_own(state: dict[str, Tensor], metadata: Mapping[str, str]) -> SRFlow |
 def _rename_as_saved(model: Model, state: Mapping[str, Tensor]) -> Model:
     """Collapse the kernels of a plain encoder if the file's are."""
     encoder = getattr(model, "encoder", model)
-    if isinstance(encoder, PlainEncoder) and not any(
-        name.endswith("conv_first.middle") for name in state
-    ):
+    is_composed = any(name.endswith("conv_first.middle") for name in state)
+    if isinstance(encoder, PlainEncoder) and not is_composed:
         encoder.collapse()
     return model
 
@@ -290,23 +290,23 @@ def _fill_missing(
     state: Mapping[str, Tensor],
     name_of: Callable[[str], str | None] | None,
 ) -> Model:
-    """Build the network with the file's tensors, comparing names and shapes before allocating
-    memory.
+    """Build the network with the file's tensors, after comparing names and shapes.
 
-    name_of: our tensor names → the file's; None if they are the same.
+    Args:
+        name_of: our tensor names → the file's; None if they are the same.
     """
     with torch.device("meta"):
         model = build()
     expected = model.state_dict()
-    ours = (
-        {name: state[name] for name in expected}
-        if name_of is None
-        else from_published(state, expected, name_of)
-    )
-    known = set(expected) if name_of is None else {name_of(name) for name in expected}
-    unknown = [
-        name for name in state if name not in known and not name.startswith("flowUpsamplerNet.f.")
-    ]
+    known: set[str | None]
+    if name_of is None:
+        ours = {name: state[name] for name in expected}
+        known = set(expected)
+    else:
+        ours = from_published(state, expected, name_of)
+        known = {name_of(name) for name in expected}
+    others = [name for name in state if name not in known]
+    unknown = [name for name in others if not name.startswith("flowUpsamplerNet.f.")]
     if unknown:
         raise CheckpointError(
             f"tensor {unknown[0]!r} belongs to another network: {len(unknown)} tensors are unknown"
@@ -319,9 +319,10 @@ def _fill_missing(
     copies = {name: ours[name].to(tensor.dtype, copy=True) for name, tensor in expected.items()}
     model.load_state_dict(copies, assign=True)
     for name, tensor in model.state_dict().items():
-        if name.endswith("mix.weight") and not bool(
-            torch.linalg.slogdet(tensor.double()).logabsdet.isfinite()
-        ):
+        if not name.endswith("mix.weight"):
+            continue
+        log_det = torch.linalg.slogdet(tensor.double()).logabsdet
+        if not log_det.isfinite():
             raise CheckpointError(
                 f"tensor {name} has no inverse: the training run that wrote the file diverged"
             )

@@ -104,7 +104,9 @@ def _is_interleaved(name: str) -> bool:
 
 
 def from_published(
-    state: Mapping[str, Tensor], names: Iterable[str], name_of: Callable[[str], str | None]
+    state: Mapping[str, Tensor],
+    names: Iterable[str],
+    name_of: Callable[[str], str | None],
 ) -> dict[str, Tensor]:
     """Convert a published state dict to our names, with heads in halves.
 

@@ -154,14 +154,15 @@ class Crops(Dataset[Batch]):
         shift = self.settings.hr_shift
         down, right = rng.integers(-shift, shift + 1, size=2)
         hr = _square(pixels, top + down, left + right, size)
-        teacher = hr[..., :0] if taught is None else _square(taught, top, left, size)
+        teacher = hr[..., :0]
+        if taught is not None:
+            teacher = _square(taught, top, left, size)
         if lr_pixels is None:
             # leaves rng's own numbers as they are
             lr, window = self._downscaled(pixels, top, left, size, rng.spawn(1)[0])
         else:
-            lr = window = _square(
-                lr_pixels, top // self.scale, left // self.scale, size // self.scale
-            )
+            places = (side // self.scale for side in (top, left, size))
+            lr = window = _square(lr_pixels, *places)
         flipped = tuple(axis for axis in _FLIPPED[self.settings.flip] if rng.random() < 0.5)
         transposed = self.settings.transposes and rng.random() < 0.5
         noise = torch.empty(0, size, size)
@@ -188,11 +189,18 @@ class Crops(Dataset[Batch]):
         read = self.decoder.pixels
         rows = photo.height // self.scale
         columns = photo.width // self.scale
-        pixels = read(photo.path, height=photo.height, width=photo.width, halvings=photo.halvings)
+        pixels = read(
+            photo.path,
+            height=photo.height,
+            width=photo.width,
+            halvings=photo.halvings,
+        )
         lr = None if photo.lr is None else read(photo.lr, height=rows, width=columns)
-        if photo.teacher is None:
-            return pixels, lr, None
-        return pixels, lr, read(photo.teacher, height=self.scale * rows, width=self.scale * columns)
+        taught = None
+        if photo.teacher is not None:
+            height = self.scale * rows
+            taught = read(photo.teacher, height=height, width=self.scale * columns)
+        return pixels, lr, taught
 
     def _place(self, rng: Generator, pixels: Pixels, crop: int) -> tuple[int, int]:
         """Top and left of the most detailed of `choose_of` random squares."""
@@ -208,7 +216,12 @@ class Crops(Dataset[Batch]):
         return int(top), int(left)
 
     def _downscaled(
-        self, pixels: Pixels, top: int, left: int, size: int, rng: Generator
+        self,
+        pixels: Pixels,
+        top: int,
+        left: int,
+        size: int,
+        rng: Generator,
     ) -> tuple[Pixels | None, Pixels]:
         """The damaged LR image of a square, or None.
 
@@ -218,7 +231,8 @@ class Crops(Dataset[Batch]):
         clean = degradation is None or rng.random() < degradation.clean
         soft = degradation is not None and rng.random() < degradation.soft
         if degradation is None or (clean and not soft):
-            return None, _surroundings(pixels, top, left, size, _MARGIN * self.scale)
+            window = _surroundings(pixels, top, left, size, _MARGIN * self.scale)
+            return None, window
         window = _surroundings(pixels, top, left, size, MARGIN * self.scale)
         reduction = self.settings.reduction
         lr = degrade(
@@ -255,7 +269,13 @@ def _square(pixels: Pixels, top: int, left: int, side: int) -> Pixels:
     return pixels[top : top + side, left : left + side]
 
 
-def _surroundings(pixels: Pixels, top: int, left: int, side: int, margin: int) -> Pixels:
+def _surroundings(
+    pixels: Pixels,
+    top: int,
+    left: int,
+    side: int,
+    margin: int,
+) -> Pixels:
     """A square with a margin around it.
 
     Beyond its borders the photograph is mirrored, as in reductions.

@@ -83,7 +83,11 @@ def _damage_once(image: Tensor, settings: Degradation, rng: Generator) -> Tensor
 
 
 def _damage_in_passes(
-    image: Tensor, settings: Degradation, height: int, width: int, rng: Generator
+    image: Tensor,
+    settings: Degradation,
+    height: int,
+    width: int,
+    rng: Generator,
 ) -> Tensor:
     """Damage an image on its way to the LR size, by all operations in random order."""
     names = list(_OPERATIONS)
@@ -99,7 +103,11 @@ def _damage_in_passes(
 
 
 def gaussian_blur(
-    image: Tensor, widths: tuple[float, float], *, angle: float = 0.0, zoom: float = 1.0
+    image: Tensor,
+    widths: tuple[float, float],
+    *,
+    angle: float = 0.0,
+    zoom: float = 1.0,
 ) -> Tensor:
     """Blur N×C×H×W by a Gaussian.
 
@@ -137,7 +145,12 @@ def _filter(image: Tensor, shares: Values) -> Tensor:
     return torch.from_numpy(filtered.astype(np.float32))
 
 
-def _blur(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
+def _blur(
+    image: Tensor,
+    settings: Degradation,
+    zoom: float,
+    rng: Generator,
+) -> Tensor:
     """A Gaussian, or a sinc filter's disc in the spectrum. zoom: pixels per LR pixel."""
     if rng.random() < settings.sinc:
         frequencies = np.hypot(*_frequencies(image, zoom))
@@ -148,7 +161,12 @@ def _blur(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> 
     return gaussian_blur(image, widths, angle=rng.uniform(0, math.pi), zoom=zoom)
 
 
-def _resize(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
+def _resize(
+    image: Tensor,
+    settings: Degradation,
+    zoom: float,
+    rng: Generator,
+) -> Tensor:
     """Change both sides by a factor that is as often under x as it is over 1/x."""
     low, high = settings.resize_factor
     factor = math.exp(rng.uniform(math.log(low), math.log(high)))
@@ -161,10 +179,21 @@ def _resize_to(image: Tensor, height: int, width: int, rng: Generator) -> Tensor
     if mode == "area" and height < image.shape[2]:  # areas do not enlarge: they would repeat pixels
         return F.interpolate(image, (height, width), mode="area")
     mode = "bilinear" if mode == "area" else mode
-    return F.interpolate(image, (height, width), mode=mode, align_corners=False, antialias=True)
+    return F.interpolate(
+        image,
+        (height, width),
+        mode=mode,
+        align_corners=False,
+        antialias=True,
+    )
 
 
-def _noise(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
+def _noise(
+    image: Tensor,
+    settings: Degradation,
+    zoom: float,
+    rng: Generator,
+) -> Tensor:
     """Add Gaussian or Poisson noise, for each channel or the same for all three."""
     pixels = image.clamp(0, 1)
     light = pixels.mean(dim=1, keepdim=True) if rng.random() < settings.gray else pixels
@@ -178,7 +207,12 @@ def _noise(image: Tensor, settings: Degradation, zoom: float, rng: Generator) ->
     return (pixels + noise).clamp(0, 1)
 
 
-def _compression(image: Tensor, settings: Degradation, zoom: float, rng: Generator) -> Tensor:
+def _compression(
+    image: Tensor,
+    settings: Degradation,
+    zoom: float,
+    rng: Generator,
+) -> Tensor:
     """Encode as JPEG or WebP and decode, with the blocks anywhere, because crops lie anywhere."""
     quality = int(rng.integers(*settings.quality, endpoint=True))
     top, left = rng.integers(_CODING_BLOCK, size=2)

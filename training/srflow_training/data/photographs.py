@@ -201,7 +201,13 @@ class Photos:
         ImageError: if there is no image file, or none that can be used.
     """
 
-    def __init__(self, folder: Path, settings: DataSettings, scale: int, report: Report) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: DataSettings,
+        scale: int,
+        report: Report,
+    ) -> None:
         self.folder = folder
         self.report = report
         self.step = scale if settings.lr or settings.teacher else 1
@@ -241,7 +247,9 @@ class Photos:
         of its area.
         """
         position = np.searchsorted(
-            self._weights[:-1], rng.random() * self._weights[-1], side="right"
+            self._weights[:-1],
+            rng.random() * self._weights[-1],
+            side="right",
         )
         return self.sizes[int(position)]
 
@@ -259,7 +267,10 @@ def report_skipped(skipped: Sequence[str], report: Report, *, start: str = "skip
 
 
 def _sizes_of(
-    path: Path, settings: DataSettings, needed: int, companions: Sequence[_Companions]
+    path: Path,
+    settings: DataSettings,
+    needed: int,
+    companions: Sequence[_Companions],
 ) -> list[Photo]:
     """The sizes at which a file is used. Raises: ImageError if it cannot be used."""
     height, width = size_of(path)
@@ -376,7 +387,14 @@ class Decoder:
             remove_stale_parts_in(self.folder)
             self._reserve = _SHARE_OF_FREE_DISK * shutil.disk_usage(self.folder).free
 
-    def pixels(self, path: Path, *, height: int, width: int, halvings: int = 0) -> Pixels:
+    def pixels(
+        self,
+        path: Path,
+        *,
+        height: int,
+        width: int,
+        halvings: int = 0,
+    ) -> Pixels:
         """Read height×width×3, 8-bit sRGB, upright, read-only.
 
         Height and width are expected after the halvings.

@@ -28,7 +28,6 @@ Counts = Count | Integers
 """One for all levels, or one for each."""
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
-SCALES = (2, 4, 8, 16)
 ENCODERS: tuple[EncoderKind, ...] = get_args(EncoderKind)
 ENCODER_FIELDS: dict[EncoderKind, tuple[str, ...]] = {
     "rrdb": ("scale", "nf", "growth", "blocks", "trunk_skip", "image_base"),
@@ -139,9 +138,8 @@ class SRFlowConfig:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            object.__setattr__(
-                self, field.name, _check_field(field.name, getattr(self, field.name))
-            )
+            value = _check_field(field.name, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
         for name in sorted({*ENCODER_FIELDS["rrdb"]} - {*ENCODER_FIELDS[self.encoder]}):
             if getattr(self, name) != getattr(type(self), name):
                 raise ArgumentError(
@@ -367,7 +365,11 @@ _VARIANT_FIELDS["bounded"] = {
 
 
 def default_stacked_blocks(
-    variant: Variant, *, scale: int, blocks: int, count: int | None = None
+    variant: Variant,
+    *,
+    scale: int,
+    blocks: int,
+    count: int | None = None,
 ) -> tuple[int, ...]:
     """Choose the RRDB blocks that condition the flow if nothing says which: count, or five in
     `paper`, four otherwise.

@@ -122,14 +122,20 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def features(
-        self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0
+        self,
+        lr: Tensor,
+        *,
+        block_indices: tuple[int, ...] = (),
+        max_exponent: int = 0,
     ) -> EncoderFeatures:
         """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent
         LR sides.
         """
 
     def _through_blocks(
-        self, x: Tensor, block_indices: tuple[int, ...]
+        self,
+        x: Tensor,
+        block_indices: tuple[int, ...],
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The last block's output, and those of the named blocks; the others' are not kept."""
         outputs = {}
@@ -213,7 +219,11 @@ class RRDB(Encoder):
         self.conv_last = _conv3x3(nf, 3)
 
     def features(
-        self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0
+        self,
+        lr: Tensor,
+        *,
+        block_indices: tuple[int, ...] = (),
+        max_exponent: int = 0,
     ) -> EncoderFeatures:
         """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent
         LR sides.

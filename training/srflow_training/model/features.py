@@ -1,6 +1,4 @@
-"""The condition u of a level, and convolutions on it that never enlarge what nearest interpolation
-repeats.
-"""
+"""The condition u of a level, and convolutions on it that enlarge nothing."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ class LevelFeatures:
         return enlarged if self.own is None else torch.cat([self.own, enlarged], dim=1)
 
     def conv(self, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """The convolution of u, N×out×H×W;
+        """The convolution of u, N×out×H×W.
 
         Pixels of a cell of factor×factor equal ones need no kernel of 9 taps: those at its edges
         see two cells, the others one. That leaves 4 of 9 multiply-adds at factor 2, and 2.25 at 4,
@@ -46,33 +44,29 @@ class LevelFeatures:
         Args:
             weight: out×(C₁ + C₂)×3×3, or out×C₁×1×1 if nothing is enlarged.
         """
-        if self.small is None:
-            assert self.own is not None
-            return F.conv2d(self.own, weight, bias, padding=weight.shape[-1] // 2)
+        if self.small is None or self.own is None:
+            return F.conv2d(self.u(), weight, bias, padding=weight.shape[-1] // 2)
         small, weight = _as_autocast(self.small, weight)
-        if self.own is None:
-            height, width = (self.factor * size for size in small.shape[2:])
-            part = small.new_zeros(len(small), len(weight), height, width).contiguous(
-                memory_format=_layout(small)
-            )
-            if bias is not None:
-                part = part + bias[:, None, None].to(part.dtype)
-            return _add_enlarged(part, small, weight, self.factor)
         own_channels = self.own.shape[1]
         part = F.conv2d(self.own, weight[:, :own_channels], bias, padding=1)
         return _add_enlarged(part, small, weight[:, own_channels:], self.factor)
 
 
 class Projection(nn.Module):
-    """u of a level from the encoder's features at the LR size: a 1×1 convolution, LeakyReLU, and
-    pixel shuffle.
+    """u of a level from features at the LR size: a 1×1 convolution, LeakyReLU, and pixel shuffle.
 
     Args:
         exponent: the level has 2^exponent times the LR image's sides. Smaller levels see all of its
             pixels, as channels.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, exponent: int) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        exponent: int,
+    ) -> None:
         super().__init__()
         self.exponent = exponent
         cell = 4 ** abs(exponent)
@@ -86,7 +80,9 @@ class Projection(nn.Module):
         if self.exponent < 0:
             features = F.pixel_unshuffle(features, 2**-self.exponent)
         u = lrelu(self.conv(features))
-        return LevelFeatures(own=F.pixel_shuffle(u, 2**self.exponent) if self.exponent > 0 else u)
+        if self.exponent > 0:
+            u = F.pixel_shuffle(u, 2**self.exponent)
+        return LevelFeatures(own=u)
 
 
 class CellRows(NamedTuple):
@@ -109,23 +105,20 @@ class CellRows(NamedTuple):
     def sum_taps(self, weight: Tensor, *, dim: int) -> Tensor:
         """Sum the three taps of `weight` along a dimension that meet the same row of cells."""
         taps = list(zip(weight.unbind(dim), self.spread, strict=True))
-        rows = range(1 + self.before + self.after)
-        return torch.stack(
-            [torch.stack([tap for tap, row in taps if row == index]).sum(dim=0) for index in rows],
-            dim,
-        )
+        sums = []
+        for index in range(1 + self.before + self.after):
+            meeting = [tap for tap, row in taps if row == index]
+            sums.append(torch.stack(meeting).sum(dim=0))
+        return torch.stack(sums, dim)
 
 
 def rows_of_cell(factor: int) -> list[CellRows]:
     """All rows of a cell of factor×factor equal pixels, factor ≥ 2, in order."""
-    inside = (
-        [CellRows("inside", tuple(range(1, factor - 1)), 0, 0, (0, 0, 0))] if factor > 2 else []
-    )
-    return [
-        CellRows("first", (0,), 1, 0, (0, 1, 1)),
-        *inside,
-        CellRows("last", (factor - 1,), 0, 1, (0, 0, 1)),
-    ]
+    rows = [CellRows("first", (0,), 1, 0, (0, 1, 1))]
+    if factor > 2:
+        rows.append(CellRows("inside", tuple(range(1, factor - 1)), 0, 0, (0, 0, 0)))
+    rows.append(CellRows("last", (factor - 1,), 0, 1, (0, 0, 1)))
+    return rows
 
 
 class _AddEnlarged(torch.autograd.Function):
@@ -135,7 +128,13 @@ class _AddEnlarged(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, part: Tensor, small: Tensor, weight: Tensor, factor: int) -> Tensor:
+    def forward(
+        ctx: Any,
+        part: Tensor,
+        small: Tensor,
+        weight: Tensor,
+        factor: int,
+    ) -> Tensor:
         ctx.save_for_backward(small, weight)
         ctx.factor = factor
         ctx.mark_dirty(part)
@@ -151,7 +150,8 @@ class _AddEnlarged(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         small, weight = ctx.saved_tensors
-        factor, (needs_small, needs_weight) = ctx.factor, ctx.needs_input_grad[1:3]
+        factor = ctx.factor
+        needs_small, needs_weight = ctx.needs_input_grad[1:3]
         layout = _layout(small)
         padded = F.pad(small, (1, 1, 1, 1))
         to_small = torch.zeros_like(padded) if needs_small else None
@@ -163,11 +163,9 @@ class _AddEnlarged(torch.autograd.Function):
                 for i in rows.positions
                 for j in columns.positions
             ]
-            cell = (cells[0] if len(cells) == 1 else torch.stack(cells).sum(dim=0)).contiguous(
-                memory_format=layout
-            )
+            cell = cells[0] if len(cells) == 1 else torch.stack(cells).sum(dim=0)
             to_window, to_kernel, _ = torch.ops.aten.convolution_backward(
-                cell,
+                cell.contiguous(memory_format=layout),
                 window,
                 kernel,
                 None,
@@ -184,38 +182,46 @@ class _AddEnlarged(torch.autograd.Function):
             if to_weight is not None:
                 by_rows = torch.stack([to_kernel[:, :, row] for row in rows.spread], dim=2)
                 to_weight += torch.stack([by_rows[..., column] for column in columns.spread], dim=3)
-        return gradient, None if to_small is None else to_small[:, :, 1:-1, 1:-1], to_weight, None
+        if to_small is not None:
+            to_small = to_small[:, :, 1:-1, 1:-1]
+        return gradient, to_small, to_weight, None
 
 
-def _add_enlarged(part: Tensor, small: Tensor, weight: Tensor, factor: int) -> Tensor:
+def _add_enlarged(
+    part: Tensor,
+    small: Tensor,
+    weight: Tensor,
+    factor: int,
+) -> Tensor:
     added: Tensor = _AddEnlarged.apply(part, small, weight, factor)  # type: ignore[no-untyped-call]
     return added
 
 
 def _kernels(
-    weight: Tensor, factor: int, layout: torch.memory_format
+    weight: Tensor,
+    factor: int,
+    layout: torch.memory_format,
 ) -> Iterator[tuple[CellRows, CellRows, Tensor]]:
     """For each kind of pixel in a cell: its rows and columns, and its kernel."""
     for rows in rows_of_cell(factor):
         by_rows = rows.sum_taps(weight, dim=2)
         for columns in rows_of_cell(factor):
-            yield rows, columns, columns.sum_taps(by_rows, dim=3).contiguous(memory_format=layout)
+            kernel = columns.sum_taps(by_rows, dim=3)
+            yield rows, columns, kernel.contiguous(memory_format=layout)
 
 
 def _window(padded: Tensor, rows: CellRows, columns: CellRows) -> Tensor:
     """Cut out the cells that pixels see; they have a border of one cell."""
-    spans = [
-        slice(1 - seen.before, size - 1 + seen.after)
-        for seen, size in zip((rows, columns), padded.shape[2:], strict=True)
-    ]
-    return padded[:, :, spans[0], spans[1]]
+    height, width = padded.shape[2:]
+    seen_rows = slice(1 - rows.before, height - 1 + rows.after)
+    seen_columns = slice(1 - columns.before, width - 1 + columns.after)
+    return padded[:, :, seen_rows, seen_columns]
 
 
 def _layout(tensor: Tensor) -> torch.memory_format:
-    rows_of_pixels = (
-        tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
-    )
-    return torch.channels_last if rows_of_pixels else torch.contiguous_format
+    if tensor.is_contiguous() or not tensor.is_contiguous(memory_format=torch.channels_last):
+        return torch.contiguous_format
+    return torch.channels_last
 
 
 def _as_autocast(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -46,16 +46,13 @@ class Actnorm(nn.Module):
         return ActnormTransform(self.bias, self.logs)
 
     def fold(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight and bias of a convolution that is followed by this actnorm, given its weight
-        out×in×k×k.
-        """
+        """Weight and bias of a convolution of this weight that is followed by this actnorm."""
         gain = self.logs.exp()
         return weight * gain.view(-1, 1, 1, 1), (self.bias * gain).flatten()
 
     @torch.no_grad()
     def initialize(self, h: Tensor) -> None:
-        """Set bias and logs so that this batch leaves with zero mean and unit variance in every
-        channel.
+        """Set bias and logs so that this batch leaves with zero mean and unit variance.
 
         Does nothing unless `average` is set: the mean of a statistic over all processes that hold a
         share of the batch.
@@ -63,7 +60,8 @@ class Actnorm(nn.Module):
         if self.average is None:
             return
         mean = self.average(h.mean(dim=(0, 2, 3), keepdim=True))
-        std = self.average((h - mean).square().mean(dim=(0, 2, 3), keepdim=True)).sqrt()
+        squares = (h - mean).square()
+        std = self.average(squares.mean(dim=(0, 2, 3), keepdim=True)).sqrt()
         self.bias.copy_(-mean)
         self.logs.copy_(-torch.log(std + 1e-6))
         self.initialized.fill_(True)
@@ -74,7 +72,8 @@ class InvertibleConv(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.linalg.qr(torch.randn(channels, channels))[0].contiguous())
+        rotation, _ = torch.linalg.qr(torch.randn(channels, channels))
+        self.weight = nn.Parameter(rotation.contiguous())
 
 
 class ZerosConv(nn.Module):
@@ -83,7 +82,13 @@ class ZerosConv(nn.Module):
     Weight, bias and logs start at zero.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: int = 3,
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(out_channels, in_channels, kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(out_channels))
@@ -93,7 +98,8 @@ class ZerosConv(nn.Module):
         """N×in×H×W → N×out×H×W, in the parameters' type."""
         gain = torch.exp(3 * self.logs)
         weight = self.weight * gain[..., None]
-        y = F.conv2d(x, weight, self.bias * gain.flatten(), padding=weight.shape[-1] // 2)
+        bias = self.bias * gain.flatten()
+        y = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
         # mixed precision rounds the convolution, not what the flow's state meets
         return y.to(self.logs.dtype)
 
@@ -108,7 +114,12 @@ class ConditionalNet(nn.Module):
     """
 
     def __init__(
-        self, state_channels: int, out_channels: int, config: SRFlowConfig, *, level: int
+        self,
+        state_channels: int,
+        out_channels: int,
+        config: SRFlowConfig,
+        *,
+        level: int,
     ) -> None:
         super().__init__()
         hidden = config.hidden_at(level) if state_channels else config.injector_hidden_at(level)
@@ -119,7 +130,13 @@ class ConditionalNet(nn.Module):
         self.conv1: nn.Conv2d | None = None
         self.conv1_on_u: nn.Conv2d | None = None
         if config.condition_kernel == 3:
-            self.conv1 = nn.Conv2d(state_channels + condition, hidden, 3, padding=1, bias=bias)
+            self.conv1 = nn.Conv2d(
+                state_channels + condition,
+                hidden,
+                3,
+                padding=1,
+                bias=bias,
+            )
         else:
             self.conv1_on_u = nn.Conv2d(condition, hidden, 1, bias=bias)
             if state_channels:
@@ -133,9 +150,7 @@ class ConditionalNet(nn.Module):
         self.clamp = config.clamp_at(level)
 
     def first_on_u(self) -> tuple[Tensor, Tensor | None]:
-        """Weight, hidden×condition×k×k, and bias of the first convolution's part on u, before its
-        actnorm.
-        """
+        """Weight and bias of the first convolution's part on u, before its actnorm."""
         if self.conv1_on_u is not None:
             return self.conv1_on_u.weight, self.conv1_on_u.bias
         assert self.conv1 is not None  # for the type checker: there is one of both
@@ -155,20 +170,17 @@ class ConditionalNet(nn.Module):
         return weight, bias
 
     def forward(self, on_u: Tensor, h_a: Tensor | None = None) -> ElementwiseAffine:
-        """The affine map, given the first convolution's part on u, N×hidden×H×W, and h_a,
-        N×state×H×W.
-        """
+        """The affine map, given the first convolution's part on u, N×hidden×H×W, and h_a."""
         x = on_u if h_a is None else on_u + self._on_state(h_a)
         x = F.relu(_first_normalised(x, self.actnorm1))
         weight = self.conv2.weight
         bias = self.conv2.bias
         if self.actnorm2 is not None:
             weight, bias = self.actnorm2.fold(weight)
-        x = (
-            conv1x1(x, weight[..., 0, 0], bias)
-            if weight.shape[2] == 1
-            else F.conv2d(x, weight, bias, padding=1)
-        )
+        if weight.shape[2] == 1:
+            x = conv1x1(x, weight[..., 0, 0], bias)
+        else:
+            x = F.conv2d(x, weight, bias, padding=1)
         x = F.relu(_first_normalised(x, self.actnorm2))
         shift, s = self.conv3(x).chunk(2, dim=1)
         return ElementwiseAffine(self.log_scale(s), shift, self.order)
@@ -205,12 +217,15 @@ def bounded(x: Tensor, bound: float | None) -> Tensor:
 
 
 class Step(nn.Module):
-    """One flow step. Encoding: actnorm, invertible 1×1 convolution and, if conditional, injector
-    and coupling.
-    """
+    """One flow step: actnorm, 1×1 convolution and, if conditional, injector and coupling."""
 
     def __init__(
-        self, channels: int, config: SRFlowConfig, *, level: int, conditional: bool
+        self,
+        channels: int,
+        config: SRFlowConfig,
+        *,
+        level: int,
+        conditional: bool,
     ) -> None:
         super().__init__()
         self.actnorm = Actnorm(channels)
@@ -226,7 +241,12 @@ class Step(nn.Module):
         """Injector and coupling, or none."""
         return [net for net in (self.injector, self.coupling) if net is not None]
 
-    def encode(self, h: Tensor, mix: MixChannels, on_u: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    def encode(
+        self,
+        h: Tensor,
+        mix: MixChannels,
+        on_u: Sequence[Tensor],
+    ) -> tuple[Tensor, Tensor]:
         """Encode h, N×C×H×W; return it with the step's log-determinant, [N] or a scalar.
 
         Args:
@@ -260,9 +280,7 @@ class Step(nn.Module):
 
 
 class Split(nn.Module):
-    """Moves the second half of the channels to a latent, normalised by a mean and a scale predicted
-    from the rest.
-    """
+    """Moves the second half of the channels to a latent, normalised as the rest predicts."""
 
     def __init__(self, kept: int, leaving: int, config: SRFlowConfig) -> None:
         super().__init__()

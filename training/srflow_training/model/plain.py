@@ -45,8 +45,9 @@ class ComposedConv(nn.Module):
         with torch.autocast("cpu" if device == "meta" else device, enabled=False):
             taps = self.middle.permute(0, 2, 3, 1)  # in memory as it is, if channels are last there
             reduced = self.reduce @ taps.flatten(1)
-            kernel = (reduced.view(-1, taps.shape[3]) @ self.expand).view(len(reduced), 3, 3, -1)
-            return kernel.permute(0, 3, 1, 2) + F.pad(self.skip[:, :, None, None], (1, 1, 1, 1))
+            flat = reduced.view(-1, taps.shape[3]) @ self.expand
+            kernel = flat.view(len(reduced), 3, 3, -1).permute(0, 3, 1, 2)
+            return kernel + F.pad(self.skip[:, :, None, None], (1, 1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """N×in×h×w → N×out×h×w."""
@@ -134,7 +135,14 @@ class PlainEncoder(Encoder):
 
     kind = "plain"
 
-    def __init__(self, *, scale: int, nf: int, blocks: int, image_base: ImageBase = "none") -> None:
+    def __init__(
+        self,
+        *,
+        scale: int,
+        nf: int,
+        blocks: int,
+        image_base: ImageBase = "none",
+    ) -> None:
         super().__init__()
         self.scale = scale
         self.nf = nf
@@ -145,7 +153,11 @@ class PlainEncoder(Encoder):
         self.conv_image = ComposedConv(nf, 3 * scale**2)
 
     def features(
-        self, lr: Tensor, *, block_indices: tuple[int, ...] = (), max_exponent: int = 0
+        self,
+        lr: Tensor,
+        *,
+        block_indices: tuple[int, ...] = (),
+        max_exponent: int = 0,
     ) -> EncoderFeatures:
         """Compute features of lr, N×3×h×w in [0, 1], at the LR size: there are no others
         (max_exponent is 0).

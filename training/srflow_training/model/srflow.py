@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +53,7 @@ class Level(nn.Module):
 
     def all_steps(self) -> list[Step]:
         """Transition and conditional steps in encoding order."""
-        return [step for step in (*self.transitions, *self.steps) if isinstance(step, Step)]
+        return cast("list[Step]", [*self.transitions, *self.steps])
 
     def encode(self, h: Tensor, parts: Parts) -> tuple[Tensor, Tensor | None, Tensor]:
         """Encode h of the level below, N×C/4×2H×2W, given :meth:`parts_on_u`.
@@ -200,7 +200,9 @@ class SRFlow(nn.Module):
         return self._condition(lr, Level.parts_when_needed)
 
     def _condition(
-        self, lr: Tensor, parts_of: Callable[[Level, LevelFeatures], Parts]
+        self,
+        lr: Tensor,
+        parts_of: Callable[[Level, LevelFeatures], Parts],
     ) -> Condition:
         features = self.features(lr)
         encoder = self.encoder
@@ -338,15 +340,21 @@ class SRFlow(nn.Module):
     def latent_shapes(self, height: int, width: int) -> dict[int, tuple[int, int, int]]:
         """{level: (C, H, W)} for an LR image of height×width pixels."""
         shapes = {}
+        rows = self.config.scale * height
+        columns = self.config.scale * width
         for shape in self.config.level_shapes:
             if shape.latent_channels:
-                size = (self.config.scale * side // 2**shape.level for side in (height, width))
-                shapes[shape.level] = (shape.latent_channels, *size)
+                factor = 2**shape.level
+                size = (shape.latent_channels, rows // factor, columns // factor)
+                shapes[shape.level] = size
         return shapes
 
     @torch.no_grad()
     def sample(
-        self, lr: Tensor, tau: float = 0.8, generator: torch.Generator | None = None
+        self,
+        lr: Tensor,
+        tau: float = 0.8,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """Sample one image for each LR image, with latents from N(0, τ²): N×3×H×W, not clipped.
 
@@ -366,7 +374,7 @@ class SRFlow(nn.Module):
 
     def flow_levels(self) -> list[Level]:
         """Levels 1 … L."""
-        return [level for level in self.levels if isinstance(level, Level)]
+        return cast("list[Level]", [*self.levels])
 
     def actnorms(self) -> list[Actnorm]:
         """Every actnorm of the flow, including those inside conditional nets."""
@@ -374,7 +382,10 @@ class SRFlow(nn.Module):
 
     @torch.no_grad()
     def initialize_actnorms(
-        self, hr: Tensor, lr: Tensor, average: Average = lambda statistic: statistic
+        self,
+        hr: Tensor,
+        lr: Tensor,
+        average: Average = lambda statistic: statistic,
     ) -> None:
         """Initialise every actnorm from this batch, in encoding order. Call it once, before
         training.

@@ -32,7 +32,10 @@ def preset_names() -> list[str]:
 
 
 def load_settings(
-    config: str, overrides: Sequence[str] = (), *, stage: Stage = "flow"
+    config: str,
+    overrides: Sequence[str] = (),
+    *,
+    stage: Stage = "flow",
 ) -> RunSettings:
     """Load a preset by name or a YAML file by path, with `section.field=value` overrides.
 
