@@ -207,11 +207,6 @@ class Manifest:
             return FP32_GRAPHS
         return REQUIRED_FILES if self.precision == "fp32" else None
 
-    @property
-    def _name_and_digest(self) -> str:
-        """What provenance records of a model that cleaned a picture."""
-        return f"{self.name} {self.digest}"
-
     def to_json(self) -> str:
         """The text of manifest.json, with the other fields' digest.
 

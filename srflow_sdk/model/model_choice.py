@@ -20,7 +20,7 @@ from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
 from srflow_sdk.files.formats import SNIFFED_BYTES, recognise
 from srflow_sdk.files.passed_images import AnyImage, as_path_or_picture
 from srflow_sdk.geometry.sizes import OutputSize, check_scale
-from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle, open_unverified
 from srflow_sdk.pixels.damage import STRIP_ROWS, Damage, measure_damage, strips_of
 from srflow_sdk.pixels.in_memory import Pixels, unpacked
 from srflow_sdk.system.local_files import open_regular
@@ -68,9 +68,9 @@ def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> lis
     For None and "auto" the embedded. Only manifests are read.
     """
     if model is None or (isinstance(model, str) and model == BY_PICTURE):
-        return [Bundle._described(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
+        return [open_unverified(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
     if isinstance(model, (str, os.PathLike)) and model != "":
-        return [Bundle._described(model)]
+        return [open_unverified(model)]
     given: Iterable[Any] = model if isinstance(model, Iterable) else [model]
     if (bundles := list(given)) and all(isinstance(one, Bundle) for one in bundles):
         return bundles
@@ -90,7 +90,7 @@ def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[
         (one for one in bundles if one.manifest.removes_damage), key=_scale, default=None
     ):
         bundles = [
-            replace(one, _cleaner=cleaner) if _scale(one) > _scale(cleaner) else one
+            replace(one, cleaner=cleaner) if _scale(one) > _scale(cleaner) else one
             for one in bundles
         ]
     if isinstance(scale, OutputSize):
@@ -162,7 +162,7 @@ def choose_model(
     """
     check_scale(scale)
     bundles = needed(bundles_of(among), scale)
-    if len(bundles) == 1 and bundles[0]._cleaner is None:
+    if len(bundles) == 1 and bundles[0].cleaner is None:
         return ModelChoice(name=bundles[0].manifest.name, why="")
     seen, (height, width) = see_damage(picture, max_pixels=max_pixels, cancel=cancel)
     if isinstance(scale, OutputSize):
@@ -171,7 +171,7 @@ def choose_model(
             bundles, min(times, bundles[0].manifest.scale) if scale.max_side else times
         )
     suits = bundles[-1 if seen else 0]
-    cleaner = suits._cleaner.manifest.name if seen and suits._cleaner is not None else None
+    cleaner = suits.cleaner.manifest.name if seen and suits.cleaner is not None else None
     return ModelChoice(name=suits.manifest.name, why=seen or NO_DAMAGE, cleaner=cleaner)
 
 

@@ -36,7 +36,7 @@ from srflow_apps.clips.files import (
     record_in,
 )
 from srflow_apps.commands.signals import STOPPING, deferred_interrupts
-from srflow_sdk._version import __version__
+from srflow_sdk import __version__
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.clips.optical_flow import opencv
 from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
@@ -215,7 +215,7 @@ class _ClipRun:
         if choice.why:
             self.display.tell(f"{clip.path}: {choice.name} ({choice.why})")
         bundle = next(one for one in self.bundles if one.manifest.name == choice.name)
-        return dataclasses.replace(bundle, _cleaner=None)  # frames are not cleaned
+        return dataclasses.replace(bundle, cleaner=None)  # frames are not cleaned
 
     def _warn_of(self, clip: Clip) -> None:
         if clip.interlaced:

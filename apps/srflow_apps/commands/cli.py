@@ -23,7 +23,7 @@ from srflow_apps.commands.base_command import (
     fail,
 )
 from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, flatten, options_of
-from srflow_sdk._version import __version__
+from srflow_sdk import __version__
 from srflow_sdk.drawing.options import DrawOptions, option
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions

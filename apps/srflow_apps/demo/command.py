@@ -22,7 +22,7 @@ from srflow_apps.commands.base_command import SETTINGS, Command, NameOrPath, exi
 from srflow_apps.commands.options import with_options_of
 from srflow_apps.commands.signals import STOPPING, Interrupts, deferred_interrupts
 from srflow_apps.demo.guard import Guard, is_loopback
-from srflow_sdk._version import __version__
+from srflow_sdk import __version__
 from srflow_sdk.drawing.options import option
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.system.raising import require_extra

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from srflow_apps.demo.sessions import TABS, RefusedError, Session, Sessions, delete_file, plain_name
 from srflow_apps.demo.tabs import FORMATS, Tabs
-from srflow_sdk._version import __version__
+from srflow_sdk import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.model.manifest import INVERTER
 from srflow_sdk.upscaler import Upscaler
@@ -53,7 +53,7 @@ class Routes:
         self._turn = ThreadPoolExecutor(
             1, thread_name_prefix="srflow-demo-work"
         )  # one at a time, for all pages
-        self._here = TABS if INVERTER in upscaler._painter.manifest.files else TABS[:1]
+        self._here = TABS if INVERTER in upscaler.engine.painter.manifest.files else TABS[:1]
 
     def application(self) -> Any:
         """The ASGI application: these routes and methods; anything else is 404 or 405."""
@@ -206,8 +206,8 @@ class Routes:
         return await asyncio.get_running_loop().run_in_executor(self._drawing, function, *arguments)
 
     def _filled_page(self) -> str:
-        manifest = self._upscaler._painter.manifest
-        models = list(self._upscaler._bundles)
+        manifest = self._upscaler.engine.painter.manifest
+        models = list(self._upscaler.engine.bundles)
         values = {
             "models": " ".join(models),
             "model": f"Model {models[0]}, ×{manifest.scale}, on" if len(models) == 1 else "On",

@@ -25,7 +25,7 @@ from srflow_sdk._checks import real, whole
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
 from srflow_sdk.files import WriteOptions, open_image
-from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, choose_model
+from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice
 from srflow_sdk.system import libvips
 from srflow_sdk.upscaler import Upscaler
 
@@ -77,7 +77,7 @@ class Tabs:
 
     def __init__(self, upscaler: Upscaler, *, max_pixels: int) -> None:
         self._upscaler = upscaler
-        self._bundles = upscaler._bundles
+        self._engine = upscaler.engine
         self._max_pixels = max_pixels
 
     def take(self, session: Session, tab: str, path: Path) -> dict[str, Any]:
@@ -89,9 +89,7 @@ class Tabs:
             if tab == "restore":
                 with open_image(path, max_pixels=self._max_pixels):
                     return {}
-            session.suits = choose_model(
-                path, among=self._bundles.values(), max_pixels=self._max_pixels
-            )
+            session.suits = self._engine.choose(path, max_pixels=self._max_pixels)
             photo = session.photo = self._opened(session.suits, path)
             image = data_url(preview(path, most=_OVERVIEW_SIDE)[0])
             return {"image": image, "width": photo.width, "height": photo.height}
@@ -109,7 +107,7 @@ class Tabs:
         photo = self._shown(session, said)
         after = photo.draw(options)
         crop = photo.crop
-        manifest = self._bundles[photo.model].manifest
+        manifest = self._engine.bundles[photo.model].manifest
         shown = {
             "after": data_url(after),
             "name": _name(options),
@@ -145,7 +143,7 @@ class Tabs:
             return None
         spread = std.mean(axis=2)
         top, left = busiest(spread, _THUMBNAIL_SIDE)
-        manifest = self._bundles[photo.model].manifest
+        manifest = self._engine.bundles[photo.model].manifest
         words = "the samples agree. Light yellow: they deviate by"
         if manifest.intervals is not None and options.tau == DrawOptions().tau_for(manifest):
             spread = np.minimum(2 * manifest.intervals.band(SAMPLES, 0.9)(std), 1).mean(axis=2)
@@ -172,7 +170,7 @@ class Tabs:
         if tab == "enlarge":
             options = draw_options(said)
             choice = self._named(session, said)
-            ending = f"x{self._bundles[choice.name].manifest.scale}"
+            ending = f"x{self._engine.bundles[choice.name].manifest.scale}"
             names = ("the whole photo", _name(options))
             make = functools.partial(self._enlarge, choice, options)
         else:
@@ -195,10 +193,10 @@ class Tabs:
     ) -> None:
         draw = dataclasses.replace(options, **watched)
         writing = WriteOptions(max_pixels=self._max_pixels)
-        self._upscaler._upscale_file(choice, source, [target], draw, writing, interval=None)
+        self._engine.upscale_file(choice, source, [target], draw, writing)
 
     def _opened(self, choice: ModelChoice, path: Path) -> LivePhoto:
-        painter, _ = self._upscaler._open_painters(choice)
+        painter, _ = self._engine.open_painters(choice)
         return LivePhoto(painter, path, max_pixels=self._max_pixels)
 
     def _shown(
@@ -210,7 +208,7 @@ class Tabs:
         if photo is None or photo.model != choice.name:
             photo = session.photo = self._opened(choice, path)
         photo.show(
-            side=max(1, side // self._bundles[choice.name].manifest.scale),
+            side=max(1, side // self._engine.bundles[choice.name].manifest.scale),
             place=place,
             cancel=cancel,
         )
@@ -218,7 +216,9 @@ class Tabs:
 
     def _named(self, session: Session, said: Said) -> ModelChoice:
         """The model that the page asks for."""
-        name = choice_of({"model": BY_PICTURE, **said}, "model", (BY_PICTURE, *self._bundles))
+        name = choice_of(
+            {"model": BY_PICTURE, **said}, "model", (BY_PICTURE, *self._engine.bundles)
+        )
         suits = session.suits
         return (
             suits
@@ -269,11 +269,7 @@ def preview(path: Path, *, most: int) -> tuple[NDArray[np.uint8], int]:
     """
     try:
         with open_image(path, max_pixels=sys.maxsize) as reader:
-            small = reader._image.thumbnail_image(most, size="down", export_profile="srgb")
-            image = small.colourspace("srgb").cast("uchar")
-            return np.frombuffer(image.write_to_memory(), np.uint8).reshape(
-                image.height, image.width, -1
-            ), reader.width
+            return reader.reduced(most), reader.width
     except libvips.pyvips().Error as error:
         raise ImageError(
             f"{path} cannot be used: {libvips.reason(error)}; try another file"

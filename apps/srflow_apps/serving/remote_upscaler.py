@@ -28,9 +28,8 @@ from srflow_sdk._checks import real, whole
 from srflow_sdk.backends import Backend, Conditioning, Finish
 from srflow_sdk.drawing.options import Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter, is_usable, make_nonfinite_error
-from srflow_sdk.encoding import Encoding
+from srflow_sdk.engine import Engine
 from srflow_sdk.errors import ArgumentError, BundleError, RemoteError, UnavailableError
-from srflow_sdk.files.passed_images import AnyImage
 from srflow_sdk.geometry.tiles import MIN_TILE, Tile, TileSize, Window, check_tile, padded_size
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
@@ -347,6 +346,9 @@ class RemotePainter(Painter):
             )
         return core
 
+    def conditioning_budget(self, asked: int | None = None) -> int:
+        return 0
+
     def inverting_backend(self) -> NoReturn:
         raise _only_here(self.backend.device)
 
@@ -516,12 +518,9 @@ class RemoteUpscaler(Upscaler):
             stack.pop_all()
         by_path = {Path(server.model): server for server in self._servers}
         bundles = [Bundle(path=path, manifest=server.manifest) for path, server in by_path.items()]
-        self._open(bundles, lambda one: RemotePainter(one, by_path[one.path], tile), tile)
+        self.engine = Engine(bundles, lambda one: RemotePainter(one, by_path[one.path], tile), tile)
 
     def close(self) -> None:
         super().close()
         for server in self._servers:  # also of a model that no picture needed
             server.close()
-
-    def _encoding(self, image: AnyImage, **how: Any) -> Encoding[Any]:
-        return super()._encoding(image, **{**how, "memory_budget": 0})

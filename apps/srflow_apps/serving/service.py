@@ -19,7 +19,7 @@ from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter
 from srflow_sdk.drawing.temperature import Temperature
-from srflow_sdk.encoding import Encoding
+from srflow_sdk.encoding import EncodedPicture
 from srflow_sdk.errors import ArgumentError, ImageError, OutOfMemoryError
 from srflow_sdk.files import RAISE_LIMIT, read_image, spooled
 from srflow_sdk.files.passed_images import eight_bit_picture
@@ -121,11 +121,10 @@ class PictureService:
             with _field("image_bytes"):
                 pixels, kind = _file(inputs["image_bytes"], self.options)
         self._check_answer(samples * pixels.shape[0] * pixels.shape[1] * 3)
-        keywords: Any = {**vars(draw), "progress": lambda _done, _total: after_tile()}
-        encoding: Encoding[Any] = Encoding(pixels, kind, self._painter, memory_budget=0)
-        return np.stack(
-            [_rgb(np.asarray(picture)) for picture in encoding.samples(samples, **keywords)]
-        )
+        draw = dataclasses.replace(draw, progress=lambda _done, _total: after_tile())
+        encoded = EncodedPicture(pixels, kind, self._painter, memory_budget=0)
+        pictures = encoded.draw_images(draw, n=samples)
+        return np.stack([_rgb(np.asarray(picture)) for picture in pictures])
 
     def _tile(
         self,

@@ -280,7 +280,7 @@ def test_a_preview_is_reduced_keeps_alpha_and_takes_results_of_any_size(tmp_path
 def live_crop(
     upscaler, path: Path, *, place: tuple[int, int] | None = (0, 0), side: int = 24
 ) -> LivePhoto:
-    live = LivePhoto(upscaler._painter, path, max_pixels=10**8)
+    live = LivePhoto(upscaler.engine.painter, path, max_pixels=10**8)
     live.show(place=place, side=side)
     return live
 
@@ -307,7 +307,7 @@ def test_a_crop_is_that_part_of_the_file_that_the_sdk_writes(
 
 def test_the_same_crop_is_encoded_once(upscaler, uploaded, monkeypatch) -> None:
     encoded: list[object] = []
-    backend = upscaler._painter.backend
+    backend = upscaler.engine.painter.backend
     encode = backend.encode
     monkeypatch.setattr(backend, "encode", lambda *a, **k: (encoded.append(a), encode(*a, **k))[1])
     live = live_crop(upscaler, uploaded, place=(4, 4))
