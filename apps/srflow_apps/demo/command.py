@@ -86,7 +86,7 @@ def demo(*, model: str | None, **values: Any) -> None:
             **{field.name: values.pop(field.name) for field in fields(PageChoices)}
         )
         with (
-            listening(choices.host, choices.port) as listener,
+            open_listener(choices.host, choices.port) as listener,
             Upscaler(model, **values) as upscaler,
         ):
             interrupts()
@@ -99,7 +99,7 @@ def demo(*, model: str | None, **values: Any) -> None:
             serve(upscaler, listener, choices, interrupts)
 
 
-def listening(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 takes a free one. Raises: ArgumentError, DeviceError if
     it is in use.
     """
@@ -159,7 +159,7 @@ def serve(
             lambda _: interrupts.number is None and not server.should_exit
         )
 
-        async def served() -> None:
+        async def run_server() -> None:
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
             said = False
             while not serving.done():
@@ -178,7 +178,7 @@ def serve(
 
         try:
             interrupts()
-            asyncio.run(served())
+            asyncio.run(run_server())
         finally:
             routes.stop()
 

@@ -340,7 +340,7 @@ def _tensor(
     Raises: ValueError, TypeError, LookupError for anything else.
     """
     begin = int(json_bytes or -1)
-    found = None
+    values = None
     if not 0 < begin <= len(body):
         raise ValueError(f"{_JSON_BYTES} is {short(json_bytes)}, of {len(body)} bytes")
     for entry in json.loads(body[:begin])["outputs"]:
@@ -353,10 +353,10 @@ def _tensor(
             said = entry["datatype"], entry["shape"], size
             if said != (_DTYPES["float32"], list(shape), math.prod(shape) * 4):
                 raise ValueError(f"{name} is {short(said)} instead of FP32 {list(shape)}")
-            found = np.frombuffer(body, np.dtype("<f4"), size // 4, begin)
+            values = np.frombuffer(body, np.dtype("<f4"), size // 4, begin)
         begin += size
-    if found is None or begin != len(body):
+    if values is None or begin != len(body):
         raise ValueError(
             f"it has {len(body) - begin} bytes more than its outputs, or no output {name}"
         )
-    return found.astype(np.float32, copy=False).reshape(shape)
+    return values.astype(np.float32, copy=False).reshape(shape)
