@@ -122,6 +122,7 @@ def _is_of_full_disk(error: BaseException | None) -> bool:
 def _make_or_skip(
     job: Job, models: Models, settings: Settings, progress: Progress, cancel: threading.Event
 ) -> FolderFile:
+    # Many names, as the input is held open until its outputs are there.
     assert models.upscaler is not None  # for the type checker: it is set before jobs are done
     upscaler = models.upscaler
     operation = settings.operation
@@ -157,7 +158,13 @@ def _make_or_skip(
         with write_locally(job.targets) as targets:
             if job.animation is None:
                 file = operation.make_files(
-                    upscaler.engine, choice, source, targets, settings, progress, cancel
+                    upscaler.engine,
+                    choice,
+                    source,
+                    targets,
+                    settings,
+                    progress=progress,
+                    cancel=cancel,
                 )
             else:
                 file = _enlarge_animation(

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from srflow_apps.batch.storage import read_locally
 from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
+from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.engine import Engine
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, WriteOptions, open_image, read_image
@@ -33,6 +32,11 @@ from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import ModelChoice, needed
 from srflow_sdk.pixels.in_memory import luma, to_unit
 from srflow_sdk.system.local_files import file_sha256
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from srflow_sdk.drawing.options import WatchKeywords
 
 
 class Operation:
@@ -113,8 +117,7 @@ class Operation:
         source: Path,
         targets: Sequence[Path],
         writing: WriteOptions,
-        progress: Progress,
-        cancel: threading.Event,
+        **watched: Unpack[WatchKeywords],
     ) -> FileResult:
         """Make local targets of a local source, as :meth:`Upscaler.upscale_file` does.
 
@@ -203,10 +206,9 @@ class Upscaling(Operation):
         source: Path,
         targets: Sequence[Path],
         writing: WriteOptions,
-        progress: Progress,
-        cancel: threading.Event,
+        **watched: Unpack[WatchKeywords],
     ) -> FileResult:
-        draw = dataclasses.replace(self.options, progress=progress, cancel=cancel)
+        draw = dataclasses.replace(self.options, **watched)
         if self.mask is not None:
             manifest = engine.bundles[choice.name].manifest
             tau = self._masked_tau(source, manifest, writing.max_pixels)
@@ -260,10 +262,9 @@ class Restoring(Operation):
         source: Path,
         targets: Sequence[Path],
         writing: WriteOptions,
-        progress: Progress,
-        cancel: threading.Event,
+        **watched: Unpack[WatchKeywords],
     ) -> FileResult:
-        options = dataclasses.replace(self.options, progress=progress, cancel=cancel)
+        options = dataclasses.replace(self.options, **watched)
         return restore_file(source, targets[0], engine.painter, options, writing)
 
 
@@ -313,8 +314,7 @@ class Transferring(Operation):
         source: Path,
         targets: Sequence[Path],
         writing: WriteOptions,
-        progress: Progress,
-        cancel: threading.Event,
+        **watched: Unpack[WatchKeywords],
     ) -> FileResult:
         return transfer_file(
             engine.painter,
@@ -323,6 +323,6 @@ class Transferring(Operation):
             self.mask,
             targets[0],
             lr=self.lr,
-            options=dataclasses.replace(self.options, progress=progress, cancel=cancel),
+            options=dataclasses.replace(self.options, **watched),
             writing=writing,
         )

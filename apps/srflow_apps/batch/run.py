@@ -273,6 +273,7 @@ def upscale_folder(
         result = upscale_folder("photos", "large", recursive=True, resume=True, on_file=print)
         failed = [file.error for file in result.files if file.status == "failed"]
     """
+    # Long, as what a command reads from its options is passed on by name.
     draw = keywords_of(DrawOptions, options)
     given = upscaler if isinstance(upscaler, Upscaler) else None
     if given is None and upscaler not in (None, BY_PICTURE):

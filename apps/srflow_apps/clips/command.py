@@ -148,6 +148,7 @@ class _ClipRun:
         """Make one clip. Returns whether nothing is wrong with it. Raises: SRFlowError,
         KeyboardInterrupt.
         """
+        # Long, as each step needs what those before it say of the clip, and may end the work.
         files = self.files
         tell = self.display.tell
         if not files.overwrite and os.path.lexists(target):

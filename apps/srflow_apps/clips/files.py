@@ -515,6 +515,7 @@ def choose_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, 
     Returns also what is lost or becomes otherwise, one a line. Raises: ArgumentError if the
     pictures do not fit.
     """
+    # Many names: every way is tried for every stream.
     ending = target.suffix[1:]
     segment = encoding.encode_one_frame(target)
     kept = dict[int, tuple[str, str] | None]()
@@ -570,6 +571,7 @@ def join(
     packets of the other streams. Returns which of these have any. Raises: ImageError; with `most`
     FFmpegError, ValueError, too.
     """
+    # Many names: two containers that are read and one that is written, open at once.
     av = import_pyav()
     filled = set[int]()
     container = WRITTEN[target.suffix.lower()]
@@ -621,6 +623,7 @@ def _time_pictures(
     Decoding times are those of the frames, moved back by as many as the encoder reorders: so they
         increase.
     """
+    # Many names: the times and places of packets, before and after they are put in order.
     usual = max(round(1 / clip.look.rate / clip.time_base), 1)
     places: list[int] = []  # of every packet: the number of its frame
     for segment in segments:

@@ -9,7 +9,7 @@ import json
 import logging
 import string
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
@@ -24,6 +24,7 @@ from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
 _SAID_BYTES = 16_384
 _LINGER_BYTES = 4_000_000
@@ -57,8 +58,7 @@ class Routes:
 
     def application(self) -> Any:
         """The ASGI application: these routes and methods; anything else is 404 or 405."""
-        from starlette.requests import ClientDisconnect
-        from starlette.responses import FileResponse, JSONResponse, Response
+        from starlette.responses import Response
         from starlette.routing import Route, Router
 
         fixed = {"/": Response(self._fill_page(), media_type="text/html")}
@@ -67,30 +67,6 @@ class Routes:
                 fixed[f"/static/{path.name}"] = Response(
                     path.read_bytes(), media_type=_TYPES[path.suffix]
                 )
-
-        def answered(handler: Callable[[Any, Request], Any]) -> Callable[[Request], Any]:
-            async def answer(request: Request) -> Response:
-                session = None
-                try:
-                    if "page" in request.path_params:
-                        session = self._sessions.get(request.path_params["page"])
-                    if request.path_params.get("tab", TABS[0]) not in self._here:
-                        raise RefusedError(404, "there is no such tab")
-                    answer = await handler(session, request)
-                except ClientDisconnect:
-                    return JSONResponse({"error": "the request was cut off"}, 400)
-                except Exception as error:
-                    status = getattr(
-                        error, "status", 400 if isinstance(error, SRFlowError) else 500
-                    )
-                    return JSONResponse({"error": _describe_error(session, error)}, status)
-                if isinstance(answer, Path):
-                    return FileResponse(
-                        answer, media_type="application/octet-stream", filename=answer.name
-                    )
-                return JSONResponse(answer)
-
-            return answer
 
         table: list[tuple[str, str, Callable[[Any, Request], Any]]] = [
             ("POST", "", self.open_page),
@@ -106,11 +82,39 @@ class Routes:
             ("GET", "/{page}/files/{tab}", self.file),
         ]
         routes = [
-            Route(f"/pages{path}", answered(handler), methods=[method])
+            Route(f"/pages{path}", self._answer_with(handler), methods=[method])
             for method, path, handler in table
         ]
         routes += [Route(path, answer, methods=["GET"]) for path, answer in fixed.items()]
         return Router(routes, redirect_slashes=False)
+
+    def _answer_with(
+        self, handler: Callable[[Any, Request], Any]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Make a function of a page and its request a route, which answers its errors, too."""
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import FileResponse, JSONResponse
+
+        async def answer(request: Request) -> Response:
+            session = None
+            try:
+                if "page" in request.path_params:
+                    session = self._sessions.get(request.path_params["page"])
+                if request.path_params.get("tab", TABS[0]) not in self._here:
+                    raise RefusedError(404, "there is no such tab")
+                content = await handler(session, request)
+            except ClientDisconnect:
+                return JSONResponse({"error": "the request was cut off"}, 400)
+            except Exception as error:
+                status = getattr(error, "status", 400 if isinstance(error, SRFlowError) else 500)
+                return JSONResponse({"error": _describe_error(session, error)}, status)
+            if isinstance(content, Path):
+                return FileResponse(
+                    content, media_type="application/octet-stream", filename=content.name
+                )
+            return JSONResponse(content)
+
+        return answer
 
     def stop(self) -> None:
         """Stop all work, and wait until it has ended."""

@@ -133,6 +133,7 @@ class PictureService:
         samples: int,
         after_tile: Callable[[], None],
     ) -> NDArray[np.float32]:
+        # Many names, as each of a request's tensors is checked with the others.
         tile = inputs["tile"]
         tau_map = inputs.get("tau_map")
         multiple = self.manifest.size_multiple

@@ -55,14 +55,6 @@ class TritonPythonModel:
             name: value["string_value"]
             for name, value in json.loads(args["model_config"])["parameters"].items()
         }
-        if (mode := parameters.get("mode", "python")) != "python":  # as earlier versions wrote it
-            fix = (
-                "export the bundle into this repository again: srflow-export --bundle BUNDLE "
-                "--triton REPO"
-            )
-            raise triton.TritonModelException(
-                f"the mode {mode} is gone, and the SDK runs the graphs itself; {fix}"
-            )
         try:
             options = _for_instance(ServingOptions.of_parameters(parameters), args)
             folder = Path(args["model_repository"]) / args["model_version"]
