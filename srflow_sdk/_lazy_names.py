@@ -29,7 +29,4 @@ def lazy_names(
         setattr(sys.modules[package], name, value)
         return value
 
-    def names() -> list[str]:
-        return sorted(homes)
-
-    return get, names
+    return get, lambda: sorted(homes)

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from srflow_sdk.drawing.options import DrawKeywords, RequestKeywords, WatchKeywords
 
+__all__ = ["Encoding", "ImageT"]
+
 _log = logging.getLogger(__name__)
 ImageT = TypeVar(
     "ImageT",
@@ -36,6 +38,158 @@ ImageT = TypeVar(
     NDArray[np.float32],
     NDArray[np.float64],
 )
+
+
+class EncodedPicture:
+    """A picture, and the conditioning of as many of its tiles as memory allows. Thread-safe.
+
+    Attributes:
+        pixels: As they are enlarged, H×W×C: those of a damaged picture are cleaned.
+        kind: The kind of image that the pixels are of, and that is drawn.
+        painter: The painter of the model that draws.
+        tiles: All of the picture's.
+        kept: Those whose conditioning is on the device.
+    """
+
+    def __init__(
+        self,
+        pixels: NDArray[Any],
+        kind: ImageKind,
+        painter: Painter,
+        *,
+        memory_budget: int | None,
+        cleaner: Painter | None = None,
+        halo: int | None = None,
+        progress: Progress | None = None,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        self.kind = kind
+        self.painter = painter
+        self._given = pixels
+        self._cleaner = cleaner
+        if cleaner is not None:
+            pixels = clean_pixels(pixels, kind, painter, cleaner, cancel)
+        self.pixels = pixels
+        manifest = painter.manifest
+        self._lr = LowResolution.of(
+            pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo
+        )
+        self._halo = manifest.halo if halo is None else halo
+        size = self._lr.padded_height, self._lr.padded_width
+        core = painter.choose_core(*size, halo=self._halo)
+        self.tiles = painter.plan(*size, core, halo=self._halo)
+        self.kept = KeptTiles()
+        self._encode(painter.conditioning_budget(memory_budget), progress, cancel)
+
+    def _encode(
+        self, budget: int, progress: Progress | None, cancel: threading.Event | None
+    ) -> None:
+        """Encode tiles, as many as so many bytes of conditioning hold."""
+        kept = self.kept.tiles
+        bytes_per_pixel = self.painter.manifest.conditioning_bytes_per_pixel
+        nbytes = 0
+        for tile in self.tiles:
+            stop_if_set(cancel)
+            window = tile.window
+            if nbytes + window.height * window.width * bytes_per_pixel > budget:
+                break
+            rows, columns = window.slices
+            seen = self._lr.network_rows(rows.start, rows.stop)
+            try:
+                with cancelled_by(cancel):
+                    kept[tile] = self.painter.backend.encode(seen[None, :, :, columns])
+            except (OutOfMemoryError, MemoryError):
+                # Drawing needs room too: half of what fits is kept, the rest is encoded again for
+                # every draw.
+                for last in list(kept)[(len(kept) + 1) // 2 :]:
+                    del kept[last]
+                break
+            nbytes += kept[tile].nbytes
+            if progress is not None:
+                progress(len(kept), len(self.tiles))
+
+    def draw_images(self, options: DrawOptions, **how: Unpack[RequestKeywords]) -> list[Any]:
+        """Draw the pictures of a request, as images of the picture's kind."""
+        return [self.kind.wrapped(pixels) for pixels in self.draw(options, **how)]
+
+    def draw(self, options: DrawOptions, **how: Unpack[RequestKeywords]) -> list[NDArray[Any]]:
+        """Draw the pictures of a request.
+
+        Returns:
+            Their pixels, H×W×C, in the picture's dtype, or float32 for a deviation.
+        """
+        lr = self._lr
+        drawn = self
+        request = make_request(
+            options, self.painter.manifest, height=lr.height, width=lr.width, **how
+        )
+        if options.wrap is not None:
+            pixels = add_margins(self._given, request.margins)
+            drawn = EncodedPicture(
+                pixels, self.kind, self.painter, cleaner=self._cleaner, memory_budget=0
+            )
+        plain = request.reduce == "std"
+        height, width = request.height, request.width
+        shape = (height, width, self.kind.colours if plain else self.kind.channels)
+        with memory_errors_typed(
+            f"for {request.pictures} pictures of {width}×{height}; ask for fewer samples at a "
+            "time, or write them to files with upscale_file"
+        ):
+            dtype = FLOAT32 if plain else self.kind.dtype
+            canvases = self.kept.allocate(
+                lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)]
+            )
+            draw_tiles(
+                drawn._lr,
+                self.painter,
+                drawn.tiles,
+                request,
+                [canvas.write for canvas in canvases],
+                drawn.kept,
+            )
+        return [canvas.pixels for canvas in canvases]
+
+    def invert(
+        self,
+        pixels: NDArray[Any],
+        kind: ImageKind,
+        *,
+        dequantise: bool = False,
+        **watched: Unpack[WatchKeywords],
+    ) -> Latents:
+        """Find the latents that make an HR image of this kind."""
+        painter = self.painter
+        lr = self._lr
+        large = high_resolution(pixels, kind, lr, scale=painter.manifest.scale)
+        tiles = inverting_tiles(painter, lr, self.tiles, halo=self._halo)
+        return invert(lr, large, painter, tiles, dequantise=dequantise, kept=self.kept, **watched)
+
+    def decode(self, latents: Latents, options: DrawOptions) -> NDArray[Any]:
+        """Decode latents into pixels, H×W×C, in the picture's dtype."""
+        check_latents(latents, self.painter.manifest, self._lr)
+        precision = self.painter.backend.precision
+        if latents.precision != precision:
+            _log.warning(
+                "these latents were made with precision %s and are decoded with %s: the picture "
+                "differs a little from "
+                "the one that they are of; open the Upscaler with precision=%r for the same",
+                latents.precision,
+                precision,
+                latents.precision,
+            )
+        return self.draw(options, latents=latents)[0][: latents.height, : latents.width]
+
+
+class _Canvas:
+    """A picture in memory, filled from the top down."""
+
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        self.pixels = np.empty(shape, dtype)
+        self._row = 0
+
+    def write(self, rows: NDArray[Any]) -> None:
+        self.pixels[self._row : self._row + rows.shape[0]] = rows
+        self._row += rows.shape[0]
 
 
 class Encoding(Generic[ImageT]):
@@ -53,74 +207,24 @@ class Encoding(Generic[ImageT]):
         >>> pictures, deviation = encoding.samples(8, tau=0.8), encoding.std(8, tau=0.8)
     """
 
-    def __init__(
-        self,
-        pixels: NDArray[Any],
-        kind: ImageKind,
-        painter: Painter,
-        *,
-        memory_budget: int | None,
-        cleaner: Painter | None = None,
-        halo: int | None = None,
-        inverting: Painter | None = None,
-        progress: Progress | None = None,
-        cancel: threading.Event | None = None,
-    ) -> None:
-        self._kind = kind
-        self._painter = painter
-        self._given = pixels
-        self._cleaner = cleaner
-        if cleaner is not None:
-            pixels = clean_pixels(pixels, kind, painter, cleaner, cancel)
-        self._inverting: Encoding[ImageT] | None = None
-        """The encoding that inverts if it is another model's, where each picture has the one that
-        suits it."""
-        if inverting is not None and inverting is not painter:
-            self._inverting = Encoding(pixels, kind, inverting, memory_budget=0)
-        manifest = painter.manifest
-        self._lr = LowResolution.of(
-            pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo
-        )
-        self._halo = manifest.halo if halo is None else halo
-        size = self._lr.padded_height, self._lr.padded_width
-        self._tiles = painter.plan(
-            *size, painter.choose_core(*size, halo=self._halo), halo=self._halo
-        )
-        self._kept = KeptTiles()
-        budget = painter.conditioning_budget() if memory_budget is None else memory_budget
-        nbytes = 0
-        kept = self._kept.tiles
-        for tile in self._tiles:
-            stop_if_set(cancel)
-            (rows, columns), window = tile.window.slices, tile.window
-            if (
-                nbytes + window.height * window.width * manifest.conditioning_bytes_per_pixel
-                > budget
-            ):
-                break
-            seen = self._lr.network_rows(rows.start, rows.stop)
-            try:
-                with cancelled_by(cancel):
-                    kept[tile] = painter.backend.encode(seen[None, :, :, columns])
-            except (OutOfMemoryError, MemoryError):
-                # Drawing needs room too: half of what fits is kept, the rest is encoded again for
-                # every draw.
-                for last in list(kept)[(len(kept) + 1) // 2 :]:
-                    del kept[last]
-                break
-            nbytes += kept[tile].nbytes
-            if progress is not None:
-                progress(len(kept), len(self._tiles))
+    def __init__(self, picture: EncodedPicture, inverting: Painter) -> None:
+        self._picture = picture
+        self._inverting = picture
+        """The picture that inverts: another one where another model does than draws."""
+        if inverting is not picture.painter:
+            self._inverting = EncodedPicture(
+                picture.pixels, picture.kind, inverting, memory_budget=0
+            )
 
     @property
     def nbytes(self) -> int:
         """Bytes of conditioning kept on the device."""
-        return self._kept.nbytes
+        return self._picture.kept.nbytes
 
     @property
     def tiles(self) -> int:
         """Number of tiles of the image; :attr:`kept_tiles` of them are kept encoded."""
-        return len(self._tiles)
+        return len(self._picture.tiles)
 
     @property
     def kept_tiles(self) -> int:
@@ -128,22 +232,22 @@ class Encoding(Generic[ImageT]):
 
         When memory runs out later, they are dropped.
         """
-        return len(self._kept.tiles)
+        return len(self._picture.kept.tiles)
 
     def sample(self, **options: Unpack[DrawKeywords]) -> ImageT:
         """Draw one picture of the image's kind, bit for bit as :meth:`Upscaler.upscale` does."""
-        return self._draw_pictures(keywords_of(DrawOptions, options))[0]
+        return self._draw(options)[0]
 
     def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]:
         """Draw `n` pictures, 1 to 2^20: item i is that of `sample=sample + i`, bit for bit."""
-        return self._draw_pictures(keywords_of(DrawOptions, options), n=n)
+        return self._draw(options, n=n)
 
     def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT:
         """Average `n` samples, at least 2, into one picture of the image's kind.
 
         Memory holds two pictures, not `n`.
         """
-        return self._draw_pictures(keywords_of(DrawOptions, options), n=n, reduce="mean")[0]
+        return self._draw(options, n=n, reduce="mean")[0]
 
     def std(self, n: int, **options: Unpack[DrawKeywords]) -> NDArray[np.float32]:
         """Compute the standard deviation (with n - 1) of `n` samples, at least 2.
@@ -157,9 +261,8 @@ class Encoding(Generic[ImageT]):
             Float32 H×W×3, or H×W×1 for a gray image, in [0, 1], in the image's layout, without
             alpha.
         """
-        return self._kind.arranged(
-            self._draw(keywords_of(DrawOptions, options), n=n, reduce="std")[0]
-        )
+        (deviation,) = self._picture.draw(keywords_of(DrawOptions, options), n=n, reduce="std")
+        return self._picture.kind.arranged(deviation)
 
     def interval(
         self, n: int, coverage: float = 0.9, **options: Unpack[DrawKeywords]
@@ -185,9 +288,7 @@ class Encoding(Generic[ImageT]):
         Raises:
             BundleError: The model's intervals are not calibrated.
         """
-        low, high = self._draw_pictures(
-            keywords_of(DrawOptions, options), n=n, reduce="interval", coverage=coverage
-        )[1:]
+        _, low, high = self._draw(options, n=n, reduce="interval", coverage=coverage)
         return low, high
 
     def invert(
@@ -220,26 +321,10 @@ class Encoding(Generic[ImageT]):
         """
         DrawOptions(progress=progress, cancel=cancel)  # checks them
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
-            pixels, kind = load_image(hr, layout=self._kind.layout)
-            inverting = self._inverting or self
-            return inverting._invert(
+            pixels, kind = load_image(hr, layout=self._picture.kind.layout)
+            return self._inverting.invert(
                 pixels, kind, dequantise=dequantise, progress=progress, cancel=cancel
             )
-
-    def _invert(
-        self,
-        pixels: NDArray[Any],
-        kind: ImageKind,
-        *,
-        dequantise: bool = False,
-        **watched: Unpack[WatchKeywords],
-    ) -> Latents:
-        """The latents of :meth:`invert` for an HR image as pixels and kind."""
-        painter = self._painter
-        lr = self._lr
-        large = high_resolution(pixels, kind, lr, scale=painter.manifest.scale)
-        tiles = inverting_tiles(painter, lr, self._tiles, halo=self._halo)
-        return invert(lr, large, painter, tiles, dequantise=dequantise, kept=self._kept, **watched)
 
     def decode(
         self,
@@ -259,71 +344,11 @@ class Encoding(Generic[ImageT]):
         Raises:
             ArgumentError: The latents are of another model or size.
         """
-        own = getattr(latents, "model_sha256", None) == self._painter.manifest.digest
-        encoding = self if own else self._inverting or self
+        picture = self._inverting
+        if getattr(latents, "model_sha256", None) == self._picture.painter.manifest.digest:
+            picture = self._picture
         options = DrawOptions(tau=1.0, consistent=consistent, progress=progress, cancel=cancel)
-        return cast("ImageT", self._kind.wrapped(encoding._decode(latents, options)))
+        return cast("ImageT", picture.kind.wrapped(picture.decode(latents, options)))
 
-    def _decode(self, latents: Latents, options: DrawOptions) -> NDArray[Any]:
-        """The pixels of :meth:`decode`, H×W×C, in the image's dtype."""
-        check_latents(latents, self._painter.manifest, self._lr)
-        precision = self._painter.backend.precision
-        if latents.precision != precision:
-            _log.warning(
-                "these latents were made with precision %s and are decoded with %s: the picture "
-                "differs a little from "
-                "the one that they are of; open the Upscaler with precision=%r for the same",
-                latents.precision,
-                precision,
-                latents.precision,
-            )
-        return self._draw(options, latents=latents)[0][: latents.height, : latents.width]
-
-    def _draw_pictures(self, options: DrawOptions, **how: Unpack[RequestKeywords]) -> list[ImageT]:
-        return [cast("ImageT", self._kind.wrapped(drawn)) for drawn in self._draw(options, **how)]
-
-    def _draw(self, options: DrawOptions, **how: Unpack[RequestKeywords]) -> list[NDArray[Any]]:
-        """The pixels of every picture, H×W×C, in the image's dtype, or float32 for a deviation.
-
-        how: a request's.
-        """
-        lr = self._lr
-        drawn = self
-        request = make_request(
-            options, self._painter.manifest, height=lr.height, width=lr.width, **how
-        )
-        if options.wrap is not None:
-            pixels = add_margins(self._given, request.margins)
-            drawn = Encoding(
-                pixels, self._kind, self._painter, cleaner=self._cleaner, memory_budget=0
-            )
-        plain, (height, width) = request.reduce == "std", (request.height, request.width)
-        shape = (height, width, self._kind.colours if plain else self._kind.channels)
-        what = f"for {request.pictures} pictures of {width}×{height}"
-        fix = "ask for fewer samples at a time, or write them to files with upscale_file"
-        with memory_errors_typed(f"{what}; {fix}"):
-            dtype = FLOAT32 if plain else self._kind.dtype
-            canvases = self._kept.allocate(
-                lambda: [_Canvas(shape, dtype) for _ in range(request.pictures)]
-            )
-            draw_tiles(
-                drawn._lr,
-                self._painter,
-                drawn._tiles,
-                request,
-                [canvas.write for canvas in canvases],
-                drawn._kept,
-            )
-        return [canvas.pixels for canvas in canvases]
-
-
-class _Canvas:
-    """A picture in memory, filled from the top down."""
-
-    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
-        self.pixels = np.empty(shape, dtype)
-        self._row = 0
-
-    def write(self, rows: NDArray[Any]) -> None:
-        self.pixels[self._row : self._row + rows.shape[0]] = rows
-        self._row += rows.shape[0]
+    def _draw(self, options: DrawKeywords, **how: Unpack[RequestKeywords]) -> list[ImageT]:
+        return self._picture.draw_images(keywords_of(DrawOptions, options), **how)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +15,7 @@ from PIL import Image
 
 from srflow_sdk._checks import file_path, keywords_of, whole
 from srflow_sdk.backends import ComputePrecision, Device, Precision, open_backend
-from srflow_sdk.drawing.file_upscaling import FileResult, upscale_file
+from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.drawing.inverting import opaque_image, reduced_image
 from srflow_sdk.drawing.options import (
     DrawKeywords,
@@ -28,10 +26,11 @@ from srflow_sdk.drawing.options import (
     part_progress,
 )
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.encoding import Encoding, ImageT
+from srflow_sdk.encoding import EncodedPicture, Encoding, ImageT
+from srflow_sdk.engine import Engine
 from srflow_sdk.errors import ArgumentError, ImageError, NonFiniteError
 from srflow_sdk.files import MAX_PIXELS, PathLike, WriteOptions
-from srflow_sdk.files.passed_images import AnyImage, EncodedImage, as_path_or_picture, load_image
+from srflow_sdk.files.passed_images import AnyImage, EncodedImage, load_image
 from srflow_sdk.flow.options import (
     RestoreKeywords,
     RestoreOptions,
@@ -40,10 +39,9 @@ from srflow_sdk.flow.options import (
 )
 from srflow_sdk.flow.restoring import restore_file, restore_pixels
 from srflow_sdk.flow.transferring import Picture, mask_of, transfer_file, transfer_pixels
-from srflow_sdk.geometry.sizes import OutputSize
 from srflow_sdk.geometry.tiles import TileSize, check_tile
-from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.model_choice import ModelChoice, bundles_for, bundles_of, choose_model
+from srflow_sdk.model.bundle import Bundle, verify
+from srflow_sdk.model.model_choice import bundles_of
 from srflow_sdk.pixels.in_memory import (
     Layout,
     StackT,
@@ -54,7 +52,6 @@ from srflow_sdk.pixels.in_memory import (
     tensor_maker,
     unpacked,
 )
-from srflow_sdk.pixels.value_range import RangeKeyword, in_range
 from srflow_sdk.plain_text import short
 from srflow_sdk.system.interrupts import memory_errors_typed
 
@@ -111,35 +108,23 @@ class Upscaler:
 
         def open_painter(one: Bundle) -> Painter:
             if one is not bundle:
-                one._verify()
+                verify(one)
             return Painter(
                 one, open_backend(one, device=device, threads=threads, precision=precision), tile
             )
 
-        self._open(bundles_of(bundle), open_painter, tile)
-
-    def _open(
-        self, bundles: Sequence[Bundle], open_painter: Callable[[Bundle], Painter], tile: TileSize
-    ) -> None:
-        """Take the models, the default first, which alone is opened at once."""
-        self._painter = open_painter(bundles[0])  # first: it says that none of this can be pickled
-        """The only model's, or the default's, which also does what a flow does besides
-        upscaling."""
-        self._bundles = {bundle.manifest.name: bundle for bundle in bundles}
-        self._make_painter = open_painter
-        self._opening = threading.Lock()
-        self._painters = {bundles[0].manifest.name: self._painter}
-        self._tile = tile
+        self.engine = Engine(bundles_of(bundle), open_painter, tile)
+        """Internal: the open models. Any version may change it."""
 
     def __enter__(self) -> Self:
-        self._painter.check_open()
+        self.engine.check_open()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
-        models = " or ".join(self._bundles)
+        models = " or ".join(self.engine.bundles)
         return (
             f"<{type(self).__name__}: {models}, device={self.device!r}, "
             f"precision={self.precision!r}>"
@@ -150,16 +135,14 @@ class Upscaler:
 
         Later calls raise DeviceError; closing twice is harmless.
         """
-        with self._opening:
-            for painter in self._painters.values():
-                painter.close()
+        self.engine.close()
 
     @property
     def bundle(self) -> Bundle:
         """The bundle in use. Raises: ArgumentError if each picture has the one that suits it."""
-        bundle, *others = self._bundles.values()
+        bundle, *others = self.engine.bundles.values()
         if others:
-            names = " or ".join(map(repr, self._bundles))
+            names = " or ".join(map(repr, self.engine.bundles))
             raise ArgumentError(
                 f"each picture has the model that suits it, so there is no one bundle; name {names}"
             )
@@ -171,12 +154,12 @@ class Upscaler:
 
         Of one model, also the most.
         """
-        return self._painter.manifest.scale
+        return self.engine.painter.manifest.scale
 
     @property
     def device(self) -> str:
         """The device in use, such as "cpu" or "cuda"."""
-        return self._painter.backend.device
+        return self.engine.painter.backend.device
 
     @property
     def precision(self) -> ComputePrecision:
@@ -184,7 +167,7 @@ class Upscaler:
 
         Of "auto", x4-small's.
         """
-        return self._painter.backend.precision
+        return self.engine.painter.backend.precision
 
     @overload
     def upscale(self, image: ImageT, **options: Unpack[PictureKeywords]) -> ImageT: ...
@@ -206,8 +189,8 @@ class Upscaler:
                     "value_range is for arrays and tensors, and for TIFF files with upscale_file"
                 )
             values, kind = unpacked(image, layout=layout, raw=True)
-            return kind.wrapped(self._in_range(values, draw))
-        return self._encoding(image, layout=layout, draw=draw)._draw_pictures(draw)[0]
+            return kind.wrapped(self.engine.enlarge_values(values, draw))
+        return self.engine.encode(image, layout=layout, draw=draw).draw_images(draw)[0]
 
     @overload
     def upscale_many(
@@ -238,26 +221,23 @@ class Upscaler:
             raise ImageError(
                 f"the images' shape is {images.shape}; it must be N×H×W×C; or pass a list of arrays"
             )
-        encodings = list[Encoding[Any]]()
+        encoded = list[EncodedPicture]()
         pictures = list[Any]()
         for number, image in enumerate(array_of(images) if is_tensor(images) else images):
             with _name_image_in_errors(number):
-                encodings.append(self._encoding(image, layout=layout, draw=draw))
-        tell = draw.progress
-        total = sum(encoding.tiles for encoding in encodings)
+                encoded.append(self.engine.encode(image, layout=layout, draw=draw))
+        tell: Progress = draw.progress or (lambda *_: None)
+        total = sum(len(picture.tiles) for picture in encoded)
         done = 0
-        for number, encoding in enumerate(encodings):
-            # Wrapped, an encoding draws more tiles than it has.
-            progress = (
-                None
-                if tell is None
-                else lambda now, of, at=done, parts=encoding.tiles: tell(
-                    at + now * parts // of, total
-                )
-            )
+        for number, picture in enumerate(encoded):
+
+            def progress(now: int, of: int, at: int = done, picture: Any = picture) -> None:
+                # Wrapped, a picture draws more tiles than it has.
+                tell(at + now * len(picture.tiles) // of, total)
+
             with _name_image_in_errors(number):
-                pictures += encoding._draw_pictures(replace(draw, progress=progress))
-            done += encoding.tiles
+                pictures += picture.draw_images(replace(draw, progress=progress))
+            done += len(picture.tiles)
         if not stacked:
             return pictures
         maker = tensor_maker(images) if is_tensor(images) else None
@@ -302,33 +282,7 @@ class Upscaler:
             report=report, max_pixels=max_pixels, quality=quality, lossless=lossless
         )
         outputs = [file_path("a target", target) for target in paths]
-        return self._upscale_file(None, path, outputs, draw, writing, interval=interval)
-
-    def _upscale_file(
-        self,
-        choice: ModelChoice | None,
-        source: Path,
-        targets: Sequence[Path],
-        draw: DrawOptions,
-        writing: WriteOptions,
-        *,
-        interval: float | None,
-    ) -> FileResult:
-        """Do :meth:`upscale_file` with what was chosen for the file before; None: choose now."""
-        if choice is not None:
-            chosen = functools.partial(self._open_painters, choice)
-        else:
-            seen = None if draw.value_range is not None else source
-            chosen = functools.partial(
-                self._choose_painters,
-                seen,
-                draw.scale,
-                max_pixels=writing.max_pixels,
-                cancel=draw.cancel,
-            )
-        return upscale_file(
-            chosen, source, targets, draw, writing, interval=interval, in_range=self._in_range
-        )
+        return self.engine.upscale_file(None, path, outputs, draw, writing, interval=interval)
 
     @overload
     def encode(self, image: ImageT, **options: Unpack[EncodeKeywords]) -> Encoding[ImageT]: ...
@@ -359,9 +313,10 @@ class Upscaler:
                 "memory_budget", memory_budget, least=0, also="None or ", of=" of bytes"
             )
         draw = DrawOptions(progress=progress, cancel=cancel)
-        return self._encoding(
+        picture = self.engine.encode(
             image, layout=layout, draw=draw, memory_budget=memory_budget, copied=True
         )
+        return Encoding(picture, self.engine.painter)
 
     @overload
     def best_of(
@@ -406,13 +361,13 @@ class Upscaler:
                 f"score is {score!r}; it must be a function of a picture that returns a number"
             )
         numbers = draw.numbers(n)
-        painter, _ = self._choose_painters(None, draw.scale)
-        encoding = self._encoding(image, layout=layout, memory_budget=None, painter=painter)
+        painter, _ = self.engine.open_suited(None, draw)
+        encoded = self.engine.encode(image, layout=layout, memory_budget=None, painter=painter)
         best = None
         highest = -math.inf
         for place, sample in enumerate(numbers):
             progress = part_progress(place, len(numbers), draw.progress)
-            picture = encoding._draw_pictures(replace(draw, sample=sample, progress=progress))[0]
+            (picture,) = encoded.draw_images(replace(draw, sample=sample, progress=progress))
             value = _score(score(picture), sample)
             if best is None or value > highest:
                 best = picture
@@ -441,7 +396,7 @@ class Upscaler:
         chosen = keywords_of(RestoreOptions, options)
         with memory_errors_typed("for the image; use a smaller one"):
             pixels, kind = load_image(image, layout=layout)
-        return kind.wrapped(restore_pixels(pixels, kind, self._painter, chosen)[0])
+        return kind.wrapped(restore_pixels(pixels, kind, self.engine.painter, chosen)[0])
 
     def restore_file(
         self,
@@ -461,7 +416,7 @@ class Upscaler:
         return restore_file(
             file_path("source", source),
             file_path("target", target),
-            self._painter,
+            self.engine.painter,
             keywords_of(RestoreOptions, options),
             WriteOptions(report=report, max_pixels=max_pixels, quality=quality, lossless=lossless),
         )
@@ -517,7 +472,7 @@ class Upscaler:
             content = Picture(*load_image(source))
             small = None if lr is None else Picture(*load_image(lr))
             return into.kind.wrapped(
-                transfer_pixels(into, content, mask_of(mask), small, self._painter, chosen)[0]
+                transfer_pixels(into, content, mask_of(mask), small, self.engine.painter, chosen)[0]
             )
 
     def transfer_file(
@@ -537,7 +492,7 @@ class Upscaler:
         upscale_file.
         """
         return transfer_file(
-            self._painter,
+            self.engine.painter,
             file_path("target", target),
             file_path("source", source),
             file_path("mask", mask),
@@ -560,107 +515,22 @@ class Upscaler:
 
         lr: None reduces hr.
         """
-        with memory_errors_typed("for the HR image; use a smaller one"):
+        DrawOptions(progress=progress, cancel=cancel)  # checks them
+        painter = self.engine.painter
+        with memory_errors_typed("for the HR image and its latents; use a smaller image"):
             pixels, kind = load_image(hr)
             if lr is not None:
                 small, its_kind = load_image(lr)
             else:
-                pixels, kind = opaque_image(pixels, kind, self._painter.manifest)
-                small = reduced_image(pixels, self._painter.manifest)
+                pixels, kind = opaque_image(pixels, kind, painter.manifest)
+                small = reduced_image(pixels, painter.manifest)
                 its_kind = kind
-            encoding: Encoding[Any] = Encoding(small, its_kind, self._painter, memory_budget=0)
-            image = kind.wrapped(pixels)
-        latents = encoding.invert(image, dequantise=dequantise, progress=progress, cancel=cancel)
+            encoded = EncodedPicture(small, its_kind, painter, memory_budget=0)
+            latents = encoded.invert(
+                pixels, kind, dequantise=dequantise, progress=progress, cancel=cancel
+            )
         assert latents.log_likelihood is not None  # for the type checker: inverting gives it
         return latents.log_likelihood
-
-    def _encoding(
-        self,
-        image: AnyImage,
-        *,
-        layout: Layout = "hwc",
-        draw: DrawOptions = DrawOptions(),  # noqa: B008, frozen
-        memory_budget: int | None = 0,
-        copied: bool = False,
-        painter: Painter | None = None,
-    ) -> Encoding[Any]:
-        """Encode an image for one call. painter: None is that of the model that suits it.
-
-        draw: its scale chooses the model, and it also watches.
-        """
-        with (
-            memory_errors_typed("for the image; use upscale_file, or a smaller image"),
-            as_path_or_picture(image) as source,
-        ):
-            pixels, kind = load_image(source, layout=layout)
-            seen = source if kind.pil_mode else pixels
-            cleaner = None
-            if painter is None:
-                painter, cleaner = self._choose_painters(seen, draw.scale, cancel=draw.cancel)
-            if copied and kind.pil_mode is None:
-                # Tiles that are not kept are encoded later, when the caller's array may have
-                # changed.
-                pixels = pixels.copy()
-            return Encoding(
-                pixels,
-                kind,
-                painter,
-                cleaner=cleaner,
-                memory_budget=memory_budget,
-                inverting=self._painter,
-                progress=draw.progress,
-                cancel=draw.cancel,
-            )
-
-    def _in_range(
-        self, values: NDArray[Any], draw: DrawOptions, nodata: float | None = None
-    ) -> NDArray[Any]:
-        """Enlarge values, H×W×C, in the options' range, by the model for clean pictures."""
-
-        def drawn(unit: NDArray[np.float32], number: int, count: int) -> NDArray[np.float32]:
-            painter, _ = self._choose_painters(None, draw.scale)
-            encoding = Encoding[NDArray[np.float32]](*unpacked(unit), painter, memory_budget=0)
-            progress = part_progress(number, count, draw.progress)
-            return encoding._draw_pictures(replace(draw, value_range=None, progress=progress))[0]
-
-        with memory_errors_typed("for the values, which are held whole; cut them into parts"):
-            return in_range(values, cast(RangeKeyword, draw.value_range), drawn, nodata=nodata)
-
-    def _choose_painters(
-        self,
-        picture: Any | None,
-        scale: float | OutputSize | None,
-        *,
-        max_pixels: int = MAX_PIXELS,
-        cancel: threading.Event | None = None,
-    ) -> tuple[Painter, Painter | None]:
-        """Choose for a picture, None: a clean one, as :meth:`_open_painters`."""
-        if picture is None:
-            return self._open_painter(bundles_for(self._bundles.values(), scale)[0]), None
-        bundles = self._bundles.values()
-        return self._open_painters(
-            choose_model(picture, scale=scale, among=bundles, max_pixels=max_pixels, cancel=cancel)
-        )
-
-    def _open_painters(self, choice: ModelChoice) -> tuple[Painter, Painter | None]:
-        """The painter of a choice, and the one that cleans the picture before."""
-        bundle = self._bundles[choice.name]
-        cleaner = (
-            None if choice.cleaner is None else self._bundles.get(choice.cleaner, bundle._cleaner)
-        )
-        return self._open_painter(bundle), None if cleaner is None else self._open_painter(cleaner)
-
-    def _open_painter(self, bundle: Bundle) -> Painter:
-        """Open a model, or take it as it is open. Raises: DeviceError once this was closed."""
-        self._painter.check_open()
-        name = bundle.manifest.name
-        if name in self._painters:  # no thread waits for the other model
-            return self._painters[name]
-        with self._opening:
-            self._painter.check_open()
-            if name not in self._painters:
-                self._painters[name] = self._make_painter(bundle)
-            return self._painters[name]
 
 
 @contextlib.contextmanager
@@ -675,10 +545,10 @@ def _name_image_in_errors(number: int) -> Iterator[None]:
 def _score(value: object, sample: int) -> float:
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isnan(number):
         raise ArgumentError(
             f"score returned {short(value)} for sample {sample}; it must return a number"
-        ) from error
-    if math.isnan(number):
-        raise ArgumentError(f"score returned NaN for sample {sample}; it must return a number")
+        )
     return number

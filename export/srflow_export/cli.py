@@ -19,7 +19,7 @@ from srflow_apps.commands.base_command import Command, LocalPath, NameOrPath, Pa
 from srflow_apps.commands.signals import STOPPING, exit_status, raised_interrupts
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
-from srflow_sdk.model.bundle import Bundle, bundle_path
+from srflow_sdk.model.bundle import bundle_path, open_unverified
 from srflow_sdk.model.manifest import INT8_ENCODER, Precision
 from srflow_sdk.plain_text import command_line
 from srflow_sdk.system.hardware import require_extra
@@ -214,7 +214,7 @@ def _use_bundle(
 ) -> bool:
     """Write a second encoder or a plain file for a bundle, or add bundles to a repository."""
     for bundle in bundles:
-        Bundle._describe(bundle)
+        open_unverified(bundle)
     _check_modules(*(_MODULES if also or plain is not None else _REPOSITORY_MODULES))
     if also:
         from srflow_export.exporter import add_int8_encoder
@@ -247,7 +247,7 @@ def _compare(models: tuple[str, str], **_: Any) -> bool:
 
 def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     """Write a bundle's network as a checkpoint, and how to train it further."""
-    Bundle._describe(bundle)
+    open_unverified(bundle)
     _check_modules(*_MODULES)
     from srflow_export.unfolding import write_checkpoint_of
 

@@ -28,7 +28,6 @@ from srflow_sdk.clips.optical_flow import gray, motion_between, opencv
 from srflow_sdk.drawing.finishing import Finishing
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawKeywords, DrawOptions, make_request
-from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels.in_memory import Floats, Pixels, to_unit, unpacked
 from srflow_sdk.upscaler import Upscaler
@@ -65,7 +64,7 @@ class FrameUpscaler:
     changes as slowly as its detail. Memory is that of six pictures in float32. Not thread-safe.
 
     Args:
-        upscaler: With one model; it stays open.
+        upscaler: With one model, or several of which `model` is one; it stays open.
         latents: "motion" carries what was drawn along the motion from frame to frame; "screen"
             draws every frame with the same latents, which look like dirt on a window once the
             picture moves; "fresh" draws each with others, those of sample = its number, and detail
@@ -73,6 +72,7 @@ class FrameUpscaler:
         keyframes: With "motion", frames whose numbers are multiples of this begin anew, as a frame
             after a cut does. So a run may start at any of them, and draws the same frames, bit for
             bit, on the same machine: :meth:`start`.
+        model: The name of the upscaler's model that draws.
         **drawing: The keywords of :meth:`Upscaler.upscale`.
 
     Raises:
@@ -90,18 +90,19 @@ class FrameUpscaler:
         *,
         latents: LatentsOfClip = "motion",
         keyframes: int = 240,
-        _painter: Painter | None = None,
+        model: str | None = None,
         **drawing: Unpack[DrawKeywords],
     ) -> None:
         one_of("latents", latents, LatentsOfClip)
         self._keyframes = whole("keyframes", keyframes, least=1)
-        self._upscaler = upscaler
+        self._engine = upscaler.engine
         self._latents = latents
         self._options = keywords_of(DrawOptions, drawing)
         if self._options.wrap:
             raise ArgumentError("frames of clips cannot be wrapped; omit wrap")
-        self._painter = _painter  # of an upscaler with several models
-        self._manifest = upscaler.bundle.manifest if _painter is None else _painter.manifest
+        bundle = self._engine.bundles.get(model or "") or upscaler.bundle
+        self._painter = self._engine.open_painter(bundle)
+        self._manifest = self._painter.manifest
         self._last: _Frame | None = None
         if latents == "motion":
             opencv()
@@ -141,9 +142,9 @@ class FrameUpscaler:
         self._check(frame, number)
         if self._latents != "motion":
             sample = number if self._latents == "fresh" else self._options.sample
-            drawn: Pixels = self._upscaler.upscale(
-                frame, **vars(replace(self._options, sample=sample))
-            )
+            options = replace(self._options, sample=sample)
+            encoded = self._engine.encode(frame, painter=self._painter)
+            drawn: Pixels = encoded.draw_images(options)[0]
             return drawn
         state = self._next(frame, number)
         pixels, kind = unpacked(frame)
@@ -216,8 +217,8 @@ class FrameUpscaler:
         which = {name: getattr(options, name) for name in ("tau", "seed", "progress", "cancel")}
         # what finishes a picture is done in `draw`, once
         plain = DrawOptions(sample=sample % (1 << 64), **which)
-        encoding = self._upscaler._encoding(to_unit(frame), draw=plain, painter=self._painter)
-        drawn = encoding._draw(plain, mirrored=True)
+        encoded = self._engine.encode(to_unit(frame), draw=plain, painter=self._painter)
+        drawn = encoded.draw(plain, mirrored=True)
         picture, detail = (np.ascontiguousarray(one[..., :3]) for one in drawn)
         np.subtract(picture, detail, out=detail)
         detail /= 2

@@ -298,6 +298,11 @@ def finish_file(
     )
 
 
+def record_cleaner(manifest: Manifest) -> str:
+    """What provenance records of a model that cleaned a picture."""
+    return f"{manifest.name} {manifest.digest}"
+
+
 def record_provenance(
     painter: Painter,
     *,
@@ -325,6 +330,6 @@ def record_provenance(
         source_sha256=source_sha256,
         precision=backend.precision,
         device=None if backend.precision == "bundle" else backend.device,
-        cleaned_by=None if cleaner is None else cleaner.manifest._name_and_digest,
+        cleaned_by=None if cleaner is None else record_cleaner(cleaner.manifest),
         **others,
     )

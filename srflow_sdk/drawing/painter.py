@@ -592,12 +592,14 @@ class Painter:
         assert backend is not None  # for the type checker: only a closed painter has none
         return backend
 
-    def conditioning_budget(self) -> int:
+    def conditioning_budget(self, asked: int | None = None) -> int:
         """Choose how many bytes of conditioning to keep beside tiles, which may take half.
 
         On a GPU a third of it; in main memory a quarter, but no more than other programs hardly
-        miss.
+        miss. Or as many as were asked for.
         """
+        if asked is not None:
+            return asked
         if self.backend.gpu is None:
             return min(_MOST_KEPT, available_memory() // 4)
         free = self._free_memory_of_gpu(self.backend.gpu)
@@ -634,10 +636,11 @@ def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, Flo
     """The latents of a drawing: those that the caller gave, or those of the field."""
     if request.latents is None:
         return drawing.noise(request.lr_size if request.options.wrap else None)
-    return {
-        level: array[None]
-        for level, array in request.latents._window(tile.window, drawing.scale).items()
-    }
+    noise = {}
+    for level, array in request.latents.levels.items():
+        rows, columns = tile.window.scaled(drawing.scale, 1 << level).slices
+        noise[level] = array[None, :, rows, columns]
+    return noise
 
 
 def _draw_core(

@@ -224,6 +224,13 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
                 _check_range(self.path, band)
         return rows
 
+    def reduced(self, most: int) -> NDArray[np.uint8]:
+        """All of it in 8-bit sRGB, H×W×C, reduced to `most` pixels of its longer side."""
+        small = self._image.thumbnail_image(most, size="down", export_profile="srgb")
+        image = small.colourspace("srgb").cast("uchar")
+        pixels = np.frombuffer(image.write_to_memory(), np.uint8)
+        return pixels.reshape(image.height, image.width, -1)
+
 
 open_image = ImageReader
 

@@ -31,7 +31,7 @@ from srflow_sdk.drawing.file_upscaling import (
 from srflow_sdk.drawing.inverting import opaque_image, reduced_image, round_trip_halo
 from srflow_sdk.drawing.options import DrawOptions, Progress, part_progress
 from srflow_sdk.drawing.painter import Painter
-from srflow_sdk.encoding import Encoding
+from srflow_sdk.encoding import EncodedPicture
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, WriteOptions, check_writable, open_image
 from srflow_sdk.files.formats import save_options
@@ -39,7 +39,7 @@ from srflow_sdk.flow.options import RestoreOptions
 from srflow_sdk.geometry.tiles import padded_size
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, check_finite
-from srflow_sdk.latents.picture_latents import Latents
+from srflow_sdk.latents.picture_latents import Latents, change_levels
 from srflow_sdk.pixels.damage import measure_damage, strips_of
 from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, grayed
 from srflow_sdk.system.interrupts import memory_errors_typed
@@ -127,12 +127,12 @@ def restore_pixels(
         colours, their_kind = opaque_image(pixels, kind, painter.manifest)
         small = reduced_image(colours, painter.manifest)
         passes = [part_progress(number, 3, options.progress) for number in range(3)]
-        encoding = encode_for_round_trip(
+        encoded = encode_for_round_trip(
             small, their_kind, painter, progress=passes[0], cancel=options.cancel
         )
-        latents = encoding._invert(colours, their_kind, progress=passes[1], cancel=options.cancel)
+        latents = encoded.invert(colours, their_kind, progress=passes[1], cancel=options.cancel)
         latents = limit_latents(latents, decision.taus, over=decision.over)
-        picture = encoding._decode(
+        picture = encoded.decode(
             latents, DrawOptions(tau=1.0, progress=passes[2], cancel=options.cancel)
         )
         picture = grayed(picture, colours)
@@ -151,13 +151,13 @@ def encode_for_round_trip(
     *,
     progress: Progress | None,
     cancel: threading.Event | None,
-) -> Encoding[Any]:
+) -> EncodedPicture:
     """Encode an LR image in tiles that do for inverting and for drawing.
 
     As many are kept as memory allows.
     """
     halo = round_trip_halo(painter.manifest)
-    return Encoding(
+    return EncodedPicture(
         lr, kind, painter, memory_budget=None, halo=halo, progress=progress, cancel=cancel
     )
 
@@ -248,7 +248,7 @@ def limit_latents(latents: Latents, taus: Mapping[int, float], *, over: Collecti
                 taus[level], size, out=np.ones_like(size), where=size > taus[level]
             )
 
-    return latents._change(set(taus), limit)
+    return change_levels(latents, set(taus), limit)
 
 
 def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.drawing.inverting import reduced_image, round_trip_halo
-from srflow_sdk.drawing.options import part_progress
+from srflow_sdk.drawing.options import DrawOptions, part_progress
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import ImageReader, WriteOptions
@@ -37,6 +37,7 @@ from srflow_sdk.pixels.in_memory import (
     is_tensor,
     luma,
     to_unit,
+    unpacked,
 )
 from srflow_sdk.pixels.membrane import Mask, blended, bounds, neighbour_sums
 
@@ -247,17 +248,16 @@ def _draw_content(
     small = _reduce(before, pasted, target, lr, conversion, options.blend, manifest)
     passes = [part_progress(number, 3, options.progress) for number in range(3)]
     unit_kind = ImageKind(channels=kind.channels, dtype=FLOAT32)
-    encoding = encode_for_round_trip(
+    encoded = encode_for_round_trip(
         small, unit_kind, painter, progress=passes[0], cancel=options.cancel
     )
-    latents = encoding.invert(
-        _to_network(pasted, target, conversion), progress=passes[1], cancel=options.cancel
-    )
+    large, large_kind = unpacked(_to_network(pasted, target, conversion))
+    latents = encoded.invert(large, large_kind, progress=passes[1], cancel=options.cancel)
     latents = latents.normalised(
         options.taus(manifest), over="local", where=mask, seed=int(options.seed)
     )
-    decoded = encoding.decode(latents, progress=passes[2], cancel=options.cancel)
-    srgb = np.asarray(decoded, np.float32)[..., : kind.colours]
+    decoding = DrawOptions(tau=1.0, progress=passes[2], cancel=options.cancel)
+    srgb = encoded.decode(latents, decoding)[..., : kind.colours]
     padded = (padded_size(side, manifest.size_multiple) for side in small.shape[:2])
     tile = painter.choose_core(*padded, halo=round_trip_halo(manifest))
     if conversion is None:

@@ -9,14 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk._checks import file_path, level_taus, one_of, real, whole
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.geometry.tiles import Window
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, normalise
 from srflow_sdk.model.bundle import Bundle
@@ -34,6 +33,7 @@ _MAX_LEVEL = 16
 _MAX_SIDE = (1 << 32) - 1
 
 _Level = NDArray[np.float32]
+_LatentsT = TypeVar("_LatentsT", bound="Latents")
 
 
 class _HasBundle(Protocol):
@@ -140,14 +140,6 @@ class Latents:
             None if nats is None else bits_per_dimension(nats, height=self.height, width=self.width)
         )
 
-    def _window(self, window: Window, scale: int) -> dict[int, NDArray[np.float32]]:
-        """The part of a window in LR pixels of the padded image, by level, as views C×h×w."""
-        parts = {}
-        for level, array in self.levels.items():
-            rows, columns = window.scaled(scale, 1 << level).slices
-            parts[level] = array[:, rows, columns]
-        return parts
-
     def scaled(self, tau: float | Mapping[int, float]) -> Self:
         """Latents times a temperature.
 
@@ -162,7 +154,7 @@ class Latents:
         def scale(level: int, source: _Level, target: _Level) -> None:
             np.multiply(source, np.float32(taus[level]), out=target)
 
-        return self._change({level for level in taus if taus[level] != 1}, scale)
+        return change_levels(self, {level for level in taus if taus[level] != 1}, scale)
 
     def normalised(
         self,
@@ -203,7 +195,7 @@ class Latents:
             inside = np.ones(size, np.bool_) if mask is None else arrays.mask_positions(mask, level)
             normalise(source, target, inside, over=over, level=level, tau=taus[level], seed=seed)
 
-        return self._change(set(taus), apply)
+        return change_levels(self, set(taus), apply)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file: tensors `level1` …, float32, and what they belong to.
@@ -286,19 +278,22 @@ class Latents:
             )
         return array
 
-    def _change(self, levels: set[int], change: Callable[[int, _Level, _Level], None]) -> Self:
-        """New latents whose named levels are written by change(level, source, target).
 
-        The others are shared.
-        """
-        if not levels:
-            return self
-        targets = arrays.like({level: self.levels[level] for level in levels})
-        for level, target in targets.items():
-            change(level, self.levels[level], target)
-        return replace(
-            self, levels={**self.levels, **arrays.read_only(targets)}, log_likelihood=None
-        )
+def change_levels(
+    latents: _LatentsT, levels: set[int], change: Callable[[int, _Level, _Level], None]
+) -> _LatentsT:
+    """Make latents whose named levels are written by change(level, source, target).
+
+    The others are shared.
+    """
+    if not levels:
+        return latents
+    targets = arrays.like({level: latents.levels[level] for level in levels})
+    for level, target in targets.items():
+        change(level, latents.levels[level], target)
+    return replace(
+        latents, levels={**latents.levels, **arrays.read_only(targets)}, log_likelihood=None
+    )
 
 
 def bits_per_dimension(nats: float, *, height: int, width: int) -> float:

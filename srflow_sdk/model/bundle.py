@@ -29,6 +29,7 @@ class Bundle:
     Attributes:
         path: the directory.
         manifest: what it says about its model, such as ``manifest.scale``.
+        cleaner: the model that draws damaged pictures first, of one that is chosen by the picture.
 
     Example:
         >>> Bundle.embedded("x4-small").manifest.scale
@@ -37,8 +38,7 @@ class Bundle:
 
     path: Path
     manifest: Manifest
-    _cleaner: Bundle | None = field(default=None, repr=False)
-    """The model that draws damaged pictures first, of one that is chosen by the picture."""
+    cleaner: Bundle | None = field(default=None, repr=False)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
@@ -53,61 +53,9 @@ class Bundle:
             BundleError: something is missing, damaged, changed since the export, or of a newer
                 schema.
         """
-        bundle = cls._describe(path)
-        bundle._verify()
+        bundle = open_unverified(path)
+        verify(bundle)
         return bundle
-
-    @classmethod
-    def _describe(cls, path: str | os.PathLike[str]) -> Bundle:
-        """Open a bundle, but read only its manifest: milliseconds, however large it is."""
-        directory = bundle_path(path)
-        make = "srflow-export makes one from a checkpoint"
-        if not directory.exists():
-            names = ", ".join(cls.embedded_names()) or "none"
-            raise BundleError(
-                f"{directory}: there is no such bundle; {make}, and these are installed: {names}"
-            )
-        if not directory.is_dir():
-            raise BundleError(
-                f"{directory} is a file; a bundle is a directory with a manifest.json. To make "
-                f"one from a checkpoint: srflow-export --ckpt {directory.name}"
-            )
-        try:
-            with open_regular(directory / "manifest.json") as file:
-                return cls(path=directory, manifest=Manifest.from_json(file.read()))
-        except FileNotFoundError as error:
-            raise BundleError(
-                f"{directory} is not a bundle: it has no manifest.json; {make}"
-            ) from error
-        except OSError as error:
-            raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
-        except BundleError as error:
-            raise BundleError(f"{directory}: {error}") from error
-
-    def _verify(self) -> None:
-        """Raises: BundleError unless every file is there as it was exported."""
-        for name, record in self.manifest.files.items():
-            what = f"{self.path}: {name}"
-            fix = "fetch or export the bundle again"
-            try:
-                with open_regular(self.path / name) as file:
-                    actual = os.fstat(file.fileno()).st_size
-                    if actual != record["bytes"]:
-                        raise BundleError(
-                            f"{what} has {actual} bytes, not the manifest's {record['bytes']}; "
-                            f"{fix}"
-                        )
-                    if content_sha256(file) != record["sha256"]:
-                        raise BundleError(
-                            f"{what} differs from what was exported (its sha256 does not match); "
-                            f"{fix}"
-                        )
-            except FileNotFoundError as error:
-                raise BundleError(f"{what} is missing; {fix}") from error
-            except OSError as error:
-                raise BundleError(
-                    f"{what} cannot be read: {error.strerror or error}; {fix}"
-                ) from error
 
     @classmethod
     def embedded(cls, name: str = DEFAULT_MODEL) -> Bundle:
@@ -173,3 +121,52 @@ def bundle_path(path: str | os.PathLike[str]) -> Path:
     """
     is_name = isinstance(path, str) and path in Bundle.embedded_names()
     return _EMBEDDED / f"{path}.srflow" if is_name else Path(path)
+
+
+def open_unverified(path: str | os.PathLike[str]) -> Bundle:
+    """Open a bundle, but read only its manifest: milliseconds, however large it is."""
+    directory = bundle_path(path)
+    make = "srflow-export makes one from a checkpoint"
+    if not directory.exists():
+        names = ", ".join(Bundle.embedded_names()) or "none"
+        raise BundleError(
+            f"{directory}: there is no such bundle; {make}, and these are installed: {names}"
+        )
+    if not directory.is_dir():
+        raise BundleError(
+            f"{directory} is a file; a bundle is a directory with a manifest.json. To make "
+            f"one from a checkpoint: srflow-export --ckpt {directory.name}"
+        )
+    try:
+        with open_regular(directory / "manifest.json") as file:
+            return Bundle(path=directory, manifest=Manifest.from_json(file.read()))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"{directory} is not a bundle: it has no manifest.json; {make}"
+        ) from error
+    except OSError as error:
+        raise BundleError(f"{directory} cannot be opened as a bundle: {error}") from error
+    except BundleError as error:
+        raise BundleError(f"{directory}: {error}") from error
+
+
+def verify(bundle: Bundle) -> None:
+    """Raises: BundleError unless every file is there as it was exported."""
+    for name, record in bundle.manifest.files.items():
+        what = f"{bundle.path}: {name}"
+        fix = "fetch or export the bundle again"
+        try:
+            with open_regular(bundle.path / name) as file:
+                actual = os.fstat(file.fileno()).st_size
+                if actual != record["bytes"]:
+                    raise BundleError(
+                        f"{what} has {actual} bytes, not the manifest's {record['bytes']}; {fix}"
+                    )
+                if content_sha256(file) != record["sha256"]:
+                    raise BundleError(
+                        f"{what} differs from what was exported (its sha256 does not match); {fix}"
+                    )
+        except FileNotFoundError as error:
+            raise BundleError(f"{what} is missing; {fix}") from error
+        except OSError as error:
+            raise BundleError(f"{what} cannot be read: {error.strerror or error}; {fix}") from error

@@ -219,11 +219,6 @@ class Manifest:
         """The kind of pictures that it suits, such as "clean"."""
         return self.made_for or ("damaged" if self.removes_damage else "clean")
 
-    @property
-    def _name_and_digest(self) -> str:
-        """What provenance records of a model that cleaned a picture."""
-        return f"{self.name} {self.digest}"
-
     def to_json(self) -> str:
         """The text of manifest.json, with the other fields' digest.
 

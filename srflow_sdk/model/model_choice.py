@@ -24,7 +24,7 @@ from srflow_sdk.files import MAX_PIXELS, PathLike, open_image
 from srflow_sdk.files.formats import SNIFFED_BYTES, recognise
 from srflow_sdk.files.passed_images import AnyImage, as_path_or_picture
 from srflow_sdk.geometry.sizes import OutputSize, check_scale
-from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.bundle import Bundle, open_unverified
 from srflow_sdk.pixels.damage import STRIP_ROWS, Damage, measure_damage, strips_of
 from srflow_sdk.pixels.in_memory import Pixels, unpacked
 from srflow_sdk.system.local_files import open_regular
@@ -74,11 +74,11 @@ def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> lis
     Only manifests are read.
     """
     if model is None or (isinstance(model, str) and model == BY_PICTURE):
-        return [Bundle._describe(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
+        return [open_unverified(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
     if isinstance(model, (str, os.PathLike)) and model != "":
-        return [Bundle._describe(model)]
-    several: Iterable[Any] = model if isinstance(model, Iterable) else [model]
-    if (bundles := list(several)) and all(isinstance(one, Bundle) for one in bundles):
+        return [open_unverified(model)]
+    given: Iterable[Any] = model if isinstance(model, Iterable) else [model]
+    if (bundles := list(given)) and all(isinstance(one, Bundle) for one in bundles):
         return bundles
     what = '"auto", the path of a bundle, an embedded model\'s name, or one Bundle or several'
     raise ArgumentError(f"bundle is {model!r}; it must be {what}")
@@ -96,7 +96,7 @@ def bundles_for(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> 
         (one for one in bundles if one.manifest.kind == DAMAGED), key=_scale, default=None
     ):
         bundles = [
-            replace(one, _cleaner=cleaner) if _scale(one) > _scale(cleaner) else one
+            replace(one, cleaner=cleaner) if _scale(one) > _scale(cleaner) else one
             for one in bundles
         ]
     if isinstance(scale, OutputSize):
@@ -165,7 +165,7 @@ def choose_model(
     """
     check_scale(scale)
     bundles = bundles_for(bundles_of(among), scale)
-    if len(bundles) == 1 and bundles[0]._cleaner is None:
+    if len(bundles) == 1 and bundles[0].cleaner is None:
         return ModelChoice(name=bundles[0].manifest.name, why="")
     seen = look_at(picture, max_pixels=max_pixels, cancel=cancel)
     shown = ((kind, shown_by(seen)) for kind, shown_by in KINDS.items())
@@ -177,8 +177,8 @@ def choose_model(
         times = min(asked, usual) if times.max_side else asked
     suits = _choose_by_kind(bundles, times)[kind]
     cleaner = None
-    if kind == DAMAGED and suits._cleaner is not None:
-        cleaner = suits._cleaner.manifest.name
+    if kind == DAMAGED and suits.cleaner is not None:
+        cleaner = suits.cleaner.manifest.name
     return ModelChoice(name=suits.manifest.name, why=why, cleaner=cleaner)
 
 

@@ -28,6 +28,7 @@ LAYERS = [
     {"drawing"},
     {"encoding"},
     {"flow"},
+    {"engine"},
     {"upscaler"},
     {"aio", "clips"},
     {"ray", "triton", "_serving", "__main__"},

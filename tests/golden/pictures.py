@@ -1,8 +1,8 @@
 """Pictures and metadata that no change of the code may change: ``python -m tests.golden.pictures
 [--write] [NAME …]``.
 
-pictures.json has each one's call: a command, or Python with the names of :func:`make_names`, run in a
-folder that has ``inputs/`` and the pinned bundle. Beside it stand the hash of what came out, and
+pictures.json has each one's call: a command, or Python with the names of :func:`make_names`, run
+in a folder that has ``inputs/`` and the pinned bundle. Beside it stand the hash of what came out, and
 its parsed metadata. pictures.npz has the values themselves, floats in half precision, for
 processors that compute otherwise. Without ``--write`` it prints what differs; with it, it renews
 the named ones (or all) after a change that is meant to change pictures.

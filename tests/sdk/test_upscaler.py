@@ -43,9 +43,9 @@ def test_an_encoding_gives_the_same_samples_whatever_it_keeps(
     calls = []
     with open_tiled(tiny_bundle, np.int64(16)) as opened:
         expected = [opened.upscale(floats, tau=0.9, seed=3, sample=sample) for sample in range(2)]
-        encode = opened._painter.backend.encode
+        encode = opened.engine.painter.backend.encode
         monkeypatch.setattr(
-            opened._painter.backend, "encode", lambda lr: calls.append(lr.shape) or encode(lr)
+            opened.engine.painter.backend, "encode", lambda lr: calls.append(lr.shape) or encode(lr)
         )
         mine = floats.copy()
         encoding = opened.encode(mine, memory_budget=np.int64(budget))

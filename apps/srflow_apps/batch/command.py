@@ -35,6 +35,7 @@ from srflow_apps.commands.signals import (
     exit_status,
     raised_interrupts,
 )
+from srflow_sdk.drawing.file_upscaling import record_cleaner
 from srflow_sdk.drawing.temperature import AUTO_TAU_SCHEME
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import ImageReader, Provenance, check_writable, read_provenance, spooled
@@ -107,7 +108,7 @@ def run_command(
 
             remote = RemoteUpscaler(server, model=model or BY_PICTURE, tile=machine.tile)
             stack.enter_context(remote)
-            bundles = list(remote._bundles.values())
+            bundles = list(remote.engine.bundles.values())
             if model == BY_PICTURE and len(bundles) == 1:
                 display.tell("--model auto: the server draws all pictures with its own model")
         elif model is None and operation.name != UPSCALE and recipe is None:
@@ -200,8 +201,8 @@ def _open_upscaler(plan: Plan, machine: MachineChoices, *, recipe: Provenance | 
     """Open the models that the inputs may need, or that of the only one, on this machine."""
     chosen = plan.bundles
     models = plan.models
-    if recipe is not None and chosen[0]._cleaner is not None:  # whatever is measured today
-        cleaner = chosen[0]._cleaner.manifest.name
+    if recipe is not None and chosen[0].cleaner is not None:  # whatever is measured today
+        cleaner = chosen[0].cleaner.manifest.name
         models.choices[plan.jobs[0].source] = ModelChoice(
             name=chosen[0].manifest.name, why="", cleaner=cleaner
         )
@@ -389,7 +390,7 @@ def recipe_bundle(
     ImageError without them.
     """
     same = [one for one in bundles if one.model_sha256 == recipe.model_sha256]
-    cleaners = [one for one in bundles if one.manifest._name_and_digest == recipe.cleaned_by]
+    cleaners = [one for one in bundles if record_cleaner(one.manifest) == recipe.cleaned_by]
     made = f"{output} was made with"
     if not same:
         other = f"{bundles[0].manifest.name} (sha256 {bundles[0].manifest.digest[:12]}…)"
@@ -405,7 +406,7 @@ def recipe_bundle(
         bundle = dataclasses.replace(
             bundle, manifest=dataclasses.replace(bundle.manifest, default_tau=recipe.tau)
         )
-    return dataclasses.replace(bundle, _cleaner=cleaners[0]) if cleaners else bundle
+    return dataclasses.replace(bundle, cleaner=cleaners[0]) if cleaners else bundle
 
 
 def find_source(output: Path, recipe: Provenance, given: Sequence[Path]) -> Path:

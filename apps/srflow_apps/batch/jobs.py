@@ -22,6 +22,7 @@ from srflow_apps.batch.storage import exists, read_locally, write_locally
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.drawing.file_upscaling import FileOutput, FileResult, record_provenance
 from srflow_sdk.drawing.options import Progress
+from srflow_sdk.engine import Engine
 from srflow_sdk.errors import (
     ArgumentError,
     CancelledError,
@@ -120,6 +121,7 @@ def _is_of_full_disk(error: BaseException | None) -> bool:
 def _make_or_skip(
     job: Job, models: Models, settings: Settings, progress: Progress, cancel: threading.Event
 ) -> FolderFile:
+    # Many names, as the input is held open until its outputs are there.
     assert models.upscaler is not None  # for the type checker: it is set before jobs are done
     upscaler = models.upscaler
     operation = settings.operation
@@ -138,7 +140,7 @@ def _make_or_skip(
         if job.animation is not None:
             choice = dataclasses.replace(choice, cleaner=None)  # frames are not cleaned
         complete = settings.resume and len(existing) == len(job.targets)
-        if complete and _outputs_match(job, source, upscaler, choice, operation, cancel):
+        if complete and _outputs_match(job, source, upscaler.engine, choice, operation, cancel):
             return skipped
         if existing and settings.beside:
             raise ImageError(
@@ -155,7 +157,13 @@ def _make_or_skip(
         with write_locally(job.targets) as targets:
             if job.animation is None:
                 file = operation.make_files(
-                    upscaler, choice, source, targets, settings, progress, cancel
+                    upscaler.engine,
+                    choice,
+                    source,
+                    targets,
+                    settings,
+                    progress=progress,
+                    cancel=cancel,
                 )
             else:
                 file = _enlarge_animation(
@@ -193,7 +201,7 @@ def _enlarge_animation(
     operation = settings.operation
     size = (animation.width, animation.height)
     sha256 = file_sha256(animation.path)
-    painter, _ = upscaler._open_painters(choice)
+    painter, _ = upscaler.engine.open_painters(choice)
     for number, target in enumerate(targets, start=operation.sample):
         fields = operation.provenance_fields(painter.manifest, size, number)
         provenance = record_provenance(
@@ -201,7 +209,7 @@ def _enlarge_animation(
         )
         options = dataclasses.replace(operation.options, sample=number, cancel=cancel)
         try:
-            drawer = FrameUpscaler(upscaler, _painter=painter, **vars(options))
+            drawer = FrameUpscaler(upscaler, model=choice.name, **vars(options))
         except MissingExtraError as error:  # it would end the whole batch
             raise ImageError(f"{animation.path} is an animation: {error}") from error
         frames = list[Image.Image]()
@@ -241,7 +249,7 @@ def _check_animation(animation: Animation, targets: Sequence[Path], max_pixels: 
 def _outputs_match(
     job: Job,
     source: Path,
-    upscaler: Upscaler,
+    engine: Engine,
     choice: ModelChoice,
     operation: Operation,
     cancel: threading.Event,
@@ -253,7 +261,7 @@ def _outputs_match(
     with job.open_source(source, raw=operation.raw) as reader:
         size = reader.width, reader.height
     sha256 = file_sha256(source)
-    painter, cleaner = upscaler._open_painters(choice)
+    painter, cleaner = engine.open_painters(choice)
     for number, target in enumerate(job.targets, start=operation.sample):
         stop_if_set(cancel)
         wanted = record_provenance(

@@ -56,7 +56,7 @@ class Models:
         """The choice for a file, with no reason if there was none. local: where it can be read, or
         a frame.
         """
-        if len(self.bundles) == 1 and next(iter(self.bundles.values()))._cleaner is None:
+        if len(self.bundles) == 1 and next(iter(self.bundles.values())).cleaner is None:
             return ModelChoice(name=next(iter(self.bundles)), why="")
         if source not in self.choices:
             self.choices[source] = choose_model(

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,13 @@ from numpy.typing import NDArray
 from srflow_apps.batch.storage import read_locally
 from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, interval_fields
 from srflow_sdk.drawing.low_resolution import LowResolution
-from srflow_sdk.drawing.options import DrawOptions, Progress, make_request
+from srflow_sdk.drawing.options import DrawOptions, make_request
+from srflow_sdk.engine import Engine
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import Provenance, WriteOptions, open_image, read_image
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
+from srflow_sdk.flow.restoring import restore_file
 from srflow_sdk.flow.transferring import transfer_file
 from srflow_sdk.geometry.sizes import OutputSize
 from srflow_sdk.geometry.tiles import Window
@@ -31,7 +32,11 @@ from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import ModelChoice, bundles_for
 from srflow_sdk.pixels.in_memory import luma, to_unit
 from srflow_sdk.system.local_files import file_sha256
-from srflow_sdk.upscaler import Upscaler
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from srflow_sdk.drawing.options import WatchKeywords
 
 
 class Operation:
@@ -107,13 +112,12 @@ class Operation:
 
     def make_files(
         self,
-        upscaler: Upscaler,
+        engine: Engine,
         choice: ModelChoice,
         source: Path,
         targets: Sequence[Path],
         writing: WriteOptions,
-        progress: Progress,
-        cancel: threading.Event,
+        **watched: Unpack[WatchKeywords],
     ) -> FileResult:
         """Make local targets of a local source, as :meth:`Upscaler.upscale_file` does.
 
@@ -197,23 +201,19 @@ class Upscaling(Operation):
 
     def make_files(
         self,
-        upscaler: Upscaler,
+        engine: Engine,
         choice: ModelChoice,
         source: Path,
         targets: Sequence[Path],
         writing: WriteOptions,
-        progress: Progress,
-        cancel: threading.Event,
+        **watched: Unpack[WatchKeywords],
     ) -> FileResult:
-        draw = dataclasses.replace(self.options, progress=progress, cancel=cancel)
+        draw = dataclasses.replace(self.options, **watched)
         if self.mask is not None:
-            painter, _ = upscaler._open_painters(choice)
-            draw = dataclasses.replace(
-                draw, tau=self._masked_tau(source, painter.manifest, writing.max_pixels)
-            )
-        return upscaler._upscale_file(
-            choice, source, targets, draw, writing, interval=self.interval
-        )
+            manifest = engine.bundles[choice.name].manifest
+            tau = self._masked_tau(source, manifest, writing.max_pixels)
+            draw = dataclasses.replace(draw, tau=tau)
+        return engine.upscale_file(choice, source, targets, draw, writing, interval=self.interval)
 
     def _masked_tau(self, source: Path, manifest: Manifest, max_pixels: int) -> NDArray[np.float32]:
         """The temperature at each of a photo's pixels, H×W: what was asked for, times the mask."""
@@ -257,26 +257,15 @@ class Restoring(Operation):
 
     def make_files(
         self,
-        upscaler: Upscaler,
+        engine: Engine,
         choice: ModelChoice,
         source: Path,
         targets: Sequence[Path],
         writing: WriteOptions,
-        progress: Progress,
-        cancel: threading.Event,
+        **watched: Unpack[WatchKeywords],
     ) -> FileResult:
-        return upscaler.restore_file(
-            source,
-            targets[0],
-            report=writing.report,
-            max_pixels=writing.max_pixels,
-            quality=writing.quality,
-            lossless=writing.lossless,
-            tau=self.options.tau,
-            over=self.options.over,
-            progress=progress,
-            cancel=cancel,
-        )
+        options = dataclasses.replace(self.options, **watched)
+        return restore_file(source, targets[0], engine.painter, options, writing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,21 +309,20 @@ class Transferring(Operation):
 
     def make_files(
         self,
-        upscaler: Upscaler,
+        engine: Engine,
         choice: ModelChoice,
         source: Path,
         targets: Sequence[Path],
         writing: WriteOptions,
-        progress: Progress,
-        cancel: threading.Event,
+        **watched: Unpack[WatchKeywords],
     ) -> FileResult:
         return transfer_file(
-            upscaler._painter,
+            engine.painter,
             source,
             self.source,
             self.mask,
             targets[0],
             lr=self.lr,
-            options=dataclasses.replace(self.options, progress=progress, cancel=cancel),
+            options=dataclasses.replace(self.options, **watched),
             writing=writing,
         )

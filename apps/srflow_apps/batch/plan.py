@@ -100,14 +100,16 @@ def make_plan(
     _check_request(operation, inputs, output, files, samples)
     naming = Naming.of(operation, bundles[0], files, samples)
     naming, out = choose_destination(naming, inputs, output, directory=directory)
-    found = find_inputs(inputs, out=out, recursive=files.recursive)
+    listing = find_inputs(inputs, out=out, recursive=files.recursive)
     # An earlier run's outputs among the photos would be enlarged again.
     named = set(inputs)
     jobs = [
-        job for job in found.jobs if job.source in named or not _made_by(operation.name, job.source)
+        job
+        for job in listing.jobs
+        if job.source in named or not _is_made_by(operation.name, job.source)
     ]
     left_out = f"of srflow-{operation.name}'s own outputs; it takes those that are named"
-    found.others[left_out] = len(found.jobs) - len(jobs)
+    listing.others[left_out] = len(listing.jobs) - len(jobs)
     if output is None:  # of *.png, what an earlier run made of the others is left out
         makers = {identity(out / name): job for job in jobs for name in naming.names(job)}
         jobs = [job for job in jobs if makers.get(identity(job.source), job) is job]
@@ -136,7 +138,7 @@ def make_plan(
             beside=output is None,
         ),
         models=Models(bundles, operation.scale, max_pixels=max_pixels),
-        inputs=found,
+        inputs=listing,
         tile=tile,
         report=files.report,
     )
@@ -193,34 +195,36 @@ def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -
     """Find the files given, and images in the folders given, sorted, but what is hidden or below
     `out`.
     """
-    found = Inputs()
+    listing = Inputs()
     out = real_path(out)
     for path in inputs:
         if not is_folder(path):
-            found.jobs.append(Job(source=path, targets=(), name=PurePosixPath(path.name)))
+            listing.jobs.append(Job(source=path, targets=(), name=PurePosixPath(path.name)))
             continue
-        before = (len(found.jobs), len(found.refused))
-        names = _names_in(path, found.refused, out, recursive=recursive)
+        before = (len(listing.jobs), len(listing.refused))
+        names = _list_files(path, listing.refused, out, recursive=recursive)
         for name in sorted(names, key=lambda name: name.parts):
             ending = name.suffix.lower()
             if ending in READABLE:
-                found.jobs.append(Job(source=path / name, targets=(), name=name))
+                listing.jobs.append(Job(source=path / name, targets=(), name=name))
             elif ending in UNREAD:
-                found.others[f"{UNREAD[ending]}, which is not read; convert it to PNG or TIFF"] += 1
+                listing.others[
+                    f"{UNREAD[ending]}, which is not read; convert it to PNG or TIFF"
+                ] += 1
             elif ending in CLIPS:
-                found.others["clips; name them as INPUTs of a command of their own"] += 1
-        if before == (len(found.jobs), len(found.refused)):
+                listing.others["clips; name them as INPUTs of a command of their own"] += 1
+        if before == (len(listing.jobs), len(listing.refused)):
             more = (
                 "links to folders are not followed"
                 if recursive
                 else "--recursive searches its subfolders too"
             )
             why = f"there are no images in this folder ({', '.join(READABLE)}); {more}"
-            found.refused.append(failure(path, why))
-    return found
+            listing.refused.append(failure(path, why))
+    return listing
 
 
-def _names_in(
+def _list_files(
     folder: Path, refused: list[FolderFile], out: Path, *, recursive: bool
 ) -> list[PurePosixPath]:
     """Names of files that are neither hidden nor below `out`. refused: gets folders that cannot be
@@ -228,13 +232,13 @@ def _names_in(
     """
     if isinstance(folder, UrlPath):
         try:
-            found = file_names(folder, recursive=recursive)
+            names_in_store = file_names(folder, recursive=recursive)
         except ImageError as error:
             refused.append(failure(folder, str(error)))
             return []
         return [
             name
-            for name in found
+            for name in names_in_store
             if folder not in out.parents or out not in (folder / name).parents
         ]
 
@@ -253,7 +257,7 @@ def _names_in(
     return names
 
 
-def _made_by(operation: str, path: Path) -> bool:
+def _is_made_by(operation: str, path: Path) -> bool:
     """True if a file on this machine says that the operation made it: a store's would have to be
     fetched.
     """
@@ -431,6 +435,7 @@ def plan_outputs(
     inputs: as given, folders too. keep: other files that must not be overwritten. Raises:
     ArgumentError if an output is an input, another's, or an input the next time.
     """
+    # Many names: files by what they are written from, to and beside.
     writers = dict[str, set[str]]()  # the inputs, by the outputs that they would have
 
     def targets(job: Job, *, apart: bool = False) -> tuple[Path, ...]:

@@ -11,7 +11,7 @@ from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.plan import Plan
 from srflow_apps.batch.results import FolderFile, FolderResult, Status
 from srflow_apps.batch.storage import folders_for, remove_leftovers, show_names, write_locally
-from srflow_sdk._version import __version__
+from srflow_sdk import __version__
 from srflow_sdk.errors import ImageError
 from srflow_sdk.model.model_choice import BY_PICTURE
 from srflow_sdk.plain_text import without_secrets

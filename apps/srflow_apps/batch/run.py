@@ -273,6 +273,7 @@ def upscale_folder(
         result = upscale_folder("photos", "large", recursive=True, resume=True, on_file=print)
         failed = [file.error for file in result.files if file.status == "failed"]
     """
+    # Long, as what a command reads from its options is passed on by name.
     draw = keywords_of(DrawOptions, options)
     given = upscaler if isinstance(upscaler, Upscaler) else None
     if given is None and upscaler not in (None, BY_PICTURE):
@@ -289,7 +290,7 @@ def upscale_folder(
             ),
             _paths(inputs),
             str(_path("output", output, "a directory")),
-            bundles_of() if given is None else list(given._bundles.values()),
+            bundles_of() if given is None else list(given.engine.bundles.values()),
             files=FileChoices(
                 recursive=recursive,
                 name=name,
@@ -303,7 +304,7 @@ def upscale_folder(
             ),
             samples=samples,
             max_pixels=max_pixels,
-            tile="auto" if given is None else given._tile,
+            tile="auto" if given is None else given.engine.tile,
             directory=True,
         )
         pixels = None
@@ -326,7 +327,7 @@ def upscale_folder(
             hear(file)
         if ray is None:
             plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
-            plan.models.upscaler._painter.check_open()  # or every file would fail
+            plan.models.upscaler.engine.check_open()  # or every file would fail
         elif not plan.bundles[0].manifest.files:
             raise ArgumentError(
                 "upscaler is a server's, and Ray's machines need the model's files: leave out ray"

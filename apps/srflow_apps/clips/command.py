@@ -30,13 +30,13 @@ from srflow_apps.clips.files import (
     Clip,
     Encoding,
     av_errors,
-    chosen_encoding,
+    choose_encoding,
+    choose_streams,
     join,
-    kept_streams,
-    record_in,
+    read_record,
 )
 from srflow_apps.commands.signals import STOPPING, deferred_interrupts
-from srflow_sdk._version import __version__
+from srflow_sdk import __version__
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.clips.optical_flow import opencv
 from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
@@ -148,6 +148,7 @@ class _ClipRun:
         """Make one clip. Returns whether nothing is wrong with it. Raises: SRFlowError,
         KeyboardInterrupt.
         """
+        # Long, as each step needs what those before it say of the clip, and may end the work.
         files = self.files
         tell = self.display.tell
         if not files.overwrite and os.path.lexists(target):
@@ -162,17 +163,17 @@ class _ClipRun:
             (clip.look.width, clip.look.height), bundle.manifest
         )
         look = dataclasses.replace(clip.look, width=width, height=height, turns=0)
-        encoding = chosen_encoding(target, look, codec=self.codec, quality=files.quality)
+        encoding = choose_encoding(target, look, codec=self.codec, quality=files.quality)
         record = self._record(clip, bundle, encoding)
         self._warn_of(clip)
-        if files.resume and {**record_in(target), "sdk_version": __version__} == record:
+        if files.resume and {**read_record(target), "sdk_version": __version__} == record:
             tell(f"{target} is finished: skipped")
             return not clip.damage
         if beside and os.path.lexists(target):
             raise ImageError(
                 f"{target} exists; remove it, or name it with -o, which may replace it"
             )
-        kept, lost = kept_streams(clip, target, encoding)
+        kept, lost = choose_streams(clip, target, encoding)
         for what in lost:
             self.display.say(f"warning: {source}: {what}")
         count = len(clip.times)
@@ -181,7 +182,7 @@ class _ClipRun:
             frames=count,
             record=json.dumps(record, sort_keys=True, ensure_ascii=False),
         )
-        remaining = count - (min(len(parts.done()) * SEGMENT, count) if files.resume else 0)
+        remaining = count - (min(len(parts.list_done()) * SEGMENT, count) if files.resume else 0)
         frames = f"{count} frames"
         if remaining < count:
             frames += f" ({remaining} of them now)"
@@ -215,7 +216,7 @@ class _ClipRun:
         if choice.why:
             self.display.tell(f"{clip.path}: {choice.name} ({choice.why})")
         bundle = next(one for one in self.bundles if one.manifest.name == choice.name)
-        return dataclasses.replace(bundle, _cleaner=None)  # frames are not cleaned
+        return dataclasses.replace(bundle, cleaner=None)  # frames are not cleaned
 
     def _warn_of(self, clip: Clip) -> None:
         if clip.interlaced:
@@ -260,13 +261,13 @@ class _ClipRun:
         """Draw the parts that are missing. A frame is encoded while the next is drawn. Raises:
         SRFlowError.
         """
-        begin = parts.begin(drawer)
+        begin = parts.find_first_frame(drawer)
         pictures = itertools.islice(clip.pictures(), begin, None)
         for path in parts.paths()[begin // SEGMENT :]:
             first = int(path.stem) * SEGMENT
             stop = min(first + SEGMENT, parts.frames)
             with (
-                encoding.part(path, path) as put,
+                encoding.write_part(path, path) as put,
                 ThreadPoolExecutor(1, thread_name_prefix="srflow-encode") as encoder,
             ):
                 encoded: Future[None] | None = None
@@ -301,23 +302,23 @@ class Parts:
         """All of them, whether they exist or not."""
         return [self.folder / f"{number:06}.mkv" for number in range(-(-self.frames // SEGMENT))]
 
-    def done(self) -> list[Path]:
+    def list_done(self) -> list[Path]:
         """Those that are there, up to the first that is missing; none if they were made
         otherwise.
         """
-        return list(itertools.takewhile(Path.exists, self.paths())) if self._are_made_so() else []
+        return list(itertools.takewhile(Path.exists, self.paths())) if self._match_record() else []
 
-    def _are_made_so(self) -> bool:
+    def _match_record(self) -> bool:
         """Whether those that are there, if any, are made as the record says."""
         with contextlib.suppress(OSError, ValueError):
             return (self.folder / _SETTINGS).read_text("utf-8") == self.record
         return False
 
-    def begin(self, drawer: FrameUpscaler) -> int:
+    def find_first_frame(self, drawer: FrameUpscaler) -> int:
         """The first frame to be drawn; the drawer has the state before it. Without one it is a
         keyframe.
         """
-        number = len(self.done()) * SEGMENT
+        number = len(self.list_done()) * SEGMENT
         # Of a damaged file numpy and zipfile raise a dozen kinds of errors.
         with (
             contextlib.suppress(Exception),
@@ -344,12 +345,12 @@ class Parts:
                             "take another)"
                         )
                         raise ImageError(f"{self.folder} is in use: {why}")
-                if (self.folder / _SETTINGS).exists() and not self._are_made_so():
+                if (self.folder / _SETTINGS).exists() and not self._match_record():
                     say(
                         f"{self.folder} has parts of another clip, model or settings: beginning "
                         "anew"
                     )
-                if not (keep and self.done()):
+                if not (keep and self.list_done()):
                     self.clear(folder=False)
                     local_files.write_atomically(self.folder / _SETTINGS, self.record.encode())
             except OSError as error:

@@ -79,7 +79,7 @@ def is_clip(path: Path) -> bool:
     return path.suffix.lower() in CLIPS
 
 
-def pyav() -> Any:
+def import_pyav() -> Any:
     """The module `av`. Raises: MissingExtraError."""
     os.environ.setdefault("SVT_LOG", "1")  # or that encoder fills standard error
     try:
@@ -96,7 +96,7 @@ def pyav() -> Any:
 
 
 @contextlib.contextmanager
-def opened(file: Path | BytesIO, name: Path | str = "") -> Iterator[Any]:
+def open_container(file: Path | BytesIO, name: Path | str = "") -> Iterator[Any]:
     """The container in a file, called `name` in errors. Raises: ImageError, at once for pipes or
     folders.
     """
@@ -109,7 +109,7 @@ def opened(file: Path | BytesIO, name: Path | str = "") -> Iterator[Any]:
                 f"file:{file.absolute()}" if isinstance(file, Path) else BytesIO(file.getvalue())
             )
             container = stack.enter_context(
-                pyav().open(where, metadata_errors="replace", options=_READ)
+                import_pyav().open(where, metadata_errors="replace", options=_READ)
             )
         yield container
 
@@ -117,7 +117,7 @@ def opened(file: Path | BytesIO, name: Path | str = "") -> Iterator[Any]:
 @contextlib.contextmanager
 def av_errors(path: Path | str, doing: str = "cannot be read") -> Iterator[None]:
     """Turn FFmpeg's errors in the block into ImageErrors of one line."""
-    av = pyav()  # now, as a generator may be closed when Python ends
+    av = import_pyav()  # now, as a generator may be closed when Python ends
     try:
         yield
     except (av.error.FFmpegError, OSError) as error:
@@ -163,8 +163,8 @@ class Look:
         sides = (frame.width, frame.height)
 
         def tag(name: str) -> int:
-            found = (int(getattr(each, name)) for each in (frame, context))
-            return next((number for number in found if number not in (0, _UNTAGGED)), _UNTAGGED)
+            numbers = (int(getattr(each, name)) for each in (frame, context))
+            return next((number for number in numbers if number not in (0, _UNTAGGED)), _UNTAGGED)
 
         matrix = tag("colorspace")
         if matrix == _UNTAGGED:  # as players take it
@@ -206,21 +206,25 @@ class Look:
             else {"src_colorspace": _SCALERS[self.matrix], "src_color_range": self.range}
         )
         kind = "rgb48le" if self.deep else "rgb24"
-        rgb = frame.reformat(format=kind, dst_color_range=_FULL, interpolation=_precise(), **of)
+        rgb = frame.reformat(
+            format=kind, dst_color_range=_FULL, interpolation=_precise_interpolation(), **of
+        )
         return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), self.turns))
 
     def to_yuv(self, rgb: NDArray[Any], pixel_format: str) -> Any:
         """A frame in a format of YUV, by the same matrix and range."""
-        frame = pyav().VideoFrame.from_ndarray(rgb, "rgb24" if rgb.dtype == np.uint8 else "rgb48le")
+        frame = import_pyav().VideoFrame.from_ndarray(
+            rgb, "rgb24" if rgb.dtype == np.uint8 else "rgb48le"
+        )
         frame.color_range = _FULL
         to = {"dst_colorspace": _SCALERS[self.matrix], "dst_color_range": self.range}
-        yuv = frame.reformat(format=pixel_format, interpolation=_precise(), **to)
+        yuv = frame.reformat(format=pixel_format, interpolation=_precise_interpolation(), **to)
         self.tag(yuv)
         return yuv
 
 
-def _precise() -> Any:
-    how = pyav().video.reformatter.Interpolation
+def _precise_interpolation() -> Any:
+    how = import_pyav().video.reformatter.Interpolation
     return how.BICUBIC | how.ACCURATE_RND | how.FULL_CHR_H_INT | how.FULL_CHR_H_INP | how.BITEXACT
 
 
@@ -262,7 +266,7 @@ class Clip:
         times = list[Any]()
         first = None
         sample = None
-        for frame in self.decoded():
+        for frame in self.decode_frames():
             first = first or frame
             if (frame.width, frame.height) != (first.width, first.height):
                 sizes = (
@@ -297,15 +301,15 @@ class Clip:
 
     def pictures(self) -> Iterator[NDArray[Any]]:
         """The frames as RGB. Raises: ImageError."""
-        yield from (self.look.to_rgb(frame) for frame in self.decoded())
+        yield from (self.look.to_rgb(frame) for frame in self.decode_frames())
 
-    def decoded(self) -> Iterator[Any]:
+    def decode_frames(self) -> Iterator[Any]:
         """The frames that can be decoded. Raises: ImageError, also for frames of more than
         max_pixels.
         """
-        av = pyav()
-        with opened(self.path) as container, av_errors(self.path):
-            stream = video_of(container, self.path)
+        av = import_pyav()
+        with open_container(self.path) as container, av_errors(self.path):
+            stream = find_pictures(container, self.path)
             self._check_size(stream.width, stream.height)
             stream.thread_type = "AUTO"
             broadcast = "mpegts" in container.format.name
@@ -347,20 +351,20 @@ class Clip:
             raise ImageError(f"{self.path}: {larger}; raise the limit with --max-pixels")
 
 
-def video_of(container: Any, name: Path | str) -> Any:
+def find_pictures(container: Any, name: Path | str) -> Any:
     """The stream of moving pictures, not of a cover. Raises: ImageError, also if there is no
     decoder for it.
     """
-    cover = pyav().stream.Disposition.attached_pic
-    found = [stream for stream in container.streams.video if not stream.disposition & cover]
-    if not found:
+    cover = import_pyav().stream.Disposition.attached_pic
+    streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+    if not streams:
         kinds = " and ".join(sorted({stream.type for stream in container.streams})) or "nothing"
         raise ImageError(f"{name}: there are no moving pictures in this file, only {kinds}")
-    if found[0].codec_context is None:
+    if streams[0].codec_context is None:
         raise ImageError(
             f"{name} cannot be read: its codec is not known here, or its header is damaged"
         )
-    return found[0]
+    return streams[0]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -374,37 +378,39 @@ class Encoding:
     pixel_format: str
     look: Look
 
-    def tried(self, target: Path) -> BytesIO:
+    def encode_one_frame(self, target: Path) -> BytesIO:
         """A segment of one frame. Raises: ImageError if the encoder refuses it; ArgumentError if
         its sides are odd.
         """
         width = self.look.width
         height = self.look.height
-        pixels = pyav().VideoFormat(self.pixel_format)
+        pixels = import_pyav().VideoFormat(self.pixel_format)
         if width % (8 // pixels.chroma_width(8)) or height % (8 // pixels.chroma_height(8)):
             even = f"sides must be even for {self.codec} in {self.pixel_format}"
             raise ArgumentError(
                 f"{target} would have {width}×{height} pixels, and {even}; choose another --size"
             )
-        with self.part(segment := BytesIO(), f"{target} in {self.codec}") as put:
+        with self.write_part(segment := BytesIO(), f"{target} in {self.codec}") as put:
             put(np.zeros((height, width, 3), np.uint16 if self.look.deep else np.uint8))
         return segment
 
     @contextlib.contextmanager
-    def part(self, target: Path | BytesIO, name: Path | str) -> Iterator[Put]:
+    def write_part(self, target: Path | BytesIO, name: Path | str) -> Iterator[Put]:
         """Write a part, to memory or as a file, which appears complete, at the end. Raises:
         ImageError.
         """
-        file = written(target) if isinstance(target, Path) else contextlib.nullcontext(target)
+        file = (
+            open_for_writing(target) if isinstance(target, Path) else contextlib.nullcontext(target)
+        )
         with (
             av_errors(name, "cannot be written"),
             file as place,
-            pyav().open(place, "w", format="matroska") as output,
+            import_pyav().open(place, "w", format="matroska") as output,
         ):
-            yield (put := self._encoder(output))
+            yield (put := self._add_encoder(output))
             put(None)
 
-    def _encoder(self, output: Any) -> Put:
+    def _add_encoder(self, output: Any) -> Put:
         number = 0
         video = output.add_stream(self.codec, rate=self.look.rate)
         look = self.look
@@ -441,7 +447,7 @@ class Encoding:
 
 
 @contextlib.contextmanager
-def written(target: Path) -> Iterator[Any]:
+def open_for_writing(target: Path) -> Iterator[Any]:
     """A name or a file for FFmpeg to write, which becomes the target at the end of the block.
     Raises: OSError.
     """
@@ -453,7 +459,7 @@ def written(target: Path) -> Iterator[Any]:
         os.fsync(descriptor)
 
 
-def chosen_encoding(
+def choose_encoding(
     target: Path, look: Look, *, codec: str | None, quality: int | None
 ) -> Encoding:
     """The encoding of a file: by the codec asked for, or the first of those that suit its
@@ -461,40 +467,40 @@ def chosen_encoding(
 
     look: of the output. Raises: ArgumentError.
     """
-    av = pyav()
+    av = import_pyav()
     ending = target.suffix.lower()
     if ending not in WRITTEN:
         raise ArgumentError(f"{target}: clips are written as {', '.join(WRITTEN)}; end the name so")
     asked = codec or ("libvpx-vp9" if ending == ".webm" else "libx264")
-    if not _formats(asked):
+    if not _list_yuv_formats(asked):
         raise ArgumentError(
             f"this PyAV has no encoder {asked} for YUV; name another with --codec, such as mpeg4"
         )
     name = av.Codec(asked, "w").name  # h264 is libx264
     if quality is not None and name not in _WORST:
         raise ArgumentError(f"--quality is not for the codec {name}, but for {', '.join(_WORST)}")
-    best, _ = av.codec.codec.find_best_pix_fmt_of_list(_formats(name), look.format)
+    best, _ = av.codec.codec.find_best_pix_fmt_of_list(_list_yuv_formats(name), look.format)
     chosen = (QUALITY if quality is None else quality) if name in _WORST else None
     return Encoding(codec=name, quality=chosen, pixel_format=best.name, look=look)
 
 
-def _formats(codec: str) -> list[str]:
+def _list_yuv_formats(codec: str) -> list[str]:
     """The formats of YUV that an encoder takes; none if there is no such encoder."""
     try:
         return [
             each.name
-            for each in pyav().Codec(codec, "w").video_formats or []
+            for each in import_pyav().Codec(codec, "w").video_formats or []
             if each.name.startswith("yuv4")
         ]
     except ValueError:
         return []
 
 
-def record_in(target: Path) -> dict[str, Any]:
+def read_record(target: Path) -> dict[str, Any]:
     """How a clip says that it was made; empty if it does not."""
     with (
         contextlib.suppress(ImageError, ValueError),
-        opened(target) as container,
+        open_container(target) as container,
         av_errors(target),
     ):
         said = {name.lower(): text for name, text in container.metadata.items()}
@@ -502,20 +508,21 @@ def record_in(target: Path) -> dict[str, Any]:
     return {}
 
 
-def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, list[str]]:
+def choose_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, list[str]]:
     """The source's streams of sound and text that fit the output: a beginning is written to memory
     to see that.
 
     Returns also what is lost or becomes otherwise, one a line. Raises: ArgumentError if the
     pictures do not fit.
     """
+    # Many names: every way is tried for every stream.
     ending = target.suffix[1:]
-    segment = encoding.tried(target)
+    segment = encoding.encode_one_frame(target)
     kept = dict[int, tuple[str, str] | None]()
     sound = "libopus" if ending.lower() == "webm" else "aac"
 
     def fits(kept: Kept) -> bool:
-        with contextlib.suppress(pyav().error.FFmpegError, ValueError):
+        with contextlib.suppress(import_pyav().error.FFmpegError, ValueError):
             return join(clip, [segment], target, kept, most=_TRIED) >= kept.keys()
         return False
 
@@ -523,15 +530,15 @@ def kept_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, li
         raise ArgumentError(
             f"{target}: {ending} files cannot hold such {encoding.codec}; end the name in .mkv"
         )
-    with opened(segment) as made:
+    with open_container(segment) as made:
         plain = encoding.look.aspect == 1 or made.streams.video[0].codec_context.sample_aspect_ratio
     lost = (
         []
         if plain
         else ["the shape of its pixels is left out; the codecs libx264, libx265 and mpeg4 keep it"]
     )
-    with opened(clip.path) as source:
-        pictures = video_of(source, clip.path)
+    with open_container(clip.path) as source:
+        pictures = find_pictures(source, clip.path)
         for number, stream in (
             (each.index, each) for each in source.streams if each is not pictures
         ):
@@ -564,17 +571,18 @@ def join(
     packets of the other streams. Returns which of these have any. Raises: ImageError; with `most`
     FFmpegError, ValueError, too.
     """
-    av = pyav()
-    found = set[int]()
+    # Many names: two containers that are read and one that is written, open at once.
+    av = import_pyav()
+    filled = set[int]()
     container = WRITTEN[target.suffix.lower()]
     with (
         av_errors(target, "cannot be written") if most is None else contextlib.nullcontext(),
-        written(target) if most is None else contextlib.nullcontext(BytesIO()) as file,
-        opened(clip.path) as source,
-        opened(segments[0], target) as first,
+        open_for_writing(target) if most is None else contextlib.nullcontext(BytesIO()) as file,
+        open_container(clip.path) as source,
+        open_container(segments[0], target) as first,
         av.open(file, "w", format=container) as output,
     ):
-        main = video_of(source, clip.path)
+        main = find_pictures(source, clip.path)
         pictures = output.add_stream_from_template(first.streams[0], opaque=True)
         pictures.time_base = clip.time_base
         pictures.disposition = main.disposition
@@ -584,7 +592,7 @@ def join(
         if pictures.codec_context.name == "hevc" and container != "matroska":
             pictures.codec_context.codec_tag = "hvc1"  # or Apple's players refuse it
         copies = {
-            number: _copy(output, source.streams[number], way) for number, way in kept.items()
+            number: _add_copy(output, source.streams[number], way) for number, way in kept.items()
         }
         output.metadata.update(
             said := {name.lower(): text for name, text in source.metadata.items()}
@@ -592,22 +600,22 @@ def join(
         output.metadata[_COMMENT] = "\n".join(filter(None, (said.get(_COMMENT), record)))
         output.set_chapters(source.chapters())
         output.start_encoding()
-        drawn = _pictures(clip, clip.times[: None if most is None else 1], segments, pictures)
+        drawn = _time_pictures(clip, clip.times[: None if most is None else 1], segments, pictures)
         # after the pictures, stream 0
-        others = _others(source, clip.late, kept, copies, most)
+        others = _time_others(source, clip.late, kept, copies, most)
         numbers = [*copies]
         # Merged by time, or all pictures would wait in memory for the sound.
         for packet in heapq.merge(drawn, others, key=lambda packet: packet.dts * packet.time_base):
             try:
                 output.mux(packet)
-                found.update(numbers[packet.stream_index - 1 : packet.stream_index])
+                filled.update(numbers[packet.stream_index - 1 : packet.stream_index])
             except av.error.InvalidDataError:  # a damaged packet of sound, as broadcasts have them
                 if not packet.stream_index:
                     raise
-    return found
+    return filled
 
 
-def _pictures(
+def _time_pictures(
     clip: Clip, shown: Sequence[int], segments: Sequence[Any], stream: Any
 ) -> Iterator[Any]:
     """The packets of all segments with these times. Raises: ImageError without them all.
@@ -615,20 +623,21 @@ def _pictures(
     Decoding times are those of the frames, moved back by as many as the encoder reorders: so they
         increase.
     """
+    # Many names: the times and places of packets, before and after they are put in order.
     usual = max(round(1 / clip.look.rate / clip.time_base), 1)
     places: list[int] = []  # of every packet: the number of its frame
     for segment in segments:
-        times = [packet.pts for packet in _packets(segment)]
+        times = [packet.pts for packet in _read_packets(segment)]
         ranks = {time: rank for rank, time in enumerate(sorted(times), start=len(places))}
         places += [ranks[time] for time in times]
     if len(places) != len(shown):
         there = f"{len(places)} of {len(shown)} frames"
         raise ImageError(f"{segments[0].parent} has {there}; remove it, and begin anew")
     delay = max(number - place for number, place in enumerate(places))
-    decoded = [*(shown[0] - usual * back for back in range(delay, 0, -1)), *shown]
+    decode_times = [*(shown[0] - usual * back for back in range(delay, 0, -1)), *shown]
     ends = [*shown[1:], shown[-1] + usual]
-    packets = (packet for segment in segments for packet in _packets(segment))
-    for packet, place, time in zip(packets, places, decoded[: len(places)], strict=True):
+    packets = (packet for segment in segments for packet in _read_packets(segment))
+    for packet, place, time in zip(packets, places, decode_times[: len(places)], strict=True):
         packet.stream = stream
         packet.time_base = clip.time_base
         packet.pts = shown[place]
@@ -637,14 +646,16 @@ def _pictures(
         yield packet
 
 
-def _others(
+def _time_others(
     source: Any, late: Fraction, kept: Kept, copies: Mapping[int, Any], most: int | None
 ) -> Iterator[Any]:
     """The packets of the other streams, `late` seconds earlier, with times that grow, as they are
     or encoded anew.
     """
     last: dict[int, int] = {}
-    with contextlib.suppress(pyav().error.FFmpegError):  # of a file that breaks off, as was said
+    with contextlib.suppress(
+        import_pyav().error.FFmpegError
+    ):  # of a file that breaks off, as was said
         streams = [source.streams[number] for number in copies]
         for packet in itertools.islice(source.demux(streams) if streams else (), most):
             number = packet.stream.index
@@ -657,7 +668,7 @@ def _others(
                     packet.dts if packet.pts is None else max(packet.pts - before, packet.dts)
                 )
             if kept[number] is not None:
-                with contextlib.suppress(pyav().error.FFmpegError):  # of a damaged packet
+                with contextlib.suppress(import_pyav().error.FFmpegError):  # of a damaged packet
                     yield from (
                         each for frame in packet.decode() for each in copies[number].encode(frame)
                     )
@@ -668,14 +679,14 @@ def _others(
         yield from copies[number].encode(None)
 
 
-def _copy(output: Any, stream: Any, way: tuple[str, str] | None) -> Any:
+def _add_copy(output: Any, stream: Any, way: tuple[str, str] | None) -> Any:
     """A stream of the output for one of the source. Raises: ValueError, FFmpegError if there cannot
     be one.
     """
     if way is None:
         copy = output.add_stream_from_template(stream, opaque=True)
     else:
-        rates = pyav().Codec(way[0], "w").audio_rates
+        rates = import_pyav().Codec(way[0], "w").audio_rates
         copy = output.add_stream(
             way[0], rate=stream.rate if not rates or stream.rate in rates else 48_000
         )
@@ -686,6 +697,6 @@ def _copy(output: Any, stream: Any, way: tuple[str, str] | None) -> Any:
     return copy
 
 
-def _packets(segment: Any) -> Iterator[Any]:
-    with opened(segment) as container:
+def _read_packets(segment: Any) -> Iterator[Any]:
+    with open_container(segment) as container:
         yield from (packet for packet in container.demux(video=0) if packet.size)

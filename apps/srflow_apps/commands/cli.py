@@ -23,7 +23,7 @@ from srflow_apps.commands.base_command import (
     fail,
 )
 from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, flatten, options_of
-from srflow_sdk._version import __version__
+from srflow_sdk import __version__
 from srflow_sdk.drawing.options import DrawOptions, option
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
@@ -381,7 +381,7 @@ def doctor(*, as_json: bool) -> None:
             if not as_json:
                 click.echo(check.lines(width=width))
         if as_json:
-            report = {"works": basics_work(checks), "checks": [each.as_data() for each in checks]}
+            report = {"works": basics_work(checks), "checks": [each.to_data() for each in checks]}
             click.echo(json.dumps(report, indent=2))
         if not basics_work(checks):
             fail("upscaling does not work here; the lines marked 'problem' say why")

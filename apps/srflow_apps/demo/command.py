@@ -22,7 +22,7 @@ from srflow_apps.commands.base_command import SETTINGS, Command, NameOrPath, exi
 from srflow_apps.commands.options import with_options_of
 from srflow_apps.commands.signals import STOPPING, Interrupts, deferred_interrupts
 from srflow_apps.demo.guard import Guard, is_loopback
-from srflow_sdk._version import __version__
+from srflow_sdk import __version__
 from srflow_sdk.drawing.options import option
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.system.hardware import require_extra
@@ -86,7 +86,7 @@ def demo(*, model: str | None, **values: Any) -> None:
             **{field.name: values.pop(field.name) for field in fields(PageChoices)}
         )
         with (
-            listening(choices.host, choices.port) as listener,
+            open_listener(choices.host, choices.port) as listener,
             Upscaler(model, **values) as upscaler,
         ):
             interrupts()
@@ -99,7 +99,7 @@ def demo(*, model: str | None, **values: Any) -> None:
             serve(upscaler, listener, choices, interrupts)
 
 
-def listening(host: str, port: int) -> socket.socket:
+def open_listener(host: str, port: int) -> socket.socket:
     """A socket that listens there; port 0 takes a free one. Raises: ArgumentError, DeviceError if
     it is in use.
     """
@@ -124,8 +124,8 @@ def serve(
     """Serve the page until a signal comes; its address is printed once it answers. Raises:
     MissingExtraError.
     """
-    uvicorn = require_extra("uvicorn", "demo")
-    _ = require_extra("starlette", "demo")
+    require_extra("uvicorn", "demo")
+    require_extra("starlette", "demo")
     import asyncio
 
     from srflow_apps.demo.routes import Routes
@@ -141,36 +141,21 @@ def serve(
         names = [name.lower() for name in (choices.host, *choices.allow_host) if name not in _ANY]
         guard = Guard(routes.application(), port=port, names=names)
         address = f"http://{f'[{place}]' if ':' in place else place}:{port}/?token="
-        config = uvicorn.Config(
-            guard,
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_level="error",
-            proxy_headers=False,
-            server_header=False,
-            limit_concurrency=512,
-            timeout_graceful_shutdown=1,
-        )
-        server = uvicorn.Server(config)
-        server.capture_signals = contextlib.nullcontext  # they are handled here
-        # Once it ends, uvicorn reports each page that was still open, with a traceback.
-        logging.getLogger("uvicorn.error").addFilter(
-            lambda _: interrupts.number is None and not server.should_exit
-        )
+        server = _make_server(guard, interrupts)
 
-        async def served() -> None:
+        def announce() -> None:
+            click.echo(f"srflow-demo: {address}{guard.token}")
+            if choices.open:  # with another token: other users may read a browser's command line
+                opening = (address + guard.token_once(),)
+                threading.Thread(target=webbrowser.open, args=opening, daemon=True).start()
+
+        async def run_server() -> None:
             serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-            said = False
+            announced = False
             while not serving.done():
-                if server.started and not said:
-                    said = True
-                    click.echo(f"srflow-demo: {address}{guard.token}")
-                    if (
-                        choices.open
-                    ):  # with another token: other users may read a browser's command line
-                        opening = (address + guard.token_once(),)
-                        threading.Thread(target=webbrowser.open, args=opening, daemon=True).start()
+                if server.started and not announced:
+                    announced = True
+                    announce()
                 server.should_exit |= interrupts.number is not None
                 await sessions.close_silent()
                 await asyncio.wait([serving], timeout=_LOOK_S)
@@ -178,9 +163,34 @@ def serve(
 
         try:
             interrupts()
-            asyncio.run(served())
+            asyncio.run(run_server())
         finally:
             routes.stop()
+
+
+def _make_server(guard: Guard, interrupts: Interrupts) -> Any:
+    """Make the server of the page, which leaves signals to the command. Raises:
+    MissingExtraError.
+    """
+    uvicorn = require_extra("uvicorn", "demo")
+    config = uvicorn.Config(
+        guard,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_level="error",
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=512,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    server.capture_signals = contextlib.nullcontext
+    # Once it ends, uvicorn reports each page that was still open, with a traceback.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda _: interrupts.number is None and not server.should_exit
+    )
+    return server
 
 
 if __name__ == "__main__":

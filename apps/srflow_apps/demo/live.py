@@ -71,8 +71,8 @@ class LivePhoto:
         if self._painter.backend.window_limits is not None:
             side = min(side, self._painter.choose_core(lr.padded_height, lr.padded_width) or side)
         left, top = place or ((self.width - side) // 2, (self.height - side) // 2)
-        (top, height), (above, seen_height) = self._spans(top, side, lr.padded_height)
-        (left, width), (before, seen_width) = self._spans(left, side, lr.padded_width)
+        (top, height), (above, seen_height) = self._place_side(top, side, lr.padded_height)
+        (left, width), (before, seen_width) = self._place_side(left, side, lr.padded_width)
         core = Window(top=top, left=left, height=height, width=width)
         tile = Tile(
             core=core, window=Window(top=above, left=before, height=seen_height, width=seen_width)
@@ -91,17 +91,17 @@ class LivePhoto:
 
     def draw(self, options: DrawOptions) -> Picture:
         """One sample of the crop. Raises: as :meth:`Upscaler.upscale`."""
-        return self._shown(self._drawn(options, n=1)[0])
+        return self._to_picture(self._draw_crop(options, n=1)[0])
 
     def samples(self, n: int, options: DrawOptions) -> tuple[list[Picture], NDArray[np.float32]]:
         """Draw n samples of the crop, at least 2. The second value is their :meth:`Encoding.std`,
         H×W×1 or 3.
         """
-        drawn = self._drawn(options, n=n)
+        drawn = self._draw_crop(options, n=n)
         std = np.std(np.clip(drawn, 0, 1), axis=0, ddof=1, dtype=np.float64).astype(np.float32)
-        return [self._shown(picture) for picture in drawn], std
+        return [self._to_picture(picture) for picture in drawn], std
 
-    def bicubic(self) -> Picture:
+    def enlarge_bicubic(self) -> Picture:
         """The crop, enlarged by bicubic interpolation (Pillow's)."""
         crop = self.crop
         scale = self._manifest.scale
@@ -112,9 +112,11 @@ class LivePhoto:
         height, width = crop.height * scale, crop.width * scale
         box = (crop.left, crop.top - above, crop.left + crop.width, crop.top - above + crop.height)
         large = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC, box=box))
-        return self._shown(to_unit(large.reshape(height, width, -1)))
+        return self._to_picture(to_unit(large.reshape(height, width, -1)))
 
-    def _spans(self, start: int, side: int, length: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    def _place_side(
+        self, start: int, side: int, length: int
+    ) -> tuple[tuple[int, int], tuple[int, int]]:
         """Start and length of a crop's side within the padded image, and of what the network sees:
         all multiples.
         """
@@ -125,7 +127,7 @@ class LivePhoto:
         first = max(start - reach, 0)
         return (start, side), (first, min(start + side + reach, length) - first)
 
-    def _drawn(self, options: DrawOptions, *, n: int) -> list[NDArray[np.float32]]:
+    def _draw_crop(self, options: DrawOptions, *, n: int) -> list[NDArray[np.float32]]:
         """The crop of n samples, float32 H×W×1 or 3."""
         request = make_request(options, self._manifest, height=self.height, width=self.width, n=n)
         window = self._tile.window
@@ -136,7 +138,7 @@ class LivePhoto:
         drawn = self._painter.draw(self._tile, self._seen, wanted, self._kept)
         return [picture[: self.crop.height * scale, : self.crop.width * scale] for picture in drawn]
 
-    def _shown(self, colours: NDArray[np.float32]) -> Picture:
+    def _to_picture(self, colours: NDArray[np.float32]) -> Picture:
         """Colours in [0, 1] as 8-bit pixels, with the crop's alpha if there is one."""
         crop = self.crop
         scale = self._manifest.scale

@@ -9,7 +9,7 @@ import json
 import logging
 import string
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from pathlib import Path
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from srflow_apps.demo.sessions import TABS, RefusedError, Session, Sessions, delete_file, plain_name
 from srflow_apps.demo.tabs import FORMATS, Tabs
-from srflow_sdk._version import __version__
+from srflow_sdk import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.model.manifest import INVERTER
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.responses import Response
 
 _SAID_BYTES = 16_384
 _LINGER_BYTES = 4_000_000
@@ -53,44 +54,19 @@ class Routes:
         self._turn = ThreadPoolExecutor(
             1, thread_name_prefix="srflow-demo-work"
         )  # one at a time, for all pages
-        self._here = TABS if INVERTER in upscaler._painter.manifest.files else TABS[:1]
+        self._here = TABS if INVERTER in upscaler.engine.painter.manifest.files else TABS[:1]
 
     def application(self) -> Any:
         """The ASGI application: these routes and methods; anything else is 404 or 405."""
-        from starlette.requests import ClientDisconnect
-        from starlette.responses import FileResponse, JSONResponse, Response
+        from starlette.responses import Response
         from starlette.routing import Route, Router
 
-        fixed = {"/": Response(self._filled_page(), media_type="text/html")}
+        fixed = {"/": Response(self._fill_page(), media_type="text/html")}
         for path in _PAGE.iterdir():
             if path.suffix in _TYPES:
                 fixed[f"/static/{path.name}"] = Response(
                     path.read_bytes(), media_type=_TYPES[path.suffix]
                 )
-
-        def answered(handler: Callable[[Any, Request], Any]) -> Callable[[Request], Any]:
-            async def answer(request: Request) -> Response:
-                session = None
-                try:
-                    if "page" in request.path_params:
-                        session = self._sessions.get(request.path_params["page"])
-                    if request.path_params.get("tab", TABS[0]) not in self._here:
-                        raise RefusedError(404, "there is no such tab")
-                    found = await handler(session, request)
-                except ClientDisconnect:
-                    return JSONResponse({"error": "the request was cut off"}, 400)
-                except Exception as error:
-                    status = getattr(
-                        error, "status", 400 if isinstance(error, SRFlowError) else 500
-                    )
-                    return JSONResponse({"error": _words(session, error)}, status)
-                if isinstance(found, Path):
-                    return FileResponse(
-                        found, media_type="application/octet-stream", filename=found.name
-                    )
-                return JSONResponse(found)
-
-            return answer
 
         table: list[tuple[str, str, Callable[[Any, Request], Any]]] = [
             ("POST", "", self.open_page),
@@ -106,11 +82,39 @@ class Routes:
             ("GET", "/{page}/files/{tab}", self.file),
         ]
         routes = [
-            Route(f"/pages{path}", answered(handler), methods=[method])
+            Route(f"/pages{path}", self._answer_with(handler), methods=[method])
             for method, path, handler in table
         ]
         routes += [Route(path, answer, methods=["GET"]) for path, answer in fixed.items()]
         return Router(routes, redirect_slashes=False)
+
+    def _answer_with(
+        self, handler: Callable[[Any, Request], Any]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        """Make a function of a page and its request a route, which answers its errors, too."""
+        from starlette.requests import ClientDisconnect
+        from starlette.responses import FileResponse, JSONResponse
+
+        async def answer(request: Request) -> Response:
+            session = None
+            try:
+                if "page" in request.path_params:
+                    session = self._sessions.get(request.path_params["page"])
+                if request.path_params.get("tab", TABS[0]) not in self._here:
+                    raise RefusedError(404, "there is no such tab")
+                content = await handler(session, request)
+            except ClientDisconnect:
+                return JSONResponse({"error": "the request was cut off"}, 400)
+            except Exception as error:
+                status = getattr(error, "status", 400 if isinstance(error, SRFlowError) else 500)
+                return JSONResponse({"error": _describe_error(session, error)}, status)
+            if isinstance(content, Path):
+                return FileResponse(
+                    content, media_type="application/octet-stream", filename=content.name
+                )
+            return JSONResponse(content)
+
+        return answer
 
     def stop(self) -> None:
         """Stop all work, and wait until it has ended."""
@@ -137,7 +141,7 @@ class Routes:
         session.expect(tab, me)
         try:
             with path.open("xb") as file:
-                async for piece in _pieces(request, self._upload_bytes, path.name):
+                async for piece in _read_pieces(request, self._upload_bytes, path.name):
                     file.write(piece)
             async with session.lock:
                 if session.receiving.get(tab) is not me:
@@ -155,23 +159,23 @@ class Routes:
     async def delete_picture(self, session: Session, request: Request) -> None:
         tab = request.path_params["tab"]
         session.expect(tab, None)
-        await self._drawn(session, session.put, tab, None)
+        await self._draw(session, session.put, tab, None)
 
     async def show(self, session: Session, request: Request) -> Any:
-        said = await _said(request)
+        said = await _read_message(request)
         session.samples.set()
-        return await self._drawn(session, self._tabs.show, session, said)
+        return await self._draw(session, self._tabs.show, session, said)
 
     async def samples(self, session: Session, request: Request) -> Any:
-        said = await _said(request)
+        said = await _read_message(request)
         session.samples.set()
         cancel = session.samples = threading.Event()
-        return await self._drawn(session, self._tabs.samples, session, said, cancel)
+        return await self._draw(session, self._tabs.samples, session, said, cancel)
 
     async def begin_work(self, session: Session, request: Request) -> None:
         tab = request.path_params["tab"]
-        said = await _said(request)
-        await self._drawn(session, self._tabs.begin, session, tab, said, self._turn)
+        said = await _read_message(request)
+        await self._draw(session, self._tabs.begin, session, tab, said, self._turn)
 
     async def tell_work(self, session: Session, request: Request) -> Any:
         job = session.jobs.get(request.path_params["tab"])
@@ -179,7 +183,7 @@ class Routes:
             return {"state": "cancelled"}
         told: dict[str, Any] = {"state": job.state, "fraction": job.fraction, "left_s": job.left_s}
         if job.state == "failed" and job.error is not None:
-            told["error"] = _words(session, job.error)
+            told["error"] = _describe_error(session, job.error)
         return {**told, "name": job.target.name, "viewer": job.shown}
 
     async def cancel_work(self, session: Session, request: Request) -> None:
@@ -192,7 +196,7 @@ class Routes:
             raise RefusedError(404, "there is no such file")
         return job.target
 
-    async def _drawn(self, session: Session, function: Callable[..., Any], *arguments: Any) -> Any:
+    async def _draw(self, session: Session, function: Callable[..., Any], *arguments: Any) -> Any:
         """Call what draws or reads pictures, once nothing else of its page does."""
         async with session.lock:
             return await self._in_thread(session, function, *arguments)
@@ -205,9 +209,9 @@ class Routes:
             raise RefusedError(410, "the page was closed; load it again")
         return await asyncio.get_running_loop().run_in_executor(self._drawing, function, *arguments)
 
-    def _filled_page(self) -> str:
-        manifest = self._upscaler._painter.manifest
-        models = list(self._upscaler._bundles)
+    def _fill_page(self) -> str:
+        manifest = self._upscaler.engine.painter.manifest
+        models = list(self._upscaler.engine.bundles)
         values = {
             "models": " ".join(models),
             "model": f"Model {models[0]}, ×{manifest.scale}, on" if len(models) == 1 else "On",
@@ -224,9 +228,9 @@ class Routes:
         return template.substitute({name: escape(str(value)) for name, value in values.items()})
 
 
-async def _said(request: Request) -> dict[str, Any]:
+async def _read_message(request: Request) -> dict[str, Any]:
     """The JSON object in a request's body."""
-    body = b"".join([piece async for piece in _pieces(request, _SAID_BYTES, "a request")])
+    body = b"".join([piece async for piece in _read_pieces(request, _SAID_BYTES, "a request")])
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
@@ -236,7 +240,7 @@ async def _said(request: Request) -> dict[str, Any]:
     return said
 
 
-async def _pieces(request: Request, limit: int, what: str) -> AsyncIterator[bytes]:
+async def _read_pieces(request: Request, limit: int, what: str) -> AsyncIterator[bytes]:
     """The pieces of a body. One that is too large is refused.
 
     A little of what is too much is read and dropped: a client that is cut off while it sends may
@@ -258,7 +262,7 @@ async def _pieces(request: Request, limit: int, what: str) -> AsyncIterator[byte
     )
 
 
-def _words(session: Session | None, error: BaseException) -> str:
+def _describe_error(session: Session | None, error: BaseException) -> str:
     """An error as its page shows it."""
     text = str(error)
     if not isinstance(error, SRFlowError):

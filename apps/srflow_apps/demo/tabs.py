@@ -25,7 +25,7 @@ from srflow_sdk._checks import real, whole
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, CancelledError, ImageError
 from srflow_sdk.files import WriteOptions, open_image
-from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, choose_model
+from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice
 from srflow_sdk.system import libvips
 from srflow_sdk.upscaler import Upscaler
 
@@ -43,7 +43,7 @@ Said = Mapping[str, Any]
 """A page's message, decoded from JSON. What its controls cannot say is an ArgumentError."""
 
 
-def draw_options(said: Said) -> DrawOptions:
+def read_options(said: Said) -> DrawOptions:
     """Temperature, seed and sample of the tab "Enlarge"."""
     return DrawOptions(
         tau="auto" if said.get("auto") is True else real("the temperature", said.get("tau")),
@@ -52,7 +52,7 @@ def draw_options(said: Said) -> DrawOptions:
     )
 
 
-def crop_of(said: Said) -> tuple[int, tuple[int, int] | None]:
+def read_crop(said: Said) -> tuple[int, tuple[int, int] | None]:
     """The side of the crop's enlargement in pixels, and its left and top in the photo; None: the
     middle.
     """
@@ -64,7 +64,7 @@ def crop_of(said: Said) -> tuple[int, tuple[int, int] | None]:
     return side, (left, top)
 
 
-def choice_of(said: Said, name: str, choices: tuple[str, ...]) -> Any:
+def read_choice(said: Said, name: str, choices: tuple[str, ...]) -> Any:
     """One of a control's choices."""
     value = said.get(name)
     if value not in choices:
@@ -77,7 +77,7 @@ class Tabs:
 
     def __init__(self, upscaler: Upscaler, *, max_pixels: int) -> None:
         self._upscaler = upscaler
-        self._bundles = upscaler._bundles
+        self._engine = upscaler.engine
         self._max_pixels = max_pixels
 
     def take(self, session: Session, tab: str, path: Path) -> dict[str, Any]:
@@ -89,11 +89,9 @@ class Tabs:
             if tab == "restore":
                 with open_image(path, max_pixels=self._max_pixels):
                     return {}
-            session.suits = choose_model(
-                path, among=self._bundles.values(), max_pixels=self._max_pixels
-            )
-            photo = session.photo = self._opened(session.suits, path)
-            image = data_url(preview(path, most=_OVERVIEW_SIDE)[0])
+            session.suits = self._engine.choose(path, max_pixels=self._max_pixels)
+            photo = session.photo = self._open_photo(session.suits, path)
+            image = encode_as_url(reduce_picture(path, most=_OVERVIEW_SIDE)[0])
             return {"image": image, "width": photo.width, "height": photo.height}
         except BaseException:
             session.put(tab, None)
@@ -105,14 +103,14 @@ class Tabs:
 
         The photo is left out if the page says that it shows this place of it already.
         """
-        options = draw_options(said)
-        photo = self._shown(session, said)
+        options = read_options(said)
+        photo = self._show_crop(session, said)
         after = photo.draw(options)
         crop = photo.crop
-        manifest = self._bundles[photo.model].manifest
+        manifest = self._engine.bundles[photo.model].manifest
         shown = {
-            "after": data_url(after),
-            "name": _name(options),
+            "after": encode_as_url(after),
+            "name": _describe(options),
             "place": {
                 "left": crop.left,
                 "top": crop.top,
@@ -122,10 +120,10 @@ class Tabs:
             "model": photo.model,
             "scale": manifest.scale,
             "tau": manifest.default_tau,
-            "why": self._named(session, said).why,
+            "why": self._choose(session, said).why,
         }
         if said.get("shows") != shown["place"]:
-            shown["before"] = data_url(photo.bicubic())
+            shown["before"] = encode_as_url(photo.enlarge_bicubic())
         return shown
 
     def samples(
@@ -137,15 +135,15 @@ class Tabs:
         That is the width of calibrated intervals at the model's default temperature, the deviation
         at others. None if `cancel` is set meanwhile.
         """
-        options = dataclasses.replace(draw_options(said), sample=0, cancel=cancel)
+        options = dataclasses.replace(read_options(said), sample=0, cancel=cancel)
         try:
-            photo = self._shown(session, said, cancel=cancel)
+            photo = self._show_crop(session, said, cancel=cancel)
             drawn, std = photo.samples(SAMPLES, options)
         except CancelledError:
             return None
         spread = std.mean(axis=2)
-        top, left = busiest(spread, _THUMBNAIL_SIDE)
-        manifest = self._bundles[photo.model].manifest
+        top, left = find_busiest(spread, _THUMBNAIL_SIDE)
+        manifest = self._engine.bundles[photo.model].manifest
         words = "the samples agree. Light yellow: they deviate by"
         if manifest.intervals is not None and options.tau == DrawOptions().tau_for(manifest):
             spread = np.minimum(2 * manifest.intervals.band(SAMPLES, 0.9)(std), 1).mean(axis=2)
@@ -158,8 +156,8 @@ class Tabs:
             picture[top : top + _THUMBNAIL_SIDE, left : left + _THUMBNAIL_SIDE] for picture in drawn
         ]
         return {
-            "images": [data_url(part) for part in parts],
-            "spread": data_url(heat(spread, brightest=brightest)),
+            "images": [encode_as_url(part) for part in parts],
+            "spread": encode_as_url(colour_deviation(spread, brightest=brightest)),
             "scale": f"Black: {words} {255 * brightest:.1f} of 255, or more.",
         }
 
@@ -167,26 +165,26 @@ class Tabs:
         """Begin the work that writes a tab's file and returns what the viewer shows of it. turn: as
         of a Job.
         """
-        source = _sent(session, tab)
+        source = _find_picture(session, tab)
         make: Callable[..., Any]
         if tab == "enlarge":
-            options = draw_options(said)
-            choice = self._named(session, said)
-            ending = f"x{self._bundles[choice.name].manifest.scale}"
-            names = ("the whole photo", _name(options))
+            options = read_options(said)
+            choice = self._choose(session, said)
+            ending = f"x{self._engine.bundles[choice.name].manifest.scale}"
+            names = ("the whole photo", _describe(options))
             make = functools.partial(self._enlarge, choice, options)
         else:
             ending = "restored"
             names = ("noisy", "restored")
-            over = choice_of(said, "over", ("auto", "spatial", "local"))
+            over = read_choice(said, "over", ("auto", "spatial", "local"))
             make = functools.partial(
                 self._upscaler.restore_file, max_pixels=self._max_pixels, over=over
             )
-        target = session.new_file(f"{source.stem}_{ending}.{choice_of(said, 'format', FORMATS)}")
+        target = session.new_file(f"{source.stem}_{ending}.{read_choice(said, 'format', FORMATS)}")
 
         def write(told: Callable[[int, int], None], cancel: threading.Event) -> dict[str, Any]:
             make(source, target, progress=told, cancel=cancel)
-            return _compared(source, target, names)
+            return _compare(source, target, names)
 
         session.begin(tab, target, write, turn=turn)
 
@@ -195,30 +193,32 @@ class Tabs:
     ) -> None:
         draw = dataclasses.replace(options, **watched)
         writing = WriteOptions(max_pixels=self._max_pixels)
-        self._upscaler._upscale_file(choice, source, [target], draw, writing, interval=None)
+        self._engine.upscale_file(choice, source, [target], draw, writing)
 
-    def _opened(self, choice: ModelChoice, path: Path) -> LivePhoto:
-        painter, _ = self._upscaler._open_painters(choice)
+    def _open_photo(self, choice: ModelChoice, path: Path) -> LivePhoto:
+        painter, _ = self._engine.open_painters(choice)
         return LivePhoto(painter, path, max_pixels=self._max_pixels)
 
-    def _shown(
+    def _show_crop(
         self, session: Session, said: Said, *, cancel: threading.Event | None = None
     ) -> LivePhoto:
         """The photo, with the crop that the page asks for encoded by the model that it asks for."""
-        path = _sent(session, "enlarge")
-        photo, choice, (side, place) = session.photo, self._named(session, said), crop_of(said)
+        path = _find_picture(session, "enlarge")
+        photo, choice, (side, place) = session.photo, self._choose(session, said), read_crop(said)
         if photo is None or photo.model != choice.name:
-            photo = session.photo = self._opened(choice, path)
+            photo = session.photo = self._open_photo(choice, path)
         photo.show(
-            side=max(1, side // self._bundles[choice.name].manifest.scale),
+            side=max(1, side // self._engine.bundles[choice.name].manifest.scale),
             place=place,
             cancel=cancel,
         )
         return photo
 
-    def _named(self, session: Session, said: Said) -> ModelChoice:
+    def _choose(self, session: Session, said: Said) -> ModelChoice:
         """The model that the page asks for."""
-        name = choice_of({"model": BY_PICTURE, **said}, "model", (BY_PICTURE, *self._bundles))
+        name = read_choice(
+            {"model": BY_PICTURE, **said}, "model", (BY_PICTURE, *self._engine.bundles)
+        )
         suits = session.suits
         return (
             suits
@@ -227,7 +227,7 @@ class Tabs:
         )
 
 
-def data_url(picture: NDArray[np.uint8]) -> str:
+def encode_as_url(picture: NDArray[np.uint8]) -> str:
     """An H×W×C picture as a PNG within a URL: nothing is written to disk. Compressed lightly: 5 ms
     for 256×256.
     """
@@ -238,7 +238,7 @@ def data_url(picture: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode("ascii")
 
 
-def heat(deviation: NDArray[np.float32], *, brightest: float) -> NDArray[np.uint8]:
+def colour_deviation(deviation: NDArray[np.float32], *, brightest: float) -> NDArray[np.uint8]:
     """A deviation, H×W in [0, 1], as colours: black is 0, light yellow is `brightest` and above."""
     shades = np.rint(np.clip(deviation / max(brightest, 1e-9), 0, 1) * 255).astype(np.uint8)
     return np.asarray(
@@ -246,7 +246,7 @@ def heat(deviation: NDArray[np.float32], *, brightest: float) -> NDArray[np.uint
     )
 
 
-def busiest(values: NDArray[Any], side: int) -> tuple[int, int]:
+def find_busiest(values: NDArray[Any], side: int) -> tuple[int, int]:
     """Top and left of the square of this side with the largest sum of `values`, H×W; it is cut to
     what is there.
     """
@@ -260,7 +260,7 @@ def busiest(values: NDArray[Any], side: int) -> tuple[int, int]:
     return top, left
 
 
-def preview(path: Path, *, most: int) -> tuple[NDArray[np.uint8], int]:
+def reduce_picture(path: Path, *, most: int) -> tuple[NDArray[np.uint8], int]:
     """A picture file in 8-bit sRGB, H×W×C, reduced to `most` pixels of its longer side; and the
     file's own width.
 
@@ -269,38 +269,39 @@ def preview(path: Path, *, most: int) -> tuple[NDArray[np.uint8], int]:
     """
     try:
         with open_image(path, max_pixels=sys.maxsize) as reader:
-            small = reader._image.thumbnail_image(most, size="down", export_profile="srgb")
-            image = small.colourspace("srgb").cast("uchar")
-            return np.frombuffer(image.write_to_memory(), np.uint8).reshape(
-                image.height, image.width, -1
-            ), reader.width
+            return reader.reduced(most), reader.width
     except libvips.pyvips().Error as error:
         raise ImageError(
             f"{path} cannot be used: {libvips.reason(error)}; try another file"
         ) from error
 
 
-def _name(options: DrawOptions) -> str:
+def _describe(options: DrawOptions) -> str:
     """Of the picture that they draw, in words."""
     tau = options.tau if options.tau == "auto" else f"{options.tau:g}"
     return f"τ {tau}, seed {options.seed}, sample {options.sample}"
 
 
-def _sent(session: Session, tab: str) -> Path:
+def _find_picture(session: Session, tab: str) -> Path:
     """The picture that the page sent for a tab. Raises: ArgumentError if it did not."""
     if tab not in session.pictures:
         raise ArgumentError("there is no photo yet; choose one first")
     return session.pictures[tab]
 
 
-def _compared(before: Path, after: Path, names: tuple[str, str]) -> dict[str, Any]:
+def _compare(before: Path, after: Path, names: tuple[str, str]) -> dict[str, Any]:
     """Two files as the viewer shows them, and the width of the second."""
-    old, _ = preview(before, most=_PREVIEW_SIDE)
-    new, width = preview(after, most=_PREVIEW_SIDE)
+    old, _ = reduce_picture(before, most=_PREVIEW_SIDE)
+    new, width = reduce_picture(after, most=_PREVIEW_SIDE)
     note = (
         f"Shown reduced to {_PREVIEW_SIDE} pixels; the file is whole."
         if width > new.shape[1]
         else ""
     )
-    shown = {"before": data_url(old), "after": data_url(new), "note": note, "width": width}
+    shown = {
+        "before": encode_as_url(old),
+        "after": encode_as_url(new),
+        "note": note,
+        "width": width,
+    }
     return {**shown, "names": dict(zip(("before", "after"), names, strict=True))}

@@ -28,7 +28,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, get_args
 
-from srflow_sdk._version import __version__
+from srflow_sdk import __version__
 from srflow_sdk.system.hardware import (
     PluginDevice,
     available_memory,
@@ -93,7 +93,7 @@ class Check:
         ]
         return "\n".join([*wrapper.wrap(self.detail), *fixes])
 
-    def as_data(self) -> dict[str, Any]:
+    def to_data(self) -> dict[str, Any]:
         """The check as JSON values, for programs."""
         return {
             **vars(self),
@@ -111,25 +111,25 @@ def examine() -> Iterator[Check]:
     takes seconds.
     """
     with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(_checked, PARTS, PARTS.values())
+        yield from pool.map(_check_part, PARTS, PARTS.values())
 
 
-def _checked(name: str, look: Callable[[], Found]) -> Check:
+def _check_part(name: str, look: Callable[[], Found]) -> Check:
     try:
         state, detail, *fixes = look()
     except Exception as error:  # whatever is broken: that is what a user wants to know
         state = PROBLEM
-        detail = _line(error)
+        detail = _one_line(error)
         fixes = [_AGAIN.get(name, "")]
     commands = tuple(("", one) if isinstance(one, str) else tuple(one) for one in fixes if one)
     return Check(name, state, detail, commands, basic=name in _BASIC)
 
 
-def _line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:400] or type(error).__name__
 
 
-def apart(function: Callable[..., Any]) -> Callable[..., Any]:
+def run_apart(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function of this module run in a process of its own. Raises: RuntimeError, one line,
     for what it raised.
     """
@@ -137,7 +137,7 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
         return function
 
     @functools.wraps(function)
-    def asked(*arguments: str) -> Any:
+    def ask(*arguments: str) -> Any:
         done = subprocess.run(
             [sys.executable, "-m", "srflow_apps.doctor.examination", function.__name__, *arguments],
             capture_output=True,
@@ -158,11 +158,11 @@ def apart(function: Callable[..., Any]) -> Callable[..., Any]:
             raise RuntimeError(f"Python crashed (exit status {done.returncode})")
         return json.loads(done.stdout.splitlines()[-1])
 
-    return asked
+    return ask
 
 
-@apart
-def runtime() -> dict[str, Any]:
+@run_apart
+def describe_runtime() -> dict[str, Any]:
     """Describe the package that `import onnxruntime` really imports."""
     ort = importlib.import_module("onnxruntime")
     if not hasattr(ort, "InferenceSession"):
@@ -177,8 +177,8 @@ def runtime() -> dict[str, Any]:
     }
 
 
-@apart
-def graphics() -> dict[str, Any]:
+@run_apart
+def find_gpus() -> dict[str, Any]:
     """The GPUs that the NVIDIA driver sees, and the CUDA version that it supports."""
     cuda_driver()  # which says what is missing
     gpus = list(itertools.takewhile(bool, map(find_gpu, itertools.count())))
@@ -187,7 +187,7 @@ def graphics() -> dict[str, Any]:
     return {"gpus": [one.name for one in gpus if one], "cuda": gpus[0] and gpus[0].cuda}
 
 
-@apart
+@run_apart
 def upscale(device: str) -> str:
     """Upscale a small image with the embedded model: what was done, in words.
 
@@ -203,27 +203,27 @@ def upscale(device: str) -> str:
         return f"works: 32×32 to {width}×{height} in {time.perf_counter() - start:.2f} s"
 
 
-@apart
-def plugin(device: str) -> Found:
+@run_apart
+def check_plugin(device: str) -> Found:
     """A plug-in provider of ONNX Runtime, upscaling on the first device that it finds."""
     from srflow_sdk.backends.providers import PROVIDERS, find_devices
 
     row = PROVIDERS[device]
     if not row.offered():
         return MISSING, f"not installed; it needs {row.needs}", f"pip install {row.package}"
-    if not (found := find_devices(row)):
+    if not (devices := find_devices(row)):
         return (
             MISSING,
             f"{row.version()} is installed but offers no device here; it needs {row.needs}",
         )
-    one = found[0].device
-    name = found[0].ep_metadata.get("FULL_DEVICE_NAME")
+    one = devices[0].device
+    name = devices[0].ep_metadata.get("FULL_DEVICE_NAME")
     kind = f"{one.type.name}, {name or one.vendor}".rstrip(", ")
     return OK, f"{row.version()} on {kind}: {upscale(device)}"
 
 
-@apart
-def openvino() -> Found:
+@run_apart
+def check_openvino() -> Found:
     """OpenVINO, upscaling on the device that it would take."""
     if importlib.util.find_spec("openvino") is None:
         detail = "not installed; it runs on processors of any maker and on Intel's GPUs"
@@ -236,8 +236,8 @@ def openvino() -> Found:
     return OK, f"{version} on {device}, {name}: {upscale('openvino')}"
 
 
-@apart
-def cuda_libraries() -> None:
+@run_apart
+def load_cuda_libraries() -> None:
     """Load what ONNX Runtime's CUDA provider needs; the error names the first library that is
     missing.
     """
@@ -250,22 +250,22 @@ def cuda_libraries() -> None:
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
 
 
-@apart
-def cuda_bindings() -> None:
+@run_apart
+def start_cuda() -> None:
     """Start CUDA by cuda-bindings, with which the SDK's own kernels run."""
     from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu
 
     CudaGpu.open()
 
 
-@apart
-def module_version(name: str) -> str:
+@run_apart
+def import_version(name: str) -> str:
     """Import a module."""
     return str(getattr(importlib.import_module(name), "__version__", ""))
 
 
-@apart
-def image_files() -> Found:
+@run_apart
+def check_image_files() -> Found:
     """libvips' version and which image formats it reads."""
     vips = importlib.import_module("pyvips")
     loaders = {"PNG": "png", "JPEG": "jpeg", "WebP": "webp", "TIFF": "tiff", "GIF": "gif"}
@@ -292,8 +292,8 @@ def image_files() -> Found:
     return OK if formats["PNG"] and formats["JPEG"] else PROBLEM, detail
 
 
-@apart
-def native_library() -> Found:
+@run_apart
+def check_native_library() -> Found:
     """A library of ours, where the runtime looks for it: the kernels of exported plugins."""
     from srflow_sdk.backends import native_library as native
 
@@ -306,33 +306,35 @@ def native_library() -> Found:
 
 
 @functools.cache
-def _or_none(fact: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
+def _ask_or_none(fact: Callable[[], dict[str, Any]]) -> dict[str, Any] | None:
     with contextlib.suppress(Exception):
         return fact()
     return None
 
 
-def runtimes() -> list[str]:
+def list_runtimes() -> list[str]:
     """The distributions that own `import onnxruntime`, with versions: of two, each overwrites the
     other's files.
     """
-    found = {
+    owners = {
         f"{one.metadata['Name'].lower().replace('_', '-')} {one.version}"
         for one in metadata.distributions()
         if re.search(r"^onnxruntime/", one.read_text("RECORD") or "", re.MULTILINE)
     }
-    return sorted(found)
+    return sorted(owners)
 
 
-def only_runtime(keep: str) -> str:
+def keep_only(keep: str) -> str:
     """The command that leaves only this runtime, complete: pip would otherwise leave files of the
     others behind.
     """
-    names = sorted({_CPU_RUNTIME, _GPU_RUNTIME, *(one.partition(" ")[0] for one in runtimes())})
+    names = sorted(
+        {_CPU_RUNTIME, _GPU_RUNTIME, *(one.partition(" ")[0] for one in list_runtimes())}
+    )
     return f"pip uninstall -y {' '.join(names)} && pip install --force-reinstall --no-deps {keep}"
 
 
-def _sdk() -> Found:
+def _check_sdk() -> Found:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     machine = (
         f"{platform.system()} {platform.machine()}, {cores} cores, "
@@ -341,7 +343,7 @@ def _sdk() -> Found:
     return OK, f"{DISTRIBUTION} {__version__}, Python {platform.python_version()}, {machine}"
 
 
-def _models() -> Found:
+def _check_models() -> Found:
     from srflow_sdk.model.bundle import DEFAULT_MODEL, Bundle
 
     each = []
@@ -354,13 +356,13 @@ def _models() -> Found:
     return OK, f"{'; '.join(each)}; files verified"
 
 
-def _onnxruntime() -> Found:
-    owners = runtimes()
-    purposes = [("for the CPU", _CPU_RUNTIME), ("for NVIDIA GPUs", _gpu_runtime())]
-    if _or_none(graphics):
+def _check_onnxruntime() -> Found:
+    owners = list_runtimes()
+    purposes = [("for the CPU", _CPU_RUNTIME), ("for NVIDIA GPUs", _choose_gpu_runtime())]
+    if _ask_or_none(find_gpus):
         purposes.reverse()
     try:
-        one = runtime()
+        one = describe_runtime()
         active = (
             f"{one['package']} {one['version']}{', CUDA ' * bool(one['cuda'])}{one['cuda']} with "
         )
@@ -369,7 +371,7 @@ def _onnxruntime() -> Found:
             return OK, active
         says = f"active: {active}"
     except Exception as error:
-        says = f"import onnxruntime fails: {_line(error)}"
+        says = f"import onnxruntime fails: {_one_line(error)}"
     if not owners:
         return (
             PROBLEM,
@@ -382,19 +384,19 @@ def _onnxruntime() -> Found:
     )
     if len(owners) > 1:
         detail = f"{' and '.join(owners)} overwrite each other's files; {says}"
-    return PROBLEM, detail, *((purpose, only_runtime(keep)) for purpose, keep in purposes)
+    return PROBLEM, detail, *((purpose, keep_only(keep)) for purpose, keep in purposes)
 
 
-def _gpu_runtime() -> str:
+def _choose_gpu_runtime() -> str:
     """What pip installs for the driver; wheels since 1.27 are for CUDA 13."""
-    found = _or_none(graphics)
-    older = found is not None and cuda_of_wheels(found["cuda"]) == 12
+    gpus = _ask_or_none(find_gpus)
+    older = gpus is not None and cuda_of_wheels(gpus["cuda"]) == 12
     return f'"{_GPU_RUNTIME}<1.27"' if older else _GPU_RUNTIME
 
 
-def _nvidia_gpu() -> Found:
+def _check_nvidia_gpu() -> Found:
     try:
-        one = graphics()
+        one = find_gpus()
     except Exception as error:
         if re.search("cannot open shared object|Could not find module", str(error)):
             return MISSING, "no NVIDIA driver"
@@ -404,56 +406,63 @@ def _nvidia_gpu() -> Found:
     return OK, f"{', '.join(one['gpus'])}; the driver supports CUDA up to {one['cuda']}: {fitting}"
 
 
-def _cuda() -> Found:
-    one = _or_none(runtime)
-    found = _or_none(graphics)
-    if one is None or found is None:
-        return MISSING, _NO_GPU if one else _NO_RUNTIME
-    build = only_runtime(_gpu_runtime())
-    if "CUDAExecutionProvider" not in one["providers"]:
-        return MISSING, f"the active ONNX Runtime ({one['package']}) is built without CUDA", build
-    major = int(str(one["cuda"]).partition(".")[0] or 0)
-    if major > cuda_of_wheels(found["cuda"]):
+def _check_cuda() -> Found:
+    runtime = _ask_or_none(describe_runtime)
+    gpus = _ask_or_none(find_gpus)
+    if runtime is None or gpus is None:
+        return MISSING, _NO_GPU if runtime else _NO_RUNTIME
+    build = keep_only(_choose_gpu_runtime())
+    if "CUDAExecutionProvider" not in runtime["providers"]:
+        return (
+            MISSING,
+            f"the active ONNX Runtime ({runtime['package']}) is built without CUDA",
+            build,
+        )
+    major = int(str(runtime["cuda"]).partition(".")[0] or 0)
+    if major > cuda_of_wheels(gpus["cuda"]):
         why = (
-            f"this ONNX Runtime is for CUDA {one['cuda']}, which the driver (up to "
-            f"{found['cuda']}) does not run"
+            f"this ONNX Runtime is for CUDA {runtime['cuda']}, which the driver (up to "
+            f"{gpus['cuda']}) does not run"
         )
         return PROBLEM, why, build
     try:
-        cuda_libraries()
+        load_cuda_libraries()
     except Exception as error:
         install = f'pip install "{_GPU_RUNTIME}[cuda,cudnn]"'
-        return MISSING, f"CUDA {major} or cuDNN is not installed: {_line(error)}", install
+        return MISSING, f"CUDA {major} or cuDNN is not installed: {_one_line(error)}", install
     try:
-        cuda_bindings()
+        start_cuda()
     except Exception as error:  # which says what to install
-        return PROBLEM, f"{upscale('cuda')}, but latents are drawn by the processor: {_line(error)}"
+        return (
+            PROBLEM,
+            f"{upscale('cuda')}, but latents are drawn by the processor: {_one_line(error)}",
+        )
     return OK, upscale("cuda")
 
 
-def _tensorrt(module: str, extra: str) -> Found:
-    if (found := _or_none(graphics)) is None:
+def _check_tensorrt(module: str, extra: str) -> Found:
+    if (gpus := _ask_or_none(find_gpus)) is None:
         return MISSING, _NO_GPU  # so nobody downloads gigabytes for nothing
-    of_driver = f"-cu{cuda_of_wheels(found['cuda'])}" if extra == "tensorrt" else ""
+    of_driver = f"-cu{cuda_of_wheels(gpus['cuda'])}" if extra == "tensorrt" else ""
     fix = f'pip install "{DISTRIBUTION}[{extra}{of_driver}]"'
     try:
-        version = module_version(module)
+        version = import_version(module)
     except Exception as error:
         absent = f"No module named '{module}'" in str(error)
-        return (MISSING, "not installed", fix) if absent else (PROBLEM, _line(error), fix)
-    return OK, f"{module} {version} on {found['gpus'][0]}"
+        return (MISSING, "not installed", fix) if absent else (PROBLEM, _one_line(error), fix)
+    return OK, f"{module} {version} on {gpus['gpus'][0]}"
 
 
-def _plugin(device: str) -> Found:
-    if _or_none(runtime) is None:
+def _check_plugin(device: str) -> Found:
+    if _ask_or_none(describe_runtime) is None:
         return MISSING, _NO_RUNTIME
-    if device == "rtx" and _or_none(graphics) is None:
+    if device == "rtx" and _ask_or_none(find_gpus) is None:
         return MISSING, _NO_GPU
-    found: Found = plugin(device)
-    return found
+    answer: Found = check_plugin(device)
+    return answer
 
 
-def extra_packages(extra: str) -> Found:
+def check_extra(extra: str) -> Found:
     """Check an extra of :data:`EXTRAS`, by the SDK's own metadata, against the distributions that
     are installed.
     """
@@ -486,19 +495,19 @@ def extra_packages(extra: str) -> Found:
 
 
 PARTS: dict[str, Callable[[], Found]] = {
-    "SDK": _sdk,
-    "embedded models": _models,
-    "ONNX Runtime": _onnxruntime,
+    "SDK": _check_sdk,
+    "embedded models": _check_models,
+    "ONNX Runtime": _check_onnxruntime,
     "upscale on CPU": lambda: (OK, upscale("cpu")),
-    "image files": image_files,
-    "NVIDIA GPU": _nvidia_gpu,
-    "upscale on CUDA": _cuda,
-    "TensorRT": partial(_tensorrt, "tensorrt", "tensorrt"),
-    "TensorRT-RTX": partial(_tensorrt, "tensorrt_rtx", "rtx"),
-    **{f"{device} EP": partial(_plugin, device) for device in get_args(PluginDevice)},
-    "OpenVINO": openvino,
-    "native library": native_library,
-    **{name: partial(extra_packages, extra) for extra, (name, _) in EXTRAS.items()},
+    "image files": check_image_files,
+    "NVIDIA GPU": _check_nvidia_gpu,
+    "upscale on CUDA": _check_cuda,
+    "TensorRT": partial(_check_tensorrt, "tensorrt", "tensorrt"),
+    "TensorRT-RTX": partial(_check_tensorrt, "tensorrt_rtx", "rtx"),
+    **{f"{device} EP": partial(_check_plugin, device) for device in get_args(PluginDevice)},
+    "OpenVINO": check_openvino,
+    "native library": check_native_library,
+    **{name: partial(check_extra, extra) for extra, (name, _) in EXTRAS.items()},
 }
 """The parts that are looked at, by the names of their lines. An error of one is a problem."""
 
@@ -513,4 +522,4 @@ if __name__ == "__main__":
     try:
         sys.stdout.write("\n" + json.dumps(globals()[sys.argv[1]](*sys.argv[2:])))
     except Exception as error:
-        sys.exit(_line(error))
+        sys.exit(_one_line(error))

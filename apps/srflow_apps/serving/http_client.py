@@ -148,7 +148,7 @@ class HttpClient:
 
     def parameters(self, model: str) -> dict[str, str]:
         """Return the parameters of a model's config."""
-        with self._understood():
+        with self._name_server_in_errors():
             config = json.loads(
                 self._request("GET", f"/v2/models/{quote(model, safe='')}/config")[0]
             )
@@ -159,7 +159,7 @@ class HttpClient:
 
     def models(self) -> list[str]:
         """Return the names of the models that the server can answer for."""
-        with self._understood():
+        with self._name_server_in_errors():
             index = json.loads(self._request("POST", "/v2/repository/index")[0])
             return sorted({str(each["name"]) for each in index if each.get("state") == "READY"})
 
@@ -178,7 +178,7 @@ class HttpClient:
         ]
         wanted = [{"name": output, "parameters": {"binary_data": True}}]
         head = json.dumps({"inputs": described, "outputs": wanted}).encode()
-        with self._understood():
+        with self._name_server_in_errors():
             body, json_bytes = self._request(
                 "POST",
                 f"/v2/models/{quote(model, safe='')}/infer",
@@ -186,7 +186,7 @@ class HttpClient:
                 {"Content-Type": "application/octet-stream", _JSON_BYTES: str(len(head))},
                 seconds=self._timeout,
             )
-            return _tensor(body, json_bytes, output, shape)
+            return _read_tensor(body, json_bytes, output, shape)
 
     def close(self) -> None:
         """End the connections. Closing twice is harmless."""
@@ -195,7 +195,7 @@ class HttpClient:
             connection.end()
 
     @contextlib.contextmanager
-    def _understood(self) -> Iterator[None]:
+    def _name_server_in_errors(self) -> Iterator[None]:
         """Raises: RemoteError for an answer that the block cannot read."""
         try:
             yield
@@ -233,24 +233,24 @@ class HttpClient:
             with contextlib.closing(connection):
                 connection.request(method, path, body, {"Connection": "close", **(headers or {})})
                 with connection.getresponse() as response:
-                    return response.status, self._read(response), response.headers[_JSON_BYTES]
+                    return response.status, self._read_body(response), response.headers[_JSON_BYTES]
 
         self._open.add(connection)
         try:
             if self._closed:
-                raise _closed_meanwhile()
+                raise _make_closed_error()
             status, answer, json_bytes = abandonable(
                 exchange, seconds=seconds or facts_s, stop=connection.end
             )
         except _FAILURES as error:
-            raise self._meant(error, seconds) from error
+            raise self._interpret_failure(error, seconds) from error
         finally:
             self._open.discard(connection)
         if status != http.client.OK:
-            raise self._said(status, _error_of(answer) or f"HTTP status {status}")
+            raise self._interpret_refusal(status, _read_reason(answer) or f"HTTP status {status}")
         return answer, json_bytes
 
-    def _read(self, response: http.client.HTTPResponse) -> bytearray:
+    def _read_body(self, response: http.client.HTTPResponse) -> bytearray:
         """The body. Not by response.read, which has no limit if a chunk says that it has -1
         bytes.
         """
@@ -269,17 +269,17 @@ class HttpClient:
             raise ConnectionResetError("the connection ended in the middle of an answer")
         return body
 
-    def _meant(self, error: BaseException, seconds: float | None) -> Exception:
+    def _interpret_failure(self, error: BaseException, seconds: float | None) -> Exception:
         """The error that a failure of an exchange means. seconds: None for a question of facts."""
         if isinstance(error, concurrent.futures.CancelledError):
             return CancelledError("cancelled by the caller")
         if self._closed:
-            return _closed_meanwhile()
+            return _make_closed_error()
         if isinstance(error, TimeoutError):
             return (
                 NotThereError(f"no answer within {min(self._timeout, FACTS_S):g} s")
                 if not seconds
-                else self._late()
+                else self._make_late_error()
             )
         if isinstance(error, http.client.BadStatusLine) and not isinstance(error, ConnectionError):
             return NotThereError(
@@ -295,7 +295,7 @@ class HttpClient:
             f"its HTTP cannot be read: {error or type(error).__name__}"
         )
 
-    def _said(self, status: int, message: str) -> Exception:
+    def _interpret_refusal(self, status: int, message: str) -> Exception:
         """The error that a server's answer with such a status means here."""
         name, _, reason = message.partition(": ")
         if is_cancelled():
@@ -307,12 +307,12 @@ class HttpClient:
         if status == http.client.NOT_FOUND:
             return UnknownModelError(message)
         return (
-            self._late()
+            self._make_late_error()
             if status == _LATE
             else RemoteError(f"the server {self.address} failed: {message}")
         )
 
-    def _late(self) -> RemoteError:
+    def _make_late_error(self) -> RemoteError:
         return RemoteError(
             f"the server {self.address} did not answer within {self._timeout:g} s; it may be busy, "
             "or the tile large: "
@@ -320,11 +320,11 @@ class HttpClient:
         )
 
 
-def _closed_meanwhile() -> DeviceError:
+def _make_closed_error() -> DeviceError:
     return DeviceError("this Upscaler was closed while it was used: make another one")
 
 
-def _error_of(body: bytes | bytearray) -> str | None:
+def _read_reason(body: bytes | bytearray) -> str | None:
     """The reason in an answer that is an error; None: it has none, as a page of a proxy's."""
     with contextlib.suppress(ValueError, TypeError, LookupError, RecursionError):
         reason = json.loads(body)["error"]
@@ -332,7 +332,7 @@ def _error_of(body: bytes | bytearray) -> str | None:
     return None
 
 
-def _tensor(
+def _read_tensor(
     body: bytearray, json_bytes: str | None, name: str, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """The float32 output of this name and shape of an answer: JSON, then the tensors' bytes.
@@ -340,7 +340,7 @@ def _tensor(
     Raises: ValueError, TypeError, LookupError for anything else.
     """
     begin = int(json_bytes or -1)
-    found = None
+    values = None
     if not 0 < begin <= len(body):
         raise ValueError(f"{_JSON_BYTES} is {short(json_bytes)}, of {len(body)} bytes")
     for entry in json.loads(body[:begin])["outputs"]:
@@ -353,10 +353,10 @@ def _tensor(
             said = entry["datatype"], entry["shape"], size
             if said != (_DTYPES["float32"], list(shape), math.prod(shape) * 4):
                 raise ValueError(f"{name} is {short(said)} instead of FP32 {list(shape)}")
-            found = np.frombuffer(body, np.dtype("<f4"), size // 4, begin)
+            values = np.frombuffer(body, np.dtype("<f4"), size // 4, begin)
         begin += size
-    if found is None or begin != len(body):
+    if values is None or begin != len(body):
         raise ValueError(
             f"it has {len(body) - begin} bytes more than its outputs, or no output {name}"
         )
-    return found.astype(np.float32, copy=False).reshape(shape)
+    return values.astype(np.float32, copy=False).reshape(shape)

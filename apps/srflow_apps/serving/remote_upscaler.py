@@ -28,9 +28,8 @@ from srflow_sdk._checks import real, whole
 from srflow_sdk.backends import Backend, Conditioning, Finish
 from srflow_sdk.drawing.options import Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter, is_usable, make_nonfinite_error
-from srflow_sdk.encoding import Encoding
+from srflow_sdk.engine import Engine
 from srflow_sdk.errors import ArgumentError, BundleError, RemoteError, UnavailableError
-from srflow_sdk.files.passed_images import AnyImage
 from srflow_sdk.geometry.tiles import MIN_TILE, Tile, TileSize, Window, check_tile, padded_size
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
@@ -170,7 +169,7 @@ class Server:
         self._retry_for = retry_for
         self._client = HttpClient(address, timeout=timeout, max_message_bytes=max_message_bytes)
         try:
-            self.manifest, options = self._describe(self._client.parameters(model))
+            self.manifest, options = self._read_parameters(self._client.parameters(model))
             self.precision = options.precision
             self.limits = Limits(
                 message_bytes=max_message_bytes,
@@ -186,7 +185,7 @@ class Server:
             hint = "start the server, or check the name and port; Triton's port for HTTP is 8000"
             raise UnavailableError(f"{address} cannot be reached: {error}; {hint}") from error
         except UnknownModelError as error:
-            others = self._others()
+            others = self._list_others()
             self.close()
             raise UnknownModelError(f"{address} has no model {model!r}{others}") from error
         except BaseException:
@@ -230,7 +229,7 @@ class Server:
         scale = self.manifest.scale
         shape = len(samples), window.height * scale, window.width * scale, 3
         with cancelled_by(cancel):
-            answer = self._persistent(
+            answer = self._ask_patiently(
                 lambda: self._client.infer(self.model, inputs, "tile_upscaled", shape), cancel
             )
             self._check_same_model(
@@ -239,13 +238,13 @@ class Server:
         return answer
 
     def _check_same_model(self, cancel: threading.Event | None) -> None:
-        found, options = self._describe(
-            self._persistent(lambda: self._client.parameters(self.model), cancel)
+        served, options = self._read_parameters(
+            self._ask_patiently(lambda: self._client.parameters(self.model), cancel)
         )
-        if found.digest != self.manifest.digest:
+        if served.digest != self.manifest.digest:
             raise UnavailableError(
-                f"{self.address} now serves another model as {self.model}: {found.name} (sha256 "
-                f"{found.digest[:12]}…) "
+                f"{self.address} now serves another model as {self.model}: {served.name} (sha256 "
+                f"{served.digest[:12]}…) "
                 f"instead of {self.manifest.name} (sha256 {self.manifest.digest[:12]}…); begin "
                 "again"
             )
@@ -255,7 +254,7 @@ class Server:
                 "begin again"
             )
 
-    def _persistent(self, ask: Callable[[], _T], cancel: threading.Event | None) -> _T:
+    def _ask_patiently(self, ask: Callable[[], _T], cancel: threading.Event | None) -> _T:
         """The answer, also of a server that was away for a while. Raises: UnavailableError."""
         begun = time.monotonic()
         pause = _FIRST_PAUSE_S
@@ -284,7 +283,7 @@ class Server:
             stop_if_set(cancel)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
 
-    def _others(self) -> str:
+    def _list_others(self) -> str:
         """The models that there are, for an error."""
         try:
             names = self._client.models()
@@ -294,7 +293,7 @@ class Server:
             f"; its models are {', '.join(names[:20])}" if names else "; it has none that is ready"
         )
 
-    def _describe(self, parameters: dict[str, str]) -> tuple[Manifest, ServingOptions]:
+    def _read_parameters(self, parameters: dict[str, str]) -> tuple[Manifest, ServingOptions]:
         """Read a config's parameters. Raises: RemoteError."""
         what = f"{self.model} on {self.address}"
         if MODEL_PARAMETER not in parameters:
@@ -346,8 +345,11 @@ class RemotePainter(Painter):
             )
         return core
 
+    def conditioning_budget(self, asked: int | None = None) -> int:
+        return 0
+
     def inverting_backend(self) -> NoReturn:
-        raise _only_here(self.backend.device)
+        raise _make_local_error(self.backend.device)
 
     def draw_samples(
         self,
@@ -359,7 +361,7 @@ class RemotePainter(Painter):
     ) -> Iterator[NDArray[Any]]:
         options = request.options
         if request.latents is not None:
-            raise _only_here(self.backend.device)
+            raise _make_local_error(self.backend.device)
         if options.wrap:
             raise ArgumentError(
                 "a server does not wrap textures; leave out wrap, or draw on this machine"
@@ -410,15 +412,15 @@ class _ServerBackend(Backend):
         self._server.close()
 
     def encode_impl(self, lr: NDArray[np.float32]) -> Conditioning:
-        raise _only_here(self.device)
+        raise _make_local_error(self.device)
 
     def sample_impl(
         self, conditioning: Conditioning, noise: Mapping[int, NDArray[np.float32]], tau: float
     ) -> NDArray[np.float32]:
-        raise _only_here(self.device)
+        raise _make_local_error(self.device)
 
 
-def _only_here(server: str) -> RemoteError:
+def _make_local_error(server: str) -> RemoteError:
     return RemoteError(
         f"{server} only upscales; to invert, decode, restore or transfer pictures, use Upscaler "
         "with the bundle on "
@@ -515,12 +517,9 @@ class RemoteUpscaler(Upscaler):
             stack.pop_all()
         by_path = {Path(server.model): server for server in self._servers}
         bundles = [Bundle(path=path, manifest=server.manifest) for path, server in by_path.items()]
-        self._open(bundles, lambda one: RemotePainter(one, by_path[one.path], tile), tile)
+        self.engine = Engine(bundles, lambda one: RemotePainter(one, by_path[one.path], tile), tile)
 
     def close(self) -> None:
         super().close()
         for server in self._servers:  # also of a model that no picture needed
             server.close()
-
-    def _encoding(self, image: AnyImage, **how: Any) -> Encoding[Any]:
-        return super()._encoding(image, **{**how, "memory_budget": 0})

@@ -19,7 +19,7 @@ from srflow_sdk.backends import Backend, open_backend
 from srflow_sdk.drawing.options import DrawOptions, Request
 from srflow_sdk.drawing.painter import KeptTiles, Painter
 from srflow_sdk.drawing.temperature import Temperature
-from srflow_sdk.encoding import Encoding
+from srflow_sdk.encoding import EncodedPicture
 from srflow_sdk.errors import ArgumentError, ImageError, OutOfMemoryError
 from srflow_sdk.files import RAISE_LIMIT, read_image, spooled
 from srflow_sdk.files.passed_images import eight_bit_picture
@@ -83,8 +83,8 @@ class PictureService:
             _check_tensor(name, value)
         given = [name for name in PICTURES if name in inputs]
         if len(given) != 1:
-            found = f"the request has {' and '.join(given)}" if given else "the request has none"
-            raise ArgumentError(f"{', '.join(PICTURES)}: send exactly one of them; {found}")
+            sent = f"the request has {' and '.join(given)}" if given else "the request has none"
+            raise ArgumentError(f"{', '.join(PICTURES)}: send exactly one of them; {sent}")
         if given != ["tile"] and (odd := [name for name in OF_TILES if name in inputs]):
             raise ArgumentError(
                 f"{odd[0]}: only a tile has one; leave it out, or send tile instead of {given[0]}"
@@ -92,7 +92,7 @@ class PictureService:
         draw = DrawOptions()
         for name in ("tau", "seed", "sample"):
             if name in inputs:
-                with _field(name):
+                with _name_field(name):
                     draw = dataclasses.replace(draw, **{name: inputs[name][0].item()})
         samples = int(inputs["samples"][0]) if "samples" in inputs else 1
         most = self.options.max_samples
@@ -102,11 +102,11 @@ class PictureService:
             )
         if given == ["tile"]:
             with memory_errors_typed("for the tile; send a smaller one, or ask for fewer samples"):
-                return {"tile_upscaled": self._tile(inputs, draw, samples, after_tile)}
+                return {"tile_upscaled": self._draw_tile(inputs, draw, samples, after_tile)}
         with memory_errors_typed("for the pictures; send a smaller one, or ask for fewer samples"):
-            return {"upscaled": self._pictures(inputs, draw, samples, after_tile)}
+            return {"upscaled": self._draw_pictures(inputs, draw, samples, after_tile)}
 
-    def _pictures(
+    def _draw_pictures(
         self,
         inputs: Mapping[str, NDArray[Any]],
         draw: DrawOptions,
@@ -114,31 +114,31 @@ class PictureService:
         after_tile: Callable[[], None],
     ) -> NDArray[np.uint8]:
         if "image" in inputs:
-            with _field("image"):
+            with _name_field("image"):
                 _check_pixels(*inputs["image"].shape[:2], limit=self.options.max_pixels)
                 pixels, kind = unpacked(inputs["image"].copy())
         else:
-            with _field("image_bytes"):
-                pixels, kind = _file(inputs["image_bytes"], self.options)
+            with _name_field("image_bytes"):
+                pixels, kind = _read_file(inputs["image_bytes"], self.options)
         self._check_answer(samples * pixels.shape[0] * pixels.shape[1] * 3)
-        keywords: Any = {**vars(draw), "progress": lambda _done, _total: after_tile()}
-        encoding: Encoding[Any] = Encoding(pixels, kind, self._painter, memory_budget=0)
-        return np.stack(
-            [_rgb(np.asarray(picture)) for picture in encoding.samples(samples, **keywords)]
-        )
+        draw = dataclasses.replace(draw, progress=lambda _done, _total: after_tile())
+        encoded = EncodedPicture(pixels, kind, self._painter, memory_budget=0)
+        pictures = encoded.draw_images(draw, n=samples)
+        return np.stack([_to_rgb(np.asarray(picture)) for picture in pictures])
 
-    def _tile(
+    def _draw_tile(
         self,
         inputs: Mapping[str, NDArray[Any]],
         draw: DrawOptions,
         samples: int,
         after_tile: Callable[[], None],
     ) -> NDArray[np.float32]:
+        # Many names, as each of a request's tensors is checked with the others.
         tile = inputs["tile"]
         tau_map = inputs.get("tau_map")
         multiple = self.manifest.size_multiple
         height, width = tile.shape[:2]
-        with _field("tile"):
+        with _name_field("tile"):
             _check_pixels(height, width, limit=self.options.max_tile_pixels)
         if height % multiple or width % multiple:
             raise ArgumentError(
@@ -164,7 +164,7 @@ class PictureService:
         self._check_answer(samples * height * width * 12)
         window = Window(top=top, left=left, height=height, width=width)
         default = self.manifest.default_tau
-        with _field("tau_map"):
+        with _name_field("tau_map"):
             temperature = Temperature(
                 tau, default=default, height=height, width=width, multiple=multiple
             )
@@ -217,8 +217,8 @@ class _ServicePainter(Painter):
         ) from error
 
 
-def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture of any kind that :func:`_file` lets through, H×W or H×W×C, as H×W×3."""
+def _to_rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture of any kind that :func:`_read_file` lets through, H×W or H×W×C, as H×W×3."""
     if picture.ndim == 2 or picture.shape[2] <= 2:
         gray = picture if picture.ndim == 2 else picture[..., 0]
         return np.repeat(gray[..., None], 3, axis=2)
@@ -241,7 +241,9 @@ def _check_tensor(name: str, value: NDArray[Any]) -> None:
         raise ArgumentError(f"{name}: it is empty, of shape {list(value.shape)}")
 
 
-def _file(content: NDArray[Any], options: ServingOptions) -> tuple[NDArray[np.uint8], ImageKind]:
+def _read_file(
+    content: NDArray[Any], options: ServingOptions
+) -> tuple[NDArray[np.uint8], ImageKind]:
     if not isinstance(content[0], bytes):
         raise ArgumentError("it must be the bytes of a PNG, JPEG or other image file")
     try:
@@ -266,7 +268,7 @@ def _check_pixels(height: int, width: int, *, limit: int) -> None:
 
 
 @contextlib.contextmanager
-def _field(name: str) -> Iterator[None]:
+def _name_field(name: str) -> Iterator[None]:
     """Errors of the block name the field first."""
     try:
         yield

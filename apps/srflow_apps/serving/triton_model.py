@@ -55,14 +55,6 @@ class TritonPythonModel:
             name: value["string_value"]
             for name, value in json.loads(args["model_config"])["parameters"].items()
         }
-        if (mode := parameters.get("mode", "python")) != "python":  # as earlier versions wrote it
-            fix = (
-                "export the bundle into this repository again: srflow-export --bundle BUNDLE "
-                "--triton REPO"
-            )
-            raise triton.TritonModelException(
-                f"the mode {mode} is gone, and the SDK runs the graphs itself; {fix}"
-            )
         try:
             options = _for_instance(ServingOptions.of_parameters(parameters), args)
             folder = Path(args["model_repository"]) / args["model_version"]
@@ -92,11 +84,11 @@ class TritonPythonModel:
     def _answer(self, request: Any, sender: Any) -> None:
         triton = self._triton
         try:
-            response = self._response(request, sender)
+            response = self._respond(request, sender)
         except (
             BaseException
         ) as error:  # whatever it is, the client must hear of it, and the next request be answered
-            response = triton.InferenceResponse(error=self._error(error))
+            response = triton.InferenceResponse(error=self._make_error(error))
         finally:
             self._room.release()
         try:
@@ -108,7 +100,7 @@ class TritonPythonModel:
                 "an answer cannot be sent, and its client waits for its own deadline: %s", error
             )
 
-    def _response(self, request: Any, sender: Any) -> Any:
+    def _respond(self, request: Any, sender: Any) -> Any:
         def stop_if_gone() -> None:
             if sender.is_cancelled():
                 raise CancelledError("the client cancelled the request")
@@ -116,10 +108,10 @@ class TritonPythonModel:
         inputs = {tensor.name(): tensor.as_numpy() for tensor in request.inputs()}
         outputs = self._service.answer(inputs, after_tile=stop_if_gone)
         tensors = [self._triton.Tensor(name, value) for name, value in outputs.items()]
-        self._place(tensors, sum(value.nbytes for value in outputs.values()))
+        self._place_tensors(tensors, sum(value.nbytes for value in outputs.values()))
         return self._triton.InferenceResponse(tensors)
 
-    def _place(self, tensors: Sequence[Any], nbytes: int) -> None:
+    def _place_tensors(self, tensors: Sequence[Any], nbytes: int) -> None:
         """Put an answer's tensors into the memory that the server shares, while an error can still
         be sent instead.
 
@@ -145,7 +137,7 @@ class TritonPythonModel:
                 "--shm-size)"
             )
 
-    def _error(self, error: BaseException) -> Any:
+    def _make_error(self, error: BaseException) -> Any:
         code = self._triton.TritonError
         if isinstance(error, CancelledError):
             self._triton.Logger.log_info(f"srflow_upscale: {error}; its work ended")

@@ -27,21 +27,22 @@ from .conftest import job, plan_of, run, run_jobs, statuses
 
 
 class Failing:
-    """An upscaler whose first file fails with the error given."""
+    """An upscaler, and its engine, whose first file fails with the error given."""
 
     def __init__(self, upscaler: Upscaler, error: BaseException) -> None:
         self._upscaler = upscaler
+        self.engine = self
         self.bundle = upscaler.bundle
         self.device = upscaler.device
         self.precision = upscaler.precision
         self._error: BaseException | None = error
 
-    def _upscale_file(self, *arguments: Any, **keywords: Any) -> Any:
+    def upscale_file(self, *arguments: Any, **keywords: Any) -> Any:
         error = self._error
         self._error = None
         if error is not None:
             raise error
-        return self._upscaler._upscale_file(*arguments, **keywords)
+        return self._upscaler.engine.upscale_file(*arguments, **keywords)
 
 
 class Recorder:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from srflow_apps.clips.files import record_in
+from srflow_apps.clips.files import read_record
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.upscaler import Upscaler
 
@@ -286,7 +286,7 @@ def test_the_scale_chooses_a_clip_s_model(
     result = CliRunner().invoke(cli.upscale, arguments)
     assert result.exit_code == 0, result.output
     assert result.stderr.count(said) == 1
-    assert record_in(tmp_path / f"clip_x{scale}.mp4")["model"] == model
+    assert read_record(tmp_path / f"clip_x{scale}.mp4")["model"] == model
 
 
 def test_several_clips_go_into_a_folder_and_a_bad_one_does_not_stop_the_others(

@@ -166,7 +166,7 @@ def test_a_full_disk_ends_the_batch_and_says_how_to_go_on(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("srflow_sdk.upscaler.Upscaler._upscale_file", full)
+    monkeypatch.setattr("srflow_sdk.engine.Engine.upscale_file", full)
     result = run("a.png", "b.png", "bad.png", "-o", "out")
     assert result.exit_code == 1
     *errors, last = result.stderr.splitlines()

@@ -10,7 +10,7 @@ import sys
 import pytest
 from click.testing import CliRunner
 
-from srflow_apps.demo.command import demo, listening
+from srflow_apps.demo.command import demo, open_listener
 from srflow_apps.demo.guard import is_loopback
 from srflow_sdk.errors import ArgumentError
 
@@ -22,7 +22,7 @@ pytest.importorskip("uvicorn", reason='pip install "srflow-sdk[demo]"')
 
 
 def test_a_port_in_use_is_one_line() -> None:
-    with listening("127.0.0.1", 0) as taken:
+    with open_listener("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         result = CliRunner().invoke(demo, ["--port", str(port)])
     assert result.exit_code == 1
@@ -34,11 +34,11 @@ def test_an_address_of_no_machine_is_wrong_usage() -> None:
     with pytest.raises(
         ArgumentError, match=r"no address of this machine .*try --host 127\.0\.0\.1"
     ):
-        listening("nowhere.invalid", 0)
+        open_listener("nowhere.invalid", 0)
     with pytest.raises(
         ArgumentError, match=r"192\.0\.2\.1 is no address of this machine .*try --host 127\.0\.0\.1"
     ):
-        listening("192.0.2.1", 0)
+        open_listener("192.0.2.1", 0)
 
 
 @pytest.mark.parametrize(

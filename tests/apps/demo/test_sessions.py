@@ -125,7 +125,7 @@ def test_messages_show_no_folders_of_the_server_and_advise_the_visitor(
     path = session.new_file("photo.png")
     assert session.in_words(f"{path} is damaged, {path}") == "photo.png is damaged, photo.png"
     with pytest.raises(ImageError) as refused:
-        LivePhoto(upscaler._painter, uploaded, max_pixels=10)
+        LivePhoto(upscaler.engine.painter, uploaded, max_pixels=10)
     assert session.in_words(str(refused.value)).endswith(
         "exceed the limit of 10; choose a smaller picture"
     )

@@ -14,7 +14,7 @@ from PIL import Image
 
 from srflow_apps.commands import cli
 from srflow_apps.demo.live import LivePhoto
-from srflow_apps.demo.tabs import SAMPLES, Tabs, preview
+from srflow_apps.demo.tabs import SAMPLES, Tabs, reduce_picture
 from srflow_sdk import read_image, read_provenance
 from srflow_sdk.drawing.options import DrawOptions
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -267,20 +267,20 @@ def test_a_preview_is_reduced_keeps_alpha_and_takes_results_of_any_size(tmp_path
     picture = np.zeros((300, 2000, 4), np.uint8)
     picture[:, 1000:] = (200, 100, 50, 255)
     write_image(tmp_path / "wide.png", picture)
-    seen, width = preview(tmp_path / "wide.png", most=100)
+    seen, width = reduce_picture(tmp_path / "wide.png", most=100)
     assert (seen.shape, width) == ((15, 100, 4), 2000)
     assert seen[7, 10, 3] == 0
     assert np.abs(seen[7, 90].astype(int) - (200, 100, 50, 255)).max() <= 1
     Image.new("1", (12_500, 8_100)).save(
         tmp_path / "large.png"
     )  # more pixels than files may have by themselves
-    assert preview(tmp_path / "large.png", most=100)[0].shape[:2] == (65, 100)
+    assert reduce_picture(tmp_path / "large.png", most=100)[0].shape[:2] == (65, 100)
 
 
 def live_crop(
     upscaler, path: Path, *, place: tuple[int, int] | None = (0, 0), side: int = 24
 ) -> LivePhoto:
-    live = LivePhoto(upscaler._painter, path, max_pixels=10**8)
+    live = LivePhoto(upscaler.engine.painter, path, max_pixels=10**8)
     live.show(place=place, side=side)
     return live
 
@@ -307,7 +307,7 @@ def test_a_crop_is_that_part_of_the_file_that_the_sdk_writes(
 
 def test_the_same_crop_is_encoded_once(upscaler, uploaded, monkeypatch) -> None:
     encoded: list[object] = []
-    backend = upscaler._painter.backend
+    backend = upscaler.engine.painter.backend
     encode = backend.encode
     monkeypatch.setattr(backend, "encode", lambda *a, **k: (encoded.append(a), encode(*a, **k))[1])
     live = live_crop(upscaler, uploaded, place=(4, 4))
@@ -345,9 +345,9 @@ def test_gray_and_transparent_photos_keep_their_channels(upscaler, tmp_path, pho
     assert (
         np.abs(drawn.astype(int) - saved)[:, :44].max() <= 1
     )  # what is transparent has any colour
-    assert live.bicubic().shape == drawn.shape == (96, 96, len(mode))
+    assert live.enlarge_bicubic().shape == drawn.shape == (96, 96, len(mode))
     if mode != "L":
-        for picture in (drawn, live.bicubic(), *live.samples(2, DrawOptions(tau=0.8))[0]):
+        for picture in (drawn, live.enlarge_bicubic(), *live.samples(2, DrawOptions(tau=0.8))[0]):
             np.testing.assert_array_equal(picture[..., -1], saved[..., -1])
 
 
@@ -357,5 +357,5 @@ def test_bicubic_is_that_of_the_whole_photo(upscaler, uploaded, photo) -> None:
     whole = np.asarray(
         Image.fromarray(photo).resize((4 * width, 4 * height), Image.Resampling.BICUBIC)
     )
-    shown = live.bicubic()
+    shown = live.enlarge_bicubic()
     assert np.abs(shown.astype(int) - part(whole, live, shown.shape)).max() <= 1

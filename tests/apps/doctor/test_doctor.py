@@ -34,14 +34,14 @@ DRIVER = {"gpus": ["NVIDIA L4"], "cuda": "13.0"}
 WORKS = "works: 32×32 to 128×128 in 0.25 s"
 NO_DRIVER = RuntimeError("libcuda.so.1: cannot open shared object file: No such file or directory")
 ANSWERS: dict[str, Any] = {  # of a CPU machine where all is well
-    "runtime": CPU_RUNTIME,
-    "graphics": NO_DRIVER,
+    "describe_runtime": CPU_RUNTIME,
+    "find_gpus": NO_DRIVER,
     "upscale": WORKS,
-    "plugin": (MISSING, "not installed; it needs hardware", "pip install it"),
-    "module_version": RuntimeError("No module named 'tensorrt'"),
-    "module_version tensorrt_rtx": RuntimeError("No module named 'tensorrt_rtx'"),
-    "cuda_libraries": None,
-    "cuda_bindings": None,
+    "check_plugin": (MISSING, "not installed; it needs hardware", "pip install it"),
+    "import_version": RuntimeError("No module named 'tensorrt'"),
+    "import_version tensorrt_rtx": RuntimeError("No module named 'tensorrt_rtx'"),
+    "load_cuda_libraries": None,
+    "start_cuda": None,
 }
 Diagnose = Callable[..., dict[str, Check]]
 
@@ -81,7 +81,7 @@ def test_a_cpu_machine_misses_the_gpu_parts_and_nothing_else(diagnose: Diagnose)
     assert basics_work(checks.values())
 
 
-@pytest.mark.parametrize("basic", ["runtime", "upscale__cpu"])
+@pytest.mark.parametrize("basic", ["describe_runtime", "upscale__cpu"])
 def test_what_fails_is_a_problem_in_one_line_and_the_basics_do_not_work(
     diagnose: Diagnose, basic: str
 ) -> None:
@@ -93,53 +93,53 @@ def test_what_fails_is_a_problem_in_one_line_and_the_basics_do_not_work(
     assert not basics_work(checks.values())
 
 
-GPU = {"runtime": GPU_RUNTIME, "graphics": DRIVER}
+GPU = {"describe_runtime": GPU_RUNTIME, "find_gpus": DRIVER}
 LOST = RuntimeError("libcublasLt.so.13: cannot open shared object file")
 
 
 @pytest.mark.parametrize(
     ("answers", "name", "state", "says", "fix"),
     [
-        ({"graphics": DRIVER}, "NVIDIA GPU", OK, "[gpu-cu13] and [tensorrt-cu13] fit it", None),
+        ({"find_gpus": DRIVER}, "NVIDIA GPU", OK, "[gpu-cu13] and [tensorrt-cu13] fit it", None),
         (
-            {"graphics": DRIVER},
+            {"find_gpus": DRIVER},
             "upscale on CUDA",
             MISSING,
             "built without CUDA",
             "--no-deps onnxruntime-gpu",
         ),
         (GPU, "upscale on CUDA", OK, WORKS, None),
-        ({"runtime": GPU_RUNTIME}, "upscale on CUDA", MISSING, "no NVIDIA GPU", None),
+        ({"describe_runtime": GPU_RUNTIME}, "upscale on CUDA", MISSING, "no NVIDIA GPU", None),
         (
-            {**GPU, "cuda_bindings": LOST},
+            {**GPU, "start_cuda": LOST},
             "upscale on CUDA",
             PROBLEM,
             f"{WORKS}, but latents are drawn by the",
             None,
         ),
         (
-            {**GPU, "cuda_libraries": LOST},
+            {**GPU, "load_cuda_libraries": LOST},
             "upscale on CUDA",
             MISSING,
             "libcublasLt.so.13",
             "-gpu[cuda,cudnn]",
         ),
         (
-            {**GPU, "graphics": {**DRIVER, "cuda": "12.4"}},
+            {**GPU, "find_gpus": {**DRIVER, "cuda": "12.4"}},
             "upscale on CUDA",
             PROBLEM,
             "is for CUDA 13.0, which the driver (up to 12.4) does not run",
             '--no-deps "onnxruntime-gpu<1.27"',
         ),
         (
-            {"graphics": {**DRIVER, "cuda": "12.4"}},
+            {"find_gpus": {**DRIVER, "cuda": "12.4"}},
             "TensorRT",
             MISSING,
             "not installed",
             "[tensorrt-cu12]",
         ),
         (
-            {"graphics": DRIVER, "module_version": "10.15.1"},
+            {"find_gpus": DRIVER, "import_version": "10.15.1"},
             "TensorRT",
             OK,
             "tensorrt 10.15.1 on NVIDIA L4",
@@ -148,14 +148,14 @@ LOST = RuntimeError("libcublasLt.so.13: cannot open shared object file")
         ({}, "TensorRT", MISSING, "no NVIDIA GPU", None),  # and so no command: it takes gigabytes
         ({}, "webgpu EP", MISSING, "not installed; it needs hardware", "pip install it"),
         (
-            {"runtime": RuntimeError("no module")},
+            {"describe_runtime": RuntimeError("no module")},
             "webgpu EP",
             MISSING,
             "ONNX Runtime does not work",
             None,
         ),
         (
-            {"plugin": RuntimeError("it died"), "graphics": DRIVER},
+            {"check_plugin": RuntimeError("it died"), "find_gpus": DRIVER},
             "rtx EP",
             PROBLEM,
             "it died",
@@ -174,7 +174,7 @@ def test_a_part_says_what_it_can_do_or_why_not_and_the_command(
 
 
 def test_openvino_upscales_or_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    openvino = doctor.openvino.__wrapped__  # type: ignore[attr-defined]
+    openvino = doctor.check_openvino.__wrapped__  # type: ignore[attr-defined]
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
     assert openvino()[0::2] == (MISSING, 'pip install "srflow-sdk[openvino]"')
     monkeypatch.undo()
@@ -245,19 +245,19 @@ def test_versions_and_markers_of_an_extras_packages_are_evaluated(
 
     monkeypatch.setattr("importlib.metadata.distributions", found)
     expected = [state, detail, *([] if state == OK else ['pip install "srflow-sdk[demo]"'])]
-    assert [*doctor.extra_packages("demo")] == expected
-    assert doctor.extra_packages("ray") == (MISSING, "--ray; not made for this Python or machine")
+    assert [*doctor.check_extra("demo")] == expected
+    assert doctor.check_extra("ray") == (MISSING, "--ray; not made for this Python or machine")
 
 
 def test_a_question_brings_its_answer_or_one_line_of_error() -> None:
-    assert doctor.module_version("json")
+    assert doctor.import_version("json")
     with pytest.raises(RuntimeError, match=r"^No module named 'no_such_module'$"):
-        doctor.module_version("no_such_module")
+        doctor.import_version("no_such_module")
     asked = (
-        doctor.runtime,
-        doctor.image_files,
-        doctor.plugin,
-        doctor.native_library,
+        doctor.describe_runtime,
+        doctor.check_image_files,
+        doctor.check_plugin,
+        doctor.check_native_library,
         doctor.upscale,
     )
     runtime, image_files, plugin, native_library, upscale = (one.__wrapped__ for one in asked)
@@ -274,7 +274,7 @@ def test_a_question_that_kills_python_is_answered_all_the_same(
     (tmp_path / "deadly.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     with pytest.raises(RuntimeError, match=r"^Python crashed \(exit status -?11\)$"):
-        doctor.module_version("deadly")
+        doctor.import_version("deadly")
 
 
 RUNTIME = ["onnxruntime/__init__.py", "onnxruntime/capi/state.so", "../../bin/onnxruntime_test"]
@@ -301,8 +301,8 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_distributions_that_own_onnxruntime_are_found_and_the_fix_leaves_one() -> None:
-    assert doctor.runtimes() == ["onnxruntime 1.2", "onnxruntime-directml 1.2"]
-    assert doctor.only_runtime("onnxruntime-gpu") == (
+    assert doctor.list_runtimes() == ["onnxruntime 1.2", "onnxruntime-directml 1.2"]
+    assert doctor.keep_only("onnxruntime-gpu") == (
         "pip uninstall -y onnxruntime onnxruntime-directml onnxruntime-gpu && "
         "pip install --force-reinstall --no-deps onnxruntime-gpu"
     )
@@ -327,9 +327,9 @@ def broken() -> dict[str, str]:
 def test_a_runtime_that_does_not_import_is_told_what_is_wrong_and_the_command(
     monkeypatch: pytest.MonkeyPatch, owners: list[str], says: str, fix: str
 ) -> None:
-    monkeypatch.setattr(doctor, "runtime", broken)
-    monkeypatch.setattr(doctor, "graphics", broken)
-    monkeypatch.setattr(doctor, "runtimes", lambda: owners)
+    monkeypatch.setattr(doctor, "describe_runtime", broken)
+    monkeypatch.setattr(doctor, "find_gpus", broken)
+    monkeypatch.setattr(doctor, "list_runtimes", lambda: owners)
     state, detail, first, second = doctor.PARTS["ONNX Runtime"]()
     assert (state, says in detail, first[0]) == (PROBLEM, True, "for the CPU")
     assert first[1].endswith(fix)

@@ -148,13 +148,13 @@ def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch, tiny_bundle):
 
         def cores(nbytes, *free, precision="fp32"):
             changes = {"conditioning_bytes_per_pixel": nbytes, "precision": precision}
-            opened._painter.manifest = dataclasses.replace(opened.bundle.manifest, **changes)
+            opened.engine.painter.manifest = dataclasses.replace(opened.bundle.manifest, **changes)
             found = []
             for each in free:
                 monkeypatch.setattr(
                     "srflow_sdk.drawing.painter.available_memory", lambda each=each: each
                 )
-                found.append(opened._painter.choose_core(3000, 4000))
+                found.append(opened.engine.painter.choose_core(3000, 4000))
             return found
 
         free = [64 << 30, 12 << 30, 4 << 30, 1 << 30, 1 << 20]
@@ -163,11 +163,13 @@ def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch, tiny_bundle):
             "a CPU computes half graphs in float32"
         )
         usual = cores(12_000, 64 << 30)
-        monkeypatch.setattr(type(opened._painter.backend), "device", "openvino")
+        monkeypatch.setattr(type(opened.engine.painter.backend), "device", "openvino")
         assert cores(12_000, 64 << 30) < usual, "which takes more memory"
     monkeypatch.setattr("srflow_sdk.drawing.painter.available_memory", lambda: 16 << 30)
     with Upscaler("x4-small", device="cpu", threads=1) as embedded:
-        tiles = embedded._painter.plan(3000, 4000, embedded._painter.choose_core(3000, 4000))
+        tiles = embedded.engine.painter.plan(
+            3000, 4000, embedded.engine.painter.choose_core(3000, 4000)
+        )
     seen = sum(tile.window.height * tile.window.width for tile in tiles)
     assert seen <= 1.25 * 3000 * 4000, "halos are a quarter of the work at most"
 
@@ -175,7 +177,7 @@ def test_auto_tiles_fit_the_memory_that_is_free(monkeypatch, tiny_bundle):
 def test_an_encoding_is_released_with_its_last_reference(upscaler, floats):
     encoding = upscaler.encode(floats)
     encoding.sample()
-    kept = weakref.ref(encoding._kept)
+    kept = weakref.ref(encoding._picture.kept)
     gc.disable()
     try:
         del encoding
@@ -216,19 +218,19 @@ FULL_SIZE = 16_896 * 256**2  # bytes of the conditioning of 256×256 pixels, ful
     ],
 )
 def test_what_is_kept_follows_the_memory_that_is_free(flow, monkeypatch, gpu, free, least, most):
-    monkeypatch.setattr(flow._painter.backend, "gpu", gpu)
+    monkeypatch.setattr(flow.engine.painter.backend, "gpu", gpu)
     for name in ("available_memory", "gpu_free_memory"):
         monkeypatch.setattr(f"srflow_sdk.drawing.painter.{name}", lambda *_: free)
-    assert least <= flow._painter.conditioning_budget() <= most
+    assert least <= flow.engine.painter.conditioning_budget() <= most
 
 
 def test_what_the_backend_holds_of_a_gpu_does_not_make_the_next_pictures_tiles_smaller(
     flow, monkeypatch
 ):
-    monkeypatch.setattr(flow._painter.backend, "gpu", 0)
+    monkeypatch.setattr(flow.engine.painter.backend, "gpu", 0)
     free = iter([4 << 30, 1 << 30])
     monkeypatch.setattr("srflow_sdk.drawing.painter.gpu_free_memory", lambda _gpu: next(free))
-    assert len({flow._painter.choose_core(4000, 4000) for _ in range(2)}) == 1
+    assert len({flow.engine.painter.choose_core(4000, 4000) for _ in range(2)}) == 1
 
 
 def test_every_call_that_draws_several_times_keeps_what_memory_allows(flow, picture, monkeypatch):

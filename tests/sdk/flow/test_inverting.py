@@ -67,7 +67,7 @@ def test_tiles_and_their_parts_give_the_same_latents_and_nats(flow, flow_bundle,
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=tile) as tiled:
         encoding = tiled.encode(lr, memory_budget=0)
         assert encoding.tiles > 1
-        encoding._kept.largest_core = parts  # as after memory ran out
+        encoding._picture.kept.largest_core = parts  # as after memory ran out
         latents = encoding.invert(image)
         for level, expected in whole.levels.items():
             np.testing.assert_allclose(latents.levels[level], expected, atol=1e-3)
@@ -169,7 +169,9 @@ def test_a_bundle_without_an_inverter_upscales_and_the_others_are_refused_before
         encoding = upscaler.encode(lr_of(hr, upscaler))
         assert encoding.sample().shape == hr.shape
         monkeypatch.setattr(
-            upscaler._painter.backend, "encode", lambda *_, **__: pytest.fail("it went to work")
+            upscaler.engine.painter.backend,
+            "encode",
+            lambda *_, **__: pytest.fail("it went to work"),
         )
         mask = np.ones(hr.shape[:2], bool)
         for call in (
