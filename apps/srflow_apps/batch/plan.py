@@ -89,17 +89,14 @@ def make_plan(
     max_pixels: int = MAX_PIXELS,
     tile: TileSize = "auto",
     keep: Sequence[Path] = (),
-    directory: bool = False,
 ) -> Plan:
     """Find the inputs, name their outputs as :func:`plan_outputs`, and refuse what cannot be done.
     Writes nothing.
-
-    directory: `output` is one, whatever its name.
     """
     bundles = operation.select_bundles(bundles)
     _check_request(operation, inputs, output, files, samples)
     naming = Naming.of(operation, bundles[0], files, samples)
-    naming, out = choose_destination(naming, inputs, output, directory=directory)
+    naming, out = choose_destination(naming, inputs, output)
     listing = find_inputs(inputs, out=out, recursive=files.recursive)
     # An earlier run's outputs among the photos would be enlarged again.
     named = set(inputs)
@@ -364,7 +361,7 @@ def ending_of(operation: Operation, files: FileChoices) -> str:
 
 
 def choose_destination(
-    naming: Naming, inputs: Sequence[Path], output: str | None, *, directory: bool = False
+    naming: Naming, inputs: Sequence[Path], output: str | None
 ) -> tuple[Naming, Path]:
     """The names of outputs, and the folder that they go to. Raises: ArgumentError if they need
     another one.
@@ -394,7 +391,7 @@ def choose_destination(
     if isinstance(out, UrlPath):
         check_written(out)  # before its store is asked
     is_image = out.suffix.lower() in {*READABLE, *WRITABLE, *UNREAD}
-    directory |= output.endswith(("/", os.sep)) or (not is_image and (several or out.suffix == ""))
+    directory = output.endswith(("/", os.sep)) or (not is_image and (several or out.suffix == ""))
     if directory or is_folder(out):
         return naming, out
     if several or naming.pattern is not None:

@@ -54,12 +54,13 @@ _ADDRESS = re.compile(r"auto|local|[^/\s]+:\d+", re.ASCII)
 class Cluster:
     """A Ray cluster, and how a batch uses it.
 
-    address: "auto" is the cluster that this machine belongs to (or RAY_ADDRESS names), and a new
-    one on this machine alone if there is none; otherwise host:port of its head.
-    cpus: of each worker, and its threads; None is up to 4. It has a GPU, too, if there is one and
-    `device` may be one.
-    device, precision: as of :class:`~srflow_sdk.Upscaler`; with "fastest", machines with other
-    processors may choose otherwise.
+    Attributes:
+        address: "auto" is the cluster that this machine belongs to (or RAY_ADDRESS names), and a
+            new one on this machine alone if there is none; otherwise host:port of its head.
+        cpus: Of each worker, and its threads; None is up to 4. It has a GPU, too, if there is one
+            and `device` may be one.
+        device, precision: As of :class:`~srflow_sdk.Upscaler`; with "fastest", machines with other
+            processors may choose otherwise.
     """
 
     address: str = "auto"

@@ -289,7 +289,7 @@ def upscale_folder(
                 options=dataclasses.replace(draw, progress=None, cancel=None), interval=interval
             ),
             _paths(inputs),
-            str(_path("output", output, "a directory")),
+            f"{_path('output', output, 'a directory')}/",
             bundles_of() if given is None else list(given.engine.bundles.values()),
             files=FileChoices(
                 recursive=recursive,
@@ -305,7 +305,6 @@ def upscale_folder(
             samples=samples,
             max_pixels=max_pixels,
             tile="auto" if given is None else given.engine.tile,
-            directory=True,
         )
         pixels = None
         if draw.progress is not None:

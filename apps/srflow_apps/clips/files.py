@@ -135,10 +135,12 @@ class Look:
     """The looks of a clip's frames, of an output's, too; upright, after so many quarter turns to
     the left.
 
-    aspect: of a pixel, width over height. deep: more than 8 bits. format: of YUV, by FFmpeg's name.
-    primaries,
-    transfer, matrix, range: of ITU-T H.273; the matrix is never unspecified, or a player would
-    guess another one for a larger picture.
+    Attributes:
+        aspect: Of a pixel, width over height.
+        deep: More than 8 bits.
+        format: Of YUV, by FFmpeg's name.
+        primaries, transfer, matrix, range: Of ITU-T H.273; the matrix is never unspecified, or a
+            player would guess another one for a larger picture.
     """
 
     width: int

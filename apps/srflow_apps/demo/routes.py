@@ -162,29 +162,33 @@ class Routes:
         await self._draw(session, session.put, tab, None)
 
     async def show(self, session: Session, request: Request) -> Any:
-        said = await _read_message(request)
+        message = await _read_message(request)
         session.samples.set()
-        return await self._draw(session, self._tabs.show, session, said)
+        return await self._draw(session, self._tabs.show, session, message)
 
     async def samples(self, session: Session, request: Request) -> Any:
-        said = await _read_message(request)
+        message = await _read_message(request)
         session.samples.set()
         cancel = session.samples = threading.Event()
-        return await self._draw(session, self._tabs.samples, session, said, cancel)
+        return await self._draw(session, self._tabs.samples, session, message, cancel)
 
     async def begin_work(self, session: Session, request: Request) -> None:
         tab = request.path_params["tab"]
-        said = await _read_message(request)
-        await self._draw(session, self._tabs.begin, session, tab, said, self._turn)
+        message = await _read_message(request)
+        await self._draw(session, self._tabs.begin, session, tab, message, self._turn)
 
     async def tell_work(self, session: Session, request: Request) -> Any:
         job = session.jobs.get(request.path_params["tab"])
         if job is None:
             return {"state": "cancelled"}
-        told: dict[str, Any] = {"state": job.state, "fraction": job.fraction, "left_s": job.left_s}
+        answer: dict[str, Any] = {
+            "state": job.state,
+            "fraction": job.fraction,
+            "left_s": job.left_s,
+        }
         if job.state == "failed" and job.error is not None:
-            told["error"] = _describe_error(session, job.error)
-        return {**told, "name": job.target.name, "viewer": job.shown}
+            answer["error"] = _describe_error(session, job.error)
+        return {**answer, "name": job.target.name, "viewer": job.shown}
 
     async def cancel_work(self, session: Session, request: Request) -> None:
         if (job := session.jobs.get(request.path_params["tab"])) is not None:
@@ -232,12 +236,12 @@ async def _read_message(request: Request) -> dict[str, Any]:
     """The JSON object in a request's body."""
     body = b"".join([piece async for piece in _read_pieces(request, _SAID_BYTES, "a request")])
     try:
-        said = json.loads(body)
+        message = json.loads(body)
     except (ValueError, RecursionError):
-        said = None
-    if not isinstance(said, dict):
+        message = None
+    if not isinstance(message, dict):
         raise RefusedError(400, "the request is not a JSON object; load the page again")
-    return said
+    return message
 
 
 async def _read_pieces(request: Request, limit: int, what: str) -> AsyncIterator[bytes]:

@@ -79,14 +79,14 @@ class Job:
             wait([self._future], timeout_s)
 
     def _run(self, work: Work) -> None:
-        def told(done: int, total: int) -> None:
+        def tell_progress(done: int, total: int) -> None:
             self.fraction = done / total
 
         try:
             self._started = time.monotonic()
             self.state = "running"
             stop_if_set(self._cancel)
-            self.shown = work(told, self._cancel)
+            self.shown = work(tell_progress, self._cancel)
             stop_if_set(self._cancel)
             self.fraction = 1.0
             self.state = "done"

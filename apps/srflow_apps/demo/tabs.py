@@ -39,34 +39,34 @@ _OVERVIEW_SIDE = 448
 _THUMBNAIL_SIDE = 176
 _PREVIEW_SIDE = 2048
 
-Said = Mapping[str, Any]
+Message = Mapping[str, Any]
 """A page's message, decoded from JSON. What its controls cannot say is an ArgumentError."""
 
 
-def read_options(said: Said) -> DrawOptions:
+def read_options(message: Message) -> DrawOptions:
     """Temperature, seed and sample of the tab "Enlarge"."""
     return DrawOptions(
-        tau="auto" if said.get("auto") is True else real("the temperature", said.get("tau")),
-        seed=whole("the seed", said.get("seed"), least=0, most=_MAX_SEED),
-        sample=whole("the sample", said.get("sample"), least=0, most=SAMPLES - 1),
+        tau="auto" if message.get("auto") is True else real("the temperature", message.get("tau")),
+        seed=whole("the seed", message.get("seed"), least=0, most=_MAX_SEED),
+        sample=whole("the sample", message.get("sample"), least=0, most=SAMPLES - 1),
     )
 
 
-def read_crop(said: Said) -> tuple[int, tuple[int, int] | None]:
+def read_crop(message: Message) -> tuple[int, tuple[int, int] | None]:
     """The side of the crop's enlargement in pixels, and its left and top in the photo; None: the
     middle.
     """
-    side = whole("the crop's side", said.get("side"), least=1, most=_MAX_SIDE)
-    place = said.get("left"), said.get("top")
+    side = whole("the crop's side", message.get("side"), least=1, most=_MAX_SIDE)
+    place = message.get("left"), message.get("top")
     if place == (None, None):
         return side, None
     left, top = (whole("the crop's place", one, least=-_FARTHEST, most=_FARTHEST) for one in place)
     return side, (left, top)
 
 
-def read_choice(said: Said, name: str, choices: tuple[str, ...]) -> Any:
+def read_choice(message: Message, name: str, choices: tuple[str, ...]) -> Any:
     """One of a control's choices."""
-    value = said.get(name)
+    value = message.get(name)
     if value not in choices:
         raise ArgumentError(f"{name} is one of {', '.join(choices)}; load the page again")
     return value
@@ -97,14 +97,14 @@ class Tabs:
             session.put(tab, None)
             raise
 
-    def show(self, session: Session, said: Said) -> dict[str, Any]:
+    def show(self, session: Session, message: Message) -> dict[str, Any]:
         """Draw the crop as the controls say: the sample, its name and place, the photo there, and
         what draws it.
 
         The photo is left out if the page says that it shows this place of it already.
         """
-        options = read_options(said)
-        photo = self._show_crop(session, said)
+        options = read_options(message)
+        photo = self._show_crop(session, message)
         after = photo.draw(options)
         crop = photo.crop
         manifest = self._engine.bundles[photo.model].manifest
@@ -120,14 +120,14 @@ class Tabs:
             "model": photo.model,
             "scale": manifest.scale,
             "tau": manifest.default_tau,
-            "why": self._choose(session, said).why,
+            "why": self._choose(session, message).why,
         }
-        if said.get("shows") != shown["place"]:
+        if message.get("shows") != shown["place"]:
             shown["before"] = encode_as_url(photo.enlarge_bicubic())
         return shown
 
     def samples(
-        self, session: Session, said: Said, cancel: threading.Event
+        self, session: Session, message: Message, cancel: threading.Event
     ) -> dict[str, Any] | None:
         """Draw eight samples of the crop: the part where they differ most; their spread in colours,
         and its scale.
@@ -135,9 +135,9 @@ class Tabs:
         That is the width of calibrated intervals at the model's default temperature, the deviation
         at others. None if `cancel` is set meanwhile.
         """
-        options = dataclasses.replace(read_options(said), sample=0, cancel=cancel)
+        options = dataclasses.replace(read_options(message), sample=0, cancel=cancel)
         try:
-            photo = self._show_crop(session, said, cancel=cancel)
+            photo = self._show_crop(session, message, cancel=cancel)
             drawn, std = photo.samples(SAMPLES, options)
         except CancelledError:
             return None
@@ -161,29 +161,30 @@ class Tabs:
             "scale": f"Black: {words} {255 * brightest:.1f} of 255, or more.",
         }
 
-    def begin(self, session: Session, tab: str, said: Said, turn: ThreadPoolExecutor) -> None:
+    def begin(self, session: Session, tab: str, message: Message, turn: ThreadPoolExecutor) -> None:
         """Begin the work that writes a tab's file and returns what the viewer shows of it. turn: as
         of a Job.
         """
         source = _find_picture(session, tab)
         make: Callable[..., Any]
         if tab == "enlarge":
-            options = read_options(said)
-            choice = self._choose(session, said)
+            options = read_options(message)
+            choice = self._choose(session, message)
             ending = f"x{self._engine.bundles[choice.name].manifest.scale}"
             names = ("the whole photo", _describe(options))
             make = functools.partial(self._enlarge, choice, options)
         else:
             ending = "restored"
             names = ("noisy", "restored")
-            over = read_choice(said, "over", ("auto", "spatial", "local"))
+            over = read_choice(message, "over", ("auto", "spatial", "local"))
             make = functools.partial(
                 self._upscaler.restore_file, max_pixels=self._max_pixels, over=over
             )
-        target = session.new_file(f"{source.stem}_{ending}.{read_choice(said, 'format', FORMATS)}")
+        format = read_choice(message, "format", FORMATS)
+        target = session.new_file(f"{source.stem}_{ending}.{format}")
 
-        def write(told: Callable[[int, int], None], cancel: threading.Event) -> dict[str, Any]:
-            make(source, target, progress=told, cancel=cancel)
+        def write(progress: Callable[[int, int], None], cancel: threading.Event) -> dict[str, Any]:
+            make(source, target, progress=progress, cancel=cancel)
             return _compare(source, target, names)
 
         session.begin(tab, target, write, turn=turn)
@@ -200,11 +201,13 @@ class Tabs:
         return LivePhoto(painter, path, max_pixels=self._max_pixels)
 
     def _show_crop(
-        self, session: Session, said: Said, *, cancel: threading.Event | None = None
+        self, session: Session, message: Message, *, cancel: threading.Event | None = None
     ) -> LivePhoto:
         """The photo, with the crop that the page asks for encoded by the model that it asks for."""
         path = _find_picture(session, "enlarge")
-        photo, choice, (side, place) = session.photo, self._choose(session, said), read_crop(said)
+        choice = self._choose(session, message)
+        side, place = read_crop(message)
+        photo = session.photo
         if photo is None or photo.model != choice.name:
             photo = session.photo = self._open_photo(choice, path)
         photo.show(
@@ -214,10 +217,10 @@ class Tabs:
         )
         return photo
 
-    def _choose(self, session: Session, said: Said) -> ModelChoice:
+    def _choose(self, session: Session, message: Message) -> ModelChoice:
         """The model that the page asks for."""
         name = read_choice(
-            {"model": BY_PICTURE, **said}, "model", (BY_PICTURE, *self._engine.bundles)
+            {"model": BY_PICTURE, **message}, "model", (BY_PICTURE, *self._engine.bundles)
         )
         suits = session.suits
         return (

@@ -65,10 +65,11 @@ Found = Sequence[Any]
 class Check:
     """One line of the report.
 
-    state: "ok"; "missing" if an optional part is absent; "problem" if a part is broken, or required
-    and absent.
-    fixes: purposes and commands, the likeliest first; a purpose may be empty.
-    basic: True if upscaling on the CPU depends on it.
+    Attributes:
+        state: "ok"; "missing" if an optional part is absent; "problem" if a part is broken, or
+            required and absent.
+        fixes: Purposes and commands, the likeliest first; a purpose may be empty.
+        basic: True if upscaling on the CPU depends on it.
     """
 
     name: str

@@ -340,23 +340,13 @@ def _read_tensor(
     Raises: ValueError, TypeError, LookupError for anything else.
     """
     begin = int(json_bytes or -1)
-    values = None
     if not 0 < begin <= len(body):
         raise ValueError(f"{_JSON_BYTES} is {short(json_bytes)}, of {len(body)} bytes")
-    for entry in json.loads(body[:begin])["outputs"]:
-        size = entry["parameters"]["binary_data_size"]
-        if type(size) is not int or not 0 <= size <= len(body) - begin:  # True is no size
-            raise ValueError(
-                f"binary_data_size is {short(size)}, and {len(body) - begin} bytes follow"
-            )
-        if entry["name"] == name:
-            said = entry["datatype"], entry["shape"], size
-            if said != (_DTYPES["float32"], list(shape), math.prod(shape) * 4):
-                raise ValueError(f"{name} is {short(said)} instead of FP32 {list(shape)}")
-            values = np.frombuffer(body, np.dtype("<f4"), size // 4, begin)
-        begin += size
-    if values is None or begin != len(body):
-        raise ValueError(
-            f"it has {len(body) - begin} bytes more than its outputs, or no output {name}"
-        )
+    (entry,) = json.loads(body[:begin])["outputs"]
+    size = entry["parameters"]["binary_data_size"]
+    described = entry["name"], entry["datatype"], entry["shape"], size, len(body) - begin
+    wanted = math.prod(shape) * 4
+    if described != (name, _DTYPES["float32"], list(shape), wanted, wanted):
+        raise ValueError(f"its output is {short(described)} instead of {name}, FP32 {list(shape)}")
+    values = np.frombuffer(body, np.dtype("<f4"), offset=begin)
     return values.astype(np.float32, copy=False).reshape(shape)

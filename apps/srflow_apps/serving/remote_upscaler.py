@@ -448,17 +448,18 @@ class RemoteUpscaler(Upscaler):
     does it; the server draws the tiles. With equal tiles the pictures are those of an Upscaler on
     the server's device, bit for bit; otherwise they differ by the halo's truncation.
 
-    Args: url: "host:port" or "http://host:port"; without a port, Triton's own, 8000. Connections
-        are not encrypted. model: its name on the server, such as "srflow_upscale". "auto" draws
-        each picture with the one that suits it,
-            as :class:`Upscaler` does, of the embedded models that the server has
+    Args:
+        url: "host:port" or "http://host:port"; without a port, Triton's own, 8000. Connections are
+            not encrypted.
+        model: Its name on the server, such as "srflow_upscale". "auto" draws each picture with the
+            one that suits it, as :class:`Upscaler` does, of the embedded models that the server has
             ("srflow_upscale-x4-small" …); everything with "srflow_upscale" if it has none.
-        tile: as for :class:`Upscaler`, but "auto" takes the largest that fits a message, up to 512
+        tile: As for :class:`Upscaler`, but "auto" takes the largest that fits a message, up to 512
             pixels, and one that does not fit becomes smaller, with one warning.
-        max_message_bytes: no request or answer is larger; what is beyond it is not read. Several
+        max_message_bytes: No request or answer is larger; what is beyond it is not read. Several
             samples are asked for at a time as far as they fit.
-        timeout: seconds that the server may take for one tile, to the last byte of its answer.
-        retry_for: how many seconds a server that is unavailable is tried again, after pauses that
+        timeout: Seconds that the server may take for one tile, to the last byte of its answer.
+        retry_for: How many seconds a server that is unavailable is tried again, after pauses that
             grow; only opening it fails at once. Other failures are not tried again.
 
     :attr:`bundle` has the manifest as far as the server tells it, and no files; :attr:`precision`
@@ -470,11 +471,11 @@ class RemoteUpscaler(Upscaler):
 
     Thread-safe. Not to be used in a process that is forked after it was made.
 
-    Raises: ArgumentError: an argument is wrong, or the server says so of a request.
-        UnavailableError: the server cannot be reached, or has another model by now, so that no
-        picture is made with
-            two.
-        RemoteError: it has no such model, or its answer cannot be used.
+    Raises:
+        ArgumentError: An argument is wrong, or the server says so of a request.
+        UnavailableError: The server cannot be reached, or has another model by now, so that no
+            picture is made with two.
+        RemoteError: It has no such model, or its answer cannot be used.
 
     Every method raises these and the errors of :class:`Upscaler`, also for what the server says of
     its memory.

@@ -134,13 +134,11 @@ def named(path: str | Path, name: str | None = None) -> Job:
 VALUES = {"seed": 7, "tau": 0.5, "scale": 4}
 
 
-def targets(inputs: str, out: str | Path, *, directory: bool = False, **naming: Any) -> str:
+def targets(inputs: str, out: str | Path, **naming: Any) -> str:
     """The outputs of some inputs, between spaces as these are."""
     names = Naming(**{"values": VALUES, **naming})
     names.check()
-    names, folder = choose_destination(
-        names, [Path(path) for path in inputs.split()], str(out), directory=directory
-    )
+    names, folder = choose_destination(names, [*map(Path, inputs.split())], str(out))
     jobs = plan_outputs([named(path) for path in inputs.split()], folder, naming=names)
     return " ".join(target.as_posix() for job in jobs for target in job.targets)
 
@@ -253,7 +251,7 @@ def test_an_existing_directory_or_a_trailing_slash_is_a_directory_whatever_its_n
     tmp_path: Path,
 ) -> None:
     folder = tmp_path / "set.png"
-    assert targets("a.jpg", "v1.2", directory=True) == "v1.2/a.png"
+    assert targets("a.jpg", "v1.2/") == "v1.2/a.png"
     folder.mkdir()
     assert targets("a.jpg", folder) == f"{folder.as_posix()}/a.png"
     assert choose_destination(Naming(), [tmp_path], "large.v2")[1] == Path("large.v2")

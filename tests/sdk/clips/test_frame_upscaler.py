@@ -49,6 +49,18 @@ def test_a_keyframe_is_what_upscale_draws(upscaler, pan):
     assert not np.array_equal(first, second)
 
 
+@pytest.mark.parametrize("latents", ["motion", "screen"])
+def test_of_several_models_the_one_that_is_named_draws_every_frame(latents, two_models, pan):
+    with Upscaler(two_models / "x4-photo.srflow", device="cpu", threads=1) as alone:
+        expected = alone.upscale(pan(0))
+    with Upscaler(device="cpu", threads=1) as upscaler:
+        (frame,) = drawn(upscaler, pan, range(1), latents=latents, model="x4-photo")
+        for model in (None, "x4-large"):
+            with pytest.raises(ArgumentError, match="name 'x4-small' or 'x4-photo'"):
+                FrameUpscaler(upscaler, model=model)
+    assert np.array_equal(frame, expected)
+
+
 def test_what_is_drawn_moves_with_the_picture(upscaler, pan):
     smooth = [upscaler.upscale(pan(number), tau=0.0).astype(float) for number in range(6)]
     changes = {}
