@@ -229,9 +229,11 @@ def test_lr_has_its_exact_size_and_8_bit_levels(photos, scale, crop):
 
 
 def test_ranks_workers_threads_and_resuming_change_nothing(photos):
+    state = torch.get_rng_state()
     whole = list(loader(crops_of(photos, EVERYTHING), start=0, workers=0))
     resumed = list(loader(crops_of(photos, EVERYTHING), start=2, workers=2))
     assert all(equal(a, b) for a, b in zip(whole[2:], resumed, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
     share = pickle.loads(pickle.dumps(crops_of(photos, EVERYTHING, rank=1, ranks=2)))[5]
     assert torch.equal(share.lr, whole[5].lr[1::2])
     threads = torch.get_num_threads()

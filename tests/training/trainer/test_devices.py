@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.errors import DeviceError
 from srflow_training.settings import dump_settings
 from tests.training.runs import ranks_command, run_two, settings, trainer
 
@@ -88,11 +88,6 @@ def test_two_processes_train_as_one_does(tmp_path, photos, precision):
     assert not torch.equal(
         first["trained"]["encoder.conv_first.weight"], whole["encoder.conv_first.weight"]
     )
-
-
-def test_more_processes_than_the_batch_can_be_shared_by_are_refused():
-    with pytest.raises(ArgumentError, match="3 devices"):
-        settings(hardware={"devices": 3})
 
 
 def test_processes_that_the_settings_do_not_know_of_are_refused(tmp_path, photos, monkeypatch):

@@ -130,23 +130,11 @@ def test_a_job_in_the_background_saves_its_step_when_it_is_told_to_end(tmp_path,
     photographs too."""
     # writes config.yaml
     trainer(tmp_path / "one", photos, schedule={"iterations": 5000, "save_every": 5000})
-    command = [
-        "sh",
-        "-c",
-        "trap '' INT; exec \"$@\"",
-        "sh",
-        *COMMAND,
-        "--data",
-        str(photos),
-        "--out",
-        str(tmp_path / "two"),
-    ]
-    command += [
-        "--config",
-        str(tmp_path / "one" / "config.yaml"),
-        "--set=schedule.log_every=1",
-        "--set=data.workers=2",
-    ]
+    arguments = (
+        f"--data {photos} --out {tmp_path}/two --config {tmp_path}/one/config.yaml "
+        "--set=schedule.log_every=1 --set=data.workers=2"
+    )
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *COMMAND, *arguments.split()]
     with (tmp_path / "log").open("wb") as log:
         run = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 120
