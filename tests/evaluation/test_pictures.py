@@ -40,7 +40,10 @@ def test_files_of_lr_and_other_methods_are_found_and_cut_likewise(tmp_path):
     save(tmp_path / "out" / "0801.png", 132, 128, seed=2)
     cut = Cut(scale=4, multiple=4, centre=64)  # a margin of 34 rows, which is no whole LR row
     (files,) = picture_files(
-        tmp_path / "hr", lr=tmp_path / "lr", others={"GAN": tmp_path / "out"}, cut=cut
+        tmp_path / "hr",
+        lr=tmp_path / "lr",
+        others={"GAN": tmp_path / "out"},
+        cut=cut,
     )
     picture = read_picture(files, cut, "bicubic")
     rows, columns = slice(32, 96), slice(32, 96)

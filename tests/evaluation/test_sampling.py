@@ -232,7 +232,10 @@ TAU = LevelTaus((0.7,))
 
 @pytest.mark.parametrize("scale", [4, 16])
 def test_each_picture_has_the_means_and_the_deviation_of_its_samples(
-    options, photos, tmp_path, scale
+    options,
+    photos,
+    tmp_path,
+    scale,
 ):
     path = tmp_path / "flow.safetensors"
     save_checkpoint(path, random_srflow(tiny_config(scale=scale)))
@@ -272,7 +275,12 @@ def test_a_missing_sheet_is_drawn_again_and_one_of_another_picture_is_deleted(op
 
 @pytest.mark.parametrize("distance", ["flip", "lpips"])
 def test_ntire21_is_of_all_samples_by_the_spatial_lpips_or_flip(
-    options, photos, checkpoint, tmp_path, request, distance
+    options,
+    photos,
+    checkpoint,
+    tmp_path,
+    request,
+    distance,
 ):
     if distance == "lpips":
         request.getfixturevalue("lpips")

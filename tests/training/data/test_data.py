@@ -37,7 +37,10 @@ def folder(tmp_path):
 )
 @pytest.mark.parametrize("shift", [0, 2])
 def test_the_lr_of_a_crop_is_its_part_of_the_photographs_reduction(
-    tmp_path, reduction, reduce, shift
+    tmp_path,
+    reduction,
+    reduce,
+    shift,
 ):
     """Inside and at the photograph's borders.
 
@@ -46,7 +49,12 @@ def test_the_lr_of_a_crop_is_its_part_of_the_photographs_reduction(
     pixels = texture(28, 60)
     save(tmp_path / "a.png", pixels)
     crops = crops_of(
-        tmp_path, batch=400, hr_shift=shift, reduction=reduction, flip="none", transposes=False
+        tmp_path,
+        batch=400,
+        hr_shift=shift,
+        reduction=reduction,
+        flip="none",
+        transposes=False,
     )
     whole = round_to_8_bit(reduce(as_image(pixels), SCALE))[0]
     offsets = set()
@@ -144,7 +152,11 @@ def test_lr_files_are_found_by_name_and_cut_on_their_grid(tmp_path, name):
     ],
 )
 def test_files_that_are_missing_or_of_another_size_are_reported_and_their_photographs_skipped(
-    tmp_path, kind, mark, side, missing
+    tmp_path,
+    kind,
+    mark,
+    side,
+    missing,
 ):
     for name in ("good", "alone", "wrong"):
         save(tmp_path / "hr" / f"{name}.png", texture(33, 32))

@@ -177,10 +177,16 @@ def test_actnorms_are_set_once_from_data_to_zero_mean_and_unit_variance(
     assert len(seen) == len(model.actnorms())
     for h in seen:
         torch.testing.assert_close(
-            h.mean(dim=(0, 2, 3)), torch.zeros(h.shape[1]).double(), rtol=0, atol=1e-6
+            h.mean(dim=(0, 2, 3)),
+            torch.zeros(h.shape[1]).double(),
+            rtol=0,
+            atol=1e-6,
         )
         torch.testing.assert_close(
-            h.var(dim=(0, 2, 3), correction=0), torch.ones(h.shape[1]).double(), rtol=0, atol=1e-3
+            h.var(dim=(0, 2, 3), correction=0),
+            torch.ones(h.shape[1]).double(),
+            rtol=0,
+            atol=1e-3,
         )
     with pytest.raises(ArgumentError, match="initialised already"):
         model.initialize_actnorms(hr, lr)

@@ -45,7 +45,10 @@ def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
     (tmp_path / "two.yaml").write_text(dump_settings(endless))
     command = ranks_command(tmp_path, photos)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     ) as run:
         run.stdout.readline()  # a step was reported: both are under way
         os.killpg(run.pid, signal.SIGINT)

@@ -31,7 +31,12 @@ EVERYTHING = {
 
 
 def trained_with_everything(
-    out: Path, photos: Path, cache: Path, *, killed_at: int, resume: bool = False
+    out: Path,
+    photos: Path,
+    cache: Path,
+    *,
+    killed_at: int,
+    resume: bool = False,
 ) -> None:
     """Run in a process of its own; SIGKILL ends it in this iteration, before its state is saved."""
     os.environ["SRFLOW_CACHE_DIR"] = str(cache)
@@ -119,7 +124,11 @@ def test_an_interrupted_run_saves_the_step_it_has_done(tmp_path, photos, number,
     finally:
         signal.signal(signal.SIGINT, before)
     resumed = trainer(
-        tmp_path, photos, resume=True, schedule={"save_every": 100}, data={"workers": workers}
+        tmp_path,
+        photos,
+        resume=True,
+        schedule={"save_every": 100},
+        data={"workers": workers},
     )
     assert resumed.iteration == 4
 

@@ -168,7 +168,10 @@ def test_a_whole_network_is_fine_tuned_and_its_actnorms_and_default_tau_stay(tmp
 
 
 def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(
-    tmp_path, photos, monkeypatch, caplog
+    tmp_path,
+    photos,
+    monkeypatch,
+    caplog,
 ):
     run = trainer(tmp_path, photos, schedule={"iterations": 100})
     original = run.objective
@@ -208,7 +211,10 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(
 
 def test_the_checkpoint_says_how_its_lr_images_were_made(tmp_path, photos):
     run = trainer(
-        tmp_path, photos, val=photos, data={"reduction": "bilinear", "degradation": "photo"}
+        tmp_path,
+        photos,
+        val=photos,
+        data={"reduction": "bilinear", "degradation": "photo"},
     )
     assert run.validation.reduction == "bilinear"
     run._write_checkpoint(run.checkpoint)
