@@ -101,11 +101,11 @@ def test_published_lr_images_are_rounded_between_the_passes_of_their_reduction(s
         dtype=np.uint8,
     )
     expected = imresized(levels, scale)
-    found = Cut(scale=scale, multiple=scale, in_passes=True).reduced(to_image(levels), "bicubic")
+    found = Cut(scale=scale, multiple=scale, in_passes=True).reduce(to_image(levels), "bicubic")
     assert np.array_equal(
         found[0].permute(1, 2, 0).numpy(), (expected / np.float32(255)).astype(np.float32)
     )
-    at_once = Cut(scale=scale, multiple=scale).reduced(to_image(levels), "bicubic")
+    at_once = Cut(scale=scale, multiple=scale).reduce(to_image(levels), "bicubic")
     assert 0.01 < float((at_once != found).float().mean()) < 0.15
 
 

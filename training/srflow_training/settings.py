@@ -38,13 +38,13 @@ Machines = Annotated[int, Field(ge=1, le=1 << 16)]
 Processes = Annotated[int, Field(ge=0, le=1 << 12)]
 
 
-def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+def _check_ascending(limits: tuple[float, float]) -> tuple[float, float]:
     if limits[0] > limits[1]:
         raise ValueError("the first number must not be above the second")
     return limits
 
 
-_Ascending = AfterValidator(_ascending)
+_Ascending = AfterValidator(_check_ascending)
 _Positive = Annotated[float, Field(gt=0, le=1000)]
 _Sigma = Annotated[float, Field(gt=0, le=2)]
 _Factor = Annotated[float, Field(ge=0.1, le=4)]

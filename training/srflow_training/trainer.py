@@ -37,7 +37,7 @@ from srflow_training.hardware import choose_precision, launch_fabric
 from srflow_training.inputs import is_first_process
 from srflow_training.model import Encoder, PlainEncoder, SRFlow
 from srflow_training.model.config import UNUSED
-from srflow_training.objective import PerceptualLoss, lay_out, noisy, objective_of
+from srflow_training.objective import PerceptualLoss, add_noise, lay_out, objective_of
 from srflow_training.settings import RunSettings, dump_settings
 from srflow_training.states import Best, Health, States, first_difference, without_paths
 from srflow_training.validation import Validation
@@ -260,7 +260,7 @@ class Trainer:
         )
         if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
             self.model.initialize_actnorms(
-                noisy(hr, noise, self.settings.objective),
+                add_noise(hr, noise, self.settings.objective),
                 lr,
                 self._mean_of_ranks,
             )

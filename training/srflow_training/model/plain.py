@@ -94,7 +94,7 @@ class ComposedConv(nn.Module):
         return composed.train(conv.training)
 
     @torch.no_grad()
-    def collapsed(self) -> nn.Conv2d:
+    def collapse(self) -> nn.Conv2d:
         """One ordinary convolution that computes the same."""
         kernel = self.kernel()
         conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, device="meta")
@@ -213,7 +213,7 @@ class PlainEncoder(Encoder):
         for module in list(self.modules()):
             for name, child in module.named_children():
                 if isinstance(child, ComposedConv):
-                    setattr(module, name, child.collapsed())
+                    setattr(module, name, child.collapse())
 
     def compose(self) -> None:
         """Undo :meth:`collapse`, to train on: composed kernels, drawn anew, that compute the
