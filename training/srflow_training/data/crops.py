@@ -303,9 +303,7 @@ def _detail(crop: Pixels) -> float:
 
 
 def pairs_picture(batch: Batch) -> Tensor:
-    """Draw 3×H×W in [0, 1]: for each of the first eight crops a row, LR (pixels as squares) beside
-    HR.
-    """
+    """Draw LR (pixels as squares) beside HR, a row for each of eight crops: 3×H×W in [0, 1]."""
     hr = batch.hr[:_MOST]
     scale = hr.shape[3] // batch.lr.shape[3]
     lr = batch.lr[:_MOST].repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
@@ -354,9 +352,7 @@ def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
 
 
 class _Outcomes(Dataset[Batch | SRFlowError]):
-    """Returns errors as values, because a DataLoader would put their traceback into their
-    message.
-    """
+    """Returns errors as values: a DataLoader would put their traceback into their message."""
 
     def __init__(self, crops: Crops) -> None:
         self.crops = crops

@@ -26,10 +26,9 @@ Average = Callable[[Tensor], Tensor]
 
 
 class Actnorm(nn.Module):
-    """Activation normalisation (Glow, section 3.1): (h + bias)·exp(logs), folded into the
-    convolution beside it.
+    """Activation normalisation (Glow, section 3.1): (h + bias)·exp(logs).
 
-    `initialized` is part of the saved state.
+    It is folded into the convolution beside it. `initialized` is part of the saved state.
     """
 
     initialized: Tensor
