@@ -110,7 +110,11 @@ def test_wrong_options_are_one_line_and_leave_nothing(photos, arguments, message
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(
-    options, protocol, changes, message, tmp_path
+    options,
+    protocol,
+    changes,
+    message,
+    tmp_path,
 ):
     with pytest.raises(SRFlowError, match=message):
         protocol(options(**changes))

@@ -70,12 +70,18 @@ def test_a_model_without_the_note_has_no_label_and_there_is_no_difference(option
 
 
 def test_each_method_is_measured_on_the_reduction_that_it_enlarges(
-    options, models, photos, tmp_path, monkeypatch
+    options,
+    models,
+    photos,
+    tmp_path,
+    monkeypatch,
 ):
     sheets = []
     module = importlib.import_module("srflow_evaluation.sampling")
     monkeypatch.setattr(
-        module, "write_sheet", lambda path, title, cells, places: sheets.append(cells)
+        module,
+        "write_sheet",
+        lambda path, title, cells, places: sheets.append(cells),
     )
     shutil.copytree(photos, tmp_path / "progfsr")
     Image.open(photos / "b.png").effect_spread(2).save(tmp_path / "progfsr" / "b.png")
@@ -116,7 +122,11 @@ def test_sheets_have_a_row_per_crop_and_a_column_per_method(options, models, pho
     paths = [str(models / "one.safetensors"), str(models / "two.safetensors")]
     compare(
         options(
-            hr=wide, models=paths, taus=[LevelTaus((0.0,)), TAU], samples=2, others={"truth": wide}
+            hr=wide,
+            models=paths,
+            taus=[LevelTaus((0.0,)), TAU],
+            samples=2,
+            others={"truth": wide},
         )
     )
     with Image.open(tmp_path / "out" / "sheet_1_a.png") as sheet:
@@ -233,7 +243,10 @@ def test_whole_pictures_are_measured_of_the_sets_own_lr_files_without_a_border(o
 
 
 def test_a_checkpoint_gets_an_lr_image_that_is_reflected_to_its_multiple(
-    options, sets, checkpoint, tmp_path
+    options,
+    sets,
+    checkpoint,
+    tmp_path,
 ):
     subject = open_subject(str(checkpoint))
     tau = LevelTaus((0.0,))

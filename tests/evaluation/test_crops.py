@@ -26,7 +26,10 @@ ALWAYS = "difference of two samples, /255 | colour shift, /255 | not finite |"
 
 def write_photo(path, height, width, seed=0):
     coarse = np.random.default_rng(seed).integers(
-        0, 256, (height // 6, width // 6, 3), dtype=np.uint8
+        0,
+        256,
+        (height // 6, width // 6, 3),
+        dtype=np.uint8,
     )
     Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path)
 
@@ -46,7 +49,12 @@ def measure(options, tmp_path):
         cut = Cut(scale=4, multiple=8, centre=centre)
         chosen = options(taus=taus, **changes)
         return measure_crops(
-            subject, picture_files(photos, cut=cut), cut, chosen, out=tmp_path / "out", settings={}
+            subject,
+            picture_files(photos, cut=cut),
+            cut,
+            chosen,
+            out=tmp_path / "out",
+            settings={},
         )
 
     return run
@@ -148,7 +156,10 @@ def test_tau_auto_is_measured_for_bundles(measure, tmp_path):
     Image.fromarray(half_flat).save(tmp_path / "photos" / "half-flat.png")
     taus = [LevelTaus.parse(text) for text in ("auto", "0.8", "0")]
     measure(
-        tmp_path / "photos", model=write_tiny_bundle(tmp_path / "tiny.srflow"), centre=64, taus=taus
+        tmp_path / "photos",
+        model=write_tiny_bundle(tmp_path / "tiny.srflow"),
+        centre=64,
+        taus=taus,
     )
     auto, fixed, smooth = (
         row["sample_difference"] for row in summary_of(tmp_path / "out")["rows"][-3:]

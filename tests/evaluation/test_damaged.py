@@ -78,7 +78,10 @@ def test_tables_are_means_over_families_and_by_damage(options, tmp_path):
 
 @pytest.mark.slow
 def test_several_models_and_a_folder_of_outputs_stand_side_by_side(
-    options, checkpoint, outputs, tmp_path
+    options,
+    checkpoint,
+    outputs,
+    tmp_path,
 ):
     two_models = options(
         models=["x4-small", str(checkpoint)],

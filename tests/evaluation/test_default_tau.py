@@ -163,7 +163,14 @@ def test_another_bundle_or_none_is_written_if_that_is_asked_for(tmp_path, pictur
     assert dry.exit_code == 0, dry.output
     assert f"{bundle}, not changed: default tau " in dry.stdout
     result = run(
-        "--model", bundle, "--hr", pictures, "--crop", 64, "-o", tmp_path / "new" / "n.srflow"
+        "--model",
+        bundle,
+        "--hr",
+        pictures,
+        "--crop",
+        64,
+        "-o",
+        tmp_path / "new" / "n.srflow",
     )
     assert result.exit_code == 0, result.output
     assert {path.name: path.read_bytes() for path in bundle.iterdir()} == before

@@ -15,6 +15,10 @@ from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 CUT = Cut(scale=4, multiple=8)
 
 
+def read(path):
+    return to_image(read_photo(path))
+
+
 def save(path, height, width, seed=0):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(
@@ -25,7 +29,7 @@ def save(path, height, width, seed=0):
 def test_a_picture_loses_what_exceeds_the_networks_multiple_below_and_on_the_right(photos):
     files = {files.name: files for files in picture_files(photos, cut=CUT)}
     picture = read_picture(files["b"], CUT, "bicubic")
-    expected = to_image(read_photo(photos / "b.png"))[..., :64, :64]
+    expected = read(photos / "b.png")[..., :64, :64]
     assert torch.equal(picture.hr, expected)
     assert torch.equal(picture.lr, round_to_8_bit(reduce_bicubic(expected, 4)))
 
@@ -36,19 +40,18 @@ def test_files_of_lr_and_other_methods_are_found_and_cut_likewise(tmp_path):
     save(tmp_path / "out" / "0801.png", 132, 128, seed=2)
     cut = Cut(scale=4, multiple=4, centre=64)  # a margin of 34 rows, which is no whole LR row
     (files,) = picture_files(
-        tmp_path / "hr", lr=tmp_path / "lr", others={"GAN": tmp_path / "out"}, cut=cut
+        tmp_path / "hr",
+        lr=tmp_path / "lr",
+        others={"GAN": tmp_path / "out"},
+        cut=cut,
     )
     picture = read_picture(files, cut, "bicubic")
     rows, columns = slice(32, 96), slice(32, 96)
-    assert torch.equal(
-        picture.hr, to_image(read_photo(tmp_path / "hr" / "0801.png"))[..., rows, columns]
-    )
-    assert torch.equal(
-        picture.lr, to_image(read_photo(tmp_path / "lr" / "0801x4.png"))[..., 8:24, 8:24]
-    )
+    assert torch.equal(picture.hr, read(tmp_path / "hr" / "0801.png")[..., rows, columns])
+    assert torch.equal(picture.lr, read(tmp_path / "lr" / "0801x4.png")[..., 8:24, 8:24])
     assert torch.equal(
         picture.others["GAN"],
-        to_image(read_photo(tmp_path / "out" / "0801.png"))[..., rows, columns],
+        read(tmp_path / "out" / "0801.png")[..., rows, columns],
     )
 
 
@@ -93,7 +96,7 @@ def test_further_inputs_are_cut_likewise_and_count_for_what_has_changed(tmp_path
     cut = Cut(scale=4, multiple=8, centre=64)
     inputs = {"degraded": tmp_path / "noisy"}
     (files,) = picture_files(tmp_path / "hr", cut=cut, inputs=inputs)
-    expected = to_image(read_photo(tmp_path / "noisy" / "a.png"))[..., 4:68, 8:72]
+    expected = read(tmp_path / "noisy" / "a.png")[..., 4:68, 8:72]
     assert torch.equal(read_picture(files, cut, "bicubic").inputs["degraded"], expected)
     before = files.sha256
     save(tmp_path / "noisy" / "a.png", 72, 80, seed=3)

@@ -143,7 +143,12 @@ def test_the_seam_of_the_next_pictures_content_is_smaller_than_of_a_paste(option
 
 @pytest.mark.parametrize("lr", [False, True])
 def test_a_sheet_has_whole_pictures_of_existing_and_of_super_resolved_targets(
-    options, photos, sources, tmp_path, monkeypatch, lr
+    options,
+    photos,
+    sources,
+    tmp_path,
+    monkeypatch,
+    lr,
 ):
     """One row alone where the LR images are given: then the targets may be super-resolved
     themselves."""
@@ -189,7 +194,10 @@ def test_figures_are_those_of_the_sdk(options, photos, sources, masks, tmp_path,
             )
             inside = mask[..., 0] > 127
             result = upscaler.transfer(
-                target, source, inside, blend="none" if normalise else "gradient"
+                target,
+                source,
+                inside,
+                blend="none" if normalise else "gradient",
             )
             row = rows[name, "result"]
             assert float(row["seam_error"]) == seam_error(result, target, source, inside)
@@ -198,7 +206,10 @@ def test_figures_are_those_of_the_sdk(options, photos, sources, masks, tmp_path,
             assert float(row["likeness"]) == likeness(result, source, inside)
             pasted = np.where(inside[..., None], source, target)
             assert float(rows[name, "pasted"]["seam_error"]) == seam_error(
-                pasted, target, source, inside
+                pasted,
+                target,
+                source,
+                inside,
             )
 
 
@@ -216,7 +227,12 @@ def test_a_checkpoint_transfers_as_its_bundle_does(options, unfolded, masks, tmp
 
 
 def test_true_lr_images_of_the_targets_are_used(
-    options, unfolded, photos, masks, sources, tmp_path
+    options,
+    unfolded,
+    photos,
+    masks,
+    sources,
+    tmp_path,
 ):
     """A gray LR image makes the result gray, so that it is no longer like one from the target's own
     reduction."""

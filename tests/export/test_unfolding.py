@@ -229,7 +229,7 @@ def test_a_manifest_without_a_network_of_the_graphs_is_refused(tmp_path, origina
     for model, reason in (
         ({}, "does not say what network"),
         ({**config, "blocks": 9}, r"encoder\.onnx.*it has no weight model"),
-        ({**config, "colour": 1}, "unknown network fields"),
+        ({**config, "colour": 1}, "unknown field 'colour'"),
         ({**config, "hidden": 4}, "it has no weight .* of shape"),
         ({**config, "steps": 3}, "it has no weight .* of shape"),
     ):

@@ -73,8 +73,9 @@ def evaluate() -> None:
 
 
 def _run(name: str, /, **given: Any) -> None:
-    """Check a protocol's inputs before torch is loaded, run it, and print its table, or an error in
-    one line.
+    """Run a protocol, and print its table, or an error in one line.
+
+    Inputs are checked before torch is loaded.
     """
     output = given.get("output")
     try:

@@ -19,7 +19,7 @@ from torch import Tensor
 from srflow_evaluation.bench import Bench, model_names, open_bench
 from srflow_evaluation.damages import CLEAN, KNOWN, UNSEEN, Damage, generator_of
 from srflow_evaluation.options import ZERO, LevelTaus, Options
-from srflow_evaluation.output import SHEETS, Cell, Table, shown_place, write_png, write_sheet
+from srflow_evaluation.output import SHEETS, Cell, Table, choose_place, write_png, write_sheet
 from srflow_evaluation.pictures import Picture, PictureFiles
 from srflow_evaluation.results import Row
 from srflow_sdk.errors import ArgumentError, ImageError
@@ -172,7 +172,7 @@ class _Case:
             cells.append(("photograph", picture.hr))
         if sheet is not None:
             title = f"{picture.name}, ×{bench.subject.scale}"
-            place = shown_place(picture.hr, CROP)
+            place = choose_place(picture.hr, CROP)
             write_sheet(sheet, title, cells, [place], columns=len(self.methods) + 2)
         return rows
 

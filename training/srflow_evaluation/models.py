@@ -459,12 +459,12 @@ def _on_pictures(image_of: Enlarge, multiple: int, convention: ConventionName) -
     Its LR image is padded if pictures are not cut, and its picture truncated as a flow's is.
     """
 
-    def of_padded(picture: Picture) -> Tensor:
+    def enlarge(picture: Picture) -> Tensor:
         height, width = picture.hr.shape[2:]
         image = image_of(pad(picture.lr, multiple))[..., :height, :width]
         return truncate(image) if convention == "published" else image
 
-    return (lambda picture: image_of(picture.lr)) if convention == "default" else of_padded
+    return (lambda picture: image_of(picture.lr)) if convention == "default" else enlarge
 
 
 def open_realesrgan(model: str) -> Callable[[Image.Image], Image.Image]:

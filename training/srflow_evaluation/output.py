@@ -99,12 +99,12 @@ _GAP = 6
 _LINE = 18
 
 
-def shown_place(hr: Tensor, side: int = CROP) -> Place:
+def choose_place(hr: Tensor, side: int = CROP) -> Place:
     """The whole of an image 1×3×H×W of at most 256 pixels a side, or its most detailed crop."""
-    return shown_places(hr, 1, side)[0]
+    return choose_places(hr, 1, side)[0]
 
 
-def shown_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
+def choose_places(hr: Tensor, count: int, side: int = CROP) -> list[Place]:
     """The whole of an image 1×3×H×W of at most 256 pixels a side, or its most detailed crops.
 
     They lie on a grid of half crops: at most `count`, which do not overlap.

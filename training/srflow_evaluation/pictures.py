@@ -97,7 +97,7 @@ class Cut:
         """Rows and columns of an HR image that are kept."""
         return self._along(height), self._along(width)
 
-    def reduced(self, hr: Tensor, reduction: Reduction) -> Tensor:
+    def reduce(self, hr: Tensor, reduction: Reduction) -> Tensor:
         """The LR image of an 8-bit image, in 8 bits."""
         if self.in_passes:
             return reduce_in_passes(hr, self.scale, reduction)
@@ -178,7 +178,7 @@ def read_picture(files: PictureFiles, cut: Cut, reduction: Reduction) -> Picture
     window = cut.window(*size_of(files.hr))
     hr = _read_part(files.hr, window)
     if files.lr is None:
-        lr = cut.reduced(hr, reduction)
+        lr = cut.reduce(hr, reduction)
     else:
         small = [slice(part.start // cut.scale, part.stop // cut.scale) for part in window]
         lr = _read_part(files.lr, small)

@@ -18,7 +18,7 @@ from srflow_evaluation.bench import Bench, open_bench
 from srflow_evaluation.damages import Damage, generator_of
 from srflow_evaluation.models import ConditionedFlow, OpenFlow
 from srflow_evaluation.options import ZERO, LevelTaus, Options
-from srflow_evaluation.output import Line, Table, shown_place, write_sheet
+from srflow_evaluation.output import Line, Table, choose_place, write_sheet
 from srflow_evaluation.pictures import Picture, PictureFiles
 from srflow_evaluation.results import Row
 from srflow_sdk import Latents
@@ -148,7 +148,7 @@ class _Case:
         bench = self.bench
         picture = bench.read(files)
         degraded = _degrade(picture, self.degradation)
-        lr = bench.cut.reduced(degraded, bench.subject.reduction)
+        lr = bench.cut.reduce(degraded, bench.subject.reduction)
         flow = self.open_flow(lr)
         images = {
             "degraded": degraded,
@@ -162,7 +162,7 @@ class _Case:
             cells.append(("HR", picture.hr))
             shown = "degraded files" if self.degradation is None else str(self.degradation)
             title = f"{picture.name}, {shown}: {bench.subject.name}"
-            write_sheet(sheet, title, cells, [shown_place(picture.hr)], columns=6)
+            write_sheet(sheet, title, cells, [choose_place(picture.hr)], columns=6)
         rows = bench.reference_rows(picture, replace(picture, lr=lr))
         for name, image in images.items():
             rows.append(bench.row(picture, name, [image], self.taus[name]))

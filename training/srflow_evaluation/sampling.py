@@ -41,9 +41,9 @@ from srflow_evaluation.output import (
     Line,
     Panel,
     Table,
+    choose_place,
+    choose_places,
     heat_map,
-    shown_place,
-    shown_places,
     write_plot,
     write_sheet,
 )
@@ -149,7 +149,7 @@ def _plotted_references(summary: Mapping[str, Any]) -> dict[str, Mapping[str, fl
 def _draw_over_tau(bench: Bench, path: Path, picture: Picture, cells: Sequence[Cell]) -> None:
     """Draw figure 2: a picture over τ, between the input and the photograph."""
     title = f"{picture.name}: {', '.join(model_names([*bench.models.values()], ()))}"
-    write_sheet(path, title, [*cells, ("HR", picture.hr)], [shown_place(picture.hr)], columns=5)
+    write_sheet(path, title, [*cells, ("HR", picture.hr)], [choose_place(picture.hr)], columns=5)
 
 
 BEST_TAU = LevelTaus((0.8,))
@@ -239,7 +239,7 @@ def _draw_best(
         cells.append((f"best of {n}: sample {sample}\n{figure}", images[sample]))
     cells.append(("HR", picture.hr))
     title = f"{picture.name}, best by {metric.heading} of the whole picture: {bench.subject.name}"
-    write_sheet(path, title, cells, [shown_place(picture.hr)], columns=6)
+    write_sheet(path, title, cells, [choose_place(picture.hr)], columns=6)
 
 
 def _best_means(bench: Bench, rows: Sequence[Row], count: int) -> list[dict[str, Any]]:
@@ -323,7 +323,7 @@ def _draw_deviation(
     samples: Sequence[Tensor],
 ) -> None:
     """Draw the input, other methods, the photograph and the deviation; below them the samples."""
-    place = shown_place(picture.hr)
+    place = choose_place(picture.hr)
     deviation = figures.deviation_map(samples)
     shown = deviation[..., place[0], place[1]]
     common = float(shown.flatten().quantile(_COMMON))
@@ -462,7 +462,7 @@ def _count_wins(sampled: Sampled, one: str, other: str) -> dict[str, int]:
 def _draw_side_by_side(bench: Bench, path: Path, picture: Picture, cells: Sequence[Cell]) -> None:
     """Draw figures 11 to 13: a row for each crop, with LR images, methods and the photograph."""
     title = f"{picture.name}, ×{bench.subject.scale}; figures are of the whole picture"
-    write_sheet(path, title, [*cells, ("HR", picture.hr)], shown_places(picture.hr, CROPS))
+    write_sheet(path, title, [*cells, ("HR", picture.hr)], choose_places(picture.hr, CROPS))
 
 
 NTIRE_TAU = LevelTaus((0.9,))
@@ -544,7 +544,7 @@ def _draw_samples(bench: Bench, path: Path, picture: Picture, samples: Sequence[
     cells += [bench.cell(f"sample {seed}", image, picture) for seed, image in enumerate(samples)]
     cells.append(("HR", picture.hr))
     title = f"{picture.name}, samples: {bench.subject.name}"
-    write_sheet(path, title, cells, [shown_place(picture.hr)], columns=6)
+    write_sheet(path, title, cells, [choose_place(picture.hr)], columns=6)
 
 
 def _choose_distance(bench: Bench) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
@@ -614,13 +614,12 @@ def standard(options: Options) -> Table:
             cell = " / ".join(format(means[metric.name], metric.form) for metric in metrics)
             rows.setdefault(method, [method]).append(cell)
     headings = " / ".join(metric.heading for metric in metrics)
-    scale = bench.subject.scale
     note = NOTE.format(
-        scale=scale,
+        scale=bench.subject.scale,
         samples=options.samples or SAMPLES,
         reduction=bench.subject.reduction,
     )
-    notes = [f"{headings}, ×{scale}. {note}"]
+    notes = [f"{headings}, ×{bench.subject.scale}. {note}"]
     if not lpips and not options.metrics:
         notes.append(MISSING)
     return Table(["method", *columns], [*rows.values()], notes)

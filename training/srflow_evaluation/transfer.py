@@ -427,9 +427,9 @@ def likeness(picture: Pixels, source: Pixels, mask: Mask) -> float | None:
     1 is its content. Brightness and colour do not count. None if either has no steps.
     """
     inside = ~grow(~mask, _NEAR)
-    own, wanted = (_steps_inside(image, inside) for image in (picture, source))
-    size = np.sqrt((own @ own) * (wanted @ wanted))
-    return float(own @ wanted / size) if size else None
+    own, theirs = (_steps_inside(image, inside) for image in (picture, source))
+    size = np.sqrt((own @ own) * (theirs @ theirs))
+    return float(own @ theirs / size) if size else None
 
 
 def _steps_inside(image: Pixels, inside: Mask) -> NDArray[np.float64]:

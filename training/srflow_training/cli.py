@@ -118,6 +118,7 @@ def train(
     overrides: tuple[str, ...],
 ) -> None:
     """The command."""
+    # more than 50 lines: each way in which a run ends has its own
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     try:
         check_folder(data, option="--data")
@@ -133,17 +134,11 @@ def train(
         from srflow_training.presets import load_settings
         from srflow_training.trainer import Trainer
 
-        if config is None and not resume:
-            raise ArgumentError(
-                "no --config: name a preset or a YAML file (--help lists the presets)"
-            )
-        if config is None and not (out / "config.yaml").is_file():
-            raise ArgumentError(
-                f"{out} holds no run to resume: name its --out, or omit --resume and add --config"
-            )
+        if config is None:
+            config = _find_config(out, resume=resume)
         # batch systems send SIGTERM, and scripts start commands with SIGINT ignored
         with raised_interrupts(*STOPPING):
-            settings = load_settings(config or str(out / "config.yaml"), overrides, stage=stage)
+            settings = load_settings(config, overrides, stage=stage)
             has_start = (
                 resume
                 or settings.kind != "srflow"
@@ -175,10 +170,22 @@ def train(
         fail(f"another process of this run has stopped: see its message ({reason})")
     if is_first_process():
         click.echo(f"trained: {checkpoint}")
+        next_step = f"export it: srflow-export --ckpt {checkpoint}"
         if settings.kind != "srflow":
-            click.echo(f"start a flow from it: --set schedule.encoder={checkpoint}")
-        else:
-            click.echo(f"export it: srflow-export --ckpt {checkpoint}")
+            next_step = f"start a flow from it: --set schedule.encoder={checkpoint}"
+        click.echo(next_step)
+
+
+def _find_config(out: Path, *, resume: bool) -> str:
+    """The file of the run that is resumed. Raises: ArgumentError."""
+    if not resume:
+        raise ArgumentError("no --config: name a preset or a YAML file (--help lists the presets)")
+    path = out / "config.yaml"
+    if not path.is_file():
+        raise ArgumentError(
+            f"{out} holds no run to resume: name its --out, or omit --resume and add --config"
+        )
+    return str(path)
 
 
 def _describe(trainer: Trainer) -> None:

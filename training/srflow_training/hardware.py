@@ -40,10 +40,10 @@ _MMAP_THRESHOLD = (-3, 32 << 20)
 
 
 class LossPrecision(MixedPrecision):
-    """Precision inside the loss: float32, or bfloat16 once `bf16` is set, which may be after the
-    processes started.
+    """Precision inside the loss: float32, or bfloat16 once `bf16` is set.
 
-    Fabric's own mixed precision also rounds HR and its noise, to steps of 1/256.
+    It may be set after the processes started. Fabric's own mixed precision also rounds HR and its
+    noise, to steps of 1/256.
     """
 
     def __init__(self, device: str) -> None:
@@ -106,11 +106,11 @@ def launch_fabric(hardware: Hardware) -> tuple[Fabric, LossPrecision]:
 
 
 def keep_freed_memory() -> None:
-    """Let glibc keep the memory of freed tensors, up to 32 MB each, also in processes that are
-    forked later.
+    """Let glibc keep the memory of freed tensors, up to 32 MB each.
 
-    Otherwise it returns most of it to the system, and every step waits for the same pages to be
-    mapped and cleared. Does nothing with another C library.
+    Processes that are forked later do so, too. Otherwise it returns most of it to the system, and
+    every step waits for the same pages to be mapped and cleared. Does nothing with another C
+    library.
     """
     if sys.platform != "linux":
         return
@@ -150,8 +150,9 @@ def choose_precision(
     *,
     resumed: Path | None,
 ) -> tuple[RunSettings, str]:
-    """Settings with precision fp32 or bf16 instead of auto, equal in all processes, and a line for
-    the user or "".
+    """Settings with precision fp32 or bf16 instead of auto, and a line for the user or "".
+
+    They are equal in all processes.
 
     Args:
         resumed: folder of the run that goes on, whose precision is kept; None: a new run.
@@ -177,11 +178,11 @@ def choose_precision(
 
 
 def time_steps(settings: RunSettings, device: torch.device) -> StepTimes:
-    """Time the loss and its gradient in both precisions on random numbers: medians of alternating
-    steps.
+    """Time the loss and its gradient in both precisions on random numbers.
 
-    On a CPU it is the processor's time with one thread, because other programs that run can make
-    the wall time of several threads, which wait for each other, ten times as long.
+    The times are medians of alternating steps. On a CPU it is the processor's time with one thread,
+    because other programs that run can make the wall time of several threads, which wait for each
+    other, ten times as long.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

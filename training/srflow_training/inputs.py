@@ -1,6 +1,4 @@
-"""Check a command's inputs, the extra and the place among processes before torch is loaded, which
-takes seconds.
-"""
+"""Check a command's inputs, extra and place among processes before torch is loaded."""
 
 from __future__ import annotations
 

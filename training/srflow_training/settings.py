@@ -38,13 +38,13 @@ Machines = Annotated[int, Field(ge=1, le=1 << 16)]
 Processes = Annotated[int, Field(ge=0, le=1 << 12)]
 
 
-def _ascending(limits: tuple[float, float]) -> tuple[float, float]:
+def _check_ascending(limits: tuple[float, float]) -> tuple[float, float]:
     if limits[0] > limits[1]:
         raise ValueError("the first number must not be above the second")
     return limits
 
 
-_Ascending = AfterValidator(_ascending)
+_Ascending = AfterValidator(_check_ascending)
 _Positive = Annotated[float, Field(gt=0, le=1000)]
 _Sigma = Annotated[float, Field(gt=0, le=2)]
 _Factor = Annotated[float, Field(ge=0.1, le=4)]
@@ -88,13 +88,13 @@ Sec. 4.1)."""
 
 
 class Degradation(Section):
-    """Random damage between a crop and its LR image, in several passes of four operations in random
-    order.
+    """Random damage between a crop and its LR image.
 
-    Two passes ("second order"), the operations and sinc filters are those of Real-ESRGAN
-    (arXiv:2107.10833, Sec. 3.1 to 3.3), the random order that of BSRGAN (arXiv:2103.14006, Sec. 3),
-    and WebP is added. The defaults are preset "photo": a telephone's JPEG, mildly noisy and soft. A
-    name, or the field `preset`, takes another's values.
+    It has several passes of four operations in random order. Two passes ("second order"), the
+    operations and sinc filters are those of Real-ESRGAN (arXiv:2107.10833, Sec. 3.1 to 3.3), the
+    random order that of BSRGAN (arXiv:2103.14006, Sec. 3), and WebP is added. The defaults are
+    preset "photo": a telephone's JPEG, mildly noisy and soft. A name, or the field `preset`, takes
+    another's values.
 
     Attributes:
         passes: how often the four operations are drawn.
@@ -243,11 +243,11 @@ LEAST_PERCEPTUAL = 16
 
 
 class Objective(Section):
-    """The loss: a flow's negative log-likelihood in bits per HR pixel and channel, or an LR
-    encoder's L1 error.
+    """The loss of a flow, in bits per HR pixel and channel, or of an LR encoder.
 
-    The other terms are a flow's, in weights (0: off). Each costs a decoding and its gradient in the
-    iterations that have it.
+    A flow's is its negative log-likelihood, an encoder's its L1 error. The other terms are a
+    flow's, in weights (0: off). Each costs a decoding and its gradient in the iterations that have
+    it.
 
     Attributes:
         noise: standard deviation of the Gaussian noise on HR, in 8-bit levels (4/√3 as published;
@@ -384,8 +384,9 @@ class Hardware(Section):
 
 
 class RunSettings(Section):
-    """A whole run: the network (an SRFlow, or an LR encoder to start it from), data, objective,
-    schedule, hardware.
+    """A whole run: network, data, objective, schedule and hardware.
+
+    The network is an SRFlow, or an LR encoder to start it from.
     """
 
     network: dict[str, Any]

@@ -101,8 +101,7 @@ def without_paths(settings: RunSettings) -> RunSettings:
 
 
 class Health:
-    """Tell whether the weights are worth returning to, judged by the recent losses and the last
-    validation.
+    """Tell whether weights are worth returning to, by recent losses and the last validation.
 
     Healthy: the losses and gradients of the last three steps are finite, and no loss is above the
     best so far by more than `tolerance`, that best value itself and half of what was learned,

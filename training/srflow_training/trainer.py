@@ -37,7 +37,7 @@ from srflow_training.hardware import choose_precision, launch_fabric
 from srflow_training.inputs import is_first_process
 from srflow_training.model import Encoder, PlainEncoder, SRFlow
 from srflow_training.model.config import UNUSED
-from srflow_training.objective import PerceptualLoss, lay_out, noisy, objective_of
+from srflow_training.objective import PerceptualLoss, add_noise, lay_out, objective_of
 from srflow_training.settings import RunSettings, dump_settings
 from srflow_training.states import Best, Health, States, first_difference, without_paths
 from srflow_training.validation import Validation
@@ -68,9 +68,9 @@ class DivergedError(SRFlowError):
 
 
 class Trainer:
-    """A run in a folder: `config.yaml`, `states/` (to resume), `model.safetensors` (to export),
-    `tensorboard/`.
+    """A run in a folder.
 
+    It has `config.yaml`, `states/` (to resume), `model.safetensors` (to export) and `tensorboard/`.
     Weights, crops and noise of iteration i depend only on the seed and i, so a resumed run
     continues as if it had never stopped: bit for bit on a CPU with `hardware.threads`. On resume
     only the hardware and the fields in `_FREE_ON_RESUME` may differ.
@@ -260,7 +260,7 @@ class Trainer:
         )
         if self.iteration == 0 and isinstance(self.model, SRFlow) and not self.schedule.start:
             self.model.initialize_actnorms(
-                noisy(hr, noise, self.settings.objective),
+                add_noise(hr, noise, self.settings.objective),
                 lr,
                 self._mean_of_ranks,
             )
@@ -322,9 +322,7 @@ class Trainer:
             raise self._divergence(f"{self.skipped_in_a_row} steps in a row were not finite")
 
     def _divergence(self, what: str) -> DivergedError:
-        """An error whose message ends with the command that continues from the newest state, which
-        is healthy.
-        """
+        """An error with the command that continues from the newest state, which is healthy."""
         newest = self.states.newest()
         begin = ["--resume"]
         fix = f"continue from iteration {newest}, the last healthy state,"
@@ -343,9 +341,7 @@ class Trainer:
         )
 
     def _to_device(self) -> None:
-        """Move network, average and optimiser to the device, with the network inside its
-        objective.
-        """
+        """Move average, optimiser, and the network inside its objective to the device."""
         self.objective, self.optimiser = self.fabric.setup(
             objective_of(self.model, self.settings), self.optimiser
         )
@@ -452,10 +448,10 @@ class Trainer:
 
     @contextmanager
     def _log(self) -> Iterator[Callable[[dict[str, float], Batch], None]]:
-        """Yield a function that writes figures to TensorBoard, with the picture grid if they
-        include a validation.
+        """Yield a function that writes figures to TensorBoard.
 
-        Its first call also draws the batch: what the network trains on.
+        It draws the picture grid if they include a validation. Its first call also draws the batch:
+        what the network trains on.
         """
         if not self.fabric.is_global_zero:
             yield lambda figures, batch: None
@@ -511,8 +507,9 @@ class Meter:
 
 
 def start_from_files(model: SRFlow | Encoder, *, start: str, encoder: str) -> dict[str, Any]:
-    """Copy the weights that a run begins with, and return the notes of `start`, and where the
-    encoder comes from.
+    """Copy the weights that a run begins with.
+
+    Returns the notes of `start`, and where the encoder comes from.
 
     Args:
         start: a file of the same kind of network, or "".

@@ -53,12 +53,12 @@ _MAGENTA = (1.0, 0.0, 1.0)
 
 
 class Validation:
-    """Crops of the photographs in a folder: `count` of them, at most `size` pixels a side, always
-    the same ones.
+    """Crops of the photographs in a folder, always the same ones.
 
-    They are spread over all usable photographs, in the order of their names: the centre of every
-    n-th one, or, if there are fewer photographs than crops, also places around the centres. A
-    photograph that is hardly larger than a crop may have fewer.
+    There are `count` of them, at most `size` pixels a side. They are spread over all usable
+    photographs, in the order of their names: the centre of every n-th one, or, if there are fewer
+    photographs than crops, also places around the centres. A photograph that is hardly larger than
+    a crop may have fewer.
 
     Args:
         multiple: the network needs HR sizes that are multiples of this; crops are at least 64
@@ -108,16 +108,15 @@ class Validation:
             )
 
     def figures(self, model: SRFlow | Encoder) -> dict[str, float]:
-        """Measure figures by name: means over the crops, except for the total number of values that
-        are not finite.
+        """Measure figures by name: means over the crops.
 
-        An SRFlow: its negative log-likelihood of the clean crops in bits per value in [0, 1] (nll)
-        and for 8-bit levels (bits_per_dimension, 8 more), PSNR (RGB, Y) and SSIM at τ = 0, the
-        other figures at τ = 0.8. An LR encoder: PSNRs and SSIM. Both: bicubic's PSNR. See
-        :mod:`srflow_training.figures`. LR-PSNR is measured against the clean reduction of HR:
-        against a damaged LR image, samples that reproduce its noise and JPEG blocks would score
-        best. Samples use the runtime's noise of seed 0 (sample_difference: 0 and 1), so a model
-        always gets the same figures.
+        Of values that are not finite, it is the total number. An SRFlow: its negative
+        log-likelihood of the clean crops in bits per value in [0, 1] (nll) and for 8-bit levels
+        (bits_per_dimension, 8 more), PSNR (RGB, Y) and SSIM at τ = 0, the other figures at τ = 0.8.
+        An LR encoder: PSNRs and SSIM. Both: bicubic's PSNR. See :mod:`srflow_training.figures`.
+        LR-PSNR is measured against the clean reduction of HR: against a damaged LR image, samples
+        that reproduce its noise and JPEG blocks would score best. Samples use the runtime's noise
+        of seed 0 (sample_difference: 0 and 1), so a model always gets the same figures.
         """
         with _plain_inference(model):
             rows = [
@@ -185,12 +184,12 @@ class Validation:
         }
 
     def grid(self, model: SRFlow | Encoder) -> Tensor:
-        """Draw a picture 3×H×W in [0, 1], float32, on the CPU: a row of 128×128 cells for each of
-        the first four crops.
+        """Draw a picture 3×H×W in [0, 1], float32, on the CPU.
 
-        Columns: LR (pixels as squares), bicubic, an SRFlow's samples at τ = 0, 0.5, 0.8, 1 or an
-        encoder's image, HR. Crops under 128 pixels have a white margin. If the network takes only
-        larger ones, cells show their upper left part. Pixels that are not finite are magenta.
+        It has a row of 128×128 cells for each of the first four crops. Columns: LR (pixels as
+        squares), bicubic, an SRFlow's samples at τ = 0, 0.5, 0.8, 1 or an encoder's image, HR.
+        Crops under 128 pixels have a white margin. If the network takes only larger ones, cells
+        show their upper left part. Pixels that are not finite are magenta.
         """
         with _plain_inference(model):
             rows = enumerate(self.crops[:_GRID_ROWS])
@@ -215,8 +214,9 @@ class Validation:
 
 
 def runtime_noise(model: SRFlow, lr: Tensor, *, seed: int) -> dict[int, Tensor]:
-    """Standard normal noise of sample 0 for an LR image 1×3×h×w: {level: 1×C×H/2^level×W/2^level},
-    float32.
+    """Standard normal noise of sample 0 for an LR image 1×3×h×w, float32.
+
+    It is {level: 1×C×H/2^level×W/2^level}.
     """
     height, width = lr.shape[2:]
     shapes = model.latent_shapes(height, width)
@@ -271,9 +271,7 @@ def _image_of(model: Encoder, lr: Tensor) -> Tensor:
 
 
 def _large_enough(folder: Path, least: int) -> tuple[list[Path], list[str]]:
-    """The photographs of at least this many pixels a side, by their headers, and a line for each
-    other file.
-    """
+    """The photographs of at least this many pixels a side, and a line for each other file."""
     usable = []
     skipped = []
     for path in image_files(folder, option="--val"):
@@ -287,11 +285,10 @@ def _large_enough(folder: Path, least: int) -> tuple[list[Path], list[str]]:
 
 
 def _spread(image: Tensor, most: int, count: int, *, multiple: int) -> list[Tensor]:
-    """Up to `count` different crops of at most `most` pixels a side, in multiples of `multiple`:
-    the centre first.
+    """Up to `count` different crops of at most `most` pixels a side, the centre first.
 
-    The others follow Roberts' R2 sequence (2018), of which any number of first members covers the
-    image evenly.
+    Sides are multiples of `multiple`. The others follow Roberts' R2 sequence (2018), of which any
+    number of first members covers the image evenly.
     """
     height, width = (min(most, size) // multiple * multiple for size in image.shape[2:])
     free_rows = image.shape[2] - height

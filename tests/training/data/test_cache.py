@@ -35,7 +35,11 @@ def with_disk(monkeypatch, size, folder):
 
 @pytest.mark.parametrize(("free", "kept"), [(2 * 27_500, 3), (2 * 27_000, 2)])
 def test_the_users_cache_takes_half_of_the_free_disk_and_no_more(
-    folder, users_folder, monkeypatch, free, kept
+    folder,
+    users_folder,
+    monkeypatch,
+    free,
+    kept,
 ):
     with_disk(monkeypatch, free, users_folder)
     batch = crops_of(folder, cache="auto", batch=16)[0]

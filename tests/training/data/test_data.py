@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from srflow_sdk.errors import ImageError
-from srflow_training.data import halved, loader
+from srflow_training.data import halved
 from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to_8_bit
 from tests.training.crops import (
     SCALE,
@@ -38,7 +37,10 @@ def folder(tmp_path):
 )
 @pytest.mark.parametrize("shift", [0, 2])
 def test_the_lr_of_a_crop_is_its_part_of_the_photographs_reduction(
-    tmp_path, reduction, reduce, shift
+    tmp_path,
+    reduction,
+    reduce,
+    shift,
 ):
     """Inside and at the photograph's borders.
 
@@ -47,7 +49,12 @@ def test_the_lr_of_a_crop_is_its_part_of_the_photographs_reduction(
     pixels = texture(28, 60)
     save(tmp_path / "a.png", pixels)
     crops = crops_of(
-        tmp_path, batch=400, hr_shift=shift, reduction=reduction, flip="none", transposes=False
+        tmp_path,
+        batch=400,
+        hr_shift=shift,
+        reduction=reduction,
+        flip="none",
+        transposes=False,
     )
     whole = round_to_8_bit(reduce(as_image(pixels), SCALE))[0]
     offsets = set()
@@ -137,21 +144,29 @@ def test_lr_files_are_found_by_name_and_cut_on_their_grid(tmp_path, name):
     assert {abs(offset) for pair in offsets for offset in pair} == {0, 1, 2, 3}
 
 
-def test_lr_files_that_are_missing_or_of_another_size_are_reported_and_their_photographs_skipped(
+@pytest.mark.parametrize(
+    ("kind", "mark", "side", "missing"),
+    [
+        ("lr", "x4", 8, "no LR image alone or alonex4"),
+        ("teacher", "", 32, "no teacher's picture alone"),
+    ],
+)
+def test_files_that_are_missing_or_of_another_size_are_reported_and_their_photographs_skipped(
     tmp_path,
+    kind,
+    mark,
+    side,
+    missing,
 ):
     for name in ("good", "alone", "wrong"):
-        save(tmp_path / "hr" / f"{name}.png", texture(32, 32))
-    save(tmp_path / "lr" / "goodx4.png", texture(8, 8))
-    save(tmp_path / "lr" / "wrongx4.png", texture(8, 9))
+        save(tmp_path / "hr" / f"{name}.png", texture(33, 32))
+    save(tmp_path / kind / f"good{mark}.png", texture(side, side))
+    save(tmp_path / kind / f"wrong{mark}.png", texture(side + 1, side))
     reports = []
-    assert len(crops_of(tmp_path / "hr", lr=str(tmp_path / "lr"), reports=reports).photos) == 1
-    assert len(reports) == 2
-    assert "no LR image alone or alonex4" in reports[0]
-    assert "is not 8×8 px, as of 1/4 of the photograph" in reports[1]
-    (tmp_path / "hr" / "good.png").unlink()
-    with pytest.raises(ImageError, match=r"no photograph can be used.*alone"):
-        crops_of(tmp_path / "hr", lr=str(tmp_path / "lr"))
+    crops = crops_of(tmp_path / "hr", reports=reports, **{kind: str(tmp_path / kind)})
+    assert len(crops.photos) == 1
+    assert missing in reports[0]
+    assert f"is not {side}×{side} px, as of 1/4 of the photograph" in reports[1]
 
 
 # A teacher
@@ -173,20 +188,6 @@ def test_a_teachers_crop_lies_where_the_photographs_lies_and_is_turned_alike(tmp
     for iteration in range(3):
         batch = crops[iteration]
         assert torch.allclose(batch.teacher, 1 - batch.hr)
-
-
-def test_photographs_without_a_teachers_picture_of_their_size_are_reported_and_skipped(tmp_path):
-    for name in ("good", "alone", "wrong"):
-        save(tmp_path / "hr" / f"{name}.png", texture(33, 32))
-    save(tmp_path / "teacher" / "good.png", texture(32, 32))
-    save(tmp_path / "teacher" / "wrong.png", texture(33, 32))
-    reports = []
-    assert (
-        len(crops_of(tmp_path / "hr", teacher=str(tmp_path / "teacher"), reports=reports).photos)
-        == 1
-    )
-    assert "no teacher's picture alone" in reports[0]
-    assert "is not 32×32 px" in reports[1]
 
 
 # Determinism
@@ -222,15 +223,3 @@ def test_ranks_share_the_batch_that_one_would_have(folder, ranks):
         share = crops_of(folder, choose_of=2, hr_shift=1, rank=rank, ranks=ranks)[5]
         for mine, everything in zip(share[:3], whole[:3], strict=True):
             assert torch.equal(mine, everything[rank::ranks])
-
-
-def test_workers_change_nothing_and_a_resumed_run_goes_on(folder, tmp_path):
-    torch_state = torch.get_rng_state()
-    in_process = list(loader(crops_of(folder, iterations=6), start=0, workers=0))
-    resumed = list(
-        loader(crops_of(folder, iterations=6, cache=str(tmp_path / "cache")), start=2, workers=2)
-    )
-    assert len(in_process) == 6
-    assert len(resumed) == 4
-    assert all(equal(a, b) for a, b in zip(in_process[2:], resumed, strict=True))
-    assert torch.equal(torch.get_rng_state(), torch_state)

@@ -65,7 +65,12 @@ def test_photographs_are_used_at_the_sizes_asked_for(tmp_path, widest, narrowest
     pixels = texture(130, 200)
     save(tmp_path / "a.png", pixels)
     crops = crops_of(
-        tmp_path, widest=widest, narrowest=narrowest, batch=40, flip="none", transposes=False
+        tmp_path,
+        widest=widest,
+        narrowest=narrowest,
+        batch=40,
+        flip="none",
+        transposes=False,
     )
     assert [photo.width for photo in crops.photos.sizes] == widths
     assert len(crops.photos) == 1
@@ -193,7 +198,10 @@ def test_orientation_is_applied_and_known_from_the_header(tmp_path, suffix, orie
 def test_halving_is_the_bicubic_reduction():
     pixels = texture(33, 22)
     expected = F.interpolate(
-        as_image(pixels)[..., :32, :], scale_factor=0.5, mode="bicubic", antialias=True
+        as_image(pixels)[..., :32, :],
+        scale_factor=0.5,
+        mode="bicubic",
+        antialias=True,
     )
     difference = np.abs(
         halved(pixels).astype(float) - expected[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255

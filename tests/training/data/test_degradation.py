@@ -31,7 +31,10 @@ def damaged(image, *, seed=0, scale=1, **fields):
     """1×3×h×w → 1×3×h/scale×w/scale. At scale 1 the last resize changes nothing."""
     settings = Degradation(**{**NOTHING, **fields})
     return degrade(
-        mirror_pad(image, MARGIN * scale), settings, scale=scale, rng=np.random.default_rng(seed)
+        mirror_pad(image, MARGIN * scale),
+        settings,
+        scale=scale,
+        rng=np.random.default_rng(seed),
     )
 
 
@@ -72,7 +75,14 @@ def test_direct_damage_is_of_lr_pixels_and_comes_once():
     plain = reduce_bicubic(mirror_pad(hr, MARGIN * 4), 4)[..., MARGIN:-MARGIN, MARGIN:-MARGIN]
     assert torch.equal(damaged(hr, scale=4, direct=1, resize=1), plain)
     noisy = damaged(
-        hr, scale=4, direct=1, noise=1, noise_sigma=(10, 10), poisson=0, gray=0, passes=4
+        hr,
+        scale=4,
+        direct=1,
+        noise=1,
+        noise_sigma=(10, 10),
+        poisson=0,
+        gray=0,
+        passes=4,
     )
     assert 255 * (noisy - plain).std() == pytest.approx(10, rel=0.05), (
         "not less, as of noise that is reduced with HR"
@@ -95,7 +105,12 @@ def test_direct_damage_begins_with_the_reduction_of_the_data(photos):
     assert not torch.equal(bicubic.lr, bilinear.lr)
     assert torch.equal(plain.lr, bilinear.lr)
     validation = Validation(
-        photos, scale=4, multiple=8, degradation=direct, reduction="bilinear", count=1
+        photos,
+        scale=4,
+        multiple=8,
+        degradation=direct,
+        reduction="bilinear",
+        count=1,
     )
     [hr] = validation.crops
     assert torch.equal(validation._reduce(hr, 0), round_to_8_bit(reduce_bilinear(hr, 4)))
@@ -136,7 +151,12 @@ def test_an_anisotropic_blur_has_two_widths_at_any_angle():
     angles = []
     for seed in range(20):
         blurred = damaged(
-            impulse(), seed=seed, blur=1, sinc=0, anisotropic=1, blur_sigma=(0.8, 2.5)
+            impulse(),
+            seed=seed,
+            blur=1,
+            sinc=0,
+            anisotropic=1,
+            blur_sigma=(0.8, 2.5),
         )
         values, vectors = np.linalg.eigh(covariance(blurred))
         assert 0.75**2 < values[0] < values[1] < 2.55**2
@@ -229,9 +249,11 @@ def test_lr_has_its_exact_size_and_8_bit_levels(photos, scale, crop):
 
 
 def test_ranks_workers_threads_and_resuming_change_nothing(photos):
+    state = torch.get_rng_state()
     whole = list(loader(crops_of(photos, EVERYTHING), start=0, workers=0))
     resumed = list(loader(crops_of(photos, EVERYTHING), start=2, workers=2))
     assert all(equal(a, b) for a, b in zip(whole[2:], resumed, strict=True))
+    assert torch.equal(torch.get_rng_state(), state)
     share = pickle.loads(pickle.dumps(crops_of(photos, EVERYTHING, rank=1, ranks=2)))[5]
     assert torch.equal(share.lr, whole[5].lr[1::2])
     threads = torch.get_num_threads()
@@ -267,7 +289,11 @@ def test_validation_damages_each_photograph_in_its_own_way_always(photos):
 def test_the_validations_lr_psnr_is_that_against_the_clean_reduction(photos):
     """Against a damaged LR image, reproducing its noise and blocks would score best."""
     validation = Validation(
-        photos, scale=4, multiple=8, degradation=Degradation(**EVERYTHING), count=1
+        photos,
+        scale=4,
+        multiple=8,
+        degradation=Degradation(**EVERYTHING),
+        count=1,
     )
     [hr], flow = validation.crops, random_srflow(tiny_config())
     lr = validation._reduce(hr, 0)

@@ -111,8 +111,8 @@ def test_values_that_are_not_finite_are_counted_and_spoil_no_figure(hr):
     image[0, 1, 20, :2] = float("inf")
     assert figures.nonfinite(image) == 9
     assert figures.nonfinite(hr) == 0
-    for figure in (figures.gmsd, figures.haarpsi, figures.colour_shift, figures.sample_difference):
-        assert np.isfinite(figure(image, hr))
+    for name in ("gmsd", "haarpsi", "flip", "colour_shift", "sample_difference"):
+        assert np.isfinite(getattr(figures, name)(image, hr)), name
     assert figures.psnr(image, hr, border=4) < 60
 
 
@@ -136,10 +136,6 @@ def test_ssim_with_uniform_windows_is_scikit_images():
     one, other = (levels(x)[0] / 255 for x in (image, hr))
     expected = structural_similarity(one, other, channel_axis=0, data_range=1.0, win_size=7)
     assert figures.uniform_ssim(image, hr, border=0) == pytest.approx(expected, abs=1e-5)
-    inner = structural_similarity(
-        one[:, 4:-4, 4:-4], other[:, 4:-4, 4:-4], channel_axis=0, data_range=1.0, win_size=7
-    )
-    assert figures.uniform_ssim(image, hr, border=4) == pytest.approx(inner, abs=1e-5)
 
 
 def test_specks_are_lone_pixels_where_the_photograph_has_none():

@@ -31,14 +31,6 @@ def test_a_figure_is_what_its_publications_definition_gave(pair, name, value):
     assert getattr(figures, name)(*pair) == pytest.approx(value, abs=2e-6)
 
 
-def test_flip_takes_a_value_that_is_not_finite_as_black(pair):
-    image = pair[0].clone()
-    photo = pair[1]
-    image[..., :40] = float("nan")
-    black = torch.where(image.isnan(), 0.0, image)
-    assert torch.equal(figures.flip_map(image, photo), figures.flip_map(black, photo))
-
-
 def in_numpy(image):
     return (np.rint(image[0].double().numpy().clip(0, 1) * 255) / 255).astype(np.float64)
 

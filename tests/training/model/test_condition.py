@@ -41,7 +41,10 @@ def test_u_is_a_shuffled_1x1_convolution_of_the_trunk_and_decoding_inverts_encod
     found = model.encoder.features(lr, block_indices=config.stacked_blocks)
     trunk = torch.cat([*([found.last] if config.level_feature else []), *found.blocks], dim=1)
     for shape, features, projection in zip(
-        config.level_shapes, model.features(lr).levels, model.projections, strict=True
+        config.level_shapes,
+        model.features(lr).levels,
+        model.projections,
+        strict=True,
     ):
         x = trunk
         cell = 2 ** abs(shape.lr_exponent)

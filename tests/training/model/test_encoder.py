@@ -53,7 +53,10 @@ def test_every_level_is_conditioned_at_its_own_resolution():
             torch.testing.assert_close(own, expected, rtol=0, atol=1e-12)
         small = torch.cat(blocks, dim=1)
         torch.testing.assert_close(
-            stacked, F.interpolate(small, size=u.shape[2:], mode="nearest"), rtol=0, atol=1e-12
+            stacked,
+            F.interpolate(small, size=u.shape[2:], mode="nearest"),
+            rtol=0,
+            atol=1e-12,
         )
 
 

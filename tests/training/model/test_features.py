@@ -26,7 +26,10 @@ def test_the_small_kernels_compute_the_convolution_of_the_enlarged_features(fact
     expected = F.conv2d(u.u(), weight, bias, padding=1)
     torch.testing.assert_close(u.conv(weight, bias), expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(
-        u.conv(weight), F.conv2d(u.u(), weight, padding=1), rtol=0, atol=1e-12
+        u.conv(weight),
+        F.conv2d(u.u(), weight, padding=1),
+        rtol=0,
+        atol=1e-12,
     )
 
 

@@ -37,5 +37,8 @@ def test_likelihoods_and_pictures_are_those_of_the_plain_network(network):
     torch.testing.assert_close(network(hr, lr), plain.log_likelihood(hr, lr), rtol=1e-10, atol=0)
     latents = drawn(network, lr)
     torch.testing.assert_close(
-        network.decode(lr, latents), plain.decode(lr, latents), rtol=1e-7, atol=1e-9
+        network.decode(lr, latents),
+        plain.decode(lr, latents),
+        rtol=1e-7,
+        atol=1e-9,
     )

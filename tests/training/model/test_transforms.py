@@ -134,7 +134,11 @@ def test_an_actnorm_and_the_mixing_after_it_are_one_map():
         mix_channels(actnorms, weights, direction) for direction in ("encode", "decode")
     )
     for actnorm, weight, encoding, decoding in zip(
-        actnorms, weights, forward, backward, strict=True
+        actnorms,
+        weights,
+        forward,
+        backward,
+        strict=True,
     ):
         normalised, log_det = actnorm.encode(h)
         expected = torch.einsum("oi,nihw->nohw", weight, normalised)

@@ -62,7 +62,10 @@ def test_published_presets_have_nothing_of_ours(name, scale, blocks, stacked, ba
     ],
 )
 def test_a_preset_of_the_text_is_the_released_one_with_the_texts_network_and_rate(
-    name, scale, blocks, stacked
+    name,
+    scale,
+    blocks,
+    stacked,
 ):
     settings = load_settings(f"paper-{name}")
     released = load_settings(f"published-{name}")
@@ -222,7 +225,10 @@ def test_a_file_takes_what_it_does_not_set_from_its_base(tmp_path):
     ],
 )
 def test_fields_of_a_degradation_change_what_the_base_has_and_a_preset_starts_anew(
-    tmp_path, base, own, expected
+    tmp_path,
+    base,
+    own,
+    expected,
 ):
     (tmp_path / "base.yaml").write_text(f"base: x4-small\ndata: {{degradation: {base}}}\n")
     (tmp_path / "own.yaml").write_text(f"base: base.yaml\ndata: {{degradation: {own}}}\n")

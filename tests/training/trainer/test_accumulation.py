@@ -14,7 +14,11 @@ DATA = {"crop": 32, "batch": 6}
 def exact(out, photos, *, accumulate=1):
     """A run in float64, except for the loss itself, which Fabric returns in float32."""
     run = trainer(
-        out, photos, data=DATA, objective=ALL, schedule={"accumulate": accumulate, "ema": 0}
+        out,
+        photos,
+        data=DATA,
+        objective=ALL,
+        schedule={"accumulate": accumulate, "ema": 0},
     )
     run.model.double()
     return run

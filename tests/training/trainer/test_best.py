@@ -26,7 +26,10 @@ def test_each_metric_has_its_direction():
 
 @pytest.mark.parametrize("resumed", [False, True])
 def test_the_best_checkpoint_stays_when_later_ones_are_worse(
-    tmp_path, photos, monkeypatch, resumed
+    tmp_path,
+    photos,
+    monkeypatch,
+    resumed,
 ):
     gmsd = {2: 0.3, 4: 0.1, 6: 0.2}
 

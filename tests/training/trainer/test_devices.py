@@ -7,7 +7,7 @@ import subprocess
 import pytest
 import torch
 
-from srflow_sdk.errors import ArgumentError, DeviceError
+from srflow_sdk.errors import DeviceError
 from srflow_training.settings import dump_settings
 from tests.training.runs import ranks_command, run_two, settings, trainer
 
@@ -45,7 +45,10 @@ def test_an_interrupt_stops_two_processes_after_the_same_step(tmp_path, photos):
     (tmp_path / "two.yaml").write_text(dump_settings(endless))
     command = ranks_command(tmp_path, photos)
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     ) as run:
         run.stdout.readline()  # a step was reported: both are under way
         os.killpg(run.pid, signal.SIGINT)
@@ -88,11 +91,6 @@ def test_two_processes_train_as_one_does(tmp_path, photos, precision):
     assert not torch.equal(
         first["trained"]["encoder.conv_first.weight"], whole["encoder.conv_first.weight"]
     )
-
-
-def test_more_processes_than_the_batch_can_be_shared_by_are_refused():
-    with pytest.raises(ArgumentError, match="3 devices"):
-        settings(hardware={"devices": 3})
 
 
 def test_processes_that_the_settings_do_not_know_of_are_refused(tmp_path, photos, monkeypatch):

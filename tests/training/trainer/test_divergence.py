@@ -66,7 +66,10 @@ def test_the_advice_after_a_divergence_works_as_printed(tmp_path, photos):
 
 
 def test_a_run_that_ends_collapsed_saves_nothing_after_its_last_healthy_state(
-    tmp_path, photos, monkeypatch, caplog
+    tmp_path,
+    photos,
+    monkeypatch,
+    caplog,
 ):
     run = trainer(tmp_path, photos, schedule={"save_every": 2})
     monkeypatch.setattr(run.health, "judge", lambda: run.iteration < 4)

@@ -87,7 +87,11 @@ def test_a_run_with_a_teacher_learns_its_pictures(tmp_path):
     data = {"teacher": str(tmp_path / "teacher")}
     objective = {"teacher": 1.0}
     run = trainer(
-        tmp_path / "run", tmp_path / "photos", network=PLAIN, data=data, objective=objective
+        tmp_path / "run",
+        tmp_path / "photos",
+        network=PLAIN,
+        data=data,
+        objective=objective,
     )
     run.run()
     losses = scalars(tmp_path / "run")["training/teacher"]
@@ -218,7 +222,10 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, ph
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("name", ["l1", "grid", "perceptual", "lr_consistency"])
 def test_each_term_trains_the_flow_and_an_encoder_that_is_not_frozen(
-    tmp_path, photos, name, frozen
+    tmp_path,
+    photos,
+    name,
+    frozen,
 ):
     run = trainer(tmp_path, photos, data=DATA, objective={"l1": 1.0, name: 1.0})
     batch = run.crops[0]

@@ -35,7 +35,9 @@ def timings(monkeypatch):
     times = [StepTimes(2.0, 1.0)]
     timed = []
     monkeypatch.setattr(
-        hardware, "time_steps", lambda settings, device: timed.append(settings) or times[0]
+        hardware,
+        "time_steps",
+        lambda settings, device: timed.append(settings) or times[0],
     )
     return times, timed
 
@@ -98,7 +100,10 @@ def test_a_run_holds_its_precision_and_keeps_it_when_resumed(tmp_path, photos, t
     run(photos, out, "--resume", overrides=["schedule.iterations=3"])
     assert precision_in(out) == "bf16"
     output = run(
-        photos, out, "--resume", overrides=["schedule.iterations=4", "hardware.precision=auto"]
+        photos,
+        out,
+        "--resume",
+        overrides=["schedule.iterations=4", "hardware.precision=auto"],
     )
     assert "precision: bf16 (as in the run so far)" in output
     assert "precision:" not in run(photos, out, "--resume", overrides=["hardware.precision=fp32"])

@@ -31,7 +31,12 @@ EVERYTHING = {
 
 
 def trained_with_everything(
-    out: Path, photos: Path, cache: Path, *, killed_at: int, resume: bool = False
+    out: Path,
+    photos: Path,
+    cache: Path,
+    *,
+    killed_at: int,
+    resume: bool = False,
 ) -> None:
     """Run in a process of its own; SIGKILL ends it in this iteration, before its state is saved."""
     os.environ["SRFLOW_CACHE_DIR"] = str(cache)
@@ -119,7 +124,11 @@ def test_an_interrupted_run_saves_the_step_it_has_done(tmp_path, photos, number,
     finally:
         signal.signal(signal.SIGINT, before)
     resumed = trainer(
-        tmp_path, photos, resume=True, schedule={"save_every": 100}, data={"workers": workers}
+        tmp_path,
+        photos,
+        resume=True,
+        schedule={"save_every": 100},
+        data={"workers": workers},
     )
     assert resumed.iteration == 4
 
@@ -130,23 +139,11 @@ def test_a_job_in_the_background_saves_its_step_when_it_is_told_to_end(tmp_path,
     photographs too."""
     # writes config.yaml
     trainer(tmp_path / "one", photos, schedule={"iterations": 5000, "save_every": 5000})
-    command = [
-        "sh",
-        "-c",
-        "trap '' INT; exec \"$@\"",
-        "sh",
-        *COMMAND,
-        "--data",
-        str(photos),
-        "--out",
-        str(tmp_path / "two"),
-    ]
-    command += [
-        "--config",
-        str(tmp_path / "one" / "config.yaml"),
-        "--set=schedule.log_every=1",
-        "--set=data.workers=2",
-    ]
+    arguments = (
+        f"--data {photos} --out {tmp_path}/two --config {tmp_path}/one/config.yaml "
+        "--set=schedule.log_every=1 --set=data.workers=2"
+    )
+    command = ["sh", "-c", "trap '' INT; exec \"$@\"", "sh", *COMMAND, *arguments.split()]
     with (tmp_path / "log").open("wb") as log:
         run = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 120

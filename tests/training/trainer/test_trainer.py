@@ -19,6 +19,21 @@ from srflow_training.trainer import DivergedError, start_from_files
 from tests.training.runs import FLOW, PLAIN, TINY, assert_same_weights, scalars, trainer
 
 
+def weights_after_each_step(run):
+    """Train to the end; the encoder's first weights on the way."""
+    history = []
+    original = run.step
+
+    def step(batch):
+        terms = original(batch)
+        history.append(run.model.encoder.conv_first.weight.detach().clone())
+        return terms
+
+    run.step = step
+    run.run()
+    return history
+
+
 def test_a_run_gives_a_checkpoint_that_loads_and_curves(tmp_path, photos):
     checkpoint = trainer(tmp_path, photos, val=photos, objective={"l1": 1.0}).run()
     model = load_checkpoint(checkpoint)
@@ -58,16 +73,7 @@ def test_training_lowers_the_loss(tmp_path, photos):
 
 def test_the_checkpoint_holds_the_moving_average_of_the_weights(tmp_path, photos):
     run = trainer(tmp_path, photos)
-    history = []
-    original = run.step
-
-    def step(batch):
-        terms = original(batch)
-        history.append(run.model.encoder.conv_first.weight.detach().clone())
-        return terms
-
-    run.step = step
-    run.run()
+    history = weights_after_each_step(run)
     average = history[0]
     for count, weight in enumerate(history[1:], start=1):
         decay = min(0.999, (1 + count) / (10 + count))
@@ -98,17 +104,8 @@ def test_weights_and_their_average_are_laid_out_alike(tmp_path, photos):
 def test_a_frozen_encoder_stays_and_then_trains(tmp_path, photos):
     run = trainer(tmp_path, photos, schedule={"iterations": 4, "freeze_encoder": 0.5})
     start = run.model.encoder.conv_first.weight.detach().clone()
-    seen = []
-    original = run.step
-
-    def step(batch):
-        terms = original(batch)
-        seen.append(torch.equal(run.model.encoder.conv_first.weight, start))
-        return terms
-
-    run.step = step
-    run.run()
-    assert seen == [True, True, False, False]
+    weights = weights_after_each_step(run)
+    assert [torch.equal(weight, start) for weight in weights] == [True, True, False, False]
 
 
 def test_the_first_step_moves_the_encoder_and_the_flow_by_one_rate_as_adam_does(tmp_path, photos):
@@ -171,7 +168,10 @@ def test_a_whole_network_is_fine_tuned_and_its_actnorms_and_default_tau_stay(tmp
 
 
 def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(
-    tmp_path, photos, monkeypatch, caplog
+    tmp_path,
+    photos,
+    monkeypatch,
+    caplog,
 ):
     run = trainer(tmp_path, photos, schedule={"iterations": 100})
     original = run.objective
@@ -211,7 +211,10 @@ def test_steps_that_are_not_finite_are_skipped_counted_and_many_stop_the_run(
 
 def test_the_checkpoint_says_how_its_lr_images_were_made(tmp_path, photos):
     run = trainer(
-        tmp_path, photos, val=photos, data={"reduction": "bilinear", "degradation": "photo"}
+        tmp_path,
+        photos,
+        val=photos,
+        data={"reduction": "bilinear", "degradation": "photo"},
     )
     assert run.validation.reduction == "bilinear"
     run._write_checkpoint(run.checkpoint)

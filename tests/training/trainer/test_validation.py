@@ -23,7 +23,10 @@ from tests.training.crops import places
 
 def save_photo(path, height, width, *, seed=0):
     coarse = np.random.default_rng(seed).integers(
-        0, 256, (height // 4, width // 4, 3), dtype=np.uint8
+        0,
+        256,
+        (height // 4, width // 4, 3),
+        dtype=np.uint8,
     )
     Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path)
 

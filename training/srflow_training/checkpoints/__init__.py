@@ -1,6 +1,4 @@
-"""Checkpoint files: read published ones and our own, detect the network they hold, write our
-own.
-"""
+"""Checkpoint files: read published ones and our own, detect their network, write our own."""
 
 from srflow_training.checkpoints.detection import detect_rrdb, detect_srflow
 from srflow_training.checkpoints.files import (

@@ -106,6 +106,7 @@ def detect_srflow(
     Raises:
         CheckpointError: saying what is missing or does not fit.
     """
+    # more than 15 locals: each is a field of the configuration, or tells one
     of_encoder = {}
     for key, value in state.items():
         if key.startswith("RRDB."):

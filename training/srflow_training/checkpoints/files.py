@@ -66,8 +66,7 @@ def load_with_notes(
     *,
     stacked_blocks: tuple[int, ...] | None = None,
 ) -> tuple[SRFlow | Encoder, dict[str, Any]]:
-    """Load a checkpoint as :func:`load_checkpoint` does, and the notes given to
-    :func:`save_checkpoint`.
+    """Load a checkpoint as :func:`load_checkpoint` does, with the notes that were saved with it.
 
     The notes are empty for files that are not ours.
 

@@ -41,9 +41,7 @@ def esrgan_name(name: str) -> str:
 
 
 def old_esrgan_name(blocks: int, scale: int) -> Callable[[str], str]:
-    """The older ESRGAN layout, positions in a Sequential: model.0, model.1.sub.*, model.3, model.6,
-    … .
-    """
+    """The older ESRGAN layout, positions in a Sequential: model.0, model.1.sub.*, model.3, …."""
     end = 3 * (scale.bit_length() - 1)  # of the upsamplings
     others = {f"upconvs.{number}": f"model.{3 * (number + 1)}" for number in range(4)}
     others |= {"conv_first": "model.0", "conv_trunk": f"model.1.sub.{blocks}"}
@@ -52,8 +50,11 @@ def old_esrgan_name(blocks: int, scale: int) -> Callable[[str], str]:
 
 
 def _rename(name: str, in_block: str, others: Mapping[str, str]) -> str:
-    """The name of an RRDB's tensor in a layout. in_block: of those of blocks. others: of layers
-    beside them.
+    """The name of an RRDB's tensor in a layout.
+
+    Args:
+        in_block: the layout's name of those of blocks.
+        others: of layers beside them.
     """
     if match := re.fullmatch(r"blocks\.(\d+)\.dense\.(\d)\.convs\.(\d)\.(\w+)", name):
         block, dense, conv, kind = match.groups()
@@ -63,9 +64,7 @@ def _rename(name: str, in_block: str, others: Mapping[str, str]) -> str:
 
 
 def published_srflow_name(config: SRFlowConfig) -> Callable[[str], str | None]:
-    """Our name of an SRFlow tensor → its published name, or None if published files do not hold
-    it.
-    """
+    """Our name of an SRFlow tensor → its published name, or None if files do not hold it."""
     numbers: dict[str, int] = {}
     layer = 0
     for level in range(config.levels):

@@ -148,6 +148,7 @@ class Crops(Dataset[Batch]):
         )
 
     def _crop(self, rng: Generator) -> _Crop:
+        # more than 15 locals: the order in which random numbers are drawn is part of a run
         size = self.settings.crop
         pixels, lr_pixels, taught = self._draw(rng)
         top, left = self._place(rng, pixels, size)
@@ -159,7 +160,7 @@ class Crops(Dataset[Batch]):
             teacher = _square(taught, top, left, size)
         if lr_pixels is None:
             # leaves rng's own numbers as they are
-            lr, window = self._downscaled(pixels, top, left, size, rng.spawn(1)[0])
+            lr, window = self._make_lr(pixels, top, left, size, rng.spawn(1)[0])
         else:
             places = (side // self.scale for side in (top, left, size))
             lr = window = _square(lr_pixels, *places)
@@ -215,7 +216,7 @@ class Crops(Dataset[Batch]):
         top, left = max(places, key=measure_detail)
         return int(top), int(left)
 
-    def _downscaled(
+    def _make_lr(
         self,
         pixels: Pixels,
         top: int,
@@ -302,9 +303,7 @@ def _detail(crop: Pixels) -> float:
 
 
 def pairs_picture(batch: Batch) -> Tensor:
-    """Draw 3×H×W in [0, 1]: for each of the first eight crops a row, LR (pixels as squares) beside
-    HR.
-    """
+    """Draw LR (pixels as squares) beside HR, a row for each of eight crops: 3×H×W in [0, 1]."""
     hr = batch.hr[:_MOST]
     scale = hr.shape[3] // batch.lr.shape[3]
     lr = batch.lr[:_MOST].repeat_interleave(scale, dim=2).repeat_interleave(scale, dim=3)
@@ -353,9 +352,7 @@ def loader(crops: Crops, *, start: int, workers: int) -> Iterator[Batch]:
 
 
 class _Outcomes(Dataset[Batch | SRFlowError]):
-    """Returns errors as values, because a DataLoader would put their traceback into their
-    message.
-    """
+    """Returns errors as values: a DataLoader would put their traceback into their message."""
 
     def __init__(self, crops: Crops) -> None:
         self.crops = crops

@@ -1,8 +1,7 @@
-"""Photographs to train on: which files of a folder, at which sizes, and their pixels, 8-bit sRGB,
-upright.
+"""Photographs to train on: which files of a folder, at which sizes, and their pixels.
 
-Of a folder only the headers are read. Pixels are decoded on demand, or kept decoded in a cache
-folder.
+Pixels are 8-bit sRGB, upright. Of a folder only the headers are read. Pixels are decoded on demand,
+or kept decoded in a cache folder.
 """
 
 from __future__ import annotations
@@ -80,8 +79,9 @@ def image_files(folder: Path, *, option: str = "") -> list[Path]:
 
 
 def read_photo(path: Path) -> Pixels:
-    """Read H×W×3, 8-bit sRGB, upright: without alpha, the upper 8 bits of 16, and only the first
-    frame.
+    """Read H×W×3, 8-bit sRGB, upright.
+
+    Without alpha, the upper 8 bits of 16, and only the first frame.
 
     Raises:
         ImageError: if the file cannot be read.
@@ -177,8 +177,9 @@ class Photo:
 
 
 def teacher_name(photo: Photo, folder: Path) -> Path:
-    """The name of the teacher's picture of a photograph under folder, without a suffix: halved ones
-    have a mark.
+    """The name of the teacher's picture of a photograph under folder, without a suffix.
+
+    Those of halved photographs have a mark.
     """
     name = photo.path.relative_to(folder).with_suffix("")
     return name.with_name(f"{name.name}-halved{photo.halvings}") if photo.halvings else name
@@ -243,9 +244,7 @@ class Photos:
         return {**self.__dict__, "report": None}
 
     def draw(self, rng: Generator) -> Photo:
-        """Draw a photograph at one of its sizes, with probability proportional to the square root
-        of its area.
-        """
+        """Draw a photograph at one of its sizes, by the square root of its area."""
         position = np.searchsorted(
             self._weights[:-1],
             rng.random() * self._weights[-1],
@@ -288,9 +287,7 @@ def _sizes_of(
 
 
 def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
-    """The number of halvings for each size at which a photograph of this width is used, largest
-    size first.
-    """
+    """The number of halvings for each size at which a photograph is used, largest size first."""
     halvings = 0
     while 0 < settings.widest < width >> halvings:
         halvings += 1
@@ -302,11 +299,10 @@ def _halvings(width: int, settings: DataSettings) -> Iterator[int]:
 
 @dataclass
 class _Companions:
-    """Files beside the photographs, of the same names: LR images, or a teacher's pictures. Their
-    suffix is any.
+    """Files beside the photographs, of the same names: LR images, or a teacher's pictures.
 
-    An LR image may have the scale appended (e.g. "x4"); a teacher's picture is named by
-    :func:`teacher_name`, and as large as what the scale divides of its photograph.
+    Their suffix is any. An LR image may have the scale appended (e.g. "x4"); a teacher's picture is
+    named by :func:`teacher_name`, and as large as what the scale divides of its photograph.
     """
 
     kind: Literal["lr", "teacher"]
@@ -345,13 +341,12 @@ class _Companions:
 
 
 class Decoder:
-    """Reads photographs, and keeps them decoded in a cache folder if one is given (uncompressed
-    .npy files).
+    """Reads photographs, and keeps them decoded in a cache folder if one is given.
 
-    Cached photographs are memory-mapped, so only the pixels in use are read. Their file names are
-    derived from the photograph's path, size in bytes and modification time, so a changed photograph
-    is decoded again. Any number of processes can share the folder and can be killed; the folder can
-    be deleted when no training is running.
+    The cache has uncompressed .npy files. Cached photographs are memory-mapped, so only the pixels
+    in use are read. Their file names are derived from the photograph's path, size in bytes and
+    modification time, so a changed photograph is decoded again. Any number of processes can share
+    the folder and can be killed; the folder can be deleted when no training is running.
 
     Args:
         setting: `DataSettings.cache`.
@@ -440,8 +435,10 @@ def _decode(path: Path, shape: tuple[int, int, int], halvings: int) -> Pixels:
 
 
 def _cache_name(path: Path, halvings: int) -> str:
-    """Name of a photograph's file in a cache. Raises: ImageError if the photograph cannot be
-    read.
+    """Name of a photograph's file in a cache.
+
+    Raises:
+        ImageError: if the photograph cannot be read.
     """
     try:
         status = path.stat()

@@ -28,6 +28,7 @@ Counts = Count | Integers
 """One for all levels, or one for each."""
 
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
+SCALES = (2, 4, 8, 16)
 ENCODERS: tuple[EncoderKind, ...] = get_args(EncoderKind)
 ENCODER_FIELDS: dict[EncoderKind, tuple[str, ...]] = {
     "rrdb": ("scale", "nf", "growth", "blocks", "trunk_skip", "image_base"),
@@ -202,9 +203,10 @@ class SRFlowConfig:
 
     @classmethod
     def of_variant(cls, variant: Variant, **overrides: Any) -> SRFlowConfig:
-        """Configure the network as the publication describes it (`paper`), as its checkpoints
-        compute it (`published`), or with bounded scales (`bounded`, what we train). Omitted fields
-        follow from scale and blocks.
+        """Configure the network as a variant.
+
+        `paper` is as the publication describes it, `published` as its checkpoints compute it,
+        `bounded`, what we train, has bounded scales. Omitted fields follow from scale and blocks.
         """
         if variant not in VARIANTS:
             raise ArgumentError(f"variant is {variant!r}; it must be one of {', '.join(VARIANTS)}")
@@ -371,11 +373,11 @@ def default_stacked_blocks(
     blocks: int,
     count: int | None = None,
 ) -> tuple[int, ...]:
-    """Choose the RRDB blocks that condition the flow if nothing says which: count, or five in
-    `paper`, four otherwise.
+    """Choose the RRDB blocks that condition the flow if nothing says which.
 
-    They end with the last and have the largest equal gap that fits. The published ×8 network with
-    23 blocks uses 1, 3, 5, 7, although these are only the first third.
+    There are `count` of them; if it is None, five in `paper`, four otherwise. They end with the
+    last and have the largest equal gap that fits. The published ×8 network with 23 blocks uses 1,
+    3, 5, 7, although these are only the first third.
     """
     if (variant, scale, blocks) == ("published", 8, 23) and count in (None, 4):
         return 1, 3, 5, 7

@@ -101,8 +101,9 @@ class EncoderFeatures:
 
 
 class Encoder(nn.Module, ABC):
-    """An LR encoder: features for the flow, and an image head of its own, by which it is pretrained
-    with L1.
+    """An LR encoder: features for the flow, and an image head of its own.
+
+    By its image it is pretrained with L1.
 
     Attributes:
         kind: its name in `SRFlowConfig.encoder` and in files.
@@ -128,8 +129,9 @@ class Encoder(nn.Module, ABC):
         block_indices: tuple[int, ...] = (),
         max_exponent: int = 0,
     ) -> EncoderFeatures:
-        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent
-        LR sides.
+        """Compute features of lr, N×3×h×w in [0, 1].
+
+        Upsampled ones only up to 2^max_exponent LR sides.
         """
 
     def _through_blocks(
@@ -154,8 +156,9 @@ class Encoder(nn.Module, ABC):
         """
 
     def errors(self, lr: Tensor, references: Sequence[Tensor]) -> list[Tensor]:
-        """The differences of the own image to each reference, N×3×sh×sw, for a loss: values may be
-        in any order.
+        """The differences of the own image to each reference, N×3×sh×sw, for a loss.
+
+        Values may be in any order.
         """
         image = self(lr)
         return [image - reference for reference in references]
@@ -225,8 +228,9 @@ class RRDB(Encoder):
         block_indices: tuple[int, ...] = (),
         max_exponent: int = 0,
     ) -> EncoderFeatures:
-        """Compute features of lr, N×3×h×w in [0, 1], with upsampled ones only up to 2^max_exponent
-        LR sides.
+        """Compute features of lr, N×3×h×w in [0, 1].
+
+        Upsampled ones only up to 2^max_exponent LR sides.
         """
         first = self.conv_first(lr)
         x, outputs = self._through_blocks(first, block_indices)
@@ -257,8 +261,9 @@ class RRDB(Encoder):
 
     @torch.no_grad()
     def initialize(self) -> None:
-        """Initialise for training from scratch: He initialisation scaled by 0.1, as usual for
-        residual networks.
+        """Initialise for training from scratch.
+
+        He initialisation scaled by 0.1, as usual for residual networks.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

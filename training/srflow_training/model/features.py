@@ -149,6 +149,7 @@ class _AddEnlarged(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        # more than 15 locals: every window of a cell has its part of both gradients
         small, weight = ctx.saved_tensors
         factor = ctx.factor
         needs_small, needs_weight = ctx.needs_input_grad[1:3]

@@ -26,10 +26,9 @@ Average = Callable[[Tensor], Tensor]
 
 
 class Actnorm(nn.Module):
-    """Activation normalisation (Glow, section 3.1): (h + bias)·exp(logs), folded into the
-    convolution beside it.
+    """Activation normalisation (Glow, section 3.1): (h + bias)·exp(logs).
 
-    `initialized` is part of the saved state.
+    It is folded into the convolution beside it. `initialized` is part of the saved state.
     """
 
     initialized: Tensor
@@ -172,7 +171,7 @@ class ConditionalNet(nn.Module):
     def forward(self, on_u: Tensor, h_a: Tensor | None = None) -> ElementwiseAffine:
         """The affine map, given the first convolution's part on u, N×hidden×H×W, and h_a."""
         x = on_u if h_a is None else on_u + self._on_state(h_a)
-        x = F.relu(_first_normalised(x, self.actnorm1))
+        x = F.relu(_normalise_first_time(x, self.actnorm1))
         weight = self.conv2.weight
         bias = self.conv2.bias
         if self.actnorm2 is not None:
@@ -181,7 +180,7 @@ class ConditionalNet(nn.Module):
             x = conv1x1(x, weight[..., 0, 0], bias)
         else:
             x = F.conv2d(x, weight, bias, padding=1)
-        x = F.relu(_first_normalised(x, self.actnorm2))
+        x = F.relu(_normalise_first_time(x, self.actnorm2))
         shift, s = self.conv3(x).chunk(2, dim=1)
         return ElementwiseAffine(self.log_scale(s), shift, self.order)
 
@@ -200,7 +199,7 @@ class ConditionalNet(nn.Module):
         return bounded(s, self.clamp)
 
 
-def _first_normalised(x: Tensor, actnorm: Actnorm | None) -> Tensor:
+def _normalise_first_time(x: Tensor, actnorm: Actnorm | None) -> Tensor:
     """x as it is, because its actnorm is folded into the convolution.
 
     The first time, initialise the actnorm from x.

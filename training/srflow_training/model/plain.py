@@ -1,6 +1,4 @@
-"""A small LR encoder: plain residual blocks, whose 3×3 kernels are composed of several in
-training.
-"""
+"""A small LR encoder: plain residual blocks, whose 3×3 kernels are composed in training."""
 
 from __future__ import annotations
 
@@ -20,13 +18,13 @@ _HEAD_START = 0.1
 
 
 class ComposedConv(nn.Module):
-    """A 3×3 convolution whose kernel is composed: 1×1 to twice the channels, 3×3, 1×1 back, and a
-    1×1 skip.
+    """A 3×3 convolution whose kernel is composed of several.
 
-    All of it is linear, so the kernels are composed, and one convolution runs: training costs what
-    inference costs. There is no bias before the 3×3, because padding would then see zeros where the
-    three convolutions see the bias. Such compositions train better than their sum (Ding et al.,
-    "Diverse Branch Block", CVPR 2021).
+    They are 1×1 to twice the channels, 3×3, 1×1 back, and a 1×1 skip. All of it is linear, so the
+    kernels are composed, and one convolution runs: training costs what inference costs. There is no
+    bias before the 3×3, because padding would then see zeros where the three convolutions see the
+    bias. Such compositions train better than their sum (Ding et al., "Diverse Branch Block", CVPR
+    2021).
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -74,11 +72,10 @@ class ComposedConv(nn.Module):
     @classmethod
     @torch.no_grad()
     def of(cls, conv: nn.Conv2d) -> ComposedConv:
-        """Compose what `conv` computes. Its kernel is what a fresh composition lacks, in the first
-        channels inside.
+        """Compose what `conv` computes.
 
-        All parameters can be trained: the other channels inside are random ones, which no output
-            reads yet.
+        Its kernel is what a fresh composition lacks, in the first channels inside. All parameters
+        can be trained: the other channels inside are random ones, which no output reads yet.
         """
         assert conv.bias is not None  # for the type checker: collapsed convolutions have one
         out_channels, in_channels = conv.weight.shape[:2]
@@ -94,7 +91,7 @@ class ComposedConv(nn.Module):
         return composed.train(conv.training)
 
     @torch.no_grad()
-    def collapsed(self) -> nn.Conv2d:
+    def collapse(self) -> nn.Conv2d:
         """One ordinary convolution that computes the same."""
         kernel = self.kernel()
         conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1, device="meta")
@@ -159,8 +156,9 @@ class PlainEncoder(Encoder):
         block_indices: tuple[int, ...] = (),
         max_exponent: int = 0,
     ) -> EncoderFeatures:
-        """Compute features of lr, N×3×h×w in [0, 1], at the LR size: there are no others
-        (max_exponent is 0).
+        """Compute features of lr, N×3×h×w in [0, 1], at the LR size.
+
+        There are no others (max_exponent is 0).
         """
         first = self.conv_first(lr)
         x, outputs = self._through_blocks(first, block_indices)
@@ -180,8 +178,9 @@ class PlainEncoder(Encoder):
         return self._on_base(image, lr)
 
     def errors(self, lr: Tensor, references: Sequence[Tensor]) -> list[Tensor]:
-        """The differences, N×3s²×h×w each, before the pixel shuffle: no gradient passes through the
-        HR size.
+        """The differences, N×3s²×h×w each, before the pixel shuffle.
+
+        So no gradient passes through the HR size.
         """
         n, _, height, width = lr.shape
         image = self.conv_image(self.features(lr).last)
@@ -213,20 +212,19 @@ class PlainEncoder(Encoder):
         for module in list(self.modules()):
             for name, child in module.named_children():
                 if isinstance(child, ComposedConv):
-                    setattr(module, name, child.collapsed())
+                    setattr(module, name, child.collapse())
 
     def compose(self) -> None:
-        """Undo :meth:`collapse`, to train on: composed kernels, drawn anew, that compute the
-        same.
-        """
+        """Undo :meth:`collapse`, to train on: kernels composed anew that compute the same."""
         for module in list(self.modules()):
             for name, child in module.named_children():
                 if isinstance(child, nn.Conv2d):
                     setattr(module, name, ComposedConv.of(child))
 
     def initialize(self) -> None:
-        """Initialise for training from scratch: blocks start near the identity, and the image head
-        near zero.
+        """Initialise for training from scratch.
+
+        Blocks start near the identity, and the image head near zero.
         """
         for name, module in self.named_modules():
             if isinstance(module, ComposedConv):

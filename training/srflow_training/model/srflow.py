@@ -152,9 +152,7 @@ class Condition:
 
 
 def build_encoder(kind: EncoderKind, fields: Mapping[str, Any]) -> Encoder:
-    """Build an LR encoder with the fields that :meth:`Encoder.settings` returns, and fresh
-    weights.
-    """
+    """Build an LR encoder with the fields of :meth:`Encoder.settings`, and fresh weights."""
     encoders: dict[EncoderKind, type[Encoder]] = {"rrdb": RRDB, "plain": PlainEncoder}
     return encoders[kind](**fields)
 
@@ -191,8 +189,7 @@ class SRFlow(nn.Module):
         return self._condition(lr, Level.parts_on_u)
 
     def condition_when_needed(self, lr: Tensor) -> Condition:
-        """Like :meth:`condition`, and as exact, for pictures whose conditioning does not fit into
-        memory.
+        """Like :meth:`condition`, as exact, for pictures whose conditioning exceeds the memory.
 
         It holds the LR encoder's features, a twentieth of that or so; the flow's part is computed
         in every pass again.
@@ -223,8 +220,9 @@ class SRFlow(nn.Module):
         return round(lr.shape[0] * lr.shape[2] * lr.shape[3] * values * 4)
 
     def features(self, lr: Tensor) -> Features:
-        """The first half of :meth:`condition`: u of each level has its
-        channels×H/2^level×W/2^level.
+        """The first half of :meth:`condition`.
+
+        u of each level has its channels×H/2^level×W/2^level.
         """
         multiple = self.config.size_multiple
         if lr.ndim != 4 or lr.shape[1] != 3 or lr.shape[2] % multiple or lr.shape[3] % multiple:
@@ -278,8 +276,9 @@ class SRFlow(nn.Module):
         return self.encode_conditioned(hr, self.condition(lr))
 
     def encode_conditioned(self, hr: Tensor, condition: Condition) -> tuple[LatentTensors, Tensor]:
-        """Like :meth:`encode`, given the result of :meth:`condition` (a frozen encoder need not run
-        twice).
+        """Like :meth:`encode`, given the result of :meth:`condition`.
+
+        A frozen encoder need not run twice.
         """
         latents: dict[int, Tensor] = {}
         h = hr if condition.image is None else hr - condition.image
@@ -387,8 +386,9 @@ class SRFlow(nn.Module):
         lr: Tensor,
         average: Average = lambda statistic: statistic,
     ) -> None:
-        """Initialise every actnorm from this batch, in encoding order. Call it once, before
-        training.
+        """Initialise every actnorm from this batch, in encoding order.
+
+        Call it once, before training.
 
         Args:
             average: mean of a statistic over all processes that hold a share of the batch.

@@ -1,10 +1,9 @@
-"""The invertible maps of SRFlow as pure mathematics: no parameters of their own, no state, no
-modes.
+"""The invertible maps of SRFlow as pure mathematics.
 
-Every transform has `encode(h) -> (h, log_det)`, in the direction image → latents, and `decode(h) ->
-h`, its exact inverse. h is N×C×H×W; log_det is log|det ∂encode/∂h|, in nats, a scalar or [N].
-Equations: Lugmayr et al., "SRFlow: Learning the Super-Resolution Space with Normalizing Flow", ECCV
-2020, section 3.3.
+They have no parameters of their own, no state, no modes. Every transform has `encode(h) -> (h,
+log_det)`, in the direction image → latents, and `decode(h) -> h`, its exact inverse. h is N×C×H×W;
+log_det is log|det ∂encode/∂h|, in nats, a scalar or [N]. Equations: Lugmayr et al., "SRFlow:
+Learning the Super-Resolution Space with Normalizing Flow", ECCV 2020, section 3.3.
 """
 
 from __future__ import annotations

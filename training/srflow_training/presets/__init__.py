@@ -110,8 +110,10 @@ def _merge(inherited: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
 
 
 def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a preset or file, with its fields in place of those of its `base`. heirs: the files
-    whose base it is.
+    """Read a preset or file, with its fields in place of those of its `base`.
+
+    Args:
+        heirs: the files whose base it is.
     """
     preset = config in preset_names()
     source = config if preset else str(real_path(Path(config)))
