@@ -3,17 +3,12 @@ in its place."""
 
 from __future__ import annotations
 
-import json
-import sys
-import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import helper
 
 from benchmarks.bench.processes import MissingError
 from benchmarks.gpu_report import checks, sdk_engine
@@ -22,12 +17,9 @@ from benchmarks.gpu_report.report import TORCH, Row, order_checks
 from srflow_sdk.errors import DeviceError
 
 
-def process(engine: str = TORCH, folder: Path = Path("none"), of: Any = None) -> Checks:
-    """The process of an engine, which is opened already if `of` is one."""
-    made = Checks({"engine": engine, "work": str(folder), "quick": True, "size": 32})
-    if of is not None:
-        made.engine = of
-    return made
+def process(engine: str = TORCH, folder: Path = Path("none")) -> Checks:
+    """The process of an engine."""
+    return Checks({"engine": engine, "work": str(folder), "quick": True, "size": 32})
 
 
 def answer(engine: str, folder: Path, names: list[str]) -> dict[str, list[Row]]:
@@ -53,42 +45,6 @@ def test_a_picture_is_right_within_the_bound_of_fp16() -> None:
     found = [checks.judge("picture", process(), drawn, expected) for drawn in (near, far, near[:4])]
     assert verdicts(found) == ["fine", "wrong", "wrong"]
     assert found[1].value == "26.0 dB"
-
-
-@pytest.mark.parametrize(("layers", "verdict"), [(3, "fine"), (2, "wrong"), (0, "wrong")])
-def test_a_plan_needs_a_plugin_for_each_of_the_flows_nodes(
-    layers, verdict, monkeypatch, tmp_path
-) -> None:
-    flow = ["flow_step_tail", "flow_step_tail_1", "flow_step_tail_2"]  # as the exporter names them
-    nodes = [helper.make_node("FlowStepTail", ["x"], ["x"], name, domain="srflow") for name in flow]
-    nodes.append(helper.make_node("Relu", ["x"], ["x"]))
-    onnx.save(
-        helper.make_model(helper.make_graph(nodes, "sampler", [], [])), tmp_path / "sampler.onnx"
-    )
-    (tmp_path / "sampler.plan").write_bytes(b"plan")
-    names = json.dumps(
-        {"Layers": ["Reformatting CopyNode for Input Tensor 1 to flow_step_tail", *flow[:layers]]}
-    )
-    inspector = types.SimpleNamespace(get_engine_information=lambda form: names)
-    plan = types.SimpleNamespace(create_engine_inspector=lambda: inspector)
-    module: Any = types.ModuleType("tensorrt")
-    module.Logger = type("Logger", (), {"ERROR": 1, "__init__": lambda self, severity: None})
-    module.LayerInformationFormat = types.SimpleNamespace(JSON="json")
-    module.Runtime = lambda logger: types.SimpleNamespace(
-        deserialize_cuda_engine={b"plan": plan}.get
-    )
-    monkeypatch.setitem(sys.modules, "tensorrt", module)
-    engine = types.SimpleNamespace(plugins="one", sampler="sampler.plan")
-    manifest = types.SimpleNamespace(engines=[engine])
-    bundle = types.SimpleNamespace(
-        path=tmp_path, file=lambda name: tmp_path / name, manifest=manifest
-    )
-    of_engine = process("tensorrt fp16", of=types.SimpleNamespace(bundle=bundle))
-    [row] = checks.plugins(of_engine)
-    assert (row.value, row.limit, row.verdict) == (str(layers), "= 3", verdict)
-    engine.plugins = None
-    with pytest.raises(MissingError, match="has no plugins"):
-        list(checks.plugins(of_engine))
 
 
 def test_what_a_check_raises_is_a_row_and_what_is_missing_is_not_wrong(monkeypatch) -> None:

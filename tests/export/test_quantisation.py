@@ -51,30 +51,23 @@ def parts(name, produced):
 def test_all_convolutions_but_the_first_take_integers_what_is_concatenated_with_one_step(
     encoder, produced, weights
 ):
-    """Weights symmetric by channel, activations with a zero point."""
+    """Weights symmetric by channel."""
     first, *others = [node for node in encoder.graph.node if node.op_type == "Conv"]
     assert first.input[0] == "lr"
     assert not any(name in produced for name in first.input)
     assert len(others) > 30
     joined = 0
-    points = []
     for node in others:
         roundings = [produced[name] for name in parts(node.input[0], produced)]
         assert {each.op_type for each in (*roundings, produced[node.input[1]])} == {
             "DequantizeLinear"
         }
         joined += len(roundings) > 1
-        ((step, point),) = {
-            tuple(float(weights[name]) for name in each.input[1:]) for each in roundings
-        }
-        assert step > 0
-        points.append(point)
+        assert len({float(weights[each.input[1]]) for each in roundings}) == 1
         integers, step, point = (weights[name] for name in produced[node.input[1]].input)
         assert integers.dtype == np.int8
-        assert np.abs(integers).max() == 127
         assert step.shape == (integers.shape[0],)
         assert not point.any()
-    assert any(points)
     assert joined == 2 * 3 * 4  # blocks, dense blocks, convolutions after the first
 
 

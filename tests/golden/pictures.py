@@ -1,8 +1,8 @@
 """Pictures and metadata that no change of the code may change: ``python -m tests.golden.pictures
 [--write] [NAME …]``.
 
-pictures.json has each one's call: a command, or Python with the names of :func:`make_names`, run
-in a folder that has ``inputs/`` and the pinned bundle. Beside it stand the hash of what came out, and
+pictures.json has each one's call: a command, or Python with the names of :func:`make_names`, run in
+a folder that has ``inputs/`` and the pinned bundle. Beside it stand the hash of what came out, and
 its parsed metadata. pictures.npz has the values themselves, floats in half precision, for
 processors that compute otherwise. Without ``--write`` it prints what differs; with it, it renews
 the named ones (or all) after a change that is meant to change pictures.
@@ -290,8 +290,8 @@ def main(arguments: list[str]) -> int:
                 continue
             changed.append(name)
             print(
-                f"{name}: differs by {difference(read_values(name), arrays)}; another processor may "
-                f"by {allowed_difference(case, arrays):.4g}"
+                f"{name}: differs by {difference(read_values(name), arrays)}; another processor "
+                f"may by {allowed_difference(case, arrays):.4g}"
             )
             case.update(sha256=digest(arrays), metadata=metadata)
             values = {key: value for key, value in values.items() if key.split("/")[0] != name}
