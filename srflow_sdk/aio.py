@@ -22,8 +22,7 @@ from srflow_sdk.files import PathLike
 from srflow_sdk.files.passed_images import EncodedImage
 from srflow_sdk.geometry.tiles import TileSize
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.interrupts import cancelled_by
-from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
+from srflow_sdk.system.interrupts import cancelled_by, memory_errors_typed, stop_if_set
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:

@@ -20,8 +20,7 @@ from srflow_sdk.errors import OutOfMemoryError
 from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.pixels.in_memory import FLOAT32, ImageKind
-from srflow_sdk.system.interrupts import cancelled_by
-from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
+from srflow_sdk.system.interrupts import cancelled_by, memory_errors_typed, stop_if_set
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

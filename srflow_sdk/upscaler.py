@@ -56,7 +56,7 @@ from srflow_sdk.pixels.in_memory import (
 )
 from srflow_sdk.pixels.value_range import RangeKeyword, in_range
 from srflow_sdk.plain_text import short
-from srflow_sdk.system.raising import memory_errors_typed
+from srflow_sdk.system.interrupts import memory_errors_typed
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack

@@ -22,7 +22,7 @@ from srflow_sdk.errors import ArgumentError, CheckpointError, SRFlowError
 from srflow_sdk.model.bundle import Bundle, bundle_path
 from srflow_sdk.model.manifest import INT8_ENCODER, Precision
 from srflow_sdk.plain_text import command_line
-from srflow_sdk.system.raising import require_extra
+from srflow_sdk.system.hardware import require_extra
 
 if TYPE_CHECKING:
     from srflow_export.engines.requests import EngineRequest

@@ -14,14 +14,14 @@ from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import FLOAT32_DB, LEAST_DB
-from srflow_sdk.system.device_names import (
+from srflow_sdk.system.hardware import (
     ComputePrecision,
     Device,
     DeviceName,
     Precision,
+    find_gpu,
     split_device,
 )
-from srflow_sdk.system.hardware import find_gpu
 
 __all__ = [
     "Backend",

@@ -17,9 +17,8 @@ from srflow_sdk.geometry.sizes import LatentLevel, LrProfile
 from srflow_sdk.geometry.tiles import Window
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.pixels.in_memory import Floats
-from srflow_sdk.system.device_names import ComputePrecision
-from srflow_sdk.system.interrupts import is_cancelled
-from srflow_sdk.system.raising import NO_THREADS, PassingError
+from srflow_sdk.system.hardware import ComputePrecision
+from srflow_sdk.system.interrupts import NO_THREADS, PassingError, is_cancelled
 
 if TYPE_CHECKING:
     from typing_extensions import Self

@@ -24,7 +24,7 @@ from srflow_sdk.errors import DeviceError
 from srflow_sdk.geometry.tiles import MIN_TILE, Window, padded_size
 from srflow_sdk.model.manifest import FINE_DB, FLOAT32_DB, LEAST_DB, Manifest
 from srflow_sdk.pixels.in_memory import Floats
-from srflow_sdk.system.device_names import ComputePrecision
+from srflow_sdk.system.hardware import ComputePrecision
 
 INT8_ROWS = "encoder.int8+sampler"  # the graph that a manifest's rows about its int8 encoder name
 _MARGIN_DB = 10.0  # by which two roundings of one network may differ, as in srflow_export.parity

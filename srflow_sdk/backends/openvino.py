@@ -33,9 +33,8 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.cache_folder import cache_folder, keeping, kept_folder
-from srflow_sdk.system.hardware import return_freed_memory
-from srflow_sdk.system.interrupts import interruptible
-from srflow_sdk.system.raising import PassingError, is_installed
+from srflow_sdk.system.hardware import is_installed, return_freed_memory
+from srflow_sdk.system.interrupts import PassingError, interruptible
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
 Hint = Literal["f32", "bf16"]

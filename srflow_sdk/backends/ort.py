@@ -36,8 +36,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.cache_folder import keeping, kept_folder
-from srflow_sdk.system.device_names import DeviceName
-from srflow_sdk.system.hardware import processor
+from srflow_sdk.system.hardware import DeviceName, processor
 from srflow_sdk.system.interrupts import interruptible, is_cancelled
 
 _log = logging.getLogger(__name__)

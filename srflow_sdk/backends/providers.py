@@ -1,6 +1,6 @@
 """ONNX Runtime's execution providers, a row for each, and how all of them are started.
 
-A new provider is a row here, and its name in :mod:`srflow_sdk.system.device_names`. Plug-in
+A new provider is a row here, and its name in :mod:`srflow_sdk.system.hardware`. Plug-in
 providers are packages `onnxruntime_ep_*`: each says where its library is, ONNX Runtime loads it,
 and the library says on which of the machine's devices it runs.
 """
@@ -19,9 +19,7 @@ from srflow_sdk.backends.base import one_line
 from srflow_sdk.errors import DeviceError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.system.cache_folder import cache_folder
-from srflow_sdk.system.device_names import DeviceName
-from srflow_sdk.system.hardware import find_gpu
-from srflow_sdk.system.raising import is_installed
+from srflow_sdk.system.hardware import DeviceName, find_gpu, is_installed
 
 _FREE = contextlib.nullcontext()
 

@@ -43,8 +43,7 @@ from srflow_sdk.model.engine_records import (
     engines_command,
 )
 from srflow_sdk.pixels.in_memory import Floats
-from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu
-from srflow_sdk.system.raising import is_installed
+from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu, is_installed
 
 # more calls than this wait for each other: one fills a GPU, and each lane holds a tile's
 # activations

@@ -41,10 +41,9 @@ from srflow_sdk.errors import (
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import FINE_DB, INT8_ENCODER, LEAST_DB, REQUIRED_FILES, Manifest
 from srflow_sdk.system.cache_folder import cache_folder
-from srflow_sdk.system.device_names import ComputePrecision, DeviceName
-from srflow_sdk.system.hardware import processor
+from srflow_sdk.system.hardware import ComputePrecision, DeviceName, is_installed, processor
+from srflow_sdk.system.interrupts import PassingError, memory_errors_typed
 from srflow_sdk.system.local_files import write_atomically
-from srflow_sdk.system.raising import PassingError, is_installed, memory_errors_typed
 
 # times as fast must a less exact way be to be chosen: less is within what a measurement varies by
 WORTH = 1.1

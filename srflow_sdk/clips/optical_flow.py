@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.pixels.in_memory import Floats, Pixels, luma, to_unit
-from srflow_sdk.system.raising import require_extra
+from srflow_sdk.system.hardware import require_extra
 
 _CUT = 0.6  # share of pixels that were not seen, from which on a frame begins a new shot
 _LEAST_SIDE = 16  # DIS takes no smaller frames

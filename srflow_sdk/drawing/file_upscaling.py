@@ -29,8 +29,8 @@ from srflow_sdk.files import (
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.geometry.tiles import Tile, padded_size
 from srflow_sdk.model.manifest import Manifest
+from srflow_sdk.system.interrupts import memory_errors_typed
 from srflow_sdk.system.local_files import real_path
-from srflow_sdk.system.raising import memory_errors_typed
 
 InRange = Callable[[NDArray[Any], DrawOptions, float | None], NDArray[Any]]
 """Enlarges values in a range: takes them, the options and nodata."""

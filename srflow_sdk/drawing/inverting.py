@@ -20,8 +20,7 @@ from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, from_unit, to_unit
 from srflow_sdk.pixels.resizing import RowReducer
 from srflow_sdk.pixels.transparency import filled
-from srflow_sdk.system.interrupts import cancelled_by
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.interrupts import cancelled_by, stop_if_set
 
 _DEQUANTISATION_KEY = (
     0x6465_7175_616E_7469  # "dequanti": no seed of latents, which have a sample beside them

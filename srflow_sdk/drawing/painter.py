@@ -44,8 +44,7 @@ from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import FLOAT32, Floats, ImageKind, Pixels, from_unit, luma
 from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
-from srflow_sdk.system.interrupts import Threads, cancelled_by
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.interrupts import Threads, cancelled_by, stop_if_set
 
 _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
 _LITTLE = 96 * 96  # pixels of a window, of which two samples are computed at once

@@ -35,8 +35,8 @@ from srflow_sdk.files.tiff import PHOTOMETRIC, PLANAR, Tiff, read_tiff
 from srflow_sdk.pixels.colour import PROFILE_FIELD
 from srflow_sdk.pixels.in_memory import PILLOW_ERRORS, ImageKind, unpacked
 from srflow_sdk.system import libvips
+from srflow_sdk.system.hardware import is_installed
 from srflow_sdk.system.local_files import file_sha256, open_regular
-from srflow_sdk.system.raising import is_installed
 
 _NAME_RANGE = 'name the range of its values (--range 1% 99%, value_range=("1%", "99%"))'
 _BAND_ROWS = 128  # decoded at a time: enough to be quick, small beside the network's memory

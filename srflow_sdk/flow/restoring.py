@@ -42,8 +42,8 @@ from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.pixels.damage import measure_damage, strips_of
 from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, grayed
+from srflow_sdk.system.interrupts import memory_errors_typed
 from srflow_sdk.system.local_files import real_path
-from srflow_sdk.system.raising import memory_errors_typed
 
 DOTS_TAU = 0.9
 """The default temperature over "local"."""

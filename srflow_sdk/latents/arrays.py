@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from srflow_sdk.errors import ImageError
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.plain_text import short
+from srflow_sdk.system.interrupts import memory_errors_typed
 from srflow_sdk.system.local_files import open_regular, write_atomically
-from srflow_sdk.system.raising import memory_errors_typed
 
 Levels = Mapping[int, Floats]
 

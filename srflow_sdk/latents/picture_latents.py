@@ -21,7 +21,7 @@ from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, normalise
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.system.device_names import ComputePrecision
+from srflow_sdk.system.hardware import ComputePrecision
 
 if TYPE_CHECKING:
     from typing_extensions import Self

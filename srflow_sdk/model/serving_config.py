@@ -12,7 +12,7 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.geometry.tiles import TileSize, check_tile
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.plain_text import short
-from srflow_sdk.system.device_names import ComputePrecision, Device, split_device
+from srflow_sdk.system.hardware import ComputePrecision, Device, split_device
 
 MODEL_PARAMETER = "model"  # holds :func:`described` as JSON
 VERSION_PARAMETER = "sdk_version"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.pixels.in_memory import Floats, Pixels, luma, to_unit
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.interrupts import stop_if_set
 
 STRIP_ROWS = 16
 """Rows that :func:`measure_damage` takes at a time, a multiple of JPEG's 8."""

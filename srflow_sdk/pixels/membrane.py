@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.pixels.in_memory import Floats
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.interrupts import stop_if_set
 
 Doubles = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -1,15 +1,41 @@
-"""The machine: its free memory, its processor, and NVIDIA's GPUs by their driver."""
+"""The machine: how its devices are named, its memory, processor, packages, and NVIDIA's GPUs.
+
+Imports nothing heavy, because the commands' help lists the devices.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
+import importlib.util
 import re
 import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+from srflow_sdk.errors import ArgumentError, MissingExtraError
+from srflow_sdk.plain_text import short
+
+# what ONNX Runtime's plug-in providers run, in the order of "auto"
+PluginDevice = Literal["rtx", "webgpu"]
+DeviceName = Literal["auto", "cpu", "cuda", "tensorrt", "rtx", "webgpu", "openvino"]
+
+Device: TypeAlias = DeviceName | str
+"""A :data:`DeviceName`, or one of :data:`NUMBERED` with the number of a GPU, such as "cuda:1"."""
+
+# a machine may have several; without a number it is the first, 0
+NUMBERED = ("cuda", "tensorrt", "rtx")
+
+ComputePrecision = Literal["bundle", "bf16", "int8"]
+"""The encoder's arithmetic: as the bundle was exported, bfloat16 or int8."""
+
+Precision = Literal["bundle", "bf16", "int8", "fastest"]
+"""Values of `precision=` and `--precision`: "fastest" becomes one of the others, by a measurement
+on this machine."""
 
 # musl has none
 _TRIM: Any = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
@@ -26,6 +52,41 @@ _PROCESSOR = {  # lines of /proc/cpuinfo that say which kernels are used, on x86
     *("vendor_id", "cpu family", "model", "model name", "flags"),
     *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
 }
+
+
+def split_device(device: object) -> tuple[DeviceName, int]:
+    """The name and the GPU's number of a :data:`Device`: ("cuda", 1) for "cuda:1".
+
+    Raises: ArgumentError.
+    """
+    name, colon, number = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if name in get_args(DeviceName) and (
+        not colon or (name in NUMBERED and re.fullmatch("0|[1-9][0-9]{0,2}", number))
+    ):
+        return cast(DeviceName, name), int(number or 0)
+    raise ArgumentError(
+        f"device is {short(device)}; it must be one of {', '.join(get_args(DeviceName))}, where "
+        f"{', '.join(NUMBERED)} may have the number of a GPU, such as cuda:1"
+    )
+
+
+def is_installed(module: str) -> bool:
+    """True if a module is there. Nothing is imported."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ValueError:  # a module without a spec, put there by other code
+        return False
+
+
+def require_extra(module: str, extra: str) -> ModuleType:
+    """Import a module that an extra installs. Raises: MissingExtraError, with the pip command."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"{error.name or module} is not installed, but it is needed here: pip install "
+            f'"srflow-sdk[{extra}]"'
+        ) from error
 
 
 def available_memory(root: Path = Path("/")) -> int:

@@ -1,4 +1,4 @@
-"""Ends work early: a caller's `cancel`, and native calls that must hear of it and of signals."""
+"""What ends work early: a caller's `cancel`, signals, and memory or threads that run out."""
 
 from __future__ import annotations
 
@@ -15,10 +15,42 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
+from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError
+
+NO_THREADS = (
+    "the system starts no more threads for this process: raise its limits (ulimit -u, a "
+    "container's pids.max)"
+)
 NATIVE = "srflow-run"  # the name of the threads in which calls run that a signal must not wait for
 _T = TypeVar("_T")
 _POLL_S = 0.1
 _event: ContextVar[threading.Event | None] = ContextVar("event", default=None)
+
+
+class PassingError(DeviceError):
+    """A device fails here and now, but may work later or in another process."""
+
+
+@contextlib.contextmanager
+def memory_errors_typed(what: str) -> Iterator[None]:
+    """Turn a MemoryError, and a thread that does not start, into the SDK's errors.
+
+    The message is "memory ran out {what}".
+    """
+    try:
+        yield
+    except MemoryError as error:
+        raise OutOfMemoryError(f"memory ran out {what}") from error
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
+        raise PassingError(NO_THREADS) from error
+
+
+def stop_if_set(cancel: threading.Event | None) -> None:
+    """Raises: CancelledError if the caller's event is set."""
+    if cancel is not None and cancel.is_set():
+        raise CancelledError("cancelled by the caller")
 
 
 @contextlib.contextmanager
@@ -78,16 +110,16 @@ def abandonable(
 
     Or `grace` seconds after it was cancelled.
     """
-    from concurrent.futures import CancelledError
+    from concurrent import futures
 
     event, (_, ended) = _event.get(), _begun(call)
     end = math.inf if seconds is None else time.monotonic() + seconds
     late: Exception = TimeoutError()
     try:
         while (now := time.monotonic()) < end:
-            if event is not None and event.is_set() and not isinstance(late, CancelledError):
+            if event is not None and event.is_set() and isinstance(late, TimeoutError):
                 end = min(end, now + grace)
-                late = CancelledError()
+                late = futures.CancelledError()
             with contextlib.suppress(Empty):
                 return ended.get(timeout=min(_POLL_S, end - now)).result()
         raise late

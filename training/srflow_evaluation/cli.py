@@ -17,7 +17,7 @@ from srflow_evaluation.protocols import PROTOCOLS
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.plain_text import without_secrets
-from srflow_sdk.system.raising import require_extra
+from srflow_sdk.system.hardware import require_extra
 from srflow_training.inputs import check_folder, check_model, require_all
 
 _PRINTED = ("hr", "models", "taus", "metrics", "device")  # what report takes without a folder

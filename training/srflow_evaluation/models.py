@@ -26,10 +26,8 @@ from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import ArgumentError, DeviceError, NonFiniteError
 from srflow_sdk.model.bundle import check_inverts
 from srflow_sdk.model.manifest import Reduction
-from srflow_sdk.system.device_names import split_device
-from srflow_sdk.system.hardware import available_memory
+from srflow_sdk.system.hardware import available_memory, require_extra, split_device
 from srflow_sdk.system.local_files import file_sha256
-from srflow_sdk.system.raising import require_extra
 from srflow_training.checkpoints import ENCODER_NOTE, load_encoder, load_with_notes, reduction_of
 from srflow_training.data import to_image, to_pixels
 from srflow_training.inputs import check_model

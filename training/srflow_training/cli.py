@@ -18,7 +18,7 @@ from srflow_apps.commands.base_command import Command, LocalPath, NameOrPath, fa
 from srflow_apps.commands.signals import STOPPING, exit_status, raised_interrupts
 from srflow_sdk._version import __version__
 from srflow_sdk.errors import ArgumentError, SRFlowError
-from srflow_sdk.system.raising import require_extra
+from srflow_sdk.system.hardware import require_extra
 from srflow_training.inputs import check_folder, is_first_process, require_all
 
 if TYPE_CHECKING:

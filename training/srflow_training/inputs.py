@@ -10,7 +10,7 @@ from typing import Any
 
 from srflow_sdk.errors import CheckpointError, ImageError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.raising import require_extra
+from srflow_sdk.system.hardware import require_extra
 
 
 def check_folder(folder: Path, *, option: str = "") -> None:

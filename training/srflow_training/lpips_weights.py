@@ -35,8 +35,8 @@ from numpy.typing import NDArray
 from srflow_apps.commands.base_command import LocalPath
 from srflow_sdk.errors import CheckpointError, SRFlowError
 from srflow_sdk.system.cache_folder import VARIABLE, cache_folder
+from srflow_sdk.system.hardware import require_extra
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
-from srflow_sdk.system.raising import require_extra
 
 Backbone = Literal["alex", "vgg"]
 """AlexNet, by which models are measured, or VGG16, on which they may be trained."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 from srflow_sdk.drawing.options import option
-from srflow_sdk.system.device_names import Device, Precision
+from srflow_sdk.system.hardware import Device, Precision
 
 if TYPE_CHECKING:
     from pathlib import Path

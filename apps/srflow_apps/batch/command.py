@@ -44,13 +44,13 @@ from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, bundles_of
-from srflow_sdk.system.device_names import ComputePrecision, DeviceName
+from srflow_sdk.system.hardware import ComputePrecision, DeviceName
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
     from srflow_apps.batch.choices import FileChoices, MachineChoices
-    from srflow_sdk.system.device_names import Device, Precision
+    from srflow_sdk.system.hardware import Device, Precision
 
 STANDARD = "-"
 """The name of standard input among the inputs, and of standard output as the output."""

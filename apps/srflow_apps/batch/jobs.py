@@ -36,9 +36,8 @@ from srflow_sdk.files.formats import RAISE_LIMIT
 from srflow_sdk.files.passed_images import AnyImage
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import ModelChoice
-from srflow_sdk.system.interrupts import cancelled_by
+from srflow_sdk.system.interrupts import cancelled_by, stop_if_set
 from srflow_sdk.system.local_files import file_sha256
-from srflow_sdk.system.raising import stop_if_set
 from srflow_sdk.upscaler import Upscaler
 
 _ROWS = 128  # that are decoded at a time

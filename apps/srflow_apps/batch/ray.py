@@ -33,7 +33,7 @@ from srflow_sdk.errors import (
 )
 from srflow_sdk.geometry.tiles import TileSize
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
-from srflow_sdk.system.device_names import Device, Precision
+from srflow_sdk.system.hardware import Device, Precision
 from srflow_sdk.upscaler import Upscaler
 
 _CONNECT_S = 5.0

@@ -35,7 +35,7 @@ from srflow_sdk.drawing.options import DrawOptions, Progress
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, count_pixels
 from srflow_sdk.model.model_choice import BY_PICTURE, bundles_of
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.interrupts import stop_if_set
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:

@@ -21,8 +21,7 @@ from srflow_apps.batch.storage import UrlPath, as_path
 from srflow_apps.commands.signals import STOPPING, exit_status, raised_interrupts
 from srflow_sdk.errors import ArgumentError, SRFlowError
 from srflow_sdk.plain_text import printable, without_secrets
-from srflow_sdk.system.interrupts import NATIVE
-from srflow_sdk.system.raising import memory_errors_typed
+from srflow_sdk.system.interrupts import NATIVE, memory_errors_typed
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 """click's settings of every command."""

@@ -14,7 +14,7 @@ import click
 
 from srflow_apps.commands.base_command import PathOrUrl
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.device_names import DeviceName, split_device
+from srflow_sdk.system.hardware import DeviceName, split_device
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

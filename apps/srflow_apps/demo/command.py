@@ -25,7 +25,7 @@ from srflow_apps.demo.guard import Guard, is_loopback
 from srflow_sdk._version import __version__
 from srflow_sdk.drawing.options import option
 from srflow_sdk.errors import ArgumentError, DeviceError
-from srflow_sdk.system.raising import require_extra
+from srflow_sdk.system.hardware import require_extra
 
 if TYPE_CHECKING:
     from srflow_sdk.upscaler import Upscaler

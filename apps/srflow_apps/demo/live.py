@@ -18,7 +18,7 @@ from srflow_sdk.drawing.painter import KeptTiles, Painter
 from srflow_sdk.files import read_image
 from srflow_sdk.geometry.tiles import Tile, Window, padded_size
 from srflow_sdk.pixels.in_memory import ImageKind, from_unit, to_unit
-from srflow_sdk.system.raising import memory_errors_typed, stop_if_set
+from srflow_sdk.system.interrupts import memory_errors_typed, stop_if_set
 
 Picture = NDArray[np.uint8]
 """H×W×C: gray or sRGB, perhaps with alpha."""

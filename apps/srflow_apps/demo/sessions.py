@@ -19,7 +19,7 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import RAISE_LIMIT
 from srflow_sdk.model.model_choice import ModelChoice
 from srflow_sdk.plain_text import is_plain
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.interrupts import stop_if_set
 
 Work = Callable[[Callable[[int, int], None], threading.Event], Any]
 """A function of `progress` and `cancel`, as every drawing method takes them."""

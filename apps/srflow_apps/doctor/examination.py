@@ -29,8 +29,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from srflow_sdk._version import __version__
-from srflow_sdk.system.device_names import PluginDevice
-from srflow_sdk.system.hardware import available_memory, cuda_driver, cuda_of_wheels, find_gpu
+from srflow_sdk.system.hardware import (
+    PluginDevice,
+    available_memory,
+    cuda_driver,
+    cuda_of_wheels,
+    find_gpu,
+)
 
 DISTRIBUTION = "srflow-sdk"
 EXTRAS = {

@@ -36,8 +36,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import BY_PICTURE
 from srflow_sdk.model.serving_config import MODEL_PARAMETER, ServingOptions
-from srflow_sdk.system.interrupts import cancelled_by
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.interrupts import cancelled_by, stop_if_set
 from srflow_sdk.upscaler import Upscaler
 
 _log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from srflow_sdk.geometry.tiles import Tile, Window
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.serving_config import ServingOptions
 from srflow_sdk.pixels.in_memory import ImageKind, unpacked
-from srflow_sdk.system.raising import memory_errors_typed
+from srflow_sdk.system.interrupts import memory_errors_typed
 
 PICTURES = ("image", "image_bytes", "tile")
 OF_TILES = ("origin", "tau_map")

@@ -26,7 +26,7 @@ from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.model.bundle import Bundle, Manifest, bundle_path
 from srflow_sdk.model.engine_records import LrProfile
 from srflow_sdk.model.manifest import LEAST_DB
-from srflow_sdk.system.device_names import DeviceName, split_device
+from srflow_sdk.system.hardware import DeviceName, split_device
 from srflow_training.checkpoints import load_checkpoint
 from srflow_training.model import Encoder, SRFlow
 

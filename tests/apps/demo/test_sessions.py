@@ -15,7 +15,7 @@ from srflow_apps.demo.live import LivePhoto
 from srflow_apps.demo.sessions import Job, RefusedError, plain_name
 from srflow_apps.demo.tabs import Tabs
 from srflow_sdk.errors import ArgumentError, ImageError
-from srflow_sdk.system.raising import stop_if_set
+from srflow_sdk.system.interrupts import stop_if_set
 
 from .conftest import copied, sent
 from .visitor import CONTROLS

@@ -15,8 +15,7 @@ from srflow_sdk.backends import OnnxRuntimeBackend, open_backend, providers, ten
 from srflow_sdk.backends.providers import PROVIDERS, Provider, find_devices
 from srflow_sdk.errors import ArgumentError, DeviceError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.device_names import DeviceName, PluginDevice, split_device
-from srflow_sdk.system.hardware import Gpu
+from srflow_sdk.system.hardware import DeviceName, Gpu, PluginDevice, split_device
 
 CUDA, CPU = (f"{name}ExecutionProvider" for name in ("CUDA", "CPU"))
 GPU = onnxruntime.OrtHardwareDeviceType.GPU

@@ -20,7 +20,8 @@ from srflow_sdk.errors import (
     OutOfMemoryError,
 )
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.raising import PassingError, is_installed
+from srflow_sdk.system.hardware import is_installed
+from srflow_sdk.system.interrupts import PassingError
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import INT8_ROW, tiny_manifest, write_tiny_bundle
