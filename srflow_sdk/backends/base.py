@@ -126,10 +126,17 @@ class Backend(ABC):
     trims_memory = False
     """True if it returns the memory of a run to the system, where that takes it back."""
 
-    @property
-    def samples_at_once(self) -> bool:
-        """True if two small samples, computed at once, take less time than one after the other."""
-        return False
+    samples_at_once = False
+    """True if two small samples, computed at once, take less time than one after the other."""
+
+    gpu: int | None = None
+    """The GPU whose memory it uses, by its number among those that CUDA shows.
+
+    None: it uses main memory.
+    """
+
+    window_limits: LrProfile | None = None
+    """Sizes of LR images that :meth:`encode` takes once it is active; None: any."""
 
     _scarce = False  # True: return the memory that a run took to the system once it ends
     _active = False
@@ -143,19 +150,6 @@ class Backend(ABC):
     def fix(self) -> str:
         """The fix to suggest if the device does not work as it should."""
         return 'use device="cpu"'
-
-    @property
-    def gpu(self) -> int | None:
-        """The GPU whose memory it uses, by its number among those that CUDA shows.
-
-        None: it uses main memory.
-        """
-        return None
-
-    @property
-    def window_limits(self) -> LrProfile | None:
-        """Sizes of LR images that :meth:`encode` takes once it is active; None: any."""
-        return None
 
     def activate(self) -> None:
         """Load the graphs.

@@ -81,6 +81,8 @@ class OnnxRuntimeBackend(Backend):
         self._threads = threads
         self._provider = PROVIDERS[device]
         self._number = gpu
+        self.gpu = gpu if self._provider.memory == "cuda" else None
+        self.samples_at_once = device == "cpu" and threads != 1
         fits = bundle.manifest.precision != "bf16" or self._provider.bfloat16
         self._graphs = (
             graphs or (None if fits else bundle.manifest.float32_graphs) or REQUIRED_FILES
@@ -94,14 +96,6 @@ class OnnxRuntimeBackend(Backend):
     @property
     def device(self) -> str:
         return self._provider.device
-
-    @property
-    def gpu(self) -> int | None:
-        return self._number if self._provider.memory == "cuda" else None
-
-    @property
-    def samples_at_once(self) -> bool:
-        return self._provider.device == "cpu" and self._threads != 1
 
     @property
     def fix(self) -> str:

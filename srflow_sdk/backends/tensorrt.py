@@ -39,7 +39,6 @@ from srflow_sdk.model.engine_records import (
     RTX_SMS,
     EnginePrecision,
     EngineRecord,
-    LrProfile,
     engines_command,
 )
 from srflow_sdk.pixels.in_memory import Floats
@@ -62,7 +61,7 @@ class TensorRTBackend(Backend):
 
     def __init__(self, bundle: Bundle, *, gpu: int = 0) -> None:
         self._bundle = bundle
-        self._gpu = gpu
+        self._gpu = self.gpu = gpu
         self._session: _Session | None = None
         self._release: Callable[[], Any] = lambda: None
 
@@ -72,27 +71,20 @@ class TensorRTBackend(Backend):
         return self._session.record.runtime if self._session else "tensorrt"
 
     @property
-    def gpu(self) -> int:
-        return self._gpu
-
-    @property
     def fix(self) -> str:
         return f'use device="cpu", or build engines again: {_build(self._bundle, None)}'
-
-    @property
-    def window_limits(self) -> LrProfile | None:
-        return self._session.record.profile if self._session else None
 
     def activate_impl(self) -> None:
         record, library, properties = select_engines(self._bundle, gpu=self._gpu)
         cuda = CudaGpu.open(self._gpu)
         self._session = _Session(self._bundle, record, library, properties, cuda)
+        self.window_limits = record.profile
         # Called by Python too: a backend that nobody closed must not keep the GPU's memory.
         self._release = release = weakref.finalize(self, self._session.close)
         release.atexit = False
 
     def deactivate_impl(self) -> None:
-        self._session = None
+        self._session = self.window_limits = None
         self._release()
 
     def encode_impl(self, lr: Floats) -> EncodedImage:

@@ -142,7 +142,8 @@ class LowResolution:
     @functools.cached_property
     def conversion(self) -> ColourConversion | None:
         """Converts its colours to sRGB for the network and back; None if they are sRGB."""
-        return conversion_for(self.kind.icc_profile, channels=self.kind.colours)
+        profile = self.kind.icc_profile
+        return None if profile is None else conversion_for(profile, channels=self.kind.colours)
 
     @property
     def padded_height(self) -> int:

@@ -392,7 +392,6 @@ def make_request(
         BundleError.
     """
     from srflow_sdk.drawing.temperature import Temperature
-    from srflow_sdk.drawing.wrapping import margins_for
 
     samples = options.numbers(n, least=2 if reduce else 1)
     if options.value_range is not None:
@@ -405,8 +404,11 @@ def make_request(
         )
     scale, *size = options.output_of(manifest, height=height, width=width)
     tau = options.tau_for(manifest)
-    unit = manifest.size_multiple
-    margins = margins_for(options.wrap or "", (height, width), size, manifest)
+    margins: tuple[int, ...] = (0, 0)
+    if options.wrap:
+        from srflow_sdk.drawing.wrapping import margins_for
+
+        margins = margins_for(options.wrap, (height, width), size, manifest)
     return Request(
         options=options,
         temperature=Temperature(
@@ -414,7 +416,7 @@ def make_request(
             default=manifest.default_tau,
             height=height,
             width=width,
-            multiple=unit,
+            multiple=manifest.size_multiple,
             margins=margins,
         ),
         samples=samples,

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from contextvars import copy_context
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn, TypeVar
@@ -44,12 +45,15 @@ from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import FLOAT32, Floats, ImageKind, Pixels, from_unit, luma
 from srflow_sdk.system.hardware import CAN_RETURN_MEMORY, available_memory, gpu_free_memory
-from srflow_sdk.system.interrupts import Threads, cancelled_by, stop_if_set
+from srflow_sdk.system.interrupts import begin_in_thread, cancelled_by, stop_if_set
 
 _LARGEST = 65504  # of float16; a picture's values are in [0, 1], or little beyond
 _LITTLE = 96 * 96  # pixels of a window, of which two samples are computed at once
 _MOST_KEPT = 1 << 30  # bytes of conditioning in main memory
 _THREADS = 8  # that finish outputs at a time, if there are so many
+Noise = Callable[[], dict[int, Floats]]
+"""What waits for the latents of a drawing, by level."""
+
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
@@ -103,23 +107,20 @@ def draw_tiles(
         for row, below in zip(rows, [*rows[1:], None], strict=True):
             bands = _draw_bands(lr, painter, row, request, kept, tell)
             drawn += len(row) * request.draws
-            _wait(finishing)
+            for finished in finishing:
+                finished.result()
             finishing = [
                 pool.submit(output.push, band) for output, band in zip(outputs, bands, strict=True)
             ]
             next_top = lr.height if below is None else below[0].window.top
             needed_from = (output.needed_from for output in outputs)
             lr.forget(min(next_top - request.temperature.reach, *needed_from))
-        _wait(finishing)
+        for finished in finishing:
+            finished.result()
     for parts, write in zip(wrapped, writes, strict=False):
         picture = np.concatenate(parts)
         write(cut_margins(picture, (request.height, request.width), request.lr_size))
     return [None if output.meter is None else output.meter.db for output in outputs]
-
-
-def _wait(futures: Sequence[Future[None]]) -> None:
-    for future in futures:
-        future.result()
 
 
 def _draw_bands(
@@ -470,25 +471,21 @@ class Painter:
         at_once = backend.samples_at_once and len(draws) > 1 and lr[0].size <= _LITTLE
         # What devices draw themselves does not repeat.
         by_device = backend.gpu is not None and request.latents is None and not request.options.wrap
-        threads = Threads()
 
-        def begin_noise(drawing: Drawing) -> Callable[[], dict[int, Floats]]:
-            return threads.begin(lambda: _make_noise(drawing, request, tile))
+        def begin_noise(drawing: Drawing) -> Noise:
+            return begin_in_thread(functools.partial(_make_noise, drawing, request, tile), threads)
 
-        def begin(
-            drawing: Drawing, noise: Callable[[], dict[int, Floats]] | None = None
-        ) -> Callable[[], Pixels]:
+        def begin(drawing: Drawing, noise: Noise | None = None) -> Callable[[], Pixels]:
             if by_device:
                 return backend.begin(conditioning, drawing)
-            latents = noise or begin_noise(drawing)
+            draw_core = functools.partial(
+                _draw_core, backend, conditioning, noise or begin_noise(drawing), drawing
+            )
+            if not at_once:
+                return draw_core
+            return begin_in_thread(functools.partial(copy_context().run, draw_core), threads)
 
-            def draw_core() -> Pixels:
-                return _draw_core(backend, conditioning, latents(), drawing)
-
-            context = copy_context()
-            return threads.begin(lambda: context.run(draw_core)) if at_once else draw_core
-
-        with threads:
+        with ExitStack() as threads:
             stop_if_set(cancel)
             with cancelled_by(cancel):
                 first = self._make_drawing(tile, request, *draws[0], finish)
@@ -550,9 +547,8 @@ class Painter:
             )
             if fp32 is not None:
                 drawing = self._make_drawing(tile, request, sample, temperature)
-                core = _draw_core(
-                    fp32, fp32.encode(lr[None]), _make_noise(drawing, request, tile), drawing
-                )
+                noise = functools.partial(_make_noise, drawing, request, tile)
+                core = _draw_core(fp32, fp32.encode(lr[None]), noise, drawing)
                 if is_usable(core):
                     return core
                 also = ", in float32 too"
@@ -634,9 +630,9 @@ def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, Flo
 
 
 def _draw_core(
-    backend: Backend, conditioning: Conditioning, noise: dict[int, Floats], drawing: Drawing
+    backend: Backend, conditioning: Conditioning, noise: Noise, drawing: Drawing
 ) -> Floats:
-    (picture,) = backend.sample(conditioning, noise, drawing.tau)
+    (picture,) = backend.sample(conditioning, noise(), drawing.tau)
     core: Floats = picture.transpose(1, 2, 0)[drawing.core.slices]
     return core
 

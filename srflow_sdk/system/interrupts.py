@@ -80,7 +80,7 @@ def interruptible(call: Callable[[], _T], *, stop: Callable[[], None]) -> _T:
     event = _event.get()
     if event is None and threading.current_thread() is not threading.main_thread():
         return call()  # handlers only run in the main thread
-    thread, ended = _begun(call)
+    thread, ended = _start(call)
     # on Windows no signal ends a longer wait
     wait = None if event is None and os.name == "posix" else _POLL_S
     try:
@@ -112,7 +112,7 @@ def abandonable(
     """
     from concurrent import futures
 
-    event, (_, ended) = _event.get(), _begun(call)
+    event, (_, ended) = _event.get(), _start(call)
     end = math.inf if seconds is None else time.monotonic() + seconds
     late: Exception = TimeoutError()
     try:
@@ -128,30 +128,18 @@ def abandonable(
         raise
 
 
-class Threads:
-    """Calls in threads of their own. When this context ends, they have ended.
+def begin_in_thread(call: Callable[[], _T], stack: contextlib.ExitStack) -> Callable[[], _T]:
+    """Begin a call, and return what waits for its result, once.
 
-    A signal in the main thread leaves no lock held, as one in an executor's `submit` may.
+    When the stack's block ends, the call has ended. A signal in the main thread leaves no lock
+    held, as one in an executor's `submit` may.
     """
-
-    def __init__(self) -> None:
-        self._begun: list[threading.Thread] = []
-
-    def __enter__(self) -> Threads:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for thread in self._begun:
-            thread.join()
-
-    def begin(self, call: Callable[[], _T]) -> Callable[[], _T]:
-        """Begin a call. What is returned waits for its result, once."""
-        thread, ended = _begun(call)
-        self._begun.append(thread)
-        return lambda: ended.get().result()
+    thread, ended = _start(call)
+    stack.callback(thread.join)
+    return lambda: ended.get().result()
 
 
-def _begun(call: Callable[[], _T]) -> tuple[threading.Thread, SimpleQueue[Future[_T]]]:
+def _start(call: Callable[[], _T]) -> tuple[threading.Thread, SimpleQueue[Future[_T]]]:
     """Start a call in a thread, and return it and the queue that gets its result.
 
     A signal cannot leave the queue's lock held.

@@ -216,7 +216,7 @@ FULL_SIZE = 16_896 * 256**2  # bytes of the conditioning of 256×256 pixels, ful
     ],
 )
 def test_what_is_kept_follows_the_memory_that_is_free(flow, monkeypatch, gpu, free, least, most):
-    monkeypatch.setattr(type(flow._painter.backend), "gpu", gpu)
+    monkeypatch.setattr(flow._painter.backend, "gpu", gpu)
     for name in ("available_memory", "gpu_free_memory"):
         monkeypatch.setattr(f"srflow_sdk.drawing.painter.{name}", lambda *_: free)
     assert least <= flow._painter.conditioning_budget() <= most
@@ -225,7 +225,7 @@ def test_what_is_kept_follows_the_memory_that_is_free(flow, monkeypatch, gpu, fr
 def test_what_the_backend_holds_of_a_gpu_does_not_make_the_next_pictures_tiles_smaller(
     flow, monkeypatch
 ):
-    monkeypatch.setattr(type(flow._painter.backend), "gpu", 0)
+    monkeypatch.setattr(flow._painter.backend, "gpu", 0)
     free = iter([4 << 30, 1 << 30])
     monkeypatch.setattr("srflow_sdk.drawing.painter.gpu_free_memory", lambda _gpu: next(free))
     assert len({flow._painter.choose_core(4000, 4000) for _ in range(2)}) == 1
@@ -292,6 +292,6 @@ def test_two_samples_of_a_small_tile_run_at_once_by_two_threads(
 
 def test_an_encoder_that_fails_ends_the_samples_that_wait_for_it(monkeypatch, tiny_bundle, floats):
     with small_device(monkeypatch, tiny_bundle, 16, encode_limit=1) as opened:
-        monkeypatch.setattr(SmallDevice, "samples_at_once", True)
+        opened._painter.backend.samples_at_once = True
         with pytest.raises(OutOfMemoryError, match="the smallest possible"):
             opened.encode(floats, memory_budget=0).samples(4)
