@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+import struct
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from srflow_sdk._checks import flag, whole
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files.tiff import forget_resolution
 from srflow_sdk.system import libvips
 from srflow_sdk.system.local_files import check_replaceable
 
@@ -29,8 +32,26 @@ SNIFFED_BYTES = 1 << 16
 _MAX_WIDTH = (
     625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
 )
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEIF = rb".{4}ftyp(?:.{4}){0,60}?"
+_NO_CHROMA = rb"colrnclx.{4}\0\0"  # RGB as it is
 _ANIMATED_HEIF = rb".{4}ftyp(?:avis|hevc|msf1)"
+
+
+def _forget_png_resolution(descriptor: int) -> None:
+    """Make a complete PNG say that its pixels are square, without a resolution.
+
+    Nothing has to move.
+    """
+    with os.fdopen(os.dup(descriptor), "r+b") as file:
+        at = len(_PNG_SIGNATURE)
+        square = b"pHYs" + struct.pack(">IIB", 1, 1, 0)
+        while file.seek(at) and len(head := file.read(8)) == 8:
+            if head[4:] == square[:4]:
+                file.seek(-4, os.SEEK_CUR)
+                file.write(square + struct.pack(">I", zlib.crc32(square)))
+                break
+            at += int.from_bytes(head[:4], "big") + 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +76,14 @@ class Format:
         max_xmp: bytes of the largest XMP packet.
         holds_float: whether float32 stays float32.
         holds_gray: whether gray stays gray; otherwise it becomes RGB.
+        holds_iptc: whether it has a place for IPTC's records.
+        has_directories: whether its tags are in directories, which :mod:`srflow_sdk.files.tiff`
+            reads and adds to. Such a file can hold values in their own units.
+        forget_resolution: makes a complete file say that its pixels are square, by its
+            descriptor; None: the format has no place for a resolution but EXIF.
         losses: whether it always loses detail, never, or as asked for.
+        lossless: what is in the first bytes of files that lost nothing, as a regular expression.
+            Of others the bits a pixel tell how much was lost.
     """
 
     name: str
@@ -76,19 +104,24 @@ class Format:
     holds_float: bool = False
     holds_alpha: bool = True
     holds_gray: bool = True
+    holds_iptc: bool = False
+    has_directories: bool = False
+    forget_resolution: Callable[[int], None] | None = None
     losses: Literal["always", "never", "optional"] = "never"
+    lossless: bytes = b""
 
 
 FORMATS = (
     Format(
         name="PNG",
         endings=(".png",),
-        begins=rb"\x89PNG\r\n\x1a\n",
+        begins=_PNG_SIGNATURE,
         loader="pngload",
         saver="pngsave",
         # 6 % larger than the smallest, in half the time
         options={"compression": 3, "filter": "sub"},
         bits=16,
+        forget_resolution=_forget_png_resolution,
     ),
     Format(
         name="JPEG",
@@ -102,6 +135,7 @@ FORMATS = (
         max_side=65_500,
         max_xmp=65_000,  # it has one segment for it
         holds_alpha=False,
+        holds_iptc=True,
         losses="always",
     ),
     Format(
@@ -116,6 +150,7 @@ FORMATS = (
         max_side=16_383,
         holds_gray=False,
         losses="optional",
+        lossless=b"VP8L",
     ),
     Format(
         name="TIFF",
@@ -127,6 +162,8 @@ FORMATS = (
         options={"compression": "deflate", "level": 3, "predictor": "horizontal"},
         bits=16,
         holds_float=True,
+        has_directories=True,
+        forget_resolution=forget_resolution,
     ),
     Format(
         name="GIF",
@@ -154,6 +191,7 @@ FORMATS = (
         max_side=65_536,
         holds_gray=False,
         losses="optional",
+        lossless=_NO_CHROMA,
     ),
     Format(
         name="HEIC",
@@ -164,6 +202,7 @@ FORMATS = (
         extra="heic",
         # the second has an encoder, too: what an app may have installed
         decoders=("pi_heif", "pillow_heif"),
+        lossless=_NO_CHROMA,
     ),
 )
 READABLE = tuple(ending for each in FORMATS for ending in each.endings)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import struct
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +30,6 @@ _THUMBNAIL_PREFIX = "exif-ifd1-"
 # how JPEGs store it: one of Photoshop's image resources
 _PHOTOSHOP = b"Photoshop 3.0\0"
 _IPTC = b"8BIM\4\4\0\0"
-_PNG_SIGNATURE = 8
 _COLOUR_SPACE = "exif-ifd2-ColorSpace"
 _SRGB = "1 (sRGB, Short, 1 components, 2 bytes)"
 
@@ -135,14 +132,15 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
             has_profile = False
     if metadata.xmp is not None and _fits(metadata.xmp, "xmp", path, kind.max_xmp):
         image.set_type(pyvips.GValue.blob_type, "xmp-data", metadata.xmp)
-    records = metadata.iptc if kind.saver == "jpegsave" else None
+    records = metadata.iptc if kind.holds_iptc else None
     if records is not None and _fits(records, "iptc", path):
         resource = (
             _PHOTOSHOP + _IPTC + struct.pack(">I", len(records)) + records + bytes(len(records) % 2)
         )
         image.set_type(pyvips.GValue.blob_type, "iptc-data", resource)
-    block = None if metadata.exif is None else exif.edit_block(metadata.exif, resolution)
-    block = None if kind.saver == "tiffsave" else block  # see tiff.append_tags
+    block = None
+    if metadata.exif is not None and not kind.has_directories:
+        block = exif.edit_block(metadata.exif, resolution)
     loaded = (
         _load_block(block)
         if block is not None and _fits(block, "exif", path, exif.MAX_BYTES)
@@ -160,9 +158,7 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
     # libvips would write an EXIF block in any case. WebP, JPEG and AVIF need one for the
     # resolution.
-    needs_exif = metadata.exif or (
-        metadata.resolution and kind.saver not in ("pngsave", "tiffsave")
-    )
+    needs_exif = metadata.exif or (metadata.resolution and kind.forget_resolution is None)
     return image, "all" if needs_exif else "xmp:iptc:icc:other"
 
 
@@ -226,19 +222,3 @@ def _load_block(block: bytes) -> Any | None:
 def _declared_bytes(profile: bytes) -> int:
     """The length in bytes that the profile declares."""
     return int.from_bytes(profile[:4], "big")
-
-
-def forget_png_resolution(descriptor: int) -> None:
-    """Make a complete PNG say that its pixels are square, without a resolution.
-
-    Nothing has to move.
-    """
-    with os.fdopen(os.dup(descriptor), "r+b") as file:
-        at = _PNG_SIGNATURE
-        square = b"pHYs" + struct.pack(">IIB", 1, 1, 0)
-        while file.seek(at) and len(head := file.read(8)) == 8:
-            if head[4:] == square[:4]:
-                file.seek(-4, os.SEEK_CUR)
-                file.write(square + struct.pack(">I", zlib.crc32(square)))
-                break
-            at += int.from_bytes(head[:4], "big") + 12

@@ -126,8 +126,8 @@ def read_provenance(path: PathLike) -> Provenance | None:
     """
     source = _inspect(Path(path))
     packet = libvips.get_field(_opened(source), "xmp-data")
-    if source.kind.name == "GIF" and (animation := Animation.in_file(source.path)) is not None:
-        packet = animation.info.get("comment")
+    if packet is None and (animation := Animation.in_file(source.path)) is not None:
+        packet = animation.info.get("comment")  # of a GIF
     return parse_provenance(packet) if isinstance(packet, bytes) else None
 
 
@@ -286,7 +286,7 @@ def _inspect(path: Path, *, raw: bool = False) -> _Source:
         if name is None:
             raise ImageError(f"{path}: this is not an image file in a supported format")
         raise ImageError(f"{path}: {name} files are not supported; convert it to PNG or TIFF")
-    tiff = read_tiff(path, raw=raw) if kind.loader == "tiffload" else Tiff()
+    tiff = read_tiff(path, raw=raw) if kind.has_directories else Tiff()
     animated = re.match(kind.animated, head, re.DOTALL) is not None
     return _Source(path=path, stamp=stamp, kind=kind, animated=animated, tiff=tiff)
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import tiff
 from srflow_sdk.files.formats import PathLike, check_writable, format_of, save_options
-from srflow_sdk.files.metadata import Metadata, attach, forget_png_resolution
+from srflow_sdk.files.metadata import Metadata, attach
 from srflow_sdk.files.provenance import Provenance, add_provenance, remove_stale
 from srflow_sdk.files.reading import RAW_DTYPES
 from srflow_sdk.pixels.in_memory import from_unit
@@ -120,7 +120,7 @@ class ImageWriter:
             self._stored = np.dtype(
                 np.uint8 if self._dtype == np.uint8 or self._format.bits == 8 else np.uint16
             )
-        if raw and self._format.saver != "tiffsave":
+        if raw and not self._format.has_directories:
             raise ArgumentError(
                 f"{target}: values in their own units are written as TIFF; end its name in .tif"
             )
@@ -225,14 +225,12 @@ class ImageWriter:
             raise self._error(self._failure)
         block = self._metadata.exif
         geo = self._metadata.geo
-        saver = self._format.saver
+        forget_resolution = self._format.forget_resolution
         # change what libvips wrote: no resolution if there is none, and EXIF and a place in TIFF
         try:
-            if self._metadata.resolution is None and saver in ("pngsave", "tiffsave"):
-                (forget_png_resolution if saver == "pngsave" else tiff.forget_resolution)(
-                    self._descriptor
-                )
-            if saver != "tiffsave":
+            if self._metadata.resolution is None and forget_resolution is not None:
+                forget_resolution(self._descriptor)
+            if not self._format.has_directories:
                 if geo is not None:
                     _LOGGER.warning(
                         "%s: GeoTIFF's tags left out: only TIFF holds them", self._target
@@ -315,7 +313,7 @@ class ImageWriter:
         if self._raw and (channels != 3 or dtype.name not in _PICTURE_DTYPES):
             interpretation = "multiband"
         options = dict(self._options)
-        if self._format.saver == "tiffsave":
+        if self._format.has_directories:
             options["bigtiff"] = int(np.prod(self._shape)) * dtype.itemsize > _BIGTIFF_BYTES
         source = pyvips.Source.new_from_descriptor(self._read_end)
         image = pyvips.Image.pngload_source(

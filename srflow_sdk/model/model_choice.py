@@ -240,15 +240,12 @@ def _of_file(path: Path) -> tuple[int | None, str | None, int]:
         head = file.read(SNIFFED_BYTES)
         size = os.fstat(file.fileno()).st_size
         kind = recognise(head, name=path.name)
-        name = "" if kind is None else kind.name
-        # no chroma: of RGB as it is
-        lossless = b"VP8L" in head or re.search(rb"colrnclx.{4}\0\0", head, re.DOTALL)
-        if name == "JPEG":
+        if kind is not None and kind.name == "JPEG":
             file.seek(0)
             with JpegImageFile(file) as image:
                 return _quality_in(image), None, 0
-        if name in ("WebP", "AVIF", "HEIC") and not lossless:
-            return None, name, size
+        if kind is not None and not re.search(kind.lossless, head, re.DOTALL):
+            return None, kind.name, size
     return None, None, 0
 
 

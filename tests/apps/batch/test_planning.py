@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from srflow_apps.batch.choices import FORMATS
 from srflow_apps.batch.jobs import Job
 from srflow_apps.batch.plan import (
     Inputs,
@@ -20,6 +21,7 @@ from srflow_apps.batch.plan import (
     plan_outputs,
 )
 from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.files import formats
 
 from .conftest import tree
 
@@ -333,3 +335,8 @@ def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
         check("big.png", "dir.png")
     with pytest.raises(ArgumentError, match=r"the report .* would replace"):
         check("big.png", "a.jpg")
+
+
+def test_the_formats_to_choose_from_are_those_that_have_a_saver() -> None:
+    written = [row.endings[0] for row in formats.FORMATS if row.saver]
+    assert [f".{name}" for name in FORMATS] == written
