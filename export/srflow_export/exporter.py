@@ -532,6 +532,7 @@ def _manifest(
         plugins=options.plugins,
         reduction=reduction_of(notes),
         removes_damage=notes.get("removes_damage") is True,
+        made_for=notes.get("made_for", ""),
         model=config.to_dict(),
         provenance=_provenance(checkpoint, options, notes=notes),
     )

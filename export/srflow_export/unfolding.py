@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -98,10 +99,12 @@ def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> st
         "sha256": bundle.model_sha256,
         "provenance": manifest.provenance,
     }
-    notes = {"bundle": origin}
+    notes: dict[str, Any] = {"bundle": origin}
     notes |= {
         name: getattr(manifest, name) for name in ("reduction", "removes_damage", *SAMPLING_NOTES)
     }
+    if manifest.made_for:
+        notes["made_for"] = manifest.made_for
     try:
         save_checkpoint(target, network, notes=notes)
         if beside is not None:

@@ -152,6 +152,8 @@ class Manifest:
             MATLAB's imresize.
         removes_damage: true if those LR images were damaged, as by noise and JPEG, so that pictures
             rightly do not reduce to inputs.
+        made_for: the kind of pictures that it suits, of KINDS in model_choice.py; "", and not in
+            the file: "damaged" if it removes damage, otherwise "clean".
         intervals: how :meth:`Encoding.interval` makes intervals; None, and not in the file: nobody
             has calibrated them.
         model: the network's whole configuration, JSON values only.
@@ -187,6 +189,7 @@ class Manifest:
     auto_tau: bool = False
     reduction: Reduction = "bicubic"
     removes_damage: bool = False
+    made_for: str = ""
     intervals: Intervals | None = None
     model: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -208,6 +211,11 @@ class Manifest:
         return REQUIRED_FILES if self.precision == "fp32" else None
 
     @property
+    def kind(self) -> str:
+        """The kind of pictures that it suits, such as "clean"."""
+        return self.made_for or ("damaged" if self.removes_damage else "clean")
+
+    @property
     def _name_and_digest(self) -> str:
         """What provenance records of a model that cleaned a picture."""
         return f"{self.name} {self.digest}"
@@ -222,6 +230,8 @@ class Manifest:
             content = json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
             if self.intervals is None:
                 del content["intervals"]
+            if not self.made_for:
+                del content["made_for"]
             content["digest"] = manifest_digest(content)
             return json.dumps(content, indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError, RecursionError) as error:

@@ -1,4 +1,8 @@
-"""Which model suits a picture: by the scale, and by the damage that it shows."""
+"""Which model suits a picture: by the scale, and by the kind of picture that it shows to be.
+
+A model for a new kind of pictures is a folder in `models/`, whose manifest names the kind, and a
+row of :data:`KINDS`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import operator
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,8 @@ from srflow_sdk.pixels.in_memory import Pixels, unpacked
 from srflow_sdk.system.local_files import open_regular
 
 BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture
+CLEAN = "clean"
+DAMAGED = "damaged"
 NO_DAMAGE = "no damage found"
 STAYS_SOFT = "; it stays soft"
 _STANDARD_LUMA_SUM = 3688  # of JPEG's table K.1 (ITU-T T.81, Annex K), which is that of quality 50
@@ -87,7 +93,7 @@ def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[
     if len(bundles) == 1:
         return bundles
     if cleaner := max(
-        (one for one in bundles if one.manifest.removes_damage), key=_scale, default=None
+        (one for one in bundles if one.manifest.kind == DAMAGED), key=_scale, default=None
     ):
         bundles = [
             replace(one, _cleaner=cleaner) if _scale(one) > _scale(cleaner) else one
@@ -105,22 +111,20 @@ def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[
             f"scale is {scale:g}, but {there}, upscale an output again, or name a bundle of your "
             "own"
         )
-    clean, damaged = _choose_bundles(bundles, scale or bundles[0].manifest.scale)
-    return [clean] if damaged is clean else [clean, damaged]
+    chosen = _choose_bundles(bundles, scale or bundles[0].manifest.scale)
+    return list({id(one): one for one in chosen.values()}.values())
 
 
-def _choose_bundles(bundles: Sequence[Bundle], scale: float) -> list[Bundle]:
-    """Choose the models for clean and for damaged pictures: the smallest that enlarge so much.
+def _choose_bundles(bundles: Sequence[Bundle], scale: float) -> dict[str, Bundle]:
+    """Choose a model for each kind of pictures, the smallest that enlarges so much.
 
-    The largest if none does.
+    The largest if none does; for kinds that none of these is made for, that for clean ones.
     """
     in_order = sorted(bundles, key=_scale)
     enough = [one for one in in_order if _scale(one) >= min(scale, _scale(in_order[-1]))]
-    kinds = (
-        [one for one in enough if one.manifest.removes_damage == damaged]
-        for damaged in (False, True)
-    )
-    return [(kind or enough)[0] for kind in kinds]
+    smallest = {one.manifest.kind: one for one in reversed(enough)}
+    clean = smallest.get(CLEAN, enough[0])
+    return {kind: smallest.get(kind, clean) for kind in (CLEAN, *KINDS)}
 
 
 def choose_model(
@@ -131,12 +135,10 @@ def choose_model(
     max_pixels: int = MAX_PIXELS,
     cancel: threading.Event | None = None,
 ) -> ModelChoice:
-    """Choose the smallest model that enlarges so much.
+    """Choose the smallest model that enlarges so much, of those for this kind of picture.
 
-    For a damaged or soft picture, it is one of those that remove damage.
-
-    Where no model of its kind enlarges so much, the largest one that removes damage draws the
-    picture first, in its own size.
+    A damaged or soft picture is a kind. Where no model for it enlarges so much, the largest one
+    for damaged pictures draws the picture first, in its own size.
 
     Args:
         picture: as for :meth:`Upscaler.upscale`: a path, a file's bytes, a file object (which is
@@ -164,26 +166,43 @@ def choose_model(
     bundles = needed(bundles_of(among), scale)
     if len(bundles) == 1 and bundles[0]._cleaner is None:
         return ModelChoice(name=bundles[0].manifest.name, why="")
-    seen, (height, width) = see_damage(picture, max_pixels=max_pixels, cancel=cancel)
-    if isinstance(scale, OutputSize):
-        times = scale.scale_for(height=height, width=width)
-        bundles = _choose_bundles(
-            bundles, min(times, bundles[0].manifest.scale) if scale.max_side else times
-        )
-    suits = bundles[-1 if seen else 0]
-    cleaner = suits._cleaner.manifest.name if seen and suits._cleaner is not None else None
-    return ModelChoice(name=suits.manifest.name, why=seen or NO_DAMAGE, cleaner=cleaner)
+    seen = look_at(picture, max_pixels=max_pixels, cancel=cancel)
+    shown = ((kind, shown_by(seen)) for kind, shown_by in KINDS.items())
+    kind, why = next((one for one in shown if one[1]), (CLEAN, NO_DAMAGE))
+    usual = bundles[0].manifest.scale
+    times = scale or usual
+    if isinstance(times, OutputSize):
+        asked = times.scale_for(height=seen.height, width=seen.width)
+        times = min(asked, usual) if times.max_side else asked
+    suits = _choose_bundles(bundles, times)[kind]
+    cleaner = None
+    if kind == DAMAGED and suits._cleaner is not None:
+        cleaner = suits._cleaner.manifest.name
+    return ModelChoice(name=suits.manifest.name, why=why, cleaner=cleaner)
 
 
-def see_damage(
-    picture: AnyImage, *, max_pixels: int = MAX_PIXELS, cancel: threading.Event | None = None
-) -> tuple[str, tuple[int, int]]:
-    """Say in a few words what is wrong with a picture, "" if nothing certainly is.
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a picture and its file show.
 
-    And give its height and width.
-
-    picture, max_pixels, cancel, Raises: as of :func:`choose_model`.
+    Attributes:
+        quality: of a JPEG.
+        lossy: the format of another file that lost detail.
+        bits: of such a file, a pixel.
     """
+
+    height: int
+    width: int
+    damage: Damage
+    quality: int | None
+    lossy: str | None
+    bits: float
+
+
+def look_at(
+    picture: AnyImage, *, max_pixels: int = MAX_PIXELS, cancel: threading.Event | None = None
+) -> Seen:
+    """Measure a picture. Arguments, and what is raised, are as of :func:`choose_model`."""
     strips: Iterator[Pixels]
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
@@ -202,30 +221,40 @@ def see_damage(
             strips = strips_of(pixels)
             _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(source, "filename", "") or "")))
             quality = _quality_in(source)
-        damage = measure_damage(strips, cancel=cancel)
-        bits = 8 * nbytes / (height * width)
-        if quality is not None and quality < _GOOD_QUALITY:
-            seen = f"JPEG of quality {quality}"
-        elif lossy is not None and bits < _GOOD_BITS:
-            seen = f"{lossy} of {bits:.1f} bits a pixel"
-        else:
-            seen = _certain(damage, lossy)
-    if seen and damage.sharp < _SOFT and damage.sharp_at_half < _STAYS_SOFT:
-        seen += STAYS_SOFT
-    return seen, (height, width)
+        return Seen(
+            height=height,
+            width=width,
+            damage=measure_damage(strips, cancel=cancel),
+            quality=quality,
+            lossy=lossy,
+            bits=8 * nbytes / (height * width),
+        )
 
 
-def _certain(damage: Damage, lossy: str | None) -> str:
-    """What the measurements of a file of this format show beyond doubt, in words."""
-    if lossy is None and damage.grid > _CERTAIN_GRID:  # the others have blocks of their own
-        return "blocks of 8×8, as of a JPEG"
-    if damage.noise > _NOISY and damage.white > _WHITE:
-        return f"noise of {damage.noise:.0f}/255"
-    if damage.dots > _DOTTED:
-        return "black and white dots"
-    if damage.sharp < _SOFT:
-        return "soft: no sharp edge"
-    return ""
+def name_damage(seen: Seen) -> str:
+    """Say in a few words what is wrong with a picture, "" if nothing certainly is."""
+    damage = seen.damage
+    if seen.quality is not None and seen.quality < _GOOD_QUALITY:
+        words = f"JPEG of quality {seen.quality}"
+    elif seen.lossy is not None and seen.bits < _GOOD_BITS:
+        words = f"{seen.lossy} of {seen.bits:.1f} bits a pixel"
+    elif seen.lossy is None and damage.grid > _CERTAIN_GRID:  # the others have blocks of their own
+        words = "blocks of 8×8, as of a JPEG"
+    elif damage.noise > _NOISY and damage.white > _WHITE:
+        words = f"noise of {damage.noise:.0f}/255"
+    elif damage.dots > _DOTTED:
+        words = "black and white dots"
+    elif damage.sharp < _SOFT:
+        words = "soft: no sharp edge"
+    else:
+        return ""
+    stays_soft = damage.sharp < _SOFT and damage.sharp_at_half < _STAYS_SOFT
+    return f"{words}{STAYS_SOFT}" if stays_soft else words
+
+
+KINDS: dict[str, Callable[[Seen], str]] = {DAMAGED: name_damage}
+"""Kinds of pictures that models are made for, besides clean ones. Each says by what a picture shows
+to be of it, "" if it does not; the first that does decides."""
 
 
 def _of_file(path: Path) -> tuple[int | None, str | None, int]:

@@ -23,6 +23,7 @@ from srflow_sdk import (
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.files import read_image, read_provenance, write_image
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.model.model_choice import KINDS, ModelChoice
 
 from .clean_and_noisy import noisy, smooth
 from .flow_bundle import write_flow_bundle
@@ -258,6 +259,16 @@ def test_manifests_decide_not_names(tmp_path, monkeypatch):
     monkeypatch.setattr("srflow_sdk.model.bundle._EMBEDDED", tmp_path)
     assert [choose_model(picture, scale=2).name for picture in (smooth(), noisy(10))] == ["c", "b"]
     assert choose_model(noisy(10), scale=3).name == "a"
+
+
+def test_a_model_for_a_new_kind_of_pictures_is_a_bundle_and_a_row(two_models, monkeypatch):
+    write_tiny_bundle(two_models / "x4-text.srflow", name="x4-text", made_for="text")
+    pictures = smooth(), noisy(10), smooth()[:48]
+    before = [choose_model(picture).name for picture in pictures]
+    assert before == ["x4-small", "x4-photo", "x4-small"]  # nothing shows to be text yet
+    monkeypatch.setitem(KINDS, "text", lambda seen: "letters" if seen.height == 48 else "")
+    assert [choose_model(picture).name for picture in pictures[:2]] == before[:2]
+    assert choose_model(pictures[2]) == ModelChoice(name="x4-text", why="letters")
 
 
 def test_a_damaged_picture_is_cleaned_before_a_model_for_clean_ones_enlarges_it(

@@ -18,7 +18,8 @@ from srflow_sdk.model.model_choice import (
     STAYS_SOFT,
     ModelChoice,
     choose_model,
-    see_damage,
+    look_at,
+    name_damage,
 )
 from srflow_sdk.upscaler import Upscaler
 
@@ -76,7 +77,7 @@ class Models:
         if file.why is not None:
             self.say(file.drawn_by)
         elif self.named and self.bundles[str(file.model)].manifest.removes_damage:
-            seen, _ = see_damage(local, max_pixels=self._max_pixels, cancel=cancel)
+            seen = name_damage(look_at(local, max_pixels=self._max_pixels, cancel=cancel))
             if not seen:
                 self.say(
                     f"{file.source}: {NO_DAMAGE}: without --model, a model for clean pictures "
