@@ -24,7 +24,7 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.files.formats import WriteOptions
 from srflow_sdk.files.provenance import Provenance, add_provenance
 from srflow_sdk.pixels.in_memory import PILLOW_ERRORS
-from srflow_sdk.system.local_files import open_regular, replacing
+from srflow_sdk.system.local_files import open_regular, replacing, writing_errors
 
 _READERS: dict[bytes, Any] = {
     b"GIF8": GifImageFile,
@@ -88,26 +88,26 @@ class Animation:
         has_still = self.info.get("default_image", False)  # it is shown where animations are not
         if self.kind == "GIF":
             frames = self._in_palette(frames)
-        try:
-            with replacing(target) as descriptor, os.fdopen(os.dup(descriptor), "wb") as file:
-                frames[0].save(
-                    file,
-                    self.kind,
-                    save_all=True,
-                    append_images=frames[1:],
-                    duration=[shown_ms for _, shown_ms in self.frames()][has_still:],
-                    loop=self.info.get("loop"),  # None in a GIF that is shown once
-                    default_image=has_still,
-                    icc_profile=self.info.get("icc_profile"),
-                    quality=options.quality or 95,
-                    lossless=options.lossless,
-                    comment=packet,  # of a GIF
-                    xmp=packet,  # of a WebP
-                    pnginfo=text,
-                )
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise ImageError(f"{target} cannot be written: {why}") from error
+        with (
+            writing_errors(target),
+            replacing(target) as descriptor,
+            os.fdopen(os.dup(descriptor), "wb") as file,
+        ):
+            frames[0].save(
+                file,
+                self.kind,
+                save_all=True,
+                append_images=frames[1:],
+                duration=[shown_ms for _, shown_ms in self.frames()][has_still:],
+                loop=self.info.get("loop"),  # None in a GIF that is shown once
+                default_image=has_still,
+                icc_profile=self.info.get("icc_profile"),
+                quality=options.quality or 95,
+                lossless=options.lossless,
+                comment=packet,  # of a GIF
+                xmp=packet,  # of a WebP
+                pnginfo=text,
+            )
 
     def _in_palette(self, frames: Sequence[Image.Image]) -> list[Image.Image]:
         """The frames as those of a GIF; what is more than half transparent is so whole."""

@@ -15,7 +15,7 @@ from srflow_sdk._checks import flag, whole
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files.tiff import forget_resolution
 from srflow_sdk.system import libvips
-from srflow_sdk.system.local_files import check_replaceable
+from srflow_sdk.system.local_files import check_replaceable, writing_errors
 
 PathLike = str | os.PathLike[str]
 
@@ -306,10 +306,8 @@ def check_writable(
     Return its ending. Raises: ArgumentError, ImageError.
     """
     kind = format_of(path)
-    try:
+    with writing_errors(path):
         check_replaceable(Path(path))
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror}") from error
     if channels in (2, 4) and not kind.holds_alpha:
         raise ImageError(
             f"{path} cannot be written: {kind.name} has no transparency; use .png or .webp"

@@ -296,21 +296,19 @@ def _opened(source: _Source, *, access: str = "sequential") -> Any:
     with _errors_in_one_line(source.path):
         if source.kind.pillow:
             return _read_header_by_pillow(source.path, source.kind)
-        image = _load(source, access=access, fail_on="error")
+        pyvips = libvips.pyvips()
+        options = {"access": access, "fail_on": "error"}
+        if source.kind.mapped:  # a mapped file that becomes shorter ends the process
+            image = pyvips.Image.new_from_buffer(source.path.read_bytes(), "", **options)
+        else:
+            load = getattr(pyvips.Image, f"{source.kind.loader}_source")
+            with open_regular(source.path) as file:
+                image = load(pyvips.Source.new_from_descriptor(file.fileno()), **options)
         if source.tiff.exif is not None and not image.get_typeof("exif-data"):
             image = image.copy()
             # libvips turns it by that
-            image.set_type(libvips.pyvips().GValue.blob_type, "exif-data", source.tiff.exif)
+            image.set_type(pyvips.GValue.blob_type, "exif-data", source.tiff.exif)
         return image
-
-
-def _load(source: _Source, **options: str) -> Any:
-    pyvips = libvips.pyvips()
-    if source.kind.mapped:  # a mapped file that becomes shorter ends the process
-        return pyvips.Image.new_from_buffer(source.path.read_bytes(), "", **options)
-    load = getattr(pyvips.Image, f"{source.kind.loader}_source")
-    with open_regular(source.path) as file:
-        return load(pyvips.Source.new_from_descriptor(file.fileno()), **options)
 
 
 def _check_supported(source: _Source, image: Any, max_pixels: int, *, raw: bool = False) -> None:

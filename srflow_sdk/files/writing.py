@@ -23,7 +23,7 @@ from srflow_sdk.files.provenance import Provenance, add_provenance, remove_stale
 from srflow_sdk.files.reading import RAW_DTYPES
 from srflow_sdk.pixels.in_memory import from_unit
 from srflow_sdk.system import libvips
-from srflow_sdk.system.local_files import content_sha256, replacing
+from srflow_sdk.system.local_files import content_sha256, replacing, writing_errors
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -152,10 +152,8 @@ class ImageWriter:
             ">IIBBBBB", width * channels * self._stored.itemsize, height, 8, 0, 0, 0, 0
         )
         with contextlib.ExitStack() as stack:
-            try:
+            with writing_errors(self._target):
                 self._descriptor = stack.enter_context(replacing(self._target))
-            except (OSError, ValueError) as error:
-                raise self._error(getattr(error, "strerror", None) or str(error)) from error
             self._deflate = zlib.compressobj(0)
             self._read_end, self._write_end = os.pipe()
             self._thread = threading.Thread(target=self._run, name="srflow-encoder", daemon=True)
@@ -169,11 +167,8 @@ class ImageWriter:
         if raised[0] is not None:
             self._open.__exit__(*raised)
             return
-        try:
-            with self._open:
-                self.finish()
-        except OSError as error:
-            raise self._error(error.strerror or str(error)) from error
+        with writing_errors(self._target), self._open:
+            self.finish()
 
     def write_rows(self, rows: NDArray[Any]) -> None:
         """Write the next rows, h×width×channels.
@@ -227,7 +222,7 @@ class ImageWriter:
         geo = self._metadata.geo
         forget_resolution = self._format.forget_resolution
         # change what libvips wrote: no resolution if there is none, and EXIF and a place in TIFF
-        try:
+        with writing_errors(self._target):
             if self._metadata.resolution is None and forget_resolution is not None:
                 forget_resolution(self._descriptor)
             if not self._format.has_directories:
@@ -246,8 +241,6 @@ class ImageWriter:
                         what,
                     )
             os.fsync(self._descriptor)
-        except OSError as error:
-            raise self._error(error.strerror or str(error)) from error
         self._finished = True
 
     def content(self) -> tuple[int, str]:
@@ -255,13 +248,10 @@ class ImageWriter:
 
         Raises: ImageError if it cannot be read again.
         """
-        try:
-            with os.fdopen(os.dup(self._descriptor), "rb") as file:
-                file.seek(0)
-                digest = content_sha256(file)
-                return file.tell(), digest
-        except OSError as error:
-            raise self._error(error.strerror or str(error)) from error
+        with writing_errors(self._target), os.fdopen(os.dup(self._descriptor), "rb") as file:
+            file.seek(0)
+            digest = content_sha256(file)
+            return file.tell(), digest
 
     def _error(self, why: str) -> ImageError:
         return ImageError(f"{self._target} cannot be written: {why}")

@@ -23,7 +23,7 @@ from srflow_sdk.errors import ImageError
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.plain_text import short
 from srflow_sdk.system.interrupts import memory_errors_typed
-from srflow_sdk.system.local_files import open_regular, write_atomically
+from srflow_sdk.system.local_files import open_regular, write_atomically, writing_errors
 
 Levels = Mapping[int, Floats]
 
@@ -90,16 +90,12 @@ def write_file(path: Path, levels: Levels, about: Mapping[str, str]) -> None:
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)  # so that the values are aligned
     values = (array.reshape(-1).data for array in levels.values())
-    try:
+    with writing_errors(path):
         if not path.parent.is_dir():
             raise ImageError(
                 f"{path} cannot be written: the folder {path.parent} is missing; make it first"
             )
         write_atomically(path, struct.pack("<Q", len(text)), text, *values)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise ImageError(
-            f"{path} cannot be written: {getattr(error, 'strerror', None) or error}"
-        ) from error
 
 
 def read_file(path: Path) -> tuple[dict[int, Floats], dict[str, str]]:

@@ -57,7 +57,11 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Weights = Literal["fp32", "fp16"]
 Reduction = Literal["bicubic", "bilinear"]
 _T = TypeVar("_T")
-_NAME_PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}", re.ASCII)
+_NAME_PART = r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,127}"
+FILE_NAME = re.compile(f"({_NAME_PART}/)?{_NAME_PART}", re.ASCII)
+"""Names of files that a bundle may hold: `file` or `folder/file`, not hidden, without odd
+characters."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ALWAYS_WRITTEN = (
     "schema",
@@ -265,7 +269,7 @@ class Manifest:
         for name, record in manifest.files.items():
             sha256 = str(record.get("sha256"))
             nbytes = record.get("bytes")
-            if not is_plain_file_name(name):
+            if not FILE_NAME.fullmatch(name):
                 raise _bad(f"{name!a} is not a plain file name")
             if not _SHA256.fullmatch(sha256) or type(nbytes) is not int or nbytes < 0:
                 raise _bad(f"the size or sha256 of {name} is malformed")
@@ -309,15 +313,6 @@ def manifest_digest(content: Mapping[str, Any]) -> str:
         rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
     )
     return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def is_plain_file_name(name: str) -> bool:
-    """Tell if a bundle may hold a file of this name.
-
-    It is `file` or `folder/file`, not hidden, without odd characters.
-    """
-    parts = name.split("/")
-    return len(parts) <= 2 and all(_NAME_PART.fullmatch(part) for part in parts)
 
 
 def _bad(reason: str) -> BundleError:

@@ -46,7 +46,7 @@ _EDGE_STEPS = 5  # between pixels, over which an edge rises
 _LEAST_EDGE = 24.0003  # 8-bit levels
 _RAMP = 0.253  # share of the rise: less is a slope, which no lens has blurred
 _SHARP = 0.703  # share of the rise between the two pixels in the middle
-_FEWEST_EDGES = 50  # of fewer, nothing is known
+_FEWEST_EDGES = 50  # of fewer, nothing is known: they are taken for sharp
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +111,9 @@ def measure_damage(strips: Iterable[Pixels], *, cancel: threading.Event | None =
             steps[direction] += _larger_steps(lines)
             edges[0] += _edges(lines)
         edges[1] += np.add(_edges(half), _edges(half.T))
+    sharp, sharp_at_half = (
+        1.0 if count < _FEWEST_EDGES else float(steep / count) for count, steep in edges
+    )
     noise, white = _noise(noises)
     deviation = float(np.median(np.concatenate(deviations)))
     return Damage(
@@ -119,8 +122,8 @@ def measure_damage(strips: Iterable[Pixels], *, cancel: threading.Event | None =
         texture=math.sqrt(max(deviation**2 - noise**2, 0)),
         grid=_grid(steps),
         dots=float(100 * min(dots[:2]) / max(dots[2], 1)),
-        sharp=_sharp_share(*edges[0]),
-        sharp_at_half=_sharp_share(*edges[1]),
+        sharp=sharp,
+        sharp_at_half=sharp_at_half,
     )
 
 
@@ -224,8 +227,3 @@ def _edges(lines: Floats) -> tuple[int, int]:
         (rise > _LEAST_EDGE) & (middle > _RAMP * rise) & (middle > steps.max(axis=-1) - _ROUNDING)
     )
     return int(edges.sum()), int((edges & (middle > _SHARP * rise)).sum())
-
-
-def _sharp_share(edges: float, sharp: float) -> float:
-    """The share of the sharp ones among the edges; 1 if there are too few to tell."""
-    return 1.0 if edges < _FEWEST_EDGES else float(sharp / edges)

@@ -19,6 +19,8 @@ from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
+from srflow_sdk.errors import ImageError
+
 try:
     import fcntl
 except ImportError:  # Windows
@@ -88,6 +90,16 @@ def lock(descriptor: int, *, wait: bool = True) -> bool:
     except (AttributeError, OSError):  # held by another, or no locks in this system or file system
         return False
     return True
+
+
+@contextlib.contextmanager
+def writing_errors(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turn the system's errors in the block into an ImageError: the file cannot be written."""
+    try:
+        yield
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = getattr(error, "strerror", None) or error
+        raise ImageError(f"{path} cannot be written: {why}") from error
 
 
 def write_atomically(target: Path, *content: bytes | memoryview) -> None:

@@ -17,7 +17,7 @@ from srflow_export.engines.graphs import Graph, read_graph
 from srflow_export.engines.requests import EngineRequest, Library, parse_shapes
 from srflow_sdk.errors import ExportError
 from srflow_sdk.model.engine_records import LrProfile
-from srflow_sdk.model.manifest import is_plain_file_name
+from srflow_sdk.model.manifest import FILE_NAME
 from srflow_sdk.system.hardware import Gpu
 from srflow_sdk.system.local_files import file_sha256
 from tests.export.engines.conftest import REQUEST
@@ -76,7 +76,7 @@ def test_engines_for_two_gpus_are_written_and_recorded_one_of_the_inverter_too(
     contents = [(folder / name).read_bytes() for name in record.files]
     assert min(map(len, contents)) > 100_000
     assert len(set(contents)) == 3
-    assert all(is_plain_file_name(name) for name in record.files)
+    assert all(FILE_NAME.fullmatch(name) for name in record.files)
     assert [line.partition(":")[0] for line in lines if "built in" in line] == list(graphs)
 
 
