@@ -43,7 +43,7 @@ from srflow_sdk.flow.transferring import Picture, mask_of, transfer_file, transf
 from srflow_sdk.geometry.sizes import OutputSize
 from srflow_sdk.geometry.tiles import TileSize, check_tile
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.model_choice import ModelChoice, bundles_of, choose_model, needed
+from srflow_sdk.model.model_choice import ModelChoice, bundles_for, bundles_of, choose_model
 from srflow_sdk.pixels.in_memory import (
     Layout,
     StackT,
@@ -636,7 +636,7 @@ class Upscaler:
     ) -> tuple[Painter, Painter | None]:
         """Choose for a picture, None: a clean one, as :meth:`_open_painters`."""
         if picture is None:
-            return self._open_painter(needed(self._bundles.values(), scale)[0]), None
+            return self._open_painter(bundles_for(self._bundles.values(), scale)[0]), None
         bundles = self._bundles.values()
         return self._open_painters(
             choose_model(picture, scale=scale, among=bundles, max_pixels=max_pixels, cancel=cancel)

@@ -214,7 +214,7 @@ def _use_bundle(
 ) -> bool:
     """Write a second encoder or a plain file for a bundle, or add bundles to a repository."""
     for bundle in bundles:
-        Bundle._described(bundle)
+        Bundle._describe(bundle)
     _check_modules(*(_MODULES if also or plain is not None else _REPOSITORY_MODULES))
     if also:
         from srflow_export.exporter import add_int8_encoder
@@ -247,7 +247,7 @@ def _compare(models: tuple[str, str], **_: Any) -> bool:
 
 def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     """Write a bundle's network as a checkpoint, and how to train it further."""
-    Bundle._described(bundle)
+    Bundle._describe(bundle)
     _check_modules(*_MODULES)
     from srflow_export.unfolding import write_checkpoint_of
 

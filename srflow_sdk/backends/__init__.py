@@ -71,10 +71,10 @@ def open_backend(
         whole("threads", threads, least=1, also="None or ")
     one_of("precision", precision, Precision)
     for candidate in (
-        _offered(bundle) if name == "auto" and precision in ("bundle", "fastest") else ()
+        _list_devices(bundle) if name == "auto" and precision in ("bundle", "fastest") else ()
     ):
         try:
-            return _opened(bundle, candidate, threads=threads)
+            return _open_device(bundle, candidate, threads=threads)
         except (DeviceError, BundleError) as error:
             # engines may be damaged while the graphs are not
             _log.warning(_WITHOUT, candidate, error)
@@ -91,10 +91,10 @@ def open_backend(
         from srflow_sdk.backends.ways import open_measured
 
         return open_measured(bundle, name, threads=threads, precision=precision)
-    return _opened(bundle, "cpu" if name == "auto" else name, gpu=gpu, threads=threads)
+    return _open_device(bundle, "cpu" if name == "auto" else name, gpu=gpu, threads=threads)
 
 
-def _offered(bundle: Bundle) -> Iterator[DeviceName]:
+def _list_devices(bundle: Bundle) -> Iterator[DeviceName]:
     """Devices in the order of "auto", as far as can be told without starting them.
 
     Without the CPU.
@@ -119,7 +119,9 @@ def _offered(bundle: Bundle) -> Iterator[DeviceName]:
             _log.warning(_WITHOUT, device, error)
 
 
-def _opened(bundle: Bundle, device: DeviceName, *, gpu: int = 0, threads: int | None) -> Backend:
+def _open_device(
+    bundle: Bundle, device: DeviceName, *, gpu: int = 0, threads: int | None
+) -> Backend:
     """An active backend, whose picture is near the CPU's."""
     backend: Backend
     if device == "openvino":

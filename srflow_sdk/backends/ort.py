@@ -124,7 +124,7 @@ class OnnxRuntimeBackend(Backend):
     def sample_impl(
         self, conditioning: Conditioning, noise: Mapping[int, Floats], tau: float
     ) -> Floats:
-        sr: Floats = self._decoded(conditioning, noise, tau, where="cpu").numpy()
+        sr: Floats = self._decode(conditioning, noise, tau, where="cpu").numpy()
         return sr
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
@@ -132,12 +132,12 @@ class OnnxRuntimeBackend(Backend):
         if kernels is None:
             return super().begin(conditioning, drawing)
 
-        def decoded(noise: dict[int, Any]) -> Any:
-            return self._decoded(conditioning, noise, drawing.tau, where=self._provider.memory)
+        def decode(noise: dict[int, Any]) -> Any:
+            return self._decode(conditioning, noise, drawing.tau, where=self._provider.memory)
 
-        return lambda: kernels.draw(drawing, decoded)
+        return lambda: kernels.draw(drawing, decode)
 
-    def _decoded(
+    def _decode(
         self, conditioning: Conditioning, noise: Mapping[int, Any], tau: float, *, where: str
     ) -> Any:
         """The sampler's picture 1×3×H×W, as an OrtValue. noise: arrays or OrtValues."""
@@ -226,20 +226,20 @@ class OnnxRuntimeBackend(Backend):
         what = f"{path} is not a graph that {provider.title} can run"
         with runtime_errors(what, fix, BundleError if on_cpu else DeviceError):
             session = self._kept_session(name) if on_cpu and library is None else None
-            session = session or _made(
+            session = session or _load_session(
                 path, options, provider.configure(options, self._bundle, self._number)
             )
         # ONNX Runtime does not report that a provider did not start, or runs none of the nodes.
-        taken = set(session.get_providers())
-        if provider.name not in taken:
+        running = set(session.get_providers())
+        if provider.name not in running:
             raise DeviceError(
                 f"ONNX Runtime has {provider.title} support but could not start it here; {self.fix}"
             )
         # where this ONNX Runtime records it
         with contextlib.suppress(AttributeError, RuntimeError):
-            taken = {part.ep_name for part in session.get_provider_graph_assignment_info()}
-        if provider.name not in taken:
-            others = ", ".join(sorted(taken))
+            running = {part.ep_name for part in session.get_provider_graph_assignment_info()}
+        if provider.name not in running:
+            others = ", ".join(sorted(running))
             raise DeviceError(f"{provider.title} runs no part of {name}: {others} does; {self.fix}")
         return session
 
@@ -264,13 +264,13 @@ class OnnxRuntimeBackend(Backend):
             if is_kept:
                 # it is optimised
                 options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-                return _made(kept / _KEPT[0], options, [self._provider.name])
+                return _load_session(kept / _KEPT[0], options, [self._provider.name])
             with keeping(kept) as part:
                 options.optimized_model_filepath = str(part / _KEPT[0])
                 prefix = "session.optimized_model_external_initializers"
                 options.add_session_config_entry(f"{prefix}_file_name", _KEPT[1])
                 options.add_session_config_entry(f"{prefix}_min_size_in_bytes", "1024")
-                return _made(self._bundle.file(name), options, [self._provider.name])
+                return _load_session(self._bundle.file(name), options, [self._provider.name])
         except Exception as error:  # ORT's exceptions have no common base but Exception
             if is_cancelled():
                 raise
@@ -373,7 +373,7 @@ class GpuDrawing:
 gpu_drawing = functools.cache(GpuDrawing)  # the kernels of a GPU, for the life of the process
 
 
-def _made(path: Path, options: Any, providers: list[Any] | None) -> Any:
+def _load_session(path: Path, options: Any, providers: list[Any] | None) -> Any:
     def stop() -> None:
         with contextlib.suppress(AttributeError):  # ONNX Runtime < 1.21 cannot
             options.set_load_cancellation_flag(True)

@@ -113,9 +113,9 @@ class TensorRTBackend(Backend):
         session = still_open(self._session)
         arrays = {f"noise_level{level}": array for level, array in noise.items()}
         arrays["tau"] = np.array([tau], np.float32)
-        return session.computed(
-            session.sampler, conditioning, arrays, f"sampling on {self.device}"
-        )["sr"]
+        return session.compute(session.sampler, conditioning, arrays, f"sampling on {self.device}")[
+            "sr"
+        ]
 
     def begin(self, conditioning: Conditioning, drawing: Drawing) -> Callable[[], NDArray[Any]]:
         session = still_open(self._session)
@@ -130,7 +130,7 @@ class TensorRTBackend(Backend):
                 return session.kernels.draw(binding, lane.slot(image), drawing)
 
         core = session.run(what, work)
-        return lambda: session.arrived(what, core)
+        return lambda: session.wait_for(what, core)
 
     @property
     def can_invert(self) -> bool:
@@ -141,7 +141,7 @@ class TensorRTBackend(Backend):
     ) -> tuple[dict[int, Floats], Floats]:
         session = still_open(self._session)
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
-        outputs = session.computed(session.inverter(), conditioning, {"hr": hr}, what)
+        outputs = session.compute(session.inverter(), conditioning, {"hr": hr}, what)
         levels = [entry.level for entry in self._bundle.manifest.latent_levels]
         return {level: outputs[f"latent_level{level}"] for level in levels}, outputs["log_density"]
 
@@ -167,7 +167,7 @@ class _Session:
         with gpu.current():
             self._log = EngineLog(library)
             self._runtime = library.Runtime(self._log.logger)
-            self.encoder, self.sampler = self._loaded(record.encoder), self._loaded(record.sampler)
+            self.encoder, self.sampler = self._load(record.encoder), self._load(record.sampler)
             self.kernels = DrawingKernels(gpu)
             self.memory = DeviceMemory(gpu)
         self._inverter: Engine | None = None
@@ -182,10 +182,10 @@ class _Session:
         """The inverter's engine, loaded when it is first needed: most programs never do."""
         with self._loading, self._gpu.current():
             if self._inverter is None:
-                self._inverter = self._loaded(self.record.inverter)
+                self._inverter = self._load(self.record.inverter)
             return self._inverter
 
-    def _loaded(self, name: str) -> Engine:
+    def _load(self, name: str) -> Engine:
         path = self._bundle.file(name)
         engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
         if engine is None:
@@ -207,7 +207,7 @@ class _Session:
             )
         return image
 
-    def computed(
+    def compute(
         self, engine: Engine, conditioning: Conditioning, arrays: Mapping[str, Floats], what: str
     ) -> dict[str, Floats]:
         """The outputs of an engine by name, for an image and the arrays of its other inputs."""
@@ -232,14 +232,14 @@ class _Session:
 
             return outputs
 
-        return self.arrived(what, self.run(what, work))
+        return self.wait_for(what, self.run(what, work))
 
     def run(self, what: str, work: Callable[[GpuLane], _T]) -> _T:
         """Do work in a lane.
 
         what: it in words, for errors. Raises: DeviceError, OutOfMemoryError.
         """
-        with _said(what), self._lane() as lane:
+        with _name_in_errors(what), self._lane() as lane:
             with contextlib.suppress(OutOfMemoryError):
                 return work(lane)
             # Other lanes' and earlier sizes' memory may be what is missing. It is freed outside the
@@ -251,9 +251,9 @@ class _Session:
                 self._clear(lane)
                 raise
 
-    def arrived(self, what: str, read: Callable[[], _T]) -> _T:
+    def wait_for(self, what: str, read: Callable[[], _T]) -> _T:
         """Read results, which the GPU may still compute. what, errors: as of :meth:`run`."""
-        with _said(what), self._gpu.current():
+        with _name_in_errors(what), self._gpu.current():
             return read()
 
     @contextlib.contextmanager
@@ -310,7 +310,7 @@ class _Session:
 
 
 @contextlib.contextmanager
-def _said(what: str) -> Iterator[None]:
+def _name_in_errors(what: str) -> Iterator[None]:
     """Say in the errors of the block what failed."""
     try:
         yield
@@ -385,10 +385,10 @@ def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
             f"version runs them: {exactly}, or build them for this one: {rebuild}"
         )
     if gpu.compute_capability not in record.compute_capabilities:
-        wanted = " or ".join(record.compute_capabilities)
+        capabilities = " or ".join(record.compute_capabilities)
         model = f" ({record.gpu})" if record.gpu else ""
         raise DeviceError(
-            f"built for compute capability {wanted}{model}, but this GPU, {gpu.name}, has "
+            f"built for compute capability {capabilities}{model}, but this GPU, {gpu.name}, has "
             f"{gpu.compute_capability}; build them for it, on this machine: {rebuild}"
         )
     if record.plugins is not None:

@@ -134,9 +134,9 @@ def open_measured(
             'or "fastest", which takes the fastest that this processor has'
         )
     if device == "openvino" and not openvino:
-        return _opened(bundle, _OPENVINO, threads)  # which says so
+        return _open_way(bundle, _OPENVINO, threads)  # which says so
     if precision == "int8" and (device == "cpu" or not openvino):
-        return _opened(bundle, _INT8_CPU, threads)
+        return _open_way(bundle, _INT8_CPU, threads)
     measurements = measured(bundle, threads=threads)
     chosen = choose(measurements, bundle.manifest, device=device, precision=precision)
     if chosen is None:
@@ -146,12 +146,12 @@ def open_measured(
             f"{precision} gives no picture near enough on OpenVINO here ({why}); use {fix}"
         )
     try:
-        return _opened(bundle, chosen, threads)
+        return _open_way(bundle, chosen, threads)
     except (DeviceError, BundleError) as error:
         if precision != "fastest" or chosen == REFERENCE or device == "openvino":
             raise
         _log.warning("continuing in float32 on the CPU: %s", error)
-        return _opened(bundle, REFERENCE, threads)
+        return _open_way(bundle, REFERENCE, threads)
 
 
 def choose(
@@ -225,7 +225,7 @@ def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]
     ways = [
         way for way in (*ways, _BF16, _OPENVINO) if way.device == "cpu" or is_installed("openvino")
     ]
-    with _made(bundle, REFERENCE, threads) as reference:
+    with _make_backend(bundle, REFERENCE, threads) as reference:
         photos = photographs(manifest.size_multiple)
         expected = [picture(reference, photo, manifest) for photo in photos]
         timed = photos[0]
@@ -239,7 +239,7 @@ def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]
             try:
                 with (
                     memory_errors_typed(f"while {way} was measured"),
-                    _made(bundle, way, threads) as backend,
+                    _make_backend(bundle, way, threads) as backend,
                 ):
                     pairs = zip(photos, expected, strict=True)
                     decibels = min(
@@ -259,7 +259,7 @@ def _measure(bundle: Bundle, threads: int | None) -> tuple[list[Measured], bool]
     return measurements, lasting
 
 
-def _made(bundle: Bundle, way: Way, threads: int | None) -> Backend:
+def _make_backend(bundle: Bundle, way: Way, threads: int | None) -> Backend:
     """A backend, not yet active; its picture is not checked. Raises: DeviceError."""
     graphs = (INT8_ENCODER if way.precision == "int8" else REQUIRED_FILES[0], REQUIRED_FILES[1])
     backend: Backend
@@ -274,8 +274,8 @@ def _made(bundle: Bundle, way: Way, threads: int | None) -> Backend:
     return backend
 
 
-def _opened(bundle: Bundle, way: Way, threads: int | None) -> Backend:
-    backend = _made(bundle, way, threads)
+def _open_way(bundle: Bundle, way: Way, threads: int | None) -> Backend:
+    backend = _make_backend(bundle, way, threads)
     backend.activate()
     return backend
 

@@ -120,13 +120,24 @@ def upscale_file(
             check_writable(target, channels=3 if raw else reader.channels, size=size)
         lr, tiles, core = _open_rows(painter, cleaner, reader, request, stack)
         times = manifest.scale if request.scale is None else request.scale
-        records = _record_pictures(painter, cleaner, reader, options, request, core, interval)
-        writers = [
-            stack.enter_context(
-                open_writer(target, reader, record, writing, size=size, times=times, raw=raw)
+        source_sha256 = reader.sha256()
+        writers = []
+        for place, target in enumerate(targets):
+            record = record_provenance(
+                painter,
+                source=reader.path,
+                source_sha256=source_sha256,
+                tile=core,
+                cleaner=cleaner,
+                **options.provenance_fields(
+                    manifest,
+                    sample=request.samples[place if interval is None else 0],
+                    scale=request.scale,
+                ),
+                **interval_fields(manifest, interval, place),
             )
-            for target, record in zip(targets, records, strict=True)
-        ]
+            writer = open_writer(target, reader, record, writing, size=size, times=times, raw=raw)
+            writers.append(stack.enter_context(writer))
         decibels: list[float | None] = [None] * len(targets)
         if raw:
             _write_in_range(lr, reader, writers, options, in_range)
@@ -185,36 +196,6 @@ def _open_rows(
         reach=manifest.halo,
     )
     return lr, tiles, core
-
-
-def _record_pictures(
-    painter: Painter,
-    cleaner: Painter | None,
-    reader: ImageReader,
-    options: DrawOptions,
-    request: Request,
-    core: int | None,
-    interval: float | None,
-) -> list[Provenance]:
-    """Record how each picture of a request is made."""
-    manifest = painter.manifest
-    source_sha256 = reader.sha256()
-    return [
-        record_provenance(
-            painter,
-            source=reader.path,
-            source_sha256=source_sha256,
-            tile=core,
-            cleaner=cleaner,
-            **options.provenance_fields(
-                manifest,
-                sample=request.samples[place if interval is None else 0],
-                scale=request.scale,
-            ),
-            **interval_fields(manifest, interval, place),
-        )
-        for place in range(request.pictures)
-    ]
 
 
 def _write_in_range(

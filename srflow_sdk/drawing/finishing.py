@@ -16,7 +16,7 @@ from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.colour import SRGB_CURVE
 from srflow_sdk.pixels.in_memory import FLOAT32, Floats, Layout, Pixels, from_unit, to_unit
-from srflow_sdk.pixels.resizing import CONTEXT, LrKernel, RowReducer, projected
+from srflow_sdk.pixels.resizing import CONTEXT, LrKernel, RowReducer, project
 
 LOW_LR_PSNR_DB = 40.0
 """Below this an output no longer reduces to its input, and a warning says so."""
@@ -84,7 +84,7 @@ class Finishing:
             if ready <= self._done:
                 return
             top = max(self._done - CONTEXT, 0)
-            rows = projected(
+            rows = project(
                 drawn.rows(top * scale, available * scale),
                 lr.colours(top, available, own=True),
                 scale,
@@ -96,7 +96,7 @@ class Finishing:
             drawn.forget((ready - CONTEXT) * scale)
         done = self._done + len(band) // scale
         if kind.has_alpha and not self._plain:
-            alpha = lr.enlarged_alpha(self._done, done, scale)[..., None]
+            alpha = lr.enlarge_alpha(self._done, done, scale)[..., None]
         if self.meter is not None:
             self.meter.push(from_unit(band, kind.dtype) if band.dtype == np.float32 else band)
         if self._shrinking is not None:

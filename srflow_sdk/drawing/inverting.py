@@ -19,7 +19,7 @@ from srflow_sdk.latents.picture_latents import Latents, check_made_by
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, from_unit, to_unit
 from srflow_sdk.pixels.resizing import RowReducer
-from srflow_sdk.pixels.transparency import filled
+from srflow_sdk.pixels.transparency import fill_hidden
 from srflow_sdk.system.interrupts import cancelled_by, stop_if_set
 
 _DEQUANTISATION_KEY = (
@@ -74,7 +74,7 @@ def invert(
         seen = lr.network_rows(top, bottom)
         large = hr.network_rows(scale * top, scale * bottom)
         if dequantise:
-            large = dequantised(large, top=scale * top)
+            large = spread_levels(large, top=scale * top)
         for tile in row:
             left, right = tile.window.left, tile.window.left + tile.window.width
             nats += inversion.invert(
@@ -161,7 +161,7 @@ class _Inversion:
         return nats
 
 
-def dequantised(values: Floats, *, top: int = 0) -> Floats:
+def spread_levels(values: Floats, *, top: int = 0) -> Floats:
     """Spread 8-bit levels, 3×h×W in [0, 1], in [level, level + 1)/256, always alike.
 
     top: the first row's number.
@@ -276,5 +276,5 @@ def _visible(pixels: Pixels, top: int, bottom: int, reach: int) -> Floats:
     above = max(top - reach, 0)
     part = pixels[above : bottom + reach]
     values = to_unit(part)
-    values[..., :-1] = filled(values[..., :-1], part[..., -1], reach)
+    values[..., :-1] = fill_hidden(values[..., :-1], part[..., -1], reach)
     return values[top - above : bottom - above]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from srflow_sdk.geometry.tiles import Window, padded_size
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import LUMA, Floats, ImageKind, Pixels, to_unit
-from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarged, enlarged_alpha, filled
+from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarge, enlarge_alpha, fill_hidden
 
 CHROMA_REACH = 3  # LR pixels: of 7×7, so within any 8×8 around a pixel
 CHROMA_SLACK = (
@@ -173,7 +173,7 @@ class LowResolution:
             to_unit(colours) if own or self.conversion is None else self.conversion.to_srgb(colours)
         )
         if margin:
-            colours = filled(colours, pixels[..., -1], margin)
+            colours = fill_hidden(colours, pixels[..., -1], margin)
         return colours[top - above : bottom - above]
 
     def visible(self, top: int, bottom: int) -> Floats | None:
@@ -182,11 +182,11 @@ class LowResolution:
             return None
         return (self.source.rows(top, bottom)[..., -1] > 0).astype(np.float32)
 
-    def enlarged_alpha(self, top: int, bottom: int, scale: int) -> NDArray[np.generic]:
+    def enlarge_alpha(self, top: int, bottom: int, scale: int) -> NDArray[np.generic]:
         """Alpha of rows, `scale` times as large, of the kind's dtype: sh×sW."""
         above = max(top - ENLARGE_CONTEXT, 0)
         alpha = self.source.rows(above, min(bottom + ENLARGE_CONTEXT, self.height))[..., -1]
-        return enlarged_alpha(alpha, scale)[(top - above) * scale : (bottom - above) * scale]
+        return enlarge_alpha(alpha, scale)[(top - above) * scale : (bottom - above) * scale]
 
     def convert_to_own_profile(self, srgb: Floats, top: int, bottom: int, scale: int) -> Floats:
         """The network's colours of rows, sh×sW×3, in the image's own profile."""
@@ -197,7 +197,7 @@ class LowResolution:
         above = max(top - ENLARGE_CONTEXT, 0)
         own = self.colours(above, min(bottom + ENLARGE_CONTEXT, self.height), own=True)
         lost = own - self.conversion.from_srgb(self.conversion.to_srgb(own))
-        lost = enlarged(lost, len(lost) * scale, lost.shape[1] * scale)[
+        lost = enlarge(lost, len(lost) * scale, lost.shape[1] * scale)[
             (top - above) * scale : (bottom - above) * scale
         ]
         result: Floats = self.conversion.from_srgb(np.clip(srgb, 0, 1)) + lost

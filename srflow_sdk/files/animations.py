@@ -49,7 +49,7 @@ class Animation:
     @classmethod
     def in_file(cls, path: Path) -> Animation | None:
         """The animation in a file; None if that holds one picture, or cannot be read."""
-        with contextlib.suppress(*PILLOW_ERRORS), _opened(path) as picture:
+        with contextlib.suppress(*PILLOW_ERRORS), _open_by_pillow(path) as picture:
             if (count := getattr(picture, "n_frames", 1)) > 1:
                 return cls(path, str(picture.format), *picture.size, count, picture.info)
         return None
@@ -62,7 +62,7 @@ class Animation:
     def frames(self) -> Iterator[tuple[NDArray[np.uint8], float]]:
         """Each frame, H×W×4, and for how many milliseconds it is shown. Raises: ImageError."""
         try:
-            with _opened(self.path) as picture:
+            with _open_by_pillow(self.path) as picture:
                 for number in range(self.count):
                     picture.seek(number)
                     yield np.asarray(picture.convert("RGBA")), picture.info.get("duration", 0)
@@ -124,7 +124,7 @@ class Animation:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
+def _open_by_pillow(path: Path) -> Iterator[Image.Image]:
     """A file by Pillow, without its limit of pixels.
 
     Raises: PILLOW_ERRORS, for other kinds, too.

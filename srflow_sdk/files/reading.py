@@ -79,7 +79,7 @@ def count_pixels(path: PathLike, *, max_pixels: int) -> int:
     """Number of pixels of a file, from its header; 0 for one that is refused. Nothing is logged."""
     try:
         source = _inspect(Path(path))
-        image = _opened(source)
+        image = _open_by_libvips(source)
         _check_supported(source, image, max_pixels)
         return int(image.width) * int(image.height)
     except (ImageError, OSError):
@@ -125,7 +125,7 @@ def read_provenance(path: PathLike) -> Provenance | None:
         ImageError: if the file cannot be read.
     """
     source = _inspect(Path(path))
-    packet = libvips.get_field(_opened(source), "xmp-data")
+    packet = libvips.get_field(_open_by_libvips(source), "xmp-data")
     if packet is None and (animation := Animation.in_file(source.path)) is not None:
         packet = animation.info.get("comment")  # of a GIF
     return parse_provenance(packet) if isinstance(packet, bytes) else None
@@ -146,13 +146,13 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         # its list of causes: successful calls leave some, too
         libvips.pyvips().vips_lib.vips_error_clear()
         source = _inspect(path, raw=raw)
-        image = _opened(source)
+        image = _open_by_libvips(source)
         _check_supported(source, image, max_pixels, raw=raw)
         orientation = libvips.get_field(image, "orientation") or 1
         bilevel = libvips.get_field(image, "bits-per-sample") == 1
         self._decoded_whole = bilevel or orientation not in _ORDERED_ORIENTATIONS
         if self._decoded_whole:
-            image = _opened(source, access="random")
+            image = _open_by_libvips(source, access="random")
         with _errors_in_one_line(path, source.stamp):
             upright = _decode(image, path, source.kind).autorot()
             converted = False
@@ -291,7 +291,7 @@ def _inspect(path: Path, *, raw: bool = False) -> _Source:
     return _Source(path=path, stamp=stamp, kind=kind, animated=animated, tiff=tiff)
 
 
-def _opened(source: _Source, *, access: str = "sequential") -> Any:
+def _open_by_libvips(source: _Source, *, access: str = "sequential") -> Any:
     """The libvips image of a file, with a TIFF's EXIF, which libvips misses."""
     with _errors_in_one_line(source.path):
         if source.kind.pillow:

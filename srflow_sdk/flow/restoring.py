@@ -131,7 +131,7 @@ def restore_pixels(
             small, their_kind, painter, progress=passes[0], cancel=options.cancel
         )
         latents = encoding._invert(colours, their_kind, progress=passes[1], cancel=options.cancel)
-        latents = limited(latents, decision.taus, over=decision.over)
+        latents = limit_latents(latents, decision.taus, over=decision.over)
         picture = encoding._decode(
             latents, DrawOptions(tau=1.0, progress=passes[2], cancel=options.cancel)
         )
@@ -225,7 +225,7 @@ def make_file(
     )
 
 
-def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) -> Latents:
+def limit_latents(latents: Latents, taus: Mapping[int, float], *, over: Collection) -> Latents:
     """Latents whose collections have a root mean square of at most `taus` of their level.
 
     Raises: NonFiniteError.
@@ -244,7 +244,7 @@ def limited(latents: Latents, taus: Mapping[int, float], *, over: Collection) ->
                 taus[level], size, out=np.ones_like(size), where=size > taus[level]
             )
 
-    return latents._changed(set(taus), limit)
+    return latents._change(set(taus), limit)
 
 
 def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:

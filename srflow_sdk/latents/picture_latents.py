@@ -162,7 +162,7 @@ class Latents:
         def scale(level: int, source: _Level, target: _Level) -> None:
             np.multiply(source, np.float32(taus[level]), out=target)
 
-        return self._changed({level for level in taus if taus[level] != 1}, scale)
+        return self._change({level for level in taus if taus[level] != 1}, scale)
 
     def normalised(
         self,
@@ -203,7 +203,7 @@ class Latents:
             inside = np.ones(size, np.bool_) if mask is None else arrays.mask_positions(mask, level)
             normalise(source, target, inside, over=over, level=level, tau=taus[level], seed=seed)
 
-        return self._changed(set(taus), apply)
+        return self._change(set(taus), apply)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a safetensors file: tensors `level1` …, float32, and what they belong to.
@@ -286,7 +286,7 @@ class Latents:
             )
         return array
 
-    def _changed(self, levels: set[int], change: Callable[[int, _Level, _Level], None]) -> Self:
+    def _change(self, levels: set[int], change: Callable[[int, _Level, _Level], None]) -> Self:
         """New latents whose named levels are written by change(level, source, target).
 
         The others are shared.

@@ -53,12 +53,12 @@ class Bundle:
             BundleError: something is missing, damaged, changed since the export, or of a newer
                 schema.
         """
-        bundle = cls._described(path)
+        bundle = cls._describe(path)
         bundle._verify()
         return bundle
 
     @classmethod
-    def _described(cls, path: str | os.PathLike[str]) -> Bundle:
+    def _describe(cls, path: str | os.PathLike[str]) -> Bundle:
         """Open a bundle, but read only its manifest: milliseconds, however large it is."""
         directory = bundle_path(path)
         make = "srflow-export makes one from a checkpoint"

@@ -74,17 +74,17 @@ def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> lis
     For None and "auto" the embedded. Only manifests are read.
     """
     if model is None or (isinstance(model, str) and model == BY_PICTURE):
-        return [Bundle._described(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
+        return [Bundle._describe(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
     if isinstance(model, (str, os.PathLike)) and model != "":
-        return [Bundle._described(model)]
-    given: Iterable[Any] = model if isinstance(model, Iterable) else [model]
-    if (bundles := list(given)) and all(isinstance(one, Bundle) for one in bundles):
+        return [Bundle._describe(model)]
+    several: Iterable[Any] = model if isinstance(model, Iterable) else [model]
+    if (bundles := list(several)) and all(isinstance(one, Bundle) for one in bundles):
         return bundles
     what = '"auto", the path of a bundle, an embedded model\'s name, or one Bundle or several'
     raise ArgumentError(f"bundle is {model!r}; it must be {what}")
 
 
-def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[Bundle]:
+def bundles_for(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[Bundle]:
     """Those of the models that pictures may need, that for clean ones first.
 
     All if it sets the scale.
@@ -103,19 +103,19 @@ def needed(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[
         return bundles
     scales = sorted(set(map(_scale, bundles)))
     if scale is not None and scale > scales[-1]:
-        there = (
+        offer = (
             f"the models here enlarge {', '.join(map(str, scales))} times: ask for at most "
             f"{scales[-1]}"
         )
         raise ArgumentError(
-            f"scale is {scale:g}, but {there}, upscale an output again, or name a bundle of your "
+            f"scale is {scale:g}, but {offer}, upscale an output again, or name a bundle of your "
             "own"
         )
-    chosen = _choose_bundles(bundles, scale or bundles[0].manifest.scale)
+    chosen = _choose_by_kind(bundles, scale or bundles[0].manifest.scale)
     return list({id(one): one for one in chosen.values()}.values())
 
 
-def _choose_bundles(bundles: Sequence[Bundle], scale: float) -> dict[str, Bundle]:
+def _choose_by_kind(bundles: Sequence[Bundle], scale: float) -> dict[str, Bundle]:
     """Choose a model for each kind of pictures, the smallest that enlarges so much.
 
     The largest if none does; for kinds that none of these is made for, that for clean ones.
@@ -163,7 +163,7 @@ def choose_model(
         does for each picture
     """
     check_scale(scale)
-    bundles = needed(bundles_of(among), scale)
+    bundles = bundles_for(bundles_of(among), scale)
     if len(bundles) == 1 and bundles[0]._cleaner is None:
         return ModelChoice(name=bundles[0].manifest.name, why="")
     seen = look_at(picture, max_pixels=max_pixels, cancel=cancel)
@@ -174,7 +174,7 @@ def choose_model(
     if isinstance(times, OutputSize):
         asked = times.scale_for(height=seen.height, width=seen.width)
         times = min(asked, usual) if times.max_side else asked
-    suits = _choose_bundles(bundles, times)[kind]
+    suits = _choose_by_kind(bundles, times)[kind]
     cleaner = None
     if kind == DAMAGED and suits._cleaner is not None:
         cleaner = suits._cleaner.manifest.name

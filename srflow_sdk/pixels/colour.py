@@ -71,7 +71,7 @@ class _Parametric:
                 np.maximum(values * np.float32(self.a) + np.float32(self.b), 0), np.float32(self.g)
             )
         line = values * np.float32(self.c) + np.float32(self.f)
-        return _clipped(np.where(values >= self.d, power + np.float32(self.e), line))
+        return _clip(np.where(values >= self.d, power + np.float32(self.e), line))
 
     def values(self, linear: Floats) -> Floats:
         """Values of the profile from linear light, both in [0, 1]."""
@@ -82,7 +82,7 @@ class _Parametric:
         line = (
             (linear - np.float32(self.f)) / np.float32(self.c) if self.c > 0 else np.float32(self.d)
         )
-        return _clipped(np.where(linear >= bend, power, line))
+        return _clip(np.where(linear >= bend, power, line))
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class ColourConversion:
         values: uint8, uint16 or float32 in [0, 1].
         """
         if (matrix := self._to_linear_srgb) is None:
-            image = self._tagged(_to_vips(pixels))
+            image = self._tag(_to_vips(pixels))
             return _from_vips(image.icc_transform("srgb", embedded=True, depth=16, **_INTENT))
 
         def convert(values: Floats) -> Floats:
@@ -146,7 +146,7 @@ class ColourConversion:
             colours = _to_vips(srgb).icc_import(input_profile="srgb", **_INTENT)
             # Without an output profile, libvips exports to the one that the image carries: no file
             # is needed.
-            return _from_vips(self._tagged(colours).icc_export(depth=16, **_INTENT))
+            return _from_vips(self._tag(colours).icc_export(depth=16, **_INTENT))
 
         def convert(values: Floats) -> Floats:
             linear = _times(SRGB_CURVE.linear(values), np.linalg.inv(matrix))
@@ -156,7 +156,7 @@ class ColourConversion:
 
         return _in_strips(convert, srgb)
 
-    def _tagged(self, image: Any) -> Any:
+    def _tag(self, image: Any) -> Any:
         image = image.copy()  # metadata of an image that others may hold must not change
         image.set_type(pyvips().GValue.blob_type, PROFILE_FIELD, self._icc_profile)
         return image
@@ -256,10 +256,10 @@ def _curve(tag: memoryview) -> Curve | None:
 
 def _times(colours: Floats, matrix: NDArray[np.floating[Any]]) -> Floats:
     """Each colour multiplied by the matrix, clipped to [0, 1]."""
-    return _clipped((colours.reshape(-1, 3) @ matrix.T.astype(np.float32)).reshape(colours.shape))
+    return _clip((colours.reshape(-1, 3) @ matrix.T.astype(np.float32)).reshape(colours.shape))
 
 
-def _clipped(values: Floats) -> Floats:
+def _clip(values: Floats) -> Floats:
     clipped: Floats = np.clip(values, 0, 1, dtype=np.float32)
     return clipped
 

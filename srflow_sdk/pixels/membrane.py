@@ -42,7 +42,7 @@ def blended(
     part = result[rows, columns]
     for channel in range(target.shape[2]):
         difference = part[..., channel].astype(np.float64) - content[..., channel]
-        part[inside, channel] = (content[..., channel] + grid.solved(difference, cancel))[inside]
+        part[inside, channel] = (content[..., channel] + grid.solve(difference, cancel))[inside]
     return result
 
 
@@ -57,23 +57,23 @@ class Grid:
     def __init__(self, unknown: Mask) -> None:
         self._unknown = unknown
         self._degree = neighbour_sums(np.ones(unknown.shape))
-        known = _padded((~unknown).astype(np.float64))
+        known = _pad((~unknown).astype(np.float64))
         self._known = _sum_of_blocks(known) if unknown.any() and not unknown.all() else None
         self._half = None if self._known is None else Grid(self._known == 0)
 
-    def solved(self, values: Doubles, cancel: threading.Event | None = None) -> Doubles:
+    def solve(self, values: Doubles, cancel: threading.Event | None = None) -> Doubles:
         """Replace the unknown values by harmonic ones, the means of their neighbours.
 
         If all are unknown, by 0.
         """
         if self._known is None or self._half is None:
             return np.zeros_like(values) if self._unknown.all() else values.copy()
-        mean = _sum_of_blocks(_padded(np.where(self._unknown, 0.0, values))) / np.maximum(
+        mean = _sum_of_blocks(_pad(np.where(self._unknown, 0.0, values))) / np.maximum(
             self._known, 1
         )
-        start = self._cut(_enlarged(self._half.solved(mean, cancel)))
+        start = self._cut(_enlarge(self._half.solve(mean, cancel)))
         field: Doubles = np.where(self._unknown, start, values)
-        residual = np.where(self._unknown, -self._applied(field), 0.0)
+        residual = np.where(self._unknown, -self._apply(field), 0.0)
         direction = np.zeros_like(field)
         energy = 1.0
         for _ in range(_MOST_STEPS):
@@ -84,7 +84,7 @@ class Grid:
             new = float(np.vdot(residual, corrected))
             direction = corrected + (new / energy) * direction
             energy = new
-            image = self._applied(direction)
+            image = self._apply(direction)
             step = energy / float(np.vdot(direction, image))
             field += step * direction
             residual -= step * image
@@ -92,24 +92,24 @@ class Grid:
 
     def _cycle(self, residual: Doubles) -> Doubles:
         """Roughly the field whose image is the residual: a symmetric V-cycle."""
-        change = self._smoothing(residual)
+        change = self._smooth(residual)
         if self._half is not None:
-            left = residual - self._applied(change)
-            below = np.where(self._half._unknown, _restricted(_padded(left)), 0.0)
-            change += np.where(self._unknown, self._cut(_enlarged(self._half._cycle(below))), 0.0)
-        return change + self._smoothing(residual - self._applied(change))
+            left = residual - self._apply(change)
+            below = np.where(self._half._unknown, _restrict(_pad(left)), 0.0)
+            change += np.where(self._unknown, self._cut(_enlarge(self._half._cycle(below))), 0.0)
+        return change + self._smooth(residual - self._apply(change))
 
-    def _smoothing(self, residual: Doubles) -> Doubles:
+    def _smooth(self, residual: Doubles) -> Doubles:
         return np.where(self._unknown, _DAMPING * residual / np.maximum(self._degree, 1), 0.0)
 
-    def _applied(self, field: Doubles) -> Doubles:
+    def _apply(self, field: Doubles) -> Doubles:
         return np.where(self._unknown, self._degree * field - neighbour_sums(field), 0.0)
 
     def _cut(self, field: Doubles) -> Doubles:
         return field[: self._unknown.shape[0], : self._unknown.shape[1]]
 
 
-def _padded(field: Doubles) -> Doubles:
+def _pad(field: Doubles) -> Doubles:
     """With even sides; what is added is 0."""
     height, width = field.shape
     return np.pad(field, ((0, height % 2), (0, width % 2)))
@@ -120,7 +120,7 @@ def _sum_of_blocks(field: Doubles) -> Doubles:
     return total
 
 
-def _enlarged(field: Doubles) -> Doubles:
+def _enlarge(field: Doubles) -> Doubles:
     """Twice as large, bilinear."""
     for _ in range(2):  # rows, then columns, transposed in between
         before = np.concatenate([field[:1], field[:-1]])
@@ -131,8 +131,8 @@ def _enlarged(field: Doubles) -> Doubles:
     return field
 
 
-def _restricted(field: Doubles) -> Doubles:
-    """The transpose of :func:`_enlarged`."""
+def _restrict(field: Doubles) -> Doubles:
+    """The transpose of :func:`_enlarge`."""
     for _ in range(2):
         even = field[::2]
         odd = field[1::2]
@@ -159,8 +159,8 @@ def bounds(mask: Mask, *, margin: int = 1, unit: int = 1) -> tuple[slice, slice]
     """The rows and columns of a mask and `margin` more, up to multiples of `unit`."""
     sides = []
     for axis in (1, 0):
-        there = np.flatnonzero(mask.any(axis=axis))
-        first, last = int(there[0]) - margin, int(there[-1]) + 1 + margin
+        lines = np.flatnonzero(mask.any(axis=axis))
+        first, last = int(lines[0]) - margin, int(lines[-1]) + 1 + margin
         sides.append(
             slice(max(first // unit * unit, 0), min(-(-last // unit) * unit, mask.shape[1 - axis]))
         )

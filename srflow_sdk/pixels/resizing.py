@@ -35,7 +35,7 @@ LrKernel = Literal["bicubic", "bilinear"]
 :data:`srflow_sdk.model.manifest.Reduction`."""
 
 CONTEXT = 20
-"""LR rows next to a cut for which :func:`projected` cannot give what the whole picture would."""
+"""LR rows next to a cut for which :func:`project` cannot give what the whole picture would."""
 
 # in pixels of the smaller picture; weights are 0 from there on
 _REACH = {"bilinear": 1, "bicubic": 2, "lanczos": 3}
@@ -92,9 +92,9 @@ class RowReducer:
             complete.append(self._sums.popleft())
             self._given += 1
         rows = np.stack(complete) if complete else np.empty((0, *band.shape[1:]), np.float32)
-        return self._narrowed(rows)
+        return self._narrow(rows)
 
-    def _narrowed(self, rows: Floats) -> Floats:
+    def _narrow(self, rows: Floats) -> Floats:
         start, weights = self._across
         result = np.zeros((len(rows), len(start), rows.shape[2]), np.float32)
         for tap in range(weights.shape[1]):
@@ -127,7 +127,7 @@ def _taps(n: int, m: int, kernel: AnyKernel) -> tuple[NDArray[np.intp], Floats]:
     return start, weights.astype(np.float32)
 
 
-def projected(
+def project(
     hr: Floats,
     lr: Floats,
     scale: int,

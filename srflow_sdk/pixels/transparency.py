@@ -11,7 +11,7 @@ ENLARGE_CONTEXT = 3
 """Rows of the small picture above and below a cut that enlarging depends on."""
 
 
-def filled(colour: Floats, alpha: Pixels, reach: int) -> Floats:
+def fill_hidden(colour: Floats, alpha: Pixels, reach: int) -> Floats:
     """Give transparent pixels within `reach` of visible ones the mean of their neighbours.
 
     They grow outwards one pixel at a time, added in a fixed order: a crop with that much context
@@ -46,12 +46,12 @@ def filled(colour: Floats, alpha: Pixels, reach: int) -> Floats:
         around = (growing[:, None] + neighbours).ravel()
         growing = np.unique(around[inside[around] & ~has_colour[around]])
     result: Floats = colour.copy()
-    taken = has_colour.reshape(height + 2, row)[1:-1, 1:-1] & ~visible
-    result[taken] = work.reshape(height + 2, row, channels)[1:-1, 1:-1][taken]
+    grown = has_colour.reshape(height + 2, row)[1:-1, 1:-1] & ~visible
+    result[grown] = work.reshape(height + 2, row, channels)[1:-1, 1:-1][grown]
     return result
 
 
-def enlarged(plane: Floats, height: int, width: int) -> Floats:
+def enlarge(plane: Floats, height: int, width: int) -> Floats:
     """Bicubic enlargement, H×W×C → height×width×C.
 
     Not clipped. Rows depend on ENLARGE_CONTEXT rows on each side.
@@ -63,7 +63,7 @@ def enlarged(plane: Floats, height: int, width: int) -> Floats:
     return result
 
 
-def enlarged_alpha(alpha: Pixels, scale: int) -> Pixels:
+def enlarge_alpha(alpha: Pixels, scale: int) -> Pixels:
     """Alpha, H×W of uint8, uint16 or float32 in [0, 1], enlarged in its own dtype.
 
     A constant stays that constant.
@@ -72,5 +72,5 @@ def enlarged_alpha(alpha: Pixels, scale: int) -> Pixels:
     if alpha.min() == alpha.max():
         return np.full((height * scale, width * scale), alpha[0, 0], alpha.dtype)
     return from_unit(
-        enlarged(to_unit(alpha[..., None]), height * scale, width * scale)[..., 0], alpha.dtype
+        enlarge(to_unit(alpha[..., None]), height * scale, width * scale)[..., 0], alpha.dtype
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.pixels.in_memory import Floats
-from srflow_sdk.pixels.transparency import enlarged, filled
+from srflow_sdk.pixels.transparency import enlarge, fill_hidden
 from srflow_sdk.plain_text import short
 
 _FARTHEST = 1e30  # times the range's width; the pixels beyond it are resized in float32
@@ -71,12 +71,12 @@ def in_range(
         unit[missing] = 0.5
         inside = np.clip(unit, 0, 1)
         seen = [
-            filled(np.float32(inside[..., [at]]), ~missing[..., at], 32)
+            fill_hidden(np.float32(inside[..., [at]]), ~missing[..., at], 32)
             for at in range(inside.shape[2])
         ]
         large = draw(np.concatenate(seen, axis=2), number, len(bands)).astype(np.float64)
         if (unit != inside).any():
-            large += enlarged(np.float32(unit - inside), *large.shape[:2])
+            large += enlarge(np.float32(unit - inside), *large.shape[:2])
         large = _to_dtype(low + (high - low) * large, values.dtype)
         if values.dtype.kind != "f":
             large[large == empty] += 1 if empty < (low + high) / 2 else -1  # or data would be lost

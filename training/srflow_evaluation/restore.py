@@ -24,7 +24,7 @@ from srflow_evaluation.results import Row
 from srflow_sdk import Latents
 from srflow_sdk.errors import ArgumentError, NonFiniteError
 from srflow_sdk.flow.options import RestoreOptions
-from srflow_sdk.flow.restoring import decide, limited
+from srflow_sdk.flow.restoring import decide, limit_latents
 from srflow_training.data import to_image, to_pixels
 
 DEGRADATION = "noise:20"
@@ -205,7 +205,7 @@ def _choose_change(options: Options) -> tuple[str, Change]:
         decision = decide(to_pixels(degraded), chosen, latents.levels)
         if decision.over is None:
             return latents
-        return limited(latents, decision.taus, over=decision.over)
+        return limit_latents(latents, decision.taus, over=decision.over)
 
     return "" if tau is None else str(tau), normalise_as_sdk
 

@@ -28,7 +28,7 @@ from srflow_sdk.geometry.sizes import OutputSize
 from srflow_sdk.geometry.tiles import Window
 from srflow_sdk.model.bundle import Bundle, check_inverts
 from srflow_sdk.model.manifest import Manifest
-from srflow_sdk.model.model_choice import ModelChoice, needed
+from srflow_sdk.model.model_choice import ModelChoice, bundles_for
 from srflow_sdk.pixels.in_memory import luma, to_unit
 from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
@@ -65,7 +65,7 @@ class Operation:
         """Those of the models that inputs may need, that for clean ones first. Raises: as
         :meth:`check`.
         """
-        selected = needed(bundles, self.scale)[: 1 if self.raw else None]
+        selected = bundles_for(bundles, self.scale)[: 1 if self.raw else None]
         for bundle in selected:
             self.check(bundle)
         return selected

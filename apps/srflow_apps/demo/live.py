@@ -142,7 +142,7 @@ class LivePhoto:
         scale = self._manifest.scale
         parts = [colours]
         if self._lr.kind.has_alpha:
-            rows = self._lr.enlarged_alpha(crop.top, crop.top + crop.height, scale)
+            rows = self._lr.enlarge_alpha(crop.top, crop.top + crop.height, scale)
             parts.append(
                 to_unit(rows[:, crop.left * scale : (crop.left + crop.width) * scale, None])
             )

@@ -170,7 +170,7 @@ class Server:
         self._retry_for = retry_for
         self._client = HttpClient(address, timeout=timeout, max_message_bytes=max_message_bytes)
         try:
-            self.manifest, options = self._described(self._client.parameters(model))
+            self.manifest, options = self._describe(self._client.parameters(model))
             self.precision = options.precision
             self.limits = Limits(
                 message_bytes=max_message_bytes,
@@ -239,7 +239,7 @@ class Server:
         return answer
 
     def _check_same_model(self, cancel: threading.Event | None) -> None:
-        found, options = self._described(
+        found, options = self._describe(
             self._persistent(lambda: self._client.parameters(self.model), cancel)
         )
         if found.digest != self.manifest.digest:
@@ -294,7 +294,7 @@ class Server:
             f"; its models are {', '.join(names[:20])}" if names else "; it has none that is ready"
         )
 
-    def _described(self, parameters: dict[str, str]) -> tuple[Manifest, ServingOptions]:
+    def _describe(self, parameters: dict[str, str]) -> tuple[Manifest, ServingOptions]:
         """Read a config's parameters. Raises: RemoteError."""
         what = f"{self.model} on {self.address}"
         if MODEL_PARAMETER not in parameters:

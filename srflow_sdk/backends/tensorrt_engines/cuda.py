@@ -62,8 +62,8 @@ class CudaGpu:
             gpu.call("cudaGetDeviceCount")  # which starts CUDA in this process
             return gpu
         except (ImportError, DeviceError) as error:  # absent, or of a newer CUDA than the driver's
-            found = find_gpu(number)
-            fitting = cuda_of_wheels(found.cuda) if found else 12
+            shown = find_gpu(number)
+            fitting = cuda_of_wheels(shown.cuda) if shown else 12
             install = f'pip install "cuda-bindings=={fitting}.*"'
             raise DeviceError(
                 f"work on the GPU needs cuda-bindings ({error}): {install}"

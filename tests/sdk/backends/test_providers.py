@@ -247,7 +247,7 @@ def order(bundle, monkeypatch, *, works):
             raise DeviceError("it does not start")
         return device
 
-    monkeypatch.setattr(backends, "_opened", opened)
+    monkeypatch.setattr(backends, "_open_device", opened)
     assert open_backend(bundle) == works
     return tried
 

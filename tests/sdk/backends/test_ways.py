@@ -93,9 +93,9 @@ def test_what_was_measured_is_not_measured_again(bundle, measurements):
 @pytest.mark.parametrize(
     ("error", "name"),
     [
-        (OutOfMemoryError("memory ran out"), "_made"),
+        (OutOfMemoryError("memory ran out"), "_make_backend"),
         (PassingError("no threads"), "_seconds"),
-        (MemoryError(), "_made"),
+        (MemoryError(), "_make_backend"),
     ],
 )
 def test_a_failure_that_may_pass_is_measured_at_the_next_start(bundle, monkeypatch, error, name):
@@ -188,14 +188,14 @@ def test_without_a_cache_folder_it_is_measured_each_time(bundle, measurements, m
 
 
 def test_a_way_that_does_not_start_is_recorded_and_not_chosen(bundle, measurements, monkeypatch):
-    real = ways._made
+    real = ways._make_backend
 
     def failing(bundle, way, threads):
         if way == INT8:
             raise DeviceError("it does not start")
         return real(bundle, way, threads)
 
-    monkeypatch.setattr(ways, "_made", failing)
+    monkeypatch.setattr(ways, "_make_backend", failing)
     found = both(bundle)
     assert found[1].error == "it does not start"
     assert choose({one.way: one for one in found}, MANIFEST, device="auto") == REFERENCE

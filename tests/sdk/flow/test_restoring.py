@@ -12,7 +12,7 @@ from srflow_sdk import Upscaler
 from srflow_sdk.drawing.inverting import reduced_image
 from srflow_sdk.errors import ArgumentError, CancelledError
 from srflow_sdk.flow.options import RESTORE_SCHEME, RestoreOptions
-from srflow_sdk.flow.restoring import decide, limited
+from srflow_sdk.flow.restoring import decide, limit_latents
 from tests.sdk.latents.pictures import changed_by, normal_latents
 from tests.sdk.pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
 
@@ -39,7 +39,7 @@ def test_restoring_is_reducing_inverting_limiting_and_decoding(flow, noisy):
     encoding = flow.encode(reduced_image(noisy, flow.bundle.manifest))
     latents = encoding.invert(noisy)
     taus = dict.fromkeys(latents.levels, 0.4)
-    wanted = encoding.decode(limited(latents, taus, over="spatial"))
+    wanted = encoding.decode(limit_latents(latents, taus, over="spatial"))
     restored = flow.restore(noisy, tau=0.4, over="spatial")
     np.testing.assert_array_equal(restored, wanted)
     assert np.abs(restored.astype(int) - noisy).max() > 10
@@ -229,7 +229,7 @@ def test_collections_that_are_too_large_get_the_size_asked_for_and_others_stay_t
         return array
 
     latents = changed_by(normal_latents(), changed)
-    found = limited(latents, {1: 0.9, 2: 0.9}, over=over)
+    found = limit_latents(latents, {1: 0.9, 2: 0.9}, over=over)
     for level in (1, 2):
         whole = (slice(None), slice(-(-90 >> level)), slice(-(-70 >> level)))
         before = latents.levels[level][whole]

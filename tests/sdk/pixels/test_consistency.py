@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from srflow_sdk.pixels.resizing import CONTEXT, RowReducer, projected
+from srflow_sdk.pixels.resizing import CONTEXT, RowReducer, project
 from srflow_training.resampling import REDUCTIONS, reduce_bicubic
 
 from .reference import reduced, whole
@@ -53,7 +53,7 @@ def test_reduction_agrees_with_the_trainers(scale, height, width):
 def test_projection_reduces_to_the_lr_picture(height, width, scale, channels, seed):
     hr = smooth_picture(height * scale, width * scale, channels, seed=seed, low=0.3, high=0.7)
     lr = reduced(hr, scale) + 0.05 * (noise(height, width, channels, seed=seed) - 0.5)
-    result = projected(hr, lr, scale)
+    result = project(hr, lr, scale)
     assert result.dtype == np.float32
     np.testing.assert_allclose(reduced(result, scale), lr, atol=2e-6)
 
@@ -67,7 +67,7 @@ def test_a_bilinear_reduction_is_the_trainers_and_pictures_are_projected_onto_it
     ].permute(1, 2, 0)
     np.testing.assert_allclose(reduced(hr, scale, kernel="bilinear"), trained.numpy(), atol=1e-6)
     assert np.abs(reduced(hr, scale) - trained.numpy()).max() > 1e-3
-    again = reduced(projected(hr, lr, scale, kernel="bilinear"), scale, kernel="bilinear")
+    again = reduced(project(hr, lr, scale, kernel="bilinear"), scale, kernel="bilinear")
     np.testing.assert_allclose(again, lr, atol=1e-4)
 
 
@@ -82,11 +82,11 @@ def test_projection_is_the_smallest_change_that_reduces_to_the_lr_picture():
     matrix = np.stack(columns, axis=1).astype(np.float64)
     change = np.linalg.pinv(matrix) @ (lr - reduced(hr, scale)).ravel()
     before = hr.copy(), lr.copy()
-    np.testing.assert_allclose(projected(hr, lr, scale), hr + change.reshape(hr.shape), atol=2e-6)
+    np.testing.assert_allclose(project(hr, lr, scale), hr + change.reshape(hr.shape), atol=2e-6)
     np.testing.assert_array_equal(hr, before[0])
     np.testing.assert_array_equal(lr, before[1])
-    np.testing.assert_allclose(projected(hr, reduced(hr, scale), scale), hr, atol=1e-6)
-    far = projected(hr + np.float32(3), lr, scale)  # outside 0 … 1
+    np.testing.assert_allclose(project(hr, reduced(hr, scale), scale), hr, atol=1e-6)
+    far = project(hr + np.float32(3), lr, scale)  # outside 0 … 1
     assert np.abs(reduced(far, scale) - lr).max() < 0.5 / 255
 
 
@@ -96,7 +96,7 @@ def test_projection_reaches_the_lr_picture_within_rounding_although_much_is_clip
     lr = (np.rint(np.clip(reduced(truth, scale), 0, 1) * 255) / 255).astype(np.float32)
     hr = np.clip(truth + 0.1 * (noise(*truth.shape) - 0.5), 0, 1)
     assert np.mean((hr == 0) | (hr == 1)) > 0.05
-    result = projected(hr, lr, scale)
+    result = project(hr, lr, scale)
     assert result.min() >= 0
     assert result.max() <= 1
     rounded = (np.rint(result * 255) / 255).astype(np.float32)
@@ -120,9 +120,9 @@ def test_projection_of_a_cut_equals_the_whole_beyond_its_context(
     lr = noise(height, width, 1, seed=seed)
     if saturated:
         hr, lr = np.rint(hr), np.rint(lr)  # not even a picture that reduces to this lr need exist
-    whole = projected(hr, lr, scale)
+    whole = project(hr, lr, scale)
     end = height - bottom
-    cut = projected(
+    cut = project(
         hr[top * scale : end * scale], lr[top:end], scale, top=top == 0, bottom=bottom == 0
     )
     first = CONTEXT if top else 0

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from PIL import Image
 
-from srflow_sdk.pixels.transparency import enlarged, enlarged_alpha, filled
+from srflow_sdk.pixels.transparency import enlarge, enlarge_alpha, fill_hidden
 
 QUICK = settings(max_examples=50, deadline=None)
 SIDES = st.integers(1, 24)
@@ -35,7 +35,7 @@ def within_reach(alpha, reach):
 
 
 def times(plane, scale):
-    return enlarged(plane, plane.shape[0] * scale, plane.shape[1] * scale)
+    return enlarge(plane, plane.shape[0] * scale, plane.shape[1] * scale)
 
 
 @QUICK
@@ -49,8 +49,8 @@ def test_hidden_colours_change_nothing_within_reach_of_what_is_seen(
     colour = noise(height, width, channels, seed=seed)
     other = np.where(alpha[..., None] > 0, colour, noise(height, width, channels, seed=seed + 1))
     near = within_reach(alpha, reach)
-    first = filled(colour, alpha, reach)
-    second = filled(other, alpha, reach)
+    first = fill_hidden(colour, alpha, reach)
+    second = fill_hidden(other, alpha, reach)
     np.testing.assert_array_equal(first[near], second[near])
     np.testing.assert_array_equal(first[~near], colour[~near])
     np.testing.assert_array_equal(first[alpha > 0], colour[alpha > 0])
@@ -71,8 +71,8 @@ def test_cut_with_reach_rows_of_context_gives_the_same_bits(above, below, rows, 
     alpha = alpha_with_holes(above + rows + below, 13, seed=seed)
     colour = noise(*alpha.shape, 3, seed=seed)
     window = slice(above - top, above + rows + bottom)
-    cut = filled(colour[window], alpha[window], reach)[top : top + rows]
-    np.testing.assert_array_equal(cut, filled(colour, alpha, reach)[above : above + rows])
+    cut = fill_hidden(colour[window], alpha[window], reach)[top : top + rows]
+    np.testing.assert_array_equal(cut, fill_hidden(colour, alpha, reach)[above : above + rows])
 
 
 def test_hidden_pixels_take_the_mean_of_their_neighbours_growing_outwards():
@@ -81,9 +81,9 @@ def test_hidden_pixels_take_the_mean_of_their_neighbours_growing_outwards():
     )
     alpha = np.array([[255, 0, 0, 0, 0], [1, 0, 0, 0, 0]], np.uint8)
     expected = np.array([[0.2, 0.4, 0.4, 0.9, 0.9], [0.6, 0.4, 0.4, 0.9, 0.9]], np.float32)
-    np.testing.assert_allclose(filled(colour, alpha, 2)[..., 0], expected, atol=1e-7)
+    np.testing.assert_allclose(fill_hidden(colour, alpha, 2)[..., 0], expected, atol=1e-7)
     for whole in (np.ones((2, 5), np.uint8), np.zeros((2, 5), np.uint8)):
-        assert filled(colour, whole, 8) is colour, "there is nothing to fill"
+        assert fill_hidden(colour, whole, 8) is colour, "there is nothing to fill"
 
 
 @QUICK
@@ -100,12 +100,12 @@ def test_enlarging_is_pillows_bicubic_of_each_channel(height, width, channels, s
 
 @pytest.mark.parametrize("value", [np.uint8(77), np.uint16(40_001), np.float32(0.3)])
 def test_constant_alpha_stays_exactly_that_constant_and_other_alpha_in_its_range(value):
-    result = enlarged_alpha(np.full((8, 5), value), 4)
+    result = enlarge_alpha(np.full((8, 5), value), 4)
     assert (result.dtype, result.shape) == (value.dtype, (32, 20))
     assert (result == value).all()
     white = 1.0 if value.dtype == np.float32 else float(np.iinfo(value.dtype).max)
     unit = np.zeros((8, 12), np.float32)
     unit[:, 6:] = 1.0
-    result = enlarged_alpha((unit * white).astype(value.dtype), 4)
+    result = enlarge_alpha((unit * white).astype(value.dtype), 4)
     expected = np.clip(times(unit[..., None], 4)[..., 0], 0, 1)
     np.testing.assert_allclose(result / white, expected, atol=0.51 / white if white > 1 else 1e-7)
