@@ -114,10 +114,9 @@ class Drawing:
 class Backend(ABC):
     """Runs a bundle's two graphs on one device.
 
-    Use it as a context manager, or activate and deactivate it.
-
-    An active backend is thread-safe: calls share the loaded graphs and nothing else. Activating
-    twice is an error; a deactivated backend can be activated again.
+    Use it as a context manager, or activate and deactivate it. An active backend is thread-safe:
+    calls share the loaded graphs and nothing else. Activating twice is an error; a deactivated
+    backend can be activated again.
     """
 
     precision: ComputePrecision = "bundle"
@@ -214,7 +213,7 @@ class Backend(ABC):
         The function that is returned does the rest, or waits for it, once.
 
         Others may be begun before it is called: a device computes them while it hands back the
-            first.
+        first.
 
         Args:
             conditioning: From :meth:`encode` of this backend.

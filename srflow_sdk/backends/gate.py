@@ -5,7 +5,7 @@ Decibels are image-space PSNR at the bundle's default temperature, on two small 
 - A device that may err must reach 38 dB, the bound of every export; OpenVINO with float32 graphs 90
   dB, so that a seed stays a picture.
 - A bundle promises 43 dB if every row that its export recorded for the int8 encoder reaches 43,
-otherwise 38 dB.
+  otherwise 38 dB.
 - bf16 must reach what the bundle promises. int8 needs recorded rows that all reach 38 dB, and must
   come within 1 dB of what the bundle promises: the export proved the graph on more and larger
   photographs, here the runtime is checked.

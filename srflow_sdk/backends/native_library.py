@@ -1,10 +1,8 @@
 """The native libraries, for ONNX Runtime and TensorRT: where they are, and whether they fit.
 
-No graph needs one.
-
-A bundle that was exported with --plugins has the flow's operations as nodes of its own domain, each
-with a function in standard operators. A runtime runs a library's kernels for them, or, without the
-library, the functions.
+No graph needs one. A bundle that was exported with --plugins has the flow's operations as nodes of
+its own domain, each with a function in standard operators. A runtime runs a library's kernels for
+them, or, without the library, the functions.
 """
 
 from __future__ import annotations

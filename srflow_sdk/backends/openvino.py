@@ -7,7 +7,7 @@ and 2026.4.1 both compute the embedded model's graph wrongly (latents off by 10 
 unknown.
 
 One compiled sampler serves every shape of tile: one for each runs faster, but costs memory and time
-    to compile.
+to compile.
 """
 
 from __future__ import annotations
@@ -309,6 +309,7 @@ def best_device() -> str:
 
 def has_bf16() -> bool:
     """True if the processor has bfloat16 arithmetic; otherwise OpenVINO computes in float32.
+
     Raises: DeviceError.
     """
     return "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")

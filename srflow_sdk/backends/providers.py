@@ -204,6 +204,7 @@ _registered: set[str] = set()
 
 def find_devices(plugin: Provider) -> list[Any]:
     """The OrtEpDevices that a plug-in computes float32 on, GPUs first. Its library is loaded.
+
     Raises: DeviceError.
     """
     ort = onnxruntime()

@@ -1,6 +1,4 @@
-"""TensorRT and TensorRT-RTX: a bundle's engines, run on a GPU without torch.
-
-Which of them, and why not the others.
+"""TensorRT and TensorRT-RTX: a bundle's engines, which of them a GPU runs, and why not the others.
 
 Threads share the engines. Every call takes a lane of its own, with a stream and execution contexts,
 and may give it back while the GPU still works: an encoder's work is never waited for, and a

@@ -90,8 +90,9 @@ def upscale_file(
 ) -> FileResult:
     """Do the work of :meth:`Upscaler.upscale_file`.
 
-    chosen: gives the painter, and the one that cleans before. in_range: takes values, options and
-        nodata.
+    Args:
+        chosen: Gives the painter, and the one that cleans before.
+        in_range: Takes values, options and nodata.
     """
     # Long, as all of it happens while the files are open.
     started = time.monotonic()
@@ -308,7 +309,9 @@ def record_provenance(
 ) -> Provenance:
     """The record of how a picture of a file is made here.
 
-    tile: of the cores. others: what the operation decides.
+    Args:
+        tile: The side of the cores.
+        others: What the operation decides.
     """
     manifest = painter.manifest
     backend = painter.backend

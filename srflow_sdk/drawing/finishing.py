@@ -31,8 +31,9 @@ _log = logging.getLogger(__name__)
 class Finishing:
     """Makes the drawn rows of one output consistent, reduced and rounded, from the top down.
 
-    measure: compare the finished rows, of the model's size, with the LR image. plain: as float32
-        without alpha.
+    Args:
+        measure: Compare the finished rows, of the model's size, with the LR image.
+        plain: As float32, without alpha.
     """
 
     def __init__(

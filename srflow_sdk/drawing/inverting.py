@@ -59,10 +59,13 @@ def invert(
 ) -> Latents:
     """Find the latents of an HR image, on the CPU if the device has no inverter.
 
-    hr: from :func:`high_resolution`.
+    Args:
+        hr: From :func:`high_resolution`.
+        dequantise: Spread its 8-bit levels evenly.
+        kept: Conditioning of tiles.
 
-    dequantise: spread its 8-bit levels evenly. kept: conditioning of tiles. Raises: BundleError,
-        and as drawing does.
+    Raises:
+        BundleError: The bundle has no inverter. Other errors are those of drawing.
     """
     manifest = painter.manifest
     scale = manifest.scale

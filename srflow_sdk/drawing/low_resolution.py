@@ -47,9 +47,9 @@ class RowBuffer:
 
     Thread-safe.
 
-    read: decodes the next n of `height` rows, which a thread lets it do `ahead` of their use;
-    :meth:`close` ends it.
-    None: rows are appended from outside.
+    Args:
+        read: Decodes the next n of `height` rows, which a thread lets it do `ahead` of their use;
+            :meth:`close` ends it. None: rows are appended from outside.
     """
 
     def __init__(
@@ -221,9 +221,12 @@ class ChromaBounds:
     """
 
     def __init__(self, lr: Floats, core: Window, halo: int) -> None:
-        """lr: a tile's window, 3×h×w in [0, 1].
+        """Find the bounds.
 
-        core: in it. halo: around the core, where the image goes on.
+        Args:
+            lr: A tile's window, 3×h×w in [0, 1].
+            core: In it.
+            halo: Around the core, where the image goes on.
         """
         luma = _RED * lr[0] + _GREEN * lr[1] + _BLUE * lr[2]
         reach = min(CHROMA_REACH, halo)  # within the halo, so that tiles do not decide

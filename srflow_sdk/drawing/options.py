@@ -190,12 +190,13 @@ class DrawOptions:
     def output_of(
         self, manifest: Manifest, *, height: int, width: int
     ) -> tuple[float | None, int, int]:
-        """The output of a height×width image: scale, height, width.
+        """The output of a height×width image: scale, height, width. Sides are rounded, halves up.
 
         The scale is None if it is the model's own.
 
-        Sides are rounded, halves up. Raises: ArgumentError for a number above the model's,
-        ImageError if the image is too small for an OutputSize.
+        Raises:
+            ArgumentError: A number is above the model's.
+            ImageError: The image is too small for an OutputSize.
         """
         most = manifest.scale
         asked = self.scale
@@ -386,10 +387,13 @@ def make_request(
 ) -> Request:
     """Request samples `options.sample` to `options.sample + n - 1` of a height×width image.
 
-    coverage: of an "interval".
+    Args:
+        coverage: Of an "interval".
 
-    Raises: ArgumentError, ImageError for an output that is larger than the model's picture of it;
-        BundleError.
+    Raises:
+        ArgumentError: The options do not fit the image, or each other.
+        ImageError: An output would be larger than the model's picture of it.
+        BundleError: Nothing is calibrated.
     """
     from srflow_sdk.drawing.temperature import Temperature
 

@@ -70,8 +70,9 @@ def draw_tiles(
 ) -> list[float | None]:
     """Draw every picture of a request, and write its rows while the next ones are drawn.
 
-    tiles: from :meth:`Painter.plan`. measure: return the pictures' LR-PSNR in dB, but for bounds of
-        an interval.
+    Args:
+        tiles: From :meth:`Painter.plan`.
+        measure: Return the pictures' LR-PSNR in dB, but for bounds of an interval.
     """
     # Many names: rows are drawn, finished and dropped at a time.
     wrapped = [list[Pixels]() for _ in writes if request.options.wrap]
@@ -272,10 +273,16 @@ class Painter:
             )
 
     def choose_core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
-        """Choose the side of the cores for a height×width image (whole size multiples); None: one.
-        Raises: DeviceError.
+        """Choose the side of the cores for a height×width image (whole size multiples).
 
-        halo: of the tiles, in LR pixels; None is the manifest's.
+        Args:
+            halo: Of the tiles, in LR pixels; None is the manifest's.
+
+        Returns:
+            The side; None: the image is one tile.
+
+        Raises:
+            DeviceError: The painter is closed.
         """
         self.check_open()
         manifest = self.manifest
@@ -349,8 +356,10 @@ class Painter:
     ) -> list[Pixels]:
         """Draw the tile's core for every picture of a request: sh×sw×channels of its dtype.
 
-        lr: the tile's window, float32 3×h×w. kept: of the picture. after_sample: called with the
-            number of those done.
+        Args:
+            lr: The tile's window, float32 3×h×w.
+            kept: Of the picture.
+            after_sample: Called with the number of those done.
         """
         self.check_open()
 

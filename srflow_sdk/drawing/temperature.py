@@ -41,11 +41,16 @@ Tau = float | NDArray[Any] | Literal["auto"]
 class Temperature:
     """A checked temperature for one image.
 
-    default: the number that "auto" scales. Raises: ArgumentError.
-
     The latents of a level are multiplied by the map on that level's grid: repeated where the grid
     is finer than the LR image's, averaged where it is coarser. A constant map gives what the number
-    gives, bit for bit. margins: of its repetition, with which the image is drawn.
+    gives, bit for bit.
+
+    Args:
+        default: The number that "auto" scales.
+        margins: Of its repetition, with which the image is drawn.
+
+    Raises:
+        ArgumentError: A map does not fit the image.
     """
 
     def __init__(
@@ -134,9 +139,7 @@ class Temperature:
 
 
 def texture(rgb: Floats) -> Floats:
-    """How much texture surrounds each pixel: h×w in [0, 1].
-
-    rgb: sRGB in [0, 1], 3×(h + 6)×(w + 6).
+    """How much texture surrounds each pixel of sRGB in [0, 1], 3×(h + 6)×(w + 6): h×w in [0, 1].
 
     The window's sums are whole numbers, so a pixel's value depends on its window alone, to the bit.
     """

@@ -174,7 +174,8 @@ def read_value(
     file: BinaryIO, layout: TiffLayout, entry: IfdEntry, *, max_bytes: int
 ) -> TagValue | None:
     """An entry's values; None for unknown types, none, and more than max_bytes outside the IFD.
-    Raises: as reading.
+
+    Raises: :data:`IFD_ERRORS`.
     """
     data = entry.held[: entry.size]
     inside = entry.size <= layout.offset_bytes

@@ -1,9 +1,7 @@
 """TIFF, where libvips says too little: EXIF, GeoTIFF's tags, how pixels and pages are stored.
 
-Written again, too.
-
-GeoTIFF's tags say where the pixels lie on the ground; they travel with the new pixel size, so that
-corners stay.
+They are written again, too. GeoTIFF's tags say where the pixels lie on the ground; they travel with
+the new pixel size, so that corners stay.
 """
 
 from __future__ import annotations

@@ -208,6 +208,7 @@ class ImageWriter:
 
     def finish(self) -> None:
         """Wait until all rows are on disk; the end of the block then renames the hidden file.
+
         Raises: ImageError.
         """
         if self._finished:

@@ -78,7 +78,7 @@ class LrProfile:
     """LR sizes that an engine takes, as (height, width) in LR pixels, each 1 … 65536.
 
     All other shapes follow: an engine's encoder takes `lr` 1×3×h×w, its sampler one image's
-        conditioning and latents.
+    conditioning and latents.
 
     Attributes:
         min: the smallest size.

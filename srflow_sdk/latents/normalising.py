@@ -12,14 +12,16 @@ Bits, words and the transform `normal` are those of scheme 1 in
 there.
 
 Statistics 1
------------- block(b) = philox4x64_10(counter = (i + 1, b, 0, k·2^32 + l), key = (s, 0))      eight
-    uint32 words
+------------
+    block(b) = philox4x64_10(counter = (i + 1, b, 0, k·2^32 + l), key = (s, 0))      eight
+                                                                                     uint32 words
 
 No number of the latent field is made from such a counter: the last word is a level there, below
-    2^32.
+2^32.
 
-    mean       = normal(word 0 of block 0) / sqrt(N) deviation  = sqrt(2·g / (N - 1)),  g from the
-    gamma distribution of shape a = (N - 1)/2 and scale 1
+    mean       = normal(word 0 of block 0) / sqrt(N)
+    deviation  = sqrt(2·g / (N - 1)),  g from the gamma distribution of shape a = (N - 1)/2 and
+                                       scale 1
 
 by Marsaglia and Tsang ("A simple method for generating gamma variables", ACM TOMS 26, 2000), with a
 + 1 in place of a where N = 2:
@@ -29,8 +31,8 @@ by Marsaglia and Tsang ("A simple method for generating gamma variables", ACM TO
         x = normal(word 2 + 2j);  u = (word 3 + 2j + 0.5)·2^-32
         t = 1 + c·x;  w = t·t·t
         accepted where t > 0 and log(u) < ((0.5·(x·x) + d) - d·w) + d·log(w)
-    g = d·w of the first accepted attempt; where N = 2, times v·v with v = (word 1 of block 0 +
-    0.5)·2^-32
+    g = d·w of the first accepted attempt;
+        where N = 2, times v·v with v = (word 1 of block 0 + 0.5)·2^-32
 """
 
 from __future__ import annotations

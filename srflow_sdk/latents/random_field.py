@@ -31,9 +31,11 @@ A, B, C, D are AS 241's PPND16 polynomials (Wichura, Applied Statistics 37, 1988
 from the highest coefficient: `v = v·r + coefficient`. Its third branch (p < exp(-25)) cannot be
 reached from 32 bits. The logarithm:
 
-    (m, e) = frexp(p); where m < sqrt(1/2): m = m + m, e = e - 1         p = m · 2^e, m in [0.707,
-    1.415) s = (m - 1) / (m + 1);  t = s·s v = 1/23;  v = v·t + 1/(2k+1) for k = 10 … 0      Horner;
-    the quotients rounded to double log(p) = e·LN2 + (s + s)·v
+    (m, e) = frexp(p)                                 p = m · 2^e
+    where m < sqrt(1/2): m = m + m, e = e - 1         m in [0.707, 1.415)
+    s = (m - 1) / (m + 1);  t = s·s
+    v = 1/23;  v = v·t + 1/(2k+1) for k = 10 … 0      Horner; the quotients rounded to double
+    log(p) = e·LN2 + (s + s)·v
 
 z is rounded to float32, nearest even. Its magnitude is at most 6.338.
 """

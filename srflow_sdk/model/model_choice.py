@@ -69,9 +69,9 @@ class ModelChoice:
 
 
 def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> list[Bundle]:
-    """The bundle of this name or path, or those given.
+    """The bundle of this name or path, or those given; for None and "auto" the embedded ones.
 
-    For None and "auto" the embedded. Only manifests are read.
+    Only manifests are read.
     """
     if model is None or (isinstance(model, str) and model == BY_PICTURE):
         return [Bundle._describe(name) for name in Bundle.embedded_names()] or [Bundle.embedded()]
@@ -87,7 +87,7 @@ def bundles_of(model: PathLike | Bundle | Iterable[Bundle] | None = None) -> lis
 def bundles_for(bundles: Iterable[Bundle], scale: float | OutputSize | None) -> list[Bundle]:
     """Those of the models that pictures may need, that for clean ones first.
 
-    All if it sets the scale.
+    All of them, if the picture sets the scale.
     """
     bundles = list(bundles)
     if len(bundles) == 1:
@@ -159,8 +159,9 @@ def choose_model(
         ArgumentError: an argument is out of range, or no model enlarges so much.
         CancelledError: `cancel` was set.
 
-    Example: >>> with Upscaler(choose_model("photo.jpg").name) as upscaler: ...  # what Upscaler()
-        does for each picture
+    Example:
+        >>> with Upscaler(choose_model("photo.jpg").name) as upscaler:
+        ...     ...  # what Upscaler() does for each picture
     """
     check_scale(scale)
     bundles = bundles_for(bundles_of(among), scale)
@@ -258,9 +259,9 @@ to be of it, "" if it does not; the first that does decides."""
 
 
 def _of_file(path: Path) -> tuple[int | None, str | None, int]:
-    """The quality of a JPEG.
+    """The quality of a JPEG; of another lossy file, the format and its bytes.
 
-    Another lossy file's format, and its bytes. Errors are for the decoder.
+    Errors are for the decoder.
     """
     # Image.open warns of large pictures, whatever the limit is
     from PIL.JpegImagePlugin import JpegImageFile

@@ -126,7 +126,7 @@ class ColourConversion:
     def to_srgb(self, pixels: Pixels) -> Floats:
         """Convert h×w×3 of the profile to sRGB, float32 h×w×3 in [0, 1].
 
-        values: uint8, uint16 or float32 in [0, 1].
+        Pixels are uint8, uint16 or float32 in [0, 1].
         """
         if (matrix := self._to_linear_srgb) is None:
             image = self._tag(_to_vips(pixels))

@@ -138,12 +138,16 @@ def project(
 ) -> Floats:
     """The picture near hr, sH×sW×C, clipped to [0, 1], whose reduction is lr, H×W×C.
 
-    Raises: ArgumentError.
-
-    top, bottom: whether the first and last rows are the picture's own; next to a cut, CONTEXT LR
-    rows' worth of HR rows come back as NaN. On photos with an 8-bit lr, the reduction is within
+    On photos with an 8-bit lr, the reduction is within
     0.5/255 of lr everywhere, even after rounding; next to single black pixels on white, or in
     noise, it is as close as the iterations get.
+
+    Args:
+        top, bottom: Whether the first and last rows are the picture's own; next to a cut, CONTEXT
+            LR rows' worth of HR rows come back as NaN.
+
+    Raises:
+        ArgumentError: The scale is not from 2 to 16.
     """
     if not 2 <= scale <= 16:
         raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")

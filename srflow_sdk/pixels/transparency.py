@@ -15,7 +15,7 @@ def fill_hidden(colour: Floats, alpha: Pixels, reach: int) -> Floats:
     """Give transparent pixels within `reach` of visible ones the mean of their neighbours.
 
     They grow outwards one pixel at a time, added in a fixed order: a crop with that much context
-        gives the same bits.
+    gives the same bits.
     """
     # Many names: one loop over flat arrays, which no part of it could do without.
     visible = alpha > 0

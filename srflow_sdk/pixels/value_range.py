@@ -47,11 +47,12 @@ def in_range(
 ) -> NDArray[Any]:
     """Enlarge values, H×W×C of any real dtype, band by band, or three bands together as RGB.
 
-    The answer has the dtype.
+    The answer has the dtype. What lies beyond the range is enlarged by bicubic interpolation and
+    added.
 
-    draw: enlarges float32 in [0, 1], given the number of the picture and of all. nodata: values
-    that are it or NaN are guessed for the network and written back. What lies beyond the range is
-    enlarged by bicubic interpolation and added.
+    Args:
+        draw: Enlarges float32 in [0, 1], given the number of the picture and of all.
+        nodata: Values that are it or NaN are guessed for the network and written back.
     """
     # Many names, as each step is of one band.
     if values.dtype.kind not in "iuf" or not values.size:

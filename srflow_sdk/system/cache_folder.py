@@ -74,6 +74,7 @@ def kept_folder(kind: str, *made_from: object) -> Path | None:
 @contextlib.contextmanager
 def keeping(folder: Path) -> Iterator[Path]:
     """Yield an empty folder, which is named `folder` after the block; then old ones are deleted.
+
     Raises: OSError.
     """
     part = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder.parent))

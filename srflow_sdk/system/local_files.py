@@ -117,6 +117,7 @@ def write_atomically(target: Path, *content: bytes | memoryview) -> None:
 @contextlib.contextmanager
 def replacing(target: Path) -> Iterator[int]:
     """Yield the descriptor of a part, which becomes the target after the block: flush it before.
+
     Raises: OSError.
     """
     check_replaceable(target)

@@ -333,8 +333,9 @@ class Binding:
     ) -> None:
         """Compute, without waiting for it.
 
-        bound: addresses of tensors that stay on the GPU; other outputs have a buffer. before,
-            after: kernels.
+        Args:
+            bound: Addresses of tensors that stay on the GPU; other outputs have a buffer.
+            before, after: Kernels.
         """
         addresses = {
             name: self.buffer(name) for name in (*uploads, *self.output_shapes) if name not in bound
@@ -359,7 +360,7 @@ class Binding:
         """Send pieces of memory to the host, by address and bytes, at most so many in all.
 
         They are first copied aside on the GPU, which takes microseconds: while they leave, later
-            work may write there.
+        work may write there.
         """
         memory, arrived = (
             self._free[most].pop() if self._free[most] else (self._pin(most), self._event())
@@ -562,8 +563,11 @@ class DrawingKernels:
     ) -> Callable[[], NDArray[Any]]:
         """Draw the core of a picture with the sampler's binding.
 
-        bound: the conditioning's addresses. Returns a function that waits for the core and gives
-            it.
+        Args:
+            bound: The conditioning's addresses.
+
+        Returns:
+            A function that waits for the core and gives it.
         """
         # Many names, as one run takes all of these addresses.
         finish = drawing.finish
