@@ -326,6 +326,7 @@ class GpuDrawing:
         """
         from srflow_sdk.backends.tensorrt_engines.execution import is_usable, state_of
 
+        # Many names, as kernels take the addresses of all that they read and write.
         finish = drawing.finish
         core = drawing.core
         with runtime_errors("drawing on the GPU failed"), self._gpu.current():

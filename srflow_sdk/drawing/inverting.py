@@ -143,11 +143,9 @@ class _Inversion:
         cores = {level: array[0][_on_level(core, level, scale)] for level, array in latents.items()}
         nats = density[0, 0][core.slices]
         if not all(np.isfinite(array).all() for array in (*cores.values(), nats)):
-            place = tile.core
             raise NonFiniteError(
-                f"the network gave NaN or infinite latents for rows {place.top} to "
-                f"{place.top + place.height - 1} and columns {place.left} to "
-                f"{place.left + place.width - 1} of the LR image; use another model"
+                f"the network gave NaN or infinite latents for {tile.core} of the LR image; use "
+                "another model"
             )
         for level, array in cores.items():
             self.levels[level][_on_level(tile.core, level, scale)] = array

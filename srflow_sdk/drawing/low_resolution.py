@@ -228,6 +228,7 @@ class ChromaBounds:
             core: In it.
             halo: Around the core, where the image goes on.
         """
+        # Many names: of the two differences, their bounds, and what is around a pixel.
         luma = _RED * lr[0] + _GREEN * lr[1] + _BLUE * lr[2]
         reach = min(CHROMA_REACH, halo)  # within the halo, so that tiles do not decide
         chroma = np.pad(

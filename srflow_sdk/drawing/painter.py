@@ -136,6 +136,7 @@ def _draw_bands(
 
     tell: takes how many samples of the row are drawn before a tile, and how many of it.
     """
+    # Many names: tiles are drawn, and their cores cut to the image and put side by side.
     scale = painter.manifest.scale
     window = row[0].window
     bounds = window.top, window.top + window.height
@@ -469,6 +470,7 @@ class Painter:
         least, which for the first sample are drawn beside the encoder, and of small tiles all, as
         few operators there fill two cores.
         """
+        # Many names: of two samples that are in progress, and of what decides how.
         cancel = request.options.cancel
         temperatures = [request.temperature]
         backend = self.backend
@@ -658,16 +660,14 @@ def make_nonfinite_error(
 
     who: gave them.
     """
-    place = tile.core
-    made = f"at tau {request.temperature}, seed {request.options.seed}, sample {sample}"
+    how = f"at tau {request.temperature}, seed {request.options.seed}, sample {sample}"
     of = "input"
     fix = "use a lower tau, another seed, or another model"
     if request.latents is not None:
-        made = "from latents"
+        how = "from latents"
         of = "LR image"
         fix = "normalise them to a lower tau, or use another model"
     return NonFiniteError(
-        f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, {made}, in rows "
-        f"{place.top} to {place.top + place.height - 1} and columns {place.left} to "
-        f"{place.left + place.width - 1} of the {of}{also}; {fix}"
+        f"{who} gave NaN or infinite values, or some beyond ±{_LARGEST:,}, {how}, in {tile.core} "
+        f"of the {of}{also}; {fix}"
     )

@@ -179,11 +179,12 @@ def parse_provenance(packet: bytes | None) -> Provenance | None:
     try:
         document = None if packet is None else _parse(packet)
         for own in [] if document is None else _find_descriptions(document):
-            there = (
-                each.name for each in fields(Provenance) if own.hasAttributeNS(NAMESPACE, each.name)
-            )
             return Provenance(
-                **{name: _value(name, own.getAttributeNS(NAMESPACE, name)) for name in there}
+                **{
+                    each.name: _value(each.name, own.getAttributeNS(NAMESPACE, each.name))
+                    for each in fields(Provenance)
+                    if own.hasAttributeNS(NAMESPACE, each.name)
+                }
             )
     except (TypeError, ValueError, RecursionError):  # TypeError: a property is missing
         pass

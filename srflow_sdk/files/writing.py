@@ -278,7 +278,7 @@ class ImageWriter:
             self._thread.join()
 
     def _run(self) -> None:
-        """Encode in a thread what comes through the pipe."""
+        """Encode what comes through the pipe, and keep the cause if that fails."""
         try:
             self._encode()
         except Exception as error:  # whatever it is, the writing thread must know

@@ -217,11 +217,15 @@ def make_file(
         )
         with open_writer(output, first, provenance, writing, size=size) as writer:
             writer.write_rows(pixels)
-            made = finish_file(writer, output, writing)
+            result = finish_file(writer, output, writing)
             for reader in readers.values():
                 reader.check_unchanged()
     return FileResult(
-        source=first.path, size=size, outputs=(made,), seconds=time.monotonic() - started, note=note
+        source=first.path,
+        size=size,
+        outputs=(result,),
+        seconds=time.monotonic() - started,
+        note=note,
     )
 
 

@@ -233,6 +233,7 @@ def _draw_content(
     target's, which decides brightness and shapes. blend="gradient": that, changed by what the
     content changes in the reduction, so the target's own LR image stays where there is no content.
     """
+    # Many names: each picture is needed in the target's profile and as the network sees it.
     manifest = painter.manifest
     kind = target.kind
     conversion = conversion_for(kind.icc_profile, channels=kind.colours)
@@ -241,9 +242,7 @@ def _draw_content(
     if options.blend == "gradient":
         # Invisible colours of the target are none that the content could fit.
         hidden = target.pixels[..., -1] == 0 if kind.has_alpha else np.zeros_like(mask)
-        content = np.clip(
-            blended(before, content, mask | hidden, options.cancel), np.float32(0), np.float32(1)
-        )
+        content = from_unit(blended(before, content, mask | hidden, options.cancel), FLOAT32)
     pasted = np.where(mask[..., None], content, before)
     small = _reduce(before, pasted, target, lr, conversion, options.blend, manifest)
     passes = [part_progress(number, 3, options.progress) for number in range(3)]
@@ -265,7 +264,7 @@ def _draw_content(
         return srgb, tile
     # Colours outside sRGB bypass the network.
     lost = pasted - conversion.from_srgb(conversion.to_srgb(pasted))
-    return conversion.from_srgb(np.clip(srgb, np.float32(0), np.float32(1))) + lost, tile
+    return conversion.from_srgb(from_unit(srgb, FLOAT32)) + lost, tile
 
 
 def _to_network(colours: Floats, target: Picture, conversion: ColourConversion | None) -> Floats:
@@ -293,7 +292,7 @@ def _reduce(
             small = np.concatenate([small, reduced_image(target.alpha, manifest)], axis=2)
     if blend == "gradient":
         change = reduced_image(_to_network(pasted, target, conversion), manifest) - reduced
-        small = np.clip(small + change, np.float32(0), np.float32(1))
+        small = from_unit(small + change, FLOAT32)
     return small
 
 

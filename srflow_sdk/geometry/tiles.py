@@ -60,6 +60,12 @@ class Window:
     height: int
     width: int
 
+    def __str__(self) -> str:
+        return (
+            f"rows {self.top} to {self.top + self.height - 1} and columns {self.left} to "
+            f"{self.left + self.width - 1}"
+        )
+
     @property
     def slices(self) -> tuple[slice, slice]:
         """The rectangle as an index of an array's last two dimensions, such as of C×H×W."""
@@ -72,9 +78,7 @@ class Window:
         """
         values = [value * numerator for value in (self.top, self.left, self.height, self.width)]
         if any(value % denominator for value in values):
-            raise ArgumentError(
-                f"{self} does not fall on whole pixels at {numerator}/{denominator}"
-            )
+            raise ArgumentError(f"{self} do not fall on whole pixels at {numerator}/{denominator}")
         top, left, height, width = (value // denominator for value in values)
         return Window(top=top, left=left, height=height, width=width)
 

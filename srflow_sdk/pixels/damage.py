@@ -94,6 +94,7 @@ def measure_damage(strips: Iterable[Pixels], *, cancel: threading.Event | None =
     Raises:
         CancelledError: `cancel` was set.
     """
+    # Many names: each measure adds up over the bands.
     strips = iter(strips)
     noises = []
     deviations = [np.zeros(1)]

@@ -91,6 +91,7 @@ def require_extra(module: str, extra: str) -> ModuleType:
 
 def available_memory(root: Path = Path("/")) -> int:
     """Bytes of main memory that this process may still take, also by its control groups."""
+    # Many names, as control groups of both versions are read at every depth.
     import psutil  # here, because the doctor's probe of the driver needs this module but not psutil
 
     left = [int(psutil.virtual_memory().available)]

@@ -198,8 +198,8 @@ def remove_stale_parts(*targets: str | os.PathLike[str]) -> None:
     for path in map(Path, targets):
         target = real_path(path) if path.is_symlink() else path
         stems.setdefault(target.parent, set()).add(_stem(target))
-    for folder, wanted in stems.items():
-        remove_stale_parts_in(folder, wanted)
+    for folder, stems_there in stems.items():
+        remove_stale_parts_in(folder, stems_there)
 
 
 def remove_stale_parts_in(folder: Path, stems: set[str] | None = None) -> None:
