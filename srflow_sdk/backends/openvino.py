@@ -40,9 +40,8 @@ FIX = 'use device="cpu", or update it: pip install -U openvino'
 Hint = Literal["f32", "bf16"]
 
 _RENDERERS = Path("/dev/dri"), "renderD*"  # a GPU's device file
-_cache_works = (
-    True  # false once a graph could not be written: the next use of that entry would wait for ever
-)
+# false once a graph could not be written: the next use of that entry would wait for ever
+_cache_works = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,9 +136,8 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             "NUM_STREAMS": 1,
         }
         if device == "CPU":
-            settings["ENABLE_CPU_PINNING"] = (
-                False  # another process's threads may sit on the same core
-            )
+            # another process's threads may sit on the same core
+            settings["ENABLE_CPU_PINNING"] = False
             if self._threads:
                 settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
         # a bundle that is being written has none yet

@@ -49,9 +49,8 @@ from srflow_sdk.system.local_files import write_atomically
 WORTH = 1.1
 _ROUNDS = 3  # of timing
 _QUICK_S = 0.4  # of CPU time: the photographs are too small
-_SAME_DB = (
-    3.0  # between two runtimes of one int8 graph, unless FINE_DB hides it: they round otherwise
-)
+# between two runtimes of one int8 graph, unless FINE_DB hides it: they round otherwise
+_SAME_DB = 3.0
 _SCHEMA = 7
 _PACKAGES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 _log = logging.getLogger(__name__)

@@ -22,9 +22,8 @@ from srflow_sdk.pixels.resizing import RowReducer
 from srflow_sdk.pixels.transparency import fill_hidden
 from srflow_sdk.system.interrupts import cancelled_by, stop_if_set
 
-_DEQUANTISATION_KEY = (
-    0x6465_7175_616E_7469  # "dequanti": no seed of latents, which have a sample beside them
-)
+# "dequanti": no seed of latents, which have a sample beside them
+_DEQUANTISATION_KEY = 0x6465_7175_616E_7469
 _BAND = 256  # rows that are converted at a time
 # pixels of the reduced image: as far as two pixels that one of its pixels is made of lie apart
 _REACH = 4

@@ -21,9 +21,8 @@ from srflow_sdk.pixels.in_memory import LUMA, Floats, ImageKind, Pixels, to_unit
 from srflow_sdk.pixels.transparency import ENLARGE_CONTEXT, enlarge, enlarge_alpha, fill_hidden
 
 CHROMA_REACH = 3  # LR pixels: of 7×7, so within any 8×8 around a pixel
-CHROMA_SLACK = (
-    0.5  # of the strongest chroma around; of 24 photographs, 0.1 % of the true pixels go beyond
-)
+# of the strongest chroma around; of 24 photographs, 0.1 % of the true pixels go beyond
+CHROMA_SLACK = 0.5
 GRAY = 0.5 / 255  # less chroma is none: conversions of gray profiles leave as much
 _CACHED = 1 << 18  # numbers of a picture that are bounded at a time
 _RED, _GREEN, _BLUE = LUMA

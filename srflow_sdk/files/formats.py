@@ -29,9 +29,8 @@ RAISE_LIMIT = "if you trust the file, raise max_pixels (--max-pixels)"
 SNIFFED_BYTES = 1 << 16
 """How many bytes of a file tell what is in it."""
 
-_MAX_WIDTH = (
-    625_000  # libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
-)
+# libvips counts to 10^7, and rows reach the encoder as bytes: at most 16 a pixel
+_MAX_WIDTH = 625_000
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEIF = rb".{4}ftyp(?:.{4}){0,60}?"
 _NO_CHROMA = rb"colrnclx.{4}\0\0"  # RGB as it is

@@ -97,9 +97,8 @@ def read_metadata(
         blocks["exif"] = exif.edit_block(block)
         if blocks["exif"] is None:
             _LOGGER.warning("%s: EXIF block left out: it is damaged", path)
-    if (block := blocks["iptc"]) is not None and block[
-        :1
-    ] != b"\x1c":  # Photoshop's resources, as a thumbnail
+    block = blocks["iptc"]
+    if block is not None and not block.startswith(b"\x1c"):  # Photoshop's resources
         _, _, records = block.partition(_IPTC)
         blocks["iptc"] = records[4 : 4 + int.from_bytes(records[:4], "big")] or None
     resolution = _resolution(image)

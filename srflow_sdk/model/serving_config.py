@@ -18,18 +18,19 @@ MODEL_PARAMETER = "model"  # holds :func:`described` as JSON
 VERSION_PARAMETER = "sdk_version"
 BUNDLE = "model.srflow"  # inside a version's folder
 _TOLD = (
-    *(
-        "name",
-        "variant",
-        "scale",
-        "size_multiple",
-        "halo",
-        "latent_scheme",
-        "latent_levels",
-        "default_tau",
-        "auto_tau",
-    ),
-    *("reduction", "removes_damage", "precision", "conditioning_bytes_per_pixel"),
+    "name",
+    "variant",
+    "scale",
+    "size_multiple",
+    "halo",
+    "latent_scheme",
+    "latent_levels",
+    "default_tau",
+    "auto_tau",
+    "reduction",
+    "removes_damage",
+    "precision",
+    "conditioning_bytes_per_pixel",
 )
 
 

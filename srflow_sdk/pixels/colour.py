@@ -31,11 +31,8 @@ PROFILE_HEADER_BYTES = 128
 
 _REFUSED = "the image's colour profile %s; its values are taken as sRGB"
 _STRIP = 1 << 15  # pixels
-_SAME = (
-    1.5 / 255
-    # how far an sRGB profile may be from sRGB: real ones differ by up to 0.9/255, others by over
-    # 7/255
-)
+# how far an sRGB profile may be from sRGB: real ones differ by up to 0.9/255, others by over 7/255
+_SAME = 1.5 / 255
 _INTENT = {"intent": "relative", "black_point_compensation": True}
 _WHITE = np.float32(65535)
 _SINGULAR = 1e-5

@@ -26,22 +26,19 @@ _QUIETEST = 0.1  # this share of the blocks shows the noise, the others also tex
 _MIDDLE = 0.5  # where noise grows with brightness, the quietest blocks are dark ones
 _NOISY = 1.6  # 8-bit levels: less in the quietest blocks is not noise of the whole picture
 _NOISY_IN_THE_MIDDLE = 3.5  # the same of the median block
-_WHITE = (
-    0.5  # answers of pixels one apart over those of pixels two apart, which are 1 for white noise
-)
+# answers of pixels one apart over those of pixels two apart, which are 1 for white noise
+_WHITE = 0.5
 _MEDIAN_OF_NORMAL = 0.6745  # of the absolute value, in standard deviations
 _GRID = 8  # side of JPEG's blocks
 # 8-bit levels: what a step counts at most; larger ones are no blocks
 _LARGEST_STEP = 2.0
 _STEP_OF_THINGS = 40.0003
 _ROUNDING = 0.001  # 8-bit levels; thresholds are no fractions that whole levels meet
-_FOR_ANY_PLACE = (
-    1.3  # standard errors: how much surer a grid is that begins at the picture's corner
-)
+# standard errors: how much surer a grid is that begins at the picture's corner
+_FOR_ANY_PLACE = 1.3
 _LEAST_DOT = 30  # 8-bit levels between a dot and all pixels around it
-_DOT_OVER_RANGE = (
-    2  # how much farther from them than they lie apart: letters and twigs do not stand alone
-)
+# how much farther from them than they lie apart: letters and twigs do not stand alone
+_DOT_OVER_RANGE = 2
 _EDGE_STEPS = 5  # between pixels, over which an edge rises
 _LEAST_EDGE = 24.0003  # 8-bit levels
 _RAMP = 0.253  # share of the rise: less is a slope, which no lens has blurred
@@ -179,9 +176,8 @@ def _dots(levels: Floats) -> NDArray[np.float64]:
         left, middle, right = np.moveaxis(windows[..., 1, :], -1, 0)
         # so that the rest costs nothing
         some = windows[middle - np.maximum(left, right) > _LEAST_DOT].reshape(-1, 9)
-        lowest, *_, highest, _ = np.sort(
-            some
-        ).T  # of those around it, where it is itself above them
+        # of those around it, where it is itself above them
+        lowest, *_, highest, _ = np.sort(some).T
         above = some[:, 4] - highest
         counts.append((above > np.maximum(_LEAST_DOT, _DOT_OVER_RANGE * (highest - lowest))).sum())
     return np.array([*counts, middle.size], float)

@@ -37,9 +37,8 @@ class Tensor(Protocol):
 
     def __dlpack_device__(self) -> tuple[Any, int]: ...
 
-    def __hash__(
-        self,
-    ) -> int: ...  # which tells tensors from numpy's arrays, whose dtypes are checked
+    # which tells tensors from numpy's arrays, whose dtypes are checked
+    def __hash__(self) -> int: ...
 
 
 InMemoryImage = Image.Image | Pixels
@@ -57,8 +56,15 @@ _CONVERTED |= {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
 _IN_MEMORY = (1, 3, 11)
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 PILLOW_ERRORS = (
-    *(ArithmeticError, AssertionError, LookupError, OSError),
-    *(RuntimeError, SyntaxError, TypeError, ValueError, struct.error),
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
 )
 """Errors that Pillow and its plugins raise for damaged files, and for closed ones."""
 

@@ -49,8 +49,16 @@ _VERSION_2 = (["memory.max", "memory.high"], "memory.current", "inactive_file")
 _MAJOR = 75
 _MINOR = 76
 _PROCESSOR = {  # lines of /proc/cpuinfo that say which kernels are used, on x86 and on ARM
-    *("vendor_id", "cpu family", "model", "model name", "flags"),
-    *("CPU implementer", "CPU architecture", "CPU variant", "CPU part", "Features"),
+    "vendor_id",
+    "cpu family",
+    "model",
+    "model name",
+    "flags",
+    "CPU implementer",
+    "CPU architecture",
+    "CPU variant",
+    "CPU part",
+    "Features",
 }
 
 

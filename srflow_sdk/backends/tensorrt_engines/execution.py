@@ -47,9 +47,8 @@ _Around = tuple[tuple[Launch, ...], tuple[Launch, ...]]  # kernels before and af
 _STATE = struct.Struct("<QQ2q4qq")
 _TAU = ALIGNMENT  # where it stands after that, as a tensor of the engine
 _CHANNELS = 8  # of a level that a thread draws
-_SIZES_KEPT = (
-    4  # tiles of one image have at most this many: of corners, of two edges, of inner tiles
-)
+# tiles of one image have at most this many: of corners, of two edges, of inner tiles
+_SIZES_KEPT = 4
 _numbers = count(1)  # of images
 _log = logging.getLogger(__name__)
 
