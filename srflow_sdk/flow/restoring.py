@@ -41,7 +41,7 @@ from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents, change_levels
 from srflow_sdk.pixels.damage import measure_damage, strips_of
-from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, grayed
+from srflow_sdk.pixels.in_memory import Floats, ImageKind, Pixels, gray_if_all_are
 from srflow_sdk.system.interrupts import memory_errors_typed
 from srflow_sdk.system.local_files import real_path
 
@@ -135,7 +135,7 @@ def restore_pixels(
         picture = encoded.decode(
             latents, DrawOptions(tau=1.0, progress=passes[2], cancel=options.cancel)
         )
-        picture = grayed(picture, colours)
+        picture = gray_if_all_are(picture, colours)
         del colours
         if kind.has_alpha:
             hidden = pixels[..., -1] == 0

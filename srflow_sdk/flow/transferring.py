@@ -33,7 +33,7 @@ from srflow_sdk.pixels.in_memory import (
     Pixels,
     array_of,
     from_unit,
-    grayed,
+    gray_if_all_are,
     is_tensor,
     luma,
     to_unit,
@@ -95,10 +95,10 @@ def mask_of(mask: AnyImage | Mask) -> Mask:
         if flat.ndim != 2 or not flat.size:
             raise ImageError(f"the mask's shape is {mask.shape}; a mask of bool is H×W")
         return flat
-    return mask_in(Picture(*load_image(mask)))
+    return find_mask(Picture(*load_image(mask)))
 
 
-def mask_in(picture: Picture) -> Mask:
+def find_mask(picture: Picture) -> Mask:
     """The mask that an image is: bool H×W."""
     white = (
         _HALF
@@ -161,7 +161,7 @@ def transfer_pixels(
     into = target.cut(rows, columns)
     content = source.cut(rows, columns)
     own, tile = _draw_content(into, content, mask, lr, painter, options)
-    own = grayed(own, into.colours, content.colours)
+    own = gray_if_all_are(own, into.colours, content.colours)
     share = shares(mask)
     changed = share > 0
     before = into.colours[changed]
@@ -209,7 +209,7 @@ def transfer_file(
         for reader in readers.values():
             reader.close()  # the work takes memory
         pixels, tile = transfer_pixels(
-            of["target"], of["source"], mask_in(of["mask"]), of.get("lr"), painter, options
+            of["target"], of["source"], find_mask(of["mask"]), of.get("lr"), painter, options
         )
         others = {
             what: (path, readers[what].sha256()) for what, path in paths.items() if what != "target"

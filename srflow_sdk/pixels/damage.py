@@ -100,32 +100,32 @@ def measure_damage(strips: Iterable[Pixels], *, cancel: threading.Event | None =
     edges = np.zeros((2, 2))
     while band := list(itertools.islice(strips, _STRIPS)):
         stop_if_set(cancel)
-        levels = _luma(np.concatenate(band))
-        noises.append(_noise_of_blocks(levels))
-        deviations.append(_cells(levels, _BLOCK).std((1, 2)))
-        dots += _dots(levels)
-        half = _cells(levels, 2).mean((1, 2)).reshape(len(levels) // 2, levels.shape[1] // 2)
+        levels = _take_luma(np.concatenate(band))
+        noises.append(_measure_blocks(levels))
+        deviations.append(_cut_squares(levels, _BLOCK).std((1, 2)))
+        dots += _count_dots(levels)
+        half = _cut_squares(levels, 2).mean((1, 2)).reshape(len(levels) // 2, levels.shape[1] // 2)
         for direction, lines in enumerate((levels, levels.T)):
-            steps[direction] += _larger_steps(lines)
-            edges[0] += _edges(lines)
-        edges[1] += np.add(_edges(half), _edges(half.T))
+            steps[direction] += _count_larger_steps(lines)
+            edges[0] += _count_edges(lines)
+        edges[1] += np.add(_count_edges(half), _count_edges(half.T))
     sharp, sharp_at_half = (
         1.0 if count < _FEWEST_EDGES else float(steep / count) for count, steep in edges
     )
-    noise, white = _noise(noises)
+    noise, white = _choose_noise(noises)
     deviation = float(np.median(np.concatenate(deviations)))
     return Damage(
         noise=noise,
         white=white,
         texture=math.sqrt(max(deviation**2 - noise**2, 0)),
-        grid=_grid(steps),
+        grid=_rate_grid(steps),
         dots=float(100 * min(dots[:2]) / max(dots[2], 1)),
         sharp=sharp,
         sharp_at_half=sharp_at_half,
     )
 
 
-def _luma(pixels: Pixels) -> Floats:
+def _take_luma(pixels: Pixels) -> Floats:
     """H×W in 8-bit levels, from the middle of rows of any kind."""
     left = max(pixels.shape[1] - _MOST_COLUMNS, 0) // 2 // 32 * 32  # where JPEG's blocks may begin
     unit = to_unit(pixels[:, left : left + _MOST_COLUMNS])
@@ -135,9 +135,9 @@ def _luma(pixels: Pixels) -> Floats:
     return levels
 
 
-def _noise_of_blocks(levels: Floats) -> Floats:
+def _measure_blocks(levels: Floats) -> Floats:
     """N×2: deviation of the noise in each block not clipped, of pixels one and two apart."""
-    cells = _cells(levels, _BLOCK)
+    cells = _cut_squares(levels, _BLOCK)
     clipped = ((cells < _EXTREMES[0]) | (cells > _EXTREMES[1])).mean((1, 2))
     cells = cells[clipped < _MOST_CLIPPED]
     if not len(cells):
@@ -153,7 +153,7 @@ def _noise_of_blocks(levels: Floats) -> Floats:
     return np.stack(answers, axis=1)
 
 
-def _noise(noises: Sequence[Floats]) -> tuple[float, float]:
+def _choose_noise(noises: Sequence[Floats]) -> tuple[float, float]:
     """Choose :attr:`Damage.noise` and `white`, of the quietest blocks or the median one."""
     blocks = np.sort(np.concatenate(noises), axis=0)
     if not len(blocks):
@@ -166,7 +166,7 @@ def _noise(noises: Sequence[Floats]) -> tuple[float, float]:
     return (float(one), float(one / two)) if one > _WHITE * two else (0.0, 0.0)
 
 
-def _dots(levels: Floats) -> NDArray[np.float64]:
+def _count_dots(levels: Floats) -> NDArray[np.float64]:
     """Count pixels much brighter, and much darker, than all eight around them; and all."""
     if min(levels.shape) < 3:
         return np.zeros(3)
@@ -183,7 +183,7 @@ def _dots(levels: Floats) -> NDArray[np.float64]:
     return np.array([*counts, middle.size], float)
 
 
-def _cells(values: Floats, side: int) -> Floats:
+def _cut_squares(values: Floats, side: int) -> Floats:
     """All whole squares of this side, N×side×side, from the top left."""
     rows, columns = len(values) // side, values.shape[1] // side
     whole = values[: rows * side, : columns * side].reshape(rows, side, columns, side)
@@ -191,18 +191,18 @@ def _cells(values: Floats, side: int) -> Floats:
     return cells
 
 
-def _larger_steps(lines: Floats) -> NDArray[np.float64]:
+def _count_larger_steps(lines: Floats) -> NDArray[np.float64]:
     """Count squares of 8×8 with larger steps at each place than elsewhere, and all."""
     step = np.abs(np.diff(lines, axis=1))
     excess = (step[:, 1:-1] - (step[:, :-2] + step[:, 2:]) / 2)[:, 6:]  # begins at place 8
     excess[excess > _STEP_OF_THINGS] = 0
-    squares = _cells(excess.clip(0, _LARGEST_STEP), _GRID).mean(axis=1)
+    squares = _cut_squares(excess.clip(0, _LARGEST_STEP), _GRID).mean(axis=1)
     larger = np.trunc((squares - squares.mean(axis=1, keepdims=True)) / _ROUNDING)
     return np.array([*np.sign(larger).sum(axis=0), len(squares)])
 
 
-def _grid(steps: NDArray[np.float64]) -> float:
-    """:attr:`Damage.grid`, of the sums of :func:`_larger_steps` in both directions."""
+def _rate_grid(steps: NDArray[np.float64]) -> float:
+    """:attr:`Damage.grid`, of the sums of :func:`_count_larger_steps` in both directions."""
     # of signs, if larger and smaller are as frequent
     errors = steps[:, :-1] / np.sqrt(np.maximum(steps[:, -1:], 1))
     corner, strongest = (
@@ -211,7 +211,7 @@ def _grid(steps: NDArray[np.float64]) -> float:
     return max(corner, strongest - _FOR_ANY_PLACE)
 
 
-def _edges(lines: Floats) -> tuple[int, int]:
+def _count_edges(lines: Floats) -> tuple[int, int]:
     """How many edges there are, and how many of them are sharp."""
     if lines.shape[1] <= _EDGE_STEPS:
         return 0, 0

@@ -188,7 +188,7 @@ def luma(rgb: Floats) -> Floats:
     return np.asarray((rgb @ LUMA)[..., None], np.float32)
 
 
-def grayed(pixels: Pixels, *originals: Pixels) -> Pixels:
+def gray_if_all_are(pixels: Pixels, *originals: Pixels) -> Pixels:
     """H×W×C as they are; gray if they are RGB and so is every original whose channels are equal."""
     if pixels.shape[2] < 3 or not all((one[..., :3] == one[..., :1]).all() for one in originals):
         return pixels

@@ -48,7 +48,7 @@ _U_REACH = 14  # of U in LR pixels: what lies beyond is below 1e-7 of its larges
 _BLOCK = 16  # LR rows that one matrix product yields, or takes
 
 
-def _weights(distance: NDArray[np.float64], kernel: AnyKernel) -> NDArray[np.float64]:
+def _weigh(distance: NDArray[np.float64], kernel: AnyKernel) -> NDArray[np.float64]:
     """The weights at distances in pixels of the smaller picture."""
     x = np.abs(distance)
     reach = _REACH[kernel]
@@ -68,7 +68,7 @@ class RowReducer:
     """
 
     def __init__(self, size: Sequence[int], to: Sequence[int], kernel: AnyKernel) -> None:
-        self._down, self._across = (_taps(n, m, kernel) for n, m in zip(size, to, strict=True))
+        self._down, self._across = (_make_taps(n, m, kernel) for n, m in zip(size, to, strict=True))
         self._sums: deque[Floats] = deque()  # of rows of the result that have begun
         self._taken = self._begun = self._given = 0
 
@@ -102,7 +102,7 @@ class RowReducer:
         return result
 
 
-def _taps(n: int, m: int, kernel: AnyKernel) -> tuple[NDArray[np.intp], Floats]:
+def _make_taps(n: int, m: int, kernel: AnyKernel) -> tuple[NDArray[np.intp], Floats]:
     """The weights of n pixels in m: start, and weights[i, j] of pixel start[i] + j in i.
 
     start never falls.
@@ -113,7 +113,7 @@ def _taps(n: int, m: int, kernel: AnyKernel) -> tuple[NDArray[np.intp], Floats]:
     position = np.floor(centre - reach).astype(np.intp)[:, None] + np.arange(
         int(np.ceil(2 * reach)) + 2
     )
-    weight = _weights((position - centre[:, None]) / ratio, kernel)
+    weight = _weigh((position - centre[:, None]) / ratio, kernel)
     weight /= weight.sum(axis=1, keepdims=True)
     mirrored = position % (2 * n)
     mirrored = np.minimum(mirrored, 2 * n - 1 - mirrored)
@@ -154,8 +154,8 @@ def project(
     hr = np.clip(hr, 0, 1, dtype=np.float32)  # from far outside, z would not bring it back
     # In the LR picture z, x = clip(hr + Uz) is sought with Dx = lr: Nesterov's method on the
     # projection's dual problem.
-    reduction = _reduction(scale, kernel)
-    pseudo_inverse = _pseudo_inverse(scale, kernel)
+    reduction = _make_reduction(scale, kernel)
+    pseudo_inverse = _make_pseudo_inverse(scale, kernel)
     previous = z = np.zeros_like(lr)
     result = hr
     for iteration in range(_ITERATIONS):
@@ -204,7 +204,7 @@ class _Filter:
         for first in range(0, steps, _BLOCK):
             count = min(_BLOCK, steps - first)
             length = self.matrix.shape[1] - (_BLOCK - count) * self.takes
-            window = _mirrored_rows(rows, first * self.takes + self.start, length)
+            window = _take_mirrored_rows(rows, first * self.takes + self.start, length)
             out = result[first * self.yields : (first + count) * self.yields]
             np.matmul(self.matrix[: len(out), :length], window, out=out)
         return result.reshape(len(result), width, channels)
@@ -215,7 +215,7 @@ class _Filter:
         return np.ascontiguousarray(turned.swapaxes(0, 1))
 
 
-def _mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
+def _take_mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
     """Rows start … start + count − 1.
 
     Beyond its ends the picture is mirrored, as often as needed.
@@ -227,24 +227,24 @@ def _mirrored_rows(rows: Floats, start: int, count: int) -> Floats:
     return rows[np.minimum(positions, 2 * height - 1 - positions)]
 
 
-def _kernel(scale: int, kernel: LrKernel) -> NDArray[np.float64]:
+def _sample_kernel(scale: int, kernel: LrKernel) -> NDArray[np.float64]:
     """Weights of the HR pixels −2·scale … 3·scale − 1 in LR pixel 0; the sum is 1."""
-    weights = _weights((np.arange(-2 * scale, 3 * scale) - (scale - 1) / 2) / scale, kernel)
+    weights = _weigh((np.arange(-2 * scale, 3 * scale) - (scale - 1) / 2) / scale, kernel)
     return np.asarray(weights / weights.sum())
 
 
 @cache
-def _reduction(scale: int, kernel: LrKernel) -> _Filter:
-    return _Filter(_kernel(scale, kernel)[None], takes=scale, start=-2 * scale)
+def _make_reduction(scale: int, kernel: LrKernel) -> _Filter:
+    return _Filter(_sample_kernel(scale, kernel)[None], takes=scale, start=-2 * scale)
 
 
 @cache
-def _pseudo_inverse(scale: int, kernel: LrKernel) -> _Filter:
+def _make_pseudo_inverse(scale: int, kernel: LrKernel) -> _Filter:
     """U in one dimension.
 
     DDᵀ is a convolution of LR signals; on a long circle its inverse is a division.
     """
-    weights = _kernel(scale, kernel)
+    weights = _sample_kernel(scale, kernel)
     circle = 8 * _U_REACH
     shifted = np.zeros((circle, circle * scale))  # D on the circle
     for n in range(circle):
