@@ -294,6 +294,6 @@ def test_two_samples_of_a_small_tile_run_at_once_by_two_threads(
 
 def test_an_encoder_that_fails_ends_the_samples_that_wait_for_it(monkeypatch, tiny_bundle, floats):
     with small_device(monkeypatch, tiny_bundle, 16, encode_limit=1) as opened:
-        opened._painter.backend.samples_at_once = True
+        opened.engine.painter.backend.samples_at_once = True
         with pytest.raises(OutOfMemoryError, match="the smallest possible"):
             opened.encode(floats, memory_budget=0).samples(4)
