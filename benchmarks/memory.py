@@ -57,9 +57,8 @@ class Files:
 
         upscaler = Upscaler(variant["model"], device="cpu", threads=variant["threads"])
         upscaler.upscale(Image.new("RGB", (32, 32), "gray"))
-        restore = partial(
-            upscaler.restore_file, over="spatial"
-        )  # "auto" finds no damage, and copies
+        # "auto" finds no damage, and copies
+        restore = partial(upscaler.restore_file, over="spatial")
         self._draw = restore if variant["restore"] else upscaler.upscale_file
 
     def prepare(self, job: Mapping[str, Any]) -> Callable[[], object]:

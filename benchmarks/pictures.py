@@ -74,9 +74,8 @@ def concepts(out: Path) -> None:
         encoding = upscaler.encode(lr)
         by_tau = {f"tau {tau:g}": encoding.sample(tau=tau) for tau in TAUS}
         by_seed = {f"tau 0.9, seed {seed}": encoding.sample(tau=0.9, seed=seed) for seed in SEEDS}
-        std = np.clip(
-            encoding.std(SAMPLES, tau=0.9).mean(-1) * 255 / 16, 0, 1
-        )  # white is 16 of 255 or more
+        # white is 16 of 255 or more
+        std = np.clip(encoding.std(SAMPLES, tau=0.9).mean(-1) * 255 / 16, 0, 1)
     by_seed[f"std({SAMPLES}) at tau 0.9"] = Image.fromarray(np.uint8(std * 255)).convert("RGB")
     photo = lr.resize(truth.size, Image.Resampling.NEAREST)
     row({"the photo": photo, **by_tau, "the truth": truth}).save(out / "tau.jpg", quality=85)

@@ -61,9 +61,8 @@ def random_srflow(config: SRFlowConfig, *, seed: int = 0) -> SRFlow:
     model.encoder.initialize()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            size = (
-                0.2 / len(parameter) ** 0.5 if "mix" in name else 0.05
-            )  # 1×1s stay well-conditioned
+            # 1×1s stay well-conditioned
+            size = 0.2 / len(parameter) ** 0.5 if "mix" in name else 0.05
             parameter.add_(size * torch.randn_like(parameter))
         for module in model.modules():
             if isinstance(module, ZerosConv):

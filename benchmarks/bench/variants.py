@@ -190,9 +190,8 @@ def _span(variant: Mapping[str, Any]) -> Job:
     network.load_model(f"{stem}.bin")
 
     def upscale(picture: Image.Image) -> Image.Image:
-        planes = np.ascontiguousarray(
-            np.asarray(picture, np.float32).transpose(2, 0, 1) / 255
-        )  # a Mat only borrows it
+        # a Mat only borrows it
+        planes = np.ascontiguousarray(np.asarray(picture, np.float32).transpose(2, 0, 1) / 255)
         extractor = network.create_extractor()
         extractor.input("data", ncnn.Mat(planes))
         large = np.array(extractor.extract("output")[1]).transpose(1, 2, 0)

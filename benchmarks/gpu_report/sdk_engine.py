@@ -141,9 +141,8 @@ def plugin_layers(bundle: Bundle) -> tuple[int, int]:
             "the engine has no plugins: python -m srflow_export.native tensorrt builds their "
             "library"
         )
-    runtime = tensorrt.Runtime(
-        tensorrt.Logger(tensorrt.Logger.ERROR)
-    )  # the backend has loaded the plugins
+    # the backend has loaded the plugins
+    runtime = tensorrt.Runtime(tensorrt.Logger(tensorrt.Logger.ERROR))
     plan = runtime.deserialize_cuda_engine(bundle.file(record.sampler).read_bytes())
     if plan is None:
         raise RuntimeError("TensorRT cannot load the sampler's engine")

@@ -341,9 +341,8 @@ def _make_comparison(
     model: SRFlow | None = None,
     say: Say,
 ) -> Comparison:
-    height, width = (
-        length * 4 // max(manifest.scale, 4) for length in PATCHES[gate]
-    )  # as many HR pixels as at ×4
+    # as many HR pixels as at ×4
+    height, width = (length * 4 // max(manifest.scale, 4) for length in PATCHES[gate])
     photos = photo_patches(manifest.size_multiple, size=(height, width))
     return Comparison(photos, manifest, reference, name=name, model=model, say=say)
 

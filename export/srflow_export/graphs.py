@@ -173,9 +173,8 @@ def compute_injectors(head: Tensor, steps: int, affine: AffineSettings) -> tuple
     """Scales and shifts of a level's injectors, each of all steps. head: by step, [shift; s]."""
     batch, _, height, width = head.shape
     wide = torch.float32 if head.dtype.itemsize == 2 else head.dtype
-    halves = head.reshape(batch, steps, -1, width).chunk(
-        2, dim=2
-    )  # of the rows that a step's channels have together
+    # of the rows that a step's channels have together
+    halves = head.reshape(batch, steps, -1, width).chunk(2, dim=2)
     shift, s = (half.reshape(batch, -1, height, width).to(wide) for half in halves)
     return flow_ops.affine_inverse(shift, s, **affine)
 

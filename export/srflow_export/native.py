@@ -23,9 +23,8 @@ from srflow_sdk.system.local_files import write_atomically
 
 _NEEDED = {"cpu": "libsrflow_ort", "cuda": "libsrflow_cuda", "tensorrt": "libsrflow_trt"}
 _TENSORRT = ("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
-_HEADERS = {
-    "10": "kernel-lens==2.0.1"
-}  # wheels that carry TensorRT's headers, by their major version
+# wheels that carry TensorRT's headers, by their major version
+_HEADERS = {"10": "kernel-lens==2.0.1"}
 _NVCC = ("nvidia-cuda-nvcc", "nvidia-cuda-cccl")  # of CUDA 13: PyPI has none of CUDA 12
 # The installed SDK, although `python -m` finds the clone's first; they are the same in an editable
 # install.
@@ -36,9 +35,8 @@ _SDK = next(
 )
 
 
-@click.command(
-    context_settings={"ignore_unknown_options": True}
-)  # no -h: it would be found in -DTensorRT_… too
+# no -h: it would be found in -DTensorRT_… too
+@click.command(context_settings={"ignore_unknown_options": True})
 @click.argument("preset", type=click.Choice(list(_NEEDED)))
 @click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[-DNAME=VALUE]...")
 def main(preset: str, options: tuple[str, ...]) -> None:
@@ -95,9 +93,8 @@ def build(source: Path, preset: str, *options: str, into: Path) -> None:
             )
         into.mkdir(exist_ok=True)
         for path in built:
-            write_atomically(
-                into / path.name, path.read_bytes()
-            )  # processes may have the older one loaded
+            # processes may have the older one loaded
+            write_atomically(into / path.name, path.read_bytes())
             click.echo(f"wrote {into / path.name}")
 
 

@@ -130,9 +130,8 @@ class PhaseConv(nn.Module):
 
         Runtimes know a convolution's size best if its padding is 2 in all.
         """
-        assert (
-            self.own_weight is not None
-        )  # for the type checker: with own features there is a weight
+        # for the type checker: with own features there is a weight
+        assert self.own_weight is not None
         top = max(0, 1 - row)
         left = max(0, 1 - column)
         if row > 1 or column > 1:  # padding cannot be negative

@@ -133,9 +133,8 @@ def join(encoder: onnx.ModelProto, sampler: onnx.ModelProto) -> onnx.ModelProto:
         for part, prefix in ((encoder, _ENCODER), (sampler, _SAMPLER))
     )
     for part in (first, second):
-        del part.metadata_props[
-            :
-        ]  # a graph in int8 and one in float32 describe themselves differently
+        # a graph in int8 and one in float32 describe themselves differently
+        del part.metadata_props[:]
     return compose.merge_models(
         first,
         second,

@@ -32,13 +32,10 @@ from srflow_sdk.pixels.in_memory import LUMA
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 
 WINDOW = 256  # LR pixels a side of the latents in a file with dynamic sides
-_PATCH = (
-    45,
-    47,
-)  # LR pixels on which a file with dynamic sides is compared: odd, so that they are padded
-_LEAST_DB = (
-    60.0  # input and output in half cost most: 78 dB with x4-small; latents in half alone, 112
-)
+# LR pixels on which a file with dynamic sides is compared: odd, so that they are padded
+_PATCH = (45, 47)
+# input and output in half cost most: 78 dB with x4-small; latents in half alone, 112
+_LEAST_DB = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,16 +243,14 @@ class _Surroundings:
         both = self._mix_channels("lr", np.concatenate([chroma, -chroma]))
         most = self._node("MaxPool", both, kernel_shape=[2 * reach + 1] * 2, pads=[reach] * 4)
         unfolded = self._node("DepthToSpace", most, blocksize=2, mode="CRD")
-        strongest = self._node(
-            "MaxPool", unfolded, kernel_shape=[2, 2], strides=[2, 2]
-        )  # of all channels
+        # of all channels
+        strongest = self._node("MaxPool", unfolded, kernel_shape=[2, 2], strides=[2, 2])
         coloured = self._clip(
             self._node("Mul", self._node("Sub", strongest, self._float(GRAY)), self._float(1e9))
         )
         slack = self._node("Mul", strongest, self._float(CHROMA_SLACK))
-        limits = self._node(
-            "Mul", self._node("Add", most, slack), coloured
-        )  # 0 where all around is gray
+        # 0 where all around is gray
+        limits = self._node("Mul", self._node("Add", most, slack), coloured)
         scales = self._constant(
             "plain.scales", np.array([1, 1, *[self._manifest.scale] * 2], np.float32)
         )

@@ -65,18 +65,15 @@ _A_ROOT = (
 _TILE_BYTES = 2 << 30
 # conditioning and activations together, in units of the conditioning: see tiles.py, rounded up
 _ACTIVATIONS = 5
-_LEAST_CORE = (
-    64  # LR pixels a side that a client's tile may have besides its halo, whatever the model
-)
+# LR pixels a side that a client's tile may have besides its halo, whatever the model
+_LEAST_CORE = 64
 _NO_FOLDER = (
     b"This file is here so that Python makes no folder of this name: it would change the version's "
     b"time, and a server "
     b"that polls the repository would load the version again.\n"
 )
-_OF_THE_MODEL = (
-    "max_tile_pixels",
-    VERSION_PARAMETER,
-)  # parameters that a new version has its own of
+# parameters that a new version has its own of
+_OF_THE_MODEL = ("max_tile_pixels", VERSION_PARAMETER)
 
 
 @dataclass(frozen=True, kw_only=True)

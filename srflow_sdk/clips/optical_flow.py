@@ -16,9 +16,8 @@ from srflow_sdk.system.hardware import require_extra
 _CUT = 0.6  # share of pixels that were not seen, from which on a frame begins a new shot
 _LEAST_SIDE = 16  # DIS takes no smaller frames
 _LARGEST_CHANGE = 32  # 8-bit steps of a pixel from frame to frame: a fade, not a flash
-_LARGEST_GAP = (
-    0.25  # pixels by which the ways there and back may miss: one of an output four times as large
-)
+# pixels by which the ways there and back may miss: one of an output four times as large
+_LARGEST_GAP = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,10 +60,8 @@ def test_the_driver_decides_which_wheels_are_installed(cuda, found, monkeypatch,
     [
         ([RIGHT, *timed(TORCH, 14.9)], FINE),
         ([RIGHT, *timed(TORCH, 15.1)], SLOW),
-        (
-            [RIGHT, *timed(TORCH, 15.1), *timed("tensorrt fp16", 12.0)],
-            FINE,
-        ),  # the best engine is judged
+        # the best engine is judged
+        ([RIGHT, *timed(TORCH, 15.1), *timed("tensorrt fp16", 12.0)], FINE),
         ([RIGHT, *timed(TORCH, 14.9, further=3.2)], SLOW),
         (
             [

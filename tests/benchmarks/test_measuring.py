@@ -35,9 +35,8 @@ EMBEDDED = {"way": "ours", "file": None, "threads": 1, "device": "cpu", "precisi
 
 @pytest.mark.slow
 def test_a_worker_s_peak_is_that_of_its_run_not_of_this_process() -> None:
-    large = bytearray(
-        b"x" * (600 << 20)
-    )  # resident here; a child that starts now must not count it
+    # resident here; a child that starts now must not count it
+    large = bytearray(b"x" * (600 << 20))
     with Worker(EMBEDDED) as worker:
         few, many = (worker.run(size=side)["peak_bytes"] for side in (16, 128))
         assert worker.loaded["runs_on"] == "cpu"

@@ -102,9 +102,8 @@ def _click_problem(program: str, arguments: list[str], *, named: bool) -> str | 
     command = click_command(program)
     if not arguments:
         return None  # a name, not an invocation
-    if (
-        named and isinstance(command, click.Group) and arguments[0].isupper()
-    ):  # PROTOCOL, a placeholder
+    # PROTOCOL, a placeholder
+    if named and isinstance(command, click.Group) and arguments[0].isupper():
         return _unknown_options(program, arguments)
     try:
         with redirect_stdout(io.StringIO()):  # --help and --version print

@@ -81,9 +81,8 @@ def missing_file(words: list[str]) -> str | None:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_of_a_page_have_options_that_exist(page: str) -> None:
     shells = [block for block in blocks(page) if block.kind in ("shell", "console")]
-    written = [
-        (block.line, block.script, False) for block in shells if block.status == 0
-    ]  # others are meant to fail
+    # others are meant to fail
+    written = [(block.line, block.script, False) for block in shells if block.status == 0]
     written += [(line, text, True) for line, text in sentences(page) if _OURS.match(text)]
     written += [(line, text, False) for line, text in eval_table() if page == "docs/publication.md"]
     wrong = [

@@ -106,9 +106,8 @@ def publication(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for words in commands(script):
             if words[0] == "srflow-train":
                 short = [setting for setting in SHORT if not setting.startswith("data.crop")]
-                crop = (
-                    [] if "data.hr_shift=4" in words else ["data.crop=64"]
-                )  # that one's own fits the faces
+                # that one's own fits the faces
+                crop = [] if "data.hr_shift=4" in words else ["data.crop=64"]
                 settings = [
                     *short,
                     *crop,

@@ -85,15 +85,12 @@ def test_reading_the_site_asks_nobody_outside_and_the_search_works_from_the_disk
         page.goto((site / "index.html").as_uri())
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         page.keyboard.press("Control+k")
-        page.wait_for_timeout(
-            2000
-        )  # on a busy machine the field takes letters long after it was asked for
-        page.keyboard.insert_text(
-            "halftone"
-        )  # at once: while letters come, the results are those of the first ones
-        for _ in range(
-            20
-        ):  # results stand in a closed shadow tree: Enter opens the only page, once it is found
+        # on a busy machine the field takes letters long after it was asked for
+        page.wait_for_timeout(2000)
+        # at once: while letters come, the results are those of the first ones
+        page.keyboard.insert_text("halftone")
+        # results stand in a closed shadow tree: Enter opens the only page, once it is found
+        for _ in range(20):
             page.keyboard.press("Enter")
             with contextlib.suppress(playwright.TimeoutError):
                 page.wait_for_url("**/restoring.html*", timeout=500)

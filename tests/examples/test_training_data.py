@@ -71,13 +71,8 @@ def test_the_table_knows_the_pictures_of_packages_and_test_sets(example):
     known = script.evaluated()
     counts = Counter(name.split(" of ")[1] for name in known.values())
     packages = {"budgie-backgrounds": 18, "scikit-image": 6, "scikit-learn": 2}
-    sets = {
-        "Set5": 4,
-        "Set14": 14,
-        "BSD100": 100,
-        "Urban100": 100,
-        "Kodak": 24,
-    }  # a picture of Set5 is in Set14, too
+    # a picture of Set5 is in Set14, too
+    sets = {"Set5": 4, "Set14": 14, "BSD100": 100, "Urban100": 100, "Kodak": 24}
     assert counts == {**packages, **sets}
     assert script.judged_by(EXAMPLES / "photos" / "cat.png", known) == "chelsea of scikit-image"
 

@@ -56,10 +56,8 @@ def example(
 def export(module: Tail, *, half: bool) -> onnx.ModelProto:
     tensors = dict(zip(NAMES, example(2, 1, 4, 6, half), strict=True))
     axes = {name: ("batch", tensor.shape[1], "height", "width") for name, tensor in tensors.items()}
-    for name in (
-        "injector_scale",
-        "injector_shift",
-    ):  # traced with a batch of 1, as graphs are: nothing ties it to N
+    # traced with a batch of 1, as graphs are: nothing ties it to N
+    for name in ("injector_scale", "injector_shift"):
         axes[name] = ("lr_batch", *axes[name][1:])
     proto = onnx_graph(
         module,

@@ -133,9 +133,8 @@ def test_networks_of_large_multiples_get_a_halo_too(
     coarse = write_tiny_bundle(tmp_path / "coarse.srflow", size_multiple=multiple)
     row, _ = measure(Bundle.open(coarse))
     assert row.halo == halo_of_network
-    assert row.is_enough is (
-        multiple < 64
-    )  # the photographs are too small for 64, and a warning says so
+    # the photographs are too small for 64, and a warning says so
+    assert row.is_enough is (multiple < 64)
 
 
 def test_photographs_on_which_the_network_diverges_prove_nothing(one_photograph, tmp_path):

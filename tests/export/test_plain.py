@@ -96,9 +96,8 @@ def test_beyond_the_window_its_latents_repeat(tiny, tmp_path, monkeypatch):
     flat = np.full((48, 40, 3), 0.5, np.float32)
     large = draw(model, flat)
     period = SCALE * 16
-    inside = large[
-        period // 2 : period // 2 + 8, period // 2 : period // 2 + 8
-    ]  # away from the border
+    # away from the border
+    inside = large[period // 2 : period // 2 + 8, period // 2 : period // 2 + 8]
     again = large[period // 2 + period : period // 2 + period + 8, period // 2 : period // 2 + 8]
     assert np.abs(inside - again).max() < 1e-5
     assert np.ptp(inside) > 0.01
@@ -195,9 +194,8 @@ def test_folders_are_made_and_what_a_killed_export_left_is_removed(tiny, tmp_pat
 
 
 def test_the_commands_own_check_draws_a_gray_picture_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        plain._Surroundings, "_bound_colours", lambda _: "sr"
-    )  # which changes no ordinary photograph
+    # which changes no ordinary photograph
+    monkeypatch.setattr(plain._Surroundings, "_bound_colours", lambda _: "sr")
     result = run("--bundle", "x4-small", "--plain", "-o", tmp_path / "plain.onnx")
     assert (result.exit_code, list(tmp_path.iterdir())) == (1, [])
     assert "is not written: its picture is 4" in result.output

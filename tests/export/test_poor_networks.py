@@ -175,10 +175,8 @@ def test_optional_parts_that_were_asked_for_and_fail_leave_the_bundle_and_end_wi
 @pytest.mark.parametrize(
     ("statistics", "arguments"),
     [
-        (
-            {"scales": 12.0, "heads": 0.1},
-            ("--weights", "fp16"),
-        ),  # a 1×1 and its inverse are rounded apart
+        # a 1×1 and its inverse are rounded apart
+        ({"scales": 12.0, "heads": 0.1}, ("--weights", "fp16")),
         ({"heads": 0.6}, ("--precision", "fp16")),  # latents in the hundreds
     ],
 )

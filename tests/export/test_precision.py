@@ -121,10 +121,8 @@ def test_a_network_that_overflows_in_half_is_refused_with_the_way_out(tmp_path):
     model = random_srflow(tiny_config(levels=2, split_levels=(1,), steps=1))
     with torch.no_grad():
         net = model.levels[1].steps[0].coupling
-        for actnorm, gain in (
-            (net.actnorm1, 5.0),
-            (net.actnorm2, 10.0),
-        ):  # between them × 3 million …
+        # between them × 3 million …
+        for actnorm, gain in ((net.actnorm1, 5.0), (net.actnorm2, 10.0)):
             actnorm.logs += gain
             actnorm.bias += 1
         net.conv3.weight /= torch.exp(torch.tensor(15.0))  # … and back

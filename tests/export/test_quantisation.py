@@ -112,9 +112,8 @@ def test_a_range_cuts_off_rare_values_only_as_far_as_that_lessens_the_error(outl
     assert ends[0] <= found[0] < 0 < found[1] <= ends[1]
     others = [(share * ends[0], other * ends[1]) for share in (0.7, 1) for other in (0.4, 0.7, 1)]
     best = min(_fourth_power(values, each) for each in others)
-    assert (
-        _fourth_power(values, found) <= 1.05 * best
-    )  # of a histogram's bins, not of the values themselves
+    # of a histogram's bins, not of the values themselves
+    assert _fourth_power(values, found) <= 1.05 * best
 
 
 CROPS = [np.random.default_rng(seed).random((1, 3, 16, 16), dtype=np.float32) for seed in range(2)]

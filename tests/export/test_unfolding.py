@@ -134,9 +134,8 @@ def test_images_latents_and_likelihoods_are_the_exported_networks(tmp_path, vari
     latents, likelihood = network.encode(hr, lr)
     torch.testing.assert_close(likelihood, likelihood_of_original, rtol=1e-5, atol=0.05)
     torch.testing.assert_close(latents, latents_of_original, rtol=1e-4, atol=1e-4)
-    if overrides == {
-        "image_base": "bicubic"
-    }:  # the graphs do not have the head of the encoder's own image
+    # the graphs do not have the head of the encoder's own image
+    if overrides == {"image_base": "bicubic"}:
         bicubic = F.interpolate(lr, scale_factor=4, mode="bicubic", antialias=True)
         torch.testing.assert_close(network.encoder(lr), bicubic, rtol=0, atol=0)
 
@@ -167,9 +166,8 @@ def test_the_network_can_be_trained_and_its_actnorms_are_not_initialised_again(b
     head = ("encoder.upconvs.1.", "encoder.conv_hr.", "encoder.conv_last.")
     silent = [name for name, parameter in network.named_parameters() if parameter.grad is None]
     assert all(name.startswith(head) for name in silent)
-    assert (
-        float(network.encoder.conv_hr.weight.detach().abs().min()) > 0
-    )  # else the head could never learn
+    # else the head could never learn
+    assert float(network.encoder.conv_hr.weight.detach().abs().min()) > 0
 
 
 def test_the_same_network_comes_out_whatever_was_drawn_before(bundle):

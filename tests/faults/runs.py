@@ -130,9 +130,8 @@ def kill(name: str, folder: Path, count: int, seed: int) -> Attempts:
     duration = time.monotonic() - begun
     yield "undisturbed", loss
     if chance.random() < 0.5:
-        shutil.copytree(
-            folder / "undisturbed", out
-        )  # the first kills are of a run over an older result
+        # the first kills are of a run over an older result
+        shutil.copytree(folder / "undisturbed", out)
     for number in range(1, count):
         out.mkdir(exist_ok=True)
         ends = number % _EVERY == _EVERY - 1
@@ -175,9 +174,8 @@ def starve(folder: Path, count: int, seed: int) -> Attempts:
             )
         finally:
             if on_disk:
-                subprocess.run(
-                    ["umount", "-l", out], check=True
-                )  # libvips still has read pictures open
+                # libvips still has read pictures open
+                subprocess.run(["umount", "-l", out], check=True)
         yield (
             f"attempt {number}, {name} on {'a disk' if on_disk else 'files'} of {kilobytes} KB",
             loss,

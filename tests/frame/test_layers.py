@@ -34,10 +34,8 @@ LAYERS = [
     {"ray", "triton", "_serving", "__main__"},
     {"__init__"},
 ]
-COMMANDS = (
-    "srflow_apps.commands.base_command",
-    "srflow_apps.commands.signals",
-)  # the base of every house's
+# the base of every house's
+COMMANDS = ("srflow_apps.commands.base_command", "srflow_apps.commands.signals")
 HOUSES = {  # each with the folder it lies in, and with those it may import
     "srflow_sdk": (".", ()),
     "srflow_apps": ("apps", ("srflow_sdk",)),

@@ -57,9 +57,8 @@ def test_the_flow_is_in_nodes_that_are_functions_too_and_carry_what_tensorrt_loo
 def test_the_same_picture_with_the_library_and_without(bundle, ort_library, monkeypatch):
     inlined = picture(bundle, monkeypatch, "")
     native = picture(bundle, monkeypatch, str(ort_library))
-    assert (
-        0 < np.abs(inlined - native).max() < 1e-5
-    )  # the roundings differ, so the library was really used
+    # the roundings differ, so the library was really used
+    assert 0 < np.abs(inlined - native).max() < 1e-5
     assert min(row["psnr_db"] for row in bundle.manifest.parity) > 90
 
 

@@ -170,11 +170,8 @@ def test_what_is_no_image_is_a_typed_error(upscaler, tmp_path):
         (b"", ImageError, "^image"),
         (b"text", ImageError, "^image"),
         (io.StringIO("text"), ArgumentError, "^image"),
-        (
-            tmp_path / "deep.png",
-            ImageError,
-            r"uint16.*upscale_file",
-        ),  # which is not reduced in silence
+        # which is not reduced in silence
+        (tmp_path / "deep.png", ImageError, r"uint16.*upscale_file"),
         (closed, ImageError, "damaged"),
     ):
         with pytest.raises(error, match=says):

@@ -8,9 +8,8 @@ import tifffile
 
 from srflow_sdk import ArgumentError, ImageError, OutputSize, read_provenance
 
-HEIGHTS = (np.indices((20, 24)).sum(axis=0) * 25.0 - 300).astype(np.float32)[
-    ..., None
-]  # -300 … 750
+# -300 … 750
+HEIGHTS = (np.indices((20, 24)).sum(axis=0) * 25.0 - 300).astype(np.float32)[..., None]
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint16", "int32", "int64", "f2", "f8", ">i2"])

@@ -52,9 +52,8 @@ def test_a_files_bytes_and_a_tile_are_too(
     tile = picture(height=44, width=60).astype(np.float32) / np.float32(255)
     answer = ask(server.grpc, tile=tile, tau=0.7, seed=1, origin=[0, 0])
     assert list(answer) == ["tile_upscaled"]
-    monkeypatch.setattr(
-        ChromaBounds, "limit", lambda self, picture: picture
-    )  # the client's work, as is rounding
+    # the client's work, as is rounding
+    monkeypatch.setattr(ChromaBounds, "limit", lambda self, picture: picture)
     plain = upscaler.upscale(picture(height=44, width=60), tau=0.7, seed=1)
     assert np.array_equal(from_unit(answer["tile_upscaled"][0], np.dtype(np.uint8)), plain)
 

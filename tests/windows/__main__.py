@@ -83,9 +83,8 @@ if __name__ == "__main__":
             "wine64"
         )
         sys.exit()
-    run_python(
-        "-c", ""
-    )  # which installs it; and two that begin at once would both make Wine's folders, and one fail
+    # which installs it; and two that begin at once would both make Wine's folders, and one fail
+    run_python("-c", "")
     begun = time.monotonic()
     if names := sys.argv[1:]:
         failed = tests_fail(names)

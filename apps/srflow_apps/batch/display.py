@@ -130,9 +130,8 @@ class Display(logging.Handler):
         try:
             if sys.stdout is None:
                 raise OSError(errno.EBADF, "it is closed")
-            exact = (
-                os.fsencode(target) if os.name == "posix" else str(target)
-            )  # names need not be Unicode
+            # names need not be Unicode
+            exact = os.fsencode(target) if os.name == "posix" else str(target)
             click.echo(printable(str(target)) if sys.stdout.isatty() else exact)
         except OSError as error:
             self.names_lost = True

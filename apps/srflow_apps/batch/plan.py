@@ -244,9 +244,8 @@ def _list_files(
         refused.append(failure(place, f"the folder cannot be listed: {error.strerror}"))
 
     names = list[PurePosixPath]()
-    for place, folders, files in os.walk(
-        folder, onerror=refuse
-    ):  # without links to folders: none is entered twice
+    # without links to folders: none is entered twice
+    for place, folders, files in os.walk(folder, onerror=refuse):
         visible = [name for name in folders if recursive and not name.startswith(".")]
         folders[:] = [name for name in visible if real_path(Path(place) / name) != out]
         here = PurePosixPath(Path(place).relative_to(folder))

@@ -44,9 +44,8 @@ _ATTEMPTS = 3  # a file that kills its worker must not do so for ever
 _KILLED = (
     f"its worker was killed {_ATTEMPTS} times; perhaps it needs more memory than a machine has"
 )
-_MOST_CPUS = (
-    4  # of a worker, unless chosen: several workers use a large machine better than many threads do
-)
+# of a worker, unless chosen: several workers use a large machine better than many threads do
+_MOST_CPUS = 4
 _ADDRESS = re.compile(r"auto|local|[^/\s]+:\d+", re.ASCII)
 
 
@@ -321,9 +320,8 @@ def connect(address: str) -> Iterator[Any]:
         try:
             yield ray
         except ray.exceptions.RayError as error:
-            if isinstance(
-                cause := getattr(error, "cause", None), SRFlowError
-            ):  # what a worker raised
+            # what a worker raised
+            if isinstance(cause := getattr(error, "cause", None), SRFlowError):
                 raise cause from error
             raise cluster_error(address, error) from error
 

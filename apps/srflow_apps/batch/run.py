@@ -44,9 +44,8 @@ if TYPE_CHECKING:
     from srflow_sdk.drawing.options import DrawKeywords
 
 _POLL_S = 0.2
-_OF_URL = (
-    1_000_000  # pixels that an input with a URL counts for: it is not fetched only to be counted
-)
+# pixels that an input with a URL counts for: it is not fetched only to be counted
+_OF_URL = 1_000_000
 
 
 class Pixels:
@@ -123,9 +122,8 @@ def run_plan(
         if file.server_lost:
             raise ServerLostError
 
-    with folders_for(
-        targets, alone=len(plan.jobs) == plan.total
-    ):  # before any job: others write there, too
+    # before any job: others write there, too
+    with folders_for(targets, alone=len(plan.jobs) == plan.total):
         remove_leftovers(targets)
         try:
             if cluster is None:

@@ -34,17 +34,11 @@ _WRITTEN = ("s3", "gs", "abfs")  # stores where an upload appears when it is com
 _WEB = ("http", "https")
 _SHOWN: dict[str, str] = {}  # by the temporary file that stands for each just now
 
-_URL = re.compile(
-    r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL
-)  # two letters at least: C:// is a disk
+# two letters at least: C:// is a disk
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 _HOST = re.compile(r"arn:[^@]*|\[[^\]@]*\](:\d*)?|[^:@\[\]]*(:\d*)?", re.DOTALL)
-_ALIASES = {
-    "s3a": "s3",
-    "gcs": "gs",
-    "az": "abfs",
-    "abfss": "abfs",
-    "ssh": "sftp",
-}  # one scheme for each kind of store
+# one scheme for each kind of store
+_ALIASES = {"s3a": "s3", "gcs": "gs", "az": "abfs", "abfss": "abfs", "ssh": "sftp"}
 
 
 class UrlPath(PosixPath):
@@ -172,9 +166,8 @@ def file_names(folder: UrlPath, *, recursive: bool) -> list[PurePosixPath]:
         ]
 
     texts = _ask_store(folder, list_names, "the folder cannot be listed")
-    names = [
-        PurePosixPath(text) for text in texts if text and not text.endswith("/")
-    ]  # or it stands for a folder
+    # or it stands for a folder
+    names = [PurePosixPath(text) for text in texts if text and not text.endswith("/")]
     return [name for name in names if not any(part.startswith(".") for part in name.parts)]
 
 

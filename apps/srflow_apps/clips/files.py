@@ -28,10 +28,8 @@ from srflow_sdk.system.local_files import open_regular, replacing
 CLIPS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".y4m")
 """The endings of the clips that are read."""
 
-_READ = {
-    "format_whitelist": "mov,matroska,avi,mpegts,yuv4mpegpipe",
-    "protocol_whitelist": "file",
-}  # no playlists
+# no playlists
+_READ = {"format_whitelist": "mov,matroska,avi,mpegts,yuv4mpegpipe", "protocol_whitelist": "file"}
 _UNTAGGED = 2
 _LIMITED = 1
 _FULL = 2
@@ -279,9 +277,8 @@ class Clip:
                     f"{self.path}: its frames change from {sizes}; cut it there, or bring it to "
                     "one size"
                 )
-            if not len(times) & (
-                len(times) - 1
-            ):  # the last is from the second half; the first is black in many
+            # the last is from the second half; the first is black in many
+            if not len(times) & (len(times) - 1):
                 sample = frame
             self.interlaced |= frame.interlaced_frame
             times.append(frame.pts)
@@ -326,9 +323,8 @@ class Clip:
                     if packet is not None and packet.pts is not None:
                         end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
                         self._end = max(self._end, end)
-                    if (
-                        packet is not None and packet.is_corrupt and not broadcast
-                    ):  # most of these begin so
+                    # most of these begin so
+                    if packet is not None and packet.is_corrupt and not broadcast:
                         self.damage = self.damage or "it breaks off"
                     if packet is not None and (packet.stream is not stream or not packet.size):
                         continue
@@ -438,9 +434,8 @@ class Encoding:
                 frame.pts = number
                 frame.time_base = 1 / look.rate
             for packet in video.encode(frame):
-                if (
-                    not packet.pts - _REORDERED <= packet.dts <= packet.pts
-                ):  # of libx265, for one or two frames
+                # of libx265, for one or two frames
+                if not packet.pts - _REORDERED <= packet.dts <= packet.pts:
                     packet.dts = packet.pts
                 output.mux(packet)
             number += 1
@@ -655,9 +650,8 @@ def _time_others(
     or encoded anew.
     """
     last: dict[int, int] = {}
-    with contextlib.suppress(
-        import_pyav().error.FFmpegError
-    ):  # of a file that breaks off, as was said
+    # of a file that breaks off, as was said
+    with contextlib.suppress(import_pyav().error.FFmpegError):
         streams = [source.streams[number] for number in copies]
         for packet in itertools.islice(source.demux(streams) if streams else (), most):
             number = packet.stream.index

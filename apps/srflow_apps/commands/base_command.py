@@ -67,9 +67,8 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         for option in self.params:
-            if value := vars(option).get(
-                "alone"
-            ):  # that it has where none of its choices follows it
+            # that it has where none of its choices follows it
+            if value := vars(option).get("alone"):
                 choices = vars(option.type)["choices"]
                 args = [
                     f"{word}={value}" if word in option.opts and after not in choices else word
@@ -102,12 +101,10 @@ class Command(click.Command):
         # The SDK leaves it alone: torch beside it would be slower.
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         for stream in (sys.stdout, sys.stderr):
-            if isinstance(
-                stream, io.TextIOWrapper
-            ):  # redirected, Windows' has 256 characters: a name may have others
-                with contextlib.suppress(
-                    OSError
-                ):  # it asks for its place, which a pipe does not have
+            # redirected, Windows' has 256 characters: a name may have others
+            if isinstance(stream, io.TextIOWrapper):
+                # it asks for its place, which a pipe does not have
+                with contextlib.suppress(OSError):
                     stream.reconfigure(errors="backslashreplace")
         try:
             return super().main(args, *arguments, **keywords)
@@ -176,9 +173,8 @@ def abandon(stream: TextIO | None) -> None:
     """Redirect a broken stream to nowhere; otherwise Python complains about unwritten text when it
     exits.
     """
-    with contextlib.suppress(
-        OSError, ValueError, AttributeError
-    ):  # it may be closed, None or not a file at all
+    # it may be closed, None or not a file at all
+    with contextlib.suppress(OSError, ValueError, AttributeError):
         descriptor = stream.fileno()  # type: ignore[union-attr]
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, descriptor)

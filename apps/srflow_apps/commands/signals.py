@@ -18,9 +18,8 @@ STOPPING = tuple(
 """The signals that ask a command to stop: Ctrl-C, `kill`, a closed terminal, and Windows'
 Ctrl-Break."""
 
-_raised: list[
-    int
-] = []  # the last signal: a native module that it hits while it is imported forgets the number
+# the last signal: a native module that it hits while it is imported forgets the number
+_raised: list[int] = []
 
 
 class Interrupts:

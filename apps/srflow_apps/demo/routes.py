@@ -51,9 +51,8 @@ class Routes:
         self._upload_bytes = upload_bytes
         self._tabs = Tabs(upscaler, max_pixels=max_pixels)
         self._drawing = ThreadPoolExecutor(2, thread_name_prefix="srflow-demo-draw")
-        self._turn = ThreadPoolExecutor(
-            1, thread_name_prefix="srflow-demo-work"
-        )  # one at a time, for all pages
+        # one at a time, for all pages
+        self._turn = ThreadPoolExecutor(1, thread_name_prefix="srflow-demo-work")
         self._here = TABS if INVERTER in upscaler.engine.painter.manifest.files else TABS[:1]
 
     def application(self) -> Any:

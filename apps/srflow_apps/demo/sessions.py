@@ -112,9 +112,8 @@ class Session:
     lives: bool = False  # whether it was heard of since it was opened
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     pictures: dict[str, Path] = field(default_factory=dict)  # what it sent, by its tab
-    receiving: dict[str, asyncio.Task[Any] | None] = field(
-        default_factory=dict
-    )  # what still receives each
+    # what still receives each
+    receiving: dict[str, asyncio.Task[Any] | None] = field(default_factory=dict)
     photo: LivePhoto | None = None  # what the tab "Enlarge" shows, if it is in memory
     suits: ModelChoice | None = None  # the model that suits it, and why
     samples: threading.Event = field(default_factory=threading.Event)  # stops the eight samples

@@ -254,9 +254,8 @@ def find_busiest(values: NDArray[Any], side: int) -> tuple[int, int]:
     what is there.
     """
     height, width = (min(side, whole) for whole in values.shape)
-    above = np.pad(
-        values.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0))
-    )  # sums of what is above and left
+    # sums of what is above and left
+    above = np.pad(values.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
     rows = above[height:] - above[:-height]
     place = np.argmax(rows[:, width:] - rows[:, :-width])
     top, left = divmod(int(place), values.shape[1] - width + 1)

@@ -275,9 +275,8 @@ def check_image_files() -> Found:
         for name, kind in loaders.items()
     }
     formats |= {"AVIF": False, "HEIC": importlib.util.find_spec("pi_heif") is not None}
-    with contextlib.suppress(
-        vips.Error
-    ):  # libheif may lack the codec: only reading a picture shows it
+    # libheif may lack the codec: only reading a picture shows it
+    with contextlib.suppress(vips.Error):
         black = vips.Image.black(16, 16, bands=3).copy(interpretation="srgb")
         vips.Image.new_from_buffer(black.heifsave_buffer(compression="av1"), "").avg()
         formats["AVIF"] = True
@@ -300,9 +299,8 @@ def check_native_library() -> Found:
 
     if (path := native.find_native_library(native.VARIABLE)) is None:
         return MISSING, "none; bundles with plugins run without it (docs/native.md)"
-    native.register(
-        importlib.import_module("onnxruntime").SessionOptions(), path
-    )  # which really loads it
+    # which really loads it
+    native.register(importlib.import_module("onnxruntime").SessionOptions(), path)
     return OK, f"{path}, kernels for {'CPU and CUDA' if native.runs_on_cuda(path) else 'CPU'}"
 
 

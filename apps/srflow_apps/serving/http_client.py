@@ -107,9 +107,8 @@ class _Connection(http.client.HTTPConnection):
     """
 
     ended = False
-    reached: socket.socket | None = (
-        None  # also once http.client has given the socket to its response
-    )
+    # also once http.client has given the socket to its response
+    reached: socket.socket | None = None
 
     def connect(self) -> None:
         try:

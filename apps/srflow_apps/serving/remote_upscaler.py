@@ -232,9 +232,8 @@ class Server:
             answer = self._ask_patiently(
                 lambda: self._client.infer(self.model, inputs, "tile_upscaled", shape), cancel
             )
-            self._check_same_model(
-                cancel
-            )  # after the answer, so that one of another model is not used
+            # after the answer, so that one of another model is not used
+            self._check_same_model(cancel)
         return answer
 
     def _check_same_model(self, cancel: threading.Event | None) -> None:

@@ -32,9 +32,8 @@ from srflow_sdk.system.interrupts import memory_errors_typed
 PICTURES = ("image", "image_bytes", "tile")
 OF_TILES = ("origin", "tau_map")
 _FARTHEST = 1 << 31  # LR pixels from the picture's corner
-_INPUTS: dict[
-    str, tuple[Any, tuple[int | str, ...]]
-] = {  # dtype and shape; a side with a name is free
+# dtype and shape; a side with a name is free
+_INPUTS: dict[str, tuple[Any, tuple[int | str, ...]]] = {
     "image": (np.uint8, ("height", "width", 3)),
     "image_bytes": (np.object_, (1,)),
     "tile": (np.float32, ("height", "width", 3)),

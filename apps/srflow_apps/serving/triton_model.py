@@ -42,13 +42,11 @@ class TritonPythonModel:
         """Open the bundle in the version's folder. Raises: TritonModelException, one line, if that
         is impossible.
         """
-        triton: Any = importlib.import_module(
-            "triton_python_backend_utils"
-        )  # only the python backend has it
+        # only the python backend has it
+        triton: Any = importlib.import_module("triton_python_backend_utils")
         self._triton = triton
-        os.environ.setdefault(
-            "NVIDIA_TF32_OVERRIDE", "0"
-        )  # as in commands: float32 convolutions stay in float32
+        # as in commands: float32 convolutions stay in float32
+        os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
         for package in ("srflow_sdk", "srflow_apps"):
             logging.getLogger(package).addHandler(_ServerLog(triton.Logger))
         parameters = {
@@ -123,9 +121,8 @@ class TritonPythonModel:
             model_name=_NOBODY, requested_output_names=[], inputs=list(tensors)
         )
         reason = str(call.exec().error().message())
-        if (
-            _NOBODY not in reason
-        ):  # otherwise it is that there is no such model, and the tensors are placed
+        # otherwise it is that there is no such model, and the tensors are placed
+        if _NOBODY not in reason:
             what = (
                 f"the answer of {nbytes:,} bytes does not fit the memory that the server shares "
                 "with its models"

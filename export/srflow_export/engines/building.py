@@ -22,9 +22,8 @@ from srflow_sdk.errors import ExportError
 
 logger = logging.getLogger(__name__)
 
-_SAY_EVERY_S = (
-    10.0  # a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
-)
+# a full-size graph takes seconds with TensorRT-RTX, and many minutes with TensorRT
+_SAY_EVERY_S = 10.0
 _TYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
 
 # of TensorFormat, each alone

@@ -60,9 +60,8 @@ def add_engines(
     written.
     """
     check_request(request)
-    name_graphs(
-        Bundle.open(target).manifest, request.precision
-    )  # refuse before waiting, and without leaving a lock
+    # refuse before waiting, and without leaving a lock
+    name_graphs(Bundle.open(target).manifest, request.precision)
     with staged_bundle(target, say=say) as stage:
         bundle = Bundle.open(target)
         manifest = bundle.manifest

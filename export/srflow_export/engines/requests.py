@@ -90,9 +90,8 @@ def check_request(request: EngineRequest) -> None:
             "--sm goes with --rtx: TensorRT builds for this machine's own GPU; leave --sm out"
         )
     if is_rtx:
-        with contextlib.suppress(
-            MissingExtraError, ExportError
-        ):  # told later, when there is a bundle to build from
+        # told later, when there is a bundle to build from
+        with contextlib.suppress(MissingExtraError, ExportError):
             check_sms(load_library(request.runtime, elsewhere="").module, request.sms)
 
 

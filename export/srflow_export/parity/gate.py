@@ -188,9 +188,8 @@ def tau_of_finite_pictures(rows: Sequence[ParityRow], wanted: float) -> float:
     diverging = {
         tau: len({row.photo for row in rows if row.tau == tau and row.diverged}) for tau in TAUS
     }
-    above = min(
-        (tau for tau in TAUS if tau >= wanted), default=1.0
-    )  # the tested tau that stands for it
+    # the tested tau that stands for it
+    above = min((tau for tau in TAUS if tau >= wanted), default=1.0)
     taus = [tau for tau in TAUS if tau <= above and diverging[tau] <= diverging[0.0]]
     return wanted if above in taus else max(taus)
 

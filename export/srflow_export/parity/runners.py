@@ -204,9 +204,8 @@ def make_engines_runner(bundle: Bundle, record: EngineRecord) -> Runner:
             def infer(feed: Mapping[str, Array]) -> Mapping[str, Array]:
                 conditioning = encoder.infer({"lr": feed["lr"]}, copy_outputs_to_host=False)
                 rest = {name: value for name, value in feed.items() if name != "lr"}
-                return {
-                    "sr": sampler.infer({**conditioning, **rest})["sr"].copy()
-                }  # its buffer is used again
+                # its buffer is used again
+                return {"sr": sampler.infer({**conditioning, **rest})["sr"].copy()}
 
             yield infer
 

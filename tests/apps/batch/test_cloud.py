@@ -58,9 +58,8 @@ def moto() -> Iterator[ThreadedMotoServer]:
     started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     started.start()
     read = functools.cache(JSONFileLoader().load_file)
-    with (
-        pytest.MonkeyPatch.context() as patch
-    ):  # every new connection reads megabytes of S3's description
+    # every new connection reads megabytes of S3's description
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
         yield started
     started.stop()

@@ -52,9 +52,8 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
         assert lines() == []
         now[0] += 1
         display.show_progress(1, 3, 6)
-        assert (
-            lines().pop().startswith("[1/3] a.png tile 3/6, 15%, about 00:00:")
-        )  # of 12, 13 and 14 rows
+        # of 12, 13 and 14 rows
+        assert lines().pop().startswith("[1/3] a.png tile 3/6, 15%, about 00:00:")
         now[0] += 9
         display.show_progress(1, 4, 6)
         assert lines() == [], "ten seconds pass from one to the next"

@@ -30,9 +30,8 @@ from .conftest import write_photos
 ray = pytest.importorskip("ray")
 
 ENVIRON = {
-    "PYTHONPATH": os.pathsep.join(
-        filter(None, sys.path)
-    ),  # so that workers find what this process finds
+    # so that workers find what this process finds
+    "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     "RAY_USAGE_STATS_ENABLED": "0",
     "OMP_NUM_THREADS": "1",
 }
@@ -138,9 +137,8 @@ def test_a_folder_is_done_and_resumed_as_without_ray(
     out, err = first.communicate(timeout=DEADLINE_S)
     assert first.returncode == 1
     assert sorted(out.splitlines()) == ["out/0.png", "out/1.png", "out/2.png"]
-    lines = [
-        line for line in err.splitlines() if not line.startswith("[")
-    ]  # how far it is, after two seconds
+    # how far it is, after two seconds
+    lines = [line for line in err.splitlines() if not line.startswith("[")]
     assert lines == [
         "error: photos/bad.png: this is not an image file in a supported format",
         "error: none.png: there is no such file",
@@ -307,16 +305,14 @@ def test_a_raylet_that_dies_is_one_line_and_resume_completes(photos: Path, tmp_p
         "stopped because Ray's raylet on this machine died, perhaps for want of memory: "
         f"{done} of 4 done; run the same command with --resume"
     )
-    assert not [
-        other for other in before if not other.startswith(("[", "photos/"))
-    ]  # what draws each is said
+    # what draws each is said
+    assert not [other for other in before if not other.startswith(("[", "photos/"))]
     again = subprocess.run(
         resumed, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S
     )
     assert again.returncode == 0, again.stderr
-    assert (
-        len(list(out.iterdir())) == 4
-    )  # and nothing of the worker, which may have lived a little longer
+    # and nothing of the worker, which may have lived a little longer
+    assert len(list(out.iterdir())) == 4
 
 
 @pytest.mark.slow

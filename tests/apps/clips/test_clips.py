@@ -103,10 +103,8 @@ def test_another_decoder_shows_it_upright(run: Run, tmp_path: Path) -> None:
     [
         ({"color_primaries": 9, "color_trc": 16, "colorspace": 9, "color_range": 1}, (9, 16, 9, 1)),
         ({"color_primaries": 5, "color_trc": 6, "colorspace": 5, "color_range": 2}, (5, 6, 5, 2)),
-        (
-            {},
-            (2, 2, 6, 1),
-        ),  # untagged and small: BT.601, and said so, since the output may be large
+        # untagged and small: BT.601, and said so, since the output may be large
+        ({}, (2, 2, 6, 1)),
     ],
 )
 @pytest.mark.usefixtures("plain")
@@ -248,9 +246,8 @@ def test_a_container_that_cannot_hold_the_codec_is_refused_before_anything_is_dr
 def test_a_codec_may_be_called_otherwise_or_be_of_other_bits(run: Run, tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", moving(2))
     assert "libx265, quality 67" in made(run, "clip.mp4", "--codec", "hevc").stderr
-    assert (
-        len(seen(tmp_path / "clip_x4.mp4").times) == 2
-    )  # libx265 makes up decoding times of so few
+    # libx265 makes up decoding times of so few
+    assert len(seen(tmp_path / "clip_x4.mp4").times) == 2
     made(run, "clip.mp4", "-o", "large.mov", "--codec", "prores_ks")
     assert seen(tmp_path / "large.mov").format == "yuv422p10le"
 

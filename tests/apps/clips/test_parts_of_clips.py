@@ -66,9 +66,8 @@ def test_a_clip_that_was_killed_is_resumed_with_equal_frames(
     kept = {path: path.stat().st_mtime_ns for path in parts.glob("0*.mkv")}
     assert 1 <= len(kept) < 8
     assert not (tmp_path / "large.mp4").exists()
-    monkeypatch.setattr(
-        FrameUpscaler, "follow", None
-    )  # costs nearly as much as drawing: the state is kept instead
+    # costs nearly as much as drawing: the state is kept instead
+    monkeypatch.setattr(FrameUpscaler, "follow", None)
     result = run("clip.mp4", "-o", "large.mp4", "--resume")
     assert result.exit_code == 0, result.output
     assert f"15 frames ({15 - 2 * len(kept)} of them now)" in result.stderr
@@ -114,9 +113,8 @@ def test_a_run_that_failed_goes_on_from_its_state_or_else_from_its_keyframe(
     assert "the same command with --resume goes on" in failed.stderr
     (kept,) = (tmp_path / "large.mp4.parts").glob("*.state")
     if state is None:
-        monkeypatch.setattr(
-            FrameUpscaler, "follow", None
-        )  # costs nearly as much as drawing: the state is kept instead
+        # costs nearly as much as drawing: the state is kept instead
+        monkeypatch.setattr(FrameUpscaler, "follow", None)
     else:
         kept.write_bytes(state)
     assert "15 frames (7 of them now)" in run("clip.mp4", "-o", "large.mp4", "--resume").stderr

@@ -50,9 +50,8 @@ def test_quiet_prints_only_warnings_and_errors(run: Run, monkeypatch: pytest.Mon
     monkeypatch.setattr("srflow_apps.batch.display.FIRST_AFTER_S", 0)
     result = run("a.png", "bad.png", "-o", "out", "--report", "report.json", "--quiet")
     assert (result.exit_code, result.stdout) == (1, "")
-    warning, error = sorted(
-        result.stderr.splitlines(), reverse=True
-    )  # an output far from its input is one
+    # an output far from its input is one
+    warning, error = sorted(result.stderr.splitlines(), reverse=True)
     assert (warning[:16], error[:7]) == ("warning: a.png: ", "error: ")
     assert run("a.png", "-o", "big.png", "--quiet").stderr == ""
 

@@ -163,9 +163,8 @@ def test_what_cleaned_a_picture_is_said_and_cleans_it_again(
 ) -> None:
     made = run("noisy.png", "-o", "large.png", "--scale", "8", "--tile", "32")
     assert "noisy.png: x8-small (noise of 6/255; first x4-photo at τ 0)" in made.stderr
-    monkeypatch.setattr(
-        "srflow_sdk.model.model_choice._NOISY", 99
-    )  # as another version may measure
+    # as another version may measure
+    monkeypatch.setattr("srflow_sdk.model.model_choice._NOISY", 99)
     assert run("--from-output", "large.png", "-o", "again.png").exit_code == 0
     assert np.array_equal(read_image("again.png").pixels, read_image("large.png").pixels)
     assert read_provenance(Path("again.png")) == read_provenance(Path("large.png"))

@@ -325,9 +325,8 @@ def test_a_map_protects_what_it_has_black(run: Run, masks: None, tau: str) -> No
         assert run("a.png", "-o", "sr.png", "--tau", *options).exit_code == 0
         pictures.append(read_image("sr.png").pixels.astype(int))
     smooth, plain, white, half = pictures
-    np.testing.assert_array_equal(
-        white[:160, :220], plain[:160, :220]
-    )  # the last column of odd ones pads the map
+    # the last column of odd ones pads the map
+    np.testing.assert_array_equal(white[:160, :220], plain[:160, :220])
     assert np.abs(half - smooth)[:, :64].max() <= 1
     assert np.abs(half - white)[:, -64:].max() <= 1
     assert np.abs(plain - smooth)[:, :64].max() > 3

@@ -38,9 +38,8 @@ class Served:
 
     def files(self) -> list[Path]:
         """Every file that the server holds for its pages."""
-        walked = os.walk(
-            self.connections.parent / "tmp"
-        )  # which minds no folder that is deleted meanwhile
+        # which minds no folder that is deleted meanwhile
+        walked = os.walk(self.connections.parent / "tmp")
         return [Path(folder, name) for folder, _, names in walked for name in names]
 
     def connected_to(self) -> list[str]:

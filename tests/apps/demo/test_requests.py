@@ -199,9 +199,8 @@ def test_where_other_machines_may_ask_names_are_checked_too(tiny_bundle, tmp_pat
                 "http://127.0.0.1",
             )
         ),
-        *(
-            {"Sec-Fetch-Site": site} for site in ("cross-site", "same-site", "nonsense")
-        ),  # same-site: another port
+        # same-site: another port
+        *({"Sec-Fetch-Site": site} for site in ("cross-site", "same-site", "nonsense")),
     ],
     ids=str,
 )
@@ -283,9 +282,8 @@ def test_an_unfinished_upload_ends_when_another_takes_its_place_or_it_is_cut_off
 def test_a_name_of_a_file_is_never_a_path(server, visitor, photo_bytes, name) -> None:
     assert visitor.send("enlarge", name, photo_bytes).status == 200
     (path,) = server.files()
-    assert (
-        len(path.relative_to(server.connections.parent / "tmp").parts) == 4
-    )  # root, page, folder, name
+    # root, page, folder, name
+    assert len(path.relative_to(server.connections.parent / "tmp").parts) == 4
     assert "/" not in path.name
 
 

@@ -111,9 +111,8 @@ def test_only_pages_that_live_are_too_many(sessions) -> None:
     with pytest.raises(ArgumentError, match="close others first"):
         asyncio.run(sessions.open())
     asyncio.run(sessions.close(keys[0]))
-    silent = [
-        asyncio.run(sessions.open())[0] for _ in range(2)
-    ]  # each takes the silent one's place
+    # each takes the silent one's place
+    silent = [asyncio.run(sessions.open())[0] for _ in range(2)]
     with pytest.raises(RefusedError):
         sessions.get(silent[0])
     assert all(map(sessions.get, [*keys[1:], silent[-1]]))

@@ -56,9 +56,8 @@ def test_opening_shows_the_photo_and_its_middle(tabs, session, first, shown) -> 
     assert pixels(shown["before"]).shape == pixels(shown["after"]).shape == (96, 96, 3)
     assert (shown["name"], shown["why"]) == ("τ 0.8, seed 3, sample 0", "")
     assert shown["place"] == {"left": 18, "top": 10, "across": 24, "down": 24}
-    place = tabs.show(session, {**CONTROLS, "left": 999, "top": -5})[
-        "place"
-    ]  # moved into the photo
+    # moved into the photo
+    place = tabs.show(session, {**CONTROLS, "left": 999, "top": -5})["place"]
     assert (place["left"], place["top"]) == (38, 0)
 
 
@@ -82,11 +81,8 @@ def test_each_control_changes_the_picture(tabs, session, shown) -> None:
             "the seed is .* a whole number from 0 to 4294967295",
         ),
         ("sample", [None, -1, 8, "1", 1.0, True], "the sample is .* from 0 to 7"),
-        (
-            "side",
-            [None, 0, -8, 513, 10**9, 8.5, "256", True],
-            "from 1 to 512",
-        ),  # a larger one takes all memory
+        # a larger one takes all memory
+        ("side", [None, 0, -8, 513, 10**9, 8.5, "256", True], "from 1 to 512"),
         (
             "tau",
             [None, float("nan"), "0.8", {}, True, 10**400],
@@ -271,9 +267,8 @@ def test_a_preview_is_reduced_keeps_alpha_and_takes_results_of_any_size(tmp_path
     assert (seen.shape, width) == ((15, 100, 4), 2000)
     assert seen[7, 10, 3] == 0
     assert np.abs(seen[7, 90].astype(int) - (200, 100, 50, 255)).max() <= 1
-    Image.new("1", (12_500, 8_100)).save(
-        tmp_path / "large.png"
-    )  # more pixels than files may have by themselves
+    # more pixels than files may have by themselves
+    Image.new("1", (12_500, 8_100)).save(tmp_path / "large.png")
     assert reduce_picture(tmp_path / "large.png", most=100)[0].shape[:2] == (65, 100)
 
 
@@ -342,9 +337,8 @@ def test_gray_and_transparent_photos_keep_their_channels(upscaler, tmp_path, pho
     upscaler.upscale_file(path, tmp_path / "large.png", tau=0.8)
     saved = read_image(tmp_path / "large.png").pixels[:96, :96]
     drawn = live.draw(DrawOptions(tau=0.8))
-    assert (
-        np.abs(drawn.astype(int) - saved)[:, :44].max() <= 1
-    )  # what is transparent has any colour
+    # what is transparent has any colour
+    assert np.abs(drawn.astype(int) - saved)[:, :44].max() <= 1
     assert live.enlarge_bicubic().shape == drawn.shape == (96, 96, len(mode))
     if mode != "L":
         for picture in (drawn, live.enlarge_bicubic(), *live.samples(2, DrawOptions(tau=0.8))[0]):

@@ -30,9 +30,8 @@ DTYPES = {"FP32": np.float32, "INT64": np.int64, "INT32": np.int32}
 OPTIONS = ServingOptions(device="cpu", threads=1, sessions=1, max_samples=16)
 JSON_BYTES = "Inference-Header-Content-Length"
 
-_services: dict[
-    tuple[str, ServingOptions], PictureService
-] = {}  # by their manifests, with the files' hashes
+# by their manifests, with the files' hashes
+_services: dict[tuple[str, ServingOptions], PictureService] = {}
 
 
 def service_of(bundle: Bundle, options: ServingOptions) -> PictureService:

@@ -62,9 +62,8 @@ def test_picture_is_the_local_one_to_the_bit_with_equal_tiles(
         RemoteUpscaler(server.url, tile=tile) as remote,
         Upscaler(tiny_bundle, device="cpu", tile=tile) as local,
     ):
-        for options in (
-            OPTIONS if kind == "rgb" else OPTIONS[:2]
-        ):  # a kind of pixels is read, and projected
+        # a kind of pixels is read, and projected
+        for options in OPTIONS if kind == "rgb" else OPTIONS[:2]:
             assert np.array_equal(
                 remote.upscale(image, **options), local.upscale(image, **options)
             ), options

@@ -70,12 +70,10 @@ class FakeGpu:
         self.pinned: dict[int, np.ndarray] = {}
         self.streams: dict[int, _Stream] = {}
         self.graphs: dict[int, list[Work]] = {}
-        self.events: dict[
-            int, tuple[int, list[bool]]
-        ] = {}  # where each stands: a stream, and whether it got there
-        self.eager: set[int] = (
-            set()
-        )  # streams whose work is done at once, as early as a GPU may do it
+        # where each stands: a stream, and whether it got there
+        self.events: dict[int, tuple[int, list[bool]]] = {}
+        # streams whose work is done at once, as early as a GPU may do it
+        self.eager: set[int] = set()
         self.modules: dict[int, dict[str, Kernel]] = {}
         self.kernels: dict[int, Kernel] = {}
         self.contexts: set[int] = set()  # GPUs whose primary context was initialised
@@ -84,9 +82,8 @@ class FakeGpu:
         self.started: list[str] = []
         self.pageable: list[int] = []
         self.copied: list[tuple[bool, bool, int]] = []  # from the GPU, to it, bytes
-        self.waited: list[
-            str
-        ] = []  # the functions by which the processor waited for work that was not done
+        # the functions by which the processor waited for work that was not done
+        self.waited: list[str] = []
         self.allocations = self.launches = self.captures = self.outside_graphs = 0
         self._handles = itertools.count(1000)
         self._lock = threading.RLock()
@@ -161,9 +158,8 @@ class FakeGpu:
         return OK, text.encode()
 
     def cudaStreamCreateWithFlags(self, flags):
-        self.streams[handle := next(self._handles)] = _Stream(
-            self._current.device
-        )  # which an earlier call has made
+        # which an earlier call has made
+        self.streams[handle := next(self._handles)] = _Stream(self._current.device)
         return OK, handle
 
     def cudaStreamDestroy(self, stream):
@@ -211,9 +207,8 @@ class FakeGpu:
         with self._not_captured():
             if self.used + size > self.nbytes:
                 return cudaError_t.cudaErrorMemoryAllocation, 0
-            block = np.full(
-                size + 256, 0x7F, np.uint8
-            )  # whoever reads what nobody wrote gets nonsense
+            # whoever reads what nobody wrote gets nonsense
+            block = np.full(size + 256, 0x7F, np.uint8)
             start = -block.ctypes.data % 256
             block = block[start : start + size]
             self.blocks[block.ctypes.data] = block

@@ -167,9 +167,8 @@ class _Lanes:
             return self.special[operand][self.now].view(dtype)
         if operand.startswith("%"):
             held = self.registers[operand][self.now]
-            wider = (
-                held.dtype.itemsize // dtype().itemsize
-            )  # of a wider register, the lower bits (9.4.1)
+            # of a wider register, the lower bits (9.4.1)
+            wider = held.dtype.itemsize // dtype().itemsize
             return held.view(dtype)[::wider]
         if operand[:2] in ("0f", "0d"):
             bits = {"0f": np.uint32, "0d": np.uint64}[operand[:2]]
@@ -206,9 +205,8 @@ class _Lanes:
         elif name.startswith("setp."):
             compared = name.removeprefix("setp.")
             a, b = (self.value(source, kind) for source in sources)
-            if (
-                compared.endswith("u") and compared[:-1] in _COMPARED
-            ):  # "unordered": true where one is NaN
+            # "unordered": true where one is NaN
+            if compared.endswith("u") and compared[:-1] in _COMPARED:
                 self.put(to, _COMPARED[compared[:-1]](a, b) | np.isnan(a) | np.isnan(b))
             else:
                 self.put(to, _COMPARED[compared](a, b))
@@ -241,9 +239,8 @@ class _Lanes:
             self.put(to, cells[index])
         elif name == "st.global":
             cells, index = self.cells(self.addresses(to), _TYPES[kind])
-            wide = {"u8": "u32", "u16": "u32"}.get(
-                kind, kind
-            )  # "a wider register … is truncated" (9.4.1)
+            # "a wider register … is truncated" (9.4.1)
+            wide = {"u8": "u32", "u16": "u32"}.get(kind, kind)
             cells[index] = self.value(sources[0], wide).astype(_TYPES[kind])
         else:
             raise AssertionError(f"{operation} is not emulated")

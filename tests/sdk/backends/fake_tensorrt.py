@@ -102,9 +102,8 @@ class IExecutionContext:
         self._addresses: dict[str, int] = {}
         self._memory = (0, 0)
         self._version = 0  # of all that a graph captures
-        self._ready = (
-            -1
-        )  # the version that was enqueued, with all that the library does at the first time
+        # the version that was enqueued, with all that the library does at the first time
+        self._ready = -1
         self._stream_in_use: int | None = None
         self._busy = threading.Lock()
 

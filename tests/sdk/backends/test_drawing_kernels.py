@@ -82,9 +82,8 @@ def test_one_graph_draws_every_sample_and_window_of_a_size(machine, engine_bundl
             )
         for picture, wanted in zip(pictures, expected * 2, strict=True):
             np.testing.assert_array_equal(picture, wanted)
-        mapped = replace(
-            drawings[0], maps=maps_of(engine_bundle)
-        )  # another argument: the graph is void
+        # another argument: the graph is void
+        mapped = replace(drawings[0], maps=maps_of(engine_bundle))
         wanted = drawn_by_the_processor(backend, conditioning, mapped)
         np.testing.assert_array_equal(backend.begin(conditioning, mapped)(), wanted)
 

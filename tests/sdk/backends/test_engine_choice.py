@@ -95,13 +95,8 @@ def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(machine
             "capability 8.9 or 12.0 (NVIDIA L4), but this GPU, NVIDIA H100, has 9.0; build them",
             TRT_FP16,
         ),
-        (
-            L4 | RTX,
-            H100,
-            {},
-            "this GPU, NVIDIA H100, has 9.0",
-            TRT_FP16,
-        ),  # TensorRT-RTX builds for no H100
+        # TensorRT-RTX builds for no H100
+        (L4 | RTX, H100, {}, "this GPU, NVIDIA H100, has 9.0", TRT_FP16),
         (RTX, RTX_3080, {}, "has 8.6", RTX_BUILD.format(86)),
         (
             RTX,
@@ -208,9 +203,8 @@ def test_engines_that_the_library_does_not_load_are_refused(machine, tiny_bundle
 def test_engines_are_used_if_they_draw_the_cpus_picture_and_released_if_not(
     machine, tiny_bundle, tmp_path, monkeypatch, wrong
 ):
-    profile = LrProfile(
-        min=(2, 2), opt=(64, 64), max=(64, 64)
-    )  # as srflow-export builds them unless told otherwise
+    # as srflow-export builds them unless told otherwise
+    profile = LrProfile(min=(2, 2), opt=(64, 64), max=(64, 64))
     bundle = write_engine_bundle(tiny_bundle, tmp_path / "two.srflow", profile=profile)
     if wrong:
         begin = TensorRTBackend.begin
@@ -296,11 +290,8 @@ def test_engines_without_plugins_load_nothing(machine, library, engine_bundle):
             "or build",
         ),
         ({"abi": 3}, {}, "(ABI 2) for TensorRT 11, and here are {library} (ABI 3, TensorRT 11)"),
-        (
-            {},
-            {"abi": 0},
-            "(ABI 0) for TensorRT 11, and here are {library} (ABI 2, ",
-        ),  # of before it had a number
+        # of before it had a number
+        ({}, {"abi": 0}, "(ABI 0) for TensorRT 11, and here are {library} (ABI 2, "),
         (
             {},
             {"tensorrt_major": 10},

@@ -355,9 +355,8 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path, cache, monkeyp
                 picture(backend, own)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    if (
-        int(openvino.__version__[:4]) >= 2026
-    ):  # 2024.6 and 2025.4 do not say so, and later find it damaged
+    # 2024.6 and 2025.4 do not say so, and later find it damaged
+    if int(openvino.__version__[:4]) >= 2026:
         assert list(cache.iterdir()) == [], "nothing half written is kept"
 
 

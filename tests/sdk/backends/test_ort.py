@@ -43,9 +43,8 @@ def lr():
 
 def test_one_encoding_serves_a_batch_of_noise(bundle, lr):
     with OnnxRuntimeBackend(bundle, threads=1) as backend:
-        conditioning = backend.encode(
-            np.asfortranarray(lr.astype(np.float64))
-        )  # any layout and float
+        # any layout and float
+        conditioning = backend.encode(np.asfortranarray(lr.astype(np.float64)))
         assert conditioning.nbytes == 8 * 10 * bundle.manifest.conditioning_bytes_per_pixel
         batch = noise(3)
         together = backend.sample(conditioning, batch, 0.7)
@@ -146,9 +145,8 @@ def drawn():
     had mapped."""
     bundle = Bundle.embedded()
     with OnnxRuntimeBackend(bundle, threads=1) as backend:
-        lines = (
-            Path("/proc/self/maps").read_text("utf-8").splitlines()
-        )  # it may have others, of other tests' backends
+        # it may have others, of other tests' backends
+        lines = Path("/proc/self/maps").read_text("utf-8").splitlines()
         mapped = {line.split(maxsplit=5)[5] for line in lines if line.endswith("/weights.bin")}
         sr = picture(backend, photographs(2)[0][..., :16, :16], bundle.manifest)
         return sr, {path for path in mapped if path.startswith(os.environ["SRFLOW_CACHE_DIR"])}

@@ -27,9 +27,8 @@ def test_engines_give_what_the_graphs_give(machine, tiny_bundle, tmp_path, lr, e
         write_engine_bundle(tiny_bundle, tmp_path / "b.srflow", runtime=runtime)
     ) as backend:
         assert (backend.device, backend.gpu, backend.can_invert) == (runtime, 0, False)
-        conditioning = backend.encode(
-            np.asfortranarray(lr.astype(np.float64))
-        )  # any layout and float
+        # any layout and float
+        conditioning = backend.encode(np.asfortranarray(lr.astype(np.float64)))
         assert 0 <= conditioning.nbytes - 24 * 30 * 4 * 8 < 512
         for _ in range(4):  # plainly, as it is captured, and from the graph
             np.testing.assert_array_equal(backend.sample(conditioning, noise(1), 0.7), expected)
@@ -62,10 +61,8 @@ def test_graphs_hold_for_every_picture_of_a_size_and_for_several_in_turn(
                     backend.sample(conditioning, noise(1), 0.7), wanted[turn % 2]
                 )
             del conditioning
-        assert (gpu.captures, gpu.launches) == (
-            2,
-            8 + 19,
-        )  # the sampler's run first made the workspace larger
+        # the sampler's run first made the workspace larger
+        assert (gpu.captures, gpu.launches) == (2, 8 + 19)
         first, second = map(backend.encode, images)
         launches = gpu.launches
         copied = len(gpu.copied)
@@ -121,9 +118,8 @@ def test_garbage_that_is_collected_during_a_capture_does_not_spoil_it(
         monkeypatch.setattr(IExecutionContext, "execute_async_v3", collecting)
         before = len(machine.gpu.blocks)
         backend.sample(conditioning, noise(1), 0.7)
-        assert (
-            machine.gpu.captures == 2
-        )  # the encoder's and, while garbage came back, the sampler's
+        # the encoder's and, while garbage came back, the sampler's
+        assert machine.gpu.captures == 2
         assert len(machine.gpu.blocks) == before - 8  # but one, for the next
 
 

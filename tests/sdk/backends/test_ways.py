@@ -345,11 +345,8 @@ def test_a_tile_that_is_not_finite_in_int8_is_computed_again_in_float32(
     ("theirs", "our_db", "runs_on"),
     [
         (timed(INT8_OPENVINO, 0.01, 40.0), 42.0, "openvino"),
-        (
-            timed(INT8_OPENVINO, 0.01, 44.0),
-            60.0,
-            "openvino",
-        ),  # further than 3 dB, and still hard to see
+        # further than 3 dB, and still hard to see
+        (timed(INT8_OPENVINO, 0.01, 44.0), 60.0, "openvino"),
         (timed(INT8_OPENVINO, 0.11, 44.0), 45.0, "cpu"),
         (timed(INT8_OPENVINO, 0.01, 41.0), 45.0, "cpu"),
         (Measured(way=INT8_OPENVINO, error="it did not start"), 45.0, "cpu"),
@@ -391,9 +388,8 @@ def test_without_openvino_bf16_names_the_extra_and_the_others_run_on_onnx_runtim
     bundle, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "openvino", None)  # importing it fails
-    monkeypatch.setattr(
-        graphs, "_core", functools.cache(graphs._core.__wrapped__)
-    )  # which may have started before
+    # which may have started before
+    monkeypatch.setattr(graphs, "_core", functools.cache(graphs._core.__wrapped__))
     for options in ({"precision": "bf16"}, {"precision": "int8", "device": "openvino"}):
         with pytest.raises(DeviceError, match=r'pip install "srflow-sdk\[openvino\]"'):
             open_backend(bundle, **options)

@@ -108,9 +108,8 @@ def test_rows_of_the_source_are_forgotten_as_they_are_done(tiled, tmp_path, monk
     result = tiled.upscale_file(
         tmp_path / "lr.png", tmp_path / "sr.png", consistent=True, report=True
     )
-    assert (
-        100 < max(held) < 4 * 120
-    )  # of HR rows, the context of the projection and a band; 2400 in all
+    # of HR rows, the context of the projection and a band; 2400 in all
+    assert 100 < max(held) < 4 * 120
     monkeypatch.undo()
     measured = lr_psnr(tiled.upscale(pixels, consistent=True), pixels)
     assert result.outputs[0].lr_psnr == pytest.approx(measured, abs=0.01)

@@ -29,9 +29,8 @@ def opened(path):
 
 def test_the_bounds_are_those_of_all_samples_at_once(opened, photo):
     """What streams, tile by tile, is what one would compute from all samples in float64."""
-    floats = np.clip(
-        photo.astype(np.float32) / 127 - 0.5, 0, 1
-    )  # black and white too, where bounds end
+    # black and white too, where bounds end
+    floats = np.clip(photo.astype(np.float32) / 127 - 0.5, 0, 1)
     encoding = opened.encode(floats)
     low, high = encoding.interval(8, coverage=0.8, seed=3)
     samples = np.stack(encoding.samples(8, seed=3)).astype(np.float64)

@@ -139,8 +139,7 @@ def test_a_picture_of_one_hue_keeps_it_and_tiles_do_not_show(up, gray):
         drawn = whole.upscale(sepia, tau=1.2)
     assert np.abs(up.upscale(sepia, tau=1.2).astype(int) - drawn).max() <= 1
     luma = drawn @ [0.299, 0.587, 0.114]
-    red, blue = (
-        (drawn[..., channel] - luma)[(luma > 40) & (luma < 215)] for channel in (0, 2)
-    )  # none is clipped
+    # none is clipped
+    red, blue = ((drawn[..., channel] - luma)[(luma > 40) & (luma < 215)] for channel in (0, 2))
     assert red.min() > -1
     assert blue.max() < -6

@@ -75,9 +75,8 @@ def test_memory_that_is_never_enough_is_a_typed_error(monkeypatch, tiny_bundle, 
 def test_an_encoding_keeps_what_fits(monkeypatch, tiny_bundle, upscaler):
     image = np.random.default_rng(0).random((100, 100, 3), np.float32)
     with small_device(monkeypatch, tiny_bundle, 34, encode_limit=1700) as opened:
-        encoding = opened.encode(
-            image
-        )  # the first tile lies in a corner and sees 40×40 pixels, the second 40×46
+        # the first tile lies in a corner and sees 40×40 pixels, the second 40×46
+        encoding = opened.encode(image)
         assert (encoding.kept_tiles, encoding.tiles) == (1, 9)
         np.testing.assert_allclose(
             encoding.sample(seed=4), upscaler.upscale(image, seed=4), atol=2e-6

@@ -153,13 +153,8 @@ def test_cmyk_without_a_profile_has_the_colours_that_chromium_shows_and_says_so(
     tmp_path, suffix, most, caplog
 ):
     inks = ((0, 0, 0, 0), (255, 0, 0, 0), (0, 255, 255, 0), (0, 0, 0, 255), (60, 120, 30, 40))
-    shown = (
-        (255, 255, 255),
-        (0, 255, 255),
-        (255, 0, 0),
-        (0, 0, 0),
-        (164, 113, 189),
-    )  # by Chromium 156
+    # by Chromium 156
+    shown = ((255, 255, 255), (0, 255, 255), (255, 0, 0), (0, 0, 0), (164, 113, 189))
     path = tmp_path / f"c{suffix}"
     pixels = np.repeat(np.array([inks], np.uint8), 16, axis=1).repeat(16, axis=0)
     if most == 255:
@@ -249,9 +244,8 @@ def test_lossy_formats_come_close_in_eight_bits(tmp_path, suffix, dtype, channel
     with Image.open(path) as image:
         back = np.asarray(image.convert(kinds[channels])).reshape(40, 56, -1).astype(int)
     expected = picture(channels)[..., [0, 0, 0, 1]] if channels == 2 else picture(channels)
-    seen = (
-        expected[..., -1] > 32 if channels in (2, 4) else np.ones((40, 56), bool)
-    )  # colours under alpha 0 are free
+    # colours under alpha 0 are free
+    seen = expected[..., -1] > 32 if channels in (2, 4) else np.ones((40, 56), bool)
     assert np.abs(back - expected)[seen].mean() < 3
     assert read_image(path).pixels.dtype == np.uint8
 

@@ -74,9 +74,8 @@ def test_what_is_no_regular_file(tmp_path):
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere.png")
     (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
     assert "directory" in refusal(tmp_path / "folder.png")
-    assert "not a regular file" in refusal(
-        tmp_path / "pipe.png"
-    )  # and does not wait for someone to write to it
+    # and does not wait for someone to write to it
+    assert "not a regular file" in refusal(tmp_path / "pipe.png")
     assert "not a regular file" in refusal(Path("/dev/zero"))
     assert "no such file" in refusal(tmp_path / "absent.png")
     assert "no such file" in refusal(tmp_path / "dangling.png")

@@ -146,9 +146,8 @@ def test_a_file_without_resolution_and_exif_gets_neither(tmp_path, origin, suffi
     [*((suffix, 3) for suffix in WRITTEN), (".png", 1), (".jpg", 1), (".tif", 1)],
 )
 def test_the_profile_travels_and_its_absence_too(tmp_path, suffix, channels):
-    icc = (
-        profile() if channels == 3 else profile()[:16] + b"GRAY" + profile()[20:]
-    )  # the header is what tells
+    # the header is what tells
+    icc = profile() if channels == 3 else profile()[:16] + b"GRAY" + profile()[20:]
     path = tmp_path / f"a{suffix}"
     for given in (icc, None):
         write_image(path, picture(channels), metadata=Metadata(icc_profile=given))
@@ -344,13 +343,8 @@ def test_what_pillow_wrote_travels_on(tmp_path, suffix):
     file = read_image(tmp_path / "a.tif")
     block = Image.Exif()
     block.load(file.metadata.exif or b"")
-    assert set(block) == {
-        DESCRIPTION,
-        MAKE,
-        COPYRIGHT,
-        EXIF_IFD,
-        GPS_IFD,
-    }  # nothing of how it keeps its pixels
+    # nothing of how it keeps its pixels
+    assert set(block) == {DESCRIPTION, MAKE, COPYRIGHT, EXIF_IFD, GPS_IFD}
     write_image(tmp_path / f"b{suffix}", file.pixels, metadata=file.metadata)
     with Image.open(tmp_path / f"b{suffix}") as image:
         image.load()

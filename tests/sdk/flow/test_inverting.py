@@ -49,9 +49,8 @@ def test_decoding_the_latents_of_a_picture_gives_the_picture(flow, hr, kind):
 
 
 def test_decoding_drawn_latents_gives_the_sample_to_the_bit(flow, hr, monkeypatch):
-    monkeypatch.setattr(
-        ChromaBounds, "limit", lambda self, picture: picture
-    )  # which samples alone have
+    # which samples alone have
+    monkeypatch.setattr(ChromaBounds, "limit", lambda self, picture: picture)
     encoding = flow.encode(lr_of(hr, flow) / np.float32(255))
     manifest = flow.bundle.manifest
     drawn = window_noise(manifest.latent_levels, scale=SCALE, seed=5, sample=0, height=24, width=20)

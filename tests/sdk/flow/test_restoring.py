@@ -223,9 +223,8 @@ def test_collections_that_are_too_large_get_the_size_asked_for_and_others_stay_t
             :, None, None
         ].astype(np.float32)
         array[:, 3, 5] = 40
-        array[:, -(-90 >> level) :] = array[:, :, -(-70 >> level) :] = (
-            1e6  # padding, which does not count
-        )
+        # padding, which does not count
+        array[:, -(-90 >> level) :] = array[:, :, -(-70 >> level) :] = 1e6
         return array
 
     latents = changed_by(normal_latents(), changed)

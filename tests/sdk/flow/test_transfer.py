@@ -36,9 +36,8 @@ def test_only_the_mask_and_its_edge_change(flow, pictures, blend):
 
 
 def test_without_normalising_the_content_arrives_as_it_was_blended(flow, pictures):
-    lighter = np.clip(pictures.target.astype(int) + 30, 0, 255).astype(
-        np.uint8
-    )  # the blend takes the 30 off again
+    # the blend takes the 30 off again
+    lighter = np.clip(pictures.target.astype(int) + 30, 0, 255).astype(np.uint8)
     for source, blend in ((lighter, "gradient"), (pictures.target, "none")):
         result = flow.transfer(pictures.target, source, pictures.mask, blend=blend, tau={})
         assert np.abs(result.astype(int) - pictures.target).max() <= 1
@@ -95,11 +94,8 @@ def test_only_the_surroundings_of_the_mask_are_computed(flow_bundle):
         result = tiled.transfer(
             target, target + 50, mask, progress=lambda *counts: told.append(counts)
         )
-    assert told == [
-        (1, 3),
-        (2, 3),
-        (3, 3),
-    ]  # encoded, inverted, decoded; the whole picture has 16 tiles
+    # encoded, inverted, decoded; the whole picture has 16 tiles
+    assert told == [(1, 3), (2, 3), (3, 3)]
     assert np.array_equal(result[:400], target[:400])
 
 

@@ -195,9 +195,8 @@ def test_golden_values_of_statistics_1():
 
 
 def test_draws_do_not_depend_on_how_collections_are_grouped():
-    whole = true_statistics(
-        3, 2, "local", size=3, count=40_000
-    )  # enough for a few that need a second block
+    # enough for a few that need a second block
+    whole = true_statistics(3, 2, "local", size=3, count=40_000)
     for first, count in ((0, 1), (39_999, 1), (11_111, 20_000)):
         part = true_statistics(3, 2, "local", size=3, first=first, count=count)
         np.testing.assert_array_equal(part.mean, whole.mean[first : first + count])

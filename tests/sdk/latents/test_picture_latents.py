@@ -21,9 +21,8 @@ def test_they_cannot_be_changed_from_outside():
     before = latents.levels[1].copy()
     frozen = arrays.read_only(normal_arrays(padded_height=96, padded_width=72))
     kept = Latents(frozen, height=90, width=70, model_sha256=MODEL)
-    assert all(
-        np.shares_memory(kept.levels[level], array) for level, array in frozen.items()
-    )  # which need no copy
+    # which need no copy
+    assert all(np.shares_memory(kept.levels[level], array) for level, array in frozen.items())
     given[1][:] = 5
     np.testing.assert_array_equal(latents.levels[1], before)
     for array in (latents.levels[1], latents.scaled(0.5).levels[1]):

@@ -91,9 +91,8 @@ def test_a_calibration_comes_back_and_the_model_stays_the_same(tiny_bundle, tmp_
     assert after.model_sha256 == before.model_sha256
     without = dataclasses.replace(after.manifest, intervals=None)
     assert without.to_json() == (tiny_bundle / "manifest.json").read_text(encoding="utf-8")
-    content = json.loads(
-        (after.path / "manifest.json").read_text("utf-8")
-    )  # as examples/web reads it
+    # as examples/web reads it
+    content = json.loads((after.path / "manifest.json").read_text("utf-8"))
     assert content["digest"] == manifest_digest(content) == before.model_sha256
     assert Manifest.from_description(described(after)).intervals == INTERVALS, "as a server tells"
 

@@ -12,9 +12,9 @@ from PIL import Image, ImageCms
 
 from srflow_sdk.pixels import colour
 from srflow_sdk.pixels.colour import conversion_for
-from srflow_sdk.system import (
-    libvips,  # imported elsewhere first, pyvips would log libvips' warnings
-)
+
+# imported elsewhere first, pyvips would log libvips' warnings
+from srflow_sdk.system import libvips
 from tests.sdk.pixels.icc_writer import (
     ADOBE_RGB,
     D50,
@@ -120,9 +120,8 @@ def test_colours_that_srgb_holds_come_back(profile, dtype):
     )
     assert held.sum() > 200
     back = conversion(profile).from_srgb(there)
-    assert (
-        np.abs(back - pixels / white)[held].max() <= 0.3 / 255
-    )  # a sampled curve may begin with several zeros
+    # a sampled curve may begin with several zeros
+    assert np.abs(back - pixels / white)[held].max() <= 0.3 / 255
 
 
 def test_colours_come_back_from_lookup_tables_within_their_grid():

@@ -162,9 +162,8 @@ def test_what_damaged_files_raise_in_pillow_is_a_typed_error(kind):
         del data[-100:]
     else:
         after = 10 + 12 * data[8]
-        data[after : after + 4] = len(data).to_bytes(
-            4, "little"
-        )  # TypeError: a second page, which has no size
+        # TypeError: a second page, which has no size
+        data[after : after + 4] = len(data).to_bytes(4, "little")
         data += bytes(6)
     with pytest.raises(ImageError, match="damaged"):
         unpacked(Image.open(io.BytesIO(bytes(data))))

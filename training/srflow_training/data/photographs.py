@@ -461,7 +461,8 @@ def _map_file(file: Path, shape: tuple[int, int, int]) -> Pixels | None:
         TypeError,
         SyntaxError,
         tokenize.TokenError,
-    ):  # all seen with bad headers
+    ):
+        # all of these were seen with bad headers
         return None
     if pixels.shape != shape or pixels.dtype != np.uint8:
         return None

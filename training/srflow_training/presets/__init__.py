@@ -149,9 +149,8 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
         inherited = merged.get(name) or {}
         if isinstance(inherited, dict) and isinstance(section, dict):
             merged[name] = _merge(inherited, section)
-        elif (
-            section is not None or name not in merged
-        ):  # YAML reads a section without fields as None
+        elif section is not None or name not in merged:
+            # YAML reads a section without fields as None
             merged[name] = section
     return merged
 

@@ -217,9 +217,8 @@ def test_the_picture_is_that_of_the_frame_after_a_fast_drag(page, photos) -> Non
 def test_a_crop_opens_at_100_percent_with_a_pixel_for_a_pixel_of_the_screen(
     open_page, photos
 ) -> None:
-    page = open_page(
-        ratio=2
-    )  # a whole one: others are exact on real screens only, where layout is in their pixels
+    # a whole one: others are exact on real screens only, where layout is in their pixels
+    page = open_page(ratio=2)
     choose_and_rest(page, photos / "large.png")
     page.get_by_label("Divider").first.press("Home")  # only the sample
     assert page.locator(".sf-zoom:visible").inner_text() == "100 %"
@@ -227,9 +226,8 @@ def test_a_crop_opens_at_100_percent_with_a_pixel_for_a_pixel_of_the_screen(
     view = page.locator(".sf-view").first
     for _ in range(2):
         seen = np.asarray(Image.open(io.BytesIO(view.screenshot())).convert("RGB"))
-        offsets = itertools.product(
-            *(range(size - 512 + 1) for size in seen.shape[:2])
-        )  # parts of pixels are added
+        # parts of pixels are added
+        offsets = itertools.product(*(range(size - 512 + 1) for size in seen.shape[:2]))
         parts = [seen[top : top + 512, left : left + 512][20:-20, 20:-20] for top, left in offsets]
         assert 1 <= len(parts) <= 9
         assert any(np.array_equal(part, drawn[20:-20, 20:-20]) for part in parts)
