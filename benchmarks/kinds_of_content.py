@@ -36,7 +36,7 @@ WORDS = (
 FINE = 4  # lines are drawn this much larger and reduced, because Pillow's have no anti-aliasing
 
 
-def text(rng: random.Random, size: int, ink: str, paper: str) -> Image.Image:
+def draw_text(rng: random.Random, size: int, ink: str, paper: str) -> Image.Image:
     """A page of random words."""
     page = Image.new("RGB", (SIDE, SIDE), paper)
     font = ImageFont.load_default(size)
@@ -45,7 +45,7 @@ def text(rng: random.Random, size: int, ink: str, paper: str) -> Image.Image:
     return page
 
 
-def lines(rng: random.Random) -> Image.Image:
+def draw_lines(rng: random.Random) -> Image.Image:
     """Lines and circles, a pixel to six wide."""
     page = Image.new("RGB", (SIDE * FINE, SIDE * FINE), "white")
     draw = ImageDraw.Draw(page)
@@ -64,7 +64,7 @@ def lines(rng: random.Random) -> Image.Image:
     return page.resize((SIDE, SIDE), Image.Resampling.BOX)
 
 
-def flat(rng: random.Random) -> Image.Image:
+def draw_flat_areas(rng: random.Random) -> Image.Image:
     """Four areas of one colour each, the first of them white."""
     page = Image.new("RGB", (SIDE, SIDE), "white")
     for left, top in ((256, 0), (0, 256), (256, 256)):
@@ -82,11 +82,11 @@ def with_noise(photo: NDArray[np.uint8], *, light: float, deviation: float) -> I
 
 
 DRAWN: dict[str, Callable[[random.Random], Image.Image]] = {
-    "large-text": lambda rng: text(rng, rng.choice((56, 72, 96)), "black", "white"),
-    "small-text": lambda rng: text(rng, rng.choice((14, 18, 24)), "black", "white"),
-    "dark-text": lambda rng: text(rng, rng.choice((16, 20, 28)), "#dcdcdc", "#1e1e24"),
-    "line-art": lines,
-    "flat": flat,
+    "large-text": lambda rng: draw_text(rng, rng.choice((56, 72, 96)), "black", "white"),
+    "small-text": lambda rng: draw_text(rng, rng.choice((14, 18, 24)), "black", "white"),
+    "dark-text": lambda rng: draw_text(rng, rng.choice((16, 20, 28)), "#dcdcdc", "#1e1e24"),
+    "line-art": draw_lines,
+    "flat": draw_flat_areas,
 }
 
 

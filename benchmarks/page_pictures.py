@@ -33,7 +33,7 @@ PHONE = 390
 Colours = Literal["light", "dark"]
 
 
-def report(browser: Browser, page: Path, target: Path) -> None:
+def shoot_report(browser: Browser, page: Path, target: Path) -> None:
     """The report's crops, wide and in the dark on a phone."""
     shots = []
     for width, colours in ((1100, "light"), (PHONE, "dark")):
@@ -44,7 +44,7 @@ def report(browser: Browser, page: Path, target: Path) -> None:
     _save(_join(shots), target)
 
 
-def demo(browser: Browser, photo: Path, folder: Path) -> None:
+def shoot_demo(browser: Browser, photo: Path, folder: Path) -> None:
     """srflow-demo with its eight samples: in light and dark colours, and on a phone."""
     command = [str(Path(sys.executable).with_name("srflow-demo")), "--port", "0"]
     with _serve(command) as address:
@@ -68,7 +68,7 @@ def demo(browser: Browser, photo: Path, folder: Path) -> None:
         _save(_join([upper, _shot(tab)]), folder / "phone.jpg")
 
 
-def web(browser: Browser, photo: Path, target: Path) -> None:
+def shoot_web_page(browser: Browser, photo: Path, target: Path) -> None:
     """examples/web with a part of a photo, wide and in the dark on a phone."""
     with _serve(["node", str(ROOT / "examples/web/serve.mjs"), "--port", "0"]) as address:
         shots = []
@@ -124,7 +124,7 @@ def _save(picture: Image.Image, target: Path) -> None:
 
 def main() -> None:
     """Open the browser and draw what was asked for."""
-    pages: dict[str, Any] = {"report": report, "demo": demo, "web": web}
+    pages: dict[str, Any] = {"report": shoot_report, "demo": shoot_demo, "web": shoot_web_page}
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -35,7 +35,7 @@ Array = NDArray[np.float32]
 Run = Callable[[Array], Array]
 
 
-def onnx_runtime(path: str, _side: int) -> Run:
+def load_onnx_runtime(path: str, _side: int) -> Run:
     """ONNX Runtime's CPU provider."""
     import onnxruntime as ort
 
@@ -45,7 +45,7 @@ def onnx_runtime(path: str, _side: int) -> Run:
     return lambda lr: np.asarray(session.run(None, {"input": lr})[0])
 
 
-def openvino(path: str, _side: int) -> Run:
+def load_openvino(path: str, _side: int) -> Run:
     """OpenVINO's CPU plug-in in float32."""
     import openvino as ov
 
@@ -55,7 +55,7 @@ def openvino(path: str, _side: int) -> Run:
     return lambda lr: np.array(compiled(lr)[0])
 
 
-def opencv(path: str, _side: int) -> Run:
+def load_opencv(path: str, _side: int) -> Run:
     """OpenCV's dnn module, from 5.0 on."""
     import cv2  # type: ignore[import-not-found]
 
@@ -69,7 +69,7 @@ def opencv(path: str, _side: int) -> Run:
     return run
 
 
-def ncnn(path: str, side: int) -> Run:
+def load_ncnn(path: str, side: int) -> Run:
     """Ncnn, through its converter pnnx."""
     import ncnn as library  # type: ignore[import-not-found]
     import pnnx  # type: ignore[import-not-found]
@@ -95,7 +95,7 @@ def ncnn(path: str, side: int) -> Run:
     return run
 
 
-def tvm(path: str, side: int) -> Run:
+def load_tvm(path: str, side: int) -> Run:
     """TVM's relax front end, for LLVM."""
     import onnx
     import tvm as library  # type: ignore[import-not-found]
@@ -108,7 +108,7 @@ def tvm(path: str, side: int) -> Run:
     return lambda lr: np.array(machine["main"](library.runtime.tensor(lr)).numpy())
 
 
-def tract(path: str, side: int) -> Run:
+def load_tract(path: str, side: int) -> Run:
     """Tract, a runtime in Rust."""
     import tract as library  # type: ignore[import-not-found]
 
@@ -118,7 +118,7 @@ def tract(path: str, side: int) -> Run:
     return lambda lr: np.array(runnable.run([lr])[0].to_numpy())
 
 
-def runtime(model: str, tau: str) -> Run:
+def load_runtime(model: str, tau: str) -> Run:
     """The SDK's two graphs."""
     upscaler = Upscaler(model, device="cpu", threads=1)
     return lambda lr: upscaler.upscale(lr[0].transpose(1, 2, 0), tau=float(tau), seed=0).transpose(
@@ -127,17 +127,17 @@ def runtime(model: str, tau: str) -> Run:
 
 
 PROGRAMS: dict[str, tuple[str, Callable[..., Run]]] = {
-    "the runtime": ("srflow_sdk", runtime),
-    "ONNX Runtime": ("onnxruntime", onnx_runtime),
-    "OpenVINO": ("openvino", openvino),
-    "OpenCV dnn": ("cv2", opencv),
-    "ncnn (pnnx)": ("ncnn", ncnn),
-    "TVM": ("tvm", tvm),
-    "tract": ("tract", tract),
+    "the runtime": ("srflow_sdk", load_runtime),
+    "ONNX Runtime": ("onnxruntime", load_onnx_runtime),
+    "OpenVINO": ("openvino", load_openvino),
+    "OpenCV dnn": ("cv2", load_opencv),
+    "ncnn (pnnx)": ("ncnn", load_ncnn),
+    "TVM": ("tvm", load_tvm),
+    "tract": ("tract", load_tract),
 }
 
 
-def child(program: str, folder: str, path: str, option: str) -> None:
+def run_child(program: str, folder: str, path: str, option: str) -> None:
     """One program's attempt: draw twice, print what the second picture cost, and write it."""
     lr = np.load(f"{folder}/lr.npy")
     run = PROGRAMS[program][1](path, option if program == "the runtime" else int(option))
@@ -153,7 +153,7 @@ def child(program: str, folder: str, path: str, option: str) -> None:
     print("\n" + json.dumps([seconds, peak]))
 
 
-def attempt(*arguments: str) -> tuple[float, float] | str:
+def run_attempt(*arguments: str) -> tuple[float, float] | str:
     """The child's seconds and peak, or its last line."""
     quiet = {"OMP_NUM_THREADS": "1", "OPENCV_LOG_LEVEL": "ERROR", "TVM_NUM_THREADS": "1"}
     try:
@@ -221,7 +221,7 @@ def main() -> None:
                 print(f"| {program} | not installed | | | |")
                 continue
             for name, file in {"two graphs": options.model}.items() if own else files.items():
-                cost = attempt(program, folder, file, options.tau if own else side)
+                cost = run_attempt(program, folder, file, options.tau if own else side)
                 if isinstance(cost, str):
                     print(f"| {program} | {name}: {cost} | | | |", flush=True)
                     continue
@@ -237,4 +237,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    child(*sys.argv[2:]) if sys.argv[1:2] == ["--child"] else main()
+    run_child(*sys.argv[2:]) if sys.argv[1:2] == ["--child"] else main()

@@ -19,7 +19,7 @@ import onnxruntime as ort
 import torch
 from PIL import Image
 
-from srflow_training.data import Photos, halved, read_photo, teacher_name, to_image
+from srflow_training.data import Photos, halve, read_photo, teacher_name, to_image
 from srflow_training.presets import load_settings
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
@@ -78,7 +78,7 @@ def main() -> None:
             continue
         pixels = read_photo(photo.path)
         for _ in range(photo.halvings):
-            pixels = halved(pixels)
+            pixels = halve(pixels)
         height, width = (side // scale * scale for side in pixels.shape[:2])
         lr = round_to_8_bit(reduce(to_image(pixels[:height, :width]), scale))
         picture = draw(session, lr.numpy(), given.orientations)[0].transpose(1, 2, 0)

@@ -193,12 +193,12 @@ def _export(
     missing = [name for name in asked_for if asked_for[name] and name not in manifest.files]
     for name in missing:  # the bundle is good without them, but a script must notice
         click.echo(f"error: {name} was asked for, and was left out", err=True)
-    failed = _add_engines(target, requests) or bool(missing)
+    complete = _add_engines(target, requests) and not missing
     if plain is not None:
         _write_plain(target, target.with_name("plain.onnx"), plain)
     if triton is not None:
         _write_repository([target], triton)
-    return failed
+    return complete
 
 
 def _use_bundle(
@@ -227,7 +227,7 @@ def _use_bundle(
         _write_plain(bundles[0], output or Path("plain.onnx"), {"tau": default_tau, **plain})
     if triton is not None:
         _write_repository(bundles, triton)
-    return False
+    return True
 
 
 def _build_engines(bundle: Path, *, engines: Mapping[str, Any], **_: Any) -> bool:
@@ -242,7 +242,7 @@ def _compare(models: tuple[str, str], **_: Any) -> bool:
     from srflow_export.parity.compare import compare
 
     compare(*models, say=click.echo)
-    return False
+    return True
 
 
 def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
@@ -266,7 +266,7 @@ def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
         "RUN",
     ]
     click.echo(f"train it: {command_line(['srflow-train', *options])}")
-    return False
+    return True
 
 
 def _check_modules(*modules: str) -> None:
@@ -348,7 +348,7 @@ def _choose_precision(asked: Precision | None, requests: list[EngineRequest]) ->
 
 
 def _add_engines(bundle: Path, requests: list[EngineRequest]) -> bool:
-    """Build every engine that can be built, then report the failures; whether there were any."""
+    """Build every engine that can be built, then report the failures. True if there were none."""
     from srflow_export.engines.bundles import add_engines
 
     failures = []
@@ -361,7 +361,7 @@ def _add_engines(bundle: Path, requests: list[EngineRequest]) -> bool:
         click.echo(f"wrote {bundle}")
     for failure in dict.fromkeys(failures):  # a fault of the bundle itself fails every request
         click.echo(f"error: {failure}", err=True)
-    return bool(failures)
+    return not failures
 
 
 def _write_plain(bundle: Path, target: Path, options: Mapping[str, Any]) -> None:
@@ -376,6 +376,7 @@ def _write_repository(bundles: Sequence[Path], repository: Path) -> None:
     write_repository(bundles, repository, say=click.echo)
 
 
+# Each returns True if all that was asked for was made.
 _TASKS: dict[str, Callable[..., bool]] = {
     "--ckpt": _export,
     "--bundle": _use_bundle,
@@ -603,7 +604,7 @@ def main(
     plain = {_parameter(option): options.pop(_parameter(option)) for option in _PLAIN}
     try:
         with raised_interrupts(*STOPPING):
-            failed = _TASKS[mode](
+            succeeded = _TASKS[mode](
                 subjects[mode],
                 engines=engines,
                 plain=plain if plain.pop("plain") else None,
@@ -615,5 +616,5 @@ def main(
     except KeyboardInterrupt as stop:
         click.echo("stopped; nothing was left half written", err=True)
         sys.exit(exit_status(*stop.args))
-    if failed:
+    if not succeeded:
         sys.exit(1)

@@ -53,7 +53,7 @@ from srflow_sdk.model.manifest import (
 )
 from srflow_sdk.plain_text import printable
 from srflow_sdk.system.local_files import file_sha256
-from srflow_training.checkpoints import default_tau_of, load_with_notes, reduction_of
+from srflow_training.checkpoints import default_tau_of, load_with_notes, read_lr_reduction
 from srflow_training.model import Encoder, SRFlow
 
 Gate = Literal["quick", "full"]
@@ -529,7 +529,7 @@ def _manifest(
         precision=options.precision,
         weights=options.weights,
         plugins=options.plugins,
-        reduction=reduction_of(notes),
+        reduction=read_lr_reduction(notes),
         removes_damage=notes.get("removes_damage") is True,
         made_for=notes.get("made_for", ""),
         model=config.to_dict(),

@@ -253,27 +253,29 @@ class Manifest:
         """
         raw = _parse(text)
         if missing := [name for name in _ALWAYS_WRITTEN if name not in raw]:
-            raise _bad(f"the field {missing[0]} is missing")
+            raise _manifest_error(f"the field {missing[0]} is missing")
         try:
             fits = raw["digest"] == manifest_digest(raw)
         except (KeyError, ValueError, RecursionError):
             fits = False
         if not fits:
-            raise _bad("its digest does not match its content, so it was changed after the export")
+            raise _manifest_error(
+                "its digest does not match its content, so it was changed after the export"
+            )
         manifest = _read(raw)
         for name, record in manifest.files.items():
             sha256 = str(record.get("sha256"))
             nbytes = record.get("bytes")
             if not FILE_NAME.fullmatch(name):
-                raise _bad(f"{name!a} is not a plain file name")
+                raise _manifest_error(f"{name!a} is not a plain file name")
             if not _SHA256.fullmatch(sha256) or type(nbytes) is not int or nbytes < 0:
-                raise _bad(f"the size or sha256 of {name} is malformed")
+                raise _manifest_error(f"the size or sha256 of {name} is malformed")
         for name in (
             *REQUIRED_FILES,
             *(name for engine in manifest.engines for name in engine.files),
         ):
             if name not in manifest.files:
-                raise _bad(f"it does not list {name}")
+                raise _manifest_error(f"it does not list {name}")
         return manifest
 
     @classmethod
@@ -292,7 +294,7 @@ class Manifest:
         raw = _parse(text)
         manifest = _read({**raw, "digest": raw.get("model_sha256", "")})
         if not _SHA256.fullmatch(manifest.digest):
-            raise _bad("its model_sha256 is malformed")
+            raise _manifest_error("its model_sha256 is malformed")
         return manifest
 
 
@@ -310,7 +312,7 @@ def manifest_digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _bad(reason: str) -> BundleError:
+def _manifest_error(reason: str) -> BundleError:
     return BundleError(f"manifest.json cannot be used: {reason}; {_RE_EXPORT}")
 
 
@@ -318,9 +320,9 @@ def _parse(text: str | bytes) -> dict[str, Any]:
     try:
         raw = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _bad(f"it is not JSON ({error})") from error
+        raise _manifest_error(f"it is not JSON ({error})") from error
     if not isinstance(raw, dict):
-        raise _bad(f"it holds a JSON {type(raw).__name__}, not an object")
+        raise _manifest_error(f"it holds a JSON {type(raw).__name__}, not an object")
     schema = raw.get("schema", SCHEMA_VERSION)
     if type(schema) is int and schema > SCHEMA_VERSION:
         raise BundleError(
@@ -334,7 +336,7 @@ def _read(raw: Mapping[str, Any]) -> Manifest:
     try:
         manifest = _read_record(Manifest, raw)
     except (ValueError, OverflowError) as error:
-        raise _bad(str(error)) from error
+        raise _manifest_error(str(error)) from error
     if manifest.latent_scheme != LATENT_SCHEME:
         raise BundleError(
             f"the bundle needs latent scheme {manifest.latent_scheme}; this SDK only has scheme "
@@ -343,7 +345,7 @@ def _read(raw: Mapping[str, Any]) -> Manifest:
     # they reach terminals, names of files and pictures' metadata
     for text in (manifest.name, manifest.variant):
         if not is_plain(text) or not text.strip(".") or {"/", "\\"} & {*text}:
-            raise _bad(
+            raise _manifest_error(
                 f"{text[:80]!a} as a name is empty, could be the path of a file, or is no plain "
                 "text"
             )
@@ -362,19 +364,19 @@ def _read_record(kind: type[_T], raw: object, place: str = "") -> _T:
     for entry in dataclasses.fields(kind):  # type: ignore[arg-type]
         name = f"{place}.{entry.name}" if place else entry.name
         if entry.name in raw:
-            values[entry.name] = _value(hints[entry.name], raw[entry.name], name)
+            values[entry.name] = _check_value(hints[entry.name], raw[entry.name], name)
         elif entry.default is dataclasses.MISSING and entry.default_factory is dataclasses.MISSING:
             raise ValueError(f"the field {name} is missing")
     return kind(**values)
 
 
-def _value(kind: Any, value: Any, name: str) -> Any:
+def _check_value(kind: Any, value: Any, name: str) -> Any:
     outer = get_origin(kind) or kind
     inner = get_args(kind)
     if dataclasses.is_dataclass(outer):
         return _read_record(outer, value, name)  # type: ignore[arg-type]
     if outer is UnionType:  # of something and None
-        return None if value is None else _value(inner[0], value, name)
+        return None if value is None else _check_value(inner[0], value, name)
     if outer is Literal:
         if value not in inner:
             raise ValueError(f"{name} is {short(value)}, not one of {', '.join(inner)}")
@@ -383,11 +385,13 @@ def _value(kind: Any, value: Any, name: str) -> Any:
         kinds = inner if outer is tuple and inner[-1] is not ... else [inner[0]] * len(value)
         if len(kinds) == len(value):
             return outer(
-                _value(*each, f"{name}[{at}]")
+                _check_value(*each, f"{name}[{at}]")
                 for at, each in enumerate(zip(kinds, value, strict=True))
             )
     if outer in (Mapping, dict) and isinstance(value, dict):
-        return {key: _value(inner[1], entry, f"{name}[{key!r}]") for key, entry in value.items()}
+        return {
+            key: _check_value(inner[1], entry, f"{name}[{key!r}]") for key, entry in value.items()
+        }
     if outer is float and type(value) in (int, float):
         return float(value)
     if outer is Any or type(value) is outer:

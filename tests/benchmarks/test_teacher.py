@@ -13,7 +13,7 @@ from onnx import helper
 from PIL import Image
 
 from benchmarks import teacher
-from srflow_training.data import halved, to_image
+from srflow_training.data import halve, to_image
 from srflow_training.resampling import reduce_bicubic, round_to_8_bit
 from tests.training.crops import save, texture
 
@@ -58,7 +58,7 @@ def test_photographs_are_drawn_upright_at_every_size_and_what_is_there_is_kept(
     options = ["--config", str(tmp_path / "run.yaml"), "--orientations", orientations]
     monkeypatch.setattr(sys, "argv", ["teacher.py", *places, *options])
     teacher.main()
-    for name, photo in (("sub/a.png", pixels), ("sub/a-halved1.png", halved(pixels))):
+    for name, photo in (("sub/a.png", pixels), ("sub/a-halved1.png", halve(pixels))):
         height, width = (side // 4 * 4 for side in photo.shape[:2])
         lr = (
             round_to_8_bit(reduce_bicubic(to_image(photo[:height, :width]), 4))[0]

@@ -93,7 +93,7 @@ class Bench:
         """Of the metrics."""
         return [metric.name for metric in self.metrics]
 
-    def reduction_of(self, method: str) -> Reduction:
+    def read_lr_reduction(self, method: str) -> Reduction:
         """The reduction that a model or another method enlarges."""
         if method in self.bilinear:
             return "bilinear"
@@ -102,7 +102,7 @@ class Bench:
     @property
     def reductions(self) -> list[Reduction]:
         """All reductions that are enlarged, bicubic first."""
-        return sorted({self.reduction_of(name) for name in (*self.models, *self.references)})
+        return sorted({self.read_lr_reduction(name) for name in (*self.models, *self.references)})
 
     def read(self, files: PictureFiles, reduction: Reduction | None = None) -> Picture:
         """A picture, its LR image reduced by this reduction, or as the first model was trained."""
@@ -382,7 +382,7 @@ def _enlarge(
 ) -> Iterator[tuple[Row, Tensor]]:
     """Yield row and image of each method that enlarges the picture's reduction, models last."""
     for name, method in bench.references.items():
-        if bench.reduction_of(name) == picture.reduction:
+        if bench.read_lr_reduction(name) == picture.reduction:
             image = method(picture)
             yield bench.row(picture, name, [image]), image
     for name, subject in bench.models.items():
@@ -422,7 +422,7 @@ def model_names(subjects: Sequence[Subject], taken: Iterable[str]) -> list[str]:
     return names
 
 
-def check_out(options: Options) -> None:
+def check_output_folder(options: Options) -> None:
     """Raises: ArgumentError if the results would lie among the photographs."""
     if real_path(options.out).is_relative_to(real_path(options.hr)):
         raise ArgumentError(
@@ -466,7 +466,7 @@ def open_bench(
         SRFlowError: for what is missing or does not fit.
     """
     check_device(options.device)
-    check_out(options)
+    check_output_folder(options)
     models = (options.models or (None,)) if several else (options.model,)
     subjects = [open_subject(model, tile=TILE, device=options.device) for model in models]
     _check_models(options, subjects, mixed=mixed)
@@ -489,7 +489,7 @@ def open_bench(
         most=options.most,
         inputs=options.inputs,
     )
-    notes += _scales_notes(cut, [size_of(files.hr) for files in pictures])
+    notes += _note_ms_ssim_scales(cut, [size_of(files.hr) for files in pictures])
     convention, networks = open_networks(options, first.scale, first.reduction)
     metrics = convention.metrics(options.metrics)
     if not options.metrics:
@@ -560,7 +560,7 @@ def _reductions_note(bench: Bench) -> str:
         reduction: [
             name
             for name in (*bench.references, *bench.models)
-            if bench.reduction_of(name) == reduction
+            if bench.read_lr_reduction(name) == reduction
         ]
         for reduction in bench.reductions
     }
@@ -568,7 +568,7 @@ def _reductions_note(bench: Bench) -> str:
     return f"Each method has LR images, and LR-PSNR, of the reduction that it enlarges: {told}."
 
 
-def _scales_notes(cut: Cut, sizes: Sequence[tuple[int, int]]) -> list[str]:
+def _note_ms_ssim_scales(cut: Cut, sizes: Sequence[tuple[int, int]]) -> list[str]:
     """A sentence if MS-SSIM has not the same number of scales for all pictures."""
     windows = [cut.window(*size) for size in sizes]
     counts = {

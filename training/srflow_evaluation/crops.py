@@ -125,7 +125,7 @@ def large_enough(pictures: Sequence[PictureFiles], cut: Cut) -> list[PictureFile
     return [files for files in pictures if min(size_of(files.hr)) >= _side(cut)]
 
 
-def too_small(cut: Cut) -> str:
+def explain_too_small(cut: Cut) -> str:
     """Say that no photograph holds a whole crop, and what to do."""
     side = _side(cut)
     larger = "name a folder with larger ones, or a smaller --crop with -o OUT"
@@ -161,7 +161,7 @@ def measure_crops(
     """
     measured = large_enough(pictures, cut)
     if not measured:
-        raise ImageError(too_small(cut))
+        raise ImageError(explain_too_small(cut))
     count = min(most_shown, len(measured))
     shown = [measured[number * len(measured) // count].name for number in range(count)]
     case = _Case.open(subject, cut, options, out=out, shown=shown)

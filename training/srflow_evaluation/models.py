@@ -28,7 +28,12 @@ from srflow_sdk.model.bundle import check_inverts
 from srflow_sdk.model.manifest import Reduction
 from srflow_sdk.system.hardware import available_memory, require_extra, split_device
 from srflow_sdk.system.local_files import file_sha256
-from srflow_training.checkpoints import ENCODER_NOTE, load_encoder, load_with_notes, reduction_of
+from srflow_training.checkpoints import (
+    ENCODER_NOTE,
+    load_encoder,
+    load_with_notes,
+    read_lr_reduction,
+)
 from srflow_training.data import to_image, to_pixels
 from srflow_training.inputs import check_model
 from srflow_training.model import Encoder, SRFlow
@@ -322,7 +327,7 @@ def open_subject(model: str | None, *, tile: int | None = None, device: str = "c
     check_model(model)
     network, notes = load_with_notes(model)
     network.to(device)
-    reduction = reduction_of(notes)
+    reduction = read_lr_reduction(notes)
     sha256 = file_sha256(Path(model))
     if isinstance(network, Encoder):
         return Subject(

@@ -163,7 +163,7 @@ class Options:
         """The only temperature, or None. Raises: ArgumentError if several are named."""
         return self._only(self.taus, "temperature", "--tau")
 
-    def only_degradation(self) -> str | None:
+    def require_one_degradation(self) -> str | None:
         """The only degradation, or None. Raises: ArgumentError if several are named."""
         joined = f", or join them with a plus: {'+'.join(self.degradations)}"
         return self._only(self.degradations, "degradation", "--degradation", joined)

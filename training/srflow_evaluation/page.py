@@ -17,15 +17,15 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from srflow_evaluation.bench import Bench, check_out, open_bench
+from srflow_evaluation.bench import Bench, check_output_folder, open_bench
 from srflow_evaluation.crops import (
     BICUBIC,
     PHOTOGRAPH,
     ShownCrop,
+    explain_too_small,
     large_enough,
     measure_crops,
     shown_method,
-    too_small,
 )
 from srflow_evaluation.metrics import METRICS
 from srflow_evaluation.models import Subject, open_subject
@@ -89,12 +89,12 @@ def report(options: Options) -> str:
             not in it.
     """
     if options.output is None:
-        return _measure_crops_alone(options)
+        return _make_table_only(options)
     if options.out.suffix in (".html", ".json"):
         raise ArgumentError(
             f"-o {options.out}: report writes a folder with report.html in it: name a folder"
         )
-    check_out(options)
+    check_output_folder(options)
     bench = open_bench(options)
     names = [name for name in _in_report() if name in options.only]
     left_out = ""
@@ -137,7 +137,7 @@ def _measure_crops(options: Options, bench: Bench) -> tuple[Section, str]:
     """The section of crops, and how many there are, in words."""
     cut = bench.cut
     if not large_enough(bench.pictures, cut):
-        problem = too_small(cut)
+        problem = explain_too_small(cut)
         options.progress(f"not measured: {problem}")
         section = Section(name="crops", problem=problem)
         return section, "none, because no photograph is large enough"
@@ -184,7 +184,7 @@ def _list_facts(options: Options, bench: Bench, counts: str, left_out: str) -> d
     return {name: fact for name, fact in facts.items() if fact}
 
 
-def _measure_crops_alone(options: Options) -> str:
+def _make_table_only(options: Options) -> str:
     """The table of crops of all photographs that are large enough, without its notes."""
     subject = open_subject(options.model, device=options.device)
     for tau in options.taus:

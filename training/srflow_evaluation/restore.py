@@ -111,14 +111,14 @@ class _Case:
     @classmethod
     def open(cls, options: Options) -> _Case:
         """Raises: SRFlowError."""
-        asked = options.only_degradation()
+        asked = options.require_one_degradation()
         if asked is not None and options.degraded is not None:
             raise ArgumentError(
                 "--degraded has pictures that are degraded already: leave out --degradation, or "
                 "--degraded"
             )
         degradation = Damage.parse(asked or DEGRADATION) if options.degraded is None else None
-        tau, change = _choose_change(options)
+        tau, change = _choose_normalisation(options)
         bench = open_bench(options)
         open_flow = bench.subject.both_ways()
         taken = [name for name in METHODS if name in bench.references]
@@ -190,7 +190,7 @@ def _restore_latents(flow: ConditionedFlow, degraded: Tensor, change: Change) ->
         return torch.full_like(degraded, math.nan)
 
 
-def _choose_change(options: Options) -> tuple[str, Change]:
+def _choose_normalisation(options: Options) -> tuple[str, Change]:
     """The temperature as text, "" for the SDK's own choice, and what is done to latents.
 
     Raises: ArgumentError.

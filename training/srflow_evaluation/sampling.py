@@ -26,7 +26,7 @@ from srflow_evaluation.bench import (
     VARIANCE,
     Bench,
     Sampled,
-    check_out,
+    check_output_folder,
     label_at,
     measure_models,
     model_names,
@@ -357,7 +357,7 @@ def compare(options: Options) -> Table:
         SRFlowError.
     """
     bench = open_bench(options, several=True, alone="", mixed=True)
-    sampled = _side_by_side(options, bench, "compare")
+    sampled = _measure_side_by_side(options, bench, "compare")
     sampled.results.write_summary(sampled.summary)
     return bench.table(sampled.lines(), sampled.summary["notes"], DIVERSITY_COLUMN)
 
@@ -380,7 +380,7 @@ def encoder_init(options: Options) -> Table:
     options.only_tau()
     bench = open_bench(options, several=True, alone="")
     roles = _roles(bench.models)
-    sampled = _side_by_side(options, bench, "encoder-init")
+    sampled = _measure_side_by_side(options, bench, "encoder-init")
     summary = sampled.summary
     summary["rows"].sort(key=lambda row: roles.get(row["method"], "") == SCRATCH)
     lines: list[Line] = [*summary["references"].items()]
@@ -418,7 +418,7 @@ def _add_differences(sampled: Sampled) -> list[Line]:
     return [("trained − scratch", differences), ("the trained one is better on", counts)]
 
 
-def _side_by_side(options: Options, bench: Bench, protocol: str) -> Sampled:
+def _measure_side_by_side(options: Options, bench: Bench, protocol: str) -> Sampled:
     return measure_models(
         bench,
         options,
@@ -584,7 +584,7 @@ def standard(options: Options) -> Table:
     Raises:
         SRFlowError.
     """
-    check_out(options)
+    check_output_folder(options)
     lpips = ("lpips",) if weights_file("alex") is not None else ()
     columns = []
     rows: dict[str, list[str]] = {}

@@ -98,7 +98,7 @@ class Trainer:
         self.out = out
         self.folders = (data, val)
         self.states = States(out / "states", keep=self.schedule.keep)
-        self._check_out(resume=resume)
+        self._check_output_folder(resume=resume)
         self.best = Best(self.schedule.best, kind=settings.kind, validates=val is not None)
         config = settings.config()
         # before other processes start, and only in the first one, so that each problem is reported
@@ -137,7 +137,7 @@ class Trainer:
             out.mkdir(parents=True, exist_ok=True)
             write_atomically(out / "config.yaml", dump_settings(settings).encode())
 
-    def _check_out(self, *, resume: bool) -> None:
+    def _check_output_folder(self, *, resume: bool) -> None:
         """Raises: ArgumentError."""
         if self.states.files() and not resume:
             raise ArgumentError(

@@ -19,7 +19,7 @@ from srflow_apps.batch.plan import Plan, ending_of, make_plan
 from srflow_apps.batch.ray import Cluster
 from srflow_apps.batch.report import write_report
 from srflow_apps.batch.results import FolderFile, FolderResult
-from srflow_apps.batch.run import Pixels, run_plan
+from srflow_apps.batch.run import BatchProgress, run_plan
 from srflow_apps.batch.storage import (
     UrlPath,
     as_path,
@@ -229,7 +229,7 @@ def _run(plan: Plan, display: Display, files: FileChoices, machine: MachineChoic
             precision=machine.precision,
         )
     names = [job.source.name for job in plan.jobs]
-    display.begin(names, lambda: Pixels.of(plan.jobs, max_pixels=machine.max_pixels))
+    display.begin(names, lambda: BatchProgress.of(plan.jobs, max_pixels=machine.max_pixels))
     with deferred_interrupts(*STOPPING) as interrupts:
 
         def on_result(number: int, file: FolderFile) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from srflow_apps.batch.results import FolderFile
-    from srflow_apps.batch.run import Pixels
+    from srflow_apps.batch.run import BatchProgress
 
 FIRST_AFTER_S = 2.0
 THEN_EVERY_S = 10.0
@@ -51,7 +51,7 @@ class Display(logging.Handler):
         self._lasting = sys.stderr is not None and sys.stderr.isatty()  # a bar stays in its line
         self._names: Sequence[str] = ()
         self._warnings = set[str]()
-        self._pixels: Pixels | None = None
+        self._pixels: BatchProgress | None = None
         self._skipped = 0  # pixels that take no time, and would spoil the estimate
         self._lock = threading.RLock()
 
@@ -75,7 +75,7 @@ class Display(logging.Handler):
                 self._warnings.add(line)
                 self.say(line)
 
-    def begin(self, names: Sequence[str], measure: Callable[[], Pixels]) -> None:
+    def begin(self, names: Sequence[str], measure: Callable[[], BatchProgress]) -> None:
         """Show from now on how far the inputs of these names are. measure: tells how much work they
         are.
         """

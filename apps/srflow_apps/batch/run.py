@@ -48,7 +48,7 @@ _POLL_S = 0.2
 _OF_URL = 1_000_000
 
 
-class Pixels:
+class BatchProgress:
     """How far a batch is, in its inputs' pixels, or in other numbers of how much each job is. Only
     grows.
 
@@ -66,7 +66,7 @@ class Pixels:
     @classmethod
     def of(
         cls, jobs: Sequence[Job], *, max_pixels: int, tell: Progress = lambda *_: None
-    ) -> Pixels:
+    ) -> BatchProgress:
         """Read the headers of the inputs; those that will fail count nothing."""
         counts = [
             _OF_URL
@@ -306,7 +306,7 @@ def upscale_folder(
         )
         pixels = None
         if draw.progress is not None:
-            pixels = Pixels.of(plan.jobs, max_pixels=max_pixels, tell=draw.progress)
+            pixels = BatchProgress.of(plan.jobs, max_pixels=max_pixels, tell=draw.progress)
 
         def on_progress(number: int, done: int, total: int) -> None:
             if pixels is not None:

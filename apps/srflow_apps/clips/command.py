@@ -24,7 +24,7 @@ from srflow_apps.batch.display import Display
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import check_place
 from srflow_apps.batch.results import failure
-from srflow_apps.batch.run import Pixels
+from srflow_apps.batch.run import BatchProgress
 from srflow_apps.clips.files import (
     WRITTEN,
     Clip,
@@ -165,7 +165,7 @@ class _ClipRun:
         look = dataclasses.replace(clip.look, width=width, height=height, turns=0)
         encoding = choose_encoding(target, look, codec=self.codec, quality=files.quality)
         record = self._record(clip, bundle, encoding)
-        self._warn_of(clip)
+        self._report_defects(clip)
         if files.resume and {**read_record(target), "sdk_version": __version__} == record:
             tell(f"{target} is finished: skipped")
             return not clip.damage
@@ -197,7 +197,7 @@ class _ClipRun:
             drawer = FrameUpscaler(
                 upscaler, latents=self.latents, keyframes=KEYFRAMES, **vars(self.upscaling.options)
             )
-            self.display.begin([source.name], lambda: Pixels([remaining]))
+            self.display.begin([source.name], lambda: BatchProgress([remaining]))
             try:
                 self._draw(clip, drawer, encoding, parts)
             except (SRFlowError, KeyboardInterrupt):
@@ -218,7 +218,7 @@ class _ClipRun:
         bundle = next(one for one in self.bundles if one.manifest.name == choice.name)
         return dataclasses.replace(bundle, cleaner=None)  # frames are not cleaned
 
-    def _warn_of(self, clip: Clip) -> None:
+    def _report_defects(self, clip: Clip) -> None:
         if clip.interlaced:
             self.display.say(
                 f"warning: {clip.path} is interlaced: its combs stay; ffmpeg -vf bwdif removes them"

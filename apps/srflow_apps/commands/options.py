@@ -113,7 +113,7 @@ class _FileOrUrl(PathOrUrl):
         return super().convert(value, param, ctx)
 
 
-def count(value: str | int) -> int:
+def parse_count(value: str | int) -> int:
     """A number, at least 1: `250000`, `200M`, `1.5G`."""
     match = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?)([kmg]?)", str(value).lower(), re.ASCII)
     number = int(float(match[1]) * 1000 ** " kmg".index(match[2] or " ")) if match else 0
@@ -122,7 +122,7 @@ def count(value: str | int) -> int:
     return number
 
 
-def tile_size(text: str) -> Any:
+def parse_tile_size(text: str) -> Any:
     """`auto`, `none` or a number of pixels."""
     if text in ("auto", "none"):
         return None if text == "none" else text
@@ -135,14 +135,14 @@ def tile_size(text: str) -> Any:
     return int(text)
 
 
-def temperature(text: str) -> Any:
+def parse_temperature(text: str) -> Any:
     """`auto` or a number; the SDK checks its range."""
     with contextlib.suppress(ValueError):
         return text if text == "auto" else float(text)
     raise click.BadParameter(f"{text!r} is neither auto nor a number from 0 to 2, such as 0.8")
 
 
-def level_taus(text: str) -> Any:
+def parse_level_taus(text: str) -> Any:
     """A number, or numbers by level: `1=0.8,2=0.9`."""
     with contextlib.suppress(ValueError):
         if "=" not in text:
@@ -156,7 +156,7 @@ def level_taus(text: str) -> Any:
     )
 
 
-def scale(text: str) -> float:
+def parse_scale(text: str) -> float:
     """How many times larger: `2`, `1.5` or `x4`, as the names of outputs have it."""
     with contextlib.suppress(ValueError):
         if (number := float(text.lower().lstrip("x×"))) > 0:
@@ -164,7 +164,7 @@ def scale(text: str) -> float:
     raise click.BadParameter(f"{text!r} is not a number above 0, such as 2 or 1.5")
 
 
-def size(text: str) -> Any:
+def parse_size(text: str) -> Any:
     """`3840x`, `x2160` or `3840x2160`: a width, a height, or both to fit within."""
     from srflow_sdk.geometry.sizes import OutputSize
 
@@ -179,7 +179,7 @@ def size(text: str) -> Any:
     return OutputSize(width=width, height=height)
 
 
-def longer_side(text: str) -> Any:
+def parse_longer_side(text: str) -> Any:
     """Pixels of the longer side."""
     from srflow_sdk.geometry.sizes import OutputSize
 
@@ -188,7 +188,7 @@ def longer_side(text: str) -> Any:
     return OutputSize(max_side=int(text))
 
 
-def shard(text: str) -> Any:
+def parse_shard(text: str) -> Any:
     """`I/N`: part I of N, counted from 1."""
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
@@ -204,13 +204,13 @@ _TYPES: dict[str, Any] = {  # of a field's value, as its annotation calls it
     "RangeKeyword": str,
     "Path": _FileOrUrl(),
     "Device": _DeviceChoice(),
-    "Pixels": count,
-    "Shard": shard,
-    "Size": size,
-    "Side": longer_side,
-    "Tau": temperature,
-    "LevelTaus": level_taus,
-    "TileSize": tile_size,
-    "float | OutputSize": scale,
+    "Pixels": parse_count,
+    "Shard": parse_shard,
+    "Size": parse_size,
+    "Side": parse_longer_side,
+    "Tau": parse_temperature,
+    "LevelTaus": parse_level_taus,
+    "TileSize": parse_tile_size,
+    "float | OutputSize": parse_scale,
 }
 _RANGES = {"int": click.IntRange, "float": click.FloatRange}

@@ -150,7 +150,7 @@ def build_engines(
         rebuild=elsewhere,
         say=say,
     )
-    stem = _name_engines(library, capabilities, request.precision)
+    stem = _make_file_prefix(library, capabilities, request.precision)
     names: dict[str, str] = {}
     (folder / "engines").mkdir(exist_ok=True)
     for graph in read:
@@ -175,7 +175,7 @@ def build_engines(
     )
 
 
-def _name_engines(library: Library, capabilities: Sequence[str], precision: str) -> str:
+def _make_file_prefix(library: Library, capabilities: Sequence[str], precision: str) -> str:
     """What engines' files begin with, such as rtx-1.7.1.116-sm89-sm120-fp16."""
     targets = [f"sm{capability.replace('.', '')}" for capability in capabilities]
     return "-".join([_SHORT[library.runtime], library.version, *targets, precision])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from srflow_training.data import halved
+from srflow_training.data import halve
 from srflow_training.resampling import reduce_bicubic, reduce_bilinear, round_to_8_bit
 from tests.training.crops import (
     SCALE,
@@ -182,7 +182,7 @@ def test_a_teachers_crop_lies_where_the_photographs_lies_and_is_turned_alike(tmp
             tmp_path / "teacher" / f"{name}.png",
             255 - pixels[: size[0] // 4 * 4, : size[1] // 4 * 4],
         )
-    save(tmp_path / "teacher" / "b-halved1.png", 255 - halved(pixels))
+    save(tmp_path / "teacher" / "b-halved1.png", 255 - halve(pixels))
     crops = crops_of(tmp_path / "hr", teacher=str(tmp_path / "teacher"), narrowest=48, batch=64)
     assert len(crops.photos.sizes) == 3
     for iteration in range(3):

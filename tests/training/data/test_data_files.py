@@ -10,7 +10,7 @@ from PIL import Image
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ImageError
-from srflow_training.data import halved, loader, read_photo, size_of
+from srflow_training.data import halve, loader, read_photo, size_of
 from tests.training.crops import as_image, crops_of, equal, places, save, texture, three_photographs
 
 
@@ -76,7 +76,7 @@ def test_photographs_are_used_at_the_sizes_asked_for(tmp_path, widest, narrowest
     assert len(crops.photos) == 1
     sizes = [pixels]
     for _ in range(3):
-        sizes.append(halved(sizes[-1]))
+        sizes.append(halve(sizes[-1]))
     found = {size.shape[1] for hr in crops[0].hr for size in sizes if places(size, hr)}
     assert found == set(widths)
 
@@ -204,7 +204,7 @@ def test_halving_is_the_bicubic_reduction():
         antialias=True,
     )
     difference = np.abs(
-        halved(pixels).astype(float) - expected[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
+        halve(pixels).astype(float) - expected[0].permute(1, 2, 0).clamp(0, 1).numpy() * 255
     )
-    assert halved(pixels).shape == (16, 11, 3)
+    assert halve(pixels).shape == (16, 11, 3)
     assert difference[3:-3, 3:-3].max() < 0.51  # borders are mirrored, not cut

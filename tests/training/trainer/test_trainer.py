@@ -10,7 +10,7 @@ from srflow_training.checkpoints import (
     ENCODER_NOTE,
     default_tau_of,
     load_with_notes,
-    reduction_of,
+    read_lr_reduction,
     save_checkpoint,
 )
 from srflow_training.cli import train
@@ -219,8 +219,8 @@ def test_the_checkpoint_says_how_its_lr_images_were_made(tmp_path, photos):
     assert run.validation.reduction == "bilinear"
     run._write_checkpoint(run.checkpoint)
     notes = load_with_notes(run.checkpoint)[1]
-    assert (reduction_of(notes), notes["removes_damage"]) == ("bilinear", True)
-    assert reduction_of({}) == "bicubic"  # published files have no notes
+    assert (read_lr_reduction(notes), notes["removes_damage"]) == ("bilinear", True)
+    assert read_lr_reduction({}) == "bicubic"  # published files have no notes
 
 
 def test_an_encoder_of_another_shape_is_refused(tmp_path, photos):

@@ -8,8 +8,8 @@ from srflow_training.checkpoints.files import (
     load_checkpoint,
     load_encoder,
     load_with_notes,
+    read_lr_reduction,
     read_tensors,
-    reduction_of,
     save_checkpoint,
 )
 
@@ -22,7 +22,7 @@ __all__ = [
     "load_checkpoint",
     "load_encoder",
     "load_with_notes",
+    "read_lr_reduction",
     "read_tensors",
-    "reduction_of",
     "save_checkpoint",
 ]

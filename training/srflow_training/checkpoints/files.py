@@ -83,7 +83,7 @@ def load_with_notes(
     return model, notes if isinstance(notes, dict) else {}
 
 
-def reduction_of(notes: Mapping[str, Any]) -> Reduction:
+def read_lr_reduction(notes: Mapping[str, Any]) -> Reduction:
     """How the LR images that a checkpoint was trained on were made.
 
     Bicubic if its notes do not say (published files).
@@ -223,7 +223,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"{path}: the checkpoint is damaged, perhaps cut off: copy or save it again "
             f"({_first_line(error)[:80]})"
         ) from error
-    return _unwrap(path, content), {}
+    return _find_state_dict(path, content), {}
 
 
 def _first_line(error: BaseException) -> str:
@@ -231,7 +231,7 @@ def _first_line(error: BaseException) -> str:
     return text.splitlines()[0][:300] if text else type(error).__name__
 
 
-def _unwrap(path: Path, content: object) -> dict[str, Tensor]:
+def _find_state_dict(path: Path, content: object) -> dict[str, Tensor]:
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]

@@ -148,7 +148,7 @@ def recompress(photo: Pixels, codec: Codec, *, quality: int) -> Pixels:
     return np.array(Image.open(file).convert("RGB"))
 
 
-def halved(photo: Pixels) -> Pixels:
+def halve(photo: Pixels) -> Pixels:
     """Halve an H×W×3 uint8 image, bicubic, in the same type.
 
     An odd last row or column is left out.
@@ -425,7 +425,7 @@ class Decoder:
 def _decode(path: Path, shape: tuple[int, int, int], halvings: int) -> Pixels:
     photo = read_photo(path)
     for _ in range(halvings):
-        photo = halved(photo)
+        photo = halve(photo)
     if photo.shape != shape:
         raise ImageError(
             f"{path}: has {photo.shape[1]}×{photo.shape[0]} pixels, but {shape[1]}×{shape[0]} by "
