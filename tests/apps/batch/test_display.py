@@ -17,7 +17,7 @@ from srflow_apps.batch import display as display_module
 from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import Job
 from srflow_apps.batch.results import FolderFile
-from srflow_apps.batch.run import Pixels
+from srflow_apps.batch.run import BatchProgress
 from srflow_sdk.files import read_image, write_image
 from tests.sdk.conftest import UPSCALE
 
@@ -46,7 +46,7 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
         return said
 
     with Display() as display:
-        display.begin(names, lambda: Pixels.of(jobs, max_pixels=10_000))
+        display.begin(names, lambda: BatchProgress.of(jobs, max_pixels=10_000))
         now[0] += 1.9
         display.show_progress(1, 1, 6)
         assert lines() == []
@@ -63,14 +63,14 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
         )
         assert lines().pop().startswith("[2/3] b.png, 22%, about "), "what is skipped takes no time"
     with Display() as display:
-        display.begin(["large.png"], lambda: Pixels([1000]))
+        display.begin(["large.png"], lambda: BatchProgress([1000]))
         now[0] += 2
         display.show_progress(1, 1, 1000)
         assert lines().pop().startswith("large.png tile 1/1000, about 00:"), (
             "no 0%, which stays for long"
         )
     with Display(quiet=True) as display:
-        display.begin(names, lambda: Pixels([1]))
+        display.begin(names, lambda: BatchProgress([1]))
         now[0] += 99
         display.show_progress(1, 1, 2)
         assert lines() == []
