@@ -35,10 +35,9 @@ def own_names(tree: ast.Module) -> set[str]:
 
 
 def foreign_names(path: Path) -> Iterator[str]:
-    """`FILE:LINE: name` for each private attribute, keyword, import or string of another module."""
+    """`FILE:LINE: name` for each private attribute, keyword or import of another module."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     own = own_names(tree) | OTHERS
-    in_apps = "apps" in path.relative_to(ROOT).parts
     where = path.relative_to(ROOT)
     for node in ast.walk(tree):
         names: list[str] = []
@@ -46,14 +45,12 @@ def foreign_names(path: Path) -> Iterator[str]:
             names = [node.attr]
         elif isinstance(node, ast.Call):
             names = [keyword.arg or "" for keyword in node.keywords]
-            if ast.unparse(node.func) in ("getattr", "setattr", "hasattr"):
-                names.append(str(getattr(node.args[1], "value", "")))
-        elif isinstance(node, ast.ImportFrom) and str(node.module).startswith("srflow_"):
-            module = ROOT / ("" if "sdk" in str(node.module) else "apps")
-            folder = (module / str(node.module).replace(".", "/")).parent
-            names = [alias.name for alias in node.names] * (folder != path.parent)
-            if in_apps and node.module not in SHARED:
-                names += str(node.module).split(".")
+        elif isinstance(node, ast.ImportFrom) and node.module not in SHARED:
+            module = str(node.module)
+            if module.split(".")[0] != where.parts[where.parts[0] == "apps"]:
+                names = module.split(".")
+            if module.split(".")[:-1] != [part for part in where.parent.parts if part != "apps"]:
+                names += [alias.name for alias in node.names]
         yield from (
             f"{where}:{node.lineno}: {name}"
             for name in names
