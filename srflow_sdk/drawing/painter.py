@@ -466,9 +466,9 @@ class Painter:
 
         It is float32 unless the device finished it.
 
-        What is begun is computed while the one before it is copied and finished: its latents at
-        least, which for the first sample are drawn beside the encoder, and of small tiles all, as
-        few operators there fill two cores.
+        A sample is begun before the one ahead of it is copied and finished. Its latents are drawn
+        meanwhile, those of the first beside the encoder. Of small tiles whole samples are, because
+        few of their operators fill two cores.
         """
         # Many names: of two samples that are in progress, and of what decides how.
         cancel = request.options.cancel
