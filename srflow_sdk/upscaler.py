@@ -158,7 +158,7 @@ class Upscaler:
 
     @property
     def device(self) -> str:
-        """The device in use, such as "cpu" or "cuda"."""
+        """The device in use, such as "cpu", "cuda", "tensorrt" or "openvino"."""
         return self.engine.painter.backend.device
 
     @property

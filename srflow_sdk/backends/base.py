@@ -142,7 +142,7 @@ class Backend(ABC):
 
     @property
     def device(self) -> str:
-        """The device's name for people and reports, such as "cpu" or "cuda"."""
+        """The device's name for people and reports, such as "cpu" or "tensorrt"."""
         return type(self).__name__
 
     @property

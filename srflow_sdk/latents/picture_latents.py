@@ -166,7 +166,8 @@ class Latents:
     ) -> Self:
         """Give collections of latents the statistics that true samples would have.
 
-        A collection of N latents with mean m and standard deviation s (over N - 1) becomes (S/s)·(z
+        Their means and deviations are drawn, as those of as many normal numbers would be. A
+        collection of N latents with mean m and standard deviation s (over N - 1) becomes (S/s)·(z
         - m) + M, where M ~ N(0, tau²/N) and S² ~ Gamma((N - 1)/2, scale 2·tau²/(N - 1)): the
         publication's sections 4.3 and 4.5, with tau² for its variance. M and S follow from seed,
         level and collection, to the bit (statistics 1, in `srflow_sdk/latents/normalising.py`).
