@@ -193,10 +193,7 @@ def clean_pixels(
 
 @dataclass
 class KeptTiles:
-    """A picture on the device: its tiles' conditioning.
-
-    And how large tiles are once memory ran out.
-    """
+    """A picture's tiles on the device: their conditioning, and their size once memory ran out."""
 
     tiles: dict[Tile, Conditioning] = field(default_factory=dict)
     largest_core: int | None = None

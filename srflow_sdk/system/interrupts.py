@@ -12,10 +12,10 @@ from contextvars import ContextVar
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, TypeVar
 
+from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError
+
 if TYPE_CHECKING:
     from concurrent.futures import Future
-
-from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError
 
 NO_THREADS = (
     "the system starts no more threads for this process: raise its limits (ulimit -u, a "
@@ -106,9 +106,12 @@ def abandonable(
     grace: float = 0.0,
     stop: Callable[[], None] = lambda: None,
 ) -> _T:
-    """Return call(), whose thread is left to itself after `seconds`.
+    """Return call(), whose thread is left to itself when it takes too long.
 
-    Or `grace` seconds after it was cancelled.
+    Args:
+        seconds: How long it may take; None is any time.
+        grace: How many seconds it may still take once it is cancelled.
+        stop: Called if it is left, or fails.
     """
     from concurrent import futures
 

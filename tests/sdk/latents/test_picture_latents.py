@@ -9,12 +9,6 @@ from srflow_sdk.latents import arrays
 from .pictures import MODEL, normal_arrays, normal_latents
 
 
-def assert_equal(one, other):
-    assert list(one.levels) == list(other.levels)
-    for level, array in one.levels.items():
-        np.testing.assert_array_equal(array, other.levels[level])
-
-
 def test_they_cannot_be_changed_from_outside():
     given = normal_arrays(padded_height=96, padded_width=72)
     latents = Latents(given, height=90, width=70, model_sha256=MODEL)

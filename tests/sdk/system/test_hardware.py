@@ -17,7 +17,6 @@ from srflow_sdk.system.hardware import Gpu, find_gpu
 
 MIB = 1 << 20
 MACHINE = 900 * MIB  # what psutil is made to find
-NO_LIMIT_V1 = "9223372036854771712"
 
 
 @pytest.fixture

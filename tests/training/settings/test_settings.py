@@ -14,8 +14,6 @@ from srflow_training.settings import DEGRADATIONS, Degradation, RunSettings, dum
 from srflow_training.states import first_difference, without_paths
 from tests.training.runs import settings as tiny_settings
 
-PUBLISHED = [name for name in preset_names() if name.startswith(("published", "paper"))]
-
 # Presets
 
 

@@ -224,9 +224,9 @@ class Crops(Dataset[Batch]):
         size: int,
         rng: Generator,
     ) -> tuple[Pixels | None, Pixels]:
-        """The damaged LR image of a square, or None.
+        """The damaged LR image of a square, or None for a clean one, and the square's HR window.
 
-        And its window, of which a clean one is reduced.
+        A clean LR image is made of that window by reducing it.
         """
         degradation = self.settings.degradation
         clean = degradation is None or rng.random() < degradation.clean
