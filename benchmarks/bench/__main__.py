@@ -84,6 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
             continue
         results[name] = {"machine": here, "result": result}
         write_results(figures, results)  # after each part: a run that is stopped keeps what it has
+        results = read_results(figures)  # rounded, so that these tables are those of the pages
         print(f"\n{texts(results)[name]}", flush=True)
     if options.write:
         write_parts(texts(results))
