@@ -19,6 +19,7 @@ struct Drawing {
   std::int64_t unusable;
 };
 
+constexpr float kFar = 3.0e38f;                              // beyond the luma of every pixel
 constexpr float kLargest = 65504.0f;                         // of float16, as painter.py has it
 constexpr float kRed = 0.299f, kGreen = 0.587f, kBlue = 0.114f;  // luma, as in_memory.py has it
 
@@ -84,9 +85,35 @@ __device__ inline void draw_latents(const LatentWindow& window, const float* map
   }
 }
 
-SRFLOW_HD float within(float value, float low, float high) {
-  const float raised = value > low ? value : low;
-  return raised < high ? raised : high;
+SRFLOW_HD float less_of(float a, float b) { return a < b ? a : b; }
+SRFLOW_HD float more_of(float a, float b) { return a > b ? a : b; }
+SRFLOW_HD float within(float value, float low, float high) { return less_of(more_of(value, low), high); }
+SRFLOW_HD float luma_of(float red, float green, float blue) {
+  return sum(sum(product(kRed, red), product(kGreen, green)), product(kBlue, blue));
+}
+
+// What conservative smoothing adds to a pixel of a picture, 3×height×width: conservative_smoothing.py in the SDK.
+SRFLOW_HD float smoothing(const float* picture, std::int64_t height, std::int64_t width, std::int64_t y,
+                          std::int64_t x) {
+  const std::int64_t plane = height * width;
+  float own = 0, least = kFar, second_least = kFar, most = -kFar, second_most = -kFar;
+  for (std::int64_t row = y - 1; row <= y + 1; ++row) {
+    for (std::int64_t column = x - 1; column <= x + 1; ++column) {
+      const std::int64_t inner_row = row < 0 ? 0 : row < height ? row : height - 1;
+      const std::int64_t inner_column = column < 0 ? 0 : column < width ? column : width - 1;
+      const float* const from = picture + inner_row * width + inner_column;
+      const float luma = luma_of(from[0], from[plane], from[2 * plane]);
+      if (row == y && column == x) {
+        own = luma;
+        continue;
+      }
+      second_least = less_of(second_least, more_of(least, luma));
+      least = less_of(least, luma);
+      second_most = more_of(second_most, less_of(most, luma));
+      most = more_of(most, luma);
+    }
+  }
+  return sum(within(own, second_least, second_most), -own);
 }
 
 }  // namespace srflow
@@ -99,14 +126,14 @@ extern "C" __global__ void srflow_draw_latents(const srflow::Drawing* drawing, s
   srflow::draw_latents({drawing->seed, drawing->sample, level, channels, top, left, height, width}, map, out);
 }
 
-// The core of a picture, 3×height×width, as levels from 0 to `most`, 255 or 65535, core_height×core_width×3: first within
-// bounds of its chroma (ChromaBounds in low_resolution.py), then clipped to [0, 1], times `most`, to the nearest integer,
+// The core of a picture, 3×height×width, as levels from 0 to `most`, 255 or 65535, core_height×core_width×3: first, if
+// `smoothed` is 1, smoothed, then within bounds of its chroma (ChromaBounds in low_resolution.py), then clipped to [0, 1], times `most`, to the nearest integer,
 // halves to even. bounds: null, or for each LR pixel of the core the least blue and red less luma, and the largest.
 //
 // Launch with blocks over the picture's pixels.
 extern "C" __global__ void srflow_finish(srflow::Drawing* drawing, std::int64_t scale, std::int64_t most,
-                                         std::int64_t height, std::int64_t width, const float* picture,
-                                         const float* bounds, void* out) {
+                                         std::int64_t height, std::int64_t width, std::int64_t smoothed,
+                                         const float* picture, const float* bounds, void* out) {
   using namespace srflow;
   const std::int64_t pixel = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   const std::int64_t core_width = drawing->core_width;
@@ -117,10 +144,16 @@ extern "C" __global__ void srflow_finish(srflow::Drawing* drawing, std::int64_t 
   const bool usable = red >= -kLargest && red <= kLargest && green >= -kLargest && green <= kLargest &&
                       blue >= -kLargest && blue <= kLargest;  // not so if one is NaN
   if (!usable) drawing->unusable = 1;
+  if (smoothed != 0) {
+    const float change = smoothing(picture, height, width, drawing->core_top + y, drawing->core_left + x);
+    red = sum(red, change);
+    green = sum(green, change);
+    blue = sum(blue, change);
+  }
   if (bounds != nullptr) {
     const std::int64_t columns = quotient(core_width, scale), places = columns * quotient(drawing->core_height, scale);
     const float* const bound = bounds + quotient(y, scale) * columns + quotient(x, scale);
-    const float luma = sum(sum(product(kRed, red), product(kGreen, green)), product(kBlue, blue));
+    const float luma = luma_of(red, green, blue);
     const float own_blue = sum(blue, -luma), own_red = sum(red, -luma);
     const float near_blue = within(own_blue, bound[0], bound[2 * places]);
     const float near_red = within(own_red, bound[places], bound[3 * places]);

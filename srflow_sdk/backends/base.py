@@ -16,6 +16,7 @@ from srflow_sdk.errors import CancelledError, DeviceError, OutOfMemoryError, SRF
 from srflow_sdk.geometry.sizes import LatentLevel, LrProfile
 from srflow_sdk.geometry.tiles import Window
 from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.pixels.conservative_smoothing import smooth
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.hardware import ComputePrecision
 from srflow_sdk.system.interrupts import NO_THREADS, PassingError, is_cancelled
@@ -71,6 +72,7 @@ class Drawing:
         maps: What the noise is multiplied by besides, float32 h×w for every level; empty for
             nothing.
         core: The wanted part of the picture, in HR pixels of the window.
+        smoothed: Smooth the picture, so that it has no specks.
         finish: How the picture will be finished; None: the values are wanted as they are.
     """
 
@@ -82,6 +84,7 @@ class Drawing:
     tau: float
     maps: Mapping[int, Floats] = field(default_factory=dict)
     core: Window
+    smoothed: bool = False
     finish: Finish | None = None
 
     @property
@@ -109,6 +112,14 @@ class Drawing:
             level: (array * self.maps[level] if self.maps else array)[None]
             for level, array in noise.items()
         }
+
+    def cut_core(self, picture: Floats) -> Floats:
+        """The core of a picture of the window, float32 3×sh×sw, as float32 h×w×3."""
+        pixels = picture.transpose(1, 2, 0)
+        if self.smoothed:
+            return smooth(pixels, *self.core.slices)
+        core: Floats = pixels[self.core.slices]
+        return core
 
 
 class Backend(ABC):
@@ -220,8 +231,7 @@ class Backend(ABC):
             drawing: A sample of its window.
 
         Returns:
-            A function that gives the core of :meth:`sample`'s picture, with the same bits, float32
-            h×w×3; or, if the device finishes it, of the dtype that the drawing names, and NaN where
+            A function that gives the core of :meth:`sample`'s picture, float32 h×w×3; or, if the device finishes it, of the dtype that the drawing names, and NaN where
             values cannot be a picture's.
 
         Raises:
@@ -230,8 +240,7 @@ class Backend(ABC):
 
         def drawn() -> NDArray[Any]:
             (picture,) = self.sample(conditioning, drawing.noise(), drawing.tau)
-            core: NDArray[Any] = picture.transpose(1, 2, 0)[drawing.core.slices]
-            return core
+            return drawing.cut_core(picture)
 
         return drawn
 

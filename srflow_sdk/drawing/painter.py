@@ -535,6 +535,7 @@ class Painter:
             tau=tau if request.latents is None else 1.0,
             maps=maps,
             core=tile.core.within(window).scaled(scale),
+            smoothed=request.smoothed,
             finish=finish,
         )
 
@@ -644,8 +645,7 @@ def _draw_core(
     backend: Backend, conditioning: Conditioning, noise: Noise, drawing: Drawing
 ) -> Floats:
     (picture,) = backend.sample(conditioning, noise(), drawing.tau)
-    core: Floats = picture.transpose(1, 2, 0)[drawing.core.slices]
-    return core
+    return drawing.cut_core(picture)
 
 
 def is_usable(values: Floats) -> bool:

@@ -158,6 +158,8 @@ class Manifest:
             rightly do not reduce to inputs.
         made_for: the kind of pictures that it suits, of KINDS in model_choice.py; "", and not in
             the file: "damaged" if it removes damage, otherwise "clean".
+        smoothed: true if samples are smoothed (:mod:`srflow_sdk.pixels.conservative_smoothing`),
+            which is not so of pictures at tau 0; false is not in the file.
         intervals: how :meth:`Encoding.interval` makes intervals; None, and not in the file: nobody
             has calibrated them.
         model: the network's whole configuration, JSON values only.
@@ -194,6 +196,7 @@ class Manifest:
     reduction: Reduction = "bicubic"
     removes_damage: bool = False
     made_for: str = ""
+    smoothed: bool = False
     intervals: Intervals | None = None
     model: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
@@ -231,6 +234,8 @@ class Manifest:
                 del content["intervals"]
             if not self.made_for:
                 del content["made_for"]
+            if not self.smoothed:
+                del content["smoothed"]
             content["digest"] = manifest_digest(content)
             return json.dumps(content, indent=2, allow_nan=False) + "\n"
         except (TypeError, ValueError, RecursionError) as error:

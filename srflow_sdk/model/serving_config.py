@@ -29,6 +29,7 @@ _TOLD = (
     "auto_tau",
     "reduction",
     "removes_damage",
+    "smoothed",
     "precision",
     "conditioning_bytes_per_pixel",
 )

@@ -546,7 +546,7 @@ class DrawingKernels:
         bounds: int,
         target: int,
     ) -> Launch:
-        """What bounds the colours of a picture's core and rounds it.
+        """What smooths a picture's core if asked, bounds its colours and rounds it.
 
         bounds: an address, or 0 for none.
         """
@@ -554,7 +554,9 @@ class DrawingKernels:
         most = int(np.iinfo(drawing.finish.dtype).max)
         blocks = -(-size[0] * size[1] // THREADS)
         return Launch(
-            self._finish, (blocks, 1), (state, drawing.scale, most, *size, source, bounds, target)
+            self._finish,
+            (blocks, 1),
+            (state, drawing.scale, most, *size, int(drawing.smoothed), source, bounds, target),
         )
 
     def draw(
@@ -607,7 +609,7 @@ class DrawingKernels:
             with sent.read() as came:
                 values = came[_TAU : _TAU + nbytes].view(dtype).reshape(shape)
                 if finish is None:
-                    return np.array(values.transpose(1, 2, 0)[core.slices])
+                    return np.array(drawing.cut_core(values))
                 return values.copy() if is_usable(came) else np.full(shape, np.nan, np.float32)
 
         return core_of_picture

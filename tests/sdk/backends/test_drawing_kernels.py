@@ -89,16 +89,14 @@ def test_one_graph_draws_every_sample_and_window_of_a_size(machine, engine_bundl
 
 
 def drawn_by_the_processor(backend, conditioning, drawing):
-    rows, columns = drawing.core.slices
-    return backend.sample(conditioning, drawing.noise(), drawing.tau)[
-        0, :, rows, columns
-    ].transpose(1, 2, 0)
+    (picture,) = backend.sample(conditioning, drawing.noise(), drawing.tau)
+    return drawing.cut_core(picture)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("bounded", [True, False])
-def test_the_gpu_bounds_colours_and_rounds_as_the_processor_and_hands_back_levels_alone(
-    machine, engine_bundle, lr, dtype, bounded
+@pytest.mark.parametrize(("bounded", "smoothed"), [(True, False), (False, False), (True, True)])
+def test_the_gpu_finishes_as_the_processor_and_hands_back_levels_alone(
+    machine, engine_bundle, lr, dtype, bounded, smoothed
 ):
     whole = Window(top=0, left=0, height=24, width=30)
     dtype = np.dtype(dtype)
@@ -107,7 +105,9 @@ def test_the_gpu_bounds_colours_and_rounds_as_the_processor_and_hands_back_level
         for number, core in enumerate((whole, Window(top=4, left=2, height=16, width=20), whole)):
             bounds = ChromaBounds(lr[0] / 8 + np.float32(0.4), core, 6) if bounded else None
             finish = Finish(dtype, None if bounds is None else bounds.limits)
-            drawing = drawing_of(engine_bundle, core=core.scaled(4), seed=number, finish=finish)
+            drawing = drawing_of(
+                engine_bundle, core=core.scaled(4), seed=number, smoothed=smoothed, finish=finish
+            )
             values = drawn_by_the_processor(backend, conditioning, drawing)
             near = values if bounds is None else bounds.limit(values)
             assert not bounded or 0.1 < (near != values).any(axis=-1).mean() < 1
