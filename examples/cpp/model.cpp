@@ -107,6 +107,31 @@ struct Chroma {
   }
 };
 
+// Values without specks, 3 × rows × columns: the luma of no pixel is beyond the second least or the second most of its
+// eight neighbours. srflow_sdk/pixels/conservative_smoothing.py explains it.
+std::vector<float> smooth(const float* sr, std::int64_t rows, std::int64_t columns) {
+  const std::int64_t area = rows * columns;
+  std::vector<float> result(sr, sr + 3 * area), lumas(area);
+  for (std::int64_t at = 0; at < area; ++at) lumas[at] = luma(sr[at], sr[at + area], sr[at + 2 * area]);
+  for (std::int64_t y = 0; y < rows; ++y) {
+    for (std::int64_t x = 0; x < columns; ++x) {
+      std::vector<float> around;  // its eight neighbours' lumas
+      for (std::int64_t row = y - 1; row <= y + 1; ++row) {
+        for (std::int64_t column = x - 1; column <= x + 1; ++column) {
+          if (row == y && column == x) continue;
+          around.push_back(lumas[std::clamp<std::int64_t>(row, 0, rows - 1) * columns +
+                                 std::clamp<std::int64_t>(column, 0, columns - 1)]);
+        }
+      }
+      std::sort(around.begin(), around.end());
+      const std::int64_t at = y * columns + x;
+      const float change = std::clamp(lumas[at], around[1], around[6]) - lumas[at];
+      for (int channel = 0; channel < 3; ++channel) result[channel * area + at] += change;
+    }
+  }
+  return result;
+}
+
 // The picture of a photo, of 3 × scale·rows × scale·columns values, without what filled the photo up. lr: the photo as the
 // graphs took it, 3 × rows × columns. Of a gray photo it is the luma of the network's colours.
 Picture picture(const float* sr, const Picture& photo, const std::vector<float>& lr, std::int64_t rows,
@@ -192,6 +217,7 @@ void Model::read_metadata(const std::string& path) {
   const std::string text{std::istreambuf_iterator<char>(manifest), {}};
   std::smatch tau;
   if (std::regex_search(text, tau, std::regex(R"x("default_tau":\s*([0-9.]+))x"))) default_tau_ = std::stof(tau[1]);
+  smoothed_ = std::regex_search(text, std::regex(R"x("smoothed":\s*true)x"));
   std::istringstream levels(value("srflow.latent_levels"));  // "1:6,2:12,3:48"
   for (std::string entry; std::getline(levels, entry, ',');) {
     channels_[std::stoi(entry)] = std::stoll(entry.substr(entry.find(':') + 1));
@@ -229,5 +255,11 @@ Picture Model::upscale(const Picture& photo, float tau, std::uint64_t seed) {
   for (Graph& graph : graphs_) run(graph, tensors);
   const auto found = tensors.find("sr");
   if (found == tensors.end()) throw std::runtime_error("the graph has no output sr");
-  return picture(found->second.GetTensorData<float>(), photo, lr, rows, columns, scale_);
+  const float* sr = found->second.GetTensorData<float>();
+  std::vector<float> smoothed;
+  if (smoothed_ && tau > 0) {
+    smoothed = smooth(sr, rows * scale_, columns * scale_);
+    sr = smoothed.data();
+  }
+  return picture(sr, photo, lr, rows, columns, scale_);
 }

@@ -43,6 +43,7 @@ class Model {
   std::int64_t scale_ = 0, multiple_ = 0;
   std::map<int, std::int64_t> channels_;  // of the latents, by level
   std::optional<float> default_tau_;
+  bool smoothed_ = false;  // the manifest's: samples are
 };
 
 #endif  // UPSCALE_MODEL_H_

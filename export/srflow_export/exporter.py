@@ -532,6 +532,7 @@ def _manifest(
         reduction=read_lr_reduction(notes),
         removes_damage=notes.get("removes_damage") is True,
         made_for=notes.get("made_for", ""),
+        smoothed=notes.get("smoothed") is True,
         model=config.to_dict(),
         provenance=_make_provenance(checkpoint, options, notes=notes),
     )

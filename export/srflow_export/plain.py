@@ -8,6 +8,7 @@ operators alone, no model-local functions.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +29,11 @@ from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.geometry.tiles import Window, padded_size
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
+from srflow_sdk.pixels.conservative_smoothing import (
+    NEIGHBOURS,
+    second_least_and_most,
+    smooth,
+)
 from srflow_sdk.pixels.in_memory import LUMA
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 
@@ -139,13 +145,14 @@ def _rewrite(graph: onnx.GraphProto, opset: int) -> None:
 
 
 class _Surroundings:
-    """The nodes around the network: padding, repetition of latents, bounds of colours, cropping."""
+    """The nodes around the network: padding, latents repeated, smoothing, colours, cropping."""
 
     def __init__(self, graph: onnx.GraphProto, bundle: Bundle, options: PlainOptions) -> None:
         self._graph = graph
         self._manifest = bundle.manifest
         self._options = options
         self._tau = options.choose_tau(bundle)
+        self._smoothed = bundle.manifest.smoothed and self._tau > 0
         self._inner = list(graph.node)
         del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
 
@@ -166,7 +173,7 @@ class _Surroundings:
         graph.node.extend(self._inner)
         result = self._node(
             "Slice",
-            self._bound_colours(),
+            self._bound_colours(self._smooth("sr") if self._smoothed else "sr"),
             self._integers(0, 0),
             ends,
             self._integers(2, 3),
@@ -218,7 +225,33 @@ class _Surroundings:
             places = self._node("Mod", places, self._integers(values.shape[axis - 1]))
             repeated = self._node("Gather", repeated, places, axis=axis, output=name)
 
-    def _bound_colours(self) -> str:
+    def _smooth(self, picture: str) -> str:
+        """Smooth a picture as :mod:`srflow_sdk.pixels.conservative_smoothing` does."""
+        luma = self._mix_channels(picture, np.array([LUMA], np.float32))
+        margins = self._integers(0, 0, 1, 1, 0, 0, 1, 1)
+        around = self._node("Pad", luma, margins, mode="edge")
+        sides = self._integers(2, 3)
+        # ends two, one and no rows and columns before the last
+        ends = {0: -2, 1: -1, 2: 2**31 - 1}
+        neighbours = [
+            self._node(
+                "Slice",
+                around,
+                self._integers(down, right),
+                self._integers(ends[down], ends[right]),
+                sides,
+            )
+            for down, right in NEIGHBOURS
+        ]
+        low, high = second_least_and_most(
+            neighbours,
+            partial(self._node, "Min"),
+            partial(self._node, "Max"),
+        )
+        smooth = self._node("Max", self._node("Min", luma, high), low)
+        return self._node("Add", picture, self._node("Sub", smooth, luma))
+
+    def _bound_colours(self, picture: str) -> str:
         """Bound the network's colours as :class:`ChromaBounds` does, so that gray stays gray."""
         luma = np.array([LUMA], np.float32)
         chroma = np.eye(3, dtype=np.float32)[[2, 0]] - luma  # blue less luma, red less luma
@@ -228,13 +261,15 @@ class _Surroundings:
         low = self._node(
             "Neg", self._node("Slice", limits, self._integers(2), self._integers(4), channels)
         )
-        colours = self._node("Max", self._node("Min", self._mix_channels("sr", chroma), high), low)
+        colours = self._node(
+            "Max", self._node("Min", self._mix_channels(picture, chroma), high), low
+        )
         red, green, blue = LUMA
         back = np.array([[0, 1], [-blue / green, -red / green], [1, 0]], np.float32)
         return self._node(
             "Add",
             self._mix_channels(colours, back),
-            self._mix_channels("sr", luma.repeat(3, axis=0)),
+            self._mix_channels(picture, luma.repeat(3, axis=0)),
         )
 
     def _limit_colours(self, chroma: NDArray[np.float32]) -> str:
@@ -359,7 +394,10 @@ def draw_as_runtime(
         inputs |= {"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32)}
         (sr,) = draw(inputs)["sr"]
     everything = Window(top=0, left=0, height=rows, width=columns)
-    picture = ChromaBounds(padded[0], everything, manifest.halo).limit(sr.transpose(1, 2, 0))
+    picture = sr.transpose(1, 2, 0)
+    if manifest.smoothed and tau > 0:
+        picture = smooth(picture, *everything.scaled(manifest.scale).slices)
+    picture = ChromaBounds(padded[0], everything, manifest.halo).limit(picture)
     return picture[: manifest.scale * height, : manifest.scale * width].clip(0, 1)
 
 

@@ -231,8 +231,9 @@ class Backend(ABC):
             drawing: A sample of its window.
 
         Returns:
-            A function that gives the core of :meth:`sample`'s picture, float32 h×w×3; or, if the device finishes it, of the dtype that the drawing names, and NaN where
-            values cannot be a picture's.
+            A function that gives the core of :meth:`sample`'s picture, float32 h×w×3; or, if the
+            device finishes it, of the dtype that the drawing names, and NaN where values cannot be
+            a picture's.
 
         Raises:
             SRFlowError: As :meth:`sample`; so does the function.

@@ -8,9 +8,15 @@ smallest and the largest.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
 import numpy as np
 
 from srflow_sdk.pixels.in_memory import LUMA, Floats
+
+NEIGHBOURS = [(down, right) for down in range(3) for right in range(3) if (down, right) != (1, 1)]
+"""Where a pixel's neighbours begin in an array that has one more row and column on each side."""
 
 _CACHED = 1 << 15  # pixels that are smoothed at a time: what lies between stays in the cache
 
@@ -26,19 +32,23 @@ def smooth(picture: Floats, rows: slice, columns: slice) -> Floats:
         The part, float32 h×w×3.
     """
     height, width = picture.shape[:2]
-    left = max(columns.start - 1, 0)
-    right = min(columns.stop + 1, width)
-    beside = (left - columns.start + 1, columns.stop + 1 - right)
+    first = max(columns.start - 1, 0)
+    last = min(columns.stop + 1, width)
+    beside = (first - columns.start + 1, columns.stop + 1 - last)
     result = np.empty((rows.stop - rows.start, columns.stop - columns.start, 3), np.float32)
     step = max(1, _CACHED // result.shape[1])
     for start in range(rows.start, rows.stop, step):
         stop = min(start + step, rows.stop)
         top = max(start - 1, 0)
         bottom = min(stop + 1, height)
-        part = picture[top:bottom, left:right]
+        part = picture[top:bottom, first:last]
         luma = LUMA[0] * part[..., 0] + LUMA[1] * part[..., 1] + LUMA[2] * part[..., 2]
         around = np.pad(luma, ((top - start + 1, stop + 1 - bottom), beside), mode="edge")
-        low, high = _second_of_neighbours(around)
+        neighbours = [
+            around[down : down + stop - start, right : right + result.shape[1]]
+            for down, right in NEIGHBOURS
+        ]
+        low, high = second_least_and_most(neighbours, np.minimum, np.maximum)
         own = around[1:-1, 1:-1]
         change = np.clip(own, low, high) - own
         target = result[start - rows.start : stop - rows.start]
@@ -46,27 +56,33 @@ def smooth(picture: Floats, rows: slice, columns: slice) -> Floats:
     return result
 
 
-def _second_of_neighbours(around: Floats) -> tuple[Floats, Floats]:
-    """Find the second smallest and the second largest of each inner pixel's eight neighbours."""
-    above = around[:-2]
-    middle = around[1:-1]
-    below = around[2:]
-    # Of each column: its upper and lower pixel in order, and all three.
-    less = np.minimum(above, below)
-    more = np.maximum(above, below)
-    least = np.minimum(less, middle)
-    most = np.maximum(more, middle)
-    median = np.maximum(np.minimum(more, middle), less)
-    # Two of the six on the left and right, then of all eight.
-    left = np.s_[:, :-2]
-    inner = np.s_[:, 1:-1]
-    right = np.s_[:, 2:]
-    first = np.minimum(least[left], least[right])
-    second = np.maximum(least[left], least[right])
-    second = np.minimum(second, np.minimum(median[left], median[right]))
-    low = np.minimum(np.maximum(first, less[inner]), np.minimum(second, more[inner]))
-    first = np.maximum(most[left], most[right])
-    second = np.minimum(most[left], most[right])
-    second = np.maximum(second, np.maximum(median[left], median[right]))
-    high = np.maximum(np.minimum(first, more[inner]), np.maximum(second, less[inner]))
-    return low, high
+def second_least_and_most(
+    eight: Sequence[Any], minimum: Callable[[Any, Any], Any], maximum: Callable[[Any, Any], Any]
+) -> tuple[Any, Any]:
+    """Find the second smallest and the second largest of eight values.
+
+    Args:
+        eight: Arrays, tensors, or names of a graph's values.
+        minimum, maximum: Of two of them.
+    """
+    pairs = [(minimum(one, other), maximum(one, other)) for one, other in _in_twos(eight)]
+    reversed_pairs = [(more, less) for less, more in pairs]
+    return _second_least(pairs, minimum, maximum), _second_least(reversed_pairs, maximum, minimum)
+
+
+def _second_least(
+    pairs: Sequence[tuple[Any, Any]],
+    minimum: Callable[[Any, Any], Any],
+    maximum: Callable[[Any, Any], Any],
+) -> Any:
+    """The second smallest of ordered pairs, a power of two: the two of each two pairs play on."""
+    while len(pairs) > 1:
+        pairs = [
+            (minimum(a, b), minimum(maximum(a, b), minimum(next_a, next_b)))
+            for (a, next_a), (b, next_b) in _in_twos(pairs)
+        ]
+    return pairs[0][1]
+
+
+def _in_twos(values: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
+    return zip(values[::2], values[1::2], strict=True)

@@ -178,6 +178,10 @@ def test_another_bundle_or_none_is_written_if_that_is_asked_for(tmp_path, pictur
     assert written.provenance["default_tau"] in result.stdout
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["n.srflow"]
     assert dry.stdout.splitlines()[:-1] == result.stdout.splitlines()[:-1]
+    assert not written.smoothed
+    smoothed = run("--model", bundle, "--hr", pictures, "-o", tmp_path / "s.srflow", "--smoothed")
+    assert smoothed.exit_code == 0, smoothed.output
+    assert Bundle.open(tmp_path / "s.srflow").manifest.smoothed
     again = run("--model", bundle, "--hr", pictures, "-o", tmp_path / "new" / "n.srflow")
     assert (
         again.output

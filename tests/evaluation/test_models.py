@@ -22,6 +22,7 @@ from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.checkpoints.keys import published_rrdb_name
 from srflow_training.model import RRDB
 from srflow_training.model.srflow import PartsWhenNeeded
+from srflow_training.smoothing import smooth
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
@@ -53,6 +54,19 @@ def test_a_checkpoints_latents_and_nats_are_its_networks(picture, checkpoint):
     assert found.log_likelihood == pytest.approx(float(nats), rel=1e-6)
     for level, values in latents.items():
         assert np.allclose(found.levels[level], values[0].numpy(), atol=1e-5)
+
+
+def test_samples_of_a_smoothed_checkpoint_are_smoothed(picture, checkpoint, tmp_path):
+    save_checkpoint(
+        tmp_path / "s.safetensors", load_checkpoint(checkpoint), notes={"smoothed": True}
+    )
+    plain, smoothed = (
+        open_subject(str(path)).flow(picture.lr)
+        for path in (checkpoint, tmp_path / "s.safetensors")
+    )
+    for tau, like in ((0.8, smooth), (0.0, lambda image: image)):
+        expected = like(plain.sample(LevelTaus((tau,)), 1))
+        torch.testing.assert_close(smoothed.sample(LevelTaus((tau,)), 1), expected)
 
 
 def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_the_bit(

@@ -1,6 +1,7 @@
 """examples/cpp, built with CMake as its header says: the pictures are the SDK's, and mistakes get
 one line."""
 
+import dataclasses
 import shutil
 import subprocess
 from pathlib import Path
@@ -85,6 +86,16 @@ def test_a_bundle_gives_the_sdks_pictures(run, photo, tmp_path):
         assert run(BUNDLE, "photo.png", "default.png").returncode == 0
         default = Bundle.open(BUNDLE).manifest.default_tau
         assert_same(tmp_path / "default.png", upscaler.upscale(photo, tau=default, seed=0))
+
+
+def test_a_smoothed_models_pictures_are_the_sdks(run, photo, tmp_path):
+    shutil.copytree(BUNDLE, tmp_path / "smoothed.srflow")
+    manifest = dataclasses.replace(Bundle.open(BUNDLE).manifest, smoothed=True)
+    (tmp_path / "smoothed.srflow" / "manifest.json").write_text(manifest.to_json())
+    with Upscaler(tmp_path / "smoothed.srflow", device="cpu", threads=1) as upscaler:
+        for tau in (0, 0.9):
+            assert run("smoothed.srflow", "photo.png", "a.png", "--tau", str(tau)).returncode == 0
+            assert_same(tmp_path / "a.png", upscaler.upscale(photo, tau=tau))
 
 
 def test_a_fused_graph_gives_the_same_picture(run, photo, tmp_path, golden_bundle):

@@ -13,6 +13,7 @@ import pytest
 from srflow_sdk.files.provenance import Provenance, parse_provenance
 from srflow_sdk.geometry.tiles import plan_tiles
 from srflow_sdk.latents.random_field import standard_normal
+from srflow_sdk.pixels.conservative_smoothing import smooth
 
 SOURCES = Path(__file__).parents[2] / "examples" / "web" / "src"
 NODE = shutil.which("node")
@@ -62,6 +63,22 @@ def bits(values):
 def test_a_window_of_latents_is_the_sdks_bit_for_bit(seed, sample, place):
     expected = standard_normal(seed, sample, **place)
     assert in_node("latents.js", FIELD, str(seed), str(sample), place) == bits(expected)
+
+
+SMOOTHING = """
+const [picture, rows, columns] = values;
+console.log(JSON.stringify([...its.smooth(Float32Array.from(picture), rows, columns)]));
+"""
+
+
+@pytest.mark.parametrize("size", [(1, 1), (13, 8)])
+def test_samples_are_smoothed_as_the_sdk_does(size):
+    picture = np.random.default_rng(3).normal(0.5, 0.3, (*size, 3)).astype(np.float32)
+    values = in_node("pixels.js", SMOOTHING, picture.transpose(2, 0, 1).ravel().tolist(), *size)
+    got = np.reshape(values, (3, *size)).transpose(1, 2, 0)
+    expected = smooth(picture, slice(0, size[0]), slice(0, size[1]))
+    assert np.abs(expected - picture).max() > 0.1 or size == (1, 1)
+    np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 def test_a_record_is_read_as_the_sdk_writes_it():

@@ -27,6 +27,7 @@ NOTES = {
     "removes_damage": True,
     "default_tau": 0.5,
     "auto_tau": True,
+    "smoothed": True,
 }
 UNMEASURED = ExportOptions(halo=16)  # measuring takes longer than all the rest of an export
 
@@ -138,7 +139,7 @@ def test_the_manifest_says_what_was_proved_and_where_the_weights_come_from(bundl
     assert manifest.provenance["training"] == NOTES
     assert manifest.reduction == "bilinear"
     assert manifest.removes_damage
-    assert (manifest.default_tau, manifest.auto_tau) == (0.5, True)
+    assert (manifest.default_tau, manifest.auto_tau, manifest.smoothed) == (0.5, True, True)
     assert manifest.variant == "bounded"
     assert manifest.provenance["halo"]["measured"]["halo"] == manifest.halo > 0
 

@@ -1,5 +1,8 @@
 """`srflow-export --plain`: one ONNX file from picture to picture, equal to the runtime."""
 
+import dataclasses
+import shutil
+
 import numpy as np
 import onnx
 import pytest
@@ -72,6 +75,19 @@ def test_gray_stays_gray_and_faint_colours_faint(native, tmp_path, opset):
     with Upscaler(native, device="cpu", tile=None) as upscaler:
         for lr in (gray, 0.9 * gray + 0.1 * picture(18, 23)):
             assert decibels(draw(model, lr), upscaler.upscale(lr, tau=0.8)) > 60
+
+
+@pytest.mark.parametrize("tau", [0, 0.8])
+def test_a_smoothed_models_picture_is_smoothed(native, tmp_path, tau):
+    shutil.copytree(native, tmp_path / "smoothed.srflow")
+    manifest = dataclasses.replace(Bundle.open(native).manifest, smoothed=True)
+    (tmp_path / "smoothed.srflow" / "manifest.json").write_text(manifest.to_json())
+    model = write(tmp_path / "smoothed.srflow", tmp_path, "--tau", tau, "--opset", 17)
+    lr = picture(18, 23)
+    with Upscaler(tmp_path / "smoothed.srflow", device="cpu", tile=None) as upscaler:
+        assert decibels(draw(model, lr), upscaler.upscale(lr, tau=tau)) > 60
+    is_smoothed = decibels(draw(model, lr), draw_by_runtime(native, lr, tau=tau)) < 50
+    assert is_smoothed == (tau > 0)
 
 
 def test_standard_operators_alone(native, tmp_path):
@@ -195,7 +211,7 @@ def test_folders_are_made_and_what_a_killed_export_left_is_removed(tiny, tmp_pat
 
 def test_the_commands_own_check_draws_a_gray_picture_too(tmp_path, monkeypatch):
     # which changes no ordinary photograph
-    monkeypatch.setattr(plain._Surroundings, "_bound_colours", lambda _: "sr")
+    monkeypatch.setattr(plain._Surroundings, "_bound_colours", lambda _, picture: picture)
     result = run("--bundle", "x4-small", "--plain", "-o", tmp_path / "plain.onnx")
     assert (result.exit_code, list(tmp_path.iterdir())) == (1, [])
     assert "is not written: its picture is 4" in result.output

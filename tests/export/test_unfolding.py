@@ -189,7 +189,8 @@ def test_the_command_writes_a_checkpoint_that_says_where_it_comes_from(tmp_path,
     torch.testing.assert_close(loaded.state_dict(), network.state_dict(), rtol=0, atol=0)
     opened = Bundle.open(bundle)
     origin = {"name": "tiny", "sha256": opened.model_sha256, "provenance": {"licence": "CC0-1.0"}}
-    kept = {"reduction": "bicubic", "removes_damage": False, "default_tau": 0.8, "auto_tau": False}
+    kept = {"reduction": "bicubic", "removes_damage": False, "smoothed": False}
+    kept |= {"default_tau": 0.8, "auto_tau": False}
     assert load_with_notes(target)[1] == {"bundle": origin, **kept}
 
 

@@ -112,6 +112,9 @@ def default_tau(options: Options) -> str:
     target = options.output or bundle.path
     if options.output is not None and target.exists():
         raise ArgumentError(f"-o {target} already exists: name another bundle, or delete it")
+    if options.smoothed:
+        manifest = dataclasses.replace(bundle.manifest, smoothed=True)
+        bundle = dataclasses.replace(bundle, manifest=manifest)
     points = measure(bundle, options)
     choice = choose(points, removes_damage=bundle.manifest.removes_damage)
     if not options.dry_run:

@@ -38,6 +38,7 @@ from srflow_training.data import to_image, to_pixels
 from srflow_training.inputs import check_model
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.resampling import enlarge_bicubic
+from srflow_training.smoothing import smooth
 from srflow_training.validation import runtime_noise
 
 
@@ -104,10 +105,12 @@ class CheckpointFlow:
 
     Args:
         sha256: of the model.
+        smoothed: its samples are.
     """
 
-    def __init__(self, network: SRFlow, lr: Tensor, *, sha256: str) -> None:
+    def __init__(self, network: SRFlow, lr: Tensor, *, sha256: str, smoothed: bool) -> None:
         self._network = network
+        self._smoothed = smoothed
         self._sha256 = sha256
         self._lr = lr
         self._device = next(network.parameters()).device
@@ -121,7 +124,8 @@ class CheckpointFlow:
         """Draw an image."""
         noise = runtime_noise(self._network, self._lr, seed=seed)
         scaled = {level: (tau.at(level) * z).to(self._device) for level, z in noise.items()}
-        return self._network.decode_conditioned(self._condition, scaled).cpu()
+        image = self._network.decode_conditioned(self._condition, scaled).cpu()
+        return smooth(image) if self._smoothed and any(tau.values) else image
 
     @torch.no_grad()
     def invert(self, hr: Tensor) -> Latents:
@@ -346,7 +350,9 @@ def open_subject(model: str | None, *, tile: int | None = None, device: str = "c
         multiple=network.config.size_multiple,
         reduction=reduction,
         levels=network.config.levels,
-        flow=lambda lr: CheckpointFlow(network, lr, sha256=sha256),
+        flow=lambda lr: CheckpointFlow(
+            network, lr, sha256=sha256, smoothed=notes.get("smoothed") is True
+        ),
         started_from=notes.get(ENCODER_NOTE),
     )
 

@@ -91,6 +91,7 @@ class Options:
         sheets: how many pictures get one; None: the protocol chooses.
         only: protocols that a report runs.
         dry_run: nothing is written.
+        smoothed: samples are smoothed from now on.
         progress: receives lines for whoever waits.
         say: receives results that stand before an error.
     """
@@ -120,6 +121,7 @@ class Options:
     normalise: Normalisation = "default"
     only: Sequence[str] = ()
     dry_run: bool = False
+    smoothed: bool = False
     progress: Callable[[str], None] = lambda _: None
     say: Callable[[str], None] = lambda _: None
 

@@ -111,7 +111,7 @@ PROTOCOLS = {
     "default-tau": Protocol(
         function="default_tau:default_tau",
         about="choose a bundle's temperature, by the least LPIPS",
-        takes=frozenset({"dry-run"}),
+        takes=frozenset({"dry-run", "smoothed"}),
         lacks=_ALONE - {"output"},
         writes=False,
         in_report=False,
@@ -359,6 +359,11 @@ _OPTIONS: Collection[tuple[str, tuple[click.Option, ...]]] = {
     "Runs": (
         _option("--device", "Where networks compute.  [default: cpu]", metavar="cpu|cuda[:N]"),
         _option("--dry-run", "Print what was chosen, and write nothing.", is_flag=True),
+        _option(
+            "--smoothed",
+            "Let the bundle smooth its samples, which removes specks.",
+            is_flag=True,
+        ),
         _option(
             "--only",
             "Protocol that report runs, besides the crops. Repeatable.  [default: all that apply]",

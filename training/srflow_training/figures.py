@@ -304,8 +304,8 @@ def specks(image: Tensor, reference: Tensor) -> float:
     """
     ours = _from_median(as_shown(image))
     photograph = _from_median(reference)
-    luma = _luma(reference)
-    span = _largest_around(luma, 15) + _largest_around(-luma, 15)
+    true = luma(reference)
+    span = _largest_around(true, 15) + _largest_around(-true, 15)
     stands_out = (ours > _SPECK) & (ours > 2 * _largest_around(photograph, 7))
     alone = stands_out & (span < _SMOOTH)
     return 10_000 * float(alone.float().mean())
@@ -393,13 +393,14 @@ def nonfinite(image: Tensor) -> int:
 
 def _from_median(image: Tensor) -> Tensor:
     """How far each luma is from the median of its 3×3, 1×1×H×W."""
-    luma = _luma(image)
-    padded = F.pad(luma, (1, 1, 1, 1), "replicate")
+    own = luma(image)
+    padded = F.pad(own, (1, 1, 1, 1), "replicate")
     median = F.unfold(padded, 3).median(dim=1).values
-    return (luma - median.reshape(luma.shape)).abs()
+    return (own - median.reshape(own.shape)).abs()
 
 
-def _luma(image: Tensor) -> Tensor:
+def luma(image: Tensor) -> Tensor:
+    """The luma of N×3×H×W (ITU-R BT.601), N×1×H×W."""
     weights = torch.tensor([0.299, 0.587, 0.114])[None, :, None, None]
     return (image * weights.to(image)).sum(dim=1, keepdim=True)
 

@@ -262,6 +262,7 @@ class Objective(Section):
         perceptual: a perceptual distance, 0 for equality, between HR and a sample whose latents
             are the iteration's noise.
         perceptual_tau: the sample's temperature, 0 … 2.
+        smoothed: the sample is smoothed first, as the runtime then smooths those of the bundle.
         perceptual_loss: its kind. gmsd: GMSD, which clips the sample to [0, 1], so values outside
             get no gradient from it; lpips_vgg: LPIPS with VGG16, whose weights `python -m
             srflow_training.lpips_weights` gets; ms_lpips_vgg: the mean of that at three sizes, for
@@ -279,6 +280,7 @@ class Objective(Section):
     perceptual: NotNegative = 0.0
     perceptual_loss: Literal["lpips_vgg", "ms_lpips_vgg", "gmsd"] = "gmsd"
     perceptual_tau: Annotated[float, Field(ge=0, le=MAX_TAU)] = 0.8
+    smoothed: bool = False
     lr_consistency: NotNegative = 0.0
 
     def needs_noise(self, kind: str) -> bool:

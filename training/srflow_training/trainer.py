@@ -158,6 +158,7 @@ class Trainer:
             multiple=config.scale * config.size_multiple,
             reduction=data.reduction,
             degradation=data.degradation,
+            smoothed=self.settings.objective.smoothed,
             count=self.schedule.validate_crops,
             size=self.schedule.validate_size,
             report=report,
@@ -174,6 +175,8 @@ class Trainer:
             notes = start_from_files(self.model, start=schedule.start, encoder=schedule.encoder)
             inherited = (ENCODER_NOTE, *SAMPLING_NOTES)
             self.sampling = {name: notes[name] for name in inherited if name in notes}
+        if self.settings.objective.smoothed:
+            self.sampling["smoothed"] = True
         self.model.train()
         self.average = None
         if schedule.ema:

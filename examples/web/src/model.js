@@ -9,7 +9,7 @@ const TOLERANCE = 1e-3; // far more than rounding makes, far less than a mistake
  * @typedef {typeof import("onnxruntime-web")} Runtime
  * @typedef {import("onnxruntime-web").InferenceSession} Session
  * @typedef {Record<string, import("onnxruntime-web").Tensor>} Conditioning
- * @typedef {{name: string, digest: string, latent_scheme: number, scale: number, size_multiple: number, halo: number, default_tau: number,
+ * @typedef {{name: string, digest: string, latent_scheme: number, scale: number, size_multiple: number, halo: number, default_tau: number, smoothed?: boolean,
  *   latent_levels: {level: number, channels: number}[]}} Manifest
  * @typedef {"webgpu" | "wasm"} Device
  */

@@ -70,6 +70,34 @@ function chromaBounds({ lr, rows, columns }, y, x) {
 }
 
 /**
+ * A window's picture without specks: the luma of no pixel is beyond the second least or the second most of its eight
+ * neighbours. srflow_sdk/pixels/conservative_smoothing.py explains it.
+ * @param {Float32Array} sr 3×rows×columns @param {number} rows @param {number} columns
+ */
+export function smooth(sr, rows, columns) {
+  const area = rows * columns, result = sr.slice();
+  const levels = Float32Array.from({ length: area }, (_, at) => luma(sr[at], sr[at + area], sr[at + 2 * area]));
+  const around = new Float32Array(8);
+  for (let y = 0; y < rows; y++) {
+    for (let x = 0; x < columns; x++) {
+      let count = 0;
+      for (let down = -1; down <= 1; down++) {
+        const row = Math.min(Math.max(y + down, 0), rows - 1) * columns;
+        for (let right = -1; right <= 1; right++) {
+          if (down === 0 && right === 0) continue;
+          around[count++] = levels[row + Math.min(Math.max(x + right, 0), columns - 1)];
+        }
+      }
+      around.sort();
+      const at = y * columns + x, level = levels[at];
+      const change = Math.min(Math.max(level, around[1]), around[6]) - level;
+      for (let channel = 0; channel < 3 && change !== 0; channel++) result[at + channel * area] += change;
+    }
+  }
+  return result;
+}
+
+/**
  * The visible part of a tile as 8-bit RGBA, rounded as the SDK rounds: half to even. As there, a gray photo's picture is the
  * luma of the network's colours, and no colour is far from those around it.
  * @param {Float32Array} sr the window's picture, 3×(scale·h)×(scale·w)

@@ -7,7 +7,7 @@
 import { choice, CLEAN, damageOf } from "./choice.js";
 import { windowNoise } from "./latents.js";
 import { Model } from "./model.js";
-import { cut, isFinite, isGray, planes, visible } from "./pixels.js";
+import { cut, isFinite, isGray, planes, smooth, visible } from "./pixels.js";
 import { onLevel, texture } from "./texture.js";
 import { CORE, paddedSize, planTiles, tileAround } from "./tiles.js";
 
@@ -143,11 +143,12 @@ async function draw(request) {
   if (fresh.length > 0) say({ kind: "begun", number: request.number, milliseconds: estimate(fresh) });
   for (const [done, tile] of tiles.entries()) {
     const began = performance.now();
-    const sr = await picture(tile, request, tiles.length === 1);
+    const drawn = await picture(tile, request, tiles.length === 1), { scale, smoothed } = model.manifest;
     if (fresh.includes(tile)) learn(tile, began);
     await new Promise((resume) => setTimeout(resume)); // lets messages in, which may end this
     if (request.number !== latest) return;
-    const seen = visible(sr, tile, model.manifest.scale, photo);
+    const sr = smoothed && request.tau > 0 ? smooth(drawn, scale * tile.window.height, scale * tile.window.width) : drawn;
+    const seen = visible(sr, tile, scale, photo);
     say({ kind: "tile", number: request.number, done: done + 1, total: tiles.length, ...seen }, [seen.rgba.buffer]);
   }
   say({ kind: "done", number: request.number, milliseconds: performance.now() - start, whole: estimate(plan(null)) });

@@ -13,6 +13,7 @@ import pytest
 from srflow_sdk.backends import OnnxRuntimeBackend
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
+from srflow_sdk.pixels.conservative_smoothing import smooth
 from srflow_sdk.upscaler import Upscaler
 
 from ..tiny_bundle import write_tiny_bundle
@@ -289,6 +290,31 @@ def test_two_samples_of_a_small_tile_run_at_once_by_two_threads(
         monkeypatch.setattr(OnnxRuntimeBackend, "sample_impl", sample)
         np.testing.assert_array_equal(encoding.samples(4, seed=3), expected)
     assert most == threads
+
+
+def test_samples_are_smoothed_and_neither_the_smooth_picture_nor_decoded_latents_are(
+    tmp_path, floats
+):
+    plain, smoothed = (
+        Upscaler(
+            write_tiny_bundle(tmp_path / f"{number}.srflow", smoothed=bool(number)),
+            device="cpu",
+            threads=1,
+            tile=None,
+        )
+        for number in range(2)
+    )
+    floats = floats / 5 + np.float32(0.4)  # so that nothing is clipped
+    with plain, smoothed:
+        sharp = plain.upscale(floats, tau=0.05)
+        whole = slice(0, sharp.shape[0]), slice(0, sharp.shape[1])
+        expected = smooth(sharp, *whole)
+        assert np.abs(expected - sharp).max() > 0.01
+        np.testing.assert_allclose(smoothed.upscale(floats, tau=0.05), expected, atol=1e-6)
+        np.testing.assert_array_equal(smoothed.upscale(floats, tau=0), plain.upscale(floats, tau=0))
+        two = [smooth(plain.upscale(floats, tau=0.05, sample=n), *whole) for n in range(2)]
+        mean = smoothed.encode(floats).mean(2, tau=0.05)
+        np.testing.assert_allclose(mean, np.clip(two, 0, 1).mean(axis=0), atol=1e-6)
 
 
 def test_an_encoder_that_fails_ends_the_samples_that_wait_for_it(monkeypatch, tiny_bundle, floats):

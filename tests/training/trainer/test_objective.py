@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from srflow_sdk.errors import ArgumentError, CheckpointError
+from srflow_sdk.pixels import conservative_smoothing
 from srflow_training import figures, load_checkpoint, lpips, lpips_weights
 from srflow_training.model.transforms import Squeeze
 from srflow_training.objective import PerceptualLoss, latents_of, objective_of
 from srflow_training.settings import Objective
+from srflow_training.smoothing import smooth
 from tests.networks import random_srflow, tiny_config
 from tests.training import lpips_files
 from tests.training.crops import save
@@ -50,8 +52,8 @@ def perceptual_loss(kind):
 
 def photograph(side=64, seed=0):
     coarse = torch.rand(2, 3, side // 4, side // 4, generator=torch.Generator().manual_seed(seed))
-    smooth = torch.nn.functional.interpolate(coarse, scale_factor=4.0, mode="bilinear")
-    return 0.25 + smooth / 2
+    large = torch.nn.functional.interpolate(coarse, scale_factor=4.0, mode="bilinear")
+    return 0.25 + large / 2
 
 
 # A teacher
@@ -189,8 +191,22 @@ def test_grid_measures_waves_of_its_period_and_little_else():
 # Terms
 
 
-def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, photos):
-    objective = {**ALL, "l1_every": 1, "perceptual_tau": 0.5}
+def test_smoothing_is_the_runtimes_and_has_gradients_of_the_pixels_that_it_takes():
+    image = torch.rand(2, 3, 9, 12, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    smoothed = smooth(image)
+    for one, own in zip(smoothed.detach(), image.detach(), strict=True):
+        picture = own.numpy().transpose(1, 2, 0)
+        expected = conservative_smoothing.smooth(picture, slice(0, 9), slice(0, 12))
+        np.testing.assert_allclose(one.numpy().transpose(1, 2, 0), expected, atol=1e-6)
+    smoothed.sum().backward()
+    # each pixel's luma is one pixel's, so that the shares of all add up
+    torch.testing.assert_close(image.grad.sum(), torch.tensor(float(image.numel())))
+    assert image.grad.std() > 0.1
+
+
+@pytest.mark.parametrize("smoothed", [False, True])
+def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, photos, smoothed):
+    objective = {**ALL, "l1_every": 1, "perceptual_tau": 0.5, "smoothed": smoothed}
     run = trainer(tmp_path, photos, data=DATA, objective=objective)
     batch = run.crops[0]
     run.step(batch)  # actnorms
@@ -201,6 +217,8 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, ph
             batch.lr,
             {k: 0.5 * z for k, z in latents_of(batch.noise, run.model.latent_shapes(8, 8)).items()},
         )
+        if smoothed:
+            sample = smooth(sample)
         mean = run.model.decode(batch.lr, zeros)
     close = {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(terms["l1"], (mean - batch.hr).abs().mean(), **close)

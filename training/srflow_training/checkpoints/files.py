@@ -33,9 +33,9 @@ _OWN_FORMAT = "srflow-sdk"
 ENCODER_NOTE = "encoder"
 """Note: the file of the encoder that a network's training started from, "" if it started from
 scratch."""
-SAMPLING_NOTES = ("default_tau", "auto_tau")
-"""Notes of a bundle's manifest, so that an export of a network that was trained further has its
-default τ again."""
+SAMPLING_NOTES = ("default_tau", "auto_tau", "smoothed")
+"""Notes of a bundle's manifest, so that an export of a network that was trained further draws as
+it."""
 AnyPath = str | os.PathLike[str]
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -105,7 +105,7 @@ def default_tau_of(notes: Mapping[str, Any]) -> tuple[float | None, bool]:
 
     None if the notes do not say.
     """
-    tau, auto = (notes.get(name) for name in SAMPLING_NOTES)
+    tau, auto, _ = (notes.get(name) for name in SAMPLING_NOTES)
     if not isinstance(tau, int | float) or not 0 <= tau <= 1:
         return None, False
     return float(tau), auto is True
