@@ -8,7 +8,7 @@ smallest and the largest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,58 +31,39 @@ def smooth(picture: Floats, rows: slice, columns: slice) -> Floats:
     Returns:
         The part, float32 h×w×3.
     """
-    height, width = picture.shape[:2]
-    first = max(columns.start - 1, 0)
-    last = min(columns.stop + 1, width)
-    beside = (first - columns.start + 1, columns.stop + 1 - last)
-    result = np.empty((rows.stop - rows.start, columns.stop - columns.start, 3), np.float32)
-    step = max(1, _CACHED // result.shape[1])
-    for start in range(rows.start, rows.stop, step):
-        stop = min(start + step, rows.stop)
-        top = max(start - 1, 0)
-        bottom = min(stop + 1, height)
-        part = picture[top:bottom, first:last]
-        luma = LUMA[0] * part[..., 0] + LUMA[1] * part[..., 1] + LUMA[2] * part[..., 2]
-        around = np.pad(luma, ((top - start + 1, stop + 1 - bottom), beside), mode="edge")
-        neighbours = [
-            around[down : down + stop - start, right : right + result.shape[1]]
-            for down, right in NEIGHBOURS
+    red, green, blue = LUMA
+    luma = red * picture[..., 0] + green * picture[..., 1] + blue * picture[..., 2]
+    luma = np.pad(luma, 1, mode="edge")
+    smoothed = np.array(picture[rows, columns])
+    step = max(1, _CACHED // smoothed.shape[1])
+    for top in range(rows.start, rows.stop, step):
+        bottom = min(top + step, rows.stop)
+        around = [
+            luma[top + y : bottom + y, columns.start + x : columns.stop + x] for y, x in NEIGHBOURS
         ]
-        low, high = second_least_and_most(neighbours, np.minimum, np.maximum)
-        own = around[1:-1, 1:-1]
-        change = np.clip(own, low, high) - own
-        target = result[start - rows.start : stop - rows.start]
-        np.add(picture[start:stop, columns], change[..., None], out=target)
-    return result
+        own = luma[top + 1 : bottom + 1, columns.start + 1 : columns.stop + 1]
+        low, high = second_least_and_most(around, np.minimum, np.maximum)
+        part = smoothed[top - rows.start : bottom - rows.start]
+        part += (np.clip(own, low, high) - own)[..., None]
+    return smoothed
 
 
 def second_least_and_most(
-    eight: Sequence[Any], minimum: Callable[[Any, Any], Any], maximum: Callable[[Any, Any], Any]
+    values: Sequence[Any], minimum: Callable[[Any, Any], Any], maximum: Callable[[Any, Any], Any]
 ) -> tuple[Any, Any]:
-    """Find the second smallest and the second largest of eight values.
+    """Find the second smallest and the second largest of arrays, tensors, or names in a graph.
 
     Args:
-        eight: Arrays, tensors, or names of a graph's values.
+        values: Two at least.
         minimum, maximum: Of two of them.
     """
-    pairs = [(minimum(one, other), maximum(one, other)) for one, other in _in_twos(eight)]
-    reversed_pairs = [(more, less) for less, more in pairs]
-    return _second_least(pairs, minimum, maximum), _second_least(reversed_pairs, maximum, minimum)
-
-
-def _second_least(
-    pairs: Sequence[tuple[Any, Any]],
-    minimum: Callable[[Any, Any], Any],
-    maximum: Callable[[Any, Any], Any],
-) -> Any:
-    """The second smallest of ordered pairs, a power of two: the two of each two pairs play on."""
-    while len(pairs) > 1:
-        pairs = [
-            (minimum(a, b), minimum(maximum(a, b), minimum(next_a, next_b)))
-            for (a, next_a), (b, next_b) in _in_twos(pairs)
-        ]
-    return pairs[0][1]
-
-
-def _in_twos(values: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    return zip(values[::2], values[1::2], strict=True)
+    least = minimum(values[0], values[1])
+    most = maximum(values[0], values[1])
+    second_least = most
+    second_most = least
+    for value in values[2:]:
+        second_least = minimum(second_least, maximum(least, value))
+        least = minimum(least, value)
+        second_most = maximum(second_most, minimum(most, value))
+        most = maximum(most, value)
+    return second_least, second_most

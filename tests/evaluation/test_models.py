@@ -20,9 +20,9 @@ from srflow_sdk import Bundle, Latents, Upscaler
 from srflow_sdk.errors import ArgumentError, BundleError, NonFiniteError
 from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.checkpoints.keys import published_rrdb_name
+from srflow_training.figures import smooth
 from srflow_training.model import RRDB
 from srflow_training.model.srflow import PartsWhenNeeded
-from srflow_training.smoothing import smooth
 from tests.networks import random_srflow, tiny_config
 from tests.sdk.tiny_bundle import write_tiny_bundle
 

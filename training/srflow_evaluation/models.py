@@ -35,10 +35,10 @@ from srflow_training.checkpoints import (
     read_lr_reduction,
 )
 from srflow_training.data import to_image, to_pixels
+from srflow_training.figures import smooth
 from srflow_training.inputs import check_model
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.resampling import enlarge_bicubic
-from srflow_training.smoothing import smooth
 from srflow_training.validation import runtime_noise
 
 

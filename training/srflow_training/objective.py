@@ -15,7 +15,6 @@ from srflow_training.lpips import LPIPS
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.model.transforms import standard_normal_log_density
 from srflow_training.settings import Objective, RunSettings
-from srflow_training.smoothing import smooth
 
 
 def add_noise(hr: Tensor, noise: Tensor, settings: Objective) -> Tensor:
@@ -119,7 +118,7 @@ class FlowObjective(nn.Module):
             tau = self.settings.perceptual_tau
             scaled = {level: tau * latent for level, latent in drawn.items()}
             sample = self.model.decode_conditioned(condition, scaled)
-            decoded.append(smooth(sample) if self.settings.smoothed else sample)
+            decoded.append(figures.smooth(sample) if self.settings.smoothed else sample)
             self._add(terms, "perceptual", self.perceptual(decoded[-1], hr))
         if decoded and self.settings.grid > 0:
             grids = [figures.grid_loss(image, period=scale) for image in decoded]

@@ -452,9 +452,7 @@ class RunSettings(Section):
         try:
             return SRFlowConfig.of_variant(self.network.get("variant", "bounded"), **values)
         except ArgumentError as error:
-            named = "stacked_blocks" in self.network and str(error).startswith("stacked_blocks is")
-            fix = ": --set network.stacked_blocks= chooses them" if named else ""
-            raise ArgumentError(f"network: {error}{fix}") from error
+            raise ArgumentError(f"network: {error}") from error
 
     def build(self) -> SRFlow | Encoder:
         """Build the network with fresh weights. Raises: ArgumentError."""

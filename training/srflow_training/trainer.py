@@ -158,7 +158,6 @@ class Trainer:
             multiple=config.scale * config.size_multiple,
             reduction=data.reduction,
             degradation=data.degradation,
-            smoothed=self.settings.objective.smoothed,
             count=self.schedule.validate_crops,
             size=self.schedule.validate_size,
             report=report,

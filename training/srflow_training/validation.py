@@ -41,7 +41,6 @@ from srflow_training.figures import (
 from srflow_training.model import Encoder, SRFlow
 from srflow_training.resampling import REDUCTIONS, enlarge_bicubic, mirror_pad, round_to_8_bit
 from srflow_training.settings import Degradation
-from srflow_training.smoothing import smooth
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +66,6 @@ class Validation:
         reduction: how LR images are made.
         degradation: how they are damaged instead, each crop always in the same way and none left
             clean.
-        smoothed: whether samples are smoothed.
         report: called with one line for each of the first ten files that are skipped, which cannot
             be read or are too small, and one for the rest.
 
@@ -83,7 +81,6 @@ class Validation:
         multiple: int,
         reduction: Reduction = "bicubic",
         degradation: Degradation | None = None,
-        smoothed: bool = False,
         count: int = 8,
         size: int = 256,
         report: Report = logger.warning,
@@ -92,7 +89,6 @@ class Validation:
         self.multiple = multiple
         self.reduction = reduction
         self.degradation = degradation
-        self.smoothed = smoothed
         self.crops: list[Tensor] = []
         least = -(-_LEAST // multiple) * multiple
         usable, skipped = _large_enough(folder, least)
@@ -167,7 +163,7 @@ class Validation:
         flow = _ConditionedFlow(model, lr)
         nats = flow.log_likelihood(hr)
         mean = flow.sample(0.0)
-        sample = flow.sample(0.8, smoothed=self.smoothed)
+        sample = flow.sample(0.8)
         return row | {
             "validation/nll": float(bits_per_dimension_loss(nats, hr)),
             "validation/bits_per_dimension": bits_per_dimension(nats, hr),
@@ -182,7 +178,7 @@ class Validation:
                 reduction=self.reduction,
             ),
             "validation/sample_difference_tau0.8": sample_difference(
-                sample, flow.sample(0.8, seed=1, smoothed=self.smoothed)
+                sample, flow.sample(0.8, seed=1)
             ),
             _NONFINITE: nonfinite(sample),
         }
@@ -247,12 +243,11 @@ class _ConditionedFlow:
         self.device = _device(model)
         self.condition = model.condition(lr.to(self.device))
 
-    def sample(self, tau: float, *, seed: int = 0, smoothed: bool = False) -> Tensor:
+    def sample(self, tau: float, *, seed: int = 0) -> Tensor:
         """1×3×H×W, not clipped, on the CPU."""
         noise = runtime_noise(self.model, self.lr, seed=seed)
         latents = {level: (tau * values).to(self.device) for level, values in noise.items()}
-        image = self.model.decode_conditioned(self.condition, latents).cpu()
-        return smooth(image) if smoothed else image
+        return self.model.decode_conditioned(self.condition, latents).cpu()
 
     def log_likelihood(self, hr: Tensor) -> Tensor:
         """Log-density of hr, 1×3×H×W, in nats: [1] in float64."""

@@ -287,7 +287,7 @@ def test_wrong_settings_are_named_in_one_line(override, message):
         (
             "flow",
             ["network.stacked_blocks=[10]", "network.blocks=2"],
-            r"0 … 1: --set network\.stacked_blocks= chooses",
+            "stacked_blocks is .* 0 … 1",
         ),
         (
             "flow",
@@ -312,8 +312,7 @@ def test_wrong_settings_of_an_rrdb_are_named(stage, overrides, message):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base: run.yaml", "based on this file itself"),
-        ("base: x5", "base: no configuration .*x4-small"),
+        ("base: x5", "no configuration .*x4-small"),
         ("base: 3", "base is 3"),
         ("base: x4-small\ndata: {cropp: }", r"^unknown field data\.cropp"),
         ("base: x4-small\nschedule: 3", r"^schedule: Input should be a valid dictionary"),

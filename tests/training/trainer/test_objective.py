@@ -13,7 +13,6 @@ from srflow_training import figures, load_checkpoint, lpips, lpips_weights
 from srflow_training.model.transforms import Squeeze
 from srflow_training.objective import PerceptualLoss, latents_of, objective_of
 from srflow_training.settings import Objective
-from srflow_training.smoothing import smooth
 from tests.networks import random_srflow, tiny_config
 from tests.training import lpips_files
 from tests.training.crops import save
@@ -193,7 +192,7 @@ def test_grid_measures_waves_of_its_period_and_little_else():
 
 def test_smoothing_is_the_runtimes_and_has_gradients_of_the_pixels_that_it_takes():
     image = torch.rand(2, 3, 9, 12, generator=torch.Generator().manual_seed(1), requires_grad=True)
-    smoothed = smooth(image)
+    smoothed = figures.smooth(image)
     for one, own in zip(smoothed.detach(), image.detach(), strict=True):
         picture = own.numpy().transpose(1, 2, 0)
         expected = conservative_smoothing.smooth(picture, slice(0, 9), slice(0, 12))
@@ -218,7 +217,7 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_on_the_decodings(tmp_path, ph
             {k: 0.5 * z for k, z in latents_of(batch.noise, run.model.latent_shapes(8, 8)).items()},
         )
         if smoothed:
-            sample = smooth(sample)
+            sample = figures.smooth(sample)
         mean = run.model.decode(batch.lr, zeros)
     close = {"rtol": 1e-4, "atol": 1e-5}
     torch.testing.assert_close(terms["l1"], (mean - batch.hr).abs().mean(), **close)

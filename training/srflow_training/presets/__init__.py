@@ -14,7 +14,6 @@ from typing import Any, Literal
 import yaml
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.system.local_files import real_path
 from srflow_training.model.config import ENCODER_FIELDS, ENCODERS
 from srflow_training.settings import OFF, RunSettings, field_names
 
@@ -109,29 +108,16 @@ def _merge(inherited: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, An
     return {name: value for name, value in {**inherited, **fields}.items() if value is not _DEFAULT}
 
 
-def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Read a preset or file, with its fields in place of those of its `base`.
-
-    Args:
-        heirs: the files whose base it is.
-    """
-    preset = config in preset_names()
-    source = config if preset else str(real_path(Path(config)))
-    if source in heirs:
-        raise ArgumentError(
-            f"{heirs[-1]}: base {config} is based on this file itself: name another base"
-        )
-    if preset:
+def _read_sections(config: str) -> dict[str, Any]:
+    """Read a preset or file, with its fields in place of those of its `base`."""
+    if config in preset_names():
         file = resources.files("srflow_training") / "presets" / f"{config}.yaml"
         raw = parse_yaml(file.read_text(encoding="utf-8"), where=config)
     elif Path(config).exists():
         raw = read_yaml(Path(config))
     else:
-        where = f"{heirs[-1]}: base: " if heirs else ""
         names = ", ".join(preset_names())
-        raise ArgumentError(
-            f"{where}no configuration {config!r}: name a YAML file or a preset ({names})"
-        )
+        raise ArgumentError(f"no configuration {config!r}: name a YAML file or a preset ({names})")
     if not isinstance(raw, dict):
         raise ArgumentError(
             f"{config}: the sections {', '.join(RunSettings.model_fields)} were expected"
@@ -144,7 +130,7 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
                 f"{config}: base is {base!r:.80}; the name of a preset or a YAML file was expected"
             )
         beside = base if base in preset_names() else str(Path(config).parent / base)
-        merged = _read_sections(beside, heirs=(*heirs, source))
+        merged = _read_sections(beside)
     for name, section in raw.items():
         inherited = merged.get(name) or {}
         if isinstance(inherited, dict) and isinstance(section, dict):
@@ -157,8 +143,6 @@ def _read_sections(config: str, *, heirs: tuple[str, ...] = ()) -> dict[str, Any
 
 def read_yaml(path: Path) -> Any:
     """Parse a file of plain values. Raises: ArgumentError."""
-    if not path.is_file():  # a pipe would be waited for, and a device has no end
-        raise ArgumentError(f"{path}: cannot be read: it is no regular file")
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
