@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -156,13 +157,11 @@ class Engine:
         interval: float | None = None,
     ) -> FileResult:
         """Do :meth:`Upscaler.upscale_file` with what was chosen for the file; None: choose now."""
-
-        def open_chosen() -> tuple[Painter, Painter | None]:
-            if choice is not None:
-                return self.open_painters(choice)
+        if choice is not None:
+            open_chosen = functools.partial(self.open_painters, choice)
+        else:
             seen = None if draw.value_range is not None else source
-            return self.open_suited(seen, draw, writing.max_pixels)
-
+            open_chosen = functools.partial(self.open_suited, seen, draw, writing.max_pixels)
         return upscale_file(
             open_chosen,
             source,

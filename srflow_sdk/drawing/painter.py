@@ -9,7 +9,7 @@ import functools
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from contextvars import copy_context
@@ -63,7 +63,7 @@ def draw_tiles(
     painter: Painter,
     tiles: Sequence[Tile],
     request: Request,
-    writes: list[Write],
+    writes: Iterable[Write],
     kept: KeptTiles,
     *,
     measure: bool = False,
@@ -72,20 +72,22 @@ def draw_tiles(
 
     Args:
         tiles: From :meth:`Painter.plan`.
+        writes: For each picture, what takes its rows. They are asked for when the first rows are
+            drawn, so that no file has to be open before.
         measure: Return the pictures' LR-PSNR in dB, but for bounds of an interval.
     """
     # Many names: rows are drawn, finished and dropped at a time.
-    wrapped = [list[Pixels]() for _ in writes if request.options.wrap]
+    wrapped = [list[Pixels]() for _ in range(request.pictures) if request.options.wrap]
+    targets: list[Write] = [parts.append for parts in wrapped]
     outputs = [
         Finishing(
             lr,
             painter.manifest,
             request,
-            write=wrapped[place].append if wrapped else write,
             measure=measure and not (request.reduce == "interval" and place),
             plain=request.reduce == "std",
         )
-        for place, write in enumerate(writes)
+        for place in range(request.pictures)
     ]
     # all are of one request
     request = replace(request, channels=lr.kind.colours, dtype=outputs[0].band_dtype)
@@ -110,8 +112,10 @@ def draw_tiles(
             drawn += len(row) * request.draws
             for finished in finishing:
                 finished.result()
+            targets = targets or list(writes)
             finishing = [
-                pool.submit(output.push, band) for output, band in zip(outputs, bands, strict=True)
+                pool.submit(output.push, band, write)
+                for output, band, write in zip(outputs, bands, targets, strict=True)
             ]
             next_top = lr.height if below is None else below[0].window.top
             needed_from = (output.needed_from for output in outputs)
