@@ -55,10 +55,6 @@ class Engine:
         self._opening = threading.Lock()
         self._painters = {bundles[0].manifest.name: self.painter}
 
-    def check_open(self) -> None:
-        """Raises: DeviceError once it was closed."""
-        self.painter.check_open()
-
     def close(self) -> None:
         """Release the models and the device memory. Closing twice is harmless."""
         with self._opening:
@@ -99,12 +95,12 @@ class Engine:
 
     def open_painter(self, bundle: Bundle) -> Painter:
         """Open a model, or take it as it is open. Raises: DeviceError once this was closed."""
-        self.check_open()
+        self.painter.check_open()
         name = bundle.manifest.name
         if name in self._painters:  # no thread waits for the other model
             return self._painters[name]
         with self._opening:
-            self.check_open()
+            self.painter.check_open()
             if name not in self._painters:
                 self._painters[name] = self._make_painter(bundle)
             return self._painters[name]

@@ -102,7 +102,8 @@ class OnnxRuntimeBackend(Backend):
         return self._provider.how_to_fix()
 
     def activate_impl(self) -> None:
-        self._provider.prepare(self._number)
+        if self._provider.device != "cpu":
+            self._provider.prepare(self._number)
         self._encoder, self._sampler = map(self._session, self._graphs)
         if self._provider.device == "cuda":
             try:

@@ -290,7 +290,23 @@ class Painter:
         manifest = self.manifest
         # CPUs compute half precision in float32: activations are larger than the graphs' types say.
         widening = 2 if self.backend.gpu is None and manifest.precision in ("fp16", "bf16") else 1
-        activations, budget, most = self._plan_memory()
+        activations = GPU_ACTIVATIONS
+        budget = AUTO_BUDGET_BYTES
+        most = None
+        if self._tile == "auto" and self.backend.gpu is not None:
+            free_there = self._free_memory_of_gpu(self.backend.gpu)
+            budget = budget if free_there is None else free_there // 2
+        elif self._tile == "auto":
+            free = available_memory()
+            if self.backend.device.startswith("cpu"):
+                activations = CPU_ACTIVATIONS
+            elif self.backend.trims_memory and CAN_RETURN_MEMORY:
+                activations = TRIMMED_ACTIVATIONS
+            else:
+                activations = OTHER_ACTIVATIONS
+            # An eighth, because an app may draw several pictures at a time.
+            budget = max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8))
+            most = free // 2
         return core_size(
             self._tile,
             height=height,
@@ -303,29 +319,6 @@ class Painter:
             most=most,
             limits=self.backend.window_limits,
         )
-
-    def _plan_memory(self) -> tuple[float, int, int | None]:
-        """Plan the activations, budget and most of :func:`core_size` by the memory that is free."""
-        backend = self.backend
-        if self._tile != "auto":
-            return GPU_ACTIVATIONS, AUTO_BUDGET_BYTES, None
-        if backend.gpu is not None:
-            free_there = self._free_memory_of_gpu(backend.gpu)
-            return (
-                GPU_ACTIVATIONS,
-                AUTO_BUDGET_BYTES if free_there is None else free_there // 2,
-                None,
-            )
-        free = available_memory()
-        if backend.device.startswith("cpu"):
-            activations = CPU_ACTIVATIONS
-        elif backend.trims_memory and CAN_RETURN_MEMORY:
-            activations = TRIMMED_ACTIVATIONS
-        else:
-            activations = OTHER_ACTIVATIONS
-        # An eighth, because an app may draw several pictures at a time.
-        budget = max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8))
-        return activations, budget, free // 2
 
     def _free_memory_of_gpu(self, gpu: int) -> int | None:
         """The most that was free so far: the backend uses what it holds again."""
@@ -434,7 +427,7 @@ class Painter:
         reduce = request.reduce
         dtype = request.dtype or FLOAT32
         drawn = list[Pixels]()
-        moments = _Moments()
+        moments = None if reduce is None else _Moments()
         bounds = finish = None
         if request.hued and request.channels == 3:
             bounds = ChromaBounds(lr, tile.core.within(tile.window), self.manifest.halo)
@@ -448,15 +441,17 @@ class Painter:
                 values = bounds.limit(picture)
             if reduce is None or (reduce == "interval" and count == 1):
                 drawn.append(_to_dtype(values, dtype))
-            if reduce is not None:
+            if moments is not None:
                 moments.add(np.clip(values, 0, 1))
             after_sample(count)
+        if moments is None:
+            return drawn
         if reduce == "mean":
             drawn.append(moments.mean)
         elif request.band is not None:
             half = request.band(moments.deviation)
             drawn += [np.clip(moments.mean + side, 0, 1) for side in (-half, half)]
-        elif reduce is not None:
+        else:
             drawn.append(moments.deviation)
         return [_to_dtype(picture, dtype) for picture in drawn]
 

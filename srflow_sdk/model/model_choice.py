@@ -26,7 +26,7 @@ from srflow_sdk.files.passed_images import AnyImage, as_path_or_picture
 from srflow_sdk.geometry.sizes import OutputSize, check_scale
 from srflow_sdk.model.bundle import Bundle, open_unverified
 from srflow_sdk.pixels.damage import STRIP_ROWS, Damage, measure_damage, strips_of
-from srflow_sdk.pixels.in_memory import Pixels, unpacked
+from srflow_sdk.pixels.in_memory import InMemoryImage, Pixels, Tensor, unpacked
 from srflow_sdk.system.local_files import open_regular
 
 BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture
@@ -163,7 +163,8 @@ def choose_model(
         >>> with Upscaler(choose_model("photo.jpg").name) as upscaler:
         ...     ...  # what Upscaler() does for each picture
     """
-    check_scale(scale)
+    if scale is not None:
+        check_scale(scale)
     bundles = bundles_for(bundles_of(among), scale)
     if len(bundles) == 1 and bundles[0].cleaner is None:
         return ModelChoice(name=bundles[0].manifest.name, why="")
@@ -206,7 +207,11 @@ def look_at(
     """Measure a picture. Arguments, and what is raised, are as of :func:`choose_model`."""
     strips: Iterator[Pixels]
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
+        source: InMemoryImage | Tensor | PathLike
+        if isinstance(picture, (str, os.PathLike)):
+            source = picture
+        else:
+            source = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
         if isinstance(source, (str, os.PathLike)):
             path = file_path("picture", source)
             reader = stack.enter_context(open_image(path, max_pixels=max_pixels))
