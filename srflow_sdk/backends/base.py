@@ -323,12 +323,3 @@ def still_open(part: _T | None) -> _T:
     if part is None:
         raise DeviceError("the backend is not active: it was closed, or never entered")
     return part
-
-
-def own(conditioning: Conditioning, kind: type[_T]) -> _T:
-    """Conditioning as the backend made it. Raises: DeviceError for that of another backend."""
-    if not isinstance(conditioning, kind):
-        raise DeviceError(
-            f"conditioning of type {type(conditioning).__name__} belongs to another backend"
-        )
-    return conditioning

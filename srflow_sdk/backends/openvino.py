@@ -25,7 +25,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from srflow_sdk.backends.base import Conditioning, one_line, own, runtime_errors, still_open
+from srflow_sdk.backends.base import Conditioning, one_line, runtime_errors, still_open
 from srflow_sdk.backends.ort import OnnxRuntimeBackend, OrtConditioning
 from srflow_sdk.backends.providers import onnxruntime
 from srflow_sdk.errors import BundleError, OutOfMemoryError
@@ -116,7 +116,8 @@ class OpenVinoBackend(OnnxRuntimeBackend):
         if not self._both:
             return super().sample_impl(conditioning, noise, tau)
         inputs: dict[str, Any] = {f"noise_level{level}": array for level, array in noise.items()}
-        inputs |= {"tau": np.array([tau])} | own(conditioning, OpenVinoConditioning).values
+        assert isinstance(conditioning, OpenVinoConditioning)  # for the type checker
+        inputs |= {"tau": np.array([tau])} | conditioning.values
         sr: Floats = self._run_graph(self._sampler, inputs, "sampling")["sr"].data
         return sr
 

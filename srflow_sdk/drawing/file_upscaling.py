@@ -291,8 +291,7 @@ def open_writer(
         dtype=reader.dtype,
         metadata=reader.metadata.enlarged(times, sides=sides),
         provenance=provenance,
-        quality=options.quality,
-        lossless=options.lossless,
+        options=options,
         raw=raw,
     )
 

@@ -201,7 +201,7 @@ def make_file(
             raise ArgumentError(
                 f"{path} is the {what} and would be overwritten by the result; name another output"
             )
-    save_options(output, quality=writing.quality, lossless=writing.lossless)  # before any work
+    save_options(output, writing)  # before any work
     with memory_errors_typed(f"while making {output}; use smaller pictures"), ExitStack() as stack:
         most = writing.max_pixels
         readers = {
