@@ -32,7 +32,7 @@ from srflow_sdk.errors import BundleError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import Floats
-from srflow_sdk.system.cache_folder import cache_folder, keeping, kept_folder
+from srflow_sdk.system.cache_folder import keeping, kept_folder
 from srflow_sdk.system.hardware import is_installed, return_freed_memory
 from srflow_sdk.system.interrupts import PassingError, interruptible
 
@@ -74,10 +74,7 @@ class OpenVinoBackend(OnnxRuntimeBackend):
 
     @property
     def fix(self) -> str:
-        cache = cache_folder("openvino", missed=False)
-        return f"{FIX}" + (
-            f"; or delete {cache}, where a compiled graph may be damaged" if cache else ""
-        )
+        return FIX
 
     @property
     def can_invert(self) -> bool:

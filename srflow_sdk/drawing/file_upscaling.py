@@ -27,7 +27,6 @@ from srflow_sdk.files import (
     open_image,
 )
 from srflow_sdk.files.provenance import INTERVAL
-from srflow_sdk.geometry.tiles import Tile, padded_size
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.interrupts import memory_errors_typed
 from srflow_sdk.system.local_files import is_writable, real_path
@@ -119,7 +118,9 @@ def upscale_file(
         size = (request.width, request.height)
         for target in targets:
             check_writable(target, channels=3 if raw else reader.channels, size=size)
-        lr, tiles, core = _open_rows(painter, cleaner, reader, request, stack)
+        lr = _open_rows(painter, cleaner, reader, request, stack)
+        core = painter.choose_core(lr.padded_height, lr.padded_width)
+        tiles = painter.plan(lr.padded_height, lr.padded_width, core)
         writers: list[ImageWriter] = []
 
         def open_writers() -> Iterator[Write]:
@@ -175,35 +176,28 @@ def _open_rows(
     reader: ImageReader,
     request: Request,
     stack: ExitStack,
-) -> tuple[LowResolution, list[Tile], int | None]:
-    """Plan the tiles of a file, decode rows ahead of them, and return the side of their cores, too.
+) -> LowResolution:
+    """Take the rows of a file as they are decoded.
 
     To be cleaned or wrapped it is held whole, which is little beside what is drawn of it.
     """
-    manifest = painter.manifest
-    height = reader.height + 2 * request.margins[0]
-    width = reader.width + 2 * request.margins[1]
-    padded = [padded_size(side, manifest.size_multiple) for side in (height, width)]
-    core = painter.choose_core(*padded)
-    tiles = painter.plan(padded[0], padded[1], core)
     source: ArrayRows | RowBuffer
     if cleaner is None and request.options.wrap is None:
-        source = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
+        source = RowBuffer(reader.read_rows, height=reader.height)
         stack.callback(source.close)
     else:
         pixels = add_margins(reader.read_rows(reader.height), request.margins)
         if cleaner is not None:
             pixels = clean_pixels(pixels, reader.kind, painter, cleaner, request.options.cancel)
         source = ArrayRows(pixels)
-    lr = LowResolution(
+    return LowResolution(
         source=source,
         kind=reader.kind,
-        height=height,
-        width=width,
-        multiple=manifest.size_multiple,
-        reach=manifest.halo,
+        height=reader.height + 2 * request.margins[0],
+        width=reader.width + 2 * request.margins[1],
+        multiple=painter.manifest.size_multiple,
+        reach=painter.manifest.halo,
     )
-    return lr, tiles, core
 
 
 def _write_in_range(

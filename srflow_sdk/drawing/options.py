@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from srflow_sdk._checks import flag, is_real, one_of, whole
 from srflow_sdk.errors import ArgumentError, BundleError, ImageError
@@ -204,18 +204,20 @@ class DrawOptions:
         scale = (
             asked.scale_for(height=height, width=width) if isinstance(asked, OutputSize) else asked
         )
-        if scale is not None and scale > most and not isinstance(asked, OutputSize):
+        if scale is None:
+            return None, height * most, width * most
+        if scale > most and not isinstance(asked, OutputSize):
             raise ArgumentError(
                 f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask "
                 f"for at most {most}, name a model that enlarges more, or upscale its output again"
             )
-        if scale is not None and scale > most and cast(OutputSize, asked).max_side is None:
+        if scale > most and isinstance(asked, OutputSize) and asked.max_side is None:
             raise ImageError(
                 f"{asked} would be {scale:.4g} times the image's {width}×{height}, but the model "
                 f"{manifest.name} enlarges {most} times, to {width * most}×{height * most}; ask "
                 "for less, or upscale its output again"
             )
-        if scale is None or scale >= most:
+        if scale >= most:
             return None, height * most, width * most
         return (
             float(scale),

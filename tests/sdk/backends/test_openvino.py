@@ -486,13 +486,12 @@ def test_a_package_that_does_not_load_is_named_with_the_fix(bundle, tmp_path, mo
         del sys.modules[name]
 
 
-def test_a_wrong_picture_is_refused_and_the_fixes_name_the_cache(bundle, compiled, monkeypatch):
+def test_a_wrong_picture_is_refused_with_the_fix(bundle, compiled, monkeypatch):
     sampling_gives(monkeypatch, times=1.1)
     with pytest.raises(
         DeviceError, match=r"openvino computes a different picture from cpu "
     ) as caught:
         open_backend(bundle, device="openvino")
     message = str(caught.value)
-    assert f"delete {compiled / 'openvino'}, " in message
     assert "or update it: pip install -U openvino" in message
     assert "\n" not in message
