@@ -29,7 +29,7 @@ from srflow_sdk.files import (
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.interrupts import memory_errors_typed
-from srflow_sdk.system.local_files import is_writable, real_path
+from srflow_sdk.system.local_files import is_writable, real_path, writing_errors
 
 InRange = Callable[[NDArray[Any], DrawOptions, float | None], NDArray[Any]]
 """Enlarges values in a range: takes them, the options and nodata."""
@@ -242,10 +242,10 @@ def _check_targets(
     if len(set(names)) < len(names):
         raise ArgumentError("two samples would be written to the same file; name a target for each")
     for target, name in zip(targets, names, strict=True):
-        if not is_writable(name.parent):  # its file is opened when its first rows are drawn
-            raise ImageError(
-                f"{target} cannot be written: {name.parent} is not there, or takes no files"
-            )
+        with writing_errors(target):  # its file is opened when its first rows are drawn
+            name.parent.stat()
+        if not is_writable(name.parent):
+            raise ImageError(f"{target} cannot be written: {name.parent} is not writable")
 
 
 def interval_fields(manifest: Manifest, coverage: float, place: int) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from srflow_sdk.files.passed_images import AnyImage, as_path_or_picture
 from srflow_sdk.geometry.sizes import OutputSize, check_scale
 from srflow_sdk.model.bundle import Bundle, open_unverified
 from srflow_sdk.pixels.damage import STRIP_ROWS, Damage, measure_damage, strips_of
-from srflow_sdk.pixels.in_memory import InMemoryImage, Pixels, Tensor, unpacked
+from srflow_sdk.pixels.in_memory import Pixels, unpacked
 from srflow_sdk.system.local_files import open_regular
 
 BY_PICTURE = "auto"  # the name under which a user asks for the model that suits each picture
@@ -207,13 +207,10 @@ def look_at(
     """Measure a picture. Arguments, and what is raised, are as of :func:`choose_model`."""
     strips: Iterator[Pixels]
     with contextlib.ExitStack() as stack:
-        source: InMemoryImage | Tensor | PathLike
+        if not isinstance(picture, (str, os.PathLike)):
+            picture = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
         if isinstance(picture, (str, os.PathLike)):
-            source = picture
-        else:
-            source = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
-        if isinstance(source, (str, os.PathLike)):
-            path = file_path("picture", source)
+            path = file_path("picture", picture)
             reader = stack.enter_context(open_image(path, max_pixels=max_pixels))
             height, width = reader.height, reader.width
             strips = (
@@ -222,11 +219,11 @@ def look_at(
             )
             quality, lossy, nbytes = _of_file(path)
         else:
-            pixels, _ = unpacked(source)
+            pixels, _ = unpacked(picture)
             height, width = pixels.shape[:2]
             strips = strips_of(pixels)
-            _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(source, "filename", "") or "")))
-            quality = _quality_in(source)
+            _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(picture, "filename", "") or "")))
+            quality = _quality_in(picture)
         return Seen(
             height=height,
             width=width,
