@@ -479,15 +479,11 @@ class Painter:
         # What devices draw themselves does not repeat.
         by_device = backend.gpu is not None and request.latents is None and not request.options.wrap
 
-        def begin_noise(drawing: Drawing) -> Noise:
-            return begin_in_thread(functools.partial(_make_noise, drawing, request, tile), threads)
-
         def begin(drawing: Drawing, noise: Noise | None = None) -> Callable[[], Pixels]:
             if by_device:
                 return backend.begin(conditioning, drawing)
-            draw_core = functools.partial(
-                _draw_core, backend, conditioning, noise or begin_noise(drawing), drawing
-            )
+            noise = noise or begin_in_thread(drawing.noise, threads)
+            draw_core = functools.partial(backend.draw_core, conditioning, drawing, noise)
             if not at_once:
                 return draw_core
             return begin_in_thread(functools.partial(copy_context().run, draw_core), threads)
@@ -496,7 +492,7 @@ class Painter:
             stop_if_set(cancel)
             with cancelled_by(cancel):
                 first = self._make_drawing(tile, request, *draws[0], finish)
-                noise = None if by_device else begin_noise(first)
+                noise = None if by_device else begin_in_thread(first.noise, threads)
                 conditioning = kept.tiles.get(tile) or backend.encode(lr[None])
                 compute = begin(first, noise)
             for draw, following in zip(draws, [*draws[1:], None], strict=True):
@@ -533,6 +529,8 @@ class Painter:
             window=replace(window, top=window.top - rows, left=window.left - columns),
             tau=tau if request.latents is None else 1.0,
             maps=maps,
+            periods=request.lr_size if request.options.wrap else None,
+            latents=None if request.latents is None else request.latents.levels,
             core=tile.core.within(window).scaled(scale),
             finish=finish,
         )
@@ -554,8 +552,7 @@ class Painter:
             )
             if fp32 is not None:
                 drawing = self._make_drawing(tile, request, sample, temperature)
-                noise = functools.partial(_make_noise, drawing, request, tile)
-                core = _draw_core(fp32, fp32.encode(lr[None]), noise, drawing)
+                core = fp32.begin(fp32.encode(lr[None]), drawing)()
                 if is_usable(core):
                     return core
                 also = ", in float32 too"
@@ -626,25 +623,6 @@ class _Moments:
 
 def _to_dtype(picture: Pixels, dtype: np.dtype[Any]) -> Pixels:
     return picture if picture.dtype == dtype else from_unit(picture, dtype)
-
-
-def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, Floats]:
-    """The latents of a drawing: those that the caller gave, or those of the field."""
-    if request.latents is None:
-        return drawing.noise(request.lr_size if request.options.wrap else None)
-    noise = {}
-    for level, array in request.latents.levels.items():
-        rows, columns = tile.window.scaled(drawing.scale, 1 << level).slices
-        noise[level] = array[None, :, rows, columns]
-    return noise
-
-
-def _draw_core(
-    backend: Backend, conditioning: Conditioning, noise: Noise, drawing: Drawing
-) -> Floats:
-    (picture,) = backend.sample(conditioning, noise(), drawing.tau)
-    core: Floats = picture.transpose(1, 2, 0)[drawing.core.slices]
-    return core
 
 
 def is_usable(values: Floats) -> bool:
