@@ -179,12 +179,11 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         self._region: Any = None
         self._row = 0
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def close(self, *_: object) -> None:
         """Release the file. Closing twice is harmless."""
         self._image = self._region = None
+
+    __exit__ = close
 
     def sha256(self) -> str:
         """The sha256 of the file's bytes, in 64 hexadecimal digits.
