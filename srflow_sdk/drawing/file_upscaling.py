@@ -119,8 +119,7 @@ def upscale_file(
         for target in targets:
             check_writable(target, channels=3 if raw else reader.channels, size=size)
         lr = _open_rows(painter, cleaner, reader, request, stack)
-        core = painter.choose_core(lr.padded_height, lr.padded_width)
-        tiles = painter.plan(lr.padded_height, lr.padded_width, core)
+        core = painter.choose_core(*lr.network_size)
         writers: list[ImageWriter] = []
 
         def open_writers() -> Iterator[Write]:
@@ -153,7 +152,7 @@ def upscale_file(
             # not how near the picture is to a cleaned one
             measure = writing.report and cleaner is None
             decibels = draw_tiles(
-                lr, painter, tiles, request, open_writers(), KeptTiles(), measure=measure
+                lr, painter, core, request, open_writers(), KeptTiles(), measure=measure
             )
         outputs = [  # all of them before the first appears under its name
             finish_file(writer, target, writing, lr_psnr=value)

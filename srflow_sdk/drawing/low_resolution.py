@@ -142,18 +142,17 @@ class LowResolution:
         return None if profile is None else conversion_for(profile, channels=self.kind.colours)
 
     @property
-    def padded_height(self) -> int:
-        return padded_size(self.height, self.multiple)
-
-    @property
-    def padded_width(self) -> int:
-        return padded_size(self.width, self.multiple)
+    def network_size(self) -> tuple[int, int]:
+        """The height and width of the padded image."""
+        return padded_size(self.height, self.multiple), padded_size(self.width, self.multiple)
 
     def network_rows(self, top: int, bottom: int) -> Floats:
-        """Rows of the padded image for the network: float32 3×h×padded_width, sRGB in [0, 1]."""
+        """Rows of the padded image for the network: float32 3×h×W, sRGB in [0, 1]."""
         colours = self.colours(top, min(bottom, self.height))
-        margins = (0, bottom - top - colours.shape[0]), (0, self.padded_width - self.width), (0, 0)
-        padded = np.pad(np.repeat(colours, 3 // colours.shape[2], axis=2), margins, mode="edge")
+        below = bottom - top - colours.shape[0]
+        beside = self.network_size[1] - self.width
+        rgb = np.repeat(colours, 3 // colours.shape[2], axis=2)
+        padded = np.pad(rgb, ((0, below), (0, beside), (0, 0)), mode="edge")
         return np.ascontiguousarray(padded.transpose(2, 0, 1))
 
     def colours(self, top: int, bottom: int, *, own: bool = False) -> Floats:

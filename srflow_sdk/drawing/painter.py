@@ -61,19 +61,21 @@ _log = logging.getLogger(__name__)
 def draw_tiles(
     lr: LowResolution,
     painter: Painter,
-    tiles: Sequence[Tile],
+    core: int | None,
     request: Request,
     writes: Iterable[Write],
     kept: KeptTiles,
     *,
+    halo: int | None = None,
     measure: bool = False,
 ) -> list[float | None]:
     """Draw every picture of a request, and write its rows while the next ones are drawn.
 
     Args:
-        tiles: From :meth:`Painter.plan`.
+        core: The side of the tiles' cores, from :meth:`Painter.choose_core`.
         writes: For each picture, what takes its rows. They are asked for when the first rows are
             drawn, so that no file has to be open before.
+        halo: Of the tiles, in LR pixels; None is the manifest's.
         measure: Return the pictures' LR-PSNR in dB, but for bounds of an interval.
     """
     # Many names: rows are drawn, finished and dropped at a time.
@@ -102,6 +104,7 @@ def draw_tiles(
             told = done
             request.options.progress(done, len(tiles) * request.draws)
 
+    tiles = painter.plan(*lr.network_size, core, halo=halo)
     rows = tile_rows(tiles)
     with ThreadPoolExecutor(
         min(len(outputs), _THREADS), thread_name_prefix="srflow-finish"
@@ -180,15 +183,11 @@ def clean_pixels(
     lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
     options = DrawOptions(tau=0.0, scale=1, cancel=cancel)
     request = make_request(options, manifest, height=lr.height, width=lr.width)
-    size = lr.padded_height, lr.padded_width
     # Cores of the painter's size, which is recorded: so the picture can be made again.
-    core = (
-        cleaner.choose_core(*size)
-        if cleaner.backend.window_limits is not None
-        else painter.choose_core(*size)
-    )
+    chooser = painter if cleaner.backend.window_limits is None else cleaner
+    core = chooser.choose_core(*lr.network_size)
     core = None if core is None else padded_size(core, manifest.size_multiple)
-    draw_tiles(lr, cleaner, cleaner.plan(*size, core), request, [rows.append], KeptTiles())
+    draw_tiles(lr, cleaner, core, request, [rows.append], KeptTiles())
     result = np.concatenate(rows)
     if kind.has_alpha:
         result[..., -1] = pixels[..., -1]
