@@ -243,17 +243,12 @@ class DrawOptions:
         scale: from :meth:`output_of`.
         """
         tau, auto_tau = self.recorded_tau(manifest)
-        own: dict[str, Any] = {
-            **_chosen(self),
-            "tau": tau,
-            "auto_tau": auto_tau,
-            "sample": sample,
-            "scale": scale,
-        }
-        own["value_range"] = (
-            None if self.value_range is None else " ".join(map(str, self.value_range))
-        )
-        return own if scale is not None else {**own, "reduction": None, "linear_light": False}
+        own = {**_chosen(self), "tau": tau, "auto_tau": auto_tau, "sample": sample, "scale": scale}
+        if self.value_range is not None:
+            own["value_range"] = " ".join(map(str, self.value_range))
+        if scale is None:
+            own |= {"reduction": None, "linear_light": False}
+        return own
 
     @classmethod
     def from_provenance(cls, made: Provenance) -> DrawOptions:

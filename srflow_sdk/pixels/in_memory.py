@@ -299,8 +299,8 @@ def _from_array(
     native = np.asarray(array).astype(
         np.float32 if double else array.dtype.newbyteorder("="), copy=False
     )
-    hwc = native[..., None] if native.ndim == 2 else native
     flat = native.ndim == 2
+    hwc = native[..., None] if flat else native
     return hwc, ImageKind(
         channels=hwc.shape[2], dtype=hwc.dtype, flat=flat, double=double, layout=layout
     )
