@@ -21,6 +21,7 @@ from srflow_sdk.system.hardware import (
     DeviceName,
     Precision,
     find_gpu,
+    has_renderer,
     split_device,
 )
 
@@ -107,7 +108,9 @@ def _list_devices(bundle: Bundle) -> Iterator[DeviceName]:
 
         offers.append(("tensorrt", functools.partial(tensorrt_offered, bundle)))
     offers += [(row.device, row.suits_auto) for row in PROVIDERS.values()]
-    offers.append(("openvino", gpu_offered))  # on processors ONNX Runtime is faster in float32
+    # On processors ONNX Runtime is faster in float32, so OpenVINO is not even imported.
+    if has_renderer():
+        offers.append(("openvino", gpu_offered))
     for device, offered in offers:
         try:
             if offered():

@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import sys
 import threading
 import traceback
 from collections.abc import Mapping
@@ -39,7 +38,6 @@ from srflow_sdk.system.interrupts import PassingError, interruptible
 FIX = 'use device="cpu", or update it: pip install -U openvino'
 Hint = Literal["f32", "bf16"]
 
-_RENDERERS = Path("/dev/dri"), "renderD*"  # a GPU's device file
 # false once a graph could not be written: the next use of that entry would wait for ever
 _cache_works = True
 
@@ -312,13 +310,8 @@ def has_bf16() -> bool:
 
 
 def gpu_offered() -> bool:
-    """True if OpenVINO is installed and runs on a GPU here.
-
-    Without a GPU's device file it is not even imported.
-    """
-    folder, names = _RENDERERS
-    has_file = sys.platform != "linux" or any(folder.glob(names))
-    return is_installed("openvino") and has_file and best_device() != "CPU"
+    """True if OpenVINO is installed and runs on a GPU here."""
+    return is_installed("openvino") and best_device() != "CPU"
 
 
 def _name(value: Any) -> str:
