@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -54,10 +55,6 @@ class Engine:
         self._opening = threading.Lock()
         self._painters = {bundles[0].manifest.name: self.painter}
 
-    def check_open(self) -> None:
-        """Raises: DeviceError once it was closed."""
-        self.painter.check_open()
-
     def close(self) -> None:
         """Release the models and the device memory. Closing twice is harmless."""
         with self._opening:
@@ -98,12 +95,12 @@ class Engine:
 
     def open_painter(self, bundle: Bundle) -> Painter:
         """Open a model, or take it as it is open. Raises: DeviceError once this was closed."""
-        self.check_open()
+        self.painter.check_open()
         name = bundle.manifest.name
         if name in self._painters:  # no thread waits for the other model
             return self._painters[name]
         with self._opening:
-            self.check_open()
+            self.painter.check_open()
             if name not in self._painters:
                 self._painters[name] = self._make_painter(bundle)
             return self._painters[name]
@@ -156,13 +153,11 @@ class Engine:
         interval: float | None = None,
     ) -> FileResult:
         """Do :meth:`Upscaler.upscale_file` with what was chosen for the file; None: choose now."""
-
-        def open_chosen() -> tuple[Painter, Painter | None]:
-            if choice is not None:
-                return self.open_painters(choice)
+        if choice is not None:
+            open_chosen = functools.partial(self.open_painters, choice)
+        else:
             seen = None if draw.value_range is not None else source
-            return self.open_suited(seen, draw, writing.max_pixels)
-
+            open_chosen = functools.partial(self.open_suited, seen, draw, writing.max_pixels)
         return upscale_file(
             open_chosen,
             source,

@@ -56,16 +56,6 @@ def short(value: object) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
-def public_user(scheme: str, user: str) -> str:
-    """The part of a URL's user that may be shown: on the web, it may be a token.
-
-    user: with its @, or empty.
-    """
-    return (
-        "" if scheme in WITH_QUERY or not user else f"{user.removesuffix('@').partition(':')[0]}@"
-    )
-
-
 def without_secrets(text: str) -> str:
     """A text in which every URL has no password and, if it is one of http or https, no query."""
 
@@ -74,8 +64,11 @@ def without_secrets(text: str) -> str:
         middle = match[3]
         query = match[4] or ""
         scheme = begin.rstrip(":/").lower()
+        user = match[2] or ""
+        if user:  # on the web, it may be a token
+            user = "" if scheme in WITH_QUERY else f"{user.removesuffix('@').partition(':')[0]}@"
         if scheme in WITH_QUERY or QUERY.match(query):
             query = query[len(query.rstrip(_PUNCTUATION)) :]
-        return f"{begin}{public_user(scheme, match[2] or '')}{middle}{query}"
+        return f"{begin}{user}{middle}{query}"
 
     return _IN_TEXT.sub(shown, text)

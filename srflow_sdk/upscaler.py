@@ -117,7 +117,7 @@ class Upscaler:
         """Internal: the open models. Any version may change it."""
 
     def __enter__(self) -> Self:
-        self.engine.check_open()
+        self.engine.painter.check_open()
         return self
 
     def __exit__(self, *_: object) -> None:

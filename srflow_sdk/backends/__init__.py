@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 
@@ -20,6 +21,7 @@ from srflow_sdk.system.hardware import (
     DeviceName,
     Precision,
     find_gpu,
+    has_renderer,
     split_device,
 )
 
@@ -99,18 +101,16 @@ def _list_devices(bundle: Bundle) -> Iterator[DeviceName]:
 
     Without the CPU.
     """
-
-    def has_engines() -> bool:
+    onnxruntime()  # without it there is one error, and no warning for each device
+    offers: list[tuple[DeviceName, Callable[[], bool]]] = []
+    if bundle.manifest.engines:
         from srflow_sdk.backends.tensorrt import tensorrt_offered
 
-        return tensorrt_offered(bundle)
-
-    onnxruntime()  # without it there is one error, and no warning for each device
-    offers: list[tuple[DeviceName, Callable[[], bool]]] = (
-        [("tensorrt", has_engines)] if bundle.manifest.engines else []
-    )
+        offers.append(("tensorrt", functools.partial(tensorrt_offered, bundle)))
     offers += [(row.device, row.suits_auto) for row in PROVIDERS.values()]
-    offers += [("openvino", gpu_offered)]  # on processors ONNX Runtime is faster in float32
+    # On processors ONNX Runtime is faster in float32, so OpenVINO is not even imported.
+    if has_renderer():
+        offers.append(("openvino", gpu_offered))
     for device, offered in offers:
         try:
             if offered():

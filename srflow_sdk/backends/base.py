@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -71,6 +72,8 @@ class Drawing:
         tau: The noise's standard deviation.
         maps: What the noise is multiplied by besides, float32 h×w for every level; empty for
             nothing.
+        periods: LR rows and columns after which the noise repeats, as of window_noise.
+        latents: What is decoded in place of noise: the whole picture's arrays, C×H×W, by level.
         core: The wanted part of the picture, in HR pixels of the window.
         smoothed: Smooth the picture, so that it has no specks.
         finish: How the picture will be finished; None: the values are wanted as they are.
@@ -83,6 +86,8 @@ class Drawing:
     window: Window
     tau: float
     maps: Mapping[int, Floats] = field(default_factory=dict)
+    periods: Sequence[int] | None = None
+    latents: Mapping[int, Floats] | None = None
     core: Window
     smoothed: bool = False
     finish: Finish | None = None
@@ -95,17 +100,20 @@ class Drawing:
             one.level: (one.channels, place.height, place.width) for one, place in places.items()
         }
 
-    def noise(self, periods: Sequence[int] | None = None) -> dict[int, Floats]:
-        """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it.
-
-        periods: as of window_noise.
-        """
+    def noise(self) -> dict[int, Floats]:
+        """The noise by level, float32 1×C×h×w, as :meth:`Backend.sample` takes it."""
+        if self.latents is not None:
+            parts = {}
+            for level, array in self.latents.items():
+                rows, columns = self.window.scaled(self.scale, 1 << level).slices
+                parts[level] = array[None, :, rows, columns]
+            return parts
         noise = window_noise(
             self.levels,
             scale=self.scale,
             seed=self.seed,
             sample=self.sample,
-            periods=periods,
+            periods=self.periods,
             **vars(self.window),
         )
         return {
@@ -238,12 +246,14 @@ class Backend(ABC):
         Raises:
             SRFlowError: As :meth:`sample`; so does the function.
         """
+        return functools.partial(self.draw_core, conditioning, drawing, drawing.noise)
 
-        def drawn() -> NDArray[Any]:
-            (picture,) = self.sample(conditioning, drawing.noise(), drawing.tau)
-            return drawing.cut_core(picture)
-
-        return drawn
+    def draw_core(
+        self, conditioning: Conditioning, drawing: Drawing, noise: Callable[[], dict[int, Floats]]
+    ) -> Floats:
+        """Decode the noise that a function gives; return the core, float32 h×w×3."""
+        (picture,) = self.sample(conditioning, noise(), drawing.tau)
+        return drawing.cut_core(picture)
 
     @property
     def can_invert(self) -> bool:
@@ -333,12 +343,3 @@ def still_open(part: _T | None) -> _T:
     if part is None:
         raise DeviceError("the backend is not active: it was closed, or never entered")
     return part
-
-
-def own(conditioning: Conditioning, kind: type[_T]) -> _T:
-    """Conditioning as the backend made it. Raises: DeviceError for that of another backend."""
-    if not isinstance(conditioning, kind):
-        raise DeviceError(
-            f"conditioning of type {type(conditioning).__name__} belongs to another backend"
-        )
-    return conditioning

@@ -25,7 +25,6 @@ from srflow_sdk.backends.base import (
     Conditioning,
     Drawing,
     one_line,
-    own,
     runtime_errors,
     still_open,
 )
@@ -102,7 +101,8 @@ class OnnxRuntimeBackend(Backend):
         return self._provider.how_to_fix()
 
     def activate_impl(self) -> None:
-        self._provider.prepare(self._number)
+        if self._provider.device != "cpu":
+            self._provider.prepare(self._number)
         self._encoder, self._sampler = map(self._session, self._graphs)
         if self._provider.device == "cuda":
             try:
@@ -142,9 +142,9 @@ class OnnxRuntimeBackend(Backend):
     ) -> Any:
         """The sampler's picture 1×3×H×W, as an OrtValue. noise: arrays or OrtValues."""
         session = still_open(self._sampler)
-        inputs = own(conditioning, OrtConditioning).values
+        assert isinstance(conditioning, OrtConditioning)  # for the type checker
         inputs = {
-            **inputs,
+            **conditioning.values,
             **{f"noise_level{level}": array for level, array in noise.items()},
             "tau": np.array([tau]),
         }
@@ -166,9 +166,10 @@ class OnnxRuntimeBackend(Backend):
             session = self._inverter
         levels = [entry.level for entry in self._bundle.manifest.latent_levels]
         names = [f"latent_level{level}" for level in levels]
-        inputs = own(conditioning, OrtConditioning).values
+        assert isinstance(conditioning, OrtConditioning)  # for the type checker
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
-        outputs = self._run(session, {**inputs, "hr": hr}, [*names, "log_density"], what)
+        inputs = {**conditioning.values, "hr": hr}
+        outputs = self._run(session, inputs, [*names, "log_density"], what)
         *latents, log_density = (value.numpy() for value in outputs.values())
         return dict(zip(levels, latents, strict=True)), log_density
 

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends.base import Backend, Conditioning, Drawing, own, still_open
+from srflow_sdk.backends.base import Backend, Conditioning, Drawing, still_open
 from srflow_sdk.backends.native_library import load_plugins
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, DeviceMemory
 from srflow_sdk.backends.tensorrt_engines.execution import (
@@ -198,12 +198,12 @@ class _Session:
 
     def own_image(self, conditioning: Conditioning) -> EncodedImage:
         """Conditioning as this session made it. Raises: DeviceError for another one's."""
-        if (image := own(conditioning, EncodedImage)).memory is not self.memory:
+        if not isinstance(conditioning, EncodedImage) or conditioning.memory is not self.memory:
             raise DeviceError(
                 "conditioning is from another backend or from before this one was closed; encode "
                 "again"
             )
-        return image
+        return conditioning
 
     def compute(
         self, engine: Engine, conditioning: Conditioning, arrays: Mapping[str, Floats], what: str
@@ -320,13 +320,13 @@ def _name_in_errors(what: str) -> Iterator[None]:
         raise DeviceError(f"{what} failed: {error}") from error
 
 
-def tensorrt_offered(bundle: Bundle, *, gpu: int = 0) -> bool:
+def tensorrt_offered(bundle: Bundle) -> bool:
     """True if some engines are for this GPU, and a library for them is installed.
 
     Nothing large is loaded.
     """
     records = [record for record in bundle.manifest.engines if is_installed(record.runtime)]
-    properties = find_gpu(gpu) if records else None
+    properties = find_gpu() if records else None
     return properties is not None and any(
         properties.compute_capability in record.compute_capabilities for record in records
     )

@@ -153,7 +153,7 @@ class FrameUpscaler:
         )
         request = make_request(self._options, self._manifest, height=lr.height, width=lr.width)
         rows: list[Pixels] = []
-        Finishing(lr, self._manifest, request, write=rows.append).push(state.picture)
+        Finishing(lr, self._manifest, request).push(state.picture, rows.append)
         self._last = state
         return np.concatenate(rows)
 

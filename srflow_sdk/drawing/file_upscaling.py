@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from srflow_sdk.drawing.low_resolution import ArrayRows, LowResolution, RowBuffe
 from srflow_sdk.drawing.options import DrawOptions, Request, make_request, part_progress
 from srflow_sdk.drawing.painter import KeptTiles, Painter, clean_pixels, draw_tiles
 from srflow_sdk.drawing.wrapping import add_margins
-from srflow_sdk.errors import ArgumentError
+from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import (
     ImageReader,
     ImageWriter,
@@ -27,10 +27,9 @@ from srflow_sdk.files import (
     open_image,
 )
 from srflow_sdk.files.provenance import INTERVAL
-from srflow_sdk.geometry.tiles import Tile, padded_size
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.system.interrupts import memory_errors_typed
-from srflow_sdk.system.local_files import real_path
+from srflow_sdk.system.local_files import is_writable, real_path, writing_errors
 
 InRange = Callable[[NDArray[Any], DrawOptions, float | None], NDArray[Any]]
 """Enlarges values in a range: takes them, the options and nodata."""
@@ -119,34 +118,42 @@ def upscale_file(
         size = (request.width, request.height)
         for target in targets:
             check_writable(target, channels=3 if raw else reader.channels, size=size)
-        lr, tiles, core = _open_rows(painter, cleaner, reader, request, stack)
-        times = manifest.scale if request.scale is None else request.scale
-        source_sha256 = reader.sha256()
-        writers = []
-        for place, target in enumerate(targets):
-            record = record_provenance(
-                painter,
-                source=reader.path,
-                source_sha256=source_sha256,
-                tile=core,
-                cleaner=cleaner,
-                **options.provenance_fields(
-                    manifest,
-                    sample=request.samples[place if interval is None else 0],
-                    scale=request.scale,
-                ),
-                **interval_fields(manifest, interval, place),
-            )
-            writer = open_writer(target, reader, record, writing, size=size, times=times, raw=raw)
-            writers.append(stack.enter_context(writer))
+        lr = _open_rows(painter, cleaner, reader, request, stack)
+        core = painter.choose_core(*lr.network_size)
+        writers: list[ImageWriter] = []
+
+        def open_writers() -> Iterator[Write]:
+            """Open the files one by one, once their first rows are there."""
+            times = manifest.scale if request.scale is None else request.scale
+            source_sha256 = reader.sha256()
+            for place, target in enumerate(targets):
+                sample = request.samples[place if interval is None else 0]
+                fields = options.provenance_fields(manifest, sample=sample, scale=request.scale)
+                if interval is not None:
+                    fields |= interval_fields(manifest, interval, place)
+                record = record_provenance(
+                    painter,
+                    source=reader.path,
+                    source_sha256=source_sha256,
+                    tile=core,
+                    cleaner=cleaner,
+                    **fields,
+                )
+                writer = open_writer(
+                    target, reader, record, writing, size=size, times=times, raw=raw
+                )
+                writers.append(stack.enter_context(writer))
+                yield writer.write_rows
+
         decibels: list[float | None] = [None] * len(targets)
         if raw:
-            _write_in_range(lr, reader, writers, options, in_range)
+            _write_in_range(lr, reader, open_writers(), options, in_range)
         else:
             # not how near the picture is to a cleaned one
             measure = writing.report and cleaner is None
-            writes: list[Write] = [writer.write_rows for writer in writers]
-            decibels = draw_tiles(lr, painter, tiles, request, writes, KeptTiles(), measure=measure)
+            decibels = draw_tiles(
+                lr, painter, core, request, open_writers(), KeptTiles(), measure=measure
+            )
         outputs = [  # all of them before the first appears under its name
             finish_file(writer, target, writing, lr_psnr=value)
             for writer, target, value in zip(writers, targets, decibels, strict=True)
@@ -168,57 +175,53 @@ def _open_rows(
     reader: ImageReader,
     request: Request,
     stack: ExitStack,
-) -> tuple[LowResolution, list[Tile], int | None]:
-    """Plan the tiles of a file, decode rows ahead of them, and return the side of their cores, too.
+) -> LowResolution:
+    """Take the rows of a file as they are decoded.
 
     To be cleaned or wrapped it is held whole, which is little beside what is drawn of it.
     """
-    manifest = painter.manifest
-    height = reader.height + 2 * request.margins[0]
-    width = reader.width + 2 * request.margins[1]
-    padded = [padded_size(side, manifest.size_multiple) for side in (height, width)]
-    core = painter.choose_core(*padded)
-    tiles = painter.plan(padded[0], padded[1], core)
     source: ArrayRows | RowBuffer
     if cleaner is None and request.options.wrap is None:
-        source = RowBuffer(reader.read_rows, height=height, ahead=tiles[0].core.height)
+        source = RowBuffer(reader.read_rows, height=reader.height)
         stack.callback(source.close)
     else:
         pixels = add_margins(reader.read_rows(reader.height), request.margins)
         if cleaner is not None:
             pixels = clean_pixels(pixels, reader.kind, painter, cleaner, request.options.cancel)
         source = ArrayRows(pixels)
-    lr = LowResolution(
+    return LowResolution(
         source=source,
         kind=reader.kind,
-        height=height,
-        width=width,
-        multiple=manifest.size_multiple,
-        reach=manifest.halo,
+        height=reader.height + 2 * request.margins[0],
+        width=reader.width + 2 * request.margins[1],
+        multiple=painter.manifest.size_multiple,
+        reach=painter.manifest.halo,
     )
-    return lr, tiles, core
 
 
 def _write_in_range(
     lr: LowResolution,
     reader: ImageReader,
-    writers: Sequence[ImageWriter],
+    writes: Iterable[Write],
     options: DrawOptions,
     in_range: InRange,
 ) -> None:
     """Enlarge values in a range, which are held whole, into one file for each sample."""
     values = lr.source.rows(0, lr.height)
     geo = reader.metadata.geo
-    for place, writer in enumerate(writers):
-        progress = part_progress(place, len(writers), options.progress)
+    writes = list(writes)
+    for place, write in enumerate(writes):
+        progress = part_progress(place, len(writes), options.progress)
         sample = replace(options, sample=options.sample + place, progress=progress)
-        writer.write_rows(in_range(values, sample, None if geo is None else geo.nodata))
+        write(in_range(values, sample, None if geo is None else geo.nodata))
 
 
 def _check_targets(
     source: Path, targets: Sequence[Path], *, interval: float | None, raw: bool
 ) -> None:
-    """Raises: ArgumentError for too few or too many, and for files that would overwrite another."""
+    """Raises: ArgumentError for too few or too many, and for files that would overwrite another;
+    ImageError for a folder that takes no files.
+    """
     if not targets:
         raise ArgumentError("there is no target; name a file for each sample")
     if interval is not None and len(targets) != 3:
@@ -237,14 +240,19 @@ def _check_targets(
         )
     if len(set(names)) < len(names):
         raise ArgumentError("two samples would be written to the same file; name a target for each")
+    for target, name in zip(targets, names, strict=True):
+        with writing_errors(target):  # its file is opened when its first rows are drawn
+            name.parent.stat()
+        if not is_writable(name.parent):
+            raise ImageError(f"{target} cannot be written: {name.parent} is not writable")
 
 
-def interval_fields(manifest: Manifest, coverage: float | None, place: int) -> dict[str, Any]:
+def interval_fields(manifest: Manifest, coverage: float, place: int) -> dict[str, Any]:
     """The fields of provenance that make a bound of an interval one.
 
     place: of the picture (0), the low, the high.
     """
-    if coverage is None or not place or manifest.intervals is None:
+    if not place or manifest.intervals is None:
         return {}
     factors = " ".join(
         f"{factor:.4g}" for factor in manifest.intervals.factors_of(INTERVAL_SAMPLES, coverage)
@@ -276,8 +284,7 @@ def open_writer(
         dtype=reader.dtype,
         metadata=reader.metadata.enlarged(times, sides=sides),
         provenance=provenance,
-        quality=options.quality,
-        lossless=options.lossless,
+        options=options,
         raw=raw,
     )
 

@@ -42,12 +42,10 @@ class Finishing:
         manifest: Manifest,
         request: Request,
         *,
-        write: Write,
         measure: bool = False,
         plain: bool = False,
     ) -> None:
         self._lr = lr
-        self._write = write
         self._plain = plain
         self._scale = manifest.scale
         self._kernel = manifest.reduction
@@ -67,8 +65,8 @@ class Finishing:
         self.needed_from = 0
         """The first LR row that this output still needs."""
 
-    def push(self, band: Pixels) -> None:
-        """Take the next rows, sh×sW×1 or 3 of :attr:`band_dtype`."""
+    def push(self, band: Pixels, write: Write) -> None:
+        """Take the next rows, sh×sW×1 or 3 of :attr:`band_dtype`, and write what is finished."""
         scale = self._scale
         lr = self._lr
         drawn = self._drawn
@@ -111,7 +109,7 @@ class Finishing:
         if alpha is not None:
             band = np.concatenate([band, alpha], axis=2)
         if len(band):
-            self._write(band)
+            write(band)
         self._done = done
         # rows that wait for their context
         above = done if drawn is None else max(done - CONTEXT, 0)

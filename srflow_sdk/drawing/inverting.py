@@ -115,8 +115,9 @@ class _Inversion:
         # Which part of each padded LR row and column is the image's own: 1, 0 in padding, or a
         # part of a pixel.
         scale = painter.manifest.scale
-        self._rows = np.clip(hr.height / scale - np.arange(lr.padded_height), 0, 1)
-        self._columns = np.clip(hr.width / scale - np.arange(lr.padded_width), 0, 1)
+        height, width = lr.network_size
+        self._rows = np.clip(hr.height / scale - np.arange(height), 0, 1)
+        self._columns = np.clip(hr.width / scale - np.arange(width), 0, 1)
 
     def invert(self, tile: Tile, seen: Floats, large: Floats) -> float:
         """Write the latents of a tile's core, and return its nats.
@@ -229,13 +230,13 @@ def inverting_tiles(
     manifest = painter.manifest
     if manifest.inverter_halo <= halo:
         return tiles
-    core = painter.choose_core(lr.padded_height, lr.padded_width, halo=manifest.inverter_halo)
-    return painter.plan(lr.padded_height, lr.padded_width, core, halo=manifest.inverter_halo)
+    core = painter.choose_core(*lr.network_size, halo=manifest.inverter_halo)
+    return painter.plan(*lr.network_size, core, halo=manifest.inverter_halo)
 
 
 def level_shapes(manifest: Manifest, lr: LowResolution) -> dict[int, tuple[int, int, int]]:
     """The shapes of the latents of an LR image with its padding, by level."""
-    height, width = lr.padded_height * manifest.scale, lr.padded_width * manifest.scale
+    height, width = (side * manifest.scale for side in lr.network_size)
     return {
         e.level: (e.channels, height >> e.level, width >> e.level) for e in manifest.latent_levels
     }

@@ -47,13 +47,11 @@ class RowBuffer:
     Thread-safe.
 
     Args:
-        read: Decodes the next n of `height` rows, which a thread lets it do `ahead` of their use;
-            :meth:`close` ends it. None: rows are appended from outside.
+        read: Decodes the next n of `height` rows. A thread lets it do so ahead of their use, as
+            many as were last read; :meth:`close` ends it. None: rows are appended from outside.
     """
 
-    def __init__(
-        self, read: Callable[[int], Pixels] | None = None, *, height: int = 0, ahead: int = 0
-    ) -> None:
+    def __init__(self, read: Callable[[int], Pixels] | None = None, *, height: int = 0) -> None:
         self._held: Pixels | None = None
         self._lock = threading.RLock()
         self._top = self._asked = 0
@@ -61,10 +59,9 @@ class RowBuffer:
         """One more than the number of the last row."""
         self._read = read
         self._height = height
-        self._ahead = ahead
         # which starts no thread before its use
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="srflow-decode")
-        self._next = self._ask(ahead)
+        self._next: Future[Pixels] | None = None
 
     def append(self, rows: Pixels) -> None:
         self._held = (
@@ -77,13 +74,13 @@ class RowBuffer:
     def rows(self, top: int, bottom: int) -> Pixels:
         """Rows top … bottom - 1, none of which was dropped. Raises: whatever `read` raises."""
         with self._lock:
-            while (
-                self.bottom < bottom
-                and (coming := self._next or self._ask(bottom - self.bottom)) is not None
-            ):
-                # a failed read stays, and fails again for every caller
-                self.append(coming.result())
-                self._next = self._ask(self._ahead)
+            while self.bottom < bottom:
+                self._next = self._next or self._ask(bottom - self.bottom)
+                if self._next is None:
+                    break
+                rows = self._next.result()  # a failed read stays, and fails again for every caller
+                self.append(rows)
+                self._next = self._ask(len(rows))
             if self._held is None or top < self._top or bottom > self.bottom:
                 raise IndexError(
                     f"rows {top} to {bottom} are not among {self._top} to {self.bottom}"
@@ -145,18 +142,17 @@ class LowResolution:
         return None if profile is None else conversion_for(profile, channels=self.kind.colours)
 
     @property
-    def padded_height(self) -> int:
-        return padded_size(self.height, self.multiple)
-
-    @property
-    def padded_width(self) -> int:
-        return padded_size(self.width, self.multiple)
+    def network_size(self) -> tuple[int, int]:
+        """The height and width of the padded image."""
+        return padded_size(self.height, self.multiple), padded_size(self.width, self.multiple)
 
     def network_rows(self, top: int, bottom: int) -> Floats:
-        """Rows of the padded image for the network: float32 3×h×padded_width, sRGB in [0, 1]."""
+        """Rows of the padded image for the network: float32 3×h×W, sRGB in [0, 1]."""
         colours = self.colours(top, min(bottom, self.height))
-        margins = (0, bottom - top - colours.shape[0]), (0, self.padded_width - self.width), (0, 0)
-        padded = np.pad(np.repeat(colours, 3 // colours.shape[2], axis=2), margins, mode="edge")
+        below = bottom - top - colours.shape[0]
+        beside = self.network_size[1] - self.width
+        rgb = np.repeat(colours, 3 // colours.shape[2], axis=2)
+        padded = np.pad(rgb, ((0, below), (0, beside), (0, 0)), mode="edge")
         return np.ascontiguousarray(padded.transpose(2, 0, 1))
 
     def colours(self, top: int, bottom: int, *, own: bool = False) -> Floats:

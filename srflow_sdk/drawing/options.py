@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from srflow_sdk._checks import flag, is_real, one_of, whole
 from srflow_sdk.errors import ArgumentError, BundleError, ImageError
@@ -146,7 +146,8 @@ class DrawOptions:
             from srflow_sdk.drawing.temperature import check_tau
 
             tau = check_tau(tau)
-        check_scale(self.scale)
+        if self.scale is not None:
+            check_scale(self.scale)
         one_of("reduction", self.reduction, Kernel)
         one_of("wrap", self.wrap or "xy", Wrap)
         if self.value_range is not None:
@@ -203,18 +204,20 @@ class DrawOptions:
         scale = (
             asked.scale_for(height=height, width=width) if isinstance(asked, OutputSize) else asked
         )
-        if scale is not None and scale > most and not isinstance(asked, OutputSize):
+        if scale is None:
+            return None, height * most, width * most
+        if scale > most and not isinstance(asked, OutputSize):
             raise ArgumentError(
                 f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask "
                 f"for at most {most}, name a model that enlarges more, or upscale its output again"
             )
-        if scale is not None and scale > most and cast(OutputSize, asked).max_side is None:
+        if scale > most and isinstance(asked, OutputSize) and asked.max_side is None:
             raise ImageError(
                 f"{asked} would be {scale:.4g} times the image's {width}×{height}, but the model "
                 f"{manifest.name} enlarges {most} times, to {width * most}×{height * most}; ask "
                 "for less, or upscale its output again"
             )
-        if scale is None or scale >= most:
+        if scale >= most:
             return None, height * most, width * most
         return (
             float(scale),
@@ -240,17 +243,12 @@ class DrawOptions:
         scale: from :meth:`output_of`.
         """
         tau, auto_tau = self.recorded_tau(manifest)
-        own: dict[str, Any] = {
-            **_chosen(self),
-            "tau": tau,
-            "auto_tau": auto_tau,
-            "sample": sample,
-            "scale": scale,
-        }
-        own["value_range"] = (
-            None if self.value_range is None else " ".join(map(str, self.value_range))
-        )
-        return own if scale is not None else {**own, "reduction": None, "linear_light": False}
+        own = {**_chosen(self), "tau": tau, "auto_tau": auto_tau, "sample": sample, "scale": scale}
+        if self.value_range is not None:
+            own["value_range"] = " ".join(map(str, self.value_range))
+        if scale is None:
+            own |= {"reduction": None, "linear_light": False}
+        return own
 
     @classmethod
     def from_provenance(cls, made: Provenance) -> DrawOptions:

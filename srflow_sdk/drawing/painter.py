@@ -9,7 +9,7 @@ import functools
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from contextvars import copy_context
@@ -61,31 +61,35 @@ _log = logging.getLogger(__name__)
 def draw_tiles(
     lr: LowResolution,
     painter: Painter,
-    tiles: Sequence[Tile],
+    core: int | None,
     request: Request,
-    writes: list[Write],
+    writes: Iterable[Write],
     kept: KeptTiles,
     *,
+    halo: int | None = None,
     measure: bool = False,
 ) -> list[float | None]:
     """Draw every picture of a request, and write its rows while the next ones are drawn.
 
     Args:
-        tiles: From :meth:`Painter.plan`.
+        core: The side of the tiles' cores, from :meth:`Painter.choose_core`.
+        writes: For each picture, what takes its rows. They are asked for when the first rows are
+            drawn, so that no file has to be open before.
+        halo: Of the tiles, in LR pixels; None is the manifest's.
         measure: Return the pictures' LR-PSNR in dB, but for bounds of an interval.
     """
     # Many names: rows are drawn, finished and dropped at a time.
-    wrapped = [list[Pixels]() for _ in writes if request.options.wrap]
+    wrapped = [list[Pixels]() for _ in range(request.pictures) if request.options.wrap]
+    targets: list[Write] = [parts.append for parts in wrapped]
     outputs = [
         Finishing(
             lr,
             painter.manifest,
             request,
-            write=wrapped[place].append if wrapped else write,
             measure=measure and not (request.reduce == "interval" and place),
             plain=request.reduce == "std",
         )
-        for place, write in enumerate(writes)
+        for place in range(request.pictures)
     ]
     # all are of one request
     request = replace(request, channels=lr.kind.colours, dtype=outputs[0].band_dtype)
@@ -100,6 +104,7 @@ def draw_tiles(
             told = done
             request.options.progress(done, len(tiles) * request.draws)
 
+    tiles = painter.plan(*lr.network_size, core, halo=halo)
     rows = tile_rows(tiles)
     with ThreadPoolExecutor(
         min(len(outputs), _THREADS), thread_name_prefix="srflow-finish"
@@ -110,8 +115,10 @@ def draw_tiles(
             drawn += len(row) * request.draws
             for finished in finishing:
                 finished.result()
+            targets = targets or list(writes)
             finishing = [
-                pool.submit(output.push, band) for output, band in zip(outputs, bands, strict=True)
+                pool.submit(output.push, band, write)
+                for output, band, write in zip(outputs, bands, targets, strict=True)
             ]
             next_top = lr.height if below is None else below[0].window.top
             needed_from = (output.needed_from for output in outputs)
@@ -176,15 +183,11 @@ def clean_pixels(
     lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
     options = DrawOptions(tau=0.0, scale=1, cancel=cancel)
     request = make_request(options, manifest, height=lr.height, width=lr.width)
-    size = lr.padded_height, lr.padded_width
     # Cores of the painter's size, which is recorded: so the picture can be made again.
-    core = (
-        cleaner.choose_core(*size)
-        if cleaner.backend.window_limits is not None
-        else painter.choose_core(*size)
-    )
+    chooser = painter if cleaner.backend.window_limits is None else cleaner
+    core = chooser.choose_core(*lr.network_size)
     core = None if core is None else padded_size(core, manifest.size_multiple)
-    draw_tiles(lr, cleaner, cleaner.plan(*size, core), request, [rows.append], KeptTiles())
+    draw_tiles(lr, cleaner, core, request, [rows.append], KeptTiles())
     result = np.concatenate(rows)
     if kind.has_alpha:
         result[..., -1] = pixels[..., -1]
@@ -286,7 +289,23 @@ class Painter:
         manifest = self.manifest
         # CPUs compute half precision in float32: activations are larger than the graphs' types say.
         widening = 2 if self.backend.gpu is None and manifest.precision in ("fp16", "bf16") else 1
-        activations, budget, most = self._plan_memory()
+        activations = GPU_ACTIVATIONS
+        budget = AUTO_BUDGET_BYTES
+        most = None
+        if self._tile == "auto" and self.backend.gpu is not None:
+            free_there = self._free_memory_of_gpu(self.backend.gpu)
+            budget = budget if free_there is None else free_there // 2
+        elif self._tile == "auto":
+            free = available_memory()
+            if self.backend.device.startswith("cpu"):
+                activations = CPU_ACTIVATIONS
+            elif self.backend.trims_memory and CAN_RETURN_MEMORY:
+                activations = TRIMMED_ACTIVATIONS
+            else:
+                activations = OTHER_ACTIVATIONS
+            # An eighth, because an app may draw several pictures at a time.
+            budget = max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8))
+            most = free // 2
         return core_size(
             self._tile,
             height=height,
@@ -299,29 +318,6 @@ class Painter:
             most=most,
             limits=self.backend.window_limits,
         )
-
-    def _plan_memory(self) -> tuple[float, int, int | None]:
-        """Plan the activations, budget and most of :func:`core_size` by the memory that is free."""
-        backend = self.backend
-        if self._tile != "auto":
-            return GPU_ACTIVATIONS, AUTO_BUDGET_BYTES, None
-        if backend.gpu is not None:
-            free_there = self._free_memory_of_gpu(backend.gpu)
-            return (
-                GPU_ACTIVATIONS,
-                AUTO_BUDGET_BYTES if free_there is None else free_there // 2,
-                None,
-            )
-        free = available_memory()
-        if backend.device.startswith("cpu"):
-            activations = CPU_ACTIVATIONS
-        elif backend.trims_memory and CAN_RETURN_MEMORY:
-            activations = TRIMMED_ACTIVATIONS
-        else:
-            activations = OTHER_ACTIVATIONS
-        # An eighth, because an app may draw several pictures at a time.
-        budget = max(min(AUTO_BUDGET_BYTES, free // 2), min(AUTO_ROOMY_BYTES, free // 8))
-        return activations, budget, free // 2
 
     def _free_memory_of_gpu(self, gpu: int) -> int | None:
         """The most that was free so far: the backend uses what it holds again."""
@@ -430,7 +426,7 @@ class Painter:
         reduce = request.reduce
         dtype = request.dtype or FLOAT32
         drawn = list[Pixels]()
-        moments = _Moments()
+        moments = None if reduce is None else _Moments()
         bounds = finish = None
         if request.hued and request.channels == 3:
             bounds = ChromaBounds(lr, tile.core.within(tile.window), self.manifest.halo)
@@ -444,15 +440,17 @@ class Painter:
                 values = bounds.limit(picture)
             if reduce is None or (reduce == "interval" and count == 1):
                 drawn.append(_to_dtype(values, dtype))
-            if reduce is not None:
+            if moments is not None:
                 moments.add(np.clip(values, 0, 1))
             after_sample(count)
+        if moments is None:
+            return drawn
         if reduce == "mean":
             drawn.append(moments.mean)
         elif request.band is not None:
             half = request.band(moments.deviation)
             drawn += [np.clip(moments.mean + side, 0, 1) for side in (-half, half)]
-        elif reduce is not None:
+        else:
             drawn.append(moments.deviation)
         return [_to_dtype(picture, dtype) for picture in drawn]
 
@@ -480,15 +478,11 @@ class Painter:
         # What devices draw themselves does not repeat.
         by_device = backend.gpu is not None and request.latents is None and not request.options.wrap
 
-        def begin_noise(drawing: Drawing) -> Noise:
-            return begin_in_thread(functools.partial(_make_noise, drawing, request, tile), threads)
-
         def begin(drawing: Drawing, noise: Noise | None = None) -> Callable[[], Pixels]:
             if by_device:
                 return backend.begin(conditioning, drawing)
-            draw_core = functools.partial(
-                _draw_core, backend, conditioning, noise or begin_noise(drawing), drawing
-            )
+            noise = noise or begin_in_thread(drawing.noise, threads)
+            draw_core = functools.partial(backend.draw_core, conditioning, drawing, noise)
             if not at_once:
                 return draw_core
             return begin_in_thread(functools.partial(copy_context().run, draw_core), threads)
@@ -497,7 +491,7 @@ class Painter:
             stop_if_set(cancel)
             with cancelled_by(cancel):
                 first = self._make_drawing(tile, request, *draws[0], finish)
-                noise = None if by_device else begin_noise(first)
+                noise = None if by_device else begin_in_thread(first.noise, threads)
                 conditioning = kept.tiles.get(tile) or backend.encode(lr[None])
                 compute = begin(first, noise)
             for draw, following in zip(draws, [*draws[1:], None], strict=True):
@@ -534,6 +528,8 @@ class Painter:
             window=replace(window, top=window.top - rows, left=window.left - columns),
             tau=tau if request.latents is None else 1.0,
             maps=maps,
+            periods=request.lr_size if request.options.wrap else None,
+            latents=None if request.latents is None else request.latents.levels,
             core=tile.core.within(window).scaled(scale),
             smoothed=request.smoothed,
             finish=finish,
@@ -556,8 +552,7 @@ class Painter:
             )
             if fp32 is not None:
                 drawing = self._make_drawing(tile, request, sample, temperature)
-                noise = functools.partial(_make_noise, drawing, request, tile)
-                core = _draw_core(fp32, fp32.encode(lr[None]), noise, drawing)
+                core = fp32.begin(fp32.encode(lr[None]), drawing)()
                 if is_usable(core):
                     return core
                 also = ", in float32 too"
@@ -628,24 +623,6 @@ class _Moments:
 
 def _to_dtype(picture: Pixels, dtype: np.dtype[Any]) -> Pixels:
     return picture if picture.dtype == dtype else from_unit(picture, dtype)
-
-
-def _make_noise(drawing: Drawing, request: Request, tile: Tile) -> dict[int, Floats]:
-    """The latents of a drawing: those that the caller gave, or those of the field."""
-    if request.latents is None:
-        return drawing.noise(request.lr_size if request.options.wrap else None)
-    noise = {}
-    for level, array in request.latents.levels.items():
-        rows, columns = tile.window.scaled(drawing.scale, 1 << level).slices
-        noise[level] = array[None, :, rows, columns]
-    return noise
-
-
-def _draw_core(
-    backend: Backend, conditioning: Conditioning, noise: Noise, drawing: Drawing
-) -> Floats:
-    (picture,) = backend.sample(conditioning, noise(), drawing.tau)
-    return drawing.cut_core(picture)
 
 
 def is_usable(values: Floats) -> bool:

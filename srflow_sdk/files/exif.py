@@ -332,6 +332,7 @@ def edit_block(block: bytes, resolution: tuple[float, float] | None = None) -> b
 
     None if damaged.
     """
+    prefix = _PREFIX if block.startswith(_PREFIX) else b""
     tiff = bytearray(block.removeprefix(_PREFIX))
     file = io.BytesIO(tiff)
     try:
@@ -359,10 +360,10 @@ def edit_block(block: bytes, resolution: tuple[float, float] | None = None) -> b
         places = integers(layout, read_ifd(file, layout, thumbnail)[0]) if thumbnail else {}
         for place, length in _THUMBNAILS:
             at = places.get(place, 0)
-            end = places.get(place, 0) + places.get(length, 0)
+            end = at + places.get(length, 0)
             # it is the last thing as a rule
             tiff[at:end] = bytes(end - at if end < len(tiff) else 0)
-    return block[: len(block) - len(block.removeprefix(_PREFIX))] + bytes(tiff)
+    return prefix + bytes(tiff)
 
 
 def put_in_jpeg(block: bytes, jpeg: bytes) -> bytes:

@@ -276,25 +276,24 @@ def format_of(path: PathLike) -> Format:
     return kind
 
 
-def save_options(path: PathLike, *, quality: int | None, lossless: bool) -> dict[str, Any]:
+def save_options(path: PathLike, options: WriteOptions) -> dict[str, Any]:
     """The keywords of the saver for a file of this name.
 
     Raises: ArgumentError for what the format does not offer.
     """
     kind = format_of(path)
-    WriteOptions(quality=quality, lossless=lossless)  # checks them
-    if quality is not None and kind.losses == "never":
+    if options.quality is not None and kind.losses == "never":
         raise ArgumentError(
             f"{path}: {kind.name} is lossless and has no quality; use .jpg, .webp or .avif"
         )
-    if lossless and kind.losses == "always":
+    if options.lossless and kind.losses == "always":
         raise ArgumentError(f"{path}: {kind.name} cannot be lossless; use .png, .webp or .tif")
-    chosen = {} if quality is None else {"Q": int(quality)}
-    return {
-        **kind.options,
-        **chosen,
-        **({"lossless": True} if lossless and kind.losses == "optional" else {}),
-    }
+    keywords = dict(kind.options)
+    if options.quality is not None:
+        keywords["Q"] = int(options.quality)
+    if options.lossless and kind.losses == "optional":
+        keywords["lossless"] = True
+    return keywords
 
 
 def check_writable(

@@ -80,7 +80,7 @@ def read_metadata(
 
     What is damaged or absurdly large is logged. swapped: x and y.
     """
-    blocks: dict[str, Any] = dict.fromkeys(_BLOCKS)
+    blocks: dict[str, Any] = {}
     for name, (field, _, limit) in _BLOCKS.items():
         block = libvips.get_field(image, field)
         blocks[name] = block if block and _fits(block, name, path, limit) else None
@@ -163,15 +163,11 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
 
 def _fits(block: bytes, name: str, path: Path, limit: int | None = None) -> bool:
     _, called, most = _BLOCKS[name]
-    if len(block) > (limit or most):
-        _LOGGER.warning(
-            "%s: %s left out: its %d bytes exceed the limit of %d",
-            path,
-            called,
-            len(block),
-            limit or most,
-        )
-    return len(block) <= (limit or most)
+    most = limit or most
+    if len(block) > most:
+        says = "%s: %s left out: its %d bytes exceed the limit of %d"
+        _LOGGER.warning(says, path, called, len(block), most)
+    return len(block) <= most
 
 
 def _profile_fits(profile: bytes, channels: int, path: Path) -> bool:

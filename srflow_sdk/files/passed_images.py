@@ -30,16 +30,14 @@ EncodedImage = PathLike | bytes | BinaryIO
 AnyImage = InMemoryImage | Tensor | EncodedImage
 
 
-def load_image(
-    image: AnyImage, *, layout: Layout = "hwc", max_pixels: int = MAX_PIXELS
-) -> tuple[NDArray[Any], ImageKind]:
+def load_image(image: AnyImage, *, layout: Layout = "hwc") -> tuple[NDArray[Any], ImageKind]:
     """An image's pixels, H×W×channels, and its kind.
 
     A file is read as an 8-bit PIL image, upright.
     """
-    with as_path_or_picture(image, max_pixels=max_pixels) as source:
+    with as_path_or_picture(image) as source:
         if isinstance(source, (str, os.PathLike)):
-            file = read_image(file_path("image", source), max_pixels=max_pixels)
+            file = read_image(file_path("image", source))
             if file.pixels.dtype != np.uint8:
                 fix = "upscale it into a file: upscaler.upscale_file(path, target)"
                 raise ImageError(

@@ -154,7 +154,10 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         if self._decoded_whole:
             image = _open_by_libvips(source, access="random")
         with _errors_in_one_line(path, source.stamp):
-            upright = _decode(image, path, source.kind).autorot()
+            upright = image
+            if source.kind.pillow or source.kind.decoders:
+                upright = _decode(image, path, source.kind)
+            upright = upright.autorot()
             converted = False
             if not raw:
                 upright, converted = _convert(upright)
@@ -176,12 +179,11 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         self._region: Any = None
         self._row = 0
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def close(self, *_: object) -> None:
         """Release the file. Closing twice is harmless."""
         self._image = self._region = None
+
+    __exit__ = close
 
     def sha256(self) -> str:
         """The sha256 of the file's bytes, in 64 hexadecimal digits.

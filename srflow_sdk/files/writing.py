@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import tiff
-from srflow_sdk.files.formats import PathLike, check_writable, format_of, save_options
+from srflow_sdk.files.formats import (
+    PathLike,
+    WriteOptions,
+    check_writable,
+    format_of,
+    save_options,
+)
 from srflow_sdk.files.metadata import Metadata, attach
 from srflow_sdk.files.provenance import Provenance, add_provenance, remove_stale
 from srflow_sdk.files.reading import RAW_DTYPES
@@ -80,8 +86,7 @@ def write_image(
         dtype=hwc.dtype,
         metadata=metadata,
         provenance=provenance,
-        quality=quality,
-        lossless=lossless,
+        options=WriteOptions(quality=quality, lossless=lossless),
     ) as writer:
         writer.write_rows(hwc)
 
@@ -105,13 +110,12 @@ class ImageWriter:
         dtype: np.dtype[Any] | type,
         metadata: Metadata | None = None,
         provenance: Provenance | None = None,
-        quality: int | None = None,
-        lossless: bool = False,
+        options: WriteOptions = WriteOptions(),  # noqa: B008, frozen
         raw: bool = False,
     ) -> None:
         libvips.start_threads()
         self._target = Path(target)
-        self._options = save_options(self._target, quality=quality, lossless=lossless)
+        self._options = save_options(self._target, options)
         self._format = format_of(self._target)
         self._dtype = np.dtype(dtype)
         self._raw = raw
@@ -171,23 +175,7 @@ class ImageWriter:
             self.finish()
 
     def write_rows(self, rows: NDArray[Any]) -> None:
-        """Write the next rows, h×width×channels.
-
-        Raises: ArgumentError; ImageError once the encoder has failed.
-        """
-        if self._thread is None or self._finished:
-            raise ArgumentError(
-                f"{self._target}: rows can only be written inside the with-block, before finish()"
-            )
-        if rows.ndim != 3 or rows.shape[1:] != self._shape[1:] or rows.dtype != self._dtype:
-            raise ArgumentError(
-                f"{self._target}: rows of {rows.dtype} {rows.shape} do not fit {self._dtype} "
-                f"h×{self._shape[1]}×{self._shape[2]}"
-            )
-        if self._rows + len(rows) > self._shape[0]:
-            raise ArgumentError(
-                f"{self._target}: more rows were written than the image's {self._shape[0]}"
-            )
+        """Write the next rows, h×width×channels. Raises: ImageError once the encoder has failed."""
         step = max(1, _CHUNK_BYTES // (self._shape[1] * self._shape[2] * self._dtype.itemsize))
         for start in range(0, len(rows), step):
             stored = rows[start : start + step]

@@ -10,7 +10,6 @@ no larger than tau is decoded as it was.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Collection as Set, Mapping
 from contextlib import ExitStack
@@ -29,7 +28,7 @@ from srflow_sdk.drawing.file_upscaling import (
     record_provenance,
 )
 from srflow_sdk.drawing.inverting import opaque_image, reduced_image, round_trip_halo
-from srflow_sdk.drawing.options import DrawOptions, Progress, part_progress
+from srflow_sdk.drawing.options import DrawOptions, part_progress
 from srflow_sdk.drawing.painter import Painter
 from srflow_sdk.encoding import EncodedPicture
 from srflow_sdk.errors import ArgumentError
@@ -127,8 +126,14 @@ def restore_pixels(
         colours, their_kind = opaque_image(pixels, kind, painter.manifest)
         small = reduced_image(colours, painter.manifest)
         passes = [part_progress(number, 3, options.progress) for number in range(3)]
-        encoded = encode_for_round_trip(
-            small, their_kind, painter, progress=passes[0], cancel=options.cancel
+        encoded = EncodedPicture(
+            small,
+            their_kind,
+            painter,
+            memory_budget=None,
+            halo=round_trip_halo(painter.manifest),
+            progress=passes[0],
+            cancel=options.cancel,
         )
         latents = encoded.invert(colours, their_kind, progress=passes[1], cancel=options.cancel)
         latents = limit_latents(latents, decision.taus, over=decision.over)
@@ -142,24 +147,6 @@ def restore_pixels(
             picture = np.concatenate([picture, pixels[..., -1:]], axis=2)
             picture[hidden] = pixels[hidden]
         return picture, decision.why
-
-
-def encode_for_round_trip(
-    lr: Pixels,
-    kind: ImageKind,
-    painter: Painter,
-    *,
-    progress: Progress | None,
-    cancel: threading.Event | None,
-) -> EncodedPicture:
-    """Encode an LR image in tiles that do for inverting and for drawing.
-
-    As many are kept as memory allows.
-    """
-    halo = round_trip_halo(painter.manifest)
-    return EncodedPicture(
-        lr, kind, painter, memory_budget=None, halo=halo, progress=progress, cancel=cancel
-    )
 
 
 def restore_file(
@@ -201,7 +188,7 @@ def make_file(
             raise ArgumentError(
                 f"{path} is the {what} and would be overwritten by the result; name another output"
             )
-    save_options(output, quality=writing.quality, lossless=writing.lossless)  # before any work
+    save_options(output, writing)  # before any work
     with memory_errors_typed(f"while making {output}; use smaller pictures"), ExitStack() as stack:
         most = writing.max_pixels
         readers = {

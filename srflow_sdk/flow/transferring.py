@@ -18,11 +18,12 @@ from srflow_sdk.drawing.file_upscaling import FileResult
 from srflow_sdk.drawing.inverting import reduced_image, round_trip_halo
 from srflow_sdk.drawing.options import DrawOptions, part_progress
 from srflow_sdk.drawing.painter import Painter
+from srflow_sdk.encoding import EncodedPicture
 from srflow_sdk.errors import ImageError
 from srflow_sdk.files import ImageReader, WriteOptions
 from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.flow.options import Blend, TransferOptions
-from srflow_sdk.flow.restoring import encode_for_round_trip, make_file
+from srflow_sdk.flow.restoring import make_file
 from srflow_sdk.geometry.tiles import padded_size
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
@@ -248,8 +249,15 @@ def _draw_content(
     small = _reduce(before, pasted, target, lr, conversion, options.blend, manifest)
     passes = [part_progress(number, 3, options.progress) for number in range(3)]
     unit_kind = ImageKind(channels=kind.channels, dtype=FLOAT32)
-    encoded = encode_for_round_trip(
-        small, unit_kind, painter, progress=passes[0], cancel=options.cancel
+    halo = round_trip_halo(manifest)
+    encoded = EncodedPicture(
+        small,
+        unit_kind,
+        painter,
+        memory_budget=None,
+        halo=halo,
+        progress=passes[0],
+        cancel=options.cancel,
     )
     large, large_kind = unpacked(_to_network(pasted, target, conversion))
     latents = encoded.invert(large, large_kind, progress=passes[1], cancel=options.cancel)
@@ -259,7 +267,7 @@ def _draw_content(
     decoding = DrawOptions(tau=1.0, progress=passes[2], cancel=options.cancel)
     srgb = encoded.decode(latents, decoding)[..., : kind.colours]
     padded = (padded_size(side, manifest.size_multiple) for side in small.shape[:2])
-    tile = painter.choose_core(*padded, halo=round_trip_halo(manifest))
+    tile = painter.choose_core(*padded, halo=halo)
     if conversion is None:
         return srgb, tile
     # Colours outside sRGB bypass the network.

@@ -189,7 +189,7 @@ class Latents:
         taus = level_taus(tau, self.levels)
         one_of("over", over, Collection)
         seed = whole("seed", seed, least=0, most=(1 << 64) - 1)
-        mask = None if where is None else self._mask("where", where)
+        mask = None if where is None else self._mask(where)
 
         def apply(level: int, source: _Level, target: _Level) -> None:
             size = arrays.picture_positions(level, height=self.height, width=self.width)
@@ -268,13 +268,13 @@ class Latents:
             parts.append(f"{bits:.3f} bits per dimension")
         return f"Latents({', '.join(parts)})"
 
-    def _mask(self, name: str, mask: object) -> NDArray[np.bool_]:
+    def _mask(self, mask: object) -> NDArray[np.bool_]:
         """A boolean H×W array. Raises: ArgumentError."""
         array = np.asarray(mask)
         if array.dtype != np.bool_ or array.shape != (self.height, self.width):
             size = "×".join(map(str, array.shape)) or "a single value"
             raise ArgumentError(
-                f"{name} is {size} of {array.dtype}; it must be boolean, as {name} > 127 is, and "
+                f"where is {size} of {array.dtype}; it must be boolean, as where > 127 is, and "
                 f"of the HR picture's {self.height}×{self.width}"
             )
         return array

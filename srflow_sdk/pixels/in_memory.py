@@ -233,12 +233,13 @@ def _from_pil(image: Image.Image) -> tuple[Pixels, ImageKind]:
     info = {name: image.info[name] for name in kept if name in image.info}
     pixels = np.asarray(converted)
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    about: dict[str, Any] = {
-        "icc_profile": info.get("icc_profile"),
-        "pil_mode": converted.mode,
-        "info": info,
-    }
-    return pixels, ImageKind(channels=pixels.shape[2], dtype=pixels.dtype, **about)
+    return pixels, ImageKind(
+        channels=pixels.shape[2],
+        dtype=pixels.dtype,
+        icc_profile=info.get("icc_profile"),
+        pil_mode=converted.mode,
+        info=info,
+    )
 
 
 def _in_known_mode(image: Image.Image) -> Image.Image:
@@ -298,8 +299,8 @@ def _from_array(
     native = np.asarray(array).astype(
         np.float32 if double else array.dtype.newbyteorder("="), copy=False
     )
-    hwc = native[..., None] if native.ndim == 2 else native
     flat = native.ndim == 2
+    hwc = native[..., None] if flat else native
     return hwc, ImageKind(
         channels=hwc.shape[2], dtype=hwc.dtype, flat=flat, double=double, layout=layout
     )

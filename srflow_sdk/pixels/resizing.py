@@ -92,9 +92,6 @@ class RowReducer:
             complete.append(self._sums.popleft())
             self._given += 1
         rows = np.stack(complete) if complete else np.empty((0, *band.shape[1:]), np.float32)
-        return self._narrow(rows)
-
-    def _narrow(self, rows: Floats) -> Floats:
         start, weights = self._across
         result = np.zeros((len(rows), len(start), rows.shape[2]), np.float32)
         for tap in range(weights.shape[1]):

@@ -45,6 +45,7 @@ CAN_RETURN_MEMORY = _TRIM is not None
 # drop.
 _VERSION_1 = (["memory.limit_in_bytes"], "memory.usage_in_bytes", "total_inactive_file")
 _VERSION_2 = (["memory.max", "memory.high"], "memory.current", "inactive_file")
+_RENDERERS = Path("/dev/dri"), "renderD*"  # the device files of GPUs, on Linux
 # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_*
 _MAJOR = 75
 _MINOR = 76
@@ -158,6 +159,12 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> str | None:
             or None
         )
     return None
+
+
+def has_renderer() -> bool:
+    """True if there may be a GPU: on Linux, if one has a device file."""
+    folder, names = _RENDERERS
+    return sys.platform != "linux" or any(folder.glob(names))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,13 +123,7 @@ def replacing(target: Path) -> Iterator[int]:
     check_replaceable(target)
     target = real_path(target) if target.is_symlink() else target
     part = target.parent / f"{_stem(target)}.{secrets.token_hex(4)}.part"
-    flags = (
-        os.O_RDWR
-        | os.O_CREAT
-        | os.O_EXCL
-        | getattr(os, "O_BINARY", 0)
-        | getattr(os, "O_CLOEXEC", 0)
-    )
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     descriptor = os.open(part, flags, 0o666)
     try:
         lock(descriptor)

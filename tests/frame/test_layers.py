@@ -31,7 +31,7 @@ LAYERS = [
     {"engine"},
     {"upscaler"},
     {"aio", "clips"},
-    {"ray", "triton", "_serving", "__main__"},
+    {"ray", "triton", "__main__"},
     {"__init__"},
 ]
 # the base of every house's
@@ -46,7 +46,6 @@ HOUSES = {  # each with the folder it lies in, and with those it may import
 LAZY = {  # modules of the runtime that name an application, to import it when it is used
     "srflow_sdk": "srflow_apps.batch",
     "srflow_sdk.__main__": "srflow_apps.commands",
-    "srflow_sdk._serving.triton_model": "srflow_apps.serving",
     "srflow_sdk.ray": "srflow_apps.batch",
     "srflow_sdk.triton": "srflow_apps.serving",
 }

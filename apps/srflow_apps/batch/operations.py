@@ -193,6 +193,8 @@ class Upscaling(Operation):
         scale, _, _ = self.options.output_of(manifest, height=size[1], width=size[0])
         sample = number if self.interval is None else self.sample
         fields = self.options.provenance_fields(manifest, sample=sample, scale=scale)
+        if self.interval is None:
+            return fields
         return {**fields, **interval_fields(manifest, self.interval, number - self.sample)}
 
     def describe(self, manifest: Manifest) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from srflow_sdk._checks import flag, one_of, whole
 from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
 from srflow_sdk.files import MAX_PIXELS, READABLE, UNREAD, WRITABLE, check_writable, read_provenance
 from srflow_sdk.files.animations import Animation
-from srflow_sdk.files.formats import format_of, save_options
+from srflow_sdk.files.formats import WriteOptions, format_of, save_options
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.geometry.tiles import TileSize
 from srflow_sdk.model.bundle import Bundle
@@ -170,13 +170,14 @@ def _check_request(
 
 def _check_formats(jobs: Sequence[Job], files: FileChoices) -> None:
     """Raises: ArgumentError for pictures' names that do not go with the options."""
+    options = WriteOptions(quality=files.quality, lossless=files.lossless)
     pictures = (target for job in jobs if job.animation is None for target in job.targets)
     for target in {target.suffix: target for target in pictures}.values():
         if files.format is not None and format_of(target) is not format_of(f"a.{files.format}"):
             raise ArgumentError(
                 f"{target} and --format {files.format} are two formats; leave --format out"
             )
-        save_options(target, quality=files.quality, lossless=files.lossless)
+        save_options(target, options)
 
 
 def part_of(name: PurePosixPath, parts: int) -> int:

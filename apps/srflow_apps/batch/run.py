@@ -324,7 +324,7 @@ def upscale_folder(
             hear(file)
         if ray is None:
             plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
-            plan.models.upscaler.engine.check_open()  # or every file would fail
+            plan.models.upscaler.engine.painter.check_open()  # or every file would fail
         elif not plan.bundles[0].manifest.files:
             raise ArgumentError(
                 "upscaler is a server's, and Ray's machines need the model's files: leave out ray"

@@ -69,10 +69,10 @@ class LivePhoto:
         """
         lr = self._lr
         if self._painter.backend.window_limits is not None:
-            side = min(side, self._painter.choose_core(lr.padded_height, lr.padded_width) or side)
+            side = min(side, self._painter.choose_core(*lr.network_size) or side)
         left, top = place or ((self.width - side) // 2, (self.height - side) // 2)
-        (top, height), (above, seen_height) = self._place_side(top, side, lr.padded_height)
-        (left, width), (before, seen_width) = self._place_side(left, side, lr.padded_width)
+        (top, height), (above, seen_height) = self._place_side(top, side, lr.network_size[0])
+        (left, width), (before, seen_width) = self._place_side(left, side, lr.network_size[1])
         core = Window(top=top, left=left, height=height, width=width)
         tile = Tile(
             core=core, window=Window(top=above, left=before, height=seen_height, width=seen_width)

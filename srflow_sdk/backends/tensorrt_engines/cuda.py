@@ -40,16 +40,16 @@ class Launch:
     arguments: tuple[int, ...]
 
 
+@dataclass(frozen=True, eq=False)
 class CudaGpu:
     """A GPU, by its number among those that CUDA shows.
 
     Thread-safe; threads use it inside :meth:`current`.
     """
 
-    def __init__(self, runtime: Any, driver: Any, number: int) -> None:
-        self._runtime = runtime
-        self._driver = driver
-        self.number = number
+    _runtime: Any
+    _driver: Any
+    number: int
 
     @classmethod
     def open(cls, number: int = 0) -> CudaGpu:
@@ -140,18 +140,22 @@ class CudaGpu:
         raise OutOfMemoryError(reason) if status.name in _OUT_OF_MEMORY else DeviceError(reason)
 
 
+@dataclass(frozen=True, eq=False)
 class Stream:
     """A queue of work on a GPU.
 
     Made by :meth:`CudaGpu.new_stream`; used by one thread at a time.
     """
 
-    def __init__(self, gpu: CudaGpu, runtime: Any, handle: Any, event: Any) -> None:
-        self._gpu = gpu
-        self._runtime = runtime
-        self._handle = handle
-        self._event = event
-        self.handle = int(handle)  # as TensorRT takes it
+    _gpu: CudaGpu
+    _runtime: Any
+    _handle: Any
+    _event: Any
+
+    @property
+    def handle(self) -> int:
+        """The handle as TensorRT takes it."""
+        return int(self._handle)
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
         """Call a function of CUDA's runtime whose last argument is the stream."""

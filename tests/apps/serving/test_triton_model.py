@@ -242,12 +242,7 @@ def test_errors_reach_the_client_with_their_code(
     assert "ZeroDivisionError: nobody thought of this" in caplog.text
 
 
-# in repositories of earlier versions
-FORMER = "from srflow_sdk._serving.triton_model import TritonPythonModel"
-
-
-@pytest.mark.parametrize("text", [FORMER, MODEL_PY], ids=["former", "today"])
-def test_a_model_py_finds_the_model(text: str) -> None:
+def test_a_repositorys_model_py_finds_the_model() -> None:
     names: dict[str, object] = {}
-    exec(compile(text, "model.py", "exec"), names)
+    exec(compile(MODEL_PY, "model.py", "exec"), names)
     assert names["TritonPythonModel"] is TritonPythonModel

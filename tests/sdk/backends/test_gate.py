@@ -67,10 +67,7 @@ def test_values_that_are_not_finite_disagree_unless_the_network_makes_them(
         ([{"tau": 0.0, "own_db": 25.0}, {"tau": 0.8, "own_db": 44.0}], None),
         ([{"tau": 0.0, "own_db": 44.0}], "at least 34"),
         ([{"tau": 1.0, "own_db": 25.0}], "at least 38"),  # above the default
-        (
-            [{"tau": 0.0, "own_db": None}, {"tau": 0.0, "own_db": -200.0}, {"own_db": 25.0}],
-            "at least 38",
-        ),
+        ([{"tau": 0.0, "own_db": None}, {"tau": 0.0, "own_db": -200.0}], "at least 38"),
     ],
 )
 def test_a_network_that_multiplies_rounding_is_held_to_what_its_export_recorded(

@@ -1,1 +1,0 @@
-"""Where model repositories of earlier versions look for what serves them."""
