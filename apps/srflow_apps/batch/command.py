@@ -246,7 +246,8 @@ def _run(plan: Plan, display: Display, files: FileChoices, machine: MachineChoic
         )
         if stopped := result.interrupted or result.disk_full or result.server_lost:
             display.say(_how_to_continue(result, on_ray=cluster is not None))
-        write_report(plan, result)
+        if files.report is not None:
+            write_report(plan, result, files.report)
         if result.interrupted:
             sys.exit(exit_status(interrupts.number))
     if not stopped and (result.total > 1 or result.count("skipped")):

@@ -70,7 +70,6 @@ class Plan:
     models: Models
     inputs: Inputs = field(default_factory=Inputs)
     tile: TileSize = "auto"
-    report: Path | None = None
 
     @property
     def bundles(self) -> list[Bundle]:
@@ -137,7 +136,6 @@ def make_plan(
         models=Models(bundles, operation.scale, max_pixels=max_pixels),
         inputs=listing,
         tile=tile,
-        report=files.report,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any, get_args
 
 from srflow_apps.batch.models import digest
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.plan import Plan
 from srflow_apps.batch.results import FolderFile, FolderResult, Status
-from srflow_apps.batch.storage import folders_for, remove_leftovers, show_names, write_locally
+from srflow_apps.batch.storage import prepare_folders, show_names, write_locally
 from srflow_sdk import __version__
 from srflow_sdk.errors import ImageError
 from srflow_sdk.model.model_choice import BY_PICTURE
@@ -79,16 +80,11 @@ def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
     }
 
 
-def write_report(plan: Plan, result: FolderResult) -> None:
-    """Write the report of a batch, if it is to have one, completely or not at all. Raises:
-    ImageError.
-    """
-    if (path := plan.report) is None:
-        return
+def write_report(plan: Plan, result: FolderResult, path: Path) -> None:
+    """Write the report of a batch, completely or not at all. Raises: ImageError."""
     report = batch_report(plan, result)
-    remove_leftovers([path])
     try:
-        with folders_for([path]), write_locally([path]) as (local,):
+        with prepare_folders([path]), write_locally([path]) as (local,):
             write_atomically(local, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
     except OSError as error:
         raise ImageError(

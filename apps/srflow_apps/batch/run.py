@@ -29,7 +29,7 @@ from srflow_apps.batch.results import (
     ServerLostError,
     Take,
 )
-from srflow_apps.batch.storage import UrlPath, as_path, folders_for, remove_leftovers
+from srflow_apps.batch.storage import UrlPath, as_path, prepare_folders
 from srflow_sdk._checks import file_path, keywords_of
 from srflow_sdk.drawing.options import DrawOptions, Progress
 from srflow_sdk.errors import ArgumentError
@@ -122,9 +122,8 @@ def run_plan(
         if file.server_lost:
             raise ServerLostError
 
-    # before any job: others write there, too
-    with folders_for(targets, alone=len(plan.jobs) == plan.total):
-        remove_leftovers(targets)
+    # all before any job: others write there, too
+    with prepare_folders(targets, alone=len(plan.jobs) == plan.total):
         try:
             if cluster is None:
                 _run_in_threads(plan, take=take, on_progress=on_progress, check=check)
@@ -136,7 +135,6 @@ def run_plan(
             disk_full = True
         except ServerLostError:
             server_lost = True
-        remove_leftovers(targets)  # of workers that died
     files = (*plan.inputs.refused, *(done[number] for number in sorted(done)))
     return FolderResult(
         files=files,
@@ -280,6 +278,17 @@ def upscale_folder(
         raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
     hear = on_file or (lambda _: None)
     cancelled = draw.cancel or threading.Event()
+    files = FileChoices(
+        recursive=recursive,
+        name=name,
+        format=format,
+        quality=quality,
+        lossless=lossless,
+        resume=resume,
+        overwrite=overwrite,
+        shard=shard,
+        report=None if report is None else _path("report", report),
+    )
     cluster = None
     with contextlib.ExitStack() as stack:
         plan = make_plan(
@@ -289,17 +298,7 @@ def upscale_folder(
             _paths(inputs),
             f"{_path('output', output, 'a directory')}/",
             bundles_of() if given is None else list(given.engine.bundles.values()),
-            files=FileChoices(
-                recursive=recursive,
-                name=name,
-                format=format,
-                quality=quality,
-                lossless=lossless,
-                resume=resume,
-                overwrite=overwrite,
-                shard=shard,
-                report=None if report is None else _path("report", report),
-            ),
+            files=files,
             samples=samples,
             max_pixels=max_pixels,
             tile="auto" if given is None else given.engine.tile,
@@ -334,7 +333,8 @@ def upscale_folder(
         result = run_plan(
             plan, on_progress=on_progress, on_result=on_result, check=check, cluster=cluster
         )
-        write_report(plan, result)
+        if files.report is not None:
+            write_report(plan, result, files.report)
     if result.interrupted and not cancelled.is_set():
         raise KeyboardInterrupt  # now that everything is in order
     return result

@@ -194,17 +194,16 @@ def put(local: Path, path: UrlPath) -> None:
 
 
 @contextlib.contextmanager
-def folders_for(targets: Iterable[Path], *, alone: bool = True) -> Iterator[None]:
-    """Make the folders of targets, those on this machine; after the block new ones go if nothing is
-    in them.
+def prepare_folders(targets: Iterable[Path], *, alone: bool = True) -> Iterator[None]:
+    """Make the folders of local targets; after the block new ones go if nothing is in them. What
+    killed runs left of the targets goes, too.
 
     alone: nobody else may be about to write into them, or they stay. Raises: ImageError.
     """
     made = list[Path]()
+    local = [target for target in targets if not isinstance(target, UrlPath)]
     try:
-        for folder in dict.fromkeys(
-            target.parent for target in targets if not isinstance(target, UrlPath)
-        ):
+        for folder in dict.fromkeys(target.parent for target in local):
             made += [
                 place for place in (*reversed(folder.parents), folder) if not os.path.lexists(place)
             ]
@@ -214,18 +213,13 @@ def folders_for(targets: Iterable[Path], *, alone: bool = True) -> Iterator[None
                 raise ImageError(
                     f"the directory {folder} cannot be created: {error.strerror or error}"
                 ) from error
+        local_files.remove_stale_parts(*local)
         yield
+        local_files.remove_stale_parts(*local)  # of workers that died in the block
     finally:
         for folder in reversed(made) if alone else ():
             with contextlib.suppress(OSError):
                 folder.rmdir()
-
-
-def remove_leftovers(targets: Iterable[Path]) -> None:
-    """Delete the parts of these targets that killed runs left on this machine's disks."""
-    local_files.remove_stale_parts(
-        *(target for target in targets if not isinstance(target, UrlPath))
-    )
 
 
 @contextlib.contextmanager
@@ -233,9 +227,11 @@ def read_locally(path: Path) -> Iterator[Path]:
     """A local file with this content and the same bare name, while the block runs. Its ImageErrors
     name the path.
     """
-    with _local([path]) as (local,):
-        if isinstance(path, UrlPath):
-            fetch(path, local)
+    if not isinstance(path, UrlPath):
+        yield path
+        return
+    with _stand_for([path]) as (local,):
+        fetch(path, local)
         yield local
 
 
@@ -244,7 +240,10 @@ def write_locally(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
     """Local paths to write, with the same bare names. URLs appear, each whole, if the block ends
     without an error.
     """
-    with _local(targets) as written:
+    if not any(isinstance(target, UrlPath) for target in targets):
+        yield targets
+        return
+    with _stand_for(targets) as written:
         yield written
         for local, target in zip(written, targets, strict=True):
             if isinstance(target, UrlPath):
@@ -252,13 +251,10 @@ def write_locally(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
 
 
 @contextlib.contextmanager
-def _local(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
+def _stand_for(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
     """The paths, with files in a temporary folder for URLs, into which a store that was left may
     still write.
     """
-    if not any(isinstance(path, UrlPath) for path in paths):
-        yield paths
-        return
     with tempfile.TemporaryDirectory(prefix="srflow-", ignore_cleanup_errors=True) as folder:
         local = [Path(folder) / path.name if isinstance(path, UrlPath) else path for path in paths]
         with show_files_as(
