@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from srflow_apps.batch.run import BatchProgress
 from srflow_apps.batch.storage import show_names
 from srflow_apps.commands.base_command import abandon, write_error
 from srflow_sdk.plain_text import printable
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from srflow_apps.batch.results import FolderFile
-    from srflow_apps.batch.run import BatchProgress
 
 FIRST_AFTER_S = 2.0
 THEN_EVERY_S = 10.0
 _MEASURING = logging.getLogger("srflow_sdk.backends.ways")  # takes seconds, so people are told
 # columns of a line that are not the file's name: "[100/200] … tile 10/24, 99%, about 00:10:00 left"
 _BESIDES_NAME = 52
+_ALONE = 1_000_000  # parts of one input, of which each tile is some
 
 
 class Display(logging.Handler):
@@ -75,13 +76,15 @@ class Display(logging.Handler):
                 self._warnings.add(line)
                 self.say(line)
 
-    def begin(self, names: Sequence[str], measure: Callable[[], BatchProgress]) -> None:
-        """Show from now on how far the inputs of these names are. measure: tells how much work they
-        are.
+    def begin(
+        self, names: Sequence[str], measure: Callable[[], BatchProgress] | None = None
+    ) -> None:
+        """Show from now on how far the inputs of these names are. measure: tells how much work each
+        of several is.
         """
         if names and not self._quiet:
             self._names = names
-            self._pixels = measure()
+            self._pixels = measure() if measure and len(names) > 1 else BatchProgress([_ALONE])
             self._skipped = 0
             self._begun_s = time.monotonic()
             self._next_line_s = self._begun_s + FIRST_AFTER_S

@@ -19,7 +19,7 @@ from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, inte
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.engine import Engine
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ImageError
 from srflow_sdk.files import Provenance, WriteOptions, open_image, read_image
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
@@ -130,29 +130,15 @@ class Operation:
 class Upscaling(Operation):
     """Enlarging, as in :meth:`Upscaler.upscale_file`. options: without `progress` and `cancel`.
 
-    tau_map: a picture, by whose brightness, the mask, H×W in [0, 1], the temperature of every input
-    is multiplied.
-    Raises: ImageError if it cannot be read.
+    tau_map: a picture, by whose brightness, the mask, the temperature of every input is multiplied.
     """
 
     options: DrawOptions = field(default_factory=DrawOptions)
     interval: float | None = None
     tau_map: Path | None = None
-    mask: NDArray[np.float32] | None = field(init=False, default=None)
+    mask: NDArray[np.float32] | None = None
 
     name = UPSCALE
-
-    def __post_init__(self) -> None:
-        if isinstance(self.options.tau, np.ndarray):
-            raise ArgumentError(
-                "tau is a map, which fits one image only; give a number, or use upscale_file"
-            )
-        if self.tau_map is not None:
-            with read_locally(self.tau_map) as path:
-                pixels = to_unit(read_image(path).pixels)
-            vars(self)["mask"] = (
-                pixels[..., 0] if pixels.shape[2] < 3 else luma(pixels[..., :3])[..., 0]
-            )
 
     def check(self, bundle: Bundle) -> None:
         if self.interval is not None:
@@ -228,6 +214,13 @@ class Upscaling(Operation):
         whole = Window(top=0, left=0, height=lr.height, width=lr.width)
         masked: NDArray[np.float32] = self.mask * temperature.within(whole)
         return masked
+
+
+def read_mask(path: Path) -> NDArray[np.float32]:
+    """The brightness of a picture, H×W in [0, 1]. Raises: ImageError."""
+    with read_locally(path) as local:
+        pixels = to_unit(read_image(local).pixels)
+    return pixels[..., 0] if pixels.shape[2] < 3 else luma(pixels[..., :3])[..., 0]
 
 
 @dataclass(frozen=True, kw_only=True)

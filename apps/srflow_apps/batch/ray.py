@@ -146,7 +146,7 @@ class _ClusterRun:
         return [answer for answer, (_, number) in self._doing.items() if number is not None]
 
     def _start_worker(self) -> None:
-        first, *others = self._plan.bundles
+        first, *others = self._plan.models.bundles
         model: str | Path = BY_PICTURE
         if not others:
             model = first.path.stem if first.is_embedded else first.path.resolve()
@@ -155,7 +155,7 @@ class _ClusterRun:
         actor = self._actor_class.remote(
             settings=self._plan.settings,
             model=model,
-            sha256=digest([bundle.manifest for bundle in self._plan.bundles]),
+            sha256=digest([bundle.manifest for bundle in self._plan.models.bundles]),
             folder=None if only_urls else str(Path.cwd()),
             tile=self._plan.tile,
             device=self._cluster.device,
@@ -184,6 +184,8 @@ class _ClusterRun:
             return
         self._idle.append(actor)
         if result is not None and number is not None:  # it is None if the worker was to stop
+            if result.why is not None:
+                self._plan.models.say(result.drawn_by)  # its machine could not
             self._take(number + 1, result)
 
 
@@ -264,8 +266,8 @@ class JobWorker:
                 "machines the same one"
             )
         return Models(
-            bundles,
-            self.settings.operation.scale,
+            bundles=bundles,
+            scale=self.settings.operation.scale,
             max_pixels=self.settings.max_pixels,
             upscaler=Upscaler(
                 bundles,

@@ -25,7 +25,7 @@ def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
     """The record of a batch, as JSON values; settings in which the models differ are null."""
     settings = plan.settings
     upscaler = plan.models.upscaler
-    models = [bundle.manifest for bundle in plan.bundles]
+    models = [bundle.manifest for bundle in plan.models.bundles]
     first, *others = [settings.operation.describe(manifest) for manifest in models]
     same = {
         each: value if all(one[each] == value for one in others) else None

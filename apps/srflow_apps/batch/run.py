@@ -15,7 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from srflow_apps.batch.choices import FileChoices, Format
+import numpy as np
+
+from srflow_apps.batch.choices import FORMATS, FileChoices, Format
 from srflow_apps.batch.jobs import Job, do_job
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import Plan, make_plan
@@ -30,7 +32,7 @@ from srflow_apps.batch.results import (
     Take,
 )
 from srflow_apps.batch.storage import UrlPath, as_path, prepare_folders
-from srflow_sdk._checks import file_path, keywords_of
+from srflow_sdk._checks import file_path, flag, keywords_of, one_of
 from srflow_sdk.drawing.options import DrawOptions, Progress
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, count_pixels
@@ -276,6 +278,20 @@ def upscale_folder(
         raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')
     if on_file is not None and not callable(on_file):
         raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
+    if isinstance(draw.tau, np.ndarray):
+        raise ArgumentError(
+            "tau is a map, which fits one image only; give a number, or use upscale_file"
+        )
+    for option, value in (("recursive", recursive), ("resume", resume), ("overwrite", overwrite)):
+        flag(option, value)
+    one_of("format", format or FORMATS[0], Format)
+    part: object = shard
+    if part is not None and not (
+        isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]
+    ):
+        raise ArgumentError(
+            f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)"
+        )
     hear = on_file or (lambda _: None)
     cancelled = draw.cancel or threading.Event()
     files = FileChoices(
@@ -322,9 +338,9 @@ def upscale_folder(
         for file in plan.inputs.refused:
             hear(file)
         if ray is None:
-            plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
+            plan.models.upscaler = given or stack.enter_context(Upscaler(plan.models.bundles))
             plan.models.upscaler.engine.check_open()  # or every file would fail
-        elif not plan.bundles[0].manifest.files:
+        elif not plan.models.bundles[0].manifest.files:
             raise ArgumentError(
                 "upscaler is a server's, and Ray's machines need the model's files: leave out ray"
             )

@@ -72,11 +72,6 @@ Kept = Mapping[int, tuple[str, str] | None]
 None for a copy."""
 
 
-def is_clip(path: Path) -> bool:
-    """True if the name is a clip's."""
-    return path.suffix.lower() in CLIPS
-
-
 def import_pyav() -> Any:
     """The module `av`. Raises: MissingExtraError."""
     os.environ.setdefault("SVT_LOG", "1")  # or that encoder fills standard error

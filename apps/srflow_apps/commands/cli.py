@@ -5,15 +5,14 @@ statuses.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import click
 
-from srflow_apps.batch.choices import FileChoices, MachineChoices
+from srflow_apps.batch.choices import Choices, FileChoices, MachineChoices
 from srflow_apps.commands.base_command import (
     SETTINGS,
     Command,
@@ -27,9 +26,6 @@ from srflow_sdk import __version__
 from srflow_sdk.drawing.options import DrawOptions, option
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
-
-if TYPE_CHECKING:
-    from srflow_apps.batch.operations import Operation
 
 _ONE_TARGET = ("from_output", "ray", "recursive", "shard")  # what srflow-transfer has no use for
 _OUTPUT = click.Option(
@@ -58,38 +54,6 @@ _INPUTS = click.Argument(
 _ONE_MODEL = "NAME|BUNDLE", "An embedded model, or a bundle.  [default: x4-small]"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Choices:
-    """What was chosen of the options that each command has. options: those of its operation."""
-
-    options: dict[str, Any]
-    output: str | None
-    model: str | None
-    files: FileChoices
-    machine: MachineChoices
-
-    def run(
-        self,
-        operation: Operation,
-        inputs: Sequence[str],
-        *,
-        samples: int = 1,
-        server: str | None = None,
-    ) -> None:
-        from srflow_apps.batch.command import run_command
-
-        run_command(
-            operation,
-            inputs,
-            self.output,
-            model=self.model,
-            files=self.files,
-            machine=self.machine,
-            samples=samples,
-            server=server,
-        )
-
-
 def _make_command(
     name: str,
     options: type[Any],
@@ -102,7 +66,7 @@ def _make_command(
     """Make a command of a function that does an operation to picture files.
 
     Its options are -o, --model, the fields of `options`, FileChoices and MachineChoices, which the
-    function gets as _Choices, and `more`. Of `more` and `arguments`, each is an argument of it.
+    function gets as Choices, and `more`. Of `more` and `arguments`, each is an argument of it.
     model: the metavar and the help. leave: fields without an option.
     """
     parts = {
@@ -118,6 +82,7 @@ def _make_command(
         parts["machine"],
         parts["files"],
     ]
+    names = {part: [str(each.name) for each in flatten(those)] for part, those in parts.items()}
     by_heading = {
         heading: [each for source in sources for each in source.get(heading, ())]
         for heading in HEADINGS
@@ -127,10 +92,10 @@ def _make_command(
         def callback(**values: Any) -> None:
             with exit_statuses():
                 chosen = {
-                    part: {str(each.name): values.pop(str(each.name)) for each in flatten(those)}
-                    for part, those in parts.items()
+                    part: {name: values.pop(name) for name in those}
+                    for part, those in names.items()
                 }
-                choices = _Choices(
+                choices = Choices(
                     options=chosen["options"],
                     output=values.pop("output"),
                     model=values.pop("model"),
@@ -204,7 +169,7 @@ class _UpscaleChoices:
     ("auto|NAME|BUNDLE", "Model; auto: what suits each photo.  [default: auto]"),
     more=options_of(_UpscaleChoices, "Pictures"),
 )
-def upscale(choices: _Choices, *, inputs: tuple[str, ...], **more: Any) -> None:
+def upscale(choices: Choices, *, inputs: tuple[str, ...], **more: Any) -> None:
     """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, animations and
     clips.
 
@@ -236,7 +201,6 @@ def upscale(choices: _Choices, *, inputs: tuple[str, ...], **more: Any) -> None:
     if own.models:
         _list_models()
         return
-    _check_inputs(inputs, files)
     sizes = [value for value in (options["scale"], own.size, own.max_size) if value is not None]
     if len(sizes) > 1:
         raise click.UsageError(
@@ -246,37 +210,26 @@ def upscale(choices: _Choices, *, inputs: tuple[str, ...], **more: Any) -> None:
     if _are_clips(inputs, own):
         from srflow_apps.clips.command import run_clips
 
-        run_clips(
-            inputs,
-            choices.output,
-            draw,
-            own.latents,
-            choices.model,
-            own.codec,
-            files,
-            choices.machine,
-        )
+        run_clips(inputs, choices, draw, latents=own.latents, codec=own.codec)
         return
     if files.from_output is not None:
         _refuse_chosen(*options, "samples", "interval", "size", "max_size", "tau_map")
-    if own.interval is not None and (own.samples > 1 or choices.output == "-"):
-        raise ArgumentError(
-            "--interval writes three files of each input; leave out --samples and -o -"
-        )
     if draw.value_range is not None:
         _refuse("dry_run", "interval", "tau_map", why="with --range")
     if own.tau_map is not None:
         _refuse("resume", why="with --tau-map: outputs do not say with which mask they were made")
     if own.server is not None:
         _refuse("device", "threads", "precision", why="with --server: the server has its own")
-    from srflow_apps.batch.operations import Upscaling
+    from srflow_apps.batch.command import run_command
+    from srflow_apps.batch.operations import Upscaling, read_mask
 
-    upscaling = Upscaling(options=draw, interval=own.interval, tau_map=own.tau_map)
-    choices.run(upscaling, inputs, samples=own.samples, server=own.server)
+    mask = None if own.tau_map is None else read_mask(own.tau_map)
+    upscaling = Upscaling(options=draw, interval=own.interval, tau_map=own.tau_map, mask=mask)
+    run_command(upscaling, inputs, choices, samples=own.samples, server=own.server)
 
 
 @_make_command("srflow-restore", RestoreOptions, _ONE_MODEL)
-def restore(choices: _Choices, *, inputs: tuple[str, ...]) -> None:
+def restore(choices: Choices, *, inputs: tuple[str, ...]) -> None:
     """Remove noise and dots from photos, and from folders of them. Their size stays.
 
     The noise of a camera goes, and so do salt and pepper. Blur, scratches and the blocks of a JPEG
@@ -294,12 +247,12 @@ def restore(choices: _Choices, *, inputs: tuple[str, ...]) -> None:
       srflow-restore photos -o clean --recursive --resume
       srflow-restore --from-output clean.png -o again.png
     """
-    _check_inputs(inputs, choices.files)
     if choices.files.from_output is not None:
         _refuse_chosen(*choices.options)
+    from srflow_apps.batch.command import run_command
     from srflow_apps.batch.operations import Restoring
 
-    choices.run(Restoring(options=RestoreOptions(**choices.options)), inputs)
+    run_command(Restoring(options=RestoreOptions(**choices.options)), inputs, choices)
 
 
 _LR = click.Option(
@@ -318,7 +271,7 @@ _LR = click.Option(
     more={MOST: [_LR]},
     leave=_ONE_TARGET,
 )
-def transfer(choices: _Choices, *, target: Path, source: Path, mask: Path, lr: Path | None) -> None:
+def transfer(choices: Choices, *, target: Path, source: Path, mask: Path, lr: Path | None) -> None:
     """Put what MASK selects of SOURCE into TARGET, and let the model blend it in.
 
     All three have the same size, so move and scale the content in SOURCE to where it is to appear.
@@ -339,7 +292,7 @@ def transfer(choices: _Choices, *, target: Path, source: Path, mask: Path, lr: P
     others = {"source": source, "mask": mask}
     if lr is not None:
         others["lr"] = lr
-    from srflow_apps.batch.command import STANDARD, read_standard_input
+    from srflow_apps.batch.command import STANDARD, read_standard_input, run_command
     from srflow_apps.batch.operations import Transferring
 
     chosen = TransferOptions(**choices.options)  # a wrong one is said before the model is loaded
@@ -357,7 +310,7 @@ def transfer(choices: _Choices, *, target: Path, source: Path, mask: Path, lr: P
         else contextlib.nullcontext() as sent
     ):
         others.update((what, cast("Path", sent)) for what in piped)
-        choices.run(Transferring(options=chosen, **others), [str(target)])
+        run_command(Transferring(options=chosen, **others), [str(target)], choices)
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
@@ -403,10 +356,10 @@ def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
     """True if the inputs are clips, by their names. Raises: ArgumentError for pictures among them,
     and such options.
     """
-    from srflow_apps.clips.files import is_clip
+    from srflow_apps.clips.files import CLIPS
 
     chosen = [f"--{name}" for name in ("latents", "codec") if getattr(own, name) is not None]
-    pictures = [path for path in inputs if not is_clip(Path(path))]
+    pictures = [path for path in inputs if Path(path).suffix.lower() not in CLIPS]
     if len(pictures) == len(inputs) and not chosen:
         return False
     if pictures:
@@ -428,21 +381,6 @@ def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
         *refused, "wrap", "tau_map", "recursive", "shard", "format", "lossless", why="with a clip"
     )
     return True
-
-
-def _check_inputs(inputs: tuple[str, ...], files: FileChoices) -> None:
-    """Fail at once without an input, or if none exists: but a cluster may see others, and a report
-    tells of each.
-    """
-    if not inputs and files.from_output is None:
-        raise click.MissingParameter(param_hint="'INPUT...'", param_type="argument")
-    if "" in inputs:  # such as that of an unset variable
-        raise click.UsageError(
-            'an INPUT is empty; name a file or a folder ("." is the current one)'
-        )
-    for name in inputs:
-        if os.name == "nt" and "*" in name:  # where no name has one; a ? is in \\?\C:, too
-            raise click.UsageError(f"nothing matches {name}")
 
 
 def _refuse_chosen(*names: str) -> None:

@@ -63,14 +63,14 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
         )
         assert lines().pop().startswith("[2/3] b.png, 22%, about "), "what is skipped takes no time"
     with Display() as display:
-        display.begin(["large.png"], lambda: BatchProgress([1000]))
+        display.begin(["large.png"])
         now[0] += 2
         display.show_progress(1, 1, 1000)
         assert lines().pop().startswith("large.png tile 1/1000, about 00:"), (
             "no 0%, which stays for long"
         )
     with Display(quiet=True) as display:
-        display.begin(names, lambda: BatchProgress([1]))
+        display.begin(names)
         now[0] += 99
         display.show_progress(1, 1, 2)
         assert lines() == []

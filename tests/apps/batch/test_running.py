@@ -33,6 +33,7 @@ class Failing:
         self._upscaler = upscaler
         self.engine = self
         self.bundle = upscaler.bundle
+        self.bundles = upscaler.engine.bundles
         self.device = upscaler.device
         self.precision = upscaler.precision
         self._error: BaseException | None = error

@@ -85,8 +85,8 @@ def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["-o", "big.png"], 2, "Missing argument 'INPUT...'"),
-        (["a.png", "-o", ""], 2, "-o is empty"),
+        (["-o", "big.png"], 2, "there are no inputs"),
+        (["a.png", "-o", ""], 2, "is empty; name a file or a folder"),
         (["a.png", "-o", "\x1b[31mbig.bmp"], 2, "\N{REPLACEMENT CHARACTER}[31mbig.bmp"),
         (["a.png", "-o", "a.png"], 2, "would overwrite the input"),
         (["a.png", "-o", "big.bmp"], 2, "the ending of the name sets the format"),
