@@ -61,10 +61,8 @@ class Limits:
     """The tiles and samples that messages can hold.
 
     message_bytes: of requests and answers. tile_pixels, answer_bytes, samples: the server's limits
-    of a request's tile in LR pixels, of an answer, and of the samples in it. scale, multiple, halo:
-    the model's.
-
-    Raises: ArgumentError unless the smallest tile with its halo fits.
+    of a request's tile in LR pixels, of an answer, and of the samples in it. scale, multiple: the
+    model's.
     """
 
     message_bytes: int
@@ -73,27 +71,6 @@ class Limits:
     samples: int
     scale: int
     multiple: int
-    halo: int
-
-    def __post_init__(self) -> None:
-        side = padded_size(MIN_TILE, self.multiple) + 2 * padded_size(self.halo, self.multiple)
-        needed = max(
-            side**2 * max(_REQUEST_BYTES, self._sample_bytes) + ENVELOPE_BYTES, LEAST_MESSAGE_BYTES
-        )
-        if self.message_bytes < needed:
-            raise ArgumentError(
-                f"max_message_bytes is {self.message_bytes:,}; the smallest tile of this model, "
-                f"with its halo {side}×"
-                f"{side} pixels, needs {needed:,}"
-            )
-        if self.pixels < side**2:
-            raise ArgumentError(
-                f"the server takes tiles of at most {self.tile_pixels:,} pixels and answers of "
-                f"{self.answer_bytes:,} "
-                f"bytes; the smallest tile of this model, with its halo, has {side**2:,}: raise "
-                "max_tile_pixels and "
-                "max_answer_bytes in the model's config"
-            )
 
     @property
     def _sample_bytes(self) -> int:
@@ -119,7 +96,8 @@ class Limits:
         it is one tile.
 
         tile: what is asked for. No window has more than :attr:`pixels`: a core that would need more
-        becomes smaller. With "auto" it is as large as possible, up to 512 pixels.
+        becomes smaller, down to the smallest that there is. With "auto" it is as large as possible,
+        up to 512 pixels.
         """
         multiple = self.multiple
         most = self.pixels
@@ -178,7 +156,6 @@ class Server:
                 samples=options.max_samples,
                 scale=self.manifest.scale,
                 multiple=self.manifest.size_multiple,
-                halo=self.manifest.halo,
             )
         except NotThereError as error:
             self.close()
@@ -320,29 +297,11 @@ class RemotePainter(Painter):
         super().__init__(bundle, _ServerBackend(server), tile)
         self._server = server
         self._limits = server.limits
-        self._told = False
 
     def choose_core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
         self.check_open()
         halo = self.manifest.halo if halo is None else halo
-        core = self._limits.core(self._tile, height=height, width=width, halo=halo)
-        asked = min(height, width) if self._tile is None else self._tile
-        if (
-            core is not None
-            and asked != "auto"
-            and core < min(asked, height, width)
-            and not self._told
-        ):
-            self._told = True
-            _log.warning(
-                "%s do not fit messages of %d bytes, or are more than the server takes; continuing "
-                "with tiles of %d "
-                "pixels",
-                "whole pictures of this size" if self._tile is None else f"tiles of {asked} pixels",
-                self._limits.message_bytes,
-                core,
-            )
-        return core
+        return self._limits.core(self._tile, height=height, width=width, halo=halo)
 
     def conditioning_budget(self, asked: int | None = None) -> int:
         return 0
@@ -454,7 +413,7 @@ class RemoteUpscaler(Upscaler):
             one that suits it, as :class:`Upscaler` does, of the embedded models that the server has
             ("srflow_upscale-x4-small" …); everything with "srflow_upscale" if it has none.
         tile: As for :class:`Upscaler`, but "auto" takes the largest that fits a message, up to 512
-            pixels, and one that does not fit becomes smaller, with one warning.
+            pixels, and one that does not fit becomes smaller.
         max_message_bytes: No request or answer is larger; what is beyond it is not read. Several
             samples are asked for at a time as far as they fit.
         timeout: Seconds that the server may take for one tile, to the last byte of its answer.
