@@ -67,16 +67,10 @@ class Operation:
         return getattr(self.options, "value_range", None) is not None
 
     def select_bundles(self, bundles: Sequence[Bundle]) -> list[Bundle]:
-        """Those of the models that inputs may need, that for clean ones first. Raises: as
-        :meth:`check`.
+        """Those of the models that inputs may need, that for clean ones first. Raises:
+        ArgumentError, BundleError if one cannot do it to any picture.
         """
-        selected = bundles_for(bundles, self.scale)[: 1 if self.raw else None]
-        for bundle in selected:
-            self.check(bundle)
-        return selected
-
-    def check(self, bundle: Bundle) -> None:
-        """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
+        raise NotImplementedError
 
     def name_fields(self, manifest: Manifest) -> dict[str, Any]:
         """What names of outputs may tell of the options: None for what is not one number for all
@@ -140,9 +134,12 @@ class Upscaling(Operation):
 
     name = UPSCALE
 
-    def check(self, bundle: Bundle) -> None:
+    def select_bundles(self, bundles: Sequence[Bundle]) -> list[Bundle]:
+        selected = bundles_for(bundles, self.scale)[: 1 if self.raw else None]
         if self.interval is not None:
-            self.options.band(bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
+            for bundle in selected:
+                self.options.band(bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
+        return selected
 
     def name_fields(self, manifest: Manifest) -> dict[str, Any]:
         scale = self.options.scale
@@ -234,8 +231,9 @@ class Restoring(Operation):
     def name_fields(self, manifest: Manifest) -> dict[str, Any]:
         return {"tau": self.options.number, "suffix": "restored"}
 
-    def check(self, bundle: Bundle) -> None:
-        check_inverts(bundle)
+    def select_bundles(self, bundles: Sequence[Bundle]) -> list[Bundle]:
+        check_inverts(bundles[0])
+        return [bundles[0]]
 
     def from_recipe(self, recipe: Provenance) -> Restoring:
         return Restoring(options=RestoreOptions.from_record(recipe.settings or ""))
@@ -282,9 +280,10 @@ class Transferring(Operation):
             "suffix": "transferred",
         }
 
-    def check(self, bundle: Bundle) -> None:
-        check_inverts(bundle)
-        self.options.taus(bundle.manifest)
+    def select_bundles(self, bundles: Sequence[Bundle]) -> list[Bundle]:
+        check_inverts(bundles[0])
+        self.options.taus(bundles[0].manifest)
+        return [bundles[0]]
 
     def provenance_fields(
         self, manifest: Manifest, size: tuple[int, int], number: int

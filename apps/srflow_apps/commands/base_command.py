@@ -78,16 +78,6 @@ class Command(click.Command):
                 ]
         try:
             return super().make_context(info_name, args, *arguments, **keywords)
-        except click.NoSuchOption as error:
-            letter = error.option_name[1:]  # of --o, which click takes for --model
-            near = (
-                [letter]
-                if any(letter in option.opts for option in self.params)
-                else error.possibilities
-            )
-            raise click.NoSuchOption(
-                error.option_name, possibilities=near, ctx=error.ctx
-            ) from error
         except click.ClickException as error:  # which shows what was typed
             error.message = without_secrets(error.message)  # type: ignore[misc]  # final in its annotations only
             raise

@@ -21,11 +21,12 @@ from srflow_apps.commands.base_command import (
     exit_statuses,
     fail,
 )
-from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, flatten, options_of
+from srflow_apps.commands.options import HEADINGS, MOST, Options, Size, flatten, options_of
 from srflow_sdk import __version__
 from srflow_sdk.drawing.options import DrawOptions, option
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
+from srflow_sdk.geometry.sizes import OutputSize
 
 _ONE_TARGET = ("from_output", "ray", "recursive", "shard")  # what srflow-transfer has no use for
 _OUTPUT = click.Option(
@@ -131,7 +132,9 @@ class _UpscaleChoices:
 
     models: bool = option(False, "List the embedded ones.")
     samples: int = option(1, "Pictures per input.", least=1, most=True)
-    max_size: Side | None = option(None, "Longer side of outputs, at most.", metavar="N", most=True)
+    max_size: int | None = option(
+        None, "Longer side of outputs, at most.", metavar="N", least=1, most=True
+    )
     interval: float | None = option(
         None, "Also write _low and _high: what this share of pixels lies in.", metavar="COVERAGE"
     )
@@ -201,7 +204,8 @@ def upscale(choices: Choices, *, inputs: tuple[str, ...], **more: Any) -> None:
     if own.models:
         _list_models()
         return
-    sizes = [value for value in (options["scale"], own.size, own.max_size) if value is not None]
+    largest = None if own.max_size is None else OutputSize(max_side=own.max_size)
+    sizes = [value for value in (options["scale"], own.size, largest) if value is not None]
     if len(sizes) > 1:
         raise click.UsageError(
             "--scale, --size and --max-size all set the size; choose one of them"

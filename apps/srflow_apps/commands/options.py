@@ -28,9 +28,6 @@ HEADINGS = (MOST, "Pictures", "Clips", "Files", "Machines", "Other options")
 Size = Any
 """An OutputSize, written as 3840x, x2160 or 3840x2160."""
 
-Side = Any
-"""An OutputSize, written as the number of pixels of its longer side."""
-
 
 def options_of(choices: type[Any], heading: str, *, leave: Container[str] = ()) -> Options:
     """The options of a dataclass's fields, but for those to leave out: each field that has a help
@@ -123,15 +120,11 @@ def parse_count(value: str | int) -> int:
 
 
 def parse_tile_size(text: str) -> Any:
-    """`auto`, `none` or a number of pixels."""
+    """`auto`, `none` or a number of pixels; the SDK checks its range."""
     if text in ("auto", "none"):
         return None if text == "none" else text
-    from srflow_sdk.geometry.tiles import MIN_TILE
-
-    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < MIN_TILE:
-        raise click.BadParameter(
-            f"{text!r} is not auto, none or a number of pixels, at least {MIN_TILE}"
-        )
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise click.BadParameter(f"{text!r} is not auto, none or a number of pixels")
     return int(text)
 
 
@@ -179,15 +172,6 @@ def parse_size(text: str) -> Any:
     return OutputSize(width=width, height=height)
 
 
-def parse_longer_side(text: str) -> Any:
-    """Pixels of the longer side."""
-    from srflow_sdk.geometry.sizes import OutputSize
-
-    if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or int(text) < 1:
-        raise click.BadParameter(f"{text!r} is not a number of pixels, such as 4096")
-    return OutputSize(max_side=int(text))
-
-
 def parse_shard(text: str) -> Any:
     """`I/N`: part I of N, counted from 1."""
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
@@ -207,7 +191,6 @@ _TYPES: dict[str, Any] = {  # of a field's value, as its annotation calls it
     "Pixels": parse_count,
     "Shard": parse_shard,
     "Size": parse_size,
-    "Side": parse_longer_side,
     "Tau": parse_temperature,
     "LevelTaus": parse_level_taus,
     "TileSize": parse_tile_size,

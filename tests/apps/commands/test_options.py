@@ -111,10 +111,6 @@ def test_options_choices_and_files_are_completed(
     ]
 
 
-def test_two_dashes_before_a_letter_suggest_one() -> None:
-    assert "Did you mean '-o'?" in CliRunner().invoke(cli.upscale, ["a.png", "--o", "b.png"]).stderr
-
-
 def test_patterns_that_a_shell_left_alone_are_expanded_and_brackets_are_names(
     tmp_path, monkeypatch
 ):
