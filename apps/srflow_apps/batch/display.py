@@ -32,6 +32,7 @@ THEN_EVERY_S = 10.0
 _MEASURING = logging.getLogger("srflow_sdk.backends.ways")  # takes seconds, so people are told
 # columns of a line that are not the file's name: "[100/200] … tile 10/24, 99%, about 00:10:00 left"
 _BESIDES_NAME = 52
+_CLEARING = "\r\x1b[K"  # empties the line; click does so on Windows' older consoles
 _ALONE = 1_000_000  # parts of one input, of which each tile is some
 
 
@@ -169,16 +170,10 @@ class Display(logging.Handler):
             minutes, seconds = divmod(round((now - self._begun_s) * (1 / part - 1)), 60)
             line += f", about {minutes // 60:02}:{minutes % 60:02}:{seconds:02} left"
         if self._lasting:
-            write_error(f"{_clearing()}{line}", end="")
+            write_error(f"{_CLEARING}{line}", end="")
         else:
             self.say(line)
 
     def _clear(self) -> None:
         if self._lasting and self._pixels is not None:
-            write_error(_clearing(), end="")
-
-
-def _clearing() -> str:
-    """What empties the terminal's line: not every console of Windows takes escapes."""
-    blanks = shutil.get_terminal_size().columns - 1
-    return "\r\x1b[K" if os.name == "posix" else f"\r{' ' * blanks}\r"
+            write_error(_CLEARING, end="")

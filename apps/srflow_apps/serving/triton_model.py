@@ -161,11 +161,6 @@ def _for_instance(options: ServingOptions, args: Mapping[str, str]) -> ServingOp
         )
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     number = int(args["model_instance_device_id"])
-    if visible and number >= len(visible):
-        raise DeviceError(
-            f"the instance is placed on GPU {number}, but CUDA_VISIBLE_DEVICES is "
-            f"{','.join(visible)}"
-        )
     os.environ["CUDA_VISIBLE_DEVICES"] = visible[number] if visible else str(number)
     return options
 
