@@ -54,8 +54,8 @@ class Job:
     """
 
     source: Path
-    targets: tuple[Path, ...]
     name: PurePosixPath
+    targets: tuple[Path, ...] = ()
     animation: Animation | None = None
 
     def open_source(

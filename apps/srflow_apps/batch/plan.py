@@ -151,14 +151,14 @@ def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -
     out = real_path(out)
     for path in inputs:
         if not is_folder(path):
-            listing.jobs.append(Job(source=path, targets=(), name=PurePosixPath(path.name)))
+            listing.jobs.append(Job(source=path, name=PurePosixPath(path.name)))
             continue
         before = (len(listing.jobs), len(listing.refused))
         names = _list_files(path, listing.refused, out, recursive=recursive)
         for name in sorted(names, key=lambda name: name.parts):
             ending = name.suffix.lower()
             if ending in READABLE:
-                listing.jobs.append(Job(source=path / name, targets=(), name=name))
+                listing.jobs.append(Job(source=path / name, name=name))
             elif ending in UNREAD:
                 listing.others[
                     f"{UNREAD[ending]}, which is not read; convert it to PNG or TIFF"
@@ -284,7 +284,7 @@ class Naming:
         said = f"--name {pattern}"
         photo = PurePosixPath("photo.jpg")
         try:
-            targets = self.targets(Job(source=Path(photo), targets=(), name=photo), Path())
+            targets = self.targets(Job(source=Path(photo), name=photo), Path())
         except (ValueError, LookupError, AttributeError, TypeError) as error:
             known = ", ".join(
                 f"{{{name}}}"

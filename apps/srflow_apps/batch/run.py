@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from srflow_apps.batch.choices import FORMATS, FileChoices, Format
+from srflow_apps.batch.choices import FileChoices, Format
 from srflow_apps.batch.jobs import Job, do_job
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import Plan, make_plan
@@ -32,7 +32,7 @@ from srflow_apps.batch.results import (
     Take,
 )
 from srflow_apps.batch.storage import UrlPath, as_path, prepare_folders
-from srflow_sdk._checks import file_path, flag, keywords_of, one_of
+from srflow_sdk._checks import file_path, keywords_of
 from srflow_sdk.drawing.options import DrawOptions, Progress
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import MAX_PIXELS, PathLike, count_pixels
@@ -282,9 +282,6 @@ def upscale_folder(
         raise ArgumentError(
             "tau is a map, which fits one image only; give a number, or use upscale_file"
         )
-    for option, value in (("recursive", recursive), ("resume", resume), ("overwrite", overwrite)):
-        flag(option, value)
-    one_of("format", format or FORMATS[0], Format)
     part: object = shard
     if part is not None and not (
         isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]
