@@ -191,7 +191,7 @@ def _check_pictures(
         raise ArgumentError(
             "-o - is standard output, one picture; name one INPUT, which is no folder"
         )
-    if sends and (sys.stdout is None or sys.stdout.isatty()):
+    if sends and sys.stdout.isatty():
         raise ArgumentError(
             "-o - is standard output; redirect it to a file or program: > large.png"
         )
@@ -255,9 +255,7 @@ def _run(plan: Plan, display: Display, files: FileChoices, machine: MachineChoic
         if result.interrupted:
             sys.exit(exit_status(interrupts.number))
     if not stopped and (result.total > 1 or result.count("skipped")):
-        drew = Counter(str(file.model) for file in result.files if file.why is not None)
-        counts = ", ".join(f"{name} drew {drew[name]}" for name in sorted(drew))
-        display.tell(f"{result}{f'; {counts}' if counts else ''}")
+        display.tell(str(result))
     if result.remaining or display.names_lost:
         sys.exit(FAILED)
 
@@ -282,7 +280,7 @@ def read_standard_input(max_pixels: int) -> Iterator[Path]:
     """Read standard input to its end: a file in its place, until the block ends. Raises:
     ArgumentError, ImageError.
     """
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin.isatty():
         raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
     with contextlib.ExitStack() as stack:
         with raised_interrupts(*STOPPING):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import re
@@ -158,9 +159,7 @@ class _ClusterRun:
             sha256=digest([bundle.manifest for bundle in self._plan.models.bundles]),
             folder=None if only_urls else str(Path.cwd()),
             tile=self._plan.tile,
-            device=self._cluster.device,
-            precision=self._cluster.precision,
-            threads=self._cpus,
+            cluster=dataclasses.replace(self._cluster, cpus=self._cpus),
         )
         self._doing[actor.__ray_ready__.remote()] = actor, None  # answered once there is room
 
@@ -214,18 +213,16 @@ def _share(ray: Any, cluster: Cluster, *, most: int) -> tuple[int, int, int]:
 class JobWorker:
     """An actor of a cluster that does jobs.
 
-    model: a path, an embedded model's name, or "auto". folder: to work in. tile, device, precision,
-        threads: as of Upscaler.
+    model: a path, an embedded model's name, or "auto". cluster: has the CPUs of this worker.
+        folder: to work in. tile: as of Upscaler.
     """
 
     settings: Settings
     model: str | Path
     sha256: str
+    cluster: Cluster
     folder: str | None = None
     tile: TileSize = "auto"
-    device: Device = "auto"
-    precision: Precision = "bundle"
-    threads: int | None = None
 
     def __post_init__(self) -> None:
         self._cancel = threading.Event()
@@ -272,9 +269,9 @@ class JobWorker:
             upscaler=Upscaler(
                 bundles,
                 tile=self.tile,
-                device=self.device,
-                precision=self.precision,
-                threads=self.threads,
+                device=self.cluster.device,
+                precision=self.cluster.precision,
+                threads=self.cluster.cpus,
             ),
         )
 
@@ -312,8 +309,6 @@ def connect(address: str) -> Iterator[Any]:
                 with kept_handlers():
                     where = None if address == "auto" else address
                     ray.init(address=where, log_to_driver=False, logging_level=logging.CRITICAL)
-            except SystemExit as error:  # of Ray's own handler of SIGTERM
-                raise KeyboardInterrupt(error.code) from error
             except (
                 Exception
             ) as error:  # Ray raises that itself where its raylet does not start in time

@@ -68,11 +68,7 @@ class TritonPythonModel:
         for request in requests:
             self._room.acquire()
             sender = request.get_response_sender()
-            try:
-                self._workers.submit(self._answer, request, sender)
-            except BaseException:
-                self._room.release()
-                raise
+            self._workers.submit(self._answer, request, sender)
 
     def finalize(self) -> None:
         """Finish what is worked on, then close."""

@@ -18,7 +18,7 @@ from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import Job
 from srflow_apps.batch.results import FolderFile
 from srflow_apps.batch.run import BatchProgress
-from srflow_sdk.files import read_image, write_image
+from srflow_sdk.files import write_image
 from tests.sdk.conftest import UPSCALE
 
 FIRST_AFTER_S = display_module.FIRST_AFTER_S  # before a fixture of all tests switches the lines off
@@ -159,24 +159,3 @@ def test_characters_that_the_stream_lacks_are_escaped(
     assert done.returncode == 0, done.stderr
     if option == "--dry-run" or (option == "--no-overwrite" and os.name == "nt"):
         assert rb"\u03c4 \u5199\u771f.png" in done.stdout
-
-
-@pytest.mark.not_on_windows("the shell's redirections")
-def test_closed_standard_streams_do_not_end_the_batch(tiny_bundle: Path, folder: Path) -> None:
-    command = [
-        *COMMAND,
-        "a.png",
-        "b.png",
-        "-o",
-        "out",
-        "--model",
-        str(tiny_bundle),
-        "--device",
-        "cpu",
-    ]
-    shell = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command]
-    result = subprocess.run(
-        shell, cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert result.returncode == 1
-    assert all(read_image(folder / "out" / name).pixels.size for name in ("a.png", "b.png"))

@@ -309,7 +309,6 @@ def test_a_folder_does_not_enlarge_its_own_outputs_again(
         (["photos", "photos/a.png"], "the inputs are several folders, or lie in several"),
         (["photos/a.png", "c.png"], "the inputs are several folders, or lie in several"),
         (["photos/a.png", "--name", "{stem}.png"], "would overwrite the input"),
-        (["/"], " has no name to which _x4 could be added"),
         (
             ["--from-output", "photos/a.png"],
             "--from-output makes a picture again; name the file for it with -o",

@@ -241,10 +241,7 @@ def test_the_command_chooses_too_and_makes_pictures_again_and_numbers_by_the_mod
         return result
 
     there = "--server", both.url
-    assert (
-        "x4-photo drew 1, x4-small drew 1"
-        in run("x4-photo.png", "x4-small.png", "-o", "out", *there).stderr
-    )
+    run("x4-photo.png", "x4-small.png", "-o", "out", *there)
     for name in PICTURES:
         assert (made := read_provenance(f"out/{name}.png")) is not None
         assert made.model == name
