@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import os
@@ -40,7 +39,7 @@ from srflow_sdk.files.formats import format_of, save_options
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.geometry.tiles import TileSize
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.local_files import check_replaceable, is_writable
+from srflow_sdk.system.local_files import check_replaceable, is_writable, writing_errors
 
 MAX_SAMPLES = 1000
 """How many samples of a file may be drawn at a time: each has an encoder, with a thread and files,
@@ -468,13 +467,10 @@ def check_targets(jobs: Sequence[Job], files: FileChoices) -> None:
         if isinstance(target, UrlPath):
             check_written(target)
             continue
-        try:
+        with writing_errors(f"the report {target}" if target is report else target):
             if is_folder(target):
-                raise IsADirectoryError(errno.EISDIR, "it is a directory")
+                raise OSError("it is a directory")
             check_replaceable(target)
-        except OSError as error:
-            what = f"the report {target}" if target is report else target
-            raise ImageError(f"{what} cannot be written: {error.strerror}") from error
     for folder in dict.fromkeys(target.parent for target in targets):
         if isinstance(folder, UrlPath):
             check_bucket(folder)

@@ -13,10 +13,9 @@ from srflow_apps.batch.plan import Plan
 from srflow_apps.batch.results import FolderFile, FolderResult, Status
 from srflow_apps.batch.storage import prepare_folders, show_names, write_locally
 from srflow_sdk import __version__
-from srflow_sdk.errors import ImageError
 from srflow_sdk.model.model_choice import BY_PICTURE
 from srflow_sdk.plain_text import without_secrets
-from srflow_sdk.system.local_files import write_atomically
+from srflow_sdk.system.local_files import write_atomically, writing_errors
 
 _EXACT = 200.0  # dB, as JSON has no infinity
 
@@ -83,10 +82,10 @@ def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
 def write_report(plan: Plan, result: FolderResult, path: Path) -> None:
     """Write the report of a batch, completely or not at all. Raises: ImageError."""
     report = batch_report(plan, result)
-    try:
-        with prepare_folders([path]), write_locally([path]) as (local,):
-            write_atomically(local, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise ImageError(
-            f"the report {path} cannot be written: {error.strerror or error}"
-        ) from error
+    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    with (
+        writing_errors(f"the report {path}"),
+        prepare_folders([path]),
+        write_locally([path]) as (local,),
+    ):
+        write_atomically(local, text.encode())

@@ -9,7 +9,7 @@ import dataclasses
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
@@ -276,8 +276,6 @@ def upscale_folder(
     given = upscaler if isinstance(upscaler, Upscaler) else None
     if given is None and upscaler not in (None, BY_PICTURE):
         raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')
-    if on_file is not None and not callable(on_file):
-        raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
     if isinstance(draw.tau, np.ndarray):
         raise ArgumentError(
             "tau is a map, which fits one image only; give a number, or use upscale_file"
@@ -355,8 +353,6 @@ def upscale_folder(
 
 def _paths(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
     """The paths and URLs. Raises: ArgumentError."""
-    if not isinstance(inputs, Iterable | os.PathLike):
-        raise ArgumentError(f"inputs is {inputs!r:.60}; it must be a path, or several")
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
     return [_path("an input", path) for path in paths]
 

@@ -339,7 +339,7 @@ class Parts:
         Raises: ImageError.
         """
         with contextlib.ExitStack() as stack:
-            try:
+            with local_files.writing_errors(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 if local_files.LOCKS_EXIST:
                     stack.callback(os.close, descriptor := os.open(self.folder, os.O_RDONLY))
@@ -357,10 +357,6 @@ class Parts:
                 if not (keep and self.list_done()):
                     self.clear(folder=False)
                     local_files.write_atomically(self.folder / _SETTINGS, self.record.encode())
-            except OSError as error:
-                raise ImageError(
-                    f"{self.folder} cannot be written: {error.strerror or error}"
-                ) from error
             yield
 
     def clear(self, *, folder: bool = True) -> None:

@@ -84,15 +84,19 @@ class Check:
         """
         head = f"{self.state:<8} {self.name:<16} "
         indent = " " * len(head)
-        wrapper = textwrap.TextWrapper(
-            max(width, 60), initial_indent=head, subsequent_indent=indent
+        detail = textwrap.wrap(
+            self.detail,
+            max(width, 60),
+            initial_indent=head,
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
         )
-        wrapper.break_long_words = wrapper.break_on_hyphens = False
         fixes = [
             f"{indent}fix{f' ({purpose})' if purpose else ''}: {command}"
             for purpose, command in self.fixes
         ]
-        return "\n".join([*wrapper.wrap(self.detail), *fixes])
+        return "\n".join([*detail, *fixes])
 
     def to_data(self) -> dict[str, Any]:
         """The check as JSON values, for programs."""

@@ -451,8 +451,6 @@ class RemoteUpscaler(Upscaler):
     ) -> None:
         address = parse_address(url)
         check_tile(tile)
-        if not isinstance(model, str) or not model:
-            raise ArgumentError(f"model is {model!r}; it must be the name of a model on the server")
         message_bytes = whole(
             "max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=(1 << 31) - 1
         )

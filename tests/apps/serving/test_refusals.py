@@ -152,7 +152,6 @@ def test_server_that_describes_its_model_badly_is_refused(
         ),
         ({"timeout": 0}, "timeout is 0; it must be a finite number from 0.001 to 1e"),
         ({"retry_for": -1}, "retry_for is -1"),
-        ({"model": ""}, "must be the name of a model"),
         ({"tile": 3}, "tile is 3"),
     ],
 )
