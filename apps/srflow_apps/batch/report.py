@@ -83,9 +83,6 @@ def write_report(plan: Plan, result: FolderResult, path: Path) -> None:
     """Write the report of a batch, completely or not at all. Raises: ImageError."""
     report = batch_report(plan, result)
     text = json.dumps(report, indent=2, allow_nan=False) + "\n"
-    with (
-        writing_errors(f"the report {path}"),
-        prepare_folders([path]),
-        write_locally([path]) as (local,),
-    ):
+    prepare_folders([path])
+    with writing_errors(f"the report {path}"), write_locally([path]) as (local,):
         write_atomically(local, text.encode())

@@ -124,19 +124,20 @@ def run_plan(
         if file.server_lost:
             raise ServerLostError
 
-    # all before any job: others write there, too
-    with prepare_folders(targets, alone=len(plan.jobs) == plan.total):
-        try:
-            if cluster is None:
-                _run_in_threads(plan, take=take, on_progress=on_progress, check=check)
-            elif plan.jobs:
-                run_on_ray(plan, cluster=cluster, take=take, check=check)
-        except KeyboardInterrupt:
-            interrupted = True
-        except DiskFullError:
-            disk_full = True
-        except ServerLostError:
-            server_lost = True
+    prepare_folders(targets)
+    try:
+        if cluster is None:
+            _run_in_threads(plan, take=take, on_progress=on_progress, check=check)
+        elif plan.jobs:
+            run_on_ray(plan, cluster=cluster, take=take, check=check)
+    except KeyboardInterrupt:
+        interrupted = True
+    except DiskFullError:
+        disk_full = True
+    except ServerLostError:
+        server_lost = True
+    if cluster is not None:
+        prepare_folders(targets)  # which deletes what workers that died left
     files = (*plan.inputs.refused, *(done[number] for number in sorted(done)))
     return FolderResult(
         files=files,

@@ -190,33 +190,19 @@ def put(local: Path, path: UrlPath) -> None:
     _ask_store(path, upload, "the file cannot be written", grace_s=_GRACE_S)
 
 
-@contextlib.contextmanager
-def prepare_folders(targets: Iterable[Path], *, alone: bool = True) -> Iterator[None]:
-    """Make the folders of local targets; after the block new ones go if nothing is in them. What
-    killed runs left of the targets goes, too.
-
-    alone: nobody else may be about to write into them, or they stay. Raises: ImageError.
+def prepare_folders(targets: Iterable[Path]) -> None:
+    """Make the folders of targets on this machine, and delete what killed runs left of these.
+    Raises: ImageError.
     """
-    made = list[Path]()
     local = [target for target in targets if not isinstance(target, UrlPath)]
-    try:
-        for folder in dict.fromkeys(target.parent for target in local):
-            made += [
-                place for place in (*reversed(folder.parents), folder) if not os.path.lexists(place)
-            ]
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ImageError(
-                    f"the directory {folder} cannot be created: {error.strerror or error}"
-                ) from error
-        local_files.remove_stale_parts(*local)
-        yield
-        local_files.remove_stale_parts(*local)  # of workers that died in the block
-    finally:
-        for folder in reversed(made) if alone else ():
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+    for folder in dict.fromkeys(target.parent for target in local):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(
+                f"the directory {folder} cannot be created: {error.strerror or error}"
+            ) from error
+    local_files.remove_stale_parts(*local)
 
 
 @contextlib.contextmanager
