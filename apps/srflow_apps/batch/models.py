@@ -49,9 +49,6 @@ class Models:
         """The choice for a file, with no reason if there was none. local: where it can be read, or
         a frame.
         """
-        first = self.bundles[0]
-        if len(self.bundles) == 1 and first.cleaner is None:
-            return ModelChoice(name=first.manifest.name, why="")
         if source not in self.choices:
             self.choices[source] = choose_model(
                 local,

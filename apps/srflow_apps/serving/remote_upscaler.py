@@ -158,16 +158,11 @@ class Server:
                 multiple=self.manifest.size_multiple,
             )
         except NotThereError as error:
-            self.close()
             hint = "start the server, or check the name and port; Triton's port for HTTP is 8000"
             raise UnavailableError(f"{address} cannot be reached: {error}; {hint}") from error
         except UnknownModelError as error:
             others = self._list_others()
-            self.close()
             raise UnknownModelError(f"{address} has no model {model!r}{others}") from error
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         """Close the connection. Closing twice is harmless."""
@@ -451,32 +446,25 @@ class RemoteUpscaler(Upscaler):
     ) -> None:
         address = parse_address(url)
         check_tile(tile)
-        message_bytes = whole(
-            "max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=(1 << 31) - 1
-        )
-        patience = {
-            "timeout": real("timeout", timeout, least=0.001, most=LONGEST_S),
-            "retry_for": real("retry_for", retry_for, least=0, most=LONGEST_S),
-        }
+        real("timeout", timeout, least=0.001, most=LONGEST_S)
+        real("retry_for", retry_for, least=0, most=LONGEST_S)
+        whole("max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=(1 << 31) - 1)
 
-        def ask(name: str) -> None:
-            server = Server(address, name, **patience, max_message_bytes=message_bytes)
-            stack.callback(server.close)
-            self._servers.append(server)
+        def ask(name: str) -> Server:
+            return Server(
+                address,
+                name,
+                timeout=timeout,
+                retry_for=retry_for,
+                max_message_bytes=max_message_bytes,
+            )
 
-        self._servers = list[Server]()
-        with contextlib.ExitStack() as stack:
-            for name in Bundle.embedded_names() if model == BY_PICTURE else ():
-                with contextlib.suppress(UnknownModelError):
-                    ask(f"{MODEL}-{name}")
-            if not self._servers:
-                ask(MODEL if model == BY_PICTURE else model)
-            stack.pop_all()
-        by_path = {Path(server.model): server for server in self._servers}
+        servers = list[Server]()
+        for name in Bundle.embedded_names() if model == BY_PICTURE else ():
+            with contextlib.suppress(UnknownModelError):
+                servers.append(ask(f"{MODEL}-{name}"))
+        if not servers:
+            servers.append(ask(MODEL if model == BY_PICTURE else model))
+        by_path = {Path(server.model): server for server in servers}
         bundles = [Bundle(path=path, manifest=server.manifest) for path, server in by_path.items()]
         self.engine = Engine(bundles, lambda one: RemotePainter(one, by_path[one.path], tile), tile)
-
-    def close(self) -> None:
-        super().close()
-        for server in self._servers:  # also of a model that no picture needed
-            server.close()
