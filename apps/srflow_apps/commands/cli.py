@@ -21,7 +21,7 @@ from srflow_apps.commands.base_command import (
     exit_statuses,
     fail,
 )
-from srflow_apps.commands.options import HEADINGS, MOST, Options, Size, flatten, options_of
+from srflow_apps.commands.options import HEADINGS, Size, heading_of, options_of
 from srflow_sdk import __version__
 from srflow_sdk.drawing.options import DrawOptions, option
 from srflow_sdk.errors import ArgumentError
@@ -61,7 +61,7 @@ def _make_command(
     model: tuple[str, str],
     *,
     arguments: Sequence[click.Argument] = (_INPUTS,),
-    more: Options | None = None,
+    more: Sequence[click.Option] = (),
     leave: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Command]:
     """Make a command of a function that does an operation to picture files.
@@ -76,25 +76,20 @@ def _make_command(
         "machine": options_of(MachineChoices, "Machines"),
     }
     model_option = click.Option(["--model"], metavar=model[0], type=NameOrPath(), help=model[1])
-    sources = [
-        {MOST: [_OUTPUT, model_option]},
-        parts["options"],
-        more or {},
-        parts["machine"],
-        parts["files"],
+    every = [
+        *(_OUTPUT, model_option),
+        *parts["options"],
+        *more,
+        *parts["machine"],
+        *parts["files"],
     ]
-    names = {part: [str(each.name) for each in flatten(those)] for part, those in parts.items()}
-    by_heading = {
-        heading: [each for source in sources for each in source.get(heading, ())]
-        for heading in HEADINGS
-    }
 
     def decorate(function: Callable[..., None]) -> Command:
         def callback(**values: Any) -> None:
             with exit_statuses():
                 chosen = {
-                    part: {name: values.pop(name) for name in those}
-                    for part, those in names.items()
+                    part: {str(each.name): values.pop(str(each.name)) for each in those}
+                    for part, those in parts.items()
                 }
                 choices = Choices(
                     options=chosen["options"],
@@ -108,14 +103,13 @@ def _make_command(
         before_examples = f"{_OF_MANY}{_EXIT_STATUS}" if _INPUTS in arguments else _EXIT_STATUS
         command = Command(
             name,
-            params=[*arguments, *flatten(by_heading)],
+            params=[*arguments, *every],
             callback=callback,
             help=(function.__doc__ or "").replace("    \b\n", f"{before_examples}    \b\n"),
             context_settings=SETTINGS,
             groups={
-                heading: " ".join(str(each.name) for each in those)
-                for heading, those in by_heading.items()
-                if those
+                heading: " ".join(str(each.name) for each in every if heading_of(each) == heading)
+                for heading in HEADINGS
             },
         )
         return click.version_option(__version__, prog_name=name)(command)
@@ -272,7 +266,7 @@ _LR = click.Option(
     TransferOptions,
     _ONE_MODEL,
     arguments=[click.Argument([name], type=LocalPath()) for name in ("target", "source", "mask")],
-    more={MOST: [_LR]},
+    more=[_LR],
     leave=_ONE_TARGET,
 )
 def transfer(choices: Choices, *, target: Path, source: Path, mask: Path, lr: Path | None) -> None:

@@ -77,8 +77,8 @@ def test_the_help_shows_each_with_its_default_under_headings_and_the_others_last
         "--number",
         "",
         "Other options:",
-        "--no-keep",
         "--colour",
+        "--no-keep",
         "--help",
     ]
     assert lines[2].split("  ", 2)[2].strip() == "How many.  [default: 3; x>=1]"
