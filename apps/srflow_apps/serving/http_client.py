@@ -49,7 +49,7 @@ _SAID = {
 }
 _BUSY = (502, 503)  # 502: a proxy finds no server
 _LATE = 504
-_FAILURES = (OSError, http.client.HTTPException, UnicodeError, concurrent.futures.CancelledError)
+_FAILURES = (OSError, http.client.HTTPException, concurrent.futures.CancelledError)
 
 
 class NotThereError(Exception):
@@ -276,7 +276,7 @@ class HttpClient:
             )
         if isinstance(error, http.client.IncompleteRead):
             return NotThereError("the connection ended in the middle of an answer")
-        if isinstance(error, (OSError, UnicodeError)):
+        if isinstance(error, OSError):
             return NotThereError(
                 getattr(error, "strerror", None) or str(error) or type(error).__name__
             )

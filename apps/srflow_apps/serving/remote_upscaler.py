@@ -49,9 +49,7 @@ LEAST_MESSAGE_BYTES = 1 << 16
 
 _REQUEST_BYTES = 16  # for an LR pixel: three colours and a temperature, float32
 _COLOURS_BYTES = 12  # for an HR pixel
-# of tiles that are chosen here, in LR pixels
-_LARGEST_CORE = 512
-_STEP = 16
+_LARGEST_CORE = 512  # of tiles that are chosen here, in LR pixels
 
 _T = TypeVar("_T")
 
@@ -100,27 +98,13 @@ class Limits:
         up to 512 pixels.
         """
         multiple = self.multiple
-        most = self.pixels
-        reach = padded_size(halo, self.multiple)
-
-        def fits(core: int) -> bool:
-            return min(core + 2 * reach, height) * min(core + 2 * reach, width) <= most
-
-        if (tile is None or tile == "auto") and height * width <= most:
-            return None
         if tile is None or tile == "auto":
-            core = padded_size(_LARGEST_CORE, multiple) if tile == "auto" else max(height, width)
-            step = math.lcm(_STEP, multiple)
-        else:
-            core = padded_size(tile, multiple)
-            step = multiple
-        if fits(core):
-            return core
-        least = padded_size(MIN_TILE, multiple)
-        return next(
-            (smaller for smaller in range(core // step * step, least, -step) if fits(smaller)),
-            least,
-        )
+            if height * width <= self.pixels:
+                return None
+            tile = max(height, width) if tile is None else _LARGEST_CORE
+        largest = math.isqrt(self.pixels) - 2 * padded_size(halo, multiple)
+        core = min(padded_size(tile, multiple), largest // multiple * multiple)
+        return max(core, padded_size(MIN_TILE, multiple))
 
 
 class Server:
