@@ -205,11 +205,14 @@ def upscale(choices: Choices, *, inputs: tuple[str, ...], **more: Any) -> None:
             "--scale, --size and --max-size all set the size; choose one of them"
         )
     draw = DrawOptions(**{**options, "scale": sizes[0] if sizes else None})
-    if _are_clips(inputs, own):
-        from srflow_apps.clips.command import run_clips
+    from srflow_apps.clips.files import CLIPS
 
-        run_clips(inputs, choices, draw, latents=own.latents, codec=own.codec)
+    pictures = [path for path in inputs if Path(path).suffix.lower() not in CLIPS]
+    if len(pictures) < len(inputs):
+        _upscale_clips(inputs, pictures, choices, draw, own)
         return
+    if own.latents is not None or own.codec is not None:
+        raise ArgumentError("--latents and --codec are for clips, and no INPUT is a clip")
     if files.from_output is not None:
         _refuse_chosen(*options, "samples", "interval", "size", "max_size", "tau_map")
     if draw.value_range is not None:
@@ -350,20 +353,17 @@ def _list_models() -> None:
         click.echo(f"{manifest.name}  ×{manifest.scale}  tau {tau}  for {kind}")
 
 
-def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
-    """True if the inputs are clips, by their names. Raises: ArgumentError for pictures among them,
-    and such options.
-    """
-    from srflow_apps.clips.files import CLIPS
-
-    chosen = [f"--{name}" for name in ("latents", "codec") if getattr(own, name) is not None]
-    pictures = [path for path in inputs if Path(path).suffix.lower() not in CLIPS]
-    if len(pictures) == len(inputs) and not chosen:
-        return False
+def _upscale_clips(
+    inputs: Sequence[str],
+    pictures: Sequence[str],
+    choices: Choices,
+    draw: DrawOptions,
+    own: _UpscaleChoices,
+) -> None:
+    """Enlarge clips. Raises: ArgumentError for pictures among them, and for options of pictures."""
     if pictures:
-        why = f"{chosen[0]} is for clips" if chosen else "another INPUT is"
         raise ArgumentError(
-            f"{pictures[0]} is not a clip, and {why}; upscale it by a command of its own"
+            f"{pictures[0]} is not a clip, and another INPUT is; upscale it by a command of its own"
         )
     refused = [
         "samples",
@@ -378,7 +378,9 @@ def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
     _refuse(
         *refused, "wrap", "tau_map", "recursive", "shard", "format", "lossless", why="with a clip"
     )
-    return True
+    from srflow_apps.clips.command import run_clips
+
+    run_clips(inputs, choices, draw, latents=own.latents, codec=own.codec)
 
 
 def _refuse_chosen(*names: str) -> None:
