@@ -254,7 +254,7 @@ def _run(plan: Plan, display: Display, files: FileChoices, machine: MachineChoic
             write_report(plan, result, files.report)
         if result.interrupted:
             sys.exit(exit_status(interrupts.number))
-    if not stopped and (result.total > 1 or result.files[0].status == "skipped"):
+    if not stopped and (result.total > 1 or result.count("skipped")):
         display.tell(str(result))
     if result.remaining or display.names_lost:
         sys.exit(FAILED)

@@ -68,11 +68,8 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return (
-            f"http://[{self.host}]:{self.port}"
-            if ":" in self.host
-            else f"http://{self.host}:{self.port}"
-        )
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
 
 def parse_address(url: object) -> Address:
