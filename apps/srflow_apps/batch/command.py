@@ -29,7 +29,6 @@ from srflow_apps.batch.storage import (
     read_locally,
     show_files_as,
 )
-from srflow_apps.clips.files import CLIPS
 from srflow_apps.commands.signals import (
     STOPPING,
     deferred_interrupts,
@@ -110,8 +109,6 @@ def run_command(
             remote = RemoteUpscaler(server, model=model or BY_PICTURE, tile=machine.tile)
             stack.enter_context(remote)
             bundles = list(remote.engine.bundles.values())
-            if model == BY_PICTURE and len(bundles) == 1:
-                display.tell("--model auto: the server draws all pictures with its own model")
         elif model is None and operation.name != UPSCALE and recipe is None:
             bundles = [Bundle.embedded()]
         else:
@@ -350,11 +347,6 @@ def read_recipe(output: Path, *, operation: Operation) -> Provenance:
     """
     if isinstance(output, UrlPath):
         raise ArgumentError(f"--from-output {output} is a URL; copy the file here and name it")
-    if output.suffix.lower() in CLIPS:
-        raise ArgumentError(
-            f"--from-output is for pictures, and {output} is a clip; its comment says how it was "
-            "made"
-        )
     if (recipe := read_provenance(output)) is None:
         raise ImageError(
             f"{output} does not say how it was made: it is not an output of "

@@ -158,9 +158,6 @@ def test_wrong_usage(run: Run, tmp_path: Path, arguments: tuple[str, ...], words
     assert "--latents and --codec are for clips, and no INPUT is a clip" in refused(
         run, "a.png", "--latents", "fresh", status=2
     )
-    assert "is for pictures, and clip.mp4 is a clip" in refused(
-        run, "--from-output", "clip.mp4", "-o", "large.png", status=2
-    )
 
 
 def test_a_name_that_nobody_chose_replaces_nothing(run: Run, tmp_path: Path) -> None:

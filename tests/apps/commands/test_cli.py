@@ -195,6 +195,12 @@ def test_larger_inputs_than_allowed_are_refused(run: Run, limit: str, status: in
     assert ("61×45" in result.stderr) == bool(status)
 
 
+def test_a_part_that_has_no_input_is_nothing_to_do(run: Run) -> None:
+    parts = [run("a.png", "-o", "out/", "--shard", part) for part in ("1/2", "2/2")]
+    assert [part.exit_code for part in parts] == [0, 0]
+    assert sum("nothing to do" in part.stderr for part in parts) == 1
+
+
 def everything(folder: Path) -> dict[str, int]:
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
