@@ -77,12 +77,14 @@ def _make_command(
     }
     model_option = click.Option(["--model"], metavar=model[0], type=NameOrPath(), help=model[1])
     every = [
-        *(_OUTPUT, model_option),
+        _OUTPUT,
+        model_option,
         *parts["options"],
         *more,
         *parts["machine"],
         *parts["files"],
     ]
+    every.sort(key=lambda each: HEADINGS.index(heading_of(each)))
 
     def decorate(function: Callable[..., None]) -> Command:
         def callback(**values: Any) -> None:
