@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from srflow_sdk.drawing.options import option
 from srflow_sdk.system.hardware import Device, Precision
@@ -82,3 +82,18 @@ class MachineChoices:
     )
     max_pixels: Pixels = option(100_000_000, "Refuse larger inputs.  [default: 100M]", metavar="N")
     quiet: bool = option(False, "Print only warnings and errors.", heading="Other options")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choices:
+    """What was chosen of the options that each command has. options: those of its operation.
+
+    output: None puts the outputs beside the inputs. model: a bundle's path, an embedded model's
+    name, or "auto"; None is "auto" for upscaling, and x4-small otherwise.
+    """
+
+    options: dict[str, Any]
+    output: str | None
+    model: str | None
+    files: FileChoices
+    machine: MachineChoices

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.plan import Plan, ending_of, make_plan
 from srflow_apps.batch.ray import Cluster
 from srflow_apps.batch.report import write_report
-from srflow_apps.batch.results import FolderFile, FolderResult
+from srflow_apps.batch.results import FolderResult
 from srflow_apps.batch.run import BatchProgress, run_plan
 from srflow_apps.batch.storage import (
     UrlPath,
@@ -28,7 +29,6 @@ from srflow_apps.batch.storage import (
     read_locally,
     show_files_as,
 )
-from srflow_apps.clips.files import is_clip
 from srflow_apps.commands.signals import (
     STOPPING,
     deferred_interrupts,
@@ -50,7 +50,7 @@ from srflow_sdk.system.local_files import file_sha256
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.choices import FileChoices, MachineChoices
+    from srflow_apps.batch.choices import Choices, FileChoices, MachineChoices
     from srflow_sdk.system.hardware import Device, Precision
 
 STANDARD = "-"
@@ -62,30 +62,30 @@ FAILED = 1
 def run_command(
     operation: Operation,
     inputs: Sequence[str],
-    output: str | None,
+    choices: Choices,
     *,
-    model: str | None,
-    files: FileChoices,
-    machine: MachineChoices,
     samples: int = 1,
     server: str | None = None,
 ) -> None:
-    """Do the operation to every input, or that of `files.from_output`. Exits with another status
-    than 0 on failure.
+    """Do the operation to every input, or that of `--from-output`. Exits with another status than 0
+    on failure.
 
-    output: None puts the outputs beside the inputs. model: a bundle's path, an embedded model's
-    name, or "auto"; None is "auto" for upscaling, and x4-small otherwise. server: the URL of one
-    that draws by a model of its own.
+    server: the URL of one that draws by a model of its own.
     Raises: SRFlowError for what concerns all files; KeyboardInterrupt.
     """
     # Long, as everything that is opened stays open until the pictures are there.
-    paths = [as_path(text) for text in inputs]
+    model = choices.model
+    output = choices.output
+    files = choices.files
+    machine = choices.machine
     again = files.from_output
+    paths = [as_path(text) for text in inputs]
     if model == BY_PICTURE and operation.name != UPSCALE:
         raise ArgumentError(
             f"--model auto is for srflow-upscale; srflow-{operation.name} needs one model: name it"
         )
-    _check_pictures(inputs, output, files, samples, server)
+    several = samples > 1 or operation.interval is not None
+    _check_pictures(inputs, choices, several=several, server=server)
     with contextlib.ExitStack() as stack:
         display = stack.enter_context(Display(quiet=machine.quiet))
         if STANDARD in inputs:
@@ -109,8 +109,6 @@ def run_command(
             remote = RemoteUpscaler(server, model=model or BY_PICTURE, tile=machine.tile)
             stack.enter_context(remote)
             bundles = list(remote.engine.bundles.values())
-            if model == BY_PICTURE and len(bundles) == 1:
-                display.tell("--model auto: the server draws all pictures with its own model")
         elif model is None and operation.name != UPSCALE and recipe is None:
             bundles = [Bundle.embedded()]
         else:
@@ -130,10 +128,10 @@ def run_command(
             keep=[again] if again else (),
         )
         _tell_left_out(plan, display, files)
+        plan.models.say = display.tell
         if files.dry_run or files.ray is None:
             upscaler = remote or stack.enter_context(_open_upscaler(plan, machine, recipe=recipe))
             plan.models.upscaler = upscaler
-            plan.models.say = display.tell
             plan.models.named = (
                 model is not None and operation.name == UPSCALE and not operation.raw
             )
@@ -153,13 +151,19 @@ def run_command(
 
 
 def _check_pictures(
-    inputs: Sequence[str],
-    output: str | None,
-    files: FileChoices,
-    samples: int,
-    server: str | None,
+    inputs: Sequence[str], choices: Choices, *, several: bool, server: str | None
 ) -> None:
-    """Raises: ArgumentError for options and standard streams that do not go together."""
+    """Raises: ArgumentError for names that are empty, and for options and standard streams that do
+    not go together. several: an input has more than one output.
+    """
+    files = choices.files
+    output = choices.output
+    if "" in (*inputs, output):  # such as that of an unset variable
+        raise ArgumentError(
+            'an INPUT, or OUT, is empty; name a file or a folder ("." is the current one)'
+        )
+    if os.name == "nt" and "*" in "".join(inputs):  # no name has one; a ? is in \\?\C:, too
+        raise ArgumentError(f"nothing matches {next(name for name in inputs if '*' in name)}")
     if files.from_output is not None and output is None:
         raise ArgumentError("--from-output makes a picture again; name the file for it with -o")
     if files.ray is not None and server:
@@ -176,13 +180,15 @@ def _check_pictures(
         raise ArgumentError(
             "- is standard input, which lies in no folder; name the output: -o large.png, or -o -"
         )
-    if sends and (samples > 1 or files.name or files.shard or files.dry_run):
-        raise ArgumentError("-o - is one picture; leave out --samples, --name, --shard, --dry-run")
+    if sends and (several or files.name or files.shard or files.dry_run):
+        raise ArgumentError(
+            "-o - is one picture; leave out --samples, --interval, --name, --shard, --dry-run"
+        )
     if sends and (len(inputs) > 1 or any(is_folder(as_path(text)) for text in inputs)):
         raise ArgumentError(
             "-o - is standard output, one picture; name one INPUT, which is no folder"
         )
-    if sends and (sys.stdout is None or sys.stdout.isatty()):
+    if sends and sys.stdout.isatty():
         raise ArgumentError(
             "-o - is standard output; redirect it to a file or program: > large.png"
         )
@@ -199,8 +205,8 @@ def _machine_of(recipe: Provenance, machine: MachineChoices) -> MachineChoices:
 
 def _open_upscaler(plan: Plan, machine: MachineChoices, *, recipe: Provenance | None) -> Upscaler:
     """Open the models that the inputs may need, or that of the only one, on this machine."""
-    chosen = plan.bundles
     models = plan.models
+    chosen = models.bundles
     if recipe is not None and chosen[0].cleaner is not None:  # whatever is measured today
         cleaner = chosen[0].cleaner.manifest.name
         models.choices[plan.jobs[0].source] = ModelChoice(
@@ -208,7 +214,8 @@ def _open_upscaler(plan: Plan, machine: MachineChoices, *, recipe: Provenance | 
         )
     if len(plan.jobs) == 1 and not isinstance(plan.jobs[0].source, UrlPath):
         with contextlib.suppress(ImageError, OSError):  # it fails later
-            chosen = [models.bundles[models.choose(plan.jobs[0].source, plan.jobs[0].source).name]]
+            name = models.choose(plan.jobs[0].source, plan.jobs[0].source).name
+            chosen = [bundle for bundle in chosen if bundle.manifest.name == name]
     return Upscaler(
         chosen,
         device=machine.device,
@@ -231,28 +238,21 @@ def _run(plan: Plan, display: Display, files: FileChoices, machine: MachineChoic
     names = [job.source.name for job in plan.jobs]
     display.begin(names, lambda: BatchProgress.of(plan.jobs, max_pixels=machine.max_pixels))
     with deferred_interrupts(*STOPPING) as interrupts:
-
-        def on_result(number: int, file: FolderFile) -> None:
-            if cluster is not None and file.why is not None:  # it could not be said before
-                display.tell(file.drawn_by)
-            display.show_result(number, file)
-
         result = run_plan(
             plan,
             on_progress=display.show_progress,
-            on_result=on_result,
+            on_result=display.show_result,
             check=interrupts,
             cluster=cluster,
         )
         if stopped := result.interrupted or result.disk_full or result.server_lost:
             display.say(_how_to_continue(result, on_ray=cluster is not None))
-        write_report(plan, result)
+        if files.report is not None:
+            write_report(plan, result, files.report)
         if result.interrupted:
             sys.exit(exit_status(interrupts.number))
     if not stopped and (result.total > 1 or result.count("skipped")):
-        drew = Counter(str(file.model) for file in result.files if file.why is not None)
-        counts = ", ".join(f"{name} drew {drew[name]}" for name in sorted(drew))
-        display.tell(f"{result}{f'; {counts}' if counts else ''}")
+        display.tell(str(result))
     if result.remaining or display.names_lost:
         sys.exit(FAILED)
 
@@ -277,7 +277,7 @@ def read_standard_input(max_pixels: int) -> Iterator[Path]:
     """Read standard input to its end: a file in its place, until the block ends. Raises:
     ArgumentError, ImageError.
     """
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin.isatty():
         raise ArgumentError("- is standard input; pipe a picture into it: < photo.jpg")
     with contextlib.ExitStack() as stack:
         with raised_interrupts(*STOPPING):
@@ -347,11 +347,6 @@ def read_recipe(output: Path, *, operation: Operation) -> Provenance:
     """
     if isinstance(output, UrlPath):
         raise ArgumentError(f"--from-output {output} is a URL; copy the file here and name it")
-    if is_clip(output):
-        raise ArgumentError(
-            f"--from-output is for pictures, and {output} is a clip; its comment says how it was "
-            "made"
-        )
     if (recipe := read_provenance(output)) is None:
         raise ImageError(
             f"{output} does not say how it was made: it is not an output of "

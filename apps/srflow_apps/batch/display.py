@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from srflow_apps.batch.run import BatchProgress
 from srflow_apps.batch.storage import show_names
 from srflow_apps.commands.base_command import abandon, write_error
 from srflow_sdk.plain_text import printable
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from srflow_apps.batch.results import FolderFile
-    from srflow_apps.batch.run import BatchProgress
 
 FIRST_AFTER_S = 2.0
 THEN_EVERY_S = 10.0
 _MEASURING = logging.getLogger("srflow_sdk.backends.ways")  # takes seconds, so people are told
 # columns of a line that are not the file's name: "[100/200] … tile 10/24, 99%, about 00:10:00 left"
 _BESIDES_NAME = 52
+_CLEARING = "\r\x1b[K"  # empties the line; click does so on Windows' older consoles
+_ALONE = 1_000_000  # parts of one input, of which each tile is some
 
 
 class Display(logging.Handler):
@@ -48,7 +50,7 @@ class Display(logging.Handler):
         self.unit = "tile"
         self.shows_names = not quiet
         self._quiet = quiet
-        self._lasting = sys.stderr is not None and sys.stderr.isatty()  # a bar stays in its line
+        self._lasting = sys.stderr.isatty()  # a bar stays in its line
         self._names: Sequence[str] = ()
         self._warnings = set[str]()
         self._pixels: BatchProgress | None = None
@@ -75,13 +77,15 @@ class Display(logging.Handler):
                 self._warnings.add(line)
                 self.say(line)
 
-    def begin(self, names: Sequence[str], measure: Callable[[], BatchProgress]) -> None:
-        """Show from now on how far the inputs of these names are. measure: tells how much work they
-        are.
+    def begin(
+        self, names: Sequence[str], measure: Callable[[], BatchProgress] | None = None
+    ) -> None:
+        """Show from now on how far the inputs of these names are. measure: tells how much work each
+        of several is.
         """
         if names and not self._quiet:
             self._names = names
-            self._pixels = measure()
+            self._pixels = measure() if measure and len(names) > 1 else BatchProgress([_ALONE])
             self._skipped = 0
             self._begun_s = time.monotonic()
             self._next_line_s = self._begun_s + FIRST_AFTER_S
@@ -128,8 +132,6 @@ class Display(logging.Handler):
             return
         self._clear()
         try:
-            if sys.stdout is None:
-                raise OSError(errno.EBADF, "it is closed")
             # names need not be Unicode
             exact = os.fsencode(target) if os.name == "posix" else str(target)
             click.echo(printable(str(target)) if sys.stdout.isatty() else exact)
@@ -166,16 +168,10 @@ class Display(logging.Handler):
             minutes, seconds = divmod(round((now - self._begun_s) * (1 / part - 1)), 60)
             line += f", about {minutes // 60:02}:{minutes % 60:02}:{seconds:02} left"
         if self._lasting:
-            write_error(f"{_clearing()}{line}", end="")
+            write_error(f"{_CLEARING}{line}", end="")
         else:
             self.say(line)
 
     def _clear(self) -> None:
         if self._lasting and self._pixels is not None:
-            write_error(_clearing(), end="")
-
-
-def _clearing() -> str:
-    """What empties the terminal's line: not every console of Windows takes escapes."""
-    blanks = shutil.get_terminal_size().columns - 1
-    return "\r\x1b[K" if os.name == "posix" else f"\r{' ' * blanks}\r"
+            write_error(_CLEARING, end="")

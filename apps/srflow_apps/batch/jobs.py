@@ -54,8 +54,8 @@ class Job:
     """
 
     source: Path
-    targets: tuple[Path, ...]
     name: PurePosixPath
+    targets: tuple[Path, ...] = ()
     animation: Animation | None = None
 
     def open_source(
@@ -149,10 +149,11 @@ def _make_or_skip(
         first = f"first {choice.cleaner} at τ 0" if choice.cleaner else ""
         why = "; ".join(filter(None, (choice.why, first))) or None
         result = dataclasses.replace(skipped, status="done", model=choice.name, why=why)
-        models.tell_choice(result, picture, cancel=cancel)
+        manifest = upscaler.engine.bundles[choice.name].manifest
+        models.tell_choice(result, manifest, picture, cancel=cancel)
         if settings.look is not None:
             with job.open_source(source, max_pixels=settings.max_pixels) as reader:
-                settings.look(job, reader, models.bundles[choice.name].manifest)
+                settings.look(job, reader, manifest)
             return result
         with write_locally(job.targets) as targets:
             if job.animation is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from srflow_apps.batch.results import FolderFile
@@ -24,6 +25,7 @@ from srflow_sdk.model.model_choice import (
 from srflow_sdk.upscaler import Upscaler
 
 
+@dataclass(kw_only=True)
 class Models:
     """The models of a batch: one for all files, or for each file the one that suits it, which is
     looked at once.
@@ -33,22 +35,13 @@ class Models:
     Thread-safe.
     """
 
-    say: Callable[[str], None] = staticmethod(lambda _: None)
+    bundles: Sequence[Bundle]
+    scale: float | OutputSize | None = None
+    max_pixels: int = MAX_PIXELS
+    upscaler: Upscaler | None = None
+    say: Callable[[str], None] = lambda _: None
     named: bool = False
-
-    def __init__(
-        self,
-        bundles: Iterable[Bundle],
-        scale: float | OutputSize | None = None,
-        *,
-        max_pixels: int = MAX_PIXELS,
-        upscaler: Upscaler | None = None,
-    ) -> None:
-        self.bundles = {bundle.manifest.name: bundle for bundle in bundles}
-        self.upscaler = upscaler
-        self._scale = scale
-        self._max_pixels = max_pixels
-        self.choices: dict[Path, ModelChoice] = {}
+    choices: dict[Path, ModelChoice] = field(default_factory=dict)
 
     def choose(
         self, source: Path, local: AnyImage, *, cancel: threading.Event | None = None
@@ -56,28 +49,31 @@ class Models:
         """The choice for a file, with no reason if there was none. local: where it can be read, or
         a frame.
         """
-        if len(self.bundles) == 1 and next(iter(self.bundles.values())).cleaner is None:
-            return ModelChoice(name=next(iter(self.bundles)), why="")
         if source not in self.choices:
             self.choices[source] = choose_model(
                 local,
-                scale=self._scale,
-                among=self.bundles.values(),
-                max_pixels=self._max_pixels,
+                scale=self.scale,
+                among=self.bundles,
+                max_pixels=self.max_pixels,
                 cancel=cancel,
             )
         return self.choices[source]
 
     def tell_choice(
-        self, file: FolderFile, local: AnyImage, *, cancel: threading.Event | None = None
+        self,
+        file: FolderFile,
+        manifest: Manifest,
+        local: AnyImage,
+        *,
+        cancel: threading.Event | None = None,
     ) -> None:
         """Say what draws a file, and why; or that the model that someone named removes damage which
         is not there.
         """
         if file.why is not None:
             self.say(file.drawn_by)
-        elif self.named and self.bundles[str(file.model)].manifest.removes_damage:
-            seen = name_damage(look_at(local, max_pixels=self._max_pixels, cancel=cancel))
+        elif self.named and manifest.removes_damage:
+            seen = name_damage(look_at(local, max_pixels=self.max_pixels, cancel=cancel))
             if not seen:
                 self.say(
                     f"{file.source}: {NO_DAMAGE}: without --model, a model for clean pictures "

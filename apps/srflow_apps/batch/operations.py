@@ -19,7 +19,7 @@ from srflow_sdk.drawing.file_upscaling import INTERVAL_SAMPLES, FileResult, inte
 from srflow_sdk.drawing.low_resolution import LowResolution
 from srflow_sdk.drawing.options import DrawOptions, make_request
 from srflow_sdk.engine import Engine
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ImageError
 from srflow_sdk.files import Provenance, WriteOptions, open_image, read_image
 from srflow_sdk.files.provenance import RESTORE, TRANSFER, UPSCALE
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
@@ -67,16 +67,10 @@ class Operation:
         return getattr(self.options, "value_range", None) is not None
 
     def select_bundles(self, bundles: Sequence[Bundle]) -> list[Bundle]:
-        """Those of the models that inputs may need, that for clean ones first. Raises: as
-        :meth:`check`.
+        """Those of the models that inputs may need, that for clean ones first. Raises:
+        ArgumentError, BundleError if one cannot do it to any picture.
         """
-        selected = bundles_for(bundles, self.scale)[: 1 if self.raw else None]
-        for bundle in selected:
-            self.check(bundle)
-        return selected
-
-    def check(self, bundle: Bundle) -> None:
-        """Raises: ArgumentError, BundleError if this model cannot do it to any picture."""
+        raise NotImplementedError
 
     def name_fields(self, manifest: Manifest) -> dict[str, Any]:
         """What names of outputs may tell of the options: None for what is not one number for all
@@ -130,33 +124,22 @@ class Operation:
 class Upscaling(Operation):
     """Enlarging, as in :meth:`Upscaler.upscale_file`. options: without `progress` and `cancel`.
 
-    tau_map: a picture, by whose brightness, the mask, H×W in [0, 1], the temperature of every input
-    is multiplied.
-    Raises: ImageError if it cannot be read.
+    tau_map: a picture, by whose brightness, the mask, the temperature of every input is multiplied.
     """
 
     options: DrawOptions = field(default_factory=DrawOptions)
     interval: float | None = None
     tau_map: Path | None = None
-    mask: NDArray[np.float32] | None = field(init=False, default=None)
+    mask: NDArray[np.float32] | None = None
 
     name = UPSCALE
 
-    def __post_init__(self) -> None:
-        if isinstance(self.options.tau, np.ndarray):
-            raise ArgumentError(
-                "tau is a map, which fits one image only; give a number, or use upscale_file"
-            )
-        if self.tau_map is not None:
-            with read_locally(self.tau_map) as path:
-                pixels = to_unit(read_image(path).pixels)
-            vars(self)["mask"] = (
-                pixels[..., 0] if pixels.shape[2] < 3 else luma(pixels[..., :3])[..., 0]
-            )
-
-    def check(self, bundle: Bundle) -> None:
+    def select_bundles(self, bundles: Sequence[Bundle]) -> list[Bundle]:
+        selected = bundles_for(bundles, self.scale)[: 1 if self.raw else None]
         if self.interval is not None:
-            self.options.band(bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
+            for bundle in selected:
+                self.options.band(bundle.manifest, n=INTERVAL_SAMPLES, coverage=self.interval)
+        return selected
 
     def name_fields(self, manifest: Manifest) -> dict[str, Any]:
         scale = self.options.scale
@@ -232,6 +215,13 @@ class Upscaling(Operation):
         return masked
 
 
+def read_mask(path: Path) -> NDArray[np.float32]:
+    """The brightness of a picture, H×W in [0, 1]. Raises: ImageError."""
+    with read_locally(path) as local:
+        pixels = to_unit(read_image(local).pixels)
+    return pixels[..., 0] if pixels.shape[2] < 3 else luma(pixels[..., :3])[..., 0]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Restoring(Operation):
     """Restoring, as in :meth:`Upscaler.restore_file`. options: without `progress` and `cancel`."""
@@ -243,8 +233,9 @@ class Restoring(Operation):
     def name_fields(self, manifest: Manifest) -> dict[str, Any]:
         return {"tau": self.options.number, "suffix": "restored"}
 
-    def check(self, bundle: Bundle) -> None:
-        check_inverts(bundle)
+    def select_bundles(self, bundles: Sequence[Bundle]) -> list[Bundle]:
+        check_inverts(bundles[0])
+        return [bundles[0]]
 
     def from_recipe(self, recipe: Provenance) -> Restoring:
         return Restoring(options=RestoreOptions.from_record(recipe.settings or ""))
@@ -291,9 +282,10 @@ class Transferring(Operation):
             "suffix": "transferred",
         }
 
-    def check(self, bundle: Bundle) -> None:
-        check_inverts(bundle)
-        self.options.taus(bundle.manifest)
+    def select_bundles(self, bundles: Sequence[Bundle]) -> list[Bundle]:
+        check_inverts(bundles[0])
+        self.options.taus(bundles[0].manifest)
+        return [bundles[0]]
 
     def provenance_fields(
         self, manifest: Manifest, size: tuple[int, int], number: int

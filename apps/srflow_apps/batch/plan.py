@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import functools
 import hashlib
 import os
@@ -17,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from srflow_apps.batch.choices import FORMATS, FileChoices, Format
+from srflow_apps.batch.choices import FORMATS, FileChoices
 from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.models import Models
 from srflow_apps.batch.operations import Operation, Upscaling
@@ -32,7 +31,7 @@ from srflow_apps.batch.storage import (
     real_path,
 )
 from srflow_apps.clips.files import CLIPS
-from srflow_sdk._checks import flag, one_of, whole
+from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError, ImageError, SRFlowError
 from srflow_sdk.files import MAX_PIXELS, READABLE, UNREAD, WRITABLE, check_writable, read_provenance
 from srflow_sdk.files.animations import Animation
@@ -40,7 +39,7 @@ from srflow_sdk.files.formats import WriteOptions, format_of, save_options
 from srflow_sdk.files.provenance import INTERVAL
 from srflow_sdk.geometry.tiles import TileSize
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.system.local_files import check_replaceable, is_writable
+from srflow_sdk.system.local_files import check_replaceable, is_writable, writing_errors
 
 MAX_SAMPLES = 1000
 """How many samples of a file may be drawn at a time: each has an encoder, with a thread and files,
@@ -70,12 +69,6 @@ class Plan:
     models: Models
     inputs: Inputs = field(default_factory=Inputs)
     tile: TileSize = "auto"
-    report: Path | None = None
-
-    @property
-    def bundles(self) -> list[Bundle]:
-        """The model, or those of which each picture gets the one that suits it."""
-        return list(self.models.bundles.values())
 
 
 def make_plan(
@@ -93,8 +86,9 @@ def make_plan(
     """Find the inputs, name their outputs as :func:`plan_outputs`, and refuse what cannot be done.
     Writes nothing.
     """
+    if not inputs:
+        raise ArgumentError("there are no inputs; name files and folders")
     bundles = operation.select_bundles(bundles)
-    _check_request(operation, inputs, output, files, samples)
     naming = Naming.of(operation, bundles[0], files, samples)
     naming, out = choose_destination(naming, inputs, output)
     listing = find_inputs(inputs, out=out, recursive=files.recursive)
@@ -108,7 +102,7 @@ def make_plan(
     left_out = f"of srflow-{operation.name}'s own outputs; it takes those that are named"
     listing.others[left_out] = len(listing.jobs) - len(jobs)
     if output is None:  # of *.png, what an earlier run made of the others is left out
-        makers = {identity(out / name): job for job in jobs for name in naming.names(job)}
+        makers = {identity(target): job for job in jobs for target in naming.targets(job, out)}
         jobs = [job for job in jobs if makers.get(identity(job.source), job) is job]
     frames = bundles[0].manifest.files and not (operation.raw or operation.interval)
     if frames and isinstance(operation, Upscaling):  # a server, without files, draws none
@@ -119,8 +113,7 @@ def make_plan(
         # Now: two inputs with one output are an error on every machine, whichever has them.
         part, parts = files.shard
         mine = [job for job in jobs if part_of(job.name, parts) == part]
-    check_targets(mine, report=files.report)
-    _check_formats(mine, files)
+    check_targets(mine, files)
     return Plan(
         jobs=tuple(mine),
         total=len(jobs),
@@ -134,50 +127,10 @@ def make_plan(
             report=files.report is not None,
             beside=output is None,
         ),
-        models=Models(bundles, operation.scale, max_pixels=max_pixels),
+        models=Models(bundles=bundles, scale=operation.scale, max_pixels=max_pixels),
         inputs=listing,
         tile=tile,
-        report=files.report,
     )
-
-
-def _check_request(
-    operation: Operation,
-    inputs: Sequence[Path],
-    output: str | None,
-    files: FileChoices,
-    samples: int,
-) -> None:
-    """Raises: ArgumentError for arguments that are wrong for any files."""
-    for name in ("recursive", "resume", "overwrite"):
-        flag(name, getattr(files, name))
-    whole("samples", samples, least=1, most=MAX_SAMPLES)
-    one_of("format", files.format or FORMATS[0], Format)
-    if not inputs:
-        raise ArgumentError("there are no inputs; name files and folders")
-    if output == "":
-        raise ArgumentError('-o is empty; name a file or a directory ("." is the current one)')
-    if operation.interval is not None and samples > 1:
-        raise ArgumentError("an interval is of one picture, and has three files; leave out samples")
-    part: object = files.shard
-    if part is not None and not (
-        isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]
-    ):
-        raise ArgumentError(
-            f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)"
-        )
-
-
-def _check_formats(jobs: Sequence[Job], files: FileChoices) -> None:
-    """Raises: ArgumentError for pictures' names that do not go with the options."""
-    options = WriteOptions(quality=files.quality, lossless=files.lossless)
-    pictures = (target for job in jobs if job.animation is None for target in job.targets)
-    for target in {target.suffix: target for target in pictures}.values():
-        if files.format is not None and format_of(target) is not format_of(f"a.{files.format}"):
-            raise ArgumentError(
-                f"{target} and --format {files.format} are two formats; leave --format out"
-            )
-        save_options(target, options)
 
 
 def part_of(name: PurePosixPath, parts: int) -> int:
@@ -197,14 +150,14 @@ def find_inputs(inputs: Sequence[Path], *, out: Path, recursive: bool = False) -
     out = real_path(out)
     for path in inputs:
         if not is_folder(path):
-            listing.jobs.append(Job(source=path, targets=(), name=PurePosixPath(path.name)))
+            listing.jobs.append(Job(source=path, name=PurePosixPath(path.name)))
             continue
         before = (len(listing.jobs), len(listing.refused))
         names = _list_files(path, listing.refused, out, recursive=recursive)
         for name in sorted(names, key=lambda name: name.parts):
             ending = name.suffix.lower()
             if ending in READABLE:
-                listing.jobs.append(Job(source=path / name, targets=(), name=name))
+                listing.jobs.append(Job(source=path / name, name=name))
             elif ending in UNREAD:
                 listing.others[
                     f"{UNREAD[ending]}, which is not read; convert it to PNG or TIFF"
@@ -282,9 +235,14 @@ class Naming:
 
     @classmethod
     def of(cls, operation: Operation, bundle: Bundle, files: FileChoices, samples: int) -> Naming:
-        """What an operation and its options name. Raises: ArgumentError if the pattern cannot name
-        the outputs.
+        """What an operation and its options name. Raises: ArgumentError for too many samples, and
+        if the pattern cannot name the outputs.
         """
+        whole("samples", samples, least=1, most=MAX_SAMPLES)
+        if operation.interval is not None and samples > 1:
+            raise ArgumentError(
+                "an interval is of one picture, and has three files; leave out samples"
+            )
         naming = cls(
             pattern=files.name,
             ending=ending_of(operation, files),
@@ -296,15 +254,12 @@ class Naming:
                 if value is not None
             },
         )
-        naming.check()
+        if files.name is not None:
+            naming.check(files.name)
         return naming
 
-    def default(self, ending: str) -> str:
-        """The pattern that nobody chose."""
-        return "{stem}" + self.suffix + "_s{sample}" * (len(self.numbers) > 1) + ending
-
-    def names(self, job: Job, *, apart: bool = False) -> list[str]:
-        """The names of one input's outputs. apart: {stem} has the input's ending, too: `a_gif`
+    def targets(self, job: Job, out: Path, *, apart: bool = False) -> tuple[Path, ...]:
+        """One input's outputs in a folder. apart: {stem} has the input's ending, too: `a_gif`
         beside `a_webp`.
         """
         stem = job.name.stem
@@ -313,24 +268,22 @@ class Naming:
             "stem": (f"{stem}_{ending}" if apart and ending else stem) or "image",
             "ending": ending,
         }
-        pattern = self.pattern or self.default(
-            job.animation.ending if job.animation else self.ending
-        )
+        pattern = self.pattern
+        if pattern is None:
+            pattern = "{stem}" + self.suffix + "_s{sample}" * (len(self.numbers) > 1)
+            pattern += job.animation.ending if job.animation else self.ending
         names = [pattern.format(**self.values, **own, sample=number) for number in self.numbers]
-        place = PurePosixPath(names[0])
-        return [
-            *names,
-            *(f"{place.stem}_{end}{place.suffix}" for end in ("low", "high") if self.bounds),
-        ]
+        if self.bounds:
+            place = PurePosixPath(names[0])
+            names += [f"{place.stem}_{end}{place.suffix}" for end in ("low", "high")]
+        return tuple(out / job.name.parent / name for name in names)
 
-    def check(self) -> None:
+    def check(self, pattern: str) -> None:
         """Raises: ArgumentError if the pattern cannot name the outputs."""
-        if self.pattern is None:
-            return
-        said = f"--name {self.pattern}"
+        said = f"--name {pattern}"
         photo = PurePosixPath("photo.jpg")
         try:
-            names = self.names(Job(source=Path(photo), targets=(), name=photo))
+            targets = self.targets(Job(source=Path(photo), name=photo), Path())
         except (ValueError, LookupError, AttributeError, TypeError) as error:
             known = ", ".join(
                 f"{{{name}}}"
@@ -344,15 +297,15 @@ class Naming:
             raise ArgumentError(
                 f"{said} cannot be filled in ({error}); the fields are {known}, {more}"
             ) from error
-        if "/" in self.pattern or "\\" in self.pattern:
+        if "/" in pattern or "\\" in pattern:
             raise ArgumentError(
                 f"{said} names a folder; give only a file name, and the folder with -o"
             )
-        if len(set(names)) < len(names):
+        if len(set(targets)) < len(targets):
             raise ArgumentError(
                 f"{said} gives all {len(self.numbers)} samples the same name; add {{sample}}"
             )
-        check_writable(self.pattern)
+        check_writable(pattern)
 
 
 def ending_of(operation: Operation, files: FileChoices) -> str:
@@ -381,10 +334,6 @@ def choose_destination(
         if not folders:
             return dataclasses.replace(naming, suffix=suffix), inputs[0].parent
         folder = folders[0] if folders[0].name not in ("", "..") else real_path(folders[0])
-        if not folder.name:
-            raise ArgumentError(
-                f"{folder} has no name to which {suffix} could be added; name a directory with -o"
-            )
         return naming, folder.with_name(f"{folder.name}{suffix}")
     out = as_path(output)
     several = bool(folders) or len(inputs) > 1
@@ -434,17 +383,15 @@ def plan_outputs(
     """
     # Many names: files by what they are written from, to and beside.
     writers = dict[str, set[str]]()  # the inputs, by the outputs that they would have
-
-    def targets(job: Job, *, apart: bool = False) -> tuple[Path, ...]:
-        return tuple(out / job.name.parent / name for name in naming.names(job, apart=apart))
-
     for job in found:
-        for target in targets(job):
+        for target in naming.targets(job, out):
             writers.setdefault(_folded(target), set()).add(identity(job.source))
     jobs: dict[tuple[str, tuple[Path, ...]], Job] = {}
     for job in found:
-        apart = any(len(writers[_folded(target)]) > 1 for target in targets(job))
-        job = dataclasses.replace(job, targets=targets(job, apart=apart))
+        targets = naming.targets(job, out)
+        if any(len(writers[_folded(target)]) > 1 for target in targets):
+            targets = naming.targets(job, out, apart=True)
+        job = dataclasses.replace(job, targets=targets)
         jobs.setdefault((identity(job.source), job.targets), job)
     real = functools.cache(real_path)
     taken = dict[str, Path]()
@@ -496,14 +443,20 @@ def identity(path: Path) -> str:
     return os.path.normcase(real_path(path))
 
 
-def check_targets(jobs: Sequence[Job], *, report: Path | None = None) -> None:
+def check_targets(jobs: Sequence[Job], files: FileChoices) -> None:
     """Raises: ArgumentError, ImageError for what cannot be written, before minutes of work. Nothing
     is created.
     """
     targets = [target for job in jobs for target in job.targets]
     sources = [job.source for job in jobs]
+    report = files.report
     for target in (target for job in jobs if job.animation is None for target in job.targets):
         check_writable(target)
+        if files.format is not None and format_of(target) is not format_of(f"a.{files.format}"):
+            raise ArgumentError(
+                f"{target} and --format {files.format} are two formats; leave --format out"
+            )
+        save_options(target, WriteOptions(quality=files.quality, lossless=files.lossless))
     if report is not None:
         if identity(report) in {identity(path) for path in [*targets, *sources]}:
             raise ArgumentError(
@@ -514,13 +467,10 @@ def check_targets(jobs: Sequence[Job], *, report: Path | None = None) -> None:
         if isinstance(target, UrlPath):
             check_written(target)
             continue
-        try:
+        with writing_errors(f"the report {target}" if target is report else target):
             if is_folder(target):
-                raise IsADirectoryError(errno.EISDIR, "it is a directory")
+                raise OSError("it is a directory")
             check_replaceable(target)
-        except OSError as error:
-            what = f"the report {target}" if target is report else target
-            raise ImageError(f"{what} cannot be written: {error.strerror}") from error
     for folder in dict.fromkeys(target.parent for target in targets):
         if isinstance(folder, UrlPath):
             check_bucket(folder)

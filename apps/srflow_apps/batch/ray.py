@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import re
@@ -146,7 +147,7 @@ class _ClusterRun:
         return [answer for answer, (_, number) in self._doing.items() if number is not None]
 
     def _start_worker(self) -> None:
-        first, *others = self._plan.bundles
+        first, *others = self._plan.models.bundles
         model: str | Path = BY_PICTURE
         if not others:
             model = first.path.stem if first.is_embedded else first.path.resolve()
@@ -155,12 +156,10 @@ class _ClusterRun:
         actor = self._actor_class.remote(
             settings=self._plan.settings,
             model=model,
-            sha256=digest([bundle.manifest for bundle in self._plan.bundles]),
+            sha256=digest([bundle.manifest for bundle in self._plan.models.bundles]),
             folder=None if only_urls else str(Path.cwd()),
             tile=self._plan.tile,
-            device=self._cluster.device,
-            precision=self._cluster.precision,
-            threads=self._cpus,
+            cluster=dataclasses.replace(self._cluster, cpus=self._cpus),
         )
         self._doing[actor.__ray_ready__.remote()] = actor, None  # answered once there is room
 
@@ -184,6 +183,8 @@ class _ClusterRun:
             return
         self._idle.append(actor)
         if result is not None and number is not None:  # it is None if the worker was to stop
+            if result.why is not None:
+                self._plan.models.say(result.drawn_by)  # its machine could not
             self._take(number + 1, result)
 
 
@@ -212,18 +213,16 @@ def _share(ray: Any, cluster: Cluster, *, most: int) -> tuple[int, int, int]:
 class JobWorker:
     """An actor of a cluster that does jobs.
 
-    model: a path, an embedded model's name, or "auto". folder: to work in. tile, device, precision,
-        threads: as of Upscaler.
+    model: a path, an embedded model's name, or "auto". cluster: has the CPUs of this worker.
+        folder: to work in. tile: as of Upscaler.
     """
 
     settings: Settings
     model: str | Path
     sha256: str
+    cluster: Cluster
     folder: str | None = None
     tile: TileSize = "auto"
-    device: Device = "auto"
-    precision: Precision = "bundle"
-    threads: int | None = None
 
     def __post_init__(self) -> None:
         self._cancel = threading.Event()
@@ -264,15 +263,15 @@ class JobWorker:
                 "machines the same one"
             )
         return Models(
-            bundles,
-            self.settings.operation.scale,
+            bundles=bundles,
+            scale=self.settings.operation.scale,
             max_pixels=self.settings.max_pixels,
             upscaler=Upscaler(
                 bundles,
                 tile=self.tile,
-                device=self.device,
-                precision=self.precision,
-                threads=self.threads,
+                device=self.cluster.device,
+                precision=self.cluster.precision,
+                threads=self.cluster.cpus,
             ),
         )
 
@@ -310,8 +309,6 @@ def connect(address: str) -> Iterator[Any]:
                 with kept_handlers():
                     where = None if address == "auto" else address
                     ray.init(address=where, log_to_driver=False, logging_level=logging.CRITICAL)
-            except SystemExit as error:  # of Ray's own handler of SIGTERM
-                raise KeyboardInterrupt(error.code) from error
             except (
                 Exception
             ) as error:  # Ray raises that itself where its raylet does not start in time

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any, get_args
 
 from srflow_apps.batch.models import digest
 from srflow_apps.batch.operations import Operation
 from srflow_apps.batch.plan import Plan
 from srflow_apps.batch.results import FolderFile, FolderResult, Status
-from srflow_apps.batch.storage import folders_for, remove_leftovers, show_names, write_locally
+from srflow_apps.batch.storage import prepare_folders, show_names, write_locally
 from srflow_sdk import __version__
-from srflow_sdk.errors import ImageError
 from srflow_sdk.model.model_choice import BY_PICTURE
 from srflow_sdk.plain_text import without_secrets
-from srflow_sdk.system.local_files import write_atomically
+from srflow_sdk.system.local_files import write_atomically, writing_errors
 
 _EXACT = 200.0  # dB, as JSON has no infinity
 
@@ -24,7 +24,7 @@ def batch_report(plan: Plan, result: FolderResult) -> dict[str, Any]:
     """The record of a batch, as JSON values; settings in which the models differ are null."""
     settings = plan.settings
     upscaler = plan.models.upscaler
-    models = [bundle.manifest for bundle in plan.bundles]
+    models = [bundle.manifest for bundle in plan.models.bundles]
     first, *others = [settings.operation.describe(manifest) for manifest in models]
     same = {
         each: value if all(one[each] == value for one in others) else None
@@ -79,18 +79,10 @@ def _row(file: FolderFile, operation: Operation) -> dict[str, Any]:
     }
 
 
-def write_report(plan: Plan, result: FolderResult) -> None:
-    """Write the report of a batch, if it is to have one, completely or not at all. Raises:
-    ImageError.
-    """
-    if (path := plan.report) is None:
-        return
+def write_report(plan: Plan, result: FolderResult, path: Path) -> None:
+    """Write the report of a batch, completely or not at all. Raises: ImageError."""
     report = batch_report(plan, result)
-    remove_leftovers([path])
-    try:
-        with folders_for([path]), write_locally([path]) as (local,):
-            write_atomically(local, (json.dumps(report, indent=2, allow_nan=False) + "\n").encode())
-    except OSError as error:
-        raise ImageError(
-            f"the report {path} cannot be written: {error.strerror or error}"
-        ) from error
+    text = json.dumps(report, indent=2, allow_nan=False) + "\n"
+    prepare_folders([path])
+    with writing_errors(f"the report {path}"), write_locally([path]) as (local,):
+        write_atomically(local, text.encode())

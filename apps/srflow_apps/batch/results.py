@@ -91,7 +91,7 @@ class FolderResult:
     @property
     def remaining(self) -> int:
         """How many inputs are neither done nor skipped."""
-        return self.total - self.count("done") - self.count("skipped")
+        return self.total - sum(file.status != "failed" for file in self.files)
 
     def __str__(self) -> str:
         """One line: "5 done, 2 skipped, 1 failed"."""

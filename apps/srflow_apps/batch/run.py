@@ -9,11 +9,13 @@ import dataclasses
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
 
 from srflow_apps.batch.choices import FileChoices, Format
 from srflow_apps.batch.jobs import Job, do_job
@@ -29,7 +31,7 @@ from srflow_apps.batch.results import (
     ServerLostError,
     Take,
 )
-from srflow_apps.batch.storage import UrlPath, as_path, folders_for, remove_leftovers
+from srflow_apps.batch.storage import UrlPath, as_path, prepare_folders
 from srflow_sdk._checks import file_path, keywords_of
 from srflow_sdk.drawing.options import DrawOptions, Progress
 from srflow_sdk.errors import ArgumentError
@@ -122,21 +124,20 @@ def run_plan(
         if file.server_lost:
             raise ServerLostError
 
-    # before any job: others write there, too
-    with folders_for(targets, alone=len(plan.jobs) == plan.total):
-        remove_leftovers(targets)
-        try:
-            if cluster is None:
-                _run_in_threads(plan, take=take, on_progress=on_progress, check=check)
-            elif plan.jobs:
-                run_on_ray(plan, cluster=cluster, take=take, check=check)
-        except KeyboardInterrupt:
-            interrupted = True
-        except DiskFullError:
-            disk_full = True
-        except ServerLostError:
-            server_lost = True
-        remove_leftovers(targets)  # of workers that died
+    prepare_folders(targets)
+    try:
+        if cluster is None:
+            _run_in_threads(plan, take=take, on_progress=on_progress, check=check)
+        elif plan.jobs:
+            run_on_ray(plan, cluster=cluster, take=take, check=check)
+    except KeyboardInterrupt:
+        interrupted = True
+    except DiskFullError:
+        disk_full = True
+    except ServerLostError:
+        server_lost = True
+    if cluster is not None:
+        prepare_folders(targets)  # which deletes what workers that died left
     files = (*plan.inputs.refused, *(done[number] for number in sorted(done)))
     return FolderResult(
         files=files,
@@ -276,10 +277,30 @@ def upscale_folder(
     given = upscaler if isinstance(upscaler, Upscaler) else None
     if given is None and upscaler not in (None, BY_PICTURE):
         raise ArgumentError(f'upscaler is {upscaler!r}; it must be an Upscaler, "auto" or None')
-    if on_file is not None and not callable(on_file):
-        raise ArgumentError(f"on_file is {on_file!r}; it must be a function of one file, or None")
+    if isinstance(draw.tau, np.ndarray):
+        raise ArgumentError(
+            "tau is a map, which fits one image only; give a number, or use upscale_file"
+        )
+    part: object = shard
+    if part is not None and not (
+        isinstance(part, tuple) and len(part) == 2 and 1 <= part[0] <= part[1]
+    ):
+        raise ArgumentError(
+            f"shard is {part!r}; it must be part i of n, such as (1, 3), (2, 3) or (3, 3)"
+        )
     hear = on_file or (lambda _: None)
     cancelled = draw.cancel or threading.Event()
+    files = FileChoices(
+        recursive=recursive,
+        name=name,
+        format=format,
+        quality=quality,
+        lossless=lossless,
+        resume=resume,
+        overwrite=overwrite,
+        shard=shard,
+        report=None if report is None else _path("report", report),
+    )
     cluster = None
     with contextlib.ExitStack() as stack:
         plan = make_plan(
@@ -289,17 +310,7 @@ def upscale_folder(
             _paths(inputs),
             f"{_path('output', output, 'a directory')}/",
             bundles_of() if given is None else list(given.engine.bundles.values()),
-            files=FileChoices(
-                recursive=recursive,
-                name=name,
-                format=format,
-                quality=quality,
-                lossless=lossless,
-                resume=resume,
-                overwrite=overwrite,
-                shard=shard,
-                report=None if report is None else _path("report", report),
-            ),
+            files=files,
             samples=samples,
             max_pixels=max_pixels,
             tile="auto" if given is None else given.engine.tile,
@@ -323,9 +334,9 @@ def upscale_folder(
         for file in plan.inputs.refused:
             hear(file)
         if ray is None:
-            plan.models.upscaler = given or stack.enter_context(Upscaler(plan.bundles))
+            plan.models.upscaler = given or stack.enter_context(Upscaler(plan.models.bundles))
             plan.models.upscaler.engine.painter.check_open()  # or every file would fail
-        elif not plan.bundles[0].manifest.files:
+        elif not plan.models.bundles[0].manifest.files:
             raise ArgumentError(
                 "upscaler is a server's, and Ray's machines need the model's files: leave out ray"
             )
@@ -334,7 +345,8 @@ def upscale_folder(
         result = run_plan(
             plan, on_progress=on_progress, on_result=on_result, check=check, cluster=cluster
         )
-        write_report(plan, result)
+        if files.report is not None:
+            write_report(plan, result, files.report)
     if result.interrupted and not cancelled.is_set():
         raise KeyboardInterrupt  # now that everything is in order
     return result
@@ -342,8 +354,6 @@ def upscale_folder(
 
 def _paths(inputs: PathLike | Sequence[PathLike]) -> list[Path]:
     """The paths and URLs. Raises: ArgumentError."""
-    if not isinstance(inputs, Iterable | os.PathLike):
-        raise ArgumentError(f"inputs is {inputs!r:.60}; it must be a path, or several")
     paths = [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs
     return [_path("an input", path) for path in paths]
 

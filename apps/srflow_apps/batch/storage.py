@@ -73,8 +73,7 @@ def as_path(text: str | os.PathLike[str]) -> Path:
     rest = match[2]
     if scheme in ("file", "local"):
         return Path(rest)
-    authority, _, path = rest.partition("/")
-    user, _, host = authority.rpartition("@")
+    user, _, host = rest.partition("/")[0].rpartition("@")
     url = without_secrets(f"{scheme}://{rest}")
     password = (
         "a URL has no password here; set the variables or files that this store's tools read, or "
@@ -93,8 +92,6 @@ def as_path(text: str | os.PathLike[str]) -> Path:
             f"{url}: a URL has no query here; pipe the picture: curl 'URL' | srflow-upscale - -o "
             "OUT"
         )
-    if ".." in path.split("/"):
-        raise ArgumentError(f"{url}: a URL with .. may mean several places; write the place itself")
     if os.name != "posix":
         raise ArgumentError(
             f"{url}: URLs are supported on Linux and macOS only; copy the files to a disk"
@@ -193,39 +190,19 @@ def put(local: Path, path: UrlPath) -> None:
     _ask_store(path, upload, "the file cannot be written", grace_s=_GRACE_S)
 
 
-@contextlib.contextmanager
-def folders_for(targets: Iterable[Path], *, alone: bool = True) -> Iterator[None]:
-    """Make the folders of targets, those on this machine; after the block new ones go if nothing is
-    in them.
-
-    alone: nobody else may be about to write into them, or they stay. Raises: ImageError.
+def prepare_folders(targets: Iterable[Path]) -> None:
+    """Make the folders of targets on this machine, and delete what killed runs left of these.
+    Raises: ImageError.
     """
-    made = list[Path]()
-    try:
-        for folder in dict.fromkeys(
-            target.parent for target in targets if not isinstance(target, UrlPath)
-        ):
-            made += [
-                place for place in (*reversed(folder.parents), folder) if not os.path.lexists(place)
-            ]
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise ImageError(
-                    f"the directory {folder} cannot be created: {error.strerror or error}"
-                ) from error
-        yield
-    finally:
-        for folder in reversed(made) if alone else ():
-            with contextlib.suppress(OSError):
-                folder.rmdir()
-
-
-def remove_leftovers(targets: Iterable[Path]) -> None:
-    """Delete the parts of these targets that killed runs left on this machine's disks."""
-    local_files.remove_stale_parts(
-        *(target for target in targets if not isinstance(target, UrlPath))
-    )
+    local = [target for target in targets if not isinstance(target, UrlPath)]
+    for folder in dict.fromkeys(target.parent for target in local):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImageError(
+                f"the directory {folder} cannot be created: {error.strerror or error}"
+            ) from error
+    local_files.remove_stale_parts(*local)
 
 
 @contextlib.contextmanager
@@ -233,9 +210,11 @@ def read_locally(path: Path) -> Iterator[Path]:
     """A local file with this content and the same bare name, while the block runs. Its ImageErrors
     name the path.
     """
-    with _local([path]) as (local,):
-        if isinstance(path, UrlPath):
-            fetch(path, local)
+    if not isinstance(path, UrlPath):
+        yield path
+        return
+    with _stand_for([path]) as (local,):
+        fetch(path, local)
         yield local
 
 
@@ -244,7 +223,10 @@ def write_locally(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
     """Local paths to write, with the same bare names. URLs appear, each whole, if the block ends
     without an error.
     """
-    with _local(targets) as written:
+    if not any(isinstance(target, UrlPath) for target in targets):
+        yield targets
+        return
+    with _stand_for(targets) as written:
         yield written
         for local, target in zip(written, targets, strict=True):
             if isinstance(target, UrlPath):
@@ -252,13 +234,10 @@ def write_locally(targets: Sequence[Path]) -> Iterator[Sequence[Path]]:
 
 
 @contextlib.contextmanager
-def _local(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
+def _stand_for(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
     """The paths, with files in a temporary folder for URLs, into which a store that was left may
     still write.
     """
-    if not any(isinstance(path, UrlPath) for path in paths):
-        yield paths
-        return
     with tempfile.TemporaryDirectory(prefix="srflow-", ignore_cleanup_errors=True) as folder:
         local = [Path(folder) / path.name if isinstance(path, UrlPath) else path for path in paths]
         with show_files_as(

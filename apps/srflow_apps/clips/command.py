@@ -24,7 +24,6 @@ from srflow_apps.batch.display import Display
 from srflow_apps.batch.operations import Upscaling
 from srflow_apps.batch.plan import check_place
 from srflow_apps.batch.results import failure
-from srflow_apps.batch.run import BatchProgress
 from srflow_apps.clips.files import (
     WRITTEN,
     Clip,
@@ -35,7 +34,6 @@ from srflow_apps.clips.files import (
     join,
     read_record,
 )
-from srflow_apps.commands.signals import STOPPING, deferred_interrupts
 from srflow_sdk import __version__
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.clips.optical_flow import opencv
@@ -46,7 +44,7 @@ from srflow_sdk.system import local_files
 from srflow_sdk.upscaler import Upscaler
 
 if TYPE_CHECKING:
-    from srflow_apps.batch.choices import FileChoices, MachineChoices
+    from srflow_apps.batch.choices import Choices, FileChoices, MachineChoices
     from srflow_sdk.clips.frame_upscaler import LatentsOfClip
     from srflow_sdk.drawing.options import DrawOptions
 
@@ -62,19 +60,18 @@ _OURS = re.compile(r"\.?(\d{6}\.(mkv|state)|settings\.json)(\..*)?")
 
 def run_clips(
     inputs: Sequence[str],
-    output: str | None,
+    choices: Choices,
     draw: DrawOptions,
+    *,
     latents: LatentsOfClip | None,
-    model: str | None,
     codec: str | None,
-    files: FileChoices,
-    machine: MachineChoices,
 ) -> None:
-    """Enlarge clips in files. Exits with another status than 0 if one failed.
+    """Enlarge clips in files, each whole by one model. Exits with another status than 0 if one
+    failed.
 
-    model: as of run_command, for a whole clip. Raises: SRFlowError for what concerns all clips;
-        KeyboardInterrupt.
+    Raises: SRFlowError for what concerns all clips; KeyboardInterrupt.
     """
+    output = choices.output
     if any(path == STANDARD or "://" in path for path in (*inputs, output or "")):
         raise ArgumentError(
             "a clip is a file on this machine, and so is its output: name files for both"
@@ -84,10 +81,18 @@ def run_clips(
     failed = False
     if latents in (None, "motion"):
         opencv()
-    with Display(quiet=machine.quiet) as display:
+    with Display(quiet=choices.machine.quiet) as display:
         display.unit = "frame"
-        bundles = upscaling.select_bundles(bundles_of(model))
-        run = _ClipRun(upscaling, latents or "motion", bundles, codec, files, machine, display)
+        bundles = upscaling.select_bundles(bundles_of(choices.model))
+        run = _ClipRun(
+            upscaling,
+            latents or "motion",
+            bundles,
+            codec,
+            choices.files,
+            choices.machine,
+            display,
+        )
         suffix = (
             None if output is not None else upscaling.name_fields(bundles[0].manifest)["suffix"]
         )
@@ -197,7 +202,7 @@ class _ClipRun:
             drawer = FrameUpscaler(
                 upscaler, latents=self.latents, keyframes=KEYFRAMES, **vars(self.upscaling.options)
             )
-            self.display.begin([source.name], lambda: BatchProgress([remaining]))
+            self.display.begin([source.name])
             try:
                 self._draw(clip, drawer, encoding, parts)
             except (SRFlowError, KeyboardInterrupt):
@@ -230,14 +235,13 @@ class _ClipRun:
             )
 
     def _open_upscaler(self, bundle: Bundle) -> Upscaler:
-        with deferred_interrupts(*STOPPING):  # a signal breaks imports of native code
-            return Upscaler(
-                [bundle],
-                device=self.machine.device,
-                tile=self.machine.tile,
-                threads=self.machine.threads,
-                precision=self.machine.precision,
-            )
+        return Upscaler(
+            [bundle],
+            device=self.machine.device,
+            tile=self.machine.tile,
+            threads=self.machine.threads,
+            precision=self.machine.precision,
+        )
 
     def _record(self, clip: Clip, bundle: Bundle, encoding: Encoding) -> dict[str, Any]:
         """How a clip is made, as JSON values."""
@@ -335,7 +339,7 @@ class Parts:
         Raises: ImageError.
         """
         with contextlib.ExitStack() as stack:
-            try:
+            with local_files.writing_errors(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
                 if local_files.LOCKS_EXIST:
                     stack.callback(os.close, descriptor := os.open(self.folder, os.O_RDONLY))
@@ -353,10 +357,6 @@ class Parts:
                 if not (keep and self.list_done()):
                     self.clear(folder=False)
                     local_files.write_atomically(self.folder / _SETTINGS, self.record.encode())
-            except OSError as error:
-                raise ImageError(
-                    f"{self.folder} cannot be written: {error.strerror or error}"
-                ) from error
             yield
 
     def clear(self, *, folder: bool = True) -> None:

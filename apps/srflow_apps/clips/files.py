@@ -72,11 +72,6 @@ Kept = Mapping[int, tuple[str, str] | None]
 None for a copy."""
 
 
-def is_clip(path: Path) -> bool:
-    """True if the name is a clip's."""
-    return path.suffix.lower() in CLIPS
-
-
 def import_pyav() -> Any:
     """The module `av`. Raises: MissingExtraError."""
     os.environ.setdefault("SVT_LOG", "1")  # or that encoder fills standard error
@@ -527,13 +522,7 @@ def choose_streams(clip: Clip, target: Path, encoding: Encoding) -> tuple[Kept, 
         raise ArgumentError(
             f"{target}: {ending} files cannot hold such {encoding.codec}; end the name in .mkv"
         )
-    with open_container(segment) as made:
-        plain = encoding.look.aspect == 1 or made.streams.video[0].codec_context.sample_aspect_ratio
-    lost = (
-        []
-        if plain
-        else ["the shape of its pixels is left out; the codecs libx264, libx265 and mpeg4 keep it"]
-    )
+    lost = list[str]()
     with open_container(clip.path) as source:
         pictures = find_pictures(source, clip.path)
         for number, stream in (

@@ -65,7 +65,9 @@ class Command(click.Command):
                 with formatter.section(heading):
                     formatter.write_dl(records)
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def make_context(
+        self, info_name: str | None, args: list[str], *arguments: Any, **keywords: Any
+    ) -> click.Context:
         for option in self.params:
             # that it has where none of its choices follows it
             if value := vars(option).get("alone"):
@@ -74,21 +76,8 @@ class Command(click.Command):
                     f"{word}={value}" if word in option.opts and after not in choices else word
                     for word, after in zip_longest(args, args[1:])
                 ]
-        return super().parse_args(ctx, args)
-
-    def make_context(self, *arguments: Any, **keywords: Any) -> click.Context:
         try:
-            return super().make_context(*arguments, **keywords)
-        except click.NoSuchOption as error:
-            letter = error.option_name[1:]  # of --o, which click takes for --model
-            near = (
-                [letter]
-                if any(letter in option.opts for option in self.params)
-                else error.possibilities
-            )
-            raise click.NoSuchOption(
-                error.option_name, possibilities=near, ctx=error.ctx
-            ) from error
+            return super().make_context(info_name, args, *arguments, **keywords)
         except click.ClickException as error:  # which shows what was typed
             error.message = without_secrets(error.message)  # type: ignore[misc]  # final in its annotations only
             raise

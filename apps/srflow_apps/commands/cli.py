@@ -5,15 +5,14 @@ statuses.
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, cast
 
 import click
 
-from srflow_apps.batch.choices import FileChoices, MachineChoices
+from srflow_apps.batch.choices import Choices, FileChoices, MachineChoices
 from srflow_apps.commands.base_command import (
     SETTINGS,
     Command,
@@ -22,14 +21,12 @@ from srflow_apps.commands.base_command import (
     exit_statuses,
     fail,
 )
-from srflow_apps.commands.options import HEADINGS, MOST, Options, Side, Size, flatten, options_of
+from srflow_apps.commands.options import HEADINGS, Size, heading_of, options_of
 from srflow_sdk import __version__
 from srflow_sdk.drawing.options import DrawOptions, option
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.flow.options import RestoreOptions, TransferOptions
-
-if TYPE_CHECKING:
-    from srflow_apps.batch.operations import Operation
+from srflow_sdk.geometry.sizes import OutputSize
 
 _ONE_TARGET = ("from_output", "ray", "recursive", "shard")  # what srflow-transfer has no use for
 _OUTPUT = click.Option(
@@ -58,51 +55,19 @@ _INPUTS = click.Argument(
 _ONE_MODEL = "NAME|BUNDLE", "An embedded model, or a bundle.  [default: x4-small]"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Choices:
-    """What was chosen of the options that each command has. options: those of its operation."""
-
-    options: dict[str, Any]
-    output: str | None
-    model: str | None
-    files: FileChoices
-    machine: MachineChoices
-
-    def run(
-        self,
-        operation: Operation,
-        inputs: Sequence[str],
-        *,
-        samples: int = 1,
-        server: str | None = None,
-    ) -> None:
-        from srflow_apps.batch.command import run_command
-
-        run_command(
-            operation,
-            inputs,
-            self.output,
-            model=self.model,
-            files=self.files,
-            machine=self.machine,
-            samples=samples,
-            server=server,
-        )
-
-
 def _make_command(
     name: str,
     options: type[Any],
     model: tuple[str, str],
     *,
     arguments: Sequence[click.Argument] = (_INPUTS,),
-    more: Options | None = None,
+    more: Sequence[click.Option] = (),
     leave: Sequence[str] = (),
 ) -> Callable[[Callable[..., None]], Command]:
     """Make a command of a function that does an operation to picture files.
 
     Its options are -o, --model, the fields of `options`, FileChoices and MachineChoices, which the
-    function gets as _Choices, and `more`. Of `more` and `arguments`, each is an argument of it.
+    function gets as Choices, and `more`. Of `more` and `arguments`, each is an argument of it.
     model: the metavar and the help. leave: fields without an option.
     """
     parts = {
@@ -111,26 +76,24 @@ def _make_command(
         "machine": options_of(MachineChoices, "Machines"),
     }
     model_option = click.Option(["--model"], metavar=model[0], type=NameOrPath(), help=model[1])
-    sources = [
-        {MOST: [_OUTPUT, model_option]},
-        parts["options"],
-        more or {},
-        parts["machine"],
-        parts["files"],
+    every = [
+        _OUTPUT,
+        model_option,
+        *parts["options"],
+        *more,
+        *parts["machine"],
+        *parts["files"],
     ]
-    by_heading = {
-        heading: [each for source in sources for each in source.get(heading, ())]
-        for heading in HEADINGS
-    }
+    every.sort(key=lambda each: HEADINGS.index(heading_of(each)))
 
     def decorate(function: Callable[..., None]) -> Command:
         def callback(**values: Any) -> None:
             with exit_statuses():
                 chosen = {
-                    part: {str(each.name): values.pop(str(each.name)) for each in flatten(those)}
+                    part: {str(each.name): values.pop(str(each.name)) for each in those}
                     for part, those in parts.items()
                 }
-                choices = _Choices(
+                choices = Choices(
                     options=chosen["options"],
                     output=values.pop("output"),
                     model=values.pop("model"),
@@ -142,14 +105,13 @@ def _make_command(
         before_examples = f"{_OF_MANY}{_EXIT_STATUS}" if _INPUTS in arguments else _EXIT_STATUS
         command = Command(
             name,
-            params=[*arguments, *flatten(by_heading)],
+            params=[*arguments, *every],
             callback=callback,
             help=(function.__doc__ or "").replace("    \b\n", f"{before_examples}    \b\n"),
             context_settings=SETTINGS,
             groups={
-                heading: " ".join(str(each.name) for each in those)
-                for heading, those in by_heading.items()
-                if those
+                heading: " ".join(str(each.name) for each in every if heading_of(each) == heading)
+                for heading in HEADINGS
             },
         )
         return click.version_option(__version__, prog_name=name)(command)
@@ -166,7 +128,9 @@ class _UpscaleChoices:
 
     models: bool = option(False, "List the embedded ones.")
     samples: int = option(1, "Pictures per input.", least=1, most=True)
-    max_size: Side | None = option(None, "Longer side of outputs, at most.", metavar="N", most=True)
+    max_size: int | None = option(
+        None, "Longer side of outputs, at most.", metavar="N", least=1, most=True
+    )
     interval: float | None = option(
         None, "Also write _low and _high: what this share of pixels lies in.", metavar="COVERAGE"
     )
@@ -204,7 +168,7 @@ class _UpscaleChoices:
     ("auto|NAME|BUNDLE", "Model; auto: what suits each photo.  [default: auto]"),
     more=options_of(_UpscaleChoices, "Pictures"),
 )
-def upscale(choices: _Choices, *, inputs: tuple[str, ...], **more: Any) -> None:
+def upscale(choices: Choices, *, inputs: tuple[str, ...], **more: Any) -> None:
     """Enlarge photos, PNG, JPEG, WebP, TIFF, GIF, BMP or AVIF, folders of them, animations and
     clips.
 
@@ -236,47 +200,39 @@ def upscale(choices: _Choices, *, inputs: tuple[str, ...], **more: Any) -> None:
     if own.models:
         _list_models()
         return
-    _check_inputs(inputs, files)
-    sizes = [value for value in (options["scale"], own.size, own.max_size) if value is not None]
+    largest = None if own.max_size is None else OutputSize(max_side=own.max_size)
+    sizes = [value for value in (options["scale"], own.size, largest) if value is not None]
     if len(sizes) > 1:
         raise click.UsageError(
             "--scale, --size and --max-size all set the size; choose one of them"
         )
     draw = DrawOptions(**{**options, "scale": sizes[0] if sizes else None})
-    if _are_clips(inputs, own):
-        from srflow_apps.clips.command import run_clips
+    from srflow_apps.clips.files import CLIPS
 
-        run_clips(
-            inputs,
-            choices.output,
-            draw,
-            own.latents,
-            choices.model,
-            own.codec,
-            files,
-            choices.machine,
-        )
+    pictures = [path for path in inputs if Path(path).suffix.lower() not in CLIPS]
+    if len(pictures) < len(inputs):
+        _upscale_clips(inputs, pictures, choices, draw, own)
         return
+    if own.latents is not None or own.codec is not None:
+        raise ArgumentError("--latents and --codec are for clips, and no INPUT is a clip")
     if files.from_output is not None:
         _refuse_chosen(*options, "samples", "interval", "size", "max_size", "tau_map")
-    if own.interval is not None and (own.samples > 1 or choices.output == "-"):
-        raise ArgumentError(
-            "--interval writes three files of each input; leave out --samples and -o -"
-        )
     if draw.value_range is not None:
         _refuse("dry_run", "interval", "tau_map", why="with --range")
     if own.tau_map is not None:
         _refuse("resume", why="with --tau-map: outputs do not say with which mask they were made")
     if own.server is not None:
         _refuse("device", "threads", "precision", why="with --server: the server has its own")
-    from srflow_apps.batch.operations import Upscaling
+    from srflow_apps.batch.command import run_command
+    from srflow_apps.batch.operations import Upscaling, read_mask
 
-    upscaling = Upscaling(options=draw, interval=own.interval, tau_map=own.tau_map)
-    choices.run(upscaling, inputs, samples=own.samples, server=own.server)
+    mask = None if own.tau_map is None else read_mask(own.tau_map)
+    upscaling = Upscaling(options=draw, interval=own.interval, tau_map=own.tau_map, mask=mask)
+    run_command(upscaling, inputs, choices, samples=own.samples, server=own.server)
 
 
 @_make_command("srflow-restore", RestoreOptions, _ONE_MODEL)
-def restore(choices: _Choices, *, inputs: tuple[str, ...]) -> None:
+def restore(choices: Choices, *, inputs: tuple[str, ...]) -> None:
     """Remove noise and dots from photos, and from folders of them. Their size stays.
 
     The noise of a camera goes, and so do salt and pepper. Blur, scratches and the blocks of a JPEG
@@ -294,12 +250,12 @@ def restore(choices: _Choices, *, inputs: tuple[str, ...]) -> None:
       srflow-restore photos -o clean --recursive --resume
       srflow-restore --from-output clean.png -o again.png
     """
-    _check_inputs(inputs, choices.files)
     if choices.files.from_output is not None:
         _refuse_chosen(*choices.options)
+    from srflow_apps.batch.command import run_command
     from srflow_apps.batch.operations import Restoring
 
-    choices.run(Restoring(options=RestoreOptions(**choices.options)), inputs)
+    run_command(Restoring(options=RestoreOptions(**choices.options)), inputs, choices)
 
 
 _LR = click.Option(
@@ -315,10 +271,10 @@ _LR = click.Option(
     TransferOptions,
     _ONE_MODEL,
     arguments=[click.Argument([name], type=LocalPath()) for name in ("target", "source", "mask")],
-    more={MOST: [_LR]},
+    more=[_LR],
     leave=_ONE_TARGET,
 )
-def transfer(choices: _Choices, *, target: Path, source: Path, mask: Path, lr: Path | None) -> None:
+def transfer(choices: Choices, *, target: Path, source: Path, mask: Path, lr: Path | None) -> None:
     """Put what MASK selects of SOURCE into TARGET, and let the model blend it in.
 
     All three have the same size, so move and scale the content in SOURCE to where it is to appear.
@@ -339,7 +295,7 @@ def transfer(choices: _Choices, *, target: Path, source: Path, mask: Path, lr: P
     others = {"source": source, "mask": mask}
     if lr is not None:
         others["lr"] = lr
-    from srflow_apps.batch.command import STANDARD, read_standard_input
+    from srflow_apps.batch.command import STANDARD, read_standard_input, run_command
     from srflow_apps.batch.operations import Transferring
 
     chosen = TransferOptions(**choices.options)  # a wrong one is said before the model is loaded
@@ -357,7 +313,7 @@ def transfer(choices: _Choices, *, target: Path, source: Path, mask: Path, lr: P
         else contextlib.nullcontext() as sent
     ):
         others.update((what, cast("Path", sent)) for what in piped)
-        choices.run(Transferring(options=chosen, **others), [str(target)])
+        run_command(Transferring(options=chosen, **others), [str(target)], choices)
 
 
 @click.command(cls=Command, context_settings=SETTINGS)
@@ -399,20 +355,17 @@ def _list_models() -> None:
         click.echo(f"{manifest.name}  ×{manifest.scale}  tau {tau}  for {kind}")
 
 
-def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
-    """True if the inputs are clips, by their names. Raises: ArgumentError for pictures among them,
-    and such options.
-    """
-    from srflow_apps.clips.files import is_clip
-
-    chosen = [f"--{name}" for name in ("latents", "codec") if getattr(own, name) is not None]
-    pictures = [path for path in inputs if not is_clip(Path(path))]
-    if len(pictures) == len(inputs) and not chosen:
-        return False
+def _upscale_clips(
+    inputs: Sequence[str],
+    pictures: Sequence[str],
+    choices: Choices,
+    draw: DrawOptions,
+    own: _UpscaleChoices,
+) -> None:
+    """Enlarge clips. Raises: ArgumentError for pictures among them, and for options of pictures."""
     if pictures:
-        why = f"{chosen[0]} is for clips" if chosen else "another INPUT is"
         raise ArgumentError(
-            f"{pictures[0]} is not a clip, and {why}; upscale it by a command of its own"
+            f"{pictures[0]} is not a clip, and another INPUT is; upscale it by a command of its own"
         )
     refused = [
         "samples",
@@ -427,22 +380,9 @@ def _are_clips(inputs: tuple[str, ...], own: _UpscaleChoices) -> bool:
     _refuse(
         *refused, "wrap", "tau_map", "recursive", "shard", "format", "lossless", why="with a clip"
     )
-    return True
+    from srflow_apps.clips.command import run_clips
 
-
-def _check_inputs(inputs: tuple[str, ...], files: FileChoices) -> None:
-    """Fail at once without an input, or if none exists: but a cluster may see others, and a report
-    tells of each.
-    """
-    if not inputs and files.from_output is None:
-        raise click.MissingParameter(param_hint="'INPUT...'", param_type="argument")
-    if "" in inputs:  # such as that of an unset variable
-        raise click.UsageError(
-            'an INPUT is empty; name a file or a folder ("." is the current one)'
-        )
-    for name in inputs:
-        if os.name == "nt" and "*" in name:  # where no name has one; a ? is in \\?\C:, too
-            raise click.UsageError(f"nothing matches {name}")
+    run_clips(inputs, choices, draw, latents=own.latents, codec=own.codec)
 
 
 def _refuse_chosen(*names: str) -> None:

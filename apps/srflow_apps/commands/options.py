@@ -18,9 +18,6 @@ from srflow_sdk.system.hardware import DeviceName, split_device
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
-Options = dict[str, list[click.Option]]
-"""Options by their heading in the help."""
-
 MOST = "Options that most people need"
 HEADINGS = (MOST, "Pictures", "Clips", "Files", "Machines", "Other options")
 
@@ -28,34 +25,32 @@ HEADINGS = (MOST, "Pictures", "Clips", "Files", "Machines", "Other options")
 Size = Any
 """An OutputSize, written as 3840x, x2160 or 3840x2160."""
 
-Side = Any
-"""An OutputSize, written as the number of pixels of its longer side."""
 
-
-def options_of(choices: type[Any], heading: str, *, leave: Container[str] = ()) -> Options:
+def options_of(
+    choices: type[Any], heading: str = MOST, *, leave: Container[str] = ()
+) -> list[click.Option]:
     """The options of a dataclass's fields, but for those to leave out: each field that has a help
     is one.
 
-    heading: of those that name no other and that not most people need. See
+    heading: in the help, of those that name no other and that not most people need. See
         :mod:`srflow_sdk.drawing.options`.
     """
-    options: Options = {}
-    for field in dataclasses.fields(choices):
-        how = field.metadata
-        if "help" in how and field.name not in leave:
-            where = MOST if how.get("most") else how.get("heading", heading)
-            options.setdefault(where, []).append(_option(field, sys.modules[choices.__module__]))
-    return options
+    module = sys.modules[choices.__module__]
+    return [
+        _option(field, module, heading)
+        for field in dataclasses.fields(choices)
+        if "help" in field.metadata and field.name not in leave
+    ]
 
 
-def flatten(options: Options) -> list[click.Option]:
-    """The options of all headings."""
-    return [each for those in options.values() for each in those]
+def heading_of(option: click.Option) -> str:
+    """The heading of an option in the help: of one that no dataclass has, the first."""
+    return str(vars(option).get("heading", MOST))
 
 
 def with_options_of(choices: type[Any], *, leave: Container[str] = ()) -> Callable[[_F], _F]:
     """Decorate a command of click's with the options of a dataclass, each of them an argument."""
-    options = flatten(options_of(choices, "", leave=leave))
+    options = options_of(choices, leave=leave)
 
     def decorate(command: _F) -> _F:
         command.__dict__.setdefault("__click_params__", []).extend(reversed(options))
@@ -64,28 +59,29 @@ def with_options_of(choices: type[Any], *, leave: Container[str] = ()) -> Callab
     return decorate
 
 
-def _option(field: dataclasses.Field[Any], module: object) -> click.Option:
+def _option(field: dataclasses.Field[Any], module: object, heading: str) -> click.Option:
     """A field's option. module: has the Literals of the field's type."""
     how = field.metadata
     kind = str(field.type).removesuffix(" | None")
     flag = how.get("flag", f"--{field.name.replace('_', '-')}")
     if kind == "bool":  # a flag says the opposite of the default
         said = (lambda _context, _option, chosen: not chosen) if field.default else None
-        return click.Option([flag, field.name], is_flag=True, help=how["help"], callback=said)
-    if kind in _RANGES and {"least", "up_to"} & {*how}:
-        values = _RANGES[kind](how.get("least"), how.get("up_to"))
+        made = click.Option([flag, field.name], is_flag=True, help=how["help"], callback=said)
     else:
         values = _TYPES.get(kind) or click.Choice(get_args(getattr(module, kind)))
-    made = click.Option(
-        [flag, field.name],
-        type=values,
-        nargs=2 if kind == "RangeKeyword" else 1,
-        multiple=kind == "tuple[str, ...]",
-        metavar=how.get("metavar"),
-        default=field.default,
-        show_default=field.default not in (None, ()) and "[default:" not in how["help"],
-        help=how["help"],
-    )
+        if {"least", "up_to"} & {*how}:
+            values = _RANGES[kind](how.get("least"), how.get("up_to"))
+        made = click.Option(
+            [flag, field.name],
+            type=values,
+            nargs=2 if kind == "RangeKeyword" else 1,
+            multiple=kind == "tuple[str, ...]",
+            metavar=how.get("metavar"),
+            default=field.default,
+            show_default=field.default not in (None, ()) and "[default:" not in how["help"],
+            help=how["help"],
+        )
+    vars(made)["heading"] = MOST if how.get("most") else how.get("heading", heading)
     vars(made)["alone"] = how.get("alone")  # which Command takes for the value that is missing
     return made
 
@@ -123,15 +119,11 @@ def parse_count(value: str | int) -> int:
 
 
 def parse_tile_size(text: str) -> Any:
-    """`auto`, `none` or a number of pixels."""
+    """`auto`, `none` or a number of pixels; the SDK checks its range."""
     if text in ("auto", "none"):
         return None if text == "none" else text
-    from srflow_sdk.geometry.tiles import MIN_TILE
-
-    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < MIN_TILE:
-        raise click.BadParameter(
-            f"{text!r} is not auto, none or a number of pixels, at least {MIN_TILE}"
-        )
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        raise click.BadParameter(f"{text!r} is not auto, none or a number of pixels")
     return int(text)
 
 
@@ -179,15 +171,6 @@ def parse_size(text: str) -> Any:
     return OutputSize(width=width, height=height)
 
 
-def parse_longer_side(text: str) -> Any:
-    """Pixels of the longer side."""
-    from srflow_sdk.geometry.sizes import OutputSize
-
-    if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or int(text) < 1:
-        raise click.BadParameter(f"{text!r} is not a number of pixels, such as 4096")
-    return OutputSize(max_side=int(text))
-
-
 def parse_shard(text: str) -> Any:
     """`I/N`: part I of N, counted from 1."""
     match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text, re.ASCII)
@@ -207,7 +190,6 @@ _TYPES: dict[str, Any] = {  # of a field's value, as its annotation calls it
     "Pixels": parse_count,
     "Shard": parse_shard,
     "Size": parse_size,
-    "Side": parse_longer_side,
     "Tau": parse_temperature,
     "LevelTaus": parse_level_taus,
     "TileSize": parse_tile_size,

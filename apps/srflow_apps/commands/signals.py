@@ -18,9 +18,6 @@ STOPPING = tuple(
 """The signals that ask a command to stop: Ctrl-C, `kill`, a closed terminal, and Windows'
 Ctrl-Break."""
 
-# the last signal: a native module that it hits while it is imported forgets the number
-_raised: list[int] = []
-
 
 class Interrupts:
     """The signal received so far. number: the signal's, or None. A call raises
@@ -55,7 +52,6 @@ def raised_interrupts(*signals: int) -> Iterator[None]:
     """Let signals raise KeyboardInterrupt(number) in the block, so that it cleans up instead of
     being killed.
     """
-    _raised.clear()
     with _handled(signals, _raise_interrupt):
         yield
 
@@ -89,12 +85,9 @@ def _handled(
 
 
 def _raise_interrupt(number: int, frame: Any) -> None:
-    _raised[:] = [number]
     raise KeyboardInterrupt(number)
 
 
 def exit_status(number: int | None = None) -> int:
-    """The exit status after a signal, as shells count: 128 and its number. None is the last one
-    raised, or Ctrl-C.
-    """
-    return 128 + (number or (_raised or [signal.SIGINT])[0])
+    """The exit status after a signal, as shells count: 128 and its number. None is Ctrl-C."""
+    return 128 + (number or signal.SIGINT)

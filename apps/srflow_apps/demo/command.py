@@ -109,7 +109,7 @@ def open_listener(host: str, port: int) -> socket.socket:
             address, family=family, dualstack_ipv6=family == socket.AF_INET6
         )
     except OSError as error:
-        why = str(error.strerror).partition(" (while")[0]  # Python adds the address
+        why = error.strerror
         if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
             raise ArgumentError(
                 f"{host} is no address of this machine ({why}); try --host 127.0.0.1"

@@ -9,7 +9,6 @@ import ipaddress
 import secrets
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -55,7 +54,8 @@ class Guard:
         self._names = names
         self.token = secrets.token_urlsafe(32)
         self._once: set[str] = set()
-        self._cookie = f"srflow-demo-{port}={secrets.token_urlsafe(32)}"
+        self._cookie = f"srflow-demo-{port}"
+        self._secret = secrets.token_urlsafe(32)
 
     def token_once(self) -> str:
         """A token that opens the page one time, for a command line, which every user of the machine
@@ -68,55 +68,39 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return  # uvicorn closes what nobody accepts
-        headers: dict[bytes, list[str]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name, []).append(value.decode("latin-1"))
+        from starlette.requests import Request
+        from starlette.responses import PlainTextResponse
+
+        request = Request(scope)
         own = list(_HEADERS)
-        refusal = None
-        asked = "".join(headers.get(b"host", [])).lower()
+        answer = self._application
+        asked = request.headers.get("host", "").lower()
+        origin = request.headers.get("origin", f"http://{asked}").lower()
         if not _is_known(asked, reached=scope.get("server"), names=self._names):
-            refusal = 421, _OTHER_NAME
-        elif scope["path"] == "/" and self._opens(scope["query_string"]):
+            answer = PlainTextResponse(_OTHER_NAME, 421, {"connection": "close"})
+        elif scope["path"] == "/" and self._opens(request.query_params.get("token", "")):
             # Whoever knows it may be sent here from anywhere, such as a mail.
-            own.append(
-                (b"set-cookie", f"{self._cookie}; HttpOnly; SameSite=Strict; Path=/".encode())
-            )
-        elif not (
-            all(site in ("same-origin", "none") for site in headers.get(b"sec-fetch-site", []))
-            and all(
-                one.lower() in (f"http://{asked}", f"https://{asked}")
-                for one in headers.get(b"origin", [])
-            )
+            cookie = f"{self._cookie}={self._secret}; HttpOnly; SameSite=Strict; Path=/"
+            own.append((b"set-cookie", cookie.encode()))
+        elif request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none") or (
+            origin not in (f"http://{asked}", f"https://{asked}")
         ):
-            refusal = 403, _OTHER_PAGE
-        elif not any(
-            _same(pair, self._cookie)
-            for all_ in headers.get(b"cookie", [])
-            for pair in all_.split(";")
-        ):
-            refusal = 403, _NO_TOKEN
+            answer = PlainTextResponse(_OTHER_PAGE, 403, {"connection": "close"})
+        elif not _same(request.cookies.get(self._cookie, ""), self._secret):
+            answer = PlainTextResponse(_NO_TOKEN, 403, {"connection": "close"})
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", []), *own]}
             await send(message)
 
-        if refusal is None:
-            await self._application(scope, receive, sent)
-            return
-        status, line = refusal
-        kind = [(b"content-type", b"text/plain; charset=utf-8"), (b"connection", b"close")]
-        await sent({"type": "http.response.start", "status": status, "headers": kind})
-        await sent({"type": "http.response.body", "body": f"{line}\n".encode()})
+        await answer(scope, receive, sent)
 
-    def _opens(self, query: bytes) -> bool:
-        """True if a query has a token that opens the page; one that does so once is spent."""
-        for token in parse_qs(query.decode("latin-1")).get("token", []):
-            once = next((one for one in self._once if _same(token, one)), None)
-            self._once.discard(once or "")
-            if once or _same(token, self.token):
-                return True
-        return False
+    def _opens(self, token: str) -> bool:
+        """True if a token opens the page; one that does so once is spent."""
+        once = next((one for one in self._once if _same(token, one)), "")
+        self._once.discard(once)
+        return bool(once) or _same(token, self.token)
 
 
 def _is_known(asked: str, *, reached: tuple[str, int] | None, names: Sequence[str]) -> bool:

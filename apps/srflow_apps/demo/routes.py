@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from srflow_apps.demo.sessions import TABS, RefusedError, Session, Sessions, delete_file, plain_name
 from srflow_apps.demo.tabs import FORMATS, Tabs
 from srflow_sdk import __version__
-from srflow_sdk.errors import ArgumentError, SRFlowError
+from srflow_sdk.errors import SRFlowError
 from srflow_sdk.model.manifest import INVERTER
 from srflow_sdk.upscaler import Upscaler
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _SAID_BYTES = 16_384
 _LINGER_BYTES = 4_000_000
-_ANOTHER = "another picture was chosen meanwhile"
 _PAGE = Path(__file__).parent / "page"
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".jpg": "image/jpeg"}
 
@@ -131,34 +130,24 @@ class Routes:
         await self._sessions.close(request.path_params["page"])
 
     async def put_picture(self, session: Session, request: Request) -> Any:
-        """Take a picture, whose body is the file and whose query is its name. An unfinished one of
-        its place ends.
+        """Take a picture, whose body is the file and whose query is its name. The page cuts off an
+        older one that it still sends.
         """
         tab = request.path_params["tab"]
-        me = asyncio.current_task()
         path = session.new_file(plain_name(request.query_params.get("name", "")))
-        session.expect(tab, me)
+        session.samples.set()
         try:
             with path.open("xb") as file:
                 async for piece in _read_pieces(request, self._upload_bytes, path.name):
                     file.write(piece)
-            async with session.lock:
-                if session.receiving.get(tab) is not me:
-                    raise ArgumentError(_ANOTHER)
-                session.expect(tab, None)
-                return await self._in_thread(session, self._tabs.take, session, tab, path)
-        except asyncio.CancelledError:
-            if session.receiving.get(tab) is me:  # the server ends
-                raise
-            raise ArgumentError(_ANOTHER) from None
+            return await self._draw(session, self._tabs.take, session, tab, path)
         finally:
             if session.pictures.get(tab) != path:
                 delete_file(path)
 
     async def delete_picture(self, session: Session, request: Request) -> None:
-        tab = request.path_params["tab"]
-        session.expect(tab, None)
-        await self._draw(session, session.put, tab, None)
+        session.samples.set()
+        await self._draw(session, session.put, request.path_params["tab"], None)
 
     async def show(self, session: Session, request: Request) -> Any:
         message = await _read_message(request)
@@ -200,17 +189,14 @@ class Routes:
         return job.target
 
     async def _draw(self, session: Session, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call what draws or reads pictures, once nothing else of its page does."""
+        """Call what draws or reads pictures in one of few threads, once nothing else of its page
+        does, unless that was closed meanwhile.
+        """
         async with session.lock:
-            return await self._in_thread(session, function, *arguments)
-
-    async def _in_thread(
-        self, session: Session, function: Callable[..., Any], *arguments: Any
-    ) -> Any:
-        """Call it in one of few threads, unless its page was closed meanwhile."""
-        if session.closed:
-            raise RefusedError(410, "the page was closed; load it again")
-        return await asyncio.get_running_loop().run_in_executor(self._drawing, function, *arguments)
+            if session.closed:
+                raise RefusedError(410, "the page was closed; load it again")
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._drawing, function, *arguments)
 
     def _fill_page(self) -> str:
         manifest = self._upscaler.engine.painter.manifest

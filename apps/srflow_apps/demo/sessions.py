@@ -109,11 +109,8 @@ class Session:
 
     folder: Path  # its files
     seen: float  # when it last said something
-    lives: bool = False  # whether it was heard of since it was opened
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     pictures: dict[str, Path] = field(default_factory=dict)  # what it sent, by its tab
-    # what still receives each
-    receiving: dict[str, asyncio.Task[Any] | None] = field(default_factory=dict)
     photo: LivePhoto | None = None  # what the tab "Enlarge" shows, if it is in memory
     suits: ModelChoice | None = None  # the model that suits it, and why
     samples: threading.Event = field(default_factory=threading.Event)  # stops the eight samples
@@ -125,15 +122,6 @@ class Session:
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir()  # not its parents: the page may have been ended
         return folder / name
-
-    def expect(self, tab: str, task: asyncio.Task[Any] | None) -> None:
-        """Let a task receive a picture, or none. The one that still receives an older one ends, and
-        samples do.
-        """
-        self.samples.set()
-        if (older := self.receiving.get(tab)) is not None and older is not asyncio.current_task():
-            older.cancel()
-        self.receiving[tab] = task
 
     def put(self, tab: str, path: Path | None) -> None:
         """Replace a picture that the page sent; None only removes it.
@@ -198,14 +186,11 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
 
     async def open(self) -> tuple[str, Session]:
-        """A new page and its key. Raises: ArgumentError if too many pages live."""
+        """A new page and its key. Raises: ArgumentError if too many pages are open."""
         if len(self._sessions) >= MOST_SESSIONS:
-            unheard = next((key for key, other in self._sessions.items() if not other.lives), None)
-            if unheard is None:
-                raise ArgumentError(
-                    f"{MOST_SESSIONS} pages are open, the most there may be; close others first"
-                )
-            await self.close(unheard)
+            raise ArgumentError(
+                f"{MOST_SESSIONS} pages are open, the most there may be; close others first"
+            )
         key = secrets.token_urlsafe(24)
         session = self._sessions[key] = Session(
             folder=self._root / secrets.token_hex(16), seen=self._clock()
@@ -224,7 +209,6 @@ class Sessions:
             )
         self._sessions[key] = session
         session.seen = self._clock()
-        session.lives = True
         for other in list(self._sessions.values())[:-MOST_PHOTOS]:
             other.photo = None  # whoever draws it this moment has it still
         return session

@@ -249,16 +249,16 @@ def colour_deviation(deviation: NDArray[np.float32], *, brightest: float) -> NDA
     )
 
 
-def find_busiest(values: NDArray[Any], side: int) -> tuple[int, int]:
-    """Top and left of the square of this side with the largest sum of `values`, H×W; it is cut to
-    what is there.
+def find_busiest(values: NDArray[np.float32], side: int) -> tuple[int, int]:
+    """Top and left of the square of this side around the block, half as wide, whose mean of
+    `values`, H×W, is largest; it is cut to what is there.
     """
-    height, width = (min(side, whole) for whole in values.shape)
-    # sums of what is above and left
-    above = np.pad(values.cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0)))
-    rows = above[height:] - above[:-height]
-    place = np.argmax(rows[:, width:] - rows[:, :-width])
-    top, left = divmod(int(place), values.shape[1] - width + 1)
+    step = side // 2
+    means = np.asarray(Image.fromarray(values).reduce(step))
+    places = zip(np.unravel_index(means.argmax(), means.shape), values.shape, strict=True)
+    top, left = (
+        max(min(int(block) * step - step // 2, whole - side), 0) for block, whole in places
+    )
     return top, left
 
 

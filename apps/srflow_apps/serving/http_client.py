@@ -44,13 +44,12 @@ are."""
 
 _DTYPES = {"float32": "FP32", "int64": "INT64", "int32": "INT32"}  # Triton's names of numpy's types
 _JSON_BYTES = "Inference-Header-Content-Length"
-_PART = 1 << 16
 _SAID = {
     error.__name__: error for error in (ArgumentError, ImageError, NonFiniteError, OutOfMemoryError)
 }
 _BUSY = (502, 503)  # 502: a proxy finds no server
 _LATE = 504
-_FAILURES = (OSError, http.client.HTTPException, UnicodeError, concurrent.futures.CancelledError)
+_FAILURES = (OSError, http.client.HTTPException, concurrent.futures.CancelledError)
 
 
 class NotThereError(Exception):
@@ -69,11 +68,8 @@ class Address:
     port: int
 
     def __str__(self) -> str:
-        return (
-            f"http://[{self.host}]:{self.port}"
-            if ":" in self.host
-            else f"http://{self.host}:{self.port}"
-        )
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
 
 
 def parse_address(url: object) -> Address:
@@ -221,14 +217,14 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         *,
         seconds: float | None = None,
-    ) -> tuple[bytearray, str | None]:
+    ) -> tuple[bytes, str | None]:
         """The body of an answer that is no error, and how many of its bytes are JSON. seconds: None
         is FACTS_S.
         """
         facts_s = min(self._timeout, FACTS_S)
         connection = _Connection(self.address.host, self.address.port, timeout=facts_s)
 
-        def exchange() -> tuple[int, bytearray, str | None]:
+        def exchange() -> tuple[int, bytes, str | None]:
             with contextlib.closing(connection):
                 connection.request(method, path, body, {"Connection": "close", **(headers or {})})
                 with connection.getresponse() as response:
@@ -249,21 +245,12 @@ class HttpClient:
             raise self._interpret_refusal(status, _read_reason(answer) or f"HTTP status {status}")
         return answer, json_bytes
 
-    def _read_body(self, response: http.client.HTTPResponse) -> bytearray:
-        """The body. Not by response.read, which has no limit if a chunk says that it has -1
-        bytes.
-        """
-        body = bytearray()
-        part = memoryview(bytearray(_PART))
-        while (response.length or 0) + len(body) <= self._max_message_bytes and (
-            count := response.readinto(part)
-        ):
-            body += part[:count]
-        if (response.length or 0) + len(body) > self._max_message_bytes:
-            raise ValueError(
-                f"it has more than {self._max_message_bytes:,} bytes, the limit of "
-                "max_message_bytes"
-            )
+    def _read_body(self, response: http.client.HTTPResponse) -> bytes:
+        most = self._max_message_bytes
+        declared = response.length or 0
+        body = b"" if declared > most else response.read(most + 1)
+        if max(declared, len(body)) > most:
+            raise ValueError(f"it has more than {most:,} bytes, the limit of max_message_bytes")
         if response.length:
             raise ConnectionResetError("the connection ended in the middle of an answer")
         return body
@@ -286,7 +273,7 @@ class HttpClient:
             )
         if isinstance(error, http.client.IncompleteRead):
             return NotThereError("the connection ended in the middle of an answer")
-        if isinstance(error, (OSError, UnicodeError)):
+        if isinstance(error, OSError):
             return NotThereError(
                 getattr(error, "strerror", None) or str(error) or type(error).__name__
             )
@@ -323,7 +310,7 @@ def _make_closed_error() -> DeviceError:
     return DeviceError("this Upscaler was closed while it was used: make another one")
 
 
-def _read_reason(body: bytes | bytearray) -> str | None:
+def _read_reason(body: bytes) -> str | None:
     """The reason in an answer that is an error; None: it has none, as a page of a proxy's."""
     with contextlib.suppress(ValueError, TypeError, LookupError, RecursionError):
         reason = json.loads(body)["error"]
@@ -332,7 +319,7 @@ def _read_reason(body: bytes | bytearray) -> str | None:
 
 
 def _read_tensor(
-    body: bytearray, json_bytes: str | None, name: str, shape: tuple[int, ...]
+    body: bytes, json_bytes: str | None, name: str, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
     """The float32 output of this name and shape of an answer: JSON, then the tensors' bytes.
 
@@ -348,4 +335,4 @@ def _read_tensor(
     if described != (name, _DTYPES["float32"], list(shape), wanted, wanted):
         raise ValueError(f"its output is {short(described)} instead of {name}, FP32 {list(shape)}")
     values = np.frombuffer(body, np.dtype("<f4"), offset=begin)
-    return values.astype(np.float32, copy=False).reshape(shape)
+    return values.astype(np.float32).reshape(shape)

@@ -49,9 +49,7 @@ LEAST_MESSAGE_BYTES = 1 << 16
 
 _REQUEST_BYTES = 16  # for an LR pixel: three colours and a temperature, float32
 _COLOURS_BYTES = 12  # for an HR pixel
-# of tiles that are chosen here, in LR pixels
-_LARGEST_CORE = 512
-_STEP = 16
+_LARGEST_CORE = 512  # of tiles that are chosen here, in LR pixels
 
 _T = TypeVar("_T")
 
@@ -61,10 +59,8 @@ class Limits:
     """The tiles and samples that messages can hold.
 
     message_bytes: of requests and answers. tile_pixels, answer_bytes, samples: the server's limits
-    of a request's tile in LR pixels, of an answer, and of the samples in it. scale, multiple, halo:
-    the model's.
-
-    Raises: ArgumentError unless the smallest tile with its halo fits.
+    of a request's tile in LR pixels, of an answer, and of the samples in it. scale, multiple: the
+    model's.
     """
 
     message_bytes: int
@@ -73,27 +69,6 @@ class Limits:
     samples: int
     scale: int
     multiple: int
-    halo: int
-
-    def __post_init__(self) -> None:
-        side = padded_size(MIN_TILE, self.multiple) + 2 * padded_size(self.halo, self.multiple)
-        needed = max(
-            side**2 * max(_REQUEST_BYTES, self._sample_bytes) + ENVELOPE_BYTES, LEAST_MESSAGE_BYTES
-        )
-        if self.message_bytes < needed:
-            raise ArgumentError(
-                f"max_message_bytes is {self.message_bytes:,}; the smallest tile of this model, "
-                f"with its halo {side}×"
-                f"{side} pixels, needs {needed:,}"
-            )
-        if self.pixels < side**2:
-            raise ArgumentError(
-                f"the server takes tiles of at most {self.tile_pixels:,} pixels and answers of "
-                f"{self.answer_bytes:,} "
-                f"bytes; the smallest tile of this model, with its halo, has {side**2:,}: raise "
-                "max_tile_pixels and "
-                "max_answer_bytes in the model's config"
-            )
 
     @property
     def _sample_bytes(self) -> int:
@@ -119,30 +94,17 @@ class Limits:
         it is one tile.
 
         tile: what is asked for. No window has more than :attr:`pixels`: a core that would need more
-        becomes smaller. With "auto" it is as large as possible, up to 512 pixels.
+        becomes smaller, down to the smallest that there is. With "auto" it is as large as possible,
+        up to 512 pixels.
         """
         multiple = self.multiple
-        most = self.pixels
-        reach = padded_size(halo, self.multiple)
-
-        def fits(core: int) -> bool:
-            return min(core + 2 * reach, height) * min(core + 2 * reach, width) <= most
-
-        if (tile is None or tile == "auto") and height * width <= most:
-            return None
         if tile is None or tile == "auto":
-            core = padded_size(_LARGEST_CORE, multiple) if tile == "auto" else max(height, width)
-            step = math.lcm(_STEP, multiple)
-        else:
-            core = padded_size(tile, multiple)
-            step = multiple
-        if fits(core):
-            return core
-        least = padded_size(MIN_TILE, multiple)
-        return next(
-            (smaller for smaller in range(core // step * step, least, -step) if fits(smaller)),
-            least,
-        )
+            if height * width <= self.pixels:
+                return None
+            tile = max(height, width) if tile is None else _LARGEST_CORE
+        largest = math.isqrt(self.pixels) - 2 * padded_size(halo, multiple)
+        core = min(padded_size(tile, multiple), largest // multiple * multiple)
+        return max(core, padded_size(MIN_TILE, multiple))
 
 
 class Server:
@@ -178,19 +140,13 @@ class Server:
                 samples=options.max_samples,
                 scale=self.manifest.scale,
                 multiple=self.manifest.size_multiple,
-                halo=self.manifest.halo,
             )
         except NotThereError as error:
-            self.close()
             hint = "start the server, or check the name and port; Triton's port for HTTP is 8000"
             raise UnavailableError(f"{address} cannot be reached: {error}; {hint}") from error
         except UnknownModelError as error:
             others = self._list_others()
-            self.close()
             raise UnknownModelError(f"{address} has no model {model!r}{others}") from error
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         """Close the connection. Closing twice is harmless."""
@@ -320,29 +276,11 @@ class RemotePainter(Painter):
         super().__init__(bundle, _ServerBackend(server), tile)
         self._server = server
         self._limits = server.limits
-        self._told = False
 
     def choose_core(self, height: int, width: int, *, halo: int | None = None) -> int | None:
         self.check_open()
         halo = self.manifest.halo if halo is None else halo
-        core = self._limits.core(self._tile, height=height, width=width, halo=halo)
-        asked = min(height, width) if self._tile is None else self._tile
-        if (
-            core is not None
-            and asked != "auto"
-            and core < min(asked, height, width)
-            and not self._told
-        ):
-            self._told = True
-            _log.warning(
-                "%s do not fit messages of %d bytes, or are more than the server takes; continuing "
-                "with tiles of %d "
-                "pixels",
-                "whole pictures of this size" if self._tile is None else f"tiles of {asked} pixels",
-                self._limits.message_bytes,
-                core,
-            )
-        return core
+        return self._limits.core(self._tile, height=height, width=width, halo=halo)
 
     def conditioning_budget(self, asked: int | None = None) -> int:
         return 0
@@ -454,7 +392,7 @@ class RemoteUpscaler(Upscaler):
             one that suits it, as :class:`Upscaler` does, of the embedded models that the server has
             ("srflow_upscale-x4-small" …); everything with "srflow_upscale" if it has none.
         tile: As for :class:`Upscaler`, but "auto" takes the largest that fits a message, up to 512
-            pixels, and one that does not fit becomes smaller, with one warning.
+            pixels, and one that does not fit becomes smaller.
         max_message_bytes: No request or answer is larger; what is beyond it is not read. Several
             samples are asked for at a time as far as they fit.
         timeout: Seconds that the server may take for one tile, to the last byte of its answer.
@@ -492,34 +430,25 @@ class RemoteUpscaler(Upscaler):
     ) -> None:
         address = parse_address(url)
         check_tile(tile)
-        if not isinstance(model, str) or not model:
-            raise ArgumentError(f"model is {model!r}; it must be the name of a model on the server")
-        message_bytes = whole(
-            "max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=(1 << 31) - 1
-        )
-        patience = {
-            "timeout": real("timeout", timeout, least=0.001, most=LONGEST_S),
-            "retry_for": real("retry_for", retry_for, least=0, most=LONGEST_S),
-        }
+        real("timeout", timeout, least=0.001, most=LONGEST_S)
+        real("retry_for", retry_for, least=0, most=LONGEST_S)
+        whole("max_message_bytes", max_message_bytes, least=LEAST_MESSAGE_BYTES, most=(1 << 31) - 1)
 
-        def ask(name: str) -> None:
-            server = Server(address, name, **patience, max_message_bytes=message_bytes)
-            stack.callback(server.close)
-            self._servers.append(server)
+        def ask(name: str) -> Server:
+            return Server(
+                address,
+                name,
+                timeout=timeout,
+                retry_for=retry_for,
+                max_message_bytes=max_message_bytes,
+            )
 
-        self._servers = list[Server]()
-        with contextlib.ExitStack() as stack:
-            for name in Bundle.embedded_names() if model == BY_PICTURE else ():
-                with contextlib.suppress(UnknownModelError):
-                    ask(f"{MODEL}-{name}")
-            if not self._servers:
-                ask(MODEL if model == BY_PICTURE else model)
-            stack.pop_all()
-        by_path = {Path(server.model): server for server in self._servers}
+        servers = list[Server]()
+        for name in Bundle.embedded_names() if model == BY_PICTURE else ():
+            with contextlib.suppress(UnknownModelError):
+                servers.append(ask(f"{MODEL}-{name}"))
+        if not servers:
+            servers.append(ask(MODEL if model == BY_PICTURE else model))
+        by_path = {Path(server.model): server for server in servers}
         bundles = [Bundle(path=path, manifest=server.manifest) for path, server in by_path.items()]
         self.engine = Engine(bundles, lambda one: RemotePainter(one, by_path[one.path], tile), tile)
-
-    def close(self) -> None:
-        super().close()
-        for server in self._servers:  # also of a model that no picture needed
-            server.close()

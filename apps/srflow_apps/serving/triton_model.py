@@ -68,11 +68,7 @@ class TritonPythonModel:
         for request in requests:
             self._room.acquire()
             sender = request.get_response_sender()
-            try:
-                self._workers.submit(self._answer, request, sender)
-            except BaseException:
-                self._room.release()
-                raise
+            self._workers.submit(self._answer, request, sender)
 
     def finalize(self) -> None:
         """Finish what is worked on, then close."""
@@ -161,11 +157,6 @@ def _for_instance(options: ServingOptions, args: Mapping[str, str]) -> ServingOp
         )
     visible = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     number = int(args["model_instance_device_id"])
-    if visible and number >= len(visible):
-        raise DeviceError(
-            f"the instance is placed on GPU {number}, but CUDA_VISIBLE_DEVICES is "
-            f"{','.join(visible)}"
-        )
     os.environ["CUDA_VISIBLE_DEVICES"] = visible[number] if visible else str(number)
     return options
 

@@ -41,7 +41,7 @@ def settings_with(*, resume: bool = False, report: bool = False, **draw: Any) ->
 
 def only(upscaler: Upscaler) -> Models:
     """The models of a batch whose files are all drawn by this one."""
-    return Models([upscaler.bundle], upscaler=upscaler)
+    return Models(bundles=[upscaler.bundle], upscaler=upscaler)
 
 
 def plan_of(

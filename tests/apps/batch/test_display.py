@@ -18,7 +18,7 @@ from srflow_apps.batch.display import Display
 from srflow_apps.batch.jobs import Job
 from srflow_apps.batch.results import FolderFile
 from srflow_apps.batch.run import BatchProgress
-from srflow_sdk.files import read_image, write_image
+from srflow_sdk.files import write_image
 from tests.sdk.conftest import UPSCALE
 
 FIRST_AFTER_S = display_module.FIRST_AFTER_S  # before a fixture of all tests switches the lines off
@@ -63,14 +63,14 @@ def test_without_a_terminal_a_line_says_now_and_then_how_far_it_is(
         )
         assert lines().pop().startswith("[2/3] b.png, 22%, about "), "what is skipped takes no time"
     with Display() as display:
-        display.begin(["large.png"], lambda: BatchProgress([1000]))
+        display.begin(["large.png"])
         now[0] += 2
         display.show_progress(1, 1, 1000)
         assert lines().pop().startswith("large.png tile 1/1000, about 00:"), (
             "no 0%, which stays for long"
         )
     with Display(quiet=True) as display:
-        display.begin(names, lambda: BatchProgress([1]))
+        display.begin(names)
         now[0] += 99
         display.show_progress(1, 1, 2)
         assert lines() == []
@@ -159,24 +159,3 @@ def test_characters_that_the_stream_lacks_are_escaped(
     assert done.returncode == 0, done.stderr
     if option == "--dry-run" or (option == "--no-overwrite" and os.name == "nt"):
         assert rb"\u03c4 \u5199\u771f.png" in done.stdout
-
-
-@pytest.mark.not_on_windows("the shell's redirections")
-def test_closed_standard_streams_do_not_end_the_batch(tiny_bundle: Path, folder: Path) -> None:
-    command = [
-        *COMMAND,
-        "a.png",
-        "b.png",
-        "-o",
-        "out",
-        "--model",
-        str(tiny_bundle),
-        "--device",
-        "cpu",
-    ]
-    shell = ["sh", "-c", '"$@" <&- >&- 2>&-', "sh", *command]
-    result = subprocess.run(
-        shell, cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert result.returncode == 1
-    assert all(read_image(folder / "out" / name).pixels.size for name in ("a.png", "b.png"))

@@ -156,21 +156,18 @@ def test_a_folder_without_images_and_a_missing_file_are_results(
     (tmp_path / "empty" / "a.tga").touch()
     result = upscale_folder([tmp_path / "empty", tmp_path / "gone.png"], out, upscaler=upscaler)
     assert [file.status for file in result.files] == ["failed", "failed"]
-    assert not out.exists()
+    assert files(out) == []
 
 
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
         ({"shard": (3, 2)}, r"shard is \(3, 2\)"),
-        ({"format": "bmp"}, "format is 'bmp'; it must be one of png"),
+        ({"format": "bmp"}, "the format; it must be one of .png"),
         ({"samples": 0}, "samples is 0; it must be a whole number from 1 to 1000$"),
         ({"inputs": []}, "there are no inputs"),
-        ({"inputs": None}, "inputs is None; it must be a path, or several"),
         ({"output": None}, "output is None; it must be the path of a directory"),
-        ({"resume": 2}, "resume is 2"),
         ({"upscaler": "model.srflow"}, "must be an Upscaler"),
-        ({"on_file": 3}, "on_file is 3"),
         ({"format": "jpg", "quality": 200}, "from 1 to 100"),
         ({"tau": np.zeros((12, 16))}, "tau is a map"),
     ],

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from srflow_apps.batch.choices import FORMATS
+from srflow_apps.batch.choices import FORMATS, FileChoices
 from srflow_apps.batch.jobs import Job
 from srflow_apps.batch.plan import (
     Inputs,
@@ -137,7 +137,8 @@ VALUES = {"seed": 7, "tau": 0.5, "scale": 4}
 def targets(inputs: str, out: str | Path, **naming: Any) -> str:
     """The outputs of some inputs, between spaces as these are."""
     names = Naming(**{"values": VALUES, **naming})
-    names.check()
+    if names.pattern is not None:
+        names.check(names.pattern)
     names, folder = choose_destination(names, [*map(Path, inputs.split())], str(out))
     jobs = plan_outputs([named(path) for path in inputs.split()], folder, naming=names)
     return " ".join(target.as_posix() for job in jobs for target in job.targets)
@@ -317,7 +318,7 @@ def test_targets_are_checked_before_the_work(tmp_path: Path) -> None:
     def check(target: str, report: str | None = None) -> None:
         names, folder = choose_destination(Naming(), [tmp_path / "a.jpg"], f"{tmp_path}/{target}")
         jobs = plan_outputs([named(tmp_path / "a.jpg")], folder, naming=names)
-        check_targets(jobs, report=None if report is None else tmp_path / report)
+        check_targets(jobs, FileChoices(report=None if report is None else tmp_path / report))
 
     check("new/", "reports/r.json")
     assert not (tmp_path / "new").exists(), "nothing is created by looking"

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import socket
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from srflow_apps.batch.jobs import Settings
-from srflow_apps.batch.ray import Cluster, JobWorker, connect
+from srflow_apps.batch.ray import Cluster, JobWorker
 from srflow_apps.commands import cli
 from srflow_sdk import ArgumentError, BundleError, DeviceError, read_provenance, upscale_folder
 from srflow_sdk.model.bundle import Bundle
@@ -52,21 +50,13 @@ def test_a_cluster_that_does_not_answer_is_one_line(
         upscale_folder(photos, tmp_path / "out", ray=address)
 
 
-def test_a_signal_while_ray_connects_is_an_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ray, "init", lambda **_: sys.exit(signal.SIGTERM))  # as its handler does
-    with pytest.raises(KeyboardInterrupt, match=str(int(signal.SIGTERM))), connect("local"):
-        pass
-
-
 def worker_of(bundle: Path, **machine: Any) -> JobWorker:
     sha256 = Bundle.open(bundle).manifest.digest
     return JobWorker(
         settings=Settings(),
         model=bundle,
         sha256=sha256,
-        device="cpu",
-        threads=1,
-        **machine,
+        cluster=Cluster(device="cpu", cpus=1, **machine),
     )
 
 

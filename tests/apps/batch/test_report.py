@@ -79,7 +79,7 @@ def test_the_report_says_what_became_of_every_file(
 def test_the_password_of_a_misspelt_url_stands_in_no_report(upscaler: Upscaler, path: Path) -> None:
     place = Path("https:/somebody:s3cr3t@host/a.png")  # as pathlib has it
     result = run_jobs([job(place, path.with_name("a.png"))], upscaler, settings=settings_with())
-    write_report(plan_of(upscaler, settings_with(), report=path), result)
+    write_report(plan_of(upscaler, settings_with()), result, path)
     assert "s3cr3t" not in path.read_text(encoding="utf-8")
     assert json.loads(path.read_text(encoding="utf-8"))["files"][0]["source"] == "https:/host/a.png"
 
@@ -107,6 +107,6 @@ def test_a_report_that_cannot_be_written_is_one_line_and_leaves_nothing(
 
     monkeypatch.setattr("os.fsync", full)
     with pytest.raises(ImageError, match=r"report .*report\.json cannot be written: No space left"):
-        write_report(plan_of(upscaler, Settings(), report=path), FolderResult(files=(), total=0))
+        write_report(plan_of(upscaler, Settings()), FolderResult(files=(), total=0), path)
     assert not path.exists()
     assert not hidden_files(path.parent)

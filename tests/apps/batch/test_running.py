@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import errno
 import threading
 from pathlib import Path
@@ -11,7 +10,6 @@ import pytest
 
 from srflow_apps.batch.jobs import Job, Settings
 from srflow_apps.batch.results import FolderFile
-from srflow_apps.batch.run import run_plan
 from srflow_sdk.errors import (
     ArgumentError,
     ImageError,
@@ -23,7 +21,7 @@ from srflow_sdk.files import ImageWriter, write_image
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.tiny_bundle import hidden_files
 
-from .conftest import job, plan_of, run, run_jobs, statuses
+from .conftest import run, run_jobs, statuses
 
 
 class Failing:
@@ -33,6 +31,7 @@ class Failing:
         self._upscaler = upscaler
         self.engine = self
         self.bundle = upscaler.bundle
+        self.bundles = upscaler.engine.bundles
         self.device = upscaler.device
         self.precision = upscaler.precision
         self._error: BaseException | None = error
@@ -139,29 +138,6 @@ def test_a_broken_file_leaves_nothing(jobs: list[Job], upscaler: Upscaler) -> No
     jobs[1].source.write_bytes(jobs[1].source.read_bytes()[:-200])
     assert statuses(run(jobs, upscaler)) == ["done", "failed", "done"]
     assert sorted(path.name for path in jobs[0].targets[0].parent.iterdir()) == ["a.png", "c.png"]
-
-
-def test_a_folder_is_made_for_what_is_written_alone(
-    jobs: list[Job], upscaler: Upscaler, tmp_path: Path
-) -> None:
-    jobs[0].source.write_bytes(jobs[0].source.read_bytes()[:-200])
-    broken, whole = (
-        job(one.source, tmp_path / "new" / "deep" / f"{one.source.name}") for one in jobs[:2]
-    )
-    assert statuses(run([broken], upscaler)) == ["failed"]
-    assert not (tmp_path / "new").exists()
-    assert statuses(run([broken, whole], upscaler)) == ["failed", "done"]
-    assert [path.name for path in (tmp_path / "new" / "deep").iterdir()] == ["b.png"]
-
-
-def test_a_part_of_a_batch_leaves_the_folders_to_the_other_parts(
-    jobs: list[Job], upscaler: Upscaler
-) -> None:
-    jobs[0].source.write_bytes(b"")
-    broken = job(jobs[0].source, jobs[0].source.parent / "new" / "a.png")
-    part = dataclasses.replace(plan_of(upscaler, Settings(), [broken]), total=2)
-    assert statuses(run_plan(part)) == ["failed"]
-    assert broken.targets[0].parent.is_dir(), "another machine may be about to write there"
 
 
 @pytest.mark.parametrize("resume", [False, True])

@@ -77,8 +77,8 @@ def test_the_help_shows_each_with_its_default_under_headings_and_the_others_last
         "--number",
         "",
         "Other options:",
-        "--no-keep",
         "--colour",
+        "--no-keep",
         "--help",
     ]
     assert lines[2].split("  ", 2)[2].strip() == "How many.  [default: 3; x>=1]"
@@ -109,10 +109,6 @@ def test_options_choices_and_files_are_completed(
     assert [shell.format_completion(one) for one in shell.get_completions(words, last)] == [
         expected
     ]
-
-
-def test_two_dashes_before_a_letter_suggest_one() -> None:
-    assert "Did you mean '-o'?" in CliRunner().invoke(cli.upscale, ["a.png", "--o", "b.png"]).stderr
 
 
 def test_patterns_that_a_shell_left_alone_are_expanded_and_brackets_are_names(

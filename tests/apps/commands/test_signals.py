@@ -5,7 +5,6 @@ import signal
 
 import pytest
 
-from srflow_apps.commands import signals
 from srflow_apps.commands.signals import STOPPING, deferred_interrupts, kept_handlers
 
 pytestmark = pytest.mark.not_on_windows("Windows cannot send itself these signals")
@@ -72,11 +71,3 @@ def test_handlers_that_a_library_sets_do_not_stay():
         for number in STOPPING:
             signal.signal(number, signal.SIG_IGN)
     assert {number: signal.getsignal(number) for number in STOPPING} == before
-
-
-def test_a_signal_whose_number_got_lost_on_the_way_keeps_its_exit_status(monkeypatch):
-    monkeypatch.setattr(signals, "_raised", [])
-    assert signals.exit_status() == 130
-    with signals.raised_interrupts(signal.SIGTERM), pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGTERM)
-    assert signals.exit_status() == 143

@@ -271,7 +271,7 @@ def test_a_file_of_numbers_is_enlarged_resumed_and_made_again(run: Run, heights:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--interval", "0.9", "--samples", "2"], "leave out --samples and -o -"),
+        (["--interval", "0.9", "--samples", "2"], "three files; leave out samples"),
         (["--interval", "0.9", "--consistent"], "omit consistent"),
         (["--interval", "0.9", "--scale", "2"], "omit scale"),
         (["--interval", "90"], "coverage is 90; it must be a finite number from 0.5 to 0.9"),

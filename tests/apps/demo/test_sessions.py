@@ -105,17 +105,13 @@ def test_only_so_many_pages_hold_their_photo_in_memory_and_the_others_read_it_ag
     assert held() == [True, False, True]
 
 
-def test_only_pages_that_live_are_too_many(sessions) -> None:
+def test_so_many_pages_may_be_open(sessions) -> None:
     keys = [asyncio.run(sessions.open())[0] for _ in range(module.MOST_SESSIONS)]
-    assert all(map(sessions.get, keys))  # which hears of them
     with pytest.raises(ArgumentError, match="close others first"):
         asyncio.run(sessions.open())
     asyncio.run(sessions.close(keys[0]))
-    # each takes the silent one's place
-    silent = [asyncio.run(sessions.open())[0] for _ in range(2)]
-    with pytest.raises(RefusedError):
-        sessions.get(silent[0])
-    assert all(map(sessions.get, [*keys[1:], silent[-1]]))
+    another, _ = asyncio.run(sessions.open())
+    assert all(map(sessions.get, [*keys[1:], another]))
 
 
 def test_messages_show_no_folders_of_the_server_and_advise_the_visitor(

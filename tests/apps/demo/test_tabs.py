@@ -142,7 +142,7 @@ def test_eight_samples_their_deviation_and_where_they_differ_most(
         for y, x in np.ndindex(sums.shape)
         if np.array_equal(every[3][y : y + 32, x : x + 32], part)
     ]
-    assert sums[places[0]] >= 0.999 * sums.max()  # of rounded values
+    assert sums[places[0]] >= 0.98 * sums.max()
     spread = pixels(drawn["spread"]).astype(int)
     assert spread.shape == (96, 96, 3)
     dark, bright = (spread[std <= np.quantile(std, share)] for share in (0.1, 1))

@@ -259,8 +259,8 @@ def chunked(size: bytes) -> Callable[[Answer], Iterable[bytes]]:
 
 @pytest.mark.parametrize(
     "spoil",
-    [declared, endless, chunked(b"100000"), chunked(b"-1"), chunked(b"ffffffffffff")],
-    ids=["declared", "endless", "chunks", "negative chunks", "a huge chunk"],
+    [declared, endless, chunked(b"100000"), chunked(b"ffffffffffff")],
+    ids=["declared", "endless", "chunks", "a huge chunk"],
 )
 def test_an_answer_beyond_the_limit_is_left_there(
     spoil: Callable[[Answer], Iterable[bytes]], photo: NDArray[np.uint8], server: InferenceServer

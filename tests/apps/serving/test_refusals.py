@@ -144,34 +144,14 @@ def test_server_that_describes_its_model_badly_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
-    [("max_tile_pixels", "at most 500 pixels"), ("max_answer_bytes", "answers of 500 bytes")],
-)
-def test_a_server_that_takes_not_even_the_smallest_tile_is_refused(
-    name: str, reason: str, server: InferenceServer
-) -> None:
-    server.parameters[name] = "500"
-    with pytest.raises(
-        ArgumentError,
-        match=f"{reason}.*; the smallest tile of this model, .*: raise max_tile_pixels",
-    ):
-        RemoteUpscaler(server.url)
-
-
-@pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (
-            {"max_message_bytes": 100_000},
-            "max_message_bytes is 100,000; the smallest tile .* needs [0-9,]+$",
-        ),
         (
             {"max_message_bytes": 1000},
             "max_message_bytes is 1000; it must be a whole number from 65536",
         ),
         ({"timeout": 0}, "timeout is 0; it must be a finite number from 0.001 to 1e"),
         ({"retry_for": -1}, "retry_for is -1"),
-        ({"model": ""}, "must be the name of a model"),
         ({"tile": 3}, "tile is 3"),
     ],
 )
