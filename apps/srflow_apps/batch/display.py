@@ -50,7 +50,7 @@ class Display(logging.Handler):
         self.unit = "tile"
         self.shows_names = not quiet
         self._quiet = quiet
-        self._lasting = sys.stderr.isatty()  # a bar stays in its line
+        self._lasting = sys.stderr is not None and sys.stderr.isatty()  # a bar stays in its line
         self._names: Sequence[str] = ()
         self._warnings = set[str]()
         self._pixels: BatchProgress | None = None
@@ -132,6 +132,8 @@ class Display(logging.Handler):
             return
         self._clear()
         try:
+            if sys.stdout is None:
+                raise OSError(errno.EBADF, "it is closed")
             # names need not be Unicode
             exact = os.fsencode(target) if os.name == "posix" else str(target)
             click.echo(printable(str(target)) if sys.stdout.isatty() else exact)

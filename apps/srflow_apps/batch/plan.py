@@ -334,6 +334,10 @@ def choose_destination(
         if not folders:
             return dataclasses.replace(naming, suffix=suffix), inputs[0].parent
         folder = folders[0] if folders[0].name not in ("", "..") else real_path(folders[0])
+        if not folder.name:
+            raise ArgumentError(
+                f"{folder} has no name to add {suffix} to; name a directory with -o"
+            )
         return naming, folder.with_name(f"{folder.name}{suffix}")
     out = as_path(output)
     several = bool(folders) or len(inputs) > 1

@@ -34,6 +34,7 @@ from srflow_apps.clips.files import (
     join,
     read_record,
 )
+from srflow_apps.commands.signals import STOPPING, deferred_interrupts
 from srflow_sdk import __version__
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.clips.optical_flow import opencv
@@ -235,13 +236,14 @@ class _ClipRun:
             )
 
     def _open_upscaler(self, bundle: Bundle) -> Upscaler:
-        return Upscaler(
-            [bundle],
-            device=self.machine.device,
-            tile=self.machine.tile,
-            threads=self.machine.threads,
-            precision=self.machine.precision,
-        )
+        with deferred_interrupts(*STOPPING):  # a signal breaks imports of native code
+            return Upscaler(
+                [bundle],
+                device=self.machine.device,
+                tile=self.machine.tile,
+                threads=self.machine.threads,
+                precision=self.machine.precision,
+            )
 
     def _record(self, clip: Clip, bundle: Bundle, encoding: Encoding) -> dict[str, Any]:
         """How a clip is made, as JSON values."""
