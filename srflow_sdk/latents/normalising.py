@@ -117,8 +117,10 @@ def normalise(
     if size < 2:
         return
     if over != "local":
-        mean, deviation = mean_and_deviation(source, inside, whole_level=whole_level)
+        mean = _sums(source, inside, whole_level=whole_level) / size
         check_finite(mean, level)
+        squares = _sums(source, inside, whole_level=whole_level, minus=mean)
+        deviation = np.sqrt(squares / (size - 1))
         drawn = true_statistics(seed, level, over, size=size, count=mean.size)
         change = _change(mean[:, None, None], deviation[:, None, None], drawn, tau=tau)
     for rows in row_chunks(source, len(inside)):
@@ -137,18 +139,6 @@ def normalise(
         mean, scale, shift = change
         values = (values - mean) * scale + shift
         np.copyto(target[:, rows, :columns], values.astype(np.float32), where=inside[rows])
-
-
-def mean_and_deviation(
-    source: Level, inside: Inside, *, whole_level: bool
-) -> tuple[Doubles, Doubles]:
-    """Mean and standard deviation over the positions inside, by channel or of all."""
-    size = int(np.count_nonzero(inside)) * (len(source) if whole_level else 1)
-    mean = _sums(source, inside, whole_level=whole_level) / size
-    with np.errstate(invalid="ignore"):
-        return mean, np.sqrt(
-            _sums(source, inside, whole_level=whole_level, minus=mean) / (size - 1)
-        )
 
 
 def check_finite(mean: Doubles, level: int) -> None:
