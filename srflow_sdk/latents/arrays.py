@@ -91,10 +91,6 @@ def write_file(path: Path, levels: Levels, about: Mapping[str, str]) -> None:
     text += b" " * (-len(text) % 8)  # so that the values are aligned
     values = (array.reshape(-1).data for array in levels.values())
     with writing_errors(path):
-        if not path.parent.is_dir():
-            raise ImageError(
-                f"{path} cannot be written: the folder {path.parent} is missing; make it first"
-            )
         write_atomically(path, struct.pack("<Q", len(text)), text, *values)
 
 

@@ -91,8 +91,8 @@ class Latents:
         one_of("precision", self.precision, ComputePrecision)
         if self.log_likelihood is not None:
             known["log_likelihood"] = real("log_likelihood", self.log_likelihood)
-        self._check(self.levels)
-        checked = {int(level): self.levels[level] for level in sorted(self.levels)}
+        self._check_levels()
+        checked = {int(level): np.asarray(self.levels[level]) for level in sorted(self.levels)}
         if any(array.flags.writeable or not array.flags.c_contiguous for array in checked.values()):
             copies = arrays.like(checked)
             for level, array in checked.items():
@@ -103,25 +103,21 @@ class Latents:
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(type(self), **{**vars(self), "levels": dict(self.levels)}), ()
 
-    def _check(self, levels: Mapping[int, _Level]) -> None:
+    def _check_levels(self) -> None:
         """Raises: ArgumentError unless all are of one padded picture."""
-        if not isinstance(levels, Mapping) or not levels:
+        if not isinstance(self.levels, Mapping) or not self.levels:
             raise ArgumentError(
                 "levels is empty or no mapping; it must hold a float32 array for each level"
             )
         padded = set()
-        for level, array in levels.items():
+        for level, given in self.levels.items():
             whole("a level", level, least=1, most=_MAX_LEVEL)
-            if (
-                not isinstance(array, np.ndarray)
-                or array.dtype != np.float32
-                or array.ndim != 3
-                or not array.size
-            ):
-                shown = (
-                    f"{getattr(array, 'dtype', type(array).__name__)} {getattr(array, 'shape', '')}"
+            array = np.asarray(given)
+            if array.dtype != np.float32 or array.ndim != 3 or not array.size:
+                raise ArgumentError(
+                    f"level {level} is {array.dtype} {array.shape}; it must be a float32 array "
+                    "C×h×w"
                 )
-                raise ArgumentError(f"level {level} is {shown}; it must be a float32 array C×h×w")
             padded.add((array.shape[1] << level, array.shape[2] << level))
         if len(padded) > 1 or self.height > min(padded)[0] or self.width > min(padded)[1]:
             sizes = ", ".join(f"{rows}×{columns}" for rows, columns in sorted(padded))
@@ -233,10 +229,6 @@ class Latents:
             ImageError: The file is missing, damaged or holds something else.
             ArgumentError: The latents belong to another model.
         """
-        bundle = model if isinstance(model, Bundle) else getattr(model, "bundle", None)
-        if model is not None and not isinstance(bundle, Bundle):
-            what = f"model is {type(model).__name__}"
-            raise ArgumentError(f"{what}; it must be a Bundle (Bundle.open(path)) or an Upscaler")
         levels, about = arrays.read_file(file_path("path", path))
         try:
             precision = about.get("precision", "bundle")
@@ -254,7 +246,8 @@ class Latents:
             raise ImageError(
                 f"{os.fspath(path)} is not a file of latents: {why}; Latents.save writes one"
             ) from error
-        if bundle is not None:
+        if model is not None:
+            bundle = model if isinstance(model, Bundle) else model.bundle
             check_made_by(latents, bundle.manifest, f"the latents in {os.fspath(path)}")
         return latents
 
