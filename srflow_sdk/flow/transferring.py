@@ -89,7 +89,7 @@ def mask_of(mask: AnyImage | Mask) -> Mask:
 
     Bright is at least half as bright as white.
     """
-    if is_tensor(mask) and str(getattr(mask, "dtype", "")).rpartition(".")[2] == "bool":
+    if is_tensor(mask):
         mask = array_of(mask)
     if isinstance(mask, np.ndarray) and mask.dtype == np.bool_:
         flat = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
@@ -101,21 +101,14 @@ def mask_of(mask: AnyImage | Mask) -> Mask:
 
 def find_mask(picture: Picture) -> Mask:
     """The mask that an image is: bool H×W."""
-    white = (
-        _HALF
-        if picture.pixels.dtype == np.float32
-        else (int(np.iinfo(picture.pixels.dtype).max) + 1) // 2
-    )
     colours = picture.pixels[..., : picture.kind.colours]
-    gray = (
-        colours[..., 0] if picture.kind.colours == 1 else luma(colours.astype(np.float32))[..., 0]
-    )
     if colours.dtype != np.float32 and colours.max() == 1:
         raise ImageError(
             f"the mask's values are 0 and 1 of {np.iinfo(colours.dtype).max}, all of which are "
             "black; multiply the mask by 255, or make an array boolean: mask.astype(bool)"
         )
-    inside: Mask = gray >= white
+    gray = picture.colours if picture.kind.colours == 1 else luma(picture.colours)
+    inside: Mask = gray[..., 0] >= _HALF
     return inside if picture.alpha is None else inside & (picture.alpha[..., 0] >= _HALF)
 
 
