@@ -120,7 +120,7 @@ class FrameUpscaler:
 
         With "motion" it costs nearly as much.
         """
-        self._check(frame, number)
+        frame = self._check(frame, number)
         if self._latents == "motion":
             self._last = self._next(frame, number)
 
@@ -139,7 +139,7 @@ class FrameUpscaler:
             ArgumentError: For other frames and after a gap; also the errors of
                 :meth:`Upscaler.upscale`.
         """
-        self._check(frame, number)
+        frame = self._check(frame, number)
         if self._latents != "motion":
             sample = number if self._latents == "fresh" else self._options.sample
             options = replace(self._options, sample=sample)
@@ -175,23 +175,22 @@ class FrameUpscaler:
         shape = tuple(map(int, arrays.pop("shape")))
         self._last = _Frame(number=number, shape=shape, **arrays)
 
-    def _check(self, frame: Pixels, number: int) -> None:
+    def _check(self, frame: Pixels, number: int) -> Pixels:
         whole("number", number, least=0, most=(1 << 64) - 1)
-        dtype = str(getattr(frame, "dtype", type(frame).__name__))
-        shape = getattr(frame, "shape", ())
+        frame = np.asarray(frame)
+        shape = frame.shape
         if (
-            not isinstance(frame, np.ndarray)
-            or dtype not in ("uint8", "uint16")
+            frame.dtype not in (np.uint8, np.uint16)
             or not frame.size
             or shape[2:] not in ((3,), (4,))
         ):
             raise ArgumentError(
-                f"a frame is {dtype} {shape}; it must be an array H×W×3 or ×4 of uint8 or uint16, "
-                "sRGB"
+                f"a frame is {frame.dtype} {shape}; it must be an array H×W×3 or ×4 of uint8 or "
+                "uint16, sRGB"
             )
         last = self._last
         if self._latents != "motion":
-            return
+            return frame
         if number % self._keyframes and (last is None or number != last.number + 1):
             done = "none was" if last is None else f"the last was {last.number}"
             fix = f"follow them from {self.start(number)} on, in order"
@@ -201,6 +200,7 @@ class FrameUpscaler:
                 f"{width}×{height}" for height, width, _ in (shape, last.shape)
             )
             raise ArgumentError(f"frame {number} has {sizes}: take another FrameUpscaler for it")
+        return frame
 
     def _next(self, frame: Pixels, number: int) -> _Frame:
         # Many names: the frame and the one before it, by band, in memory that is used again.
