@@ -374,9 +374,9 @@ def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
     try:
         library = importlib.import_module(record.runtime)
     except (ImportError, OSError) as error:
-        absent = isinstance(error, ModuleNotFoundError) and error.name == record.runtime
-        why = "is not installed" if absent else f"cannot be imported ({error})"
-        raise DeviceError(f"they need {title} {record.version}, which {why}: {exactly}") from error
+        raise DeviceError(
+            f"they need {title} {record.version}, which cannot be imported ({error}): {exactly}"
+        ) from error
     if (installed := library.__version__) != record.version:
         raise DeviceError(
             f"built by {title} {record.version}, but {installed} is installed, and no other "
