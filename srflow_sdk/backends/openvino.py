@@ -137,7 +137,7 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             # another process's threads may sit on the same core
             settings["ENABLE_CPU_PINNING"] = False
             if self._threads:
-                settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
+                settings["INFERENCE_NUM_THREADS"] = self._threads
         # a bundle that is being written has none yet
         sha256 = self._bundle.manifest.files[name].get("sha256")
         return Graph(self._bundle.file(name), sha256=sha256, device=device, settings=settings)
@@ -237,32 +237,27 @@ class Graph:
             )
             kept = kept_folder("openvino", file, made_by)
         if kept is not None:
-            try:
-                with contextlib.nullcontext(kept) if kept.is_dir() else keeping(kept) as folder:
-                    return core.compile_model(
-                        path, self._device, {**self._settings, "CACHE_DIR": str(folder)}
-                    )
-            except (RuntimeError, OSError):
-                # perhaps it cannot be written, as on a full disk: no reason to fail
-                compiled = core.compile_model(path, self._device, self._settings)
-                _cache_works = False
-                return compiled
-        return core.compile_model(path, self._device, self._settings)
+            # perhaps it cannot be written, as on a full disk: no reason to fail
+            with (
+                contextlib.suppress(RuntimeError, OSError),
+                contextlib.nullcontext(kept) if kept.is_dir() else keeping(kept) as folder,
+            ):
+                return core.compile_model(
+                    path, self._device, {**self._settings, "CACHE_DIR": str(folder)}
+                )
+        compiled = core.compile_model(path, self._device, self._settings)
+        _cache_works &= kept is None
+        return compiled
 
 
 def import_openvino() -> Any:
-    """The package. Raises: DeviceError, with the fix, if it is not installed or does not load."""
+    """The package. Raises: DeviceError, with the fix, if it does not load."""
     try:
         import openvino
     except ImportError as error:
-        absent = isinstance(error, ModuleNotFoundError) and error.name == "openvino"
-        why = "is not installed" if absent else f"does not load ({one_line(error)})"
-        fix = (
-            'pip install "srflow-sdk[openvino]"'
-            if absent
-            else "pip install -U --force-reinstall openvino"
-        )
-        raise PassingError(f"OpenVINO {why}: {fix}") from error
+        raise PassingError(
+            f'OpenVINO does not load ({one_line(error)}): pip install -U "srflow-sdk[openvino]"'
+        ) from error
     return openvino
 
 
