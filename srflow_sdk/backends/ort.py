@@ -77,7 +77,8 @@ class OnnxRuntimeBackend(Backend):
         graphs: tuple[str, str] | None = None,
     ) -> None:
         self._bundle = bundle
-        self._threads = threads
+        # more than cores only wait for each other, and each costs memory
+        self._threads = threads and min(threads, os.cpu_count() or 1)
         self._provider = PROVIDERS[device]
         self._number = gpu
         self.gpu = gpu if self._provider.memory == "cuda" else None
@@ -251,12 +252,8 @@ class OnnxRuntimeBackend(Backend):
         files = self._bundle.manifest.files
         # it may hold the weights
         hashes = [files[file].get("sha256") for file in (name, REQUIRED_FILES[1])]
-        usable = all(hashes) and processor()
-        kept = (
-            kept_folder("graphs", *hashes, ort.__version__, ort.get_build_info(), processor())
-            if usable
-            else None
-        )
+        made_from = [*hashes, ort.__version__, ort.get_build_info(), processor()]
+        kept = kept_folder("graphs", *made_from) if all(made_from) else None
         if kept is None:
             return None
         options = self._options()
@@ -289,10 +286,7 @@ class OnnxRuntimeBackend(Backend):
     def _options(self) -> Any:
         options = onnxruntime().SessionOptions()
         options.log_severity_level = _FATAL_ONLY  # every failure reaches the caller as an exception
-        # More threads than cores only wait for each other, and each costs memory.
-        options.intra_op_num_threads = (
-            min(self._threads, os.cpu_count() or 1) if self._threads else 0
-        )
+        options.intra_op_num_threads = self._threads or 0
         # Under another load, threads that spin between operators made a call 1.3 to 1.4 times
         # slower.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
