@@ -73,11 +73,12 @@ class Picture:
 
     def colours_for(self, kind: ImageKind) -> Floats:
         """The colours as another kind of image has them: its profile, gray or RGB."""
+        srgb = self.colours
+        if self.kind.colours == kind.colours and self.kind.icc_profile == kind.icc_profile:
+            return srgb
         own = conversion_for(self.kind.icc_profile, channels=self.kind.colours)
         other = conversion_for(kind.icc_profile, channels=kind.colours)
-        if self.kind.colours == kind.colours and self.kind.icc_profile == kind.icc_profile:
-            return self.colours
-        srgb = self.colours if own is None else own.to_srgb(self.pixels[..., : self.kind.colours])
+        srgb = srgb if own is None else own.to_srgb(srgb)
         if kind.colours == 1:
             return luma(srgb) if self.kind.colours == 3 else srgb
         rgb = np.repeat(srgb, 3 // srgb.shape[2], axis=2)
