@@ -19,7 +19,6 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,11 +43,8 @@ _RENDERERS = Path("/dev/dri"), "renderD*"  # a GPU's device file
 _cache_works = True
 
 
-@dataclass(frozen=True, eq=False)
-class OpenVinoConditioning(Conditioning):
+class OpenVinoConditioning(OrtConditioning):
     """The encoder's outputs, as OpenVINO's tensors: never copied, and of any type."""
-
-    values: dict[str, Any]
 
     @property
     def nbytes(self) -> int:
@@ -138,9 +134,13 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             settings["ENABLE_CPU_PINNING"] = False
             if self._threads:
                 settings["INFERENCE_NUM_THREADS"] = self._threads
-        # a bundle that is being written has none yet
-        sha256 = self._bundle.manifest.files[name].get("sha256")
-        return Graph(self._bundle.file(name), sha256=sha256, device=device, settings=settings)
+        return Graph(
+            self._bundle.file(name),
+            # a bundle that is being written has none yet
+            sha256=self._bundle.manifest.files[name].get("sha256"),
+            device=device,
+            settings=settings,
+        )
 
 
 class Graph:

@@ -103,7 +103,7 @@ class KernelCache:
             if self._cache is None:
                 self._cache = config.create_runtime_cache()
                 folder = cache_folder("tensorrt-rtx")
-                self._file = folder / self._name if folder else None
+                self._file = folder and folder / self._name
                 with contextlib.suppress(OSError):
                     self._read = self._file.read_bytes() if self._file else b""
                 if self._read:
