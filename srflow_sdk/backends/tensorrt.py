@@ -45,11 +45,6 @@ from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu, is_install
 # more calls than this wait for each other: one fills a GPU, and each lane holds a tile's
 # activations
 _LANES = 4
-# By module: the library's name for people, and what pip's names for it begin with.
-_LIBRARIES = {
-    "tensorrt": ("TensorRT", "tensorrt"),
-    "tensorrt_rtx": ("TensorRT-RTX", "tensorrt-rtx"),
-}
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -364,22 +359,22 @@ def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
     Raises: DeviceError if they do not fit this machine or bundle.
     """
     rebuild = _build(bundle, gpu, record)
-    title, distribution = _LIBRARIES[record.runtime]
+    package = record.runtime.replace("_", "-")
     for name, digest in record.graphs.items():
         if bundle.manifest.files.get(name, {}).get("sha256") != digest:
             raise DeviceError(
                 f"built from a different {name} than the bundle's; build them again: {rebuild}"
             )
-    exactly = f'pip install "{distribution}-cu{cuda_of_wheels(gpu.cuda)}=={record.version}"'
+    exactly = f'pip install "{package}-cu{cuda_of_wheels(gpu.cuda)}=={record.version}"'
     try:
         library = importlib.import_module(record.runtime)
     except (ImportError, OSError) as error:
         raise DeviceError(
-            f"they need {title} {record.version}, which cannot be imported ({error}): {exactly}"
+            f"they need {package} {record.version}, which cannot be imported ({error}): {exactly}"
         ) from error
     if (installed := library.__version__) != record.version:
         raise DeviceError(
-            f"built by {title} {record.version}, but {installed} is installed, and no other "
+            f"built by {package} {record.version}, but {installed} is installed, and no other "
             f"version runs them: {exactly}, or build them for this one: {rebuild}"
         )
     if gpu.compute_capability not in record.compute_capabilities:

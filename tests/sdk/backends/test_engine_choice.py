@@ -60,7 +60,7 @@ def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(machine
     )
     assert tensorrt_offered(engine_bundle)
     text = refused(holding(old, foreign))
-    assert "engines/old.plan: built by TensorRT 10.15.1.29" in text
+    assert "engines/old.plan: built by tensorrt 10.15.1.29" in text
     assert "; engines/foreign.plan: built for compute capability 12.0" in text
 
 
@@ -85,7 +85,7 @@ def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(machine
             {},
             RTX_4090,
             {"__version__": "11.2.0.1"},
-            "built by TensorRT 11.1.0.106, but 11.2.0.1 is installed",
+            "built by tensorrt 11.1.0.106, but 11.2.0.1 is installed",
             TRT,
         ),
         (
@@ -102,7 +102,7 @@ def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(machine
             RTX,
             RTX_4090,
             {"__version__": "1.8"},
-            "built by TensorRT-RTX 1.7.1.116, but 1.8",
+            "built by tensorrt-rtx 1.7.1.116, but 1.8",
             RTX_BUILD.format(89),
         ),
     ],
