@@ -278,7 +278,7 @@ class GpuLane:
         self.copies.close()
 
     def _drop(self, what: str) -> None:
-        self._in_slot = self._in_slot if what != "slot" else 0
+        self._in_slot = 0
         if what in self._blocks:
             self.settle()
             self.memory.give_back(self._blocks.pop(what))
