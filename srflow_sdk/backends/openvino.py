@@ -20,7 +20,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -36,7 +36,6 @@ from srflow_sdk.system.hardware import is_installed, return_freed_memory
 from srflow_sdk.system.interrupts import PassingError, interruptible
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
-Hint = Literal["f32", "bf16"]
 
 _RENDERERS = Path("/dev/dri"), "renderD*"  # a GPU's device file
 # false once a graph could not be written: the next use of that entry would wait for ever
@@ -57,11 +56,8 @@ class OpenVinoBackend(OnnxRuntimeBackend):
     By ONNX Runtime its inverter and, unless `both`, its sampler.
     """
 
-    def __init__(
-        self, bundle: Bundle, *, hint: Hint = "f32", both: bool | None = None, **options: Any
-    ) -> None:
+    def __init__(self, bundle: Bundle, *, both: bool | None = None, **options: Any) -> None:
         super().__init__(bundle, **options)
-        self._hint = hint
         self._both = both
 
     @property
@@ -79,7 +75,8 @@ class OpenVinoBackend(OnnxRuntimeBackend):
     def activate_impl(self) -> None:
         # bfloat16 is the processors'; on GPUs OpenVINO computes in half precision unless told not
         # to.
-        device = "CPU" if self._hint == "bf16" else best_device()
+        hint = "bf16" if self.precision == "bf16" else "f32"
+        device = "CPU" if hint == "bf16" else best_device()
         if self._both is None:
             in_half = (
                 self._bundle.manifest.precision in ("fp16", "bf16")
@@ -87,7 +84,7 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             )
             self._both = in_half or device != "CPU"
         self.trims_memory = not self._both
-        self._encoder = self._graph(self._graphs[0], self._hint, device)
+        self._encoder = self._graph(self._graphs[0], hint, device)
         self._sampler = (
             self._graph(self._graphs[1], "f32", device)
             if self._both
@@ -123,7 +120,7 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             self._scarce = True  # when one runtime has found no memory, the other keeps none either
             raise
 
-    def _graph(self, name: str, hint: Hint, device: str) -> Graph:
+    def _graph(self, name: str, hint: str, device: str) -> Graph:
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",

@@ -32,7 +32,7 @@ from srflow_sdk.backends.native_library import find_native_library, register, ru
 from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
+from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.cache_folder import keeping, kept_folder
 from srflow_sdk.system.hardware import DeviceName, processor
@@ -153,9 +153,7 @@ class OnnxRuntimeBackend(Backend):
 
     @property
     def can_invert(self) -> bool:
-        encoders = (REQUIRED_FILES[0], INT8_ENCODER)
-        fits = self._graphs[0] in encoders and self._graphs[1] == REQUIRED_FILES[1]
-        return fits and INVERTER in self._bundle.manifest.files
+        return self._graphs[1] == REQUIRED_FILES[1] and INVERTER in self._bundle.manifest.files
 
     def invert_impl(
         self, conditioning: Conditioning, hr: Floats

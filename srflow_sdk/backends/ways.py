@@ -267,8 +267,7 @@ def _make_backend(bundle: Bundle, way: Way, threads: int | None) -> Backend:
     elif way.precision == "bf16" and not has_bf16():
         raise DeviceError("this processor has no bfloat16 arithmetic")
     else:
-        hint: Literal["bf16", "f32"] = "bf16" if way.precision == "bf16" else "f32"
-        backend = OpenVinoBackend(bundle, threads=threads, graphs=graphs, hint=hint)
+        backend = OpenVinoBackend(bundle, threads=threads, graphs=graphs)
     backend.precision = way.precision
     return backend
 
