@@ -243,7 +243,7 @@ def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:
 
     The same for any cut into chunks.
     """
-    rows, columns = arrays.picture_positions(level, height=latents.height, width=latents.width)
+    rows, columns = (-(-side >> level) for side in (latents.height, latents.width))
     # the sums of each row of every channel
     source = latents.levels[level]
     by_row = list[NDArray[np.float64]]()

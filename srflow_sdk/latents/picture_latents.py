@@ -185,11 +185,16 @@ class Latents:
         taus = level_taus(tau, self.levels)
         one_of("over", over, Collection)
         seed = whole("seed", seed, least=0, most=(1 << 64) - 1)
-        mask = None if where is None else self._mask(where)
+        size = self.height, self.width
+        mask = np.ones(size, np.bool_) if where is None else np.asarray(where)
+        if mask.dtype != np.bool_ or mask.shape != size:
+            raise ArgumentError(
+                f"where is of {mask.dtype} and shape {mask.shape}; it must be boolean, as "
+                f"where > 127 is, and of the HR picture's {self.height}×{self.width}"
+            )
 
         def apply(level: int, source: _Level, target: _Level) -> None:
-            size = arrays.picture_positions(level, height=self.height, width=self.width)
-            inside = np.ones(size, np.bool_) if mask is None else arrays.mask_positions(mask, level)
+            inside = arrays.mask_positions(mask, level)
             normalise(source, target, inside, over=over, level=level, tau=taus[level], seed=seed)
 
         return change_levels(self, set(taus), apply)
@@ -231,15 +236,14 @@ class Latents:
         """
         levels, about = arrays.read_file(file_path("path", path))
         try:
-            precision = about.get("precision", "bundle")
-            known: dict[str, Any] = {"precision": precision, "model_sha256": about["model_sha256"]}
-            if "log_likelihood" in about:
-                known["log_likelihood"] = float(about["log_likelihood"])
+            likelihood = about.get("log_likelihood")
             latents = cls(
                 arrays.read_only(levels),
                 height=int(about["height"]),
                 width=int(about["width"]),
-                **known,
+                model_sha256=about["model_sha256"],
+                log_likelihood=None if likelihood is None else float(likelihood),
+                precision=about.get("precision", "bundle"),
             )
         except (KeyError, TypeError, ValueError) as error:  # ArgumentError is one, too
             why = error if isinstance(error, ArgumentError) else "it does not say of what picture"
@@ -260,17 +264,6 @@ class Latents:
         if (bits := self.bits_per_dimension) is not None:
             parts.append(f"{bits:.3f} bits per dimension")
         return f"Latents({', '.join(parts)})"
-
-    def _mask(self, mask: object) -> NDArray[np.bool_]:
-        """A boolean H×W array. Raises: ArgumentError."""
-        array = np.asarray(mask)
-        if array.dtype != np.bool_ or array.shape != (self.height, self.width):
-            size = "×".join(map(str, array.shape)) or "a single value"
-            raise ArgumentError(
-                f"where is {size} of {array.dtype}; it must be boolean, as where > 127 is, and "
-                f"of the HR picture's {self.height}×{self.width}"
-            )
-        return array
 
 
 def change_levels(
