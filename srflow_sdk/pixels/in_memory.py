@@ -229,8 +229,7 @@ def _from_pil(image: Image.Image) -> tuple[Pixels, ImageKind]:
         ) from error
     kept = ("exif",) if image.mode in _OTHER_COLOURS else ("exif", "icc_profile")
     info = {name: image.info[name] for name in kept if name in image.info}
-    pixels = np.asarray(converted)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    pixels = np.atleast_3d(np.asarray(converted))
     return pixels, ImageKind(
         channels=pixels.shape[2],
         dtype=pixels.dtype,
@@ -288,7 +287,7 @@ def _from_array(
     native = np.asarray(array).astype(
         np.float32 if double else array.dtype.newbyteorder("="), copy=False
     )
-    hwc = native[..., None] if native.ndim == 2 else native
+    hwc = np.atleast_3d(native)
     flat = native.ndim == 2
     return hwc, ImageKind(
         channels=hwc.shape[2], dtype=hwc.dtype, flat=flat, double=double, layout=layout
