@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Latents"]
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIDES = ("height", "width")
 _MAX_LEVEL = 16
 _MAX_SIDE = (1 << 32) - 1
@@ -84,10 +82,6 @@ class Latents:
         known: dict[str, Any] = {
             side: whole(side, vars(self)[side], least=1, most=_MAX_SIDE) for side in _SIDES
         }
-        if not isinstance(self.model_sha256, str) or not _SHA256.fullmatch(self.model_sha256):
-            raise ArgumentError(
-                f"model_sha256 is {self.model_sha256!r:.80}; it must be 64 hexadecimal digits"
-            )
         one_of("precision", self.precision, ComputePrecision)
         if self.log_likelihood is not None:
             known["log_likelihood"] = real("log_likelihood", self.log_likelihood)
