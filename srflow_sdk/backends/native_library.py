@@ -107,9 +107,11 @@ def plugins_of(path: Path) -> PluginLibrary:
         raise DeviceError(
             f"{path} has no plugins for TensorRT: name a libsrflow_trt.so in {PLUGINS}"
         )
-    major = library.srflow_tensorrt_major()
-    abi = library.srflow_plugins_abi()
-    return PluginLibrary(version=__version__, tensorrt_major=major, abi=abi)
+    return PluginLibrary(
+        version=__version__,
+        tensorrt_major=library.srflow_tensorrt_major(),
+        abi=library.srflow_plugins_abi(),
+    )
 
 
 def load_plugins(trt: Any, wanted: PluginLibrary, *, rebuild: str) -> None:

@@ -157,16 +157,14 @@ class ColourConversion:
         return image
 
 
+@lru_cache(maxsize=8)
 def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
     """The conversion between a profile and sRGB.
 
     None for gray, for sRGB, and, logged, for what is no RGB profile.
     """
-    return None if icc_profile is None or channels < 3 else _conversion(icc_profile)
-
-
-@lru_cache(maxsize=8)
-def _conversion(icc_profile: bytes) -> ColourConversion | None:
+    if icc_profile is None or channels < 3:
+        return None
     space = profile_space(icc_profile)
     if space != b"RGB ":
         _LOGGER.warning(

@@ -407,8 +407,7 @@ class Binding:
         """
         if name not in self._buffers:
             if nbytes is None:
-                shape = self.shapes[name] if name in self.shapes else self.output_shapes[name]
-                nbytes = self._engine.nbytes(name, shape)
+                nbytes = self._engine.nbytes(name, (self.shapes | self.output_shapes)[name])
             self._buffers[name] = self._lane.memory.take(nbytes)
             self._held.callback(self._lane.memory.give_back, self._buffers[name])
         return self._buffers[name].address
