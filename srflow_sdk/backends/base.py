@@ -312,8 +312,9 @@ def runtime_errors(
             raise
         reason = one_line(error)
         if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(reason):
-            fix = "use smaller tiles, or close other programs"
-            raise OutOfMemoryError(f"{what}: out of memory ({reason}); {fix}") from error
+            raise OutOfMemoryError(
+                f"{what}: out of memory ({reason}); use smaller tiles, or close other programs"
+            ) from error
         if _NO_THREADS.search(reason):
             raise PassingError(NO_THREADS) from error
         raise kind("; ".join(filter(None, (f"{what}: {reason}", fix)))) from error

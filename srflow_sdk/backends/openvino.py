@@ -56,17 +56,12 @@ class OpenVinoBackend(OnnxRuntimeBackend):
     By ONNX Runtime its inverter and, unless `both`, its sampler.
     """
 
+    device = "openvino"
+    fix = FIX
+
     def __init__(self, bundle: Bundle, *, both: bool | None = None, **options: Any) -> None:
         super().__init__(bundle, **options)
         self._both = both
-
-    @property
-    def device(self) -> str:
-        return "openvino"
-
-    @property
-    def fix(self) -> str:
-        return FIX
 
     @property
     def can_invert(self) -> bool:

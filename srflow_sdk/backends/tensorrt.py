@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -155,7 +156,7 @@ class _Session:
         self._bundle = bundle
         self._library = library
         self._gpu = gpu
-        name = "".join(character if character.isalnum() else "-" for character in properties.name)
+        name = re.sub(r"\W", "-", properties.name)
         self._kernel_cache = KernelCache(f"{bundle.model_sha256[:32]}-{name}")
         with gpu.current():
             self._log = EngineLog(library)

@@ -102,7 +102,6 @@ class FrameUpscaler:
             raise ArgumentError("frames of clips cannot be wrapped; omit wrap")
         bundle = self._engine.bundles.get(model or "") or upscaler.bundle
         self._painter = self._engine.open_painter(bundle)
-        self._manifest = self._painter.manifest
         self._last: _Frame | None = None
         if latents == "motion":
             opencv()
@@ -146,14 +145,13 @@ class FrameUpscaler:
             encoded = self._engine.encode(frame, painter=self._painter)
             drawn: Pixels = encoded.draw_images(options)[0]
             return drawn
+        manifest = self._painter.manifest
         state = self._next(frame, number)
         pixels, kind = unpacked(frame)
-        lr = LowResolution.of(
-            pixels, kind, multiple=self._manifest.size_multiple, reach=self._manifest.halo
-        )
-        request = make_request(self._options, self._manifest, height=lr.height, width=lr.width)
+        lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
+        request = make_request(self._options, manifest, height=lr.height, width=lr.width)
         rows: list[Pixels] = []
-        Finishing(lr, self._manifest, request).push(state.picture, rows.append)
+        Finishing(lr, manifest, request).push(state.picture, rows.append)
         self._last = state
         return np.concatenate(rows)
 
@@ -214,9 +212,14 @@ class FrameUpscaler:
         # A keyframe is drawn with the latents that were asked for, others with those of samples
         # that nobody asks for.
         sample = options.sample + (number << 32 if motion else 0)
-        which = {name: getattr(options, name) for name in ("tau", "seed", "progress", "cancel")}
         # what finishes a picture is done in `draw`, once
-        plain = DrawOptions(sample=sample % (1 << 64), **which)
+        plain = DrawOptions(
+            tau=options.tau,
+            seed=options.seed,
+            sample=sample % (1 << 64),
+            progress=options.progress,
+            cancel=options.cancel,
+        )
         encoded = self._engine.encode(to_unit(frame), draw=plain, painter=self._painter)
         drawn = encoded.draw(plain, mirrored=True)
         picture, detail = (np.ascontiguousarray(one[..., :3]) for one in drawn)
