@@ -34,6 +34,9 @@ _NO_THREADS = re.compile("pthread_create|Resource temporarily unavailable")
 _PLACE = re.compile(r"Exception from \S+:\d+:")  # in a library's source
 _T = TypeVar("_T")
 
+Inverted = tuple[dict[int, Floats], Floats]
+"""Latents by level, and a map of the log density."""
+
 
 class Conditioning(ABC):
     """Everything that the sampler needs from an LR image, on the backend's device.
@@ -250,7 +253,7 @@ class Backend(ABC):
         """True if :meth:`invert` is there: the bundle has an inverter, and this device runs it."""
         return False
 
-    def invert(self, conditioning: Conditioning, hr: Floats) -> tuple[dict[int, Floats], Floats]:
+    def invert(self, conditioning: Conditioning, hr: Floats) -> Inverted:
         """Encode an HR image to its latents, and say how likely it is given its LR image.
 
         Args:
@@ -268,9 +271,7 @@ class Backend(ABC):
             raise DeviceError(f"the {self.device} backend has no inverter")
         return self.invert_impl(conditioning, hr)
 
-    def invert_impl(
-        self, conditioning: Conditioning, hr: Floats
-    ) -> tuple[dict[int, Floats], Floats]:
+    def invert_impl(self, conditioning: Conditioning, hr: Floats) -> Inverted:
         """Do the work of :meth:`invert`."""
         raise NotImplementedError
 

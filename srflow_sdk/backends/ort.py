@@ -24,6 +24,7 @@ from srflow_sdk.backends.base import (
     Backend,
     Conditioning,
     Drawing,
+    Inverted,
     one_line,
     runtime_errors,
     still_open,
@@ -155,9 +156,7 @@ class OnnxRuntimeBackend(Backend):
     def can_invert(self) -> bool:
         return self._graphs[1] == REQUIRED_FILES[1] and INVERTER in self._bundle.manifest.files
 
-    def invert_impl(
-        self, conditioning: Conditioning, hr: Floats
-    ) -> tuple[dict[int, Floats], Floats]:
+    def invert_impl(self, conditioning: Conditioning, hr: Floats) -> Inverted:
         still_open(self._encoder)
         with self._loading:  # when it is first needed: most programs never do
             if self._inverter is None:

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends.base import Backend, Conditioning, Drawing, still_open
+from srflow_sdk.backends.base import Backend, Conditioning, Drawing, Inverted, still_open
 from srflow_sdk.backends.native_library import load_plugins
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, DeviceMemory
 from srflow_sdk.backends.tensorrt_engines.execution import (
@@ -130,9 +130,7 @@ class TensorRTBackend(Backend):
     def can_invert(self) -> bool:
         return self._session is not None and self._session.record.inverter != ""
 
-    def invert_impl(
-        self, conditioning: Conditioning, hr: Floats
-    ) -> tuple[dict[int, Floats], Floats]:
+    def invert_impl(self, conditioning: Conditioning, hr: Floats) -> Inverted:
         session = still_open(self._session)
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
         outputs = session.compute(session.inverter(), conditioning, {"hr": hr}, what)

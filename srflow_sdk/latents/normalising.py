@@ -120,9 +120,9 @@ def normalise(
         mean = _sums(source, inside, whole_level=whole_level) / size
         check_finite(mean, level)
         squares = _sums(source, inside, whole_level=whole_level, minus=mean)
-        deviation = np.sqrt(squares / (size - 1))
+        deviation = np.sqrt(squares / (size - 1))[:, None, None]
+        mean = mean[:, None, None]
         drawn = true_statistics(seed, level, over, size=size, count=mean.size)
-        change = _change(mean[:, None, None], deviation[:, None, None], drawn, tau=tau)
     for rows in row_chunks(source, len(inside)):
         if not inside[rows].any():
             continue
@@ -135,9 +135,10 @@ def normalise(
             drawn = true_statistics(
                 seed, level, over, size=size, first=rows.start * columns, count=mean.size
             )
-            change = _change(mean, deviation, drawn, tau=tau)
-        mean, scale, shift = change
-        values = (values - mean) * scale + shift
+        equal = deviation == 0
+        drawn_deviation = tau * drawn.deviation.reshape(mean.shape)
+        scale = np.where(equal, 0.0, drawn_deviation / np.where(equal, 1.0, deviation))
+        values = (values - mean) * scale + tau * drawn.mean.reshape(mean.shape)
         np.copyto(target[:, rows, :columns], values.astype(np.float32), where=inside[rows])
 
 
@@ -148,16 +149,6 @@ def check_finite(mean: Doubles, level: int) -> None:
             f"the latents of level {level} hold NaN or infinite values, so they cannot be "
             "normalised"
         )
-
-
-def _change(
-    mean: Doubles, deviation: Doubles, drawn: Statistics, *, tau: float
-) -> tuple[Doubles, Doubles, Doubles]:
-    """The mean, the factor of deviations from it, and the new mean."""
-    equal = deviation == 0
-    drawn_deviation = drawn.deviation.reshape(mean.shape)
-    scale = np.where(equal, 0.0, tau * drawn_deviation / np.where(equal, 1.0, deviation))
-    return mean, scale, tau * drawn.mean.reshape(mean.shape)
 
 
 def _values(source: Level, inside: Inside, rows: slice) -> Doubles:
