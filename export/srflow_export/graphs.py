@@ -40,7 +40,7 @@ from srflow_export.folding import (
     side_by_side,
 )
 from srflow_export.on_features import PhaseConv, enlargement, interleave, keep_blocked_layout
-from srflow_sdk.geometry.sizes import LatentLevel
+from srflow_sdk.latents.random_field import LatentLevel
 from srflow_sdk.model.manifest import Precision
 from srflow_training.model import PlainEncoder, SRFlow, SRFlowConfig
 from srflow_training.model.config import AffineOrder, LevelShape, ScaleMap

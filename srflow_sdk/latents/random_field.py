@@ -1,8 +1,8 @@
 """Latents as one infinite random field: a number for every (seed, sample, level, channel, y, x).
 
 The field does not depend on tiles, batches, order or device: any window of it can be drawn alone,
-bit for bit. Manifests carry the scheme's version, :data:`~srflow_sdk.geometry.sizes.LATENT_SCHEME`;
-a change of any bit below is a new version.
+bit for bit. Manifests carry the scheme's version, :data:`LATENT_SCHEME`; a change of any bit below
+is a new version.
 
 Scheme 1
 --------
@@ -50,7 +50,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.geometry.sizes import LatentLevel
+from srflow_sdk.geometry.sizes import LATENT_SCHEME, LatentLevel
+
+__all__ = [
+    "LATENT_SCHEME",
+    "LatentLevel",
+    "normal_from_words",
+    "standard_normal",
+    "window_noise",
+]
 
 _CHANNELS_PER_BLOCK = 8
 _WORDS_PER_BLOCK = 4

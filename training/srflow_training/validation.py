@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from srflow_sdk.errors import ImageError
-from srflow_sdk.geometry.sizes import LatentLevel
-from srflow_sdk.latents.random_field import window_noise
+from srflow_sdk.latents.random_field import LatentLevel, window_noise
 from srflow_sdk.model.manifest import Reduction
 from srflow_training.data import (
     MARGIN,

@@ -41,7 +41,7 @@ from srflow_sdk.errors import ArgumentError, ImageError
 from srflow_sdk.files import ImageReader, Provenance, check_writable, read_provenance, spooled
 from srflow_sdk.files.animations import Animation
 from srflow_sdk.files.provenance import INTERVAL, TRANSFER, UPSCALE
-from srflow_sdk.geometry.sizes import LATENT_SCHEME
+from srflow_sdk.latents.random_field import LATENT_SCHEME
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import BY_PICTURE, ModelChoice, bundles_of

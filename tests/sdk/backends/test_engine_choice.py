@@ -142,8 +142,14 @@ def test_a_bundle_without_engines_is_refused_with_what_runs_it_and_what_builds_t
 @pytest.mark.parametrize(
     ("runtime", "fix"),
     [
-        ("tensorrt", 'pip install "tensorrt-cu13==11.1.0.106"'),
-        ("tensorrt_rtx", 'pip install "tensorrt-rtx-cu13==1.7.1.116"'),
+        (
+            "tensorrt",
+            'pip install "tensorrt-cu13==11.1.0.106"',
+        ),
+        (
+            "tensorrt_rtx",
+            'pip install "tensorrt-rtx-cu13==1.7.1.116"',
+        ),
     ],
 )
 def test_a_library_that_is_not_installed_is_named_with_its_version(

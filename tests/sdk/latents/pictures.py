@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from srflow_sdk import Latents
-from srflow_sdk.geometry.sizes import LatentLevel
-from srflow_sdk.latents.random_field import standard_normal
+from srflow_sdk.latents.random_field import LatentLevel, standard_normal
 
 MODEL = "0123456789abcdef" * 4
 LEVELS = (

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.geometry.sizes import LATENT_SCHEME, LatentLevel
-from srflow_sdk.latents.random_field import normal_from_words, standard_normal, window_noise
+from srflow_sdk.latents.random_field import (
+    LATENT_SCHEME,
+    LatentLevel,
+    normal_from_words,
+    standard_normal,
+    window_noise,
+)
 
 MASK = (1 << 64) - 1
 GOLDEN_TRANSFORM = [
