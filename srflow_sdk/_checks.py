@@ -44,17 +44,10 @@ def whole(
 
 def real(name: str, value: object, *, least: float = -math.inf, most: float = math.inf) -> float:
     """Take a finite number from `least` to `most`, as a float. Raises: ArgumentError."""
-    shown = short(value)
-    if is_real(value):
-        try:
-            number = float(value)
-        except OverflowError:  # an integer beyond 10^308
-            number = math.inf
-        if math.isfinite(number) and least <= number <= most:
-            return number
-        shown = f"{number:g}"
+    if is_real(value) and least <= value <= most and math.isfinite(value):
+        return float(value)
     limits = f" from {least:g} to {most:g}" if math.isfinite(most) else ""
-    raise ArgumentError(f"{name} is {shown}; it must be a finite number{limits}")
+    raise ArgumentError(f"{name} is {short(value)}; it must be a finite number{limits}")
 
 
 def flag(name: str, value: object) -> bool:
@@ -89,14 +82,8 @@ def keywords_of(options: type[_T], keywords: Mapping[str, Any]) -> _T:
     names = options.__dataclass_fields__  # type: ignore[attr-defined]
     for name in keywords:
         if name not in names:
-            hint = (
-                "; encode(image).samples(n) draws several pictures"
-                if name in ("samples", "n")
-                else ""
-            )
             raise TypeError(
-                f"{name!r} is no keyword here; besides the signature's there are "
-                f"{', '.join(names)}{hint}"
+                f"{name!r} is no keyword here; besides the signature's there are {', '.join(names)}"
             )
     return options(**keywords)
 

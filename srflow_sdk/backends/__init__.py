@@ -72,21 +72,18 @@ def open_backend(
     if threads is not None:
         whole("threads", threads, least=1, also="None or ")
     one_of("precision", precision, Precision)
-    for candidate in (
-        _list_devices(bundle) if name == "auto" and precision in ("bundle", "fastest") else ()
-    ):
-        try:
-            return _open_device(bundle, candidate, threads=threads)
-        except (DeviceError, BundleError) as error:
-            # engines may be damaged while the graphs are not
-            _log.warning(_WITHOUT, candidate, error)
+    if name == "auto" and precision in ("bundle", "fastest"):
+        for candidate in _list_devices(bundle):
+            try:
+                return _open_device(bundle, candidate, threads=threads)
+            except (DeviceError, BundleError) as error:
+                # engines may be damaged while the graphs are not
+                _log.warning(_WITHOUT, candidate, error)
     if name == "auto" and not PROVIDERS["cuda"].offered() and (idle_gpu := find_gpu()):
-        fix = (
-            'srflow-doctor prints the commands that put one with CUDA in its place; device="cpu" '
-            "is as wanted"
-        )
         _log.warning(
-            "%s is not used, as this ONNX Runtime is built without CUDA; %s", idle_gpu.name, fix
+            "%s is not used, as this ONNX Runtime is built without CUDA; srflow-doctor prints the "
+            'commands that put one with CUDA in its place; device="cpu" is as wanted',
+            idle_gpu.name,
         )
     measures = bundle.manifest.precision == "fp32" and name in ("auto", "cpu", "openvino")
     if precision != "bundle" and (measures or precision != "fastest"):

@@ -35,6 +35,9 @@ _NO_THREADS = re.compile("pthread_create|Resource temporarily unavailable")
 _PLACE = re.compile(r"Exception from \S+:\d+:")  # in a library's source
 _T = TypeVar("_T")
 
+Inverted = tuple[dict[int, Floats], Floats]
+"""Latents by level, and a map of the log density."""
+
 
 class Conditioning(ABC):
     """Everything that the sampler needs from an LR image, on the backend's device.
@@ -260,7 +263,7 @@ class Backend(ABC):
         """True if :meth:`invert` is there: the bundle has an inverter, and this device runs it."""
         return False
 
-    def invert(self, conditioning: Conditioning, hr: Floats) -> tuple[dict[int, Floats], Floats]:
+    def invert(self, conditioning: Conditioning, hr: Floats) -> Inverted:
         """Encode an HR image to its latents, and say how likely it is given its LR image.
 
         Args:
@@ -278,9 +281,7 @@ class Backend(ABC):
             raise DeviceError(f"the {self.device} backend has no inverter")
         return self.invert_impl(conditioning, hr)
 
-    def invert_impl(
-        self, conditioning: Conditioning, hr: Floats
-    ) -> tuple[dict[int, Floats], Floats]:
+    def invert_impl(self, conditioning: Conditioning, hr: Floats) -> Inverted:
         """Do the work of :meth:`invert`."""
         raise NotImplementedError
 
@@ -322,8 +323,9 @@ def runtime_errors(
             raise
         reason = one_line(error)
         if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(reason):
-            fix = "use smaller tiles, or close other programs"
-            raise OutOfMemoryError(f"{what}: out of memory ({reason}); {fix}") from error
+            raise OutOfMemoryError(
+                f"{what}: out of memory ({reason}); use smaller tiles, or close other programs"
+            ) from error
         if _NO_THREADS.search(reason):
             raise PassingError(NO_THREADS) from error
         raise kind("; ".join(filter(None, (f"{what}: {reason}", fix)))) from error

@@ -90,8 +90,8 @@ def check_agreement(
         return
     expected = picture(reference, lr, manifest)
     for row in manifest.parity:
-        own_db = row.get("own_db")  # of a network that multiplies rounding
-        if own_db is not None and own_db > 0 and row["tau"] <= manifest.default_tau:
+        own_db = row.get("own_db") or 0  # of a network that multiplies rounding
+        if own_db > 0 and row["tau"] <= manifest.default_tau:
             least_db = min(least_db, own_db - _MARGIN_DB)
     if not np.isfinite(expected).all():
         return

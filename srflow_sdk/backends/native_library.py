@@ -58,13 +58,13 @@ def register(options: Any, path: Path) -> None:
 
     Raises: DeviceError if that fails.
     """
-    check_native_library(path, version=__version__)
+    check_native_library(path)
     with runtime_errors(f"ONNX Runtime cannot use {path}", _FIX.format(VARIABLE)):
         options.register_custom_ops_library(str(path))
     _log.info("flow operations run in %s", path)
 
 
-def check_native_library(path: Path, *, version: str, variable: str = VARIABLE) -> ctypes.CDLL:
+def check_native_library(path: Path, variable: str = VARIABLE) -> ctypes.CDLL:
     """Load the file.
 
     Raises: DeviceError unless it is a library of ours, of this version of the SDK.
@@ -78,9 +78,10 @@ def check_native_library(path: Path, *, version: str, variable: str = VARIABLE) 
         ) from error
     built_for.restype = ctypes.c_char_p
     theirs = bytes(built_for()).decode(errors="replace")
-    if theirs != version:
+    if theirs != __version__:
         raise DeviceError(
-            f"{path} is from srflow-sdk {theirs}, but this is {version}; {_FIX.format(variable)}"
+            f"{path} is from srflow-sdk {theirs}, but this is {__version__}; "
+            f"{_FIX.format(variable)}"
         )
     return library
 
@@ -101,14 +102,16 @@ def plugins_of(path: Path) -> PluginLibrary:
 
     Raises: DeviceError if it is none of this version of the SDK.
     """
-    library = check_native_library(path, version=__version__, variable=PLUGINS)
+    library = check_native_library(path, PLUGINS)
     if not hasattr(library, "srflow_plugins_abi"):
         raise DeviceError(
             f"{path} has no plugins for TensorRT: name a libsrflow_trt.so in {PLUGINS}"
         )
-    major = library.srflow_tensorrt_major()
-    abi = library.srflow_plugins_abi()
-    return PluginLibrary(version=__version__, tensorrt_major=major, abi=abi)
+    return PluginLibrary(
+        version=__version__,
+        tensorrt_major=library.srflow_tensorrt_major(),
+        abi=library.srflow_plugins_abi(),
+    )
 
 
 def load_plugins(trt: Any, wanted: PluginLibrary, *, rebuild: str) -> None:

@@ -18,9 +18,8 @@ import os
 import threading
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -36,17 +35,13 @@ from srflow_sdk.system.hardware import is_installed, return_freed_memory
 from srflow_sdk.system.interrupts import PassingError, interruptible
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
-Hint = Literal["f32", "bf16"]
 
 # false once a graph could not be written: the next use of that entry would wait for ever
 _cache_works = True
 
 
-@dataclass(frozen=True, eq=False)
-class OpenVinoConditioning(Conditioning):
+class OpenVinoConditioning(OrtConditioning):
     """The encoder's outputs, as OpenVINO's tensors: never copied, and of any type."""
-
-    values: dict[str, Any]
 
     @property
     def nbytes(self) -> int:
@@ -59,20 +54,12 @@ class OpenVinoBackend(OnnxRuntimeBackend):
     By ONNX Runtime its inverter and, unless `both`, its sampler.
     """
 
-    def __init__(
-        self, bundle: Bundle, *, hint: Hint = "f32", both: bool | None = None, **options: Any
-    ) -> None:
+    device = "openvino"
+    fix = FIX
+
+    def __init__(self, bundle: Bundle, *, both: bool | None = None, **options: Any) -> None:
         super().__init__(bundle, **options)
-        self._hint = hint
         self._both = both
-
-    @property
-    def device(self) -> str:
-        return "openvino"
-
-    @property
-    def fix(self) -> str:
-        return FIX
 
     @property
     def can_invert(self) -> bool:
@@ -81,7 +68,8 @@ class OpenVinoBackend(OnnxRuntimeBackend):
     def activate_impl(self) -> None:
         # bfloat16 is the processors'; on GPUs OpenVINO computes in half precision unless told not
         # to.
-        device = "CPU" if self._hint == "bf16" else best_device()
+        hint = "bf16" if self.precision == "bf16" else "f32"
+        device = "CPU" if hint == "bf16" else best_device()
         if self._both is None:
             in_half = (
                 self._bundle.manifest.precision in ("fp16", "bf16")
@@ -89,7 +77,7 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             )
             self._both = in_half or device != "CPU"
         self.trims_memory = not self._both
-        self._encoder = self._graph(self._graphs[0], self._hint, device)
+        self._encoder = self._graph(self._graphs[0], hint, device)
         self._sampler = (
             self._graph(self._graphs[1], "f32", device)
             if self._both
@@ -125,7 +113,7 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             self._scarce = True  # when one runtime has found no memory, the other keeps none either
             raise
 
-    def _graph(self, name: str, hint: Hint, device: str) -> Graph:
+    def _graph(self, name: str, hint: str, device: str) -> Graph:
         settings: dict[str, Any] = {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
@@ -135,10 +123,14 @@ class OpenVinoBackend(OnnxRuntimeBackend):
             # another process's threads may sit on the same core
             settings["ENABLE_CPU_PINNING"] = False
             if self._threads:
-                settings["INFERENCE_NUM_THREADS"] = min(self._threads, os.cpu_count() or 1)
-        # a bundle that is being written has none yet
-        sha256 = self._bundle.manifest.files[name].get("sha256")
-        return Graph(self._bundle.file(name), sha256=sha256, device=device, settings=settings)
+                settings["INFERENCE_NUM_THREADS"] = self._threads
+        return Graph(
+            self._bundle.file(name),
+            # a bundle that is being written has none yet
+            sha256=self._bundle.manifest.files[name].get("sha256"),
+            device=device,
+            settings=settings,
+        )
 
 
 class Graph:
@@ -235,32 +227,27 @@ class Graph:
             )
             kept = kept_folder("openvino", file, made_by)
         if kept is not None:
-            try:
-                with contextlib.nullcontext(kept) if kept.is_dir() else keeping(kept) as folder:
-                    return core.compile_model(
-                        path, self._device, {**self._settings, "CACHE_DIR": str(folder)}
-                    )
-            except (RuntimeError, OSError):
-                # perhaps it cannot be written, as on a full disk: no reason to fail
-                compiled = core.compile_model(path, self._device, self._settings)
-                _cache_works = False
-                return compiled
-        return core.compile_model(path, self._device, self._settings)
+            # perhaps it cannot be written, as on a full disk: no reason to fail
+            with (
+                contextlib.suppress(RuntimeError, OSError),
+                contextlib.nullcontext(kept) if kept.is_dir() else keeping(kept) as folder,
+            ):
+                return core.compile_model(
+                    path, self._device, {**self._settings, "CACHE_DIR": str(folder)}
+                )
+        compiled = core.compile_model(path, self._device, self._settings)
+        _cache_works &= kept is None
+        return compiled
 
 
 def import_openvino() -> Any:
-    """The package. Raises: DeviceError, with the fix, if it is not installed or does not load."""
+    """The package. Raises: DeviceError, with the fix, if it does not load."""
     try:
         import openvino
     except ImportError as error:
-        absent = isinstance(error, ModuleNotFoundError) and error.name == "openvino"
-        why = "is not installed" if absent else f"does not load ({one_line(error)})"
-        fix = (
-            'pip install "srflow-sdk[openvino]"'
-            if absent
-            else "pip install -U --force-reinstall openvino"
-        )
-        raise PassingError(f"OpenVINO {why}: {fix}") from error
+        raise PassingError(
+            f'OpenVINO does not load ({one_line(error)}): pip install -U "srflow-sdk[openvino]"'
+        ) from error
     return openvino
 
 

@@ -24,6 +24,7 @@ from srflow_sdk.backends.base import (
     Backend,
     Conditioning,
     Drawing,
+    Inverted,
     one_line,
     runtime_errors,
     still_open,
@@ -32,7 +33,7 @@ from srflow_sdk.backends.native_library import find_native_library, register, ru
 from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.model.manifest import INT8_ENCODER, INVERTER, REQUIRED_FILES
+from srflow_sdk.model.manifest import INVERTER, REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.cache_folder import keeping, kept_folder
 from srflow_sdk.system.hardware import DeviceName, processor
@@ -77,7 +78,8 @@ class OnnxRuntimeBackend(Backend):
         graphs: tuple[str, str] | None = None,
     ) -> None:
         self._bundle = bundle
-        self._threads = threads
+        # more than cores only wait for each other, and each costs memory
+        self._threads = threads and min(threads, os.cpu_count() or 1)
         self._provider = PROVIDERS[device]
         self._number = gpu
         self.gpu = gpu if self._provider.memory == "cuda" else None
@@ -152,13 +154,9 @@ class OnnxRuntimeBackend(Backend):
 
     @property
     def can_invert(self) -> bool:
-        encoders = (REQUIRED_FILES[0], INT8_ENCODER)
-        fits = self._graphs[0] in encoders and self._graphs[1] == REQUIRED_FILES[1]
-        return fits and INVERTER in self._bundle.manifest.files
+        return self._graphs[1] == REQUIRED_FILES[1] and INVERTER in self._bundle.manifest.files
 
-    def invert_impl(
-        self, conditioning: Conditioning, hr: Floats
-    ) -> tuple[dict[int, Floats], Floats]:
+    def invert_impl(self, conditioning: Conditioning, hr: Floats) -> Inverted:
         still_open(self._encoder)
         with self._loading:  # when it is first needed: most programs never do
             if self._inverter is None:
@@ -251,12 +249,8 @@ class OnnxRuntimeBackend(Backend):
         files = self._bundle.manifest.files
         # it may hold the weights
         hashes = [files[file].get("sha256") for file in (name, REQUIRED_FILES[1])]
-        usable = all(hashes) and processor()
-        kept = (
-            kept_folder("graphs", *hashes, ort.__version__, ort.get_build_info(), processor())
-            if usable
-            else None
-        )
+        made_from = [*hashes, ort.__version__, ort.get_build_info(), processor()]
+        kept = kept_folder("graphs", *made_from) if all(made_from) else None
         if kept is None:
             return None
         options = self._options()
@@ -289,10 +283,7 @@ class OnnxRuntimeBackend(Backend):
     def _options(self) -> Any:
         options = onnxruntime().SessionOptions()
         options.log_severity_level = _FATAL_ONLY  # every failure reaches the caller as an exception
-        # More threads than cores only wait for each other, and each costs memory.
-        options.intra_op_num_threads = (
-            min(self._threads, os.cpu_count() or 1) if self._threads else 0
-        )
+        options.intra_op_num_threads = self._threads or 0
         # Under another load, threads that spin between operators made a call 1.3 to 1.4 times
         # slower.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -85,8 +85,8 @@ class Provider:
         from importlib import metadata
 
         for name in (self.package, f"{self.package}-cu13", f"{self.package}-cu12"):
-            with contextlib.suppress(metadata.PackageNotFoundError):
-                return metadata.version(name)
+            for package in metadata.distributions(name=name):
+                return package.version
         return ""
 
     def how_to_fix(self) -> str:
@@ -105,9 +105,9 @@ class Provider:
             )
         self.check(gpu)
         if self.module and gpu >= (count := len(find_devices(self))):
-            offers = f"has no device {gpu} here, only {count}" if count else "offers no device here"
             raise DeviceError(
-                f"{self.title} {offers}; {self.how_to_fix()}; run srflow-doctor for details"
+                f"{self.title} offers no device {gpu} here, but {count} in all; "
+                f"{self.how_to_fix()}; run srflow-doctor for details"
             )
 
     def configure(self, options: Any, bundle: Bundle, gpu: int) -> list[Any] | None:

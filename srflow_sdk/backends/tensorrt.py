@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import re
 import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.backends.base import Backend, Conditioning, Drawing, still_open
+from srflow_sdk.backends.base import Backend, Conditioning, Drawing, Inverted, still_open
 from srflow_sdk.backends.native_library import load_plugins
 from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, DeviceMemory
 from srflow_sdk.backends.tensorrt_engines.execution import (
@@ -45,11 +46,6 @@ from srflow_sdk.system.hardware import Gpu, cuda_of_wheels, find_gpu, is_install
 # more calls than this wait for each other: one fills a GPU, and each lane holds a tile's
 # activations
 _LANES = 4
-# By module: the library's name for people, and what pip's names for it begin with.
-_LIBRARIES = {
-    "tensorrt": ("TensorRT", "tensorrt"),
-    "tensorrt_rtx": ("TensorRT-RTX", "tensorrt-rtx"),
-}
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -134,9 +130,7 @@ class TensorRTBackend(Backend):
     def can_invert(self) -> bool:
         return self._session is not None and self._session.record.inverter != ""
 
-    def invert_impl(
-        self, conditioning: Conditioning, hr: Floats
-    ) -> tuple[dict[int, Floats], Floats]:
+    def invert_impl(self, conditioning: Conditioning, hr: Floats) -> Inverted:
         session = still_open(self._session)
         what = f"inverting {hr.shape[-1]}×{hr.shape[-2]} pixels on {self.device}"
         outputs = session.compute(session.inverter(), conditioning, {"hr": hr}, what)
@@ -160,7 +154,7 @@ class _Session:
         self._bundle = bundle
         self._library = library
         self._gpu = gpu
-        name = "".join(character if character.isalnum() else "-" for character in properties.name)
+        name = re.sub(r"\W", "-", properties.name)
         self._kernel_cache = KernelCache(f"{bundle.model_sha256[:32]}-{name}")
         with gpu.current():
             self._log = EngineLog(library)
@@ -364,22 +358,22 @@ def _library(bundle: Bundle, record: EngineRecord, gpu: Gpu) -> ModuleType:
     Raises: DeviceError if they do not fit this machine or bundle.
     """
     rebuild = _build(bundle, gpu, record)
-    title, distribution = _LIBRARIES[record.runtime]
+    package = record.runtime.replace("_", "-")
     for name, digest in record.graphs.items():
         if bundle.manifest.files.get(name, {}).get("sha256") != digest:
             raise DeviceError(
                 f"built from a different {name} than the bundle's; build them again: {rebuild}"
             )
-    exactly = f'pip install "{distribution}-cu{cuda_of_wheels(gpu.cuda)}=={record.version}"'
+    exactly = f'pip install "{package}-cu{cuda_of_wheels(gpu.cuda)}=={record.version}"'
     try:
         library = importlib.import_module(record.runtime)
     except (ImportError, OSError) as error:
-        absent = isinstance(error, ModuleNotFoundError) and error.name == record.runtime
-        why = "is not installed" if absent else f"cannot be imported ({error})"
-        raise DeviceError(f"they need {title} {record.version}, which {why}: {exactly}") from error
+        raise DeviceError(
+            f"they need {package} {record.version}, which cannot be imported ({error}): {exactly}"
+        ) from error
     if (installed := library.__version__) != record.version:
         raise DeviceError(
-            f"built by {title} {record.version}, but {installed} is installed, and no other "
+            f"built by {package} {record.version}, but {installed} is installed, and no other "
             f"version runs them: {exactly}, or build them for this one: {rebuild}"
         )
     if gpu.compute_capability not in record.compute_capabilities:

@@ -267,8 +267,7 @@ def _make_backend(bundle: Bundle, way: Way, threads: int | None) -> Backend:
     elif way.precision == "bf16" and not has_bf16():
         raise DeviceError("this processor has no bfloat16 arithmetic")
     else:
-        hint: Literal["bf16", "f32"] = "bf16" if way.precision == "bf16" else "f32"
-        backend = OpenVinoBackend(bundle, threads=threads, graphs=graphs, hint=hint)
+        backend = OpenVinoBackend(bundle, threads=threads, graphs=graphs)
     backend.precision = way.precision
     return backend
 
@@ -303,28 +302,14 @@ def _file(bundle: Bundle, threads: int | None) -> Path | None:
     """The file in the cache for all that the measurement depends on; None if there is no cache."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     chip = processor() or platform.processor() or platform.machine()
-    about = [
-        _SCHEMA,
-        __version__,
-        *map(_version, _PACKAGES),
-        bundle.model_sha256,
-        chip,
-        cores,
-        threads,
+    versions = [
+        (name, package.version)
+        for name in _PACKAGES
+        for package in metadata.distributions(name=name)
     ]
+    about = _SCHEMA, __version__, versions, bundle.model_sha256, chip, cores, threads
     folder = cache_folder("precision")
-    return (
-        None
-        if folder is None
-        else folder / f"{sha256(json.dumps(about).encode()).hexdigest()[:32]}.json"
-    )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+    return folder and folder / f"{sha256(repr(about).encode()).hexdigest()[:32]}.json"
 
 
 def _read(file: Path | None) -> dict[Way, Measured]:

@@ -102,7 +102,6 @@ class FrameUpscaler:
             raise ArgumentError("frames of clips cannot be wrapped; omit wrap")
         bundle = self._engine.bundles.get(model or "") or upscaler.bundle
         self._painter = self._engine.open_painter(bundle)
-        self._manifest = self._painter.manifest
         self._last: _Frame | None = None
         if latents == "motion":
             opencv()
@@ -120,7 +119,7 @@ class FrameUpscaler:
 
         With "motion" it costs nearly as much.
         """
-        self._check(frame, number)
+        frame = self._check(frame, number)
         if self._latents == "motion":
             self._last = self._next(frame, number)
 
@@ -139,21 +138,20 @@ class FrameUpscaler:
             ArgumentError: For other frames and after a gap; also the errors of
                 :meth:`Upscaler.upscale`.
         """
-        self._check(frame, number)
+        frame = self._check(frame, number)
         if self._latents != "motion":
             sample = number if self._latents == "fresh" else self._options.sample
             options = replace(self._options, sample=sample)
             encoded = self._engine.encode(frame, painter=self._painter)
             drawn: Pixels = encoded.draw_images(options)[0]
             return drawn
+        manifest = self._painter.manifest
         state = self._next(frame, number)
         pixels, kind = unpacked(frame)
-        lr = LowResolution.of(
-            pixels, kind, multiple=self._manifest.size_multiple, reach=self._manifest.halo
-        )
-        request = make_request(self._options, self._manifest, height=lr.height, width=lr.width)
+        lr = LowResolution.of(pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo)
+        request = make_request(self._options, manifest, height=lr.height, width=lr.width)
         rows: list[Pixels] = []
-        Finishing(lr, self._manifest, request).push(state.picture, rows.append)
+        Finishing(lr, manifest, request).push(state.picture, rows.append)
         self._last = state
         return np.concatenate(rows)
 
@@ -175,23 +173,22 @@ class FrameUpscaler:
         shape = tuple(map(int, arrays.pop("shape")))
         self._last = _Frame(number=number, shape=shape, **arrays)
 
-    def _check(self, frame: Pixels, number: int) -> None:
+    def _check(self, frame: Pixels, number: int) -> Pixels:
         whole("number", number, least=0, most=(1 << 64) - 1)
-        dtype = str(getattr(frame, "dtype", type(frame).__name__))
-        shape = getattr(frame, "shape", ())
+        frame = np.asarray(frame)
+        shape = frame.shape
         if (
-            not isinstance(frame, np.ndarray)
-            or dtype not in ("uint8", "uint16")
+            frame.dtype not in (np.uint8, np.uint16)
             or not frame.size
             or shape[2:] not in ((3,), (4,))
         ):
             raise ArgumentError(
-                f"a frame is {dtype} {shape}; it must be an array H×W×3 or ×4 of uint8 or uint16, "
-                "sRGB"
+                f"a frame is {frame.dtype} {shape}; it must be an array H×W×3 or ×4 of uint8 or "
+                "uint16, sRGB"
             )
         last = self._last
         if self._latents != "motion":
-            return
+            return frame
         if number % self._keyframes and (last is None or number != last.number + 1):
             done = "none was" if last is None else f"the last was {last.number}"
             fix = f"follow them from {self.start(number)} on, in order"
@@ -201,6 +198,7 @@ class FrameUpscaler:
                 f"{width}×{height}" for height, width, _ in (shape, last.shape)
             )
             raise ArgumentError(f"frame {number} has {sizes}: take another FrameUpscaler for it")
+        return frame
 
     def _next(self, frame: Pixels, number: int) -> _Frame:
         # Many names: the frame and the one before it, by band, in memory that is used again.
@@ -214,9 +212,14 @@ class FrameUpscaler:
         # A keyframe is drawn with the latents that were asked for, others with those of samples
         # that nobody asks for.
         sample = options.sample + (number << 32 if motion else 0)
-        which = {name: getattr(options, name) for name in ("tau", "seed", "progress", "cancel")}
         # what finishes a picture is done in `draw`, once
-        plain = DrawOptions(sample=sample % (1 << 64), **which)
+        plain = DrawOptions(
+            tau=options.tau,
+            seed=options.seed,
+            sample=sample % (1 << 64),
+            progress=options.progress,
+            cancel=options.cancel,
+        )
         encoded = self._engine.encode(to_unit(frame), draw=plain, painter=self._painter)
         drawn = encoded.draw(plain, mirrored=True)
         picture, detail = (np.ascontiguousarray(one[..., :3]) for one in drawn)

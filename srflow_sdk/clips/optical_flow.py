@@ -49,7 +49,7 @@ class Motion:
         y, x = np.mgrid[top:bottom, :columns].astype(np.float32)
         small = (x + 0.5) / scale - 0.5, (y + 0.5) / scale - 0.5
         flow, seen = (
-            cv2.remap(each, *small, *_bilinear(cv2))
+            cv2.remap(each, *small, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
             for each in (scale * self.flow, np.float32(self.seen))
         )
         x, y = x + flow[..., 0], y + flow[..., 1]
@@ -88,15 +88,12 @@ def motion_between(
         y, x = np.indices(now.shape, dtype=np.float32)
         x, y = x + back[..., 0], y + back[..., 1]
         there, was = (
-            cv2.remap(each, x, y, *_bilinear(cv2)) for each in (forth, before.astype(np.float32))
+            cv2.remap(each, x, y, cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE)
+            for each in (forth, before.astype(np.float32))
         )
     seen = np.hypot(*np.moveaxis(back + there, -1, 0)) <= _LARGEST_GAP
     seen &= np.abs(now - was) <= _LARGEST_CHANGE
     return Motion(flow=np.ascontiguousarray(back[:height, :width]), seen=seen[:height, :width])
-
-
-def _bilinear(cv2: Any) -> tuple[Any, ...]:
-    return cv2.INTER_LINEAR, None, cv2.BORDER_REPLICATE
 
 
 @contextmanager

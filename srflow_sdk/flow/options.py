@@ -77,11 +77,6 @@ class RestoreOptions:
             level_taus(self.tau)
         one_of("over", self.over, Over)
 
-    def check(self, manifest: Manifest) -> None:
-        """Raises: ArgumentError for temperatures of levels that the model does not have."""
-        if self.tau is not None:
-            level_taus(self.tau, [entry.level for entry in manifest.latent_levels])
-
     @property
     def number(self) -> float | None:
         """The temperature if one number was chosen for all levels."""
@@ -89,17 +84,25 @@ class RestoreOptions:
 
     def recorded(self) -> str:
         """The settings as a picture records them."""
-        tau: Any = self.number
-        if isinstance(self.tau, Mapping):
-            tau = {str(level): float(number) for level, number in self.tau.items()}
+        tau = (
+            {str(level): float(number) for level, number in self.tau.items()}
+            if isinstance(self.tau, Mapping)
+            else self.number
+        )
         return json.dumps({"over": self.over, "scheme": RESTORE_SCHEME, "tau": tau})
 
     def provenance_fields(self) -> dict[str, Any]:
         """The fields of a restored picture's provenance that the options decide."""
         from srflow_sdk.files.provenance import RESTORE
 
-        drawn = {"tau": self.number, "seed": 0, "sample": 0, "consistent": False}
-        return {**drawn, "operation": RESTORE, "settings": self.recorded()}
+        return {
+            "tau": self.number,
+            "seed": 0,
+            "sample": 0,
+            "consistent": False,
+            "operation": RESTORE,
+            "settings": self.recorded(),
+        }
 
     @classmethod
     def from_record(cls, settings: str) -> RestoreOptions:
@@ -214,10 +217,11 @@ class TransferOptions:
             "statistics": STATISTICS_SCHEME,
             "tau": {str(level): tau for level, tau in self.taus(manifest).items()},
         }
-        drawn = {
+        return {
             "tau": self.number(manifest),
             "seed": int(self.seed),
             "sample": 0,
             "consistent": False,
+            "operation": TRANSFER,
+            "settings": json.dumps(values, sort_keys=True),
         }
-        return {**drawn, "operation": TRANSFER, "settings": json.dumps(values, sort_keys=True)}

@@ -79,13 +79,14 @@ class Decision:
 def decide(pixels: Pixels, options: RestoreOptions, levels: Set[int]) -> Decision:
     """Decide by the noise and the dots in the pixels, H×W×C, what the options leave open.
 
-    levels: of the model.
+    levels: of the model. Raises: ArgumentError for temperatures of others.
     """
+    chosen = None if options.tau is None else level_taus(options.tau, levels)  # before any work
     damage = measure_damage(strips_of(pixels), cancel=options.cancel)
     finest = min(levels)
     dotted = damage.dots > _DOTTED
     noisy = damage.noise > _NOISY and damage.white > _WHITE
-    if options.over == "auto" and not (dotted or noisy or options.tau is not None):
+    if options.over == "auto" and not (dotted or noisy or chosen):
         return Decision(None, {}, "no damage found: copied unchanged")
     over: Collection = options.over if options.over != "auto" else "local" if dotted else "spatial"
     coarse = (
@@ -94,8 +95,8 @@ def decide(pixels: Pixels, options: RestoreOptions, levels: Set[int]) -> Decisio
         + _BY_TEXTURE * math.log(max(damage.texture, 1))
     )
     coarse = _WEAK_TAU if damage.noise < _WEAK else min(max(coarse, _LEAST_TAU), _WEAK_TAU)
-    if options.tau is not None:
-        taus = level_taus(options.tau, levels)
+    if chosen is not None:
+        taus = chosen
     elif over == "local":
         taus = dict.fromkeys(levels, DOTS_TAU)
     else:
@@ -117,7 +118,6 @@ def restore_pixels(
 
     Alpha and hidden colours stay.
     """
-    options.check(painter.manifest)
     painter.inverting_backend()  # before any work
     decision = decide(pixels, options, [entry.level for entry in painter.manifest.latent_levels])
     if decision.over is None:
@@ -243,7 +243,7 @@ def _mean_squares(latents: Latents, level: int) -> NDArray[np.float64]:
 
     The same for any cut into chunks.
     """
-    rows, columns = arrays.picture_positions(level, height=latents.height, width=latents.width)
+    rows, columns = (-(-side >> level) for side in (latents.height, latents.width))
     # the sums of each row of every channel
     source = latents.levels[level]
     by_row = list[NDArray[np.float64]]()

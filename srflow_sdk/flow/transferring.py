@@ -73,11 +73,12 @@ class Picture:
 
     def colours_for(self, kind: ImageKind) -> Floats:
         """The colours as another kind of image has them: its profile, gray or RGB."""
+        srgb = self.colours
+        if self.kind.colours == kind.colours and self.kind.icc_profile == kind.icc_profile:
+            return srgb
         own = conversion_for(self.kind.icc_profile, channels=self.kind.colours)
         other = conversion_for(kind.icc_profile, channels=kind.colours)
-        if self.kind.colours == kind.colours and self.kind.icc_profile == kind.icc_profile:
-            return self.colours
-        srgb = self.colours if own is None else own.to_srgb(self.pixels[..., : self.kind.colours])
+        srgb = srgb if own is None else own.to_srgb(srgb)
         if kind.colours == 1:
             return luma(srgb) if self.kind.colours == 3 else srgb
         rgb = np.repeat(srgb, 3 // srgb.shape[2], axis=2)
@@ -89,7 +90,7 @@ def mask_of(mask: AnyImage | Mask) -> Mask:
 
     Bright is at least half as bright as white.
     """
-    if is_tensor(mask) and str(getattr(mask, "dtype", "")).rpartition(".")[2] == "bool":
+    if is_tensor(mask):
         mask = array_of(mask)
     if isinstance(mask, np.ndarray) and mask.dtype == np.bool_:
         flat = mask[..., 0] if mask.ndim == 3 and mask.shape[2] == 1 else mask
@@ -101,21 +102,14 @@ def mask_of(mask: AnyImage | Mask) -> Mask:
 
 def find_mask(picture: Picture) -> Mask:
     """The mask that an image is: bool H×W."""
-    white = (
-        _HALF
-        if picture.pixels.dtype == np.float32
-        else (int(np.iinfo(picture.pixels.dtype).max) + 1) // 2
-    )
     colours = picture.pixels[..., : picture.kind.colours]
-    gray = (
-        colours[..., 0] if picture.kind.colours == 1 else luma(colours.astype(np.float32))[..., 0]
-    )
     if colours.dtype != np.float32 and colours.max() == 1:
         raise ImageError(
             f"the mask's values are 0 and 1 of {np.iinfo(colours.dtype).max}, all of which are "
             "black; multiply the mask by 255, or make an array boolean: mask.astype(bool)"
         )
-    inside: Mask = gray >= white
+    gray = picture.colours if picture.kind.colours == 1 else luma(picture.colours)
+    inside: Mask = gray[..., 0] >= _HALF
     return inside if picture.alpha is None else inside & (picture.alpha[..., 0] >= _HALF)
 
 

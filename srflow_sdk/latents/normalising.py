@@ -117,10 +117,12 @@ def normalise(
     if size < 2:
         return
     if over != "local":
-        mean, deviation = mean_and_deviation(source, inside, whole_level=whole_level)
+        mean = _sums(source, inside, whole_level=whole_level) / size
         check_finite(mean, level)
+        squares = _sums(source, inside, whole_level=whole_level, minus=mean)
+        deviation = np.sqrt(squares / (size - 1))[:, None, None]
+        mean = mean[:, None, None]
         drawn = true_statistics(seed, level, over, size=size, count=mean.size)
-        change = _change(mean[:, None, None], deviation[:, None, None], drawn, tau=tau)
     for rows in row_chunks(source, len(inside)):
         if not inside[rows].any():
             continue
@@ -133,22 +135,11 @@ def normalise(
             drawn = true_statistics(
                 seed, level, over, size=size, first=rows.start * columns, count=mean.size
             )
-            change = _change(mean, deviation, drawn, tau=tau)
-        mean, scale, shift = change
-        values = (values - mean) * scale + shift
+        equal = deviation == 0
+        drawn_deviation = tau * drawn.deviation.reshape(mean.shape)
+        scale = np.where(equal, 0.0, drawn_deviation / np.where(equal, 1.0, deviation))
+        values = (values - mean) * scale + tau * drawn.mean.reshape(mean.shape)
         np.copyto(target[:, rows, :columns], values.astype(np.float32), where=inside[rows])
-
-
-def mean_and_deviation(
-    source: Level, inside: Inside, *, whole_level: bool
-) -> tuple[Doubles, Doubles]:
-    """Mean and standard deviation over the positions inside, by channel or of all."""
-    size = int(np.count_nonzero(inside)) * (len(source) if whole_level else 1)
-    mean = _sums(source, inside, whole_level=whole_level) / size
-    with np.errstate(invalid="ignore"):
-        return mean, np.sqrt(
-            _sums(source, inside, whole_level=whole_level, minus=mean) / (size - 1)
-        )
 
 
 def check_finite(mean: Doubles, level: int) -> None:
@@ -158,16 +149,6 @@ def check_finite(mean: Doubles, level: int) -> None:
             f"the latents of level {level} hold NaN or infinite values, so they cannot be "
             "normalised"
         )
-
-
-def _change(
-    mean: Doubles, deviation: Doubles, drawn: Statistics, *, tau: float
-) -> tuple[Doubles, Doubles, Doubles]:
-    """The mean, the factor of deviations from it, and the new mean."""
-    equal = deviation == 0
-    drawn_deviation = drawn.deviation.reshape(mean.shape)
-    scale = np.where(equal, 0.0, tau * drawn_deviation / np.where(equal, 1.0, deviation))
-    return mean, scale, tau * drawn.mean.reshape(mean.shape)
 
 
 def _values(source: Level, inside: Inside, rows: slice) -> Doubles:

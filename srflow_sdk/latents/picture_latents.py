@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 import os
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Latents"]
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _SIDES = ("height", "width")
 _MAX_LEVEL = 16
 _MAX_SIDE = (1 << 32) - 1
@@ -84,15 +82,11 @@ class Latents:
         known: dict[str, Any] = {
             side: whole(side, vars(self)[side], least=1, most=_MAX_SIDE) for side in _SIDES
         }
-        if not isinstance(self.model_sha256, str) or not _SHA256.fullmatch(self.model_sha256):
-            raise ArgumentError(
-                f"model_sha256 is {self.model_sha256!r:.80}; it must be 64 hexadecimal digits"
-            )
         one_of("precision", self.precision, ComputePrecision)
         if self.log_likelihood is not None:
             known["log_likelihood"] = real("log_likelihood", self.log_likelihood)
-        self._check(self.levels)
-        checked = {int(level): self.levels[level] for level in sorted(self.levels)}
+        self._check_levels()
+        checked = {int(level): np.asarray(self.levels[level]) for level in sorted(self.levels)}
         if any(array.flags.writeable or not array.flags.c_contiguous for array in checked.values()):
             copies = arrays.like(checked)
             for level, array in checked.items():
@@ -103,25 +97,21 @@ class Latents:
     def __reduce__(self) -> tuple[Any, ...]:
         return functools.partial(type(self), **{**vars(self), "levels": dict(self.levels)}), ()
 
-    def _check(self, levels: Mapping[int, _Level]) -> None:
+    def _check_levels(self) -> None:
         """Raises: ArgumentError unless all are of one padded picture."""
-        if not isinstance(levels, Mapping) or not levels:
+        if not isinstance(self.levels, Mapping) or not self.levels:
             raise ArgumentError(
                 "levels is empty or no mapping; it must hold a float32 array for each level"
             )
         padded = set()
-        for level, array in levels.items():
+        for level, given in self.levels.items():
             whole("a level", level, least=1, most=_MAX_LEVEL)
-            if (
-                not isinstance(array, np.ndarray)
-                or array.dtype != np.float32
-                or array.ndim != 3
-                or not array.size
-            ):
-                shown = (
-                    f"{getattr(array, 'dtype', type(array).__name__)} {getattr(array, 'shape', '')}"
+            array = np.asarray(given)
+            if array.dtype != np.float32 or array.ndim != 3 or not array.size:
+                raise ArgumentError(
+                    f"level {level} is {array.dtype} {array.shape}; it must be a float32 array "
+                    "C×h×w"
                 )
-                raise ArgumentError(f"level {level} is {shown}; it must be a float32 array C×h×w")
             padded.add((array.shape[1] << level, array.shape[2] << level))
         if len(padded) > 1 or self.height > min(padded)[0] or self.width > min(padded)[1]:
             sizes = ", ".join(f"{rows}×{columns}" for rows, columns in sorted(padded))
@@ -189,11 +179,16 @@ class Latents:
         taus = level_taus(tau, self.levels)
         one_of("over", over, Collection)
         seed = whole("seed", seed, least=0, most=(1 << 64) - 1)
-        mask = None if where is None else self._mask(where)
+        size = self.height, self.width
+        mask = np.ones(size, np.bool_) if where is None else np.asarray(where)
+        if mask.dtype != np.bool_ or mask.shape != size:
+            raise ArgumentError(
+                f"where is of {mask.dtype} and shape {mask.shape}; it must be boolean, as "
+                f"where > 127 is, and of the HR picture's {self.height}×{self.width}"
+            )
 
         def apply(level: int, source: _Level, target: _Level) -> None:
-            size = arrays.picture_positions(level, height=self.height, width=self.width)
-            inside = np.ones(size, np.bool_) if mask is None else arrays.mask_positions(mask, level)
+            inside = arrays.mask_positions(mask, level)
             normalise(source, target, inside, over=over, level=level, tau=taus[level], seed=seed)
 
         return change_levels(self, set(taus), apply)
@@ -233,28 +228,24 @@ class Latents:
             ImageError: The file is missing, damaged or holds something else.
             ArgumentError: The latents belong to another model.
         """
-        bundle = model if isinstance(model, Bundle) else getattr(model, "bundle", None)
-        if model is not None and not isinstance(bundle, Bundle):
-            what = f"model is {type(model).__name__}"
-            raise ArgumentError(f"{what}; it must be a Bundle (Bundle.open(path)) or an Upscaler")
         levels, about = arrays.read_file(file_path("path", path))
         try:
-            precision = about.get("precision", "bundle")
-            known: dict[str, Any] = {"precision": precision, "model_sha256": about["model_sha256"]}
-            if "log_likelihood" in about:
-                known["log_likelihood"] = float(about["log_likelihood"])
+            likelihood = about.get("log_likelihood")
             latents = cls(
                 arrays.read_only(levels),
                 height=int(about["height"]),
                 width=int(about["width"]),
-                **known,
+                model_sha256=about["model_sha256"],
+                log_likelihood=None if likelihood is None else float(likelihood),
+                precision=about.get("precision", "bundle"),
             )
         except (KeyError, TypeError, ValueError) as error:  # ArgumentError is one, too
             why = error if isinstance(error, ArgumentError) else "it does not say of what picture"
             raise ImageError(
                 f"{os.fspath(path)} is not a file of latents: {why}; Latents.save writes one"
             ) from error
-        if bundle is not None:
+        if model is not None:
+            bundle = model if isinstance(model, Bundle) else model.bundle
             check_made_by(latents, bundle.manifest, f"the latents in {os.fspath(path)}")
         return latents
 
@@ -267,17 +258,6 @@ class Latents:
         if (bits := self.bits_per_dimension) is not None:
             parts.append(f"{bits:.3f} bits per dimension")
         return f"Latents({', '.join(parts)})"
-
-    def _mask(self, mask: object) -> NDArray[np.bool_]:
-        """A boolean H×W array. Raises: ArgumentError."""
-        array = np.asarray(mask)
-        if array.dtype != np.bool_ or array.shape != (self.height, self.width):
-            size = "×".join(map(str, array.shape)) or "a single value"
-            raise ArgumentError(
-                f"where is {size} of {array.dtype}; it must be boolean, as where > 127 is, and "
-                f"of the HR picture's {self.height}×{self.width}"
-            )
-        return array
 
 
 def change_levels(

@@ -49,7 +49,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk._checks import whole
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.geometry.sizes import LATENT_SCHEME, LatentLevel
 
@@ -64,7 +63,6 @@ __all__ = [
 _CHANNELS_PER_BLOCK = 8
 _WORDS_PER_BLOCK = 4
 _COORDINATE_LIMIT = 1 << 32
-_SEED_LIMIT = 1 << 64
 # numbers transformed at a time, so that the intermediate arrays stay in the processor's cache
 _CHUNK = 1 << 15
 
@@ -121,8 +119,7 @@ def window_noise(
         Float32 arrays C×h×w by level.
 
     Raises:
-        ArgumentError: The window splits latent pixels, or :func:`standard_normal` refuses
-            something.
+        ArgumentError: The window splits latent pixels.
     """
     place = {"top": top, "left": left, "height": height, "width": width}
     noise = {}
@@ -170,19 +167,8 @@ def standard_normal(
 
     Returns:
         Float32, channels×height×width.
-
-    Raises:
-        ArgumentError: A value is outside these ranges.
     """
-    # Many names: the arguments, checked, and the generator's state, set by hand.
-    whole("seed", seed, least=0, most=_SEED_LIMIT - 1)
-    whole("sample", sample, least=0, most=_SEED_LIMIT - 1)
-    whole("level", level, least=1, most=63)
-    whole("channels", channels, least=1, most=1 << 16)
-    top = whole("top", top, least=-_COORDINATE_LIMIT, most=_COORDINATE_LIMIT - 1)
-    left = whole("left", left, least=-_COORDINATE_LIMIT, most=_COORDINATE_LIMIT - 1)
-    whole("height", height, least=1, most=_COORDINATE_LIMIT - top)
-    whole("width", width, least=1, most=_COORDINATE_LIMIT - left)
+    # Many names: the arguments, and the generator's state, set by hand.
     groups = -(-channels // _CHANNELS_PER_BLOCK)
     rows, columns = ends or (_COORDINATE_LIMIT, _COORDINATE_LIMIT)
     # of columns up to the field's last one

@@ -36,8 +36,6 @@ _SAME = 1.5 / 255
 _INTENT = {"intent": "relative", "black_point_compensation": True}
 _WHITE = np.float32(65535)
 _SINGULAR = 1e-5
-_MOST_SAMPLES = 65536
-_MOST_TAGS = 1000
 
 # sRGB's primaries as its profiles hold them: columns of XYZ, adapted to D50.
 _SRGB_TO_XYZ = np.array(
@@ -159,16 +157,14 @@ class ColourConversion:
         return image
 
 
+@lru_cache(maxsize=8)
 def conversion_for(icc_profile: bytes | None, *, channels: int) -> ColourConversion | None:
     """The conversion between a profile and sRGB.
 
     None for gray, for sRGB, and, logged, for what is no RGB profile.
     """
-    return None if icc_profile is None or channels < 3 else _conversion(icc_profile)
-
-
-@lru_cache(maxsize=8)
-def _conversion(icc_profile: bytes) -> ColourConversion | None:
+    if icc_profile is None or channels < 3:
+        return None
     space = profile_space(icc_profile)
     if space != b"RGB ":
         _LOGGER.warning(
@@ -210,7 +206,7 @@ def _formulas(icc_profile: bytes) -> tuple[tuple[Curve, ...], NDArray[np.floatin
     whole = memoryview(icc_profile)
     try:
         (count,) = struct.unpack_from(">I", icc_profile, PROFILE_HEADER_BYTES)  # section 7.3
-        entries = (PROFILE_HEADER_BYTES + 4 + 12 * n for n in range(min(count, _MOST_TAGS)))
+        entries = (PROFILE_HEADER_BYTES + 4 + 12 * n for n in range(count))
         rows = (struct.unpack_from(">4sII", icc_profile, entry) for entry in entries)
         tags = {name: whole[offset : offset + size] for name, offset, size in rows}
         # which the matrix approximates
@@ -241,7 +237,7 @@ def _curve(tag: memoryview) -> Curve | None:
         else:
             curve = _Parametric(g, *rest)
         return curve if g > 0 and curve.a > 0 and curve.c >= 0 else None
-    if kind != b"curv" or count > _MOST_SAMPLES:
+    if kind != b"curv":
         return None
     if count <= 1:
         gamma = struct.unpack_from(">12xH", tag)[0] / 256 if count else 1.0

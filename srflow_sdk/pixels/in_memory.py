@@ -50,8 +50,6 @@ Layout = Literal["hwc", "chw"]
 # ITU-R BT.601, as Pillow's own conversion to mode L
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), FLOAT32, np.dtype(np.float64))
-_CONVERTED = {"RGBA": "RGBA", "LA": "LA", "RGBX": "RGB", "YCbCr": "RGB", "HSV": "RGB"}
-_CONVERTED |= {"RGBa": "RGBA", "La": "LA", "PA": "RGBA"}
 # DLPack's device types of plain memory, and of memory pinned for CUDA and ROCm
 _IN_MEMORY = (1, 3, 11)
 _SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
@@ -231,8 +229,7 @@ def _from_pil(image: Image.Image) -> tuple[Pixels, ImageKind]:
         ) from error
     kept = ("exif",) if image.mode in _OTHER_COLOURS else ("exif", "icc_profile")
     info = {name: image.info[name] for name in kept if name in image.info}
-    pixels = np.asarray(converted)
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    pixels = np.atleast_3d(np.asarray(converted))
     return pixels, ImageKind(
         channels=pixels.shape[2],
         dtype=pixels.dtype,
@@ -244,14 +241,10 @@ def _from_pil(image: Image.Image) -> tuple[Pixels, ImageKind]:
 
 def _in_known_mode(image: Image.Image) -> Image.Image:
     mode = image.mode
-    transparent = "transparency" in image.info
-    if mode in ("1", "L"):
-        return image.convert("LA" if transparent else "L")
-    if mode in ("P", "RGB"):
-        palette = image.palette.mode if mode == "P" and image.palette is not None else None
-        return image.convert("RGBA" if transparent or palette == "RGBA" else "RGB")
-    if mode in _CONVERTED:
-        return image if mode == _CONVERTED[mode] else image.convert(_CONVERTED[mode])
+    if mode in ("1", "L", "LA", "La"):
+        return image.convert("LA" if image.has_transparency_data else "L")
+    if mode in ("P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "YCbCr", "HSV"):
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
     if mode == "CMYK":
         return _cmyk_to_srgb(image)
     if mode in _SIXTEEN_BIT:  # older versions of Pillow open 16-bit gray files as 32-bit integers
@@ -275,24 +268,19 @@ def _from_array(
             f"the {what}'s dtype is {array.dtype}; it must be uint8, uint16, float32 or float64 "
             "(floats in [0, 1])"
         )
-    first, last = ("channels first", -1) if layout == "chw" else ("channels last", 0)
-    if array.ndim not in (2, 3) or (
-        array.ndim == 3 and not raw and array.shape[-1 - last] not in (1, 2, 3, 4)
-    ):
-        other = "hwc" if layout == "chw" else "chw"
-        fix = (
-            f'; or say layout="{other}"'
-            if array.ndim == 3 and array.shape[last] in (1, 2, 3, 4)
-            else ""
-        )
-        raise ImageError(
-            f"the {what}'s shape is {array.shape}; it must be H×W, or H×W×C with 1 to 4 channels, "
-            f"one image at a time, {first}{fix}"
-        )
+    shape = array.shape
     if layout == "chw" and array.ndim == 3:
         array = np.moveaxis(array, 0, -1)
+    if array.ndim not in (2, 3) or (
+        array.ndim == 3 and not raw and array.shape[2] not in (1, 2, 3, 4)
+    ):
+        raise ImageError(
+            f"the {what}'s shape is {shape}; it must be H×W, or H×W×C with 1 to 4 channels, "
+            'one image at a time, channels last for layout="hwc", first for "chw"; '
+            f'this is "{layout}"'
+        )
     if array.size == 0:
-        raise ImageError(f"the {what} has no pixels (shape {array.shape})")
+        raise ImageError(f"the {what} has no pixels (shape {shape})")
     if array.dtype.kind == "f" and not raw:
         _check_floats(array, what=what)  # before rounding: 1.00000001 is outside, too
     double = not raw and array.dtype.newbyteorder("=") == np.float64
@@ -300,7 +288,7 @@ def _from_array(
         np.float32 if double else array.dtype.newbyteorder("="), copy=False
     )
     flat = native.ndim == 2
-    hwc = native[..., None] if flat else native
+    hwc = np.atleast_3d(native)
     return hwc, ImageKind(
         channels=hwc.shape[2], dtype=hwc.dtype, flat=flat, double=double, layout=layout
     )

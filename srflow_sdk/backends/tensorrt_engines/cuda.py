@@ -120,7 +120,7 @@ class CudaGpu:
     def new_stream(self) -> Stream:
         """Create a stream that does not wait for work on the default stream."""
         (handle,) = self.call("cudaStreamCreateWithFlags", self._runtime.cudaStreamNonBlocking)
-        return Stream(self, self._runtime, handle, self.new_event())
+        return Stream(self, handle, self.new_event())
 
     def call(self, function: str, *arguments: Any) -> tuple[Any, ...]:
         """Call a function of CUDA, and return its values without the status.
@@ -148,7 +148,6 @@ class Stream:
     """
 
     _gpu: CudaGpu
-    _runtime: Any
     _handle: Any
     _event: Any
 
@@ -171,7 +170,7 @@ class Stream:
             target,
             source,
             nbytes,
-            self._runtime.cudaMemcpyKind.cudaMemcpyDefault,
+            self._gpu._runtime.cudaMemcpyKind.cudaMemcpyDefault,
         )
 
     def mark(self, event: Any) -> None:
@@ -210,7 +209,7 @@ class Stream:
         """Capture what `enqueue` puts on the stream, which does not run, for "cudaGraphLaunch"."""
         # Thread-local: what other threads do meanwhile, such as allocating, neither fails nor
         # spoils the capture.
-        mode = self._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
+        mode = self._gpu._runtime.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._gpu.call("cudaStreamBeginCapture", self._handle, mode)
         try:
             enqueue()

@@ -103,7 +103,7 @@ class KernelCache:
             if self._cache is None:
                 self._cache = config.create_runtime_cache()
                 folder = cache_folder("tensorrt-rtx")
-                self._file = folder / self._name if folder else None
+                self._file = folder and folder / self._name
                 with contextlib.suppress(OSError):
                     self._read = self._file.read_bytes() if self._file else b""
                 if self._read:
@@ -278,7 +278,7 @@ class GpuLane:
         self.copies.close()
 
     def _drop(self, what: str) -> None:
-        self._in_slot = self._in_slot if what != "slot" else 0
+        self._in_slot = 0
         if what in self._blocks:
             self.settle()
             self.memory.give_back(self._blocks.pop(what))
@@ -407,8 +407,7 @@ class Binding:
         """
         if name not in self._buffers:
             if nbytes is None:
-                shape = self.shapes[name] if name in self.shapes else self.output_shapes[name]
-                nbytes = self._engine.nbytes(name, shape)
+                nbytes = self._engine.nbytes(name, (self.shapes | self.output_shapes)[name])
             self._buffers[name] = self._lane.memory.take(nbytes)
             self._held.callback(self._lane.memory.give_back, self._buffers[name])
         return self._buffers[name].address

@@ -60,7 +60,7 @@ def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(machine
     )
     assert tensorrt_offered(engine_bundle)
     text = refused(holding(old, foreign))
-    assert "engines/old.plan: built by TensorRT 10.15.1.29" in text
+    assert "engines/old.plan: built by tensorrt 10.15.1.29" in text
     assert "; engines/foreign.plan: built for compute capability 12.0" in text
 
 
@@ -85,7 +85,7 @@ def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(machine
             {},
             RTX_4090,
             {"__version__": "11.2.0.1"},
-            "built by TensorRT 11.1.0.106, but 11.2.0.1 is installed",
+            "built by tensorrt 11.1.0.106, but 11.2.0.1 is installed",
             TRT,
         ),
         (
@@ -102,7 +102,7 @@ def test_the_first_engines_that_fit_are_taken_and_else_each_says_why_not(machine
             RTX,
             RTX_4090,
             {"__version__": "1.8"},
-            "built by TensorRT-RTX 1.7.1.116, but 1.8",
+            "built by tensorrt-rtx 1.7.1.116, but 1.8",
             RTX_BUILD.format(89),
         ),
     ],
@@ -144,12 +144,11 @@ def test_a_bundle_without_engines_is_refused_with_what_runs_it_and_what_builds_t
     [
         (
             "tensorrt",
-            'TensorRT 11.1.0.106, which is not installed: pip install "tensorrt-cu13==11.1.0.106"',
+            'pip install "tensorrt-cu13==11.1.0.106"',
         ),
         (
             "tensorrt_rtx",
-            "TensorRT-RTX 1.7.1.116, which is not installed: pip install "
-            '"tensorrt-rtx-cu13==1.7.1.116"',
+            'pip install "tensorrt-rtx-cu13==1.7.1.116"',
         ),
     ],
 )
@@ -161,7 +160,7 @@ def test_a_library_that_is_not_installed_is_named_with_its_version(
     monkeypatch.setattr(sys, "path", [])
     monkeypatch.setattr(sys, "meta_path", [])
     assert not tensorrt_offered(bundle)
-    assert fix in refused(bundle)
+    assert f"(No module named '{runtime}'): {fix}" in refused(bundle)
 
 
 def test_a_library_that_cannot_be_loaded_is_to_be_installed_again(

@@ -299,11 +299,11 @@ def test_a_relative_path_or_no_file_is_refused_and_not_loaded(
 def test_what_is_no_library_of_ours_is_refused(tmp_path):
     (tmp_path / "text.so").write_text("no library")
     with pytest.raises(DeviceError, match=r"text\.so is not a usable library"):
-        check_native_library(tmp_path / "text.so", version="1.0")
+        check_native_library(tmp_path / "text.so")
     other = ctypes.util.find_library("m")
     assert other is not None
     with pytest.raises(DeviceError, match="srflow_version"):
-        check_native_library(Path(other), version="1.0")
+        check_native_library(Path(other))
 
 
 @pytest.mark.parametrize("plugins", [True, False])

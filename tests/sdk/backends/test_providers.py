@@ -214,7 +214,7 @@ def test_each_plugin_gets_the_device_of_that_number_and_the_settings_that_keep_t
     assert chosen is machine[number]
     assert values.keys() == settings.keys()
     assert all(values[name].startswith(value) for name, value in settings.items())
-    with pytest.raises(DeviceError, match="has no device 2 here, only 2"):
+    with pytest.raises(DeviceError, match="offers no device 2 here, but 2 in all"):
         PROVIDERS[device].prepare(2)
 
 

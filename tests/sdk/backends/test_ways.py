@@ -147,7 +147,7 @@ def test_a_change_of_what_it_depends_on_and_a_damaged_entry_are_measured_again(
     assert again(
         Bundle.open(write_tiny_bundle(tmp_path / "other.srflow", int8="near", default_tau=0.5))
     )
-    for name, value in (("processor", lambda: "another"), ("_version", lambda _: "0.0.1")):
+    for name, value in (("processor", lambda: "another"), ("__version__", "0.0.1")):
         monkeypatch.setattr(ways, name, value)
         assert again()
     for content in (b"", b'{"way": 1}', b"[" * 5000):
@@ -391,7 +391,7 @@ def test_without_openvino_bf16_names_the_extra_and_the_others_run_on_onnx_runtim
     # which may have started before
     monkeypatch.setattr(graphs, "_core", functools.cache(graphs._core.__wrapped__))
     for options in ({"precision": "bf16"}, {"precision": "int8", "device": "openvino"}):
-        with pytest.raises(DeviceError, match=r'pip install "srflow-sdk\[openvino\]"'):
+        with pytest.raises(DeviceError, match=r'pip install -U "srflow-sdk\[openvino\]"'):
             open_backend(bundle, **options)
     for precision in ("int8", "fastest"):
         backend = open_backend(bundle, threads=1, precision=precision)

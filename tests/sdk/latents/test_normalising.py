@@ -148,7 +148,7 @@ def test_odd_arguments_are_refused_in_one_line():
         ),
         (
             {"tau": 1, "where": np.ones((70, 90), bool)},
-            r"^where is 70×90 of bool; it must .* 90×70$",
+            r"^where is of bool and shape \(70, 90\); it must .* 90×70$",
         ),
     ]
     for arguments, message in cases:

@@ -63,7 +63,7 @@ ALL = MATRICES | {"tables": TABLES}
 
 @pytest.fixture(autouse=True)
 def _fresh():
-    colour._conversion.cache_clear()
+    colour.conversion_for.cache_clear()
 
 
 def conversion(profile):
@@ -212,7 +212,7 @@ def test_many_threads_and_strips_get_what_one_gets(profile, monkeypatch):
         conversion(profile).from_srgb(conversion(profile).to_srgb(picture)) for picture in pictures
     ]
     monkeypatch.setattr(colour, "_STRIP", 200)  # as of large pictures
-    colour._conversion.cache_clear()
+    colour.conversion_for.cache_clear()
     start = threading.Barrier(4)
 
     def there_and_back(picture):
