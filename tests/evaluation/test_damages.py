@@ -45,7 +45,8 @@ def test_motion_spreads_a_point_along_a_line_of_its_length():
 def test_speckle_grows_with_brightness():
     for level in (50, 150):
         assert damaged(gray(level), "speckle:10").astype(float).std() == pytest.approx(
-            level / 10, rel=0.03
+            level / 10,
+            rel=0.03,
         )
 
 
@@ -92,7 +93,8 @@ def test_posterise_leaves_so_many_levels(picture):
 
 def test_fringe_moves_red_outwards_and_blue_inwards():
     ramp = np.repeat(np.arange(20, 148, dtype=np.uint8)[None, :, None], 128, axis=0).repeat(
-        3, axis=2
+        3,
+        axis=2,
     )
     shifted = damaged(ramp, "fringe:2")[64, 8:120].astype(float) - ramp[64, 8:120]
     corner = 64 * np.sqrt(2)

@@ -60,7 +60,7 @@ def photographs(rng, count, *, flat=0.5):
         )
         for scores, n in zip(found, SAMPLES, strict=True):
             scores.append(
-                scores_of(f"{'ab'[number % 2]}/{number}", samples[:n], truth.astype(np.float32))
+                scores_of(f"{'ab'[number % 2]}/{number}", samples[:n], truth.astype(np.float32)),
             )
     return found
 

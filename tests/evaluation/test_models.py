@@ -58,7 +58,9 @@ def test_a_checkpoints_latents_and_nats_are_its_networks(picture, checkpoint):
 
 def test_samples_of_a_smoothed_checkpoint_are_smoothed(picture, checkpoint, tmp_path):
     save_checkpoint(
-        tmp_path / "s.safetensors", load_checkpoint(checkpoint), notes={"smoothed": True}
+        tmp_path / "s.safetensors",
+        load_checkpoint(checkpoint),
+        notes={"smoothed": True},
     )
     plain, smoothed = (
         open_subject(str(path)).flow(picture.lr)
@@ -85,7 +87,7 @@ def test_a_picture_whose_conditioning_does_not_fit_into_memory_is_the_same_to_th
         )
         latents = flow.invert(picture.hr)
         found.append(
-            (flow.sample(tau, 1), latents.levels, latents.log_likelihood, flow.decode(latents))
+            (flow.sample(tau, 1), latents.levels, latents.log_likelihood, flow.decode(latents)),
         )
     kept, computed = found
     assert torch.equal(kept[0], computed[0])
@@ -165,7 +167,7 @@ def test_a_bundle_is_its_sample_at_its_default_temperature(options, tmp_path, co
         with Upscaler(str(reference), device="cpu", tile=192) as upscaler:
             encoding = upscaler.encode(np.ascontiguousarray(picture.lr[0].permute(1, 2, 0).numpy()))
             drawn = torch.from_numpy(
-                encoding.sample(tau=0.7 if name == "beside" else "auto", seed=0)
+                encoding.sample(tau=0.7 if name == "beside" else "auto", seed=0),
             )
         expected = drawn.permute(2, 0, 1)[None]
         if convention == "published":
@@ -192,7 +194,8 @@ def test_an_encoder_without_an_image_head_has_no_line_and_is_no_reference(option
     table = tau_sweep(options(models=[str(path)], **chosen))
     assert [row[0] for row in table.rows] == ["bicubic", "τ 0"]
     with pytest.raises(
-        ArgumentError, match=r"of_a_bundle\.safetensors has no image head .*: name the encoder"
+        ArgumentError,
+        match=r"of_a_bundle\.safetensors has no image head .*: name the encoder",
     ):
         tau_sweep(options(out=tmp_path / "refused", references=[path], **chosen))
     assert not (tmp_path / "refused").exists()

@@ -165,18 +165,14 @@ def test_photographs_without_a_whole_crop_have_a_page_without_crops(small):
     )
 
 
-def test_the_command_writes_a_folder_and_says_how_large_the_page_is(checkpoint, photos, tmp_path):
+def test_the_command_writes_a_folder_and_the_page(checkpoint, photos, tmp_path):
     result = run_report(
         f"--model {checkpoint} --hr {photos} --crop 64 --tau 0.9:0.8:0.7 --only samples "
         f"--metrics psnr -o {tmp_path}/out"
     )
     assert result.exit_code == 0, result.output
     assert "| τ 0.9:0.8:0.7 |" in result.stdout
-    size = (tmp_path / "out" / "report.html").stat().st_size / 1e6
-    assert (
-        result.stdout.splitlines()[-1]
-        == f"{tmp_path}/out/report.html: {size:.1f} MB; open it in a browser"
-    )
+    assert (tmp_path / "out" / "report.html").is_file()
     assert summary_of(tmp_path / "out")["rows"][-1]["method"] == "tau 0.9:0.8:0.7"
     assert len(lines_of(tmp_path / "out")) == 3 * 2
     with Image.open(tmp_path / "out" / "crops" / "a" / "tau-0.9-0.8-0.7.png") as image:

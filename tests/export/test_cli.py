@@ -1,13 +1,11 @@
 """Which options go together, and what each of srflow-export's tasks says of a wrong one."""
 
-import re
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
-from click.testing import CliRunner
 
 from srflow_export.cli import main
 from srflow_sdk import Bundle
@@ -64,16 +62,6 @@ def test_options_that_do_not_go_together_are_a_usage_error(arguments, says):
     result = run(*arguments)
     assert result.exit_code == 2
     assert says in result.output
-
-
-def test_help_has_every_option_once_under_headings_and_ten_first():
-    shown = CliRunner().invoke(main, ["--help"], terminal_width=100).output
-    text = shown.split("Options that most people need:\n")[1]
-    named = re.findall(r"^  (?:-\w, )?(--[\w-]+)", text, re.MULTILINE)
-    assert sorted(named) == sorted(
-        [max(option.opts, key=len) for option in main.params[1:]] + ["--help"]
-    )
-    assert len(re.findall("^  -", text.split("\n\n")[0], re.MULTILINE)) == 10
 
 
 def test_a_bundle_is_not_named_like_a_file_and_that_is_said_first(tmp_path):

@@ -18,7 +18,8 @@ from tests.sdk.tiny_bundle import SCALE, hidden_files, write_tiny_bundle
 def tiny(tmp_path_factory):
     provenance = {"licence": "CC0-1.0", "training_data": "two photographs | of a cat"}
     return write_tiny_bundle(
-        tmp_path_factory.mktemp("plain") / "tiny.srflow", provenance=provenance
+        tmp_path_factory.mktemp("plain") / "tiny.srflow",
+        provenance=provenance,
     )
 
 
@@ -155,7 +156,9 @@ def test_slices_with_steps_become_pools_of_the_same_values(tmp_path):
     plain._rewrite(graph, 18)
     assert graph.node[0].op_type == "MaxPool"
     model = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=8
+        graph,
+        opset_imports=[onnx.helper.make_opsetid("", 18)],
+        ir_version=8,
     )
     x = np.random.default_rng(0).normal(size=(1, 1, 5, 7)).astype(np.float32)
     (y,) = run_graph(model, x=x)

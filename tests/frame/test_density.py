@@ -14,13 +14,13 @@ import pytest
 from .bare_environment import ROOT
 
 TOKENS = {  # round numbers; nobody raises one: what does not fit deletes something first
-    "srflow_sdk": 92_000,
-    "apps": 50_000,
+    "srflow_sdk": 91_000,
+    "apps": 48_000,
     "training/srflow_training": 42_000,
     "training/srflow_evaluation": 39_000,
     "export": 46_000,
     "benchmarks": 33_000,
-    "tests": 341_000,
+    "tests": 340_000,
     "windows": 2_000,
 }
 TOKENS_A_LINE = dict.fromkeys(TOKENS, 8.5) | {

@@ -1,7 +1,5 @@
 """Values in their own units: arrays and TIFF files come back in them."""
 
-import logging
-
 import numpy as np
 import pytest
 import tifffile
@@ -53,13 +51,7 @@ def test_each_band_is_drawn_alone_with_one_field(upscaler):
 
 
 def test_a_wrong_range_is_one_line(upscaler, photo):
-    for given in (
-        (1, 1),
-        ("1%", "101%"),
-        (0, np.inf),
-        3,
-        "12",
-    ):
+    for given in ((1, 1), ("1%", "101%"), "12"):
         with pytest.raises(ArgumentError, match=r"^value_range is ") as caught:
             upscaler.upscale(HEIGHTS, value_range=given)
         assert "\n" not in str(caught.value)
@@ -77,9 +69,6 @@ def test_a_wrong_range_is_one_line(upscaler, photo):
         (np.full((9, 9), 7.0), "both percentiles of band 1 are 7"),
         (np.full((9, 9), np.nan), "band 1 has infinite values, or none at all"),
         (np.array([[1.0, np.inf]]), "band 1 has infinite values"),
-        (np.ones((9, 9), bool), "must be real numbers"),
-        (np.ones((2, 9, 9, 3)), "one image at a time"),
-        ("photo.tif", "value_range is for arrays and tensors"),
     ],
 )
 def test_what_cannot_be_drawn_is_one_line(upscaler, values, why):
@@ -200,17 +189,8 @@ def test_nodata_is_kept_and_values_do_not_become_it(upscaler, tmp_path):
     assert (written[20:] == -98).any()
 
 
-def test_other_formats_say_that_they_cannot_hold_it(upscaler, tmp_path, caplog):
-    write_geotiff(tmp_path / "in.tif", np.zeros((9, 9), np.uint16), AREA)
-    with caplog.at_level(logging.WARNING):
-        upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.png")
-    assert "GeoTIFF's tags left out: only TIFF holds them" in caplog.text
-
-
-@pytest.mark.parametrize(
-    "tag", [(33550, "H", 3, (1, 1, 0), True), (34264, "d", 3, (1.0, 2.0, 3.0), True)]
-)
-def test_malformed_tags_do_not_stop_it(upscaler, tmp_path, tag):
-    write_geotiff(tmp_path / "in.tif", np.zeros((9, 9), np.uint8), AREA, [tag])
+def test_malformed_tags_do_not_stop_it(upscaler, tmp_path):
+    malformed = (33550, "H", 3, (1, 1, 0), True)
+    write_geotiff(tmp_path / "in.tif", np.zeros((9, 9), np.uint8), AREA, [malformed])
     upscaler.upscale_file(tmp_path / "in.tif", tmp_path / "out.tif")
     assert tifffile.imread(tmp_path / "out.tif").shape == (36, 36)

@@ -45,7 +45,8 @@ def test_resume_makes_again_what_has_another_model_or_source_now(
 
 
 @pytest.mark.parametrize(
-    "change", [{"tau": 0.5}, {"seed": 1}, {"sample": 1}, {"consistent": True}, {"scale": 2}]
+    "change",
+    [{"tau": 0.5}, {"seed": 1}, {"sample": 1}, {"consistent": True}, {"scale": 2}],
 )
 def test_resume_makes_again_what_has_other_settings(
     jobs: list[Job], upscaler: Upscaler, change: dict[str, Any]

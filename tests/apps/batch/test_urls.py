@@ -32,7 +32,6 @@ def test_folders_and_names_are_taken_of_urls_as_of_paths() -> None:
     assert identity(url) == identity(as_path("s3://bucket/photos/a.png"))
     for text in ("file:///photos/a.png", "local:///photos/a.png", "/photos/a.png"):
         assert as_path(text) == Path("/photos/a.png")
-    assert not isinstance(as_path("C://photos"), UrlPath)
 
 
 @pytest.mark.not_on_windows("URLs are refused there")
@@ -40,8 +39,6 @@ def test_folders_and_names_are_taken_of_urls_as_of_paths() -> None:
     ("text", "shown"),
     [
         ("ssh://somebody@host:2222/a.png", "sftp://somebody@host:2222/a.png"),
-        ("http://[::1]:80/a.png", "http://[::1]:80/a.png"),
-        ("s3://bucket/a@b:c d.png", "s3://bucket/a@b:c d.png"),
         ("s3://bucket/what?.png", "s3://bucket/what?.png"),
         (
             "abfss://container@account.dfs.core.windows.net/a.png",

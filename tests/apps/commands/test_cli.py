@@ -293,16 +293,12 @@ def photos(folder: Path) -> Path:
     ("arguments", "names"),
     [
         (["a.png"], ["a_x4.png"]),
-        (["a.png", "--scale", "1.5"], ["a_x1.5.png"]),
         (["a.png", "--size", "40x", "--tau", "0.4"], ["a_40x_tau0.4.png"]),
         (["a.png", "--max-size", "40", "--tau", "auto"], ["a_max40.png"]),
         (
             ["a.png", "--samples", "2", "--sample", "3", "--format", "webp"],
             ["a_x4_s3.webp", "a_x4_s4.webp"],
         ),
-        (["a.png", "--name", "{stem}-{seed}.tif"], ["a-0.tif"]),
-        (["a.png", "b.png"], ["a_x4.png", "b_x4.png"]),
-        (["photos"], ["photos_x4/a.png", "photos_x4/b.png"]),
         (["photos/", "--scale", "2"], ["photos_x2/a.png", "photos_x2/b.png"]),
     ],
 )

@@ -129,14 +129,3 @@ def test_open_gives_the_browser_a_token_of_its_own(tiny_bundle, tmp_path) -> Non
             assert url != running.url
             assert [Visitor(url).enter().status for _ in range(2)] == [200, 403]
             assert [Visitor(running.url).enter().status for _ in range(2)] == [200, 200]
-
-
-def test_help_loads_nothing_heavy() -> None:
-    imports = "import sys; from srflow_apps.demo.command import demo"
-    code = f"{imports}; demo(['-h'], standalone_mode=False); print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert not {"starlette", "uvicorn", "asyncio", "numpy", "onnxruntime", "PIL"} & set(
-        done.stdout.splitlines()[-1].split()
-    )

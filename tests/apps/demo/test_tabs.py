@@ -191,7 +191,8 @@ def test_the_rendered_file_is_what_the_command_writes_and_is_shown_reduced(
     ]
     large = tmp_path / "large.png"
     done = CliRunner().invoke(
-        cli.upscale, [str(uploaded), "-o", str(large), "--threads", "1", *arguments]
+        cli.upscale,
+        [str(uploaded), "-o", str(large), "--threads", "1", *arguments],
     )
     assert done.exit_code == 0, done.output
     assert job.target.read_bytes() == large.read_bytes()
@@ -254,7 +255,8 @@ def test_a_restored_file_is_what_the_sdk_writes(flow, session, photo, tmp_path) 
         assert job.target.read_bytes() == (tmp_path / "restored.png").read_bytes()
         np.testing.assert_array_equal(pixels(job.shown["before"]), photo)
         np.testing.assert_array_equal(
-            pixels(job.shown["after"]), np.asarray(Image.open(job.target))
+            pixels(job.shown["after"]),
+            np.asarray(Image.open(job.target)),
         )
         assert job.shown["names"] == {"before": "noisy", "after": "restored"}
 
@@ -286,7 +288,8 @@ def part(whole: np.ndarray, live: LivePhoto, shape: tuple[int, ...]) -> np.ndarr
 
 
 @pytest.mark.parametrize(
-    ("place", "tau"), [((13, 7), 0.8), ((999, 999), "auto"), ((-5, 20), 0.8), (None, "auto")]
+    ("place", "tau"),
+    [((13, 7), 0.8), ((999, 999), "auto"), ((-5, 20), 0.8), (None, "auto")],
 )
 def test_a_crop_is_that_part_of_the_file_that_the_sdk_writes(
     upscaler, uploaded, tmp_path, tau, place
@@ -349,7 +352,7 @@ def test_bicubic_is_that_of_the_whole_photo(upscaler, uploaded, photo) -> None:
     live = live_crop(upscaler, uploaded, place=(10, 12), side=20)
     height, width = photo.shape[:2]
     whole = np.asarray(
-        Image.fromarray(photo).resize((4 * width, 4 * height), Image.Resampling.BICUBIC)
+        Image.fromarray(photo).resize((4 * width, 4 * height), Image.Resampling.BICUBIC),
     )
     shown = live.enlarge_bicubic()
     assert np.abs(shown.astype(int) - part(whole, live, shown.shape)).max() <= 1

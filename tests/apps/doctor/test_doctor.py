@@ -131,29 +131,7 @@ LOST = RuntimeError("libcublasLt.so.13: cannot open shared object file")
             "is for CUDA 13.0, which the driver (up to 12.4) does not run",
             '--no-deps "onnxruntime-gpu<1.27"',
         ),
-        (
-            {"find_gpus": {**DRIVER, "cuda": "12.4"}},
-            "TensorRT",
-            MISSING,
-            "not installed",
-            "[tensorrt-cu12]",
-        ),
-        (
-            {"find_gpus": DRIVER, "import_version": "10.15.1"},
-            "TensorRT",
-            OK,
-            "tensorrt 10.15.1 on NVIDIA L4",
-            None,
-        ),
         ({}, "TensorRT", MISSING, "no NVIDIA GPU", None),  # and so no command: it takes gigabytes
-        ({}, "webgpu EP", MISSING, "not installed; it needs hardware", "pip install it"),
-        (
-            {"describe_runtime": RuntimeError("no module")},
-            "webgpu EP",
-            MISSING,
-            "ONNX Runtime does not work",
-            None,
-        ),
         (
             {"check_plugin": RuntimeError("it died"), "find_gpus": DRIVER},
             "rtx EP",

@@ -24,7 +24,12 @@ def typed_graph(half, weight):
         helper.make_node("Mul", ["a", "three"], ["b"]),
     ]
     function = helper.make_function(
-        "srflow", "Triple", ["a"], ["b"], body, [helper.make_opsetid("", 18)]
+        "srflow",
+        "Triple",
+        ["a"],
+        ["b"],
+        body,
+        [helper.make_opsetid("", 18)],
     )
     nodes = [
         helper.make_node("Cast", ["x"], ["h"], to=half),
@@ -63,7 +68,8 @@ def test_every_half_value_is_rounded_after_its_operator(half, dtype):
 
 
 @pytest.mark.parametrize(
-    ("arithmetic", "dtype"), [("fp16", torch.float16), ("bf16", torch.bfloat16)]
+    ("arithmetic", "dtype"),
+    [("fp16", torch.float16), ("bf16", torch.bfloat16)],
 )
 def test_the_network_in_half_is_as_far_from_itself_as_by_torchs_own_operators(arithmetic, dtype):
     model = random_srflow(tiny_config(variant="published"))

@@ -148,7 +148,8 @@ def test_sixteen_bits_and_odd_sizes_come_back(upscaler, pan):
 def test_frames_that_do_not_follow_are_refused(upscaler, pan):
     clip = FrameUpscaler(upscaler, keyframes=10)
     with pytest.raises(
-        ArgumentError, match=r"frame 13 needs those before it, and none was: follow them from 10 on"
+        ArgumentError,
+        match=r"frame 13 needs those before it, and none was: follow them from 10 on",
     ):
         clip.draw(pan(3), 13)
     clip.follow(pan(0), 10)
@@ -179,7 +180,8 @@ def test_after_an_error_the_frame_is_drawn_again(upscaler, pan):
 def test_without_opencv_one_line_says_what_to_install(upscaler, monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
     with pytest.raises(
-        MissingExtraError, match=r'^cv2 is not installed.*pip install "srflow-sdk\[video\]"$'
+        MissingExtraError,
+        match=r'^cv2 is not installed.*pip install "srflow-sdk\[video\]"$',
     ):
         FrameUpscaler(upscaler)
     FrameUpscaler(upscaler, latents="fresh")
@@ -200,5 +202,6 @@ def test_another_upscaler_goes_on_after_the_last_frame(upscaler, pan, tmp_path, 
         second.go_on(state)
     assert np.array_equal(second.draw(frames[3], 3), drawn[3])
     assert not np.array_equal(
-        FrameUpscaler(upscaler, tau=tau, keyframes=3).draw(frames[3], 3), drawn[3]
+        FrameUpscaler(upscaler, tau=tau, keyframes=3).draw(frames[3], 3),
+        drawn[3],
     )

@@ -47,7 +47,9 @@ def test_colours_of_a_wide_profile_are_converted_for_the_network_and_come_back(u
     assert answer.info["icc_profile"] == P3
     seen = upscaler.upscale(conversion.to_srgb(photo), tau=0)
     to_srgb = ImageCms.profileToProfile(
-        answer, ImageCms.ImageCmsProfile(io.BytesIO(P3)), ImageCms.createProfile("sRGB")
+        answer,
+        ImageCms.ImageCmsProfile(io.BytesIO(P3)),
+        ImageCms.createProfile("sRGB"),
     )
     inside = np.abs(np.asarray(to_srgb, np.float32) - 255 * seen)
     assert np.percentile(inside, 95) < 2.5
@@ -58,7 +60,8 @@ def test_what_srgb_cannot_hold_is_kept(upscaler):
     image.info["icc_profile"] = P3
     answer = np.asarray(upscaler.upscale(image, tau=0), np.float32)
     plain = np.asarray(
-        upscaler.upscale(Image.new("RGB", (20, 20), (10, 250, 20)), tau=0), np.float32
+        upscaler.upscale(Image.new("RGB", (20, 20), (10, 250, 20)), tau=0),
+        np.float32,
     )
     # The tiny network changes flat colours, so compare with how far it moves them without a
     # profile.
@@ -121,7 +124,10 @@ DOORS = {
     "files": files,
     "restore": lambda up, gray, _: up.restore(gray, over="spatial", tau=0.5),
     "transfer": lambda up, gray, _: up.transfer(
-        gray, gray[::-1].copy(), gray[..., 0] > 100, blend="none"
+        gray,
+        gray[::-1].copy(),
+        gray[..., 0] > 100,
+        blend="none",
     ),
 }
 

@@ -25,7 +25,8 @@ def not_linear(light):
 
 
 @pytest.mark.parametrize(
-    ("scale", "reduction"), [(2, "bicubic"), (1.5, "lanczos"), (3.9, "bicubic"), (0.3, "lanczos")]
+    ("scale", "reduction"),
+    [(2, "bicubic"), (1.5, "lanczos"), (3.9, "bicubic"), (0.3, "lanczos")],
 )
 def test_a_smaller_picture_is_the_reduction_of_the_model_s(tiled, floats, scale, reduction):
     expected = np.clip(whole(tiled.upscale(floats, seed=3), SIZES[scale], reduction), 0, 1)
@@ -38,7 +39,9 @@ def test_light_is_averaged_if_that_is_asked_for(tiled, floats):
     large = tiled.upscale(floats).astype(np.float64)
     got = tiled.upscale(floats, scale=2, linear_light=True)
     np.testing.assert_allclose(
-        got, not_linear(whole(linear(large), SIZES[2], "bicubic")), atol=NEARLY_GRAY
+        got,
+        not_linear(whole(linear(large), SIZES[2], "bicubic")),
+        atol=NEARLY_GRAY,
     )
     assert np.abs(got - tiled.upscale(floats, scale=2)).max() > 1e-3
 
@@ -46,7 +49,9 @@ def test_light_is_averaged_if_that_is_asked_for(tiled, floats):
 def test_linear_light_is_that_of_the_image_s_profile(tiled, photo, tmp_path):
     profile = matrix_profile(ADOBE_RGB, gamma_curve(1.8))
     write_image(
-        tmp_path / "lr.tif", photo.astype(np.uint16) * 257, metadata=Metadata(icc_profile=profile)
+        tmp_path / "lr.tif",
+        photo.astype(np.uint16) * 257,
+        metadata=Metadata(icc_profile=profile),
     )
     tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "large.tif")
     tiled.upscale_file(tmp_path / "lr.tif", tmp_path / "sr.tif", scale=2, linear_light=True)
@@ -71,7 +76,9 @@ def test_opaque_alpha_changes_nothing_and_transparent_colours_do_not_bleed(tiled
     large = tiled.upscale(faint, tau=0).astype(np.float64) / 255
     alpha = large[..., 3:]
     expected = whole(large[..., :3] * alpha, (23, 31), "bicubic") / whole(
-        alpha, (23, 31), "bicubic"
+        alpha,
+        (23, 31),
+        "bicubic",
     )
     seen = mixed[..., 3] > 40
     assert np.abs(mixed[..., :3] / 255 - np.clip(expected, 0, 1))[seen].max() < 1.5 / 255
@@ -84,11 +91,14 @@ def test_mean_is_reduced_and_a_deviation_of_smaller_samples_is_refused(tiled, fl
     samples = encoding.samples(2, seed=5, scale=1.5)
     for number, sample in enumerate(samples):
         np.testing.assert_array_equal(
-            sample, tiled.upscale(floats, seed=5, sample=number, scale=1.5)
+            sample,
+            tiled.upscale(floats, seed=5, sample=number, scale=1.5),
         )
     mean = encoding.mean(2, seed=5, scale=1.5)
     np.testing.assert_allclose(
-        mean, np.clip(whole(encoding.mean(2, seed=5), (68, 92), "bicubic"), 0, 1), atol=1e-6
+        mean,
+        np.clip(whole(encoding.mean(2, seed=5), (68, 92), "bicubic"), 0, 1),
+        atol=1e-6,
     )
     with pytest.raises(ArgumentError, match="omit consistent and scale"):
         encoding.std(2, seed=5, scale=1.5)
@@ -118,10 +128,16 @@ def test_what_is_consistent_and_measured_is_the_model_s_picture(tiled, tmp_path,
 def test_a_file_says_its_scale_and_prints_at_the_same_size(tiled, tmp_path, photo):
     profile = matrix_profile(DISPLAY_P3, SRGB_CURVE)
     write_image(
-        tmp_path / "lr.png", photo, metadata=Metadata(icc_profile=profile, resolution=(10.0, 12.0))
+        tmp_path / "lr.png",
+        photo,
+        metadata=Metadata(icc_profile=profile, resolution=(10.0, 12.0)),
     )
     tiled.upscale_file(
-        tmp_path / "lr.png", tmp_path / "sr.tif", scale=1.5, reduction="lanczos", linear_light=True
+        tmp_path / "lr.png",
+        tmp_path / "sr.tif",
+        scale=1.5,
+        reduction="lanczos",
+        linear_light=True,
     )
     file = read_image(tmp_path / "sr.tif")
     made = read_provenance(tmp_path / "sr.tif")

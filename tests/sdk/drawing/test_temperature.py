@@ -15,7 +15,8 @@ def test_a_constant_map_gives_what_the_number_gives(upscaler, photo):
     number = upscaler.upscale(photo, tau=0.7, seed=2)
     for dtype in (np.float32, np.float64):
         np.testing.assert_array_equal(
-            upscaler.upscale(photo, tau=np.full((45, 61), 0.7, dtype), seed=2), number
+            upscaler.upscale(photo, tau=np.full((45, 61), 0.7, dtype), seed=2),
+            number,
         )
 
 
@@ -25,10 +26,12 @@ def test_a_mask_is_smooth_where_it_is_zero_and_textured_where_it_is_not(upscaler
     mixed = upscaler.upscale(photo, tau=mask, seed=2)
     reach = 4 * 8  # of the tiny network, in HR pixels
     np.testing.assert_array_equal(
-        mixed[:, : 120 - reach], upscaler.upscale(photo, tau=0)[:, : 120 - reach]
+        mixed[:, : 120 - reach],
+        upscaler.upscale(photo, tau=0)[:, : 120 - reach],
     )
     np.testing.assert_array_equal(
-        mixed[:, 120 + reach :], upscaler.upscale(photo, tau=0.9, seed=2)[:, 120 + reach :]
+        mixed[:, 120 + reach :],
+        upscaler.upscale(photo, tau=0.9, seed=2)[:, 120 + reach :],
     )
 
 
@@ -66,7 +69,10 @@ def page(size, *, side=96, ink="black", paper="white"):
     drawn = Image.new("RGB", (side * 4, side * 4), paper)
     for top in range(8, side * 4, round(1.4 * size)):
         ImageDraw.Draw(drawn).text(
-            (8, top), "sphinx of black quartz judge my vow", ink, ImageFont.load_default(size)
+            (8, top),
+            "sphinx of black quartz judge my vow",
+            ink,
+            ImageFont.load_default(size),
         )
     return np.asarray(drawn.resize((side, side), Image.Resampling.BOX))
 
@@ -94,7 +100,9 @@ def mixed():
 
 
 @pytest.mark.parametrize(
-    "tau", ["auto", np.random.default_rng(0).random((75, 143))], ids=["auto", "map"]
+    "tau",
+    ["auto", np.random.default_rng(0).random((75, 143))],
+    ids=["auto", "map"],
 )
 def test_it_gives_the_same_picture_for_any_tile(tiny_bundle, mixed, tau):
     image = (mixed / np.float32(255)).astype(np.float32)
@@ -103,7 +111,9 @@ def test_it_gives_the_same_picture_for_any_tile(tiny_bundle, mixed, tau):
         Upscaler(tiny_bundle, tile=22, threads=1) as tiled,
     ):
         np.testing.assert_allclose(
-            tiled.upscale(image, tau=tau), whole.upscale(image, tau=tau), atol=2e-6
+            tiled.upscale(image, tau=tau),
+            whole.upscale(image, tau=tau),
+            atol=2e-6,
         )
 
 
@@ -113,7 +123,8 @@ def test_it_is_the_map_of_the_whole_picture_times_the_models_default(upscaler, m
         with_surroundings(image)
     )
     np.testing.assert_array_equal(
-        upscaler.upscale(image, tau="auto"), upscaler.upscale(image, tau=temperature)
+        upscaler.upscale(image, tau="auto"),
+        upscaler.upscale(image, tau=temperature),
     )
 
 
@@ -131,7 +142,9 @@ def test_flat_white_has_no_grain_and_texture_stays_as_sharp_as_at_the_fixed_temp
 
     def variety(tau):
         return float(
-            np.abs(encoding.sample(tau=tau).astype(float) - encoding.sample(tau=tau, seed=1)).mean()
+            np.abs(
+                encoding.sample(tau=tau).astype(float) - encoding.sample(tau=tau, seed=1)
+            ).mean(),
         )
 
     assert variety("auto") > 0.95 * variety(number)
@@ -142,7 +155,8 @@ def test_a_manifests_auto_tau_makes_it_the_default(tiny_bundle, mixed):
     opened = Bundle.open(tiny_bundle)
     for auto, tau in ((True, "auto"), (False, opened.manifest.default_tau)):
         bundle = Bundle(
-            path=tiny_bundle, manifest=dataclasses.replace(opened.manifest, auto_tau=auto)
+            path=tiny_bundle,
+            manifest=dataclasses.replace(opened.manifest, auto_tau=auto),
         )
         with Upscaler(bundle, threads=1) as upscaler:
             np.testing.assert_array_equal(upscaler.upscale(mixed), upscaler.upscale(mixed, tau=tau))

@@ -68,7 +68,11 @@ def test_the_picture_is_the_middle_of_its_repetition_with_latents_that_repeat(fl
     options = {"seed": 3, "sample": 2}
     manifest = flow.bundle.manifest
     noise = window_noise(
-        manifest.latent_levels, scale=manifest.scale, height=24, width=30, **options
+        manifest.latent_levels,
+        scale=manifest.scale,
+        height=24,
+        width=30,
+        **options,
     )
     levels = {level: np.float32(0.9) * np.tile(array, (1, 3, 3)) for level, array in noise.items()}
     size = {"height": 3 * 24 * manifest.scale, "width": 3 * 30 * manifest.scale}
@@ -109,7 +113,8 @@ def test_what_cannot_be_wrapped_is_refused(upscaler):
     with pytest.raises(ArgumentError, match="wrap is 'z'; it must be one of x, y, xy"):
         DrawOptions(wrap="z")
     with pytest.raises(
-        ArgumentError, match="values in a range cannot be wrapped; omit wrap or value_range"
+        ArgumentError,
+        match="values in a range cannot be wrapped; omit wrap or value_range",
     ):
         DrawOptions(wrap="x", value_range=(0, 9))
     with pytest.raises(ArgumentError, match="frames of clips cannot be wrapped; omit wrap"):

@@ -102,7 +102,7 @@ def test_bmps_with_rows_from_the_top_are_read(tmp_path):
     rows = pixels[..., ::-1].tobytes()
     top_down = struct.pack("<IiiHHIIiiII", 40, 8, -4, 1, 24, 0, len(rows), 0, 0, 0, 0)
     (tmp_path / "a.bmp").write_bytes(
-        b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + top_down + rows
+        b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + top_down + rows,
     )
     file = read_image(tmp_path / "a.bmp")
     np.testing.assert_array_equal(file.pixels, pixels)
@@ -110,7 +110,8 @@ def test_bmps_with_rows_from_the_top_are_read(tmp_path):
     assert count_pixels(tmp_path / "a.bmp", max_pixels=100) == 32
     pillow().save(tmp_path / "c.bmp", dpi=(300, 150))
     assert read_image(tmp_path / "c.bmp").metadata.resolution == pytest.approx(
-        (300 / 25.4, 150 / 25.4), rel=1e-3
+        (300 / 25.4, 150 / 25.4),
+        rel=1e-3,
     )
 
 
@@ -119,7 +120,8 @@ def test_palettes_become_rgb_and_with_transparency_rgba(tmp_path, suffix):
     image = pillow().quantize(16)
     image.save(tmp_path / f"p{suffix}")
     np.testing.assert_array_equal(
-        read_image(tmp_path / f"p{suffix}").pixels, np.asarray(image.convert("RGB"))
+        read_image(tmp_path / f"p{suffix}").pixels,
+        np.asarray(image.convert("RGB")),
     )
     if suffix != ".bmp":
         image.save(tmp_path / f"p{suffix}", transparency=3)
@@ -132,7 +134,8 @@ def test_gray_stays_gray_also_of_one_bit(tmp_path, suffix):
     image = pillow().convert("1", dither=Image.Dither.NONE)
     image.save(tmp_path / f"1{suffix}")
     np.testing.assert_array_equal(
-        read_image(tmp_path / f"1{suffix}").pixels[..., 0], np.where(image, 255, 0)
+        read_image(tmp_path / f"1{suffix}").pixels[..., 0],
+        np.where(image, 255, 0),
     )
 
 
@@ -173,7 +176,8 @@ def test_lab_becomes_srgb_and_loses_its_profile(tmp_path):
     light = lab[..., :1] * 65535 / 100
     rest = lab[..., 1:] * 256
     stored = np.concatenate(
-        [np.rint(light).astype(np.uint16), np.rint(rest).astype(np.int16).view(np.uint16)], -1
+        [np.rint(light).astype(np.uint16), np.rint(rest).astype(np.int16).view(np.uint16)],
+        -1,
     )
     tifffile.imwrite(tmp_path / "l.tif", stored, photometric="cielab", iccprofile=profile("LAB"))
     file = read_image(tmp_path / "l.tif")
@@ -194,7 +198,8 @@ def test_orientation_is_applied_and_reset(tmp_path, suffix, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     options = {".jpg": {"quality": 100, "subsampling": 0}, ".webp": {"lossless": True}}.get(
-        suffix, {}
+        suffix,
+        {},
     )
     pillow().save(tmp_path / f"a{suffix}", exif=exif, **options)
     with Image.open(tmp_path / f"a{suffix}") as opened:
@@ -231,7 +236,8 @@ def test_lossless_formats_hold_the_exact_pixels(tmp_path, suffix, dtype, channel
 
 @pytest.mark.parametrize("suffix", LOSSY)
 @pytest.mark.parametrize(
-    ("dtype", "channels"), [(np.uint8, 1), (np.uint16, 2), (np.uint8, 3), (np.float32, 4)]
+    ("dtype", "channels"),
+    [(np.uint8, 1), (np.uint16, 2), (np.uint8, 3), (np.float32, 4)],
 )
 def test_lossy_formats_come_close_in_eight_bits(tmp_path, suffix, dtype, channels):
     path = tmp_path / f"a{suffix}"

@@ -44,7 +44,10 @@ def test_decoding_the_latents_of_a_picture_gives_the_picture(flow, hr, kind):
     make, tolerance = KINDS[kind]
     encoding = flow.encode(make(lr_of(hr, flow)))
     np.testing.assert_allclose(
-        encoding.decode(encoding.invert(make(hr))), make(hr), atol=tolerance, rtol=0
+        encoding.decode(encoding.invert(make(hr))),
+        make(hr),
+        atol=tolerance,
+        rtol=0,
     )
 
 
@@ -179,6 +182,7 @@ def test_a_bundle_without_an_inverter_upscales_and_the_others_are_refused_before
             lambda image: upscaler.transfer(image, image, mask),
         ):
             with pytest.raises(
-                BundleError, match=r"has no inverter\.onnx.*export its checkpoint again"
+                BundleError,
+                match=r"has no inverter\.onnx.*export its checkpoint again",
             ):
                 call(hr)

@@ -55,13 +55,22 @@ def written(text, *, size, on, ink):
 CAT = Image.open(Path(__file__).parents[3] / "examples" / "photos" / "cat.png").convert("RGB")
 CLEAN = {
     "text": lambda: written(
-        "sphinx of black quartz", size=14, on=Image.new("RGB", (160, 128), "white"), ink="black"
+        "sphinx of black quartz",
+        size=14,
+        on=Image.new("RGB", (160, 128), "white"),
+        ink="black",
     ),
     "terminal": lambda: written(
-        "judge my vow", size=11, on=Image.new("RGB", (160, 128), "#1e1e24"), ink="#dcdcdc"
+        "judge my vow",
+        size=11,
+        on=Image.new("RGB", (160, 128), "#1e1e24"),
+        ink="#dcdcdc",
     ),
     "caption": lambda: written(
-        "sphinx of black quartz", size=11, on=CAT.crop((0, 0, 160, 128)), ink="white"
+        "sphinx of black quartz",
+        size=11,
+        on=CAT.crop((0, 0, 160, 128)),
+        ink="white",
     ),
     "photograph": lambda: np.asarray(CAT.crop((0, 0, 160, 128))),
 }
@@ -105,7 +114,9 @@ def test_it_does_not_depend_on_the_tiles(flow_bundle, flow, noisy):
     image = noisy / np.float32(255)
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=16) as tiled:
         np.testing.assert_allclose(
-            tiled.restore(image, tau=0.4), flow.restore(image, tau=0.4), atol=1e-3
+            tiled.restore(image, tau=0.4),
+            flow.restore(image, tau=0.4),
+            atol=1e-3,
         )
 
 
@@ -147,11 +158,16 @@ def test_best_of_is_the_sample_with_the_highest_score(flow, noisy):
     samples = flow.encode(small).samples(5, tau=1.5, sample=3)
     wanted = max(samples, key=lambda picture: picture.std())
     np.testing.assert_array_equal(
-        flow.best_of(small, lambda picture: picture.std(), 5, tau=1.5, sample=3), wanted
+        flow.best_of(small, lambda picture: picture.std(), 5, tau=1.5, sample=3),
+        wanted,
     )
     told = []
     first = flow.best_of(
-        small, lambda _: -np.inf, 3, tau=1, progress=lambda *step: told.append(step)
+        small,
+        lambda _: -np.inf,
+        3,
+        tau=1,
+        progress=lambda *step: told.append(step),
     )
     np.testing.assert_array_equal(first, flow.upscale(small, tau=1), "of equal scores")
     assert told == [(1, 3), (2, 3), (3, 3)]
@@ -197,7 +213,8 @@ def test_a_cut_out_is_about_as_likely_as_its_photo(embedded, face):
 
 def test_a_file_with_a_profile_is_restored_as_its_picture_is(flow, noisy, tmp_path):
     Image.fromarray(noisy).save(
-        tmp_path / "wide.png", icc_profile=matrix_profile(ADOBE_RGB, gamma_curve(563 / 256))
+        tmp_path / "wide.png",
+        icc_profile=matrix_profile(ADOBE_RGB, gamma_curve(563 / 256)),
     )
     with Image.open(tmp_path / "wide.png") as picture:
         wanted = flow.restore(picture.copy(), tau=0.4, over="spatial")
@@ -213,7 +230,8 @@ TAUS = {1: 0.9, 2: 0.9, 3: 0.9}
 
 
 @pytest.mark.parametrize(
-    ("over", "axes"), [("spatial", (1, 2)), ("local", 0), ("global", (0, 1, 2))]
+    ("over", "axes"),
+    [("spatial", (1, 2)), ("local", 0), ("global", (0, 1, 2))],
 )
 def test_collections_that_are_too_large_get_the_size_asked_for_and_others_stay_to_the_bit(
     over, axes
@@ -242,7 +260,7 @@ def test_collections_that_are_too_large_get_the_size_asked_for_and_others_stay_t
 
 LEVELS = (1, 2, 3)
 SMOOTH = np.asarray(
-    Image.fromarray(np.uint8([[[80, 90, 70], [160, 150, 140]]])).resize((160, 160), Image.BICUBIC)
+    Image.fromarray(np.uint8([[[80, 90, 70], [160, 150, 140]]])).resize((160, 160), Image.BICUBIC),
 )
 
 

@@ -74,7 +74,12 @@ def test_a_true_lr_image_decides_what_the_plain_way_shows(flow, pictures):
     encoding = flow.encode(lr // 2 / np.float32(255))
     latents = encoding.invert(pictures.source).normalised(0.5, over="local")
     other = flow.transfer(
-        pictures.target, pictures.source, everywhere, lr // 2, blend="none", tau=0.5
+        pictures.target,
+        pictures.source,
+        everywhere,
+        lr // 2,
+        blend="none",
+        tau=0.5,
     )
     np.testing.assert_allclose(other, encoding.decode(latents) * 255, atol=1)
 
@@ -92,7 +97,10 @@ def test_only_the_surroundings_of_the_mask_are_computed(flow_bundle):
     told = []
     with Upscaler(flow_bundle, device="cpu", threads=1, tile=64) as tiled:
         result = tiled.transfer(
-            target, target + 50, mask, progress=lambda *counts: told.append(counts)
+            target,
+            target + 50,
+            mask,
+            progress=lambda *counts: told.append(counts),
         )
     # encoded, inverted, decoded; the whole picture has 16 tiles
     assert told == [(1, 3), (2, 3), (3, 3)]
@@ -114,7 +122,8 @@ def test_the_answer_is_of_the_targets_kind(flow, pictures, kind):
     assert (result.shape, result.dtype) == (target.shape, target.dtype)
     far = ~near(pictures.mask)
     assert np.array_equal(
-        result[far], target[far].astype(np.float32) if kind == "float64" else target[far]
+        result[far],
+        target[far].astype(np.float32) if kind == "float64" else target[far],
     )
     assert not np.array_equal(result, target)
     if "alpha" in kind:
@@ -170,7 +179,8 @@ def test_what_is_transparent_in_the_source_is_left_out(flow, pictures):
     cut_out = np.dstack([pictures.source, np.where(pictures.mask, 255, 0).astype(np.uint8)])
     expected = flow.transfer(pictures.target, pictures.source, pictures.mask)
     assert np.array_equal(
-        flow.transfer(pictures.target, cut_out, np.ones_like(pictures.mask)), expected
+        flow.transfer(pictures.target, cut_out, np.ones_like(pictures.mask)),
+        expected,
     )
 
 

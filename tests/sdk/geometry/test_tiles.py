@@ -87,7 +87,8 @@ def limited(tile, height, width, limits=LIMITS, *, halo=7):
 
 @pytest.mark.parametrize("tile", ["auto", 16, 48, 112])
 @pytest.mark.parametrize(
-    ("height", "width"), [(24, 32), (128, 160), (130, 40), (26, 1000), (300, 162), (600, 700)]
+    ("height", "width"),
+    [(24, 32), (128, 160), (130, 40), (26, 1000), (300, 162), (600, 700)],
 )
 def test_windows_stay_within_what_a_backend_takes(height, width, tile):
     core = limited(tile, height, width)

@@ -123,7 +123,11 @@ def test_projection_of_a_cut_equals_the_whole_beyond_its_context(
     whole = project(hr, lr, scale)
     end = height - bottom
     cut = project(
-        hr[top * scale : end * scale], lr[top:end], scale, top=top == 0, bottom=bottom == 0
+        hr[top * scale : end * scale],
+        lr[top:end],
+        scale,
+        top=top == 0,
+        bottom=bottom == 0,
     )
     first = CONTEXT if top else 0
     last = len(cut) // scale - (CONTEXT if bottom else 0)
@@ -145,7 +149,8 @@ def in_bands(picture, to, kernel, band):
 
 @pytest.mark.parametrize("kernel", ["bicubic", "lanczos"])
 @pytest.mark.parametrize(
-    ("size", "to"), [((48, 64), (37, 50)), ((48, 64), (5, 3)), ((4, 200), (1, 199))]
+    ("size", "to"),
+    [((48, 64), (37, 50)), ((48, 64), (5, 3)), ((4, 200), (1, 199))],
 )
 def test_a_reduction_in_bands_is_what_the_formula_says_of_the_whole_picture(kernel, size, to):
     picture = np.random.default_rng(1).random((*size, 3), np.float32)

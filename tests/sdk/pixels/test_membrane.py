@@ -61,7 +61,9 @@ def test_content_that_differs_by_a_constant_arrives_without_a_step():
     detail[25:35, 35:45] = 0.5  # which keeps its gradients
     result = blended(np.full_like(detail, 0.2), detail, masks(60, 80)["disc"])
     assert np.allclose(
-        result[masks(60, 80)["disc"]], 0.2 + detail[masks(60, 80)["disc"]], atol=0.05 * STEP
+        result[masks(60, 80)["disc"]],
+        0.2 + detail[masks(60, 80)["disc"]],
+        atol=0.05 * STEP,
     )
 
 

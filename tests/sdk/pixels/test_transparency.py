@@ -29,7 +29,7 @@ def within_reach(alpha, reach):
     padded = np.pad(alpha > 0, reach)
     return np.asarray(
         np.lib.stride_tricks.sliding_window_view(padded, (2 * reach + 1, 2 * reach + 1)).any(
-            axis=(2, 3)
+            axis=(2, 3),
         )
     )
 
@@ -40,7 +40,11 @@ def times(plane, scale):
 
 @QUICK
 @given(
-    height=SIDES, width=SIDES, channels=st.sampled_from([1, 3]), reach=st.integers(1, 8), seed=SEEDS
+    height=SIDES,
+    width=SIDES,
+    channels=st.sampled_from([1, 3]),
+    reach=st.integers(1, 8),
+    seed=SEEDS,
 )
 def test_hidden_colours_change_nothing_within_reach_of_what_is_seen(
     height, width, channels, reach, seed
