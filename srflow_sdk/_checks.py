@@ -44,10 +44,17 @@ def whole(
 
 def real(name: str, value: object, *, least: float = -math.inf, most: float = math.inf) -> float:
     """Take a finite number from `least` to `most`, as a float. Raises: ArgumentError."""
-    if is_real(value) and least <= value <= most and math.isfinite(value):
-        return float(value)
+    shown = short(value)
+    if is_real(value):
+        try:
+            number = float(value)
+        except OverflowError:  # an integer beyond 10^308
+            number = math.inf
+        if math.isfinite(number) and least <= number <= most:
+            return number
+        shown = f"{number:g}"
     limits = f" from {least:g} to {most:g}" if math.isfinite(most) else ""
-    raise ArgumentError(f"{name} is {short(value)}; it must be a finite number{limits}")
+    raise ArgumentError(f"{name} is {shown}; it must be a finite number{limits}")
 
 
 def flag(name: str, value: object) -> bool:

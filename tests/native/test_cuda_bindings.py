@@ -15,7 +15,7 @@ from srflow_sdk.backends.tensorrt_engines.cuda import CudaGpu, Launch, Stream
 
 gpu = CudaGpu(runtime, driver, 0)
 unload, (kernel,) = gpu.load(b"some PTX", "other")
-stream = Stream(gpu, runtime, runtime.cudaStream_t(0x5555), None)
+stream = Stream(gpu, runtime.cudaStream_t(0x5555), None)
 stream.start(Launch(kernel, (7, 2), ((1 << 64) - 1, 3, 0xABCDEF)))
 unload()
 """
