@@ -102,6 +102,10 @@ def start(cluster: Any, tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
+# of which a picture has several rows: its file is there from the first one on
+TILES = ("--device", "cpu", "--tile", "16")
+
+
 def drawing(out: Path) -> dict[int, str]:
     """The processes that write into the folder now, by their ids, with the names of their files."""
     found: dict[int, str] = {}
@@ -195,7 +199,7 @@ def test_a_machine_that_dies_in_the_middle_loses_nothing(
     write_photos(photos, 6, 96)
     second = cluster.add_node(num_cpus=1)
     out = tmp_path / "out"
-    process = start("--device", "cpu")
+    process = start(*TILES)
     workers = wait_for(lambda: len(found := drawing(out)) == 2 and found, process)
     mine = {child.pid for child in psutil.Process(raylet_of(second)).children(recursive=True)}
     assert len(mine & set(workers)) == 1, "one of the two draws on the machine that dies"
@@ -218,7 +222,7 @@ def test_a_file_that_kills_its_worker_again_and_again_is_a_failed_file(
     start: Start, photos: Path, tmp_path: Path
 ) -> None:
     write_photos(photos, 2, 96)
-    process = start("--device", "cpu", "--quiet")
+    process = start(*TILES, "--quiet")
     killed = 0
     while process.poll() is None:
         for pid, path in drawing(tmp_path / "out").items():
@@ -243,7 +247,7 @@ def test_a_signal_keeps_what_is_finished_and_leaves_nothing_else(
 ) -> None:
     write_photos(photos, 6, 96)
     out = tmp_path / "out"
-    process = start("--device", "cpu", "--report", "r.json")
+    process = start(*TILES, "--report", "r.json")
     wait_for(lambda: (out / "0.png").exists() and drawing(out), process)
     process.send_signal(signal.SIGTERM)
     printed, err = process.communicate(timeout=DEADLINE_S)
