@@ -368,7 +368,15 @@ class Upscaler:
         for place, sample in enumerate(numbers):
             progress = part_progress(place, len(numbers), draw.progress)
             (picture,) = encoded.draw_images(replace(draw, sample=sample, progress=progress))
-            value = _score(score(picture), sample)
+            answer = score(picture)
+            try:
+                value = float(answer)
+            except (TypeError, ValueError, OverflowError):
+                value = math.nan
+            if math.isnan(value):
+                raise ArgumentError(
+                    f"score returned {short(answer)} for sample {sample}; it must return a number"
+                )
             if best is None or value > highest:
                 best = picture
                 highest = value
@@ -540,15 +548,3 @@ def _name_image_in_errors(number: int) -> Iterator[None]:
         yield
     except (ArgumentError, ImageError, NonFiniteError) as error:
         raise type(error)(f"image {number}: {error}") from error
-
-
-def _score(value: object, sample: int) -> float:
-    try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if math.isnan(number):
-        raise ArgumentError(
-            f"score returned {short(value)} for sample {sample}; it must return a number"
-        )
-    return number

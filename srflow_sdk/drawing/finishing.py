@@ -33,7 +33,6 @@ class Finishing:
 
     Args:
         measure: Compare the finished rows, of the model's size, with the LR image.
-        plain: As float32, without alpha.
     """
 
     def __init__(
@@ -43,17 +42,16 @@ class Finishing:
         request: Request,
         *,
         measure: bool = False,
-        plain: bool = False,
     ) -> None:
         self._lr = lr
-        self._plain = plain
+        self._plain = request.reduce == "std"  # as float32, without alpha
         self._scale = manifest.scale
         self._kernel = manifest.reduction
         self._drawn = RowBuffer() if request.options.consistent else None
         self.meter = LrPsnrMeter(lr, manifest.scale, manifest.reduction) if measure else None
         self._shrinking = None if request.scale is None else _Shrinking(lr, manifest.scale, request)
         floats = (
-            plain
+            self._plain
             or request.options.consistent
             or request.scale is not None
             or lr.conversion is not None

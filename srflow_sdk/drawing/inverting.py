@@ -24,7 +24,6 @@ from srflow_sdk.system.interrupts import cancelled_by, stop_if_set
 
 # "dequanti": no seed of latents, which have a sample beside them
 _DEQUANTISATION_KEY = 0x6465_7175_616E_7469
-_BAND = 256  # rows that are converted at a time
 # pixels of the reduced image: as far as two pixels that one of its pixels is made of lie apart
 _REACH = 4
 
@@ -183,21 +182,13 @@ def reduced_image(pixels: Pixels, manifest: Manifest) -> Pixels:
 
     Sides are filled up.
     """
-    height, width, channels = pixels.shape
+    height, width = pixels.shape[:2]
     size = padded_size(height, manifest.scale), padded_size(width, manifest.scale)
     to = size[0] // manifest.scale, size[1] // manifest.scale
-    reducer = RowReducer(size, to, manifest.reduction)
-    result = np.empty((*to, channels), pixels.dtype)
-    done = 0
-    for top in range(0, size[0], _BAND):
-        bottom = min(top + _BAND, size[0])
-        band = _visible(pixels, min(top, height - 1), min(bottom, height), _REACH * manifest.scale)
-        margins = (0, bottom - top - len(band)), (0, size[1] - width), (0, 0)
-        band = np.pad(band, margins, mode="edge")
-        reduced = reducer.push(band)
-        result[done : done + len(reduced)] = from_unit(reduced, pixels.dtype)
-        done += len(reduced)
-    return result
+    values = _visible(pixels, _REACH * manifest.scale)
+    margins = (0, size[0] - height), (0, size[1] - width), (0, 0)
+    padded = np.pad(values, margins, mode="edge")
+    return from_unit(RowReducer(size, to, manifest.reduction).push(padded), pixels.dtype)
 
 
 def opaque_image(pixels: Pixels, kind: ImageKind, manifest: Manifest) -> tuple[Pixels, ImageKind]:
@@ -207,12 +198,8 @@ def opaque_image(pixels: Pixels, kind: ImageKind, manifest: Manifest) -> tuple[P
     """
     if not kind.has_alpha:
         return pixels, kind
-    reach = manifest.scale * round_trip_halo(manifest)
-    result = np.empty((*pixels.shape[:2], kind.colours), pixels.dtype)
-    for top in range(0, len(pixels), _BAND):
-        bottom = min(top + _BAND, len(pixels))
-        result[top:bottom] = from_unit(_visible(pixels, top, bottom, reach)[..., :-1], pixels.dtype)
-    return result, replace(kind, channels=kind.colours)
+    colours = _visible(pixels, manifest.scale * round_trip_halo(manifest))[..., :-1]
+    return from_unit(colours, pixels.dtype), replace(kind, channels=kind.colours)
 
 
 def round_trip_halo(manifest: Manifest) -> int:
@@ -270,12 +257,9 @@ def _on_level(window: Window, level: int, scale: int) -> tuple[slice, slice, sli
     return (slice(None), *window.scaled(scale, 1 << level).slices)
 
 
-def _visible(pixels: Pixels, top: int, bottom: int, reach: int) -> Floats:
-    """Rows in [0, 1], nothing under transparency within reach of what is visible."""
-    if pixels.shape[2] in (1, 3):
-        return to_unit(pixels[top:bottom])
-    above = max(top - reach, 0)
-    part = pixels[above : bottom + reach]
-    values = to_unit(part)
-    values[..., :-1] = fill_hidden(values[..., :-1], part[..., -1], reach)
-    return values[top - above : bottom - above]
+def _visible(pixels: Pixels, reach: int) -> Floats:
+    """An image in [0, 1], with nothing under transparency within reach of what is visible."""
+    values = to_unit(pixels)
+    if pixels.shape[2] in (2, 4):
+        values[..., :-1] = fill_hidden(values[..., :-1], pixels[..., -1], reach)
+    return values

@@ -87,7 +87,6 @@ def draw_tiles(
             painter.manifest,
             request,
             measure=measure and not (request.reduce == "interval" and place),
-            plain=request.reduce == "std",
         )
         for place in range(request.pictures)
     ]

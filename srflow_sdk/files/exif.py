@@ -13,7 +13,7 @@ import io
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -105,8 +105,7 @@ class TiffLayout:
         return struct.unpack_from(self.byte_order + letters, data, at)
 
     def integer(self, data: bytes) -> int:
-        order: Literal["little", "big"] = "little" if self.byte_order == "<" else "big"
-        return int.from_bytes(data, order)
+        return int.from_bytes(data, "little" if self.byte_order == "<" else "big")
 
     def ordered(self, field_type: int, data: bytes) -> bytes:
         """Values of a file in the order of :class:`TagValue`, or the other way."""
@@ -195,12 +194,11 @@ def read_value(
 
 def integers(layout: TiffLayout, entries: list[IfdEntry]) -> dict[int, int]:
     """The first value of each entry that is an unsigned integer in the IFD itself, by tag."""
-    widths = {SHORT: 2, LONG: 4, LONG8: 8}
-    held_by_tag = {entry.tag: (entry.held, widths.get(entry.field_type, 0)) for entry in entries}
     return {
-        tag: layout.integer(held[:width])
-        for tag, (held, width) in held_by_tag.items()
-        if 0 < width <= len(held)
+        entry.tag: layout.integer(entry.held[: _WIDTHS[entry.field_type]])
+        for entry in entries
+        if entry.field_type in (SHORT, LONG, LONG8)
+        and _WIDTHS[entry.field_type] <= layout.offset_bytes
     }
 
 

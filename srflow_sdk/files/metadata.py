@@ -81,9 +81,9 @@ def read_metadata(
     What is damaged or absurdly large is logged. swapped: x and y.
     """
     blocks: dict[str, Any] = {}
-    for name, (field, _, limit) in _BLOCKS.items():
+    for name, (field, *_) in _BLOCKS.items():
         block = libvips.get_field(image, field)
-        blocks[name] = block if block and _fits(block, name, path, limit) else None
+        blocks[name] = block if block and _fits(block, name, path) else None
     if converted:
         blocks["icc_profile"] = None
         if image.interpretation == "cmyk" and not image.get_typeof(PROFILE_FIELD):

@@ -253,14 +253,7 @@ def plan_tiles(
         core: The largest side of a core, also a multiple; None: one tile.
         halo: Is rounded up to a multiple.
         least: The smallest height and width of windows, if the image is that large.
-
-    Raises:
-        ArgumentError: The sides are no multiples.
     """
-    if height < 1 or width < 1 or height % multiple or width % multiple:
-        raise ArgumentError(
-            f"a {width}×{height} image cannot be tiled: its sides are not multiples of {multiple}"
-        )
     whole = Window(top=0, left=0, height=height, width=width)
     return split_tile(
         Tile(core=whole, window=whole), core=core, halo=halo, multiple=multiple, least=least

@@ -86,11 +86,7 @@ class EngineRecord:
     @property
     def files(self) -> tuple[str, ...]:
         """Names of the engines' files in the bundle."""
-        return (
-            (self.encoder, self.sampler, self.inverter)
-            if self.inverter
-            else (self.encoder, self.sampler)
-        )
+        return tuple(filter(None, (self.encoder, self.sampler, self.inverter)))
 
 
 def engines_command(

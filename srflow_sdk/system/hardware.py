@@ -114,28 +114,21 @@ def available_memory(root: Path = Path("/")) -> int:
         # seen from here.
         names = [name for name in path.split("/") if name not in ("", ".", "..")]
         if not controllers:
-            mounts, (limits, used, droppable) = (
-                ["sys/fs/cgroup", "sys/fs/cgroup/unified"],
-                _VERSION_2,
-            )
+            group = root / "sys/fs/cgroup"
+            limits, used, droppable = _VERSION_2
         elif "memory" in controllers.split(","):
-            mounts, (limits, used, droppable) = ["sys/fs/cgroup/memory"], _VERSION_1
+            group = root / "sys/fs/cgroup/memory"
+            limits, used, droppable = _VERSION_1
         else:
             continue
         # In a container without a namespace, the path is the host's and the container's own group
         # is at the mount.
-        for group in (
-            root.joinpath(mount, *names[:depth])
-            for mount in mounts
-            for depth in range(len(names) + 1)
-        ):
-            limits_there = [
-                limit for name in limits if (limit := _number(group / name)) is not None
-            ]
+        for name in (".", *names):
+            group /= name
             dropped = _number(group / "memory.stat", rf"^{droppable} (\d+)$") or 0
-            left += [
-                limit - max((_number(group / used) or 0) - dropped, 0) for limit in limits_there
-            ]
+            in_use = max((_number(group / used) or 0) - dropped, 0)
+            found = [_number(group / limit) for limit in limits]
+            left += [limit - in_use for limit in found if limit is not None]
     return max(min(left), 0)
 
 
