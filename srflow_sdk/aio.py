@@ -15,7 +15,7 @@ from PIL import Image
 
 from srflow_sdk._checks import whole
 from srflow_sdk.backends import Device, Precision
-from srflow_sdk.drawing.options import DrawOptions, EncodeKeywords, Progress
+from srflow_sdk.drawing.options import EncodeKeywords, Progress
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import CancelledError, DeviceError
 from srflow_sdk.files import PathLike
@@ -187,7 +187,6 @@ class AsyncUpscaler:
         **keywords: Any,
     ) -> _T:
         """Call in a thread, once one is free. The call ends soon after its task is cancelled."""
-        DrawOptions(progress=progress, cancel=cancel)  # checks them
         loop = asyncio.get_running_loop()
         stop = _Stop(cancel, self._closed)
         closed = DeviceError(

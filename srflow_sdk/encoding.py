@@ -319,7 +319,6 @@ class Encoding(Generic[ImageT]):
         Raises:
             BundleError: The bundle has no inverter.
         """
-        DrawOptions(progress=progress, cancel=cancel)  # checks them
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
             pixels, kind = load_image(hr, layout=self._picture.kind.layout)
             return self._inverting.invert(

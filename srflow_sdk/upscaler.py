@@ -523,7 +523,6 @@ class Upscaler:
 
         lr: None reduces hr.
         """
-        DrawOptions(progress=progress, cancel=cancel)  # checks them
         painter = self.engine.painter
         with memory_errors_typed("for the HR image and its latents; use a smaller image"):
             pixels, kind = load_image(hr)

@@ -11,7 +11,7 @@ import numpy as np
 from srflow_sdk._checks import one_of
 from srflow_sdk.drawing.low_resolution import LowResolution, RowBuffer
 from srflow_sdk.drawing.options import DrawOptions, Request
-from srflow_sdk.errors import ArgumentError, ImageError
+from srflow_sdk.errors import ImageError
 from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.colour import SRGB_CURVE
@@ -176,8 +176,8 @@ def lr_psnr(
     `consistent=True`.
 
     Args:
-        answer, image: As :meth:`Upscaler.upscale` returns and takes them, the answer 2 to 16 times
-            as large.
+        answer, image: As :meth:`Upscaler.upscale` returns and takes them, the answer a whole number
+            of times as large.
         reduction: "bicubic" or "bilinear", as the model was trained for
             (`bundle.manifest.reduction`).
         layout: Of both, as there.
@@ -187,7 +187,7 @@ def lr_psnr(
 
     Raises:
         ImageError: One is not an image, or their sizes or colours do not match.
-        ArgumentError: The scale, reduction or layout is another.
+        ArgumentError: The reduction or layout is another.
     """
     one_of("reduction", reduction, LrKernel)
     large, its_kind = load_image(answer, layout=layout)
@@ -199,8 +199,6 @@ def lr_psnr(
             f"an answer of {large.shape[1]}×{large.shape[0]} pixels does not match an image of "
             f"{width}×{height}: its sides are not the same multiple of the image's"
         )
-    if not 2 <= scale <= 16:
-        raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
     if its_kind.colours != kind.colours:
         raise ImageError(
             f"an answer with {its_kind.colours} colour channels does not match an image with "

@@ -64,11 +64,7 @@ class RowBuffer:
         self._next: Future[Pixels] | None = None
 
     def append(self, rows: Pixels) -> None:
-        self._held = (
-            rows
-            if self._held is None or not len(self._held)
-            else np.concatenate([self._held, rows])
-        )
+        self._held = rows if self._held is None else np.concatenate([self._held, rows])
         self.bottom += len(rows)
 
     def rows(self, top: int, bottom: int) -> Pixels:
@@ -81,10 +77,8 @@ class RowBuffer:
                 rows = self._next.result()  # a failed read stays, and fails again for every caller
                 self.append(rows)
                 self._next = self._ask(len(rows))
-            if self._held is None or top < self._top or bottom > self.bottom:
-                raise IndexError(
-                    f"rows {top} to {bottom} are not among {self._top} to {self.bottom}"
-                )
+            assert self._held is not None
+            assert self._top <= top <= bottom <= self.bottom, "rows that were dropped"
             return self._held[top - self._top : bottom - self._top]
 
     def forget(self, before: int) -> None:

@@ -32,6 +32,7 @@ Kernel = Literal["bicubic", "lanczos"]
 Wrap = Literal["x", "y", "xy"]
 
 _MAX_SAMPLES = 1 << 20
+_LARGEST = (1 << 64) - 1  # seed, and number of a sample
 
 
 def option(default: Any, help: str, **more: Any) -> Any:
@@ -141,7 +142,6 @@ class DrawOptions:
 
     def __post_init__(self) -> None:
         tau = self.tau
-        most = (1 << 64) - 1
         if tau is not None:
             from srflow_sdk.drawing.temperature import check_tau
 
@@ -156,16 +156,10 @@ class DrawOptions:
             parsed_range(self.value_range)
             if self.wrap:
                 raise ArgumentError("values in a range cannot be wrapped; omit wrap or value_range")
-        if self.progress is not None and not callable(self.progress):
-            raise ArgumentError(
-                f"progress is {self.progress!r}; it must be a function of two numbers, or None"
-            )
-        if self.cancel is not None and not isinstance(self.cancel, threading.Event):
-            raise ArgumentError(f"cancel is {self.cancel!r}; it must be a threading.Event, or None")
         vars(self).update(  # frozen for others: Python's own numbers and flags, also of numpy's
             tau=tau,
-            seed=whole("seed", self.seed, least=0, most=most),
-            sample=whole("sample", self.sample, least=0, most=most),
+            seed=whole("seed", self.seed, least=0, most=_LARGEST),
+            sample=whole("sample", self.sample, least=0, most=_LARGEST),
             consistent=flag("consistent", self.consistent),
             linear_light=flag("linear_light", self.linear_light),
         )
@@ -201,23 +195,21 @@ class DrawOptions:
         """
         most = manifest.scale
         asked = self.scale
-        scale = (
-            asked.scale_for(height=height, width=width) if isinstance(asked, OutputSize) else asked
-        )
-        if scale is None:
-            return None, height * most, width * most
-        if scale > most and not isinstance(asked, OutputSize):
+        scale: float | None
+        if isinstance(asked, OutputSize):
+            scale = asked.scale_for(height=height, width=width)
+            if scale > most and asked.max_side is None:
+                raise ImageError(
+                    f"{asked} would be {scale:.4g} times the image's {width}×{height}, but the "
+                    f"model {manifest.name} enlarges {most} times, to "
+                    f"{width * most}×{height * most}; ask for less, or upscale its output again"
+                )
+        elif (scale := asked) is not None and scale > most:
             raise ArgumentError(
                 f"scale is {scale:g}, but the model {manifest.name} enlarges {most} times; ask "
                 f"for at most {most}, name a model that enlarges more, or upscale its output again"
             )
-        if scale > most and isinstance(asked, OutputSize) and asked.max_side is None:
-            raise ImageError(
-                f"{asked} would be {scale:.4g} times the image's {width}×{height}, but the model "
-                f"{manifest.name} enlarges {most} times, to {width * most}×{height * most}; ask "
-                "for less, or upscale its output again"
-            )
-        if scale >= most:
+        if scale is None or scale >= most:
             return None, height * most, width * most
         return (
             float(scale),
@@ -276,10 +268,7 @@ class DrawOptions:
         Raises: ArgumentError unless `n` samples can be drawn.
         """
         end = self.sample + whole("n", n, least=least, most=_MAX_SAMPLES, of=" of samples")
-        if (end - 1) >> 64:
-            raise ArgumentError(
-                "the numbers of all samples must be below 2^64; use a smaller sample or n"
-            )
+        whole("the last sample", end - 1, least=0, most=_LARGEST)
         return range(self.sample, end)
 
     def band(self, manifest: Manifest, *, n: int, coverage: float) -> Band:
@@ -327,7 +316,6 @@ class Request:
         lr_size: the image's height and width.
         margins: LR rows and columns of its repetition around it, which are cut off.
         mirrored: after each sample, draw the one whose latents are the negatives of its latents.
-        hued: keep the hues of the image, and gray gray.
         smoothed: smooth the samples, so that they have no specks.
         channels: 1 (gray) or 3 (RGB).
         dtype: all but float32, which None is, are clipped and rounded to the full range.
@@ -345,7 +333,6 @@ class Request:
     margins: tuple[int, ...] = (0, 0)
     lr_size: tuple[int, int] = (0, 0)
     mirrored: bool = False
-    hued: bool = False
     smoothed: bool = False
     channels: int = 3
     dtype: np.dtype[Any] | None = None
@@ -433,7 +420,6 @@ def make_request(
         band=None if coverage is None else options.band(manifest, n=n, coverage=coverage),
         latents=latents,
         # latents of a picture make that picture again
-        hued=latents is None,
         smoothed=manifest.smoothed and latents is None and options.recorded_tau(manifest)[0] != 0,
         mirrored=mirrored,
     )

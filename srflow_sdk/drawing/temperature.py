@@ -160,17 +160,16 @@ def texture(rgb: Floats) -> Floats:
 
 def check_tau(tau: object) -> Tau:
     """A temperature as it is, a number as Python's own. Raises: ArgumentError for what is none."""
-    if isinstance(tau, np.ndarray) and tau.ndim:
+    if isinstance(tau, np.ndarray):
         return tau  # what it holds is checked once the image's size is known
     if isinstance(tau, str) and tau == "auto":
         return "auto"
-    number = tau.item() if isinstance(tau, np.ndarray) else tau
-    if not is_real(number):
+    if not is_real(tau):
         raise ArgumentError(
-            f'tau is {number!r}; it must be a number from 0 to {MAX_TAU:g}, "auto", or an array of '
+            f'tau is {tau!r}; it must be a number from 0 to {MAX_TAU:g}, "auto", or an array of '
             "the image's H×W"
         )
-    return real("tau", number, least=0, most=MAX_TAU)
+    return real("tau", tau, least=0, most=MAX_TAU)
 
 
 def _check_map(tau: NDArray[Any], *, height: int, width: int) -> Floats:

@@ -72,7 +72,6 @@ class RestoreOptions:
     cancel: threading.Event | None = None
 
     def __post_init__(self) -> None:
-        DrawOptions(progress=self.progress, cancel=self.cancel)  # checks them
         if self.tau is not None:
             level_taus(self.tau)
         one_of("over", self.over, Over)
@@ -171,7 +170,7 @@ class TransferOptions:
     cancel: threading.Event | None = None
 
     def __post_init__(self) -> None:
-        DrawOptions(seed=self.seed, progress=self.progress, cancel=self.cancel)  # checks them
+        DrawOptions(seed=self.seed)  # checks it
         if self.tau is not None:
             level_taus(self.tau)
         one_of("blend", self.blend, Blend)

@@ -160,7 +160,6 @@ def core_size(
             core = max(normal, min(_AUTO_GOOD, largest), MIN_TILE)
             core = padded_size(min(core, _AUTO_MAX), multiple)
     else:
-        check_tile(tile)
         core = padded_size(int(tile), multiple)
     if limits is None:
         return core

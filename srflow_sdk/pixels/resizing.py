@@ -23,7 +23,6 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from srflow_sdk.errors import ArgumentError
 from srflow_sdk.pixels.in_memory import Floats
 
 AnyKernel = Literal["bicubic", "lanczos", "bilinear"]
@@ -142,12 +141,7 @@ def project(
     Args:
         top, bottom: Whether the first and last rows are the picture's own; next to a cut, CONTEXT
             LR rows' worth of HR rows come back as NaN.
-
-    Raises:
-        ArgumentError: The scale is not from 2 to 16.
     """
-    if not 2 <= scale <= 16:
-        raise ArgumentError(f"the scale is {scale}; it must be from 2 to 16")
     hr = np.clip(hr, 0, 1, dtype=np.float32)  # from far outside, z would not bring it back
     # In the LR picture z, x = clip(hr + Uz) is sought with Dx = lr: Nesterov's method on the
     # projection's dual problem.

@@ -119,8 +119,6 @@ def test_arguments_out_of_range_are_typed_errors(upscaler, floats):
         "tau": (-0.1, 2.1, float("nan"), "0.8", True, [0.8], 10**400),
         "seed": (-1, 1 << 64, 1.0),
         "sample": (1 << 64,),
-        "progress": ("x",),
-        "cancel": (True,),
         "consistent": ("no",),
     }
     for name, values in wrong.items():
@@ -158,7 +156,7 @@ def test_numbers_of_samples_out_of_range_are_typed_errors(upscaler, floats):
     ):
         with pytest.raises(ArgumentError, match=r"n is 1|omit consistent"):
             call()
-    with pytest.raises(ArgumentError, match=r"below 2\^64"):
+    with pytest.raises(ArgumentError, match=r"the last sample is"):
         encoding.samples(2, sample=(1 << 64) - 1)
 
 

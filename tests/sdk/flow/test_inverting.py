@@ -150,7 +150,6 @@ def test_what_does_not_belong_together_is_a_typed_error(flow, hr, tmp_path):
     cases = [
         (lambda: encoding.invert(np.zeros((96, 84, 3), np.uint8)), ImageError, "needs 80×96"),
         (lambda: encoding.invert(np.zeros((24, 20, 3), np.uint8)), ImageError, "needs 80×96"),
-        (lambda: encoding.invert(hr, progress=3), ArgumentError, "progress is 3"),
         (lambda: encoding.decode(foreign), ArgumentError, "are of the model"),
         (lambda: encoding.decode(smaller), ArgumentError, "a picture of 80×40"),
         (lambda: encoding.decode(without), ArgumentError, "a picture of 80×96"),
