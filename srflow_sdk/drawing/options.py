@@ -316,6 +316,7 @@ class Request:
         lr_size: the image's height and width.
         margins: LR rows and columns of its repetition around it, which are cut off.
         mirrored: after each sample, draw the one whose latents are the negatives of its latents.
+        hued: keep the hues of the image, and gray gray.
         smoothed: smooth the samples, so that they have no specks.
         channels: 1 (gray) or 3 (RGB).
         dtype: all but float32, which None is, are clipped and rounded to the full range.
@@ -333,6 +334,7 @@ class Request:
     margins: tuple[int, ...] = (0, 0)
     lr_size: tuple[int, int] = (0, 0)
     mirrored: bool = False
+    hued: bool = False
     smoothed: bool = False
     channels: int = 3
     dtype: np.dtype[Any] | None = None
@@ -420,6 +422,7 @@ def make_request(
         band=None if coverage is None else options.band(manifest, n=n, coverage=coverage),
         latents=latents,
         # latents of a picture make that picture again
+        hued=latents is None,
         smoothed=manifest.smoothed and latents is None and options.recorded_tau(manifest)[0] != 0,
         mirrored=mirrored,
     )

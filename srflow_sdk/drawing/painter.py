@@ -427,8 +427,7 @@ class Painter:
         drawn = list[Pixels]()
         moments = None if reduce is None else _Moments()
         bounds = finish = None
-        # latents of a picture make that picture again
-        if request.latents is None and request.channels == 3:
+        if request.hued and request.channels == 3:
             bounds = ChromaBounds(lr, tile.core.within(tile.window), self.manifest.halo)
         if reduce is None and request.channels == 3 and dtype != np.float32:
             finish = Finish(dtype, None if bounds is None else bounds.limits)
