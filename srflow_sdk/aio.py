@@ -15,7 +15,7 @@ from PIL import Image
 
 from srflow_sdk._checks import whole
 from srflow_sdk.backends import Device, Precision
-from srflow_sdk.drawing.options import EncodeKeywords, Progress
+from srflow_sdk.drawing.options import DrawKeywords, EncodeKeywords, Progress
 from srflow_sdk.encoding import Encoding, ImageT
 from srflow_sdk.errors import CancelledError, DeviceError
 from srflow_sdk.files import PathLike
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from typing import Concatenate
 
     from typing_extensions import ParamSpec, Unpack
+
+    from srflow_sdk.latents.picture_latents import Latents
 
     _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -235,10 +237,22 @@ class AsyncEncoding(Generic[ImageT]):
     nbytes = _read(Encoding.nbytes)
     tiles = _read(Encoding.tiles)
     kept_tiles = _read(Encoding.kept_tiles)
-    sample = _awaited(Encoding[ImageT].sample)
-    samples = _awaited(Encoding[ImageT].samples)
-    mean = _awaited(Encoding[ImageT].mean)
-    std = _awaited(Encoding[ImageT].std)
-    interval = _awaited(Encoding[ImageT].interval)
-    invert = _awaited(Encoding[ImageT].invert)
-    decode = _awaited(Encoding[ImageT].decode)
+    std = _awaited(Encoding.std)
+    invert = _awaited(Encoding.invert)
+    if TYPE_CHECKING:  # the others, with types that know the image's
+
+        async def sample(self, **options: Unpack[DrawKeywords]) -> ImageT: ...
+        async def samples(self, n: int, **options: Unpack[DrawKeywords]) -> list[ImageT]: ...
+        async def mean(self, n: int, **options: Unpack[DrawKeywords]) -> ImageT: ...
+        async def interval(
+            self, n: int, coverage: float = ..., **options: Unpack[DrawKeywords]
+        ) -> tuple[ImageT, ImageT]: ...
+        async def decode(
+            self, latents: Latents, *, consistent: bool = ..., **options: Any
+        ) -> ImageT: ...
+    else:
+        sample = _awaited(Encoding.sample)
+        samples = _awaited(Encoding.samples)
+        mean = _awaited(Encoding.mean)
+        interval = _awaited(Encoding.interval)
+        decode = _awaited(Encoding.decode)
