@@ -8,8 +8,10 @@ give the same picture.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
+import shutil
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,6 +33,14 @@ _INT8_GAINS = {"near": 1.0, "other": 3.0, "infinite": math.inf}
 _HALF = {"fp16": ("float16", TensorProto.FLOAT16), "bf16": ("bfloat16", TensorProto.BFLOAT16)}
 _FLOAT = ("float", TensorProto.FLOAT)
 STUB_FILES = {"encoder.onnx": b"encoder", "sampler.onnx": b"sampler"}
+
+
+def with_manifest(bundle: Path, target: Path, **fields: Any) -> Path:
+    """Write a copy of a bundle whose manifest has these fields."""
+    shutil.copytree(bundle, target)
+    manifest = dataclasses.replace(Bundle.open(bundle).manifest, **fields)
+    (target / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
+    return target
 
 
 def write_tiny_bundle(

@@ -35,6 +35,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.model.model_choice import BY_PICTURE
 from srflow_sdk.model.serving_config import MODEL_PARAMETER, ServingOptions
+from srflow_sdk.pixels.conservative_smoothing import smooth
 from srflow_sdk.system.interrupts import cancelled_by, stop_if_set
 from srflow_sdk.upscaler import Upscaler
 
@@ -321,7 +322,9 @@ class RemotePainter(Painter):
                 cancel=options.cancel,
             )
             for sample, picture in zip(samples, drawn, strict=True):
-                core = picture[rows, columns]
+                core = (
+                    smooth(picture, rows, columns) if request.smoothed else picture[rows, columns]
+                )
                 if not is_usable(core):
                     raise make_nonfinite_error(
                         f"the server {self.backend.device}", tile, request, sample

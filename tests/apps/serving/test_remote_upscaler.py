@@ -24,6 +24,7 @@ from srflow_sdk.geometry.tiles import MIN_TILE, padded_size, plan_tiles
 from srflow_sdk.triton import RemoteUpscaler
 from tests.sdk.calibrated import calibrated
 from tests.sdk.clean_and_noisy import noisy, smooth
+from tests.sdk.tiny_bundle import with_manifest
 
 from .conftest import largest_difference
 from .inference_server import InferenceServer
@@ -67,6 +68,22 @@ def test_picture_is_the_local_one_to_the_bit_with_equal_tiles(
             assert np.array_equal(
                 remote.upscale(image, **options), local.upscale(image, **options)
             ), options
+
+
+def test_samples_of_a_model_that_smooths_them_are_the_local_ones(
+    photo: NDArray[np.uint8], server: InferenceServer, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    bundle = with_manifest(tiny_bundle, tmp_path / "smoothed.srflow", smoothed=True)
+    server.load(bundle)
+    with (
+        RemoteUpscaler(server.url, tile=16) as remote,
+        Upscaler(bundle, device="cpu", tile=16) as local,
+        Upscaler(tiny_bundle, device="cpu", tile=16) as sharp,
+    ):
+        for tau in (0, 0.8):
+            drawn = remote.upscale(photo, tau=tau)
+            assert np.array_equal(drawn, local.upscale(photo, tau=tau))
+            assert np.array_equal(drawn, sharp.upscale(photo, tau=tau)) == (tau == 0)
 
 
 def test_samples_share_a_request_as_far_as_they_fit_and_are_what_each_is_alone(
