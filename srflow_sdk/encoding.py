@@ -75,8 +75,8 @@ class EncodedPicture:
             pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo
         )
         self._halo = manifest.halo if halo is None else halo
-        self._core = painter.choose_core(*self._lr.network_size, halo=self._halo)
-        self.tiles = painter.plan(*self._lr.network_size, self._core, halo=self._halo)
+        core = painter.choose_core(*self._lr.network_size, halo=self._halo)
+        self.tiles = painter.plan(*self._lr.network_size, core, halo=self._halo)
         self.kept = KeptTiles()
         self._encode(painter.conditioning_budget(memory_budget), progress, cancel)
 
@@ -141,11 +141,10 @@ class EncodedPicture:
             draw_tiles(
                 drawn._lr,
                 self.painter,
-                drawn._core,
+                drawn.tiles,
                 request,
                 [canvas.write for canvas in canvases],
                 drawn.kept,
-                halo=drawn._halo,
             )
         return [canvas.pixels for canvas in canvases]
 

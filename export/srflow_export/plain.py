@@ -24,16 +24,13 @@ from srflow_export.parity.photographs import photographs
 from srflow_export.parity.runners import make_graphs_runner
 from srflow_export.progress import Say
 from srflow_sdk._version import __version__
+from srflow_sdk.backends import Drawing
 from srflow_sdk.drawing.low_resolution import CHROMA_REACH, CHROMA_SLACK, GRAY, ChromaBounds
 from srflow_sdk.errors import ArgumentError, ExportError
 from srflow_sdk.geometry.tiles import Window, padded_size
 from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.model.bundle import Bundle
-from srflow_sdk.pixels.conservative_smoothing import (
-    NEIGHBOURS,
-    second_least_and_most,
-    smooth,
-)
+from srflow_sdk.pixels.conservative_smoothing import NEIGHBOURS, second_least_and_most
 from srflow_sdk.pixels.in_memory import LUMA
 from srflow_sdk.system.local_files import remove_stale_parts, write_atomically
 
@@ -381,23 +378,22 @@ def draw_as_runtime(
         ((0, rows - height), (0, columns - width), (0, 0)),
         mode="edge",
     ).transpose(2, 0, 1)[None]
-    noise = window_noise(
-        manifest.latent_levels,
+    window = Window(top=0, left=0, height=rows, width=columns)
+    drawing = Drawing(
+        levels=manifest.latent_levels,
         scale=manifest.scale,
         seed=seed,
         sample=0,
-        height=rows,
-        width=columns,
+        window=window,
+        tau=tau,
+        core=window.scaled(manifest.scale),
+        smoothed=manifest.smoothed and tau > 0,
     )
-    inputs = {f"noise_level{level}": values[None] for level, values in noise.items()}
+    inputs = {f"noise_level{level}": values for level, values in drawing.noise().items()}
     with make_graphs_runner(bundle, *(manifest.float32_graphs or ()))() as draw:
         inputs |= {"lr": np.ascontiguousarray(padded), "tau": np.full(1, tau, np.float32)}
         (sr,) = draw(inputs)["sr"]
-    everything = Window(top=0, left=0, height=rows, width=columns)
-    picture = sr.transpose(1, 2, 0)
-    if manifest.smoothed and tau > 0:
-        picture = smooth(picture, *everything.scaled(manifest.scale).slices)
-    picture = ChromaBounds(padded[0], everything, manifest.halo).limit(picture)
+    picture = ChromaBounds(padded[0], window, manifest.halo).limit(drawing.cut_core(sr))
     return picture[: manifest.scale * height, : manifest.scale * width].clip(0, 1)
 
 

@@ -21,7 +21,6 @@ from srflow_sdk.system.hardware import (
     DeviceName,
     Precision,
     find_gpu,
-    has_renderer,
     split_device,
 )
 
@@ -105,9 +104,7 @@ def _list_devices(bundle: Bundle) -> Iterator[DeviceName]:
 
         offers.append(("tensorrt", functools.partial(tensorrt_offered, bundle)))
     offers += [(row.device, row.suits_auto) for row in PROVIDERS.values()]
-    # On processors ONNX Runtime is faster in float32, so OpenVINO is not even imported.
-    if has_renderer():
-        offers.append(("openvino", gpu_offered))
+    offers.append(("openvino", gpu_offered))
     for device, offered in offers:
         try:
             if offered():

@@ -31,7 +31,7 @@ from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import REQUIRED_FILES
 from srflow_sdk.pixels.in_memory import Floats
 from srflow_sdk.system.cache_folder import keeping, kept_folder
-from srflow_sdk.system.hardware import is_installed, return_freed_memory
+from srflow_sdk.system.hardware import has_renderer, is_installed, return_freed_memory
 from srflow_sdk.system.interrupts import PassingError, interruptible
 
 FIX = 'use device="cpu", or update it: pip install -U openvino'
@@ -297,8 +297,8 @@ def has_bf16() -> bool:
 
 
 def gpu_offered() -> bool:
-    """True if OpenVINO is installed and runs on a GPU here."""
-    return is_installed("openvino") and best_device() != "CPU"
+    """True if OpenVINO is installed and runs on a GPU here. Without a GPU it is not imported."""
+    return has_renderer() and is_installed("openvino") and best_device() != "CPU"
 
 
 def _name(value: Any) -> str:

@@ -103,8 +103,7 @@ class OnnxRuntimeBackend(Backend):
         return self._provider.how_to_fix()
 
     def activate_impl(self) -> None:
-        if self._provider.device != "cpu":
-            self._provider.prepare(self._number)
+        self._provider.prepare(self._number)
         self._encoder, self._sampler = map(self._session, self._graphs)
         if self._provider.device == "cuda":
             try:

@@ -151,8 +151,9 @@ def upscale_file(
         else:
             # not how near the picture is to a cleaned one
             measure = writing.report and cleaner is None
+            tiles = painter.plan(*lr.network_size, core)
             decibels = draw_tiles(
-                lr, painter, core, request, open_writers(), KeptTiles(), measure=measure
+                lr, painter, tiles, request, open_writers(), KeptTiles(), measure=measure
             )
         outputs = [  # all of them before the first appears under its name
             finish_file(writer, target, writing, lr_psnr=value)

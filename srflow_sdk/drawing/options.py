@@ -146,8 +146,7 @@ class DrawOptions:
             from srflow_sdk.drawing.temperature import check_tau
 
             tau = check_tau(tau)
-        if self.scale is not None:
-            check_scale(self.scale)
+        check_scale(self.scale)
         one_of("reduction", self.reduction, Kernel)
         one_of("wrap", self.wrap or "xy", Wrap)
         if self.value_range is not None:

@@ -61,21 +61,19 @@ _log = logging.getLogger(__name__)
 def draw_tiles(
     lr: LowResolution,
     painter: Painter,
-    core: int | None,
+    tiles: Sequence[Tile],
     request: Request,
     writes: Iterable[Write],
     kept: KeptTiles,
     *,
-    halo: int | None = None,
     measure: bool = False,
 ) -> list[float | None]:
     """Draw every picture of a request, and write its rows while the next ones are drawn.
 
     Args:
-        core: The side of the tiles' cores, from :meth:`Painter.choose_core`.
+        tiles: The picture's, from :meth:`Painter.plan`.
         writes: For each picture, what takes its rows. They are asked for when the first rows are
             drawn, so that no file has to be open before.
-        halo: Of the tiles, in LR pixels; None is the manifest's.
         measure: Return the pictures' LR-PSNR in dB, but for bounds of an interval.
     """
     # Many names: rows are drawn, finished and dropped at a time.
@@ -103,7 +101,6 @@ def draw_tiles(
             told = done
             request.options.progress(done, len(tiles) * request.draws)
 
-    tiles = painter.plan(*lr.network_size, core, halo=halo)
     rows = tile_rows(tiles)
     with ThreadPoolExecutor(
         min(len(outputs), _THREADS), thread_name_prefix="srflow-finish"
@@ -186,7 +183,8 @@ def clean_pixels(
     chooser = painter if cleaner.backend.window_limits is None else cleaner
     core = chooser.choose_core(*lr.network_size)
     core = None if core is None else padded_size(core, manifest.size_multiple)
-    draw_tiles(lr, cleaner, core, request, [rows.append], KeptTiles())
+    tiles = cleaner.plan(*lr.network_size, core)
+    draw_tiles(lr, cleaner, tiles, request, [rows.append], KeptTiles())
     result = np.concatenate(rows)
     if kind.has_alpha:
         result[..., -1] = pixels[..., -1]

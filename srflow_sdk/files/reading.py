@@ -154,10 +154,7 @@ class ImageReader(contextlib.AbstractContextManager["ImageReader"]):
         if self._decoded_whole:
             image = _open_by_libvips(source, access="random")
         with _errors_in_one_line(path, source.stamp):
-            upright = image
-            if source.kind.pillow or source.kind.decoders:
-                upright = _decode(image, path, source.kind)
-            upright = upright.autorot()
+            upright = _decode(image, path, source.kind).autorot()
             converted = False
             if not raw:
                 upright, converted = _convert(upright)

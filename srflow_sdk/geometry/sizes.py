@@ -63,8 +63,8 @@ class OutputSize:
 
 
 def check_scale(scale: object) -> None:
-    """Raises: ArgumentError unless it is a number above 0 or an :class:`OutputSize`."""
-    if isinstance(scale, OutputSize):
+    """Raises: ArgumentError unless it is a number above 0, an :class:`OutputSize` or None."""
+    if scale is None or isinstance(scale, OutputSize):
         return
     if not (is_real(scale) and math.isfinite(scale) and scale > 0):
         raise ArgumentError(

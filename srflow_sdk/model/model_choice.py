@@ -163,8 +163,7 @@ def choose_model(
         >>> with Upscaler(choose_model("photo.jpg").name) as upscaler:
         ...     ...  # what Upscaler() does for each picture
     """
-    if scale is not None:
-        check_scale(scale)
+    check_scale(scale)
     bundles = bundles_for(bundles_of(among), scale)
     if len(bundles) == 1 and bundles[0].cleaner is None:
         return ModelChoice(name=bundles[0].manifest.name, why="")
@@ -207,10 +206,9 @@ def look_at(
     """Measure a picture. Arguments, and what is raised, are as of :func:`choose_model`."""
     strips: Iterator[Pixels]
     with contextlib.ExitStack() as stack:
-        if not isinstance(picture, (str, os.PathLike)):
-            picture = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
-        if isinstance(picture, (str, os.PathLike)):
-            path = file_path("picture", picture)
+        source = stack.enter_context(as_path_or_picture(picture, max_pixels=max_pixels))
+        if isinstance(source, (str, os.PathLike)):
+            path = file_path("picture", source)
             reader = stack.enter_context(open_image(path, max_pixels=max_pixels))
             height, width = reader.height, reader.width
             strips = (
@@ -219,11 +217,11 @@ def look_at(
             )
             quality, lossy, nbytes = _of_file(path)
         else:
-            pixels, _ = unpacked(picture)
+            pixels, _ = unpacked(source)
             height, width = pixels.shape[:2]
             strips = strips_of(pixels)
-            _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(picture, "filename", "") or "")))
-            quality = _quality_in(picture)
+            _, lossy, nbytes = _of_file(Path(os.fsdecode(getattr(source, "filename", "") or "")))
+            quality = _quality_in(source)
         return Seen(
             height=height,
             width=width,

@@ -18,20 +18,11 @@ from srflow_training.resampling import enlarge_bicubic, reduce_bicubic, round_to
 from srflow_training.validation import runtime_noise
 from tests.evaluation.outputs import lines_of, summary_of
 from tests.networks import random_srflow, tiny_config
+from tests.photos import write_photo
 from tests.sdk.tiny_bundle import write_tiny_bundle
 
 TAUS = [LevelTaus((tau,)) for tau in (0.0, 0.8)]
 ALWAYS = "difference of two samples, /255 | colour shift, /255 | not finite |"
-
-
-def write_photo(path, height, width, seed=0):
-    coarse = np.random.default_rng(seed).integers(
-        0,
-        256,
-        (height // 6, width // 6, 3),
-        dtype=np.uint8,
-    )
-    Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """examples/cpp, built with CMake as its header says: the pictures are the SDK's, and mistakes get
 one line."""
 
-import dataclasses
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,6 +13,7 @@ from PIL import Image
 
 from srflow_sdk import Bundle, Upscaler
 from tests.sdk.files.pictures import png_claiming
+from tests.sdk.tiny_bundle import with_manifest
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ROOT / "examples" / "cpp"
@@ -89,10 +89,8 @@ def test_a_bundle_gives_the_sdks_pictures(run, photo, tmp_path):
 
 
 def test_a_smoothed_models_pictures_are_the_sdks(run, photo, tmp_path):
-    shutil.copytree(BUNDLE, tmp_path / "smoothed.srflow")
-    manifest = dataclasses.replace(Bundle.open(BUNDLE).manifest, smoothed=True)
-    (tmp_path / "smoothed.srflow" / "manifest.json").write_text(manifest.to_json())
-    with Upscaler(tmp_path / "smoothed.srflow", device="cpu", threads=1) as upscaler:
+    smoothed = with_manifest(BUNDLE, tmp_path / "smoothed.srflow", smoothed=True)
+    with Upscaler(smoothed, device="cpu", threads=1) as upscaler:
         for tau in (0, 0.9):
             assert run("smoothed.srflow", "photo.png", "a.png", "--tau", str(tau)).returncode == 0
             assert_same(tmp_path / "a.png", upscaler.upscale(photo, tau=tau))

@@ -1,8 +1,5 @@
 """`srflow-export --plain`: one ONNX file from picture to picture, equal to the runtime."""
 
-import dataclasses
-import shutil
-
 import numpy as np
 import onnx
 import pytest
@@ -11,7 +8,7 @@ from srflow_export import ExportOptions, export_checkpoint, plain
 from srflow_export.plain import draw_as_runtime
 from srflow_sdk import Bundle, Upscaler
 from tests.export.running import run, run_graph, save_tiny
-from tests.sdk.tiny_bundle import SCALE, hidden_files, write_tiny_bundle
+from tests.sdk.tiny_bundle import SCALE, hidden_files, with_manifest, write_tiny_bundle
 
 
 @pytest.fixture(scope="module")
@@ -80,12 +77,10 @@ def test_gray_stays_gray_and_faint_colours_faint(native, tmp_path, opset):
 
 @pytest.mark.parametrize("tau", [0, 0.8])
 def test_a_smoothed_models_picture_is_smoothed(native, tmp_path, tau):
-    shutil.copytree(native, tmp_path / "smoothed.srflow")
-    manifest = dataclasses.replace(Bundle.open(native).manifest, smoothed=True)
-    (tmp_path / "smoothed.srflow" / "manifest.json").write_text(manifest.to_json())
-    model = write(tmp_path / "smoothed.srflow", tmp_path, "--tau", tau, "--opset", 17)
+    smoothed = with_manifest(native, tmp_path / "smoothed.srflow", smoothed=True)
+    model = write(smoothed, tmp_path, "--tau", tau, "--opset", 17)
     lr = picture(18, 23)
-    with Upscaler(tmp_path / "smoothed.srflow", device="cpu", tile=None) as upscaler:
+    with Upscaler(smoothed, device="cpu", tile=None) as upscaler:
         assert decibels(draw(model, lr), upscaler.upscale(lr, tau=tau)) > 60
     is_smoothed = decibels(draw(model, lr), draw_by_runtime(native, lr, tau=tau)) < 50
     assert is_smoothed == (tau > 0)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-import shutil
 from pathlib import Path
 
-from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.manifest import Intervals
+
+from .tiny_bundle import with_manifest
 
 INTERVALS = Intervals(
     floor=1.0,
@@ -24,7 +23,4 @@ INTERVALS = Intervals(
 
 def calibrated(bundle: Path, target: Path) -> Path:
     """A copy of a bundle with it."""
-    shutil.copytree(bundle, target)
-    manifest = dataclasses.replace(Bundle.open(bundle).manifest, intervals=INTERVALS)
-    (target / "manifest.json").write_text(manifest.to_json(), encoding="utf-8")
-    return target
+    return with_manifest(bundle, target, intervals=INTERVALS)

@@ -112,6 +112,14 @@ def test_wrong_usage_is_refused_before_the_work(run: Run, arguments: list[str], 
     assert not Path("out").exists()
 
 
+def assert_interrupted(result: Result, number: int) -> None:
+    """The signal ended the command, which left nothing."""
+    ended = result.exit_code, result.stdout_bytes, result.stderr
+    assert ended == (128 + number, b"", "interrupted\n")
+    assert not list(Path("temporary").iterdir())
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
 @pytest.mark.not_on_windows("signals")
 def test_a_signal_while_the_model_is_loaded_leaves_nothing(
     run: Run, monkeypatch: pytest.MonkeyPatch
@@ -122,13 +130,7 @@ def test_a_signal_while_the_model_is_loaded_leaves_nothing(
 
     monkeypatch.setattr("srflow_sdk.upscaler.open_backend", load)
     result = run("-", "-o", "-", input=Path("a.png").read_bytes())
-    assert (result.exit_code, result.stdout_bytes, result.stderr) == (
-        128 + signal.SIGTERM,
-        b"",
-        "interrupted\n",
-    )
-    assert not list(Path("temporary").iterdir())
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert_interrupted(result, signal.SIGTERM)
 
 
 @pytest.mark.not_on_windows("signals")
@@ -142,10 +144,4 @@ def test_a_signal_while_standard_input_is_read_leaves_nothing(run: Run) -> None:
             return b""
 
     result = run("-", "-o", "-", input=Interrupted())
-    assert (result.exit_code, result.stdout_bytes, result.stderr) == (
-        128 + signal.SIGHUP,
-        b"",
-        "interrupted\n",
-    )
-    assert not list(Path("temporary").iterdir())
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert_interrupted(result, signal.SIGHUP)

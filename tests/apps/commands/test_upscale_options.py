@@ -19,10 +19,9 @@ from click.testing import CliRunner, Result
 
 from srflow_apps.commands import cli
 from srflow_sdk.files import read_image, read_provenance, write_image
-from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.upscaler import Upscaler
 from tests.sdk.calibrated import INTERVALS, calibrated
-from tests.sdk.tiny_bundle import write_tiny_bundle
+from tests.sdk.tiny_bundle import with_manifest, write_tiny_bundle
 
 Run = Callable[..., Result]
 
@@ -203,12 +202,8 @@ def test_resume_makes_intervals_again_that_are_not_whole_or_of_another_coverage(
     assert [done(run_calibrated, interval) for interval in ("0.9", "0.9", "0.8")] == [1, 0, 1]
     Path("out/small_high.png").unlink()
     assert done(run_calibrated, "0.8") == 1
-    manifest = Bundle.open(calibrated_bundle).manifest
     other = dataclasses.replace(INTERVALS, factors=(INTERVALS.factors[0],) * 2)
-    changed = calibrated(calibrated_bundle, folder / "changed.srflow")
-    (changed / "manifest.json").write_text(
-        dataclasses.replace(manifest, intervals=other).to_json(), encoding="utf-8"
-    )
+    changed = with_manifest(calibrated_bundle, folder / "changed.srflow", intervals=other)
     assert done(running(changed, folder, monkeypatch), "0.8") == 1, "after another calibration"
 
 

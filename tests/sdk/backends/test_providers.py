@@ -254,7 +254,6 @@ def order(bundle, monkeypatch, *, works):
 
 def test_auto_goes_from_cuda_over_the_plugins_with_a_gpu_to_the_cpu(bundle, monkeypatch, caplog):
     offer(monkeypatch, "cuda", *get_args(PluginDevice), gpu=True)
-    monkeypatch.setattr(backends, "has_renderer", lambda: True)
     monkeypatch.setattr(backends, "gpu_offered", lambda: True)
     gpus = ["cuda", *get_args(PluginDevice), "openvino"]
     assert order(bundle, monkeypatch, works="openvino") == gpus

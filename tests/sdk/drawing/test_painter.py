@@ -16,7 +16,7 @@ from srflow_sdk.errors import NonFiniteError, OutOfMemoryError
 from srflow_sdk.pixels.conservative_smoothing import smooth
 from srflow_sdk.upscaler import Upscaler
 
-from ..tiny_bundle import write_tiny_bundle
+from ..tiny_bundle import with_manifest, write_tiny_bundle
 
 
 class SmallDevice(OnnxRuntimeBackend):
@@ -292,30 +292,30 @@ def test_two_samples_of_a_small_tile_run_at_once_by_two_threads(
     assert most == threads
 
 
-def test_samples_are_smoothed_and_neither_the_smooth_picture_nor_decoded_latents_are(
-    tmp_path, floats
+def test_samples_are_smoothed_and_their_mean_but_not_the_smooth_picture(
+    tmp_path, upscaler, tiny_bundle, floats
 ):
-    plain, smoothed = (
-        Upscaler(
-            write_tiny_bundle(tmp_path / f"{number}.srflow", smoothed=bool(number)),
-            device="cpu",
-            threads=1,
-            tile=None,
-        )
-        for number in range(2)
-    )
     # so that nothing is filled up, and nothing clipped
     floats = floats[:40, :60] / 5 + np.float32(0.4)
-    with plain, smoothed:
-        sharp = plain.upscale(floats, tau=0.05)
-        whole = slice(0, sharp.shape[0]), slice(0, sharp.shape[1])
-        expected = smooth(sharp, *whole)
-        assert np.abs(expected - sharp).max() > 0.01
-        np.testing.assert_allclose(smoothed.upscale(floats, tau=0.05), expected, atol=1e-6)
-        np.testing.assert_array_equal(smoothed.upscale(floats, tau=0), plain.upscale(floats, tau=0))
-        two = [smooth(plain.upscale(floats, tau=0.05, sample=n), *whole) for n in range(2)]
+    bundle = with_manifest(tiny_bundle, tmp_path / "smoothed.srflow", smoothed=True)
+    with Upscaler(bundle, device="cpu", threads=1) as smoothed:
+        sharp = [upscaler.upscale(floats, tau=0.05, sample=sample) for sample in range(2)]
+        whole = slice(0, 160), slice(0, 240)
+        expected = [smooth(picture, *whole) for picture in sharp]
+        assert np.abs(expected[0] - sharp[0]).max() > 0.01
+        np.testing.assert_allclose(smoothed.upscale(floats, tau=0.05), expected[0], atol=1e-6)
+        smooth_picture = upscaler.upscale(floats, tau=0)
+        np.testing.assert_array_equal(smoothed.upscale(floats, tau=0), smooth_picture)
         mean = smoothed.encode(floats).mean(2, tau=0.05)
-        np.testing.assert_allclose(mean, np.clip(two, 0, 1).mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(mean, np.clip(expected, 0, 1).mean(axis=0), atol=1e-6)
+
+
+def test_decoded_latents_are_not_smoothed(tmp_path, flow_bundle, floats):
+    bundle = with_manifest(flow_bundle, tmp_path / "smoothed.srflow", smoothed=True)
+    hr = np.random.default_rng(4).uniform(0.3, 0.7, (80, 96, 3)).astype(np.float32)
+    with Upscaler(bundle, device="cpu", threads=1) as upscaler:
+        encoding = upscaler.encode(floats[:20, :24])
+        np.testing.assert_allclose(encoding.decode(encoding.invert(hr)), hr, atol=1e-3)
 
 
 def test_an_encoder_that_fails_ends_the_samples_that_wait_for_it(monkeypatch, tiny_bundle, floats):

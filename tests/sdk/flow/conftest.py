@@ -15,6 +15,14 @@ class Pictures:
     mask: np.ndarray
 
 
+def noisy_waves(height: int, width: int, *, noise: float) -> np.ndarray:
+    """A uint8 picture with detail, height×width×3."""
+    y, x = np.mgrid[:height, :width]
+    waves = np.stack([np.sin(x / 5 + shift) * np.cos(y / 3 - shift) for shift in (0, 1, 2)], -1)
+    values = 127.5 + 70 * waves + np.random.default_rng(0).normal(0, noise, waves.shape)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
 @pytest.fixture
 def pictures():
     y, x = np.mgrid[0:64, 0:56]

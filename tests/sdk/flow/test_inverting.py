@@ -14,6 +14,7 @@ from srflow_sdk.latents.random_field import window_noise
 from srflow_sdk.upscaler import Upscaler
 
 from ..flow_bundle import write_flow_bundle
+from .conftest import noisy_waves
 
 SCALE = 4
 
@@ -21,10 +22,7 @@ SCALE = 4
 @pytest.fixture
 def hr():
     """A uint8 picture with detail, 96×80."""
-    y, x = np.mgrid[0:96, 0:80]
-    waves = np.stack([np.sin(x / 5 + shift) * np.cos(y / 3 - shift) for shift in (0, 1, 2)], -1)
-    noise = np.random.default_rng(0).normal(0, 8, waves.shape)
-    return np.clip(np.rint(127.5 + 70 * waves + noise), 0, 255).astype(np.uint8)
+    return noisy_waves(96, 80, noise=8)
 
 
 def lr_of(hr, upscaler):

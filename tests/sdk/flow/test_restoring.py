@@ -16,6 +16,8 @@ from srflow_sdk.flow.restoring import decide, limit_latents
 from tests.sdk.latents.pictures import changed_by, normal_latents
 from tests.sdk.pixels.icc_writer import ADOBE_RGB, gamma_curve, matrix_profile
 
+from .conftest import noisy_waves
+
 KINDS = {
     "uint16": lambda picture: picture.astype(np.uint16) * 257,
     "float64": lambda picture: picture / 255,
@@ -29,10 +31,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def noisy():
     """A uint8 picture with noise and sides that are no multiple of anything, 71×58×3."""
-    y, x = np.mgrid[0:71, 0:58]
-    waves = np.stack([np.sin(x / 5 + shift) * np.cos(y / 3 - shift) for shift in (0, 1, 2)], -1)
-    noise = np.random.default_rng(0).normal(0, 20, waves.shape)
-    return np.clip(np.rint(127.5 + 70 * waves + noise), 0, 255).astype(np.uint8)
+    return noisy_waves(71, 58, noise=20)
 
 
 def test_restoring_is_reducing_inverting_limiting_and_decoding(flow, noisy):

@@ -3,10 +3,8 @@ photograph."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from srflow_training import figures
 from srflow_training.data import read_photo, to_image
@@ -18,24 +16,15 @@ from srflow_training.resampling import (
 )
 from srflow_training.validation import Validation, runtime_noise
 from tests.networks import random_srflow, tiny_config
+from tests.photos import write_photo
 from tests.training.crops import places
-
-
-def save_photo(path, height, width, *, seed=0):
-    coarse = np.random.default_rng(seed).integers(
-        0,
-        256,
-        (height // 4, width // 4, 3),
-        dtype=np.uint8,
-    )
-    Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(path)
 
 
 @pytest.fixture(scope="module")
 def validation(tmp_path_factory):
     folder = tmp_path_factory.mktemp("photos")
-    save_photo(folder / "a.png", 140, 70, seed=1)
-    save_photo(folder / "b.png", 72, 72, seed=2)
+    write_photo(folder / "a.png", 140, 70, seed=1)
+    write_photo(folder / "b.png", 72, 72, seed=2)
     return Validation(folder, scale=4, multiple=64, count=2)
 
 
@@ -87,7 +76,7 @@ def test_a_flows_figures_are_those_of_the_runtimes_samples(validation, flow):
 
 
 def test_validation_reduces_as_the_training_reduces(tmp_path, flow):
-    save_photo(tmp_path / "a.png", 64, 64)
+    write_photo(tmp_path / "a.png", 64, 64)
     validation = Validation(tmp_path, scale=4, multiple=8, reduction="bilinear")
     hr = validation.crops[0]
     lr = round_to_8_bit(reduce_bilinear(hr, 4))
@@ -155,7 +144,7 @@ def centre_of(path, side):
 
 def test_crops_are_spread_over_all_photographs(tmp_path):
     for index in range(10):
-        save_photo(tmp_path / f"{index}.png", 80, 72, seed=index)
+        write_photo(tmp_path / f"{index}.png", 80, 72, seed=index)
     few = Validation(tmp_path, scale=4, multiple=8, count=4, size=64).crops
     assert len(few) == 4
     for crop, index in zip(few, (0, 2, 5, 7), strict=True):
@@ -164,7 +153,7 @@ def test_crops_are_spread_over_all_photographs(tmp_path):
 
 def test_with_fewer_photographs_than_crops_each_gives_several_places(tmp_path):
     for index in range(3):
-        save_photo(tmp_path / f"{index}.png", 200, 300, seed=index)
+        write_photo(tmp_path / f"{index}.png", 200, 300, seed=index)
     crops = Validation(tmp_path, scale=4, multiple=8, count=7, size=64).crops
     assert [tuple(crop.shape) for crop in crops] == [(1, 3, 64, 64)] * 7
     assert len({crop.numpy().tobytes() for crop in crops}) == 7
