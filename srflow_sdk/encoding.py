@@ -47,6 +47,7 @@ class EncodedPicture:
         pixels: As they are enlarged, H×W×C: those of a damaged picture are cleaned.
         kind: The kind of image that the pixels are of, and that is drawn.
         painter: The painter of the model that draws.
+        core: The side of its tiles' cores in LR pixels; None: it is one tile.
         tiles: All of the picture's.
         kept: Those whose conditioning is on the device.
     """
@@ -75,8 +76,8 @@ class EncodedPicture:
             pixels, kind, multiple=manifest.size_multiple, reach=manifest.halo
         )
         self._halo = manifest.halo if halo is None else halo
-        core = painter.choose_core(*self._lr.network_size, halo=self._halo)
-        self.tiles = painter.plan(*self._lr.network_size, core, halo=self._halo)
+        self.core = painter.choose_core(*self._lr.network_size, halo=self._halo)
+        self.tiles = painter.plan(*self._lr.network_size, self.core, halo=self._halo)
         self.kept = KeptTiles()
         self._encode(painter.conditioning_budget(memory_budget), progress, cancel)
 

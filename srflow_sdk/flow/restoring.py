@@ -35,7 +35,6 @@ from srflow_sdk.errors import ArgumentError
 from srflow_sdk.files import ImageReader, WriteOptions, check_writable, open_image
 from srflow_sdk.files.formats import save_options
 from srflow_sdk.flow.options import RestoreOptions
-from srflow_sdk.geometry.tiles import padded_size
 from srflow_sdk.latents import arrays
 from srflow_sdk.latents.normalising import Collection, check_finite
 from srflow_sdk.latents.picture_latents import Latents, change_levels
@@ -113,15 +112,15 @@ def decide(pixels: Pixels, options: RestoreOptions, levels: Set[int]) -> Decisio
 
 def restore_pixels(
     pixels: Pixels, kind: ImageKind, painter: Painter, options: RestoreOptions
-) -> tuple[Pixels, str]:
-    """A restored picture, H×W×C, of the same kind, and what was decided.
+) -> tuple[Pixels, int | None, str]:
+    """A restored picture, H×W×C, of the same kind, its tiles' cores, and what was decided.
 
     Alpha and hidden colours stay.
     """
     painter.inverting_backend()  # before any work
     decision = decide(pixels, options, [entry.level for entry in painter.manifest.latent_levels])
     if decision.over is None:
-        return pixels.copy(), decision.why
+        return pixels.copy(), None, decision.why
     with memory_errors_typed("for the image and its latents; use a smaller image"):
         colours, their_kind = opaque_image(pixels, kind, painter.manifest)
         small = reduced_image(colours, painter.manifest)
@@ -146,7 +145,7 @@ def restore_pixels(
             hidden = pixels[..., -1] == 0
             picture = np.concatenate([picture, pixels[..., -1:]], axis=2)
             picture[hidden] = pixels[hidden]
-        return picture, decision.why
+        return picture, encoded.core, decision.why
 
 
 def restore_file(
@@ -156,17 +155,10 @@ def restore_file(
 
     def make(readers: Mapping[str, ImageReader]) -> tuple[Pixels, dict[str, Any], str]:
         reader = readers["source"]
-        manifest = painter.manifest
-        step = manifest.scale * manifest.size_multiple
-        height, width = (
-            padded_size(side, step) // manifest.scale for side in (reader.height, reader.width)
+        pixels, tile, why = restore_pixels(
+            reader.read_rows(reader.height), reader.kind, painter, options
         )
-        fields = {
-            "tile": painter.choose_core(height, width, halo=round_trip_halo(manifest)),
-            **options.provenance_fields(),
-        }
-        pixels, why = restore_pixels(reader.read_rows(reader.height), reader.kind, painter, options)
-        return pixels, fields, why
+        return pixels, {"tile": tile, **options.provenance_fields()}, why
 
     return make_file({"source": source}, target, painter, writing, make)
 

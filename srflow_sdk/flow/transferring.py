@@ -24,7 +24,6 @@ from srflow_sdk.files import ImageReader, WriteOptions
 from srflow_sdk.files.passed_images import AnyImage, load_image
 from srflow_sdk.flow.options import Blend, TransferOptions
 from srflow_sdk.flow.restoring import make_file
-from srflow_sdk.geometry.tiles import padded_size
 from srflow_sdk.model.manifest import Manifest
 from srflow_sdk.pixels.colour import ColourConversion, conversion_for
 from srflow_sdk.pixels.in_memory import (
@@ -243,13 +242,12 @@ def _draw_content(
     small = _reduce(before, pasted, target, lr, conversion, options.blend, manifest)
     passes = [part_progress(number, 3, options.progress) for number in range(3)]
     unit_kind = ImageKind(channels=kind.channels, dtype=FLOAT32)
-    halo = round_trip_halo(manifest)
     encoded = EncodedPicture(
         small,
         unit_kind,
         painter,
         memory_budget=None,
-        halo=halo,
+        halo=round_trip_halo(manifest),
         progress=passes[0],
         cancel=options.cancel,
     )
@@ -260,13 +258,11 @@ def _draw_content(
     )
     decoding = DrawOptions(tau=1.0, progress=passes[2], cancel=options.cancel)
     srgb = encoded.decode(latents, decoding)[..., : kind.colours]
-    padded = (padded_size(side, manifest.size_multiple) for side in small.shape[:2])
-    tile = painter.choose_core(*padded, halo=halo)
     if conversion is None:
-        return srgb, tile
+        return srgb, encoded.core
     # Colours outside sRGB bypass the network.
     lost = pasted - conversion.from_srgb(conversion.to_srgb(pasted))
-    return conversion.from_srgb(from_unit(srgb, FLOAT32)) + lost, tile
+    return conversion.from_srgb(from_unit(srgb, FLOAT32)) + lost, encoded.core
 
 
 def _to_network(colours: Floats, target: Picture, conversion: ColourConversion | None) -> Floats:

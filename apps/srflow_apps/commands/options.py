@@ -14,6 +14,7 @@ import click
 
 from srflow_apps.commands.base_command import PathOrUrl
 from srflow_sdk.errors import ArgumentError
+from srflow_sdk.geometry.tiles import MIN_TILE
 from srflow_sdk.system.hardware import DeviceName, split_device
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -119,11 +120,11 @@ def parse_count(value: str | int) -> int:
 
 
 def parse_tile_size(text: str) -> Any:
-    """`auto`, `none` or a number of pixels; the SDK checks its range."""
+    """`auto`, `none` or a number of pixels."""
     if text in ("auto", "none"):
         return None if text == "none" else text
-    if not re.fullmatch(r"\d{1,9}", text, re.ASCII):
-        raise click.BadParameter(f"{text!r} is not auto, none or a number of pixels")
+    if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < MIN_TILE:
+        raise click.BadParameter(f"{text!r} is not auto, none or a number from {MIN_TILE} on")
     return int(text)
 
 

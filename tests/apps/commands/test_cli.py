@@ -105,7 +105,11 @@ def test_files_that_exist_are_left_alone_if_asked(run: Run) -> None:
             2,
             "from 0 to 18446744073709551615",
         ),
-        (["a.png", "-o", "big.png", "--tile", "15"], 2, "tile is 15"),
+        (
+            ["a.png", "-o", "big.png", "--tile", "15"],
+            2,
+            "'15' is not auto, none or a number from 16 on",
+        ),
         (
             ["a.png", "-o", "big.png", "--shard", "4/3"],
             2,
