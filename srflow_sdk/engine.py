@@ -23,7 +23,7 @@ from srflow_sdk.geometry.tiles import TileSize
 from srflow_sdk.model.bundle import Bundle
 from srflow_sdk.model.model_choice import ModelChoice, bundles_for, choose_model
 from srflow_sdk.pixels.in_memory import Layout, unpacked
-from srflow_sdk.pixels.value_range import RangeKeyword, in_range
+from srflow_sdk.pixels.value_range import RangeKeyword, enlarge_in_range
 from srflow_sdk.system.interrupts import memory_errors_typed
 
 
@@ -180,4 +180,6 @@ class Engine:
             return picture.draw_images(replace(draw, value_range=None, progress=progress))[0]
 
         with memory_errors_typed("for the values, which are held whole; cut them into parts"):
-            return in_range(values, cast(RangeKeyword, draw.value_range), enlarge, nodata=nodata)
+            return enlarge_in_range(
+                values, cast(RangeKeyword, draw.value_range), enlarge, nodata=nodata
+            )

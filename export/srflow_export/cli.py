@@ -249,9 +249,9 @@ def _write_checkpoint(bundle: Path, *, output: Path, **_: Any) -> bool:
     """Write a bundle's network as a checkpoint, and how to train it further."""
     open_unverified(bundle)
     _check_modules(*_MODULES)
-    from srflow_export.unfolding import write_checkpoint_of
+    from srflow_export.unfolding import write_trainable_checkpoint
 
-    config = write_checkpoint_of(bundle, output)
+    config = write_trainable_checkpoint(bundle, output)
     click.echo(f"wrote {output}")
     if Path(config) == output.with_suffix(".yaml"):
         click.echo(f"wrote {config}")

@@ -239,7 +239,7 @@ class _LevelEncoder(nn.Module):
         return F.relu(self.conv2(F.relu(x)))
 
 
-class _OwnImage(nn.Module):
+class _EncoderImage(nn.Module):
     """The image of a `residual` network's encoder, added to the first injector's shift at level 1.
 
     The flow there decodes h to M·h + b, the squeezed picture, so M⁻¹ times the squeezed image has
@@ -309,7 +309,7 @@ class EncoderGraph(nn.Module):
             keep_blocked_layout(model)
         self.model = model
         self.dtype = dtype
-        self.own_image = _OwnImage(model, dtype) if model.config.residual else None
+        self.own_image = _EncoderImage(model, dtype) if model.config.residual else None
 
     def forward(self, lr: Tensor) -> tuple[Tensor, ...]:
         """Encode `lr`; shapes and order as above."""

@@ -46,7 +46,7 @@ def encoder_model(model: SRFlow, precision: Precision = "fp32") -> onnx.ModelPro
     return _trace_encoder(EncoderGraph(model, dtype), model.config, opset=_opset(dtype))
 
 
-def integer_encoder_model(model: SRFlow, crops: Sequence[Array]) -> onnx.ModelProto:
+def trace_quantisable_encoder(model: SRFlow, crops: Sequence[Array]) -> onnx.ModelProto:
     """Trace the same in float32, laid out for integer convolutions."""
     return _trace_encoder(IntegerEncoderGraph(model, crops), model.config, opset=_OPSET)
 

@@ -71,7 +71,7 @@ def int8_encoder(model: SRFlow) -> onnx.ModelProto:
         if is_large
         else calibration_crops(multiple)
     )
-    return quantise_encoder(onnx_models.integer_encoder_model(model, crops), crops)
+    return quantise_encoder(onnx_models.trace_quantisable_encoder(model, crops), crops)
 
 
 def quantise_encoder(encoder: onnx.ModelProto, crops: Sequence[Array]) -> onnx.ModelProto:

@@ -68,7 +68,7 @@ def trainable_network(bundle: Bundle) -> SRFlow:
     return model.eval()
 
 
-def write_checkpoint_of(bundle_path: str | os.PathLike[str], target: Path) -> str:
+def write_trainable_checkpoint(bundle_path: str | os.PathLike[str], target: Path) -> str:
     """Write :func:`trainable_network` as a `.safetensors`, with its origin in the notes.
 
     Returns what `srflow-train --config` takes to train it further: the preset of the bundle's name
@@ -238,7 +238,7 @@ def _unfold_level(
 
 
 def _unfold_own_image(model: SRFlow, encoder: GraphWeights) -> None:
-    """The inverse of :class:`srflow_export.graphs._OwnImage`."""
+    """The inverse of :class:`srflow_export.graphs._EncoderImage`."""
     scale = model.config.scale
     factor = model.config.scale // 2
     first = model.flow_levels()[0].all_steps()[model.config.transition_steps]

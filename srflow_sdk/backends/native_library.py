@@ -86,7 +86,7 @@ def check_native_library(path: Path, variable: str = VARIABLE) -> ctypes.CDLL:
     return library
 
 
-def runs_on_cuda(path: Path) -> bool:
+def has_cuda_kernels(path: Path) -> bool:
     """True if the library has kernels for CUDA.
 
     Without them its nodes would run on the CPU, between the GPU's.

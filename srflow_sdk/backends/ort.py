@@ -29,7 +29,7 @@ from srflow_sdk.backends.base import (
     runtime_errors,
     still_open,
 )
-from srflow_sdk.backends.native_library import find_native_library, register, runs_on_cuda
+from srflow_sdk.backends.native_library import find_native_library, has_cuda_kernels, register
 from srflow_sdk.backends.providers import PROVIDERS, onnxruntime
 from srflow_sdk.errors import BundleError, DeviceError, OutOfMemoryError
 from srflow_sdk.model.bundle import Bundle
@@ -216,7 +216,7 @@ class OnnxRuntimeBackend(Backend):
         # others run the nodes' functions
         if self._bundle.manifest.plugins and provider.device in ("cpu", "cuda"):
             library = find_native_library()
-        if library is not None and not on_cpu and not runs_on_cuda(library):
+        if library is not None and not on_cpu and not has_cuda_kernels(library):
             _log.warning("%s has no kernels for CUDA: continuing without it", library)
         elif library is not None:
             register(options, library)

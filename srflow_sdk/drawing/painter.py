@@ -23,7 +23,7 @@ from srflow_sdk.drawing.finishing import Finishing, Write
 from srflow_sdk.drawing.low_resolution import ChromaBounds, LowResolution
 from srflow_sdk.drawing.options import DrawOptions, Request, make_request
 from srflow_sdk.drawing.temperature import Temperature
-from srflow_sdk.drawing.wrapping import cut_margins
+from srflow_sdk.drawing.wrapping import cut_and_join_edges
 from srflow_sdk.errors import DeviceError, NonFiniteError, OutOfMemoryError
 from srflow_sdk.geometry.tiles import (
     AUTO_BUDGET_BYTES,
@@ -123,7 +123,7 @@ def draw_tiles(
             finished.result()
     for parts, write in zip(wrapped, writes, strict=False):
         picture = np.concatenate(parts)
-        write(cut_margins(picture, (request.height, request.width), request.lr_size))
+        write(cut_and_join_edges(picture, (request.height, request.width), request.lr_size))
     return [None if output.meter is None else output.meter.db for output in outputs]
 
 

@@ -43,7 +43,7 @@ def add_margins(values: Pixels, margins: Sequence[int]) -> Pixels:
     )
 
 
-def cut_margins(whole: Pixels, size: Sequence[int], lr_size: Sequence[int]) -> Pixels:
+def cut_and_join_edges(whole: Pixels, size: Sequence[int], lr_size: Sequence[int]) -> Pixels:
     """The picture of this height and width inside of margins, H×W×C; it fades in 4 LR pixels."""
     picture = to_unit(whole)
     for axis, (side, lr_side) in enumerate(zip(size, lr_size, strict=True)):

@@ -325,7 +325,7 @@ def make_block(tiff: BinaryIO) -> bytes | None:
     return None
 
 
-def edit_block(block: bytes, resolution: tuple[float, float] | None = None) -> bytes | None:
+def mark_upright(block: bytes, resolution: tuple[float, float] | None = None) -> bytes | None:
     """The block with orientation 1, no thumbnail, and another resolution per mm, where it has one.
 
     None if damaged.

@@ -94,7 +94,7 @@ def read_metadata(
         # refuse them.
         blocks["icc_profile"] = profile[: _declared_bytes(profile)]
     if (block := blocks["exif"]) is not None:
-        blocks["exif"] = exif.edit_block(block)
+        blocks["exif"] = exif.mark_upright(block)
         if blocks["exif"] is None:
             _LOGGER.warning("%s: EXIF block left out: it is damaged", path)
     block = blocks["iptc"]
@@ -139,7 +139,7 @@ def attach(image: Any, metadata: Metadata, path: Path, *, kind: Format) -> tuple
         image.set_type(pyvips.GValue.blob_type, "iptc-data", resource)
     block = None
     if metadata.exif is not None and not kind.has_directories:
-        block = exif.edit_block(metadata.exif, resolution)
+        block = exif.mark_upright(metadata.exif, resolution)
     loaded = (
         _load_block(block)
         if block is not None and _fits(block, "exif", path, exif.MAX_BYTES)

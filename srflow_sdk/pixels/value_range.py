@@ -38,7 +38,7 @@ def parsed_range(given: object) -> tuple[float, float, bool]:
     return least, most, percent
 
 
-def in_range(
+def enlarge_in_range(
     values: NDArray[Any],
     value_range: RangeKeyword,
     draw: Callable[[Floats, int, int], Floats],

@@ -78,7 +78,7 @@ def chosen(found):
 def test_a_calibration_covers_photographs_that_it_has_not_seen(chosen):
     """Of each number of samples, at the coverage that tables show."""
     for scores in photographs(np.random.default_rng(9), 80):
-        held = [each.count_held(chosen).sum() for each in scores]
+        held = [each.measure_held(chosen).sum() for each in scores]
         assert 0.88 <= np.mean(held) <= 0.95
         assert np.mean([each.plain.sum() for each in scores]) < 0.6
 

@@ -93,7 +93,7 @@ class Bench:
         """Of the metrics."""
         return [metric.name for metric in self.metrics]
 
-    def read_lr_reduction(self, method: str) -> Reduction:
+    def look_up_reduction(self, method: str) -> Reduction:
         """The reduction that a model or another method enlarges."""
         if method in self.bilinear:
             return "bilinear"
@@ -102,7 +102,7 @@ class Bench:
     @property
     def reductions(self) -> list[Reduction]:
         """All reductions that are enlarged, bicubic first."""
-        return sorted({self.read_lr_reduction(name) for name in (*self.models, *self.references)})
+        return sorted({self.look_up_reduction(name) for name in (*self.models, *self.references)})
 
     def read(self, files: PictureFiles, reduction: Reduction | None = None) -> Picture:
         """A picture, its LR image reduced by this reduction, or as the first model was trained."""
@@ -382,7 +382,7 @@ def _enlarge(
 ) -> Iterator[tuple[Row, Tensor]]:
     """Yield row and image of each method that enlarges the picture's reduction, models last."""
     for name, method in bench.references.items():
-        if bench.read_lr_reduction(name) == picture.reduction:
+        if bench.look_up_reduction(name) == picture.reduction:
             image = method(picture)
             yield bench.row(picture, name, [image]), image
     for name, subject in bench.models.items():
@@ -560,7 +560,7 @@ def _reductions_note(bench: Bench) -> str:
         reduction: [
             name
             for name in (*bench.references, *bench.models)
-            if bench.read_lr_reduction(name) == reduction
+            if bench.look_up_reduction(name) == reduction
         ]
         for reduction in bench.reductions
     }

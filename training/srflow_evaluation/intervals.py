@@ -101,7 +101,7 @@ class Scores:
     missed: Array
     plain: Array
 
-    def count_held(self, intervals: Intervals) -> Array:
+    def measure_held(self, intervals: Intervals) -> Array:
         """Count what intervals of 0.9 hold, by class.
 
         Raises:
@@ -238,7 +238,7 @@ def _rows_of(photographs: Sequence[Scores], intervals: Intervals | None) -> Iter
     shares = np.array([each.shares for each in photographs])
     held = [np.array([each.plain for each in photographs])]
     if intervals is not None:
-        held.append(np.array([each.count_held(intervals) for each in photographs]))
+        held.append(np.array([each.measure_held(intervals) for each in photographs]))
     parts = [(kind, kinds == kind, slice(None)) for kind in sorted(set(kinds))]
     edges = (0.0, *CLASSES, 255.0)
     for place in range(len(CLASSES) + 1):

@@ -89,7 +89,7 @@ def report(options: Options) -> str:
             not in it.
     """
     if options.output is None:
-        return _make_table_only(options)
+        return _make_crops_table(options)
     if options.out.suffix in (".html", ".json"):
         raise ArgumentError(
             f"-o {options.out}: report writes a folder with report.html in it: name a folder"
@@ -184,7 +184,7 @@ def _list_facts(options: Options, bench: Bench, counts: str, left_out: str) -> d
     return {name: fact for name, fact in facts.items() if fact}
 
 
-def _make_table_only(options: Options) -> str:
+def _make_crops_table(options: Options) -> str:
     """The table of crops of all photographs that are large enough, without its notes."""
     subject = open_subject(options.model, device=options.device)
     for tau in options.taus:

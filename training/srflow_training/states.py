@@ -56,7 +56,7 @@ class States:
         files = self.files()
         return int(files[-1].stem.removeprefix("iteration-")) if files else None
 
-    def load(self) -> dict[str, Any]:
+    def load_newest(self) -> dict[str, Any]:
         """Load the newest state to the CPU. Raises: CheckpointError."""
         newest = self.files()[-1]
         try:

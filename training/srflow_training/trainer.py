@@ -394,7 +394,7 @@ class Trainer:
         save_checkpoint(path, self.trained, notes=notes)
 
     def _restore(self) -> None:
-        state = self.states.load()
+        state = self.states.load_newest()
         try:
             saved = RunSettings.from_dict(yaml.safe_load(state["settings"]))
             if different := first_difference(saved, self.settings, _FREE_ON_RESUME):

@@ -166,10 +166,10 @@ class _ClipRun:
         clip.look_through()
         bundle = self._choose_bundle(clip)
         width, height = self.upscaling.output_size(
-            (clip.look.width, clip.look.height), bundle.manifest
+            (clip.frame_format.width, clip.frame_format.height), bundle.manifest
         )
-        look = dataclasses.replace(clip.look, width=width, height=height, turns=0)
-        encoding = choose_encoding(target, look, codec=self.codec, quality=files.quality)
+        frame_format = dataclasses.replace(clip.frame_format, width=width, height=height, turns=0)
+        encoding = choose_encoding(target, frame_format, codec=self.codec, quality=files.quality)
         record = self._record(clip, bundle, encoding)
         self._report_defects(clip)
         if files.resume and {**read_record(target), "sdk_version": __version__} == record:

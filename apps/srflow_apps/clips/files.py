@@ -124,9 +124,10 @@ def av_errors(path: Path | str, doing: str = "cannot be read") -> Iterator[None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
-    """The looks of a clip's frames, of an output's, too; upright, after so many quarter turns to
-    the left.
+class FrameFormat:
+    """The size, rate and colours of the frames of a clip, or of an output.
+
+    They are upright after so many quarter turns to the left.
 
     Attributes:
         aspect: Of a pixel, width over height.
@@ -149,7 +150,7 @@ class Look:
     range: int
 
     @classmethod
-    def of(cls, frame: Any, stream: Any) -> Look:
+    def of(cls, frame: Any, stream: Any) -> FrameFormat:
         """By a frame; what that does not say, by its stream. Raises: ImageError."""
         pixels = frame.format
         context = stream.codec_context
@@ -238,21 +239,21 @@ class Clip:
     def __init__(self, path: Path, *, max_pixels: int) -> None:
         self.path = path
         self._max_pixels = max_pixels
-        self._look: Look | None = None
+        self._frame_format: FrameFormat | None = None
         self.times = list[int]()
         self.damage = ""
         self.interlaced = False
         self._duration = self._end = 0.0  # in seconds: as the file says, and of its last packet
 
     @property
-    def look(self) -> Look:
+    def frame_format(self) -> FrameFormat:
         """By the first frame. Raises: ImageError if none was decoded."""
-        if self._look is None:
+        if self._frame_format is None:
             why = self.damage or "it is empty"
             raise ImageError(
                 f"{self.path} cannot be read: none of its frames can be decoded: {why}"
             )
-        return self._look
+        return self._frame_format
 
     def look_through(self) -> None:
         """Decode it once: how many frames there are, when each is shown, and whether the file is
@@ -277,8 +278,8 @@ class Clip:
                 sample = frame
             self.interlaced |= frame.interlaced_frame
             times.append(frame.pts)
-        rate = self.look.rate
-        self.sample = self.look.to_rgb(sample)
+        rate = self.frame_format.rate
+        self.sample = self.frame_format.to_rgb(sample)
         base = self._base
         if (
             not base
@@ -295,7 +296,7 @@ class Clip:
 
     def pictures(self) -> Iterator[NDArray[Any]]:
         """The frames as RGB. Raises: ImageError."""
-        yield from (self.look.to_rgb(frame) for frame in self.decode_frames())
+        yield from (self.frame_format.to_rgb(frame) for frame in self.decode_frames())
 
     def decode_frames(self) -> Iterator[Any]:
         """The frames that can be decoded. Raises: ImageError, also for frames of more than
@@ -331,7 +332,7 @@ class Clip:
                     frames = []
                 for frame in frames:
                     self._check_size(frame.width, frame.height)
-                    self._look = self._look or Look.of(frame, stream)
+                    self._frame_format = self._frame_format or FrameFormat.of(frame, stream)
                     if frame.is_corrupt:
                         self.damage = self.damage or f"frame {frame.pts} is damaged"
                     yield frame
@@ -369,14 +370,14 @@ class Encoding:
     codec: str
     quality: int | None
     pixel_format: str
-    look: Look
+    frame_format: FrameFormat
 
     def encode_one_frame(self, target: Path) -> BytesIO:
         """A segment of one frame. Raises: ImageError if the encoder refuses it; ArgumentError if
         its sides are odd.
         """
-        width = self.look.width
-        height = self.look.height
+        width = self.frame_format.width
+        height = self.frame_format.height
         pixels = import_pyav().VideoFormat(self.pixel_format)
         if width % (8 // pixels.chroma_width(8)) or height % (8 // pixels.chroma_height(8)):
             even = f"sides must be even for {self.codec} in {self.pixel_format}"
@@ -384,7 +385,7 @@ class Encoding:
                 f"{target} would have {width}×{height} pixels, and {even}; choose another --size"
             )
         with self.write_part(segment := BytesIO(), f"{target} in {self.codec}") as put:
-            put(np.zeros((height, width, 3), np.uint16 if self.look.deep else np.uint8))
+            put(np.zeros((height, width, 3), np.uint16 if self.frame_format.deep else np.uint8))
         return segment
 
     @contextlib.contextmanager
@@ -405,16 +406,16 @@ class Encoding:
 
     def _add_encoder(self, output: Any) -> Put:
         number = 0
-        video = output.add_stream(self.codec, rate=self.look.rate)
-        look = self.look
+        video = output.add_stream(self.codec, rate=self.frame_format.rate)
+        frame_format = self.frame_format
         context = video.codec_context
         options = dict(_OPTIONS.get(self.codec, {}))
-        context.width = look.width
-        context.height = look.height
+        context.width = frame_format.width
+        context.height = frame_format.height
         context.pix_fmt = self.pixel_format
-        context.sample_aspect_ratio = look.aspect
+        context.sample_aspect_ratio = frame_format.aspect
         context.thread_count = _THREADS
-        look.tag(context)
+        frame_format.tag(context)
         if self.quality is not None:
             factor = round(_WORST[self.codec] * (100 - self.quality) / 100)
             context.bit_rate = 0
@@ -424,10 +425,10 @@ class Encoding:
 
         def encode(rgb: NDArray[Any] | None) -> None:
             nonlocal number
-            frame = None if rgb is None else look.to_yuv(rgb, self.pixel_format)
+            frame = None if rgb is None else frame_format.to_yuv(rgb, self.pixel_format)
             if frame is not None:
                 frame.pts = number
-                frame.time_base = 1 / look.rate
+                frame.time_base = 1 / frame_format.rate
             for packet in video.encode(frame):
                 # of libx265, for one or two frames
                 if not packet.pts - _REORDERED <= packet.dts <= packet.pts:
@@ -452,12 +453,12 @@ def open_for_writing(target: Path) -> Iterator[Any]:
 
 
 def choose_encoding(
-    target: Path, look: Look, *, codec: str | None, quality: int | None
+    target: Path, frame_format: FrameFormat, *, codec: str | None, quality: int | None
 ) -> Encoding:
     """The encoding of a file: by the codec asked for, or the first of those that suit its
     container.
 
-    look: of the output. Raises: ArgumentError.
+    frame_format: of the output. Raises: ArgumentError.
     """
     av = import_pyav()
     ending = target.suffix.lower()
@@ -471,9 +472,9 @@ def choose_encoding(
     name = av.Codec(asked, "w").name  # h264 is libx264
     if quality is not None and name not in _WORST:
         raise ArgumentError(f"--quality is not for the codec {name}, but for {', '.join(_WORST)}")
-    best, _ = av.codec.codec.find_best_pix_fmt_of_list(_list_yuv_formats(name), look.format)
+    best, _ = av.codec.codec.find_best_pix_fmt_of_list(_list_yuv_formats(name), frame_format.format)
     chosen = (QUALITY if quality is None else quality) if name in _WORST else None
-    return Encoding(codec=name, quality=chosen, pixel_format=best.name, look=look)
+    return Encoding(codec=name, quality=chosen, pixel_format=best.name, frame_format=frame_format)
 
 
 def _list_yuv_formats(codec: str) -> list[str]:
@@ -610,7 +611,7 @@ def _time_pictures(
         increase.
     """
     # Many names: the times and places of packets, before and after they are put in order.
-    usual = max(round(1 / clip.look.rate / clip.time_base), 1)
+    usual = max(round(1 / clip.frame_format.rate / clip.time_base), 1)
     places: list[int] = []  # of every packet: the number of its frame
     for segment in segments:
         times = [packet.pts for packet in _read_packets(segment)]

@@ -307,7 +307,7 @@ def check_native_library() -> Found:
         return MISSING, "none; bundles with plugins run without it (docs/native.md)"
     # which really loads it
     native.register(importlib.import_module("onnxruntime").SessionOptions(), path)
-    return OK, f"{path}, kernels for {'CPU and CUDA' if native.runs_on_cuda(path) else 'CPU'}"
+    return OK, f"{path}, kernels for {'CPU and CUDA' if native.has_cuda_kernels(path) else 'CPU'}"
 
 
 @functools.cache

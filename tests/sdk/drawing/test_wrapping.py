@@ -6,7 +6,7 @@ import pytest
 from srflow_sdk import OutputSize
 from srflow_sdk.clips import FrameUpscaler
 from srflow_sdk.drawing.options import DrawOptions
-from srflow_sdk.drawing.wrapping import cut_margins
+from srflow_sdk.drawing.wrapping import cut_and_join_edges
 from srflow_sdk.errors import ArgumentError
 from srflow_sdk.latents.picture_latents import Latents
 from srflow_sdk.latents.random_field import window_noise
@@ -103,7 +103,7 @@ def test_sides_that_are_no_whole_latent_pixels_tile_too(upscaler, size):
 
 def test_the_last_pixels_fade_into_what_was_drawn_before_the_first():
     whole = np.tile(np.linspace(0, 1, 100, dtype=np.float32)[:, None, None], (1, 10, 1))
-    picture = cut_margins(whole, (36, 10), (36, 10))  # 4 rows fade
+    picture = cut_and_join_edges(whole, (36, 10), (36, 10))  # 4 rows fade
     np.testing.assert_array_equal(picture[:32], whole[32:64])
     shares = (picture[32:] - whole[64:68]) / (whole[28:32] - whole[64:68])
     np.testing.assert_allclose(shares[:, 0, 0], [0.2, 0.4, 0.6, 0.8], rtol=1e-4)

@@ -92,7 +92,7 @@ def test_the_newest_states_are_kept(tmp_path):
         "iteration-00000002.pt",
         "iteration-00000003.pt",
     ]
-    assert states.load()["iteration"] == states.newest() == 3
+    assert states.load_newest()["iteration"] == states.newest() == 3
 
 
 def health_of(*losses, norm=1.0):

@@ -285,7 +285,7 @@ def test_lpips_stays_as_it_is_and_out_of_the_checkpoint(tmp_path, photos, weight
     run.run()
     after = run.objective.module.perceptual.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-    assert not any("perceptual" in name for name in run.states.load()["model"])
+    assert not any("perceptual" in name for name in run.states.load_newest()["model"])
     assert_same_weights(run.trained, load_checkpoint(run.checkpoint))
 
 

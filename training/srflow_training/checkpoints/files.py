@@ -265,17 +265,19 @@ def _load_own(state: dict[str, Tensor], metadata: Mapping[str, str]) -> SRFlow |
         ) from error
     if kind == "srflow":
         config = SRFlowConfig.from_dict(network)
-        return _fill_missing(lambda: _rename_as_saved(SRFlow(config), state), state, None)
+        return _fill_missing(lambda: _collapse_as_saved(SRFlow(config), state), state, None)
     if kind not in ENCODERS:
         raise CheckpointError(
             f"it holds a network of kind {kind!r:.40}, which this version does not know"
         )
     # for its checks: the fields have the same ranges
     SRFlowConfig.of_variant("bounded", encoder=kind, **network)
-    return _fill_missing(lambda: _rename_as_saved(build_encoder(kind, network), state), state, None)
+    return _fill_missing(
+        lambda: _collapse_as_saved(build_encoder(kind, network), state), state, None
+    )
 
 
-def _rename_as_saved(model: Model, state: Mapping[str, Tensor]) -> Model:
+def _collapse_as_saved(model: Model, state: Mapping[str, Tensor]) -> Model:
     """Collapse the kernels of a plain encoder if the file's are."""
     encoder = getattr(model, "encoder", model)
     is_composed = any(name.endswith("conv_first.middle") for name in state)

@@ -81,7 +81,7 @@ class _Crop:
     transposed: bool
     noise: Tensor
 
-    def turn(self, pixels: Pixels) -> Pixels:
+    def turn_to_chw(self, pixels: Pixels) -> Pixels:
         """Flip and transpose pixels as the crop is, to 3×H×W."""
         flipped = np.flip(pixels, self.flipped)
         turned: Pixels = flipped.transpose((2, 1, 0) if self.transposed else (2, 0, 1))
@@ -140,10 +140,10 @@ class Crops(Dataset[Batch]):
         if self.decoder.failure:
             problems.append(self.decoder.failure)
         return Batch(
-            hr=_stack([crop.turn(crop.hr) for crop in crops]),
-            lr=_stack([crop.turn(lr) for crop, lr in zip(crops, lrs, strict=True)]),
+            hr=_stack([crop.turn_to_chw(crop.hr) for crop in crops]),
+            lr=_stack([crop.turn_to_chw(lr) for crop, lr in zip(crops, lrs, strict=True)]),
             noise=torch.stack([crop.noise for crop in crops]),
-            teacher=_stack([crop.turn(crop.teacher) for crop in crops]),
+            teacher=_stack([crop.turn_to_chw(crop.teacher) for crop in crops]),
             problems=tuple(problems),
         )
 
