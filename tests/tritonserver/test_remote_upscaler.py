@@ -3,6 +3,7 @@ own process."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -121,7 +122,9 @@ upscale()
         server.kill()
         _, said = running.communicate(timeout=120)
     assert running.returncode == 1
-    lines = [line for line in said.splitlines() if not line.startswith("warning")]
+    # either may be said at any time: by a thread that draws another picture
+    aside = re.compile("does not match the input|trying again for")
+    lines = [line for line in said.splitlines() if not aside.search(line)]
     assert [line.split(":")[0] for line in lines if "%" not in line][-2:] == [
         "error",
         "stopped because the server is lost",

@@ -102,7 +102,7 @@ class Scores:
     plain: Array
 
     def measure_held(self, intervals: Intervals) -> Array:
-        """Count what intervals of 0.9 hold, by class.
+        """Measure the share of values that intervals of 0.9 hold, by class.
 
         Raises:
             BundleError: if their classes are others than here.

@@ -14,7 +14,6 @@ import click
 
 from srflow_apps.commands.base_command import PathOrUrl
 from srflow_sdk.errors import ArgumentError
-from srflow_sdk.geometry.tiles import MIN_TILE
 from srflow_sdk.system.hardware import DeviceName, split_device
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -123,6 +122,8 @@ def parse_tile_size(text: str) -> Any:
     """`auto`, `none` or a number of pixels."""
     if text in ("auto", "none"):
         return None if text == "none" else text
+    from srflow_sdk.geometry.tiles import MIN_TILE
+
     if not re.fullmatch(r"\d{1,9}", text, re.ASCII) or int(text) < MIN_TILE:
         raise click.BadParameter(f"{text!r} is not auto, none or a number from {MIN_TILE} on")
     return int(text)
