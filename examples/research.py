@@ -6,7 +6,8 @@
 A flow gives every picture a likelihood and latents, which are standard normal for pictures like its
 training's. This script takes the middle of each photo as the true large picture, reduces it to the
 photo that the model is given, and changes the large one: noise, blur, a median filter, JPEG. It
-also draws samples at several temperatures. All pictures of a photo share one encoding.
+also decodes samples at several temperatures, in floating point and not smoothed, as rounding to 8
+bits moves latents more than noise does.
 
 It writes `likelihoods.csv`, with one row for each picture, and `likelihoods.png`: bits per
 dimension (fewer are likelier), and histograms of the latents beside the normal distribution. A
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import io
 import sys
 import tempfile
@@ -30,7 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from srflow_sdk import Encoding, ImageError, Latents, SRFlowError, Upscaler, read_image
+from srflow_sdk import ImageError, Latents, SRFlowError, Upscaler, read_image
 
 mpl.use("agg")
 from matplotlib import pyplot as plt
@@ -136,17 +138,26 @@ def middle(path: Path, scale: int) -> Image.Image:
 
 
 def measured(
-    encoding: Encoding[Any], photo: str, hr: Image.Image
+    upscaler: Upscaler, photo: str, lr: Image.Image, hr: Image.Image
 ) -> tuple[list[Measured], dict[str, dict[int, NDArray[np.float32]]]]:
     """All pictures of one photo, and the latents of each by level."""
-    pictures = {name: change(hr) for name, change in CHANGES.items()}
-    pictures |= {f"sample τ {tau:g}": encoding.sample(tau=tau, seed=SEED) for tau in TAUS}
+    encoding = upscaler.encode(lr)
     rows = []
     latents = {}
-    for name, picture in pictures.items():
-        found = encoding.invert(picture, dequantise=True)
+    for name, change in CHANGES.items():
+        found = encoding.invert(change(hr), dequantise=True)
         rows.append(Measured.of(photo, name, found))
         latents[name] = dict(found.levels)
+    noise = np.random.default_rng(SEED)
+    drawn = {
+        level: noise.standard_normal(array.shape, np.float32)
+        for level, array in latents["photo"].items()
+    }
+    sample = dataclasses.replace(found, levels=drawn, log_likelihood=None)
+    exact = upscaler.encode(np.asarray(lr, np.float32) / 255)
+    for tau in TAUS:
+        found = exact.invert(exact.decode(sample.scaled(tau)))
+        rows.append(Measured.of(photo, f"sample τ {tau:g}", found))
     return rows, latents
 
 
@@ -237,7 +248,7 @@ def main() -> None:
                     (hr.width // upscaler.scale, hr.height // upscaler.scale),
                     Image.Resampling.BICUBIC,
                 )
-                found, of_photo = measured(upscaler.encode(lr), path.name, hr)
+                found, of_photo = measured(upscaler, path.name, lr, hr)
                 rows += found
                 latents.append(of_photo)
                 for row in found:

@@ -38,11 +38,9 @@ def test_noise_is_unlikely_and_samples_are_as_likely_as_their_temperature_says(t
     assert bits["sample τ 0.5"] < bits["sample τ 0.8"] < bits["sample τ 1"]
     for level in (1, 2, 3):
         deviation = {name: float(row[f"deviation_level{level}"]) for name, row in rows.items()}
-        assert deviation["sample τ 1"] == pytest.approx(1, abs=0.1)
-        assert 0.4 < deviation["sample τ 0.5"] < 0.75, (
-            "rounding to 8 bits adds to the smallest latents"
-        )
-        assert deviation["sample τ 0.5"] < deviation["sample τ 0.8"] - 0.1
+        for tau in (0.5, 0.8, 1):
+            # values below 0 are clipped, which moves a few latents far
+            assert deviation[f"sample τ {tau}"] == pytest.approx(tau, abs=0.15)
         assert deviation["noise 8"] > deviation["photo"]
     assert float(rows["sample τ 1"]["kurtosis_level1"]) == pytest.approx(3, abs=0.5)
     assert done.stdout.count("bits per dimension") == len(rows) == 9

@@ -104,7 +104,7 @@ def test_a_folder_is_taken_flat_or_whole_and_what_is_left_out_is_said(
 def _large(photos: Path, photo: np.ndarray) -> None:
     """Make one of the photos take hundreds of tiles, so that whatever is sent arrives while it is
     being made."""
-    write_image(photos / "b.png", np.tile(photo, (5, 5, 1)))
+    write_image(photos / "b.png", np.tile(photo, (10, 10, 1)))
 
 
 def test_after_a_kill_resume_gives_what_an_undisturbed_run_gives(
