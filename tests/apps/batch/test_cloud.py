@@ -4,7 +4,6 @@ middle."""
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import socket
 import subprocess
@@ -18,7 +17,6 @@ from typing import Any
 import fsspec
 import numpy as np
 import pytest
-from botocore.loaders import JSONFileLoader
 from click.testing import CliRunner, Result
 from moto.server import ThreadedMotoServer
 
@@ -57,11 +55,7 @@ class Server:
 def moto() -> Iterator[ThreadedMotoServer]:
     started = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     started.start()
-    read = functools.cache(JSONFileLoader().load_file)
-    # every new connection reads megabytes of S3's description
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JSONFileLoader, "load_file", lambda _, path: read(path))
-        yield started
+    yield started
     started.stop()
 
 
