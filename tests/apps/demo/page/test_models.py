@@ -23,6 +23,10 @@ def both(tmp_path_factory):
         yield running
 
 
+def default_tau(name: str) -> str:
+    return str(Bundle.embedded(name).manifest.default_tau)
+
+
 def test_the_page_says_which_model_suits_the_photo_and_takes_another(
     both, chromium, tmp_path
 ) -> None:
@@ -36,13 +40,12 @@ def test_the_page_says_which_model_suits_the_photo_and_takes_another(
     assert page.get_by_label("Model").locator("option").all_inner_texts() == [
         *("what suits the photo", *Bundle.embedded_names())
     ]
-    assert (
-        page.locator("output[for=tau]").inner_text() == page.locator("#tau").input_value() == "0.6"
-    )
+    shown_tau, tau = page.locator("output[for=tau]"), page.locator("#tau")
+    assert shown_tau.inner_text() == tau.input_value() == default_tau("x4-photo")
     first = shown(page)
     changed(page, lambda: page.get_by_label("Model").select_option("x4-small"))
     assert said.inner_text() == "x4-small, ×4"
-    assert page.locator("#tau").input_value() == "0.8"
+    assert tau.input_value() == default_tau("x4-small")
     assert not np.array_equal(shown(page), first)
     page.wait_for_selector(".sf-strip button >> nth=7")
     changed(page, lambda: page.get_by_label("Model").select_option("auto"))
