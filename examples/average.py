@@ -2,18 +2,22 @@
 
     python examples/average.py flow.safetensors lpips.safetensors mean.safetensors
     python examples/average.py flow.safetensors lpips.safetensors nearer.safetensors --share 0.75
+    python examples/average.py flow.safetensors lpips.safetensors wider.safetensors --widen 1.1
 
 For a network and what a further training made of it: their weights are still near each other, so
 that pictures of the mean lie between those of both (Wortsman et al., "Robust fine-tuning of
 zero-shot models", arXiv 2109.01903). A flow that was trained further by LPIPS so loses less of its
-likelihood and of its variety.
+likelihood and of its variety. Widened priors give more of it back: the mean's temperature 1 then
+draws what 1.1 drew.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
+import torch
 from grow import refuse_target, write
 
 from srflow_sdk.errors import CheckpointError
@@ -21,9 +25,9 @@ from srflow_training import load_checkpoint, save_checkpoint
 from srflow_training.checkpoints import load_with_notes
 
 
-def average(one: Path, other: Path, target: Path, share: float) -> str:
-    """Write (1 − share) · one + share · other, tensor by tensor, with the second's notes. Raises:
-    CheckpointError.
+def average(one: Path, other: Path, target: Path, share: float, widen: float = 1) -> str:
+    """Write (1 − share) · one + share · other, tensor by tensor, with the second's notes and the
+    standard deviations of every split's prior times `widen`. Raises: CheckpointError.
     """
     model = load_checkpoint(one)
     trained, notes = load_with_notes(other)
@@ -41,7 +45,13 @@ def average(one: Path, other: Path, target: Path, share: float) -> str:
             for name, values in mine.items()
         }
     )
-    save_checkpoint(target, model, notes={**notes, "averaged": {"with": one.name, "share": share}})
+    splits = [level.split for level in model.flow_levels() if level.split is not None]
+    for split in splits:
+        gain = torch.exp(3 * split.conv.logs.detach()).flatten()
+        _, of_logs = (math.log(widen) / gain).chunk(2)
+        split.conv.bias.data[len(of_logs) :] += of_logs
+    notes = {**notes, "averaged": {"with": one.name, "share": share, "widen": widen}}
+    save_checkpoint(target, model, notes=notes)
     return f"{1 - share:g} of {one.name}, {share:g} of {other.name}"
 
 
@@ -57,12 +67,18 @@ def main() -> None:
     parser.add_argument(
         "--share", type=float, default=0.5, help="the second one's, from 0 to 1 (default: 0.5)"
     )
+    parser.add_argument(
+        "--widen", type=float, default=1, help="what the priors' deviations are multiplied by"
+    )
     options = parser.parse_args()
     if not 0 <= options.share <= 1:
         parser.error(f"{options.share} is no share: name one from 0 to 1")
+    if options.widen <= 0:
+        parser.error(f"--widen is above 0, not {options.widen}")
     refuse_target(parser, options.target, options.one, options.other)
     write(
-        options.target, lambda: average(options.one, options.other, options.target, options.share)
+        options.target,
+        lambda: average(options.one, options.other, options.target, options.share, options.widen),
     )
 
 

@@ -35,7 +35,7 @@ _OURS = re.compile(
 def eval_table() -> list[tuple[int, str]]:
     """Commands of the table of the publication's figures; `srflow-eval` and `-o OUT` are left to
     its heading."""
-    page = (ROOT / "docs/publication.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/publication.md").read_text("utf-8")
     found = []
     for match in re.finditer(r"^\| ([^|]+) \| `([a-z0-9-]+ --[^`]+)`", page, re.MULTILINE):
         more = "" if "without `--convention`" in match[1] else " --convention published"
@@ -49,7 +49,7 @@ def examples() -> dict[str, list[str]]:
     """The commands in the last column of the table of examples, by the example's file or folder."""
     rows = re.findall(
         r"^\| (.+?) \| .+ \| (.+) \|$",
-        (ROOT / "examples/README.md").read_text(encoding="utf-8"),
+        (ROOT / "examples/README.md").read_text("utf-8"),
         re.MULTILINE,
     )
     return {

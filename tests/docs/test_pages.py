@@ -35,12 +35,12 @@ def broken(page: str, source: str) -> list[str]:
 
 
 def _anchors(place: Path, page: str, source: str) -> set[str]:
-    return anchors(source if place == ROOT / page else place.read_text(encoding="utf-8"))
+    return anchors(source if place == ROOT / page else place.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md"])
 def test_links_and_anchors_of_a_page_lead_somewhere(page: str) -> None:
-    wrong = broken(page, (ROOT / page).read_text(encoding="utf-8"))
+    wrong = broken(page, (ROOT / page).read_text("utf-8"))
     assert not wrong, "\n".join(wrong)
 
 
@@ -66,15 +66,15 @@ def test_the_pages_are_few_and_short() -> None:
 
 
 def test_pypis_page_is_made_from_the_readme() -> None:
-    made = pypi_page((ROOT / "README.md").read_text(encoding="utf-8"))
-    assert (ROOT / "PYPI.md").read_text(encoding="utf-8") == made, "run python -m docs.pypi"
+    made = pypi_page((ROOT / "README.md").read_text("utf-8"))
+    assert (ROOT / "PYPI.md").read_text("utf-8") == made, "run python -m docs.pypi"
 
 
 HOUSES = [ROOT, *(ROOT / name for name in ("srflow_sdk", "apps", "training", "export"))]
 
 
 def test_every_file_and_folder_of_the_architecture_exists() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     named = set(re.findall(r"`([\w/.]+(?:/|\.(?:py|js|html|h|md|txt)))`", text))
     found = {path.relative_to(ROOT).as_posix() for house in HOUSES[1:] for path in house.rglob("*")}
     missing = {
@@ -88,7 +88,7 @@ def test_every_file_and_folder_of_the_architecture_exists() -> None:
 
 
 def test_a_picture_passes_the_functions_of_its_path_in_their_order() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
     path = text[text.index("## The path of an image") : text.index("## The path of a checkpoint")]
     steps = re.findall(r"^\|[^|]*\| `([\w/]+)\.py` `([a-z]\w+)` \|", path, re.MULTILINE)
     command = [sys.executable, str(ROOT / "benchmarks" / "path.py"), "--list"]
@@ -109,5 +109,5 @@ def test_the_marked_tables_of_all_pages_are_whole() -> None:
             f"{table.page.name}: {table.command}"
         )
     for path in tables.pages():
-        begun = path.read_text(encoding="utf-8").count("<!-- printed by")
+        begun = path.read_text("utf-8").count("<!-- printed by")
         assert begun == len(tables.tables_of(path)), f"{path.name}: a marker without its end"

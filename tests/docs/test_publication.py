@@ -40,7 +40,7 @@ class Row(NamedTuple):
 def rows() -> list[Row]:
     """The rows of the page's tables of statements."""
     link = r"\[`(.+?)`\]\(\.\./(.+?)\)"
-    text = (ROOT / PAGE).read_text(encoding="utf-8")
+    text = (ROOT / PAGE).read_text("utf-8")
     return [
         Row(*found)
         for found in re.findall(rf"^\| (.+?) \| {link} \| {link} \|$", text, re.MULTILINE)
@@ -52,7 +52,7 @@ def test_every_statement_has_its_code_and_its_test() -> None:
     assert len(found) > 50
     for row in found:
         code, test = (
-            (ROOT / file).read_text(encoding="utf-8") for file in (row.file, row.test_file)
+            (ROOT / file).read_text("utf-8") for file in (row.file, row.test_file)
         )
         named = row.file.endswith(row.name) or re.search(
             rf"^(?:class |def |){row.name}\b", code, re.MULTILINE

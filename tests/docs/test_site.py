@@ -63,8 +63,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_reading_the_site_asks_nobody_outside_and_the_search_works_from_the_disk(
     site: Path,
 ) -> None:
-    pages = {path.name: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
-    styles = [path.read_text(encoding="utf-8") for path in site.rglob("*.css")]
+    pages = {path.name: path.read_text("utf-8") for path in site.rglob("*.html")}
+    styles = [path.read_text("utf-8") for path in site.rglob("*.css")]
     assert not [name for name, text in pages.items() if FETCHED.search(text)]
     assert len(styles) > 1
     assert not [text for text in styles if re.search(r"url\(['\"]?(https?:)?//", text)]

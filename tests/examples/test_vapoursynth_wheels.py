@@ -20,12 +20,7 @@ def test_the_tests_of_vapoursynth_pass_with_its_wheels(built: Path, tmp_path: Pa
     commands = make_environment_of("3.13", tmp_path / "env", next(built.glob("*.whl")), *packages)
     # By itself: the wheel instead of the tree, and none of the packages that the other tests need.
     options = ["--noconftest", "--import-mode=importlib", "-p", "no:cacheprovider"]
-    command = [
-        commands / "python",
-        "-m",
-        "pytest",
-        *options,
-        Path(__file__).with_name("test_vapoursynth.py"),
-    ]
+    tests = Path(__file__).with_name("test_vapoursynth.py")
+    command = [commands / "python", "-m", "pytest", *options, tests]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stdout + done.stderr

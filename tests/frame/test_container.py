@@ -15,13 +15,13 @@ from docs.site.reference import project
 from .audit import LOCKS, verdict
 from .bare_environment import ROOT
 
-DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 TARGET = {"python_version": "3.12", "sys_platform": "linux", "os_name": "posix"}
 
 
 def locked(name: str) -> dict[str, tuple[str, list[str]]]:
     """Versions and hashes of a lock, by the packages' names."""
-    text = (ROOT / "docker" / f"{name}.txt").read_text(encoding="utf-8")
+    text = (ROOT / "docker" / f"{name}.txt").read_text("utf-8")
     lines = re.sub(r"^#.*\n", "", text, flags=re.MULTILINE).replace("\\\n", " ").splitlines()
     found = {}
     for line in lines:
@@ -41,7 +41,7 @@ def test_every_package_of_a_lock_has_a_version_and_hashes_and_none_has_an_addres
         assert re.fullmatch(r"[0-9][0-9a-z.]*", version), package
         assert hashes, package
         assert all(re.fullmatch("--hash=sha256:[0-9a-f]{64}", text) for text in hashes), package
-    assert "://" not in (ROOT / "docker" / f"{lock}.txt").read_text(encoding="utf-8")
+    assert "://" not in (ROOT / "docker" / f"{lock}.txt").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_the_locks_satisfy_what_the_sdk_declares(
 ) -> None:
     wanted = [*project()["dependencies"]]
     for name in beside:
-        lines = (ROOT / "docker" / name).read_text(encoding="utf-8").splitlines()
+        lines = (ROOT / "docker" / name).read_text("utf-8").splitlines()
         wanted += [line for line in lines if not line.startswith("#")]
     packages = locked(lock)
     for requirement in map(Requirement, wanted):

@@ -82,7 +82,7 @@ def test_the_wheels_description_leads_nowhere_that_pypi_does_not_have(built: Pat
     description = metadata.get_payload(decode=True)
     assert isinstance(description, bytes)
     assert metadata["Description-Content-Type"] == "text/markdown"
-    assert description.decode().strip() == (ROOT / "PYPI.md").read_text(encoding="utf-8").strip()
+    assert description.decode().strip() == (ROOT / "PYPI.md").read_text("utf-8").strip()
     found = links(description.decode())
     assert "https://arxiv.org/abs/2006.14200" in found
     assert not [link for link in found if not link.startswith("https://")]

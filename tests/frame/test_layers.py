@@ -66,7 +66,7 @@ ALL = {module: path for house in HOUSES for module, path in modules_of(house).it
 def imports(path: Path) -> Iterator[str]:
     """Modules of ours that a file imports anywhere, including in functions and for type
     checkers."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -128,7 +128,7 @@ def test_a_house_imports_only_from_those_below_it(house: str) -> None:
 def test_the_runtime_names_applications_in_its_lazy_modules_alone() -> None:
     naming = set()
     for module, path in MODULES.items():
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = ast.parse(path.read_text("utf-8"))
         texts = [
             node.value
             for node in ast.walk(tree)

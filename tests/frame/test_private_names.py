@@ -36,7 +36,7 @@ def own_names(tree: ast.Module) -> set[str]:
 
 def foreign_names(path: Path) -> Iterator[str]:
     """`FILE:LINE: name` for each private attribute, keyword or import of another module."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = ast.parse(path.read_text("utf-8"))
     own = own_names(tree) | OTHERS
     where = path.relative_to(ROOT)
     for node in ast.walk(tree):

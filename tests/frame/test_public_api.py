@@ -12,7 +12,7 @@ from .public_api import SNAPSHOT, public_api, public_members
 
 
 def test_the_public_api_is_the_one_that_is_written_down() -> None:
-    written = SNAPSHOT.read_text(encoding="utf-8").splitlines()
+    written = SNAPSHOT.read_text("utf-8").splitlines()
     changed = [line for line in difflib.ndiff(written, public_api()) if line[0] in "+-"]
     assert not changed, "\n".join(
         ["add a line to CHANGELOG.md, and run python -m tests.frame.public_api", *changed]

@@ -65,7 +65,7 @@ def private_uses(source: str) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", [path for path in USERS if path not in INSIDE], ids=str)
 def test_examples_and_benchmarks_use_public_names_only(path: Path) -> None:
-    assert list(private_uses((ROOT / path).read_text(encoding="utf-8"))) == []
+    assert list(private_uses((ROOT / path).read_text("utf-8"))) == []
 
 
 @pytest.mark.parametrize("package", FRONTS)

@@ -18,15 +18,15 @@ def test_the_citation_has_the_version() -> None:
 
 
 def test_every_test_that_security_names_exists() -> None:
-    page = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    page = (ROOT / "SECURITY.md").read_text("utf-8")
     named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
     assert len(named) > 20
     for file, test in named:
-        assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), file
+        assert f"def {test}(" in (ROOT / file).read_text("utf-8")
 
 
 def test_the_page_of_licences_names_every_dependency() -> None:
-    page = PAGE.read_text(encoding="utf-8")
+    page = PAGE.read_text("utf-8")
     written = re.findall(r"^\| ([\w-]+) \| (?:the plain|`\[)", page, re.MULTILINE)
     assert {*written} == {*requirements()}, "run python -m docs.site.licences"
 
