@@ -51,9 +51,7 @@ def test_every_statement_has_its_code_and_its_test() -> None:
     found = rows()
     assert len(found) > 50
     for row in found:
-        code, test = (
-            (ROOT / file).read_text("utf-8") for file in (row.file, row.test_file)
-        )
+        code, test = ((ROOT / file).read_text("utf-8") for file in (row.file, row.test_file))
         named = row.file.endswith(row.name) or re.search(
             rf"^(?:class |def |){row.name}\b", code, re.MULTILINE
         )
